@@ -1,0 +1,39 @@
+# Everything a stranger needs: `make demo` and `make test` set up what is missing by themselves.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo test lint bench setup system clean
+
+help: ## Shows this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: setup ## Trains a real DDP model over two embedded hosts
+	$(BIN)/launcher run -i inventory/local.yaml examples/ddp_digits/job.yaml
+
+test: setup ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
+	$(MAKE) lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff and strict typing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## Measures against what a user would pick instead (benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@sh tests/install-system-packages.sh $(SUDO)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@rm -f $(VENV)/.stamp-*
+	@touch $@
+
+clean: ## Removes the environment
+	rm -rf $(VENV)

@@ -1,0 +1,17 @@
+"""The commands of the agent's zip: ``relay ROOT`` and ``rank -- COMMAND``."""
+
+import sys
+
+
+def main():
+    """Runs the part that the first argument names; imports that one only."""
+    part, rest = sys.argv[1], sys.argv[2:]
+    if part == "relay":
+        from .relay import main as run
+    elif part == "rank":
+        from .rank import main as run
+
+        rest = rest[1:]
+    else:
+        sys.exit("usage: agent.pyz relay ROOT | rank -- COMMAND")
+    run(rest)

@@ -1,0 +1,80 @@
+"""Measures this host: what a plan has to know before it can be made.
+
+Not responsible for judging: the launcher compares.
+"""
+
+import os
+import platform
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+from . import gpus, leases
+
+
+def facts(root, with_gpus):
+    """Everything that planning and meeting want to know, as a dictionary."""
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    disk = os.statvfs(root)
+    return {
+        "hostname": socket.gethostname(),
+        "root": root,
+        "python": sys.executable,
+        "python_version": platform.python_version(),
+        "system": platform.system() + " " + platform.release(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "addresses": addresses(),
+        "ssh_address": _ssh_address(),
+        "disk_free": disk.f_bavail * disk.f_frsize,
+        "rsync": rsync_version(),
+        "gpus": gpus.listed() if with_gpus else [],
+        "leased": {str(index): holder for index, holder in leases.held().items()},
+        "time": time.time(),
+    }
+
+
+def _ssh_address():
+    """The address of this host that the launcher reached, as sshd tells (sshd(8), ENVIRONMENT)."""
+    words = os.environ.get("SSH_CONNECTION", "").split()
+    return words[2] if len(words) == 4 else None
+
+
+def rsync_version():
+    """The version of rsync on PATH, or None."""
+    if shutil.which("rsync") is None:
+        return None
+    answer = subprocess.run(
+        ["rsync", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    words = answer.stdout.decode("ascii", "replace").split()
+    return words[2] if answer.returncode == 0 and len(words) > 2 else "unknown"
+
+
+def addresses():
+    """``[[interface, IPv4 address], ...]`` of interfaces that are up, loopback last."""
+    import fcntl
+
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", os.fsencode(name)[:15])
+            try:
+                flags = struct.unpack_from("H", fcntl.ioctl(asker, 0x8913, request), 16)[0]
+                answer = fcntl.ioctl(asker, 0x8915, request)  # SIOCGIFFLAGS, SIOCGIFADDR
+            except OSError:
+                continue
+            if flags & 1:
+                found.append([name, socket.inet_ntoa(answer[20:24])])
+    found.sort(key=lambda item: item[1].startswith("127."))
+    return found
+
+
+def interface_of(address):
+    """The interface that owns a local address, or None."""
+    for name, own in addresses():
+        if own == address:
+            return name
+    return None

@@ -1,0 +1,421 @@
+"""Owns the processes of one run on one host, from their start to the last one gone.
+
+Not responsible for logs and files on their way to the launcher: the relay reads what stands on
+disk. One supervisor a host and run, in a session of its own: it survives the SSH connection.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+
+from . import leases, processes, protocol
+from .gpus import GpuWatch
+from .journal import Journal
+
+#: Seconds without a client before a supervisor that has started nothing gives up.
+IDLE = 60.0
+#: Seconds that a framework's own launcher has to end its node after one of its ranks has failed.
+FRAMEWORK_REACTION = 1.0
+#: Seconds that processes which outlive all ranks have before they are asked to end.
+LINGER = 1.0
+
+
+def launch(run_dir, spec):
+    """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
+
+    ``spec`` names the run: ``run_id``, ``host``, ``grace`` (seconds). Raises OSError.
+    """
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(ready)
+            os.setsid()
+            if os.fork() == 0:
+                _become_supervisor(run_dir, spec, tell)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.wait()
+    with os.fdopen(ready, "rb") as pipe:
+        answer = pipe.read().decode()
+    if answer != "ready":
+        raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
+
+
+def _become_supervisor(run_dir, spec, tell):
+    try:
+        os.chdir(run_dir)
+        _detach_streams(keep=tell)
+        lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.write(tell, b"ready")  # another one owns this run: a process is started once
+            return
+        supervisor = Supervisor(spec)
+        os.write(tell, b"ready")
+        os.close(tell)
+        supervisor.serve()
+    except Exception as error:
+        traceback.print_exc()
+        try:
+            os.write(tell, str(error).encode())
+        except OSError:
+            pass
+
+
+def _detach_streams(keep):
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 1024)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+
+
+class Supervisor:
+    """The loop of one host: clients, children, deadlines."""
+
+    def __init__(self, spec):
+        self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
+        self.journal = Journal("journal.jsonl")
+        self.children = {}  # pid -> (key, rank) of what we started and what has not ended
+        self.stage, self.started = None, set()
+        self.attempt = 0
+        self.stop_at = self.kill_at = self.end_at = None
+        self.stopped = self.over = False
+        self.signalled = set()
+        self.orphans = 0
+        self.leases = []
+        self.gpus = None
+        self.oom_kills = processes.out_of_memory_kills()
+        self.clients, self.subscribers = {}, set()
+        self.alone_since = time.monotonic()
+        processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+        self._listen()
+        self._watch_signals()
+        self.journal.append("SupervisorStarted", pid=os.getpid(), host=self.host)
+
+    def _listen(self):
+        try:
+            os.unlink("sock")
+        except FileNotFoundError:
+            pass
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind("sock")
+        self.listener.listen(64)
+
+    def _watch_signals(self):
+        self.signals, wake = os.pipe()
+        os.set_blocking(self.signals, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self.stop(self.grace, "supervisor was terminated"))
+
+    # -- the loop
+
+    def serve(self):
+        """Returns when the run has ended on this host and nothing of it is left."""
+        while not self.over:
+            watched = [self.listener, self.signals, *self.clients]
+            for ready in select.select(watched, [], [], self._patience())[0]:
+                if ready is self.listener:
+                    self.clients[self.listener.accept()[0]] = protocol.Decoder()
+                elif ready == self.signals:
+                    os.read(self.signals, 512)
+                else:
+                    self._hear(ready)
+            self._reap()
+            self._keep_time()
+        for client in self.clients:
+            client.close()
+
+    def _patience(self):
+        moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
+        if self.gpus:
+            moments.append(self.gpus.next_look)
+        if not self.stage and not self.clients:
+            moments.append(self.alone_since + IDLE)
+        # Orphans are nobody's children and send no SIGCHLD to us: look for them.
+        busy = 0.05 if self.signalled or (self.stage and not self.children) else 5.0
+        return max(0.0, min([busy] + [m - time.monotonic() for m in moments]))
+
+    def _keep_time(self):
+        now = time.monotonic()
+        if self.stop_at is not None and now >= self.stop_at:
+            self._end_processes(self.grace, "a rank failed")
+        if self.stage and not self.children:
+            self._finish_stage(now)
+        elif self.kill_at is not None and now >= self.kill_at:
+            self._kill()
+        if self.gpus:
+            self.gpus.look(now)
+        if not self.stage and self.stopped:
+            self._end()
+        if not self.stage and not self.clients and now - self.alone_since > IDLE:
+            self.journal.append("SupervisorGaveUp", seconds=IDLE)
+            self.over = True
+        self.journal.flush()
+
+    # -- requests
+
+    def _hear(self, client):
+        try:
+            data = client.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self.clients.pop(client)
+            self.subscribers.discard(client)
+            self.alone_since = time.monotonic()
+            client.close()
+            return
+        for message, _ in self.clients[client].feed(data):
+            answer = self._answer(client, message)
+            if answer is not None:
+                self._send(client, protocol.encode(answer))
+
+    def _send(self, client, data):
+        try:
+            client.sendall(data)
+        except OSError:
+            pass  # the next read from it says that it is gone
+
+    def _answer(self, client, message):
+        operation = message["op"]
+        if operation == "start":
+            return self.start(message)
+        if operation == "stop":
+            self.stop(message["grace"], message["why"])
+            return {"ok": {}}
+        if operation == "subscribe":
+            self.subscribers.add(client)
+            return {"ok": {}}
+        if operation == "rank-started":
+            self._record(
+                "ProcessStarted", key=message["key"], rank=message["rank"], pid=message["pid"]
+            )
+        elif operation == "rank-exited":
+            self._rank_exited(message)
+        return None
+
+    def _record(self, event, **fields):
+        self.journal.append(event, attempt=self.attempt, **fields)
+        for client in list(self.subscribers):
+            self._send(client, b"\n")
+
+    # -- starting
+
+    def start(self, request):
+        """Starts the processes of a stage ("setup" or "run"), once however often it is asked."""
+        mark = (request["stage"], request["attempt"])
+        if mark in self.started:
+            return {"ok": {}}
+        if self.stopped:
+            return _error("stopped", "the run was stopped before its processes were started")
+        if request.get("port") and not port_is_free(request["port"]):
+            return _error("port-taken", "port %d is in use" % request["port"])
+        try:
+            self.leases = self.leases or leases.take(request.get("gpus", []), self.run_id)
+        except leases.Busy as busy:
+            return dict(_error("gpu-busy", str(busy)), gpu=busy.index, holder=busy.holder)
+        self.started.add(mark)
+        self.stage, self.attempt = mark
+        self.base = _environment(request)
+        os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
+        if request.get("gpus"):
+            self.gpus = GpuWatch(self._record, request["gpu_uuids"])
+        for process in request["processes"]:
+            self._start_one(process)
+        return {"ok": {}}
+
+    def _start_one(self, process):
+        key, rank = process["key"], process.get("rank")
+        stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
+        try:
+            child = processes.start(
+                process["argv"],
+                {**self.base, **process["env"], "PATH": self.base["PATH"]},
+                process["cwd"],
+                stem + ".out",
+                stem + ".err",
+            )
+        except OSError as error:
+            with open(stem + ".err", "a") as file:
+                file.write("launcher: cannot start %s: %s\n" % (process["argv"][0], error.strerror))
+            self._failed_to_start(key, rank, error)
+            return
+        child.returncode = 0  # we reap by hand, and Popen must never do it a second time
+        self.children[child.pid] = (key, rank)
+        self._record("ProcessStarted", key=key, rank=rank, pid=child.pid)
+
+    def _failed_to_start(self, key, rank, error):
+        missing = isinstance(error, FileNotFoundError)
+        code = protocol.NOT_FOUND if missing else protocol.NOT_EXECUTABLE
+        self._record("ProcessExited", key=key, rank=rank, code=code, at=time.time())
+        self._fail(0.0)
+
+    # -- ends
+
+    def _reap(self):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.gpus and self.gpus.reaped(pid):
+                continue
+            if pid in self.children:
+                self._exited(pid, status)
+
+    def _exited(self, pid, status):
+        key, rank = self.children.pop(pid)
+        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        self._record(
+            "ProcessExited", key=key, rank=rank, code=code, at=time.time(), **self._cause(code)
+        )
+        if code != 0:
+            self._fail(0.0)
+
+    def _rank_exited(self, message):
+        code = message["code"]
+        self._record(
+            "ProcessExited",
+            key=message["key"],
+            rank=message["rank"],
+            code=code,
+            at=message["at"],
+            **self._cause(code),
+        )
+        if code != 0:
+            self._fail(FRAMEWORK_REACTION)
+
+    def _cause(self, code):
+        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory."""
+        cause = {}
+        if self.signalled:
+            cause["stopped"] = True
+        kills = processes.out_of_memory_kills()
+        if code == -signal.SIGKILL and not self.signalled and self.oom_kills is not None:
+            if kills is not None and kills > self.oom_kills:
+                cause["oom"] = True
+        return cause
+
+    def _fail(self, delay):
+        """One process failed: the others on this host end as well."""
+        if self.stop_at is None and not self.signalled:
+            self.stop_at = time.monotonic() + delay
+
+    def stop(self, grace, why):
+        """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
+        self.stopped = True
+        self._end_processes(grace, why)
+
+    def _end_processes(self, grace, why):
+        self.stop_at = None
+        owned = self._owned()
+        self._record("StopRequested", why=why, grace=grace, processes=len(owned))
+        self._ask_to_end(owned, grace)
+        if grace <= 0:
+            self._kill()
+
+    def _ask_to_end(self, owned, grace):
+        processes.send([pid for pid in owned if pid not in self.signalled], signal.SIGTERM)
+        processes.send(owned, signal.SIGCONT)  # a stopped process hears SIGTERM only when it goes on
+        self.signalled.update(owned)
+        deadline = time.monotonic() + grace
+        self.kill_at = deadline if self.kill_at is None else min(deadline, self.kill_at)
+
+    def _kill(self):
+        owned = self._owned()
+        if owned:
+            self._record("ProcessesKilled", processes=len(owned))
+        processes.send(owned, signal.SIGKILL)
+        self.signalled.update(owned)
+        self.kill_at = time.monotonic() + 0.1 if owned else None
+
+    def _owned(self):
+        """Everything of this run here: what descends from us, and what carries its mark."""
+        helpers = {os.getpid()} | (self.gpus.pids if self.gpus else set())
+        marked, *self.scan = processes.marked(self.run_id, self.host)
+        return sorted({*processes.descendants(os.getpid()), *marked} - helpers)
+
+    def _finish_stage(self, now):
+        """All that we started has ended. What outlived it has a moment, then it is ended too."""
+        left = self._owned()
+        if not left:
+            self._stage_ended()
+        elif not self.orphans:
+            self.orphans = len(left)
+            self.end_at = now + (0.0 if self.signalled else LINGER)
+        elif self.end_at is not None and now >= self.end_at:
+            self.end_at = None
+            self._record("OrphansFound", processes=[processes.describe(pid) for pid in left])
+            self._ask_to_end(left, self.grace)
+        elif self.kill_at is not None and now >= self.kill_at:
+            self._kill()
+
+    def _stage_ended(self):
+        if self.orphans:
+            self._record("OrphansEnded", processes=self.orphans)
+        stage, self.stage = self.stage, None
+        self.stop_at = self.kill_at = self.end_at = None
+        self.orphans, self.signalled = 0, set()
+        if stage == "run":
+            self._end()
+
+    def _end(self):
+        for fd in self.leases:
+            os.close(fd)
+        self.leases = []
+        if self.gpus:
+            self.gpus.close()
+        left = self._owned()
+        scanned, unreadable = self.scan
+        self._record("HostEnded", left=len(left), scanned=scanned, unreadable=unreadable)
+        self.over = True
+
+
+def _environment(request):
+    """What every process has from this host: the login's environment, secrets, and our PATH.
+
+    A PATH of the job or of the inventory stands behind the folders that make ``python`` mean the
+    host's Python.
+    """
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "XDG_"))
+    }
+    path = request.get("own_path") or env.get("PATH", os.defpath)
+    env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
+    env.update(request.get("secrets", {}))
+    return env
+
+
+def port_is_free(port):
+    """Whether a server could listen on ``port`` here now."""
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+                probe.listen(1)
+        except OSError as error:
+            if error.errno == 98:  # EADDRINUSE; a host without IPv6 is no reason
+                return False
+    return True
+
+
+def _error(code, message):
+    return {"error": {"code": code, "message": message}}

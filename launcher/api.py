@@ -1,0 +1,136 @@
+"""What a program calls: the command line is written on this, and on nothing below it.
+
+Not responsible for a screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import events as ev
+from . import inventory as inventories
+from . import job as jobs
+from . import planning
+from .errors import DocumentError, InputError
+from .model import Inventory, Job, Meeting, Plan, Request
+from .receipt import Receipt
+from .store import RunFolder
+
+if TYPE_CHECKING:
+    from .run import Run
+
+OnEvent = Callable[[ev.Event], None]
+OnLog = Callable[[str, str, bytes], None]
+
+
+def load_inventory(path: str | os.PathLike[str]) -> Inventory:
+    """The inventory in a file. Raises DocumentError."""
+    return _resolved(inventories.load(_text(path, "inventory"), str(path)), Path(path).parent)
+
+
+def _resolved(inventory: Inventory, base: Path) -> Inventory:
+    """Paths that stand in the file, as paths from anywhere."""
+    if inventory.sandbox:
+        from . import sandbox
+
+        return replace(inventory, ssh_config=str(sandbox.ssh_config()))
+    if inventory.ssh_config is None:
+        return inventory
+    return replace(inventory, ssh_config=str(base / Path(inventory.ssh_config).expanduser()))
+
+
+def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The values of a job file, ``workdir`` resolved from the file's folder. Raises DocumentError."""
+    values = jobs.load(_text(path, "job file"), str(path))
+    values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
+    return values
+
+
+def _text(path: str | os.PathLike[str], what: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise DocumentError(f"{what} {path}: {error.strerror}", source=str(path)) from None
+    except UnicodeDecodeError:
+        raise DocumentError(f"{what} {path}: not UTF-8 text", source=str(path)) from None
+
+
+def make_job(**values: Any) -> Job:
+    """A job from values with the names of a job file. Raises InputError."""
+    return layered_job({"argument": values})
+
+
+def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
+    """A job from layers of values in rising order, such as file, environment and flags."""
+    job = jobs.make(layers, os.environ)
+    job = replace(job, workdir=str(Path(job.workdir).expanduser().resolve()))
+    script = job.script
+    if script and not (Path(job.workdir) / script).exists():
+        raise InputError(*_no_script(job.workdir, script))
+    return job
+
+
+def _no_script(workdir: str, script: str) -> tuple[str, str]:
+    from .errors import suggestion
+
+    folder = (Path(workdir) / script).parent
+    near = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    hint = suggestion(Path(script).name, near) or "paths are relative to the workdir"
+    return f"there is no {script} in {workdir}", hint
+
+
+def dry_run(job: Job, inventory: Inventory) -> Plan:
+    """The plan as far as it can be known without touching a host. Raises InputError."""
+    hosts = inventories.select(inventory, job.hosts)
+    layout = planning.layout(job, hosts, {})
+    first = layout.nodes[0].host
+    address = job.master_addr or first.address or first.name
+    low, high = job.master_port
+    port = low if low == high else f"{low}-{high}"
+    return planning.plan(job, layout, Meeting(address, port), "agent.pyz")
+
+
+def run(
+    job: Job,
+    inventory: Inventory,
+    *,
+    pull_every: float = 30.0,
+    lost_after: float = 300.0,
+    on_event: OnEvent = lambda event: None,
+    on_log: OnLog = lambda host, name, data: None,
+) -> Receipt:
+    """Runs a job and returns its receipt, whatever the ending.
+
+    ``on_log(host, name, data)`` gets the new bytes of a log, ``on_event`` every event. Raises
+    InputError for what can be seen before anything starts, LauncherError when this machine cannot
+    hold the run's folder.
+    """
+    request = Request(
+        job, inventory, inventories.select(inventory, job.hosts), pull_every, lost_after
+    )
+    with hosts_of(request):
+        return asyncio.run(new_run(request, on_event, on_log).execute())
+
+
+def new_run(request: Request, on_event: OnEvent, on_log: OnLog) -> Run:
+    """A run with a folder and a name of its own; inside a running event loop."""
+    from .run import Run  # asyncssh takes a third of a second to import: not for a dry run
+
+    return Run(request, RunFolder.create(request.job.name), on_event, on_log)
+
+
+def hosts_of(request: Request) -> AbstractContextManager[None]:
+    """The embedded hosts, where the inventory wants them and they are not up."""
+    if not request.inventory.sandbox:
+        return nullcontext()
+    from . import sandbox
+
+    numbers = [host.name.removeprefix("local") for host in request.inventory.hosts]
+    return sandbox.for_a_run(max(int(n) if n.isdigit() else 1 for n in numbers))
+

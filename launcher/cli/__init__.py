@@ -1,0 +1,72 @@
+"""The command line: reads flags, calls :mod:`launcher.api`, prints. Nothing is decided here.
+
+Modules that take long to import are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .. import __version__
+from ..errors import LauncherError
+
+
+class _Commands(click.Group):
+    """Commands by name, each in a module of its own that is imported when it is called."""
+
+    NAMES = ("run", "sandbox", "schema")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.NAMES)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.NAMES:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(f".{name}", __name__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_ABOUT.items()))
+
+
+_ABOUT = {
+    "run": "take a script or a job file to the hosts, follow it, bring everything back",
+    "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
+    "schema": "print the JSON Schema of an inventory or a job file, for editors",
+}
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="launcher")
+def cli() -> None:
+    """Takes a training script to GPU machines that have nothing but SSH, and back."""
+
+
+def main() -> None:
+    """The entry point: our errors become a message with a hint, and an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LauncherError as error:
+        complain(error)
+        sys.exit(error.exit_code)
+
+
+def complain(error: LauncherError) -> None:
+    """One error as a person wants it: what and where, then what to do."""
+    click.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    click.echo(str(error), err=True)
+    if error.hint:
+        click.secho("  hint: ", fg="cyan", err=True, nl=False)
+        click.echo(error.hint, err=True)

@@ -1,0 +1,235 @@
+"""``launcher run``: flags to a job, a job to a run, events to a screen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import api, job as jobs, nodeset
+from .. import inventory as inventories
+from ..errors import InputError
+from ..model import Inventory, Job, Request, Resources
+
+if TYPE_CHECKING:
+    from ..receipt import Receipt
+
+#: Looked for when -i is not given, in this order.
+USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.yaml")
+
+
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="[OPTIONS]",
+)
+@click.argument("command_words", metavar="JOB.yaml | SCRIPT [ARGS]...", nargs=-1, required=True)
+@click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
+@click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
+@click.option("-N", "--nodes", "num_nodes", type=click.IntRange(1), help="Number of hosts.")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs in all; decides hosts by itself.")
+@click.option("--nproc-per-node", type=click.IntRange(1), help="Processes on each host.")
+@click.option("--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.")
+@click.option("--name", help="Start of the run's name.")
+@click.option("--workdir", help="Folder to copy (default: this one).")
+@click.option("-e", "--env", "envs", multiple=True, metavar="K=V", help="Variable; K alone: from here.")
+@click.option("--secret", "secrets", multiple=True, metavar="K", help="Variable that nothing shows.")
+@click.option("--setup", help="Shell script, once on every host before the start.")
+@click.option("--output", "outputs", multiple=True, metavar="PATH", help="Bring this back, too.")
+@click.option("--master-addr", help="Address of the first host (default: found).")
+@click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
+@click.option("--grace", metavar="T", help="Between asking to end and killing (default: 10s).")
+@click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
+@click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
+@click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
+@click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; touch no host.")
+@click.option("--json", "as_json", is_flag=True, help="Receipt (or plan) as JSON on stdout.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    command_words: tuple[str, ...],
+    inventory: str | None,
+    ranks: str | None,
+    raw: bool,
+    dry_run: bool,
+    as_json: bool,
+    pull_every: str,
+    lost_after: str,
+    **flags: Any,
+) -> None:
+    """Takes a script, or what a job file says, to the hosts and follows it to the end.
+
+    Options stand before the script; what follows it is passed on as it is. The exit code is that of
+    the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
+    """
+    job = _job(ctx, command_words, flags)
+    hosts = api.load_inventory(_inventory_file(inventory))
+    shown = _ranks(ranks)
+    if dry_run:
+        _print_plan(job, hosts, as_json)
+        return
+    request = Request(
+        job=job,
+        inventory=hosts,
+        hosts=inventories.select(hosts, job.hosts),
+        pull_every=_seconds("--pull-every", pull_every),
+        lost_after=_seconds("--lost-after", lost_after),
+        command_line=tuple(sys.argv),
+        ask_passphrase=_ask_passphrase if sys.stdin.isatty() else None,
+    )
+    with api.hosts_of(request):
+        receipt = asyncio.run(_execute(request, shown, raw, as_json))
+    if as_json:
+        click.echo(json.dumps(receipt.to_json(), indent=2))
+    ctx.exit(receipt.exit_code)
+
+
+# -- from words to a job
+
+
+def _job(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) -> Job:
+    layers: dict[str, dict[str, Any]] = {}
+    if words[0].endswith((".yaml", ".yml")):
+        if len(words) > 1:
+            raise InputError(
+                f"{words[0]} says what to run; {words[1]!r} cannot be added",
+                "options stand before the job file; change run: in the file",
+            )
+        layers["file"] = api.load_job(words[0])
+    else:
+        flags["run"] = words
+    for name, value in _values(flags).items():
+        layers.setdefault(_origin(ctx, name), {})[name] = value
+    for low, high in (("file", "environment"), ("environment", "flag")):
+        if low in layers and high in layers:  # so that dictionaries stand in rising order
+            layers[high] = layers.pop(high)
+    _merge_resources(layers)
+    return api.layered_job(layers)
+
+
+def _origin(ctx: click.Context, name: str) -> str:
+    source = ctx.get_parameter_source(name)
+    return "environment" if source == click.core.ParameterSource.ENVIRONMENT else "flag"
+
+
+def _values(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given, as a job file would say them."""
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    if "envs" in given:
+        given["envs"] = dict(_variable(text) for text in given["envs"])
+    if "secrets" in given:
+        given["secrets"] = dict.fromkeys(given["secrets"])
+    for name, read in _READERS.items():
+        if name in given:
+            try:
+                given[name] = read(given[name])
+            except ValueError as error:
+                raise InputError(f"--{name.replace('_', '-')}: {error}") from None
+    return given
+
+
+_READERS = {"master_port": jobs.port_range, "grace": jobs.seconds, "name": jobs.job_name}
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        if name not in os.environ:
+            raise InputError(f"--env {name}: it is not set here", f"--env {name}=VALUE")
+        value = os.environ[name]
+    if not name.isidentifier():
+        raise InputError(f"--env {text}: {name!r} cannot be the name of a variable")
+    return name, value
+
+
+def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
+    """``--gpus`` and ``--nproc-per-node`` are the file's ``resources``."""
+    known: dict[str, Any] = {}
+    for values in layers.values():
+        if "resources" in values:
+            known = vars(values["resources"])
+        given = {name: values.pop(name) for name in ("gpus", "nproc_per_node") if name in values}
+        if given:
+            known = {**known, **given}
+            values["resources"] = Resources(**known)
+
+
+def _inventory_file(given: str | None) -> str:
+    if given:
+        return given
+    for place in USUAL_PLACES:
+        path = Path(place).expanduser()
+        if path.exists():
+            return str(path)
+    raise InputError(
+        "no inventory", f"-i FILE, LAUNCHER_INVENTORY, or one of {', '.join(USUAL_PLACES)}"
+    )
+
+
+def _ranks(text: str | None) -> frozenset[int] | None:
+    if text is None:
+        return None
+    try:
+        return nodeset.expand_ranks(text)
+    except ValueError as error:
+        raise InputError(f"--ranks: {error}") from None
+
+
+def _seconds(flag: str, text: str) -> float:
+    try:
+        return jobs.seconds(text)
+    except ValueError as error:
+        raise InputError(f"{flag}: {error}") from None
+
+
+def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
+    plan = api.dry_run(job, hosts)
+    if as_json:
+        from ..record import describe_job, describe_plan
+
+        both = {**describe_plan(plan), "job": describe_job(job)}
+        click.echo(json.dumps(both, indent=2))
+        return
+    from .plan import plan_text
+
+    click.echo(plan_text(plan, job))
+
+
+# -- the run itself
+
+
+async def _ask_passphrase(file: str) -> str | None:
+    prompt = f"passphrase for {file}"
+    answer = await asyncio.to_thread(click.prompt, prompt, hide_input=True, err=True)
+    return str(answer)
+
+
+async def _execute(
+    request: Request, ranks: frozenset[int] | None, raw: bool, as_json: bool
+) -> Receipt:
+    from .screen import Screen
+
+    screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
+    run = api.new_run(request, screen.on_event, screen.on_log)
+    screen.begin(run)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, run.stop, screen)
+    # A closed terminal detaches: the hosts go on, and hold the truth.
+    loop.add_signal_handler(signal.SIGHUP, os._exit, 128 + signal.SIGHUP)
+    async with screen:
+        receipt = await run.execute()
+    screen.receipt(receipt)
+    return receipt
+
+
+def _stop(press: Any, screen: Any) -> None:
+    press()
+    screen.stopping()

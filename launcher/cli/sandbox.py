@@ -1,0 +1,48 @@
+"""``launcher sandbox``: embedded hosts on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from .. import sandbox
+from .table import table
+
+
+@click.group("sandbox")
+def command() -> None:
+    """Embedded SSH hosts on this machine: safe to try things on, no root, no sshd.
+
+    Use them with `-i inventory/local.yaml`, which also starts them for one run when they are not up.
+    """
+
+
+@command.command()
+@click.argument("count", type=click.IntRange(1, 64), default=2)
+def up(count: int) -> None:
+    """Starts COUNT hosts: local1, local2, ..."""
+    hosts = sandbox.up(count)
+    click.echo(f"{len(hosts)} hosts are up; try: ssh -F {sandbox.ssh_config()} {hosts[0].name}")
+
+
+@command.command()
+def down() -> None:
+    """Ends them. Their home folders stay."""
+    count = sandbox.down()
+    click.echo(f"{count} hosts ended" if count else "no sandbox was up")
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def ls(as_json: bool) -> None:
+    """Lists the hosts that are up."""
+    hosts = sandbox.hosts()
+    if as_json:
+        click.echo(json.dumps([asdict(host) for host in hosts], indent=2))
+    elif not hosts:
+        click.echo("no sandbox is up; start one with: launcher sandbox up 3")
+    else:
+        rows = [(host.name, str(host.port), host.home) for host in hosts]
+        click.echo(table(("host", "port", "home"), rows))

@@ -1,0 +1,85 @@
+"""Pulls the outputs of all hosts, now and then during a run and once at its end.
+
+Not responsible for the copying and laying together: :mod:`launcher.outputs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from . import events as ev
+from . import outputs
+from .errors import HostError, LauncherError
+from .ledger import Ledger
+from .link import Link
+from .outputs import Listed, Output
+
+#: Copies at once: each is an rsync here.
+AT_ONCE = 8
+#: How often a file may change while it is pulled for the last time.
+TRIES = 3
+
+
+class Collector:
+    """Knows what has been pulled; one pull at a time."""
+
+    def __init__(
+        self, links: Sequence[Link], run: str, paths: tuple[str, ...], ledger: Ledger
+    ) -> None:
+        self.outputs: tuple[Output, ...] = ()
+        self.failed: dict[str, str] = {}
+        self._links, self._run, self._paths, self._ledger = links, run, paths, ledger
+        self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
+        self._busy = asyncio.Lock()
+        self._limit = asyncio.Semaphore(AT_ONCE)
+
+    async def every(self, seconds: float) -> None:
+        """Pulls again and again, until cancelled. What goes wrong is tried again next time."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.pull(final=False)
+
+    async def pull(self, final: bool = True) -> None:
+        """Brings what is new. What could not be brought stands in ``failed``, by host."""
+        async with self._busy:
+            self.failed = {}
+            moved = await asyncio.gather(*(self._one(link, final) for link in self._links))
+            if any(moved) or final:
+                self._lay_together()
+
+    def _lay_together(self) -> None:
+        try:
+            hosts = tuple(link.name for link in self._links)
+            self.outputs = outputs.lay_together(self._ledger.folder, hosts)
+        except LauncherError as error:
+            self.failed["this machine"] = str(error)
+        self._ledger.add(
+            ev.OutputsPulled(
+                time.time(), len(self.outputs), sum(o.size for o in self.outputs), dict(self.failed)
+            )
+        )
+
+    async def _one(self, link: Link, final: bool) -> bool:
+        """True when anything was copied from this host."""
+        try:
+            async with self._limit:
+                return await self._pull(link, TRIES if final else 1)
+        except HostError as error:
+            self.failed[link.name] = error.message
+        except LauncherError as error:
+            self.failed[link.name] = str(error)
+        return False
+
+    async def _pull(self, link: Link, tries: int) -> bool:
+        mirror = self._ledger.folder.mirror(link.name)
+        moved = False
+        for _ in range(tries):
+            what: Listed = await outputs.listed(link.agent, self._run, self._paths)
+            if what.files == self._seen.get(link.name):
+                break
+            await outputs.pull(link.connection, link.name, what, mirror)
+            self._seen[link.name] = what.files
+            moved = True
+        return moved

@@ -1,0 +1,174 @@
+"""Reads YAML text into checked values; every complaint names file, line and what was expected.
+
+Not responsible for what the keys mean: a table of :class:`Key` says what a mapping may hold. The
+same table is the source of the JSON Schema for editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .errors import DocumentError, suggestion
+
+# libyaml's parser is several times faster; PyYAML can be built without it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one key of a mapping holds. ``read`` turns a node into a value or complains."""
+
+    read: Callable[[Node], Any]
+    schema: Mapping[str, Any]
+    about: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """A YAML node with the file that it stands in."""
+
+    yaml: yaml.Node
+    source: str
+
+    @property
+    def line(self) -> int:
+        """Where it stands, from 1."""
+        return int(self.yaml.start_mark.line) + 1
+
+    def error(self, message: str, hint: str = "") -> DocumentError:
+        """A complaint about this place."""
+        return DocumentError(message, hint, self.source, self.line)
+
+    def expected(self, what: str) -> DocumentError:
+        """The complaint that something else stands here."""
+        return self.error(f"expected {what}, found {self._kind()}")
+
+    def _kind(self) -> str:
+        if isinstance(self.yaml, yaml.MappingNode):
+            return "a mapping"
+        if isinstance(self.yaml, yaml.SequenceNode):
+            return "a list"
+        return f"{self.yaml.value!r}" if self.yaml.value != "" else "nothing"
+
+    def items(self, what: str = "a mapping") -> list[tuple[str, Node, Node]]:
+        """``(key, key node, value node)`` of a mapping. Raises DocumentError, on duplicates too."""
+        if not isinstance(self.yaml, yaml.MappingNode):
+            raise self.expected(what)
+        seen: dict[str, int] = {}
+        found = []
+        for key, value in self.yaml.value:
+            place = Node(key, self.source)
+            name = text(place)
+            if name in seen:
+                raise place.error(f'"{name}" stands here twice, first in line {seen[name]}')
+            seen[name] = place.line
+            found.append((name, place, Node(value, self.source)))
+        return found
+
+    def elements(self, what: str = "a list") -> list[Node]:
+        """The nodes of a list. Raises DocumentError."""
+        if not isinstance(self.yaml, yaml.SequenceNode):
+            raise self.expected(what)
+        return [Node(value, self.source) for value in self.yaml.value]
+
+    def is_empty(self) -> bool:
+        """Whether nothing (null) stands here."""
+        return isinstance(self.yaml, yaml.ScalarNode) and self.yaml.tag == "tag:yaml.org,2002:null"
+
+
+def parse(content: str, source: str) -> Node:
+    """The root of a YAML document. Raises DocumentError when it is not one."""
+    try:
+        root = yaml.compose(content, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        hint = "tabs are not allowed for indentation" if "\\t" in str(error.problem) else ""
+        raise DocumentError(f"not YAML: {error.problem}", hint, source, line) from None
+    except yaml.YAMLError as error:
+        raise DocumentError(f"not YAML: {error}", "", source, 1) from None
+    if root is None:
+        raise DocumentError("the file is empty", "", source, 1)
+    return Node(root, source)
+
+
+def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
+    """The values of a mapping that may hold ``keys``. Raises DocumentError on anything else."""
+    values = {}
+    for name, place, value in node.items(what):
+        if name not in keys:
+            known = ", ".join(keys)
+            hint = suggestion(name, tuple(keys)) or f"known keys: {known}"
+            raise place.error(f'unknown key "{name}" in {what}', hint)
+        values[name] = keys[name].read(value)
+    return values
+
+
+def schema(keys: Mapping[str, Key], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The JSON Schema of a mapping that may hold ``keys``."""
+    properties = {name: {**key.schema, "description": key.about} for name, key in keys.items()}
+    found = {"type": "object", "additionalProperties": False, "properties": properties}
+    return {**found, "required": list(required)} if required else found
+
+
+# -- readers of single values
+
+
+def text(node: Node) -> str:
+    """A scalar as the text that stands there."""
+    if not isinstance(node.yaml, yaml.ScalarNode) or node.is_empty():
+        raise node.expected("text")
+    return str(node.yaml.value)
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[Node], int]:
+    """A reader of integers within bounds."""
+    within = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
+
+    def reader(node: Node) -> int:
+        if not isinstance(node.yaml, yaml.ScalarNode) or node.yaml.tag != "tag:yaml.org,2002:int":
+            raise node.expected(within)
+        try:
+            number = int(node.yaml.value.replace("_", ""), 0)
+        except ValueError:
+            raise node.expected(within) from None
+        if number < least or (most is not None and number > most):
+            raise node.expected(within)
+        return number
+
+    return reader
+
+
+def truth(node: Node) -> bool:
+    """true or false."""
+    if not isinstance(node.yaml, yaml.ScalarNode) or node.yaml.tag != "tag:yaml.org,2002:bool":
+        raise node.expected("true or false")
+    return str(node.yaml.value).lower() in ("true", "yes", "on")
+
+
+def texts(node: Node) -> tuple[str, ...]:
+    """A list of texts, or one."""
+    if isinstance(node.yaml, yaml.ScalarNode):
+        return (text(node),)
+    return tuple(text(element) for element in node.elements("a list of texts"))
+
+
+def text_map(node: Node) -> dict[str, str]:
+    """A mapping of names to scalars, as the texts that stand there."""
+    return {name: text(value) for name, _, value in node.items("a mapping of names to texts")}
+
+
+TEXT: Mapping[str, Any] = {"type": "string"}
+SCALAR: Mapping[str, Any] = {"type": ["string", "number", "boolean"]}
+TEXT_MAP: Mapping[str, Any] = {"type": "object", "additionalProperties": SCALAR}
+TEXTS: Mapping[str, Any] = {
+    "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+}
+
+
+def whole(least: int, most: int | None = None) -> dict[str, Any]:
+    """The schema of a whole number."""
+    return {"type": "integer", "minimum": least, **({"maximum": most} if most else {})}

@@ -1,0 +1,81 @@
+"""Ends a run on all hosts, and proves that nothing of it is left.
+
+Not responsible for why. A host that cannot be reached is waited for as long as the grace allows;
+then it is reported, and what runs there ends when it is next reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from . import events as ev
+from .errors import HostError
+from .ledger import Ledger, StopSwitch
+from .link import Link
+
+#: Seconds after the grace within which a supervisor has to be gone.
+AFTER_GRACE = 10.0
+
+
+async def stop(
+    links: Sequence[Link], run: str, grace: float, why: str, ledger: Ledger, switch: StopSwitch
+) -> None:
+    """Asks every supervisor to end what it owns, and waits until all of it is gone and told.
+
+    Without grace as soon as the user asks a second time.
+    """
+    alive = [link for link in links if link.supervised and not link.ended.is_set()]
+    if not alive:
+        return
+    ledger.add(ev.StopRequested(time.time(), why))
+    grace = 0.0 if switch.kill.is_set() else grace
+    await _ask(alive, run, grace, why)
+    if grace > 0:
+        await ledger.until(lambda: _all_ended(alive) or switch.kill.is_set(), grace)
+        if switch.kill.is_set():
+            await _ask(alive, run, 0.0, "killed by the user")
+    await ledger.until(lambda: _all_ended(alive), AFTER_GRACE)
+    for link in alive:
+        link.give_up("host-unreachable" if link.agent.closed.done() else "supervisor-silent")
+
+
+def _all_ended(links: Sequence[Link]) -> bool:
+    return all(link.ended.is_set() for link in links)
+
+
+async def _ask(links: Sequence[Link], run: str, grace: float, why: str) -> None:
+    async def one(link: Link) -> None:
+        try:
+            await asyncio.wait_for(
+                link.agent.ask("stop", run=run, grace=grace, why=why), AFTER_GRACE
+            )
+        except (HostError, asyncio.TimeoutError):
+            pass  # the wait that follows tells
+
+    await asyncio.gather(*(one(link) for link in links if not link.ended.is_set()))
+
+
+async def sweep(links: Sequence[Link], run: str, ledger: Ledger) -> None:
+    """Looks at all processes of every host once more, and kills what carries the run's mark."""
+
+    async def one(link: Link) -> None:
+        try:
+            found = await asyncio.wait_for(
+                link.agent.ask("sweep", run=run, host=link.name, kill=True), AFTER_GRACE
+            )
+        except (HostError, asyncio.TimeoutError):
+            return  # the receipt says that it could not be verified
+        ledger.add(
+            ev.HostSwept(
+                time=time.time(),
+                host=link.name,
+                left=tuple(found["left"]),
+                killed=found["killed"],
+                scanned=found["scanned"],
+                unreadable=found["unreadable"],
+            )
+        )
+
+    await asyncio.gather(*(one(link) for link in links if link.supervised))

@@ -1,0 +1,282 @@
+"""What happens in a run, as past-tense facts. Faces and records read nothing else.
+
+Not responsible for what follows from them: :mod:`launcher.status` folds them. Times are seconds
+since the epoch by the clock of the machine that launches; those of hosts are corrected by their
+clock's offset.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all."""
+
+    time: float
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    """The run went on to ``stage``: connect, sync, setup, start, run, collect."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class HostConnected(Event):
+    """A host answered and was measured."""
+
+    host: str
+    seconds: float
+    python_version: str
+    clock_offset: float
+
+
+@dataclass(frozen=True)
+class HostFailed(Event):
+    """A host cannot go on; ``code`` is that of the error."""
+
+    host: str
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class SyncProgressed(Event):
+    """A copy is under way; for the screen, never stored."""
+
+    host: str
+    percent: int
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class CodeSynced(Event):
+    """A host has the run's own copy of the code. ``copied`` is what travelled, in bytes."""
+
+    host: str
+    version: str
+    files: int
+    bytes: int
+    copied: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HostsMet(Event):
+    """Every host has connected to the master."""
+
+    master_addr: str
+    master_port: int
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PortReplaced(Event):
+    """The master port was taken by another program before ours could listen: a new one follows."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class ProcessStarted(Event):
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup."""
+
+    host: str
+    attempt: int
+    key: str
+    rank: int | None
+    pid: int
+
+
+@dataclass(frozen=True)
+class ProcessExited(Event):
+    """A process ended: ``code`` is its exit status, or minus the signal that killed it.
+
+    ``stopped`` says that we had asked it to end, ``oom`` that the kernel killed a process for want
+    of memory just then.
+    """
+
+    host: str
+    attempt: int
+    key: str
+    rank: int | None
+    code: int
+    stopped: bool = False
+    oom: bool = False
+
+
+@dataclass(frozen=True)
+class StopRequested(Event):
+    """Processes were asked to end: everywhere, or on ``host``."""
+
+    why: str
+    host: str | None = None
+    processes: int = 0
+
+
+@dataclass(frozen=True)
+class OrphansFound(Event):
+    """Processes outlived every rank of a host."""
+
+    host: str
+    processes: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class OrphansEnded(Event):
+    """They are gone."""
+
+    host: str
+    processes: int
+
+
+@dataclass(frozen=True)
+class GpusUsed(Event):
+    """GPUs on which processes of the run were seen by ``nvidia-smi``."""
+
+    host: str
+    gpus: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HostEnded(Event):
+    """Nothing of the run is alive on a host, as its supervisor saw it."""
+
+    host: str
+    left: int
+    scanned: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class HostFinished(Event):
+    """The supervisor of a host is gone, and everything that it left has come."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class ConnectionDropped(Event):
+    """The connection to a host went away. Its processes go on."""
+
+    host: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ConnectionResumed(Event):
+    """It is back, and the logs go on where they stopped."""
+
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class NodeLost(Event):
+    """A host could not be reached for too long, or its supervisor died: the run cannot go on."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HostSwept(Event):
+    """Every process of a host was looked at after the end, from a fresh look at its /proc."""
+
+    host: str
+    left: tuple[Mapping[str, Any], ...]
+    killed: int
+    scanned: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class OutputsPulled(Event):
+    """Outputs came back; ``files`` and ``bytes`` are all that are here now."""
+
+    files: int
+    bytes: int
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """It is over."""
+
+    status: str
+    reason: str
+
+
+KINDS: Mapping[str, type[Event]] = {
+    kind.__name__: kind for kind in Event.__subclasses__()
+}
+
+
+def encode(event: Event) -> dict[str, Any]:
+    """An event as JSON values, with its kind under ``event``."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def decode(record: Mapping[str, Any]) -> Event | None:
+    """The event that a record describes; None for a kind that this version does not know."""
+    kind = KINDS.get(record["event"])
+    if kind is None:
+        return None
+    known = {f.name: record[f.name] for f in fields(kind) if f.name in record}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+
+def from_journal(host: str, record: Mapping[str, Any], clock_offset: float) -> Event | None:
+    """The event that a host's journal tells, in our time."""
+    happened = float(record.get("at", record["time"]))
+    return decode({**record, "host": host, "time": happened - clock_offset})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a process ended badly: data, not an exception."""
+
+    host: str
+    key: str
+    rank: int | None
+    code: int
+    oom: bool
+    time: float
+
+    @property
+    def exit_code(self) -> int:
+        """The status that a shell would show."""
+        return self.code if self.code >= 0 else 128 - self.code
+
+    @property
+    def reason(self) -> str:
+        """``exit-7``, ``signal-SIGSEGV`` or ``out-of-memory``."""
+        if self.oom:
+            return "out-of-memory"
+        return f"exit-{self.code}" if self.code >= 0 else f"signal-{signal_name(-self.code)}"
+
+    @property
+    def meaning(self) -> str:
+        """The exit in words."""
+        if self.oom:
+            return "killed by the kernel, which was out of memory"
+        if self.code < 0:
+            return f"killed by {signal_name(-self.code)}"
+        words = {126: " (not executable)", 127: " (command not found)"}
+        return f"exited with {self.code}{words.get(self.code, '')}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,45 @@
+"""How processes are started, by name: the registry, and what a framework has to be.
+
+Not responsible for which hosts and GPUs are used. To add one: a file with a class like those here,
+and a row in ``BUILTIN``; outside this package, an entry point in the group ``launcher.frameworks``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from ..errors import InputError, suggestion
+from .base import Framework, Place
+from .env import Env
+from .torch import Torch
+from .torchrun import Torchrun
+
+GROUP = "launcher.frameworks"
+
+BUILTIN: dict[str, Framework] = {
+    framework.name: framework for framework in (Torchrun(), Torch(), Env())
+}
+
+
+def names() -> tuple[str, ...]:
+    """All frameworks that can be named."""
+    return (*BUILTIN, *(point.name for point in entry_points(group=GROUP)))
+
+
+def get(name: str) -> Framework:
+    """The framework of that name. Raises InputError."""
+    if name in BUILTIN:
+        return BUILTIN[name]
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            framework: Framework = point.load()()
+            return framework
+    raise InputError(f'unknown framework "{name}"', hint_for(name))
+
+
+def hint_for(name: str) -> str:
+    """What to write instead of an unknown name."""
+    return suggestion(name, names()) or f"known: {', '.join(names())}"
+
+
+__all__ = ["BUILTIN", "GROUP", "Framework", "Place", "get", "hint_for", "names"]

@@ -1,0 +1,51 @@
+"""torch: every rank started directly with torch's environment, without torchrun in between.
+
+Starts faster, because no launcher imports torch before the ranks do.
+"""
+
+from __future__ import annotations
+
+from ..model import Process
+from .base import Place
+
+COMPUTED = frozenset(
+    {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    | {"GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK", "CUDA_VISIBLE_DEVICES"}
+)
+
+
+class Torch:
+    """Ranks as children of the agent: exact exit codes and logs.
+
+    Source of the variables: https://docs.pytorch.org/docs/stable/elastic/run.html
+    """
+
+    name = "torch"
+    about = "one process a rank with torch's environment, no torchrun in between"
+    computed = COMPUTED
+    shell = False
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """One process a rank."""
+        node, meeting = place.node, place.meeting
+        shared = {
+            **place.env,
+            "WORLD_SIZE": str(place.layout.world_size),
+            "LOCAL_WORLD_SIZE": str(node.local_world_size),
+            "GROUP_RANK": str(node.node_rank),
+            "NODE_RANK": str(node.node_rank),
+            "GROUP_WORLD_SIZE": str(place.layout.num_nodes),
+            "MASTER_ADDR": meeting.master_addr,
+            "MASTER_PORT": str(meeting.master_port),
+        }
+        if node.local_world_size > 1:
+            shared.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+        return tuple(
+            Process(
+                f"rank-{rank}",
+                rank,
+                place.command(),
+                {**shared, "RANK": str(rank), "LOCAL_RANK": str(local_rank)},
+            )
+            for local_rank, rank in enumerate(node.ranks)
+        )

@@ -1,0 +1,195 @@
+"""Reads a job: what to run, where it lies, and how much of the hosts it wants.
+
+Not responsible for whether the hosts can hold it: planning decides that. The words are those of
+SkyPilot and dstack; flags have the same names. Defaults < file < environment < flags.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from . import frameworks
+from .document import SCALAR, TEXT, TEXT_MAP, TEXTS, Key, Node, parse, read, text, texts
+from .document import schema as mapping_schema
+from .document import whole, whole_number
+from .errors import InputError
+from .frameworks import Framework
+from .inventory import variables
+from .model import Job, Resources, Secret
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+
+
+def seconds(value: str) -> float:
+    """A duration such as ``30``, ``30s``, ``5m`` or ``2h``, in seconds. Raises ValueError."""
+    match = _DURATION.match(value)
+    if not match:
+        raise ValueError(f"not a duration: {value!r} (30s, 5m, 2h)")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def port_range(value: str) -> tuple[int, int]:
+    """``29500`` or ``29500-29600`` as the first and the last port. Raises ValueError."""
+    first, _, last = value.partition("-")
+    try:
+        ports = (int(first), int(last or first))
+    except ValueError:
+        raise ValueError(f"not a port or a range of ports: {value!r} (29500-29600)") from None
+    if not 1 <= ports[0] <= ports[1] <= 65535:
+        raise ValueError(f"not a range of ports: {value!r} (1 to 65535)")
+    return ports
+
+
+def job_name(value: str) -> str:
+    """A name that can be a folder's. Raises ValueError."""
+    if not _NAME.match(value):
+        raise ValueError(f"{value!r} cannot be a name: letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _checked(check: Callable[[str], Any]) -> Callable[[Node], Any]:
+    def reader(node: Node) -> Any:
+        try:
+            return check(text(node))
+        except ValueError as error:
+            raise node.error(str(error)) from None
+
+    return reader
+
+
+_RESOURCES: Mapping[str, Key] = {
+    "gpus": Key(whole_number(0), whole(0), "GPUs of all hosts together: one process each"),
+    "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
+}
+
+
+def _resources(node: Node) -> Resources:
+    return Resources(**read(node, _RESOURCES, "resources"))
+
+
+def _secrets(node: Node) -> dict[str, str | None]:
+    """Names to values; None means that the value comes from the environment here."""
+    if isinstance(node.yaml.value, list) and node.yaml.id == "mapping":
+        items = node.items()
+        return {name: None if value.is_empty() else text(value) for name, _, value in items}
+    return dict.fromkeys(texts(node))
+
+
+def _run(node: Node) -> tuple[str, ...]:
+    if node.yaml.id == "sequence":
+        words = texts(node)
+        if not words:
+            raise node.expected("a command")
+        return words
+    if not text(node).strip():
+        raise node.expected("a command")
+    return (text(node),)
+
+
+_KEYS: Mapping[str, Key] = {
+    "name": Key(_checked(job_name), TEXT, "Start of the run's name; generated when left out"),
+    "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
+    "num_nodes": Key(whole_number(1), whole(1), "How many hosts"),
+    "hosts": Key(text, TEXT, "Which hosts: names, a nodeset, groups or labels"),
+    "resources": Key(_resources, mapping_schema(_RESOURCES), "GPUs or processes"),
+    "envs": Key(variables, TEXT_MAP, "Environment variables of every process"),
+    "secrets": Key(
+        _secrets,
+        {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
+        "Variables that no text shows; without a value: taken from the environment here",
+    ),
+    "setup": Key(text, TEXT, "Shell script, run once on every host before anything starts"),
+    "run": Key(_run, TEXTS, "What to start: script and arguments; for `env`: a shell script"),
+    "outputs": Key(texts, TEXTS, "Paths in workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
+    "framework": Key(text, TEXT, "How processes are started: torchrun, torch, env"),
+    "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
+    "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
+    "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a job file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "launcher job",
+        **mapping_schema(_KEYS, required=("run",)),
+    }
+
+
+def load(content: str, source: str) -> dict[str, Any]:
+    """The values of a job file. Raises DocumentError with ``source`` and line."""
+    root = parse(content, source)
+    values = read(root, _KEYS, "the job")
+    if "run" not in values:
+        raise root.error('the job has no "run"', "run: train.py --epochs 3")
+    for name, _, value in root.items():
+        if name == "framework":
+            try:
+                frameworks.get(values[name])
+            except InputError as error:
+                raise value.error(error.message, error.hint) from None
+        if name == "envs":
+            framework = frameworks.get(values.get("framework", Job.framework))
+            for variable, place, _ in value.items():
+                if variable in framework.computed:
+                    raise place.error(
+                        f"{variable} is computed for every process", "leave it out of envs"
+                    )
+    return values
+
+
+def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
+    """A job from layers of values, named and in rising order (``{"file": ..., "flag": ...}``).
+
+    ``envs`` and ``secrets`` of several layers are merged. ``environment`` is where secrets without
+    a value come from. Raises InputError.
+    """
+    values: dict[str, Any] = {}
+    sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
+    for layer, given in layers.items():
+        for name, value in given.items():
+            merged = name in ("envs", "secrets") and name in values
+            values[name] = {**values[name], **value} if merged else value
+            sources[name] = layer
+    framework = frameworks.get(values.get("framework", Job.framework))
+    for name in values.get("envs", {}):
+        if name in framework.computed:
+            raise InputError(f"--env {name}: it is computed for every process", "leave it out")
+    values["secrets"] = _reveal(values.get("secrets", {}), environment)
+    values["run"], values["shell"] = _command(values.get("run", ()), framework)
+    return Job(**values, sources=sources)
+
+
+def _command(run: tuple[str, ...], framework: Framework) -> tuple[tuple[str, ...], bool]:
+    """Several words are an argv. One text is a shell script where the framework takes one."""
+    if not run:
+        raise InputError("nothing to run", "launcher run train.py --epochs 3")
+    if len(run) > 1:
+        return run, False
+    if framework.shell:
+        return run, True
+    try:
+        return tuple(shlex.split(run[0], comments=True)), False
+    except ValueError as error:
+        raise InputError(f"run: {error}: {run[0]!r}") from None
+
+
+def _reveal(
+    secrets: Mapping[str, str | None], environment: Mapping[str, str]
+) -> dict[str, Secret]:
+    found = {}
+    for name, value in secrets.items():
+        if value is None and name not in environment:
+            raise InputError(
+                f"secret {name} is not set here", f"export {name}=... before `launcher run`"
+            )
+        found[name] = Secret(environment[name] if value is None else value)
+    return found
+

@@ -1,0 +1,75 @@
+"""What has happened so far in a run: every event recorded, folded and passed on, in that order.
+
+Not responsible for what to do about it. Steps of a run wait here for the state that they need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from . import events as ev
+from .status import RunState, step
+from .store import RunFolder
+
+
+class Ledger:
+    """The one place through which events go."""
+
+    def __init__(self, folder: RunFolder, on_event: Callable[[ev.Event], None]) -> None:
+        self.folder = folder
+        self.state = RunState()
+        self.events: list[ev.Event] = []
+        self.record_failed: OSError | None = None
+        self._on_event = on_event
+        self._changed = asyncio.Event()
+
+    def add(self, event: ev.Event) -> None:
+        """Takes an event. A full disk here does not stop a run: it goes on unrecorded, and says so."""
+        if not isinstance(event, ev.SyncProgressed):
+            self.events.append(event)
+            try:
+                self.folder.record(event)
+            except OSError as error:
+                self.record_failed = error
+        self.state = step(self.state, event)
+        self._on_event(event)
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Lets everybody who waits look again."""
+        self._changed.set()
+
+    async def until(self, reached: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Waits for a condition that events bring about; False when ``seconds`` passed first."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not reached():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except asyncio.TimeoutError:
+                return reached()
+        return True
+
+
+class StopSwitch:
+    """The user's wish to end: once is gracefully, twice is at once."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.reason: str | None = None
+        self.asked = asyncio.Event()
+        self.kill = asyncio.Event()
+        self._wake = wake
+
+    def press(self, reason: str = "by-user") -> None:
+        """Asks for the end; again: without grace."""
+        if self.reason is None:
+            self.reason = reason
+            self.asked.set()
+        else:
+            self.kill.set()
+        self._wake()

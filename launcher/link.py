@@ -1,0 +1,178 @@
+"""One host in a run: its connection, its agent, and what it says, however often the line drops.
+
+Not responsible for what follows from it. Journal and logs are read from where they stopped: the
+journal by the offset after its last record, each log by the bytes that are here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import errors
+from . import events as ev
+from .model import Facts, Host
+from .remote import Agent
+from .ssh import Connection, Dialler
+from .store import LogFile, RunFolder
+
+#: Seconds between tries to reach a host again.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+
+Emit = Callable[[ev.Event], None]
+Show = Callable[[str, str, bytes], None]  # host, log name, new bytes
+
+
+class Link:
+    """Opened once; ``keep_following`` holds on to the host until the run has ended there."""
+
+    def __init__(
+        self, host: Host, dialler: Dialler, folder: RunFolder, emit: Emit, show: Show
+    ) -> None:
+        self.host = host
+        self.facts: Facts
+        self.connection: Connection
+        self.agent: Agent
+        self.ended = asyncio.Event()  # the supervisor is gone, and all it left has come
+        self.lost: str | None = None
+        self.log_sizes: dict[str, int] = {}  # as the host says, at the end
+        self.logs: dict[str, LogFile] = {}
+        self._dialler = dialler
+        self._folder = folder
+        self._emit = emit
+        self._show = show
+        self._journal = 0
+        self._following: asyncio.Task[None] | None = None
+        self._told_its_end = False
+        self.supervised = False
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.host.name
+
+    async def open(self, with_gpus: bool = True) -> None:
+        """Connects and measures. Raises HostError."""
+        started = time.time()
+        await self._dial()
+        self.facts = await self.agent.probe(with_gpus)
+        self._emit(
+            ev.HostConnected(
+                time=time.time(),
+                host=self.name,
+                seconds=time.time() - started,
+                python_version=self.facts.python_version,
+                clock_offset=self.facts.clock_offset,
+            )
+        )
+
+    async def _dial(self) -> None:
+        self.connection = await self._dialler.connect(self.name)
+        try:
+            self.agent = await Agent.open(self.host, self.connection)
+        except BaseException:
+            self.connection.close()
+            raise
+        self.agent.on_journal = self._heard_journal
+        self.agent.on_log = self._heard_log
+        self.agent.on_idle = self._heard_idle
+
+    async def close(self) -> None:
+        """Lets go of the host. What runs there goes on."""
+        if self._following:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if hasattr(self, "agent"):
+            await self.agent.close()
+        if hasattr(self, "connection"):
+            self.connection.close()
+
+    # -- what the host says
+
+    async def supervise(self, run: str, grace: float) -> None:
+        """Makes sure that a supervisor is there. Raises HostError."""
+        text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
+        self.supervised = True
+        await self.agent.ask(
+            "supervise",
+            run=run,
+            spec={"host": self.name, "grace": grace},
+            programs={"python": text, "python3": text},
+        )
+
+    async def follow(self, run: str, lost_after: float) -> None:
+        """Starts to listen, and goes on in the background. Raises HostError."""
+        self.ended.clear()
+        self._told_its_end = False
+        if self._following:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._ask_to_follow(run)
+        self._following = asyncio.ensure_future(self._keep_following(run, lost_after))
+
+    async def _ask_to_follow(self, run: str) -> None:
+        here = {name: log.size for name, log in self.logs.items()}
+        await self.agent.ask("follow", run=run, journal=self._journal, logs=here)
+
+    async def _keep_following(self, run: str, lost_after: float) -> None:
+        while True:
+            await self.agent.closed
+            if self.ended.is_set():
+                return
+            self._emit(ev.ConnectionDropped(time.time(), self.name, "the connection was lost"))
+            dropped = time.time()
+            if not await self._resume(run, dropped + lost_after):
+                self.give_up("host-unreachable")
+                return
+            self._emit(ev.ConnectionResumed(time.time(), self.name, time.time() - dropped))
+
+    async def _resume(self, run: str, deadline: float) -> bool:
+        pause = FIRST_PAUSE
+        while time.time() < deadline:
+            try:
+                self.connection.abort()
+                await self._dial()
+                await self._ask_to_follow(run)
+                return True
+            except errors.HostError:
+                await asyncio.sleep(min(pause, max(0.0, deadline - time.time())))
+                pause = min(LONGEST_PAUSE, pause * 2)
+        return False
+
+    def give_up(self, reason: str) -> None:
+        """The host is lost for this run."""
+        if self.lost is None and not self.ended.is_set():
+            self.lost = reason
+            self.ended.set()
+            self._emit(ev.NodeLost(time.time(), self.name, reason))
+
+    def _heard_journal(self, record: dict[str, Any], end: int) -> None:
+        self._journal = end
+        event = ev.from_journal(self.name, record, self.facts.clock_offset)
+        if isinstance(event, ev.HostEnded):
+            self._told_its_end = True
+        if event is not None:
+            self._emit(event)
+
+    def _heard_log(self, name: str, offset: int, data: bytes) -> None:
+        log = self.logs.get(name)
+        if log is None:
+            log = self.logs[name] = self._folder.log(name)
+        new = log.write(offset, data)
+        if new:
+            self._show(self.name, name, new)
+
+    def _heard_idle(self, sizes: Mapping[str, int]) -> None:
+        self.log_sizes.update(sizes)
+        if not self._told_its_end:
+            self.give_up("supervisor-died")
+        self.ended.set()
+        self._emit(ev.HostFinished(time.time(), self.name))
+
+    @property
+    def log_bytes(self) -> tuple[int, int]:
+        """Bytes of all logs, as ``(here, there)``."""
+        here = sum(log.size for log in self.logs.values())
+        return here, sum(self.log_sizes.values())

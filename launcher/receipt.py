@@ -1,0 +1,190 @@
+"""What a run ends with: the statement that a person can trust. Pure.
+
+Not responsible for how it looks. Every number in it was counted, and says how.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from . import events as ev
+from .model import Layout
+from .status import RunState
+
+VERSION = 1
+
+_NO_MEMORY = re.compile(
+    rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
+)
+#: The stages of a run, in order; each one's time is in the receipt.
+STAGES = ("connect", "sync", "setup", "start", "run", "collect")
+
+
+@dataclass(frozen=True)
+class HostReceipt:
+    """One host's part. ``left`` is None when it could not be looked at."""
+
+    host: str
+    node_rank: int
+    ranks: tuple[int, ...]
+    gpus: tuple[int, ...]
+    gpus_used: tuple[int, ...] | None
+    exit_codes: Mapping[str, int | None]
+    logs_here: int
+    logs_there: int | None
+    logs_complete: bool
+    left: int | None
+    verified: str
+    orphans: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class FirstFailure:
+    """Who failed first, by skew-corrected time, and its last words."""
+
+    host: str
+    key: str
+    rank: int | None
+    exit_code: int
+    meaning: str
+    time: float
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The end of a run."""
+
+    run: str
+    status: str
+    reason: str
+    exit_code: int
+    started: float
+    seconds: float
+    stages: Mapping[str, float]
+    world_size: int
+    framework: str
+    hosts: tuple[HostReceipt, ...] = ()
+    failure: FirstFailure | None = None
+    error: str = ""
+    hint: str = ""
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    outputs_failed: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    version: int = VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @property
+    def logs_complete(self) -> bool:
+        """Whether every byte that the hosts have is here."""
+        return all(host.logs_complete for host in self.hosts)
+
+    @property
+    def left(self) -> int:
+        """Processes that are known to be alive."""
+        return sum(host.left or 0 for host in self.hosts)
+
+
+def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
+    """How long each stage took."""
+    starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]
+    ends = [time for _, time in starts[1:]] + [events[-1].time if events else 0.0]
+    found: dict[str, float] = {}
+    for (stage, begin), end in zip(starts, ends, strict=True):
+        found[stage] = found.get(stage, 0.0) + end - begin
+    return {stage: round(found[stage], 3) for stage in STAGES if stage in found}
+
+
+def verdict(
+    state: RunState,
+    last_words: bytes,
+    stop: str | None,
+    error: BaseException | None,
+    lost: Mapping[str, str],
+) -> tuple[str, str, int]:
+    """``(status, reason, exit code)`` of a run that is over.
+
+    The first failure decides; a stop by the user decides when nothing had failed before it. When a
+    host is lost, what fails elsewhere afterwards is its consequence.
+    """
+    failure = state.failure
+    if lost and (failure is None or stop is None and failure.host not in lost):
+        return "lost", next(iter(lost.values())), 125
+    if stop is not None and failure is None:
+        return "stopped", stop, 130
+    if failure is not None:
+        if failure.key.startswith("setup-"):
+            return "failed", f"setup-{failure.reason}", failure.exit_code
+        no_memory = bool(_NO_MEMORY.search(last_words))
+        reason = "out-of-memory" if no_memory else failure.reason
+        return "failed", reason, failure.exit_code
+    if error is not None:
+        code = getattr(error, "code", "internal-error")
+        return "failed", code, getattr(error, "exit_code", 125)
+    return "succeeded", "all-ranks-exited-0", 0
+
+
+def host_receipt(
+    host: str,
+    layout: Layout,
+    state: RunState,
+    events: Sequence[ev.Event],
+    log_bytes: tuple[int, int] | None,
+    problem: str = "",
+) -> HostReceipt:
+    """One host's part, from the events about it and its ``(here, there)`` log bytes."""
+    node = next((node for node in layout.nodes if node.host.name == host), None)
+    sweeps = [e for e in events if isinstance(e, ev.HostSwept) and e.host == host]
+    orphans = [e.processes for e in events if isinstance(e, ev.OrphansEnded) and e.host == host]
+    here, there = log_bytes if log_bytes else (0, None)
+    return HostReceipt(
+        host=host,
+        node_rank=node.node_rank if node else -1,
+        ranks=tuple(node.ranks) if node else (),
+        gpus=node.gpus if node else (),
+        gpus_used=state.gpus_used.get(host),
+        exit_codes={p.key: p.code for p in state.processes.values() if p.host == host},
+        logs_here=here,
+        logs_there=there,
+        logs_complete=log_bytes is None or here == there,
+        left=len(sweeps[-1].left) if sweeps else (0 if log_bytes is None else None),
+        verified=_how(sweeps[-1]) if sweeps else _unverified(log_bytes),
+        orphans=sum(orphans) + (sweeps[-1].killed if sweeps else 0),
+        problem=problem,
+    )
+
+
+def _how(sweep: ev.HostSwept) -> str:
+    others = f", {sweep.unreadable} of other users" if sweep.unreadable else ""
+    return f"/proc of {sweep.scanned} processes read after the end{others}"
+
+
+def _unverified(log_bytes: tuple[int, int] | None) -> str:
+    if log_bytes is None:
+        return "nothing was started there"
+    return "not verified: the host cannot be reached"
+
+
+def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
+    """The failure that started it, with the last lines that it wrote."""
+    failure = state.failure
+    if failure is None:
+        return None
+    lines = [line for line in last_words.decode("utf-8", "replace").splitlines() if line.strip()]
+    return FirstFailure(
+        host=failure.host,
+        key=failure.key,
+        rank=failure.rank,
+        exit_code=failure.exit_code,
+        meaning=failure.meaning,
+        time=failure.time,
+        last_lines=tuple(lines[-12:]),
+    )
+

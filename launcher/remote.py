@@ -1,0 +1,305 @@
+"""Talks to the agent of one host: sends it there when it is missing, asks, and listens.
+
+Not responsible for what to ask. This is the only module here that knows the agent's protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import io
+import shlex
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from . import errors
+from .agent import protocol
+from .model import Facts, Gpu, Host
+from .ssh import Connection
+
+OLDEST_PYTHON = (3, 8)
+#: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
+FIRST_WORD = 20.0
+#: What a login shell may print before the agent's first line.
+NOISE = 1 << 16
+
+_MAIN = f"""\
+import sys
+if sys.version_info < {OLDEST_PYTHON}:
+    print("launcher-old-python %d.%d" % sys.version_info[:2])
+    sys.exit(0)
+from agent.main import main
+main()
+"""
+
+# $1 is the inventory's workdir, $2 its python, $3 the agent's file name.
+_START = """\
+case $1 in "~"*) d=$HOME${1#"~"};; /*) d=$1;; *) d=$HOME/$1;; esac
+case $2 in "~"*) p=$HOME${2#"~"};; *) p=$2;; esac
+command -v "$p" >/dev/null 2>&1 || { echo launcher-no-python; exit 0; }
+[ -f "$d/agent/$3" ] || { echo launcher-no-agent; exit 0; }
+exec "$p" -I -S "$d/agent/$3" relay "$d"
+"""
+
+_INSTALL = """\
+case $1 in "~"*) d=$HOME${1#"~"};; /*) d=$1;; *) d=$HOME/$1;; esac
+umask 077
+mkdir -p "$d/agent" && cat >"$d/agent/$3.$$" && mv -f "$d/agent/$3.$$" "$d/agent/$3"
+"""
+
+
+@functools.lru_cache(maxsize=1)
+def agent_zip() -> tuple[str, bytes]:
+    """The agent as ``(file name with its content's hash, zip)``; the same bytes every time."""
+    content = io.BytesIO()
+    folder = Path(__file__).parent / "agent"
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
+        for file in sorted(folder.glob("*.py")):
+            archive.writestr(zipfile.ZipInfo(f"agent/{file.name}"), file.read_bytes())
+    data = content.getvalue()
+    return f"agent-{hashlib.sha256(data).hexdigest()[:16]}.pyz", data
+
+
+def _command(script: str, host: Host) -> str:
+    """A line that any login shell understands."""
+    words = ["/bin/sh", "-c", script, "sh", host.workdir, host.python, agent_zip()[0]]
+    return "exec " + " ".join(shlex.quote(word) for word in words)
+
+
+class Agent:
+    """The agent of one host over one channel. Requests may overlap; answers come by number.
+
+    ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` hear what it
+    says unasked.
+    """
+
+    def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self.host = host
+        self._process = process
+        self._decoder = protocol.Decoder()
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._next = 0
+        self._reader: asyncio.Task[None] | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
+        self.on_log: Callable[[str, int, bytes], Any] = lambda name, offset, data: None
+        self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
+
+    @classmethod
+    async def open(cls, host: Host, connection: Connection) -> Agent:
+        """The agent of ``host``, sent there first when it is not there. Raises HostError."""
+        for install in (True, False):
+            process = await _execute(host, connection, _START)
+            try:
+                first, rest = await asyncio.wait_for(_first_line(host, process), FIRST_WORD)
+            except asyncio.TimeoutError:
+                process.close()
+                raise errors.AgentError(
+                    host.name, f"{host.python} said nothing in {FIRST_WORD:.0f} s",
+                    "is its disk or its network file system hanging?",
+                ) from None
+            if first == b"launcher-no-agent" and install:
+                await _install(host, connection)
+                continue
+            if first.startswith(b"launcher-"):
+                raise _no_agent(host, first.decode())
+            agent = cls(host, process)
+            agent._take(rest)
+            agent._reader = asyncio.ensure_future(agent._read())
+            return agent
+        raise errors.AgentError(host.name, "the agent was sent and is not there")
+
+    async def close(self) -> None:
+        """Ends the relay. What it supervises goes on."""
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        self._lost(errors.ConnectionLost(self.host.name, "the connection was closed"))
+        self._process.close()
+
+    async def ask(self, op: str, **request: Any) -> dict[str, Any]:
+        """One request. Raises HostError: ConnectionLost when no answer can come."""
+        if self.closed.done():
+            raise errors.ConnectionLost(self.host.name, "the connection is gone")
+        self._next += 1
+        number = self._next
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        try:
+            self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}))
+            reply = await answer
+        except (OSError, asyncssh.Error) as error:
+            raise errors.ConnectionLost(self.host.name, str(error)) from None
+        finally:
+            self._asked.pop(number, None)
+        if "error" in reply:
+            raise _refusal(self.host.name, reply["error"])
+        ok: dict[str, Any] = reply["ok"]
+        return ok
+
+    async def _read(self) -> None:
+        reason = "the host closed it"
+        try:
+            while data := await self._process.stdout.read(1 << 18):
+                self._take(data)
+                # on_log wrote synchronously: what was taken may be acknowledged
+        except (OSError, asyncssh.Error) as error:
+            reason = str(error)
+        except ValueError as error:
+            reason = f"not a message: {error}"
+        self._lost(errors.ConnectionLost(self.host.name, f"the connection was lost: {reason}"))
+
+    def _take(self, data: bytes) -> None:
+        taken = 0
+        for message, payload in self._decoder.feed(data):
+            if "id" in message:
+                answer = self._asked.get(message["id"])
+                if answer and not answer.done():
+                    answer.set_result(message)
+            elif "log" in message:
+                self.on_log(message["log"], message["offset"], payload)
+                taken += len(payload)
+            elif "journal" in message:
+                self.on_journal(message["journal"], message["end"])
+            elif "idle" in message:
+                self.on_idle(message["idle"])
+        if taken:
+            self._process.stdin.write(protocol.encode({"ack": taken}))
+
+    def _lost(self, error: errors.ConnectionLost) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+    # -- requests with a result of their own
+
+    async def probe(self, with_gpus: bool = True) -> Facts:
+        """What there is on the host. The clock's offset is right to half a round trip."""
+        before = time.time()
+        answer = await self.ask("probe", gpus=with_gpus)
+        after = time.time()
+        return Facts(
+            host=self.host.name,
+            hostname=answer["hostname"],
+            root=answer["root"],
+            python=answer["python"],
+            python_version=answer["python_version"],
+            cpus=answer["cpus"],
+            addresses=tuple((name, ip) for name, ip in answer["addresses"]),
+            ssh_address=answer["ssh_address"],
+            disk_free=answer["disk_free"],
+            rsync=answer["rsync"],
+            gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
+            leased={int(index): lease for index, lease in answer["leased"].items()},
+            clock_offset=answer["time"] - (before + after) / 2,
+        )
+
+
+async def _execute(
+    host: Host, connection: Connection, script: str
+) -> asyncssh.SSHClientProcess[bytes]:
+    try:
+        return await connection.create_process(_command(script, host), encoding=None)
+    except asyncssh.ChannelOpenError as error:
+        raise errors.AgentError(
+            host.name, f"it opens no session: {error.reason}", "MaxSessions in its sshd_config?"
+        ) from None
+    except (OSError, asyncssh.Error) as error:
+        raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
+
+
+async def _first_line(
+    host: Host, process: asyncssh.SSHClientProcess[bytes]
+) -> tuple[bytes, bytes]:
+    """The agent's or our script's first line, and what came after it; a shell's noise is skipped."""
+    data = b""
+    while len(data) < NOISE:
+        piece = await process.stdout.read(NOISE)
+        data += piece
+        lines = data.split(b"\n")
+        for position, line in enumerate(lines[:-1]):
+            if line.startswith(b"launcher-") or protocol.MAGIC.encode() in line:
+                return line, b"\n".join(lines[position + 1 :])
+        if not piece:
+            break
+    complaint = (await process.stderr.read(2000)).decode("utf-8", "replace").strip()
+    raise _trouble(host, complaint or data.decode("utf-8", "replace").strip())
+
+
+async def _install(host: Host, connection: Connection) -> None:
+    process = await _execute(host, connection, _INSTALL)
+    try:
+        out, err = await process.communicate(agent_zip()[1])
+    except (OSError, asyncssh.Error) as error:
+        raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
+    if process.exit_status != 0:
+        raise _trouble(host, ((err or b"") + (out or b"")).decode("utf-8", "replace").strip())
+
+
+def _no_agent(host: Host, word: str) -> errors.HostError:
+    if word.startswith("launcher-old-python"):
+        return errors.PythonTooOld(
+            host.name,
+            f"{host.python} is Python {word.split()[-1]}",
+            "launcher needs 3.8 or newer there: set python: in the inventory",
+        )
+    if word == "launcher-no-python":
+        return errors.NoPython(
+            host.name,
+            f"there is no {host.python}",
+            "apt install python3 there, or set python: in the inventory to a full path",
+        )
+    return errors.AgentError(host.name, f"the agent did not start: {word}")
+
+
+def _trouble(host: Host, complaint: str) -> errors.HostError:
+    """An error for what a shell or an interpreter complained about."""
+    last = complaint.splitlines()[-1] if complaint else "it said nothing"
+    known = os_error(host.name, complaint)
+    return known or errors.AgentError(
+        host.name, f"the agent did not start: {last}", f"try `ssh {host.name} {host.python} -V`"
+    )
+
+
+def os_error(host: str, complaint: str) -> errors.HostError | None:
+    """The error that a system's words stand for, where they are well known."""
+    if "No space left" in complaint or "Disk quota exceeded" in complaint:
+        return errors.DiskFull(
+            host,
+            f"no space left for launcher's files: {complaint.splitlines()[-1]}",
+            "free some, or set workdir: in the inventory to a disk with room (df -h, df -i)",
+        )
+    if "Read-only file system" in complaint or "Permission denied" in complaint:
+        return errors.ReadOnly(
+            host,
+            f"launcher's folder cannot be written: {complaint.splitlines()[-1]}",
+            "set workdir: in the inventory to a folder that you may write",
+        )
+    return None
+
+
+def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
+    code, message = error["code"], error["message"]
+    if code == "port-taken":
+        return errors.PortTaken(host, message)
+    if code == "gpu-busy":
+        holder = error.get("holder", {})
+        since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))
+        return errors.GpuBusy(
+            host,
+            f"GPU {error['gpu']} is held by {holder.get('user', '?')} "
+            f"for {holder.get('run', '?')} since {since}",
+            "wait for that run, or choose other hosts with --hosts",
+        )
+    if code == "os":
+        return os_error(host, message) or errors.HostError(host, message)
+    return errors.StartError(host, message)

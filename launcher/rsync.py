@@ -1,0 +1,218 @@
+"""Runs the real rsync over an SSH connection that is already open.
+
+Not responsible for what is copied. rsync starts its ``-e`` program, a line of ``sh`` which hands us
+the remote command and joins rsync's pipes to two of ours; we run that command on a channel of the
+connection. So there is one login a host, and one set of SSH options.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncssh
+
+from . import errors
+from .remote import os_error
+from .ssh import Connection
+
+#: Needed on both sides: 3.1 brought times to the nanosecond and a progress of the whole copy.
+OLDEST = (3, 1)
+
+# $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
+# By name, because dash takes descriptors of one digit only; 3 is a second stdin, because a
+# background process has /dev/null as its first. Like ssh, it ends when the far side does.
+_BRIDGE = (
+    'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
+    "exec 3<&0; cat <&3 >$d/$w & exec cat <$d/$r"
+)
+#: Descriptors for the bridge begin here, above those that a shell script uses itself.
+_HIGH = 20
+_PERCENT = re.compile(rb"\s(\d{1,3})%\s")
+_SENT = re.compile(rb"Total bytes sent: ([\d,]+)|Total bytes received: ([\d,]+)")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy moved over the network, in bytes."""
+
+    sent: int
+    received: int
+
+
+def version(text: str | None) -> tuple[int, ...]:
+    """``(3, 2, 7)`` of "3.2.7"; () when it is not known."""
+    return tuple(int(part) for part in re.findall(r"\d+", text or "")[:3])
+
+
+def require_here() -> None:
+    """Raises InputError when this machine has no rsync that can do what we need."""
+    if shutil.which("rsync") is None:
+        raise errors.LauncherError("there is no rsync on this machine", _how_to_get())
+    answer = subprocess.run(["rsync", "--version"], capture_output=True, check=False)
+    words = answer.stdout.decode("ascii", "replace").split()
+    if b"openrsync" in answer.stdout or len(words) < 3 or version(words[2]) < OLDEST:
+        raise errors.LauncherError(f"rsync here is {' '.join(words[:3])}: too old", _how_to_get())
+
+
+def _how_to_get() -> str:
+    return "apt install rsync, dnf install rsync, or (macOS) brew install rsync: 3.1 or newer"
+
+
+async def copy(
+    connection: Connection,
+    host: str,
+    arguments: list[str],
+    names: bytes,
+    progress: Callable[[int], None] = lambda percent: None,
+) -> Copied:
+    """``rsync arguments``, where the far side is written ``x:PATH``.
+
+    ``names`` goes to ``--files-from=-``, separated by NUL. Raises SyncError, DiskFull, ReadOnly,
+    ConnectionLost.
+    """
+    command, tell = _pipe()
+    from_host, to_rsync = _pipe()
+    from_rsync, to_host = _pipe()
+    ours = [command, to_rsync, from_rsync]
+    theirs = [tell, from_host, to_host]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "rsync",
+            "-e",
+            f"sh -c '{_BRIDGE}' launcher {tell} {from_host} {to_host}",
+            "--from0",
+            "--files-from=-",
+            "--info=progress2",
+            "--stats",
+            "--protect-args",
+            *arguments,
+            pass_fds=theirs,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    try:
+        return await _drive(process, connection, host, ours, names, progress)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        for fd in ours:
+            _close(fd)
+
+
+def _pipe() -> tuple[int, int]:
+    found = []
+    for low in os.pipe():
+        found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH))
+        os.close(low)
+    return found[0], found[1]
+
+
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
+async def _drive(
+    process: asyncio.subprocess.Process,
+    connection: Connection,
+    host: str,
+    ours: list[int],
+    names: bytes,
+    progress: Callable[[int], None],
+) -> Copied:
+    assert process.stdin and process.stdout and process.stderr
+    feeding = asyncio.ensure_future(_feed(process.stdin, names))
+    channel = asyncio.ensure_future(_serve(connection, ours))
+    complaints = asyncio.ensure_future(process.stderr.read())
+    summary = b""
+    try:
+        while piece := await process.stdout.read(1 << 14):
+            summary = (summary + piece)[-4000:]
+            if found := _PERCENT.findall(piece):
+                progress(int(found[-1]))
+        code = await process.wait()
+        remote = b"" if code == 0 else await _last_words(channel)
+        if code != 0:
+            raise _failure(host, code, (await complaints + remote).decode("utf-8", "replace"))
+        sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(summary)]
+        return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
+    finally:
+        for task in (feeding, channel, complaints):
+            task.cancel()
+        await asyncio.gather(feeding, channel, complaints, return_exceptions=True)
+
+
+async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
+    try:
+        stdin.write(names)
+        await stdin.drain()
+        stdin.close()
+    except OSError:
+        pass  # rsync says by its exit what was wrong
+
+
+async def _serve(connection: Connection, ours: list[int]) -> bytes:
+    """Runs the command that rsync wants on the far side; returns what that wrote to stderr."""
+    command, to_rsync, from_rsync = ours
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(command), "rb", 0)
+    )
+    line = await reader.readline()
+    transport.close()
+    remote = await connection.create_process(
+        line.decode("utf-8", "surrogateescape").strip(),
+        stdin=os.fdopen(os.dup(from_rsync), "rb", 0),
+        stdout=os.fdopen(os.dup(to_rsync), "wb", 0),
+        encoding=None,
+    )
+    # From here on only asyncssh holds the writing end, so that rsync sees where the stream ends.
+    os.close(to_rsync)
+    ours.remove(to_rsync)
+    try:
+        answer: bytes = await remote.stderr.read()
+        await remote.wait()
+        return answer
+    finally:
+        remote.close()
+
+
+async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
+    try:
+        return await asyncio.wait_for(channel, 2.0)
+    except (asyncio.TimeoutError, OSError, asyncssh.Error):
+        return b""
+
+
+def _failure(host: str, code: int, complaint: str) -> errors.HostError:
+    complaint = complaint.strip()
+    if "rsync: not found" in complaint or "rsync: command not found" in complaint:
+        return no_rsync(host)
+    known = os_error(host, complaint)
+    if known:
+        return known
+    last = complaint.splitlines()[0] if complaint else "no word"
+    if code in (12, 30, 255):  # the stream broke: errcode.h of rsync
+        return errors.ConnectionLost(host, f"the copy broke off: {last}")
+    return errors.SyncError(host, f"rsync ended with {code}: {last}")
+
+
+def no_rsync(host: str) -> errors.NoRsync:
+    """The error for a host without rsync."""
+    return errors.NoRsync(host, "there is no rsync", "apt install rsync (or dnf) on that host")

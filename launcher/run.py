@@ -1,0 +1,293 @@
+"""One run, from its first connection to its receipt: read :meth:`Run.execute`.
+
+Not responsible for how a step is done: each has a module of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from . import connect, end, errors, receipt, record, rsync, source, start, store, sync
+from . import events as ev
+from .collect import Collector
+from .ledger import Ledger, StopSwitch
+from .link import Link
+from .model import Host, Layout, Request
+from .receipt import Receipt
+from .ssh import Dialler
+from .status import SETUP
+from .store import RunFolder
+from .together import together
+
+#: Copies of the code at once: each is an rsync here.
+COPIES = 8
+
+_PORT_IN_USE = re.compile(rb"EADDRINUSE|[Aa]ddress already in use")
+
+
+class Stopped(Exception):
+    """The user wants the run to end, and the step under way was broken off."""
+
+
+class Run:
+    """One execution. ``on_event`` and ``on_log`` are told everything, as it happens."""
+
+    def __init__(
+        self,
+        request: Request,
+        folder: RunFolder,
+        on_event: Callable[[ev.Event], None] = lambda event: None,
+        on_log: Callable[[str, str, bytes], None] = lambda host, name, data: None,
+    ) -> None:
+        self.request, self.job, self.folder = request, request.job, folder
+        self.name = folder.name
+        self.ledger = Ledger(folder, on_event)
+        self.switch = StopSwitch(self.ledger.wake)
+        self.stop = self.switch.press
+        self.links: list[Link] = []
+        self.layout = Layout(self.name, ())
+        self.attempt = 0
+        self.started = time.time()
+        self._collector = Collector(self.links, self.name, self.job.outputs, self.ledger)
+        self._dialler = Dialler(request.inventory, folder.path, request.ask_passphrase)
+        self._on_log = on_log
+
+    async def execute(self) -> Receipt:
+        """All of it, in order. Whatever happens, processes are ended, outputs come back, and the
+        receipt says how it went."""
+        error: Exception | None = None
+        try:
+            await self._stage("connect", self.connect())
+            await self._stage("sync", self.sync())
+            await self._stage("setup", self.setup())
+            await self._stage("start", self.start())
+            await self._stage("run", self.follow())
+        except Stopped:
+            pass
+        except errors.LauncherError as failed:
+            error = failed
+        except Exception as failed:  # a bug of ours must not leave processes on hosts
+            error = failed
+            (self.folder.path / "traceback.txt").write_text(traceback.format_exc())
+        await self.end()
+        await self.collect()
+        await self.sweep()
+        final = self.conclude(error)
+        await self.close()
+        return final
+
+    # -- the steps
+
+    async def connect(self) -> None:
+        """Hosts, facts, and who does what."""
+        self.folder.write(
+            "run.json",
+            record.describe_request(
+                self.name,
+                self.job,
+                self.request.hosts,
+                self.started,
+                self.request.command_line,
+            ),
+        )
+        rsync.require_here()
+        self.layout = await connect.connect(
+            self.job, self.request.hosts, self._link, self.name, self.links, self.ledger.add
+        )
+
+    async def sync(self) -> None:
+        """The run's own copy of the code on every host."""
+        folder = Path(self.job.workdir)
+        code = await asyncio.to_thread(source.read, folder, self.job.outputs)
+        source.require(code, self.job.script)
+        revision = await asyncio.to_thread(source.revision, folder)
+        self.folder.write("code.json", record.describe_code(code, revision))
+        if revision.diff:
+            store.write(self.folder.path / "code.diff", revision.diff)
+        await together(
+            (
+                sync.give_code(link, code, self.name, self.job.outputs, self.ledger.add)
+                for link in self.links
+            ),
+            limit=COPIES,
+        )
+
+    async def setup(self) -> None:
+        """A supervisor on every host; then the job's own preparation."""
+        await start.supervise(self.links, self.layout, self.job, self.request.lost_after)
+        await start.setup(self.links, self.layout, self.job, self.ledger)
+
+    async def start(self) -> None:
+        """Where the hosts meet; then all processes."""
+        plan = await start.meet_and_start(
+            self.links, self.layout, self.job, self.attempt, self.ledger
+        )
+        self.folder.write("plan.json", record.describe_plan(plan))
+        self._port = int(plan.meeting.master_port)
+
+    async def follow(self) -> None:
+        """Until all have ended, one has failed, a host is lost, or the user has had enough."""
+        pulling = asyncio.ensure_future(self._collector.every(self.request.pull_every))
+        try:
+            await self.ledger.until(self._is_over)
+            while self._port_was_taken():
+                await self._start_again()
+                await self.ledger.until(self._is_over)
+        finally:
+            pulling.cancel()
+            await asyncio.gather(pulling, return_exceptions=True)
+
+    async def end(self) -> None:
+        """Nothing goes on, on any host that can be reached."""
+        why = self.switch.reason or ("a rank failed" if self.ledger.state.failure else "the end")
+        grace = self.job.grace
+        await end.stop(self.links, self.name, grace, why, self.ledger, self.switch)
+
+    async def collect(self) -> None:
+        """Outputs of all hosts, whatever the ending; given up when the user asks twice."""
+        self.ledger.add(ev.StageStarted(time.time(), "collect"))
+        if any(link.supervised for link in self.links):
+            pulling = asyncio.ensure_future(self._collector.pull())
+            killed = asyncio.ensure_future(self.switch.kill.wait())
+            await asyncio.wait({pulling, killed}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (pulling, killed):
+                task.cancel()
+            await asyncio.gather(pulling, killed, return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """A last look at every process of every host."""
+        await end.sweep(self.links, self.name, self.ledger)
+
+    def conclude(self, error: Exception | None) -> Receipt:
+        """The receipt, on disk as well."""
+        words = self._last_words()
+        status, reason, exit_code = receipt.verdict(
+            self.ledger.state,
+            words,
+            stop=self.switch.reason if not self._all_succeeded() else None,
+            error=error,
+            lost=self._lost(),
+        )
+        self.ledger.add(ev.RunEnded(time.time(), status, reason))
+        final = Receipt(
+            run=self.name,
+            status=status,
+            reason=reason,
+            exit_code=exit_code,
+            started=self.started,
+            seconds=round(time.time() - self.started, 3),
+            stages=receipt.stage_seconds(self.ledger.events),
+            world_size=self.layout.world_size,
+            framework=self.job.framework,
+            hosts=tuple(self._host_receipt(link) for link in self.links),
+            failure=receipt.first_failure(self.ledger.state, words),
+            error=_text(error),
+            hint=getattr(error, "hint", ""),
+            outputs=tuple(vars(output) for output in self._collector.outputs),
+            outputs_failed=self._collector.failed,
+            folder=str(self.folder.path),
+        )
+        self.folder.write("receipt.json", final.to_json())
+        return final
+
+    async def close(self) -> None:
+        """Lets go of everything."""
+        await asyncio.gather(*(link.close() for link in self.links))
+        await self._dialler.close()
+        self.folder.close()
+
+    # -- what the steps share
+
+    async def _stage(self, name: str, step: Coroutine[Any, Any, None]) -> None:
+        """Does a step, and breaks it off when the user asks for the end; ``follow`` sees to that
+        itself. Raises Stopped."""
+        if self.switch.asked.is_set():
+            step.close()
+            raise Stopped
+        self.ledger.add(ev.StageStarted(time.time(), name))
+        working = asyncio.ensure_future(step)
+        asked = asyncio.ensure_future(self.switch.asked.wait())
+        try:
+            waiting = {working} if name == "run" else {working, asked}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise Stopped
+            working.result()
+        finally:
+            for task in (working, asked):
+                task.cancel()
+            await asyncio.gather(working, asked, return_exceptions=True)
+
+    def _link(self, host: Host) -> Link:
+        return Link(host, self._dialler, self.folder, self.ledger.add, self._on_log)
+
+    def _is_over(self) -> bool:
+        return (
+            self.switch.asked.is_set()
+            or self.ledger.state.failure is not None
+            or any(link.lost for link in self.links)
+            or all(link.ended.is_set() for link in self.links)
+        )
+
+    def _all_succeeded(self) -> bool:
+        processes = self.ledger.state.processes.values()
+        started = {p.host for p in processes if not p.key.startswith(SETUP)}
+        return len(started) == len(self.links) > 0 and all(p.code == 0 for p in processes)
+
+    def _lost(self) -> dict[str, str]:
+        return {link.name: link.lost for link in self.links if link.lost}
+
+    def _last_words(self) -> bytes:
+        """What the process that failed first wrote last: on stderr, or else on stdout."""
+        failure = self.ledger.state.failure
+        if failure is None:
+            return b""
+        for stream in ("err", "out"):
+            log = self.folder.log(f"attempt-{self.ledger.state.attempt}/{failure.key}.{stream}")
+            if words := log.tail().strip():
+                return words
+        return b""
+
+    def _host_receipt(self, link: Link) -> receipt.HostReceipt:
+        return receipt.host_receipt(
+            link.name,
+            self.layout,
+            self.ledger.state,
+            self.ledger.events,
+            link.log_bytes if link.supervised else None,
+            problem=link.lost or "",
+        )
+
+    # -- a port that somebody else took while torch was still being imported
+
+    def _port_was_taken(self) -> bool:
+        """Whether the first failure is that the master could not listen on the port we chose."""
+        failure = self.ledger.state.failure
+        if failure is None or failure.host != self.links[0].name:
+            return False
+        words = self._last_words()
+        port = str(self._port).encode()
+        may_try = self.attempt < start.PORT_TRIES and not self.switch.asked.is_set()
+        return may_try and bool(_PORT_IN_USE.search(words)) and port in words
+
+    async def _start_again(self) -> None:
+        """Ends what was started, and starts it anew on another port."""
+        await end.stop(
+            self.links, self.name, self.job.grace, "the port was taken", self.ledger, self.switch
+        )
+        self.ledger.add(ev.PortReplaced(time.time(), self.links[0].name, self._port))
+        self.attempt += 1
+        await start.supervise(self.links, self.layout, self.job, self.request.lost_after)
+        await self.start()
+
+
+def _text(error: Exception | None) -> str:
+    if error is None or isinstance(error, errors.LauncherError):
+        return str(error or "")
+    return f"internal error: {type(error).__name__}: {error}"

@@ -1,0 +1,291 @@
+"""One SSH connection a host, for everything: opened with asyncssh, host keys always checked.
+
+Not responsible for what runs over it. Every way in which opening can fail becomes one of our
+errors, with the host's name and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncssh
+
+from . import errors
+from .inventory import ssh_config
+from .model import Inventory
+
+#: Seconds without any progress (TCP, greeting, login) after which a host is given up.
+PATIENCE = 8.0
+#: A connection without a sign of life for 3 times this is lost (asyncssh, keepalive_interval).
+KEEPALIVE = 5.0
+#: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
+AT_ONCE = 16
+
+#: Hardware does AES, so it is twice as fast as chacha20; the rest follows asyncssh's own order.
+_CIPHERS = [
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+]
+
+Connection = asyncssh.SSHClientConnection
+AskPassphrase = Callable[[str], Awaitable[str | None]]
+
+
+class _Client(asyncssh.SSHClient):
+    """Watches one login, so that a failure can be told from another."""
+
+    def __init__(self, known_hosts: list[str]) -> None:
+        self.known_hosts = known_hosts
+        self.stage = "dialling"
+        self.fingerprint = ""
+        self.known_other = False
+
+    def connection_made(self, conn: Connection) -> None:
+        self.stage = "greeting"
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        """Called for a key that is not in known_hosts: never trusted, only described."""
+        self.fingerprint = key.get_fingerprint()
+        known = asyncssh.match_known_hosts(_existing(self.known_hosts), host, addr, port)
+        self.known_other = bool(known[0])
+        return False
+
+    def begin_auth(self, username: str) -> None:
+        self.stage = "logging in"
+
+    def auth_completed(self) -> None:
+        self.stage = "in"
+
+
+def _is_dead(jump: asyncio.Task[Connection]) -> bool:
+    if not jump.done():
+        return False
+    return jump.cancelled() or jump.exception() is not None or jump.result().is_closed()
+
+
+def _existing(files: list[str]) -> list[str]:
+    return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
+
+
+class Dialler:
+    """Opens connections to the hosts of one inventory; jump hosts are connected to once."""
+
+    def __init__(
+        self, inventory: Inventory, scratch: Path, ask_passphrase: AskPassphrase | None = None
+    ) -> None:
+        self.inventory = inventory
+        self._ask = ask_passphrase
+        self._limit = asyncio.Semaphore(AT_ONCE)
+        self._jumps: dict[str, asyncio.Task[Connection]] = {}
+        own = scratch / "ssh_config"
+        own.write_text(ssh_config(inventory))
+        theirs = inventory.ssh_config or "~/.ssh/config"
+        self.config = [str(own), *_existing([os.path.expanduser(theirs)])]
+
+    async def connect(self, name: str) -> Connection:
+        """A connection to a host of the inventory, or to any that ssh_config knows.
+
+        Raises ConnectError.
+        """
+        options = self._options(name)
+        tunnel = await self._tunnel(name, options)
+        async with self._limit:
+            return await self._open(name, options, tunnel)
+
+    async def close(self) -> None:
+        """Closes the connections to jump hosts."""
+        for jump in self._jumps.values():
+            jump.cancel()
+            if jump.done() and not jump.cancelled() and not jump.exception():
+                jump.result().close()
+
+    def _options(self, name: str) -> asyncssh.SSHClientConnectionOptions:
+        """ssh_config's word on a host. Raises ConnectError when it cannot be read."""
+        try:
+            return asyncssh.SSHClientConnectionOptions(
+                host=name,
+                config=self.config,
+                encryption_algs=_CIPHERS,
+                keepalive_interval=KEEPALIVE,
+                keepalive_count_max=3,
+                agent_forwarding=False,
+                passphrase=self._passphrase,
+                loop=asyncio.get_running_loop(),
+            )
+        except asyncssh.KeyEncryptionError as error:
+            raise errors.AuthenticationFailed(
+                name, f"its key needs a passphrase: {error}", "ssh-add KEY, then try again"
+            ) from None
+        except (asyncssh.KeyImportError, asyncssh.ConfigParseError, OSError, ValueError) as error:
+            raise errors.ConnectError(
+                name, f"its SSH settings cannot be used: {error}", f"look at `ssh -G {name}`"
+            ) from None
+
+    async def _passphrase(self, file: str) -> str | None:
+        return await self._ask(str(file)) if self._ask else None
+
+    async def _tunnel(
+        self, name: str, options: asyncssh.SSHClientConnectionOptions
+    ) -> Connection | None:
+        """The connection to the last jump host on the way to ``name``."""
+        if not options.tunnel:
+            return None
+        before: Connection | None = None
+        for hop in str(options.tunnel).split(","):
+            if hop not in self._jumps or _is_dead(self._jumps[hop]):
+                self._jumps[hop] = asyncio.ensure_future(self._jump(hop, before))
+            try:
+                before = await asyncio.shield(self._jumps[hop])
+            except errors.ConnectError as error:
+                raise type(error)(
+                    name, f"its jump host {error.host}: {error.message}", error.hint
+                ) from None
+        return before
+
+    async def _jump(self, hop: str, before: Connection | None) -> Connection:
+        user, _, place = hop.rpartition("@")
+        host, _, port = place.partition(":")
+        if not user and not port:
+            options = self._options(host)
+            tunnel = before or await self._tunnel(host, options)
+            return await self._open(host, options, tunnel)
+        options = self._options(host)
+        changes = {**({"username": user} if user else {}), **({"port": int(port)} if port else {})}
+        return await self._open(host, options, before, **changes)
+
+    async def _open(
+        self,
+        name: str,
+        options: asyncssh.SSHClientConnectionOptions,
+        tunnel: Connection | None,
+        **changes: object,
+    ) -> Connection:
+        known_hosts = _known_hosts(options)
+        client = _Client(known_hosts)
+        where = f"{options.host} port {options.port}"
+        dialling = asyncio.ensure_future(
+            asyncssh.connect(
+                name,
+                port=changes.pop("port", options.port),
+                options=options,
+                config=self.config,
+                tunnel=tunnel,
+                known_hosts=_existing(known_hosts),
+                client_factory=lambda: client,
+                **changes,
+            )
+        )
+        try:
+            return await _while_it_moves(dialling, client)
+        except asyncio.TimeoutError:
+            raise _timed_out(name, where, client) from None
+        except asyncssh.HostKeyNotVerifiable:
+            raise _bad_host_key(name, options, client) from None
+        except asyncssh.PermissionDenied as error:
+            raise _denied(name, options, error) from None
+        except asyncssh.ChannelOpenError as error:
+            raise errors.Unreachable(
+                name, f"the jump host cannot reach {where}: {error.reason}", f"try `ssh {name}`"
+            ) from None
+        except (OSError, asyncssh.Error) as error:
+            raise _broken(name, where, client, error) from None
+
+
+async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client) -> Connection:
+    """The connection; raises TimeoutError after ``PATIENCE`` seconds in the same stage."""
+    try:
+        while True:
+            stage = client.stage
+            done, _ = await asyncio.wait({dialling}, timeout=PATIENCE)
+            if done:
+                return dialling.result()
+            if client.stage == stage:
+                raise asyncio.TimeoutError
+    finally:
+        dialling.cancel()
+
+
+def _known_hosts(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
+    """The files to check against. "none" in ssh_config would mean no check at all: not with us."""
+    files = options.known_hosts
+    if isinstance(files, list) and files:
+        return [str(file) for file in files]
+    return ["~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts"]
+
+
+def _timed_out(name: str, where: str, client: _Client) -> errors.ConnectError:
+    if client.stage == "dialling":
+        return errors.Unreachable(
+            name,
+            f"no answer from {where} in {PATIENCE:.0f} s",
+            "is it on, and is the address right? a firewall that drops packets looks the same",
+        )
+    return errors.NoBanner(
+        name,
+        f"{where} takes connections, but its SSH server does not speak ({client.stage})",
+        "sshd or the whole machine is frozen or overloaded: look at its console",
+    )
+
+
+def _bad_host_key(
+    name: str, options: asyncssh.SSHClientConnectionOptions, client: _Client
+) -> errors.ConnectError:
+    found = f" ({client.fingerprint})" if client.fingerprint else ""
+    if client.known_other or not client.fingerprint:
+        return errors.HostKeyMismatch(
+            name,
+            f"its host key{found} is not the one in known_hosts: somebody may be in between, or "
+            "the machine was installed anew",
+            f"ask its admin; if the new key is right: ssh-keygen -R {options.host}, then ssh {name}",
+        )
+    return errors.UnknownHostKey(
+        name,
+        f"its host key{found} is not in known_hosts",
+        f"compare the fingerprint with the machine's own, then accept it once by: ssh {name}",
+    )
+
+
+def _denied(
+    name: str, options: asyncssh.SSHClientConnectionOptions, error: asyncssh.PermissionDenied
+) -> errors.ConnectError:
+    return errors.AuthenticationFailed(
+        name,
+        f"it does not let {options.username} in: {error.reason}",
+        f"ssh-copy-id {name}, or ssh-add when the key has a passphrase; try `ssh {name}`",
+    )
+
+
+def _broken(
+    name: str, where: str, client: _Client, error: OSError | asyncssh.Error
+) -> errors.ConnectError:
+    if isinstance(error, ConnectionRefusedError):
+        return errors.Refused(
+            name, f"nobody listens on {where}", "is sshd running there, and is the port right?"
+        )
+    if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error).lower():
+        return _bad_host_key_kind(name, error)
+    if client.stage == "dialling":
+        text = getattr(error, "strerror", None) or str(error)
+        return errors.Unreachable(
+            name, f"cannot reach {where}: {text}", f"does `ssh {name}` work from this machine?"
+        )
+    return errors.ConnectError(
+        name, f"the login at {where} broke off: {error}", f"does `ssh {name}` work?"
+    )
+
+
+def _bad_host_key_kind(name: str, error: Exception) -> errors.ConnectError:
+    return errors.HostKeyMismatch(
+        name,
+        f"it has no host key of a kind that known_hosts holds: {error}",
+        f"ssh-keyscan {name}; compare the fingerprints, then update known_hosts",
+    )

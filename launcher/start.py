@@ -1,0 +1,136 @@
+"""Brings processes to life on all hosts at once: supervisors, setup, meeting point, start.
+
+Not responsible for what follows: the run listens.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from . import events as ev
+from . import planning
+from .errors import AgentError, PortTaken, SetupFailed
+from .ledger import Ledger
+from .link import Link
+from .meet import meet
+from .model import Job, Layout, NodePlan, Plan
+from .remote import agent_zip
+from .status import SETUP
+from .together import together
+
+#: How often a master port may be taken by somebody else before that is an error.
+PORT_TRIES = 4
+
+
+async def supervise(links: Sequence[Link], layout: Layout, job: Job, lost_after: float) -> None:
+    """A supervisor on every host, and an ear on each. Raises HostError."""
+
+    async def one(link: Link) -> None:
+        await link.supervise(layout.run_id, job.grace)
+        await link.follow(layout.run_id, lost_after)
+
+    await together(one(link) for link in links)
+
+
+async def setup(links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger) -> None:
+    """Runs the job's setup once on every host. Raises SetupFailed."""
+    if job.setup is None:
+        return
+    meeting = planning.NOWHERE
+    requests = []
+    for link, node in zip(links, layout.nodes, strict=True):
+        process = {
+            "key": f"{SETUP}{node.node_rank}",
+            "argv": ["bash", "-ec", job.setup],
+            "env": planning.environment(job, layout, node, meeting, 0),
+        }
+        requests.append(link.agent.ask(**_request("setup", 0, job, layout, link, [process])))
+    await together(requests)
+
+    def over() -> bool:
+        done = [p for p in ledger.state.processes.values() if p.key.startswith(SETUP)]
+        return ledger.state.failure is not None or (
+            len(done) == len(links) and all(p.code is not None for p in done)
+        ) or any(link.ended.is_set() for link in links)
+
+    await ledger.until(over)
+    failure = ledger.state.failure
+    if failure:
+        raise SetupFailed(
+            failure.host,
+            f"setup {failure.meaning}",
+            "the last lines of its log are below; the command ran with `bash -e`",
+            failure.exit_code,
+        )
+    for link in links:
+        if link.ended.is_set():
+            raise AgentError(link.name, "its supervisor went away during setup")
+
+
+async def meet_and_start(
+    links: Sequence[Link], layout: Layout, job: Job, attempt: int, ledger: Ledger
+) -> Plan:
+    """Finds a meeting point and starts everything. Raises MeetingError, HostError.
+
+    The master starts first, because it is the one that can find the port taken; then nothing runs
+    yet, and another port is chosen.
+    """
+    for last in [False] * (PORT_TRIES - 1) + [True]:
+        meeting = await meet(job, links)
+        plan = planning.plan(job, layout, meeting, agent_zip()[0], attempt)
+        try:
+            await _start(links[0], plan, plan.nodes[0], job, attempt)
+        except PortTaken:
+            ledger.add(ev.PortReplaced(time.time(), links[0].name, int(meeting.master_port)))
+            if last:
+                raise
+            continue
+        ledger.add(
+            ev.HostsMet(
+                time.time(), meeting.master_addr, int(meeting.master_port), meeting.interfaces
+            )
+        )
+        others = zip(links[1:], plan.nodes[1:], strict=True)
+        await together(_start(link, plan, node, job, attempt) for link, node in others)
+        return plan
+    raise AssertionError("the last try returns or raises")
+
+
+async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int) -> None:
+    processes = [
+        {"key": p.key, "rank": p.rank, "argv": list(p.argv), "env": dict(p.env)}
+        for p in node.processes
+    ]
+    request = _request("run", attempt, job, plan.layout, link, processes)
+    if node.node.node_rank == 0:
+        request["port"] = plan.meeting.master_port
+    request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
+    request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
+    await link.agent.ask(**request)
+
+
+def _request(
+    stage: str,
+    attempt: int,
+    job: Job,
+    layout: Layout,
+    link: Link,
+    processes: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What every start says. Secrets are here and nowhere else: this goes through stdin only."""
+    node = next(node for node in layout.nodes if node.host.name == link.name)
+    code = posixpath.join(planning.run_dir(node.root, layout.run_id), "code")
+    own_path = {**node.host.env, **job.envs}.get("PATH")
+    return {
+        "op": "start",
+        "run": layout.run_id,
+        "stage": stage,
+        "attempt": attempt,
+        "path": list(planning.search_path(node, layout.run_id)),
+        "secrets": {name: secret.reveal() for name, secret in job.secrets.items()},
+        "processes": [{**process, "cwd": code} for process in processes],
+        **({"own_path": own_path} if own_path else {}),
+    }

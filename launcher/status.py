@@ -1,0 +1,118 @@
+"""Where a run stands: one state, folded from its events by one function.
+
+Not responsible for the events themselves. The command line, the record and every later face use
+this fold, so that they can never disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from . import events as ev
+
+#: Which status may follow which. An ended run stays ended.
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    "preparing": frozenset({"running", "stopping", "failed", "stopped", "lost"}),
+    "running": frozenset({"preparing", "stopping", "succeeded", "failed", "stopped", "lost"}),
+    "stopping": frozenset({"preparing", "failed", "stopped", "lost", "succeeded"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "stopped": frozenset(),
+    "lost": frozenset(),
+}
+ENDED = frozenset(name for name, following in TRANSITIONS.items() if not following)
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """One process as last heard of; ``code`` is None while it runs."""
+
+    host: str
+    key: str
+    rank: int | None
+    pid: int | None = None
+    code: int | None = None
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class RunState:
+    """All that follows from the events so far."""
+
+    status: str = "preparing"
+    reason: str = ""
+    stage: str = ""
+    attempt: int = 0
+    processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
+    failure: ev.Failure | None = None
+    ended_hosts: frozenset[str] = frozenset()
+    gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def alive(self, host: str) -> int:
+        """Processes of a host that have not ended."""
+        return sum(1 for p in self.processes.values() if p.host == host and p.code is None)
+
+
+def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
+    """The state after ``events``, from the beginning or from a state before."""
+    state = state or RunState()
+    for event in events:
+        state = step(state, event)
+    return state
+
+
+def step(state: RunState, event: ev.Event) -> RunState:
+    """The state after one event."""
+    match event:
+        case ev.StageStarted():
+            return replace(state, stage=event.stage)
+        case ev.ProcessStarted():
+            return _started(state, event)
+        case ev.ProcessExited():
+            return _exited(state, event)
+        case ev.StopRequested():
+            return _to(state, "stopping", event.why) if event.host is None else state
+        case ev.PortReplaced():
+            return replace(
+                _to(state, "preparing", ""), processes={}, failure=None, ended_hosts=frozenset()
+            )
+        case ev.HostEnded():
+            return replace(state, ended_hosts=state.ended_hosts | {event.host})
+        case ev.GpusUsed():
+            return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
+        case ev.RunEnded():
+            return _to(state, event.status, event.reason)
+        case _:
+            return state
+
+
+def _to(state: RunState, status: str, reason: str) -> RunState:
+    """The transition, where the table allows it; a late event changes nothing."""
+    if status not in TRANSITIONS[state.status]:
+        return state
+    return replace(state, status=status, reason=reason)
+
+
+def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
+    started = ProcessState(event.host, event.key, event.rank, event.pid)
+    processes = {**state.processes, (event.host, event.key): started}
+    state = replace(state, processes=processes, attempt=event.attempt)
+    return _to(state, "running", "") if not event.key.startswith(SETUP) else state
+
+
+def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
+    place = (event.host, event.key)
+    before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
+    after = replace(before, code=event.code, stopped=event.stopped)
+    state = replace(state, processes={**state.processes, place: after})
+    if event.code == 0 or event.stopped:
+        return state
+    failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
+    if state.failure is None or failure.time < state.failure.time:
+        return replace(state, failure=failure)
+    return state
+
+
+#: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.
+SETUP = "setup-"

@@ -1,0 +1,173 @@
+"""The folder of a run on this machine: JSON and text that can be read without us.
+
+Not responsible for what stands in the records. Files appear whole or not at all: each is written
+beside its place and renamed.
+
+::
+
+    ~/.launcher/runs/<run>/
+        run.json        version, job (no secret values), hosts, command line
+        plan.json       ranks, GPUs, address, port, argv and env of every process
+        code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
+        events.jsonl    everything that happened, a line each
+        logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
+        outputs/        what the processes wrote, of all hosts together
+        outputs.json    which file came from which hosts
+        receipt.json
+        .hosts/<host>/  what came from one host
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from . import events as ev
+from . import names
+from .errors import LauncherError
+
+VERSION = 1
+
+
+def home() -> Path:
+    """Where everything of launcher lies on this machine: LAUNCHER_HOME or ``~/.launcher``."""
+    return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file whole or not at all."""
+    write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class RunFolder:
+    """One run's folder, private to its user."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self._events = os.open(
+            path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        self._logs: dict[str, LogFile] = {}
+
+    @classmethod
+    def create(cls, prefix: str | None = None, random: Random | None = None) -> RunFolder:
+        """A new folder with a name that no other run has. Raises LauncherError."""
+        random = random or Random()
+        parent = home() / "runs"
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while True:
+                path = parent / names.generate(random, prefix)
+                try:
+                    path.mkdir(mode=0o700)
+                    return cls(path)
+                except FileExistsError:
+                    continue
+        except OSError as error:
+            raise LauncherError(
+                f"cannot make a folder for the run in {parent}: {error.strerror}",
+                "set LAUNCHER_HOME to a folder on a disk with room that you may write",
+            ) from None
+
+    @property
+    def outputs(self) -> Path:
+        """Where the outputs of all hosts meet."""
+        return self.path / "outputs"
+
+    def mirror(self, host: str) -> Path:
+        """Where the outputs of one host lie."""
+        path = self.path / ".hosts" / host / "outputs"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def record(self, event: ev.Event) -> None:
+        """Appends one event."""
+        line = json.dumps(ev.encode(event), separators=(",", ":")) + "\n"
+        os.write(self._events, line.encode())
+
+    def events(self) -> list[ev.Event]:
+        """All events so far."""
+        lines = (self.path / "events.jsonl").read_bytes().splitlines()
+        decoded = (ev.decode(json.loads(line)) for line in lines)
+        return [event for event in decoded if event is not None]
+
+    def write(self, name: str, value: Any) -> None:
+        """One JSON file of the folder."""
+        write_json(self.path / name, value)
+
+    def log(self, name: str) -> LogFile:
+        """The file of one rank and stream, such as ``attempt-0/rank-3.out``."""
+        if name not in self._logs:
+            self._logs[name] = LogFile(self.path / "logs" / _safe(name))
+        return self._logs[name]
+
+    @property
+    def log_sizes(self) -> Mapping[str, int]:
+        """Bytes that are here, by log."""
+        return {name: log.size for name, log in self._logs.items()}
+
+    def close(self) -> None:
+        """Closes all files."""
+        os.close(self._events)
+        for log in self._logs.values():
+            log.close()
+
+
+def _safe(name: str) -> str:
+    """The name of a log as a host told it. Raises LauncherError when it would lead elsewhere."""
+    parts = name.split("/")
+    if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise LauncherError(f"a host sent a log with an impossible name: {name!r}")
+    return name
+
+
+class LogFile:
+    """Bytes at their offset: nothing is lost or doubled, however often a piece comes."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self._fd).st_size
+
+    def write(self, offset: int, data: bytes) -> bytes:
+        """Puts a piece where it belongs; returns what of it is new. Raises LauncherError on a gap."""
+        if offset > self.size:
+            raise LauncherError(f"{self.path.name}: a piece is missing before byte {offset}")
+        new = data[self.size - offset :]
+        if new:
+            try:
+                os.pwrite(self._fd, new, self.size)
+            except OSError as error:
+                raise LauncherError(
+                    f"cannot write {self.path}: {error.strerror}",
+                    "the run on the hosts goes on, and its logs are there",
+                ) from None
+            self.size += len(new)
+        return new
+
+    def tail(self, size: int = 16384) -> bytes:
+        """The last bytes."""
+        return os.pread(self._fd, size, max(0, self.size - size))
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._fd)
