@@ -485,6 +485,8 @@ class LabHost:
         _folders(self.dir, "home")
         (self.dir / "home").chmod(0o700)
         _put(self.dir, "upper/etc/hosts", self._hosts_file())
+        # A lab without DNS: a look-up fails at once, instead of waiting for a server out of reach.
+        _put(self.dir, "upper/etc/resolv.conf", "nameserver 127.0.0.1\n")
         _put(self.dir, "upper/etc/hostname", f"{self.name}\n")
         _put(self.dir, "upper/etc/ssh/lab/sshd_config", _SSHD_CONFIG.format(port=self.port))
         _put(self.dir, "upper/etc/ssh/lab/authorized_keys", authorized_key)

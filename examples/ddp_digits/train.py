@@ -15,12 +15,13 @@ import io
 import json
 import os
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -70,9 +71,13 @@ def choose_device() -> tuple[torch.device, dist.ProcessGroup | None]:
 
 def load_data() -> tuple[TensorDataset, Tensor, Tensor]:
     """The training set, and the test images and labels; the same split on every rank."""
-    pixels, digits = load_digits(return_X_y=True)  # (1797, 64) of 0 to 16; (1797,) of 0 to 9
-    images = torch.as_tensor(pixels, dtype=torch.float32) / 16
-    labels = torch.as_tensor(digits, dtype=torch.int64)
+    # scikit-learn's own file, read directly: importing the package would take longer than training.
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("this example needs scikit-learn on every host: pip install scikit-learn")
+    file = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    table = torch.as_tensor(np.loadtxt(file, delimiter=",", dtype=np.float32))
+    images, labels = table[:, :64] / 16, table[:, 64].to(torch.int64)  # 1797 of 0 to 16, 0 to 9
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
     test, train = order[:TEST_IMAGES], order[TEST_IMAGES:]
     return TensorDataset(images[train], labels[train]), images[test], labels[test]

@@ -1,0 +1,36 @@
+"""``python -m benchmarks [NAME...] [--rounds N]``: measures, and prints Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from . import imports, job, logs, memory, start, sync
+
+ALL = {
+    "start": start, "job": job, "logs": logs, "sync": sync, "memory": memory, "import": imports,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Each benchmark that was named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
+    parser.add_argument("--sizes", help="numbers of hosts for `start`, such as 2,8")
+    args = parser.parse_args()
+    if strangers := [name for name in args.names if name not in ALL]:
+        parser.error(f"there is no benchmark {', '.join(strangers)}: only {', '.join(ALL)}")
+    if args.rounds < 1:
+        parser.error("--rounds: at least 1")
+    for name in args.names or ALL:
+        more = {}
+        if name == "start" and args.sizes:
+            more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
+        began = time.monotonic()
+        print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)
+        print(f"\n({args.rounds} rounds; {time.monotonic() - began:.0f} s in all)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

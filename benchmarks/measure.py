@@ -1,0 +1,131 @@
+"""Runs commands in turn and compares them pairwise, because one machine is never equally fast twice.
+
+Not responsible for what is run. A result is a ratio of two commands of the same round; nothing here
+passes or fails by a clock. `limit` only ends a command that hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+
+class CommandFailed(Exception):
+    """A command under test did not do its work: its time would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One command from start to end: seconds of wall clock, of CPU in its whole process tree here
+    (user and system), of CPU on all hosts, and its largest process in MiB."""
+
+    wall: float
+    cpu: float = 0.0
+    rss: float = 0.0
+    hosts: float = 0.0
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    out: IO[bytes] | None = None,
+    limit: float = 180.0,
+) -> Sample:
+    """Runs a command to its end. Raises CommandFailed with its last words."""
+    with tempfile.TemporaryFile() as complaints:
+        started = time.perf_counter()
+        child = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=out or subprocess.DEVNULL,
+            stderr=complaints,
+            start_new_session=True,
+        )
+        timer = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
+        timer.start()
+        # wait4 counts this child and every descendant that was waited for: ssh and rsync are in.
+        _, status, used = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - started
+        timer.cancel()
+        child.returncode = code = os.waitstatus_to_exitcode(status)
+        if code != 0:
+            complaints.seek(0)
+            words = complaints.read().decode(errors="replace")[-2000:]
+            raise CommandFailed(f"exit {code} after {wall:.1f} s of {' '.join(argv)}: {words}")
+    return Sample(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+Contenders = Mapping[str, Callable[[], Sample]]
+
+
+def race(contenders: Contenders, rounds: int, warm: int = 1) -> dict[str, list[Sample]]:
+    """Every contender once a round, so that noise meets all; each round begins with another one.
+
+    A contender that fails is said and left out. The first ``warm`` rounds do not count.
+    """
+    names = list(contenders)
+    samples: dict[str, list[Sample]] = {name: [] for name in names}
+    for number in range(warm + rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            if name not in samples:
+                continue
+            try:
+                sample = contenders[name]()
+            except CommandFailed as failure:
+                print(f"{name}: left out: {failure}", file=sys.stderr)
+                del samples[name]
+                continue
+            if number >= warm:
+                samples[name].append(sample)
+    return samples
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """``median (least-most)``."""
+    least, most = min(values), max(values)
+    return f"{statistics.median(values):{form}} ({least:{form}}-{most:{form}})"
+
+
+def ratios(ours: Sequence[Sample], theirs: Sequence[Sample], what: str = "wall") -> list[float]:
+    """Ours over theirs, round by round."""
+    return [getattr(a, what) / getattr(b, what) for a, b in zip(ours, theirs, strict=True)]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def comparison(samples: Mapping[str, list[Sample]], ours: str = "launcher") -> list[list[str]]:
+    """For each contender: name, wall, our wall over its, CPU here, our CPU over its, CPU of hosts."""
+    mine = samples.get(ours, [])
+    return [
+        [
+            name,
+            spread([s.wall for s in theirs]),
+            "1" if name == ours or not mine else spread(ratios(mine, theirs)),
+            spread([s.cpu for s in theirs]),
+            "1" if name == ours or not mine else spread(ratios(mine, theirs, "cpu")),
+            spread([s.hosts for s in theirs]),
+        ]
+        for name, theirs in samples.items()
+    ]
+
+
+COMPARISON = ["wall, s", "launcher / it", "CPU here, s", "launcher / it", "CPU on all hosts, s"]

@@ -1,0 +1,5 @@
+"""``python -m launcher``."""
+
+from .cli import main
+
+main()

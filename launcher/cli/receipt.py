@@ -1,0 +1,121 @@
+"""The receipt as a screen: the one thing to read first, then the proof."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from .. import nodeset
+from ..logs import harmless
+from ..receipt import HostReceipt, Receipt
+from .table import duration, size, table
+
+_COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
+#: Hosts that are listed one by one; of more, those with something to tell.
+LISTED = 16
+
+
+def receipt_text(receipt: Receipt, width: int) -> str:
+    """All of it, for a terminal of that width."""
+    parts = [_headline(receipt), *_first(receipt, width)]
+    if receipt.hosts:
+        parts.append(_hosts(receipt))
+    return "\n".join([*parts, *_facts(receipt)])
+
+
+def _headline(receipt: Receipt) -> str:
+    colour = _COLOUR.get(receipt.status)
+    status = click.style(f"{receipt.status} ({receipt.reason})", fg=colour, bold=True)
+    return f"\n{status}  {receipt.run}  {duration(receipt.seconds)}"
+
+
+def _first(receipt: Receipt, width: int) -> list[str]:
+    """What to read first: the first failure with its last lines, or our own error with its hint."""
+    lines = []
+    failure = receipt.failure
+    if failure:
+        rank = f" rank {failure.rank}" if failure.rank is not None else f" {failure.key}"
+        lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
+        for line in failure.last_lines:
+            shown = harmless(line.encode()).decode()
+            lines.append(click.style("  │ ", fg="red") + shown[: max(20, width - 4)])
+    if receipt.error and not (failure and receipt.reason.startswith("setup")):
+        lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
+        if receipt.hint:
+            lines.append(click.style("  hint: ", fg="cyan") + receipt.hint)
+    return lines
+
+
+def _hosts(receipt: Receipt) -> str:
+    hosts = receipt.hosts
+    if len(hosts) > LISTED:
+        hosts = tuple(host for host in hosts if _tells(host))[:LISTED]
+    rows = [
+        (
+            host.host,
+            nodeset.fold_ranks(host.ranks) if host.ranks else "-",
+            _gpus(host),
+            _exits(host),
+            _logs(host),
+            _left(host),
+        )
+        for host in hosts
+    ]
+    text = table(("host", "ranks", "gpus", "exit", "logs", "processes left"), rows, "  ")
+    rest = len(receipt.hosts) - len(hosts)
+    return text + (f"\n  and {rest} more, each complete and with 0 processes left" if rest else "")
+
+
+def _tells(host: HostReceipt) -> bool:
+    failed = any(code != 0 for code in host.exit_codes.values())
+    return bool(host.problem or host.left != 0 or not host.logs_complete or failed)
+
+
+def _gpus(host: HostReceipt) -> str:
+    if not host.gpus:
+        return "-"
+    allotted = nodeset.fold_ranks(host.gpus)
+    if host.gpus_used is None:
+        return allotted
+    return f"{allotted} (used {nodeset.fold_ranks(host.gpus_used)})"
+
+
+def _exits(host: HostReceipt) -> str:
+    if host.problem:
+        return host.problem
+    codes = {code for code in host.exit_codes.values()}
+    if not codes:
+        return "not started"
+    return ",".join("?" if code is None else str(code) for code in sorted(codes, key=str))
+
+
+def _logs(host: HostReceipt) -> str:
+    if host.logs_there is None:
+        return "-" if host.logs_complete else f"{size(host.logs_here)}, rest unknown"
+    if host.logs_complete:
+        return f"{size(host.logs_here)} complete"
+    return f"{host.logs_here} of {host.logs_there} bytes"
+
+
+def _left(host: HostReceipt) -> str:
+    if host.left is None:
+        return "unknown"
+    return str(host.left) + (f" ({host.orphans} ended)" if host.orphans else "")
+
+
+def _facts(receipt: Receipt) -> list[str]:
+    total = sum(int(output["size"]) for output in receipt.outputs)
+    stages = "  ".join(f"{stage} {duration(took)}" for stage, took in receipt.stages.items())
+    lines = [f"time     {stages}"]
+    if receipt.outputs:
+        count = len(receipt.outputs)
+        where = os.path.join(receipt.folder, "outputs")
+        lines.append(f"outputs  {count} file{'s' if count != 1 else ''}, {size(total)} in {where}")
+        clashes = [o["path"] for o in receipt.outputs if any(f"@{h}" in o["path"] for h in o["hosts"])]
+        if clashes:
+            lines.append(f"         same path, different content: {', '.join(clashes[:6])}")
+    for host, why in receipt.outputs_failed.items():
+        lines.append(click.style(f"outputs  of {host} are not complete: {why}", fg="yellow"))
+    lines.append(f"record   {receipt.folder}")
+    return lines

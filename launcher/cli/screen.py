@@ -1,0 +1,305 @@
+"""The live screen of a run: merged log lines on stdout, launcher's own words on stderr.
+
+Not responsible for the files; those get every byte. Quiet when all is well: a line for what was
+decided, a moving line for what takes longer than a second, then the user's own output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import events as ev
+from .. import logs, nodeset
+from .table import duration, size
+
+if TYPE_CHECKING:
+    from ..receipt import Receipt
+    from ..run import Run
+
+#: Seconds that lines wait for equal ones of other ranks.
+FOLD_WINDOW = 0.12
+#: Seconds of silence of a stage before the moving line appears, and between its steps.
+STILL, STEP = 1.0, 0.2
+#: Seconds between two looks at an unfinished line (a progress bar) on the screen.
+UNFINISHED = 10.0
+
+_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
+_LOG_NAME = re.compile(r"attempt-\d+/(rank|node|setup)-(\d+)\.(out|err)\Z")
+_DOING = {
+    "connect": "connecting",
+    "sync": "copying code",
+    "setup": "running setup",
+    "start": "starting",
+    "collect": "bringing outputs back",
+}
+
+
+class Screen:
+    """Shows events and logs; an async context manager for as long as the run lasts."""
+
+    def __init__(
+        self, ranks: frozenset[int] | None = None, raw: bool = False, logs_to_stderr: bool = False
+    ) -> None:
+        self._ranks, self._raw = ranks, raw
+        self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
+        self._colour = _wants_colour(self._out)
+        self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._sources: list[_Source] = []
+        self._by_log: dict[tuple[str, str], int] = {}
+        self._queues: dict[int, deque[bytes]] = {}
+        self._queued = 0
+        self._flush: asyncio.TimerHandle | None = None
+        self._stage, self._since, self._percent = "", time.monotonic(), ""
+        self._line_is_up = False
+        self._ticking: asyncio.Task[None] | None = None
+        self._run: Run | None = None
+        self._muted = False
+        self._width = 12
+
+    def begin(self, run: Run) -> None:
+        """Says which run this is."""
+        self._run = run
+        self._say(f"run {click.style(run.name, bold=True)}")
+
+    async def __aenter__(self) -> Screen:
+        self._ticking = asyncio.ensure_future(self._tick())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._ticking:
+            self._ticking.cancel()
+        for source in self._sources:
+            self._enqueue(source, source.splitter.finish())
+        self._show_queued()
+        self._clear_line()
+
+    # -- events
+
+    def on_event(self, event: ev.Event) -> None:
+        """One event of the run."""
+        match event:
+            case ev.StageStarted():
+                self._stage, self._since, self._percent = event.stage, time.monotonic(), ""
+                if event.stage == "sync":
+                    self._say_layout()
+            case ev.SyncProgressed():
+                self._percent = f"  {event.host} {event.percent} %"
+            case ev.HostFailed():
+                self._complain(f"{event.host}: {event.message}", event.hint)
+            case ev.HostsMet():
+                self._say(f"master {event.master_addr} port {event.master_port}", dim=True)
+            case ev.PortReplaced():
+                self._say(f"port {event.port} on {event.host} was taken; trying another", dim=True)
+            case ev.ProcessExited() if event.code != 0 and not event.stopped:
+                self._failed(event)
+            case ev.OrphansFound():
+                count = len(event.processes)
+                self._say(f"{event.host}: {count} processes outlived the ranks; ending them")
+            case ev.ConnectionDropped():
+                self._say(f"{event.host}: the connection dropped; the run goes on there", "yellow")
+            case ev.ConnectionResumed():
+                self._say(f"{event.host}: back after {duration(event.seconds)}", "green")
+            case ev.NodeLost():
+                self._say(f"{event.host}: lost ({event.reason}); stopping the others", "red")
+            case ev.OutputsPulled():
+                for host, why in event.failed.items():
+                    self._say(f"{host}: outputs are not complete: {why}", "yellow")
+            case _:
+                pass
+
+    def _say_layout(self) -> None:
+        assert self._run is not None
+        layout = self._run.layout
+        parts = [
+            f"{node.host.name} [{nodeset.fold_ranks(node.ranks)}]"
+            + (f" GPU {','.join(map(str, node.gpus))}" if node.gpus else "")
+            for node in layout.nodes
+        ]
+        names = [len(node.host.name) for node in layout.nodes]
+        self._width = max(names) + len(str(layout.world_size - 1)) + 3
+        count = layout.num_nodes
+        hosts = f"{count} host{'s' if count != 1 else ''}"
+        shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
+        self._say(f"{hosts}, {layout.world_size} ranks: {shown}")
+
+    def _failed(self, event: ev.ProcessExited) -> None:
+        if self._muted:
+            return
+        self._muted = True
+        failure = ev.Failure(
+            event.host, event.key, event.rank, event.code, event.oom, event.time
+        )
+        who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
+        self._show_queued()
+        self._say(f"{who} {failure.meaning}; stopping all others", "red")
+
+    def stopping(self) -> None:
+        """The user pressed Ctrl-C."""
+        assert self._run is not None
+        self._muted = True
+        if self._run.switch.kill.is_set():
+            self._say("killing at once; the receipt follows", "yellow")
+        else:
+            grace = duration(self._run.job.grace)
+            self._say(f"stopping, {grace} of grace; Ctrl-C again kills at once", "yellow")
+
+    # -- logs
+
+    def on_log(self, host: str, name: str, data: bytes) -> None:
+        """New bytes of one log."""
+        place = self._by_log.get((host, name))
+        if place is None:
+            place = self._by_log[host, name] = len(self._sources)
+            self._sources.append(_Source.named(host, name))
+            self._queues[place] = deque()
+        source = self._sources[place]
+        if self._ranks is not None and source.rank not in self._ranks:
+            return
+        if self._muted and source.kind == "node" and source.stream == "err":
+            return  # a framework's launcher complains about the end that we brought about
+        self._enqueue(source, source.splitter.feed(data))
+
+    def _enqueue(self, source: _Source, lines: bytes) -> None:
+        if not lines:
+            return
+        source.shown = time.monotonic()
+        place = self._by_log[source.host, source.log]
+        count = lines.count(b"\n")
+        if self._queued + count > logs.FOLDED:
+            self._show_queued()
+        if count > logs.FOLDED:
+            self._print(self._label((place,)), logs.readable(lines, self._raw))
+            return
+        self._queues[place].extend(logs.readable(lines, self._raw)[:-1].split(b"\n"))
+        self._queued += count
+        if self._flush is None:
+            loop = asyncio.get_running_loop()
+            self._flush = loop.call_later(FOLD_WINDOW, self._show_queued)
+
+    def _show_queued(self) -> None:
+        if self._flush:
+            self._flush.cancel()
+            self._flush = None
+        if self._queued:
+            self._queued = 0
+            for line in logs.fold(self._queues):
+                self._print(self._label(line.sources), line.text + b"\n")
+
+    def _label(self, places: tuple[int, ...]) -> bytes:
+        """``lab2 [3] │ `` for one log, ``[0-3] │ `` for several; colours stay with the host."""
+        sources = [self._sources[place] for place in places]
+        if len(sources) == 1:
+            text = sources[0].label
+        elif all(source.rank is not None for source in sources):
+            text = f"[{nodeset.fold_ranks(sorted({s.rank for s in sources if s.rank is not None}))}]"
+        else:
+            text = nodeset.fold(dict.fromkeys(source.host for source in sources))
+        bar = "│" if sources[0].stream == "out" else "┆"
+        label = f"{text.rjust(self._width)} {bar} "
+        if self._colour:
+            colour = _COLOURS[sources[0].number % len(_COLOURS)] if len(sources) == 1 else 1
+            label = f"\x1b[{colour}m{label}\x1b[0m"
+        return label.encode()
+
+    def _print(self, label: bytes, lines: bytes) -> None:
+        """Whole lines, each with its label, in one write."""
+        self._clear_line()
+        try:
+            self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
+            self._out.flush()
+        except BrokenPipeError:
+            self._out = open(os.devnull, "wb")  # noqa: SIM115  nobody reads: the run goes on
+
+    # -- launcher's own words
+
+    def _say(self, text: str, colour: str | None = None, dim: bool = False) -> None:
+        self._clear_line()
+        click.echo(click.style(text, fg=colour, dim=dim), err=True)
+
+    def _complain(self, text: str, hint: str) -> None:
+        self._clear_line()
+        click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
+        if hint:
+            click.echo(click.style("  hint: ", fg="cyan") + hint, err=True)
+
+    async def _tick(self) -> None:
+        """Keeps the moving line moving, and unfinished lines from being forgotten."""
+        while True:
+            await asyncio.sleep(STEP)
+            now = time.monotonic()
+            if self._moving and self._stage in _DOING and now - self._since > STILL:
+                self._draw_line(now)
+            for source in self._sources:
+                if now - source.shown > UNFINISHED and (line := source.splitter.current()):
+                    self._enqueue(source, line + b"\n")
+
+    def _draw_line(self, now: float) -> None:
+        spent = duration(now - self._since)
+        line = f"{_DOING[self._stage]} {spent}{self._percent}"
+        width = max(20, _terminal_width() - 1)
+        sys.stderr.write("\r\x1b[2K" + click.style(line[:width], dim=True))
+        sys.stderr.flush()
+        self._line_is_up = True
+
+    def _clear_line(self) -> None:
+        if self._line_is_up:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._line_is_up = False
+
+    def receipt(self, receipt: Receipt) -> None:
+        """The end."""
+        from .receipt import receipt_text
+
+        click.echo(receipt_text(receipt, _terminal_width()), err=True)
+
+
+class _Source:
+    """One log: whose it is, and its unfinished line."""
+
+    def __init__(self, host: str, log: str, kind: str, number: int, stream: str) -> None:
+        self.host, self.log, self.kind = host, log, kind
+        self.number, self.stream = number, stream
+        self.rank = number if kind == "rank" else None
+        self.label = f"{host} [{number}]" if kind == "rank" else host
+        self.splitter = logs.Splitter()
+        self.shown = time.monotonic()
+
+    @classmethod
+    def named(cls, host: str, log: str) -> _Source:
+        match = _LOG_NAME.match(log)
+        kind, number, stream = match.groups() if match else ("node", "0", "out")
+        return cls(host, log, kind, int(number), stream)
+
+
+def _wants_colour(stream: object) -> bool:
+    """https://no-color.org; and never into a file or a pipe."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(getattr(stream, "isatty", lambda: False)())
+
+
+def _terminal_width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 100
+
+
+def size_and_count(files: int, total: int) -> str:
+    """``3 files, 1.2 MB``."""
+    return f"{files} file{'s' if files != 1 else ''}, {size(total)}"

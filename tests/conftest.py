@@ -1,0 +1,169 @@
+"""What all tests share: a lab of real hosts, the command as a user calls it, and a watch for leaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lab as labs
+
+ROOT = Path(__file__).parent.parent
+
+SPECS = (
+    labs.HostSpec("lab1", interface="eth0", own_name="127.0.1.1"),
+    labs.HostSpec("lab2", interface="enp3s0", own_name="127.0.0.1"),
+    labs.HostSpec("lab3", interface="ib0", port=2222, behind="lab1"),
+)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
+    """Three real hosts: other interface names, one on another port and only behind a jump host."""
+    reason = labs.missing()
+    if reason:
+        pytest.skip(f"no lab of real hosts here: {reason}")
+    # `sys.prefix` is the environment that runs the tests, with torch: read-only on every host.
+    share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
+    with labs.Lab(SPECS, tmp_path_factory.mktemp("lab"), share=share) as standing:
+        yield standing
+
+
+@pytest.fixture
+def inventory(lab: labs.Lab, tmp_path: Path) -> Path:
+    """An inventory of the lab's hosts, with the Python that has torch."""
+    file = tmp_path / "inventory.yaml"
+    file.write_text(labs.inventory(lab, sys.executable))
+    return file
+
+
+@dataclass
+class Ran:
+    """What a user has after `launcher run`."""
+
+    code: int
+    out: str
+    err: str
+    home: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; there must be one."""
+        (folder,) = (self.home / "runs").iterdir()
+        return folder
+
+    @property
+    def receipt(self) -> dict[str, Any]:
+        """The receipt on disk."""
+        value: dict[str, Any] = json.loads((self.folder / "receipt.json").read_text())
+        return value
+
+    def log(self, name: str, attempt: int = 0) -> bytes:
+        """One rank's log here."""
+        return (self.folder / "logs" / f"attempt-{attempt}" / name).read_bytes()
+
+
+@dataclass
+class Launcher:
+    """Calls the command line in a process of its own, in a work folder of its own."""
+
+    inventory: Path
+    work: Path
+    home: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """A user's environment, with launcher's home in the test's folder."""
+        return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.env}
+
+    def argv(self, *words: str) -> list[str]:
+        """``launcher run -i INVENTORY words``."""
+        return [sys.executable, "-m", "launcher", "run", "-i", str(self.inventory), *words]
+
+    def run(self, *words: str, timeout: float = 90) -> Ran:
+        """Runs to the end."""
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=self.work,
+            env=self.environment(),
+            capture_output=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(), self.home)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Starts and returns at once; output goes to pipes."""
+        return subprocess.Popen(
+            self.argv(*words),
+            cwd=self.work,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def script(self, text: str, name: str = "train.py") -> str:
+        """Writes a script into the work folder; returns its name."""
+        file = self.work / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return name
+
+
+@pytest.fixture
+def launcher(inventory: Path, tmp_path: Path) -> Launcher:
+    """The command, an empty work folder with a space in its name, and the lab's inventory."""
+    work = tmp_path / "work folder's"
+    work.mkdir()
+    return Launcher(inventory, work, tmp_path / "home")
+
+
+@pytest.fixture
+def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
+    """The lab, with all faults undone afterwards; fails a test that leaves a process on a host."""
+    yield lab
+    left = {
+        host.name: [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
+        for host in lab.hosts.values()
+    }
+    assert not any(left.values()), f"processes are left on hosts: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """Fails a test that leaves a child process or a descriptor of this process behind."""
+    before = _open_files()
+    yield
+    leaked = _open_files() - before
+    assert not [kind for kind in leaked if kind.startswith(("socket", "pipe"))], leaked
+
+
+def _open_files() -> set[str]:
+    found = set()
+    folder = "/proc/self/fd"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        try:
+            found.add(os.readlink(f"{folder}/{name}"))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Until a file holds a text; fails when the process ends before."""
+    labs.wait_until(
+        lambda: process.poll() is not None or (path.exists() and text in path.read_bytes()),
+        f"{text!r} in {path}",
+        seconds,
+    )
+
+

@@ -1,0 +1,345 @@
+"""The agent's trees, journal, leases and frames on a host; and that Python 3.8 can read it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import launcher.agent
+from launcher.agent import journal, leases, protocol, tree
+
+FEW = settings(max_examples=40, deadline=None)
+AGENT = Path(launcher.agent.__file__).parent
+MODULES = sorted(AGENT.glob("*.py"))
+
+
+# -- what runs on a host
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_agent_parses_as_python_3_8(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_agent_imports_the_standard_library_and_itself(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= sys.stdlib_module_names
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1 or str(node.module).split(".")[0] in sys.stdlib_module_names
+
+
+# -- trees
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A host's folder of one source, with one sealed version in it."""
+    folder = tmp_path / "source"
+    incoming(folder, {"train.py": "1", "pkg/deep/a.py": "2"})
+    (folder / "incoming-1" / "link").symlink_to("train.py")
+    tree.seal(str(folder), "incoming-1")
+    return folder
+
+
+def incoming(folder: Path, files: dict[str, str], name: str = "incoming-1") -> None:
+    for path, text in files.items():
+        (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name / path).write_text(text)
+
+
+def test_sealed_under_its_fingerprint(sources: Path) -> None:
+    version = tree.sealed(str(sources))
+    assert [entry.name for entry in sources.iterdir()] == [version]
+    assert tree.fingerprint(os.fsencode(sources / version)).hexdigest() == version
+
+
+def test_sealing_the_same_again_keeps_one(sources: Path) -> None:
+    version = str(tree.sealed(str(sources)))
+    subprocess.run(["cp", "-a", str(sources / version), str(sources / "incoming-2")], check=True)
+    assert tree.seal(str(sources), "incoming-2") == version
+    assert [entry.name for entry in sources.iterdir()] == [version]
+
+
+def test_a_snapshot_is_made_of_hard_links(sources: Path, tmp_path: Path) -> None:
+    version = str(tree.sealed(str(sources)))
+    code = tmp_path / "run" / "code"
+    code.mkdir(parents=True)
+    (code / "left over").touch()
+    assert tree.snapshot(str(sources), version, str(code))
+    assert (code / "train.py").samefile(sources / version / "train.py")
+    assert os.readlink(code / "link") == "train.py"
+    assert tree.fingerprint(os.fsencode(code)).hexdigest() == version
+
+
+@pytest.mark.parametrize("how", ["written into", "file added", "file removed", "made executable"])
+def test_a_version_that_was_changed_is_refused_and_removed(
+    sources: Path, tmp_path: Path, how: str
+) -> None:
+    version = str(tree.sealed(str(sources)))
+    code = tmp_path / "code"
+    assert tree.snapshot(str(sources), version, str(code))
+    if how == "written into":
+        with (code / "train.py").open("a") as file:  # a program that changes its own code
+            file.write("x")
+    elif how == "file added":
+        (sources / version / "new.py").touch()
+    elif how == "file removed":
+        (sources / version / "train.py").unlink()
+    else:
+        (code / "train.py").chmod(0o755)
+    again = tmp_path / "again"
+    assert not tree.snapshot(str(sources), version, str(again))
+    assert not again.exists()
+    assert list(sources.iterdir()) == []
+
+
+def test_a_version_that_is_not_there(sources: Path, tmp_path: Path) -> None:
+    assert not tree.snapshot(str(sources), "0" * 32, str(tmp_path / "code"))
+    assert tree.sealed(str(tmp_path / "nothing")) is None
+
+
+def test_the_newest_versions_are_kept(sources: Path, tmp_path: Path) -> None:
+    versions = [str(tree.sealed(str(sources)))]
+    os.utime(sources / versions[0], (1, 1))
+    for number in range(2, tree.KEPT + 2):
+        incoming(sources, {"train.py": str(number)})
+        versions.append(tree.seal(str(sources), "incoming-1"))
+        os.utime(sources / versions[-1], (number, number))
+    (sources / "incoming-9").mkdir()
+    assert {entry.name for entry in sources.iterdir()} == {*versions[1:], "incoming-9"}
+    assert tree.sealed(str(sources)) == versions[-1]
+    assert tree.snapshot(str(sources), versions[1], str(tmp_path / "code"))
+    assert tree.sealed(str(sources)) == versions[1], "what was used last is the newest"
+
+
+def test_remove_gets_through_closed_folders(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").touch()
+    (tmp_path / "a" / "b").chmod(0o500)
+    (tmp_path / "a").chmod(0o500)
+    tree.remove(str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (None, {"ckpt/1/a.pt", "ckpt/b.pt", "x.log", "ckpt-old/c.pt", "\udcff.bin"}),
+        ([], set()),
+        (["ckpt"], {"ckpt/1/a.pt", "ckpt/b.pt"}),
+        (["ckpt/"], {"ckpt/1/a.pt", "ckpt/b.pt"}),
+        (["./ckpt/"], {"ckpt/1/a.pt", "ckpt/b.pt"}),
+        (["ckpt/1", "*.log"], {"ckpt/1/a.pt", "x.log"}),
+        (["ckpt*"], {"ckpt/1/a.pt", "ckpt/b.pt", "ckpt-old/c.pt"}),
+        (["../x.log", "/x.log"], set()),
+    ],
+)
+def test_listing(tmp_path: Path, patterns: list[str] | None, found: set[str]) -> None:
+    incoming(
+        tmp_path, {"ckpt/1/a.pt": "1", "ckpt/b.pt": "22", "x.log": "", "ckpt-old/c.pt": ""}, "r"
+    )
+    (tmp_path / "r" / "\udcff.bin").touch()
+    (tmp_path / "r" / "link").symlink_to("x.log")
+    os.mkfifo(tmp_path / "r" / "pipe")
+    listed = tree.listing(str(tmp_path / "r"), patterns)
+    assert {path for path, _, _ in listed} == found
+    for path, size, mtime in listed:
+        status = (tmp_path / "r" / path).stat()
+        assert (size, mtime) == (status.st_size, status.st_mtime_ns)
+
+
+def test_listing_of_nothing(tmp_path: Path) -> None:
+    assert tree.listing(str(tmp_path / "nothing")) == []
+
+
+# -- journal
+
+
+def test_records_have_numbers_and_come_back(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal")
+    first = journal.Journal(path)
+    told = [first.append("Started", key="größe\n\r"), first.append("Ended")]
+    assert [record["seq"] for record in told] == [0, 1]
+    told.append(journal.Journal(path).append("Again"))
+    read = journal.read_from(path, 0)
+    assert [record for record, _ in read] == told
+    assert [record["seq"] for record in told] == [0, 1, 2]
+    assert read[-1][1] == os.path.getsize(path)
+    for position, (_, end) in enumerate(read, 1):
+        assert [record for record, _ in journal.read_from(path, end)] == told[position:]
+
+
+def test_a_torn_record_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal.Journal(str(path)).append("Whole")
+    with path.open("ab") as file:
+        file.write(b'{"seq":1,"event":"To')
+    assert len(journal.read_from(str(path), 0)) == 1
+    record = journal.Journal(str(path)).append("Next")
+    assert record["seq"] == 1
+    assert [found["event"] for found, _ in journal.read_from(str(path), 0)] == ["Whole", "Next"]
+
+
+def test_no_journal(tmp_path: Path) -> None:
+    assert journal.read_from(str(tmp_path / "nothing"), 0) == []
+
+
+def test_a_full_disk_keeps_records_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    opened = journal.Journal(str(path))
+    room = [10]
+
+    def write(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        taken = data[: room[0]]
+        room[0] -= len(taken)
+        return real(fd, taken)
+
+    real = os.write
+    monkeypatch.setattr(journal.os, "write", write)
+    opened.append("First")
+    opened.append("Second")
+    assert path.stat().st_size == 10
+    room[0] = 1000
+    opened.flush()
+    events = [record["event"] for record, _ in journal.read_from(str(path), 0)]
+    assert events == ["First", "Second"]
+
+
+# -- frames
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.fixed_dictionaries({"log": st.sampled_from(["", "ä\n", "\udcff"])}),
+        st.sampled_from([b"", b"\n", b"{}\n", bytes(range(256))]),
+    ),
+    max_size=5,
+)
+
+
+@FEW
+@given(MESSAGES, st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_messages_survive_any_cutting(
+    messages: list[tuple[dict[str, str], bytes]], sizes: list[int]
+) -> None:
+    data = b"".join(protocol.encode(message, payload) for message, payload in messages)
+    decoder = protocol.Decoder()
+    found, position, turn = [], 0, 0
+    while position < len(data):
+        size = sizes[turn % len(sizes)]
+        found += decoder.feed(data[position : position + size])
+        position, turn = position + size, turn + 1
+    assert [payload for _, payload in found] == [payload for _, payload in messages]
+    assert [message["log"] for message, _ in found] == [message["log"] for message, _ in messages]
+
+
+@pytest.mark.parametrize(
+    "line", [b"hello\n", b"\xff\n", b"5\n", b"[]\n", b'{"size":-5}\n', b'{"size":"x"}\n']
+)
+def test_what_is_no_message(line: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        protocol.Decoder().feed(line)
+
+
+def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_LINE", 100)
+    with pytest.raises(ValueError, match="too long"):
+        protocol.Decoder().feed(b"x" * 101)
+    decoder = protocol.Decoder()
+    payload = b"x" * 1000
+    assert decoder.feed(protocol.encode({}, payload)) == [({"size": 1000}, payload)]
+
+
+# -- leases
+
+
+@pytest.fixture
+def lease_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "leases"
+    monkeypatch.setenv("LAUNCHER_LEASE_DIR", str(folder))
+    return folder
+
+
+HOLDER = "import sys; from launcher.agent import leases; leases.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"  # noqa: E501
+
+
+@pytest.fixture
+def other(lease_folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds GPUs 1 and 2."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=AGENT.parent.parent,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_leases_exclude_each_other_all_or_nothing(
+    other: subprocess.Popen[str], lease_folder: Path
+) -> None:
+    with pytest.raises(leases.Busy) as caught:
+        leases.take([0, 1], "mine")
+    assert (caught.value.index, caught.value.holder["run"]) == (1, "theirs")
+    assert set(leases.held()) == {1, 2}, "0 was let go again"
+    mine = leases.take([0], "mine")
+    assert {index: holder["run"] for index, holder in leases.held().items()} == {
+        0: "mine", 1: "theirs", 2: "theirs"
+    }  # fmt: skip
+    other.kill()
+    other.wait()
+    assert set(leases.held()) == {0}, "a crash frees leases"
+    mine += leases.take([1, 2], "mine")
+    for fd in mine:
+        os.close(fd)
+    assert leases.held() == {}
+
+
+def test_nothing_is_kept_when_a_lease_cannot_be_opened(lease_folder: Path) -> None:
+    lease_folder.mkdir()
+    (lease_folder / "gpu-1").symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="symbolic links"):
+        leases.take([0, 1], "mine")
+    assert leases.held() == {}
+
+
+LOOKER = (
+    "from launcher.agent import leases; print('looking', flush=True)\nwhile True: leases.held()"
+)
+
+
+def test_looking_at_leases_never_makes_a_gpu_busy(lease_folder: Path) -> None:
+    os.close(leases.take([0], "before")[0])
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOKER], stdout=subprocess.PIPE, cwd=AGENT.parent.parent
+    ) as looker:
+        try:
+            assert looker.stdout is not None
+            looker.stdout.readline()
+            for _ in range(2000):
+                os.close(leases.take([0], "mine")[0])
+        finally:
+            looker.kill()
+
+
+def test_other_files_are_no_leases(lease_folder: Path) -> None:
+    lease_folder.mkdir()
+    (lease_folder / "gpu-x").touch()
+    (lease_folder / "gpu-7").write_text(json.dumps({"user": "left over"}))
+    assert leases.held() == {}

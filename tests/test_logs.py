@@ -1,0 +1,211 @@
+"""From bytes to lines: nothing is lost however they arrive, and nothing in them can do harm."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher import logs
+
+FEW = settings(max_examples=40, deadline=None)
+SMALL = 64
+
+#: Bytes in which everything that matters is frequent.
+PIECES = st.lists(
+    st.sampled_from(
+        [b"\n", b"\r", b"\r\n", b"\t", b"a", b"loss 0.5", b"\x1b[31m", b"\x1b[0m", b"\x1b]0;x\x07"]
+        + [b"\x00", b"\x1b", b"\xff", b"\xc2", b"\x9b", b"\x7f", b"m", b"[", b"x" * 40]
+        + ["é".encode(), "€".encode(), "🚀".encode(), "\x9b".encode()]
+    ),
+    max_size=40,
+)
+BYTES = PIECES.map(b"".join)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_lines() -> object:
+    """Endless lines are tried with short ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "LONGEST", SMALL)
+        yield
+
+
+def split(data: bytes, sizes: list[int]) -> bytes:
+    """All lines of a stream that arrives in pieces of these sizes, over and over."""
+    splitter = logs.Splitter()
+    shown, position, turn = b"", 0, 0
+    while position < len(data):
+        size = sizes[turn % len(sizes)]
+        shown += splitter.feed(data[position : position + size])
+        position, turn = position + size, turn + 1
+    return shown + splitter.finish()
+
+
+CHUNKS = st.lists(st.integers(1, 50), min_size=1, max_size=5)
+
+
+@FEW
+@given(BYTES, CHUNKS)
+def test_chunks_make_no_difference(data: bytes, sizes: list[int]) -> None:
+    lines = [line[: SMALL - 1] for line in data.split(b"\n")]
+    data = b"\n".join(lines)
+    ended = data if data.endswith(b"\n") or not data else data + b"\n"
+    assert split(data, sizes) == ended
+
+
+@FEW
+@given(BYTES, CHUNKS)
+def test_endless_lines_lose_nothing(data: bytes, sizes: list[int]) -> None:
+    data = data.replace(b"\r", b"")
+    assert split(data, sizes).replace(b"\n", b"") == data.replace(b"\n", b"")
+
+
+@FEW
+@given(BYTES, CHUNKS)
+def test_memory_is_bounded(data: bytes, sizes: list[int]) -> None:
+    splitter = logs.Splitter()
+    for size in sizes * 4:
+        lines = splitter.feed(data[:size])
+        assert not lines or lines.endswith(b"\n")
+        assert len(splitter.current()) <= SMALL
+    assert len(splitter.finish()) <= SMALL + 1
+
+
+@FEW
+@given(st.text("aé€🚀", min_size=SMALL, max_size=3 * SMALL), CHUNKS)
+def test_characters_are_never_cut(text: str, sizes: list[int]) -> None:
+    for chunks in (sizes, [1 << 20]):
+        for line in split(text.encode(), chunks).split(b"\n"):
+            line.decode("utf-8")
+
+
+def test_an_endless_progress_bar_shows_its_last_state() -> None:
+    splitter = logs.Splitter()
+    for percent in range(1000):
+        assert splitter.feed(b"\rsaving %d%%" % percent) == b""
+    assert splitter.current() == b"saving 999%"
+    assert logs.readable(splitter.feed(b"\n")) == b"saving 999%\n"
+
+
+def test_unfinished_line() -> None:
+    splitter = logs.Splitter()
+    assert splitter.feed(b"one\ntwo") == b"one\n"
+    assert splitter.current() == b"two"
+    assert splitter.finish() == b"two\n"
+    assert splitter.finish() == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"", b""),
+        (b"plain", b"plain"),
+        (b"1%\r2%\r3%", b"3%"),
+        (b"from windows\r", b"from windows"),
+        (b"1%\r2%\r\r", b"2%"),
+        (b"\r", b""),
+    ],
+)
+def test_carriage_returns(line: bytes, shown: bytes) -> None:
+    assert logs.returned(line) == shown
+
+
+# -- what control characters can do
+
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@FEW
+@given(BYTES)
+def test_nothing_readable_can_do_harm(data: bytes) -> None:
+    lines = data + b"\n"
+    shown = logs.readable(lines)
+    assert not CONTROL.search(shown.decode("utf-8"))
+    assert shown.count(b"\n") == lines.count(b"\n")
+    assert logs.is_plain(shown)
+    assert logs.readable(shown) == shown
+
+
+@FEW
+@given(BYTES)
+def test_harmless_is_valid_text_without_controls(data: bytes) -> None:
+    assert not CONTROL.search(logs.harmless(data).decode("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"\x1b[1;31mred\x1b[0m", "red"),
+        (b"\x1b[38:2::255:0:0mred\x1b[m", "red"),
+        (b"a\tb", "a\tb"),
+        (b"\x1b]0;title\x07", "␛]0;title␇"),
+        (b"\x1b[2J", "␛[2J"),
+        (b"\x1b\x1b[m[31m", "␛[31m"),
+        (b"\x7f\x00", "␡␀"),
+        ("\x9b2J".encode(), "␛2J"),
+        (b"\xc2\x1b[m\x9b2J", "␛2J"),
+        (b"\x9b2J", "\ufffd2J"),
+        ("größe 学习 🚀".encode(), "größe 学习 🚀"),
+        (b"cut \xe2\x82", "cut \ufffd"),
+    ],
+)
+def test_harmless(line: bytes, shown: str) -> None:
+    assert logs.harmless(line).decode() == shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "plain"),
+    [
+        (b"a\tb\n", True),
+        ("größe\n".encode(), True),
+        (b"\r\n", False),
+        (b"\x1b[0m", False),
+        ("\x85".encode(), False),
+        (b"\xff", False),
+    ],
+)
+def test_is_plain(lines: bytes, plain: bool) -> None:
+    assert logs.is_plain(lines) is plain
+
+
+def test_raw_leaves_everything_but_carriage_returns() -> None:
+    lines = b"\x1b[31mred\x1b[0m\n\xff\n1%\r2%\n"
+    assert logs.readable(lines, raw=True) == b"\x1b[31mred\x1b[0m\n\xff\n2%\n"
+
+
+# -- equal lines of several ranks
+
+
+QUEUES = st.lists(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), max_size=5), max_size=3)
+
+
+@FEW
+@given(QUEUES)
+def test_folding_keeps_every_line_in_order(lines: list[list[bytes]]) -> None:
+    queues = {rank: deque(own) for rank, own in enumerate(lines)}
+    shown = list(logs.fold(queues))
+    for rank, own in enumerate(lines):
+        assert [line.text for line in shown if rank in line.sources] == own
+    assert not any(queues.values())
+    assert all(line.sources == tuple(sorted(set(line.sources))) for line in shown)
+
+
+@FEW
+@given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=8), st.integers(1, 5))
+def test_equal_ranks_are_shown_once(lines: list[bytes], ranks: int) -> None:
+    shown = list(logs.fold({rank: deque(lines) for rank in range(ranks)}))
+    assert [line.text for line in shown] == lines
+    assert {line.sources for line in shown} <= {tuple(range(ranks))}
+
+
+def test_another_beginning_does_not_part_the_rest() -> None:
+    common = [b"epoch 0", b"epoch 1", b"done"]
+    queues = {rank: deque(common) for rank in range(4)}
+    queues[2].appendleft(b"warning: slow disk")
+    shown = Counter({line.text: len(line.sources) for line in logs.fold(queues)})
+    assert shown == Counter({b"warning: slow disk": 1, b"epoch 0": 4, b"epoch 1": 4, b"done": 4})

@@ -1,0 +1,144 @@
+"""The verdict over every kind of ending, and what the receipt says of each host."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from launcher import events as ev
+from launcher import receipt
+from launcher.errors import HostError, InputError, MeetingError, SetupFailed
+from launcher.model import Host, Layout, Node
+from launcher.status import RunState
+
+LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1, 1, 2, (3,))))
+
+
+def failed(code: int, oom: bool = False, key: str = "rank-0", host: str = "gpu1") -> RunState:
+    return RunState(failure=ev.Failure(host, key, 0, code, oom, 5.0))
+
+
+FINE = RunState()
+LOST = {"gpu2": "host-unreachable"}
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "stop", "error", "lost", "verdict"),
+    [
+        (FINE, b"", None, None, {}, ("succeeded", "all-ranks-exited-0", 0)),
+        (failed(7), b"", None, None, {}, ("failed", "exit-7", 7)),
+        (failed(-11), b"", None, None, {}, ("failed", "signal-SIGSEGV", 139)),
+        (failed(-9, True), b"", None, None, {}, ("failed", "out-of-memory", 137)),
+        (failed(1), b"CUDA out of memory. Tried", None, None, {}, ("failed", "out-of-memory", 1)),
+        (failed(1), b"torch.OutOfMemoryError: x", None, None, {}, ("failed", "out-of-memory", 1)),
+        (failed(1), b"MemoryError\n", None, None, {}, ("failed", "out-of-memory", 1)),
+        (failed(1), b"fork: Cannot allocate memory", None, None, {},
+         ("failed", "out-of-memory", 1)),
+        (failed(3, key="setup-0"), b"", None, None, {}, ("failed", "setup-exit-3", 3)),
+        (failed(3, key="setup-0"), b"", None, SetupFailed("gpu1", "x", status=3), {},
+         ("failed", "setup-exit-3", 3)),
+        (FINE, b"", "by-user", None, {}, ("stopped", "by-user", 130)),
+        (failed(7), b"", "by-user", None, {}, ("failed", "exit-7", 7)),
+        (FINE, b"", None, None, LOST, ("lost", "host-unreachable", 125)),
+        (failed(1, host="gpu1"), b"", None, None, LOST, ("lost", "host-unreachable", 125)),
+        (failed(7, host="gpu2"), b"", None, None, LOST, ("failed", "exit-7", 7)),
+        (FINE, b"", "by-user", None, LOST, ("lost", "host-unreachable", 125)),
+        (FINE, b"", None, HostError("gpu1", "x"), {}, ("failed", "host-error", 125)),
+        (FINE, b"", None, MeetingError("x"), {}, ("failed", "no-meeting-point", 125)),
+        (FINE, b"", None, InputError("x"), {}, ("failed", "bad-input", 2)),
+        (FINE, b"", None, KeyError("x"), {}, ("failed", "internal-error", 125)),
+        (failed(7), b"", None, KeyError("x"), {}, ("failed", "exit-7", 7)),
+        (FINE, b"", "by-user", KeyError("x"), {}, ("stopped", "by-user", 130)),
+    ],
+)  # fmt: skip
+def test_verdict(
+    state: RunState,
+    words: bytes,
+    stop: str | None,
+    error: Exception | None,
+    lost: dict[str, str],
+    verdict: tuple[str, str, int],
+) -> None:
+    assert receipt.verdict(state, words, stop, error, lost) == verdict
+
+
+# -- hosts
+
+
+def sweep(host: str = "gpu1", left: int = 0, killed: int = 0, unreadable: int = 0) -> ev.HostSwept:
+    return ev.HostSwept(9.0, host, ({"pid": 1},) * left, killed, 50, unreadable)
+
+
+def test_a_host_that_was_looked_at() -> None:
+    state = RunState(gpus_used={"gpu1": (0,)})
+    events = [ev.OrphansEnded(8.0, "gpu1", 2), ev.OrphansEnded(8.0, "gpu2", 5)]
+    found = receipt.host_receipt(
+        "gpu1", LAYOUT, state, [*events, sweep(killed=1, unreadable=4)], (10, 10)
+    )
+    assert (found.node_rank, found.ranks, found.gpus, found.gpus_used) == (0, (0, 1), (0, 1), (0,))
+    assert (found.left, found.orphans, found.logs_complete) == (0, 3, True)
+    assert "50 processes" in found.verified
+    assert "4 of other users" in found.verified
+
+
+def test_the_last_look_counts() -> None:
+    events = [sweep(left=2), sweep("gpu2", left=7), sweep(left=1)]
+    assert receipt.host_receipt("gpu1", LAYOUT, RunState(), events, (1, 1)).left == 1
+
+
+@pytest.mark.parametrize(("there", "complete"), [(10, True), (11, False), (9, False)])
+def test_logs_are_complete_when_equal(there: int, complete: bool) -> None:
+    found = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep()], (10, there))
+    assert found.logs_complete is complete
+
+
+def test_a_host_that_cannot_be_reached_is_not_said_to_be_clean() -> None:
+    found = receipt.host_receipt("gpu1", LAYOUT, RunState(), [], (10, 12), "host-unreachable")
+    assert found.left is None
+    assert "not verified" in found.verified
+    assert found.problem == "host-unreachable"
+
+
+def test_a_host_on_which_nothing_was_started() -> None:
+    found = receipt.host_receipt("gpu9", LAYOUT, RunState(), [], None)
+    assert (found.left, found.node_rank, found.logs_complete) == (0, -1, True)
+    assert found.verified == "nothing was started there"
+
+
+# -- the rest of the statement
+
+
+def test_stages_are_added_up() -> None:
+    events: list[ev.Event] = [
+        ev.StageStarted(0.0, "connect"),
+        ev.StageStarted(1.0, "start"),
+        ev.StageStarted(3.0, "run"),
+        ev.StageStarted(7.0, "start"),
+        ev.RunEnded(7.5, "failed", "x"),
+    ]
+    assert receipt.stage_seconds(events) == {"connect": 1.0, "start": 2.5, "run": 4.0}
+    assert list(receipt.stage_seconds(events)) == ["connect", "start", "run"]
+    assert receipt.stage_seconds([]) == {}
+
+
+def test_first_failure_has_its_last_words() -> None:
+    assert receipt.first_failure(RunState(), b"x") is None
+    words = b"".join(b"line %d\n\n" % number for number in range(20)) + b"\xff"
+    found = receipt.first_failure(failed(-9), words)
+    assert found is not None
+    assert (found.exit_code, found.meaning) == (137, "killed by SIGKILL")
+    assert found.last_lines == (*(f"line {number}" for number in range(9, 20)), "\ufffd")
+
+
+def test_receipt_as_json() -> None:
+    host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
+    whole = receipt.Receipt(
+        "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 3, "torch", hosts=(host,),
+        failure=receipt.first_failure(failed(1), b"x"),
+    )  # fmt: skip
+    assert (whole.left, whole.logs_complete) == (2, False)
+    stored = json.loads(json.dumps(whole.to_json()))
+    assert stored["version"] == receipt.VERSION
+    assert stored["hosts"][0]["logs_there"] == 2
+    assert stored["failure"]["last_lines"] == ["x"]

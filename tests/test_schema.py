@@ -1,0 +1,92 @@
+"""The JSON Schemas for editors: those checked in are current, and agree with what is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import jsonschema
+import pytest
+import yaml
+
+from launcher import inventory as inventories
+from launcher import job as jobs
+from launcher.errors import DocumentError
+
+FOLDER = Path(__file__).parent.parent / "inventory"
+KINDS = {"inventory": inventories, "job": jobs}
+
+GOOD = {
+    "inventory": [
+        "hosts: [gpu1, 'gpu[2-3]']",
+        "hosts: {gpu1: , gpu2: {gpus: 8, env: {A: 1, B: yes}, labels: {rack: 7}}}",
+        "sandbox: true\nssh_config: x\ndefaults: {port: 22}\nhosts: [a]\ngroups: {g: a, h: [a, g]}",
+    ],
+    "job": [
+        "run: train.py",
+        "run: [train.py, --epochs, 3, --lr, 0.1]",
+        "run: x\nsecrets: [A]",
+        "run: x\nsecrets: {A: , B: x}\nenvs: {A: 1}\noutputs: ckpt\nresources: {gpus: 0}",
+        "run: x\nname: n\nworkdir: .\nnum_nodes: 1\nhosts: a\nsetup: make\noutputs: [a, b]\n"
+        "framework: torch\nmaster_addr: 10.0.0.1\nmaster_port: 29500\ngrace: 10",
+        "run: x\nmaster_port: 29500-29600\ngrace: 1.5m",
+    ],
+}
+BAD = {
+    "inventory": [
+        "defaults: {}",
+        "hosts: [a]\nzzz: 1",
+        "hosts: {a: {zzz: 1}}",
+        "hosts: [a]\ndefaults: {zzz: 1}",
+        "hosts: {a: {port: 0}}",
+        "hosts: {a: {port: 65536}}",
+        "hosts: {a: {gpus: 1.5}}",
+        "hosts: {a: {env: [A]}}",
+        "hosts: gpu1",
+    ],
+    "job": [
+        "name: x",
+        "run: x\nzzz: 1",
+        "run: x\nresources: {zzz: 1}",
+        "run: x\nnum_nodes: 0",
+        "run: x\nenvs: [A]",
+        "run: {a: b}",
+    ],
+}
+
+
+def schema(kind: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads((FOLDER / f"{kind}.schema.json").read_text()))
+
+
+@pytest.mark.parametrize(("kind", "module"), KINDS.items())
+def test_checked_in_schema_is_current(kind: str, module: ModuleType) -> None:
+    expected = json.dumps(module.json_schema(), indent=2) + "\n"
+    assert (FOLDER / f"{kind}.schema.json").read_text() == expected, (
+        f"launcher schema {kind} > inventory/{kind}.schema.json"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schema_is_one(kind: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema(kind).schema)
+
+
+@pytest.mark.parametrize(("kind", "text"), [(k, text) for k in GOOD for text in GOOD[k]])
+def test_good_samples(kind: str, text: str) -> None:
+    KINDS[kind].load(text, "sample")
+    schema(kind).validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(("kind", "text"), [(k, text) for k in BAD for text in BAD[k]])
+def test_bad_samples(kind: str, text: str) -> None:
+    with pytest.raises(DocumentError):
+        KINDS[kind].load(text, "sample")
+    with pytest.raises(jsonschema.ValidationError):
+        schema(kind).validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+def test_inventories_of_this_repository(path: Path) -> None:
+    schema("inventory").validate(yaml.safe_load(path.read_text()))

@@ -1,0 +1,191 @@
+"""Events and the state that follows from them, however they are cut, stored and ordered."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher import events as ev
+from launcher import status
+from launcher.status import ENDED, TRANSITIONS, RunState, fold, step
+
+FEW = settings(max_examples=40, deadline=None)
+
+HOSTS = st.sampled_from(["gpu1", "gpu2"])
+KEYS = st.sampled_from(["rank-0", "rank-1", "setup-0"])
+TIMES = st.integers(0, 50).map(float)
+STARTED = st.builds(
+    ev.ProcessStarted, TIMES, HOSTS, st.just(0), KEYS, st.none(), st.integers(1, 99)
+)
+EXITED = st.builds(
+    ev.ProcessExited, TIMES, HOSTS, st.just(0), KEYS, st.none(), st.sampled_from([0, 1, -9]),
+    stopped=st.booleans(),
+)  # fmt: skip
+ENDINGS = st.builds(ev.RunEnded, TIMES, st.sampled_from(sorted(ENDED)), st.just("over"))
+OTHERS = st.one_of(
+    st.builds(ev.StageStarted, TIMES, st.just("run")),
+    st.builds(ev.StopRequested, TIMES, st.just("by-user"), st.none() | HOSTS),
+    st.builds(ev.PortReplaced, TIMES, HOSTS, st.just(29500)),
+    st.builds(ev.GpusUsed, TIMES, HOSTS, st.just((0, 1))),
+    st.builds(ev.HostEnded, TIMES, HOSTS, st.just(0), st.just(9), st.just(0)),
+)
+EVENTS = st.lists(STARTED | EXITED | OTHERS | ENDINGS, max_size=12)
+
+
+def exited(host: str, rank: int, code: int, time: float = 0.0, **more: Any) -> ev.ProcessExited:
+    return ev.ProcessExited(time, host, 0, f"rank-{rank}", rank, code, **more)
+
+
+def started(host: str, rank: int, time: float = 0.0) -> ev.ProcessStarted:
+    return ev.ProcessStarted(time, host, 0, f"rank-{rank}", rank, 100 + rank)
+
+
+# -- the state
+
+
+def test_transitions_lead_to_known_places_only() -> None:
+    assert set().union(*TRANSITIONS.values()) <= set(TRANSITIONS)
+    assert {"succeeded", "failed", "stopped", "lost"} == ENDED
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(TRANSITIONS, ENDED)))
+def test_endings_follow_the_table(old: str, new: str) -> None:
+    state = step(RunState(status=old, reason="before"), ev.RunEnded(1.0, new, "after"))
+    expected = (new, "after") if new in TRANSITIONS[old] else (old, "before")
+    assert (state.status, state.reason) == expected
+
+
+@FEW
+@given(EVENTS, st.integers(0, 12))
+def test_folding_at_once_is_folding_stepwise(events: list[ev.Event], cut: int) -> None:
+    assert fold(events) == fold(events[cut:], fold(events[:cut]))
+
+
+@FEW
+@given(EVENTS)
+def test_every_change_is_one_of_the_table(events: list[ev.Event]) -> None:
+    state = RunState()
+    for event in events:
+        after = step(state, event)
+        assert after.status == state.status or after.status in TRANSITIONS[state.status]
+        if state.status in ENDED:
+            assert (after.status, after.reason) == (state.status, state.reason)
+        state = after
+
+
+def test_an_ended_run_keeps_what_it_ended_with() -> None:
+    ended = fold([started("gpu1", 0), exited("gpu1", 0, 7, 3.0), ev.RunEnded(4.0, "failed", "x")])
+    after = fold([ev.PortReplaced(5.0, "gpu1", 29500), exited("gpu2", 1, 1, 2.0)], ended)
+    assert after.failure == ended.failure
+    assert after.processes[("gpu1", "rank-0")].code == 7
+
+
+def test_a_run_from_its_start_to_its_end() -> None:
+    state = fold([ev.StageStarted(0.0, "start")])
+    assert (state.status, state.stage) == ("preparing", "start")
+    state = fold([ev.ProcessStarted(0.0, "gpu1", 0, "setup-0", None, 5)], state)
+    assert state.status == "preparing", "setup is not the run yet"
+    state = fold([started("gpu1", 0), started("gpu2", 1)], state)
+    assert (state.status, state.alive("gpu2")) == ("running", 1)
+    state = fold([exited("gpu2", 1, 0), ev.HostEnded(1.0, "gpu2", 0, 9, 0)], state)
+    assert (state.alive("gpu2"), state.ended_hosts) == (0, {"gpu2"})
+    assert state.processes[("gpu2", "rank-1")].pid == 101
+    assert fold([ev.RunEnded(2.0, "succeeded", "")], state).status == "succeeded"
+
+
+def test_a_stop_of_one_host_is_not_a_stop_of_the_run() -> None:
+    running = fold([started("gpu1", 0)])
+    assert step(running, ev.StopRequested(1.0, "x", host="gpu1")).status == "running"
+    assert step(running, ev.StopRequested(1.0, "x")).status == "stopping"
+
+
+def test_another_port_begins_anew() -> None:
+    state = fold([started("gpu1", 0), exited("gpu1", 0, 1), ev.HostEnded(1.0, "gpu1", 0, 9, 0)])
+    state = step(state, ev.PortReplaced(2.0, "gpu1", 29500))
+    assert state == RunState(status="preparing")
+
+
+FAILURES = [exited("gpu1", 0, 1, 5.0), exited("gpu2", 1, -9, 2.0), exited("gpu2", 2, 7, 9.0)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FAILURES)))
+def test_the_first_failure_is_the_earliest(order: tuple[ev.ProcessExited, ...]) -> None:
+    failure = fold(order).failure
+    assert failure is not None
+    assert (failure.host, failure.rank, failure.time) == ("gpu2", 1, 2.0)
+
+
+def test_what_we_ended_and_what_succeeded_is_no_failure() -> None:
+    assert fold([exited("gpu1", 0, 0), exited("gpu1", 1, -15, stopped=True)]).failure is None
+
+
+# -- events as records
+
+
+VALUES: dict[str, Any] = {
+    "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
+    "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"}, "tuple[int, ...]": (0, 3),
+    "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ev.KINDS.values(), ids=ev.KINDS)
+def test_events_survive_being_stored(kind: type[ev.Event]) -> None:
+    assert kind.__doc__
+    event = kind(**{field.name: VALUES[str(field.type)] for field in fields(kind)})
+    record = json.loads(json.dumps(ev.encode(event)))
+    assert record["event"] == kind.__name__
+    assert ev.decode(record) == event
+    assert ev.decode({**record, "of a newer version": 1}) == event
+
+
+def test_unknown_events_are_passed_over() -> None:
+    assert ev.decode({"event": "MoonRose", "time": 1.0}) is None
+
+
+def test_a_journal_is_told_in_our_time() -> None:
+    record = {"seq": 3, "time": 1000.0, "event": "ProcessExited", "attempt": 0, "key": "rank-0",
+              "rank": 0, "code": 1}  # fmt: skip
+    event = ev.from_journal("gpu1", record, clock_offset=90.0)
+    assert event == ev.ProcessExited(910.0, "gpu1", 0, "rank-0", 0, 1)
+    seen_later = ev.from_journal("gpu1", {**record, "at": 995.0}, clock_offset=-5.0)
+    assert seen_later is not None
+    assert seen_later.time == 1000.0
+    assert ev.from_journal("gpu1", {**record, "event": "MoonRose"}, 0.0) is None
+
+
+def test_skewed_clocks_do_not_change_who_failed_first() -> None:
+    record = {"event": "ProcessExited", "attempt": 0, "key": "rank-0", "rank": 0, "code": 1}
+    fast = ev.from_journal("fast", {**record, "time": 1064.0}, clock_offset=60.0)
+    slow = ev.from_journal("slow", {**record, "time": 945.0}, clock_offset=-60.0)
+    assert fast is not None
+    assert slow is not None
+    failure = fold([slow, fast]).failure
+    assert failure is not None
+    assert failure.host == "fast"
+
+
+@pytest.mark.parametrize(
+    ("code", "oom", "exit_code", "reason", "meaning"),
+    [
+        (1, False, 1, "exit-1", "exited with 1"),
+        (127, False, 127, "exit-127", "exited with 127 (command not found)"),
+        (-11, False, 139, "signal-SIGSEGV", "killed by SIGSEGV"),
+        (-9, True, 137, "out-of-memory", "killed by the kernel, which was out of memory"),
+        (-99, False, 227, "signal-signal 99", "killed by signal 99"),
+    ],
+)
+def test_failure_in_words(code: int, oom: bool, exit_code: int, reason: str, meaning: str) -> None:
+    failure = ev.Failure("gpu1", "rank-0", 0, code, oom, 1.0)
+    assert (failure.exit_code, failure.reason, failure.meaning) == (exit_code, reason, meaning)
+
+
+def test_setup_is_known_by_its_key() -> None:
+    assert "setup-0".startswith(status.SETUP)
+    assert not "rank-0".startswith(status.SETUP)
