@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from pathlib import Path
 
-from .measure import COMPARISON, CommandFailed, Sample, comparison, race, table
+from .measure import COMPARISON, CommandError, Sample, comparison, race, table
 from .place import Place, place
 
 HOSTS, LINES, WIDTH = 8, 200_000, 100
@@ -61,7 +61,8 @@ def main(rounds: int) -> str:
         ours = here.launcher(HOSTS, "--framework", "env", "--", "cat", FILE)
         rivals = here.rivals(HOSTS, f"cat {FILE}")
         commands = {"launcher": ours, **rivals}
-        commands = {n: argv for n, argv in commands.items() if "parallel-ssh" not in n}
+        # parallel-ssh has no stream of marked lines; the key exchange is nothing beside 160 MB.
+        commands = {n: a for n, a in commands.items() if n in ("launcher", "pdsh", "clush")}
         wrong: dict[str, int] = dict.fromkeys(commands, 0)
         checked: dict[str, int] = dict.fromkeys(commands, 0)
 
@@ -74,7 +75,7 @@ def main(rounds: int) -> str:
             wrong[name] += sum(found.get(host) != true[host] for host in true)
             lines = output.read_bytes().count(b"\n")
             if name == "launcher" and lines < HOSTS * LINES:
-                raise CommandFailed(f"only {lines} lines on the screen")
+                raise CommandError(f"only {lines} lines on the screen")
             return sample
 
         away = race({name: here.timed(argv) for name, argv in commands.items()}, rounds)

@@ -1,4 +1,4 @@
-"""Runs commands in turn and compares them pairwise, because one machine is never equally fast twice.
+"""Runs commands in turn and compares them pairwise: no machine is equally fast twice.
 
 Not responsible for what is run. A result is a ratio of two commands of the same round; nothing here
 passes or fails by a clock. `limit` only ends a command that hangs.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A command under test did not do its work: its time would mean nothing."""
 
 
@@ -43,7 +43,7 @@ def run(
     out: IO[bytes] | None = None,
     limit: float = 180.0,
 ) -> Sample:
-    """Runs a command to its end. Raises CommandFailed with its last words."""
+    """Runs a command to its end. Raises CommandError with its last words."""
     with tempfile.TemporaryFile() as complaints:
         started = time.perf_counter()
         child = subprocess.Popen(
@@ -65,7 +65,7 @@ def run(
         if code != 0:
             complaints.seek(0)
             words = complaints.read().decode(errors="replace")[-2000:]
-            raise CommandFailed(f"exit {code} after {wall:.1f} s of {' '.join(argv)}: {words}")
+            raise CommandError(f"exit {code} after {wall:.1f} s of {' '.join(argv)}: {words}")
     return Sample(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
@@ -86,7 +86,7 @@ def race(contenders: Contenders, rounds: int, warm: int = 1) -> dict[str, list[S
                 continue
             try:
                 sample = contenders[name]()
-            except CommandFailed as failure:
+            except CommandError as failure:
                 print(f"{name}: left out: {failure}", file=sys.stderr)
                 del samples[name]
                 continue
@@ -113,7 +113,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def comparison(samples: Mapping[str, list[Sample]], ours: str = "launcher") -> list[list[str]]:
-    """For each contender: name, wall, our wall over its, CPU here, our CPU over its, CPU of hosts."""
+    """A row for each contender: its name, then what `COMPARISON` says."""
     mine = samples.get(ours, [])
     return [
         [

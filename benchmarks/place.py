@@ -54,7 +54,7 @@ class Place:
         return [sys.executable, "-m", "launcher", "run", *where, *code, *words]
 
     def rivals(self, count: int, command: str) -> dict[str, list[str]]:
-        """The same command by each fan-out tool that is here, with its defaults and with `FASTER`."""
+        """The same command by each fan-out tool that is here: its defaults, then `FASTER`."""
         found = {}
         for name, extra in (("", ""), (", curve25519", FASTER)):
             options = f"-F {self.lab.ssh_config} {extra}".strip()

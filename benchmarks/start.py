@@ -1,6 +1,7 @@
-"""A command that does nothing, on more and more hosts: what each tool costs before the work begins.
+"""A command that does nothing, on more and more hosts: the cost before the work begins.
 
-launcher also probes, syncs, supervises, follows, sweeps and writes a receipt; the others only run it.
+launcher also probes, syncs, supervises, follows, sweeps and writes a receipt; the others only
+run it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from pathlib import Path
 
 from .measure import COMPARISON, Sample, comparison, race, spread, table
 from .place import FASTER, Place, place
@@ -14,31 +15,33 @@ from .place import FASTER, Place, place
 HOSTS, FILES, FOLDERS = 8, 3_000, 60
 
 
-def _fill(here: Place) -> None:
+def _fill(code: Path) -> None:
     noise = random.Random(0)
     for number in range(FILES):
-        folder = here.code / f"package{number % FOLDERS}"
+        folder = code / f"package{number % FOLDERS}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"module_{number}.py").write_bytes(noise.randbytes(noise.randrange(500, 6_000)))
 
 
-def _rsync(here: Place, extra: str = "", then: str = "") -> list[str]:
+def _rsync(here: Place, code: Path, extra: str = "", then: str = "") -> list[str]:
     ssh = here.ssh(extra)
     lines = [
-        f"(rsync -a -e '{ssh}' {here.code}/ {name}:synced/{then.format(ssh=ssh, name=name)}) &"
+        f"(rsync -a -e '{ssh}' {code}/ {name}:synced/{then.format(ssh=ssh, name=name)}) & p+=($!)"
         for name in here.names(HOSTS)
     ]
-    return ["bash", "-c", "\n".join(lines) + "\nwait"]
+    every = " ".join(f"&& wait ${{p[{number}]}}" for number in range(HOSTS))
+    return ["bash", "-c", "\n".join(lines) + f"\ntrue {every}"]
 
 
 def main(rounds: int) -> str:
     """The table, and the stage of the receipt."""
     stage: list[float] = []
     with place(HOSTS) as here:
-        here.code = here.scratch / "code"
-        _fill(here)
-        ours = here.timed(here.launcher(HOSTS, "--framework", "env", "--", "true", workdir=here.code))
-        theirs = here.launcher(HOSTS, "--framework", "env", "--", "true")
+        code = here.scratch / "code"
+        _fill(code)
+        words = ("--framework", "env", "--", "true")
+        ours = here.timed(here.launcher(HOSTS, *words, workdir=code))
+        empty = here.timed(here.launcher(HOSTS, *words))
 
         def launcher() -> Sample:
             sample = ours()
@@ -49,11 +52,11 @@ def main(rounds: int) -> str:
         samples = race(
             {
                 "launcher": launcher,
-                "launcher, empty folder": here.timed(theirs),
-                "8 rsync": here.timed(_rsync(here)),
-                "8 rsync, curve25519": here.timed(_rsync(here, FASTER)),
-                "8 rsync, then ssh true": here.timed(_rsync(here, "", then)),
-                "8 rsync, then ssh true, curve25519": here.timed(_rsync(here, FASTER, then)),
+                "launcher, empty folder": empty,
+                "8 rsync": here.timed(_rsync(here, code)),
+                "8 rsync, curve25519": here.timed(_rsync(here, code, FASTER)),
+                "8 rsync, then ssh true": here.timed(_rsync(here, code, "", then)),
+                "8 rsync, then ssh true, curve25519": here.timed(_rsync(here, code, FASTER, then)),
             },
             rounds,
         )

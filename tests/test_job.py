@@ -71,7 +71,7 @@ def test_the_shortest_file() -> None:
     ("text", "run", "shell"),
     [
         ("run: [train.py, --epochs, 3]", ("train.py", "--epochs", "3"), False),
-        ("run: train.py 'a b'  \\$x # comment", ("train.py", "a b", "$x"), False),
+        ("run: |\n  train.py 'a b'  \\$x # comment", ("train.py", "a b", "$x"), False),
         ("run: echo $HOME | cat\nframework: env", ("echo $HOME | cat",), True),
         ("run: [echo, $HOME]\nframework: env", ("echo", "$HOME"), False),
     ],

@@ -6,7 +6,7 @@ import re
 from collections import Counter, deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from launcher import logs
@@ -17,9 +17,11 @@ SMALL = 64
 #: Bytes in which everything that matters is frequent.
 PIECES = st.lists(
     st.sampled_from(
-        [b"\n", b"\r", b"\r\n", b"\t", b"a", b"loss 0.5", b"\x1b[31m", b"\x1b[0m", b"\x1b]0;x\x07"]
-        + [b"\x00", b"\x1b", b"\xff", b"\xc2", b"\x9b", b"\x7f", b"m", b"[", b"x" * 40]
-        + ["é".encode(), "€".encode(), "🚀".encode(), "\x9b".encode()]
+        [
+            *(b"\n", b"\r", b"\r\n", b"\t", b"a", b"m", b"[", b"loss 0.5", b"x" * 40),
+            *(b"\x1b[31m", b"\x1b[0m", b"\x1b]0;x\x07", b"\x1b", b"\x00", b"\x7f"),
+            *(b"\xff", b"\xc2", b"\x9b", *(letter.encode() for letter in "é€🚀\x9b")),
+        ]
     ),
     max_size=40,
 )
@@ -181,11 +183,12 @@ def test_raw_leaves_everything_but_carriage_returns() -> None:
 # -- equal lines of several ranks
 
 
-QUEUES = st.lists(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), max_size=5), max_size=3)
+QUEUES = st.lists(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=5), max_size=3)
 
 
 @FEW
 @given(QUEUES)
+@example([[b"a", b"b"], [b"b", b"a"]])
 def test_folding_keeps_every_line_in_order(lines: list[list[bytes]]) -> None:
     queues = {rank: deque(own) for rank, own in enumerate(lines)}
     shown = list(logs.fold(queues))

@@ -119,6 +119,9 @@ def test_stages_are_added_up() -> None:
     ]
     assert receipt.stage_seconds(events) == {"connect": 1.0, "start": 2.5, "run": 4.0}
     assert list(receipt.stage_seconds(events)) == ["connect", "start", "run"]
+
+
+def test_no_stages() -> None:
     assert receipt.stage_seconds([]) == {}
 
 

@@ -237,6 +237,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "name": lambda folder: (folder / "a.py").rename(folder / "b.py"),
     "one more": lambda folder: fill(folder, "c.py"),
     "one less": lambda folder: (folder / "a.py").unlink(),
+    "link name": lambda folder: (folder / "l").rename(folder / "m"),
     "link target": lambda folder: ((folder / "l").unlink(), (folder / "l").symlink_to("b")),
     "link to file": lambda folder: ((folder / "l").unlink(), fill(folder, "l")),
 }

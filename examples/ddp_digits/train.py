@@ -1,8 +1,9 @@
 """Trains a small digit classifier with DistributedDataParallel, as a script for launcher does it.
 
-It reads what torchrun and launcher set for every process (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
-MASTER_PORT) and writes under LAUNCHER_OUTPUT_DIR. It does not start processes, choose GPUs or copy
-files: launcher does. Without those variables it is one process that writes to ./outputs.
+It reads what torchrun and launcher set for every process (RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR, MASTER_PORT) and writes under LAUNCHER_OUTPUT_DIR. It does not start processes, choose
+GPUs or copy files: launcher does. Without those variables it is one process that writes to
+./outputs.
 
 Hosts share no files, so rank 0 alone writes and reads, and sends the others what they need.
 """
@@ -36,14 +37,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64, help="images a step, over all ranks")
     parser.add_argument("--lr", type=float, default=5e-3)
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of images")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the weights and the order of images"
+    )
     parser.add_argument("--no-resume", action="store_true", help="ignore an existing checkpoint")
     return parser.parse_args()
 
 
 def say(text: str) -> None:
-    """Prints at once: a log is a file, and Python would hold lines back until a block is full."""
-    print(text, flush=True)
+    """Prints at once and in one piece: a log is a file, and ranks may share it."""
+    print(text + "\n", end="", flush=True)
 
 
 def join() -> None:
@@ -83,8 +86,12 @@ def load_data() -> tuple[TensorDataset, Tensor, Tensor]:
     return TensorDataset(images[train], labels[train]), images[test], labels[test]
 
 
-def train_epoch(model: nn.Module, batches: DataLoader[Any], optimizer: torch.optim.Optimizer,
-                device: torch.device) -> float:
+def train_epoch(
+    model: nn.Module,
+    batches: DataLoader[Any],
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> float:
     """One pass over this rank's share; returns the mean loss an image over all ranks."""
     total = torch.zeros(2, dtype=torch.float64)  # sum of losses, number of images
     for images, labels in batches:
@@ -136,16 +143,17 @@ class Recorder:
 
 def load_checkpoint(path: Path, resume: bool) -> dict[str, Any] | None:
     """Rank 0's checkpoint, on every rank; None when there is none or `resume` is false."""
-    found: list[Any] = [None]
+    found: list[dict[str, Any] | None] = [None]
     if dist.get_rank() == 0 and resume and path.exists():
-        found = [torch.load(path, map_location="cpu", weights_only=True)]
-        say(f"resumed from {path} after epoch {found[0]['epoch']}")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        say(f"resumed from {path} after epoch {checkpoint['epoch']}")
+        found = [checkpoint]
     dist.broadcast_object_list(found, src=0)
     return found[0]
 
 
 def train(args: argparse.Namespace, folder: Path) -> nn.Module:
-    """Trains to `args.epochs`, from the checkpoint in `folder` if there is one; returns the model."""
+    """Trains to `args.epochs`, from the checkpoint in `folder` if there is one; the bare model."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     device, group = choose_device()
     torch.manual_seed(args.seed)
@@ -170,18 +178,25 @@ def train(args: argparse.Namespace, folder: Path) -> nn.Module:
             continue
         accuracy = test_accuracy(net, test_images, test_labels, device)
         history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy})
-        recorder.save({"model": net.state_dict(), "optimizer": optimizer.state_dict(),
-                       "epoch": epoch, "history": history})
+        state = {"model": net.state_dict(), "optimizer": optimizer.state_dict()}
+        recorder.save(state | {"epoch": epoch, "history": history})
         say(f"epoch {epoch}/{args.epochs}  loss {loss:.4f}  test accuracy {accuracy:.3f}")
+    if recorder:
+        recorder.board.close()
     return net
 
 
 def check_equal(net: nn.Module) -> None:
     """Tells that every rank ended with the same parameters, bit for bit; RuntimeError if not."""
     content = b"".join(p.detach().cpu().numpy().tobytes() for p in net.parameters())
-    digests: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(digests, hashlib.sha256(content).hexdigest()[:8])
     rank, size = dist.get_rank(), dist.get_world_size()
+    digests: list[Any] = [None] * size
+    # A group of its own, whose threads end with it: one of the default group (which outlives its
+    # destruction once DDP was used) may free a tensor while Python exits, and then torch aborts
+    # the process now and then (pytorch/pytorch#190489).
+    group = dist.new_group(backend="gloo")
+    dist.all_gather_object(digests, hashlib.sha256(content).hexdigest()[:8], group=group)
+    dist.destroy_process_group(group)
     where = f"rank {rank}/{size} on {socket.gethostname()}: params sha256 {digests[rank]}"
     if len(set(digests)) > 1:
         raise RuntimeError(f"{where} differs between ranks: {digests}")

@@ -50,9 +50,9 @@ def cli() -> None:
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        # Without standalone mode click returns what ctx.exit was given.
+        code = cli(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -1,0 +1,130 @@
+"""A rank fails: all others are stopped at once, the first failure is named, outputs come back."""
+
+from __future__ import annotations
+
+import pytest
+
+import lab as labs
+from conftest import Launcher
+
+# Rank and way to fail come as arguments; all other ranks would go on for ever, deaf to SIGTERM.
+SCRIPT = """
+import os, pathlib, signal, sys, time
+rank = int(os.environ["RANK"])
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], f"before-{rank}.txt")
+out.write_text("saved")
+bad, how = int(sys.argv[1]), sys.argv[2]
+if rank != bad:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ready = pathlib.Path("ready"); ready.mkdir(exist_ok=True)
+(ready / str(rank)).touch()
+while rank == bad and len(list(ready.iterdir())) < 2:
+    time.sleep(0.01)
+if rank == bad:
+    if how == "raise":
+        raise RuntimeError("loss is NaN in step 7")
+    if how == "exit":
+        print("giving up", file=sys.stderr)
+        sys.exit(7)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "memory":
+        raise MemoryError("cannot allocate 64 GiB")
+time.sleep(600)
+"""
+
+CASES = [
+    ("torch", 2, "raise", 1, "exit-1", "loss is NaN in step 7"),
+    ("torchrun", 2, "raise", 1, "exit-1", "loss is NaN in step 7"),
+    ("torch", 1, "exit", 7, "exit-7", "giving up"),
+    ("torchrun", 1, "exit", 7, "exit-7", "giving up"),
+    ("torch", 0, "kill", 137, "signal-SIGKILL", "killed by SIGKILL"),
+    ("torchrun", 0, "segv", 139, "signal-SIGSEGV", "killed by SIGSEGV"),
+    ("torch", 3, "memory", 1, "out-of-memory", "cannot allocate 64 GiB"),
+]
+
+
+@pytest.mark.parametrize(("framework", "rank", "how", "code", "reason", "words"), CASES)
+def test_first_failure_is_named_and_its_code_passes_through(
+    launcher: Launcher,
+    clean: labs.Lab,
+    framework: str,
+    rank: int,
+    how: str,
+    code: int,
+    reason: str,
+    words: str,
+) -> None:
+    """Also when the other ranks ignore SIGTERM: after the grace they are killed."""
+    name = launcher.script(SCRIPT)
+    ran = launcher.run(
+        "--nodes", "2", "--nproc-per-node", "2", "--framework", framework, "--grace", "1s",
+        name, str(rank), how,
+    )  # fmt: skip
+    receipt = ran.receipt
+    assert ran.code == code, ran.err
+    assert (receipt["status"], receipt["reason"]) == ("failed", reason)
+    assert receipt["failure"]["rank"] == rank
+    assert receipt["failure"]["host"] == ("lab1" if rank < 2 else "lab2")
+    assert words in ran.err
+    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
+    outputs = {output["path"] for output in receipt["outputs"]}
+    assert outputs == {f"before-{r}.txt" for r in range(4)}
+    assert all(host["logs_complete"] for host in receipt["hosts"])
+    assert _seconds_from_failure_to_end(ran.folder) < 1.0 + 2.0
+
+
+def _seconds_from_failure_to_end(folder: object) -> float:
+    """From the first failing exit to the last host that says that nothing is left."""
+    import json
+    from pathlib import Path
+
+    lines = [json.loads(x) for x in Path(str(folder), "events.jsonl").read_text().splitlines()]
+    failed = min(e["time"] for e in lines if e["event"] == "ProcessExited" and e["code"])
+    ended = max(e["time"] for e in lines if e["event"] == "HostEnded")
+    return float(ended - failed)
+
+
+def test_processes_that_leave_their_session_are_ended(launcher: Launcher, clean: labs.Lab) -> None:
+    """A daemonised grandchild with an empty environment is still a descendant of the supervisor."""
+    name = launcher.script(
+        "import os, subprocess\n"
+        "subprocess.Popen(['setsid', '--fork', 'sleep', '601'], env={})\n"
+        "subprocess.Popen(['setsid', '--fork', 'nohup', 'sleep', '602'])\n"
+    )
+    ran = launcher.run("--nodes", "2", "--framework", "torch", name)
+    assert ran.code == 0, ran.err
+    for host in ("lab1", "lab2"):
+        sleeping = [p for p in clean.hosts[host].processes() if p.argv[:1] == ["sleep"]]
+        assert sleeping == []
+    assert [host["orphans"] for host in ran.receipt["hosts"]] == [2, 2]
+
+
+def test_a_command_that_does_not_exist_is_127(launcher: Launcher, clean: labs.Lab) -> None:
+    """As a shell says it, with the name in the last words."""
+    ran = launcher.run("--framework", "torch", "no-such-program-here")
+    assert ran.code == 127
+    assert "no-such-program-here" in ran.err
+
+
+def test_a_port_that_is_taken_in_between_is_replaced(launcher: Launcher, clean: labs.Lab) -> None:
+    """By a process of the master that takes MASTER_PORT before rank 0 can: the run succeeds."""
+    name = launcher.script(
+        "import os, pathlib, subprocess, sys, time\n"
+        "port, attempt = os.environ['MASTER_PORT'], os.environ['LAUNCHER_ATTEMPT']\n"
+        "if attempt == '0' and os.environ['RANK'] == '0':\n"
+        "    code = 'import socket,time; s=socket.socket(); s.bind((\"\", %s)); s.listen();"
+        " print(1, flush=True); time.sleep(600)' % port\n"
+        "    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)\n"
+        "    p.stdout.read(1)\n"
+        "import torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "print('met at', port, 'attempt', attempt)\n"
+        "dist.destroy_process_group()\n"
+    )
+    ran = launcher.run("--nodes", "2", "--framework", "torch", "--grace", "1s", name)
+    assert ran.code == 0, ran.err
+    assert b"attempt 1" in ran.log("rank-0.out", attempt=1)
+    assert "was taken" in ran.err

@@ -1,0 +1,156 @@
+"""Ctrl-C at every stage, once and twice: nothing is left anywhere, and a receipt is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import lab as labs
+from conftest import Launcher, wait_for
+
+SLEEPER = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "kept.txt").write_text("kept")
+print("ready", flush=True)
+time.sleep(600)
+"""
+STAGES = ["connect", "sync", "setup", "start", "run", "collect"]
+
+
+def _stage_of(home: Path) -> str:
+    """The last stage that the record of the only run tells."""
+    for file in home.glob("runs/*/events.jsonl"):
+        stages = [
+            json.loads(line)["stage"]
+            for line in file.read_text().splitlines()
+            if '"StageStarted"' in line
+        ]
+        return stages[-1] if stages else ""
+    return ""
+
+
+def _interrupt_in(
+    stage: str, process: subprocess.Popen[bytes], home: Path, times: int, ready: Path | None = None
+) -> None:
+    reached = STAGES[STAGES.index(stage) :]
+    labs.wait_until(
+        lambda: process.poll() is not None or _stage_of(home) in reached, f"stage {stage}", 40
+    )
+    if stage == "run":
+        log = "attempt-0/rank-0.out"
+        labs.wait_until(
+            lambda: any(b"ready" in f.read_bytes() for f in home.glob(f"runs/*/logs/{log}")),
+            "the first line",
+            40,
+        )
+    for _ in range(times):
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_leaves_nothing_and_prints_a_receipt(
+    launcher: Launcher, clean: labs.Lab, stage: str, times: int
+) -> None:
+    """Whatever is under way is broken off; processes that ignore SIGTERM are killed."""
+    text = SLEEPER if stage != "collect" else SLEEPER.replace("time.sleep(600)", "")
+    name = launcher.script(text)
+    (launcher.work / "data.bin").write_bytes(os.urandom(30_000_000))
+    words = ["--setup", "sleep 300"] if stage == "setup" else []
+    process = launcher.start(
+        "--nodes", "2", "--nproc-per-node", "2", "--framework", "torch", "--grace", "1s",
+        *words, name,
+    )  # fmt: skip
+    _interrupt_in(stage, process, launcher.home, times)
+    _, err = process.communicate(timeout=40)
+    said = err.decode()
+    assert "record " in said, said
+    (receipt_file,) = launcher.home.glob("runs/*/receipt.json")
+    receipt = json.loads(receipt_file.read_text())
+    if stage == "collect":
+        assert process.returncode in (0, 130)
+    else:
+        assert (process.returncode, receipt["status"], receipt["reason"]) == (
+            130, "stopped", "by-user",
+        )  # fmt: skip
+    assert all(host["left"] == 0 for host in receipt["hosts"])
+    if stage == "run" and times == 1:
+        assert [o["path"] for o in receipt["outputs"]] == ["kept.txt"]
+
+
+def test_kill_9_of_the_launcher_and_a_closed_terminal_leave_the_run_going(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """The supervisor owns the processes; here they end by themselves a little later."""
+    for number in (signal.SIGKILL, signal.SIGHUP):
+        name = launcher.script(
+            "import pathlib, time\nprint('ready', flush=True)\n"
+            "while not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.05)\n"
+            "pathlib.Path('/tmp/done').touch()\n"
+        )
+        host = clean.hosts["lab1"]
+        host.run("rm", "-f", "/tmp/go", "/tmp/done")
+        launcher.home = launcher.home.with_name(f"home-{number}")
+        process = launcher.start("--framework", "torch", name)
+        _wait_for_run(launcher.home, process)
+        os.kill(process.pid, number)
+        process.communicate(timeout=20)
+        host.write("/tmp/go", b"")
+        labs.wait_until(lambda: host.exists("/tmp/done"), "the rank to go on", 20)
+        labs.wait_until(lambda: not _of_runs(host), "the supervisor to end by itself", 20)
+
+
+def _wait_for_run(home: Path, process: subprocess.Popen[bytes]) -> None:
+    labs.wait_until(lambda: any(home.glob("runs/*/logs/*/rank-0.out")), "a log", 40)
+    (log,) = home.glob("runs/*/logs/*/rank-0.out")
+    wait_for(log, b"ready", process)
+
+
+def _of_runs(host: labs.LabHost) -> list[object]:
+    return [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
+
+
+def test_a_killed_supervisor_takes_its_processes_along(launcher: Launcher, clean: labs.Lab) -> None:
+    """And the run ends as lost, with nothing left."""
+    name = launcher.script(SLEEPER)
+    process = launcher.start("--nodes", "2", "--framework", "torch", "--grace", "1s", name)
+    _wait_for_run(launcher.home, process)
+    host = clean.hosts["lab1"]
+    (file,) = launcher.home.glob("runs/*/events.jsonl")
+    parents = [
+        host.run("sh", "-c", f"cut -d' ' -f4 /proc/{p.pid}/stat").stdout.strip().decode()
+        for p in host.processes()
+        if "LAUNCHER_RUN_ID" in p.environ
+    ]
+    host.run("kill", "-9", parents[0])
+    _, err = process.communicate(timeout=40)
+    receipt = json.loads((file.parent / "receipt.json").read_text())
+    assert (receipt["status"], receipt["reason"]) == ("lost", "supervisor-died"), err.decode()
+    assert process.returncode == 125
+    assert all(h["left"] == 0 for h in receipt["hosts"])
+
+
+def test_a_dropped_connection_is_resumed_without_losing_a_byte(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """sshd's sessions are killed in the middle: the log here equals the one there."""
+    name = launcher.script(
+        "import pathlib, time\n"
+        "for n in range(60):\n    print(n, 'x' * 1000, flush=True)\n    time.sleep(0.05)\n"
+    )
+    process = launcher.start("--nodes", "2", "--framework", "torch", name)
+    labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/rank-1.out")), "a log", 40)
+    (log,) = launcher.home.glob("runs/*/logs/*/rank-1.out")
+    wait_for(log, b"\n5 ", process)
+    clean.hosts["lab2"].kill_sshd_sessions()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert "the connection dropped" in err.decode()
+    assert log.read_bytes() == b"".join(b"%d %s\n" % (n, b"x" * 1000) for n in range(60))
