@@ -86,10 +86,13 @@ def parse(content: str, source: str) -> Node:
         root = yaml.compose(content, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        hint = "tabs are not allowed for indentation" if "\\t" in str(error.problem) else ""
+        text_of_line = (content.splitlines() or [""])[min(line, len(content.splitlines())) - 1]
+        tabs = text_of_line.lstrip(" ").startswith("\t")
+        hint = "tabs are not allowed for indentation" if tabs else ""
         raise DocumentError(f"not YAML: {error.problem}", hint, source, line) from None
-    except yaml.YAMLError as error:
-        raise DocumentError(f"not YAML: {error}", "", source, 1) from None
+    except yaml.reader.ReaderError as error:
+        line = content.count("\n", 0, error.position) + 1
+        raise DocumentError(f"not YAML: {error.reason}", "", source, line) from None
     if root is None:
         raise DocumentError("the file is empty", "", source, 1)
     return Node(root, source)
@@ -161,11 +164,11 @@ def text_map(node: Node) -> dict[str, str]:
     return {name: text(value) for name, _, value in node.items("a mapping of names to texts")}
 
 
-TEXT: Mapping[str, Any] = {"type": "string"}
 SCALAR: Mapping[str, Any] = {"type": ["string", "number", "boolean"]}
+TEXT = SCALAR  # whatever a scalar looks like to YAML, it is taken as the text that stands there
 TEXT_MAP: Mapping[str, Any] = {"type": "object", "additionalProperties": SCALAR}
 TEXTS: Mapping[str, Any] = {
-    "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+    "oneOf": [SCALAR, {"type": "array", "items": SCALAR}]
 }
 
 

@@ -30,6 +30,7 @@ async def stop(
     if not alive:
         return
     ledger.add(ev.StopRequested(time.time(), why))
+    await _listen(alive, run)
     grace = 0.0 if switch.kill.is_set() else grace
     await _ask(alive, run, grace, why)
     if grace > 0:
@@ -39,6 +40,16 @@ async def stop(
     await ledger.until(lambda: _all_ended(alive), AFTER_GRACE)
     for link in alive:
         link.give_up("host-unreachable" if link.agent.closed.done() else "supervisor-silent")
+
+
+async def _listen(links: Sequence[Link], run: str) -> None:
+    """Broken off between a supervisor's start and our first listening: hear its end, too."""
+    for link in links:
+        if not link.following:
+            try:
+                await link.follow(run, AFTER_GRACE)
+            except HostError:
+                pass  # the wait that follows tells
 
 
 def _all_ended(links: Sequence[Link]) -> bool:

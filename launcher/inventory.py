@@ -19,13 +19,13 @@ from .errors import InputError, suggestion
 from .model import Host, Inventory
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def variables(node: Node) -> dict[str, str]:
     """Environment variables. Raises DocumentError on a name that no shell could hold."""
     for name, place, _ in node.items("a mapping of names to texts"):
-        if not _VARIABLE.match(name):
+        if not VARIABLE.match(name):
             raise place.error(f'"{name}" cannot be the name of an environment variable')
     return text_map(node)
 

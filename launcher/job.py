@@ -16,9 +16,9 @@ from . import frameworks
 from .document import SCALAR, TEXT, TEXT_MAP, TEXTS, Key, Node, parse, read, text, texts
 from .document import schema as mapping_schema
 from .document import whole, whole_number
-from .errors import InputError
+from .errors import InputError, suggestion
 from .frameworks import Framework
-from .inventory import variables
+from .inventory import VARIABLE, variables
 from .model import Job, Resources, Secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
@@ -36,9 +36,9 @@ def seconds(value: str) -> float:
 
 def port_range(value: str) -> tuple[int, int]:
     """``29500`` or ``29500-29600`` as the first and the last port. Raises ValueError."""
-    first, _, last = value.partition("-")
+    first, dash, last = value.partition("-")
     try:
-        ports = (int(first), int(last or first))
+        ports = (int(first), int(last if dash else first))
     except ValueError:
         raise ValueError(f"not a port or a range of ports: {value!r} (29500-29600)") from None
     if not 1 <= ports[0] <= ports[1] <= 65535:
@@ -75,7 +75,10 @@ def _resources(node: Node) -> Resources:
 
 def _secrets(node: Node) -> dict[str, str | None]:
     """Names to values; None means that the value comes from the environment here."""
-    if isinstance(node.yaml.value, list) and node.yaml.id == "mapping":
+    for name, place in _variables(node):
+        if not VARIABLE.match(name):
+            raise place.error(f'"{name}" cannot be the name of an environment variable')
+    if node.yaml.id == "mapping":
         items = node.items()
         return {name: None if value.is_empty() else text(value) for name, _, value in items}
     return dict.fromkeys(texts(node))
@@ -129,20 +132,25 @@ def load(content: str, source: str) -> dict[str, Any]:
     values = read(root, _KEYS, "the job")
     if "run" not in values:
         raise root.error('the job has no "run"', "run: train.py --epochs 3")
-    for name, _, value in root.items():
-        if name == "framework":
-            try:
-                frameworks.get(values[name])
-            except InputError as error:
-                raise value.error(error.message, error.hint) from None
-        if name == "envs":
-            framework = frameworks.get(values.get("framework", Job.framework))
-            for variable, place, _ in value.items():
-                if variable in framework.computed:
-                    raise place.error(
-                        f"{variable} is computed for every process", "leave it out of envs"
-                    )
+    nodes = {name: value for name, _, value in root.items()}
+    try:
+        framework = frameworks.get(values.get("framework", Job.framework))
+    except InputError as error:
+        raise nodes["framework"].error(error.message, error.hint) from None
+    for name in ("envs", "secrets"):
+        for variable, place in _variables(nodes[name]) if name in nodes else ():
+            if variable in framework.computed:
+                raise place.error(
+                    f"{variable} is computed for every process", f"leave it out of {name}"
+                )
     return values
+
+
+def _variables(node: Node) -> list[tuple[str, Node]]:
+    if node.yaml.id == "mapping":
+        return [(name, place) for name, place, _ in node.items()]
+    elements = node.elements() if node.yaml.id == "sequence" else [node]
+    return [(text(element), element) for element in elements]
 
 
 def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
@@ -155,6 +163,8 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
     for layer, given in layers.items():
         for name, value in given.items():
+            if name not in sources:
+                raise InputError(f'a job has no "{name}"', suggestion(name, tuple(sources)))
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
             sources[name] = layer
@@ -167,18 +177,24 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     return Job(**values, sources=sources)
 
 
-def _command(run: tuple[str, ...], framework: Framework) -> tuple[tuple[str, ...], bool]:
+def _command(run: tuple[str, ...] | str, framework: Framework) -> tuple[tuple[str, ...], bool]:
     """Several words are an argv. One text is a shell script where the framework takes one."""
+    nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
+    if isinstance(run, str):
+        run = (run,)
     if not run:
-        raise InputError("nothing to run", "launcher run train.py --epochs 3")
+        raise nothing
     if len(run) > 1:
         return run, False
     if framework.shell:
         return run, True
     try:
-        return tuple(shlex.split(run[0], comments=True)), False
+        words = tuple(shlex.split(run[0], comments=True))
     except ValueError as error:
         raise InputError(f"run: {error}: {run[0]!r}") from None
+    if not words:
+        raise nothing
+    return words, False
 
 
 def _reveal(

@@ -53,6 +53,11 @@ class Link:
         """The host's name."""
         return self.host.name
 
+    @property
+    def following(self) -> bool:
+        """Whether somebody listens to the host's supervisor."""
+        return self._following is not None
+
     async def open(self, with_gpus: bool = True) -> None:
         """Connects and measures. Raises HostError."""
         started = time.time()

@@ -50,11 +50,11 @@ class Splitter:
         if shown >= 0:
             self._rest = rest[shown:]
             return b"" if len(self._rest) <= LONGEST else self._cut_after_return()
-        cut = LONGEST
-        while cut > LONGEST - 3 and rest[cut] & 0xC0 == 0x80:
-            cut -= 1
         pieces = []
         while len(rest) > LONGEST:
+            cut = LONGEST
+            while cut > LONGEST - 3 and rest[cut] & 0xC0 == 0x80:
+                cut -= 1
             pieces.append(rest[:cut] + b"\n")
             rest = rest[cut:]
         self._rest = rest

@@ -20,6 +20,10 @@ from .ssh import Connection
 from .store import RunFolder
 
 
+#: Bytes of a file's name on every file system that we know.
+LONGEST_NAME = 255
+
+
 @dataclass(frozen=True)
 class Listed:
     """What a host has to give: ``{path: (size, time)}``, and from which folder there."""
@@ -47,7 +51,7 @@ def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]
     return {
         path: (size, time)
         for path, size, time in files
-        if not path.startswith("/") and ".." not in path.split("/")
+        if not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
     }
 
 
@@ -98,10 +102,11 @@ def lay_together(folder: RunFolder, hosts: tuple[str, ...]) -> tuple[Output, ...
     for host in hosts:
         for path in _files(folder.mirror(host)):
             by_path.setdefault(path, []).append(host)
+    folders = {parent.as_posix() for path in by_path for parent in PurePosixPath(path).parents}
+    used = set(by_path) | folders | _others(folder)
     found = []
-    used = set(by_path)
     for path, owners in sorted(by_path.items()):
-        for name, group in _names(folder, path, owners, used):
+        for name, group in _names(folder, path, owners, used, folders | _others(folder)):
             source = folder.mirror(group[0]) / path
             found.append((Output(name, source.stat().st_size, tuple(group)), source))
     try:
@@ -112,6 +117,12 @@ def lay_together(folder: RunFolder, hosts: tuple[str, ...]) -> tuple[Output, ...
             f"what has come is complete in {folder.path}/.hosts",
         ) from None
     return tuple(output for output, _ in found)
+
+
+def _others(folder: RunFolder) -> set[str]:
+    """Files in the view that we did not put there: a person's own."""
+    before = _before(folder)
+    return {path for path in _files(folder.outputs) if path not in before}
 
 
 def _files(mirror: Path) -> list[str]:
@@ -126,7 +137,7 @@ def _files(mirror: Path) -> list[str]:
 
 
 def _names(
-    folder: RunFolder, path: str, owners: list[str], used: set[str]
+    folder: RunFolder, path: str, owners: list[str], used: set[str], taken: set[str]
 ) -> list[tuple[str, list[str]]]:
     """``(name here, hosts)`` for each different content of one path."""
     groups: list[list[str]] = []
@@ -138,7 +149,7 @@ def _names(
                 break
         else:
             groups.append([host])
-    if len(groups) == 1:
+    if len(groups) == 1 and path not in taken:
         return [(path, groups[0])]
     return [(_marked(path, group[0], used), group) for group in groups]
 
@@ -146,6 +157,8 @@ def _names(
 def _marked(path: str, host: str, used: set[str]) -> str:
     pure = PurePosixPath(path)
     stem = pure.name[: -len(pure.suffix)] if pure.suffix else pure.name
+    while len(os.fsencode(f"{stem}@{host}{pure.suffix}")) > LONGEST_NAME and stem:
+        stem = stem[:-1]
     name = str(pure.with_name(f"{stem}@{host}{pure.suffix}"))
     while name in used:
         pure = PurePosixPath(name)
@@ -157,7 +170,7 @@ def _marked(path: str, host: str, used: set[str]) -> str:
 def _link(folder: RunFolder, files: list[tuple[Output, Path]]) -> None:
     wanted = {output.path: source for output, source in files}
     for path in _before(folder) - set(wanted):
-        (folder.outputs / path).unlink(missing_ok=True)
+        _remove(folder.outputs, path)
     for path, source in wanted.items():
         target = folder.outputs / path
         if target.exists() and os.path.samefile(source, target):
@@ -169,6 +182,18 @@ def _link(folder: RunFolder, files: list[tuple[Output, Path]]) -> None:
         "outputs.json",
         [{"path": o.path, "size": o.size, "hosts": list(o.hosts)} for o, _ in files],
     )
+
+
+def _remove(root: Path, path: str) -> None:
+    """Removes a file of ours, and folders that are empty then."""
+    (root / path).unlink(missing_ok=True)
+    for parent in (root / path).parents:
+        if parent == root:
+            return
+        try:
+            parent.rmdir()
+        except OSError:
+            return
 
 
 def _before(folder: RunFolder) -> set[str]:

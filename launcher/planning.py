@@ -112,6 +112,8 @@ def _spread(able: Sequence[Offer], gpus: int) -> _Counts:
 def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
     gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
     count = job.num_nodes or (len(able) if job.hosts else 1)
+    if gpus and per_node and job.num_nodes is None and gpus % per_node == 0:
+        count = gpus // per_node
     if gpus:
         if gpus % count and per_node is None:
             raise PlanError(
@@ -214,7 +216,7 @@ def environment(
     }
     if node.gpus:
         computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, node.gpus))
-    elif node.host.gpus or job.resources.gpus == 0:
+    elif node.host.gpus is not None or job.resources.gpus == 0:
         computed["CUDA_VISIBLE_DEVICES"] = ""
     return {**chosen, **node.host.env, **job.envs, **computed}
 

@@ -95,9 +95,9 @@ class Receipt:
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
     """How long each stage took."""
     starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]
-    ends = [time for _, time in starts[1:]] + [events[-1].time if events else 0.0]
+    ends = [time for _, time in starts[1:]] + [event.time for event in events[-1:]]
     found: dict[str, float] = {}
-    for (stage, begin), end in zip(starts, ends, strict=True):
+    for (stage, begin), end in zip(starts, ends, strict=False):
         found[stage] = found.get(stage, 0.0) + end - begin
     return {stage: round(found[stage], 3) for stage in STAGES if stage in found}
 

@@ -145,11 +145,12 @@ class Agent:
         return ok
 
     async def _read(self) -> None:
-        reason = "the host closed it"
+        reason = ""
         try:
             while data := await self._process.stdout.read(1 << 18):
                 self._take(data)
-                # on_log wrote synchronously: what was taken may be acknowledged
+            words = (await self._process.stderr.read(4000)).decode("utf-8", "replace").strip()
+            reason = words.splitlines()[-1] if words else "the host closed it"
         except (OSError, asyncssh.Error) as error:
             reason = str(error)
         except ValueError as error:

@@ -58,8 +58,8 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
             continue
         try:
             status = os.lstat(os.path.join(os.fsencode(folder), path))
-        except FileNotFoundError:
-            continue  # git tracks it, and it was deleted here
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # git tracks it, and it was deleted or replaced here
         if stat.S_ISLNK(status.st_mode):
             found.link(path, os.readlink(os.path.join(os.fsencode(folder), path)))
         elif stat.S_ISREG(status.st_mode):
@@ -87,7 +87,7 @@ def require(source: Source, script: str | None) -> None:
 def _check(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"workdir {folder} is not a folder", "--workdir, or workdir: in the job")
-    if folder in (Path("/"), Path.home()):
+    if folder in (Path("/"), Path.home().resolve()):
         raise InputError(
             f"workdir {folder} would copy everything in it",
             "go to the folder of the code, or name it with --workdir",
@@ -105,7 +105,9 @@ def _files(folder: Path) -> Iterator[bytes]:
             continue
         whole = os.path.join(os.fsencode(folder), path)
         if os.path.isdir(whole) and not os.path.islink(whole):  # a submodule or another repository
-            inner = os.fsencode(path.rstrip(b"/"))
+            inner = path.rstrip(b"/")
+            if inner in (b".", b""):  # a submodule that was never checked out
+                continue
             yield from (inner + b"/" + name for name in _files(Path(os.fsdecode(whole))))
         else:
             yield path

@@ -63,7 +63,9 @@ def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
 
 
 def step(state: RunState, event: ev.Event) -> RunState:
-    """The state after one event."""
+    """The state after one event. What has ended stays as it is."""
+    if state.status in ENDED and isinstance(event, ev.PortReplaced | ev.ProcessExited):
+        return state
     match event:
         case ev.StageStarted():
             return replace(state, stage=event.stage)

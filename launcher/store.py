@@ -41,7 +41,7 @@ def home() -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all."""
-    write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def write(path: Path, data: bytes) -> None:
@@ -153,15 +153,17 @@ class LogFile:
         if offset > self.size:
             raise LauncherError(f"{self.path.name}: a piece is missing before byte {offset}")
         new = data[self.size - offset :]
-        if new:
+        left = memoryview(new)
+        while left:
             try:
-                os.pwrite(self._fd, new, self.size)
+                count = os.pwrite(self._fd, left, self.size)
             except OSError as error:
                 raise LauncherError(
                     f"cannot write {self.path}: {error.strerror}",
                     "the run on the hosts goes on, and its logs are there",
                 ) from None
-            self.size += len(new)
+            self.size += count
+            left = left[count:]
         return new
 
     def tail(self, size: int = 16384) -> bytes:

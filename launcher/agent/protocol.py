@@ -61,7 +61,11 @@ class Decoder:
                 if end < 0:
                     break
                 self._message = json.loads(bytes(self._buffer[start:end]).decode("utf-8"))
+                if not isinstance(self._message, dict):
+                    raise ValueError("not a message: %r" % (self._message,))
                 self._need = self._message.get("size", 0)
+                if not isinstance(self._need, int) or self._need < 0:
+                    raise ValueError("not a size: %r" % (self._need,))
                 start = end + 1
             if len(self._buffer) - start < self._need:
                 break

@@ -6,6 +6,7 @@ Not responsible for copying between machines: rsync does.
 import errno
 import fnmatch
 import os
+import posixpath
 import shutil
 import stat
 
@@ -165,7 +166,9 @@ def listing(root, patterns=None):
 
 
 def _matches(name, pattern):
-    pattern = pattern.rstrip("/")
+    pattern = posixpath.normpath(pattern)
+    if pattern == ".":
+        return True
     return (
         name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern)
     )
