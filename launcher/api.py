@@ -133,4 +133,3 @@ def hosts_of(request: Request) -> AbstractContextManager[None]:
 
     numbers = [host.name.removeprefix("local") for host in request.inventory.hosts]
     return sandbox.for_a_run(max(int(n) if n.isdigit() else 1 for n in numbers))
-

@@ -167,9 +167,7 @@ def text_map(node: Node) -> dict[str, str]:
 SCALAR: Mapping[str, Any] = {"type": ["string", "number", "boolean"]}
 TEXT = SCALAR  # whatever a scalar looks like to YAML, it is taken as the text that stands there
 TEXT_MAP: Mapping[str, Any] = {"type": "object", "additionalProperties": SCALAR}
-TEXTS: Mapping[str, Any] = {
-    "oneOf": [SCALAR, {"type": "array", "items": SCALAR}]
-}
+TEXTS: Mapping[str, Any] = {"oneOf": [SCALAR, {"type": "array", "items": SCALAR}]}
 
 
 def whole(least: int, most: int | None = None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ async def _ask(links: Sequence[Link], run: str, grace: float, why: str) -> None:
             await asyncio.wait_for(
                 link.agent.ask("stop", run=run, grace=grace, why=why), AFTER_GRACE
             )
-        except (HostError, asyncio.TimeoutError):
+        except (TimeoutError, HostError):
             pass  # the wait that follows tells
 
     await asyncio.gather(*(one(link) for link in links if not link.ended.is_set()))
@@ -76,7 +76,7 @@ async def sweep(links: Sequence[Link], run: str, ledger: Ledger) -> None:
             found = await asyncio.wait_for(
                 link.agent.ask("sweep", run=run, host=link.name, kill=True), AFTER_GRACE
             )
-        except (HostError, asyncio.TimeoutError):
+        except (TimeoutError, HostError):
             return  # the receipt says that it could not be verified
         ledger.add(
             ev.HostSwept(

@@ -215,9 +215,7 @@ class RunEnded(Event):
     reason: str
 
 
-KINDS: Mapping[str, type[Event]] = {
-    kind.__name__: kind for kind in Event.__subclasses__()
-}
+KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
 
 
 def encode(event: Event) -> dict[str, Any]:
@@ -230,8 +228,9 @@ def decode(record: Mapping[str, Any]) -> Event | None:
     kind = KINDS.get(record["event"])
     if kind is None:
         return None
-    known = {f.name: record[f.name] for f in fields(kind) if f.name in record}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+    known: dict[str, Any] = {f.name: record[f.name] for f in fields(kind) if f.name in record}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+    return kind(**values)
 
 
 def from_journal(host: str, record: Mapping[str, Any], clock_offset: float) -> Event | None:

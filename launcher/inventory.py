@@ -12,9 +12,21 @@ from typing import Any
 import yaml
 
 from . import nodeset
-from .document import SCALAR, TEXT, TEXT_MAP, Key, Node, parse, read, text, text_map, truth, whole
+from .document import (
+    SCALAR,
+    TEXT,
+    TEXT_MAP,
+    Key,
+    Node,
+    parse,
+    read,
+    text,
+    text_map,
+    truth,
+    whole,
+    whole_number,
+)
 from .document import schema as mapping_schema
-from .document import whole_number
 from .errors import InputError, suggestion
 from .model import Host, Inventory
 
@@ -36,7 +48,9 @@ HOST_KEYS: Mapping[str, Key] = {
     "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of its SSH server"),
     "proxy_jump": Key(text, TEXT, "Host to go through: a name of this inventory or [user@]host"),
     "identity_file": Key(text, TEXT, "Private key to log in with"),
-    "gpus": Key(whole_number(0, 64), whole(0, 64), "GPUs to use; found by nvidia-smi when left out"),
+    "gpus": Key(
+        whole_number(0, 64), whole(0, 64), "GPUs to use; found by nvidia-smi when left out"
+    ),
     "python": Key(text, TEXT, "Interpreter there, 3.8 or newer: a name on PATH or a path"),
     "workdir": Key(text, TEXT, "Folder there for everything launcher keeps"),
     "interface": Key(text, TEXT, "Network interface towards the other hosts; found when left out"),
@@ -265,4 +279,3 @@ def _ssh_host(host: Host) -> str:
     }
     lines = [f'  {key} "{value}"\n' for key, value in settings.items() if value is not None]
     return "".join([f"Host {host.name}\n", *lines]) if lines else ""
-

@@ -12,10 +12,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import yaml
+
 from . import frameworks
-from .document import SCALAR, TEXT, TEXT_MAP, TEXTS, Key, Node, parse, read, text, texts
+from .document import (
+    SCALAR,
+    TEXT,
+    TEXT_MAP,
+    TEXTS,
+    Key,
+    Node,
+    parse,
+    read,
+    text,
+    texts,
+    whole,
+    whole_number,
+)
 from .document import schema as mapping_schema
-from .document import whole, whole_number
 from .errors import InputError, suggestion
 from .frameworks import Framework
 from .inventory import VARIABLE, variables
@@ -78,14 +92,14 @@ def _secrets(node: Node) -> dict[str, str | None]:
     for name, place in _variables(node):
         if not VARIABLE.match(name):
             raise place.error(f'"{name}" cannot be the name of an environment variable')
-    if node.yaml.id == "mapping":
+    if isinstance(node.yaml, yaml.MappingNode):
         items = node.items()
         return {name: None if value.is_empty() else text(value) for name, _, value in items}
     return dict.fromkeys(texts(node))
 
 
 def _run(node: Node) -> tuple[str, ...]:
-    if node.yaml.id == "sequence":
+    if isinstance(node.yaml, yaml.SequenceNode):
         words = texts(node)
         if not words:
             raise node.expected("a command")
@@ -147,9 +161,9 @@ def load(content: str, source: str) -> dict[str, Any]:
 
 
 def _variables(node: Node) -> list[tuple[str, Node]]:
-    if node.yaml.id == "mapping":
+    if isinstance(node.yaml, yaml.MappingNode):
         return [(name, place) for name, place, _ in node.items()]
-    elements = node.elements() if node.yaml.id == "sequence" else [node]
+    elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
     return [(text(element), element) for element in elements]
 
 
@@ -197,9 +211,7 @@ def _command(run: tuple[str, ...] | str, framework: Framework) -> tuple[tuple[st
     return words, False
 
 
-def _reveal(
-    secrets: Mapping[str, str | None], environment: Mapping[str, str]
-) -> dict[str, Secret]:
+def _reveal(secrets: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, Secret]:
     found = {}
     for name, value in secrets.items():
         if value is None and name not in environment:
@@ -208,4 +220,3 @@ def _reveal(
             )
         found[name] = Secret(environment[name] if value is None else value)
     return found
-

@@ -51,7 +51,7 @@ class Ledger:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), left)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return reached()
         return True
 

@@ -123,7 +123,7 @@ class Link:
 
     async def _keep_following(self, run: str, lost_after: float) -> None:
         while True:
-            await self.agent.closed
+            await asyncio.shield(self.agent.closed)  # to cancel us is not to close the connection
             if self.ended.is_set():
                 return
             self._emit(ev.ConnectionDropped(time.time(), self.name, "the connection was lost"))

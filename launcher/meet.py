@@ -79,9 +79,7 @@ def _good(tries: Mapping[str, Mapping[str, Any]]) -> str:
     return ", ".join(address for address, result in tries.items() if result["ok"]) or "none"
 
 
-def _tried(
-    tries: Mapping[str, Mapping[str, Any]], candidates: Sequence[str], port: int
-) -> str:
+def _tried(tries: Mapping[str, Mapping[str, Any]], candidates: Sequence[str], port: int) -> str:
     worth_saying = [a for a in candidates if not a.startswith("127.")] or list(candidates)
     return ", ".join(_one(address, tries[address], port) for address in worth_saying)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-
 class Secret:
     """A value that no text shows. Only :meth:`reveal` gives it away."""
 
@@ -99,7 +98,9 @@ class Job:
     master_addr: str | None = None
     master_port: tuple[int, int] = (20000, 32000)
     grace: float = 10.0
-    sources: Mapping[str, str] = field(default_factory=dict)  # where each value came from: default, file, flag
+    sources: Mapping[str, str] = field(
+        default_factory=dict
+    )  # where each value came from: default, file, flag
 
     @property
     def script(self) -> str | None:
@@ -181,7 +182,9 @@ class Meeting:
 
     master_addr: str
     master_port: int | str
-    interfaces: Mapping[str, str] = field(default_factory=dict)  # host -> interface towards the master
+    interfaces: Mapping[str, str] = field(
+        default_factory=dict
+    )  # host -> interface towards the master
 
 
 @dataclass(frozen=True)

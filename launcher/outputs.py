@@ -19,7 +19,6 @@ from .remote import Agent
 from .ssh import Connection
 from .store import RunFolder
 
-
 #: Bytes of a file's name on every file system that we know.
 LONGEST_NAME = 255
 

@@ -68,7 +68,7 @@ def layout(
         counts = _spread(able, gpus)
     else:
         counts = _by_hand(job, able)
-    nodes = []
+    nodes: list[Node] = []
     offset = 0
     for offer, processes, with_gpus in counts:
         known = facts.get(offer.host.name)

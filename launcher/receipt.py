@@ -115,7 +115,7 @@ def verdict(
     host is lost, what fails elsewhere afterwards is its consequence.
     """
     failure = state.failure
-    if lost and (failure is None or stop is None and failure.host not in lost):
+    if lost and (failure is None or (stop is None and failure.host not in lost)):
         return "lost", next(iter(lost.values())), 125
     if stop is not None and failure is None:
         return "stopped", stop, 130
@@ -187,4 +187,3 @@ def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
         time=failure.time,
         last_lines=tuple(lines[-12:]),
     )
-

@@ -99,10 +99,11 @@ class Agent:
             process = await _execute(host, connection, _START)
             try:
                 first, rest = await asyncio.wait_for(_first_line(host, process), FIRST_WORD)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 process.close()
                 raise errors.AgentError(
-                    host.name, f"{host.python} said nothing in {FIRST_WORD:.0f} s",
+                    host.name,
+                    f"{host.python} said nothing in {FIRST_WORD:.0f} s",
                     "is its disk or its network file system hanging?",
                 ) from None
             if first == b"launcher-no-agent" and install:
@@ -218,9 +219,7 @@ async def _execute(
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
 
 
-async def _first_line(
-    host: Host, process: asyncssh.SSHClientProcess[bytes]
-) -> tuple[bytes, bytes]:
+async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:
     """The agent's or our script's first line, and what came after it; a shell's noise is skipped."""
     data = b""
     while len(data) < NOISE:

@@ -135,7 +135,9 @@ async def _drive(
     names: bytes,
     progress: Callable[[int], None],
 ) -> Copied:
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
     feeding = asyncio.ensure_future(_feed(process.stdin, names))
     channel = asyncio.ensure_future(_serve(connection, ours))
     complaints = asyncio.ensure_future(process.stderr.read())
@@ -196,7 +198,7 @@ async def _serve(connection: Connection, ours: list[int]) -> bytes:
 async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
     try:
         return await asyncio.wait_for(channel, 2.0)
-    except (asyncio.TimeoutError, OSError, asyncssh.Error):
+    except (TimeoutError, OSError, asyncssh.Error):
         return b""
 
 

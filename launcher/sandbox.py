@@ -126,7 +126,7 @@ async def _serve(count: int) -> None:
     import asyncssh
 
     place = folder()
-    lock = open(place / "lock", "w")  # noqa: SIM115  held until this process ends
+    lock = open(place / "lock", "w")  # noqa: SIM115, ASYNC230  held until this process ends
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     login = asyncssh.generate_private_key("ssh-ed25519")
     write(place / "id_ed25519", login.export_private_key())

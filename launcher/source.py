@@ -116,9 +116,7 @@ def _files(folder: Path) -> Iterator[bytes]:
 def _launcher_ignored(folder: Path) -> bytes:
     """Files, tracked or not, that .launcherignore files leave out."""
     option = f"--exclude-per-directory={IGNORE_FILE}"
-    listed = [
-        _git(folder, "ls-files", "-z", "--ignored", kind, option) for kind in ("-c", "-o")
-    ]
+    listed = [_git(folder, "ls-files", "-z", "--ignored", kind, option) for kind in ("-c", "-o")]
     return b"".join(part for part in listed if part)
 
 
@@ -164,9 +162,11 @@ def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
     lines: list[str] = []
     for name in (b".gitignore", os.fsencode(IGNORE_FILE)):
         try:
-            lines += Path(os.fsdecode(os.path.join(root, folder, name))).read_text(
-                "utf-8", "surrogateescape"
-            ).splitlines()
+            lines += (
+                Path(os.fsdecode(os.path.join(root, folder, name)))
+                .read_text("utf-8", "surrogateescape")
+                .splitlines()
+            )
         except OSError:
             continue
     return pathspec.GitIgnoreSpec.from_lines(lines) if lines else None

@@ -186,7 +186,7 @@ class Dialler:
         )
         try:
             return await _while_it_moves(dialling, client)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise _timed_out(name, where, client) from None
         except asyncssh.HostKeyNotVerifiable:
             raise _bad_host_key(name, options, client) from None
@@ -209,7 +209,7 @@ async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client)
             if done:
                 return dialling.result()
             if client.stage == stage:
-                raise asyncio.TimeoutError
+                raise TimeoutError
     finally:
         dialling.cancel()
 

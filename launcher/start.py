@@ -52,9 +52,11 @@ async def setup(links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger)
 
     def over() -> bool:
         done = [p for p in ledger.state.processes.values() if p.key.startswith(SETUP)]
-        return ledger.state.failure is not None or (
-            len(done) == len(links) and all(p.code is not None for p in done)
-        ) or any(link.ended.is_set() for link in links)
+        return (
+            ledger.state.failure is not None
+            or (len(done) == len(links) and all(p.code is not None for p in done))
+            or any(link.ended.is_set() for link in links)
+        )
 
     await ledger.until(over)
     failure = ledger.state.failure

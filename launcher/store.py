@@ -41,7 +41,12 @@ def home() -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all."""
-    write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    write(
+        path,
+        (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        ),
+    )
 
 
 def write(path: Path, data: bytes) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import lab as labs
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -158,12 +157,12 @@ def _open_files() -> set[str]:
     return found
 
 
-def wait_for(path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+def wait_for(
+    path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30
+) -> None:
     """Until a file holds a text; fails when the process ends before."""
     labs.wait_until(
         lambda: process.poll() is not None or (path.exists() and text in path.read_bytes()),
         f"{text!r} in {path}",
         seconds,
     )
-
-

@@ -273,7 +273,7 @@ def lease_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-HOLDER = "import sys; from launcher.agent import leases; leases.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"  # noqa: E501
+HOLDER = "import sys; from launcher.agent import leases; leases.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture

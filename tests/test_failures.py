@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 import lab as labs
+import pytest
 from conftest import Launcher
 
 # Rank and way to fail come as arguments; all other ranks would go on for ever, deaf to SIGTERM.
@@ -71,7 +70,8 @@ def test_first_failure_is_named_and_its_code_passes_through(
     assert words in ran.err
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]
     outputs = {output["path"] for output in receipt["outputs"]}
-    assert outputs == {f"before-{r}.txt" for r in range(4)}
+    mates = (0, 1) if rank < 2 else (2, 3)  # the others may not have come as far
+    assert {f"before-{r}.txt" for r in mates} <= outputs <= {f"before-{r}.txt" for r in range(4)}
     assert all(host["logs_complete"] for host in receipt["hosts"])
     assert _seconds_from_failure_to_end(ran.folder) < 1.0 + 2.0
 
@@ -115,7 +115,7 @@ def test_a_port_that_is_taken_in_between_is_replaced(launcher: Launcher, clean: 
         "import os, pathlib, subprocess, sys, time\n"
         "port, attempt = os.environ['MASTER_PORT'], os.environ['LAUNCHER_ATTEMPT']\n"
         "if attempt == '0' and os.environ['RANK'] == '0':\n"
-        "    code = 'import socket,time; s=socket.socket(); s.bind((\"\", %s)); s.listen();"
+        '    code = \'import socket,time; s=socket.socket(); s.bind(("", %s)); s.listen();'
         " print(1, flush=True); time.sleep(600)' % port\n"
         "    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)\n"
         "    p.stdout.read(1)\n"

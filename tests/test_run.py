@@ -12,7 +12,9 @@ from conftest import ROOT, Launcher
 def test_ddp_trains_over_two_hosts_without_a_flag(launcher: Launcher, clean: labs.Lab) -> None:
     """Own names on loopback, interfaces named differently: parameters are equal on all ranks."""
     shutil.copytree(ROOT / "examples" / "ddp_digits", launcher.work / "ddp digits")
-    ran = launcher.run("--nodes", "2", "--nproc-per-node", "2", "ddp digits/train.py", "--epochs", "1")
+    ran = launcher.run(
+        "--nodes", "2", "--nproc-per-node", "2", "ddp digits/train.py", "--epochs", "1"
+    )
     assert ran.code == 0, ran.err
     assert ran.out.count("equal on all 4 ranks") >= 1
     for rank in range(4):
@@ -60,7 +62,19 @@ def test_unequal_hosts_behind_a_jump_on_another_port_with_another_python(
     assert hosts["lab3"]["gpus"] == [0, 1, 2]
 
 
-NASTY = ["two words", "it's", 'say "hi"', "$HOME", "a\nb", "ünï→", "*", "", "\\", "`id`", "--flag=x y"]
+NASTY = [
+    "two words",
+    "it's",
+    'say "hi"',
+    "$HOME",
+    "a\nb",
+    "ünï→",
+    "*",
+    "",
+    "\\",
+    "`id`",
+    "--flag=x y",
+]
 
 
 def test_arguments_and_values_arrive_exactly(launcher: Launcher, clean: labs.Lab) -> None:
@@ -69,7 +83,11 @@ def test_arguments_and_values_arrive_exactly(launcher: Launcher, clean: labs.Lab
         "import json, os, sys\nprint(json.dumps([sys.argv[1:], os.environ['NASTY']]))\n",
         "my folder/it's $a script.py",
     )
-    for framework, log in (("torch", "rank-0.out"), ("torchrun", "rank-0.out"), ("env", "node-0.out")):
+    for framework, log in (
+        ("torch", "rank-0.out"),
+        ("torchrun", "rank-0.out"),
+        ("env", "node-0.out"),
+    ):
         shutil.rmtree(launcher.home, ignore_errors=True)
         words = [name, *NASTY] if framework != "env" else ["python3", name, *NASTY]
         ran = launcher.run("--framework", framework, "-e", "NASTY=" + "|".join(NASTY), *words)
@@ -109,13 +127,20 @@ def test_setup_runs_once_on_every_host_and_its_failure_is_named(
 ) -> None:
     """What setup leaves is there for the run; a failing one ends it with its own code."""
     name = launcher.script("print(open('prepared').read())")
-    ran = launcher.run("--nodes", "2", "--framework", "torch", "--setup", "echo $LAUNCHER_HOST >prepared", name)
+    ran = launcher.run(
+        "--nodes", "2", "--framework", "torch", "--setup", "echo $LAUNCHER_HOST >prepared", name
+    )
     assert ran.code == 0, ran.err
     assert ran.log("rank-1.out") == b"lab2\n\n"
     shutil.rmtree(launcher.home)
     ran = launcher.run(
-        "--nodes", "2", "--framework", "torch",
-        "--setup", 'if [ "$LAUNCHER_HOST" = lab2 ]; then echo no such wheel >&2; exit 9; fi', name,
+        "--nodes",
+        "2",
+        "--framework",
+        "torch",
+        "--setup",
+        'if [ "$LAUNCHER_HOST" = lab2 ]; then echo no such wheel >&2; exit 9; fi',
+        name,
     )
     assert ran.code == 9, ran.err
     assert ran.receipt["reason"] == "setup-exit-9"
@@ -141,7 +166,9 @@ def test_outputs_of_all_hosts_come_back_and_never_overwrite(
     ran = launcher.run("--nodes", "2", "--framework", "torch", "--output", "ckpt", name)
     assert ran.code == 0, ran.err
     outputs = ran.folder / "outputs"
-    found = {p.relative_to(outputs).as_posix(): p.read_text() for p in outputs.rglob("*") if p.is_file()}
+    found = {
+        p.relative_to(outputs).as_posix(): p.read_text() for p in outputs.rglob("*") if p.is_file()
+    }
     assert found == {
         "same.txt": "equal",
         "metrics@lab1.json": "lab1",
@@ -175,6 +202,8 @@ def test_a_run_keeps_its_snapshot_and_an_unchanged_one_is_linked(
     runs = "/root/.launcher/host/runs"
     host = clean.hosts["lab1"]
     assert b"first" in host.read(f"{runs}/{older}/code/helper.py")
-    inodes = [host.run("stat", "-c", "%i", f"{runs}/{run}/code/{name}").stdout for run in names | {newer}]
+    inodes = [
+        host.run("stat", "-c", "%i", f"{runs}/{run}/code/{name}").stdout for run in names | {newer}
+    ]
     assert inodes[0] == inodes[1]
     assert not host.exists(f"{runs}/{newer}/code/data")

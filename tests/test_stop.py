@@ -8,9 +8,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import lab as labs
+import pytest
 from conftest import Launcher, wait_for
 
 SLEEPER = """

@@ -10,7 +10,6 @@ import json
 import os
 import time
 
-
 #: Tries before a lock counts as held: a look at it takes microseconds.
 LOOKS = 20
 

@@ -101,5 +101,3 @@ def _exit_like(code):
     if code < 0:
         os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 128 - code)
-
-

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-from . import processes, protocol, supervisor, tree
+from . import daemon, processes, protocol, tree
 from .journal import read_from
 from .meeting import Listener, connect
 from .probe import facts
@@ -134,9 +134,7 @@ class Relay:
 
     def do_connect(self, request):
         """Tries to reach the meeting point from here."""
-        return connect(
-            request["addresses"], request["port"], request["token"], request["seconds"]
-        )
+        return connect(request["addresses"], request["port"], request["token"], request["seconds"])
 
     def do_supervise(self, request):
         """Makes sure that the run has a supervisor here."""
@@ -145,7 +143,7 @@ class Relay:
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
         for name, text in request.get("programs", {}).items():
             _write_program(os.path.join(run_dir, "bin", name), text)
-        supervisor.launch(run_dir, {"run_id": request["run"], **request["spec"]})
+        daemon.launch(run_dir, {"run_id": request["run"], **request["spec"]})
         return {}
 
     def do_start(self, request):

@@ -4,14 +4,11 @@ Not responsible for logs and files on their way to the launcher: the relay reads
 disk. One supervisor a host and run, in a session of its own: it survives the SSH connection.
 """
 
-import fcntl
 import os
 import select
 import signal
 import socket
-import sys
 import time
-import traceback
 
 from . import leases, processes, protocol
 from .gpus import GpuWatch
@@ -23,61 +20,6 @@ IDLE = 60.0
 FRAMEWORK_REACTION = 1.0
 #: Seconds that processes which outlive all ranks have before they are asked to end.
 LINGER = 1.0
-
-
-def launch(run_dir, spec):
-    """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
-
-    ``spec`` names the run: ``run_id``, ``host``, ``grace`` (seconds). Raises OSError.
-    """
-    ready, tell = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.close(ready)
-            os.setsid()
-            if os.fork() == 0:
-                _become_supervisor(run_dir, spec, tell)
-        finally:
-            os._exit(0)
-    os.close(tell)
-    os.wait()
-    with os.fdopen(ready, "rb") as pipe:
-        answer = pipe.read().decode()
-    if answer != "ready":
-        raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
-
-
-def _become_supervisor(run_dir, spec, tell):
-    try:
-        os.chdir(run_dir)
-        _detach_streams(keep=tell)
-        lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.write(tell, b"ready")  # another one owns this run: a process is started once
-            return
-        supervisor = Supervisor(spec)
-        os.write(tell, b"ready")
-        os.close(tell)
-        supervisor.serve()
-    except Exception as error:
-        traceback.print_exc()
-        try:
-            os.write(tell, str(error).encode())
-        except OSError:
-            pass
-
-
-def _detach_streams(keep):
-    null = os.open(os.devnull, os.O_RDWR)
-    log = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 1024)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
 
 
 class Supervisor:
@@ -308,9 +250,9 @@ class Supervisor:
         if self.signalled:
             cause["stopped"] = True
         kills = processes.out_of_memory_kills()
-        if code == -signal.SIGKILL and not self.signalled and self.oom_kills is not None:
-            if kills is not None and kills > self.oom_kills:
-                cause["oom"] = True
+        known = kills is not None and self.oom_kills is not None
+        if code == -signal.SIGKILL and not self.signalled and known and kills > self.oom_kills:
+            cause["oom"] = True
         return cause
 
     def _fail(self, delay):
@@ -333,7 +275,9 @@ class Supervisor:
 
     def _ask_to_end(self, owned, grace):
         processes.send([pid for pid in owned if pid not in self.signalled], signal.SIGTERM)
-        processes.send(owned, signal.SIGCONT)  # a stopped process hears SIGTERM only when it goes on
+        processes.send(
+            owned, signal.SIGCONT
+        )  # a stopped process hears SIGTERM only when it goes on
         self.signalled.update(owned)
         deadline = time.monotonic() + grace
         self.kill_at = deadline if self.kill_at is None else min(deadline, self.kill_at)

@@ -169,6 +169,4 @@ def _matches(name, pattern):
     pattern = posixpath.normpath(pattern)
     if pattern == ".":
         return True
-    return (
-        name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern)
-    )
+    return name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern)

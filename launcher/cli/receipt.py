@@ -84,7 +84,7 @@ def _gpus(host: HostReceipt) -> str:
 def _exits(host: HostReceipt) -> str:
     if host.problem:
         return host.problem
-    codes = {code for code in host.exit_codes.values()}
+    codes = set(host.exit_codes.values())
     if not codes:
         return "not started"
     return ",".join("?" if code is None else str(code) for code in sorted(codes, key=str))
@@ -112,7 +112,9 @@ def _facts(receipt: Receipt) -> list[str]:
         count = len(receipt.outputs)
         where = os.path.join(receipt.folder, "outputs")
         lines.append(f"outputs  {count} file{'s' if count != 1 else ''}, {size(total)} in {where}")
-        clashes = [o["path"] for o in receipt.outputs if any(f"@{h}" in o["path"] for h in o["hosts"])]
+        clashes = [
+            o["path"] for o in receipt.outputs if any(f"@{h}" in o["path"] for h in o["hosts"])
+        ]
         if clashes:
             lines.append(f"         same path, different content: {', '.join(clashes[:6])}")
     for host, why in receipt.outputs_failed.items():

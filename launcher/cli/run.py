@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import api, job as jobs, nodeset
+from .. import api, nodeset
 from .. import inventory as inventories
+from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Request, Resources
 
@@ -38,8 +39,12 @@ USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.y
 @click.option("--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.")
 @click.option("--name", help="Start of the run's name.")
 @click.option("--workdir", help="Folder to copy (default: this one).")
-@click.option("-e", "--env", "envs", multiple=True, metavar="K=V", help="Variable; K alone: from here.")
-@click.option("--secret", "secrets", multiple=True, metavar="K", help="Variable that nothing shows.")
+@click.option(
+    "-e", "--env", "envs", multiple=True, metavar="K=V", help="Variable; K alone: from here."
+)
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="K", help="Variable that nothing shows."
+)
 @click.option("--setup", help="Shell script, once on every host before the start.")
 @click.option("--output", "outputs", multiple=True, metavar="PATH", help="Bring this back, too.")
 @click.option("--master-addr", help="Address of the first host (default: found).")
@@ -54,6 +59,7 @@ USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.y
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     command_words: tuple[str, ...],
     inventory: str | None,
     ranks: str | None,
@@ -155,7 +161,8 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
     for values in layers.values():
         if "resources" in values:
             known = vars(values["resources"])
-        given = {name: values.pop(name) for name in ("gpus", "nproc_per_node") if name in values}
+        names = [name for name in ("gpus", "nproc_per_node") if name in values]
+        given: dict[str, Any] = {name: values.pop(name) for name in names}
         if given:
             known = {**known, **given}
             values["resources"] = Resources(**known)

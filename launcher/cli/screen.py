@@ -140,9 +140,7 @@ class Screen:
         if self._muted:
             return
         self._muted = True
-        failure = ev.Failure(
-            event.host, event.key, event.rank, event.code, event.oom, event.time
-        )
+        failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
         who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
         self._show_queued()
         self._say(f"{who} {failure.meaning}; stopping all others", "red")
@@ -205,7 +203,9 @@ class Screen:
         if len(sources) == 1:
             text = sources[0].label
         elif all(source.rank is not None for source in sources):
-            text = f"[{nodeset.fold_ranks(sorted({s.rank for s in sources if s.rank is not None}))}]"
+            text = (
+                f"[{nodeset.fold_ranks(sorted({s.rank for s in sources if s.rank is not None}))}]"
+            )
         else:
             text = nodeset.fold(dict.fromkeys(source.host for source in sources))
         bar = "│" if sources[0].stream == "out" else "┆"
