@@ -96,7 +96,7 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
     return planning.plan(job, layout, Meeting(address, port), "agent.pyz")
 
 
-def run(
+def run_job(
     job: Job,
     inventory: Inventory,
     *,

@@ -21,6 +21,7 @@ FOLDED = 400
 
 # Control characters of C0 (but tab and newline), DEL, and C1 as UTF-8.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+_C0 = bytes(code for code in [*range(32), 127] if code not in b"\t\n")
 # Colours and other text attributes, which simply go: ECMA-48, SGR.
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
 
@@ -82,7 +83,9 @@ def returned(line: bytes) -> bytes:
 
 def is_plain(lines: bytes) -> bool:
     """Whether a piece can go to a terminal as it is."""
-    if _CONTROL.search(lines):
+    if len(lines.translate(None, _C0)) != len(lines):  # 20 times as fast as the expression
+        return False
+    if b"\xc2" in lines and _CONTROL.search(lines):
         return False
     if lines.isascii():
         return True

@@ -60,9 +60,10 @@ def agent_zip() -> tuple[str, bytes]:
     content = io.BytesIO()
     folder = Path(__file__).parent / "agent"
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
+        archive.writestr(zipfile.ZipInfo("__main__.py"), _MAIN, zipfile.ZIP_DEFLATED)
         for file in sorted(folder.glob("*.py")):
-            archive.writestr(zipfile.ZipInfo(f"agent/{file.name}"), file.read_bytes())
+            entry = zipfile.ZipInfo(f"agent/{file.name}")
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     data = content.getvalue()
     return f"agent-{hashlib.sha256(data).hexdigest()[:16]}.pyz", data
 

@@ -321,7 +321,7 @@ def test_nothing_is_left_after_down(tmp_path: Path) -> None:
 
 def test_nothing_is_left_after_a_failed_start(tmp_path: Path) -> None:
     before = links()
-    with pytest.raises(LabError, match="bad is not mounted.*tmpfs"):
+    with pytest.raises(LabError, match=r"bad is not mounted.*tmpfs"):
         Lab([HostSpec("good"), HostSpec("bad", home_size="much")], tmp_path).up()
     assert links() == before
 

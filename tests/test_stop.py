@@ -88,13 +88,13 @@ def test_kill_9_of_the_launcher_and_a_closed_terminal_leave_the_run_going(
     launcher: Launcher, clean: labs.Lab
 ) -> None:
     """The supervisor owns the processes; here they end by themselves a little later."""
+    host = clean.hosts["lab1"]
     for number in (signal.SIGKILL, signal.SIGHUP):
         name = launcher.script(
             "import pathlib, time\nprint('ready', flush=True)\n"
             "while not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.05)\n"
             "pathlib.Path('/tmp/done').touch()\n"
         )
-        host = clean.hosts["lab1"]
         host.run("rm", "-f", "/tmp/go", "/tmp/done")
         launcher.home = launcher.home.with_name(f"home-{number}")
         process = launcher.start("--framework", "torch", name)
