@@ -48,7 +48,7 @@ IMPURE = {
 }
 SURFACE = [
     *("Host", "Inventory", "Job", "LauncherError", "Plan", "Receipt", "Resources", "Secret"),
-    *("dry_run", "load_inventory", "load_job", "make_job", "run"),
+    *("dry_run", "load_inventory", "load_job", "make_job", "run_job"),
 ]
 
 PATHS = {
