@@ -177,7 +177,9 @@ class _Shell:
         peer = process.get_extra_info("peername") or ("127.0.0.1", 0)
         own = process.get_extra_info("sockname") or ("127.0.0.1", 0)
         env = {
-            **{key: os.environ[key] for key in ("PATH", "USER", "LANG") if key in os.environ},
+            **{key: os.environ[key] for key in ("USER", "LANG") if key in os.environ},
+            # python3 there is the one that runs launcher here, with all that it has installed.
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
             "HOME": str(self.home),
             "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
             "LAUNCHER_LEASE_DIR": str(self.home / ".leases"),
