@@ -40,7 +40,12 @@ KNOWS_THE_AGENT = {
     "source": {"agent.protocol"},  # Fingerprint: both sides have to compute the same
 }
 #: What the core may import besides itself and the harmless part of the standard library.
-LIBRARIES = {"document": {"yaml"}, "inventory": {"yaml"}, "job": {"yaml"}, "nodeset": {"ClusterShell"}}
+LIBRARIES = {
+    "document": {"yaml"},
+    "inventory": {"yaml"},
+    "job": {"yaml"},
+    "nodeset": {"ClusterShell"},
+}
 IMPURE = {
     *("asyncio", "concurrent", "ctypes", "fcntl", "glob", "http", "io", "logging", "mmap", "os"),
     *("multiprocessing", "pathlib", "pty", "select", "selectors", "shutil", "socket", "ssl"),
