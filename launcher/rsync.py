@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ async def copy(
             *arguments,
             pass_fds=theirs,
             env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,  # our Ctrl-C is not its; and one signal ends it with its bridge
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -106,7 +108,8 @@ async def copy(
         return await _drive(process, connection, host, ours, names, progress)
     finally:
         if process.returncode is None:
-            process.kill()
+            # With its bridge: asyncio's wait() also waits for whoever still holds the pipes.
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         for fd in ours:
             _close(fd)

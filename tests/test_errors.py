@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 import lab as labs
+import pytest
 from conftest import SPECS, Launcher
 
 
