@@ -1,4 +1,4 @@
-"""What a program calls: the command line is written on this, and on nothing below it.
+"""What a program calls; the command line starts every run through it.
 
 Not responsible for a screen.
 """

@@ -8,6 +8,7 @@ else once for each under a name with the host in it: ``metrics@gpu1.json``.
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -197,8 +198,6 @@ def _remove(root: Path, path: str) -> None:
 
 def _before(folder: RunFolder) -> set[str]:
     """What the view held when it was made last."""
-    import json
-
     try:
         text = (folder.path / "outputs.json").read_text()
     except OSError:

@@ -19,7 +19,7 @@ import click
 
 from .. import events as ev
 from .. import logs, nodeset
-from .table import duration, size
+from .table import duration
 
 if TYPE_CHECKING:
     from ..receipt import Receipt
@@ -298,8 +298,3 @@ def _terminal_width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         return 100
-
-
-def size_and_count(files: int, total: int) -> str:
-    """``3 files, 1.2 MB``."""
-    return f"{files} file{'s' if files != 1 else ''}, {size(total)}"
