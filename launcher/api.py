@@ -93,7 +93,7 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
     address = job.master_addr or first.address or first.name
     low, high = job.master_port
     port = low if low == high else f"{low}-{high}"
-    return planning.plan(job, layout, Meeting(address, port), "agent.pyz")
+    return planning.plan(job, layout, Meeting(address, port), "agent")
 
 
 def run_job(

@@ -181,7 +181,7 @@ def run_dir(root: str, run_id: str) -> str:
 
 
 def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0) -> Plan:
-    """Argv and env of every process. ``agent`` is the file name of the agent's zip."""
+    """Argv and env of every process. ``agent`` is the name of the agent's folder."""
     framework = frameworks.get(job.framework)
     nodes = []
     for node in where.nodes:
@@ -190,7 +190,7 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             layout=where,
             node=node,
             meeting=meeting,
-            agent=posixpath.join(node.root, "agent", agent),
+            agent=posixpath.join(node.root, "agent", agent, "start.py"),
             env=environment(job, where, node, meeting, attempt),
         )
         nodes.append(NodePlan(node, framework.processes(place)))

@@ -42,7 +42,7 @@ def planned(case: dict[str, Any]) -> Plan:
     job = jobs.make({"file": jobs.load(case["job"], "job.yaml")}, {})
     known = {name: facts(name, **what) for name, what in case.get("facts", {}).items()}
     layout = planning.layout(job, inventories.select(inventory, job.hosts), known, RUN)
-    return planning.plan(job, layout, Meeting(**case["meeting"]), "agent.pyz")
+    return planning.plan(job, layout, Meeting(**case["meeting"]), "agent")
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -170,7 +170,7 @@ def test_every_process(job: Job, cluster: tuple[tuple[Host, ...], dict[str, Fact
     layout = layout_or_none(job, hosts, known)
     if layout is None:
         return
-    plan = planning.plan(job, layout, MEETING, "agent.pyz", attempt=2)
+    plan = planning.plan(job, layout, MEETING, "agent", attempt=2)
     processes = [process for entry in plan.nodes for process in entry.processes]
     assert len({process.key for process in processes}) == len(processes)
     assert {process.env["LAUNCHER_ATTEMPT"] for process in processes} == {"2"}
@@ -204,7 +204,7 @@ def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str])
     envs = []
     for host, given_envs in ((plain, {}), (chatty, of_job)):
         job = Job(("train.py",), framework="torch", envs=given_envs)
-        plan = planning.plan(job, planning.layout(job, [host], {}, RUN), MEETING, "agent.pyz")
+        plan = planning.plan(job, planning.layout(job, [host], {}, RUN), MEETING, "agent")
         envs.append([process.env for process in plan.nodes[0].processes])
     assert envs[0] == envs[1]
 

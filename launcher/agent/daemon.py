@@ -6,7 +6,6 @@ Not responsible for what a supervisor does.
 import fcntl
 import os
 import sys
-import traceback
 
 from .supervisor import Supervisor
 
@@ -48,6 +47,8 @@ def _become_supervisor(run_dir, spec, tell):
         os.close(tell)
         supervisor.serve()
     except Exception as error:
+        import traceback
+
         traceback.print_exc()
         try:
             os.write(tell, str(error).encode())

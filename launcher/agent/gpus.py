@@ -4,8 +4,6 @@ Asks ``nvidia-smi``, the only interface that needs neither root nor a package.
 """
 
 import os
-import subprocess
-import tempfile
 import time
 
 from . import processes
@@ -19,20 +17,11 @@ _APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
 
 def listed(seconds=10):
     """The GPUs of this host as dictionaries; ``[]`` without ``nvidia-smi``. Memory in MiB."""
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi"] + _GPUS,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            timeout=seconds,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
+    answer = processes.output_of(["nvidia-smi"] + _GPUS, seconds) or ""
     found = []
-    for line in answer.stdout.decode("utf-8", "replace").splitlines():
+    for line in answer.splitlines():
         fields = [field.strip() for field in line.split(",")]
-        if answer.returncode == 0 and len(fields) == 5 and fields[0].isdigit():
+        if len(fields) == 5 and fields[0].isdigit():
             index, name, uuid, total, used = fields
             found.append(
                 {
@@ -69,6 +58,9 @@ class GpuWatch:
         if now < self.next_look or self._query is not None:
             return
         self.next_look = now + NEXT_LOOK
+        import subprocess
+        import tempfile
+
         self._answer = tempfile.TemporaryFile()
         try:
             self._query = subprocess.Popen(

@@ -5,7 +5,6 @@ the kernel drops the lock with the descriptor. Everybody on the host can read wh
 """
 
 import fcntl
-import getpass
 import json
 import os
 import time
@@ -91,8 +90,10 @@ def _holder(fd):
 
 def _user():
     try:
-        return getpass.getuser()
-    except Exception:  # no passwd entry and no variable: a number is still a name
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except Exception:  # no passwd entry: a number is still a name
         return str(os.getuid())
 
 

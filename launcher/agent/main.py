@@ -1,4 +1,4 @@
-"""The commands of the agent's zip: ``relay ROOT`` and ``rank -- COMMAND``."""
+"""The commands of the agent: ``relay ROOT`` and ``rank -- COMMAND``."""
 
 import sys
 
@@ -13,5 +13,5 @@ def main():
 
         rest = rest[1:]
     else:
-        sys.exit("usage: agent.pyz relay ROOT | rank -- COMMAND")
+        sys.exit("usage: start.py relay ROOT | rank -- COMMAND")
     run(rest)

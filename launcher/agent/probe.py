@@ -4,15 +4,12 @@ Not responsible for judging: the launcher compares.
 """
 
 import os
-import platform
-import shutil
 import socket
 import struct
-import subprocess
 import sys
 import time
 
-from . import gpus, leases
+from . import gpus, leases, processes
 
 
 def facts(root, with_gpus):
@@ -23,8 +20,7 @@ def facts(root, with_gpus):
         "hostname": socket.gethostname(),
         "root": root,
         "python": sys.executable,
-        "python_version": platform.python_version(),
-        "system": platform.system() + " " + platform.release(),
+        "python_version": "%d.%d.%d" % sys.version_info[:3],
         "cpus": len(os.sched_getaffinity(0)),
         "addresses": addresses(),
         "ssh_address": _ssh_address(),
@@ -44,13 +40,12 @@ def _ssh_address():
 
 def rsync_version():
     """The version of rsync on PATH, or None."""
-    if shutil.which("rsync") is None:
+    try:
+        processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
+    except FileNotFoundError:
         return None
-    answer = subprocess.run(
-        ["rsync", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    words = answer.stdout.decode("ascii", "replace").split()
-    return words[2] if answer.returncode == 0 and len(words) > 2 else "unknown"
+    words = (processes.output_of(["rsync", "--version"]) or "").split()
+    return words[2] if len(words) > 2 else "unknown"
 
 
 def addresses():

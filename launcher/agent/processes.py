@@ -3,9 +3,11 @@
 Not responsible for when: the supervisor decides.
 """
 
+import errno
 import os
+import select
 import signal
-import subprocess
+import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -24,38 +26,83 @@ def prctl(option, value):
 def start(argv, env, cwd, stdout, stderr):
     """Starts ``argv`` in a session of its own, streams appended to two files, stdin empty.
 
-    The process is killed by the kernel when its supervisor dies. Raises OSError when it cannot be
-    executed.
+    Returns its pid. It hears all signals, whatever its supervisor ignores, and is killed by the
+    kernel when the supervisor dies. Raises OSError when it cannot be executed.
     """
-    parent = os.getpid()
-
-    def in_child():
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
     # A search on PATH has to use the PATH of the process, not the one of this interpreter.
     program = find_program(argv[0], env.get("PATH", os.defpath), cwd)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    out = os.open(stdout, flags, 0o600)
+    streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+    trouble, tell = os.pipe()
+    parent = os.getpid()
     try:
-        err = os.open(stderr, flags, 0o600)
-        try:
-            return subprocess.Popen(
-                argv,
-                executable=program,
-                env=env,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-                preexec_fn=in_child,
-            )
-        finally:
-            os.close(err)
+        for path in (stdout, stderr):
+            streams.append(os.open(path, flags, 0o600))
+        pid = os.fork()
+        if pid == 0:
+            _become(program, argv, env, cwd, streams, parent, tell)
     finally:
-        os.close(out)
+        for fd in (tell, *streams):
+            os.close(fd)
+    with os.fdopen(trouble, "rb") as pipe:
+        code = pipe.read()  # empty as soon as the child is executed: the pipe closes then
+    if code:
+        os.waitpid(pid, 0)
+        raise OSError(int(code), os.strerror(int(code)), argv[0])
+    return pid
+
+
+def _become(program, argv, env, cwd, streams, parent, tell):
+    """What a fork does until it is the program; ``tell`` hears the errno when that fails."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+                signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        for target, fd in enumerate(streams):
+            os.dup2(fd, target)
+        os.chdir(cwd)
+        os.execve(program, argv, env)
+    except OSError as error:
+        os.write(tell, str(error.errno).encode())
+    except ValueError:  # an environment that execve(2) cannot take
+        os.write(tell, str(errno.EINVAL).encode())
+    finally:
+        os._exit(127)
+
+
+def output_of(argv, seconds=10.0):
+    """What a program writes to stdout, or None when it is not there, fails or takes too long."""
+    heard, say = os.pipe()
+    streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    streams += [(os.POSIX_SPAWN_DUP2, say, 1)]
+    streams += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    try:
+        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=streams)
+    except OSError:
+        os.close(heard)
+        return None
+    finally:
+        os.close(say)
+    said, deadline = b"", time.monotonic() + seconds
+    while select.select([heard], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(heard, 1 << 16)
+        if not piece:
+            break
+        said += piece
+    else:
+        os.kill(pid, signal.SIGKILL)
+    os.close(heard)
+    return said.decode("utf-8", "replace") if os.waitpid(pid, 0)[1] == 0 else None
+
+
+def exit_code(status):
+    """What waitpid(2) told, as an exit code, or minus the number of the signal that ended it."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def find_program(name, path, cwd):
@@ -66,7 +113,7 @@ def find_program(name, path, cwd):
         candidate = os.path.join(cwd, folder, name)
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate
-    raise FileNotFoundError(2, "command not found on PATH (%s)" % path, name)
+    raise FileNotFoundError(errno.ENOENT, "command not found on PATH (%s)" % path, name)
 
 
 def table():

@@ -27,10 +27,10 @@ def main(argv):
     passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     child = _start(argv, logs, key)
     for number in passed_on:
-        signal.signal(number, lambda n, _: processes.send([child.pid], n))
+        signal.signal(number, lambda n, _: processes.send([child], n))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     supervisor = _connect(run_dir)
-    _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child.pid})
+    _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
     code = _wait(child, signals, supervisor)
     ended = time.time()
     _tell(supervisor, {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": ended})
@@ -77,18 +77,18 @@ def _tell(supervisor, message):
 
 
 def _wait(child, signals, supervisor):
-    """The child's return code; kills it when the supervisor is gone."""
+    """The child's exit code, negative for a signal; kills it when the supervisor is gone."""
     while True:
-        code = child.poll()
-        if code is not None:
-            return code
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return processes.exit_code(status)
         watched = [signals] + ([supervisor] if supervisor is not None else [])
         ready = select.select(watched, [], [], 5.0)[0]
         if signals in ready:
             os.read(signals, 512)
         if supervisor is None or (supervisor in ready and not supervisor.recv(4096)):
-            child.kill()
-            return child.wait()
+            processes.send([child], signal.SIGKILL)
+            return processes.exit_code(os.waitpid(child, 0)[1])
 
 
 def _exit_like(code):

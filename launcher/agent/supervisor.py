@@ -185,7 +185,7 @@ class Supervisor:
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
         try:
-            child = processes.start(
+            pid = processes.start(
                 process["argv"],
                 {**self.base, **process["env"], "PATH": self.base["PATH"]},
                 process["cwd"],
@@ -197,9 +197,8 @@ class Supervisor:
                 file.write("launcher: cannot start %s: %s\n" % (process["argv"][0], error.strerror))
             self._failed_to_start(key, rank, error)
             return
-        child.returncode = 0  # we reap by hand, and Popen must never do it a second time
-        self.children[child.pid] = (key, rank)
-        self._record("ProcessStarted", key=key, rank=rank, pid=child.pid)
+        self.children[pid] = (key, rank)
+        self._record("ProcessStarted", key=key, rank=rank, pid=pid)
 
     def _failed_to_start(self, key, rank, error):
         missing = isinstance(error, FileNotFoundError)
@@ -224,7 +223,7 @@ class Supervisor:
 
     def _exited(self, pid, status):
         key, rank = self.children.pop(pid)
-        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        code = processes.exit_code(status)
         self._record(
             "ProcessExited", key=key, rank=rank, code=code, at=time.time(), **self._cause(code)
         )

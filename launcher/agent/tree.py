@@ -1,13 +1,12 @@
 """Trees of files on this host: snapshots of code made of hard links, and lists of outputs.
 
-Not responsible for copying between machines: rsync does.
+Not responsible for copying between machines: rsync does. What takes long to import is imported where
+it is needed: a relay starts with every run, on every host.
 """
 
 import errno
-import fnmatch
 import os
 import posixpath
-import shutil
 import stat
 
 from . import protocol
@@ -74,7 +73,8 @@ def snapshot(source, version, code):
     sealed_tree = os.path.join(source, version)
     if not os.path.isdir(sealed_tree):
         return False
-    shutil.rmtree(code, ignore_errors=True)
+    if os.path.exists(code):
+        remove(code)
     os.makedirs(code)
     made = {b""}
     target = os.fsencode(code)
@@ -94,7 +94,7 @@ def snapshot(source, version, code):
     except FileNotFoundError:
         same = False  # removed under our hands by a newer run
     if not same:
-        shutil.rmtree(code, ignore_errors=True)
+        remove(code)
         remove(sealed_tree)
         return False
     os.utime(sealed_tree)
@@ -107,6 +107,8 @@ def _link_or_copy(path, target):
     except OSError as error:
         if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP):
             raise
+        import shutil
+
         shutil.copy2(path, target, follow_symlinks=False)
 
 
@@ -135,6 +137,8 @@ def _forget_old(source, keep):
 
 def remove(path):
     """Removes a tree, also one with folders that may not be written."""
+    import shutil
+
     for folder, _, _ in os.walk(path):
         try:
             os.chmod(folder, 0o700)
@@ -166,6 +170,8 @@ def listing(root, patterns=None):
 
 
 def _matches(name, pattern):
+    import fnmatch
+
     pattern = posixpath.normpath(pattern)
     if pattern == ".":
         return True
