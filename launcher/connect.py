@@ -92,7 +92,7 @@ async def _open_one(link: Link) -> None:
         raise rsync.no_rsync(link.name)
     found = rsync.version(link.facts.rsync)
     if found and found < rsync.OLDEST:
-        raise NoRsync(link.name, f"its rsync {link.facts.rsync} is too old", "3.1 or newer")
+        raise NoRsync(link.name, f"its rsync {link.facts.rsync} is too old", "3.1.3 or newer")
 
 
 def _decide(job: Job, links: list[Link], run_id: str) -> Layout:

@@ -42,12 +42,24 @@ def variables(node: Node) -> dict[str, str]:
     return text_map(node)
 
 
+def _setting(node: Node) -> str:
+    """A text that can stand in an ssh_config(5) as it is. Raises DocumentError."""
+    value = text(node)
+    if not value or '"' in value or not value.isprintable():
+        raise node.error(f"{value!r} cannot stand in an ssh_config", "no quotes, no line breaks")
+    return value
+
+
 HOST_KEYS: Mapping[str, Key] = {
-    "address": Key(text, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several"),
-    "user": Key(text, TEXT, "Login there"),
+    "address": Key(
+        _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several"
+    ),
+    "user": Key(_setting, TEXT, "Login there"),
     "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of its SSH server"),
-    "proxy_jump": Key(text, TEXT, "Host to go through: a name of this inventory or [user@]host"),
-    "identity_file": Key(text, TEXT, "Private key to log in with"),
+    "proxy_jump": Key(
+        _setting, TEXT, "Host to go through: a name of this inventory or [user@]host"
+    ),
+    "identity_file": Key(_setting, TEXT, "Private key to log in with"),
     "gpus": Key(
         whole_number(0, 64), whole(0, 64), "GPUs to use; found by nvidia-smi when left out"
     ),
@@ -174,7 +186,7 @@ def _entry(
 
 
 def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list[str | None]:
-    if address is None or "[" not in address:
+    if address is None or not set("[,") & set(address):
         if address is not None and len(names) > 1:
             raise place.error(
                 f"one address for {len(names)} hosts", "a nodeset such as 10.0.0.[1-8] names each"
@@ -260,16 +272,11 @@ def _labels(inventory: Inventory) -> str:
     return f"labels: {', '.join(labels)}" if labels else "no host of the inventory has labels"
 
 
-def ssh_config(inventory: Inventory) -> str:
-    """What the inventory says about connections, as ssh_config(5) text.
+def ssh_config(host: Host) -> str:
+    """What the inventory says about connections to a host, as ssh_config(5) text.
 
-    It stands in front of the user's own file, and the first value wins: one notation for asyncssh,
-    and for a person who wants to try ``ssh -F`` by hand.
+    It is read before the user's own file, and the first value wins.
     """
-    return "".join(_ssh_host(host) for host in inventory.hosts)
-
-
-def _ssh_host(host: Host) -> str:
     settings = {
         "HostName": host.address,
         "User": host.user,

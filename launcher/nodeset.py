@@ -1,18 +1,23 @@
 """Sets of names and ranks in the notation of ClusterShell: ``gpu[01-08,12]``, ``0-3,7``.
 
-Not responsible for groups and labels: :mod:`launcher.inventory` knows those.
+Not responsible for groups and labels: :mod:`launcher.inventory` knows those. ClusterShell is
+imported for what is more than one name: that takes as long as connecting to a host.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
-from ClusterShell.RangeSet import RangeSet, RangeSetException
+_ONE_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 def expand(text: str) -> tuple[str, ...]:
     """The names that a nodeset means, in its order. Raises ValueError when it is not one."""
+    if _ONE_NAME.match(text):
+        return (text,)
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+
     try:
         return tuple(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except (NodeSetException, ValueError) as error:
@@ -21,16 +26,25 @@ def expand(text: str) -> tuple[str, ...]:
 
 def fold(names: Iterable[str]) -> str:
     """The shortest nodeset of some names."""
-    return str(NodeSet.fromlist(list(names), resolver=RESOLVER_NOGROUP))
+    several = list(names)
+    if len(several) == 1:
+        return several[0]
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
+
+    return str(NodeSet.fromlist(several, resolver=RESOLVER_NOGROUP))
 
 
 def fold_ranks(ranks: Iterable[int]) -> str:
     """``0-3,7`` for ranks 0, 1, 2, 3 and 7."""
+    from ClusterShell.RangeSet import RangeSet
+
     return str(RangeSet.fromlist([str(rank) for rank in ranks]))
 
 
 def expand_ranks(text: str) -> frozenset[int]:
     """The ranks of ``0-3,7``. Raises ValueError."""
+    from ClusterShell.RangeSet import RangeSet, RangeSetException
+
     try:
         return frozenset(int(rank) for rank in RangeSet(text))
     except (RangeSetException, ValueError) as error:

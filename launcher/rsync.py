@@ -23,8 +23,8 @@ from . import errors
 from .remote import os_error
 from .ssh import Connection
 
-#: Needed on both sides: 3.1 brought times to the nanosecond and a progress of the whole copy.
-OLDEST = (3, 1)
+#: Needed on both sides: the first that tells two times within one second apart (modify-window=-1).
+OLDEST = (3, 1, 3)
 
 # $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
 # By name, because dash takes descriptors of one digit only; 3 is a second stdin, because a
@@ -63,7 +63,7 @@ def require_here() -> None:
 
 
 def _how_to_get() -> str:
-    return "apt install rsync, dnf install rsync, or (macOS) brew install rsync: 3.1 or newer"
+    return "apt install rsync, dnf install rsync, or (macOS) brew install rsync: 3.1.3 or newer"
 
 
 async def copy(
@@ -92,6 +92,7 @@ async def copy(
             "--files-from=-",
             "--info=progress2",
             "--stats",
+            "--modify-window=-1",
             "--protect-args",
             *arguments,
             pass_fds=theirs,

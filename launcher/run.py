@@ -55,7 +55,7 @@ class Run:
         self.attempt = 0
         self.started = time.time()
         self._collector = Collector(self.links, self.name, self.job.outputs, self.ledger)
-        self._dialler = Dialler(request.inventory, folder.path, request.ask_passphrase)
+        self._dialler = Dialler(request.inventory, request.ask_passphrase)
         self._on_log = on_log
 
     async def execute(self) -> Receipt:

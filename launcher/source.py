@@ -12,14 +12,16 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pathspec
+from typing import TYPE_CHECKING
 
 from .agent.protocol import Fingerprint
 from .errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    import pathspec
 
 IGNORE_FILE = ".launcherignore"
 #: Never code, wherever they stand: git's own folder and what Python compiles.
@@ -50,11 +52,11 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
     """
     folder = folder.resolve()
     _check(folder)
-    more = pathspec.GitIgnoreSpec.from_lines(leave_out)
+    more = _rules(leave_out) if leave_out else None
     found = Fingerprint()
     kept = []
     for path in sorted(set(_files(folder))):
-        if leave_out and more.match_file(os.fsdecode(path)):
+        if more and more.match_file(os.fsdecode(path)):
             continue
         try:
             status = os.lstat(os.path.join(os.fsencode(folder), path))
@@ -139,7 +141,7 @@ def _git(folder: Path, *words: str) -> bytes | None:
     return answer.stdout if answer.returncode == 0 else None
 
 
-_Rules = list[tuple[bytes, pathspec.GitIgnoreSpec]]
+_Rules = list[tuple[bytes, "pathspec.GitIgnoreSpec"]]
 
 
 def _walk(root: bytes, folder: bytes, rules: _Rules) -> Iterator[bytes]:
@@ -169,7 +171,13 @@ def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
             )
         except OSError:
             continue
-    return pathspec.GitIgnoreSpec.from_lines(lines) if lines else None
+    return _rules(lines) if lines else None
+
+
+def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
+    import pathspec  # slow, and a folder in a repository without outputs: needs none of it
+
+    return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
 def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import asyncssh
 
@@ -79,17 +79,13 @@ def _existing(files: list[str]) -> list[str]:
 class Dialler:
     """Opens connections to the hosts of one inventory; jump hosts are connected to once."""
 
-    def __init__(
-        self, inventory: Inventory, scratch: Path, ask_passphrase: AskPassphrase | None = None
-    ) -> None:
-        self.inventory = inventory
+    def __init__(self, inventory: Inventory, ask_passphrase: AskPassphrase | None = None) -> None:
+        self._own = {host.name: ssh_config(host) for host in inventory.hosts}
         self._ask = ask_passphrase
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._jumps: dict[str, asyncio.Task[Connection]] = {}
-        own = scratch / "ssh_config"
-        own.write_text(ssh_config(inventory))
         theirs = inventory.ssh_config or "~/.ssh/config"
-        self.config = [str(own), *_existing([os.path.expanduser(theirs)])]
+        self._theirs = _existing([os.path.expanduser(theirs)])
 
     async def connect(self, name: str) -> Connection:
         """A connection to a host of the inventory, or to any that ssh_config knows.
@@ -109,18 +105,22 @@ class Dialler:
                 jump.result().close()
 
     def _options(self, name: str) -> asyncssh.SSHClientConnectionOptions:
-        """ssh_config's word on a host. Raises ConnectError when it cannot be read."""
+        """What the inventory and then ssh_config say of a host. Raises ConnectError when that
+        cannot be read."""
         try:
-            return asyncssh.SSHClientConnectionOptions(
-                host=name,
-                config=self.config,
-                encryption_algs=_CIPHERS,
-                keepalive_interval=KEEPALIVE,
-                keepalive_count_max=3,
-                agent_forwarding=False,
-                passphrase=self._passphrase,
-                loop=asyncio.get_running_loop(),
-            )
+            with tempfile.NamedTemporaryFile("w") as own:  # asyncssh reads settings from files
+                own.write(self._own.get(name, ""))
+                own.flush()
+                return asyncssh.SSHClientConnectionOptions(
+                    host=name,
+                    config=[own.name, *self._theirs],
+                    encryption_algs=_CIPHERS,
+                    keepalive_interval=KEEPALIVE,
+                    keepalive_count_max=3,
+                    agent_forwarding=False,
+                    passphrase=self._passphrase,
+                    loop=asyncio.get_running_loop(),
+                )
         except asyncssh.KeyEncryptionError as error:
             raise errors.AuthenticationFailed(
                 name, f"its key needs a passphrase: {error}", "ssh-add KEY, then try again"
@@ -177,7 +177,6 @@ class Dialler:
                 name,
                 port=changes.pop("port", options.port),
                 options=options,
-                config=self.config,
                 tunnel=tunnel,
                 known_hosts=_existing(known_hosts),
                 client_factory=lambda: client,

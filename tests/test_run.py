@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import lab as labs
@@ -207,3 +208,13 @@ def test_a_run_keeps_its_snapshot_and_an_unchanged_one_is_linked(
     ]
     assert inodes[0] == inodes[1]
     assert not host.exists(f"{runs}/{newer}/code/data")
+
+
+def test_an_edit_within_the_same_second_arrives(launcher: Launcher, clean: labs.Lab) -> None:
+    """Also when its size is the same: that is all that rsync compares by itself."""
+    for number in (1, 2):
+        name = launcher.script(f"print('word {number}')\n")
+        os.utime(launcher.work / name, ns=(0, 1_700_000_000_000_000_000 + number))
+        ran = launcher.run("--framework", "torch", name)
+        assert ran.code == 0, ran.err
+        assert f"word {number}" in ran.out

@@ -107,7 +107,11 @@ def test_kill_9_of_the_launcher_and_a_closed_terminal_leave_the_run_going(
 
 
 def _wait_for_run(home: Path, process: subprocess.Popen[bytes]) -> None:
-    labs.wait_until(lambda: any(home.glob("runs/*/logs/*/rank-0.out")), "a log", 40)
+    def log_is_there() -> bool:
+        assert process.poll() is None, process.communicate()
+        return any(home.glob("runs/*/logs/*/rank-0.out"))
+
+    labs.wait_until(log_is_there, "a log", 40)
     (log,) = home.glob("runs/*/logs/*/rank-0.out")
     wait_for(log, b"ready", process)
 

@@ -6,13 +6,17 @@ and a row in ``BUILTIN``; outside this package, an entry point in the group ``la
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, suggestion
 from .base import Framework, Place
 from .env import Env
 from .torch import Torch
 from .torchrun import Torchrun
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "launcher.frameworks"
 
@@ -23,18 +27,24 @@ BUILTIN: dict[str, Framework] = {
 
 def names() -> tuple[str, ...]:
     """All frameworks that can be named."""
-    return (*BUILTIN, *(point.name for point in entry_points(group=GROUP)))
+    return (*BUILTIN, *(point.name for point in _others()))
 
 
 def get(name: str) -> Framework:
     """The framework of that name. Raises InputError."""
     if name in BUILTIN:
         return BUILTIN[name]
-    for point in entry_points(group=GROUP):
+    for point in _others():
         if point.name == name:
             framework: Framework = point.load()()
             return framework
     raise InputError(f'unknown framework "{name}"', hint_for(name))
+
+
+def _others() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # slow, and most runs need none of them
+
+    return entry_points(group=GROUP)
 
 
 def hint_for(name: str) -> str:
