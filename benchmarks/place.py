@@ -41,7 +41,9 @@ class Place:
         self.home = self.scratch / "home"
         self.empty = self.scratch / "empty"
         self.empty.mkdir()
-        self.env = {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        # Compiled once, as what a user has installed is.
+        here = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        self.env = {**here, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
     def names(self, count: int) -> list[str]:
         """The first hosts of the lab: those that ``--nodes`` takes."""

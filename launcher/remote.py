@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-
 from . import errors
 from .agent import protocol
 from .model import Facts, Gpu, Host
 from .ssh import Connection
+from .sshlib import asyncssh
 
 OLDEST_PYTHON = (3, 8)
 #: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.

@@ -17,11 +17,10 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import asyncssh
-
 from . import errors
 from .remote import os_error
 from .ssh import Connection
+from .sshlib import asyncssh
 
 #: Needed on both sides: the first that tells two times within one second apart (modify-window=-1).
 OLDEST = (3, 1, 3)

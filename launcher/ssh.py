@@ -11,11 +11,10 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable
 
-import asyncssh
-
 from . import errors
 from .inventory import ssh_config
 from .model import Inventory
+from .sshlib import asyncssh
 
 #: Seconds without any progress (TCP, greeting, login) after which a host is given up.
 PATIENCE = 8.0

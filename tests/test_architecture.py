@@ -22,7 +22,7 @@ PARTS = {
     ),
     "agent": "agent.*",
     "effects": (
-        "ssh rsync remote source sync outputs store record sandbox "  # one thing each
+        "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect together run "  # one run, step by step
         "api __init__"  # what a program calls
     ),
