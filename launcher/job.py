@@ -151,6 +151,11 @@ def load(content: str, source: str) -> dict[str, Any]:
         framework = frameworks.get(values.get("framework", Job.framework))
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
+    if not framework.shell and len(values["run"]) == 1:
+        try:
+            shlex.split(values["run"][0], comments=True)
+        except ValueError as error:
+            raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
     for name in ("envs", "secrets"):
         for variable, place in _variables(nodes[name]) if name in nodes else ():
             if variable in framework.computed:
@@ -179,16 +184,38 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
         for name, value in given.items():
             if name not in sources:
                 raise InputError(f'a job has no "{name}"', suggestion(name, tuple(sources)))
+            value = _converted(layer, name, value)
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
             sources[name] = layer
     framework = frameworks.get(values.get("framework", Job.framework))
     for name in values.get("envs", {}):
         if name in framework.computed:
-            raise InputError(f"--env {name}: it is computed for every process", "leave it out")
+            flag = "--env" if sources["envs"] == "flag" else "envs:"
+            raise InputError(f"{flag} {name}: it is computed for every process", "leave it out")
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     values["run"], values["shell"] = _command(values.get("run", ()), framework)
     return Job(**values, sources=sources)
+
+
+def _converted(layer: str, name: str, value: Any) -> Any:
+    """A value as a program may say it, as the job holds it. Raises InputError."""
+    try:
+        if name == "resources" and isinstance(value, Mapping):
+            return Resources(**value)
+        if name in _FROM_TEXT and isinstance(value, str | int):
+            return _FROM_TEXT[name](str(value))
+    except (TypeError, ValueError) as error:
+        called = "--" + name.replace("_", "-") if layer == "flag" else name
+        raise InputError(f"{called}: {error}") from None
+    return value
+
+
+_FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
+    "name": job_name,
+    "master_port": port_range,
+    "grace": seconds,
+}
 
 
 def _command(run: tuple[str, ...] | str, framework: Framework) -> tuple[tuple[str, ...], bool]:

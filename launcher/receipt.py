@@ -12,9 +12,12 @@ from typing import Any
 
 from . import events as ev
 from .model import Layout
-from .status import RunState
+from .status import Loss, RunState
 
 VERSION = 1
+
+#: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
+NOTICED = 20.0
 
 _NO_MEMORY = re.compile(
     rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
@@ -107,16 +110,15 @@ def verdict(
     last_words: bytes,
     stop: str | None,
     error: BaseException | None,
-    lost: Mapping[str, str],
 ) -> tuple[str, str, int]:
     """``(status, reason, exit code)`` of a run that is over.
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
-    host is lost, what fails elsewhere afterwards is its consequence.
+    host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence.
     """
     failure = state.failure
-    if lost and (failure is None or (stop is None and failure.host not in lost)):
-        return "lost", next(iter(lost.values())), 125
+    if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
+        return "lost", next(iter(state.lost.values())).reason, 125
     if stop is not None and failure is None:
         return "stopped", stop, 130
     if failure is not None:
@@ -129,6 +131,12 @@ def verdict(
         code = getattr(error, "code", "internal-error")
         return "failed", code, getattr(error, "exit_code", 125)
     return "succeeded", "all-ranks-exited-0", 0
+
+
+def _follows(failure: ev.Failure, lost: Mapping[str, Loss]) -> bool:
+    if failure.host in lost:
+        return False
+    return failure.time > min(loss.since for loss in lost.values()) - NOTICED
 
 
 def host_receipt(

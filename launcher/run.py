@@ -172,7 +172,6 @@ class Run:
             words,
             stop=self.switch.reason if not self._all_succeeded() else None,
             error=error,
-            lost=self._lost(),
         )
         self.ledger.add(ev.RunEnded(time.time(), status, reason))
         final = Receipt(
@@ -239,9 +238,6 @@ class Run:
         processes = self.ledger.state.processes.values()
         started = {p.host for p in processes if not p.key.startswith(SETUP)}
         return len(started) == len(self.links) > 0 and all(p.code == 0 for p in processes)
-
-    def _lost(self) -> dict[str, str]:
-        return {link.name: link.lost for link in self.links if link.lost}
 
     def _last_words(self) -> bytes:
         """What the process that failed first wrote last: on stderr, or else on stdout."""

@@ -37,6 +37,14 @@ class ProcessState:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A host that the run cannot go on without; ``since`` is when it was last heard of."""
+
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True)
 class RunState:
     """All that follows from the events so far."""
 
@@ -48,6 +56,8 @@ class RunState:
     failure: ev.Failure | None = None
     ended_hosts: frozenset[str] = frozenset()
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    silent: Mapping[str, float] = field(default_factory=dict)
+    lost: Mapping[str, Loss] = field(default_factory=dict)
 
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
@@ -83,6 +93,14 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return replace(state, ended_hosts=state.ended_hosts | {event.host})
         case ev.GpusUsed():
             return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
+        case ev.ConnectionDropped():
+            return replace(state, silent={**state.silent, event.host: event.time})
+        case ev.ConnectionResumed():
+            silent = {host: since for host, since in state.silent.items() if host != event.host}
+            return replace(state, silent=silent)
+        case ev.NodeLost():
+            loss = Loss(event.reason, state.silent.get(event.host, event.time))
+            return replace(state, lost={**state.lost, event.host: loss})
         case ev.RunEnded():
             return _to(state, event.status, event.reason)
         case _:

@@ -109,8 +109,9 @@ class RunFolder:
         os.write(self._events, line.encode())
 
     def events(self) -> list[ev.Event]:
-        """All events so far."""
-        lines = (self.path / "events.jsonl").read_bytes().splitlines()
+        """All events so far; a line that a power cut left unfinished is none."""
+        data = (self.path / "events.jsonl").read_bytes()
+        lines = data[: data.rfind(b"\n") + 1].splitlines()
         decoded = (ev.decode(json.loads(line)) for line in lines)
         return [event for event in decoded if event is not None]
 

@@ -121,6 +121,9 @@ def test_higher_layers_win_and_say_so() -> None:
         ({"run": ("x",), "framework": "torchrn"}, 'unknown framework "torchrn"', '"torchrun"?'),
         ({"run": ("x",), "envs": {"RANK": "1"}}, "RANK: it is computed", "leave it out"),
         ({"run": ("train.py 'a",)}, "No closing quotation", ""),
+        ({"run": ("x",), "grace": "soon"}, "--grace: not a duration: 'soon'", ""),
+        ({"run": ("x",), "master_port": "http"}, "--master-port: not a port", ""),
+        ({"run": ("x",), "resources": {"cpus": 3}}, "--resources: ", ""),
         ({"run": ("x",), "nodes": 3}, '"nodes"', 'did you mean "num_nodes"?'),
     ],
 )
@@ -135,6 +138,12 @@ def test_make_job_takes_one_text_as_a_job_file_does(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
     job = api.make_job(run="train.py --lr 1", workdir=str(tmp_path))
     assert job.run == ("train.py", "--lr", "1")
+
+
+def test_make_job_takes_what_a_job_file_may_say(tmp_path: Path) -> None:
+    job = api.make_job(run="a b", workdir=str(tmp_path), framework="env", master_port=29500,
+                       grace="1m", resources={"gpus": 2})  # fmt: skip
+    assert (job.master_port, job.grace, job.resources.gpus) == ((29500, 29500), 60.0, 2)
 
 
 def test_a_script_that_is_not_there(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from launcher import events as ev
 from launcher import receipt
 from launcher.errors import HostError, InputError, MeetingError, SetupFailed
 from launcher.model import Host, Layout, Node
-from launcher.status import RunState
+from launcher.status import RunState, fold
 
 LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1, 1, 2, (3,))))
 
@@ -19,37 +19,45 @@ def failed(code: int, oom: bool = False, key: str = "rank-0", host: str = "gpu1"
     return RunState(failure=ev.Failure(host, key, 0, code, oom, 5.0))
 
 
+def losing(state: RunState, since: float) -> RunState:
+    """gpu2 falls silent then, and is given up a minute later."""
+    dropped = ev.ConnectionDropped(since, "gpu2", "no answer")
+    return fold([dropped, ev.NodeLost(since + 60, "gpu2", "host-unreachable")], state)
+
+
 FINE = RunState()
-LOST = {"gpu2": "host-unreachable"}
+LOST = losing(FINE, 4.0)
 
 
 @pytest.mark.parametrize(
-    ("state", "words", "stop", "error", "lost", "verdict"),
+    ("state", "words", "stop", "error", "verdict"),
     [
-        (FINE, b"", None, None, {}, ("succeeded", "all-ranks-exited-0", 0)),
-        (failed(7), b"", None, None, {}, ("failed", "exit-7", 7)),
-        (failed(-11), b"", None, None, {}, ("failed", "signal-SIGSEGV", 139)),
-        (failed(-9, True), b"", None, None, {}, ("failed", "out-of-memory", 137)),
-        (failed(1), b"CUDA out of memory. Tried", None, None, {}, ("failed", "out-of-memory", 1)),
-        (failed(1), b"torch.OutOfMemoryError: x", None, None, {}, ("failed", "out-of-memory", 1)),
-        (failed(1), b"MemoryError\n", None, None, {}, ("failed", "out-of-memory", 1)),
-        (failed(1), b"fork: Cannot allocate memory", None, None, {},
+        (FINE, b"", None, None, ("succeeded", "all-ranks-exited-0", 0)),
+        (failed(7), b"", None, None, ("failed", "exit-7", 7)),
+        (failed(-11), b"", None, None, ("failed", "signal-SIGSEGV", 139)),
+        (failed(-9, True), b"", None, None, ("failed", "out-of-memory", 137)),
+        (failed(1), b"CUDA out of memory. Tried", None, None, ("failed", "out-of-memory", 1)),
+        (failed(1), b"torch.OutOfMemoryError: x", None, None, ("failed", "out-of-memory", 1)),
+        (failed(1), b"MemoryError\n", None, None, ("failed", "out-of-memory", 1)),
+        (failed(1), b"fork: Cannot allocate memory", None, None,
          ("failed", "out-of-memory", 1)),
-        (failed(3, key="setup-0"), b"", None, None, {}, ("failed", "setup-exit-3", 3)),
-        (failed(3, key="setup-0"), b"", None, SetupFailed("gpu1", "x", status=3), {},
+        (failed(3, key="setup-0"), b"", None, None, ("failed", "setup-exit-3", 3)),
+        (failed(3, key="setup-0"), b"", None, SetupFailed("gpu1", "x", status=3),
          ("failed", "setup-exit-3", 3)),
-        (FINE, b"", "by-user", None, {}, ("stopped", "by-user", 130)),
-        (failed(7), b"", "by-user", None, {}, ("failed", "exit-7", 7)),
-        (FINE, b"", None, None, LOST, ("lost", "host-unreachable", 125)),
-        (failed(1, host="gpu1"), b"", None, None, LOST, ("lost", "host-unreachable", 125)),
-        (failed(7, host="gpu2"), b"", None, None, LOST, ("failed", "exit-7", 7)),
-        (FINE, b"", "by-user", None, LOST, ("lost", "host-unreachable", 125)),
-        (FINE, b"", None, HostError("gpu1", "x"), {}, ("failed", "host-error", 125)),
-        (FINE, b"", None, MeetingError("x"), {}, ("failed", "no-meeting-point", 125)),
-        (FINE, b"", None, InputError("x"), {}, ("failed", "bad-input", 2)),
-        (FINE, b"", None, KeyError("x"), {}, ("failed", "internal-error", 125)),
-        (failed(7), b"", None, KeyError("x"), {}, ("failed", "exit-7", 7)),
-        (FINE, b"", "by-user", KeyError("x"), {}, ("stopped", "by-user", 130)),
+        (FINE, b"", "by-user", None, ("stopped", "by-user", 130)),
+        (failed(7), b"", "by-user", None, ("failed", "exit-7", 7)),
+        (LOST, b"", None, None, ("lost", "host-unreachable", 125)),
+        (losing(failed(1), since=4.0), b"", None, None, ("lost", "host-unreachable", 125)),
+        (losing(failed(1), since=15.0), b"", None, None, ("lost", "host-unreachable", 125)),
+        (losing(failed(1), since=65.0), b"", None, None, ("failed", "exit-1", 1)),
+        (losing(failed(7, host="gpu2"), since=4.0), b"", None, None, ("failed", "exit-7", 7)),
+        (LOST, b"", "by-user", None, ("lost", "host-unreachable", 125)),
+        (FINE, b"", None, HostError("gpu1", "x"), ("failed", "host-error", 125)),
+        (FINE, b"", None, MeetingError("x"), ("failed", "no-meeting-point", 125)),
+        (FINE, b"", None, InputError("x"), ("failed", "bad-input", 2)),
+        (FINE, b"", None, KeyError("x"), ("failed", "internal-error", 125)),
+        (failed(7), b"", None, KeyError("x"), ("failed", "exit-7", 7)),
+        (FINE, b"", "by-user", KeyError("x"), ("stopped", "by-user", 130)),
     ],
 )  # fmt: skip
 def test_verdict(
@@ -57,10 +65,9 @@ def test_verdict(
     words: bytes,
     stop: str | None,
     error: Exception | None,
-    lost: dict[str, str],
     verdict: tuple[str, str, int],
 ) -> None:
-    assert receipt.verdict(state, words, stop, error, lost) == verdict
+    assert receipt.verdict(state, words, stop, error) == verdict
 
 
 # -- hosts

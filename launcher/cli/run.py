@@ -132,16 +132,7 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
         given["envs"] = dict(_variable(text) for text in given["envs"])
     if "secrets" in given:
         given["secrets"] = dict.fromkeys(given["secrets"])
-    for name, read in _READERS.items():
-        if name in given:
-            try:
-                given[name] = read(given[name])
-            except ValueError as error:
-                raise InputError(f"--{name.replace('_', '-')}: {error}") from None
     return given
-
-
-_READERS = {"master_port": jobs.port_range, "grace": jobs.seconds, "name": jobs.job_name}
 
 
 def _variable(text: str) -> tuple[str, str]:
