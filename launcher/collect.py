@@ -53,7 +53,7 @@ class Collector:
         try:
             hosts = tuple(link.name for link in self._links)
             self.outputs = outputs.lay_together(self._ledger.folder, hosts)
-        except LauncherError as error:
+        except (LauncherError, OSError) as error:
             self.failed["this machine"] = str(error)
         self._ledger.add(
             ev.OutputsPulled(
@@ -68,7 +68,7 @@ class Collector:
                 return await self._pull(link, TRIES if final else 1)
         except HostError as error:
             self.failed[link.name] = error.message
-        except LauncherError as error:
+        except (LauncherError, OSError) as error:
             self.failed[link.name] = str(error)
         return False
 

@@ -22,7 +22,8 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   ├── DiskFull, ReadOnly
     │   ├── SyncError, StartError, GpuBusy, PortTaken
     │   └── SetupFailed         the job's setup exited with a status
-    └── MeetingError            hosts that cannot reach the master            exit 125
+    ├── MeetingError            hosts that cannot reach the master            exit 125
+    └── RecordError             this machine cannot hold the run's files      exit 125
 """
 
 from __future__ import annotations
@@ -203,6 +204,18 @@ class MeetingError(LauncherError):
     """Hosts that cannot reach the master; the message names both ends of every pair."""
 
     code = "no-meeting-point"
+
+
+class RecordError(LauncherError):
+    """This machine cannot hold the files of a run."""
+
+    code = "no-room-here"
+
+    def __init__(self, place: object, error: OSError) -> None:
+        super().__init__(
+            f"cannot write {place} on this machine: {error.strerror}",
+            "free some space there, or set LAUNCHER_HOME to a folder that has room",
+        )
 
 
 def suggestion(word: str, known: list[str] | tuple[str, ...]) -> str:

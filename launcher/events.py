@@ -180,6 +180,21 @@ class ConnectionResumed(Event):
 
 
 @dataclass(frozen=True)
+class LogsWaiting(Event):
+    """This machine cannot hold a host's logs: they wait there, and the run goes on."""
+
+    host: str
+    message: str
+
+
+@dataclass(frozen=True)
+class LogsResumed(Event):
+    """There is room again, and nothing is missing."""
+
+    host: str
+
+
+@dataclass(frozen=True)
 class NodeLost(Event):
     """A host could not be reached for too long, or its supervisor died: the run cannot go on."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from . import events as ev
+from .errors import RecordError
 from .status import RunState, step
 from .store import RunFolder
 
@@ -21,21 +23,28 @@ class Ledger:
         self.folder = folder
         self.state = RunState()
         self.events: list[ev.Event] = []
-        self.record_failed: OSError | None = None
+        self.lacking: RecordError | None = None  # why a record of this run is not whole
         self._on_event = on_event
         self._changed = asyncio.Event()
 
     def add(self, event: ev.Event) -> None:
-        """Takes an event. A full disk here does not stop a run: it goes on unrecorded, and says so."""
+        """Takes an event. A full disk here does not stop a run: it goes on unrecorded."""
         if not isinstance(event, ev.SyncProgressed):
             self.events.append(event)
             try:
                 self.folder.record(event)
-            except OSError as error:
-                self.record_failed = error
+            except RecordError as error:
+                self.lacking = error
         self.state = step(self.state, event)
         self._on_event(event)
         self._changed.set()
+
+    def note(self, name: str, value: Any) -> None:
+        """Writes a file of the run's folder that nothing here depends on."""
+        try:
+            self.folder.write(name, value)
+        except RecordError as error:
+            self.lacking = error
 
     def wake(self) -> None:
         """Lets everybody who waits look again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from .remote import Agent
 from .ssh import Connection, Dialler
 from .store import LogFile, RunFolder
 
+#: Seconds between looks whether this machine has room for logs again.
+ROOM_PAUSE = 1.0
 #: Seconds between tries to reach a host again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 
@@ -37,7 +40,8 @@ class Link:
         self.agent: Agent
         self.ended = asyncio.Event()  # the supervisor is gone, and all it left has come
         self.lost: str | None = None
-        self.log_sizes: dict[str, int] = {}  # as the host says, at the end
+        self.log_sizes: dict[str, int] | None = None  # as the host says, at the end
+        self.unsaved: str = ""  # why logs that the host has are not here
         self.logs: dict[str, LogFile] = {}
         self._dialler = dialler
         self._folder = folder
@@ -46,6 +50,8 @@ class Link:
         self._journal = 0
         self._following: asyncio.Task[None] | None = None
         self._told_its_end = False
+        self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
+        self._waiting_for_room: asyncio.Task[None] | None = None
         self.supervised = False
 
     @property
@@ -86,9 +92,10 @@ class Link:
 
     async def close(self) -> None:
         """Lets go of the host. What runs there goes on."""
-        if self._following:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in (self._following, self._waiting_for_room):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if hasattr(self, "agent"):
             await self.agent.close()
         if hasattr(self, "connection"):
@@ -111,6 +118,7 @@ class Link:
         """Starts to listen, and goes on in the background. Raises HostError."""
         self.ended.clear()
         self._told_its_end = False
+        self.log_sizes = None
         if self._following:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
@@ -118,6 +126,7 @@ class Link:
         self._following = asyncio.ensure_future(self._keep_following(run, lost_after))
 
     async def _ask_to_follow(self, run: str) -> None:
+        self._waiting.clear()  # it comes again
         here = {name: log.size for name, log in self.logs.items()}
         await self.agent.ask("follow", run=run, journal=self._journal, logs=here)
 
@@ -161,7 +170,20 @@ class Link:
         if event is not None:
             self._emit(event)
 
-    def _heard_log(self, name: str, offset: int, data: bytes) -> None:
+    def _heard_log(self, name: str, offset: int, data: bytes) -> bool:
+        """False when there is no room here. Then the host is not told that the piece came, and
+        soon sends no more: its files hold the rest."""
+        if not self._waiting:
+            try:
+                self._save(name, offset, data)
+                return True
+            except errors.RecordError as error:
+                self._emit(ev.LogsWaiting(time.time(), self.name, str(error)))
+                self._waiting_for_room = asyncio.ensure_future(self._wait_for_room(str(error)))
+        self._waiting.append((name, offset, data))
+        return False
+
+    def _save(self, name: str, offset: int, data: bytes) -> None:
         log = self.logs.get(name)
         if log is None:
             log = self.logs[name] = self._folder.log(name)
@@ -169,15 +191,33 @@ class Link:
         if new:
             self._show(self.name, name, new)
 
+    async def _wait_for_room(self, why: str) -> None:
+        while self._waiting:
+            over = self._told_its_end
+            await asyncio.sleep(ROOM_PAUSE)
+            try:
+                while self._waiting:
+                    self._save(*self._waiting[0])
+                    self.agent.acknowledge(len(self._waiting.popleft()[2]))
+            except errors.RecordError:
+                if over:  # nobody waits for a run that has ended
+                    self.unsaved = why
+                    self._finish()
+                    return
+        self._emit(ev.LogsResumed(time.time(), self.name))
+
     def _heard_idle(self, sizes: Mapping[str, int]) -> None:
-        self.log_sizes.update(sizes)
+        self.log_sizes = dict(sizes)
         if not self._told_its_end:
             self.give_up("supervisor-died")
+        self._finish()
+
+    def _finish(self) -> None:
         self.ended.set()
         self._emit(ev.HostFinished(time.time(), self.name))
 
     @property
-    def log_bytes(self) -> tuple[int, int]:
-        """Bytes of all logs, as ``(here, there)``."""
+    def log_bytes(self) -> tuple[int, int | None]:
+        """Bytes of all logs, as ``(here, there)``; None while the host has not said how many."""
         here = sum(log.size for log in self.logs.values())
-        return here, sum(self.log_sizes.values())
+        return here, None if self.log_sizes is None else sum(self.log_sizes.values())

@@ -28,7 +28,8 @@ STAGES = ("connect", "sync", "setup", "start", "run", "collect")
 
 @dataclass(frozen=True)
 class HostReceipt:
-    """One host's part. ``left`` is None when it could not be looked at."""
+    """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
+    the host has are not here."""
 
     host: str
     node_rank: int
@@ -43,6 +44,7 @@ class HostReceipt:
     verified: str
     orphans: int = 0
     problem: str = ""
+    unsaved: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,9 @@ def host_receipt(
     layout: Layout,
     state: RunState,
     events: Sequence[ev.Event],
-    log_bytes: tuple[int, int] | None,
+    log_bytes: tuple[int, int | None] | None,
     problem: str = "",
+    unsaved: str = "",
 ) -> HostReceipt:
     """One host's part, from the events about it and its ``(here, there)`` log bytes."""
     node = next((node for node in layout.nodes if node.host.name == host), None)
@@ -166,6 +169,7 @@ def host_receipt(
         verified=_how(sweeps[-1]) if sweeps else _unverified(log_bytes),
         orphans=sum(orphans) + (sweeps[-1].killed if sweeps else 0),
         problem=problem,
+        unsaved=unsaved,
     )
 
 
@@ -174,7 +178,7 @@ def _how(sweep: ev.HostSwept) -> str:
     return f"/proc of {sweep.scanned} processes read after the end{others}"
 
 
-def _unverified(log_bytes: tuple[int, int] | None) -> str:
+def _unverified(log_bytes: tuple[int, int | None] | None) -> str:
     if log_bytes is None:
         return "nothing was started there"
     return "not verified: the host cannot be reached"

@@ -117,7 +117,7 @@ class Agent:
     """The agent of one host over one channel. Requests may overlap; answers come by number.
 
     ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` hear what it
-    says unasked.
+    says unasked. A log piece for which ``on_log`` is False has to be acknowledged by itself, later.
     """
 
     def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes]) -> None:
@@ -129,7 +129,7 @@ class Agent:
         self._reader: asyncio.Task[None] | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
-        self.on_log: Callable[[str, int, bytes], Any] = lambda name, offset, data: None
+        self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
         self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
 
     @classmethod
@@ -206,14 +206,18 @@ class Agent:
                 if answer and not answer.done():
                     answer.set_result(message)
             elif "log" in message:
-                self.on_log(message["log"], message["offset"], payload)
-                taken += len(payload)
+                if self.on_log(message["log"], message["offset"], payload):
+                    taken += len(payload)
             elif "journal" in message:
                 self.on_journal(message["journal"], message["end"])
             elif "idle" in message:
                 self.on_idle(message["idle"])
         if taken:
-            self._process.stdin.write(protocol.encode({"ack": taken}))
+            self.acknowledge(taken)
+
+    def acknowledge(self, size: int) -> None:
+        """The host may send so many more bytes of logs."""
+        self._process.stdin.write(protocol.encode({"ack": size}))
 
     def _lost(self, error: errors.ConnectionLost) -> None:
         if not self.closed.done():

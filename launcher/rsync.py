@@ -8,6 +8,7 @@ connection. So there is one login a host, and one set of SSH options.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import re
@@ -35,6 +36,7 @@ _BRIDGE = (
 #: Descriptors for the bridge begin here, above those that a shell script uses itself.
 _HIGH = 20
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
+_NO_ROOM = re.compile(r'rsync: (?!\[sender\])[^"\n]*"([^"\n]+)"[^\n]*No space left')
 _SENT = re.compile(rb"Total bytes sent: ([\d,]+)|Total bytes received: ([\d,]+)")
 
 
@@ -75,7 +77,7 @@ async def copy(
     """``rsync arguments``, where the far side is written ``x:PATH``.
 
     ``names`` goes to ``--files-from=-``, separated by NUL. Raises SyncError, DiskFull, ReadOnly,
-    ConnectionLost.
+    ConnectionLost, or RecordError when this machine has no room.
     """
     command, tell = _pipe()
     from_host, to_rsync = _pipe()
@@ -105,7 +107,8 @@ async def copy(
         for fd in theirs:
             os.close(fd)
     try:
-        return await _drive(process, connection, host, ours, names, progress)
+        pushing = arguments[-1].startswith("x:")
+        return await _drive(process, connection, host, ours, names, progress, pushing)
     finally:
         if process.returncode is None:
             # With its bridge: asyncio's wait() also waits for whoever still holds the pipes.
@@ -137,6 +140,7 @@ async def _drive(
     ours: list[int],
     names: bytes,
     progress: Callable[[int], None],
+    pushing: bool,
 ) -> Copied:
     assert process.stdin
     assert process.stdout
@@ -153,7 +157,10 @@ async def _drive(
         code = await process.wait()
         remote = b"" if code == 0 else await _last_words(channel)
         if code != 0:
-            raise _failure(host, code, (await complaints + remote).decode("utf-8", "replace"))
+            complaint = (await complaints + remote).decode("utf-8", "replace").strip()
+            if not pushing and (full := _NO_ROOM.search(complaint)):
+                raise errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            raise _failure(host, code, complaint)
         sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(summary)]
         return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
     finally:
@@ -206,7 +213,6 @@ async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
 
 
 def _failure(host: str, code: int, complaint: str) -> errors.HostError:
-    complaint = complaint.strip()
     if "rsync: not found" in complaint or "rsync: command not found" in complaint:
         return no_rsync(host)
     known = os_error(host, complaint)

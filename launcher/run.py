@@ -10,10 +10,11 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import connect, end, errors, receipt, record, rsync, source, start, store, sync
+from . import connect, end, errors, receipt, record, rsync, source, start, sync
 from . import events as ev
 from .collect import Collector
 from .ledger import Ledger, StopSwitch
@@ -74,7 +75,7 @@ class Run:
             error = failed
         except Exception as failed:  # a bug of ours must not leave processes on hosts
             error = failed
-            (self.folder.path / "traceback.txt").write_text(traceback.format_exc())
+            self.ledger.note("traceback.json", traceback.format_exc().splitlines())
         await self.end()
         await self.collect()
         await self.sweep()
@@ -109,7 +110,7 @@ class Run:
         revision = await asyncio.to_thread(source.revision, folder)
         self.folder.write("code.json", record.describe_code(code, revision))
         if revision.diff:
-            store.write(self.folder.path / "code.diff", revision.diff)
+            self.folder.write_bytes("code.diff", revision.diff)
         await together(
             (
                 sync.give_code(link, code, self.name, self.job.outputs, self.ledger.add)
@@ -128,7 +129,7 @@ class Run:
         plan = await start.meet_and_start(
             self.links, self.layout, self.job, self.attempt, self.ledger
         )
-        self.folder.write("plan.json", record.describe_plan(plan))
+        self.ledger.note("plan.json", record.describe_plan(plan))
         self._port = int(plan.meeting.master_port)
 
     async def follow(self) -> None:
@@ -192,8 +193,11 @@ class Run:
             outputs_failed=self._collector.failed,
             folder=str(self.folder.path),
         )
-        self.folder.write("receipt.json", final.to_json())
-        return final
+        self.ledger.note("receipt.json", final.to_json())
+        lacking = self.ledger.lacking
+        return (
+            final if error or not lacking else replace(final, error=str(lacking), hint=lacking.hint)
+        )
 
     async def close(self) -> None:
         """Lets go of everything."""
@@ -258,6 +262,7 @@ class Run:
             self.ledger.events,
             link.log_bytes if link.supervised else None,
             problem=link.lost or "",
+            unsaved=link.unsaved,
         )
 
     # -- a port that somebody else took while torch was still being imported

@@ -19,6 +19,7 @@ beside its place and renamed.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -29,7 +30,7 @@ from typing import Any
 
 from . import events as ev
 from . import names
-from .errors import LauncherError
+from .errors import LauncherError, RecordError
 
 VERSION = 1
 
@@ -74,7 +75,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, prefix: str | None = None, random: Random | None = None) -> RunFolder:
-        """A new folder with a name that no other run has. Raises LauncherError."""
+        """A new folder with a name that no other run has. Raises RecordError."""
         random = random or Random()
         parent = home() / "runs"
         try:
@@ -87,10 +88,7 @@ class RunFolder:
                 except FileExistsError:
                     continue
         except OSError as error:
-            raise LauncherError(
-                f"cannot make a folder for the run in {parent}: {error.strerror}",
-                "set LAUNCHER_HOME to a folder on a disk with room that you may write",
-            ) from None
+            raise RecordError(parent, error) from None
 
     @property
     def outputs(self) -> Path:
@@ -104,9 +102,15 @@ class RunFolder:
         return path
 
     def record(self, event: ev.Event) -> None:
-        """Appends one event."""
-        line = json.dumps(ev.encode(event), separators=(",", ":")) + "\n"
-        os.write(self._events, line.encode())
+        """Appends one event, whole or not at all. Raises RecordError."""
+        line = (json.dumps(ev.encode(event), separators=(",", ":")) + "\n").encode()
+        try:
+            written = os.write(self._events, line)
+            if written < len(line):  # the last bytes of a full disk
+                os.ftruncate(self._events, os.fstat(self._events).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RecordError(self.path / "events.jsonl", error) from None
 
     def events(self) -> list[ev.Event]:
         """All events so far; a line that a power cut left unfinished is none."""
@@ -116,13 +120,27 @@ class RunFolder:
         return [event for event in decoded if event is not None]
 
     def write(self, name: str, value: Any) -> None:
-        """One JSON file of the folder."""
-        write_json(self.path / name, value)
+        """One JSON file of the folder. Raises RecordError."""
+        try:
+            write_json(self.path / name, value)
+        except OSError as error:
+            raise RecordError(self.path / name, error) from None
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Any other file of the folder. Raises RecordError."""
+        try:
+            write(self.path / name, data)
+        except OSError as error:
+            raise RecordError(self.path / name, error) from None
 
     def log(self, name: str) -> LogFile:
-        """The file of one rank and stream, such as ``attempt-0/rank-3.out``."""
+        """The file of one rank and stream, such as ``attempt-0/rank-3.out``. Raises RecordError."""
         if name not in self._logs:
-            self._logs[name] = LogFile(self.path / "logs" / _safe(name))
+            path = self.path / "logs" / _safe(name)
+            try:
+                self._logs[name] = LogFile(path)
+            except OSError as error:
+                raise RecordError(path, error) from None
         return self._logs[name]
 
     @property
@@ -155,7 +173,10 @@ class LogFile:
         self.size = os.fstat(self._fd).st_size
 
     def write(self, offset: int, data: bytes) -> bytes:
-        """Puts a piece where it belongs; returns what of it is new. Raises LauncherError on a gap."""
+        """Puts a piece where it belongs; returns what of it is new.
+
+        Raises RecordError, or LauncherError on a gap. What was written before stays.
+        """
         if offset > self.size:
             raise LauncherError(f"{self.path.name}: a piece is missing before byte {offset}")
         new = data[self.size - offset :]
@@ -164,10 +185,7 @@ class LogFile:
             try:
                 count = os.pwrite(self._fd, left, self.size)
             except OSError as error:
-                raise LauncherError(
-                    f"cannot write {self.path}: {error.strerror}",
-                    "the run on the hosts goes on, and its logs are there",
-                ) from None
+                raise RecordError(self.path, error) from None
             self.size += count
             left = left[count:]
         return new

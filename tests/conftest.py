@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     # `sys.prefix` is the environment that runs the tests, with torch: read-only on every host.
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
     with labs.Lab(SPECS, tmp_path_factory.mktemp("lab"), share=share) as standing:
+        yield standing
+
+
+@pytest.fixture
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[labs.Lab]:
+    """A lab for one test alone, to be broken: the first two hosts, or the test's parameter."""
+    reason = labs.missing()
+    if reason:
+        pytest.skip(f"no lab of real hosts here: {reason}")
+    specs = getattr(request, "param", SPECS[:2])
+    with labs.Lab(specs, tmp_path / "own") as standing:
         yield standing
 
 
@@ -64,6 +75,12 @@ class Ran:
         value: dict[str, Any] = json.loads((self.folder / "receipt.json").read_text())
         return value
 
+    @property
+    def receipts(self) -> list[dict[str, Any]]:
+        """The receipts of all runs so far, in their order."""
+        found = [json.loads(f.read_text()) for f in (self.home / "runs").glob("*/receipt.json")]
+        return sorted(found, key=lambda receipt: float(receipt["started"]))
+
     def log(self, name: str, attempt: int = 0) -> bytes:
         """One rank's log here."""
         return (self.folder / "logs" / f"attempt-{attempt}" / name).read_bytes()
@@ -86,10 +103,10 @@ class Launcher:
         """``launcher run -i INVENTORY words``."""
         return [sys.executable, "-m", "launcher", "run", "-i", str(self.inventory), *words]
 
-    def run(self, *words: str, timeout: float = 90) -> Ran:
-        """Runs to the end."""
+    def run(self, *words: str, timeout: float = 90, within: Sequence[str] = ()) -> Ran:
+        """Runs to the end; ``within`` is a command that runs a command."""
         done = subprocess.run(
-            self.argv(*words),
+            [*within, *self.argv(*words)],
             cwd=self.work,
             env=self.environment(),
             capture_output=True,
@@ -99,10 +116,10 @@ class Launcher:
         )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(), self.home)
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Starts and returns at once; output goes to pipes."""
         return subprocess.Popen(
-            self.argv(*words),
+            [*within, *self.argv(*words)],
             cwd=self.work,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

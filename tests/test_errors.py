@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import lab as labs
 import pytest
-from conftest import SPECS, Launcher
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[labs.Lab]:
-    """A lab for one test alone, to be broken."""
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
-    with labs.Lab(SPECS[:2], tmp_path / "own") as standing:
-        yield standing
+from conftest import Launcher
 
 
 def _forget_key(lab: labs.Lab) -> None:
@@ -62,6 +52,36 @@ def test_a_python_that_is_not_there(own: labs.Lab, launcher: Launcher) -> None:
     ran = launcher.run("--nodes", "2", "--framework", "env", "--", "true")
     assert ran.receipt["reason"] == "no-python"
     assert "/opt/none/python" in ran.err
+
+
+def test_a_python_that_is_too_old(own: labs.Lab, launcher: Launcher) -> None:
+    """A real one; also when the agent is not there yet, and when it is."""
+    old = sorted(Path("/root/.pyenv/versions").glob("3.[67].*/bin/python3"))
+    if not old:
+        pytest.skip("no Python older than 3.8 under ~/.pyenv/versions")
+    for _ in ("sent", "there"):
+        launcher.inventory.write_text(labs.inventory(own, str(old[0])))
+        ran = launcher.run("--nodes", "2", "--framework", "env", "--", "true")
+        assert ran.receipts[-1]["reason"] == "python-too-old"
+        assert "is Python 3." in ran.err
+        launcher.inventory.write_text(labs.inventory(own, "python3"))
+        assert launcher.run("--framework", "env", "--", "true").code == 0
+
+
+def test_the_oldest_python_that_may_be_there(own: labs.Lab, launcher: Launcher) -> None:
+    """Agent, processes, logs and outputs with a real 3.8."""
+    old = sorted(Path("/root/.pyenv/versions").glob("3.8.*/bin/python3"))
+    if not old:
+        pytest.skip("no Python 3.8 under ~/.pyenv/versions")
+    launcher.inventory.write_text(labs.inventory(own, str(old[0])))
+    name = launcher.script(
+        "import os, sys\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/x', 'w').write('x')\n"
+        "print(sys.version)\n"
+    )
+    ran = launcher.run("--nodes", "2", "--framework", "torch", name)
+    assert ran.code == 0, ran.err
+    assert "[0-1] │ 3.8." in ran.out
+    assert [output["path"] for output in ran.receipt["outputs"]] == ["x"]
 
 
 def test_a_name_that_leads_to_loopback(own: labs.Lab, launcher: Launcher) -> None:

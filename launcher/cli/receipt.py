@@ -117,6 +117,10 @@ def _facts(receipt: Receipt) -> list[str]:
         ]
         if clashes:
             lines.append(f"         same path, different content: {', '.join(clashes[:6])}")
+    for part in receipt.hosts:
+        if part.unsaved:
+            text = f"logs     of {part.host} are not complete here, but there: {part.unsaved}"
+            lines.append(click.style(text, fg="yellow"))
     for host, why in receipt.outputs_failed.items():
         lines.append(click.style(f"outputs  of {host} are not complete: {why}", fg="yellow"))
     lines.append(f"record   {receipt.folder}")

@@ -113,6 +113,10 @@ class Screen:
                 self._say(f"{event.host}: the connection dropped; the run goes on there", "yellow")
             case ev.ConnectionResumed():
                 self._say(f"{event.host}: back after {duration(event.seconds)}", "green")
+            case ev.LogsWaiting():
+                self._say(f"{event.message}: logs wait on {event.host}; the run goes on", "yellow")
+            case ev.LogsResumed():
+                self._say(f"there is room again: logs of {event.host} go on", "green")
             case ev.NodeLost():
                 self._say(f"{event.host}: lost ({event.reason}); stopping the others", "red")
             case ev.OutputsPulled():
