@@ -111,11 +111,21 @@ def run_job(
     InputError for what can be seen before anything starts, LauncherError when this machine cannot
     hold the run's folder.
     """
-    request = Request(
-        job, inventory, inventories.select(inventory, job.hosts), pull_every, lost_after
-    )
+    request = make_request(job, inventory, pull_every=pull_every, lost_after=lost_after)
     with hosts_of(request):
         return asyncio.run(new_run(request, on_event, on_log).execute())
+
+
+def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
+    """What a run is made of, with the hosts that the job may use. Raises InputError."""
+    hosts = inventories.select(inventory, job.hosts)
+    if job.num_nodes and job.num_nodes > len(hosts):
+        named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")
+        raise InputError(
+            f"--nodes {job.num_nodes}: there are {len(hosts)} hosts ({named})",
+            "more hosts: -i with another inventory, or another --hosts",
+        )
+    return Request(job, inventory, hosts, **options)
 
 
 def new_run(request: Request, on_event: OnEvent, on_log: OnLog) -> Run:

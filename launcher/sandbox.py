@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def up(count: int) -> tuple[SandboxHost, ...]:
         raise InputError(f"{len(hosts())} sandbox hosts are up already", "launcher sandbox down")
     place = folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (place / "sandbox.json").unlink(missing_ok=True)
+    for stale in ("sandbox.json", "only-for-runs"):
+        (place / stale).unlink(missing_ok=True)
     with open(place / "sandbox.log", "wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "launcher.sandbox", str(count)],
@@ -96,15 +97,30 @@ def down() -> int:
 
 @contextmanager
 def for_a_run(count: int) -> Iterator[None]:
-    """Hosts for as long as a run needs them; those that are up stay up."""
-    if _is_up():
+    """Hosts for as long as a run needs them. Runs share them, and the last one ends them, unless
+    the user had started them."""
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    only_for_runs = folder() / "only-for-runs"
+    with open(folder() / "users", "w") as users:
+        with _one_at_a_time():
+            if not _is_up():
+                up(count)
+                only_for_runs.touch()
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with _one_at_a_time(), suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else uses them
+                if only_for_runs.exists():
+                    down()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with open(folder() / "deciding", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-        return
-    up(count)
-    try:
-        yield
-    finally:
-        down()
 
 
 def _is_up() -> bool:

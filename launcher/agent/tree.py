@@ -23,9 +23,10 @@ def walk(root):
     queue, found = [b""], []
     while queue:
         folder = queue.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
+        prefix = folder + b"/" if folder else b""
+        with os.scandir(root + b"/" + folder) as entries:
             for entry in entries:
-                path = os.path.join(folder, entry.name)
+                path = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     queue.append(path)
                 else:
@@ -80,14 +81,15 @@ def snapshot(source, version, code):
     target = os.fsencode(code)
 
     def link(path, entry):
-        folder = os.path.dirname(path)
+        folder = path.rpartition(b"/")[0]
+        place = target + b"/" + path
         if folder not in made:
-            os.makedirs(os.path.join(target, folder), exist_ok=True)
+            os.makedirs(target + b"/" + folder, exist_ok=True)
             made.add(folder)
         if entry.is_symlink():
-            os.symlink(os.readlink(entry.path), os.path.join(target, path))
+            os.symlink(os.readlink(entry.path), place)
         else:
-            _link_or_copy(entry.path, os.path.join(target, path))
+            _link_or_copy(entry.path, place)
 
     try:
         same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == version

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import api, nodeset
-from .. import inventory as inventories
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Request, Resources
@@ -81,10 +80,9 @@ def command(
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
-    request = Request(
-        job=job,
-        inventory=hosts,
-        hosts=inventories.select(hosts, job.hosts),
+    request = api.make_request(
+        job,
+        hosts,
         pull_every=_seconds("--pull-every", pull_every),
         lost_after=_seconds("--lost-after", lost_after),
         command_line=tuple(sys.argv),

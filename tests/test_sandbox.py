@@ -1,0 +1,72 @@
+"""The embedded hosts: up, down, ls, and runs that share them. No root, no sshd."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Launcher
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Launcher]:
+    """The command with the inventory of the sandbox; whatever is up is taken down."""
+    work = tmp_path / "work"
+    work.mkdir()
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text("sandbox: true\nhosts: ['local[1-3]']\n")
+    launcher = Launcher(inventory, work, tmp_path / "home")
+    yield launcher
+    _call(launcher, "down")
+
+
+def _call(launcher: Launcher, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "launcher", "sandbox", *words]
+    return subprocess.run(
+        argv, env=launcher.environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_up_ls_and_down(sandbox: Launcher) -> None:
+    """The hosts are real to a user's own ssh as well; a run leaves them up."""
+    assert "no sandbox is up" in _call(sandbox, "ls").stdout
+    assert "3 hosts are up" in _call(sandbox, "up", "3").stdout
+    again = _call(sandbox, "up")
+    assert again.returncode == 2
+    assert "launcher sandbox down" in again.stderr
+    listed = json.loads(_call(sandbox, "ls", "--json").stdout)
+    assert [host["name"] for host in listed] == ["local1", "local2", "local3"]
+    config = sandbox.home / "sandbox" / "ssh_config"
+    argv = ["ssh", "-F", str(config), "local3", "echo $HOME; exit 3"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert (said.returncode, said.stdout.strip()) == (3, listed[2]["home"])
+    ran = sandbox.run("--nodes", "3", "--framework", "env", "--", "echo", "hello")
+    assert ran.code == 0, ran.err
+    assert "local[1-3] │ hello" in ran.out
+    assert len(json.loads(_call(sandbox, "ls", "--json").stdout)) == 3
+    assert "3 hosts ended" in _call(sandbox, "down").stdout
+    assert json.loads(_call(sandbox, "ls", "--json").stdout) == []
+
+
+def test_runs_share_hosts_and_the_last_one_ends_them(sandbox: Launcher) -> None:
+    """The first run starts them, and ends before the second."""
+    go = [sandbox.work / "go-1", sandbox.work / "go-2"]
+    for file in go:
+        os.mkfifo(file)
+    running = []
+    for file in go:
+        running.append(sandbox.start("--framework", "env", f"echo begun; cat '{file}'; echo over"))
+        out = running[-1].stdout
+        assert out
+        assert b"begun" in out.readline()
+    for file, process in zip(go, running, strict=True):
+        file.write_text("now\n")
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        assert b"over" in out
+    assert "no sandbox is up" in _call(sandbox, "ls").stdout
