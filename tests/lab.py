@@ -141,8 +141,8 @@ case "$*" in
     echo "$gpus" | awk -F', ' -v apps="$apps" '
         BEGIN {{ while ((getline line < apps) > 0) {{ split(line, a, ", *"); used[a[2]] += a[3] }} }}
         {{ print $0 ", " used[$3] + 0 }}' ;;
-'--query-compute-apps=pid,gpu_uuid,used_memory --format=csv,noheader,nounits')
-    cat "$apps" ;;
+'--query-compute-apps=pid,gpu_uuid --format=csv,noheader,nounits')
+    awk -F', *' '{{ print $1 ", " $2 }}' "$apps" ;;
 *)
     echo "fake nvidia-smi: not supported: $*" >&2
     exit 2 ;;

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import lab as labs
 import pytest
 from conftest import Launcher
@@ -128,3 +132,69 @@ def test_a_port_that_is_taken_in_between_is_replaced(launcher: Launcher, clean: 
     assert ran.code == 0, ran.err
     assert b"attempt 1" in ran.log("rank-0.out", attempt=1)
     assert "was taken" in ran.err
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A control group with 60 MiB: the real out-of-memory killer of the real kernel."""
+    one, two = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    limits = {one / "tasks": "limit_in_bytes", two / "cgroup.procs": "max"}
+    base, limit = next(((p.parent, n) for p, n in limits.items() if p.exists()), (None, ""))
+    if base is None or not os.access(base, os.W_OK):
+        pytest.skip("no memory control group can be made here")
+    group = base / f"launcher-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        if not (group / f"memory.{limit}").exists():
+            pytest.skip("the memory controller is not enabled here")
+        (group / f"memory.{limit}").write_text(str(60 << 20))
+        for no_swap in ("memory.swappiness", "memory.swap.max"):
+            if (group / no_swap).exists():
+                (group / no_swap).write_text("0")
+        yield group
+    finally:
+        group.rmdir()
+
+
+def test_the_kernel_kills_a_rank_for_want_of_memory(
+    launcher: Launcher, clean: labs.Lab, little_memory: Path
+) -> None:
+    """137 alone could be anybody's kill -9; the kernel's own count tells."""
+    name = launcher.script(
+        "import os, pathlib, time\n"
+        "print('ready', flush=True)\n"
+        "while not pathlib.Path('/tmp/eat').exists():\n    time.sleep(0.02)\n"
+        "hoard = bytearray(os.urandom(1 << 20)) * 200 if os.environ['RANK'] == '1' else 0\n"
+        "time.sleep(600)\n"
+    )
+    hosts = [clean.hosts["lab1"], clean.hosts["lab2"]]
+    for host in hosts:
+        host.run("rm", "-f", "/tmp/eat")
+    process = launcher.start("--nodes", "2", "--framework", "torch", "--grace", "1s", name)
+    try:
+        labs.wait_until(lambda: len(_pids_of(name)) == 2, "both ranks", 30)
+        for pid in _pids_of(name):
+            (little_memory / "cgroup.procs").write_text(str(pid))
+        for host in hosts:
+            host.write("/tmp/eat", b"")
+        _, shown = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 137, shown
+    assert b"failed (out-of-memory)" in shown
+    assert b"lab2 rank 1 killed by the kernel, which was out of memory" in shown
+
+
+def _pids_of(script: str) -> list[int]:
+    """The ranks of a run, as this machine counts processes."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            ranked = b"\0RANK=" in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if ranked and script.encode() in words and b"LAUNCHER" not in words:
+            found.append(int(folder.name))
+    return found
