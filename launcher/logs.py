@@ -26,6 +26,13 @@ _C0 = bytes(code for code in [*range(32), 127] if code not in b"\t\n")
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
 
 
+#: What torch says on every host without reverse DNS, of every connection, and means nothing.
+_NOISE = re.compile(
+    rb"^(?:\[rank\d+\]:)?\[W.*\[c10d\] The hostname of the client socket cannot be retrieved.*\n",
+    re.MULTILINE,
+)
+
+
 class Splitter:
     """Cuts one stream into whole lines. Never holds more than about ``LONGEST`` bytes."""
 
@@ -116,6 +123,8 @@ def readable(lines: bytes, raw: bool = False) -> bytes:
         if b"\r" not in lines:
             return lines
         return b"".join(returned(line) + b"\n" for line in lines[:-1].split(b"\n"))
+    if b"hostname of the client socket cannot" in lines:
+        lines = _NOISE.sub(b"", lines)
     if is_plain(lines):
         return lines
     return b"".join(

@@ -19,6 +19,10 @@ VERSION = 1
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
 NOTICED = 20.0
 
+#: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
+LAST_LINES = 12
+TRACEBACK = "Traceback (most recent call last)"
+
 _NO_MEMORY = re.compile(
     rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
 )
@@ -42,6 +46,7 @@ class HostReceipt:
     logs_complete: bool
     left: int | None
     verified: str
+    scanned: int = 0
     orphans: int = 0
     problem: str = ""
     unsaved: str = ""
@@ -167,6 +172,7 @@ def host_receipt(
         logs_complete=log_bytes is None or here == there,
         left=len(sweeps[-1].left) if sweeps else (0 if log_bytes is None else None),
         verified=_how(sweeps[-1]) if sweeps else _unverified(log_bytes),
+        scanned=sweeps[-1].scanned if sweeps else 0,
         orphans=sum(orphans) + (sweeps[-1].killed if sweeps else 0),
         problem=problem,
         unsaved=unsaved,
@@ -190,6 +196,9 @@ def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
     if failure is None:
         return None
     lines = [line for line in last_words.decode("utf-8", "replace").splitlines() if line.strip()]
+    tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
+    if tracebacks:
+        lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
     return FirstFailure(
         host=failure.host,
         key=failure.key,
@@ -197,5 +206,5 @@ def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
         exit_code=failure.exit_code,
         meaning=failure.meaning,
         time=failure.time,
-        last_lines=tuple(lines[-12:]),
+        last_lines=tuple(lines[-LAST_LINES:]),
     )

@@ -175,6 +175,18 @@ def test_is_plain(lines: bytes, plain: bool) -> None:
     assert logs.is_plain(lines) is plain
 
 
+def test_a_warning_that_means_nothing_is_not_shown() -> None:
+    noise = (
+        b"[W1121 07:23:26.8 socket.cpp:207] [c10d] The hostname of the client socket cannot be "
+        b"retrieved. err=-3\n"
+    )
+    assert logs.readable(b"a\n" + noise + b"b\n") == b"a\nb\n"
+    assert logs.readable(noise) == b""
+    assert logs.readable(noise, raw=True) == noise
+    mine = b"see: hostname of the client socket cannot be retrieved\n"
+    assert logs.readable(mine) == mine
+
+
 def test_raw_leaves_everything_but_carriage_returns() -> None:
     lines = b"\x1b[31mred\x1b[0m\n\xff\n1%\r2%\n"
     assert logs.readable(lines, raw=True) == b"\x1b[31mred\x1b[0m\n\xff\n2%\n"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher import outputs, store
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, RecordError
 from launcher.outputs import Output
 from launcher.store import LogFile, RunFolder
 
@@ -219,7 +219,7 @@ def test_a_disk_that_takes_only_a_part(tmp_path: Path) -> None:
             log.write(0, data)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "the run on the hosts goes on" in caught.value.hint
+    assert "free some space" in caught.value.hint
     log.write(0, data)
     assert log.path.read_bytes() == data
     log.close()
@@ -247,11 +247,18 @@ def test_json_appears_whole_or_not_at_all(folder: RunFolder) -> None:
     with pytest.raises(TypeError):
         folder.write("plan.json", {"a": object()})
     (folder.path / "in the way").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(RecordError, match="directory"):
         folder.write("in the way", {})
     (folder.path / "in the way").rmdir()
     assert json.loads((folder.path / "plan.json").read_text()) == {"a": "größe"}
     assert sorted(path.name for path in folder.path.iterdir()) == ["events.jsonl", "plan.json"]
+
+
+def test_an_event_that_a_power_cut_tore_is_none(folder: RunFolder) -> None:
+    folder.record(ev.StageStarted(1.0, "sync"))
+    with (folder.path / "events.jsonl").open("ab") as file:
+        file.write(b'{"event":"StageSt')
+    assert folder.events() == [ev.StageStarted(1.0, "sync")]
 
 
 def test_a_runs_folder_is_private(folder: RunFolder) -> None:

@@ -141,6 +141,23 @@ def test_first_failure_has_its_last_words() -> None:
     assert found.last_lines == (*(f"line {number}" for number in range(9, 20)), "\ufffd")
 
 
+def test_last_lines_begin_with_the_traceback() -> None:
+    """The last one, when several are too long; what a library warned about before is not it."""
+    one = "Traceback (most recent call last):\n" + "  frame\n" * 3
+    found = receipt.first_failure(failed(1), f"[W1] warning\n{one}ValueError: x\n".encode())
+    assert found is not None
+    assert found.last_lines[0].startswith("Traceback")
+    two = f"{one}KeyError\nDuring handling, another:\n{one}ValueError: y\n".encode()
+    found = receipt.first_failure(failed(1), two)
+    assert found is not None
+    assert len(found.last_lines) == 11
+    long = "Traceback (most recent call last):\n" + "  frame\n" * 9
+    found = receipt.first_failure(failed(1), f"{long}KeyError\n{long}ValueError: z".encode())
+    assert found is not None
+    assert found.last_lines[0].startswith("Traceback")
+    assert found.last_lines[-1] == "ValueError: z"
+
+
 def test_receipt_as_json() -> None:
     host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
     whole = receipt.Receipt(

@@ -6,14 +6,15 @@ import shlex
 
 from .. import nodeset
 from ..model import Job, NodePlan, Plan
-from .table import table
+from .table import counted, table
 
 
 def plan_text(plan: Plan, job: Job) -> str:
     """What would be started, without having touched a host."""
     layout, meeting = plan.layout, plan.meeting
     head = (
-        f"{layout.num_nodes} hosts, {layout.world_size} ranks, framework {plan.framework}\n"
+        f"{counted(layout.num_nodes, 'host')}, {counted(layout.world_size, 'rank')}, "
+        f"framework {plan.framework}\n"
         f"master  {meeting.master_addr} port {meeting.master_port}"
         + ("" if job.master_addr else "  (address and port are chosen and tested at the start)")
     )

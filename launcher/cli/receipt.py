@@ -7,9 +7,10 @@ import os
 import click
 
 from .. import nodeset
+from ..events import signal_name
 from ..logs import harmless
 from ..receipt import HostReceipt, Receipt
-from .table import duration, size, table
+from .table import counted, duration, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
 #: Hosts that are listed one by one; of more, those with something to tell.
@@ -21,7 +22,7 @@ def receipt_text(receipt: Receipt, width: int) -> str:
     parts = [_headline(receipt), *_first(receipt, width)]
     if receipt.hosts:
         parts.append(_hosts(receipt))
-    return "\n".join([*parts, *_facts(receipt)])
+    return "\n".join([*parts, *_facts(receipt, width)])
 
 
 def _headline(receipt: Receipt) -> str:
@@ -84,10 +85,17 @@ def _gpus(host: HostReceipt) -> str:
 def _exits(host: HostReceipt) -> str:
     if host.problem:
         return host.problem
-    codes = set(host.exit_codes.values())
-    if not codes:
+    codes = {key: code for key, code in host.exit_codes.items() if key.startswith("rank-")}
+    told = set((codes or host.exit_codes).values())
+    if not told:
         return "not started"
-    return ",".join("?" if code is None else str(code) for code in sorted(codes, key=str))
+    return ", ".join(sorted(_exit(code) for code in told))
+
+
+def _exit(code: int | None) -> str:
+    if code is None:
+        return "?"
+    return str(code) if code >= 0 else signal_name(-code)
 
 
 def _logs(host: HostReceipt) -> str:
@@ -104,14 +112,30 @@ def _left(host: HostReceipt) -> str:
     return str(host.left) + (f" ({host.orphans} ended)" if host.orphans else "")
 
 
-def _facts(receipt: Receipt) -> list[str]:
+def _checked(receipt: Receipt) -> list[str]:
+    """How it is known that nothing is left."""
+    looked = [host for host in receipt.hosts if host.scanned]
+    lines = []
+    if looked:
+        seen = sum(host.scanned for host in looked)
+        where = counted(len(looked), "host")
+        lines.append(f"checked  all {counted(seen, 'process')} of {where} after the end, in /proc")
+    for host in receipt.hosts:
+        if host.left is None:
+            lines.append(click.style(f"checked  {host.host}: {host.verified}", fg="yellow"))
+    return lines
+
+
+def _facts(receipt: Receipt, width: int) -> list[str]:
     total = sum(int(output["size"]) for output in receipt.outputs)
-    stages = "  ".join(f"{stage} {duration(took)}" for stage, took in receipt.stages.items())
-    lines = [f"time     {stages}"]
+    stages = [f"{stage} {duration(took)}" for stage, took in receipt.stages.items()]
+    lines = wrapped("time     ", stages, width)
+    if receipt.hosts:
+        lines += _checked(receipt)
     if receipt.outputs:
-        count = len(receipt.outputs)
         where = os.path.join(receipt.folder, "outputs")
-        lines.append(f"outputs  {count} file{'s' if count != 1 else ''}, {size(total)} in {where}")
+        count = counted(len(receipt.outputs), "file")
+        lines.append(f"outputs  {count}, {size(total)} in {where}")
         clashes = [
             o["path"] for o in receipt.outputs if any(f"@{h}" in o["path"] for h in o["hosts"])
         ]

@@ -19,7 +19,7 @@ import click
 
 from .. import events as ev
 from .. import logs, nodeset
-from .table import duration
+from .table import counted, duration
 
 if TYPE_CHECKING:
     from ..receipt import Receipt
@@ -136,9 +136,8 @@ class Screen:
         names = [len(node.host.name) for node in layout.nodes]
         self._width = max(names) + len(str(layout.world_size - 1)) + 3
         count = layout.num_nodes
-        hosts = f"{count} host{'s' if count != 1 else ''}"
         shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
-        self._say(f"{hosts}, {layout.world_size} ranks: {shown}")
+        self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")
 
     def _failed(self, event: ev.ProcessExited) -> None:
         if self._muted:
@@ -183,10 +182,13 @@ class Screen:
         count = lines.count(b"\n")
         if self._queued + count > logs.FOLDED:
             self._show_queued()
-        if count > logs.FOLDED:
-            self._print(self._label((place,)), logs.readable(lines, self._raw))
+        shown = logs.readable(lines, self._raw)
+        if not shown:
             return
-        self._queues[place].extend(logs.readable(lines, self._raw)[:-1].split(b"\n"))
+        if count > logs.FOLDED:
+            self._print(self._label((place,)), shown)
+            return
+        self._queues[place].extend(shown[:-1].split(b"\n"))
         self._queued += count
         if self._flush is None:
             loop = asyncio.get_running_loop()

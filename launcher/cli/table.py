@@ -15,6 +15,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") 
     return "\n".join(lines)
 
 
+def counted(count: int, thing: str) -> str:
+    """``1 host``, ``2 hosts``."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{count} {thing}{'' if count == 1 else plural}"
+
+
+def wrapped(label: str, parts: Sequence[str], width: int) -> list[str]:
+    """Parts in as few lines as they need, the first behind a label."""
+    lines = [label]
+    for part in parts:
+        if len(lines[-1]) + len(part) > width and lines[-1].strip() and lines[-1] != label:
+            lines.append(" " * len(label))
+        lines[-1] += part + "  "
+    return [line.rstrip() for line in lines]
+
+
 def size(count: int) -> str:
     """``1.2 MB`` for 1234567 bytes."""
     amount = float(count)

@@ -31,6 +31,10 @@ class Place:
         is_python = first == "-m" or first.endswith(".py")
         return (self.node.python, *self.job.run) if is_python else self.job.run
 
+    def threads(self) -> dict[str, str]:
+        """torchrun's own default, set before it, because it says so in five lines of asterisks."""
+        return {"OMP_NUM_THREADS": "1"} if self.node.local_world_size > 1 else {}
+
     def rank_shim(self) -> tuple[str, ...]:
         """What to put in front of a rank that somebody else starts: own logs, own exit status."""
         return (self.node.python, "-I", "-S", self.agent, "rank", "--")

@@ -29,6 +29,7 @@ class Torch:
         """One process a rank."""
         node, meeting = place.node, place.meeting
         shared = {
+            **place.threads(),
             **place.env,
             "WORLD_SIZE": str(place.layout.world_size),
             "LOCAL_WORLD_SIZE": str(node.local_world_size),
@@ -38,8 +39,6 @@ class Torch:
             "MASTER_ADDR": meeting.master_addr,
             "MASTER_PORT": str(meeting.master_port),
         }
-        if node.local_world_size > 1:
-            shared.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
         return tuple(
             Process(
                 f"rank-{rank}",

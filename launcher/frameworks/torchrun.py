@@ -37,4 +37,4 @@ class Torchrun:
             *place.rank_shim(),
             *place.command(),
         )
-        return (Process(f"node-{node.node_rank}", None, argv, place.env),)
+        return (Process(f"node-{node.node_rank}", None, argv, {**place.threads(), **place.env}),)
