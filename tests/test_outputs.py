@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher import events as ev
 from launcher import outputs, store
 from launcher.errors import LauncherError, RecordError
 from launcher.outputs import Output
