@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from . import events as ev
 from . import inventory as inventories
 from . import job as jobs
-from . import planning
+from . import planning, runs
 from .errors import DocumentError, InputError
 from .model import Inventory, Job, Meeting, Plan, Request
 from .receipt import Receipt
 from .store import RunFolder
 
 if TYPE_CHECKING:
+    from .attach import Attached
     from .run import Run
 
 OnEvent = Callable[[ev.Event], None]
@@ -113,7 +114,8 @@ def run_job(
     """
     request = make_request(job, inventory, pull_every=pull_every, lost_after=lost_after)
     with hosts_of(request):
-        return asyncio.run(new_run(request, on_event, on_log).execute())
+        run = new_run(request, new_folder(job), on_event, on_log)
+        return asyncio.run(run.execute())
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
@@ -128,11 +130,30 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     return Request(job, inventory, hosts, **options)
 
 
-def new_run(request: Request, on_event: OnEvent, on_log: OnLog) -> Run:
-    """A run with a folder and a name of its own; inside a running event loop."""
+def new_folder(job: Job) -> RunFolder:
+    """A folder and a name for a run. Raises RecordError."""
+    return RunFolder.create(job.name)
+
+
+def new_run(request: Request, folder: RunFolder, on_event: OnEvent, on_log: OnLog) -> Run:
+    """A run in a folder of its own."""
     from .run import Run  # asyncssh takes a third of a second to import: not for a dry run
 
-    return Run(request, RunFolder.create(request.job.name), on_event, on_log)
+    return Run(request, folder, on_event, on_log)
+
+
+def attached(
+    word: str,
+    on_event: OnEvent = lambda event: None,
+    on_log: OnLog = lambda host, name, data: None,
+) -> Attached:
+    """A run that another process began, by name, beginning of a name, or ``-`` for the latest.
+
+    Raises InputError.
+    """
+    from .attach import Attached
+
+    return Attached(runs.find(word), on_event, on_log)
 
 
 def hosts_of(request: Request) -> AbstractContextManager[None]:

@@ -23,6 +23,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   ├── SyncError, StartError, GpuBusy, PortTaken
     │   └── SetupFailed         the job's setup exited with a status
     ├── MeetingError            hosts that cannot reach the master            exit 125
+    ├── LauncherDied            the launcher of a run died before everything was started
     └── RecordError             this machine cannot hold the run's files      exit 125
 """
 
@@ -204,6 +205,17 @@ class MeetingError(LauncherError):
     """Hosts that cannot reach the master; the message names both ends of every pair."""
 
     code = "no-meeting-point"
+
+
+class LauncherDied(LauncherError):
+    """The launcher of a run died before it had started everything."""
+
+    code = "launcher-died"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its launcher died before all processes were started", "launcher rerun starts it again"
+        )
 
 
 class RecordError(LauncherError):

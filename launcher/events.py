@@ -7,6 +7,7 @@ clock's offset.
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -15,9 +16,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """Base of all."""
+    """Base of all. ``seq`` is its number in the journal of its host, -1 for what happened here."""
 
     time: float
+    seq: int = field(default=-1, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class CodeSynced(Event):
     bytes: int
     copied: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class AllStarted(Event):
+    """Every host has started what the plan says: from here on it goes on without us."""
+
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -235,7 +244,10 @@ KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subc
 
 def encode(event: Event) -> dict[str, Any]:
     """An event as JSON values, with its kind under ``event``."""
-    return {"event": type(event).__name__, **asdict(event)}
+    values = {"event": type(event).__name__, **asdict(event)}
+    if event.seq < 0:
+        del values["seq"]
+    return values
 
 
 def decode(record: Mapping[str, Any]) -> Event | None:
@@ -246,6 +258,12 @@ def decode(record: Mapping[str, Any]) -> Event | None:
     known: dict[str, Any] = {f.name: record[f.name] for f in fields(kind) if f.name in record}
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
     return kind(**values)
+
+
+def decode_lines(lines: bytes) -> list[Event]:
+    """The events of whole lines of JSON."""
+    decoded = (decode(json.loads(line)) for line in lines.splitlines())
+    return [event for event in decoded if event is not None]
 
 
 def from_journal(host: str, record: Mapping[str, Any], clock_offset: float) -> Event | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import events as ev
 from .errors import RecordError
-from .status import RunState, step
+from .status import fold, step
 from .store import RunFolder
 
 
@@ -21,11 +21,15 @@ class Ledger:
 
     def __init__(self, folder: RunFolder, on_event: Callable[[ev.Event], None]) -> None:
         self.folder = folder
-        self.state = RunState()
-        self.events: list[ev.Event] = []
+        self.events = folder.events()  # another launcher may have begun
+        self.state = fold(self.events)
         self.lacking: RecordError | None = None  # why a record of this run is not whole
         self._on_event = on_event
         self._changed = asyncio.Event()
+
+    def heard(self, host: str) -> int:
+        """The number of the last record of a host's journal that stands here; -1 without one."""
+        return max((e.seq for e in self.events if getattr(e, "host", None) == host), default=-1)
 
     def add(self, event: ev.Event) -> None:
         """Takes an event. A full disk here does not stop a run: it goes on unrecorded."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import errors
@@ -32,13 +32,20 @@ class Link:
     """Opened once; ``keep_following`` holds on to the host until the run has ended there."""
 
     def __init__(
-        self, host: Host, dialler: Dialler, folder: RunFolder, emit: Emit, show: Show
+        self,
+        host: Host,
+        dialler: Dialler,
+        folder: RunFolder,
+        emit: Emit,
+        show: Show,
+        heard: int = -1,
     ) -> None:
         self.host = host
-        self.facts: Facts
-        self.connection: Connection
-        self.agent: Agent
+        self._facts: Facts | None = None
+        self._connection: Connection | None = None
+        self.agent = Agent.absent(host)
         self.ended = asyncio.Event()  # the supervisor is gone, and all it left has come
+        self.reached = asyncio.Event()  # somebody there listens to us, or never will
         self.lost: str | None = None
         self.log_sizes: dict[str, int] | None = None  # as the host says, at the end
         self.unsaved: str = ""  # why logs that the host has are not here
@@ -48,6 +55,7 @@ class Link:
         self._emit = emit
         self._show = show
         self._journal = 0
+        self._heard = heard  # the number of the last record that was heard
         self._following: asyncio.Task[None] | None = None
         self._told_its_end = False
         self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
@@ -60,6 +68,19 @@ class Link:
         return self.host.name
 
     @property
+    def facts(self) -> Facts:
+        """What probing the host measured, once it was reached."""
+        assert self._facts is not None, "not reached yet"
+        return self._facts
+
+    @property
+    def connection(self) -> Connection:
+        """The connection as it is now. Raises ConnectionLost when there has been none."""
+        if self._connection is None:
+            raise errors.ConnectionLost(self.name, "it was not reached")
+        return self._connection
+
+    @property
     def following(self) -> bool:
         """Whether somebody listens to the host's supervisor."""
         return self._following is not None
@@ -68,7 +89,7 @@ class Link:
         """Connects and measures. Raises HostError."""
         started = time.time()
         await self._dial()
-        self.facts = await self.agent.probe(with_gpus)
+        self._facts = await self.agent.probe(with_gpus)
         self._emit(
             ev.HostConnected(
                 time=time.time(),
@@ -80,11 +101,11 @@ class Link:
         )
 
     async def _dial(self) -> None:
-        self.connection = await self._dialler.connect(self.name)
+        self._connection = connection = await self._dialler.connect(self.name)
         try:
-            self.agent = await Agent.open(self.host, self.connection)
+            self.agent = await Agent.open(self.host, connection)
         except BaseException:
-            self.connection.close()
+            connection.close()
             raise
         self.agent.on_journal = self._heard_journal
         self.agent.on_log = self._heard_log
@@ -96,21 +117,21 @@ class Link:
             if task:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if hasattr(self, "agent"):
-            await self.agent.close()
-        if hasattr(self, "connection"):
-            self.connection.close()
+        await self.agent.close()
+        if self._connection:
+            self._connection.close()
 
     # -- what the host says
 
-    async def supervise(self, run: str, grace: float) -> None:
-        """Makes sure that a supervisor is there. Raises HostError."""
+    async def supervise(self, run: str, grace: float, known: Mapping[str, Any]) -> None:
+        """Makes sure that a supervisor is there, and the run's description. Raises HostError."""
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
         self.supervised = True
         await self.agent.ask(
             "supervise",
             run=run,
             spec={"host": self.name, "grace": grace},
+            record=known,
             programs={"python": text, "python3": text},
         )
 
@@ -125,17 +146,28 @@ class Link:
         await self._ask_to_follow(run)
         self._following = asyncio.ensure_future(self._keep_following(run, lost_after))
 
+    def rejoin(self, run: str, lost_after: float, logs: Iterable[str]) -> None:
+        """Goes on where another launcher stopped, with the logs that are here; in the background,
+        as for a host that fell silent: one that cannot be reached now is tried for as long."""
+        self.supervised = True
+        self.logs = {name: self._folder.log(name) for name in logs}
+        self._following = asyncio.ensure_future(self._keep_following(run, lost_after, False))
+
     async def _ask_to_follow(self, run: str) -> None:
         self._waiting.clear()  # it comes again
         here = {name: log.size for name, log in self.logs.items()}
         await self.agent.ask("follow", run=run, journal=self._journal, logs=here)
+        self.reached.set()
 
-    async def _keep_following(self, run: str, lost_after: float) -> None:
+    async def _keep_following(self, run: str, lost_after: float, connected: bool = True) -> None:
         while True:
-            await asyncio.shield(self.agent.closed)  # to cancel us is not to close the connection
-            if self.ended.is_set():
-                return
-            self._emit(ev.ConnectionDropped(time.time(), self.name, "the connection was lost"))
+            if connected:
+                await asyncio.shield(self.agent.closed)  # cancelling us does not close it
+                if self.ended.is_set():
+                    return
+                why = "the connection was lost"
+                self._emit(ev.ConnectionDropped(time.time(), self.name, why))
+            connected = True
             dropped = time.time()
             if not await self._resume(run, dropped + lost_after):
                 self.give_up("host-unreachable")
@@ -146,8 +178,10 @@ class Link:
         pause = FIRST_PAUSE
         while time.time() < deadline:
             try:
-                self.connection.abort()
+                if self._connection:
+                    self._connection.abort()
                 await self._dial()
+                self._facts = self._facts or await self.agent.probe()
                 await self._ask_to_follow(run)
                 return True
             except errors.HostError:
@@ -160,13 +194,17 @@ class Link:
         if self.lost is None and not self.ended.is_set():
             self.lost = reason
             self.ended.set()
+            self.reached.set()
             self._emit(ev.NodeLost(time.time(), self.name, reason))
 
     def _heard_journal(self, record: dict[str, Any], end: int) -> None:
         self._journal = end
+        if record["event"] in ("SupervisorStarted", "HostEnded"):
+            self._told_its_end = record["event"] == "HostEnded"
+        if record["seq"] <= self._heard:
+            return
+        self._heard = record["seq"]
         event = ev.from_journal(self.name, record, self.facts.clock_offset)
-        if isinstance(event, ev.HostEnded):
-            self._told_its_end = True
         if event is not None:
             self._emit(event)
 

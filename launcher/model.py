@@ -175,6 +175,14 @@ class Layout:
         """Hosts in all."""
         return len(self.nodes)
 
+    def host_of(self, key: str) -> str | None:
+        """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
+        kind, _, number = key.partition(".")[0].rpartition("-")
+        for node in self.nodes:
+            if int(number) in (node.ranks if kind == "rank" else (node.node_rank,)):
+                return node.host.name
+        return None
+
 
 @dataclass(frozen=True)
 class Meeting:

@@ -102,6 +102,17 @@ class Receipt:
         return sum(host.left or 0 for host in self.hosts)
 
 
+def read(value: Mapping[str, Any]) -> Receipt:
+    """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
+    hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
+    failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
+    return Receipt(**{**_tuples(value), "hosts": tuple(hosts), "failure": failure})
+
+
+def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+
+
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
     """How long each stage took."""
     starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]

@@ -5,12 +5,12 @@ Not responsible for writing. No secret's value is ever among them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from . import __version__
-from .model import Host, Job, Plan
+from .model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources
 from .source import Revision, Source
 
 VERSION = 1
@@ -39,19 +39,63 @@ def describe_host(host: Host) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, {})}
 
 
-def describe_request(
-    name: str, job: Job, hosts: Sequence[Host], started: float, command_line: Sequence[str]
-) -> dict[str, Any]:
-    """``run.json``."""
+def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
+    """``run.json``: all that another launcher needs to go on with a run. Nodes are there as soon as
+    it is known who does what."""
+    inventory = request.inventory
     return {
         "version": VERSION,
         "launcher": __version__,
-        "run": name,
+        "run": layout.run_id,
         "started": started,
-        "command_line": list(command_line),
-        "job": describe_job(job),
-        "hosts": [describe_host(host) for host in hosts],
+        "command_line": list(request.command_line),
+        "job": describe_job(request.job),
+        "pull_every": request.pull_every,
+        "lost_after": request.lost_after,
+        "inventory": {
+            "source": inventory.source,
+            "ssh_config": inventory.ssh_config,
+            "sandbox": inventory.sandbox,
+            "hosts": [describe_host(host) for host in inventory.hosts],
+        },
+        "hosts": [host.name for host in request.hosts],
+        "nodes": [_describe_node(node) for node in layout.nodes],
     }
+
+
+def read_run(value: Mapping[str, Any]) -> tuple[Request, Layout]:
+    """What :func:`describe_run` has written. Secrets have no values then."""
+    known = value["inventory"]
+    inventory = Inventory(
+        hosts=tuple(Host(**host) for host in known["hosts"]),
+        ssh_config=known["ssh_config"],
+        sandbox=known["sandbox"],
+        source=known["source"],
+    )
+    request = Request(
+        job=_read_job(value["job"]),
+        inventory=inventory,
+        hosts=tuple(inventory.host(name) for name in value["hosts"]),
+        pull_every=value["pull_every"],
+        lost_after=value["lost_after"],
+        command_line=tuple(value["command_line"]),
+    )
+    nodes = (_read_node(node, inventory) for node in value["nodes"])
+    return request, Layout(value["run"], tuple(nodes))
+
+
+def _read_job(value: Mapping[str, Any]) -> Job:
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    known |= {"resources": Resources(**value["resources"]), "secrets": {}}
+    return Job(**known)
+
+
+def _describe_node(node: Node) -> dict[str, Any]:
+    return {**vars(node), "host": node.host.name, "gpus": list(node.gpus)}
+
+
+def _read_node(value: Mapping[str, Any], inventory: Inventory) -> Node:
+    return Node(**{**value, "host": inventory.host(value["host"]), "gpus": tuple(value["gpus"])})
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:

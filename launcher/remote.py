@@ -120,7 +120,7 @@ class Agent:
     says unasked. A log piece for which ``on_log`` is False has to be acknowledged by itself, later.
     """
 
-    def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes]) -> None:
+    def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes] | None) -> None:
         self.host = host
         self._process = process
         self._decoder = protocol.Decoder()
@@ -131,6 +131,13 @@ class Agent:
         self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
         self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
         self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
+
+    @classmethod
+    def absent(cls, host: Host) -> Agent:
+        """An agent that was not reached yet: every request of it raises ConnectionLost."""
+        agent = cls(host, None)
+        agent.closed.set_result(None)
+        return agent
 
     @classmethod
     async def open(cls, host: Host, connection: Connection) -> Agent:
@@ -163,11 +170,12 @@ class Agent:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
         self._lost(errors.ConnectionLost(self.host.name, "the connection was closed"))
-        self._process.close()
+        if self._process:
+            self._process.close()
 
     async def ask(self, op: str, **request: Any) -> dict[str, Any]:
         """One request. Raises HostError: ConnectionLost when no answer can come."""
-        if self.closed.done():
+        if self.closed.done() or self._process is None:
             raise errors.ConnectionLost(self.host.name, "the connection is gone")
         self._next += 1
         number = self._next
@@ -186,6 +194,7 @@ class Agent:
         return ok
 
     async def _read(self) -> None:
+        assert self._process
         reason = ""
         try:
             while data := await self._process.stdout.read(1 << 18):
@@ -217,7 +226,8 @@ class Agent:
 
     def acknowledge(self, size: int) -> None:
         """The host may send so many more bytes of logs."""
-        self._process.stdin.write(protocol.encode({"ack": size}))
+        if self._process:
+            self._process.stdin.write(protocol.encode({"ack": size}))
 
     def _lost(self, error: errors.ConnectionLost) -> None:
         if not self.closed.done():

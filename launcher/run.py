@@ -29,7 +29,13 @@ from .together import together
 #: Copies of the code at once: each is an rsync here.
 COPIES = 8
 
+#: Seconds for all hosts of a run to answer when it is taken up again; then it goes on without.
+REJOIN = 10.0
+
 _PORT_IN_USE = re.compile(rb"EADDRINUSE|[Aa]ddress already in use")
+
+
+Step = Coroutine[Any, Any, None]
 
 
 class Stopped(Exception):
@@ -53,22 +59,36 @@ class Run:
         self.stop = self.switch.press
         self.links: list[Link] = []
         self.layout = Layout(self.name, ())
-        self.attempt = 0
+        self.attempt = self.ledger.state.attempt
         self.started = time.time()
+        self._port: int | None = None
         self._collector = Collector(self.links, self.name, self.job.outputs, self.ledger)
         self._dialler = Dialler(request.inventory, request.ask_passphrase)
         self._on_log = on_log
 
     async def execute(self) -> Receipt:
-        """All of it, in order. Whatever happens, processes are ended, outputs come back, and the
-        receipt says how it went."""
+        """All of it, in order, from the beginning."""
+        return await self._to_the_end(
+            ("connect", self.connect),
+            ("sync", self.sync),
+            ("setup", self.setup),
+            ("start", self.start),
+            ("run", self.follow),
+        )
+
+    async def go_on(self, layout: Layout, started: float) -> Receipt:
+        """From where another launcher left it, to the end."""
+        self.layout, self.started = layout, started
+        await self.rejoin()
+        return await self._to_the_end(("run", self.follow))
+
+    async def _to_the_end(self, *stages: tuple[str, Callable[[], Step]]) -> Receipt:
+        """Whatever happens, processes are ended, outputs come back, and the receipt says how it
+        went."""
         error: Exception | None = None
         try:
-            await self._stage("connect", self.connect())
-            await self._stage("sync", self.sync())
-            await self._stage("setup", self.setup())
-            await self._stage("start", self.start())
-            await self._stage("run", self.follow())
+            for name, step in stages:
+                await self._stage(name, step())
         except Stopped:
             pass
         except errors.LauncherError as failed:
@@ -83,24 +103,40 @@ class Run:
         await self.close()
         return final
 
+    @property
+    def grace(self) -> float:
+        """Seconds between asking to end and killing; a wish in the folder wins over the job's."""
+        wish = self.folder.read("stop.json")
+        return float(wish["grace"]) if wish else self.job.grace
+
+    @property
+    def killing(self) -> bool:
+        """Whether the user has asked twice."""
+        return self.switch.kill.is_set()
+
     # -- the steps
 
     async def connect(self) -> None:
         """Hosts, facts, and who does what."""
-        self.folder.write(
-            "run.json",
-            record.describe_request(
-                self.name,
-                self.job,
-                self.request.hosts,
-                self.started,
-                self.request.command_line,
-            ),
-        )
+        self.folder.write("run.json", record.describe_run(self.request, self.layout, self.started))
         rsync.require_here()
         self.layout = await connect.connect(
             self.job, self.request.hosts, self._link, self.name, self.links, self.ledger.add
         )
+        self.folder.write("run.json", record.describe_run(self.request, self.layout, self.started))
+
+    async def rejoin(self) -> None:
+        """All hosts of the run, with the bytes of their logs that are here already."""
+        logs = self.folder.log_names()
+        for node in self.layout.nodes:
+            link = self._link(node.host)
+            self.links.append(link)
+            own = [log for log in logs if self.layout.host_of(log.split("/")[1]) == link.name]
+            link.rejoin(self.name, self.request.lost_after, own)
+        reached = [asyncio.ensure_future(link.reached.wait()) for link in self.links]
+        await asyncio.wait(reached, timeout=min(REJOIN, self.request.lost_after))
+        for task in reached:
+            task.cancel()
 
     async def sync(self) -> None:
         """The run's own copy of the code on every host."""
@@ -121,7 +157,8 @@ class Run:
 
     async def setup(self) -> None:
         """A supervisor on every host; then the job's own preparation."""
-        await start.supervise(self.links, self.layout, self.job, self.request.lost_after)
+        known = record.describe_run(self.request, self.layout, self.started)
+        await start.supervise(self.links, self.layout, self.job, self.request.lost_after, known)
         await start.setup(self.links, self.layout, self.job, self.ledger)
 
     async def start(self) -> None:
@@ -131,9 +168,12 @@ class Run:
         )
         self.ledger.note("plan.json", record.describe_plan(plan))
         self._port = int(plan.meeting.master_port)
+        self.ledger.add(ev.AllStarted(time.time(), self.attempt))
 
     async def follow(self) -> None:
         """Until all have ended, one has failed, a host is lost, or the user has had enough."""
+        if not self.ledger.state.all_started:
+            raise errors.LauncherDied()
         pulling = asyncio.ensure_future(self._collector.every(self.request.pull_every))
         try:
             await self.ledger.until(self._is_over)
@@ -147,8 +187,7 @@ class Run:
     async def end(self) -> None:
         """Nothing goes on, on any host that can be reached."""
         why = self.switch.reason or ("a rank failed" if self.ledger.state.failure else "the end")
-        grace = self.job.grace
-        await end.stop(self.links, self.name, grace, why, self.ledger, self.switch)
+        await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
 
     async def collect(self) -> None:
         """Outputs of all hosts, whatever the ending; given up when the user asks twice."""
@@ -207,7 +246,7 @@ class Run:
 
     # -- what the steps share
 
-    async def _stage(self, name: str, step: Coroutine[Any, Any, None]) -> None:
+    async def _stage(self, name: str, step: Step) -> None:
         """Does a step, and breaks it off when the user asks for the end; ``follow`` sees to that
         itself. Raises Stopped."""
         if self.switch.asked.is_set():
@@ -228,7 +267,8 @@ class Run:
             await asyncio.gather(working, asked, return_exceptions=True)
 
     def _link(self, host: Host) -> Link:
-        return Link(host, self._dialler, self.folder, self.ledger.add, self._on_log)
+        heard = self.ledger.heard(host.name)
+        return Link(host, self._dialler, self.folder, self.ledger.add, self._on_log, heard)
 
     def _is_over(self) -> bool:
         return (
@@ -270,7 +310,7 @@ class Run:
     def _port_was_taken(self) -> bool:
         """Whether the first failure is that the master could not listen on the port we chose."""
         failure = self.ledger.state.failure
-        if failure is None or failure.host != self.links[0].name:
+        if failure is None or failure.host != self.links[0].name or self._port is None:
             return False
         words = self._last_words()
         port = str(self._port).encode()
@@ -282,9 +322,10 @@ class Run:
         await end.stop(
             self.links, self.name, self.job.grace, "the port was taken", self.ledger, self.switch
         )
-        self.ledger.add(ev.PortReplaced(time.time(), self.links[0].name, self._port))
+        self.ledger.add(ev.PortReplaced(time.time(), self.links[0].name, self._port or 0))
         self.attempt += 1
-        await start.supervise(self.links, self.layout, self.job, self.request.lost_after)
+        known = record.describe_run(self.request, self.layout, self.started)
+        await start.supervise(self.links, self.layout, self.job, self.request.lost_after, known)
         await self.start()
 
 

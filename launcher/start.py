@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import events as ev
@@ -25,11 +25,14 @@ from .together import together
 PORT_TRIES = 4
 
 
-async def supervise(links: Sequence[Link], layout: Layout, job: Job, lost_after: float) -> None:
-    """A supervisor on every host, and an ear on each. Raises HostError."""
+async def supervise(
+    links: Sequence[Link], layout: Layout, job: Job, lost_after: float, known: Mapping[str, Any]
+) -> None:
+    """A supervisor on every host, which also keeps what is ``known`` of the run, and an ear on each.
+    Raises HostError."""
 
     async def one(link: Link) -> None:
-        await link.supervise(layout.run_id, job.grace)
+        await link.supervise(layout.run_id, job.grace, known)
         await link.follow(layout.run_id, lost_after)
 
     await together(one(link) for link in links)

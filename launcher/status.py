@@ -52,6 +52,7 @@ class RunState:
     reason: str = ""
     stage: str = ""
     attempt: int = 0
+    all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
     ended_hosts: frozenset[str] = frozenset()
@@ -81,13 +82,19 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return replace(state, stage=event.stage)
         case ev.ProcessStarted():
             return _started(state, event)
+        case ev.AllStarted():
+            return replace(state, all_started=True)
         case ev.ProcessExited():
             return _exited(state, event)
         case ev.StopRequested():
             return _to(state, "stopping", event.why) if event.host is None else state
         case ev.PortReplaced():
             return replace(
-                _to(state, "preparing", ""), processes={}, failure=None, ended_hosts=frozenset()
+                _to(state, "preparing", ""),
+                all_started=False,
+                processes={},
+                failure=None,
+                ended_hosts=frozenset(),
             )
         case ev.HostEnded():
             return replace(state, ended_hosts=state.ended_hosts | {event.host})

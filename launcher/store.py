@@ -6,7 +6,7 @@ beside its place and renamed.
 ::
 
     ~/.launcher/runs/<run>/
-        run.json        version, job (no secret values), hosts, command line
+        run.json        version, job (no secret values), inventory, hosts, nodes, command line
         plan.json       ranks, GPUs, address, port, argv and env of every process
         code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
         events.jsonl    everything that happened, a line each
@@ -14,12 +14,16 @@ beside its place and renamed.
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which file came from which hosts
         receipt.json
+        shown.json      how far each log of a detached run was shown
+        stop.json       a wish to end it, for whoever follows it
+        launcher.lock   held (flock) by the process that follows the run; its pid stands in it
         .hosts/<host>/  what came from one host
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import tempfile
@@ -38,6 +42,11 @@ VERSION = 1
 def home() -> Path:
     """Where everything of launcher lies on this machine: LAUNCHER_HOME or ``~/.launcher``."""
     return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
+
+
+def read_json(path: Path) -> Any:
+    """Raises OSError or ValueError."""
+    return json.loads(path.read_text("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -72,10 +81,11 @@ class RunFolder:
             path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         self._logs: dict[str, LogFile] = {}
+        self._lock = os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     @classmethod
     def create(cls, prefix: str | None = None, random: Random | None = None) -> RunFolder:
-        """A new folder with a name that no other run has. Raises RecordError."""
+        """A new folder, held, with a name that no other run has. Raises RecordError."""
         random = random or Random()
         parent = home() / "runs"
         try:
@@ -84,11 +94,46 @@ class RunFolder:
                 path = parent / names.generate(random, prefix)
                 try:
                     path.mkdir(mode=0o700)
-                    return cls(path)
+                    folder = cls(path)
+                    folder.hold()
+                    return folder
                 except FileExistsError:
                     continue
         except OSError as error:
             raise RecordError(parent, error) from None
+
+    def hold(self) -> bool:
+        """Makes this process the one that follows the run; False when another one does."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        return True
+
+    @property
+    def holder(self) -> int | None:
+        """The pid of another process that follows the run, or None."""
+        with open(self.path / "launcher.lock", "rb") as looking:
+            try:
+                fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                pid = looking.read()
+                return int(pid) if pid else None
+        return None
+
+    def read(self, name: str) -> Any:
+        """One JSON file of the folder, or None."""
+        try:
+            return read_json(self.path / name)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def log_names(self) -> list[str]:
+        """The logs that are here, such as ``attempt-0/rank-3.out``."""
+        folder = self.path / "logs"
+        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
 
     @property
     def outputs(self) -> Path:
@@ -115,9 +160,7 @@ class RunFolder:
     def events(self) -> list[ev.Event]:
         """All events so far; a line that a power cut left unfinished is none."""
         data = (self.path / "events.jsonl").read_bytes()
-        lines = data[: data.rfind(b"\n") + 1].splitlines()
-        decoded = (ev.decode(json.loads(line)) for line in lines)
-        return [event for event in decoded if event is not None]
+        return ev.decode_lines(data[: data.rfind(b"\n") + 1])
 
     def write(self, name: str, value: Any) -> None:
         """One JSON file of the folder. Raises RecordError."""
@@ -149,8 +192,9 @@ class RunFolder:
         return {name: log.size for name, log in self._logs.items()}
 
     def close(self) -> None:
-        """Closes all files."""
+        """Closes all files, and lets go of the run."""
         os.close(self._events)
+        os.close(self._lock)
         for log in self._logs.values():
             log.close()
 

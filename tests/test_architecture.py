@@ -23,7 +23,7 @@ PARTS = {
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
-        "ledger link connect meet start end collect together run "  # one run, step by step
+        "ledger link connect meet start end collect together run attach runs "  # one run, step by step
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

@@ -252,7 +252,11 @@ def test_json_appears_whole_or_not_at_all(folder: RunFolder) -> None:
         folder.write("in the way", {})
     (folder.path / "in the way").rmdir()
     assert json.loads((folder.path / "plan.json").read_text()) == {"a": "größe"}
-    assert sorted(path.name for path in folder.path.iterdir()) == ["events.jsonl", "plan.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "events.jsonl",
+        "launcher.lock",
+        "plan.json",
+    ]
 
 
 def test_an_event_that_a_power_cut_tore_is_none(folder: RunFolder) -> None:

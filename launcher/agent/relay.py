@@ -4,6 +4,7 @@ Not responsible for processes: it hands those requests to the supervisor. Everyt
 about a run it reads from the run's folder, so that any relay can go on where another stopped.
 """
 
+import json
 import os
 import select
 import socket
@@ -142,7 +143,8 @@ class Relay:
         for folder in ("outputs", "logs", "bin"):
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
         for name, text in request.get("programs", {}).items():
-            _write_program(os.path.join(run_dir, "bin", name), text)
+            _write(os.path.join(run_dir, "bin", name), text, 0o700)
+        _write(os.path.join(run_dir, "run.json"), json.dumps(request["record"]), 0o600)
         daemon.launch(run_dir, {"run_id": request["run"], **request["spec"]})
         return {}
 
@@ -347,10 +349,10 @@ class Follow:
         return self.files[path]
 
 
-def _write_program(path, text):
+def _write(path, text, mode):
     with open(path, "w") as file:
         file.write(text)
-    os.chmod(path, 0o700)
+    os.chmod(path, mode)
 
 
 def main(argv):

@@ -17,17 +17,16 @@ from ..errors import LauncherError
 class _Commands(click.Group):
     """Commands by name, each in a module of its own that is imported when it is called."""
 
-    NAMES = ("run", "sandbox", "schema")
-
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.NAMES)
+        return list(_ABOUT)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.NAMES:
+        if name not in _ABOUT:
             return None
         from importlib import import_module
 
-        command: click.Command = import_module(f".{name}", __name__).command
+        module = import_module(f".{_HOME.get(name, name)}", __name__)
+        command: click.Command = getattr(module, name, None) or module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -37,9 +36,16 @@ class _Commands(click.Group):
 
 _ABOUT = {
     "run": "take a script or a job file to the hosts, follow it, bring everything back",
+    "ls": "list runs: how each stands, since when, and where",
+    "attach": "go on with a run as if never gone, at the exact byte",
+    "stop": "end a run on all its hosts, with a verified receipt",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }
+
+
+#: Commands that share a module with another one.
+_HOME = {"stop": "attach"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,13 @@ import click
 from .. import api, nodeset
 from .. import job as jobs
 from ..errors import InputError
-from ..model import Inventory, Job, Request, Resources
+from ..model import Inventory, Job, Resources
+from .live import detached, live
 
 if TYPE_CHECKING:
     from ..receipt import Receipt
+    from ..run import Run
+    from .screen import Screen
 
 #: Looked for when -i is not given, in this order.
 USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.yaml")
@@ -53,6 +55,7 @@ USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.y
 @click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
+@click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; touch no host.")
 @click.option("--json", "as_json", is_flag=True, help="Receipt (or plan) as JSON on stdout.")
 @click.pass_context
@@ -64,6 +67,7 @@ def command(
     ranks: str | None,
     raw: bool,
     dry_run: bool,
+    detach: bool,
     as_json: bool,
     pull_every: str,
     lost_after: str,
@@ -76,7 +80,7 @@ def command(
     """
     job = _job(ctx, command_words, flags)
     hosts = api.load_inventory(_inventory_file(inventory))
-    shown = _ranks(ranks)
+    shown = ranks_of(ranks)
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
@@ -88,11 +92,19 @@ def command(
         command_line=tuple(sys.argv),
         ask_passphrase=_ask_passphrase if sys.stdin.isatty() else None,
     )
-    with api.hosts_of(request):
-        receipt = asyncio.run(_execute(request, shown, raw, as_json))
+    from .screen import Screen
+
+    screen = Screen(ranks=shown, raw=raw, logs_to_stderr=as_json)
+    folder = api.new_folder(job)
+    if detach:
+        ended = detached(request, folder, screen)
+    else:
+        with api.hosts_of(request):
+            run = api.new_run(request, folder, screen.on_event, screen.on_log)
+            ended = asyncio.run(_execute(run, screen))
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2))
-    ctx.exit(receipt.exit_code)
+        click.echo(json.dumps(ended.to_json() if ended else {"run": folder.name}, indent=2))
+    ctx.exit(ended.exit_code if ended else 0)
 
 
 # -- from words to a job
@@ -169,7 +181,8 @@ def _inventory_file(given: str | None) -> str:
     )
 
 
-def _ranks(text: str | None) -> frozenset[int] | None:
+def ranks_of(text: str | None) -> frozenset[int] | None:
+    """What ``--ranks`` means; None for all. Raises InputError."""
     if text is None:
         return None
     try:
@@ -207,25 +220,6 @@ async def _ask_passphrase(file: str) -> str | None:
     return str(answer)
 
 
-async def _execute(
-    request: Request, ranks: frozenset[int] | None, raw: bool, as_json: bool
-) -> Receipt:
-    from .screen import Screen
-
-    screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    run = api.new_run(request, screen.on_event, screen.on_log)
-    screen.begin(run)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop, run.stop, screen)
+async def _execute(run: Run, screen: Screen) -> Receipt:
     # A closed terminal detaches: the hosts go on, and hold the truth.
-    loop.add_signal_handler(signal.SIGHUP, os._exit, 128 + signal.SIGHUP)
-    async with screen:
-        receipt = await run.execute()
-    screen.receipt(receipt)
-    return receipt
-
-
-def _stop(press: Any, screen: Any) -> None:
-    press()
-    screen.stopping()
+    return await live(screen, run, run.execute(), run.stop)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -22,8 +22,8 @@ from .. import logs, nodeset
 from .table import counted, duration
 
 if TYPE_CHECKING:
+    from ..model import Layout
     from ..receipt import Receipt
-    from ..run import Run
 
 #: Seconds that lines wait for equal ones of other ranks.
 FOLD_WINDOW = 0.12
@@ -41,6 +41,19 @@ _DOING = {
     "start": "starting",
     "collect": "bringing outputs back",
 }
+
+
+class Watched(Protocol):
+    """What a screen wants to know of a run."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def grace(self) -> float: ...
+    @property
+    def killing(self) -> bool: ...
 
 
 class Screen:
@@ -61,11 +74,11 @@ class Screen:
         self._stage, self._since, self._percent = "", time.monotonic(), ""
         self._line_is_up = False
         self._ticking: asyncio.Task[None] | None = None
-        self._run: Run | None = None
+        self._run: Watched | None = None
         self._muted = False
         self._width = 12
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Watched) -> None:
         """Says which run this is."""
         self._run = run
         self._say(f"run {click.style(run.name, bold=True)}")
@@ -152,10 +165,10 @@ class Screen:
         """The user pressed Ctrl-C."""
         assert self._run is not None
         self._muted = True
-        if self._run.switch.kill.is_set():
+        if self._run.killing:
             self._say("killing at once; the receipt follows", "yellow")
         else:
-            grace = duration(self._run.job.grace)
+            grace = duration(self._run.grace)
             self._say(f"stopping, {grace} of grace; Ctrl-C again kills at once", "yellow")
 
     # -- logs

@@ -1,0 +1,195 @@
+"""Takes up a run that another process began: watches it while somebody follows it, else follows it.
+
+Not responsible for a run's steps (:mod:`launcher.run`). Two processes never follow one run: who
+holds the lock of its folder does, and everybody else reads what that one writes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import events as ev
+from . import receipt, record
+from .errors import InputError
+from .model import Layout, Request
+from .receipt import Receipt
+from .run import Run
+from .status import RunState, step
+from .store import RunFolder, read_json, write_json
+
+#: Seconds between two looks at what the follower wrote.
+LOOK = 0.1
+#: Most bytes of one log in one look.
+PIECE = 1 << 20
+#: Where it stands how far a run that was detached has been shown.
+SHOWN = "shown.json"
+
+OnEvent = Callable[[ev.Event], None]
+OnLog = Callable[[str, str, bytes], None]
+
+
+class Attached:
+    """One process that takes up a run. ``on_event`` hears what is new, ``on_log`` all bytes that
+    were not shown before."""
+
+    def __init__(
+        self,
+        path: Path,
+        on_event: OnEvent = lambda event: None,
+        on_log: OnLog = lambda host, name, data: None,
+    ) -> None:
+        self.path, self.name = path, path.name
+        self._on_event, self._on_log = on_event, on_log
+        self.request, self._layout, self.started = _described(path)
+        self.grace = self.request.job.grace
+        self.killing = False
+        self._run: Run | None = None
+        self._stopping = False
+        self._seen = 0  # bytes of events.jsonl
+        self._shown: dict[str, int] = {}
+
+    @property
+    def layout(self) -> Layout:
+        """Who does what, as soon as that is known."""
+        if not self._layout.nodes:
+            _, self._layout, _ = _described(self.path)
+        return self._layout
+
+    async def follow(self) -> Receipt:
+        """To the end of the run. Raises LauncherError."""
+        self._begin()
+        try:
+            while True:
+                ended = self.receipt()
+                folder = RunFolder(self.path)
+                if ended is None and folder.hold() and self.receipt() is None:
+                    return await self._take_over(folder)
+                folder.close()
+                self.look()
+                if ended is not None:
+                    return ended
+                await asyncio.sleep(LOOK)
+        finally:
+            self.remember()
+
+    async def until_started(self) -> Receipt | None:
+        """Until everything runs; the receipt of a run that ended before."""
+        state = RunState()
+        while not state.all_started:
+            ended = self.receipt()
+            for event in self._new_events():
+                state = step(state, event)
+                self._on_event(event)
+            if ended is not None:
+                return ended
+            await asyncio.sleep(LOOK)
+        return None
+
+    def stop(self, grace: float | None = None) -> None:
+        """Asks for the end, whoever follows the run; again: without grace."""
+        self.killing = self._stopping
+        self._stopping = True
+        if grace is not None:
+            self.grace = grace
+            write_json(self.path / "stop.json", {"grace": grace})
+        if self._run:
+            self._run.stop()
+            return
+        folder = RunFolder(self.path)
+        holder = folder.holder
+        folder.close()
+        if holder is not None:
+            os.kill(holder, signal.SIGINT)
+
+    def receipt(self) -> Receipt | None:
+        """The receipt of a run that has ended."""
+        folder = RunFolder(self.path)
+        try:
+            value = folder.read("receipt.json")
+        finally:
+            folder.close()
+        return None if value is None else receipt.read(value)
+
+    def look(self) -> None:
+        """Shows what has come since the last look."""
+        for event in self._new_events():
+            self._on_event(event)
+        more = True
+        while more:
+            more = False
+            for path in sorted((self.path / "logs").glob("attempt-*/*")):
+                name = f"{path.parent.name}/{path.name}"
+                with open(path, "rb") as file:
+                    file.seek(self._shown.get(name, 0))
+                    data = file.read(PIECE)
+                if data:
+                    self._show(name, data)
+                    more = more or len(data) == PIECE
+
+    # -- how far it was shown
+
+    def _begin(self) -> None:
+        """After the last byte that was shown. A run in the foreground shows all that it writes."""
+        self._seen = (self.path / "events.jsonl").stat().st_size
+        try:
+            known: Mapping[str, Any] | None = read_json(self.path / SHOWN)
+        except FileNotFoundError:
+            known = None
+        if known is not None:
+            self._shown = dict(known)
+        elif self._is_alone():
+            logs = (self.path / "logs").glob("attempt-*/*")
+            self._shown = {f"{log.parent.name}/{log.name}": log.stat().st_size for log in logs}
+
+    def _is_alone(self) -> bool:
+        folder = RunFolder(self.path)
+        try:
+            return folder.holder is None
+        finally:
+            folder.close()
+
+    def remember(self) -> None:
+        """Notes how far it was shown, for the next one."""
+        write_json(self.path / SHOWN, self._shown)
+
+    def _show(self, name: str, data: bytes) -> None:
+        self._shown[name] = self._shown.get(name, 0) + len(data)
+        host = self.layout.host_of(name.split("/")[1])
+        self._on_log(host or "?", name, data)
+
+    def _new_events(self) -> list[ev.Event]:
+        with open(self.path / "events.jsonl", "rb") as file:
+            file.seek(self._seen)
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        self._seen += whole
+        return ev.decode_lines(data[:whole])
+
+    # -- nobody else follows it
+
+    async def _take_over(self, folder: RunFolder) -> Receipt:
+        def show(host: str, name: str, data: bytes) -> None:
+            self._show(name, data)
+
+        self.look()
+        run = self._run = Run(self.request, folder, self._on_event, show)
+        if self._stopping:
+            run.stop()
+        return await run.go_on(self.layout, self.started)
+
+
+def _described(path: Path) -> tuple[Request, Layout, float]:
+    try:
+        value = read_json(path / "run.json")
+        request, layout = record.read_run(value)
+    except (OSError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path.name} cannot be taken up: {path / 'run.json'} is not whole",
+            "it ended before anything was started; launcher rm forgets it",
+        ) from None
+    return request, layout, float(value["started"])

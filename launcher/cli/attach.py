@@ -1,0 +1,75 @@
+"""``launcher attach`` and ``launcher stop``: a run that began elsewhere, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import api
+from .. import job as jobs
+from ..errors import InputError
+from .live import live
+from .named import run_argument
+
+if TYPE_CHECKING:
+    from ..attach import Attached
+    from ..receipt import Receipt
+    from .screen import Screen
+
+
+@click.command("attach")
+@run_argument
+@click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
+@click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
+@click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
+@click.pass_context
+def attach(ctx: click.Context, word: str, ranks: str | None, raw: bool, as_json: bool) -> None:
+    """Goes on with a run as if never gone, at the exact byte where it was left.
+
+    Ctrl-C ends the run, as in `launcher run`; to look only: launcher logs -f.
+    """
+    from .run import ranks_of
+    from .screen import Screen
+
+    screen = Screen(ranks=ranks_of(ranks), raw=raw, logs_to_stderr=as_json)
+    run = api.attached(word, screen.on_event, screen.on_log)
+    with api.hosts_of(run.request):
+        receipt = asyncio.run(_show(screen, run))
+    if as_json:
+        click.echo(json.dumps(receipt.to_json(), indent=2))
+    ctx.exit(receipt.exit_code)
+
+
+async def _show(screen: Screen, run: Attached) -> Receipt:
+    return await live(screen, run, run.follow(), run.stop, run.remember)
+
+
+@click.command("stop")
+@run_argument
+@click.option("--grace", metavar="T", help="Between asking to end and killing.")
+@click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
+@click.pass_context
+def stop(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
+    """Ends a run on all its hosts, brings its outputs back, and prints the receipt.
+
+    Exit code 0 when nothing of it is left on any host.
+    """
+    from .screen import Screen
+
+    try:
+        seconds = None if grace is None else jobs.seconds(grace)
+    except ValueError as error:
+        raise InputError(f"--grace: {error}") from None
+    screen = Screen(ranks=frozenset(), logs_to_stderr=as_json)
+    run = api.attached(word, screen.on_event)
+    if run.receipt():
+        click.echo(f"{run.name} has ended already", err=True)
+    run.stop(seconds)
+    with api.hosts_of(run.request):
+        receipt = asyncio.run(_show(screen, run))
+    if as_json:
+        click.echo(json.dumps(receipt.to_json(), indent=2))
+    ctx.exit(0 if all(host.left == 0 for host in receipt.hosts) else 1)

@@ -1,0 +1,122 @@
+"""A run on a screen: signals to wishes, and a follower in the background for who detaches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from .. import api
+from ..errors import LauncherError
+from ..model import Request
+from ..store import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from ..attach import Attached
+    from ..receipt import Receipt
+    from .screen import Screen, Watched
+
+
+async def live(
+    screen: Screen,
+    run: Watched,
+    to_the_end: Coroutine[Any, Any, Receipt],
+    stop: Callable[[], None],
+    remember: Callable[[], None] = lambda: None,
+) -> Receipt:
+    """Shows a run to its end. Ctrl-C asks for the end, a second one kills; SIGHUP detaches."""
+    screen.begin(run)
+    _on_signals(screen, stop, remember)
+    async with screen:
+        receipt = await to_the_end
+    screen.receipt(receipt)
+    return receipt
+
+
+def _on_signals(screen: Screen, stop: Callable[[], None], remember: Callable[[], None]) -> None:
+    def asked() -> None:
+        stop()
+        screen.stopping()
+
+    def hung_up() -> None:
+        remember()
+        os._exit(128 + signal.SIGHUP)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+
+
+# -- a follower of its own
+
+
+def detached(request: Request, folder: RunFolder, screen: Screen) -> Receipt | None:
+    """Leaves the run to a follower in the background, and returns as soon as everything runs: None,
+    or the receipt of a run that ended before."""
+    write_json(folder.path / "shown.json", {})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _become_follower(request, folder)
+    folder.close()
+    while not (folder.path / "run.json").exists():
+        if os.waitpid(child, os.WNOHANG)[0]:
+            words = (folder.path / "follower.log").read_text("utf-8", "replace").splitlines()
+            raise LauncherError(words[-1] if words else "the follower died at once")
+        time.sleep(0.02)
+    return asyncio.run(_until_started(api.attached(folder.name, screen.on_event), screen))
+
+
+async def _until_started(run: Attached, screen: Screen) -> Receipt | None:
+    screen.begin(run)
+    _on_signals(screen, run.stop, lambda: None)
+    async with screen:
+        receipt = await run.until_started()
+    if receipt:
+        screen.receipt(receipt)
+        return receipt
+    click.echo(f"it goes on by itself: launcher attach {run.name}", err=True)
+    return None
+
+
+def _become_follower(request: Request, folder: RunFolder) -> NoReturn:
+    code = 125
+    try:
+        os.setsid()
+        _away_from_the_terminal(folder)
+        folder.hold()
+        with api.hosts_of(request):
+            code = asyncio.run(_follow(request, folder)).exit_code
+    except LauncherError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _away_from_the_terminal(folder: RunFolder) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(folder.path / "follower.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for target, fd in ((0, null), (1, log), (2, log)):
+        os.dup2(fd, target)
+
+
+async def _follow(request: Request, folder: RunFolder) -> Receipt:
+    run = api.new_run(request, folder, lambda event: None, lambda host, name, data: None)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, run.stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    return await run.execute()

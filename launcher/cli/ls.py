@@ -1,0 +1,54 @@
+"""``launcher ls``: the runs of this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+
+import click
+
+from .. import nodeset, runs
+from .table import duration, table
+
+_COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
+#: Runs that are listed without --all: those that go on, and the latest.
+LATEST = 20
+
+
+@click.command("ls")
+@click.option("-a", "--all", "everything", is_flag=True, help=f"Not only the latest {LATEST}.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(everything: bool, as_json: bool) -> None:
+    """Lists runs, the latest first: how each stands, since when, and where."""
+    found = list(runs.summaries())
+    shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
+    if as_json:
+        click.echo(json.dumps([asdict(run) for run in shown], indent=2))
+        return
+    if not shown:
+        click.echo("no runs yet; start one with: launcher run SCRIPT", err=True)
+        return
+    now = time.time()
+    rows = [
+        (
+            run.run,
+            run.status,
+            run.reason or "-",
+            duration(now - run.started),
+            nodeset.fold(run.hosts) if run.hosts else "-",
+            str(run.ranks or "-"),
+            str(run.gpus or "-"),
+        )
+        for run in shown
+    ]
+    head, *lines = table(("run", "status", "reason", "age", "hosts", "ranks", "gpus"), rows).split(
+        "\n"
+    )
+    click.echo(click.style(head, dim=True))
+    for run, line in zip(shown, lines, strict=True):
+        colour = _COLOUR.get(run.status)
+        styled = click.style(run.status, fg=colour) if colour else run.status
+        click.echo(line[: len(run.run)] + line[len(run.run) :].replace(run.status, styled, 1))
+    if len(shown) < len(found):
+        click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
