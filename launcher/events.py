@@ -203,6 +203,14 @@ class NodeLost(Event):
 
 
 @dataclass(frozen=True)
+class LeaseExpired(Event):
+    """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
+
+    host: str
+    silent: float
+
+
+@dataclass(frozen=True)
 class HostSwept(Event):
     """Every process of a host was looked at after the end, from a fresh look at its /proc."""
 

@@ -23,6 +23,8 @@ from .store import LogFile, RunFolder
 ROOM_PAUSE = 1.0
 #: Seconds between tries to reach a host again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+#: Seconds between two pings at most, and how many of them at least fit into a lease.
+PING_PAUSE, PINGS = 5.0, 4
 
 Emit = Callable[[ev.Event], None]
 Show = Callable[[str, str, bytes], None]  # host, log name, new bytes
@@ -49,6 +51,8 @@ class Link:
         self._show = show
         self._journal = 0
         self._following: asyncio.Task[None] | None = None
+        self._lease: float | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._told_its_end = False
         self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
         self._waiting_for_room: asyncio.Task[None] | None = None
@@ -92,7 +96,7 @@ class Link:
 
     async def close(self) -> None:
         """Lets go of the host. What runs there goes on."""
-        for task in (self._following, self._waiting_for_room):
+        for task in (self._following, self._waiting_for_room, self._pinging):
             if task:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -103,14 +107,17 @@ class Link:
 
     # -- what the host says
 
-    async def supervise(self, run: str, grace: float) -> None:
-        """Makes sure that a supervisor is there. Raises HostError."""
+    async def supervise(self, run: str, grace: float, lease: float | None = None) -> None:
+        """Makes sure that a supervisor is there. Raises HostError.
+
+        It stops the run by itself when nobody is in touch for ``lease`` seconds.
+        """
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
-        self.supervised = True
+        self.supervised, self._lease = True, lease
         await self.agent.ask(
             "supervise",
             run=run,
-            spec={"host": self.name, "grace": grace},
+            spec={"host": self.name, "grace": grace, "lease": lease},
             programs={"python": text, "python3": text},
         )
 
@@ -124,6 +131,9 @@ class Link:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._ask_to_follow(run)
         self._following = asyncio.ensure_future(self._keep_following(run, lost_after))
+        if self._lease is not None and self._pinging is None:
+            pause = min(PING_PAUSE, self._lease / PINGS)
+            self._pinging = asyncio.ensure_future(self._keep_in_touch(pause))
 
     async def _ask_to_follow(self, run: str) -> None:
         self._waiting.clear()  # it comes again
@@ -141,6 +151,12 @@ class Link:
                 self.give_up("host-unreachable")
                 return
             self._emit(ev.ConnectionResumed(time.time(), self.name, time.time() - dropped))
+
+    async def _keep_in_touch(self, pause: float) -> None:
+        while True:
+            if not self.agent.closed.done():
+                self.agent.ping()
+            await asyncio.sleep(pause)
 
     async def _resume(self, run: str, deadline: float) -> bool:
         pause = FIRST_PAUSE

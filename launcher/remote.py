@@ -219,6 +219,13 @@ class Agent:
         """The host may send so many more bytes of logs."""
         self._process.stdin.write(protocol.encode({"ack": size}))
 
+    def ping(self) -> None:
+        """Says that we are in touch."""
+        try:
+            self._process.stdin.write(protocol.encode({"ping": 1}))
+        except (OSError, asyncssh.Error):
+            pass  # the connection broke just now: whoever reads from it tells
+
     def _lost(self, error: errors.ConnectionLost) -> None:
         if not self.closed.done():
             self.closed.set_result(None)

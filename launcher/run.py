@@ -121,7 +121,7 @@ class Run:
 
     async def setup(self) -> None:
         """A supervisor on every host; then the job's own preparation."""
-        await start.supervise(self.links, self.layout, self.job, self.request.lost_after)
+        await start.supervise(self.links, self.layout, self.request)
         await start.setup(self.links, self.layout, self.job, self.ledger)
 
     async def start(self) -> None:
@@ -133,7 +133,8 @@ class Run:
         self._port = int(plan.meeting.master_port)
 
     async def follow(self) -> None:
-        """Until all have ended, one has failed, a host is lost, or the user has had enough."""
+        """Until all have ended, one has failed, a host is lost or has stopped by itself, or the user
+        has had enough."""
         pulling = asyncio.ensure_future(self._collector.every(self.request.pull_every))
         try:
             await self.ledger.until(self._is_over)
@@ -146,7 +147,12 @@ class Run:
 
     async def end(self) -> None:
         """Nothing goes on, on any host that can be reached."""
-        why = self.switch.reason or ("a rank failed" if self.ledger.state.failure else "the end")
+        state = self.ledger.state
+        why = (
+            self.switch.reason
+            or ("a rank failed" if state.failure else "")
+            or ("lease expired" if state.expired else "the end")
+        )
         grace = self.job.grace
         await end.stop(self.links, self.name, grace, why, self.ledger, self.switch)
 
@@ -234,6 +240,7 @@ class Run:
         return (
             self.switch.asked.is_set()
             or self.ledger.state.failure is not None
+            or bool(self.ledger.state.expired)
             or any(link.lost for link in self.links)
             or all(link.ended.is_set() for link in self.links)
         )
@@ -284,7 +291,7 @@ class Run:
         )
         self.ledger.add(ev.PortReplaced(time.time(), self.links[0].name, self._port))
         self.attempt += 1
-        await start.supervise(self.links, self.layout, self.job, self.request.lost_after)
+        await start.supervise(self.links, self.layout, self.request)
         await self.start()
 
 

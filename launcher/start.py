@@ -16,7 +16,7 @@ from .errors import AgentError, PortTaken, SetupFailed
 from .ledger import Ledger
 from .link import Link
 from .meet import meet
-from .model import Job, Layout, NodePlan, Plan
+from .model import Job, Layout, NodePlan, Plan, Request
 from .remote import agent_zip
 from .status import SETUP
 from .together import together
@@ -25,12 +25,12 @@ from .together import together
 PORT_TRIES = 4
 
 
-async def supervise(links: Sequence[Link], layout: Layout, job: Job, lost_after: float) -> None:
+async def supervise(links: Sequence[Link], layout: Layout, request: Request) -> None:
     """A supervisor on every host, and an ear on each. Raises HostError."""
 
     async def one(link: Link) -> None:
-        await link.supervise(layout.run_id, job.grace)
-        await link.follow(layout.run_id, lost_after)
+        await link.supervise(layout.run_id, request.job.grace, request.lease)
+        await link.follow(layout.run_id, request.lost_after)
 
     await together(one(link) for link in links)
 

@@ -45,6 +45,14 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Expiry:
+    """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
+
+    time: float
+    silent: float
+
+
+@dataclass(frozen=True)
 class RunState:
     """All that follows from the events so far."""
 
@@ -58,6 +66,7 @@ class RunState:
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     silent: Mapping[str, float] = field(default_factory=dict)
     lost: Mapping[str, Loss] = field(default_factory=dict)
+    expired: Mapping[str, Expiry] = field(default_factory=dict)
 
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
@@ -101,6 +110,9 @@ def step(state: RunState, event: ev.Event) -> RunState:
         case ev.NodeLost():
             loss = Loss(event.reason, state.silent.get(event.host, event.time))
             return replace(state, lost={**state.lost, event.host: loss})
+        case ev.LeaseExpired():
+            expiry = Expiry(event.time, event.silent)
+            return replace(state, expired={**state.expired, event.host: expiry})
         case ev.RunEnded():
             return _to(state, event.status, event.reason)
         case _:

@@ -83,6 +83,9 @@ class Relay:
         if not data:
             self.done = True
         for message, _ in self.decoder.feed(data):
+            if "ping" in message:
+                self._pass_on_contact()
+                continue
             if "id" not in message:
                 self.follow.acknowledged(message["ack"])
                 continue
@@ -234,6 +237,14 @@ class Relay:
                         error = dict(answer.pop("error"), **answer)
                         raise Refused(error.pop("code"), error.pop("message"), **error)
                     return answer["ok"]
+
+    def _pass_on_contact(self):
+        """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
+        if self.supervisor:
+            try:
+                self.supervisor.sendall(protocol.encode({"op": "contact"}))
+            except OSError:
+                pass  # the next read from it says that it is gone
 
     def _hear_supervisor(self):
         try:

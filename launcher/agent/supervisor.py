@@ -11,6 +11,7 @@ import socket
 import time
 
 from . import leases, processes, protocol
+from .contact import Contact
 from .gpus import GpuWatch
 from .journal import Journal
 
@@ -40,6 +41,7 @@ class Supervisor:
         self.oom_kills = processes.out_of_memory_kills()
         self.clients, self.subscribers = {}, set()
         self.alone_since = time.monotonic()
+        self.contact = Contact(spec.get("lease"))
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
@@ -89,13 +91,20 @@ class Supervisor:
         if not self.stage and not self.clients:
             moments.append(self.alone_since + IDLE)
         # Orphans are nobody's children and send no SIGCHLD to us: look for them.
-        busy = 0.05 if self.signalled or (self.stage and not self.children) else 5.0
-        return max(0.0, min([busy] + [m - time.monotonic() for m in moments]))
+        longest = 0.05 if self._is_ending() else min(5.0, self.contact.ends - time.monotonic())
+        return max(0.0, min([longest] + [m - time.monotonic() for m in moments]))
+
+    def _is_ending(self):
+        return bool(self.signalled or (self.stage and not self.children))
 
     def _keep_time(self):
         now = time.monotonic()
         if self.stop_at is not None and now >= self.stop_at:
             self._end_processes(self.grace, "a rank failed")
+        silent = None if self._is_ending() else self.contact.expired(now)
+        if silent is not None:
+            self._record("LeaseExpired", silent=round(silent, 3))
+            self.stop(self.grace, "lease expired")
         if self.stage and not self.children:
             self._finish_stage(now)
         elif self.kill_at is not None and now >= self.kill_at:
@@ -135,6 +144,8 @@ class Supervisor:
 
     def _answer(self, client, message):
         operation = message["op"]
+        if operation in ("start", "stop", "subscribe", "contact"):
+            self.contact.renew()
         if operation == "start":
             return self.start(message)
         if operation == "stop":

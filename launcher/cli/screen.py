@@ -119,6 +119,9 @@ class Screen:
                 self._say(f"there is room again: logs of {event.host} go on", "green")
             case ev.NodeLost():
                 self._say(f"{event.host}: lost ({event.reason}); stopping the others", "red")
+            case ev.LeaseExpired():
+                silent = duration(event.silent)
+                self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
             case ev.OutputsPulled():
                 for host, why in event.failed.items():
                     self._say(f"{host}: outputs are not complete: {why}", "yellow")
