@@ -103,6 +103,8 @@ def run_job(
     pull_every: float = 30.0,
     lost_after: float = 300.0,
     lease: float | None = None,
+    stall_timeout: float | None = None,
+    stop_stalled: bool = False,
     on_event: OnEvent = lambda event: None,
     on_log: OnLog = lambda host, name, data: None,
 ) -> Receipt:
@@ -114,7 +116,13 @@ def run_job(
     hold the run's folder.
     """
     request = make_request(
-        job, inventory, pull_every=pull_every, lost_after=lost_after, lease=lease
+        job,
+        inventory,
+        pull_every=pull_every,
+        lost_after=lost_after,
+        lease=lease,
+        stall_timeout=stall_timeout,
+        stop_stalled=stop_stalled,
     )
     with hosts_of(request):
         return asyncio.run(new_run(request, on_event, on_log).execute())

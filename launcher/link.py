@@ -107,17 +107,20 @@ class Link:
 
     # -- what the host says
 
-    async def supervise(self, run: str, grace: float, lease: float | None = None) -> None:
+    async def supervise(
+        self, run: str, grace: float, lease: float | None = None, stall: float | None = None
+    ) -> None:
         """Makes sure that a supervisor is there. Raises HostError.
 
-        It stops the run by itself when nobody is in touch for ``lease`` seconds.
+        It stops the run by itself when nobody is in touch for ``lease`` seconds, and tells when no
+        rank does anything for ``stall`` seconds.
         """
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
         self.supervised, self._lease = True, lease
         await self.agent.ask(
             "supervise",
             run=run,
-            spec={"host": self.name, "grace": grace, "lease": lease},
+            spec={"host": self.name, "grace": grace, "lease": lease, "stall": stall},
             programs={"python": text, "python3": text},
         )
 

@@ -221,8 +221,9 @@ class Request:
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
     reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
-    itself (None: never). All in seconds. ``ask_passphrase`` is called with a key file whose
-    passphrase is needed.
+    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
+    reported, and stopped with ``stop_stalled``. All times in seconds. ``ask_passphrase`` is called
+    with a key file whose passphrase is needed.
     """
 
     job: Job
@@ -231,5 +232,7 @@ class Request:
     pull_every: float = 30.0
     lost_after: float = 300.0
     lease: float | None = None
+    stall_timeout: float | None = None
+    stop_stalled: bool = False
     command_line: tuple[str, ...] = ()
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

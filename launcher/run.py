@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import connect, end, errors, receipt, record, rsync, source, start, sync
+from . import connect, end, errors, receipt, record, rsync, source, stacks, start, sync
 from . import events as ev
 from .collect import Collector
 from .ledger import Ledger, StopSwitch
@@ -134,16 +134,29 @@ class Run:
 
     async def follow(self) -> None:
         """Until all have ended, one has failed, a host is lost or has stopped by itself, or the user
-        has had enough."""
+        has had enough. Raises Stalled where that is an end."""
         pulling = asyncio.ensure_future(self._collector.every(self.request.pull_every))
+        watching = asyncio.ensure_future(
+            stacks.watch(
+                self.links, self.name, self.ledger, self._collector, self.request.stop_stalled
+            )
+        )
+        watching.add_done_callback(lambda _: self.ledger.wake())
+
+        def is_over() -> bool:
+            return self._is_over() or watching.done()
+
         try:
-            await self.ledger.until(self._is_over)
+            await self.ledger.until(is_over)
             while self._port_was_taken():
                 await self._start_again()
-                await self.ledger.until(self._is_over)
+                await self.ledger.until(is_over)
+            if watching.done():
+                watching.result()
         finally:
-            pulling.cancel()
-            await asyncio.gather(pulling, return_exceptions=True)
+            for task in (pulling, watching):
+                task.cancel()
+            await asyncio.gather(pulling, watching, return_exceptions=True)
 
     async def end(self) -> None:
         """Nothing goes on, on any host that can be reached."""

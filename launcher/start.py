@@ -29,7 +29,7 @@ async def supervise(links: Sequence[Link], layout: Layout, request: Request) -> 
     """A supervisor on every host, and an ear on each. Raises HostError."""
 
     async def one(link: Link) -> None:
-        await link.supervise(layout.run_id, request.job.grace, request.lease)
+        await link.supervise(layout.run_id, request.job.grace, request.lease, request.stall_timeout)
         await link.follow(layout.run_id, request.lost_after)
 
     await together(one(link) for link in links)

@@ -161,6 +161,10 @@ class Relay:
         except OSError:
             return {"gone": True}
 
+    def do_stacks(self, request):
+        """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
+        return self._ask(request)
+
     def do_follow(self, request):
         """Sends journal and logs of a run from these offsets on, and goes on doing so."""
         self._use(request["run"])

@@ -14,6 +14,8 @@ from . import leases, processes, protocol
 from .contact import Contact
 from .gpus import GpuWatch
 from .journal import Journal
+from .stacks import StackTaker
+from .stall import StallWatch
 
 #: Seconds without a client before a supervisor that has started nothing gives up.
 IDLE = 60.0
@@ -42,6 +44,8 @@ class Supervisor:
         self.clients, self.subscribers = {}, set()
         self.alone_since = time.monotonic()
         self.contact = Contact(spec.get("lease"))
+        self.stall = StallWatch(self._record, spec.get("stall"))
+        self.stacks = StackTaker(self._record)
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
@@ -86,6 +90,7 @@ class Supervisor:
 
     def _patience(self):
         moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
+        moments.append(self.stall.next_look)
         if self.gpus:
             moments.append(self.gpus.next_look)
         if not self.stage and not self.clients:
@@ -111,6 +116,7 @@ class Supervisor:
             self._kill()
         if self.gpus:
             self.gpus.look(now)
+        self.stall.look(now, self._is_ending())
         if not self.stage and self.stopped:
             self._end()
         if not self.stage and not self.clients and now - self.alone_since > IDLE:
@@ -154,6 +160,9 @@ class Supervisor:
         if operation == "subscribe":
             self.subscribers.add(client)
             return {"ok": {}}
+        if operation == "stacks":
+            self.stacks.take(self.stall.watched, message["stamp"], self.host, self.base["PATH"])
+            return {"ok": {}}
         if operation == "rank-started":
             self._record(
                 "ProcessStarted", key=message["key"], rank=message["rank"], pid=message["pid"]
@@ -163,7 +172,7 @@ class Supervisor:
         return None
 
     def _record(self, event, **fields):
-        self.journal.append(event, attempt=self.attempt, **fields)
+        self.stall.heard(event, self.journal.append(event, attempt=self.attempt, **fields))
         for client in list(self.subscribers):
             self._send(client, b"\n")
 
@@ -187,6 +196,7 @@ class Supervisor:
         self.base = _environment(request)
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
+            self.stall.gpus = request["gpus"]
             self.gpus = GpuWatch(self._record, request["gpu_uuids"])
         for process in request["processes"]:
             self._start_one(process)
@@ -227,7 +237,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if self.gpus and self.gpus.reaped(pid):
+            if (self.gpus and self.gpus.reaped(pid)) or self.stacks.reaped(pid):
                 continue
             if pid in self.children:
                 self._exited(pid, status)
@@ -302,7 +312,7 @@ class Supervisor:
 
     def _owned(self):
         """Everything of this run here: what descends from us, and what carries its mark."""
-        helpers = {os.getpid()} | (self.gpus.pids if self.gpus else set())
+        helpers = {os.getpid()} | self.stacks.pids | (self.gpus.pids if self.gpus else set())
         marked, *self.scan = processes.marked(self.run_id, self.host)
         return sorted({*processes.descendants(os.getpid()), *marked} - helpers)
 
@@ -336,6 +346,7 @@ class Supervisor:
         self.leases = []
         if self.gpus:
             self.gpus.close()
+        self.stacks.close()
         left = self._owned()
         scanned, unreadable = self.scan
         self._record("HostEnded", left=len(left), scanned=scanned, unreadable=unreadable)

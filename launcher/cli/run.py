@@ -52,6 +52,13 @@ USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.y
 @click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
 @click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
 @click.option("--lease", metavar="T", help="Hosts that nobody reaches for this long stop the run.")
+@click.option("--stall-timeout", metavar="T", help="Tell when no rank does anything for this long.")
+@click.option(
+    "--on-stall",
+    type=click.Choice(["report", "stop"]),
+    default="report",
+    help="Then go on (default), or stop.",
+)
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; touch no host.")
@@ -69,6 +76,8 @@ def command(
     pull_every: str,
     lost_after: str,
     lease: str | None,
+    stall_timeout: str | None,
+    on_stall: str,
     **flags: Any,
 ) -> None:
     """Takes a script, or what a job file says, to the hosts and follows it to the end.
@@ -88,6 +97,8 @@ def command(
         pull_every=_seconds("--pull-every", pull_every),
         lost_after=_seconds("--lost-after", lost_after),
         lease=_some_seconds("--lease", lease),
+        stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
+        stop_stalled=on_stall == "stop",
         command_line=tuple(sys.argv),
         ask_passphrase=_ask_passphrase if sys.stdin.isatty() else None,
     )

@@ -62,7 +62,7 @@ class Screen:
         self._line_is_up = False
         self._ticking: asyncio.Task[None] | None = None
         self._run: Run | None = None
-        self._muted = False
+        self._muted = self._is_stalled = False
         self._width = 12
 
     def begin(self, run: Run) -> None:
@@ -122,6 +122,11 @@ class Screen:
             case ev.LeaseExpired():
                 silent = duration(event.silent)
                 self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
+            case ev.RunStalled():
+                self._stalled(event)
+            case ev.StallEnded() if self._is_stalled:
+                self._is_stalled = False
+                self._say(f"{event.host}: goes on after {duration(event.seconds)}", "green")
             case ev.OutputsPulled():
                 for host, why in event.failed.items():
                     self._say(f"{host}: outputs are not complete: {why}", "yellow")
@@ -150,6 +155,17 @@ class Screen:
         who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
         self._show_queued()
         self._say(f"{who} {failure.meaning}; stopping all others", "red")
+
+    def _stalled(self, event: ev.RunStalled) -> None:
+        self._is_stalled = True
+        self._show_queued()
+        quiet = duration(event.seconds)
+        self._say(f"stalled: no rank wrote or computed anything for {quiet}", "yellow")
+        self._say(f"  {event.behind}", "yellow")
+        if event.host:
+            last = logs.harmless(event.last.encode()).decode()
+            self._say(f"  its last line, {duration(event.silent)} ago: {last}")
+        self._say("  stacks of all ranks go to outputs/stalls", dim=True)
 
     def stopping(self) -> None:
         """The user pressed Ctrl-C."""
