@@ -103,16 +103,28 @@ def run_job(
     *,
     pull_every: float = 30.0,
     lost_after: float = 300.0,
+    lease: float | None = None,
+    stall_timeout: float | None = None,
+    stop_stalled: bool = False,
     on_event: OnEvent = lambda event: None,
     on_log: OnLog = lambda host, name, data: None,
 ) -> Receipt:
     """Runs a job and returns its receipt, whatever the ending.
 
-    ``on_log(host, name, data)`` gets the new bytes of a log, ``on_event`` every event. Raises
+    ``on_log(host, name, data)`` gets the new bytes of a log, ``on_event`` every event; the numbers
+    are seconds, as :class:`launcher.model.Request` explains them. Raises
     InputError for what can be seen before anything starts, LauncherError when this machine cannot
     hold the run's folder.
     """
-    request = make_request(job, inventory, pull_every=pull_every, lost_after=lost_after)
+    request = make_request(
+        job,
+        inventory,
+        pull_every=pull_every,
+        lost_after=lost_after,
+        lease=lease,
+        stall_timeout=stall_timeout,
+        stop_stalled=stop_stalled,
+    )
     with hosts_of(request):
         run = new_run(request, new_folder(job), on_event, on_log)
         return asyncio.run(run.execute())

@@ -24,6 +24,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   └── SetupFailed         the job's setup exited with a status
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
+    ├── Stalled                 no rank did anything, and --on-stall stop     exit 125
     └── RecordError             this machine cannot hold the run's files      exit 125
 """
 
@@ -215,6 +216,18 @@ class LauncherDied(LauncherError):
     def __init__(self) -> None:
         super().__init__(
             "its launcher died before all processes were started", "launcher rerun starts it again"
+        )
+
+
+class Stalled(LauncherError):
+    """No rank of the run did anything for too long; ``behind`` says which one the others wait for."""
+
+    code = "stalled"
+
+    def __init__(self, seconds: float, behind: str) -> None:
+        super().__init__(
+            f"no rank wrote or computed anything for {seconds:.0f} s; {behind}",
+            "stacks of all ranks are in outputs/stalls; --on-stall report lets a run go on",
         )
 
 

@@ -212,6 +212,63 @@ class NodeLost(Event):
 
 
 @dataclass(frozen=True)
+class LeaseExpired(Event):
+    """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
+
+    host: str
+    silent: float
+
+
+@dataclass(frozen=True)
+class StallBegan(Event):
+    """No rank of a host has written, used CPU time or a GPU for ``seconds``.
+
+    Each of ``ranks`` has key, rank, pid, silent (seconds since its last log byte), cpu (seconds used
+    in all), bytes (of its logs) and last (the last line of them).
+    """
+
+    host: str
+    seconds: float
+    ranks: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class StallEnded(Event):
+    """A rank of the host moves again."""
+
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunStalled(Event):
+    """All hosts of the run stall at once. ``host`` and ``rank`` are behind, as far as logs tell."""
+
+    seconds: float
+    host: str | None = None
+    rank: int | None = None
+    silent: float = 0.0
+    last: str = ""
+    why: str = ""
+
+    @property
+    def behind(self) -> str:
+        """Who is behind, in words."""
+        if self.host is None:
+            return "the logs cannot tell which rank is behind"
+        who = self.host if self.rank is None else f"{self.host} rank {self.rank}"
+        return f"{who} is behind: {self.why}"
+
+
+@dataclass(frozen=True)
+class StacksTaken(Event):
+    """A host has written down where its ranks stand, a file for each."""
+
+    host: str
+    files: int
+
+
+@dataclass(frozen=True)
 class HostSwept(Event):
     """Every process of a host was looked at after the end, from a fresh look at its /proc."""
 

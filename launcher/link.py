@@ -14,7 +14,7 @@ from typing import Any
 
 from . import errors
 from . import events as ev
-from .model import Facts, Host
+from .model import Facts, Host, Layout, Request
 from .remote import Agent
 from .ssh import Connection, Dialler
 from .store import LogFile, RunFolder
@@ -23,6 +23,8 @@ from .store import LogFile, RunFolder
 ROOM_PAUSE = 1.0
 #: Seconds between tries to reach a host again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+#: Seconds between two pings at most, and how many of them at least fit into a lease.
+PING_PAUSE, PINGS = 5.0, 4
 
 Emit = Callable[[ev.Event], None]
 Show = Callable[[str, str, bytes], None]  # host, log name, new bytes
@@ -57,6 +59,8 @@ class Link:
         self._journal = 0
         self._heard = heard  # the number of the last record that was heard
         self._following: asyncio.Task[None] | None = None
+        self._lease: float | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._told_its_end = False
         self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
         self._waiting_for_room: asyncio.Task[None] | None = None
@@ -113,7 +117,7 @@ class Link:
 
     async def close(self) -> None:
         """Lets go of the host. What runs there goes on."""
-        for task in (self._following, self._waiting_for_room):
+        for task in (self._following, self._waiting_for_room, self._pinging):
             if task:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -123,14 +127,23 @@ class Link:
 
     # -- what the host says
 
-    async def supervise(self, run: str, grace: float, known: Mapping[str, Any]) -> None:
-        """Makes sure that a supervisor is there, and the run's description. Raises HostError."""
+    async def supervise(self, layout: Layout, request: Request, known: Mapping[str, Any]) -> None:
+        """Makes sure that a supervisor is there, and what is ``known`` of the run. Raises HostError.
+
+        It stops the run by itself when nobody is in touch for the request's ``lease``, and tells
+        when no rank does anything for its ``stall_timeout``.
+        """
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
-        self.supervised = True
+        self.supervised, self._lease = True, request.lease
         await self.agent.ask(
             "supervise",
-            run=run,
-            spec={"host": self.name, "grace": grace},
+            run=layout.run_id,
+            spec={
+                "host": self.name,
+                "grace": request.job.grace,
+                "lease": request.lease,
+                "stall": request.stall_timeout,
+            },
             record=known,
             programs={"python": text, "python3": text},
         )
@@ -145,13 +158,22 @@ class Link:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._ask_to_follow(run)
         self._following = asyncio.ensure_future(self._keep_following(run, lost_after))
+        self._start_pinging()
 
-    def rejoin(self, run: str, lost_after: float, logs: Iterable[str]) -> None:
+    def _start_pinging(self) -> None:
+        if self._lease is not None and self._pinging is None:
+            pause = min(PING_PAUSE, self._lease / PINGS)
+            self._pinging = asyncio.ensure_future(self._keep_in_touch(pause))
+
+    def rejoin(self, run: str, request: Request, logs: Iterable[str]) -> None:
         """Goes on where another launcher stopped, with the logs that are here; in the background,
         as for a host that fell silent: one that cannot be reached now is tried for as long."""
-        self.supervised = True
+        self.supervised, self._lease = True, request.lease
         self.logs = {name: self._folder.log(name) for name in logs}
-        self._following = asyncio.ensure_future(self._keep_following(run, lost_after, False))
+        self._following = asyncio.ensure_future(
+            self._keep_following(run, request.lost_after, connected=False)
+        )
+        self._start_pinging()
 
     async def _ask_to_follow(self, run: str) -> None:
         self._waiting.clear()  # it comes again
@@ -173,6 +195,12 @@ class Link:
                 self.give_up("host-unreachable")
                 return
             self._emit(ev.ConnectionResumed(time.time(), self.name, time.time() - dropped))
+
+    async def _keep_in_touch(self, pause: float) -> None:
+        while True:
+            if not self.agent.closed.done():
+                self.agent.ping()
+            await asyncio.sleep(pause)
 
     async def _resume(self, run: str, deadline: float) -> bool:
         pause = FIRST_PAUSE

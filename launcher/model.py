@@ -228,8 +228,10 @@ class Request:
     """A job on hosts of an inventory, and how to treat it.
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
-    reached for ``lost_after`` is given up. Both in seconds. ``ask_passphrase`` is called with a key
-    file whose passphrase is needed.
+    reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
+    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
+    reported, and stopped with ``stop_stalled``. All times in seconds. ``ask_passphrase`` is called
+    with a key file whose passphrase is needed.
     """
 
     job: Job
@@ -237,5 +239,8 @@ class Request:
     hosts: tuple[Host, ...]
     pull_every: float = 30.0
     lost_after: float = 300.0
+    lease: float | None = None
+    stall_timeout: float | None = None
+    stop_stalled: bool = False
     command_line: tuple[str, ...] = ()
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

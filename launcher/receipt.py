@@ -12,12 +12,15 @@ from typing import Any
 
 from . import events as ev
 from .model import Layout
-from .status import Loss, RunState
+from .status import Expiry, Loss, RunState
 
 VERSION = 1
 
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
 NOTICED = 20.0
+
+#: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
+SKEW = 0.25
 
 #: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
 LAST_LINES = 12
@@ -33,7 +36,7 @@ STAGES = ("connect", "sync", "setup", "start", "run", "collect")
 @dataclass(frozen=True)
 class HostReceipt:
     """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
-    the host has are not here."""
+    the host has are not here; ``expiry`` is when it stopped the run by itself."""
 
     host: str
     node_rank: int
@@ -50,6 +53,7 @@ class HostReceipt:
     orphans: int = 0
     problem: str = ""
     unsaved: str = ""
+    expiry: Expiry | None = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,12 @@ def verdict(
     """``(status, reason, exit code)`` of a run that is over.
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
-    host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence.
+    host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
+    so is what fails or is lost after a host has stopped by itself.
     """
     failure = state.failure
+    if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
+        return "stopped", "lease-expired", 125
     if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
         return "lost", next(iter(state.lost.values())).reason, 125
     if stop is not None and failure is None:
@@ -149,6 +156,10 @@ def verdict(
         code = getattr(error, "code", "internal-error")
         return "failed", code, getattr(error, "exit_code", 125)
     return "succeeded", "all-ranks-exited-0", 0
+
+
+def _first(expired: Mapping[str, Expiry]) -> float:
+    return min(expiry.time for expiry in expired.values())
 
 
 def _follows(failure: ev.Failure, lost: Mapping[str, Loss]) -> bool:
@@ -187,6 +198,7 @@ def host_receipt(
         orphans=sum(orphans) + (sweeps[-1].killed if sweeps else 0),
         problem=problem,
         unsaved=unsaved,
+        expiry=state.expired.get(host),
     )
 
 

@@ -14,6 +14,8 @@ from .model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources
 from .source import Revision, Source
 
 VERSION = 1
+#: How a request says that a job is to be treated.
+_TREATMENT = ("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled")
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -50,8 +52,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         "started": started,
         "command_line": list(request.command_line),
         "job": describe_job(request.job),
-        "pull_every": request.pull_every,
-        "lost_after": request.lost_after,
+        **{name: getattr(request, name) for name in _TREATMENT},
         "inventory": {
             "source": inventory.source,
             "ssh_config": inventory.ssh_config,
@@ -76,8 +77,7 @@ def read_run(value: Mapping[str, Any]) -> tuple[Request, Layout]:
         job=_read_job(value["job"]),
         inventory=inventory,
         hosts=tuple(inventory.host(name) for name in value["hosts"]),
-        pull_every=value["pull_every"],
-        lost_after=value["lost_after"],
+        **{name: value[name] for name in _TREATMENT},
         command_line=tuple(value["command_line"]),
     )
     nodes = (_read_node(node, inventory) for node in value["nodes"])

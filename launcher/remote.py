@@ -226,8 +226,18 @@ class Agent:
 
     def acknowledge(self, size: int) -> None:
         """The host may send so many more bytes of logs."""
-        if self._process:
-            self._process.stdin.write(protocol.encode({"ack": size}))
+        self._tell({"ack": size})
+
+    def ping(self) -> None:
+        """Says that we are in touch."""
+        self._tell({"ping": 1})
+
+    def _tell(self, message: dict[str, int]) -> None:
+        try:
+            if self._process:
+                self._process.stdin.write(protocol.encode(message))
+        except (OSError, asyncssh.Error):
+            pass  # the connection broke just now: whoever reads from it tells
 
     def _lost(self, error: errors.ConnectionLost) -> None:
         if not self.closed.done():

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import connect, end, errors, receipt, record, rsync, source, start, sync
+from . import connect, end, errors, receipt, record, rsync, source, stacks, start, sync
 from . import events as ev
 from .collect import Collector
 from .ledger import Ledger, StopSwitch
@@ -132,7 +132,7 @@ class Run:
             link = self._link(node.host)
             self.links.append(link)
             own = [log for log in logs if self.layout.host_of(log.split("/")[1]) == link.name]
-            link.rejoin(self.name, self.request.lost_after, own)
+            link.rejoin(self.name, self.request, own)
         reached = [asyncio.ensure_future(link.reached.wait()) for link in self.links]
         await asyncio.wait(reached, timeout=min(REJOIN, self.request.lost_after))
         for task in reached:
@@ -157,8 +157,7 @@ class Run:
 
     async def setup(self) -> None:
         """A supervisor on every host; then the job's own preparation."""
-        known = record.describe_run(self.request, self.layout, self.started)
-        await start.supervise(self.links, self.layout, self.job, self.request.lost_after, known)
+        await start.supervise(self.links, self.layout, self.request, self.started)
         await start.setup(self.links, self.layout, self.job, self.ledger)
 
     async def start(self) -> None:
@@ -171,22 +170,41 @@ class Run:
         self.ledger.add(ev.AllStarted(time.time(), self.attempt))
 
     async def follow(self) -> None:
-        """Until all have ended, one has failed, a host is lost, or the user has had enough."""
+        """Until all have ended, one has failed, a host is lost or has stopped by itself, or the user
+        has had enough. Raises Stalled where that is an end."""
         if not self.ledger.state.all_started:
             raise errors.LauncherDied()
         pulling = asyncio.ensure_future(self._collector.every(self.request.pull_every))
+        watching = asyncio.ensure_future(
+            stacks.watch(
+                self.links, self.name, self.ledger, self._collector, self.request.stop_stalled
+            )
+        )
+        watching.add_done_callback(lambda _: self.ledger.wake())
+
+        def is_over() -> bool:
+            return self._is_over() or watching.done()
+
         try:
-            await self.ledger.until(self._is_over)
+            await self.ledger.until(is_over)
             while self._port_was_taken():
                 await self._start_again()
-                await self.ledger.until(self._is_over)
+                await self.ledger.until(is_over)
+            if watching.done():
+                watching.result()
         finally:
-            pulling.cancel()
-            await asyncio.gather(pulling, return_exceptions=True)
+            for task in (pulling, watching):
+                task.cancel()
+            await asyncio.gather(pulling, watching, return_exceptions=True)
 
     async def end(self) -> None:
         """Nothing goes on, on any host that can be reached."""
-        why = self.switch.reason or ("a rank failed" if self.ledger.state.failure else "the end")
+        state = self.ledger.state
+        why = (
+            self.switch.reason
+            or ("a rank failed" if state.failure else "")
+            or ("lease expired" if state.expired else "the end")
+        )
         await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
 
     async def collect(self) -> None:
@@ -274,6 +292,7 @@ class Run:
         return (
             self.switch.asked.is_set()
             or self.ledger.state.failure is not None
+            or bool(self.ledger.state.expired)
             or any(link.lost for link in self.links)
             or all(link.ended.is_set() for link in self.links)
         )
@@ -324,8 +343,7 @@ class Run:
         )
         self.ledger.add(ev.PortReplaced(time.time(), self.links[0].name, self._port or 0))
         self.attempt += 1
-        known = record.describe_run(self.request, self.layout, self.started)
-        await start.supervise(self.links, self.layout, self.job, self.request.lost_after, known)
+        await start.supervise(self.links, self.layout, self.request, self.started)
         await self.start()
 
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import events as ev
-from . import planning
+from . import planning, record
 from .errors import AgentError, PortTaken, SetupFailed
 from .ledger import Ledger
 from .link import Link
 from .meet import meet
-from .model import Job, Layout, NodePlan, Plan
+from .model import Job, Layout, NodePlan, Plan, Request
 from .remote import agent_zip
 from .status import SETUP
 from .together import together
@@ -26,14 +26,15 @@ PORT_TRIES = 4
 
 
 async def supervise(
-    links: Sequence[Link], layout: Layout, job: Job, lost_after: float, known: Mapping[str, Any]
+    links: Sequence[Link], layout: Layout, request: Request, started: float
 ) -> None:
-    """A supervisor on every host, which also keeps what is ``known`` of the run, and an ear on each.
+    """A supervisor on every host, which also keeps what is known of the run, and an ear on each.
     Raises HostError."""
+    known = record.describe_run(request, layout, started)
 
     async def one(link: Link) -> None:
-        await link.supervise(layout.run_id, job.grace, known)
-        await link.follow(layout.run_id, lost_after)
+        await link.supervise(layout, request, known)
+        await link.follow(layout.run_id, request.lost_after)
 
     await together(one(link) for link in links)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from . import events as ev
 
@@ -45,6 +46,14 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Expiry:
+    """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
+
+    time: float
+    silent: float
+
+
+@dataclass(frozen=True)
 class RunState:
     """All that follows from the events so far."""
 
@@ -59,6 +68,8 @@ class RunState:
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     silent: Mapping[str, float] = field(default_factory=dict)
     lost: Mapping[str, Loss] = field(default_factory=dict)
+    expired: Mapping[str, Expiry] = field(default_factory=dict)
+    stalled: Mapping[str, ev.StallBegan] = field(default_factory=dict)
 
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
@@ -95,23 +106,35 @@ def step(state: RunState, event: ev.Event) -> RunState:
                 processes={},
                 failure=None,
                 ended_hosts=frozenset(),
+                stalled={},
             )
         case ev.HostEnded():
-            return replace(state, ended_hosts=state.ended_hosts | {event.host})
+            ended = state.ended_hosts | {event.host}
+            return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
         case ev.GpusUsed():
             return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
         case ev.ConnectionDropped():
             return replace(state, silent={**state.silent, event.host: event.time})
         case ev.ConnectionResumed():
-            silent = {host: since for host, since in state.silent.items() if host != event.host}
-            return replace(state, silent=silent)
+            return replace(state, silent=_without(state.silent, event.host))
         case ev.NodeLost():
             loss = Loss(event.reason, state.silent.get(event.host, event.time))
             return replace(state, lost={**state.lost, event.host: loss})
+        case ev.StallBegan():
+            return replace(state, stalled={**state.stalled, event.host: event})
+        case ev.StallEnded():
+            return replace(state, stalled=_without(state.stalled, event.host))
+        case ev.LeaseExpired():
+            expiry = Expiry(event.time, event.silent)
+            return replace(state, expired={**state.expired, event.host: expiry})
         case ev.RunEnded():
             return _to(state, event.status, event.reason)
         case _:
             return state
+
+
+def _without(hosts: Mapping[str, Any], host: str) -> dict[str, Any]:
+    return {name: value for name, value in hosts.items() if name != host}
 
 
 def _to(state: RunState, status: str, reason: str) -> RunState:

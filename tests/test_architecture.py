@@ -18,12 +18,13 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names receipt"
+        "names receipt stall"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
-        "ledger link connect meet start end collect together run attach runs "  # one run, step by step
+        "ledger link connect meet start end collect stacks together run "  # one run, step by step
+        "attach runs "  # a run that began elsewhere
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

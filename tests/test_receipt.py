@@ -25,6 +25,11 @@ def losing(state: RunState, since: float) -> RunState:
     return fold([dropped, ev.NodeLost(since + 60, "gpu2", "host-unreachable")], state)
 
 
+def expiring(state: RunState, at: float) -> RunState:
+    """gpu2 stops by itself."""
+    return fold([ev.LeaseExpired(at, "gpu2", 1800.0)], state)
+
+
 FINE = RunState()
 LOST = losing(FINE, 4.0)
 
@@ -58,6 +63,14 @@ LOST = losing(FINE, 4.0)
         (FINE, b"", None, KeyError("x"), ("failed", "internal-error", 125)),
         (failed(7), b"", None, KeyError("x"), ("failed", "exit-7", 7)),
         (FINE, b"", "by-user", KeyError("x"), ("stopped", "by-user", 130)),
+        (expiring(FINE, at=9.0), b"", None, None, ("stopped", "lease-expired", 125)),
+        (expiring(FINE, at=9.0), b"", None, HostError("gpu1", "x"),
+         ("stopped", "lease-expired", 125)),
+        (expiring(FINE, at=9.0), b"", "by-user", None, ("stopped", "lease-expired", 125)),
+        (expiring(LOST, at=9.0), b"", None, None, ("stopped", "lease-expired", 125)),
+        (expiring(failed(7), at=9.0), b"", None, None, ("failed", "exit-7", 7)),
+        (expiring(failed(7), at=5.1), b"", None, None, ("stopped", "lease-expired", 125)),
+        (expiring(failed(7), at=4.0), b"", None, None, ("stopped", "lease-expired", 125)),
     ],
 )  # fmt: skip
 def test_verdict(

@@ -13,7 +13,8 @@ from .supervisor import Supervisor
 def launch(run_dir, spec):
     """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
 
-    ``spec`` names the run: ``run_id``, ``host``, ``grace`` (seconds). Raises OSError.
+    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``lease`` and ``stall`` (seconds;
+    None is for ever). Raises OSError.
     """
     ready, tell = os.pipe()
     if os.fork() == 0:

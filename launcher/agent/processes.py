@@ -132,6 +132,33 @@ def table():
     return found
 
 
+def cpu_seconds(roots):
+    """``{pid: seconds}`` of CPU time that each process and all below it have used.
+
+    What children have used that ended and were waited for is in it.
+    """
+    own, children = {}, {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, "rb") as file:
+                    text = file.read()
+            except OSError:
+                continue
+            fields = text[text.rfind(b")") + 2 :].split()
+            own[int(name)] = sum(int(ticks) for ticks in fields[11:15])
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found = {}
+    for root in roots:
+        below, ticks = [root], 0
+        while below:
+            pid = below.pop()
+            ticks += own.get(pid, 0)
+            below.extend(children.get(pid, ()))
+        found[root] = ticks / os.sysconf("SC_CLK_TCK")
+    return found
+
+
 def descendants(root):
     """Pids below ``root``, zombies left out."""
     processes = table()

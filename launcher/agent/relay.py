@@ -84,6 +84,9 @@ class Relay:
         if not data:
             self.done = True
         for message, _ in self.decoder.feed(data):
+            if "ping" in message:
+                self._pass_on_contact()
+                continue
             if "id" not in message:
                 self.follow.acknowledged(message["ack"])
                 continue
@@ -159,6 +162,10 @@ class Relay:
             return self._ask(request)
         except OSError:
             return {"gone": True}
+
+    def do_stacks(self, request):
+        """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
+        return self._ask(request)
 
     def do_follow(self, request):
         """Sends journal and logs of a run from these offsets on, and goes on doing so."""
@@ -236,6 +243,14 @@ class Relay:
                         error = dict(answer.pop("error"), **answer)
                         raise Refused(error.pop("code"), error.pop("message"), **error)
                     return answer["ok"]
+
+    def _pass_on_contact(self):
+        """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
+        if self.supervisor:
+            try:
+                self.supervisor.sendall(protocol.encode({"op": "contact"}))
+            except OSError:
+                pass  # the next read from it says that it is gone
 
     def _hear_supervisor(self):
         try:

@@ -11,8 +11,11 @@ import socket
 import time
 
 from . import leases, processes, protocol
+from .contact import Contact
 from .gpus import GpuWatch
 from .journal import Journal
+from .stacks import StackTaker
+from .stall import StallWatch
 
 #: Seconds without a client before a supervisor that has started nothing gives up.
 IDLE = 60.0
@@ -40,6 +43,9 @@ class Supervisor:
         self.oom_kills = processes.out_of_memory_kills()
         self.clients, self.subscribers = {}, set()
         self.alone_since = time.monotonic()
+        self.contact = Contact(spec.get("lease"))
+        self.stall = StallWatch(self._record, spec.get("stall"))
+        self.stacks = StackTaker(self._record)
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
@@ -84,24 +90,33 @@ class Supervisor:
 
     def _patience(self):
         moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
+        moments.append(self.stall.next_look)
         if self.gpus:
             moments.append(self.gpus.next_look)
         if not self.stage and not self.clients:
             moments.append(self.alone_since + IDLE)
         # Orphans are nobody's children and send no SIGCHLD to us: look for them.
-        busy = 0.05 if self.signalled or (self.stage and not self.children) else 5.0
-        return max(0.0, min([busy] + [m - time.monotonic() for m in moments]))
+        longest = 0.05 if self._is_ending() else min(5.0, self.contact.ends - time.monotonic())
+        return max(0.0, min([longest] + [m - time.monotonic() for m in moments]))
+
+    def _is_ending(self):
+        return bool(self.signalled or (self.stage and not self.children))
 
     def _keep_time(self):
         now = time.monotonic()
         if self.stop_at is not None and now >= self.stop_at:
             self._end_processes(self.grace, "a rank failed")
+        silent = None if self._is_ending() else self.contact.expired(now)
+        if silent is not None:
+            self._record("LeaseExpired", silent=round(silent, 3))
+            self.stop(self.grace, "lease expired")
         if self.stage and not self.children:
             self._finish_stage(now)
         elif self.kill_at is not None and now >= self.kill_at:
             self._kill()
         if self.gpus:
             self.gpus.look(now)
+        self.stall.look(now, self._is_ending())
         if not self.stage and self.stopped:
             self._end()
         if not self.stage and not self.clients and now - self.alone_since > IDLE:
@@ -135,6 +150,8 @@ class Supervisor:
 
     def _answer(self, client, message):
         operation = message["op"]
+        if operation in ("start", "stop", "subscribe", "contact"):
+            self.contact.renew()
         if operation == "start":
             return self.start(message)
         if operation == "stop":
@@ -142,6 +159,9 @@ class Supervisor:
             return {"ok": {}}
         if operation == "subscribe":
             self.subscribers.add(client)
+            return {"ok": {}}
+        if operation == "stacks":
+            self.stacks.take(self.stall.watched, message["stamp"], self.host, self.base["PATH"])
             return {"ok": {}}
         if operation == "rank-started":
             self._record(
@@ -152,7 +172,7 @@ class Supervisor:
         return None
 
     def _record(self, event, **fields):
-        self.journal.append(event, attempt=self.attempt, **fields)
+        self.stall.heard(event, self.journal.append(event, attempt=self.attempt, **fields))
         for client in list(self.subscribers):
             self._send(client, b"\n")
 
@@ -176,6 +196,7 @@ class Supervisor:
         self.base = _environment(request)
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
+            self.stall.gpus = request["gpus"]
             self.gpus = GpuWatch(self._record, request["gpu_uuids"])
         for process in request["processes"]:
             self._start_one(process)
@@ -216,7 +237,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if self.gpus and self.gpus.reaped(pid):
+            if (self.gpus and self.gpus.reaped(pid)) or self.stacks.reaped(pid):
                 continue
             if pid in self.children:
                 self._exited(pid, status)
@@ -291,7 +312,7 @@ class Supervisor:
 
     def _owned(self):
         """Everything of this run here: what descends from us, and what carries its mark."""
-        helpers = {os.getpid()} | (self.gpus.pids if self.gpus else set())
+        helpers = {os.getpid()} | self.stacks.pids | (self.gpus.pids if self.gpus else set())
         marked, *self.scan = processes.marked(self.run_id, self.host)
         return sorted({*processes.descendants(os.getpid()), *marked} - helpers)
 
@@ -325,6 +346,7 @@ class Supervisor:
         self.leases = []
         if self.gpus:
             self.gpus.close()
+        self.stacks.close()
         left = self._owned()
         scanned, unreadable = self.scan
         self._record("HostEnded", left=len(left), scanned=scanned, unreadable=unreadable)

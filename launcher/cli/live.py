@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -45,6 +46,8 @@ def _on_signals(screen: Screen, stop: Callable[[], None], remember: Callable[[],
         screen.stopping()
 
     def hung_up() -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone, or only said so
+            screen.flush()
         remember()
         os._exit(128 + signal.SIGHUP)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import click
 
@@ -70,7 +71,7 @@ def _hosts(receipt: Receipt) -> str:
 
 def _tells(host: HostReceipt) -> bool:
     failed = any(code != 0 for code in host.exit_codes.values())
-    return bool(host.problem or host.left != 0 or not host.logs_complete or failed)
+    return bool(host.problem or host.expiry or host.left != 0 or not host.logs_complete or failed)
 
 
 def _gpus(host: HostReceipt) -> str:
@@ -142,6 +143,13 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
         if clashes:
             lines.append(f"         same path, different content: {', '.join(clashes[:6])}")
     for part in receipt.hosts:
+        if part.expiry:
+            when = time.strftime("%d %b %H:%M:%S", time.localtime(part.expiry.time))
+            silent = duration(part.expiry.silent)
+            text = (
+                f"lease    {part.host} stopped by itself on {when}: nobody reached it for {silent}"
+            )
+            lines.append(click.style(text, fg="yellow"))
         if part.unsaved:
             text = f"logs     of {part.host} are not complete here, but there: {part.unsaved}"
             lines.append(click.style(text, fg="yellow"))

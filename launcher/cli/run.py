@@ -53,6 +53,14 @@ USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.y
 @click.option("--grace", metavar="T", help="Between asking to end and killing (default: 10s).")
 @click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
 @click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
+@click.option("--lease", metavar="T", help="Hosts that nobody reaches for this long stop the run.")
+@click.option("--stall-timeout", metavar="T", help="Tell when no rank does anything for this long.")
+@click.option(
+    "--on-stall",
+    type=click.Choice(["report", "stop"]),
+    default="report",
+    help="Then go on (default), or stop.",
+)
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
 @click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
@@ -71,6 +79,9 @@ def command(
     as_json: bool,
     pull_every: str,
     lost_after: str,
+    lease: str | None,
+    stall_timeout: str | None,
+    on_stall: str,
     **flags: Any,
 ) -> None:
     """Takes a script, or what a job file says, to the hosts and follows it to the end.
@@ -89,6 +100,9 @@ def command(
         hosts,
         pull_every=_seconds("--pull-every", pull_every),
         lost_after=_seconds("--lost-after", lost_after),
+        lease=_some_seconds("--lease", lease),
+        stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
+        stop_stalled=on_stall == "stop",
         command_line=tuple(sys.argv),
         ask_passphrase=_ask_passphrase if sys.stdin.isatty() else None,
     )
@@ -196,6 +210,16 @@ def _seconds(flag: str, text: str) -> float:
         return jobs.seconds(text)
     except ValueError as error:
         raise InputError(f"{flag}: {error}") from None
+
+
+def _some_seconds(flag: str, text: str | None) -> float | None:
+    """A duration that can be left out, but not be nothing."""
+    if text is None:
+        return None
+    found = _seconds(flag, text)
+    if found <= 0:
+        raise InputError(f"{flag} {text}: has to be more than nothing", "leave it out for never")
+    return found
 
 
 def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:

@@ -75,7 +75,7 @@ class Screen:
         self._line_is_up = False
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
-        self._muted = False
+        self._muted = self._is_stalled = False
         self._width = 12
 
     def begin(self, run: Watched) -> None:
@@ -97,7 +97,7 @@ class Screen:
             self._ticking.cancel()
         for source in self._sources:
             self._enqueue(source, source.splitter.finish())
-        self._show_queued()
+        self.flush()
         self._clear_line()
 
     # -- events
@@ -132,6 +132,14 @@ class Screen:
                 self._say(f"there is room again: logs of {event.host} go on", "green")
             case ev.NodeLost():
                 self._say(f"{event.host}: lost ({event.reason}); stopping the others", "red")
+            case ev.LeaseExpired():
+                silent = duration(event.silent)
+                self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
+            case ev.RunStalled():
+                self._stalled(event)
+            case ev.StallEnded() if self._is_stalled:
+                self._is_stalled = False
+                self._say(f"{event.host}: goes on after {duration(event.seconds)}", "green")
             case ev.OutputsPulled():
                 for host, why in event.failed.items():
                     self._say(f"{host}: outputs are not complete: {why}", "yellow")
@@ -158,8 +166,19 @@ class Screen:
         self._muted = True
         failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
         who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
-        self._show_queued()
+        self.flush()
         self._say(f"{who} {failure.meaning}; stopping all others", "red")
+
+    def _stalled(self, event: ev.RunStalled) -> None:
+        self._is_stalled = True
+        self.flush()
+        quiet = duration(event.seconds)
+        self._say(f"stalled: no rank wrote or computed anything for {quiet}", "yellow")
+        self._say(f"  {event.behind}", "yellow")
+        if event.host:
+            last = logs.harmless(event.last.encode()).decode()
+            self._say(f"  its last line, {duration(event.silent)} ago: {last}")
+        self._say("  stacks of all ranks go to outputs/stalls", dim=True)
 
     def stopping(self) -> None:
         """The user pressed Ctrl-C."""
@@ -194,7 +213,7 @@ class Screen:
         place = self._by_log[source.host, source.log]
         count = lines.count(b"\n")
         if self._queued + count > logs.FOLDED:
-            self._show_queued()
+            self.flush()
         shown = logs.readable(lines, self._raw)
         if not shown:
             return
@@ -205,9 +224,10 @@ class Screen:
         self._queued += count
         if self._flush is None:
             loop = asyncio.get_running_loop()
-            self._flush = loop.call_later(FOLD_WINDOW, self._show_queued)
+            self._flush = loop.call_later(FOLD_WINDOW, self.flush)
 
-    def _show_queued(self) -> None:
+    def flush(self) -> None:
+        """Shows the lines that wait for equal ones of other ranks."""
         if self._flush:
             self._flush.cancel()
             self._flush = None

@@ -1,0 +1,161 @@
+"""Writes down where each rank stands: Python's stacks by py-spy, or what the kernel says.
+
+Not responsible for when. A helper process does it, so that the supervisor never waits. Nothing is put
+into the ranks beforehand: code of ours in somebody's interpreter would be there in every run.
+"""
+
+import os
+import signal
+import sys
+import time
+
+from . import processes
+
+#: Seconds for all ranks of this host, and for one look at one process.
+SECONDS, ONE = 20.0, 5.0
+#: Processes of one rank that are looked at: its loaders of data, for example.
+PROCESSES = 16
+
+NO_PY_SPY = (
+    "There is no py-spy on this host, neither beside %s nor on PATH, so below is what the kernel says\n"
+    "of every thread. For Python's own stacks: pip install py-spy there.\n"
+)
+
+
+class StackTaker:
+    """One helper at a time; records its end."""
+
+    def __init__(self, record):
+        self._record = record
+        self._helper = self._stamp = None
+
+    def take(self, ranks, stamp, host, path):
+        """Files ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``, by the py-spy on ``path``."""
+        if self._helper is not None:
+            return
+        self._stamp = stamp
+        try:
+            self._helper = os.fork()
+        except OSError:  # too many processes here: the run has to go on
+            self._record("StacksTaken", files=0)
+            return
+        if self._helper == 0:
+            _help(ranks, stamp, host.replace("/", "_"), path)
+
+    @property
+    def pids(self):
+        """The helper, and what it runs."""
+        if self._helper is None:
+            return set()
+        return {self._helper, *processes.descendants(self._helper)}
+
+    def reaped(self, pid):
+        """True when ``pid`` was the helper."""
+        if pid != self._helper:
+            return False
+        self._helper = None
+        try:
+            files = [n for n in os.listdir("outputs/stalls") if n.startswith(self._stamp + "-")]
+        except OSError:
+            files = []
+        self._record("StacksTaken", files=len(files))
+        return True
+
+    def close(self):
+        """Ends a helper that is still at work."""
+        processes.send(self.pids, signal.SIGKILL)
+
+
+def _help(ranks, stamp, host, path):
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        processes.prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.closerange(3, 1024)  # among them locks, which are the supervisor's alone
+        write(ranks, stamp, host, path)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def write(ranks, stamp, host, path):
+    """The files of all ranks, as far as the time allows."""
+    folder = os.path.join("outputs", "stalls")
+    os.makedirs(folder, exist_ok=True)
+    deadline = time.monotonic() + SECONDS
+    spy = _py_spy(path)
+    for key, pid in ranks.items():
+        text = "%s on %s, process %d, %s\n" % (key, host, pid, time.strftime("%F %T %Z"))
+        text += "" if spy else NO_PY_SPY % sys.executable
+        for part in [pid] + processes.descendants(pid)[: PROCESSES - 1]:
+            text += "\n" + _stacks(spy, part, deadline)
+        with open(os.path.join(folder, "%s-%s-%s.txt" % (stamp, host, key)), "w") as file:
+            file.write(text)
+
+
+def _py_spy(path):
+    beside = os.path.dirname(sys.executable)
+    try:
+        return processes.find_program("py-spy", os.pathsep.join([beside, path]), "/")
+    except FileNotFoundError:
+        return None
+
+
+def _stacks(spy, pid, deadline):
+    """The stacks of one process, or why there are none and the kernel's words."""
+    import subprocess
+
+    complaint = ""
+    seconds = min(ONE, deadline - time.monotonic())
+    if spy and seconds <= 0:
+        complaint = "py-spy was not asked: %d s were spent on others\n" % SECONDS
+    elif spy:
+        try:
+            done = subprocess.run(
+                [spy, "dump", "--pid", str(pid)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=seconds,
+            )
+            if done.returncode == 0:
+                return done.stdout.decode("utf-8", "replace")
+            complaint = "py-spy: %s\n" % done.stderr.decode("utf-8", "replace").strip()
+        except (OSError, subprocess.SubprocessError) as error:
+            complaint = "py-spy: %s\n" % error
+    command = processes.describe(pid)["command"]
+    return "Process %d: %s\n%s%s" % (pid, command, complaint, _threads(pid))
+
+
+def _threads(pid):
+    """Of every thread: name, state, and where in the kernel it waits (its stack only for root)."""
+    folder = "/proc/%d/task" % pid
+    try:
+        threads = sorted(os.listdir(folder), key=int)
+    except OSError:
+        return "it has ended\n"
+    text = ""
+    for thread in threads:
+        place = os.path.join(folder, thread)
+        status = _read(os.path.join(place, "status"))
+        kept = [line for line in status.splitlines() if line.startswith(("Name:", "State:"))]
+        text += "\nThread %s\n  %s\n" % (
+            thread,
+            "  ".join(line.replace("\t", " ") for line in kept),
+        )
+        text += "  wchan: %s\n" % (_read(os.path.join(place, "wchan")) or "unknown")
+        text += "".join("  %s\n" % s for s in _read(os.path.join(place, "stack")).splitlines())
+    return text
+
+
+def _read(path):
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

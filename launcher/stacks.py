@@ -1,0 +1,55 @@
+"""What is done about a run that stalls: told, stacks of all ranks brought here, and ended if wished.
+
+Not responsible for noticing, nor for how a host takes stacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from . import events as ev
+from . import stall
+from .collect import Collector
+from .errors import HostError, Stalled
+from .ledger import Ledger
+from .link import Link
+
+#: Seconds in which the hosts have to take their stacks.
+PATIENCE = 30.0
+
+
+async def watch(
+    links: Sequence[Link], run: str, ledger: Ledger, collector: Collector, stop: bool
+) -> None:
+    """Waits for stalls, again and again. Raises Stalled at the first one, with ``stop``."""
+    hosts = [link.name for link in links]
+    while True:
+        await ledger.until(lambda: stall.has_stalled(ledger.state, hosts))
+        found = stall.describe(ledger.state.stalled, time.time())
+        ledger.add(found)
+        await _take(links, run, ledger, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(found.time)))
+        await collector.pull(final=False)
+        if stop:
+            raise Stalled(found.seconds, found.behind)
+        await ledger.until(lambda: not stall.has_stalled(ledger.state, hosts))
+
+
+async def _take(links: Sequence[Link], run: str, ledger: Ledger, stamp: str) -> None:
+    """Until every host that can be asked has written its stacks down."""
+    begun = len(ledger.events)
+    going = [link for link in links if not link.ended.is_set()]
+
+    async def ask(link: Link) -> None:
+        try:
+            await asyncio.wait_for(link.agent.ask("stacks", run=run, stamp=stamp), PATIENCE)
+        except (TimeoutError, HostError):
+            asked.discard(link.name)
+
+    def told() -> set[str]:
+        return {e.host for e in ledger.events[begun:] if isinstance(e, ev.StacksTaken)}
+
+    asked = {link.name for link in going}
+    await asyncio.gather(*(ask(link) for link in going))
+    await ledger.until(lambda: asked <= told() | ledger.state.ended_hosts, PATIENCE)

@@ -1,0 +1,68 @@
+"""When a run stalls, and which rank is behind: from what its hosts say of their ranks. Pure.
+
+Not responsible for noticing: each host does. A run stalls when all its hosts do at once, because a
+host whose ranks wait for another one is idle with good reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import events as ev
+from .status import RunState
+
+#: Seconds that logs have to fall silent apart for one to be the first: clocks differ by less.
+APART = 0.5
+
+
+def has_stalled(state: RunState, hosts: Iterable[str]) -> bool:
+    """Whether nothing moves on any host that still has something to do and can be heard."""
+    going = set(hosts) - state.ended_hosts
+    return (
+        state.status == "running"
+        and bool(going)
+        and going <= set(state.stalled)
+        and not going & set(state.silent)
+    )
+
+
+def describe(stalled: Mapping[str, ev.StallBegan], now: float) -> ev.RunStalled:
+    """The stall of a run, with the rank that is behind where the logs can tell.
+
+    A rank whose last line is not the one of most others, or else the one whose log fell silent
+    first. Ranks that have never written are left out: often only rank 0 writes.
+    """
+    ranks = [
+        {**rank, "host": host, "since": event.time - float(rank["silent"])}
+        for host, event in stalled.items()
+        for rank in event.ranks
+        if rank["bytes"]
+    ]
+    began = min(event.time - event.seconds for event in stalled.values())
+    found = ev.RunStalled(time=now, seconds=now - began)
+    if len(ranks) < 2:
+        return found
+    common, count = Counter(str(rank["last"]) for rank in ranks).most_common(1)[0]
+    others = [rank for rank in ranks if rank["last"] != common]
+    if others and count > len(ranks) / 2 and count > 1:
+        return _behind(found, others, f"the last line of {count} others is another one")
+    since = [float(rank["since"]) for rank in ranks]
+    if max(since) - min(since) < APART:
+        return found
+    return _behind(found, ranks, "its log fell silent first")
+
+
+def _behind(stall: ev.RunStalled, ranks: list[dict[str, Any]], why: str) -> ev.RunStalled:
+    """The one of ``ranks`` that fell silent first."""
+    first = min(ranks, key=lambda rank: float(rank["since"]))
+    return ev.RunStalled(
+        time=stall.time,
+        seconds=stall.seconds,
+        host=first["host"],
+        rank=first["rank"],
+        silent=round(stall.time - first["since"], 3),
+        last=first["last"],
+        why=why,
+    )

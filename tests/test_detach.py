@@ -1,0 +1,235 @@
+"""A run outlives its terminal: left on purpose or by force, and taken up again from another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lab as labs
+import pytest
+from conftest import Launcher, wait_for
+
+COUNTER = """
+import os, pathlib, sys, time
+rank = os.environ["RANK"]
+pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], f"{rank}.txt").write_text(rank)
+number = 0
+while not pathlib.Path("/tmp/end").exists():
+    print(f"line {rank} {number}", flush=True)
+    number += 1
+    time.sleep(0.02)
+print(f"last {rank} {number}")
+sys.exit(int(pathlib.Path("/tmp/end").read_text() or 0))
+"""
+
+
+def _call(launcher: Launcher, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *words],
+        cwd=launcher.work,
+        env=launcher.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _hosts(lab: labs.Lab) -> list[labs.LabHost]:
+    return [lab.hosts["lab1"], lab.hosts["lab2"]]
+
+
+@pytest.fixture
+def counting(launcher: Launcher, clean: labs.Lab) -> list[str]:
+    """The words of a run of two ranks that count until they are told to end."""
+    for host in _hosts(clean):
+        host.run("rm", "-f", "/tmp/end")
+    name = launcher.script(COUNTER)
+    return ["--nodes", "2", "--framework", "torch", "--grace", "2s", name]
+
+
+def _end(lab: labs.Lab, code: int = 0) -> None:
+    for host in _hosts(lab):
+        host.write("/tmp/end", str(code).encode())
+
+
+def _pid(launcher: Launcher, run: str) -> int:
+    return int((launcher.home / "runs" / run / "launcher.lock").read_text())
+
+
+def _gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def _status(launcher: Launcher) -> list[dict[str, Any]]:
+    value: list[dict[str, Any]] = json.loads(_call(launcher, "ls", "--json").stdout)
+    return value
+
+
+def _complete(out: str, there: bytes) -> bool:
+    """Whether every line of a log was shown, once and in order."""
+    shown = re.findall(r"│ (\w+ 0 \d+)$", out, re.MULTILINE)
+    return shown == there.decode().splitlines()
+
+
+def test_detach_and_attach(launcher: Launcher, clean: labs.Lab, counting: list[str]) -> None:
+    """It returns once all ranks run; `attach` shows every line, and ends as the run does."""
+    left = launcher.run("--detach", *counting)
+    assert left.code == 0, left.err
+    assert "launcher attach" in left.err
+    (folder,) = (launcher.home / "runs").iterdir()
+    run = folder.name
+    (listed,) = _status(launcher)
+    assert (listed["run"], listed["status"], listed["followed"]) == (run, "running", True)
+    assert listed["hosts"] == ["lab1", "lab2"]
+    follower = _pid(launcher, run)
+    wait_for_lines(folder, 20)
+    _end(clean, 3)
+    attached = _call(launcher, "attach", run[:-2])
+    assert attached.returncode == 3, attached.stderr
+    assert _complete(attached.stdout, (folder / "logs/attempt-0/rank-0.out").read_bytes())
+    assert "failed (exit-3)" in attached.stderr
+    labs.wait_until(lambda: _gone(follower), "the follower to be gone with its run", 10)
+    again = _call(launcher, "attach", "-")
+    assert (again.returncode, again.stdout) == (3, ""), "nothing is shown twice"
+    (listed,) = _status(launcher)
+    assert (listed["status"], listed["reason"], listed["followed"]) == ("failed", "exit-3", False)
+
+
+def wait_for_lines(folder: Path, count: int) -> None:
+    log = folder / "logs" / "attempt-0" / "rank-0.out"
+    labs.wait_until(
+        lambda: log.exists() and log.read_bytes().count(b"\n") >= count, f"{count} lines", 30
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
+def test_a_run_that_was_left_by_force_is_taken_up(
+    launcher: Launcher, clean: labs.Lab, counting: list[str], how: signal.Signals
+) -> None:
+    """Not a line is missing or comes twice: what the first one showed, and then the second."""
+    first = launcher.start(*counting)
+    try:
+        labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/rank-0.out")), "a log", 30)
+        (folder,) = (launcher.home / "runs").iterdir()
+        wait_for_lines(folder, 20)
+        os.kill(first.pid, how)
+        shown, _ = first.communicate(timeout=20)
+    finally:
+        first.kill()
+        first.communicate()
+    (listed,) = _status(launcher)
+    assert (listed["status"], listed["followed"]) == ("running", False)
+    assert listed["reason"] == "nobody follows it here"
+    host = clean.hosts["lab1"]
+    there = f"/root/.launcher/host/runs/{folder.name}/logs/attempt-0/rank-0.out"
+    before = host.read(there).count(b"\n")
+    labs.wait_until(lambda: host.read(there).count(b"\n") > before + 20, "a run that goes on", 20)
+    _end(clean)
+    second = _call(launcher, "attach", "-")
+    assert second.returncode == 0, second.stderr
+    written = host.read(there)
+    assert (folder / "logs/attempt-0/rank-0.out").read_bytes() == written
+    lines = re.findall(r"(\w+ 0 \d+)\n", shown.decode() + second.stdout)
+    if how == signal.SIGHUP:
+        assert lines == written.decode().splitlines()
+    else:  # a killed process cannot show what it held back to fold
+        assert lines[-20:] == written.decode().splitlines()[-20:]
+        assert sorted(set(lines)) == sorted(lines)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert (receipt["status"], [h["left"] for h in receipt["hosts"]]) == ("succeeded", [0, 0])
+    assert all(h["logs_complete"] for h in receipt["hosts"])
+    assert sorted(o["path"] for o in receipt["outputs"]) == ["0.txt", "1.txt"]
+    assert receipt["stages"]["connect"] > 0, "what the first one did is in the receipt"
+
+
+def test_a_follower_that_was_killed_is_replaced_by_attach(
+    launcher: Launcher, clean: labs.Lab, counting: list[str]
+) -> None:
+    left = launcher.run("--detach", *counting)
+    assert left.code == 0, left.err
+    (folder,) = (launcher.home / "runs").iterdir()
+    wait_for_lines(folder, 20)
+    follower = _pid(launcher, folder.name)
+    os.kill(follower, signal.SIGKILL)
+    labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
+    _end(clean)
+    attached = _call(launcher, "attach", "-")
+    assert attached.returncode == 0, attached.stderr
+    assert _complete(attached.stdout, (folder / "logs/attempt-0/rank-0.out").read_bytes())
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_stop_from_another_process(
+    launcher: Launcher, clean: labs.Lab, counting: list[str], followed: bool
+) -> None:
+    """With a verified receipt, whether somebody follows the run or nobody does."""
+    assert launcher.run("--detach", *counting).code == 0
+    (folder,) = (launcher.home / "runs").iterdir()
+    follower = _pid(launcher, folder.name)
+    if not followed:
+        os.kill(follower, signal.SIGKILL)
+        labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
+    stopped = _call(launcher, "stop", folder.name, "--grace", "1s")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "stopped (by-user)" in stopped.stderr
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
+    assert sorted(o["path"] for o in receipt["outputs"]) == ["0.txt", "1.txt"]
+    for host in _hosts(clean):
+        assert not [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
+    labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
+    again = _call(launcher, "stop", folder.name)
+    assert again.returncode == 0
+    assert "has ended already" in again.stderr
+
+
+def test_a_detached_run_that_fails_at_once_says_so(launcher: Launcher, clean: labs.Lab) -> None:
+    """As in the foreground: its exit code, its receipt, and no follower that stays."""
+    ran = launcher.run("--detach", "--framework", "env", "--setup", "exit 4", "true")
+    assert ran.code == 4, ran.err
+    assert "setup" in ran.err
+    assert _gone(_pid(launcher, ran.folder.name))
+
+
+def test_a_run_whose_launcher_died_before_the_start_is_ended(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Attach does not wait for what will never come; nothing is left of setup."""
+    process = launcher.start("--framework", "env", "--setup", "echo begun; sleep 600", "true")
+    try:
+        labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/setup-0.out")), "setup", 30)
+        (log,) = launcher.home.glob("runs/*/logs/*/setup-0.out")
+        wait_for(log, b"begun", process)
+    finally:
+        process.kill()
+        process.communicate()
+    attached = _call(launcher, "attach", "-")
+    assert attached.returncode == 125
+    assert "launcher-died" in attached.stderr
+    assert "not whole" not in attached.stderr
+
+
+def test_names_of_runs(launcher: Launcher) -> None:
+    assert "there are no runs here" in _call(launcher, "attach", "-").stderr
+    for name in ("calm-owl-1", "calm-fox-2"):
+        (launcher.home / "runs" / name).mkdir(parents=True)
+        (launcher.home / "runs" / name / "events.jsonl").touch()
+    several = _call(launcher, "attach", "calm")
+    assert several.returncode == 2
+    assert 'several runs begin with "calm"' in several.stderr
+    unknown = _call(launcher, "attach", "calm-owk-1")
+    assert 'did you mean "calm-owl-1"?' in unknown.stderr
+    broken = _call(launcher, "attach", "calm-o")
+    assert "cannot be taken up" in broken.stderr
