@@ -100,11 +100,40 @@ class Attached:
         if self._run:
             self._run.stop()
             return
-        folder = RunFolder(self.path)
-        holder = folder.holder
-        folder.close()
-        if holder is not None:
+        if (holder := self.holder()) is not None:
             os.kill(holder, signal.SIGINT)
+
+    def pull_now(self) -> None:
+        """Asks whoever follows the run to bring its outputs back at once."""
+        if self._run:
+            self._run.pull_now()
+        elif (holder := self.holder()) is not None:
+            os.kill(holder, signal.SIGUSR1)
+
+    async def bring(self) -> dict[str, str]:
+        """Logs and outputs as they are on the hosts now; the run goes on. Returns what could not be
+        brought, by host."""
+        events = (self.path / "events.jsonl").stat().st_size
+        folder = RunFolder(self.path)
+        if folder.hold():
+            return await Run(self.request, folder).bring(self.layout, self.started)
+        folder.close()
+        self._seen = events
+        self.pull_now()
+        while self.holder() is not None:
+            for event in self._new_events():
+                if isinstance(event, ev.OutputsPulled):
+                    return dict(event.failed)
+            await asyncio.sleep(LOOK)
+        return {}
+
+    def holder(self) -> int | None:
+        """The pid of the process that follows the run, or None."""
+        folder = RunFolder(self.path)
+        try:
+            return folder.holder
+        finally:
+            folder.close()
 
     def receipt(self) -> Receipt | None:
         """The receipt of a run that has ended."""
@@ -114,6 +143,19 @@ class Attached:
         finally:
             folder.close()
         return None if value is None else receipt.read(value)
+
+    def show_from(self, offsets: Mapping[str, int]) -> None:
+        """Where the logs begin for :meth:`look`, by name; others begin at their beginning."""
+        self._shown = dict(offsets)
+
+    def show_up_to(self, name: str, end: int) -> None:
+        """Shows one log up to a byte."""
+        begin = self._shown.get(name, 0)
+        with open(self.path / "logs" / name, "rb") as file:
+            file.seek(begin)
+            data = file.read(max(0, end - begin))
+        if data:
+            self._show(name, data)
 
     def look(self) -> None:
         """Shows what has come since the last look."""
@@ -142,16 +184,9 @@ class Attached:
             known = None
         if known is not None:
             self._shown = dict(known)
-        elif self._is_alone():
+        elif self.holder() is None:
             logs = (self.path / "logs").glob("attempt-*/*")
             self._shown = {f"{log.parent.name}/{log.name}": log.stat().st_size for log in logs}
-
-    def _is_alone(self) -> bool:
-        folder = RunFolder(self.path)
-        try:
-            return folder.holder is None
-        finally:
-            folder.close()
 
     def remember(self) -> None:
         """Notes how far it was shown, for the next one."""

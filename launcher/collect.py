@@ -6,6 +6,7 @@ Not responsible for the copying and laying together: :mod:`launcher.outputs`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
@@ -32,13 +33,16 @@ class Collector:
         self.failed: dict[str, str] = {}
         self._links, self._run, self._paths, self._ledger = links, run, paths, ledger
         self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
+        self.hurry = asyncio.Event()
         self._busy = asyncio.Lock()
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def every(self, seconds: float) -> None:
         """Pulls again and again, until cancelled. What goes wrong is tried again next time."""
         while True:
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.hurry.wait(), seconds)
+            self.hurry.clear()
             await self.pull(final=False)
 
     async def pull(self, final: bool = True) -> None:
@@ -46,7 +50,7 @@ class Collector:
         async with self._busy:
             self.failed = {}
             moved = await asyncio.gather(*(self._one(link, final) for link in self._links))
-            if any(moved) or final:
+            if any(moved) or final or not self.outputs:
                 self._lay_together()
 
     def _lay_together(self) -> None:

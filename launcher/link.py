@@ -175,6 +175,20 @@ class Link:
         )
         self._start_pinging()
 
+    async def catch_up(self, run: str) -> None:
+        """Until all bytes of logs that the host has now are here, as far as it can be reached."""
+        try:
+            answer = await self.agent.ask("outputs", run=run, paths=[])
+        except errors.HostError:
+            return
+        while not self.agent.closed.done() and not self._waiting:
+            if all(self._here(name) >= size for name, size in answer["logs"].items()):
+                return
+            await asyncio.sleep(0.02)
+
+    def _here(self, name: str) -> int:
+        return self.logs[name].size if name in self.logs else 0
+
     async def _ask_to_follow(self, run: str) -> None:
         self._waiting.clear()  # it comes again
         here = {name: log.size for name, log in self.logs.items()}
@@ -255,6 +269,7 @@ class Link:
             log = self.logs[name] = self._folder.log(name)
         new = log.write(offset, data)
         if new:
+            self._folder.came(name, log.size)
             self._show(self.name, name, new)
 
     async def _wait_for_room(self, why: str) -> None:

@@ -82,6 +82,20 @@ class Run:
         await self.rejoin()
         return await self._to_the_end(("run", self.follow))
 
+    async def bring(self, layout: Layout, started: float) -> dict[str, str]:
+        """What the hosts have now, logs and outputs; the run goes on as it is. Returns what could
+        not be brought, by host."""
+        self.layout, self.started = layout, started
+        await self.rejoin()
+        await asyncio.gather(*(link.catch_up(self.name) for link in self.links))
+        await self._collector.pull()
+        await self.close()
+        return self._collector.failed
+
+    def pull_now(self) -> None:
+        """Brings outputs back at once, without waiting for their time."""
+        self._collector.hurry.set()
+
     async def _to_the_end(self, *stages: tuple[str, Callable[[], Step]]) -> Receipt:
         """Whatever happens, processes are ended, outputs come back, and the receipt says how it
         went."""
@@ -140,6 +154,10 @@ class Run:
 
     async def sync(self) -> None:
         """The run's own copy of the code on every host."""
+        if other := self.request.code_of:
+            add = self.ledger.add
+            await together(sync.give_code_of(link, other, self.name, add) for link in self.links)
+            return
         folder = Path(self.job.workdir)
         code = await asyncio.to_thread(source.read, folder, self.job.outputs)
         source.require(code, self.job.script)

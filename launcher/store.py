@@ -11,6 +11,7 @@ beside its place and renamed.
         code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
         events.jsonl    everything that happened, a line each
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
+        times.jsonl     when how many bytes of a log were here: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which file came from which hosts
         receipt.json
@@ -27,7 +28,9 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -81,6 +84,8 @@ class RunFolder:
             path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         self._logs: dict[str, LogFile] = {}
+        self._times: int | None = None
+        self._noted: dict[str, float] = {}
         self._lock = os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     @classmethod
@@ -129,6 +134,31 @@ class RunFolder:
             return read_json(self.path / name)
         except (FileNotFoundError, ValueError):
             return None
+
+    def came(self, name: str, size: int) -> None:
+        """Notes that so many bytes of a log are here now; at most once a second for each."""
+        now = time.time()
+        if now - self._noted.get(name, 0.0) < 1.0:
+            return
+        self._noted[name] = now
+        with suppress(OSError):  # a full disk: these times are a comfort, not a record
+            if self._times is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._times = os.open(self.path / "times.jsonl", flags, 0o600)
+            os.write(self._times, json.dumps([round(now, 3), name, size]).encode() + b"\n")
+
+    def times(self) -> dict[str, list[tuple[float, int]]]:
+        """When how many bytes of each log were here."""
+        found: dict[str, list[tuple[float, int]]] = {}
+        try:
+            lines = (self.path / "times.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return found
+        for line in lines:
+            with suppress(ValueError):
+                when, name, size = json.loads(line)
+                found.setdefault(name, []).append((when, size))
+        return found
 
     def log_names(self) -> list[str]:
         """The logs that are here, such as ``attempt-0/rank-3.out``."""
@@ -195,6 +225,8 @@ class RunFolder:
         """Closes all files, and lets go of the run."""
         os.close(self._events)
         os.close(self._lock)
+        if self._times is not None:
+            os.close(self._times)
         for log in self._logs.values():
             log.close()
 

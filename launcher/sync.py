@@ -55,6 +55,20 @@ async def give_code(
     )
 
 
+async def give_code_of(link: Link, other: str, run: str, emit: Callable[[ev.Event], None]) -> None:
+    """Makes the run's snapshot of what another run has on the host. Raises HostError."""
+    started = time.time()
+    answer = await link.agent.ask("snapshot", run=run, source="", version="", from_run=other)
+    if not answer["have"]:
+        raise SyncError(
+            link.name,
+            f"it has no code of {other}",
+            "choose the hosts of that run, or `launcher run` with the code of a folder",
+        )
+    took = time.time() - started
+    emit(ev.CodeSynced(time.time(), link.name, f"that of {other}", 0, 0, 0, took))
+
+
 async def _copy(
     link: Link,
     code: Source,

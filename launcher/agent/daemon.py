@@ -33,6 +33,21 @@ def launch(run_dir, spec):
         raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
 
 
+def is_alive(run_dir):
+    """Whether a supervisor owns the run."""
+    try:
+        lock = os.open(os.path.join(run_dir, "supervisor.lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def _become_supervisor(run_dir, spec, tell):
     try:
         os.chdir(run_dir)

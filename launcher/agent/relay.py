@@ -109,6 +109,9 @@ class Relay:
         source = os.path.join(self.root, "code", request["source"])
         os.makedirs(source, mode=0o700, exist_ok=True)
         code = os.path.join(self._make_run_dir(request["run"]), "code")
+        if "from_run" in request:
+            other = os.path.join(self.root, "runs", _checked(request["from_run"]), "code")
+            return {"have": tree.link_tree(other, code)}
         have = tree.snapshot(source, request["version"], code)
         return {"have": have, "base": None if have else tree.sealed(source), "folder": source}
 
@@ -185,7 +188,17 @@ class Relay:
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
         named = tree.listing(code, request["paths"]) if request["paths"] else []
-        return {"outputs": tree.listing(outputs), "code": named, "folder": self.run_dir}
+        sizes = {name: os.path.getsize(path) for name, path in logs_of(self.run_dir)}
+        listed = tree.listing(outputs)
+        return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
+
+    def do_remove(self, request):
+        """Forgets a run that has ended here."""
+        self._use(request["run"])
+        if daemon.is_alive(self.run_dir):
+            raise Refused("running", "the run goes on there")
+        tree.remove(self.run_dir)
+        return {}
 
     def do_sweep(self, request):
         """Looks at every process of this host for one of the run, and kills it when asked to."""
@@ -214,9 +227,7 @@ class Relay:
         return self.run_dir
 
     def _use(self, run):
-        if "/" in run or run.startswith("."):
-            raise Refused("bad-run", "not the name of a run: %r" % run)
-        self.run_dir = os.path.join(self.root, "runs", run)
+        self.run_dir = os.path.join(self.root, "runs", _checked(run))
 
     def _connect(self):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -342,26 +353,34 @@ class Follow:
 
     def _in_turn(self):
         """The logs, the one after the last that was sent first."""
-        logs = list(self._logs())
+        logs = list(logs_of(self.relay.run_dir))
         return [log for log in logs if log[0] > self.last_sent] + [
             log for log in logs if log[0] <= self.last_sent
         ]
-
-    def _logs(self):
-        root = os.path.join(self.relay.run_dir, "logs")
-        try:
-            attempts = sorted(os.listdir(root))
-        except OSError:
-            return
-        for attempt in attempts:
-            folder = os.path.join(root, attempt)
-            for name in sorted(os.listdir(folder)):
-                yield attempt + "/" + name, os.path.join(folder, name)
 
     def _open(self, path):
         if path not in self.files:
             self.files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return self.files[path]
+
+
+def logs_of(run_dir):
+    """The logs of a run, as ``(name, path)``."""
+    root = os.path.join(run_dir, "logs")
+    try:
+        attempts = sorted(os.listdir(root))
+    except OSError:
+        return
+    for attempt in attempts:
+        folder = os.path.join(root, attempt)
+        for name in sorted(os.listdir(folder)):
+            yield attempt + "/" + name, os.path.join(folder, name)
+
+
+def _checked(run):
+    if "/" in run or run.startswith("."):
+        raise Refused("bad-run", "not the name of a run: %r" % run)
+    return run
 
 
 def _write(path, text, mode):

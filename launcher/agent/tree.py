@@ -74,11 +74,36 @@ def snapshot(source, version, code):
     sealed_tree = os.path.join(source, version)
     if not os.path.isdir(sealed_tree):
         return False
-    if os.path.exists(code):
+    link = _linker(code)
+    try:
+        same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == version
+    except FileNotFoundError:
+        same = False  # removed under our hands by a newer run
+    if not same:
         remove(code)
-    os.makedirs(code)
+        remove(sealed_tree)
+        return False
+    os.utime(sealed_tree)
+    return True
+
+
+def link_tree(source, target):
+    """Makes ``target`` a tree of hard links to another one; False when that is not there."""
+    if not os.path.isdir(source):
+        return False
+    link = _linker(target)
+    for path, entry in walk(os.fsencode(source)):
+        link(path, entry)
+    return True
+
+
+def _linker(tree):
+    """Empties ``tree``; returns what makes a link in it to an entry of another one."""
+    if os.path.exists(tree):
+        remove(tree)
+    os.makedirs(tree)
     made = {b""}
-    target = os.fsencode(code)
+    target = os.fsencode(tree)
 
     def link(path, entry):
         folder = path.rpartition(b"/")[0]
@@ -91,16 +116,7 @@ def snapshot(source, version, code):
         else:
             _link_or_copy(entry.path, place)
 
-    try:
-        same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == version
-    except FileNotFoundError:
-        same = False  # removed under our hands by a newer run
-    if not same:
-        remove(code)
-        remove(sealed_tree)
-        return False
-    os.utime(sealed_tree)
-    return True
+    return link
 
 
 def _link_or_copy(path, target):

@@ -38,6 +38,8 @@ _ABOUT = {
     "run": "take a script or a job file to the hosts, follow it, bring everything back",
     "ls": "list runs: how each stands, since when, and where",
     "attach": "go on with a run as if never gone, at the exact byte",
+    "show": "show how a run stands, host by host, and what happened when",
+    "logs": "show what the ranks of a run wrote",
     "stop": "end a run on all its hosts, with a verified receipt",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",

@@ -44,7 +44,7 @@ def attach(ctx: click.Context, word: str, ranks: str | None, raw: bool, as_json:
 
 
 async def _show(screen: Screen, run: Attached) -> Receipt:
-    return await live(screen, run, run.follow(), run.stop, run.remember)
+    return await live(screen, run, run.follow(), run.stop, run.remember, run.pull_now)
 
 
 @click.command("stop")

@@ -30,10 +30,13 @@ async def live(
     to_the_end: Coroutine[Any, Any, Receipt],
     stop: Callable[[], None],
     remember: Callable[[], None] = lambda: None,
+    pull_now: Callable[[], None] = lambda: None,
 ) -> Receipt:
-    """Shows a run to its end. Ctrl-C asks for the end, a second one kills; SIGHUP detaches."""
+    """Shows a run to its end. Ctrl-C asks for the end, a second one kills; SIGHUP detaches, and
+    SIGUSR1 brings outputs back at once."""
     screen.begin(run)
     _on_signals(screen, stop, remember)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pull_now)
     async with screen:
         receipt = await to_the_end
     screen.receipt(receipt)
@@ -122,4 +125,5 @@ async def _follow(request: Request, folder: RunFolder) -> Receipt:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, run.stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    loop.add_signal_handler(signal.SIGUSR1, run.pull_now)
     return await run.execute()

@@ -246,4 +246,4 @@ async def _ask_passphrase(file: str) -> str | None:
 
 async def _execute(run: Run, screen: Screen) -> Receipt:
     # A closed terminal detaches: the hosts go on, and hold the truth.
-    return await live(screen, run, run.execute(), run.stop)
+    return await live(screen, run, run.execute(), run.stop, pull_now=run.pull_now)

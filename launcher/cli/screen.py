@@ -289,7 +289,7 @@ class Screen:
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
         line = f"{_DOING[self._stage]} {spent}{self._percent}"
-        width = max(20, _terminal_width() - 1)
+        width = max(20, terminal_width() - 1)
         sys.stderr.write("\r\x1b[2K" + click.style(line[:width], dim=True))
         sys.stderr.flush()
         self._line_is_up = True
@@ -304,7 +304,7 @@ class Screen:
         """The end."""
         from .receipt import receipt_text
 
-        click.echo(receipt_text(receipt, _terminal_width()), err=True)
+        click.echo(receipt_text(receipt, terminal_width()), err=True)
 
 
 class _Source:
@@ -332,7 +332,8 @@ def _wants_colour(stream: object) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)())
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
+    """Columns of the terminal that launcher's own words go to; 100 without one."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):

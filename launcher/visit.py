@@ -1,0 +1,79 @@
+"""Goes to the hosts of a run for one errand, and comes back.
+
+Not responsible for the run: it is neither followed nor changed by a visit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from . import errors, planning
+from .errors import HostError
+from .model import Layout, Node, Request
+from .remote import Agent
+from .ssh import Connection, Dialler
+
+T = TypeVar("T")
+#: Hosts that are visited at once.
+AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """One host of a run, with a connection. ``folder`` is the run's own one there."""
+
+    node: Node
+    connection: Connection
+    folder: str
+
+    @property
+    def host(self) -> str:
+        """Its name."""
+        return self.node.host.name
+
+    @property
+    def code(self) -> str:
+        """The run's copy of the code."""
+        return posixpath.join(self.folder, "code")
+
+    async def agent(self) -> Agent:
+        """A relay there. Raises HostError."""
+        return await Agent.open(self.node.host, self.connection)
+
+
+async def visit(
+    request: Request,
+    layout: Layout,
+    errand: Callable[[Place], Awaitable[T]],
+    nodes: Sequence[Node] | None = None,
+) -> dict[str, T | HostError]:
+    """Does an errand on every host of a run at once: what came of it, or what is wrong, by host."""
+    dialler = Dialler(request.inventory, request.ask_passphrase)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(node: Node) -> T | HostError:
+        async with gate:
+            try:
+                connection = await dialler.connect(node.host.name)
+            except HostError as error:
+                return error
+            try:
+                folder = planning.run_dir(node.root, layout.run_id)
+                return await errand(Place(node, connection, folder))
+            except HostError as error:
+                return error
+            except OSError as error:
+                return errors.ConnectionLost(node.host.name, str(error))
+            finally:
+                connection.close()
+
+    chosen = layout.nodes if nodes is None else nodes
+    try:
+        found = await asyncio.gather(*(one(node) for node in chosen))
+    finally:
+        await dialler.close()
+    return {node.host.name: result for node, result in zip(chosen, found, strict=True)}
