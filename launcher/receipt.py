@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from . import causes
 from . import events as ev
 from .model import Layout
-from .status import Expiry, Loss, RunState
+from .status import Expiry, Loss, ProcessState, RunState
 
 VERSION = 1
 
@@ -58,7 +59,10 @@ class HostReceipt:
 
 @dataclass(frozen=True)
 class FirstFailure:
-    """Who failed first, by skew-corrected time, and its last words."""
+    """Who failed first, by skew-corrected time, and its last words.
+
+    ``cause`` and ``hint`` are empty when no known cause fits.
+    """
 
     host: str
     key: str
@@ -67,6 +71,22 @@ class FirstFailure:
     meaning: str
     time: float
     last_lines: tuple[str, ...] = ()
+    cause: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class OtherEnd:
+    """Processes of one host that ended badly in the same way, besides the first failure.
+
+    ``code`` is None where no end was heard of; ``keys`` are those without a rank.
+    """
+
+    host: str
+    ranks: tuple[int, ...]
+    keys: tuple[str, ...]
+    code: int | None
+    stopped: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,7 @@ class Receipt:
     framework: str
     hosts: tuple[HostReceipt, ...] = ()
     failure: FirstFailure | None = None
+    others: tuple[OtherEnd, ...] = ()
     error: str = ""
     hint: str = ""
     outputs: tuple[Mapping[str, Any], ...] = ()
@@ -110,7 +131,9 @@ def read(value: Mapping[str, Any]) -> Receipt:
     """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
     hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
     failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
-    return Receipt(**{**_tuples(value), "hosts": tuple(hosts), "failure": failure})
+    others = tuple(OtherEnd(**_tuples(other)) for other in value["others"])
+    nested = {"hosts": tuple(hosts), "failure": failure, "others": others}
+    return Receipt(**{**_tuples(value), **nested})
 
 
 def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +236,7 @@ def _unverified(log_bytes: tuple[int, int | None] | None) -> str:
     return "not verified: the host cannot be reached"
 
 
-def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
+def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:
     """The failure that started it, with the last lines that it wrote."""
     failure = state.failure
     if failure is None:
@@ -222,6 +245,7 @@ def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
     tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
     if tracebacks:
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
+    found = causes.find(last_words, failure.code, failure.oom, framework)
     return FirstFailure(
         host=failure.host,
         key=failure.key,
@@ -230,4 +254,38 @@ def first_failure(state: RunState, last_words: bytes) -> FirstFailure | None:
         meaning=failure.meaning,
         time=failure.time,
         last_lines=tuple(lines[-LAST_LINES:]),
+        cause=found.says if found else "",
+        hint=found.hint if found else "",
+    )
+
+
+def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
+    """What became of the others, when one has failed; those that ended with 0 are left out.
+
+    A framework's own launcher says nothing that its ranks do not say: left out where a host has
+    ranks.
+    """
+    first = state.failure
+    if first is None:
+        return ()
+    rest = [
+        p
+        for p in state.processes.values()
+        if p.code != 0 and (p.host, p.key) != (first.host, first.key)
+    ]
+    ranked = {p.host for p in state.processes.values() if p.rank is not None}
+    groups: dict[tuple[str, int | None, bool], list[ProcessState]] = {}
+    for process in rest:
+        if process.rank is not None or process.host not in ranked:
+            place = (process.host, process.code, process.stopped)
+            groups.setdefault(place, []).append(process)
+    return tuple(
+        OtherEnd(
+            host=host,
+            ranks=tuple(sorted(p.rank for p in group if p.rank is not None)),
+            keys=tuple(p.key for p in group if p.rank is None),
+            code=code,
+            stopped=stopped,
+        )
+        for (host, code, stopped), group in groups.items()
     )

@@ -26,6 +26,7 @@ AT_ONCE = 32
 class Place:
     """One host of a run, with a connection. ``folder`` is the run's own one there."""
 
+    run: str
     node: Node
     connection: Connection
     folder: str
@@ -49,7 +50,7 @@ async def visit(
     request: Request,
     layout: Layout,
     errand: Callable[[Place], Awaitable[T]],
-    nodes: Sequence[Node] | None = None,
+    nodes: Sequence[Node] = (),
 ) -> dict[str, T | HostError]:
     """Does an errand on every host of a run at once: what came of it, or what is wrong, by host."""
     dialler = Dialler(request.inventory, request.ask_passphrase)
@@ -63,7 +64,7 @@ async def visit(
                 return error
             try:
                 folder = planning.run_dir(node.root, layout.run_id)
-                return await errand(Place(node, connection, folder))
+                return await errand(Place(layout.run_id, node, connection, folder))
             except HostError as error:
                 return error
             except OSError as error:
@@ -71,7 +72,7 @@ async def visit(
             finally:
                 connection.close()
 
-    chosen = layout.nodes if nodes is None else nodes
+    chosen = nodes or layout.nodes
     try:
         found = await asyncio.gather(*(one(node) for node in chosen))
     finally:

@@ -18,13 +18,13 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names receipt stall"
+        "names causes receipt stall"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
-        "attach runs "  # a run that began elsewhere
+        "attach runs visit "  # a run that began elsewhere
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 
 from launcher import events as ev
 from launcher import receipt
+from launcher.cli.receipt import receipt_text
 from launcher.errors import HostError, InputError, MeetingError, SetupFailed
 from launcher.model import Host, Layout, Node
 from launcher.status import RunState, fold
@@ -171,6 +173,17 @@ def test_last_lines_begin_with_the_traceback() -> None:
     assert found.last_lines[-1] == "ValueError: z"
 
 
+def test_a_receipt_comes_back_from_its_file() -> None:
+    host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
+    state = failed(1)
+    whole = receipt.Receipt(
+        "r", "failed", "exit-1", 1, 0.0, 1.0, {"run": 1.0}, 3, "torch", hosts=(host,),
+        failure=receipt.first_failure(state, b"x"), outputs=({"path": "a", "size": 1},),
+        others=receipt.other_ends(state),
+    )  # fmt: skip
+    assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
+
+
 def test_receipt_as_json() -> None:
     host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
     whole = receipt.Receipt(
@@ -182,3 +195,61 @@ def test_receipt_as_json() -> None:
     assert stored["version"] == receipt.VERSION
     assert stored["hosts"][0]["logs_there"] == 2
     assert stored["failure"]["last_lines"] == ["x"]
+
+
+# -- the post-mortem
+
+
+def exited(host: str, rank: int | None, code: int, stopped: bool = False) -> ev.ProcessExited:
+    key = "node-0" if rank is None else f"rank-{rank}"
+    return ev.ProcessExited(5.0 + (rank or 0), host, 0, key, rank, code, stopped)
+
+
+def screen(state: RunState, words: bytes, width: int = 100) -> str:
+    whole = receipt.Receipt(
+        "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 3, "torch",
+        failure=receipt.first_failure(state, words), others=receipt.other_ends(state),
+    )  # fmt: skip
+    return click.unstyle(receipt_text(whole, width))
+
+
+def test_a_known_cause_stands_below_the_last_lines() -> None:
+    lines = screen(failed(1), b"ModuleNotFoundError: No module named 'einops'").splitlines()
+    at = lines.index("  │ ModuleNotFoundError: No module named 'einops'")
+    assert lines[at + 1] == "  likely: the Python of the host has no module einops"
+    assert lines[at + 2].startswith("  hint: Install it with the job's setup:")
+
+
+def test_an_unknown_cause_is_not_guessed() -> None:
+    found = receipt.first_failure(failed(1), b"RuntimeError: loss is NaN")
+    assert found is not None
+    assert (found.cause, found.hint) == ("", "")
+    assert "likely" not in screen(failed(1), b"RuntimeError: loss is NaN")
+
+
+def test_what_became_of_the_others() -> None:
+    """A framework's own launcher, what ended well and the first failure itself are left out."""
+    ends = [
+        exited("a", 0, 7),
+        exited("a", None, 1),
+        exited("b", 1, -15, True),
+        exited("b", 2, -15, True),
+    ]
+    ends += [exited("b", 3, 1), exited("b", 4, 0)]
+    state = fold([*ends, ev.ProcessStarted(1.0, "c", 0, "rank-5", 5, 9)])
+    assert (
+        "also: b [1-2] SIGTERM (stopped by us), b [3] exited with 1, c [5] no end heard of"
+        in screen(state, b"").splitlines()
+    )
+    assert receipt.other_ends(fold([exited("a", 0, 7)])) == ()
+    assert receipt.other_ends(fold([exited("a", 0, 0)])) == ()
+
+
+def test_many_others_are_folded_into_three_lines_at_most() -> None:
+    ends = [exited("n00", 0, 7)] + [exited(f"n{n:02}", n, -15, True) for n in range(1, 33)]
+    assert "also: n[01-32] [1-32] SIGTERM (stopped by us)" in screen(fold(ends), b"").splitlines()
+    ends = [exited("n00", 0, 7)] + [exited(f"n{n:02}", n, n) for n in range(1, 33)]
+    lines = screen(fold(ends), b"", 60).splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("also: "))
+    assert lines[at + 2] == "      and more"
+    assert all(len(line) <= 60 for line in lines[at : at + 3])

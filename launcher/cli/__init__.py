@@ -26,7 +26,9 @@ class _Commands(click.Group):
         from importlib import import_module
 
         module = import_module(f".{_HOME.get(name, name)}", __name__)
-        command: click.Command = getattr(module, name, None) or module.command
+        command: click.Command = getattr(module, "command", None) or getattr(
+            module, f"{name}_command"
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -40,14 +42,19 @@ _ABOUT = {
     "attach": "go on with a run as if never gone, at the exact byte",
     "show": "show how a run stands, host by host, and what happened when",
     "logs": "show what the ranks of a run wrote",
+    "pull": "bring outputs and logs back, now",
+    "exec": "run a command on all hosts of a run, equal output as one",
+    "shell": "open a terminal in a run's folder on one of its hosts",
     "stop": "end a run on all its hosts, with a verified receipt",
+    "rerun": "run it again: same code, job and hosts",
+    "rm": "forget a run, here and on its hosts",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }
 
 
 #: Commands that share a module with another one.
-_HOME = {"stop": "attach"}
+_HOME = {"stop": "attach", "exec": "remote", "shell": "remote"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

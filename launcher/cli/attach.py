@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
 @click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
 @click.pass_context
-def attach(ctx: click.Context, word: str, ranks: str | None, raw: bool, as_json: bool) -> None:
+def attach_command(
+    ctx: click.Context, word: str, ranks: str | None, raw: bool, as_json: bool
+) -> None:
     """Goes on with a run as if never gone, at the exact byte where it was left.
 
     Ctrl-C ends the run, as in `launcher run`; to look only: launcher logs -f.
@@ -52,7 +54,7 @@ async def _show(screen: Screen, run: Attached) -> Receipt:
 @click.option("--grace", metavar="T", help="Between asking to end and killing.")
 @click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
 @click.pass_context
-def stop(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
+def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
     """Ends a run on all its hosts, brings its outputs back, and prints the receipt.
 
     Exit code 0 when nothing of it is left on any host.

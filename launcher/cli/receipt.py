@@ -10,12 +10,14 @@ import click
 from .. import nodeset
 from ..events import signal_name
 from ..logs import harmless
-from ..receipt import HostReceipt, Receipt
+from ..receipt import HostReceipt, OtherEnd, Receipt
 from .table import counted, duration, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
 #: Hosts that are listed one by one; of more, those with something to tell.
 LISTED = 16
+#: Lines for the ends of the other processes, and hosts named one by one in them.
+ALSO_LINES, ALSO_HOSTS = 3, 3
 
 
 def receipt_text(receipt: Receipt, width: int) -> str:
@@ -40,13 +42,53 @@ def _first(receipt: Receipt, width: int) -> list[str]:
         rank = f" rank {failure.rank}" if failure.rank is not None else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
         for line in failure.last_lines:
-            shown = harmless(line.encode()).decode()
+            shown = _harmless(line)
             lines.append(click.style("  │ ", fg="red") + shown[: max(20, width - 4)])
+        if failure.cause:
+            lines.append(click.style("  likely: ", fg="cyan") + _harmless(failure.cause))
+            lines.append(click.style("  hint: ", fg="cyan") + _harmless(failure.hint))
+        lines += _also(receipt.others, width)
     if receipt.error and not (failure and receipt.reason.startswith("setup")):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
             lines.append(click.style("  hint: ", fg="cyan") + receipt.hint)
     return lines
+
+
+def _harmless(text: str) -> str:
+    return harmless(text.encode()).decode()
+
+
+def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
+    """The ends of the other processes, folded by how they ended."""
+    ends: dict[str, list[OtherEnd]] = {}
+    for other in others:
+        ends.setdefault(_ended(other), []).append(other)
+    parts = []
+    for how, group in ends.items():
+        places = [f"{other.host} {_which([other])}" for other in group]
+        if len(group) > ALSO_HOSTS:
+            places = [f"{nodeset.fold(o.host for o in group)} {_which(group)}"]
+        parts.append(f"{', '.join(places)} {how}")
+    if not parts:
+        return []
+    commas = [*(f"{part}," for part in parts[:-1]), parts[-1]]
+    lines = [line.replace(",  ", ", ") for line in wrapped("also: ", commas, width)]
+    lines = lines if len(lines) <= ALSO_LINES else [*lines[: ALSO_LINES - 1], "      and more"]
+    return [line if len(line) <= width else f"{line[: max(20, width - 1)]}…" for line in lines]
+
+
+def _which(group: list[OtherEnd]) -> str:
+    ranks = [rank for other in group for rank in other.ranks]
+    keys = [key for other in group for key in other.keys]
+    return " ".join(([f"[{nodeset.fold_ranks(sorted(ranks))}]"] if ranks else []) + keys)
+
+
+def _ended(other: OtherEnd) -> str:
+    if other.code is None:
+        return "no end heard of"
+    how = signal_name(-other.code) if other.code < 0 else f"exited with {other.code}"
+    return f"{how} (stopped by us)" if other.stopped else how
 
 
 def _hosts(receipt: Receipt) -> str:

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,6 +78,10 @@ class Screen:
         self._run: Watched | None = None
         self._muted = self._is_stalled = False
         self._width = 12
+
+    def widen(self, hosts: Iterable[str]) -> None:
+        """Makes room for labels with these names."""
+        self._width = max(map(len, hosts))
 
     def begin(self, run: Watched) -> None:
         """Says which run this is."""

@@ -1,0 +1,61 @@
+"""``launcher rerun``: a run once more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import api
+from ..errors import InputError
+from ..model import Secret
+from ..store import read_json
+from .live import detached, live
+from .named import run_argument
+
+if TYPE_CHECKING:
+    from ..receipt import Receipt
+    from ..run import Run
+    from .screen import Screen
+
+
+@click.command("rerun")
+@run_argument
+@click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
+@click.pass_context
+def command(ctx: click.Context, word: str, detach: bool) -> None:
+    """Runs a run again: the same snapshot of the code, the same job, the same hosts. Secrets come
+    from the environment here."""
+    from .screen import Screen
+
+    old = api.attached(word)
+    names = read_json(old.path / "run.json")["job"]["secrets"]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise InputError(f"secret {missing[0]} is not set here", f"export {missing[0]}=... first")
+    secrets = {name: Secret(os.environ[name]) for name in names}
+    nodes = tuple(node.host for node in old.layout.nodes)
+    request = replace(
+        old.request,
+        job=replace(old.request.job, secrets=secrets),
+        hosts=nodes or old.request.hosts,
+        code_of=old.name,
+        command_line=tuple(sys.argv),
+    )
+    screen = Screen()
+    folder = api.new_folder(request.job)
+    if detach:
+        ended = detached(request, folder, screen)
+    else:
+        with api.hosts_of(request):
+            run = api.new_run(request, folder, screen.on_event, screen.on_log)
+            ended = asyncio.run(_live(screen, run))
+    ctx.exit(ended.exit_code if ended else 0)
+
+
+async def _live(screen: Screen, run: Run) -> Receipt:
+    return await live(screen, run, run.execute(), run.stop, pull_now=run.pull_now)

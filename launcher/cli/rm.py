@@ -1,0 +1,50 @@
+"""``launcher rm``: forgets a run, here and there."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import click
+
+from .. import api
+from ..errors import HostError, InputError
+from ..visit import Place, visit
+from . import complain
+from .named import run_argument
+
+
+@click.command("rm")
+@run_argument
+@click.option("--force", is_flag=True, help="Forget it here even if a host cannot be reached.")
+@click.pass_context
+def command(ctx: click.Context, word: str, force: bool) -> None:
+    """Removes a run that has ended: its folder here, and on every host. Outputs that were not copied
+    elsewhere are gone then."""
+    from .. import runs
+
+    path = runs.find(word)
+    try:
+        run = api.attached(path.name)
+    except InputError:  # it never came as far as a host
+        shutil.rmtree(path)
+        return
+    if run.holder() is not None:
+        raise InputError(f"{run.name} goes on, and is followed here", f"launcher stop {run.name}")
+    with api.hosts_of(run.request):
+        found = asyncio.run(visit(run.request, run.layout, _forget))
+    bad = [result for result in found.values() if isinstance(result, HostError)]
+    for error in bad:
+        complain(error)
+    if bad and not force:
+        click.echo(f"{run.name} stays here: launcher rm --force forgets it anyway", err=True)
+        ctx.exit(1)
+    shutil.rmtree(path)
+
+
+async def _forget(place: Place) -> None:
+    agent = await place.agent()
+    try:
+        await agent.ask("remove", run=place.run)
+    finally:
+        await agent.close()
