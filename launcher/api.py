@@ -106,6 +106,7 @@ def run_job(
     lease: float | None = None,
     stall_timeout: float | None = None,
     stop_stalled: bool = False,
+    max_restarts: int = 0,
     on_event: OnEvent = lambda event: None,
     on_log: OnLog = lambda host, name, data: None,
 ) -> Receipt:
@@ -124,6 +125,7 @@ def run_job(
         lease=lease,
         stall_timeout=stall_timeout,
         stop_stalled=stop_stalled,
+        max_restarts=max_restarts,
     )
     with hosts_of(request):
         run = new_run(request, new_folder(job), on_event, on_log)

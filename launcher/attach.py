@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import events as ev
 from . import receipt, record
 from .errors import InputError
-from .model import Layout, Request
+from .model import Layout, Request, Secret
 from .receipt import Receipt
 from .run import Run
 from .status import RunState, step
@@ -218,10 +219,20 @@ class Attached:
         return await run.go_on(self.layout, self.started)
 
 
+def _with_secrets(request: Request, names: Sequence[str]) -> Request:
+    """Secrets stand in no record: they come from the environment here. Without them the run goes on,
+    but nothing of it can be started again."""
+    if any(name not in os.environ for name in names):
+        return replace(request, max_restarts=0)
+    secrets = {name: Secret(os.environ[name]) for name in names}
+    return replace(request, job=replace(request.job, secrets=secrets))
+
+
 def _described(path: Path) -> tuple[Request, Layout, float]:
     try:
         value = read_json(path / "run.json")
         request, layout = record.read_run(value)
+        request = _with_secrets(request, value["job"]["secrets"])
     except (OSError, KeyError, TypeError, ValueError):
         raise InputError(
             f"{path.name} cannot be taken up: {path / 'run.json'} is not whole",

@@ -95,6 +95,15 @@ class PortReplaced(Event):
 
 
 @dataclass(frozen=True)
+class RunRestarted(Event):
+    """What failed was stopped everywhere, and all ranks start again as this ``attempt``; ``reason``
+    is that of the failure, or ``port-taken``."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class ProcessStarted(Event):
     """A process runs. ``rank`` is None for one that starts ranks itself, and for setup."""
 

@@ -230,7 +230,8 @@ class Request:
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
     reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
     itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
-    reported, and stopped with ``stop_stalled``. All times in seconds. ``code_of`` is a run
+    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails is
+    started again at most ``max_restarts`` times. ``code_of`` is a run
     whose snapshot of the code is taken again. ``ask_passphrase`` is called
     with a key file whose passphrase is needed.
     """
@@ -243,6 +244,7 @@ class Request:
     lease: float | None = None
     stall_timeout: float | None = None
     stop_stalled: bool = False
+    max_restarts: int = 0
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

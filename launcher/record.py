@@ -15,7 +15,7 @@ from .source import Revision, Source
 
 VERSION = 1
 #: How a request says that a job is to be treated.
-_TREATMENT = ("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled")
+_TREATMENT = ("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled", "max_restarts")
 
 
 def describe_job(job: Job) -> dict[str, Any]:

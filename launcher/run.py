@@ -6,7 +6,6 @@ Not responsible for how a step is done: each has a module of its own.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -16,6 +15,7 @@ from typing import Any
 
 from . import connect, end, errors, receipt, record, rsync, source, stacks, start, sync
 from . import events as ev
+from .again import another_try
 from .collect import Collector
 from .ledger import Ledger, StopSwitch
 from .link import Link
@@ -31,8 +31,6 @@ COPIES = 8
 
 #: Seconds for all hosts of a run to answer when it is taken up again; then it goes on without.
 REJOIN = 10.0
-
-_PORT_IN_USE = re.compile(rb"EADDRINUSE|[Aa]ddress already in use")
 
 
 Step = Coroutine[Any, Any, None]
@@ -205,8 +203,8 @@ class Run:
 
         try:
             await self.ledger.until(is_over)
-            while self._port_was_taken():
-                await self._start_again()
+            while why := self._why_again():
+                await self._start_again(why)
                 await self.ledger.until(is_over)
             if watching.done():
                 watching.result()
@@ -343,25 +341,26 @@ class Run:
             unsaved=link.unsaved,
         )
 
-    # -- a port that somebody else took while torch was still being imported
-
-    def _port_was_taken(self) -> bool:
-        """Whether the first failure is that the master could not listen on the port we chose."""
-        failure = self.ledger.state.failure
-        if failure is None or failure.host != self.links[0].name or self._port is None:
-            return False
-        words = self._last_words()
-        port = str(self._port).encode()
-        may_try = self.attempt < start.PORT_TRIES and not self.switch.asked.is_set()
-        return may_try and bool(_PORT_IN_USE.search(words)) and port in words
-
-    async def _start_again(self) -> None:
-        """Ends what was started, and starts it anew on another port."""
-        await end.stop(
-            self.links, self.name, self.job.grace, "the port was taken", self.ledger, self.switch
+    def _why_again(self) -> str | None:
+        """Why everything starts once more, where it does."""
+        if self.switch.asked.is_set():
+            return None
+        return another_try(
+            self.ledger.state,
+            self.ledger.events,
+            self._last_words(),
+            self.links[0].name,
+            self._port,
+            self.request.max_restarts,
         )
-        self.ledger.add(ev.PortReplaced(time.time(), self.links[0].name, self._port or 0))
+
+    async def _start_again(self, why: str) -> None:
+        """Ends what was started, and starts it anew: another port, the next attempt."""
+        await end.stop(
+            self.links, self.name, self.grace, f"{why}, starting again", self.ledger, self.switch
+        )
         self.attempt += 1
+        self.ledger.add(ev.RunRestarted(time.time(), self.attempt, why))
         await start.supervise(self.links, self.layout, self.request, self.started)
         await self.start()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import events as ev
 from . import planning, record
+from .again import PORT_TRIES
 from .errors import AgentError, PortTaken, SetupFailed
 from .ledger import Ledger
 from .link import Link
@@ -20,9 +21,6 @@ from .model import Job, Layout, NodePlan, Plan, Request
 from .remote import agent_zip
 from .status import SETUP
 from .together import together
-
-#: How often a master port may be taken by somebody else before that is an error.
-PORT_TRIES = 4
 
 
 async def supervise(

@@ -86,7 +86,9 @@ def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
 
 def step(state: RunState, event: ev.Event) -> RunState:
     """The state after one event. What has ended stays as it is."""
-    if state.status in ENDED and isinstance(event, ev.PortReplaced | ev.ProcessExited):
+    if state.status in ENDED and isinstance(
+        event, ev.PortReplaced | ev.RunRestarted | ev.ProcessExited
+    ):
         return state
     match event:
         case ev.StageStarted():
@@ -99,7 +101,7 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return _exited(state, event)
         case ev.StopRequested():
             return _to(state, "stopping", event.why) if event.host is None else state
-        case ev.PortReplaced():
+        case ev.PortReplaced() | ev.RunRestarted():
             return replace(
                 _to(state, "preparing", ""),
                 all_started=False,

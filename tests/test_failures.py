@@ -198,3 +198,48 @@ def _pids_of(script: str) -> list[int]:
         if ranked and script.encode() in words and b"LAUNCHER" not in words:
             found.append(int(folder.name))
     return found
+
+
+RESTARTED = """
+import os, pathlib, sys
+rank, attempt = os.environ["RANK"], int(os.environ["LAUNCHER_ATTEMPT"])
+checkpoint = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], f"step-{rank}.txt")
+step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+print("attempt", attempt, "goes on from step", step, flush=True)
+checkpoint.write_text(str(step + 1))
+import torch.distributed as dist
+dist.init_process_group("gloo")
+dist.barrier()
+if rank == "1" and attempt < 2:
+    sys.exit(9)
+if attempt < 2:
+    dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_a_failed_run_starts_again_and_finds_its_checkpoints(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """All ranks, on another port if need be, with the outputs of the attempt before."""
+    name = launcher.script(RESTARTED)
+    flags = ["--nodes", "2", "--framework", "torch", "--grace", "1s"]
+    ran = launcher.run(*flags, "--max-restarts", "2", name)
+    assert ran.code == 0, ran.err
+    for attempt in range(3):
+        for rank in (0, 1):
+            log = ran.log(f"rank-{rank}.out", attempt)
+            assert f"attempt {attempt} goes on from step {attempt}".encode() in log
+    assert "starting again after exit-9: attempt 2" in ran.err
+    assert ran.receipt["failure"] is None
+    assert [host["exit_codes"] for host in ran.receipt["hosts"]] == [{"rank-0": 0}, {"rank-1": 0}]
+    assert all(host["logs_complete"] for host in ran.receipt["hosts"])
+
+
+def test_restarts_come_to_an_end(launcher: Launcher, clean: labs.Lab) -> None:
+    ran = launcher.run(
+        "--max-restarts", "1", "--framework", "env", "echo $LAUNCHER_ATTEMPT; exit 6"
+    )
+    assert ran.code == 6
+    assert ran.receipt["reason"] == "exit-6"
+    assert ran.out.split() == ["lab1", "│", "0", "lab1", "│", "1"]

@@ -12,7 +12,6 @@ import click
 
 from .. import api
 from ..errors import InputError
-from ..model import Secret
 from ..store import read_json
 from .live import detached, live
 from .named import run_argument
@@ -37,11 +36,9 @@ def command(ctx: click.Context, word: str, detach: bool) -> None:
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise InputError(f"secret {missing[0]} is not set here", f"export {missing[0]}=... first")
-    secrets = {name: Secret(os.environ[name]) for name in names}
     nodes = tuple(node.host for node in old.layout.nodes)
     request = replace(
         old.request,
-        job=replace(old.request.job, secrets=secrets),
         hosts=nodes or old.request.hosts,
         code_of=old.name,
         command_line=tuple(sys.argv),

@@ -61,6 +61,10 @@ USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.y
     default="report",
     help="Then go on (default), or stop.",
 )
+@click.option(
+    "--max-restarts", type=click.IntRange(0), default=0, metavar="N",
+    help="Start all ranks again after a failure, so often.",
+)  # fmt: skip
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
 @click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
@@ -82,6 +86,7 @@ def command(
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
+    max_restarts: int,
     **flags: Any,
 ) -> None:
     """Takes a script, or what a job file says, to the hosts and follows it to the end.
@@ -103,6 +108,7 @@ def command(
         lease=_some_seconds("--lease", lease),
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
+        max_restarts=max_restarts,
         command_line=tuple(sys.argv),
         ask_passphrase=_ask_passphrase if sys.stdin.isatty() else None,
     )

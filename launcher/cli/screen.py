@@ -120,6 +120,10 @@ class Screen:
                 self._complain(f"{event.host}: {event.message}", event.hint)
             case ev.HostsMet():
                 self._say(f"master {event.master_addr} port {event.master_port}", dim=True)
+            case ev.RunRestarted():
+                self._muted = False
+                why = "the port was taken" if event.reason == "port-taken" else event.reason
+                self._say(f"starting again after {why}: attempt {event.attempt}", "yellow")
             case ev.PortReplaced():
                 self._say(f"port {event.port} on {event.host} was taken; trying another", dim=True)
             case ev.ProcessExited() if event.code != 0 and not event.stopped:

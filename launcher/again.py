@@ -1,0 +1,43 @@
+"""Whether a run that has failed is started once more, and why. Pure.
+
+Not responsible for starting it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from . import events as ev
+from .status import RunState
+
+#: How often a master port may be taken by somebody else before that is an error.
+PORT_TRIES = 4
+
+_PORT_IN_USE = re.compile(rb"EADDRINUSE|[Aa]ddress already in use")
+
+
+def another_try(
+    state: RunState,
+    events: Sequence[ev.Event],
+    last_words: bytes,
+    master: str,
+    port: int | None,
+    max_restarts: int,
+) -> str | None:
+    """Why a run starts again: ``port-taken``, the reason of its failure, or None when it ends.
+
+    A port that another program took while torch was still being imported is no failure of the
+    user's: it does not count. ``last_words`` are those of the process that failed first.
+    """
+    failure = state.failure
+    if failure is None or state.lost or state.expired:
+        return None
+    before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
+    ports = before.count("port-taken") + sum(isinstance(e, ev.PortReplaced) for e in events)
+    in_use = (
+        port is not None and _PORT_IN_USE.search(last_words) and str(port).encode() in last_words
+    )
+    if in_use and failure.host == master and ports < PORT_TRIES:
+        return "port-taken"
+    return failure.reason if len(before) - before.count("port-taken") < max_restarts else None
