@@ -7,6 +7,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     LauncherError
     ├── InputError              what the user wrote cannot be used            exit 2
     │   ├── DocumentError       a YAML file: carries file and line
+    │   ├── UnknownRun          no run of that name is recorded here
     │   └── PlanError           the hosts cannot hold what was asked for
     ├── HostError               something about one host; carries its name    exit 125
     │   ├── ConnectError        no usable SSH connection
@@ -63,6 +64,12 @@ class DocumentError(InputError):
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line}: {self.message}" if self.line else self.message
+
+
+class UnknownRun(InputError):
+    """No run of that name is recorded on this machine."""
+
+    code = "unknown-run"
 
 
 class PlanError(InputError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, suggestion
+from .errors import InputError, UnknownRun, suggestion
 from .status import ENDED, fold
 from .store import RunFolder, home
 
@@ -55,7 +55,7 @@ def names() -> list[str]:
 def find(word: str) -> Path:
     """The folder of the run that a user means: a name, the beginning of one, or ``-`` for the latest.
 
-    Raises InputError.
+    Raises UnknownRun, or InputError when several fit.
     """
     known = {path.name: path for path in folders()}
     if word == "-" and known:
@@ -68,7 +68,7 @@ def find(word: str) -> Path:
     if fitting:
         raise InputError(f'several runs begin with "{word}"', ", ".join(fitting[-6:]))
     hint = suggestion(word, list(known)) or "launcher ls shows all runs"
-    raise InputError(f'there is no run "{word}" here' if known else "there are no runs here", hint)
+    raise UnknownRun(f'there is no run "{word}" here' if known else "there are no runs here", hint)
 
 
 def summary(path: Path) -> Summary:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from . import errors, planning
 from .errors import HostError
-from .model import Layout, Node, Request
+from .model import Inventory, Layout, Node, Request
 from .remote import Agent
 from .ssh import Connection, Dialler
 
@@ -53,7 +53,15 @@ async def visit(
     nodes: Sequence[Node] = (),
 ) -> dict[str, T | HostError]:
     """Does an errand on every host of a run at once: what came of it, or what is wrong, by host."""
-    dialler = Dialler(request.inventory, request.ask_passphrase)
+    chosen = nodes or layout.nodes
+    return await visit_hosts(request.inventory, layout.run_id, chosen, errand)
+
+
+async def visit_hosts(
+    inventory: Inventory, run: str, nodes: Sequence[Node], errand: Callable[[Place], Awaitable[T]]
+) -> dict[str, T | HostError]:
+    """The same for any hosts of an inventory, as the nodes of a run that may not be known here."""
+    dialler = Dialler(inventory)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(node: Node) -> T | HostError:
@@ -63,8 +71,8 @@ async def visit(
             except HostError as error:
                 return error
             try:
-                folder = planning.run_dir(node.root, layout.run_id)
-                return await errand(Place(layout.run_id, node, connection, folder))
+                folder = planning.run_dir(node.root, run)
+                return await errand(Place(run, node, connection, folder))
             except HostError as error:
                 return error
             except OSError as error:
@@ -72,9 +80,8 @@ async def visit(
             finally:
                 connection.close()
 
-    chosen = nodes or layout.nodes
     try:
-        found = await asyncio.gather(*(one(node) for node in chosen))
+        found = await asyncio.gather(*(one(node) for node in nodes))
     finally:
         await dialler.close()
-    return {node.host.name: result for node, result in zip(chosen, found, strict=True)}
+    return {node.host.name: result for node, result in zip(nodes, found, strict=True)}

@@ -221,6 +221,44 @@ def test_a_run_whose_launcher_died_before_the_start_is_ended(
     assert "not whole" not in attached.stderr
 
 
+def test_from_another_machine(
+    launcher: Launcher, clean: labs.Lab, counting: list[str], tmp_path: Path
+) -> None:
+    """One that has the inventory and the keys, and nothing else: the hosts hold the truth."""
+    assert launcher.run("--detach", *counting).code == 0
+    (folder,) = (launcher.home / "runs").iterdir()
+    wait_for_lines(folder, 20)
+    follower = _pid(launcher, folder.name)
+    os.kill(follower, signal.SIGKILL)
+    labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
+    here = launcher.home
+    launcher.home = tmp_path / "another machine"
+    named = ["-i", str(launcher.inventory)]
+    told = json.loads(_call(launcher, "ls", "--all-users", "--json", *named).stdout)
+    assert [(run["host"], run["user"], run["run"]) for run in told] == [
+        ("lab1", "root", folder.name),
+        ("lab2", "root", folder.name),
+    ]
+    logs = _call(launcher, "logs", *named, "--ranks", "1", folder.name[:-1])
+    assert "line 1 19" in logs.stdout, logs.stderr
+    _end(clean, 3)
+    attached = _call(launcher, "attach", folder.name)
+    assert attached.returncode == 3, attached.stderr
+    there = launcher.home / "runs" / folder.name
+    receipt = json.loads((there / "receipt.json").read_text())
+    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
+    assert all(host["logs_complete"] for host in receipt["hosts"])
+    assert sorted(o["path"] for o in receipt["outputs"]) == ["0.txt", "1.txt"]
+    launcher.home = here  # and the first one finds the same truth
+    assert _call(launcher, "attach", "-").returncode == 3
+    first = json.loads((folder / "receipt.json").read_text())
+    for same in ("status", "reason", "exit_code", "world_size"):
+        assert first[same] == receipt[same]
+    unknown = _call(launcher, "attach", *named, "no-such-run")
+    assert unknown.returncode == 2
+    assert "no run begins" in unknown.stderr
+
+
 def test_names_of_runs(launcher: Launcher) -> None:
     assert "there are no runs here" in _call(launcher, "attach", "-").stderr
     for name in ("calm-owl-1", "calm-fox-2"):

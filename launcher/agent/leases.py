@@ -14,11 +14,11 @@ LOOKS = 20
 
 
 class Busy(Exception):
-    """A GPU is leased to somebody else: ``index`` and ``holder`` (user, run, since)."""
+    """Leased to somebody else: ``index`` of a GPU and ``holder`` (user, run, since)."""
 
-    def __init__(self, index, holder):
-        super().__init__("GPU %d is leased" % index)
-        self.index = index
+    def __init__(self, name, holder):
+        super().__init__("%s is leased" % name)
+        self.index = int(name[4:]) if name[4:].isdigit() else None
         self.holder = holder
 
 
@@ -32,7 +32,7 @@ def take(indices, run_id):
     taken = []
     try:
         for index in indices:
-            taken.append(_take_one(index, run_id))
+            taken.append(_take_one("gpu-%d" % index, run_id))
     except BaseException:
         for fd in taken:
             os.close(fd)
@@ -40,14 +40,22 @@ def take(indices, run_id):
     return taken
 
 
-def _take_one(index, run_id):
-    fd = _open(index)
+def register(run_id):
+    """Lets all users of the host see that a run is here, as long as the descriptor is open."""
+    try:
+        return _take_one("run-" + run_id, run_id)
+    except (Busy, OSError):  # not worth a run
+        return None
+
+
+def _take_one(name, run_id):
+    fd = _open(name)
     try:
         _lock(fd)
     except OSError:
         holder = _holder(fd)
         os.close(fd)
-        raise Busy(index, holder)
+        raise Busy(name, holder)
     text = json.dumps({"user": _user(), "run": run_id, "since": time.time()})
     os.ftruncate(fd, 0)
     os.pwrite(fd, text.encode(), 0)
@@ -64,7 +72,7 @@ def _lock(fd):
     return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _open(index):
+def _open(name):
     place = folder()
     if not os.path.isdir(place):
         os.makedirs(place, exist_ok=True)
@@ -72,7 +80,7 @@ def _open(index):
             os.chmod(place, 0o777)  # no sticky bit: with it, fs.protected_regular bars other users
         except PermissionError:
             pass  # somebody else made it a moment ago
-    path = os.path.join(place, "gpu-%d" % index)
+    path = os.path.join(place, name)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         os.fchmod(fd, 0o666)
@@ -99,13 +107,24 @@ def _user():
 
 def held():
     """``{GPU index: holder}`` of all leases held on this host now."""
+    holders = _holders("gpu-")
+    return {int(name): holder for name, holder in holders.items() if name.isdigit()}
+
+
+def registered():
+    """``{run: holder}`` of all runs of all users on this host now."""
+    return _holders("run-")
+
+
+def _holders(prefix):
+    """The holders of all locked files with this prefix, by the rest of the name."""
     found = {}
     try:
         names = os.listdir(folder())
     except OSError:
         return found
     for name in names:
-        if not name.startswith("gpu-") or not name[4:].isdigit():
+        if not name.startswith(prefix):
             continue
         try:
             fd = os.open(os.path.join(folder(), name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -114,7 +133,7 @@ def held():
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            found[int(name[4:])] = _holder(fd)
+            found[name[len(prefix) :]] = _holder(fd)
         finally:
             os.close(fd)
     return found

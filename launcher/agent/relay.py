@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import daemon, processes, protocol, tree
+from . import daemon, folders, processes, protocol, tree
 from .journal import read_from
 from .meeting import Listener, connect
 from .probe import facts
@@ -188,9 +188,13 @@ class Relay:
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
         named = tree.listing(code, request["paths"]) if request["paths"] else []
-        sizes = {name: os.path.getsize(path) for name, path in logs_of(self.run_dir)}
+        sizes = {name: os.path.getsize(path) for name, path in folders.logs_of(self.run_dir)}
         listed = tree.listing(outputs)
         return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
+
+    def do_runs(self, request):
+        """The runs of this user that lie here, and those of all users that go on here."""
+        return folders.runs(self.root)
 
     def do_remove(self, request):
         """Forgets a run that has ended here."""
@@ -353,7 +357,7 @@ class Follow:
 
     def _in_turn(self):
         """The logs, the one after the last that was sent first."""
-        logs = list(logs_of(self.relay.run_dir))
+        logs = list(folders.logs_of(self.relay.run_dir))
         return [log for log in logs if log[0] > self.last_sent] + [
             log for log in logs if log[0] <= self.last_sent
         ]
@@ -362,19 +366,6 @@ class Follow:
         if path not in self.files:
             self.files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return self.files[path]
-
-
-def logs_of(run_dir):
-    """The logs of a run, as ``(name, path)``."""
-    root = os.path.join(run_dir, "logs")
-    try:
-        attempts = sorted(os.listdir(root))
-    except OSError:
-        return
-    for attempt in attempts:
-        folder = os.path.join(root, attempt)
-        for name in sorted(os.listdir(folder)):
-            yield attempt + "/" + name, os.path.join(folder, name)
 
 
 def _checked(run):

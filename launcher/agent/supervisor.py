@@ -39,6 +39,7 @@ class Supervisor:
         self.signalled = set()
         self.orphans = 0
         self.leases = []
+        self.registered = leases.register(self.run_id)  # until this process ends
         self.gpus = None
         self.oom_kills = processes.out_of_memory_kills()
         self.clients, self.subscribers = {}, set()

@@ -12,7 +12,7 @@ from .. import api
 from .. import job as jobs
 from ..errors import InputError
 from .live import live
-from .named import run_argument
+from .named import run_argument, taken_up
 
 if TYPE_CHECKING:
     from ..attach import Attached
@@ -37,7 +37,7 @@ def attach_command(
     from .screen import Screen
 
     screen = Screen(ranks=ranks_of(ranks), raw=raw, logs_to_stderr=as_json)
-    run = api.attached(word, screen.on_event, screen.on_log)
+    run = taken_up(word, screen.on_event, screen.on_log)
     with api.hosts_of(run.request):
         receipt = asyncio.run(_show(screen, run))
     if as_json:
@@ -66,7 +66,7 @@ def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool
     except ValueError as error:
         raise InputError(f"--grace: {error}") from None
     screen = Screen(ranks=frozenset(), logs_to_stderr=as_json)
-    run = api.attached(word, screen.on_event)
+    run = taken_up(word, screen.on_event)
     if run.receipt():
         click.echo(f"{run.name} has ended already", err=True)
     run.stop(seconds)

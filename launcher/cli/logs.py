@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from .. import api
 from .. import job as jobs
 from ..errors import InputError
 from ..store import RunFolder
-from .named import run_argument
+from .named import run_argument, taken_up
 from .run import ranks_of
+
+if TYPE_CHECKING:
+    from ..attach import Attached
+    from .screen import Screen
 
 #: Seconds between two looks with -f.
 LOOK = 0.1
@@ -40,22 +44,18 @@ def command(
         age = None if since is None else jobs.seconds(since)
     except ValueError as error:
         raise InputError(f"--since: {error}") from None
-    asyncio.run(_show(word, follow, ranks, age, tail, merged, raw))
-
-
-async def _show(
-    word: str,
-    follow: bool,
-    ranks: str | None,
-    age: float | None,
-    tail: int | None,
-    merged: bool,
-    raw: bool,
-) -> None:
     from .screen import Screen
 
     screen = Screen(ranks=ranks_of(ranks), raw=raw)
-    run = api.attached(word, on_log=screen.on_log)
+    run = taken_up(word, lambda event: None, screen.on_log)
+    asyncio.run(_show(run, screen, follow, age, tail, merged))
+
+
+async def _show(
+    run: Attached, screen: Screen, follow: bool, age: float | None, tail: int | None, merged: bool
+) -> None:
+    if run.receipt() is None and run.holder() is None:
+        await run.bring()  # nobody else does
     folder = RunFolder(run.path)
     times, names = folder.times(), folder.log_names()
     folder.close()

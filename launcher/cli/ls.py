@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import asdict
 
 import click
 
-from .. import nodeset, runs
+from .. import api, nodeset, runs
+from ..errors import HostError
+from . import complain
+from .places import need_inventory
 from .table import duration, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
@@ -18,9 +22,14 @@ LATEST = 20
 
 @click.command("ls")
 @click.option("-a", "--all", "everything", is_flag=True, help=f"Not only the latest {LATEST}.")
+@click.option("--all-users", is_flag=True, help="What goes on, and whose, as the hosts tell.")
+@click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def command(everything: bool, as_json: bool) -> None:
+def command(everything: bool, all_users: bool, inventory: str | None, as_json: bool) -> None:
     """Lists runs, the latest first: how each stands, since when, and where."""
+    if all_users:
+        _on_the_hosts(inventory, as_json)
+        return
     found = list(runs.summaries())
     shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
     if as_json:
@@ -52,3 +61,36 @@ def command(everything: bool, as_json: bool) -> None:
         click.echo(line[: len(run.run)] + line[len(run.run) :].replace(run.status, styled, 1))
     if len(shown) < len(found):
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
+
+
+def _on_the_hosts(place: str | None, as_json: bool) -> None:
+    from ..adopt import HostRuns, ask_hosts
+
+    hosts = api.load_inventory(need_inventory(place))
+    told = asyncio.run(ask_hosts(hosts))
+    going_on = [
+        {"host": host, **run}
+        for host, answer in told.items()
+        if isinstance(answer, HostRuns)
+        for run in answer.going_on
+    ]
+    if as_json:
+        click.echo(json.dumps(going_on, indent=2))
+    elif going_on:
+        now = time.time()
+        rows = [
+            (
+                run["host"],
+                run["user"],
+                run["run"],
+                nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
+                duration(now - run["since"]),
+            )
+            for run in going_on
+        ]
+        click.echo(table(("host", "user", "run", "gpus", "age"), rows))
+    else:
+        click.echo("nothing goes on", err=True)
+    for answer in told.values():
+        if isinstance(answer, HostError):
+            complain(answer)

@@ -1,10 +1,22 @@
-"""The RUN of a command line: a name, the beginning of one, or ``-`` for the latest."""
+"""The RUN of a command line: a name, the beginning of one, or ``-`` for the latest.
+
+One that this machine does not know is looked for on the hosts of the inventory.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from .. import api
+from ..errors import UnknownRun
+from .places import INVENTORY, inventory_file
+
+if TYPE_CHECKING:
+    from ..attach import Attached
 
 
 def _complete(ctx: click.Context, parameter: click.Parameter, beginning: str) -> list[str]:
@@ -13,6 +25,34 @@ def _complete(ctx: click.Context, parameter: click.Parameter, beginning: str) ->
     return [name for name in reversed(runs.names()) if name.startswith(beginning)]
 
 
+def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        os.environ[INVENTORY] = value
+
+
 def run_argument(command: Any) -> Any:
     """Adds the argument to a command, as ``word``; shells complete it."""
-    return click.argument("word", metavar="RUN", shell_complete=_complete)(command)
+    inventory = click.option(
+        "-i",
+        "--inventory",
+        expose_value=False,
+        callback=_remember,
+        help="Inventory of the hosts to ask for a run of another machine.",
+    )
+    argument = click.argument("word", metavar="RUN", shell_complete=_complete)
+    return argument(inventory(command))
+
+
+def taken_up(word: str, *callbacks: Any) -> Attached:
+    """The run that the user means, from here or else from its hosts. Raises InputError."""
+    try:
+        return api.attached(word, *callbacks)
+    except UnknownRun:
+        place = inventory_file(None)
+        if place is None or word == "-":
+            raise
+        from ..adopt import adopt
+
+        name = asyncio.run(adopt(word, api.load_inventory(place)))
+        click.echo(f"{name} was begun elsewhere: taken up from its hosts", err=True)
+        return api.attached(name, *callbacks)

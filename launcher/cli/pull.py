@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import api
-from .named import run_argument
+from .named import run_argument, taken_up
 from .table import counted, size
 
 
@@ -20,7 +20,7 @@ from .table import counted, size
 def command(ctx: click.Context, word: str, dest: Path | None) -> None:
     """Brings outputs and logs of a run back as they are on its hosts now; into DEST as well, when it
     is given. The run goes on."""
-    run = api.attached(word)
+    run = taken_up(word)
     with api.hosts_of(run.request):
         failed = asyncio.run(run.bring())
     outputs = run.path / "outputs"

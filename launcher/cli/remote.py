@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import api, planning
+from .. import planning
 from ..errors import HostError, InputError
 from ..sshlib import asyncssh
 from ..visit import Place, visit
 from . import complain
-from .named import run_argument
+from .named import run_argument, taken_up
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _in_the_run(run: Attached, place: Place, words: str) -> str:
 def exec_command(ctx: click.Context, word: str, words: tuple[str, ...], node: int | None) -> None:
     """Runs a command on all hosts of a run at once, in its folder and environment. Lines that hosts
     have in common are shown once. The exit code is the highest one."""
-    run = api.attached(word)
+    run = taken_up(word)
     codes = asyncio.run(_exec(run, shlex.join(words), node))
     ctx.exit(max(codes, default=0))
 
@@ -101,7 +101,7 @@ def _code(result: int | HostError) -> int:
 @click.pass_context
 def shell_command(ctx: click.Context, word: str, node: int) -> None:
     """Opens a real terminal in a run's folder and environment on one of its hosts."""
-    run = api.attached(word)
+    run = taken_up(word)
     if not sys.stdin.isatty():
         raise InputError("launcher shell needs a terminal", "launcher exec RUN -- COMMAND")
     (code,) = asyncio.run(_shell(run, node))

@@ -14,7 +14,7 @@ from .. import api
 from ..errors import InputError
 from ..store import read_json
 from .live import detached, live
-from .named import run_argument
+from .named import run_argument, taken_up
 
 if TYPE_CHECKING:
     from ..receipt import Receipt
@@ -31,7 +31,7 @@ def command(ctx: click.Context, word: str, detach: bool) -> None:
     from the environment here."""
     from .screen import Screen
 
-    old = api.attached(word)
+    old = taken_up(word)
     names = read_json(old.path / "run.json")["job"]["secrets"]
     missing = [name for name in names if name not in os.environ]
     if missing:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,14 +15,12 @@ from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Resources
 from .live import detached, live
+from .places import need_inventory
 
 if TYPE_CHECKING:
     from ..receipt import Receipt
     from ..run import Run
     from .screen import Screen
-
-#: Looked for when -i is not given, in this order.
-USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.yaml")
 
 
 @click.command(
@@ -95,7 +92,7 @@ def command(
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
     job = _job(ctx, command_words, flags)
-    hosts = api.load_inventory(_inventory_file(inventory))
+    hosts = api.load_inventory(need_inventory(inventory))
     shown = ranks_of(ranks)
     if dry_run:
         _print_plan(job, hosts, as_json)
@@ -187,18 +184,6 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
         if given:
             known = {**known, **given}
             values["resources"] = Resources(**known)
-
-
-def _inventory_file(given: str | None) -> str:
-    if given:
-        return given
-    for place in USUAL_PLACES:
-        path = Path(place).expanduser()
-        if path.exists():
-            return str(path)
-    raise InputError(
-        "no inventory", f"-i FILE, LAUNCHER_INVENTORY, or one of {', '.join(USUAL_PLACES)}"
-    )
 
 
 def ranks_of(text: str | None) -> frozenset[int] | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from .. import api, nodeset
 from .. import events as ev
+from .. import nodeset
 from ..status import RunState, fold
 from ..store import RunFolder
-from .named import run_argument
+from .named import run_argument, taken_up
 from .receipt import receipt_text
 from .screen import terminal_width
 from .table import counted, duration, table
@@ -28,7 +28,7 @@ _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(word: str, whole: bool, as_json: bool) -> None:
     """Shows a run: its receipt, or how it stands so far; then what happened when."""
-    run = api.attached(word)
+    run = taken_up(word)
     folder = RunFolder(run.path)
     events, followed = folder.events(), folder.holder is not None
     folder.close()

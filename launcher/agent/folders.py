@@ -1,0 +1,61 @@
+"""What lies in the folders of runs on this host: logs, descriptions, and whether they go on.
+
+Not responsible for what is done with them.
+"""
+
+import json
+import os
+
+from . import daemon, leases
+from .journal import read_from
+
+
+def logs_of(run_dir):
+    """The logs of a run, as ``(name, path)``."""
+    root = os.path.join(run_dir, "logs")
+    try:
+        attempts = sorted(os.listdir(root))
+    except OSError:
+        return
+    for attempt in attempts:
+        folder = os.path.join(root, attempt)
+        for name in sorted(os.listdir(folder)):
+            yield attempt + "/" + name, os.path.join(folder, name)
+
+
+def runs(root):
+    """The runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those of
+    all users that a supervisor owns on this host now, with the GPUs that they hold."""
+    found = []
+    base = os.path.join(root, "runs")
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+        place = os.path.join(base, name)
+        try:
+            with open(os.path.join(place, "run.json")) as file:
+                record = json.load(file)
+        except (OSError, ValueError):
+            record = None  # it never came as far as a supervisor
+        found.append(
+            {
+                "run": name,
+                "alive": daemon.is_alive(place),
+                "started": _has_started(place),
+                "record": record,
+            }
+        )
+    gpus = {}
+    for index, holder in leases.held().items():
+        gpus.setdefault(holder.get("run"), []).append(index)
+    going_on = [
+        dict(holder, run=run, gpus=sorted(gpus.get(run, [])))
+        for run, holder in sorted(leases.registered().items())
+    ]
+    return {"runs": found, "going_on": going_on}
+
+
+def _has_started(place):
+    """Whether processes of the run itself, not only of its setup, were started."""
+    for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
+        if record["event"] == "ProcessStarted" and not record["key"].startswith("setup-"):
+            return True
+    return False
