@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint bench setup system clean
+.PHONY: help demo test lint bench chaos setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ lint: setup ## ruff and strict typing
 
 bench: setup ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup ## Real training with a fault at a random moment: ARGS="--rounds 52 --seed 7"
+	$(BIN)/python tests/chaos.py $(ARGS)
 
 setup: $(STAMP)
 

@@ -1,0 +1,33 @@
+"""A short version of `make chaos`: every fault that is over in seconds, once, without torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import chaos
+import lab as labs
+import pytest
+
+#: Another one each time; a failing round names it, and `python tests/chaos.py --seed` plays it again.
+SEED = int(os.environ.get("CHAOS_SEED", os.getpid()))
+TAKE_LONG = {"power cut", "cable pulled for good"}  # `make chaos`
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
+    """Two hosts with GPUs (fake ones), small disks, and nothing else on them."""
+    reason = labs.missing()
+    if reason:
+        pytest.skip(f"no lab of real hosts here: {reason}")
+    place = tmp_path_factory.mktemp("chaos")
+    with labs.Lab(chaos.SPECS, place, share=[Path(sys.prefix), chaos.ROOT]) as standing:
+        yield standing
+
+
+@pytest.mark.parametrize("fault", [fault for fault in chaos.FAULTS if fault not in TAKE_LONG])
+def test_nothing_is_lost_left_or_untrue(arena: labs.Lab, tmp_path: Path, fault: str) -> None:
+    outcome = chaos.play(arena, fault, SEED, light=True, scratch=tmp_path / "round")
+    assert outcome.wrong == (), f"CHAOS_SEED={SEED}"
