@@ -40,6 +40,14 @@ class HostConnected(Event):
 
 
 @dataclass(frozen=True)
+class OldRunEnded(Event):
+    """An earlier run of ours had gone on there, unreachable for its launcher; it is ended now."""
+
+    host: str
+    run: str
+
+
+@dataclass(frozen=True)
 class HostFailed(Event):
     """A host cannot go on; ``code`` is that of the error."""
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from . import errors
+from . import amend, errors
 from . import events as ev
 from .model import Facts, Host, Layout, Request
 from .remote import Agent
@@ -93,6 +93,8 @@ class Link:
         """Connects and measures. Raises HostError."""
         started = time.time()
         await self._dial()
+        for run in await amend.finish(self.agent, self.name):
+            self._emit(ev.OldRunEnded(time.time(), self.name, run))
         self._facts = await self.agent.probe(with_gpus)
         self._emit(
             ev.HostConnected(

@@ -15,6 +15,7 @@ beside its place and renamed.
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which file came from which hosts
         receipt.json
+        unfinished.json hosts that could not be looked at when the run ended; gone once they were
         shown.json      how far each log of a detached run was shown
         stop.json       a wish to end it, for whoever follows it
         launcher.lock   held (flock) by the process that follows the run; its pid stands in it

@@ -28,6 +28,8 @@ import lab as labs
 
 ROOT = Path(__file__).parent.parent
 SPECS = tuple(labs.HostSpec(f"h{n}", interface=f"eth{n}", gpus=2, home_size="30M") for n in (1, 2))
+#: The environment that runs this, with torch: read-only on every host.
+SHARE = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
 #: Seconds that training goes on by itself, and within which a fault comes.
 TRAINING = 6.0
 #: Seconds after which a host that is gone is given up, and after which it ends its run by itself.
@@ -365,16 +367,17 @@ def main() -> int:
         sys.exit(f"no lab of real hosts here: {reason}")
     print(f"seed {args.seed}", flush=True)
     outcomes: list[Outcome] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-        with labs.Lab(SPECS, Path(scratch) / "lab", share=share) as lab:
-            for number in range(args.rounds):
-                fault = args.faults[number % len(args.faults)]
-                seed = args.seed + number
-                outcome = play(lab, fault, seed, args.light, Path(scratch) / str(number))
-                outcomes.append(outcome)
-                wrong = "; ".join(outcome.wrong) or "as it must be"
-                print(f"{number + 1:3} {fault}: {outcome.status}, {wrong}", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        labs.Lab(SPECS, Path(scratch) / "lab", share=SHARE) as lab,
+    ):
+        for number in range(args.rounds):
+            fault = args.faults[number % len(args.faults)]
+            place = Path(scratch) / str(number)
+            outcome = play(lab, fault, args.seed + number, args.light, place)
+            outcomes.append(outcome)
+            wrong = "; ".join(outcome.wrong) or "as it must be"
+            print(f"{number + 1:3} {fault}: {outcome.status}, {wrong}", flush=True)
     print(f"\n{table(outcomes)}")
     return sum(bool(outcome.wrong) for outcome in outcomes)
 

@@ -24,7 +24,7 @@ PARTS = {
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
-        "attach runs visit adopt "  # a run that began elsewhere
+        "attach runs visit adopt amend "  # a run that began elsewhere
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

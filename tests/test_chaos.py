@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     if reason:
         pytest.skip(f"no lab of real hosts here: {reason}")
     place = tmp_path_factory.mktemp("chaos")
-    with labs.Lab(chaos.SPECS, place, share=[Path(sys.prefix), chaos.ROOT]) as standing:
+    with labs.Lab(chaos.SPECS, place, share=chaos.SHARE) as standing:
         yield standing
 
 

@@ -221,6 +221,49 @@ def test_a_run_whose_launcher_died_before_the_start_is_ended(
     assert "not whole" not in attached.stderr
 
 
+@pytest.mark.parametrize("by", ["stop", "another run"])
+def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
+    own: labs.Lab, launcher: Launcher, by: str
+) -> None:
+    """By any command that comes there; and the receipt is corrected."""
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    name = launcher.script("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
+    words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
+    process = launcher.start(*words)
+    away = own.hosts["lab2"]
+    try:
+        labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/rank-1.out"))), "a log")
+        (log,) = launcher.home.glob("runs/*/logs/*/rank-1.out")
+        wait_for(log, b"ready", process)
+        away.stop_sshd()  # its processes go on: only we cannot come there
+        away.kill_sshd_sessions()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    folder = log.parent.parent.parent
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert (receipt["status"], [h["left"] for h in receipt["hosts"]]) == ("lost", [0, None])
+    assert b"not verified" in err
+    assert _ranks(away), "nobody has told it"
+    away.start_sshd()
+    if by == "stop":
+        assert _call(launcher, "stop", folder.name).returncode == 0
+    else:
+        other = launcher.run("--nodes", "2", "--framework", "env", "true")
+        assert other.code == 0, other.err
+        assert f"lab2: ended {folder.name}" in other.err
+    assert not _ranks(away)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
+    assert "reached again" in receipt["hosts"][1]["verified"]
+    assert not (folder / "unfinished.json").exists()
+
+
+def _ranks(host: labs.LabHost) -> list[labs.Process]:
+    return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
+
+
 def test_from_another_machine(
     launcher: Launcher, clean: labs.Lab, counting: list[str], tmp_path: Path
 ) -> None:

@@ -166,6 +166,11 @@ class Relay:
         except OSError:
             return {"gone": True}
 
+    def do_alive(self, request):
+        """Whether a supervisor owns the run here."""
+        self._use(request["run"])
+        return {"alive": daemon.is_alive(self.run_dir)}
+
     def do_stacks(self, request):
         """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
         return self._ask(request)

@@ -11,6 +11,7 @@ import click
 from .. import api
 from .. import job as jobs
 from ..errors import InputError
+from . import complain
 from .live import live
 from .named import run_argument, taken_up
 
@@ -49,6 +50,25 @@ async def _show(screen: Screen, run: Attached) -> Receipt:
     return await live(screen, run, run.follow(), run.stop, run.remember, run.pull_now)
 
 
+async def _clean(run: Attached) -> None:
+    """Hosts that could not be reached when the run ended, if they can be now."""
+    from ..amend import finish, unfinished
+    from ..visit import Place, visit
+
+    async def one(place: Place) -> None:
+        agent = await place.agent()
+        try:
+            await finish(agent, place.host)
+        finally:
+            await agent.close()
+
+    nodes = [node for node in run.layout.nodes if run.path in unfinished(node.host.name)]
+    if nodes:
+        for error in (await visit(run.request, run.layout, one, nodes)).values():
+            if error is not None:
+                complain(error)
+
+
 @click.command("stop")
 @run_argument
 @click.option("--grace", metavar="T", help="Between asking to end and killing.")
@@ -69,6 +89,7 @@ def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool
     run = taken_up(word, screen.on_event)
     if run.receipt():
         click.echo(f"{run.name} has ended already", err=True)
+        asyncio.run(_clean(run))
     run.stop(seconds)
     with api.hosts_of(run.request):
         receipt = asyncio.run(_show(screen, run))

@@ -116,6 +116,8 @@ class Screen:
                     self._say_layout()
             case ev.SyncProgressed():
                 self._percent = f"  {event.host} {event.percent} %"
+            case ev.OldRunEnded():
+                self._say(f"{event.host}: ended {event.run}, which had gone on there", "yellow")
             case ev.HostFailed():
                 self._complain(f"{event.host}: {event.message}", event.hint)
             case ev.HostsMet():
