@@ -37,6 +37,7 @@ class HostConnected(Event):
     seconds: float
     python_version: str
     clock_offset: float
+    strays: int = 0
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class Link:
                 seconds=time.time() - started,
                 python_version=self.facts.python_version,
                 clock_offset=self.facts.clock_offset,
+                strays=self.facts.strays,
             )
         )
 

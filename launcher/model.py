@@ -138,6 +138,7 @@ class Facts:
     gpus: tuple[Gpu, ...] = ()
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
+    strays: int = 0  # processes of earlier runs that had lost their supervisor, and were ended
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,7 @@ class Agent:
             gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
             leased={int(index): lease for index, lease in answer["leased"].items()},
             clock_offset=answer["time"] - (before + after) / 2,
+            strays=answer["strays"],
         )
 
 

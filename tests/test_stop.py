@@ -157,3 +157,32 @@ def test_a_dropped_connection_is_resumed_without_losing_a_byte(
     assert process.returncode == 0, err.decode()
     assert "the connection dropped" in err.decode()
     assert log.read_bytes() == b"".join(b"%d %s\n" % (n, b"x" * 1000) for n in range(60))
+
+
+def test_what_a_killed_supervisor_left_is_ended_at_the_next_contact(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """By any run that comes there; a process of another live run stays."""
+    host = clean.hosts["lab1"]
+    name = launcher.script(
+        "import subprocess, time\n"
+        "subprocess.Popen(['setsid', '--fork', 'sleep', '611'])\n"
+        "print('ready', flush=True)\ntime.sleep(600)\n"
+    )
+    process = launcher.start("--framework", "torch", "--grace", "1s", name)
+    try:
+        _wait_for_run(launcher.home, process)
+        (rank,) = [p.pid for p in host.processes() if "RANK" in p.environ and "sleep" not in p.argv]
+        stat = host.read(f"/proc/{rank}/stat").decode()
+        supervisor = stat.rpartition(")")[2].split()[1]
+        process.kill()
+        process.communicate()
+        host.run("kill", "-9", supervisor)
+        labs.wait_until(lambda: len(_of_runs(host)) == 1, "the rank to go with its supervisor")
+        other = launcher.run("--framework", "env", "true")
+        assert other.code == 0, other.err
+        assert "lab1: ended 1 process that earlier runs had left" in other.err
+        assert not _of_runs(host)
+    finally:
+        process.kill()
+        process.communicate()

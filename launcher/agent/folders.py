@@ -6,7 +6,7 @@ Not responsible for what is done with them.
 import json
 import os
 
-from . import daemon, leases
+from . import daemon, leases, processes
 from .journal import read_from
 
 
@@ -51,6 +51,24 @@ def runs(root):
         for run, holder in sorted(leases.registered().items())
     ]
     return {"runs": found, "going_on": going_on}
+
+
+def end_strays(root):
+    """Kills what carries the mark of a run here whose supervisor is gone; returns how many.
+
+    A killed supervisor takes its children along (the kernel sees to that), but not what they have
+    sent into the background.
+    """
+    mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(os.path.join(root, "runs")) + b"/"
+    strays = []
+    for pid, variables in processes.environments():
+        for variable in variables or ():
+            if variable.startswith(mark):
+                if not daemon.is_alive(os.fsdecode(variable.partition(b"=")[2])):
+                    strays.append(pid)
+                break
+    processes.send(strays, 9)
+    return len(strays)
 
 
 def _has_started(place):

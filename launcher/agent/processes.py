@@ -182,19 +182,25 @@ def marked(run_id, host):
     """
     wanted = {b"LAUNCHER_RUN_ID=" + os.fsencode(run_id), b"LAUNCHER_HOST=" + os.fsencode(host)}
     found, scanned, unreadable = [], 0, 0
+    for pid, variables in environments():
+        scanned += 1
+        if variables is None:
+            unreadable += 1
+        elif wanted.issubset(variables):
+            found.append(pid)
+    return found, scanned, unreadable
+
+
+def environments():
+    """``(pid, variables)`` of all other processes that live; None for one that cannot be read."""
     for pid, (_, state, _) in table().items():
         if state in "ZX" or pid == os.getpid():
             continue
-        scanned += 1
         try:
             with open("/proc/%d/environ" % pid, "rb") as file:
-                environ = file.read().split(b"\0")
+                yield pid, file.read().split(b"\0")
         except OSError:
-            unreadable += 1
-            continue
-        if wanted.issubset(environ):
-            found.append(pid)
-    return found, scanned, unreadable
+            yield pid, None
 
 
 def send(pids, number):

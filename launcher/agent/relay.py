@@ -102,7 +102,7 @@ class Relay:
 
     def do_probe(self, request):
         """Facts of this host."""
-        return facts(self.root, request["gpus"])
+        return dict(facts(self.root, request["gpus"]), strays=folders.end_strays(self.root))
 
     def do_snapshot(self, request):
         """A run's own copy of a version of the code, when that version is here."""

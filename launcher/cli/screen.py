@@ -116,6 +116,9 @@ class Screen:
                     self._say_layout()
             case ev.SyncProgressed():
                 self._percent = f"  {event.host} {event.percent} %"
+            case ev.HostConnected() if event.strays:
+                strays = counted(event.strays, "process")
+                self._say(f"{event.host}: ended {strays} that earlier runs had left", "yellow")
             case ev.OldRunEnded():
                 self._say(f"{event.host}: ended {event.run}, which had gone on there", "yellow")
             case ev.HostFailed():
