@@ -14,50 +14,61 @@ from .errors import HostError
 from .remote import Agent
 from .store import home, read_json, write_json
 
-#: Which hosts could not be looked at, in the folder of a run that has ended.
-UNFINISHED = "unfinished.json"
 #: Seconds for a supervisor to be gone after it was told to kill.
 PATIENCE = 5.0
 
 
-def unfinished(host: str) -> list[Path]:
+def _mark(run: str) -> Path:
+    """Where it stands which hosts could not be looked at when a run ended. Beside the runs, because
+    it is asked for at every connection, and there may be thousands of runs."""
+    return home() / "unfinished" / f"{run}.json"
+
+
+def remember(run: str, hosts: list[str]) -> None:
+    """Notes the hosts on which a run may go on. Raises OSError."""
+    if hosts:
+        _mark(run).parent.mkdir(mode=0o700, exist_ok=True)
+        write_json(_mark(run), hosts)
+    else:
+        _mark(run).unlink(missing_ok=True)
+
+
+def unfinished(host: str) -> list[str]:
     """The runs of this machine that have ended, but perhaps not on this host."""
-    marks = (home() / "runs").glob(f"*/{UNFINISHED}")
-    return [mark.parent for mark in marks if host in read_json(mark)]
+    marks = _mark("any").parent.glob("*.json")
+    return [mark.stem for mark in marks if host in read_json(mark)]
 
 
 async def finish(agent: Agent, host: str) -> list[str]:
     """Kills what unfinished runs still have on a host; their names. Raises HostError."""
     ended = []
-    for path in unfinished(host):
+    for run in unfinished(host):
         try:
-            await agent.ask("stop", run=path.name, grace=0.0, why="its launcher had given up")
+            await agent.ask("stop", run=run, grace=0.0, why="its launcher had given up")
             deadline = time.monotonic() + PATIENCE
-            while (await agent.ask("alive", run=path.name))["alive"]:
+            while (await agent.ask("alive", run=run))["alive"]:
                 if time.monotonic() > deadline:
                     break
                 await asyncio.sleep(0.05)
-            found = await agent.ask("sweep", run=path.name, host=host, kill=True)
+            found = await agent.ask("sweep", run=run, host=host, kill=True)
         except HostError:
             if agent.closed.done():
                 raise
             continue  # the run has no folder there
-        _amend(path, host, found)
-        ended.append(path.name)
+        remember(run, [name for name in read_json(_mark(run)) if name != host or found["left"]])
+        _amend(home() / "runs" / run / "receipt.json", host, found)
+        ended.append(run)
     return ended
 
 
 def _amend(path: Path, host: str, found: dict[str, Any]) -> None:
-    receipt = read_json(path / "receipt.json")
+    if not path.exists():  # forgotten in between
+        return
+    receipt = read_json(path)
     for part in receipt["hosts"]:
         if part["host"] == host:
             when = time.strftime("%d %b %Y %H:%M:%S")
             part["left"] = len(found["left"])
             part["scanned"] = found["scanned"]
-            part["verified"] = f"reached again on {when}: all of /proc read, nothing left"
-    write_json(path / "receipt.json", receipt)
-    rest = [name for name in read_json(path / UNFINISHED) if name != host]
-    if rest or found["left"]:
-        write_json(path / UNFINISHED, rest + ([host] if found["left"] else []))
-    else:
-        (path / UNFINISHED).unlink()
+            part["verified"] = f"reached again on {when}: all of /proc read"
+    write_json(path, receipt)

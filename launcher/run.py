@@ -9,14 +9,14 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import connect, end, errors, receipt, record, rsync, source, stacks, start, sync
+from . import amend, connect, end, errors, receipt, record, rsync, source, stacks, start, sync
 from . import events as ev
 from .again import another_try
-from .amend import UNFINISHED
 from .collect import Collector
 from .ledger import Ledger, StopSwitch
 from .link import Link
@@ -269,8 +269,8 @@ class Run:
             folder=str(self.folder.path),
         )
         self.ledger.note("receipt.json", final.to_json())
-        if unseen := [host.host for host in final.hosts if host.left is None]:
-            self.ledger.note(UNFINISHED, unseen)
+        with suppress(OSError):  # a full disk
+            amend.remember(self.name, [host.host for host in final.hosts if host.left is None])
         lacking = self.ledger.lacking
         return (
             final if error or not lacking else replace(final, error=str(lacking), hint=lacking.hint)

@@ -15,11 +15,11 @@ beside its place and renamed.
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which file came from which hosts
         receipt.json
-        unfinished.json hosts that could not be looked at when the run ended; gone once they were
         shown.json      how far each log of a detached run was shown
         stop.json       a wish to end it, for whoever follows it
         launcher.lock   held (flock) by the process that follows the run; its pid stands in it
         .hosts/<host>/  what came from one host
+    ~/.launcher/unfinished/<run>.json   hosts that could not be looked at when a run ended
 """
 
 from __future__ import annotations

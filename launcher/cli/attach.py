@@ -62,7 +62,7 @@ async def _clean(run: Attached) -> None:
         finally:
             await agent.close()
 
-    nodes = [node for node in run.layout.nodes if run.path in unfinished(node.host.name)]
+    nodes = [node for node in run.layout.nodes if run.name in unfinished(node.host.name)]
     if nodes:
         for error in (await visit(run.request, run.layout, one, nodes)).values():
             if error is not None:
