@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import errors
@@ -85,37 +85,69 @@ async def copy(
     ours = [command, to_rsync, from_rsync]
     theirs = [tell, from_host, to_host]
     try:
-        process = await asyncio.create_subprocess_exec(
-            "rsync",
-            "-e",
-            f"sh -c '{_BRIDGE}' launcher {tell} {from_host} {to_host}",
-            "--from0",
-            "--files-from=-",
-            "--info=progress2",
-            "--stats",
-            "--modify-window=-1",
-            "--protect-args",
-            *arguments,
-            pass_fds=theirs,
-            env={**os.environ, "LC_ALL": "C"},
-            start_new_session=True,  # our Ctrl-C is not its; and one signal ends it with its bridge
+        try:
+            process = await spawn(
+                "rsync",
+                "-e",
+                f"sh -c '{_BRIDGE}' launcher {tell} {from_host} {to_host}",
+                "--from0",
+                "--files-from=-",
+                "--info=progress2",
+                "--stats",
+                "--modify-window=-1",
+                "--protect-args",
+                *arguments,
+                pass_fds=theirs,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        try:
+            pushing = arguments[-1].startswith("x:")
+            return await _drive(process, connection, host, ours, names, progress, pushing)
+        finally:
+            await kill(process)
+    finally:
+        for fd in ours:
+            _close(fd)
+
+
+async def spawn(
+    *argv: str, pass_fds: Sequence[int], env: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """A process in a session of its own: our Ctrl-C is not its, and one signal ends it with its
+    bridge. When we are cancelled meanwhile, it is killed as soon as it is there: asyncio itself would
+    then wait for ever for pipes that it has not opened yet (seen with Python 3.11)."""
+    spawning = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *argv,
+            pass_fds=pass_fds,
+            env=env,
+            start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-    finally:
-        for fd in theirs:
-            os.close(fd)
-    try:
-        pushing = arguments[-1].startswith("x:")
-        return await _drive(process, connection, host, ours, names, progress, pushing)
-    finally:
-        if process.returncode is None:
-            # With its bridge: asyncio's wait() also waits for whoever still holds the pipes.
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        for fd in ours:
-            _close(fd)
+    )
+    cancelled: asyncio.CancelledError | None = None
+    while not spawning.done():
+        try:
+            await asyncio.shield(spawning)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    process = spawning.result()
+    if cancelled:
+        await kill(process)
+        raise cancelled
+    return process
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """With its bridge: asyncio's wait() also waits for whoever still holds the pipes."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 def _pipe() -> tuple[int, int]:

@@ -87,7 +87,7 @@ def summary(path: Path) -> Summary:
         status=state.status,
         reason=state.reason if ended or followed else "nobody follows it here",
         started=described.get("started", _started(path)),
-        hosts=tuple(node["host"] for node in nodes) or tuple(described.get("hosts", ())),
+        hosts=tuple(node["host"] for node in nodes) or tuple(map(str, described.get("hosts", ()))),
         gpus=sum(len(node["gpus"]) for node in nodes),
         ranks=sum(node["local_world_size"] for node in nodes),
         followed=followed and not ended,

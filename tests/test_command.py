@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,18 @@ def test_the_receipt_as_json(launcher: Launcher, clean: object) -> None:
     assert ran.code == 3
     assert json.loads(ran.out) == ran.receipt
     assert "said" in ran.err
+
+
+def test_a_bug_of_ours_is_one_line_and_a_file(offline: Launcher) -> None:
+    broken = offline.home / "runs" / "odd-one" / "run.json"
+    broken.parent.mkdir(parents=True)
+    (broken.parent / "events.jsonl").touch()
+    broken.write_text('{"nodes": 7}')
+    argv = [sys.executable, "-m", "launcher", "ls"]
+    ran = subprocess.run(
+        argv, env=offline.environment(), capture_output=True, text=True, check=False, timeout=20
+    )
+    assert ran.returncode == 125
+    assert len(ran.stderr.splitlines()) == 2
+    assert ran.stderr.startswith("internal error: TypeError: ")
+    assert "Traceback" in (offline.home / "traceback.txt").read_text()

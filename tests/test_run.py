@@ -218,3 +218,28 @@ def test_an_edit_within_the_same_second_arrives(launcher: Launcher, clean: labs.
         ran = launcher.run("--framework", "torch", name)
         assert ran.code == 0, ran.err
         assert f"word {number}" in ran.out
+
+
+def test_outputs_come_back_during_the_run(launcher: Launcher, clean: labs.Lab) -> None:
+    """Every so often, and only what is new; the rank goes on meanwhile."""
+    host = clean.hosts["lab1"]
+    host.run("rm", "-f", "/tmp/next", "/tmp/end")
+    name = launcher.script(
+        "import os, pathlib, time\n"
+        "out = pathlib.Path(os.environ['LAUNCHER_OUTPUT_DIR'])\n"
+        "for sign in ('next', 'end'):\n"
+        "    (out / f'before-{sign}').write_text(sign)\n"
+        "    while not pathlib.Path('/tmp', sign).exists():\n        time.sleep(0.02)\n"
+    )
+    process = launcher.start("--framework", "torch", "--pull-every", "200ms", name)
+    try:
+        for sign in ("next", "end"):
+            wanted = f"runs/*/outputs/before-{sign}"
+            labs.wait_until(lambda w=wanted: any(launcher.home.glob(w)), wanted, 30)
+            assert process.poll() is None
+            host.write(f"/tmp/{sign}", b"")
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+    finally:
+        process.kill()
+        process.communicate()

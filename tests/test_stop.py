@@ -67,8 +67,12 @@ def test_ctrl_c_leaves_nothing_and_prints_a_receipt(
         "--nodes", "2", "--nproc-per-node", "2", "--framework", "torch", "--grace", "1s",
         *words, name,
     )  # fmt: skip
-    _interrupt_in(stage, process, launcher.home, times)
-    _, err = process.communicate(timeout=40)
+    try:
+        _interrupt_in(stage, process, launcher.home, times)
+        _, err = process.communicate(timeout=40)
+    finally:
+        process.kill()
+        process.communicate()
     said = err.decode()
     assert "record " in said, said
     (receipt_file,) = launcher.home.glob("runs/*/receipt.json")

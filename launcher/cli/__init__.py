@@ -78,8 +78,29 @@ def main() -> None:
     except LauncherError as error:
         complain(error)
         sys.exit(error.exit_code)
+    except Exception as error:
+        _bug(error)
+        sys.exit(125)
     finally:
         gc.freeze()  # nor is it worth a last look
+
+
+def _bug(error: Exception) -> None:
+    """A line on the screen, the rest in a file."""
+    import traceback
+
+    from ..store import home
+
+    place = home() / "traceback.txt"
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.write_text(traceback.format_exc())
+    except OSError:
+        traceback.print_exc()
+    click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)
+    click.echo(f"{type(error).__name__}: {error}", err=True)
+    click.secho("  hint: ", fg="cyan", err=True, nl=False)
+    click.echo(f"a bug of launcher's: {place} says where", err=True)
 
 
 def complain(error: LauncherError) -> None:
