@@ -33,6 +33,11 @@ _CIPHERS = [
     "aes256-ctr",
 ]
 
+#: Key files when ssh_config names none: ssh(1), IdentityFile.
+_USUAL_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+#: How often a passphrase may be wrong.
+PASSPHRASE_TRIES = 3
+
 Connection = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
 
@@ -71,6 +76,22 @@ def _is_dead(jump: asyncio.Task[Connection]) -> bool:
     return jump.cancelled() or jump.exception() is not None or jump.result().is_closed()
 
 
+def _locked_keys(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
+    """The key files of a host that need a passphrase: those that ssh_config names, or the usual."""
+    named = options.config.get("IdentityFile", ())
+    files = [
+        os.path.expanduser(str(f)) for f in (named if isinstance(named, list) else _USUAL_KEYS)
+    ]
+    locked = []
+    for file in _existing(files):
+        try:
+            asyncssh.read_private_key(file)
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, OSError) as error:
+            if "assphrase" in str(error):
+                locked.append(file)
+    return locked
+
+
 def _existing(files: list[str]) -> list[str]:
     return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
 
@@ -83,6 +104,8 @@ class Dialler:
         self._ask = ask_passphrase
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._jumps: dict[str, asyncio.Task[Connection]] = {}
+        self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
+        self._asking = asyncio.Lock()
         theirs = inventory.ssh_config or "~/.ssh/config"
         self._theirs = _existing([os.path.expanduser(theirs)])
 
@@ -117,20 +140,37 @@ class Dialler:
                     keepalive_interval=KEEPALIVE,
                     keepalive_count_max=3,
                     agent_forwarding=False,
-                    passphrase=self._passphrase,
                     loop=asyncio.get_running_loop(),
                 )
-        except asyncssh.KeyEncryptionError as error:
-            raise errors.AuthenticationFailed(
-                name, f"its key needs a passphrase: {error}", "ssh-add KEY, then try again"
-            ) from None
         except (asyncssh.KeyImportError, asyncssh.ConfigParseError, OSError, ValueError) as error:
             raise errors.ConnectError(
                 name, f"its SSH settings cannot be used: {error}", f"look at `ssh -G {name}`"
             ) from None
 
-    async def _passphrase(self, file: str) -> str | None:
-        return await self._ask(str(file)) if self._ask else None
+    async def _unlocked(
+        self, options: asyncssh.SSHClientConnectionOptions
+    ) -> list[asyncssh.SSHKey]:
+        """The keys that need a passphrase, which is asked for once, whoever needs the key."""
+        found = []
+        for file in _locked_keys(options) if self._ask else []:
+            if file not in self._keys:
+                self._keys[file] = asyncio.ensure_future(self._unlock(file))
+            key = await asyncio.shield(self._keys[file])
+            found += [key] if key else []
+        return found
+
+    async def _unlock(self, file: str) -> asyncssh.SSHKey | None:
+        assert self._ask
+        async with self._asking:
+            for _ in range(PASSPHRASE_TRIES):
+                passphrase = await self._ask(file)
+                if not passphrase:
+                    return None
+                try:
+                    return await asyncio.to_thread(asyncssh.read_private_key, file, passphrase)
+                except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+                    continue
+        return None
 
     async def _tunnel(
         self, name: str, options: asyncssh.SSHClientConnectionOptions
@@ -174,12 +214,12 @@ class Dialler:
         dialling = asyncio.ensure_future(
             asyncssh.connect(
                 name,
-                port=changes.pop("port", options.port),
+                port=changes.get("port", options.port),
                 options=options,
                 tunnel=tunnel,
                 known_hosts=_existing(known_hosts),
                 client_factory=lambda: client,
-                **changes,
+                **{key: value for key, value in changes.items() if key != "port"},
             )
         )
         try:
@@ -189,6 +229,8 @@ class Dialler:
         except asyncssh.HostKeyNotVerifiable:
             raise _bad_host_key(name, options, client) from None
         except asyncssh.PermissionDenied as error:
+            if "client_keys" not in changes and (keys := await self._unlocked(options)):
+                return await self._open(name, options, tunnel, **changes, client_keys=keys)
             raise _denied(name, options, error) from None
         except asyncssh.ChannelOpenError as error:
             raise errors.Unreachable(

@@ -196,3 +196,36 @@ def test_rm_of_a_run_that_goes_on_is_refused(launcher: Launcher, running: Path) 
     assert refused.returncode == 2
     assert "launcher stop" in refused.stderr
     assert running.exists()
+
+
+def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs.Lab) -> None:
+    """At a terminal, however many hosts need it; it stands in no file of the run, nor is it shown."""
+    key = launcher.work / "locked"
+    key.write_bytes((lab.root / "id_ed25519").read_bytes())
+    key.chmod(0o600)
+    key.with_suffix(".pub").write_bytes((lab.root / "id_ed25519.pub").read_bytes())
+    change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", str(key)]
+    subprocess.run(change, check=True)
+    config = launcher.work / "ssh_config"
+    config.write_text(lab.ssh_config.read_text().replace(str(lab.root / "id_ed25519"), str(key)))
+    inventory = launcher.inventory.read_text().replace(str(lab.ssh_config), str(config))
+    launcher.inventory.write_text(inventory)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        argv = launcher.argv("--nodes", "2", "--framework", "env", "echo let-in-$((40 + 2))")
+        os.chdir(launcher.work)
+        os.execve(argv[0], argv, {**launcher.environment(), "SSH_AUTH_SOCK": ""})
+    try:
+        seen = _until(terminal, b"passphrase for")
+        os.write(terminal, b"wrong\n")
+        seen += _until(terminal, b"passphrase for")
+        os.write(terminal, b"open sesame\n")
+        seen += _until(terminal, b"let-in-42") + _until(terminal, b"record")
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, seen
+    finally:
+        os.close(terminal)
+    assert seen.count(b"passphrase for") == 2, "one for a wrong one"
+    assert b"open sesame" not in seen
+    for file in launcher.home.rglob("*"):
+        assert not file.is_file() or b"open sesame" not in file.read_bytes()

@@ -97,6 +97,9 @@ def command(
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
+    from .screen import Screen
+
+    screen = Screen(ranks=shown, raw=raw, logs_to_stderr=as_json)
     request = api.make_request(
         job,
         hosts,
@@ -107,11 +110,8 @@ def command(
         stop_stalled=on_stall == "stop",
         max_restarts=max_restarts,
         command_line=tuple(sys.argv),
-        ask_passphrase=_ask_passphrase if sys.stdin.isatty() else None,
+        ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )
-    from .screen import Screen
-
-    screen = Screen(ranks=shown, raw=raw, logs_to_stderr=as_json)
     folder = api.new_folder(job)
     if detach:
         ended = detached(request, folder, screen)
@@ -227,12 +227,6 @@ def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
 
 
 # -- the run itself
-
-
-async def _ask_passphrase(file: str) -> str | None:
-    prompt = f"passphrase for {file}"
-    answer = await asyncio.to_thread(click.prompt, prompt, hide_input=True, err=True)
-    return str(answer)
 
 
 async def _execute(run: Run, screen: Screen) -> Receipt:

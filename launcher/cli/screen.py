@@ -73,7 +73,7 @@ class Screen:
         self._queued = 0
         self._flush: asyncio.TimerHandle | None = None
         self._stage, self._since, self._percent = "", time.monotonic(), ""
-        self._line_is_up = False
+        self._line_is_up = self._asking = False
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
         self._muted = self._is_stalled = False
@@ -279,6 +279,19 @@ class Screen:
 
     # -- launcher's own words
 
+    async def ask_passphrase(self, file: str) -> str:
+        """Asks at the terminal; nothing moves meanwhile."""
+        self._clear_line()
+        self._asking = True
+        try:
+            prompt = f"passphrase for {file}"
+            answer = await asyncio.to_thread(
+                click.prompt, prompt, hide_input=True, err=True, default="", show_default=False
+            )
+            return str(answer)
+        finally:
+            self._asking = False
+
     def _say(self, text: str, colour: str | None = None, dim: bool = False) -> None:
         self._clear_line()
         click.echo(click.style(text, fg=colour, dim=dim), err=True)
@@ -294,7 +307,12 @@ class Screen:
         while True:
             await asyncio.sleep(STEP)
             now = time.monotonic()
-            if self._moving and self._stage in _DOING and now - self._since > STILL:
+            if (
+                self._moving
+                and not self._asking
+                and self._stage in _DOING
+                and now - self._since > STILL
+            ):
                 self._draw_line(now)
             for source in self._sources:
                 if now - source.shown > UNFINISHED and (line := source.splitter.current()):
