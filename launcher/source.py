@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from .agent.protocol import Fingerprint
 from .errors import InputError, suggestion
+from .store import home
 
 if TYPE_CHECKING:
     import pathspec
@@ -52,6 +53,9 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
     """
     folder = folder.resolve()
     _check(folder)
+    ours = home().resolve()
+    if ours.is_relative_to(folder):  # it changes while we work
+        leave_out = (*leave_out, f"/{ours.relative_to(folder)}/")
     more = _rules(leave_out) if leave_out else None
     found = Fingerprint()
     kept = []
@@ -71,6 +75,18 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
             continue
         kept.append(path)
     return Source(folder, tuple(kept), found.hexdigest(), found.files, found.bytes)
+
+
+def newest(source: Source) -> str:
+    """The file that was written last."""
+
+    def written(path: bytes) -> int:
+        try:
+            return os.lstat(os.path.join(os.fsencode(source.folder), path)).st_mtime_ns
+        except OSError:
+            return 0
+
+    return os.fsdecode(max(source.paths, key=written, default=b"?"))
 
 
 def require(source: Source, script: str | None) -> None:

@@ -51,7 +51,9 @@ async def give_code(
         copied += await _copy(link, code, run, answer["folder"], answer["base"], emit)
         code = source.read(code.folder, leave_out)
     raise SyncError(
-        link.name, f"{code.folder} keeps changing while it is copied", "is something writing there?"
+        link.name,
+        f"{code.folder} keeps changing while it is copied",
+        f"its newest file is {source.newest(code)}: leave it out by .launcherignore, if that is it",
     )
 
 

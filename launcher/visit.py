@@ -15,7 +15,7 @@ from . import errors, planning
 from .errors import HostError
 from .model import Inventory, Layout, Node, Request
 from .remote import Agent
-from .ssh import Connection, Dialler
+from .ssh import AskPassphrase, Connection, Dialler
 
 T = TypeVar("T")
 #: Hosts that are visited at once.
@@ -54,14 +54,19 @@ async def visit(
 ) -> dict[str, T | HostError]:
     """Does an errand on every host of a run at once: what came of it, or what is wrong, by host."""
     chosen = nodes or layout.nodes
-    return await visit_hosts(request.inventory, layout.run_id, chosen, errand)
+    ask = request.ask_passphrase
+    return await visit_hosts(request.inventory, layout.run_id, chosen, errand, ask)
 
 
 async def visit_hosts(
-    inventory: Inventory, run: str, nodes: Sequence[Node], errand: Callable[[Place], Awaitable[T]]
+    inventory: Inventory,
+    run: str,
+    nodes: Sequence[Node],
+    errand: Callable[[Place], Awaitable[T]],
+    ask: AskPassphrase | None = None,
 ) -> dict[str, T | HostError]:
     """The same for any hosts of an inventory, as the nodes of a run that may not be known here."""
-    dialler = Dialler(inventory)
+    dialler = Dialler(inventory, ask)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(node: Node) -> T | HostError:

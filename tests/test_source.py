@@ -312,3 +312,21 @@ def test_an_untracked_file_alone_is_dirty(repo: Path) -> None:
     commit(repo)
     fill(repo, "new.py")
     assert source.revision(repo).dirty
+
+
+def test_our_own_records_are_no_code(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LAUNCHER_HOME inside the workdir changes while it is copied."""
+    (plain / "mine" / "runs").mkdir(parents=True)
+    (plain / "mine" / "runs" / "events.jsonl").touch()
+    (plain / "a.py").touch()
+    monkeypatch.setenv("LAUNCHER_HOME", str(plain / "mine"))
+    paths = source.read(plain).paths
+    assert b"a.py" in paths
+    assert not any(path.startswith(b"mine/") for path in paths)
+
+
+def test_the_newest_file_is_named(plain: Path) -> None:
+    (plain / "old.py").touch()
+    (plain / "busy.log").touch()
+    os.utime(plain / "busy.log", (4e9, 4e9))
+    assert source.newest(source.read(plain)) == "busy.log"

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -66,6 +67,7 @@ def _on_signals(screen: Screen, stop: Callable[[], None], remember: Callable[[],
 def detached(request: Request, folder: RunFolder, screen: Screen) -> Receipt | None:
     """Leaves the run to a follower in the background, and returns as soon as everything runs: None,
     or the receipt of a run that ended before."""
+    request = replace(request, ask_passphrase=None)  # nobody sits before it: ssh-add does
     write_json(folder.path / "shown.json", {})
     sys.stdout.flush()
     sys.stderr.flush()

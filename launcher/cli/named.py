@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,7 +48,7 @@ def run_argument(command: Any) -> Any:
 def taken_up(word: str, *callbacks: Any) -> Attached:
     """The run that the user means, from here or else from its hosts. Raises InputError."""
     try:
-        return api.attached(word, *callbacks)
+        run = api.attached(word, *callbacks)
     except UnknownRun:
         place = inventory_file(None)
         if place is None or word == "-":
@@ -55,4 +57,20 @@ def taken_up(word: str, *callbacks: Any) -> Attached:
 
         name = asyncio.run(adopt(word, api.load_inventory(place)))
         click.echo(f"{name} was begun elsewhere: taken up from its hosts", err=True)
-        return api.attached(name, *callbacks)
+        run = api.attached(name, *callbacks)
+    if sys.stdin.isatty():
+        run.request = replace(run.request, ask_passphrase=ask_passphrase)
+    return run
+
+
+async def ask_passphrase(file: str) -> str:
+    """Asks at the terminal for the passphrase of a key file."""
+    answer = await asyncio.to_thread(
+        click.prompt,
+        f"passphrase for {file}",
+        hide_input=True,
+        err=True,
+        default="",
+        show_default=False,
+    )
+    return str(answer)

@@ -20,6 +20,7 @@ import click
 
 from .. import events as ev
 from .. import logs, nodeset
+from .named import ask_passphrase
 from .table import counted, duration
 
 if TYPE_CHECKING:
@@ -284,11 +285,7 @@ class Screen:
         self._clear_line()
         self._asking = True
         try:
-            prompt = f"passphrase for {file}"
-            answer = await asyncio.to_thread(
-                click.prompt, prompt, hide_input=True, err=True, default="", show_default=False
-            )
-            return str(answer)
+            return await ask_passphrase(file)
         finally:
             self._asking = False
 
