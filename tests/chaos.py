@@ -202,6 +202,7 @@ def play(lab: labs.Lab, fault: str, seed: int, light: bool, scratch: Path) -> Ou
         struck = time.monotonic()
         break_it(now)
         _wait(now)
+        late = late or _was_over(now, before=struck - time.monotonic() + time.time())
         to_end = time.monotonic() - struck
         _heal(lab, now)
         if not (now.folder / "receipt.json").exists():
@@ -254,6 +255,13 @@ def _begin(lab: labs.Lab, dice: random.Random, light: bool, scratch: Path) -> Ro
 def _wait(now: Round) -> None:
     """Until the launcher has come to its end by itself."""
     now.process.wait(timeout=90)
+
+
+def _was_over(now: Round, before: float) -> bool:
+    """Whether the host's ranks had ended when the fault came: then there was nothing to break."""
+    events = [json.loads(x) for x in (now.folder / "events.jsonl").read_text().splitlines()]
+    exits = [e for e in events if e["event"] == "ProcessExited" and e["host"] == now.host.name]
+    return len(exits) == 2 and max(e["time"] for e in exits) < before
 
 
 def _heal(lab: labs.Lab, now: Round) -> None:

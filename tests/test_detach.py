@@ -195,6 +195,30 @@ def test_stop_from_another_process(
     assert "has ended already" in again.stderr
 
 
+def test_two_runs_beside_each_other_do_not_meet(
+    launcher: Launcher, clean: labs.Lab, counting: list[str]
+) -> None:
+    """On the same hosts, of the same user: one is stopped, the other does not notice."""
+    folders: list[Path] = []
+    for _ in range(2):
+        assert launcher.run("--detach", *counting).code == 0
+        (new,) = set((launcher.home / "runs").iterdir()) - set(folders)
+        folders.append(new)
+        wait_for_lines(new, 5)
+    stopped, other = folders
+    assert _call(launcher, "stop", stopped.name, "--grace", "1s").returncode == 0
+    for host in _hosts(clean):
+        left = {p.environ["LAUNCHER_RUN_ID"] for p in _ranks(host)}
+        assert left == {other.name}
+    count = (other / "logs/attempt-0/rank-1.out").read_bytes().count(b"\n")
+    log = other / "logs/attempt-0/rank-1.out"
+    labs.wait_until(lambda: log.read_bytes().count(b"\n") > count + 10, "the other to go on", 20)
+    _end(clean)
+    attached = _call(launcher, "attach", other.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "succeeded" in attached.stderr
+
+
 def test_a_detached_run_that_fails_at_once_says_so(launcher: Launcher, clean: labs.Lab) -> None:
     """As in the foreground: its exit code, its receipt, and no follower that stays."""
     ran = launcher.run("--detach", "--framework", "env", "--setup", "exit 4", "true")
