@@ -5,6 +5,7 @@ Not responsible for what is done with them.
 
 import json
 import os
+import time
 
 from . import daemon, leases, processes
 from .journal import read_from
@@ -69,6 +70,22 @@ def end_strays(root):
                 break
     processes.send(strays, 9)
     return len(strays)
+
+
+def end_strays_of(run_dir, seconds=2.0):
+    """The same for one run, and waits until they are gone.
+
+    A supervisor's socket is closed a moment before the kernel kills its children: until then they
+    write, and their logs have not come to their end.
+    """
+    mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(run_dir)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not daemon.is_alive(run_dir):
+        left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
+        if not left:
+            return
+        processes.send(left, 9)
+        time.sleep(0.01)
 
 
 def _has_started(place):

@@ -286,6 +286,7 @@ class Relay:
         if self.supervisor:
             self.supervisor.close()
         self.supervisor = None
+        folders.end_strays_of(self.run_dir)
         self.follow.ended = True
         self.follow.eager()
 
