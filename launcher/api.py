@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,14 @@ def run_job(
     )
     with hosts_of(request):
         run = new_run(request, new_folder(job), on_event, on_log)
-        return asyncio.run(run.execute())
+        return asyncio.run(_listening(run))
+
+
+async def _listening(run: Run) -> Receipt:
+    """`launcher pull` asks for outputs by a signal, which ends a process that does not listen."""
+    with suppress(RuntimeError, ValueError):  # not the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.pull_now)
+    return await run.execute()
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import events as ev
 from . import receipt, record
-from .errors import InputError
+from .errors import InputError, LauncherError
 from .model import Layout, Request, Secret
 from .receipt import Receipt
 from .run import Run
@@ -79,7 +79,8 @@ class Attached:
             self.remember()
 
     async def until_started(self) -> Receipt | None:
-        """Until everything runs; the receipt of a run that ended before."""
+        """Until everything runs; the receipt of a run that ended before. Raises LauncherError when
+        its follower died."""
         state = RunState()
         while not state.all_started:
             ended = self.receipt()
@@ -88,6 +89,11 @@ class Attached:
                 self._on_event(event)
             if ended is not None:
                 return ended
+            if self.holder() is None and self.receipt() is None:
+                raise LauncherError(
+                    f"the follower of {self.name} died before everything was started",
+                    f"launcher stop {self.name} ends what it had begun",
+                )
             await asyncio.sleep(LOOK)
         return None
 

@@ -127,6 +127,19 @@ class Launcher:
             stderr=subprocess.PIPE,
         )
 
+    def call(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """``launcher words`` to its end: any command."""
+        return subprocess.run(
+            [sys.executable, "-m", "launcher", *words],
+            cwd=self.work,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
     def script(self, text: str, name: str = "train.py") -> str:
         """Writes a script into the work folder; returns its name."""
         file = self.work / name

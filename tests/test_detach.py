@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +25,6 @@ while not pathlib.Path("/tmp/end").exists():
 print(f"last {rank} {number}")
 sys.exit(int(pathlib.Path("/tmp/end").read_text() or 0))
 """
-
-
-def _call(launcher: Launcher, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *words],
-        cwd=launcher.work,
-        env=launcher.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def _hosts(lab: labs.Lab) -> list[labs.LabHost]:
@@ -73,7 +58,7 @@ def _gone(pid: int) -> bool:
 
 
 def _status(launcher: Launcher) -> list[dict[str, Any]]:
-    value: list[dict[str, Any]] = json.loads(_call(launcher, "ls", "--json").stdout)
+    value: list[dict[str, Any]] = json.loads(launcher.call("ls", "--json").stdout)
     return value
 
 
@@ -96,12 +81,12 @@ def test_detach_and_attach(launcher: Launcher, clean: labs.Lab, counting: list[s
     follower = _pid(launcher, run)
     wait_for_lines(folder, 20)
     _end(clean, 3)
-    attached = _call(launcher, "attach", run[:-2])
+    attached = launcher.call("attach", run[:-2])
     assert attached.returncode == 3, attached.stderr
     assert _complete(attached.stdout, (folder / "logs/attempt-0/rank-0.out").read_bytes())
     assert "failed (exit-3)" in attached.stderr
     labs.wait_until(lambda: _gone(follower), "the follower to be gone with its run", 10)
-    again = _call(launcher, "attach", "-")
+    again = launcher.call("attach", "-")
     assert (again.returncode, again.stdout) == (3, ""), "nothing is shown twice"
     (listed,) = _status(launcher)
     assert (listed["status"], listed["reason"], listed["followed"]) == ("failed", "exit-3", False)
@@ -137,7 +122,7 @@ def test_a_run_that_was_left_by_force_is_taken_up(
     before = host.read(there).count(b"\n")
     labs.wait_until(lambda: host.read(there).count(b"\n") > before + 20, "a run that goes on", 20)
     _end(clean)
-    second = _call(launcher, "attach", "-")
+    second = launcher.call("attach", "-")
     assert second.returncode == 0, second.stderr
     written = host.read(there)
     assert (folder / "logs/attempt-0/rank-0.out").read_bytes() == written
@@ -165,7 +150,7 @@ def test_a_follower_that_was_killed_is_replaced_by_attach(
     os.kill(follower, signal.SIGKILL)
     labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
     _end(clean)
-    attached = _call(launcher, "attach", "-")
+    attached = launcher.call("attach", "-")
     assert attached.returncode == 0, attached.stderr
     assert _complete(attached.stdout, (folder / "logs/attempt-0/rank-0.out").read_bytes())
 
@@ -181,7 +166,7 @@ def test_stop_from_another_process(
     if not followed:
         os.kill(follower, signal.SIGKILL)
         labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
-    stopped = _call(launcher, "stop", folder.name, "--grace", "1s")
+    stopped = launcher.call("stop", folder.name, "--grace", "1s")
     assert stopped.returncode == 0, stopped.stderr
     assert "stopped (by-user)" in stopped.stderr
     receipt = json.loads((folder / "receipt.json").read_text())
@@ -190,7 +175,7 @@ def test_stop_from_another_process(
     for host in _hosts(clean):
         assert not [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
     labs.wait_until(lambda: _gone(follower), "the follower's end", 10)
-    again = _call(launcher, "stop", folder.name)
+    again = launcher.call("stop", folder.name)
     assert again.returncode == 0
     assert "has ended already" in again.stderr
 
@@ -206,7 +191,7 @@ def test_two_runs_beside_each_other_do_not_meet(
         folders.append(new)
         wait_for_lines(new, 5)
     stopped, other = folders
-    assert _call(launcher, "stop", stopped.name, "--grace", "1s").returncode == 0
+    assert launcher.call("stop", stopped.name, "--grace", "1s").returncode == 0
     for host in _hosts(clean):
         left = {p.environ["LAUNCHER_RUN_ID"] for p in _ranks(host)}
         assert left == {other.name}
@@ -214,7 +199,7 @@ def test_two_runs_beside_each_other_do_not_meet(
     log = other / "logs/attempt-0/rank-1.out"
     labs.wait_until(lambda: log.read_bytes().count(b"\n") > count + 10, "the other to go on", 20)
     _end(clean)
-    attached = _call(launcher, "attach", other.name)
+    attached = launcher.call("attach", other.name)
     assert attached.returncode == 0, attached.stderr
     assert "succeeded" in attached.stderr
 
@@ -225,6 +210,27 @@ def test_a_detached_run_that_fails_at_once_says_so(launcher: Launcher, clean: la
     assert ran.code == 4, ran.err
     assert "setup" in ran.err
     assert _gone(_pid(launcher, ran.folder.name))
+
+
+def test_a_follower_that_dies_before_the_start_is_not_waited_for(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Who detaches is told what to do; and then nothing is left."""
+    words = ["--detach", "--framework", "env", "--setup", "echo begun; sleep 600", "true"]
+    leaving = launcher.start(*words)
+    try:
+        labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/setup-0.out")), "setup", 30)
+        (folder,) = (launcher.home / "runs").iterdir()
+        os.kill(_pid(launcher, folder.name), signal.SIGKILL)
+        _, err = leaving.communicate(timeout=20)
+    finally:
+        leaving.kill()
+        leaving.communicate()
+    assert leaving.returncode == 125
+    assert b"died before everything was started" in err
+    assert f"launcher stop {folder.name}".encode() in err
+    assert launcher.call("stop", folder.name, "--grace", "1s").returncode == 0
+    assert not _ranks(clean.hosts["lab1"])
 
 
 def test_a_run_whose_launcher_died_before_the_start_is_ended(
@@ -239,7 +245,7 @@ def test_a_run_whose_launcher_died_before_the_start_is_ended(
     finally:
         process.kill()
         process.communicate()
-    attached = _call(launcher, "attach", "-")
+    attached = launcher.call("attach", "-")
     assert attached.returncode == 125
     assert "launcher-died" in attached.stderr
     assert "not whole" not in attached.stderr
@@ -272,7 +278,7 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     assert _ranks(away), "nobody has told it"
     away.start_sshd()
     if by == "stop":
-        assert _call(launcher, "stop", folder.name).returncode == 0
+        assert launcher.call("stop", folder.name).returncode == 0
     else:
         other = launcher.run("--nodes", "2", "--framework", "env", "true")
         assert other.code == 0, other.err
@@ -301,15 +307,15 @@ def test_from_another_machine(
     here = launcher.home
     launcher.home = tmp_path / "another machine"
     named = ["-i", str(launcher.inventory)]
-    told = json.loads(_call(launcher, "ls", "--all-users", "--json", *named).stdout)
+    told = json.loads(launcher.call("ls", "--all-users", "--json", *named).stdout)
     assert [(run["host"], run["user"], run["run"]) for run in told] == [
         ("lab1", "root", folder.name),
         ("lab2", "root", folder.name),
     ]
-    logs = _call(launcher, "logs", *named, "--ranks", "1", folder.name[:-1])
+    logs = launcher.call("logs", *named, "--ranks", "1", folder.name[:-1])
     assert "line 1 19" in logs.stdout, logs.stderr
     _end(clean, 3)
-    attached = _call(launcher, "attach", folder.name)
+    attached = launcher.call("attach", folder.name)
     assert attached.returncode == 3, attached.stderr
     there = launcher.home / "runs" / folder.name
     receipt = json.loads((there / "receipt.json").read_text())
@@ -317,24 +323,24 @@ def test_from_another_machine(
     assert all(host["logs_complete"] for host in receipt["hosts"])
     assert sorted(o["path"] for o in receipt["outputs"]) == ["0.txt", "1.txt"]
     launcher.home = here  # and the first one finds the same truth
-    assert _call(launcher, "attach", "-").returncode == 3
+    assert launcher.call("attach", "-").returncode == 3
     first = json.loads((folder / "receipt.json").read_text())
     for same in ("status", "reason", "exit_code", "world_size"):
         assert first[same] == receipt[same]
-    unknown = _call(launcher, "attach", *named, "no-such-run")
+    unknown = launcher.call("attach", *named, "no-such-run")
     assert unknown.returncode == 2
     assert "no run begins" in unknown.stderr
 
 
 def test_names_of_runs(launcher: Launcher) -> None:
-    assert "there are no runs here" in _call(launcher, "attach", "-").stderr
+    assert "there are no runs here" in launcher.call("attach", "-").stderr
     for name in ("calm-owl-1", "calm-fox-2"):
         (launcher.home / "runs" / name).mkdir(parents=True)
         (launcher.home / "runs" / name / "events.jsonl").touch()
-    several = _call(launcher, "attach", "calm")
+    several = launcher.call("attach", "calm")
     assert several.returncode == 2
     assert 'several runs begin with "calm"' in several.stderr
-    unknown = _call(launcher, "attach", "calm-owk-1")
+    unknown = launcher.call("attach", "calm-owk-1")
     assert 'did you mean "calm-owl-1"?' in unknown.stderr
-    broken = _call(launcher, "attach", "calm-o")
+    broken = launcher.call("attach", "calm-o")
     assert "cannot be taken up" in broken.stderr

@@ -30,20 +30,6 @@ print("over")
 """
 
 
-def call(launcher: Launcher, *words: str) -> subprocess.CompletedProcess[str]:
-    """One command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *words],
-        cwd=launcher.work,
-        env=launcher.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 @pytest.fixture
 def running(launcher: Launcher, clean: labs.Lab) -> Iterator[Path]:
     """The folder of a detached run of two hosts that has printed its lines; stopped afterwards."""
@@ -62,30 +48,30 @@ def running(launcher: Launcher, clean: labs.Lab) -> Iterator[Path]:
     yield folder
     for host in hosts:
         host.write("/tmp/end", b"")
-    assert call(launcher, "attach", folder.name).returncode == 0
+    assert launcher.call("attach", folder.name).returncode == 0
 
 
 def test_show(launcher: Launcher, running: Path) -> None:
-    shown = call(launcher, "show", "-")
+    shown = launcher.call("show", "-")
     assert shown.returncode == 0, shown.stderr
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert ["lab1", "0", "-", "1", "of", "1", "-"] in rows
     assert any("AllStarted" in row for row in rows)
-    value = json.loads(call(launcher, "show", "-", "--json").stdout)
+    value = json.loads(launcher.call("show", "-", "--json").stdout)
     assert (value["status"], value["followed"], value["receipt"]) == ("running", True, None)
     assert {process["host"] for process in value["processes"]} == {"lab1", "lab2"}
 
 
 def test_logs(launcher: Launcher, running: Path) -> None:
-    whole = call(launcher, "logs", "-").stdout.splitlines()
+    whole = launcher.call("logs", "-").stdout.splitlines()
     assert sum(" line " in line for line in whole) == 60
-    some = call(launcher, "logs", "-", "--ranks", "1", "--tail", "3").stdout
+    some = launcher.call("logs", "-", "--ranks", "1", "--tail", "3").stdout
     assert [line.split("│ ")[1] for line in some.splitlines()] == [
         f"rank 1 line {number}" for number in (27, 28, 29)
     ]
-    assert call(launcher, "logs", "-", "--since", "0s").stdout == ""
-    assert len(call(launcher, "logs", "-", "--merged").stdout.splitlines()) == 60
-    assert "--since: not a duration" in call(launcher, "logs", "-", "--since", "x").stderr
+    assert launcher.call("logs", "-", "--since", "0s").stdout == ""
+    assert len(launcher.call("logs", "-", "--merged").stdout.splitlines()) == 60
+    assert "--since: not a duration" in launcher.call("logs", "-", "--since", "x").stderr
 
 
 def test_logs_can_be_followed_and_left(launcher: Launcher, running: Path, clean: labs.Lab) -> None:
@@ -119,7 +105,7 @@ def test_pull(launcher: Launcher, running: Path, followed: bool) -> None:
             10,
         )
     assert not (running / "outputs" / "made-1.txt").exists()
-    pulled = call(launcher, "pull", "-", "there")
+    pulled = launcher.call("pull", "-", "there")
     assert pulled.returncode == 0, pulled.stderr
     for name in ("made-0.txt", "made-1.txt"):
         assert (launcher.work / "there" / "outputs" / name).exists()
@@ -130,15 +116,15 @@ def test_pull(launcher: Launcher, running: Path, followed: bool) -> None:
 
 def test_exec(launcher: Launcher, running: Path) -> None:
     """In the run's folder and environment; equal lines once; a visitor is not of the run."""
-    ran = call(launcher, "exec", "-", "--", "sh", "-c", 'pwd | grep -o runs; echo "$WORD"; exit 3')
+    ran = launcher.call("exec", "-", "--", "sh", "-c", 'pwd | grep -o runs; echo "$WORD"; exit 3')
     assert ran.returncode == 3, ran.stderr
     lines = [line.strip() for line in ran.stdout.splitlines()]
     assert lines == ["lab[1-2] │ runs", "lab[1-2] │ it's"]
-    one = call(launcher, "exec", "-", "--node", "1", "--", "hostname")
+    one = launcher.call("exec", "-", "--node", "1", "--", "hostname")
     assert one.stdout.strip() == "lab2 │ lab2"
-    assert "nodes 0 to 1" in call(launcher, "exec", "-", "--node", "2", "--", "true").stderr
-    assert "LAUNCHER_RUN_ID" not in call(launcher, "exec", "-", "--", "env").stdout
-    assert "LAUNCHER_OUTPUT_DIR" in call(launcher, "exec", "-", "--", "env").stdout
+    assert "nodes 0 to 1" in launcher.call("exec", "-", "--node", "2", "--", "true").stderr
+    assert "LAUNCHER_RUN_ID" not in launcher.call("exec", "-", "--", "env").stdout
+    assert "LAUNCHER_OUTPUT_DIR" in launcher.call("exec", "-", "--", "env").stdout
 
 
 def test_shell_is_a_real_terminal(launcher: Launcher, running: Path) -> None:
@@ -177,22 +163,22 @@ def test_rerun_and_rm(launcher: Launcher, clean: labs.Lab) -> None:
     flags = ["--nodes", "2", "--framework", "torch", "-e", "WORD=x"]
     assert launcher.run(*flags, name).code == 0
     launcher.script("print('second')\n")
-    again = call(launcher, "rerun", "-")
+    again = launcher.call("rerun", "-")
     assert again.returncode == 0, again.stderr
     assert "[0-1] │ first x" in again.stdout
     runs = [path.name for path in (launcher.home / "runs").iterdir()]
     assert len(runs) == 2
     for run in runs:
-        removed = call(launcher, "rm", run)
+        removed = launcher.call("rm", run)
         assert removed.returncode == 0, removed.stderr
         for host in ("lab1", "lab2"):
             assert not clean.hosts[host].exists(f"/root/.launcher/host/runs/{run}")
     assert not list((launcher.home / "runs").iterdir())
-    assert json.loads(call(launcher, "ls", "--json").stdout) == []
+    assert json.loads(launcher.call("ls", "--json").stdout) == []
 
 
 def test_rm_of_a_run_that_goes_on_is_refused(launcher: Launcher, running: Path) -> None:
-    refused = call(launcher, "rm", "-")
+    refused = launcher.call("rm", "-")
     assert refused.returncode == 2
     assert "launcher stop" in refused.stderr
     assert running.exists()

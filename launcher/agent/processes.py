@@ -118,18 +118,19 @@ def find_program(name, path, cwd):
 
 def table():
     """``{pid: (parent, state, start time)}`` of all processes that can be seen."""
-    found = {}
+    return {pid: (int(f[1]), f[0].decode(), int(f[19])) for pid, f in _stats()}
+
+
+def _stats():
+    """``(pid, fields)`` of all processes: proc(5), /proc/PID/stat, from the state (field 3) on."""
     for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open("/proc/%s/stat" % name, "rb") as file:
-                text = file.read()
-        except OSError:
-            continue
-        fields = text[text.rfind(b")") + 2 :].split()
-        found[int(name)] = (int(fields[1]), fields[0].decode(), int(fields[19]))
-    return found
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, "rb") as file:
+                    text = file.read()
+            except OSError:
+                continue
+            yield int(name), text[text.rfind(b")") + 2 :].split()
 
 
 def cpu_seconds(roots):
@@ -138,16 +139,9 @@ def cpu_seconds(roots):
     What children have used that ended and were waited for is in it.
     """
     own, children = {}, {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    text = file.read()
-            except OSError:
-                continue
-            fields = text[text.rfind(b")") + 2 :].split()
-            own[int(name)] = sum(int(ticks) for ticks in fields[11:15])
-            children.setdefault(int(fields[1]), []).append(int(name))
+    for pid, fields in _stats():
+        own[pid] = sum(int(ticks) for ticks in fields[11:15])
+        children.setdefault(int(fields[1]), []).append(pid)
     found = {}
     for root in roots:
         below, ticks = [root], 0

@@ -6,6 +6,7 @@ Modules that take long to import are imported by the command that needs them.
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 
 import click
@@ -65,6 +66,8 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
+    # Another launcher may ask for outputs by it before anybody here listens.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     gc.set_threshold(50_000)  # what imports make is not garbage: a tenth of a second to find out
     try:
         # Without standalone mode click returns what ctx.exit was given.

@@ -22,6 +22,7 @@ from ..store import RunFolder, write_json
 if TYPE_CHECKING:
     from ..attach import Attached
     from ..receipt import Receipt
+    from ..run import Run
     from .screen import Screen, Watched
 
 
@@ -61,10 +62,25 @@ def _on_signals(screen: Screen, stop: Callable[[], None], remember: Callable[[],
     loop.add_signal_handler(signal.SIGHUP, hung_up)
 
 
+def begin(request: Request, screen: Screen, detach: bool) -> tuple[str, Receipt | None]:
+    """Begins a run, here or with a follower of its own: its name, and its receipt once it has
+    ended."""
+    folder = api.new_folder(request.job)
+    if detach:
+        return folder.name, _detached(request, folder, screen)
+    with api.hosts_of(request):
+        run = api.new_run(request, folder, screen.on_event, screen.on_log)
+        return folder.name, asyncio.run(_in_front(run, screen))
+
+
+async def _in_front(run: Run, screen: Screen) -> Receipt:
+    return await live(screen, run, run.execute(), run.stop, pull_now=run.pull_now)
+
+
 # -- a follower of its own
 
 
-def detached(request: Request, folder: RunFolder, screen: Screen) -> Receipt | None:
+def _detached(request: Request, folder: RunFolder, screen: Screen) -> Receipt | None:
     """Leaves the run to a follower in the background, and returns as soon as everything runs: None,
     or the receipt of a run that ended before."""
     request = replace(request, ask_passphrase=None)  # nobody sits before it: ssh-add does

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
-from .. import api
 from ..errors import InputError
 from ..store import read_json
-from .live import detached, live
+from .live import begin
 from .named import run_argument, taken_up
-
-if TYPE_CHECKING:
-    from ..receipt import Receipt
-    from ..run import Run
-    from .screen import Screen
 
 
 @click.command("rerun")
@@ -43,16 +35,5 @@ def command(ctx: click.Context, word: str, detach: bool) -> None:
         code_of=old.name,
         command_line=tuple(sys.argv),
     )
-    screen = Screen()
-    folder = api.new_folder(request.job)
-    if detach:
-        ended = detached(request, folder, screen)
-    else:
-        with api.hosts_of(request):
-            run = api.new_run(request, folder, screen.on_event, screen.on_log)
-            ended = asyncio.run(_live(screen, run))
+    _, ended = begin(request, Screen(), detach)
     ctx.exit(ended.exit_code if ended else 0)
-
-
-async def _live(screen: Screen, run: Run) -> Receipt:
-    return await live(screen, run, run.execute(), run.stop, pull_now=run.pull_now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -14,13 +13,11 @@ from .. import api, nodeset
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Resources
-from .live import detached, live
+from .live import begin
 from .places import need_inventory
 
 if TYPE_CHECKING:
-    from ..receipt import Receipt
-    from ..run import Run
-    from .screen import Screen
+    pass
 
 
 @click.command(
@@ -112,15 +109,9 @@ def command(
         command_line=tuple(sys.argv),
         ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )
-    folder = api.new_folder(job)
-    if detach:
-        ended = detached(request, folder, screen)
-    else:
-        with api.hosts_of(request):
-            run = api.new_run(request, folder, screen.on_event, screen.on_log)
-            ended = asyncio.run(_execute(run, screen))
+    name, ended = begin(request, screen, detach)
     if as_json:
-        click.echo(json.dumps(ended.to_json() if ended else {"run": folder.name}, indent=2))
+        click.echo(json.dumps(ended.to_json() if ended else {"run": name}, indent=2))
     ctx.exit(ended.exit_code if ended else 0)
 
 
@@ -224,11 +215,3 @@ def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
     from .plan import plan_text
 
     click.echo(plan_text(plan, job))
-
-
-# -- the run itself
-
-
-async def _execute(run: Run, screen: Screen) -> Receipt:
-    # A closed terminal detaches: the hosts go on, and hold the truth.
-    return await live(screen, run, run.execute(), run.stop, pull_now=run.pull_now)
