@@ -93,8 +93,9 @@ def _detached(request: Request, folder: RunFolder, screen: Screen) -> Receipt | 
     folder.close()
     while not (folder.path / "run.json").exists():
         if os.waitpid(child, os.WNOHANG)[0]:
-            words = (folder.path / "follower.log").read_text("utf-8", "replace").splitlines()
-            raise LauncherError(words[-1] if words else "the follower died at once")
+            log = folder.path / "follower.log"
+            words = log.read_text("utf-8", "replace").splitlines()
+            raise LauncherError(words[-1] if words else "the follower died at once", f"see {log}")
         time.sleep(0.02)
     return asyncio.run(_until_started(api.attached(folder.name, screen.on_event), screen))
 
