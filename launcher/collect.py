@@ -41,7 +41,8 @@ class Collector:
         """Pulls again and again, until cancelled. What goes wrong is tried again next time."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.hurry.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self.hurry.wait()
             self.hurry.clear()
             await self.pull(final=False)
 

@@ -59,9 +59,8 @@ def _all_ended(links: Sequence[Link]) -> bool:
 async def _ask(links: Sequence[Link], run: str, grace: float, why: str) -> None:
     async def one(link: Link) -> None:
         try:
-            await asyncio.wait_for(
-                link.agent.ask("stop", run=run, grace=grace, why=why), AFTER_GRACE
-            )
+            async with asyncio.timeout(AFTER_GRACE):
+                await link.agent.ask("stop", run=run, grace=grace, why=why)
         except (TimeoutError, HostError):
             pass  # the wait that follows tells
 
@@ -73,9 +72,8 @@ async def sweep(links: Sequence[Link], run: str, ledger: Ledger) -> None:
 
     async def one(link: Link) -> None:
         try:
-            found = await asyncio.wait_for(
-                link.agent.ask("sweep", run=run, host=link.name, kill=True), AFTER_GRACE
-            )
+            async with asyncio.timeout(AFTER_GRACE):
+                found = await link.agent.ask("sweep", run=run, host=link.name, kill=True)
         except (TimeoutError, HostError):
             return  # the receipt says that it could not be verified
         ledger.add(

@@ -145,7 +145,8 @@ class Agent:
         for install in (True, False):
             process = await _execute(host, connection, _START)
             try:
-                first, rest = await asyncio.wait_for(_first_line(host, process), FIRST_WORD)
+                async with asyncio.timeout(FIRST_WORD):
+                    first, rest = await _first_line(host, process)
             except TimeoutError:
                 process.close()
                 raise errors.AgentError(

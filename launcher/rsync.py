@@ -8,6 +8,7 @@ connection. So there is one login a host, and one set of SSH options.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -146,7 +147,8 @@ async def spawn(
 async def kill(process: asyncio.subprocess.Process) -> None:
     """With its bridge: asyncio's wait() also waits for whoever still holds the pipes."""
     if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and asyncio was not told yet
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
@@ -239,7 +241,8 @@ async def _serve(connection: Connection, ours: list[int]) -> bytes:
 
 async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
     try:
-        return await asyncio.wait_for(channel, 2.0)
+        async with asyncio.timeout(2.0):
+            return await channel
     except (TimeoutError, OSError, asyncssh.Error):
         return b""
 

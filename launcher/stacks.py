@@ -25,15 +25,16 @@ async def watch(
 ) -> None:
     """Waits for stalls, again and again. Raises Stalled at the first one, with ``stop``."""
     hosts = [link.name for link in links]
+    told: list[ev.StallBegan] = []
     while True:
-        await ledger.until(lambda: stall.has_stalled(ledger.state, hosts))
+        await ledger.until(lambda: stall.has_stalled(ledger.state, hosts, told))
+        told[:] = ledger.state.stalled.values()
         found = stall.describe(ledger.state.stalled, time.time())
         ledger.add(found)
         await _take(links, run, ledger, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(found.time)))
         await collector.pull(final=False)
         if stop:
             raise Stalled(found.seconds, found.behind)
-        await ledger.until(lambda: not stall.has_stalled(ledger.state, hosts))
 
 
 async def _take(links: Sequence[Link], run: str, ledger: Ledger, stamp: str) -> None:
@@ -43,7 +44,8 @@ async def _take(links: Sequence[Link], run: str, ledger: Ledger, stamp: str) -> 
 
     async def ask(link: Link) -> None:
         try:
-            await asyncio.wait_for(link.agent.ask("stacks", run=run, stamp=stamp), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await link.agent.ask("stacks", run=run, stamp=stamp)
         except (TimeoutError, HostError):
             asked.discard(link.name)
 

@@ -17,14 +17,19 @@ from .status import RunState
 APART = 0.5
 
 
-def has_stalled(state: RunState, hosts: Iterable[str]) -> bool:
-    """Whether nothing moves on any host that still has something to do and can be heard."""
+def has_stalled(
+    state: RunState, hosts: Iterable[str], told: Iterable[ev.StallBegan] = ()
+) -> bool:
+    """Whether nothing moves on any host that still has something to do and can be heard.
+
+    What was ``told`` is no news: the others of a stall may end, and one goes on standing still.
+    """
     going = set(hosts) - state.ended_hosts
     return (
         state.status == "running"
-        and bool(going)
         and going <= set(state.stalled)
         and not going & set(state.silent)
+        and any(state.stalled[host] not in told for host in going)
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def test_a_run_stalls_when_all_that_goes_on_stalls() -> None:
     assert not stalled(one, two, ev.ConnectionDropped(2.0, "gpu2", "x")), "who knows what it does"
     assert not stalled(one, two, ev.StopRequested(2.0, "by-user"))
     assert not stalled()
+    again = replace(two, time=130.0)
+    assert not stall.has_stalled(state(one, two), ["gpu1", "gpu2"], [one, two]), "it is known"
+    ended = ev.HostEnded(120.0, "gpu1", 0, 9, 0)
+    assert not stall.has_stalled(state(one, two, ended), ["gpu1", "gpu2"], [one, two])
+    assert stall.has_stalled(state(one, two, again), ["gpu1", "gpu2"], [one, two])
 
 
 # -- what a host notices
