@@ -17,9 +17,7 @@ from .status import RunState
 APART = 0.5
 
 
-def has_stalled(
-    state: RunState, hosts: Iterable[str], told: Iterable[ev.StallBegan] = ()
-) -> bool:
+def has_stalled(state: RunState, hosts: Iterable[str], told: Iterable[ev.StallBegan] = ()) -> bool:
     """Whether nothing moves on any host that still has something to do and can be heard.
 
     What was ``told`` is no news: the others of a stall may end, and one goes on standing still.
