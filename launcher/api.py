@@ -180,9 +180,14 @@ def attached(
 
 def hosts_of(request: Request) -> AbstractContextManager[None]:
     """The embedded hosts, where the inventory wants them and they are not up."""
-    if not request.inventory.sandbox:
+    return sandbox_of(request.inventory)
+
+
+def sandbox_of(inventory: Inventory) -> AbstractContextManager[None]:
+    """The same for an inventory alone."""
+    if not inventory.sandbox:
         return nullcontext()
     from . import sandbox
 
-    numbers = [host.name.removeprefix("local") for host in request.inventory.hosts]
+    numbers = [host.name.removeprefix("local") for host in inventory.hosts]
     return sandbox.for_a_run(max(int(n) if n.isdigit() else 1 for n in numbers))

@@ -88,11 +88,16 @@ async def _open(
 
 async def _open_one(link: Link) -> None:
     await link.open()
-    if link.facts.rsync is None:
-        raise rsync.no_rsync(link.name)
-    found = rsync.version(link.facts.rsync)
+    require_rsync(link.name, link.facts.rsync)
+
+
+def require_rsync(host: str, there: str | None) -> None:
+    """Raises NoRsync when a host has none that will do."""
+    if there is None:
+        raise rsync.no_rsync(host)
+    found = rsync.version(there)
     if found and found < rsync.OLDEST:
-        raise NoRsync(link.name, f"its rsync {link.facts.rsync} is too old", "3.1.3 or newer")
+        raise NoRsync(host, f"its rsync {there} is too old", "3.1.3 or newer")
 
 
 def _decide(job: Job, links: list[Link], run_id: str) -> Layout:

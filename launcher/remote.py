@@ -254,22 +254,27 @@ class Agent:
         before = time.time()
         answer = await self.ask("probe", gpus=with_gpus)
         after = time.time()
-        return Facts(
-            host=self.host.name,
-            hostname=answer["hostname"],
-            root=answer["root"],
-            python=answer["python"],
-            python_version=answer["python_version"],
-            cpus=answer["cpus"],
-            addresses=tuple((name, ip) for name, ip in answer["addresses"]),
-            ssh_address=answer["ssh_address"],
-            disk_free=answer["disk_free"],
-            rsync=answer["rsync"],
-            gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
-            leased={int(index): lease for index, lease in answer["leased"].items()},
-            clock_offset=answer["time"] - (before + after) / 2,
-            strays=answer["strays"],
-        )
+        return facts_of(self.host.name, answer, answer["time"] - (before + after) / 2)
+
+
+def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts:
+    """What an agent says of its host, as values."""
+    return Facts(
+        host=host,
+        hostname=answer["hostname"],
+        root=answer["root"],
+        python=answer["python"],
+        python_version=answer["python_version"],
+        cpus=answer["cpus"],
+        addresses=tuple((name, ip) for name, ip in answer["addresses"]),
+        ssh_address=answer["ssh_address"],
+        disk_free=answer["disk_free"],
+        rsync=answer["rsync"],
+        gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
+        leased={int(index): lease for index, lease in answer["leased"].items()},
+        clock_offset=clock_offset,
+        strays=answer.get("strays", 0),
+    )
 
 
 async def _execute(

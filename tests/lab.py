@@ -130,7 +130,8 @@ table inet lab {{
 
 _NVIDIA_SMI = r"""#!/bin/sh
 # A FAKE nvidia-smi, made by tests/lab.py: there is no GPU behind it.
-# Lines "pid, uuid, MiB" in /run/fake-gpu-apps are its compute processes.
+# Lines "pid, uuid, MiB" in /run/fake-gpu-apps are its compute processes; /run/fake-gpu-health has
+# the driver's version and the uncorrectable errors of every GPU.
 gpus='{gpus}'
 apps=/run/fake-gpu-apps
 [ -r "$apps" ] || apps=/dev/null
@@ -141,6 +142,10 @@ case "$*" in
     echo "$gpus" | awk -F', ' -v apps="$apps" '
         BEGIN {{ while ((getline line < apps) > 0) {{ split(line, a, ", *"); used[a[2]] += a[3] }} }}
         {{ print $0 ", " used[$3] + 0 }}' ;;
+'--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total --format=csv,noheader,nounits')
+    driver=580.95 ecc=0
+    [ ! -r /run/fake-gpu-health ] || read -r driver ecc </run/fake-gpu-health
+    echo "$gpus" | awk -F', ' -v driver="$driver" -v ecc="$ecc" '{{ print $3 ", " driver ", " ecc }}' ;;
 '--query-compute-apps=pid,gpu_uuid --format=csv,noheader,nounits')
     awk -F', *' '{{ print $1 ", " $2 }}' "$apps" ;;
 *)

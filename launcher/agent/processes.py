@@ -75,14 +75,15 @@ def _become(program, argv, env, cwd, streams, parent, tell):
         os._exit(127)
 
 
-def output_of(argv, seconds=10.0):
-    """What a program writes to stdout, or None when it is not there, fails or takes too long."""
+def output_of(argv, seconds=10.0, env=None):
+    """What a program writes to stdout, or None when it is not there, fails or takes too long.
+    ``env`` is its environment, where it is not ours."""
     heard, say = os.pipe()
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     streams += [(os.POSIX_SPAWN_DUP2, say, 1)]
     streams += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
     try:
-        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=streams)
+        pid = os.posix_spawnp(argv[0], argv, env or os.environ, file_actions=streams)
     except OSError:
         os.close(heard)
         return None

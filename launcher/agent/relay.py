@@ -12,6 +12,7 @@ import sys
 import time
 
 from . import daemon, folders, processes, protocol, tree
+from .checks import Checks
 from .journal import read_from
 from .meeting import Listener, connect
 from .probe import facts
@@ -28,7 +29,7 @@ class Refused(Exception):
         self.code, self.more = code, more
 
 
-class Relay:
+class Relay(Checks):
     """The loop over stdin, stdout, the supervisor's socket and the run's files."""
 
     def __init__(self, root):

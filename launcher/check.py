@@ -1,0 +1,181 @@
+"""Looks at hosts before anything is launched: each by itself, and then the set.
+
+Not responsible for what is wrong (:mod:`launcher.findings` decides) or for the agent's measurements.
+A host that fails does not stop the others: its error is a finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from . import amend, connect, remote
+from .errors import AgentError, HostError
+from .findings import ERROR, Finding, fold, of_error
+from .findings.group import of_group
+from .findings.host import of_host
+from .model import Host, Inventory
+from .remote import Agent
+from .ssh import AskPassphrase, Connection, Dialler
+from .surveys import Survey, Trial, survey_of
+
+#: Round trips to measure a clock by: the shortest tells most.
+CLOCK_TRIPS = 5
+#: Seconds for a host to describe itself: a hanging file system must not hold up the others.
+SURVEY_PATIENCE = 45.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a job wants to know of every host besides: modules that its Python has to find with
+    ``env``, and paths."""
+
+    modules: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+
+
+NOTHING_MORE = Questions()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check has found."""
+
+    surveys: tuple[Survey, ...]
+    trials: tuple[Trial, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything of it is an error."""
+        return any(finding.level == ERROR for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As programs read it."""
+        return {
+            "ok": not self.failed,
+            "seconds": round(self.seconds, 3),
+            "findings": [finding.to_json() for finding in self.findings],
+            "hosts": {survey.host: asdict(survey) for survey in self.surveys},
+            "pairs": [asdict(trial) for trial in self.trials],
+        }
+
+
+class Visitor:
+    """Connections to many hosts at once, with an agent on each; ``findings`` has what failed."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        hosts: Sequence[Host],
+        ask: AskPassphrase | None = None,
+        progress: Progress = lambda doing: None,
+    ) -> None:
+        self.hosts = {host.name: host for host in hosts}
+        self.agents: dict[str, Agent] = {}
+        self.surveys: dict[str, Survey] = {}
+        self.findings: list[Finding] = []
+        self.progress = progress
+        self._dialler = Dialler(inventory, ask)
+        self._connections: list[Connection] = []
+
+    async def __aenter__(self) -> Visitor:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(agent.close() for agent in self.agents.values()))
+        for connection in self._connections:
+            connection.close()
+        await self._dialler.close()
+
+    async def survey(self, questions: Questions) -> None:
+        """Connects to all hosts at once and surveys each."""
+        self.progress(f"looking at {len(self.hosts)} hosts")
+        asked = (self._findings(host, questions) for host in self.hosts.values())
+        for findings in await asyncio.gather(*asked):
+            self.findings += findings
+        self.surveys = {name: self.surveys[name] for name in self.hosts if name in self.surveys}
+
+    async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
+        try:
+            async with asyncio.timeout(SURVEY_PATIENCE):
+                survey = await self._survey(host, questions)
+        except HostError as error:
+            return [of_error(error)]
+        except TimeoutError:
+            late = AgentError(
+                host.name,
+                f"it did not describe itself within {SURVEY_PATIENCE:.0f} s",
+                "is a disk or a network file system hanging there? df and nvidia-smi tell",
+            )
+            return [of_error(late)]
+        self.surveys[host.name] = survey
+        findings = of_host(survey, host)
+        try:
+            connect.require_rsync(host.name, survey.facts.rsync)
+        except HostError as error:
+            findings.append(of_error(error))
+        return findings
+
+    async def _survey(self, host: Host, questions: Questions) -> Survey:
+        connection = await self._dialler.connect(host.name)
+        self._connections.append(connection)
+        agent = self.agents[host.name] = await Agent.open(host, connection)
+        latency, offset = await _clock(agent)
+        answer = await agent.ask(
+            "survey",
+            modules=list(questions.modules),
+            env={**host.env, **questions.env},
+            paths=list(questions.paths),
+        )
+        facts = remote.facts_of(host.name, answer["facts"], offset)
+        return survey_of(answer, facts, latency, tuple(amend.unfinished(host.name)))
+
+    async def fix(self) -> list[str]:
+        """Ends what earlier runs left on hosts; says what was done."""
+        done: list[str] = []
+        for name in {name for f in self.findings if f.code.startswith("LEFT-") for name in f.hosts}:
+            agent = self.agents[name]
+            done += [f"{name}: ended {run}" for run in await amend.finish(agent, name)]
+            ended = (await agent.ask("end_orphans"))["ended"]
+            done += [f"{name}: ended {ended} processes of earlier runs"] if ended else []
+        gone = {"LEFT-ORPHANS", "LEFT-UNFINISHED"}
+        self.findings = [finding for finding in self.findings if finding.code not in gone]
+        return done
+
+
+async def _clock(agent: Agent) -> tuple[float, float]:
+    """The shortest of some round trips, and by it the host's clock minus ours."""
+    best = (float("inf"), 0.0)
+    for _ in range(CLOCK_TRIPS):
+        before, started = time.time(), time.monotonic()
+        there = (await agent.ask("clock"))["time"]
+        trip = time.monotonic() - started
+        best = min(best, (trip, there - before - trip / 2))
+    return best
+
+
+async def check(
+    visitor: Visitor,
+    questions: Questions = NOTHING_MORE,
+    fix: bool = False,
+) -> tuple[Report, list[str]]:
+    """All of it, and what was repaired; ``visitor`` has its connections open afterwards."""
+    started = time.monotonic()
+    await visitor.survey(questions)
+    done = await visitor.fix() if fix else []
+    visitor.findings += of_group(list(visitor.surveys.values()))
+    report = Report(
+        tuple(visitor.surveys.values()),
+        (),
+        fold(visitor.findings),
+        time.monotonic() - started,
+    )
+    return report, done
