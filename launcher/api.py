@@ -47,6 +47,26 @@ def _resolved(inventory: Inventory, base: Path) -> Inventory:
     return replace(inventory, ssh_config=str(base / Path(inventory.ssh_config).expanduser()))
 
 
+def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -> None:
+    """Writes ``interface:`` of hosts into an inventory's file; the rest of it stays as it is.
+
+    Raises InputError when that cannot be done safely.
+    """
+    from .rewrite import with_interface
+
+    old = _text(path, "inventory")
+    new = with_interface(old, str(path), interfaces)
+    target = Path(path).resolve()
+    scratch = target.with_name(target.name + ".new")
+    try:
+        scratch.write_text(new, "utf-8")
+        scratch.chmod(target.stat().st_mode)
+        scratch.replace(target)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+
+
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The values of a job file, ``workdir`` resolved from the file's folder. Raises DocumentError."""
     values = jobs.load(_text(path, "job file"), str(path))

@@ -17,7 +17,9 @@ from .errors import AgentError, HostError
 from .findings import ERROR, Finding, fold, of_error
 from .findings.group import of_group
 from .findings.host import of_host
-from .model import Host, Inventory
+from .findings.pair import of_pairs
+from .model import Host, Inventory, Job
+from .pairs import Pairs, ports_of
 from .remote import Agent
 from .ssh import AskPassphrase, Connection, Dialler
 from .surveys import Survey, Trial, survey_of
@@ -138,6 +140,15 @@ class Visitor:
         facts = remote.facts_of(host.name, answer["facts"], offset)
         return survey_of(answer, facts, latency, tuple(amend.unfinished(host.name)))
 
+    async def pairs(self, port_range: tuple[int, int]) -> tuple[Trial, ...]:
+        """Has all pairs of the hosts that were surveyed try their network."""
+        if len(self.surveys) < 2:
+            return ()
+        pairs = Pairs(self.hosts, self.surveys, self.agents, self.progress)
+        trials = await pairs.explore(ports_of(*port_range))
+        self.findings += of_pairs(trials, self.surveys, self.hosts, port_range)
+        return trials
+
     async def fix(self) -> list[str]:
         """Ends what earlier runs left on hosts; says what was done."""
         done: list[str] = []
@@ -165,6 +176,7 @@ async def _clock(agent: Agent) -> tuple[float, float]:
 async def check(
     visitor: Visitor,
     questions: Questions = NOTHING_MORE,
+    port_range: tuple[int, int] = Job.master_port,
     fix: bool = False,
 ) -> tuple[Report, list[str]]:
     """All of it, and what was repaired; ``visitor`` has its connections open afterwards."""
@@ -172,9 +184,10 @@ async def check(
     await visitor.survey(questions)
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
+    trials = await visitor.pairs(port_range)
     report = Report(
         tuple(visitor.surveys.values()),
-        (),
+        trials,
         fold(visitor.findings),
         time.monotonic() - started,
     )

@@ -6,7 +6,7 @@ Not responsible for judging them: :mod:`launcher.findings` does. Sizes are in by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .model import Facts
@@ -155,17 +155,25 @@ def _devices(value: Mapping[str, Any]) -> Devices:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one host found on the way to another one, ``there``. ``closed`` are ports that did not
-    answer, with the reason; ``mtu`` the largest packet that came through (None: not measured)."""
+    """What one host found on the way to another one, ``there``.
+
+    ``address`` is the one of ``tried`` that answered best, None when none did; ``complete`` are those
+    that answered on all ports. ``closed`` are ports that did not, with the reason, and ``high`` is the
+    port of the kernel's own range. ``mtu`` is the largest packet that came through (None: not
+    measured), ``bandwidth`` in bytes a second, 0 when nothing large came through.
+    """
 
     host: str
     there: str
+    tried: tuple[str, ...] = ()
     address: str | None = None
+    complete: tuple[str, ...] = ()
     interface: str | None = None
-    closed: Mapping[int, str] | None = None
+    closed: Mapping[int, str] = field(default_factory=dict)
+    high: int = 0
     mtu: int | None = None
     mtu_expected: int | None = None
     round_trip: float | None = None
-    bandwidth: float | None = None  # bytes a second
-    names: tuple[str, ...] = ()  # what the other's own name resolves to here
+    bandwidth: float | None = None
+    names: tuple[str, ...] | None = ()  # what the other's own name leads to here; None: no answer
     error: str = ""

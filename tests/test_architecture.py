@@ -18,14 +18,14 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again surveys findings.*"
+        "names causes receipt stall again surveys findings.* rewrite"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
-        "check "  # before a run
+        "check pairs "  # before a run
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",
@@ -47,6 +47,7 @@ LIBRARIES = {
     "inventory": {"yaml"},
     "job": {"yaml"},
     "nodeset": {"ClusterShell"},
+    "rewrite": {"yaml"},
 }
 IMPURE = {
     *("asyncio", "concurrent", "ctypes", "fcntl", "glob", "http", "io", "logging", "mmap", "os"),

@@ -1,6 +1,6 @@
 """The requests of ``launcher check``, as a part of the relay that a run never imports more of.
 
-Not responsible for measuring: survey and pairs do that.
+Not responsible for measuring: survey, mirror and paths do that.
 """
 
 import time
@@ -9,7 +9,7 @@ import time
 class Checks:
     """Requests by name, as those of the relay are. Everything is imported when it is asked for."""
 
-    server = None
+    mirror = None
 
     def do_clock(self, request):
         """The clock here."""
@@ -27,3 +27,32 @@ class Checks:
         from .folders import end_strays
 
         return {"ended": end_strays(self.root)}
+
+    def do_mirror(self, request):
+        """Answers the tests of other hosts from now on."""
+        from .mirror import Mirror
+
+        if self.mirror:
+            self.mirror.close()
+        self.mirror = Mirror(request["ports"], request["token"])
+        return self.mirror.places()
+
+    def do_unmirror(self, request):
+        """No longer."""
+        if self.mirror:
+            self.mirror.close()
+            self.mirror = None
+        return {}
+
+    def do_resolve(self, request):
+        """What the names of other hosts mean here."""
+        from .paths import resolve_all
+
+        return {"names": resolve_all(request["names"])}
+
+    def do_explore(self, request):
+        """The way to another host."""
+        from .paths import explore
+
+        return explore(request["addresses"], request["ports"], request["udp"], request["token"],
+                       request["seconds"])  # fmt: skip

@@ -8,23 +8,27 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from .. import api, nodeset
 from .. import inventory as inventories
+from ..errors import InputError
 from ..findings import ERROR, OK, WARNING, Finding
 from ..findings.group import gpus_text
+from ..findings.pair import rate_text
+from . import complain
 from .places import need_inventory
 from .table import counted, duration, size, table
 
 if TYPE_CHECKING:
     from ..check import Report
     from ..model import Host, Inventory
-    from ..surveys import Survey
+    from ..surveys import Survey, Trial
 
 _COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
 #: Seconds before a check says what it is doing, and between its steps.
@@ -36,7 +40,9 @@ _SPARE = ("os", "driver", "memory", "cores")
 @click.command("check")
 @click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
 @click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
-@click.option("--fix", is_flag=True, help="End what earlier runs left on the hosts.")
+@click.option(
+    "--fix", is_flag=True, help="Write interfaces into the inventory, end what runs left."
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything that was measured, for programs.")
 @click.pass_context
 def command(
@@ -51,6 +57,9 @@ def command(
     chosen = inventories.select(known, hosts)
     with api.sandbox_of(known):
         report, done = asyncio.run(_check(known, chosen, fix))
+    if fix:
+        report, written = _write_interfaces(report, place)
+        done += written
     if as_json:
         click.echo(json.dumps({**report.to_json(), "fixed": done}, indent=2))
     else:
@@ -66,6 +75,22 @@ async def _check(known: Inventory, chosen: tuple[Host, ...], fix: bool) -> tuple
     ask = ask_passphrase if sys.stdin.isatty() else None
     async with doing, Visitor(known, chosen, ask, doing.say) as visitor:
         return await check(visitor, fix=fix)
+
+
+def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
+    """Writes what is suggested into the inventory. What is written is no longer a finding."""
+    codes = ("NET-INTERFACE", "NET-INTERFACE-UNKNOWN")
+    wanted = {f.hosts[0]: f.value for f in report.findings if f.code in codes and f.value}
+    if not wanted:
+        return report, []
+    try:
+        api.write_interfaces(place, wanted)
+    except InputError as error:
+        complain(error)
+        return report, []
+    left = tuple(f for f in report.findings if not (f.code in codes and f.value))
+    done = [f"{name}: interface: {value} in {place}" for name, value in wanted.items()]
+    return replace(report, findings=left), done
 
 
 class Doing:
@@ -113,6 +138,8 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
         head, *lines = _hosts(report.surveys, width).split("\n")
         click.secho(head, dim=True)
         click.echo("\n".join(lines))
+    if any(trial.bandwidth for trial in report.trials):
+        click.echo(_network(report.trials))
     shown = [f for f in report.findings if f.level != OK or f.code.startswith(("JOB", "SMOKE"))]
     for finding in shown:
         click.echo()
@@ -122,6 +149,19 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
     for line in done:
         click.echo(click.style("fixed  ", fg="green") + line)
     click.echo(("\n" if shown or done else "") + _verdict(report, asked))
+
+
+def _network(trials: Sequence[Trial]) -> str:
+    """All pairs in a line."""
+    rates = sorted(trial.bandwidth for trial in trials if trial.bandwidth)
+    trips = sorted(trial.round_trip * 1000 for trial in trials if trial.round_trip is not None)
+    sizes = sorted({trial.mtu for trial in trials if trial.mtu})
+    parts = [f"{rate_text(rates[0])} to {rate_text(rates[-1])}"]
+    parts += [f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms"] if trips else []
+    parts += [f"MTU {' to '.join(str(s) for s in (sizes[0], sizes[-1])[: len(sizes)])}"] * bool(
+        sizes
+    )
+    return click.style("between them  ", dim=True) + "   ".join(parts)
 
 
 def _verdict(report: Report, asked: int) -> str:

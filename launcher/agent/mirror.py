@@ -1,0 +1,143 @@
+"""Answers the network tests of other hosts: echoes, swallows and counts, for whoever has the token.
+
+Not responsible for the tests themselves (:mod:`.paths`) or for what they mean. All of it runs in
+threads beside the relay, and ends with it.
+"""
+
+import json
+import os
+import select
+import socket
+import threading
+import time
+
+#: Ports that are tried from each wished one on, when it is taken.
+NEXT_PORTS = 50
+#: Seconds that one caller may take in all, and without a byte.
+CALL, SILENCE = 10.0, 3.0
+PIECE = 1 << 20
+#: The part of a measurement that does not count: TCP finds its speed then.
+WARM_UP = 0.25
+
+
+class Mirror:
+    """Listens on one free port near each wished one, on one that the kernel chooses, and for UDP."""
+
+    def __init__(self, wished, token):
+        self.token = token.encode()
+        found = [self._listen(port) for port in wished]
+        self.high = self._listen(0)
+        self.listeners = [each for each in found + [self.high] if each]
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("0.0.0.0", 0))
+        self._wake, self._end = os.pipe()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _listen(self, wished):
+        for port in range(wished, wished + NEXT_PORTS) if wished else [0]:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("0.0.0.0", port))
+                listener.listen(64)
+                return listener
+            except (OSError, OverflowError):
+                listener.close()
+        return None
+
+    def places(self):
+        """``{"ports", "high", "udp"}`` to call; ``high`` is of the kernel's own range."""
+        ports = [each.getsockname()[1] for each in self.listeners]
+        return {"ports": ports[:-1], "high": ports[-1], "udp": self.udp.getsockname()[1]}
+
+    def close(self):
+        """Ends it."""
+        os.close(self._end)
+        self._thread.join()
+        os.close(self._wake)
+        for each in [self.udp] + self.listeners:
+            each.close()
+
+    def _serve(self):
+        while True:
+            ready = select.select([self._wake, self.udp] + self.listeners, [], [])[0]
+            if self._wake in ready:
+                return
+            for each in ready:
+                try:
+                    if each is self.udp:
+                        self._answer_packet()
+                    else:
+                        caller = each.accept()[0]
+                        threading.Thread(target=self._answer, args=(caller,), daemon=True).start()
+                except OSError:
+                    continue
+
+    def _answer_packet(self):
+        """A packet of any size is answered by a small one that says how large it was."""
+        data, caller = self.udp.recvfrom(1 << 16)
+        if data.startswith(self.token):
+            self.udp.sendto(self.token + b" %d" % len(data), caller)
+
+    def _answer(self, caller):
+        with caller:
+            try:
+                caller.settimeout(SILENCE)
+                words = _line(caller).split()
+                if words[:1] != [self.token]:
+                    return
+                if words[1] == b"hello":
+                    caller.sendall(self.token)
+                    caller.recv(1)
+                elif words[1] == b"echo":
+                    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    deadline = time.monotonic() + CALL
+                    while time.monotonic() < deadline:
+                        data = caller.recv(64)
+                        if not data:
+                            return
+                        caller.sendall(data)
+                elif words[1] == b"swallow":
+                    self._swallow(caller, min(float(words[2]), CALL))
+            except (OSError, ValueError, IndexError):
+                pass
+
+    def _swallow(self, caller, seconds):
+        """Reads for so long, and says how many bytes a second came; the beginning does not count."""
+        buffer = bytearray(PIECE)
+        marks, total = [], 0
+        deadline = None
+        while deadline is None or time.monotonic() < deadline:
+            count = caller.recv_into(buffer)
+            if not count:
+                break
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            total += count
+            marks.append((now, total))
+        caller.sendall(json.dumps({"rate": rate(marks), "bytes": total}).encode() + b"\n")
+        deadline = time.monotonic() + SILENCE
+        while time.monotonic() < deadline and caller.recv_into(buffer):
+            pass  # closing now would throw away the answer
+
+
+def rate(marks):
+    """Bytes a second by ``(time, bytes so far)``, without the beginning; None when too few."""
+    if len(marks) < 2:
+        return None
+    start = marks[0][0] + WARM_UP * (marks[-1][0] - marks[0][0])
+    first = next(mark for mark in marks if mark[0] >= start)
+    if marks[-1][0] <= first[0]:
+        return None
+    return (marks[-1][1] - first[1]) / (marks[-1][0] - first[0])
+
+
+def _line(caller):
+    line = b""
+    while not line.endswith(b"\n") and len(line) < 200:
+        piece = caller.recv(1)
+        if not piece:
+            break
+        line += piece
+    return line
