@@ -23,6 +23,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   ├── DiskFull, ReadOnly
     │   ├── SyncError, StartError, GpuBusy, PortTaken
     │   └── SetupFailed         the job's setup exited with a status
+    ├── CheckFailed             hosts on which a run would be pointless       exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
     ├── Stalled                 no rank did anything, and --on-stall stop     exit 125
@@ -207,6 +208,12 @@ class SetupFailed(HostError):
     def __init__(self, host: str, message: str, hint: str = "", status: int = 1) -> None:
         super().__init__(host, message, hint)
         self.exit_code = status
+
+
+class CheckFailed(LauncherError):
+    """Something is wrong with hosts that makes a run pointless; the message has a finding's code."""
+
+    code = "check-failed"
 
 
 class MeetingError(LauncherError):

@@ -232,7 +232,8 @@ class Request:
     reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
     itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
     reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails is
-    started again at most ``max_restarts`` times. ``code_of`` is a run
+    started again at most ``max_restarts`` times. With ``check``, hosts on which it would be pointless
+    are refused at once. ``code_of`` is a run
     whose snapshot of the code is taken again. ``ask_passphrase`` is called
     with a key file whose passphrase is needed.
     """
@@ -246,6 +247,7 @@ class Request:
     stall_timeout: float | None = None
     stop_stalled: bool = False
     max_restarts: int = 0
+    check: bool = True
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -18,6 +18,7 @@ from . import amend, connect, end, errors, receipt, record, rsync, source, stack
 from . import events as ev
 from .again import another_try
 from .collect import Collector
+from .findings import cheap
 from .ledger import Ledger, StopSwitch
 from .link import Link
 from .model import Host, Layout, Request
@@ -136,6 +137,8 @@ class Run:
         self.layout = await connect.connect(
             self.job, self.request.hosts, self._link, self.name, self.links, self.ledger.add
         )
+        if self.request.check:
+            cheap.require([link.host for link in self.links], {x.name: x.facts for x in self.links})
         self.folder.write("run.json", record.describe_run(self.request, self.layout, self.started))
 
     async def rejoin(self) -> None:

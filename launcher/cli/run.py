@@ -62,6 +62,9 @@ if TYPE_CHECKING:
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
 @click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
+@click.option(
+    "--no-check", is_flag=True, help="Run even where the hosts' facts say it is pointless."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; touch no host.")
 @click.option("--json", "as_json", is_flag=True, help="Receipt (or plan) as JSON on stdout.")
 @click.pass_context
@@ -72,6 +75,7 @@ def command(
     inventory: str | None,
     ranks: str | None,
     raw: bool,
+    no_check: bool,
     dry_run: bool,
     detach: bool,
     as_json: bool,
@@ -106,6 +110,7 @@ def command(
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
         max_restarts=max_restarts,
+        check=not no_check,
         command_line=tuple(sys.argv),
         ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )

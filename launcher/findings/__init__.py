@@ -6,7 +6,7 @@ and a job. To add a finding: a row here and a function in the table of its file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -145,6 +145,13 @@ def fold(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         for ones in same.values()
     ]
     return tuple(sorted(folded, key=lambda one: LEVELS.index(one.level)))
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one (the module ``statistics`` takes as long to import as a host to answer)."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def by_value(values: Mapping[str, str]) -> list[tuple[str, str]]:

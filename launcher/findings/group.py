@@ -6,10 +6,12 @@ Not responsible for a host by itself, or for the network between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from typing import TYPE_CHECKING
 
-from ..surveys import Survey
-from . import ERROR, Finding, by_value, found
+from . import ERROR, Finding, by_value, found, median
+
+if TYPE_CHECKING:  # a run imports this file, and not the surveys
+    from ..surveys import Survey
 
 #: Seconds that clocks may differ; and from where on certificates and file times go wrong.
 CLOCK_WARNING, CLOCK_ERROR = 1.0, 60.0

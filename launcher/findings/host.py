@@ -5,12 +5,14 @@ Not responsible for comparing hosts.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from ..model import Host
-from ..surveys import GpuUser, Survey
 from . import ERROR, WARNING, Finding, found
+
+if TYPE_CHECKING:  # a run imports this file, and not the surveys
+    from ..surveys import GpuUser, Survey
 
 #: Bytes free at workdir below which a run cannot work, and below which a person should know.
 DISK_FULL, DISK_LOW = 20_000_000, 2_000_000_000
@@ -83,7 +85,9 @@ def interface(host: Host, known: list[str]) -> Iterator[Finding]:
     wanted = host.interface
     if not wanted or set(wanted) & set("^=,") or any(name.startswith(wanted) for name in known):
         return
-    near = difflib.get_close_matches(wanted, known, n=1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(wanted, known, n=1)
     yield found(
         "NET-INTERFACE-UNKNOWN",
         host.name,

@@ -6,12 +6,11 @@ Not responsible for measuring. What is the same for several pairs becomes one fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 
 from .. import nodeset
 from ..model import Host
 from ..surveys import Survey, Trial
-from . import ERROR, WARNING, Finding, found
+from . import ERROR, WARNING, Finding, found, median
 
 #: A pair with less than this part of the usual bandwidth is slow.
 SLOW = 0.25
@@ -126,7 +125,7 @@ def usual_bandwidth(trials: Sequence[Trial]) -> float:
     for trial in trials:
         for name in (trial.host, trial.there):
             best[name] = max(best.get(name, 0.0), trial.bandwidth or 0.0)
-    return median(best.values()) if best else 0.0
+    return median(list(best.values())) if best else 0.0
 
 
 def _speed(trials: Sequence[Trial]) -> Iterator[Finding]:

@@ -1,0 +1,40 @@
+"""What a run looks at by itself: only what connecting to its hosts has told already. Pure.
+
+Not responsible for anything that would take a run time: `launcher check` looks at that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import CheckFailed
+from ..model import Facts, Host
+from . import ERROR, Finding, fold
+from .group import clocks
+from .host import disk_room, interface
+
+#: Bytes without which not even the code of a small run arrives.
+LEAST_DISK = 1_000_000
+#: The probe of a host may take so long, and its clock is known to half of that.
+PROBE = 20.0
+
+
+def of_facts(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Finding, ...]:
+    """Findings that make a run pointless: errors only."""
+    findings: list[Finding] = []
+    for host in hosts:
+        known = facts[host.name]
+        findings += interface(host, [name for name, _ in known.addresses if name != "lo"])
+        if known.disk_free < LEAST_DISK:
+            findings += disk_room(host.name, known.disk_free, known.root)
+    findings += clocks({host.name: (facts[host.name].clock_offset, PROBE) for host in hosts})
+    return fold(finding for finding in findings if finding.level == ERROR)
+
+
+def require(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> None:
+    """Raises CheckFailed when something is wrong."""
+    findings = of_facts(hosts, facts)
+    if findings:
+        told = "; ".join(f"{', '.join(f.hosts)}: {f.evidence} ({f.code})" for f in findings)
+        fixes = "; ".join(dict.fromkeys(finding.fix for finding in findings))
+        raise CheckFailed(told, f"{fixes}. launcher check tells more; --no-check runs it anyway")
