@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import amend, connect, remote
@@ -17,12 +17,14 @@ from .errors import AgentError, HostError
 from .findings import ERROR, Finding, fold, of_error
 from .findings.group import of_group
 from .findings.host import of_host
+from .findings.job import of_job
 from .findings.pair import of_pairs
-from .model import Host, Inventory, Job
+from .jobcheck import questions_of
+from .model import Host, Inventory, Job, Layout
 from .pairs import Pairs, ports_of
 from .remote import Agent
 from .ssh import AskPassphrase, Connection, Dialler
-from .surveys import Survey, Trial, survey_of
+from .surveys import Questions, Survey, Trial, survey_of
 
 #: Round trips to measure a clock by: the shortest tells most.
 CLOCK_TRIPS = 5
@@ -33,19 +35,6 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What a job wants to know of every host besides: modules that its Python has to find with
-    ``env``, and paths."""
-
-    modules: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    paths: tuple[str, ...] = ()
-
-
-NOTHING_MORE = Questions()
-
-
-@dataclass(frozen=True)
 class Report:
     """What a check has found."""
 
@@ -53,6 +42,7 @@ class Report:
     trials: tuple[Trial, ...]
     findings: tuple[Finding, ...]
     seconds: float
+    chosen: tuple[str, ...] = ()  # hosts that the job would get now
 
     @property
     def failed(self) -> bool:
@@ -65,6 +55,7 @@ class Report:
             "ok": not self.failed,
             "seconds": round(self.seconds, 3),
             "findings": [finding.to_json() for finding in self.findings],
+            "chosen": list(self.chosen),
             "hosts": {survey.host: asdict(survey) for survey in self.surveys},
             "pairs": [asdict(trial) for trial in self.trials],
         }
@@ -140,6 +131,16 @@ class Visitor:
         facts = remote.facts_of(host.name, answer["facts"], offset)
         return survey_of(answer, facts, latency, tuple(amend.unfinished(host.name)))
 
+    def fits(self, job: Job) -> Layout | None:
+        """Who would do what of a job now."""
+        layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
+        told = {name for f in findings if f.code == "JOB-TORCH" for name in f.hosts}
+        self.findings = [
+            f for f in self.findings if f.code != "TORCH-MISSING" or not told & set(f.hosts)
+        ]
+        self.findings += findings
+        return layout
+
     async def pairs(self, port_range: tuple[int, int]) -> tuple[Trial, ...]:
         """Has all pairs of the hosts that were surveyed try their network."""
         if len(self.surveys) < 2:
@@ -174,21 +175,20 @@ async def _clock(agent: Agent) -> tuple[float, float]:
 
 
 async def check(
-    visitor: Visitor,
-    questions: Questions = NOTHING_MORE,
-    port_range: tuple[int, int] = Job.master_port,
-    fix: bool = False,
+    visitor: Visitor, job: Job | None = None, fix: bool = False
 ) -> tuple[Report, list[str]]:
     """All of it, and what was repaired; ``visitor`` has its connections open afterwards."""
     started = time.monotonic()
-    await visitor.survey(questions)
+    await visitor.survey(questions_of(job) if job else Questions())
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
-    trials = await visitor.pairs(port_range)
+    layout = visitor.fits(job) if job else None
+    trials = await visitor.pairs(job.master_port if job else Job.master_port)
     report = Report(
         tuple(visitor.surveys.values()),
         trials,
         fold(visitor.findings),
         time.monotonic() - started,
+        tuple(node.host.name for node in layout.nodes) if layout else (),
     )
     return report, done

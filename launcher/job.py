@@ -109,6 +109,14 @@ def _run(node: Node) -> tuple[str, ...]:
     return (text(node),)
 
 
+def _needs(node: Node) -> tuple[str, ...]:
+    paths = texts(node)
+    for path in paths:
+        if not path.startswith(("/", "~")):
+            raise node.error(f"{path!r} is not a path from the root", "/data/imagenet or ~/data")
+    return paths
+
+
 _KEYS: Mapping[str, Key] = {
     "name": Key(_checked(job_name), TEXT, "Start of the run's name; generated when left out"),
     "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
@@ -124,6 +132,9 @@ _KEYS: Mapping[str, Key] = {
     "setup": Key(text, TEXT, "Shell script, run once on every host before anything starts"),
     "run": Key(_run, TEXTS, "What to start: script and arguments; for `env`: a shell script"),
     "outputs": Key(texts, TEXTS, "Paths in workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
+    "needs": Key(
+        _needs, TEXTS, "Paths that every host must have, such as a dataset: `launcher check --job`"
+    ),
     "framework": Key(text, TEXT, "How processes are started: torchrun, torch, env"),
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
     "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),

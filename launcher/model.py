@@ -94,6 +94,7 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
     outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     framework: str = "torchrun"
     master_addr: str | None = None
     master_port: tuple[int, int] = (20000, 32000)

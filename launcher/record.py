@@ -29,6 +29,7 @@ def describe_job(job: Job) -> dict[str, Any]:
         "resources": asdict(job.resources),
         "envs": dict(job.envs),
         "outputs": list(job.outputs),
+        "needs": list(job.needs),
         "master_port": list(job.master_port),
         "secrets": sorted(job.secrets),
         "sources": dict(job.sources),

@@ -13,6 +13,16 @@ from .model import Facts
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What a job wants to know of every host besides: modules that its Python has to find with
+    ``env``, and paths."""
+
+    modules: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Room:
     """A disk or memory: how large, and how much of it is free."""
 

@@ -18,16 +18,17 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again surveys findings.* rewrite"
+        "names causes receipt stall again surveys findings.* rewrite imports"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
-        "check pairs "  # before a run
+        "check pairs jobcheck smoke "  # before a run
         "api __init__"  # what a program calls
     ),
+    "shipped": "shipped.*",  # taken to hosts as they are
     "cli": "cli.* __main__",
 }
 MAY_IMPORT = {

@@ -27,7 +27,7 @@ from .table import counted, duration, size, table
 
 if TYPE_CHECKING:
     from ..check import Report
-    from ..model import Host, Inventory
+    from ..model import Host, Inventory, Job
     from ..surveys import Survey, Trial
 
 _COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
@@ -40,13 +40,21 @@ _SPARE = ("os", "driver", "memory", "cores")
 @click.command("check")
 @click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
 @click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
+@click.option("--job", "job_file", metavar="JOB.yaml", help="Would it fit and find all it needs?")
+@click.option("--smoke", is_flag=True, help="Then add up a tensor over the hosts for 10 s.")
 @click.option(
     "--fix", is_flag=True, help="Write interfaces into the inventory, end what runs left."
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything that was measured, for programs.")
 @click.pass_context
 def command(
-    ctx: click.Context, inventory: str | None, hosts: str | None, fix: bool, as_json: bool
+    ctx: click.Context,
+    inventory: str | None,
+    hosts: str | None,
+    job_file: str | None,
+    smoke: bool,
+    fix: bool,
+    as_json: bool,
 ) -> None:
     """Looks at every host and every pair of hosts, before anything is launched.
 
@@ -54,12 +62,15 @@ def command(
     """
     place = need_inventory(inventory)
     known = api.load_inventory(place)
-    chosen = inventories.select(known, hosts)
+    job = api.layered_job({"file": api.load_job(job_file)}) if job_file else None
+    chosen = inventories.select(known, hosts or (job.hosts if job else None))
     with api.sandbox_of(known):
-        report, done = asyncio.run(_check(known, chosen, fix))
-    if fix:
-        report, written = _write_interfaces(report, place)
-        done += written
+        report, done = asyncio.run(_check(known, chosen, job, fix))
+        if fix:
+            report, written = _write_interfaces(report, place)
+            done += written
+        if smoke:
+            report = _with_smoke(report, job, known)
     if as_json:
         click.echo(json.dumps({**report.to_json(), "fixed": done}, indent=2))
     else:
@@ -67,14 +78,32 @@ def command(
     ctx.exit(1 if report.failed else 0)
 
 
-async def _check(known: Inventory, chosen: tuple[Host, ...], fix: bool) -> tuple[Report, list[str]]:
+async def _check(
+    known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool
+) -> tuple[Report, list[str]]:
     from ..check import Visitor, check
     from .named import ask_passphrase
 
     doing = Doing()
     ask = ask_passphrase if sys.stdin.isatty() else None
     async with doing, Visitor(known, chosen, ask, doing.say) as visitor:
-        return await check(visitor, fix=fix)
+        return await check(visitor, job, fix)
+
+
+def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
+    """An all-reduce over the hosts that the job would get, or all that answered; not where an error
+    is known already."""
+    from ..smoke import smoke
+
+    hosts = report.chosen or tuple(survey.host for survey in report.surveys)
+    if report.failed or not hosts:
+        click.echo("no all-reduce: there are errors already", err=True)
+        return report
+    if sys.stderr.isatty():
+        click.secho(
+            f"an all-reduce over {counted(len(hosts), 'host')}, some 15 s", dim=True, err=True
+        )
+    return replace(report, findings=(*report.findings, smoke(job, known, hosts)))
 
 
 def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:

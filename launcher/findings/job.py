@@ -1,0 +1,78 @@
+"""Whether a job could run on hosts as they are now. Pure: a job and surveys in, findings out.
+
+Not responsible for what is wrong with a host in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .. import planning
+from ..errors import PlanError
+from ..model import Host, Job, Layout
+from ..surveys import Survey
+from . import ERROR, WARNING, Finding, found
+
+#: Frameworks that start nothing without torch.
+WITH_TORCH = ("torchrun", "torch")
+
+
+def of_job(
+    job: Job, hosts: Sequence[Host], surveys: Mapping[str, Survey]
+) -> tuple[Layout | None, list[Finding]]:
+    """Who would do what now, and everything that stands in the way."""
+    there = [host for host in hosts if host.name in surveys]
+    facts = {host.name: surveys[host.name].facts for host in there}
+    try:
+        layout = planning.layout(job, there, facts)
+    except PlanError as error:
+        names = [host.name for host in hosts]
+        return None, [found("JOB-NO-FIT", names, error.message, error.hint)]
+    chosen = [node.host.name for node in layout.nodes]
+    gpus = sum(len(node.gpus) for node in layout.nodes)
+    fits = f"{layout.world_size} ranks" + (f" on {gpus} GPUs" if gpus else " without GPUs")
+    findings = [found("JOB-FITS", chosen, fits)]
+    for host in there:
+        level = ERROR if host.name in chosen else WARNING
+        findings += _of_host(job, surveys[host.name], host, level)
+    return layout, findings
+
+
+def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
+    findings = []
+    software = survey.software
+    missing = list(software.missing)
+    if job.framework in WITH_TORCH and software.torch is None and not software.error:
+        missing = [name for name in missing if name != "torch"]
+        findings.append(
+            found(
+                "JOB-TORCH",
+                host.name,
+                f"framework {job.framework}, and {host.python} has no torch",
+                "install torch there, or set python: in the inventory to one that has it",
+                level=WARNING if job.setup else level,
+            )
+        )
+    if missing:
+        brings = "; its setup: may bring them" if job.setup else ""
+        findings.append(
+            found(
+                "JOB-IMPORT",
+                host.name,
+                f"{host.python} does not find {', '.join(missing)}, which the job imports{brings}",
+                f"{host.python} -m pip install there (a package may have another name than its "
+                "module), or setup: in the job file",
+                level=WARNING if job.setup else level,
+            )
+        )
+    for path in survey.no_paths:
+        findings.append(
+            found(
+                "JOB-NEEDS",
+                host.name,
+                f"{path} is not there, or cannot be read",
+                "copy or mount it there, or choose hosts that have it (--hosts)",
+                level=level,
+            )
+        )
+    return findings

@@ -1,0 +1,176 @@
+"""`launcher check --job`: would it fit, and does every host have what it needs; and `--smoke`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import lab as labs
+import pytest
+from conftest import ROOT, Launcher
+from test_check_hosts import check
+
+from launcher import api
+from launcher.errors import DocumentError
+from launcher.imports import needed
+from launcher.job import load
+from launcher.jobcheck import outside, questions_of
+from launcher.smoke import smoke
+
+SCRIPT = """
+import json, numpy
+import nosuch_module.deep
+import helper
+try:
+    import not_needed
+except ImportError:
+    not_needed = None
+"""
+JOB = (
+    "run: train.py --data /srv/data\nnum_nodes: 2\nneeds: /srv/data\nenvs: {PYTHONPATH: /srv/py}\n"
+)
+
+
+def test_a_job_before_and_after_it_has_what_it_needs(clean: labs.Lab, launcher: Launcher) -> None:
+    """A module and a dataset that one host lacks; the fix makes it green, and it would fit."""
+    launcher.script(SCRIPT)
+    launcher.script("import also_missing\n", "helper.py")
+    (launcher.work / "job.yaml").write_text(JOB)
+    lab1, lab2 = clean.hosts["lab1"], clean.hosts["lab2"]
+    for name in ("nosuch_module/__init__.py", "also_missing.py"):
+        lab1.write(f"/srv/py/{name}", b"")
+    lab2.write("/srv/data/x", b"")
+    words = ("--job", "job.yaml", "--hosts", "lab1,lab2")
+    try:
+        lacking = check(launcher, *words)
+        imports, needs = lacking.of("lab2")["JOB-IMPORT"], lacking.of("lab1")["JOB-NEEDS"]
+        assert lacking.code == 1
+        assert imports["level"] == needs["level"] == "error"
+        assert "does not find also_missing, nosuch_module, which" in imports["evidence"]
+        assert "pip install" in imports["fix"]
+        assert "/srv/data is not there" in needs["evidence"]
+        assert "JOB-IMPORT" not in lacking.of("lab1")
+        assert "JOB-NEEDS" not in lacking.of("lab2")
+        for name in ("nosuch_module/__init__.py", "also_missing.py"):
+            lab2.write(f"/srv/py/{name}", b"")
+        lab1.write("/srv/data/x", b"")
+        whole = check(launcher, *words)
+        assert whole.code == 0
+        assert whole.of("lab1")["JOB-FITS"]["evidence"] == "2 ranks without GPUs"
+        assert whole.told["chosen"] == ["lab1", "lab2"]
+    finally:
+        for host in (lab1, lab2):
+            host.hide("/srv/py")
+            host.hide("/srv/data")
+
+
+def test_a_job_that_does_not_fit_and_a_python_without_torch(
+    clean: labs.Lab, launcher: Launcher
+) -> None:
+    launcher.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))
+    launcher.script("print(1)")
+    (launcher.work / "job.yaml").write_text("run: train.py\nresources: {gpus: 4}\n")
+    found = check(launcher, "--job", "job.yaml", "--hosts", "lab1")
+    assert found.code == 1
+    assert "--gpus 4: 0 GPUs are free" in found.of("lab1")["JOB-NO-FIT"]["evidence"]
+    (launcher.work / "job.yaml").write_text("run: train.py\n")
+    found = check(launcher, "--job", "job.yaml", "--hosts", "lab1")
+    assert found.of("lab1")["JOB-TORCH"]["level"] == "error"
+    assert "TORCH-MISSING" not in found.of("lab1")
+
+
+@pytest.mark.parametrize("framework", ["env"])
+def test_smoke(
+    clean: labs.Lab, launcher: Launcher, monkeypatch: pytest.MonkeyPatch, framework: str
+) -> None:
+    """Real torch adds up over two real hosts; a host that cannot says why."""
+    monkeypatch.setenv("LAUNCHER_HOME", str(launcher.home))
+    launcher.script("pass")
+    job = api.make_job(run="train.py", workdir=str(launcher.work), framework=framework)
+    inventory = api.load_inventory(launcher.inventory)
+    found = smoke(job, inventory, ["lab1", "lab2"], seconds=0.2)
+    assert found.code == "SMOKE", found
+    assert "over 2 ranks by gloo" in found.evidence
+    assert "bit/s on the bus" in found.evidence
+
+
+def test_smoke_that_fails(
+    clean: labs.Lab, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(launcher.home))
+    launcher.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))
+    inventory = api.load_inventory(launcher.inventory)
+    found = smoke(None, inventory, ["lab1"], seconds=0.2)
+    assert found.code == "SMOKE-FAILED"
+    assert "torch" in found.evidence
+    assert found.fix
+
+
+# -- without hosts
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("import a.b, c as d", ("a.b", "c")),
+        ("from a.b import c", ("a.b", "a.b.c")),
+        ("from . import x\nfrom ..y import z", (".", ".x", "..y", "..y.z")),
+        ("try:\n  import a\nexcept (ImportError, OSError): pass", ()),
+        ("try:\n  import a\nexcept KeyError: pass\nfinally:\n  import b", ("a", "b")),
+        ("def f():\n  import a", ()),
+        ("if TYPE_CHECKING:\n  import a", ()),
+        ("if __name__ == '__main__':\n  import a", ("a",)),
+        ("with x:\n  import a\nclass C:\n  import b", ("a", "b")),
+    ],
+)
+def test_imports_that_a_script_cannot_do_without(text: str, names: tuple[str, ...]) -> None:
+    assert needed(text) == names
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def test_own_modules_are_followed_and_not_asked_for(tmp_path: Path) -> None:
+    files = {
+        "main.py": "import pkg.deep, numpy",
+        "pkg/__init__.py": "from .deep import x",
+        "pkg/deep.py": "import far_one\nfrom . import other",
+        "pkg/other.py": "import far_two",
+        "unused.py": "import far_three",
+        "torch.log": "",
+        "broken.py": "import (",
+    }
+    _write(tmp_path, files)
+    job = api.make_job(run=("main.py", "x"), workdir=str(tmp_path))
+    assert outside(job) == {"numpy", "far_one", "far_two"}
+    module = api.make_job(run=("-m", "pkg.deep"), workdir=str(tmp_path))
+    assert outside(module) == {"far_one", "far_two"}
+    assert outside(api.make_job(run=("-m", "lightning.run"), workdir=str(tmp_path))) == {
+        "lightning"
+    }
+    shell = api.make_job(
+        run="cd . && python main.py 'it\\'s", framework="env", workdir=str(tmp_path)
+    )
+    assert outside(shell) == {"numpy", "far_one", "far_two"}
+
+
+def test_questions_hold_no_secret(tmp_path: Path) -> None:
+    _write(tmp_path, {"main.py": ""})
+    job = api.make_job(run="main.py", workdir=str(tmp_path), envs={"A": "1"}, secrets={"S": "hush"})
+    assert "hush" not in repr(questions_of(job))
+
+
+def test_needs_are_whole_paths() -> None:
+    with pytest.raises(DocumentError) as caught:
+        load("run: x\nneeds: [/data, data]\n", "job.yaml")
+    assert str(caught.value).startswith("job.yaml:2: 'data' is not a path")
+
+
+def test_the_examples_are_whole() -> None:
+    """All that the examples import beyond themselves is known to the environment of the tests."""
+    for file in sorted((ROOT / "examples").glob("*/job.yaml")):
+        job = api.layered_job({"file": api.load_job(file)})
+        assert outside(job) <= {*sys.stdlib_module_names, "torch", "numpy", "sklearn"}
