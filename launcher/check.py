@@ -175,7 +175,7 @@ async def _clock(agent: Agent) -> tuple[float, float]:
 
 
 async def check(
-    visitor: Visitor, job: Job | None = None, fix: bool = False
+    visitor: Visitor, job: Job | None = None, fix: bool = False, pairs: bool = True
 ) -> tuple[Report, list[str]]:
     """All of it, and what was repaired; ``visitor`` has its connections open afterwards."""
     started = time.monotonic()
@@ -183,7 +183,8 @@ async def check(
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
     layout = visitor.fits(job) if job else None
-    trials = await visitor.pairs(job.master_port if job else Job.master_port)
+    ports = job.master_port if job else Job.master_port
+    trials = await visitor.pairs(ports) if pairs else ()
     report = Report(
         tuple(visitor.surveys.values()),
         trials,

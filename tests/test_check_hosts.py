@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,18 @@ PYTHON = sys.executable
 SPECS = (
     *(
         labs.HostSpec(name, own_name="")
-        for name in ("well", "rsync", "key", "frozen", "off", "refused", "login", "shm", "clock")
+        for name in (
+            "well",
+            "rsync",
+            "key",
+            "new",
+            "frozen",
+            "off",
+            "refused",
+            "login",
+            "shm",
+            "clock",
+        )
     ),
     labs.HostSpec("name"),
     labs.HostSpec("disk", own_name="", home_size="12M"),
@@ -54,10 +66,19 @@ def _fake_torch(host: labs.LabHost, version: str, cuda: str) -> None:
     host.write("/srv/fake/torch/version.py", _TORCH.format(version=version, cuda=cuda).encode())
 
 
+def _name_leads_to(host: labs.LabHost, address: str) -> None:
+    lines = host.read("/etc/hosts").decode().splitlines()
+    kept = [line for line in lines if line.split()[1] != host.name]
+    kept += [f"{address}\t{host.name}"] if address else []
+    host.write("/etc/hosts", ("\n".join(kept) + "\n").encode())
+
+
 def _break(lab: labs.Lab) -> None:
     hosts = lab.hosts
     hosts["rsync"].hide("/usr/bin/rsync")
     hosts["key"].change_host_key()
+    known = lab.known_hosts.read_text().splitlines(keepends=True)
+    lab.known_hosts.write_text("".join(line for line in known if not line.startswith("new,")))
     hosts["frozen"].freeze_sshd()
     hosts["off"].power_cut()
     hosts["refused"].stop_sshd()
@@ -75,6 +96,11 @@ def _break(lab: labs.Lab) -> None:
     _fake_torch(hosts["driver"], "2.13.0", "13.0")
     hosts["driver"].write("/run/fake-gpu-health", b"570.10 0\n")
     hosts["silent"].write("/usr/local/bin/nvidia-smi", b"#!/bin/sh\nexit 9\n", 0o755)
+    _name_leads_to(hosts["silent"], "10.255.1.1")
+    _name_leads_to(hosts["torch"], "")
+    _name_leads_to(hosts["rsync"], "")
+    hosts["well"]._drop("blocked", "udp dport 53")  # a DNS server that never answers
+    hosts["rsync"].write("/etc/resolv.conf", f"nameserver {hosts['well'].address}\n".encode())
     _fake_torch(hosts["torch"], "2.11.0", "12.8")
 
 
@@ -82,11 +108,15 @@ def _repair(lab: labs.Lab) -> None:
     """What the fixes say."""
     hosts = lab.hosts
     hosts["rsync"].write("/usr/bin/rsync", Path("/usr/bin/rsync").read_bytes(), 0o755)
-    known = lab.known_hosts.read_text().splitlines()
-    kept = [line for line in known if not line.startswith("key,")]
-    key = hosts["key"]
-    public = key.run("ssh-keygen", "-y", "-f", "/etc/ssh/lab/host_key").stdout.decode()
-    lab.known_hosts.write_text("\n".join([*kept, f"key,{key.address} {public}"]))
+    kept = [
+        line
+        for line in lab.known_hosts.read_text().splitlines()
+        if not line.startswith(("key,", "new,"))
+    ]
+    for host in (hosts["key"], hosts["new"]):
+        public = host.run("ssh-keygen", "-y", "-f", "/etc/ssh/lab/host_key").stdout.decode()
+        kept.append(f"{host.name},{host.address} {public.strip()}")
+    lab.known_hosts.write_text("\n".join(kept) + "\n")
     hosts["frozen"].thaw_sshd()
     hosts["off"].boot()
     hosts["refused"].start_sshd()
@@ -94,9 +124,9 @@ def _repair(lab: labs.Lab) -> None:
     hosts["login"].write("/etc/ssh/lab/authorized_keys", authorized)
     hosts["shm"].run("mount", "-o", "remount,size=2G", "/dev/shm")
     hosts["folders"].run("rm", "-rf", "/root/.launcher/host/runs/old")
-    name = hosts["name"]
-    own = name.read("/etc/hosts").decode().replace("127.0.1.1", name.address)
-    name.write("/etc/hosts", own.encode())
+    for name in ("name", "silent", "torch", "rsync"):
+        _name_leads_to(hosts[name], hosts[name].address)
+    hosts["rsync"].write("/etc/resolv.conf", b"nameserver 127.0.0.1\n")
     _fake_torch(hosts["gpu"], "2.13.0", "13.0")
     hosts["gpu"].hide("/run/fake-gpu-apps")
     hosts["gpu"].write("/run/fake-gpu-health", b"580.95 0\n")
@@ -129,6 +159,9 @@ REPAIRED = {
     "disk": {"workdir": "/var/tmp/launcher"},
     "folders": {"workdir": "/var/tmp/launcher"},
 }
+
+
+ALONE = ("--no-pairs",)
 
 
 @dataclass
@@ -173,16 +206,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         launcher = Launcher(place / "inventory.yaml", place, place / "home")
         launcher.inventory.write_text(_inventory(lab, BROKEN))
         _break(lab)
-        broken = check(launcher)
-        words = ("--hosts", "well,name,login,gpu,shm,torch")
-        shown = launcher.call("check", "-i", str(launcher.inventory), *words)
+        with ThreadPoolExecutor() as both:
+            words = (*ALONE, "--hosts", "well,name,login,gpu,shm,torch")
+            seen = both.submit(launcher.call, "check", "-i", str(launcher.inventory), *words)
+            broken = check(launcher, *ALONE)
+            shown = seen.result()
         _repair(lab)
         launcher.inventory.write_text(_inventory(lab, REPAIRED))
-        fixed = check(launcher, "--fix", "--hosts", "gpu")
+        fixed = check(launcher, *ALONE, "--fix", "--hosts", "gpu")
         alive = any("sleep" in p.argv and "LAUNCHER_RUN_DIR" in p.environ
                     for p in lab.hosts["gpu"].processes())  # fmt: skip
-        launcher.inventory.write_text(_inventory(lab, REPAIRED))
-        after = check(launcher)
+        after = check(launcher, *ALONE)
         yield Story(broken, shown, fixed, after, alive)
 
 
@@ -190,6 +224,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 CAUSED = [
     ("rsync", "RSYNC-MISSING", "error", "no rsync", "apt install rsync"),
     ("key", "SSH-KEY-CHANGED", "error", "not the one in known_hosts", "ssh-keygen -R"),
+    ("new", "SSH-KEY-UNKNOWN", "error", "is not in known_hosts", "compare the fingerprint"),
     ("frozen", "SSH-FROZEN", "error", "does not speak", "frozen"),
     ("off", "SSH-UNREACHABLE", "error", "", ""),
     ("refused", "SSH-REFUSED", "error", "nobody listens", "is sshd running"),
@@ -203,6 +238,9 @@ CAUSED = [
     ("clock", "LIMIT-NOFILE", "warning", "256 open files", "nofile"),
     ("clock", "CLOCK-OFFSET", "error", "120.0 s ahead", "set-ntp"),
     ("name", "NET-LOOPBACK-NAME", "warning", "leads to 127.0.1.1", "/etc/hosts"),
+    ("silent", "NET-NAME-WRONG", "warning", "leads to 10.255.1.1", "/etc/hosts"),
+    ("torch", "NET-NAME-UNKNOWN", "warning", "cannot resolve its own name", "/etc/hosts"),
+    ("rsync", "NET-NAME-SLOW", "warning", "not resolve within 2 s", "resolv.conf"),
     ("well", "NET-INTERFACE-UNKNOWN", "error", "interface: et1; up there: eth0", "interface: eth0"),
     ("gpu", "GPU-COUNT", "error", "says 8 GPUs, nvidia-smi finds 4", "gpus: 4"),
     ("gpu", "GPU-ECC", "error", "GPU 3: 3 uncorrectable", "ROW_REMAPPER"),

@@ -41,6 +41,7 @@ _SPARE = ("os", "driver", "memory", "cores")
 @click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
 @click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
 @click.option("--job", "job_file", metavar="JOB.yaml", help="Would it fit and find all it needs?")
+@click.option("--no-pairs", is_flag=True, help="Each host by itself; no traffic between hosts.")
 @click.option("--smoke", is_flag=True, help="Then add up a tensor over the hosts for 10 s.")
 @click.option(
     "--fix", is_flag=True, help="Write interfaces into the inventory, end what runs left."
@@ -52,6 +53,7 @@ def command(
     inventory: str | None,
     hosts: str | None,
     job_file: str | None,
+    no_pairs: bool,
     smoke: bool,
     fix: bool,
     as_json: bool,
@@ -65,7 +67,7 @@ def command(
     job = api.layered_job({"file": api.load_job(job_file)}) if job_file else None
     chosen = inventories.select(known, hosts or (job.hosts if job else None))
     with api.sandbox_of(known):
-        report, done = asyncio.run(_check(known, chosen, job, fix))
+        report, done = asyncio.run(_check(known, chosen, job, fix, not no_pairs))
         if fix:
             report, written = _write_interfaces(report, place)
             done += written
@@ -79,7 +81,7 @@ def command(
 
 
 async def _check(
-    known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool
+    known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool, pairs: bool
 ) -> tuple[Report, list[str]]:
     from ..check import Visitor, check
     from .named import ask_passphrase
@@ -87,7 +89,7 @@ async def _check(
     doing = Doing()
     ask = ask_passphrase if sys.stdin.isatty() else None
     async with doing, Visitor(known, chosen, ask, doing.say) as visitor:
-        return await check(visitor, job, fix)
+        return await check(visitor, job, fix, pairs)
 
 
 def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
