@@ -29,7 +29,8 @@ def of_pairs(
     for trial in trials:
         findings += _ports(trial, surveys[trial.there], port_range)
         findings += _packets(trial)
-        findings += _names(trial, surveys[trial.there])
+        if surveys[trial.host].facts.hostname != surveys[trial.there].facts.hostname:
+            findings += _names(trial, surveys[trial.there])  # else: one machine twice, a sandbox
     findings += _speed(trials)
     return [*_folded(findings), *_interfaces(trials, surveys, hosts)]
 
