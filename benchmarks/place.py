@@ -55,6 +55,10 @@ class Place:
         code = ["--workdir", str(workdir or self.empty)]
         return [sys.executable, "-m", "launcher", "run", *where, *code, *words]
 
+    def launcher_command(self, name: str, *words: str) -> list[str]:
+        """``launcher NAME`` with the lab's inventory."""
+        return [sys.executable, "-m", "launcher", name, "-i", str(self.inventory), *words]
+
     def rivals(self, count: int, command: str) -> dict[str, list[str]]:
         """The same command by each fan-out tool that is here: its defaults, then `FASTER`."""
         found = {}
@@ -68,7 +72,7 @@ class Place:
             found[f"parallel-ssh{name}"] = [
                 "parallel-ssh", "-x", options, "-t", "0", "-H", blank, command,
             ]  # fmt: skip
-        return {name: argv for name, argv in found.items() if _is_here(name.split(",")[0])}
+        return {name: argv for name, argv in found.items() if here_or_skipped(name.split(",")[0])}
 
     def timed(self, argv: Sequence[str], **more: Any) -> Callable[[], Sample]:
         """A contender that also counts what its hosts spent."""
@@ -111,7 +115,8 @@ def _cpu_of(host: labs.LabHost) -> float:
     return ticks / _TICK
 
 
-def _is_here(tool: str) -> bool:
+def here_or_skipped(tool: str) -> bool:
+    """Whether a tool is on PATH; says it when not."""
     if shutil.which(tool):
         return True
     print(f"{tool}: not installed here, skipped", file=sys.stderr)
