@@ -31,6 +31,9 @@ CLOCK_TRIPS = 5
 #: Seconds for a host to describe itself: a hanging file system must not hold up the others.
 SURVEY_PATIENCE = 45.0
 
+#: What `--fix` ends on hosts.
+ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
+
 Progress = Callable[[str], None]
 
 
@@ -151,15 +154,18 @@ class Visitor:
         return trials
 
     async def fix(self) -> list[str]:
-        """Ends what earlier runs left on hosts; says what was done."""
+        """Ends what earlier runs left on hosts; says what was done. What is done is no finding."""
         done: list[str] = []
-        for name in {name for f in self.findings if f.code.startswith("LEFT-") for name in f.hosts}:
+        left = [finding for finding in self.findings if finding.code in ENDED_BY_FIX]
+        for name in dict.fromkeys(name for finding in left for name in finding.hosts):
             agent = self.agents[name]
-            done += [f"{name}: ended {run}" for run in await amend.finish(agent, name)]
-            ended = (await agent.ask("end_orphans"))["ended"]
+            try:
+                done += [f"{name}: ended {run}" for run in await amend.finish(agent, name)]
+                ended = (await agent.ask("end_orphans"))["ended"]
+            except HostError:
+                continue  # the finding stays
             done += [f"{name}: ended {ended} processes of earlier runs"] if ended else []
-        gone = {"LEFT-ORPHANS", "LEFT-UNFINISHED"}
-        self.findings = [finding for finding in self.findings if finding.code not in gone]
+            self.findings = [f for f in self.findings if f not in left or name not in f.hosts]
         return done
 
 

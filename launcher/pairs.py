@@ -22,7 +22,7 @@ from .surveys import Survey, Trial
 #: Seconds of bandwidth one way: for a few hosts, in all rounds together, and at least.
 BANDWIDTH, BANDWIDTH_IN_ALL, BANDWIDTH_LEAST = 0.2, 3.0, 0.05
 #: A pair that seems slow is measured again alone, for so long, and not more pairs than this.
-AGAIN, AGAIN_MOST = 0.5, 6
+AGAIN, AGAIN_MOST = 0.4, 4
 #: Seconds for one host to try another one.
 PATIENCE = 25.0
 

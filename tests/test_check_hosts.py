@@ -177,8 +177,22 @@ class Checked:
         return {f["code"]: f for f in self.told["findings"] if host in f["hosts"]}
 
 
+#: As a user calls it, but for less patience with a host that does not answer.
+_HURRIED = "import launcher.ssh as s; s.PATIENCE = 4.0; from launcher.cli import main; main()"
+
+
 def check(launcher: Launcher, *words: str) -> Checked:
-    done = launcher.call("check", "-i", str(launcher.inventory), "--json", *words)
+    """What `launcher check` tells a program."""
+    done = subprocess.run(
+        [sys.executable, "-c", _HURRIED, "check", "-i", launcher.inventory, "--json", *words],
+        cwd=launcher.work,
+        env=launcher.environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert done.stdout, done.stderr
     assert "Traceback" not in done.stderr
     return Checked(done.returncode, json.loads(done.stdout))
@@ -206,6 +220,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         launcher = Launcher(place / "inventory.yaml", place, place / "home")
         launcher.inventory.write_text(_inventory(lab, BROKEN))
         _break(lab)
+        mark = launcher.home / "unfinished" / "old-run-2.json"
+        mark.parent.mkdir(parents=True)
+        mark.write_text('["well"]')
         with ThreadPoolExecutor() as both:
             words = (*ALONE, "--hosts", "well,name,login,gpu,shm,torch")
             seen = both.submit(launcher.call, "check", "-i", str(launcher.inventory), *words)
@@ -213,7 +230,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             shown = seen.result()
         _repair(lab)
         launcher.inventory.write_text(_inventory(lab, REPAIRED))
-        fixed = check(launcher, *ALONE, "--fix", "--hosts", "gpu")
+        fixed = check(launcher, *ALONE, "--fix", "--hosts", "gpu,well")
         alive = any("sleep" in p.argv and "LAUNCHER_RUN_DIR" in p.environ
                     for p in lab.hosts["gpu"].processes())  # fmt: skip
         after = check(launcher, *ALONE)
@@ -248,6 +265,7 @@ CAUSED = [
     ("gpu", "GPU-FOREIGN", "warning", "nobody uses GPU 2 without launcher", "ask nobody"),
     ("gpu", "TORCH-NO-CUDA", "error", "2.13.0+cpu was built without CUDA", "CUDA build"),
     ("gpu", "LEFT-ORPHANS", "warning", "of old-run-1: pid", "--fix"),
+    ("well", "LEFT-UNFINISHED", "warning", "old-run-2 was given up", "--fix"),
     (
         "driver",
         "DRIVER-OLD",
@@ -295,7 +313,10 @@ def test_green_after_the_fixes(story: Story) -> None:
 
 
 def test_fix_ends_what_was_left(story: Story) -> None:
-    assert story.fixed.told["fixed"] == ["gpu: ended 1 processes of earlier runs"]
+    assert sorted(story.fixed.told["fixed"]) == [
+        "gpu: ended 1 processes of earlier runs",
+        "well: ended old-run-2",
+    ]
     assert not story.orphan_lives
     assert "LEFT-ORPHANS" not in story.fixed.of("gpu")
 

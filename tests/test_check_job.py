@@ -40,7 +40,7 @@ def test_a_job_before_and_after_it_has_what_it_needs(clean: labs.Lab, launcher: 
     for name in ("nosuch_module/__init__.py", "also_missing.py"):
         lab1.write(f"/srv/py/{name}", b"")
     lab2.write("/srv/data/x", b"")
-    words = ("--job", "job.yaml", "--hosts", "lab1,lab2")
+    words = ("--no-pairs", "--job", "job.yaml", "--hosts", "lab1,lab2")
     try:
         lacking = check(launcher, *words)
         imports, needs = lacking.of("lab2")["JOB-IMPORT"], lacking.of("lab1")["JOB-NEEDS"]
@@ -74,9 +74,14 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     assert found.code == 1
     assert "--gpus 4: 0 GPUs are free" in found.of("lab1")["JOB-NO-FIT"]["evidence"]
     (launcher.work / "job.yaml").write_text("run: train.py\n")
-    found = check(launcher, "--job", "job.yaml", "--hosts", "lab1")
+    found = check(launcher, "--job", "job.yaml", "--hosts", "lab1,lab3")
+    assert [(pair["host"], pair["there"]) for pair in found.told["pairs"]] == [
+        ("lab1", "lab3"),
+        ("lab3", "lab1"),  # through a jump host from here, straight from there
+    ]
+    codes = {f["code"] for f in found.told["findings"]}
+    assert codes == {"JOB-TORCH", "JOB-FITS", "NET-LOOPBACK-NAME"}
     assert found.of("lab1")["JOB-TORCH"]["level"] == "error"
-    assert "TORCH-MISSING" not in found.of("lab1")
 
 
 @pytest.mark.parametrize("framework", ["env"])
