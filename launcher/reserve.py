@@ -191,10 +191,10 @@ class Reserve:
         await self.collector.handover.give(link, hosts, folder, paths, has)
 
     async def _share(self, layout: Layout, links: dict[str, Link]) -> None:
-        """Ranks have moved: what a rank wrote may be looked for on another host now."""
+        """Ranks have moved: what a rank wrote may be looked for on another host now. Raises
+        HostError: a rank without its checkpoint would begin from nothing."""
         for node in layout.nodes:
-            with suppress(HostError):  # the start tells
-                await self._give_outputs(links[node.host.name], node)
+            await self._give_outputs(links[node.host.name], node)
 
     # -- done
 

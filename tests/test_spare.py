@@ -1,215 +1,191 @@
-"""A host is lost: a spare takes its place with the newest outputs, or the run goes on with fewer."""
+"""Which host may take the place of a lost one, who does what then, and whose outputs count."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import lab as labs
 import pytest
-from conftest import Launcher, Ran, wait_for
+from conftest import Launcher
+from hypothesis import given
+from hypothesis import strategies as st
 
-THREE = tuple(labs.HostSpec(f"lab{number}") for number in (1, 2, 3))
-FOUR = (*THREE, labs.HostSpec("lab4"))
+from launcher import api, spare
+from launcher import events as ev
+from launcher.again import another_try
+from launcher.errors import InputError, PlanError
+from launcher.model import Facts, Gpu, Host, Inventory, Job, Layout, Node, Resources
+from launcher.status import Departure, fold
 
-#: Every rank writes a checkpoint, and so does the first one alone; then it trains for ever, in the
-#: first attempt. Later ones say what they have found, and end.
-SCRIPT = """
-import os, pathlib, time
-rank, size, attempt = (os.environ[n] for n in ("RANK", "WORLD_SIZE", "LAUNCHER_ATTEMPT"))
-out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"])
-own, common = out / f"shard-{rank}.txt", out / "model.txt"
-code = pathlib.Path("version.txt").read_text()
-found = " ".join(p.read_text() if p.exists() else "nothing" for p in (own, common))
-print(f"rank {rank} of {size} on {os.environ['LAUNCHER_HOST']}, code {code}, found {found}", flush=True)
-own.write_text(f"shard-{rank}-of-{attempt}")
-if rank == "0":
-    common.write_text(f"model-of-{attempt}")
-while attempt == "0":
-    time.sleep(0.05)
-"""
+HOSTS = tuple(Host(f"gpu{number}") for number in range(1, 6))
+JOB = Job(run=("train.py",))
 
 
-class Running:
-    """A run that is under way, with all of its outputs here."""
-
-    def __init__(self, launcher: Launcher, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self.launcher, self.process, self.folder = launcher, process, folder
-
-    def end(self) -> Ran:
-        """Waits for the end."""
-        out, err = self.process.communicate(timeout=60)
-        return Ran(self.process.returncode, out.decode(), err.decode(), self.launcher.home)
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """What was recorded so far."""
-        return [json.loads(x) for x in (self.folder / "events.jsonl").read_text().splitlines()]
+def layout(*sizes: int) -> Layout:
+    """Nodes on the first hosts, with so many processes and GPUs each."""
+    offsets = [sum(sizes[:place]) for place in range(len(sizes))]
+    nodes = (
+        Node(host, place, size, offset, gpus=tuple(range(size)))
+        for place, (host, size, offset) in enumerate(zip(HOSTS, sizes, offsets, strict=False))
+    )
+    return Layout("calm-owl", tuple(nodes))
 
 
-@contextlib.contextmanager
-def _running(own: labs.Lab, launcher: Launcher, *words: str) -> Iterator[Running]:
-    launcher.inventory.write_text(labs.inventory(own, "python3"))
-    name = launcher.script(SCRIPT)
-    (launcher.work / "version.txt").write_text("1")
-    words = ("--nodes", "2", "--framework", "torch", "--grace", "1s", *words)
-    words = ("--lost-after", "0.5s", "--pull-every", "0.2s", "--max-restarts", "1", *words)
-    process = launcher.start(*words, name)
-    try:
-        wanted = ["lab1/outputs/model.txt", "lab2/outputs/shard-1.txt"]
-        labs.wait_until(
-            lambda: (
-                process.poll() is not None
-                or all(any(launcher.home.glob(f"runs/*/.hosts/{path}")) for path in wanted)
-            ),
-            "the outputs of both hosts",
-        )
-        assert process.poll() is None, process.communicate()
-        (folder,) = (launcher.home / "runs").iterdir()
-        (launcher.work / "version.txt").write_text("2")  # somebody edits meanwhile
-        yield Running(launcher, process, folder)
-    finally:
-        process.kill()
-        process.communicate()
+def facts(gpus: int, leased: tuple[int, ...] = ()) -> Facts:
+    """Of a host with GPUs, some of them held by somebody."""
+    found = tuple(Gpu(index) for index in range(gpus))
+    holder = {"user": "ada", "run": "keen-fox"}
+    return Facts("gpu5", "gpu5", "/home/x/.launcher", "/usr/bin/python3", "3.11", 8, gpus=found,
+                 leased=dict.fromkeys(leased, holder))  # fmt: skip
 
 
-def _lose(host: labs.LabHost) -> None:
-    """Nobody can come there; what runs there goes on."""
-    host.stop_sshd()
-    host.kill_sshd_sessions()
+def test_spares_are_the_hosts_that_are_not_in_the_run_and_never_were() -> None:
+    found = spare.spares(HOSTS, layout(1, 1), {"gpu3"})
+    assert [host.name for host in found] == ["gpu4", "gpu5"]
 
 
-def _ranks(host: labs.LabHost) -> list[labs.Process]:
-    return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
+def test_a_spare_gets_the_ranks_and_free_gpus_of_its_own() -> None:
+    before = layout(2, 3)
+    node = spare.in_place_of(before.nodes[1], HOSTS[4], facts(8, leased=(0, 2)), JOB)
+    after = spare.with_node(before, node)
+    assert (node.gpus, node.ranks, node.node_rank) == ((1, 3, 4), range(2, 5), 1)
+    assert (node.root, node.python) == ("/home/x/.launcher", "/usr/bin/python3")
+    assert [n.host.name for n in after.nodes] == ["gpu1", "gpu5"]
+    assert after.nodes[0] == before.nodes[0]
 
 
-@pytest.mark.parametrize("own", [THREE], indirect=True)
-def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launcher) -> None:
-    """With the code of the run and the checkpoints; the one that comes back is cleaned."""
-    with _running(own, launcher) as run:
-        own.hosts["lab2"].unplug()
-        ran = run.end()
-    assert ran.code == 0, ran.err
-    said = ran.log("rank-1.out", attempt=1).decode()
-    assert said == "rank 1 of 2 on lab3, code 1, found shard-1-of-0 model-of-0\n"
-    first = ran.log("rank-0.out", attempt=1).decode()
-    assert first == "rank 0 of 2 on lab1, code 1, found shard-0-of-0 model-of-0\n"
-    assert "lab3 takes the place of lab2 (host-unreachable)" in ran.err
-    receipt = ran.receipt
-    assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)
-    hosts = {host["host"]: host for host in receipt["hosts"]}
-    assert [host["ranks"] for host in hosts.values()] == [[0], [1], []]
-    assert [host["left"] for host in hosts.values()] == [0, 0, None]
-    assert (hosts["lab2"]["departed"], hosts["lab2"]["problem"]) == ("lab3", "host-unreachable")
-    assert "lost     lab2 (host-unreachable): lab3 took its place" in ran.err
-    outputs = {path.name: path.read_text() for path in (run.folder / "outputs").iterdir()}
-    assert outputs == {
-        "model.txt": "model-of-1",
-        "shard-0.txt": "shard-0-of-1",
-        "shard-1.txt": "shard-1-of-1",
-    }, "what a host was given and left alone is no second version"
-    back = own.hosts["lab2"]
-    assert _ranks(back), "nobody has told it"
-    back.plug()
-    assert launcher.call("stop", run.folder.name).returncode == 0
-    assert not _ranks(back)
-    assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0, 0]
+@pytest.mark.parametrize(
+    ("has", "job"),
+    [
+        (facts(4, leased=(0, 1)), JOB),  # too few are free
+        (facts(2), JOB),  # too few there
+        (facts(0), JOB),  # none
+        (facts(8), replace(JOB, resources=Resources(gpus=0))),
+    ],
+)
+def test_a_host_without_as_many_free_gpus_is_no_spare(has: Facts, job: Job) -> None:
+    with pytest.raises(PlanError, match="gpu5 cannot take the place of gpu2"):
+        spare.in_place_of(layout(3, 3).nodes[1], HOSTS[4], has, job)
 
 
-@pytest.mark.parametrize("own", [THREE], indirect=True)
-def test_the_first_host_is_replaced_after_its_supervisor_died(
-    own: labs.Lab, launcher: Launcher
-) -> None:
-    """Also when its spare came from a launcher that is gone: who takes the run up knows all hosts."""
-    with _running(own, launcher, "--setup", "echo prepared >prepared.txt") as run:
-        lost = own.hosts["lab1"]
-        (rank,) = [p.pid for p in _ranks(lost) if "train.py" in p.argv]
-        stat = lost.read(f"/proc/{rank}/stat").decode()
-        lost.run("kill", "-9", stat.rpartition(")")[2].split()[1])
-        ran = run.end()
-    assert ran.code == 0, ran.err
-    said = ran.log("rank-0.out", attempt=1).decode()
-    assert said == "rank 0 of 2 on lab3, code 1, found shard-0-of-0 model-of-0\n"
-    there = own.hosts["lab3"].read(f"/root/.launcher/host/runs/{run.folder.name}/code/prepared.txt")
-    assert there == b"prepared\n"
-    hosts = {host["host"]: host for host in ran.receipt["hosts"]}
-    assert (hosts["lab1"]["problem"], hosts["lab1"]["left"]) == ("supervisor-died", 0)
-    assert all(host["logs_complete"] for host in hosts.values())
-    plan = json.loads((run.folder / "plan.json").read_text())
-    assert [node["host"] for node in plan["nodes"]] == ["lab3", "lab2"]
+def test_a_node_without_gpus_may_go_anywhere() -> None:
+    """And uses those that a spare has, as it would have in the beginning, unless it said no."""
+    node = replace(layout(2).nodes[0], gpus=())
+    assert spare.in_place_of(node, HOSTS[4], facts(0), JOB).gpus == ()
+    assert spare.in_place_of(node, HOSTS[4], facts(3), JOB).gpus == (0, 1)
+    no_gpus = replace(JOB, resources=Resources(gpus=0))
+    assert spare.in_place_of(node, HOSTS[4], facts(3), no_gpus).gpus == ()
 
 
-@pytest.mark.parametrize("own", [THREE[:2]], indirect=True)
-@pytest.mark.parametrize("lost", ["lab1", "lab2"])
-def test_without_a_spare_fewer_hosts_go_on(own: labs.Lab, launcher: Launcher, lost: str) -> None:
-    """Ranks close up, and find what a rank of another host had written."""
-    with _running(own, launcher, "--min-nodes", "1") as run:
-        _lose(own.hosts[lost])
-        ran = run.end()
-    assert ran.code == 0, ran.err
-    left = "lab2" if lost == "lab1" else "lab1"
-    said = ran.log("rank-0.out", attempt=1).decode()
-    assert said == f"rank 0 of 1 on {left}, code 1, found shard-0-of-0 model-of-0\n"
-    assert f"no spare for {lost} (host-unreachable): going on with 1 host, 1 rank" in ran.err
-    assert "the run went on without it" in ran.err
-    receipt = ran.receipt
-    assert (receipt["status"], receipt["world_size"]) == ("succeeded", 1)
-    assert {host["host"]: host["left"] for host in receipt["hosts"]} == {left: 0, lost: None}
-    assert (run.folder / "outputs" / "shard-1.txt").read_text() == "shard-1-of-0"
-    assert (run.folder / "outputs" / "shard-0.txt").read_text() == "shard-0-of-1"
+@given(st.lists(st.integers(1, 8), min_size=2, max_size=5), st.data())
+def test_ranks_close_up_when_a_host_is_gone(sizes: list[int], data: st.DataObject) -> None:
+    before = layout(*sizes)
+    gone = data.draw(st.sampled_from(before.nodes)).host.name
+    after = spare.without(before, gone)
+    assert [n.host.name for n in after.nodes] == [
+        n.host.name for n in before.nodes if n.host.name != gone
+    ]
+    assert [n.node_rank for n in after.nodes] == list(range(len(sizes) - 1))
+    assert [rank for n in after.nodes for rank in n.ranks] == list(range(after.world_size))
+    sizes_of = {n.host.name: (n.local_world_size, n.gpus) for n in before.nodes}
+    assert all(sizes_of[n.host.name] == (n.local_world_size, n.gpus) for n in after.nodes)
 
 
-@pytest.mark.parametrize("own", [THREE[:2]], indirect=True)
-def test_with_neither_it_ends_as_lost(own: labs.Lab, launcher: Launcher) -> None:
-    with _running(own, launcher) as run:
-        _lose(own.hosts["lab2"])
-        ran = run.end()
-    assert (ran.code, ran.receipt["status"]) == (125, "lost"), ran.err
-    assert [host["left"] for host in ran.receipt["hosts"]] == [0, None]
-    assert not [event for event in run.events if event["event"] == "RunRestarted"]
+# -- outputs
 
 
-@pytest.mark.parametrize("own", [FOUR], indirect=True)
-def test_a_spare_that_cannot_is_passed_over(own: labs.Lab, launcher: Launcher) -> None:
-    """Its setup fails there: the next one is taken, and nothing is left on the first."""
-    setup = 'echo here; test "$LAUNCHER_HOST" != lab3'
-    with _running(own, launcher, "--setup", setup) as run:
-        run.process.send_signal(signal.SIGKILL)  # the one that takes it up does the rest
-        run.process.communicate()
-        _lose(own.hosts["lab2"])
-        attached = launcher.call("attach", "-")
-    assert attached.returncode == 0, attached.stderr
-    assert "lab3: setup exited with 1" in attached.stderr
-    assert "lab4 takes the place of lab2" in attached.stderr
-    assert "lab4 [1] │ rank 1 of 2 on lab4, code 1, found shard-1-of-0" in attached.stdout
-    receipt = json.loads((run.folder / "receipt.json").read_text())
-    assert receipt["status"] == "succeeded"
-    ends = {host["host"]: (host["left"], host["problem"]) for host in receipt["hosts"]}
-    assert ends == {
-        "lab1": (0, ""),
-        "lab4": (0, ""),
-        "lab2": (None, "host-unreachable"),
-        "lab3": (0, "setup-failed"),
+def test_the_newest_file_of_each_path_is_given() -> None:
+    mirrors = {"a": {"x": (1, 5), "y": (1, 1)}, "b": {"x": (1, 4), "z": (1, 9)}, "c": {"y": (2, 2)}}
+    assert spare.newest(mirrors) == {"x": "a", "y": "c", "z": "b"}
+
+
+def test_what_was_given_is_an_output_of_its_host_only_after_it_was_written_to() -> None:
+    given_files = {"x": (1, 5), "y": (1, 5)}
+    assert spare.own({"x": (1, 5), "y": (1, 6), "z": (1, 1)}, given_files) == {
+        "y": (1, 6),
+        "z": (1, 1),
     }
-    assert not _ranks(own.hosts["lab3"])
+    older = spare.superseded(["x", "y", "z"], {"b": ["y", "z"]}, {"b": given_files, "c": {}})
+    assert older == {"y"}, "z was never given: two hosts have written it, and both count"
 
 
-@pytest.mark.parametrize("own", [THREE], indirect=True)
-def test_attach_after_a_spare_came_in(own: labs.Lab, launcher: Launcher) -> None:
-    """Another launcher knows the hosts of all attempts, and which log came from which."""
-    for host in own.hosts.values():
-        host.write("/tmp/goes-on", b"")
-    script = SCRIPT.replace('attempt == "0"', 'pathlib.Path("/tmp/goes-on").exists()')
-    with _running(own, launcher) as run:
-        del script
-        _lose(own.hosts["lab2"])
-        log = run.folder / "logs" / "attempt-1" / "rank-1.out"
-        wait_for(log, b"on lab3", run.process, 40)
-        run.process.kill()
-    attached = launcher.call("attach", "-")
-    assert attached.returncode == 0, attached.stderr
+@pytest.mark.parametrize(
+    ("path", "means"),
+    [("ckpt/a/b.pt", True), ("a.log", True), ("ckpt2/a", False), ("x/a.txt", False)],
+)
+def test_paths_that_the_job_names(path: str, means: bool) -> None:
+    assert spare.named(path, ("./ckpt/", "*.log")) is means
+
+
+# -- the state, and whether it goes on
+
+LOST = ev.NodeLost(3.0, "gpu2", "host-unreachable")
+FAILED = ev.ProcessExited(2.0, "gpu1", 0, "rank-0", 0, 1)
+AGAIN = ev.RunRestarted(5.0, 1, "host-unreachable")
+
+
+def test_a_host_that_left_is_no_loss_any_more() -> None:
+    replaced = ev.NodeReplaced(4.0, "gpu2", "gpu3", 1, "host-unreachable")
+    state = fold([LOST, replaced, AGAIN])
+    assert (dict(state.lost), dict(state.departed)) == (
+        {},
+        {"gpu2": Departure("host-unreachable", "gpu3")},
+    )
+    reduced = fold([LOST, ev.NodesReduced(4.0, "gpu2", 1, 1, "host-unreachable"), AGAIN])
+    assert reduced.departed == {"gpu2": Departure("host-unreachable", "")}
+
+
+@pytest.mark.parametrize(
+    ("events", "restarts", "why"),
+    [
+        ([LOST], 1, "host-unreachable"),
+        ([FAILED, LOST], 1, "host-unreachable"),
+        ([LOST], 0, None),
+        ([AGAIN, LOST], 1, None),
+        ([AGAIN, LOST], 2, "host-unreachable"),
+        ([LOST, ev.LeaseExpired(4.0, "gpu1", 9.0)], 1, None),
+        ([FAILED], 1, "exit-1"),
+        ([], 1, None),
+    ],
+)
+def test_why_it_starts_again(events: list[ev.Event], restarts: int, why: str | None) -> None:
+    words = b"Address already in use: 29500"  # of a rank whose peer has died: no reason by itself
+    port = 29500 if LOST in events else None
+    assert another_try(fold(events), events, words, "gpu1", port, restarts) == why
+
+
+# -- what is said before anything starts
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"min_nodes": 1}, "a run that is not started again cannot go on with fewer hosts"),
+        ({"max_restarts": 1, "min_nodes": 3, "num_nodes": 2}, "more than --nodes 2"),
+        ({"max_restarts": 1, "min_nodes": 9}, "more than the 5 hosts there are"),
+    ],
+)
+def test_numbers_that_cannot_be(values: dict[str, Any], said: str) -> None:
+    job = api.make_job(run=["true"], framework="env", **values)
+    for use in (api.make_request, api.dry_run):
+        with pytest.raises(InputError, match=said):
+            use(job, Inventory(HOSTS))
+
+
+def test_a_dry_run_names_the_spares(launcher: Launcher) -> None:
+    launcher.inventory.write_text("hosts: ['gpu[1-4]']")
+    launcher.script("pass")
+    (launcher.work / "job.yaml").write_text(
+        "run: train.py\nnum_nodes: 2\nmax_restarts: 1\nmin_nodes: 1\n"
+    )
+    assert "spares  gpu[3-4]" in launcher.run("--dry-run", "job.yaml").out
+    assert (
+        "spares"
+        not in launcher.run("--dry-run", "--max-restarts", "1", "--nodes", "4", "train.py").out
+    )
+    told = json.loads(launcher.run("--dry-run", "--json", "job.yaml").out)
+    assert told["spares"] == ["gpu3", "gpu4"]
+    assert (told["job"]["max_restarts"], told["job"]["min_nodes"]) == (1, 1)
+    refused = launcher.run("--min-nodes", "1", "train.py")
+    assert (refused.code, "--max-restarts 1" in refused.err) == (2, True)
