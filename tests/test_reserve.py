@@ -212,6 +212,22 @@ def test_a_spare_that_cannot_is_passed_over(own: labs.Lab, launcher: Launcher) -
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_stopped_while_a_spare_gets_ready(own: labs.Lab, launcher: Launcher) -> None:
+    """At once, and nothing is left on the spare either."""
+    setup = 'test "$LAUNCHER_HOST" != lab3 || { echo begun; sleep 600; }'
+    with _running(own, launcher, "--setup", setup) as run:
+        _lose(own.hosts["lab2"])
+        log = run.folder / "logs" / "attempt-1" / "setup-1.out"
+        wait_for(log, b"begun", run.process)
+        run.process.send_signal(signal.SIGINT)
+        ran = run.end()
+    hosts = {host["host"]: host["left"] for host in ran.receipt["hosts"]}
+    assert hosts == {"lab1": 0, "lab2": None, "lab3": 0}, ran.err
+    assert not _ranks(own.hosts["lab3"])
+    assert ran.code == 125, "it was lost before it was stopped"
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_who_attaches_later_knows_the_hosts_of_all_attempts(
     own: labs.Lab, launcher: Launcher
 ) -> None:
@@ -233,8 +249,8 @@ def test_who_attaches_later_knows_the_hosts_of_all_attempts(
     assert list(hosts) == ["lab1", "lab3", "lab2"]
     assert all(hosts[name]["logs_complete"] for name in ("lab1", "lab3"))
     lost = hosts["lab2"]
-    sizes = {path.name: path.stat().st_size for path in run.folder.glob("logs/attempt-0/*")}
-    assert (lost["left"], lost["logs_here"]) == (None, sizes["rank-1.out"])
+    sizes = [(run.folder / f"logs/attempt-{n}/rank-1.out").stat().st_size for n in (0, 1)]
+    assert (lost["left"], [lost["logs_here"], hosts["lab3"]["logs_here"]]) == (None, sizes)
     assert (lost["departed"], lost["problem"]) == ("lab3", "host-unreachable")
     outputs = {path.name: path.read_text() for path in (run.folder / "outputs").iterdir()}
     assert outputs["shard-1.txt"] == "shard-1-of-1"
