@@ -17,6 +17,7 @@ from .handover import Handover
 from .ledger import Ledger
 from .link import Link
 from .outputs import Listed, Output
+from .together import in_thread
 
 #: Copies at once: each is an rsync here.
 AT_ONCE = 8
@@ -61,14 +62,13 @@ class Collector:
             links = [*self._links, *(self._aside if final else ())]
             moved = await asyncio.gather(*(self._one(link, final) for link in links))
             if any(moved) or final or not self.outputs:
-                self._lay_together()
+                await self._lay_together()
 
-    def _lay_together(self) -> None:
+    async def _lay_together(self) -> None:
+        hosts = tuple(link.name for link in self._links)
+        former = tuple(link.name for link in self._aside)
         try:
-            hosts = tuple(link.name for link in self._links)
-            former = tuple(link.name for link in self._aside)
-            older = {host: self.handover.superseded(host, hosts) for host in former}
-            self.outputs = outputs.lay_together(self._ledger.folder, hosts + former, older)
+            self.outputs = await in_thread(self._view, hosts, former)
         except (LauncherError, OSError) as error:
             self.failed["this machine"] = str(error)
         self._ledger.add(
@@ -76,6 +76,10 @@ class Collector:
                 time.time(), len(self.outputs), sum(o.size for o in self.outputs), dict(self.failed)
             )
         )
+
+    def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> tuple[Output, ...]:
+        older = {host: self.handover.superseded(host, hosts) for host in former}
+        return outputs.lay_together(self._ledger.folder, hosts + former, older)
 
     async def _one(self, link: Link, final: bool) -> bool:
         """True when anything was copied from this host."""
