@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +63,45 @@ def test_a_job_before_and_after_it_has_what_it_needs(clean: labs.Lab, launcher: 
         for host in (lab1, lab2):
             host.hide("/srv/py")
             host.hide("/srv/data")
+
+
+def test_a_secret_of_a_job_is_nowhere(clean: labs.Lab, launcher: Launcher) -> None:
+    """Not in what is printed or kept here, nor in any process of the host while it is asked."""
+    launcher.script("import os")
+    (launcher.work / "job.yaml").write_text("run: train.py\nsecrets: [HUSH]\n")
+    launcher.env["HUSH"] = "xyzzy-very-secret"
+    host = clean.hosts["lab1"]
+    words = [
+        "check",
+        "-i",
+        str(launcher.inventory),
+        "--json",
+        "--hosts",
+        "lab1",
+        "--job",
+        "job.yaml",
+    ]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "launcher", *words],
+        cwd=launcher.work,
+        env=launcher.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    seen = set()
+    while asking.poll() is None:
+        for process in host.processes():
+            seen.add(process.pid)
+            assert "xyzzy" not in " ".join([*process.argv, *process.environ.values()])
+        assert b"xyzzy" not in Path(f"/proc/{asking.pid}/cmdline").read_bytes()
+    said, _ = asking.communicate()
+    assert b"JOB-FITS" in said
+    assert b"xyzzy" not in said
+    assert seen, "nothing of it ran on the host"
+    for place in (launcher.home, host.path("/root/.launcher")):
+        found = subprocess.run(["grep", "-r", "xyzzy", place], capture_output=True, check=False)
+        assert not found.stdout
 
 
 def test_a_job_that_does_not_fit_and_a_python_without_torch(
