@@ -9,6 +9,7 @@ import json
 import os
 import select
 import socket
+import struct
 import threading
 import time
 
@@ -21,6 +22,8 @@ PATIENCE, REST = 2.0, 0.3
 PACKET = 0.25
 #: Round trips; the shortest counts.
 TRIPS = 12
+#: Seconds more than a measurement takes, after which nothing large comes through.
+STUCK = 1.2
 #: Bytes that a measurement of speed may send at most.
 MOST = 1 << 30
 #: Seconds for all names of the other hosts.
@@ -200,11 +203,13 @@ def round_trip(address, port, token):
 def bandwidth(address, port, token, seconds):
     """Bytes a second towards the other host, counted there; 0.0 when nothing large comes through."""
     piece = memoryview(bytes(1 << 20))
-    sent, deadline = 0, time.monotonic() + seconds + PATIENCE
+    sent, deadline = 0, time.monotonic() + seconds + STUCK
     answer = b""
     try:
         with _call(address, port, token, b" swallow %.3f" % seconds) as caller:
             caller.setblocking(False)
+            # What was not sent yet must not fill a slow line while the next test is under way.
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             while not answer.endswith(b"\n") and time.monotonic() < deadline:
                 sending = [caller] if sent < MOST else []
                 readable, writable, _ = select.select([caller], sending, [], 0.5)
