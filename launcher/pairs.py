@@ -59,7 +59,8 @@ class Pairs:
     ) -> None:
         self._hosts, self._surveys, self._agents = hosts, surveys, agents
         self._progress = progress
-        self._token = secrets.token_hex(16)
+        # One each: addresses such as docker0's are on every host, and lead each host to itself.
+        self._tokens = {name: secrets.token_hex(16) for name in surveys}
         self._mirrors: dict[str, Mapping[str, Any]] = {}
         self._names: dict[str, Mapping[str, list[str] | None]] = {}
 
@@ -89,7 +90,7 @@ class Pairs:
             return HostError(name, f"no answer within {PATIENCE:.0f} s")
 
     async def _prepare(self, name: str, ports: Sequence[int]) -> None:
-        answer = await self._ask(name, "mirror", ports=list(ports), token=self._token)
+        answer = await self._ask(name, "mirror", ports=list(ports), token=self._tokens[name])
         if isinstance(answer, dict):
             self._mirrors[name] = answer
         others = [s.facts.hostname for other, s in self._surveys.items() if other != name]
@@ -113,7 +114,7 @@ class Pairs:
             addresses=[[ip, mtus.get(ip)] for ip in tried],
             ports=[*mirror["ports"], mirror["high"]],
             udp=mirror["udp"],
-            token=self._token,
+            token=self._tokens[there],
             seconds=seconds,
         )
         if isinstance(answer, HostError):

@@ -71,6 +71,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         not_us = f"ip saddr != {hosts['narrow'].launcher_address}"
         hosts["narrow"]._drop("blocked", f"{not_us} iifname eth0 ip length > 1200")
         hosts["slow"].slow(20)
+        for name in ("a", "b"):  # as docker makes one, with the same address, everywhere
+            hosts[name].run("ip", "link", "add", "docker0", "type", "bridge")
+            hosts[name].run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
+            hosts[name].run("ip", "link", "set", "docker0", "up")
         names = hosts["b"].read("/etc/hosts")
         wrong = names.decode().replace(f"{hosts['a'].address}\ta\n", "127.0.0.1\ta\n")
         hosts["b"].write("/etc/hosts", wrong.encode())
@@ -128,6 +132,14 @@ def test_a_slow_cable_is_found_both_ways_and_only_there(story: Story) -> None:
     assert all("is usual here" in f["evidence"] for f in slow)
     ways = {(p["host"], p["there"]): p["bandwidth"] for p in story.broken.told["pairs"]}
     assert ways["slow", "a"] * 8 / 1e6 == pytest.approx(20, rel=0.2)
+
+
+def test_an_address_that_leads_to_the_host_itself_is_no_way(story: Story) -> None:
+    ways = {(p["host"], p["there"]): p for p in story.whole.told["pairs"]}
+    for here, there in (("a", "b"), ("b", "a")):
+        way = ways[here, there]
+        assert "172.17.0.1" in way["tried"]
+        assert way["complete"] == [way["address"]] != ["172.17.0.1"]
 
 
 def test_two_hosts_without_a_way(story: Story) -> None:

@@ -51,7 +51,7 @@ def users(index_of):
     launcher's run where its environment can be read, and ``user`` None where /proc has no such pid
     (a container's own numbers)."""
     found = []
-    for row in _rows(gpus._APPS):
+    for row in _rows(gpus.APPS):
         if len(row) >= 2 and row[0].isdigit() and row[1] in index_of:
             pid = int(row[0])
             found.append(

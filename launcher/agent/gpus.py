@@ -12,7 +12,7 @@ from . import processes
 FIRST_LOOK, NEXT_LOOK = 5.0, 30.0
 
 _GPUS = ["--query-gpu=index,name,uuid,memory.total,memory.used", "--format=csv,noheader,nounits"]
-_APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
+APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
 
 
 def listed(seconds=10):
@@ -64,7 +64,7 @@ class GpuWatch:
         self._answer = tempfile.TemporaryFile()
         try:
             self._query = subprocess.Popen(
-                ["nvidia-smi"] + _APPS,
+                ["nvidia-smi"] + APPS,
                 stdin=subprocess.DEVNULL,
                 stdout=self._answer,
                 stderr=subprocess.DEVNULL,
