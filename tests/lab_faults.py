@@ -6,6 +6,7 @@ Not responsible for its power, which the host itself has (lab_host.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab_host import Host
 from lab_spec import keygen, sh, wait_until
@@ -87,6 +88,24 @@ class LabHost(Host):
         """Start a listener; returns when it answers."""
         self._say("sshd")
         wait_until(self._answers, f"sshd of {self.name} answers, see {self.dir / 'sshd.log'}")
+
+    def set_clock(self, offset: int) -> None:
+        """From now on, what comes in by ssh sees a clock that is so many seconds off; 0: as it was.
+
+        lab_clock.c does it, preloaded into all that sshd starts: the kernel has one clock for all
+        hosts. Their monotonic clocks, and the times of files, which the kernel writes, stay true.
+        """
+        config, library = "/etc/ssh/lab/sshd_config", "/etc/ssh/lab/clock.so"
+        kept = [line for line in self.read(config).splitlines() if b"LAB_CLOCK" not in line]
+        if offset:
+            made = self.dir / "clock.so"
+            source = Path(__file__).with_name("lab_clock.c")
+            sh(["cc", "-shared", "-fPIC", "-O1", "-o", str(made), str(source), "-ldl"])
+            self.write(library, made.read_bytes(), 0o755)
+            kept.append(f"SetEnv LD_PRELOAD={library} LAB_CLOCK={offset}".encode())
+        self.write(config, b"\n".join(kept) + b"\n")
+        self.stop_sshd()
+        self.start_sshd()
 
     def change_host_key(self) -> None:
         """Give it a new host key, for good: `known_hosts` no longer matches."""

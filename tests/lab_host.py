@@ -61,6 +61,11 @@ class Host:
             raise LabError(f"{self.name} is powered off")
         return self._process.pid
 
+    @property
+    def is_off(self) -> bool:
+        """Whether its power is cut."""
+        return self._process is None
+
     # Its files and processes, seen without its network or sshd.
 
     def run(
