@@ -207,11 +207,11 @@ class Link:
                 why = "the connection was lost"
                 self._emit(ev.ConnectionDropped(time.time(), self.name, why))
             connected = True
-            dropped = time.time()
+            dropped = time.monotonic()  # it stands still while a laptop sleeps
             if not await self._resume(run, dropped + lost_after):
                 self.give_up("host-unreachable")
                 return
-            self._emit(ev.ConnectionResumed(time.time(), self.name, time.time() - dropped))
+            self._emit(ev.ConnectionResumed(time.time(), self.name, time.monotonic() - dropped))
 
     async def _keep_in_touch(self, pause: float) -> None:
         while True:
@@ -221,7 +221,7 @@ class Link:
 
     async def _resume(self, run: str, deadline: float) -> bool:
         pause = FIRST_PAUSE
-        while time.time() < deadline:
+        while time.monotonic() < deadline:
             try:
                 if self._connection:
                     self._connection.abort()
@@ -230,7 +230,7 @@ class Link:
                 await self._ask_to_follow(run)
                 return True
             except errors.HostError:
-                await asyncio.sleep(min(pause, max(0.0, deadline - time.time())))
+                await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(LONGEST_PAUSE, pause * 2)
         return False
 

@@ -77,7 +77,10 @@ def _reached_again(now: Round) -> None:
     done = now.call(*words)
     if done.returncode:
         raise labs.LabError(done.stderr)
-    now.gone.clear()
+    for folder in now.folders:
+        if "torch" in (folder / "receipt.json").read_text():
+            now.call("pull", folder.name)  # what it could not bring when it ended
+    now.back, now.gone = now.gone, set()
 
 
 def _cable_for_a_moment(now: Round) -> None:
@@ -206,11 +209,14 @@ FAULTS: dict[str, Fault] = {
     "kill -9 of a rank": _fault(_kill_rank, "failed"),
     "kill -9 of the launcher": _fault(_kill_launcher, "succeeded"),
     "kill -9 of the launcher before training": _fault(
-        _kill_launcher, "failed", "stopped", "succeeded", "lost", early=True
+        _kill_launcher, "not begun", "failed", "stopped", "succeeded", early=True
     ),
     "kill -9 of the follower": _fault(_kill_follower, "succeeded", options=("--detach",)),
     "kill -9 of the follower before training": _fault(
-        _kill_follower_early, "failed", "stopped", "succeeded", early=True, options=("--detach",)
+        _kill_follower_early,
+        *("not begun", "failed", "stopped", "succeeded"),
+        early=True,
+        options=("--detach",),
     ),
     "Ctrl-C": _fault(_ctrl_c, "stopped"),
     "Ctrl-C before training": _fault(_ctrl_c, "stopped", early=True),

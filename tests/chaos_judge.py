@@ -27,7 +27,7 @@ def judge(now: Round, allowed: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     for folder in now.folders:
         if not (folder / "receipt.json").exists():
             statuses.append("not begun")
-            wrong += _not_begun(now, folder)
+            wrong += _not_begun(now, folder, allowed)
             continue
         receipt = json.loads((folder / "receipt.json").read_text())
         if receipt["framework"] != "torch":  # a user's next run
@@ -51,14 +51,18 @@ def _receipt(now: Round, receipt: dict[str, Any]) -> list[str]:
         name = part["host"]
         if part["left"] not in (0, *([None] if name in now.gone else [])):
             wrong.append(f"the receipt says that {part['left']} are left on {name}")
+        if name in now.back and not part["expiry"]:
+            wrong.append(f"the receipt does not say when {name} stopped by itself")
     failure = receipt["failure"]
     if now.failing and receipt["status"] == "failed" and failure["host"] != now.failing:
         wrong.append(f"the first failure is on {failure['host']}, not {now.failing}")
     return wrong
 
 
-def _not_begun(now: Round, folder: Path) -> list[str]:
+def _not_begun(now: Round, folder: Path, allowed: frozenset[str]) -> list[str]:
     """A run without a receipt may have nothing on any host."""
+    if "not begun" not in allowed:
+        return [f"{folder.name} has no receipt"]
     run = f"/root/.launcher/host/runs/{folder.name}"
     started = [h.name for h in now.lab.hosts.values() if h.exists(f"{run}/journal.jsonl")]
     return [f"{folder.name} began on {host} and has no receipt" for host in started]

@@ -71,6 +71,7 @@ class Round:
     process: subprocess.Popen[bytes] | None = None
     other: subprocess.Popen[bytes] | None = None  # of a run beside it
     gone: set[str] = field(default_factory=set)  # hosts that will not come back in time
+    back: set[str] = field(default_factory=set)  # hosts that came back after all
     stopped: set[str] = field(default_factory=set)  # runs that somebody stopped
     failing: str | None = None  # the host on which a rank was killed
     undo: list[Callable[[], object]] = field(default_factory=list)

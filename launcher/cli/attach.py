@@ -52,15 +52,11 @@ async def _show(screen: Screen, run: Attached) -> Receipt:
 
 async def _clean(run: Attached) -> None:
     """Hosts that could not be reached when the run ended, if they can be now."""
-    from ..amend import finish, unfinished
+    from ..amend import unfinished
     from ..visit import Place, visit
 
     async def one(place: Place) -> None:
-        agent = await place.agent()
-        try:
-            await finish(agent, place.host)
-        finally:
-            await agent.close()
+        await (await place.agent()).close()
 
     nodes = [node for node in run.layout.nodes if run.name in unfinished(node.host.name)]
     if nodes:
