@@ -62,6 +62,7 @@ class Link:
         self._lease: float | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._told_its_end = False
+        self._rejoined = False
         self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
         self._waiting_for_room: asyncio.Task[None] | None = None
         self.supervised = False
@@ -172,6 +173,7 @@ class Link:
         """Goes on where another launcher stopped, with the logs that are here; in the background,
         as for a host that fell silent: one that cannot be reached now is tried for as long."""
         self.supervised, self._lease = True, request.lease
+        self._rejoined = True
         self.logs = {name: self._folder.log(name) for name in logs}
         self._following = asyncio.ensure_future(
             self._keep_following(run, request.lost_after, connected=False)
@@ -292,7 +294,8 @@ class Link:
 
     def _heard_idle(self, sizes: Mapping[str, int]) -> None:
         self.log_sizes = dict(sizes)
-        if not self._told_its_end:
+        never_begun = self._rejoined and self._journal == 0  # its launcher did not come so far
+        if not self._told_its_end and not never_begun:
             self.give_up("supervisor-died")
         self._finish()
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lab as labs
-from chaos_faults import FAULTS, STARTING, Fault
+from chaos_faults import FAULTS, STARTING, Fault, lacking
 from chaos_judge import judge
 from chaos_round import SHARE, SPECS, TRAINING, Round
 
-__all__ = ["FAULTS", "SHARE", "SPECS", "Outcome", "play"]
+__all__ = ["FAULTS", "SHARE", "SPECS", "Outcome", "lacking", "play"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,9 @@ def main() -> int:
     if reason := labs.missing():
         sys.exit(f"no lab of real hosts here: {reason}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
+    for name in [name for name in args.faults if lacking(name)]:
+        print(f"{name}: left out: {lacking(name)}")
+        args.faults.remove(name)
     print(f"seed {args.seed}", flush=True)
     outcomes: list[Outcome] = []
     with (

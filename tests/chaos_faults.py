@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -222,3 +223,10 @@ FAULTS: dict[str, Fault] = {
     "Ctrl-C before training": _fault(_ctrl_c, "stopped", early=True),
     "one of two runs stopped": _fault(_stop_one, "succeeded", beside=True),
 }
+
+
+def lacking(name: str) -> str | None:
+    """What this machine lacks for a fault, or None."""
+    if FAULTS[name].prepare is _other_clock and not shutil.which("cc"):
+        return "a clock of one host needs a C compiler (cc)"
+    return None

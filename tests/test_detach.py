@@ -252,6 +252,24 @@ def test_a_run_whose_launcher_died_before_the_start_is_ended(
     assert "not whole" not in attached.stderr
 
 
+def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Nothing had begun on its hosts, so nothing of it can have died there."""
+    process = launcher.start("--nodes", "2", "--framework", "env", "true")
+    try:
+        told = "runs/*/events.jsonl"
+        labs.wait_until(
+            lambda: any('"sync"' in file.read_text() for file in launcher.home.glob(told)), "sync"
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    stopped = launcher.call("stop", "-")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "stopped (by-user)" in stopped.stderr
+
+
 @pytest.mark.parametrize("by", ["stop", "another run", "ls, after the lease"])
 def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     own: labs.Lab, launcher: Launcher, by: str
