@@ -34,16 +34,21 @@ def test_a_host_is_tried_again_after_a_sleep(
 ) -> None:
     """Longer than --lost-after by the clock on the wall, which goes on while a laptop sleeps."""
     told: list[ev.Event] = []
+    heard = asyncio.Event()
+
+    def emit(event: ev.Event) -> None:
+        told.append(event)
+        heard.set()
+
     unused: Any = None
     awake = time.time
 
     async def wake_up() -> None:
-        link = _Asleep(Host("far"), unused, unused, told.append, unused)
+        link = _Asleep(Host("far"), unused, unused, emit, unused)
         link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
         monkeypatch.setattr(time, "time", lambda: awake() + (3600 if link.tries else 0))
         following = asyncio.ensure_future(link._keep_following("run", 20, connected=False))
-        while not told:
-            await asyncio.sleep(0.01)
+        await heard.wait()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
