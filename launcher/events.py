@@ -128,7 +128,8 @@ class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
     ``stopped`` says that we had asked it to end, ``oom`` that the kernel killed a process for want
-    of memory just then.
+    of memory just then; ``error`` is what the process wrote into torch's error file: message and
+    traceback.
     """
 
     host: str
@@ -138,6 +139,7 @@ class ProcessExited(Event):
     code: int
     stopped: bool = False
     oom: bool = False
+    error: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -357,6 +359,7 @@ class Failure:
     code: int
     oom: bool
     time: float
+    error: Mapping[str, str] | None = None
 
     @property
     def exit_code(self) -> int:

@@ -160,7 +160,9 @@ def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     state = replace(state, processes={**state.processes, place: after})
     if event.code == 0 or event.stopped:
         return state
-    failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
+    failure = ev.Failure(
+        event.host, event.key, event.rank, event.code, event.oom, event.time, event.error
+    )
     if state.failure is None or failure.time < state.failure.time:
         return replace(state, failure=failure)
     return state

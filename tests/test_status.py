@@ -130,7 +130,8 @@ def test_what_we_ended_and_what_succeeded_is_no_failure() -> None:
 
 VALUES: dict[str, Any] = {
     "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
-    "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"}, "tuple[int, ...]": (0, 3),
+    "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
+    "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
 }  # fmt: skip
 

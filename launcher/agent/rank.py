@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from . import processes, protocol
+from . import errorfile, processes, protocol
 
 
 def main(argv):
@@ -32,8 +32,9 @@ def main(argv):
     supervisor = _connect(run_dir)
     _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
     code = _wait(child, signals, supervisor)
-    ended = time.time()
-    _tell(supervisor, {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": ended})
+    told = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
+    error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
+    _tell(supervisor, dict(told, error=error) if error else told)
     _exit_like(code)
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 
-from . import leases, processes, protocol
+from . import errorfile, leases, processes, protocol
 from .contact import Contact
 from .gpus import GpuWatch
 from .journal import Journal
@@ -31,7 +31,7 @@ class Supervisor:
     def __init__(self, spec):
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
-        self.children = {}  # pid -> (key, rank) of what we started and what has not ended
+        self.children = {}  # pid -> (key, rank, error file) of what has not ended
         self.stage, self.started = None, set()
         self.attempt = 0
         self.stop_at = self.kill_at = self.end_at = None
@@ -206,6 +206,7 @@ class Supervisor:
     def _start_one(self, process):
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
+        error_file = errorfile.prepare(process["env"])
         try:
             pid = processes.start(
                 process["argv"],
@@ -219,7 +220,7 @@ class Supervisor:
                 file.write("launcher: cannot start %s: %s\n" % (process["argv"][0], error.strerror))
             self._failed_to_start(key, rank, error)
             return
-        self.children[pid] = (key, rank)
+        self.children[pid] = (key, rank, error_file)
         self._record("ProcessStarted", key=key, rank=rank, pid=pid)
 
     def _failed_to_start(self, key, rank, error):
@@ -244,11 +245,10 @@ class Supervisor:
                 self._exited(pid, status)
 
     def _exited(self, pid, status):
-        key, rank = self.children.pop(pid)
-        code = processes.exit_code(status)
-        self._record(
-            "ProcessExited", key=key, rank=rank, code=code, at=time.time(), **self._cause(code)
-        )
+        key, rank, error_file = self.children.pop(pid)
+        code, at = processes.exit_code(status), time.time()
+        cause = self._cause(code, errorfile.read(error_file) if code else None)
+        self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **cause)
         if code != 0:
             self._fail(0.0)
 
@@ -260,14 +260,15 @@ class Supervisor:
             rank=message["rank"],
             code=code,
             at=message["at"],
-            **self._cause(code),
+            **self._cause(code, message.get("error")),
         )
         if code != 0:
             self._fail(FRAMEWORK_REACTION)
 
-    def _cause(self, code):
-        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory."""
-        cause = {}
+    def _cause(self, code, error):
+        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory, and
+        what the process itself wrote about it."""
+        cause = {"error": error} if error else {}
         if self.signalled:
             cause["stopped"] = True
         kills = processes.out_of_memory_kills()
