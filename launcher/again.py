@@ -40,4 +40,5 @@ def another_try(
     )
     if in_use and failure.host == master and ports < PORT_TRIES:
         return "port-taken"
-    return failure.reason if len(before) - before.count("port-taken") < max_restarts else None
+    tries = max(len(before), state.attempt)  # another machine's are in no record here
+    return failure.reason if tries - before.count("port-taken") < max_restarts else None

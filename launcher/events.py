@@ -144,11 +144,16 @@ class ProcessExited(Event):
 
 @dataclass(frozen=True)
 class StopRequested(Event):
-    """Processes were asked to end: everywhere, or on ``host``."""
+    """Processes were asked to end: everywhere, or on ``host``.
+
+    A host does so by itself when one of its ranks fails; ``asked`` says that a launcher wished it.
+    """
 
     why: str
     host: str | None = None
     processes: int = 0
+    attempt: int | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,7 @@ class HostEnded(Event):
     left: int
     scanned: int
     unreadable: int
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -250,6 +256,7 @@ class StallBegan(Event):
     host: str
     seconds: float
     ranks: tuple[Mapping[str, Any], ...]
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +265,7 @@ class StallEnded(Event):
 
     host: str
     seconds: float
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import events as ev
 from .errors import RecordError
-from .status import fold, step
+from .status import BY_USER, fold, step
 from .store import RunFolder
 
 
@@ -79,7 +79,7 @@ class StopSwitch:
         self.kill = asyncio.Event()
         self._wake = wake
 
-    def press(self, reason: str = "by-user") -> None:
+    def press(self, reason: str = BY_USER) -> None:
         """Asks for the end; again: without grace."""
         if self.reason is None:
             self.reason = reason

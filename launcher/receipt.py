@@ -13,7 +13,7 @@ from typing import Any
 from . import causes
 from . import events as ev
 from .model import Layout
-from .status import Expiry, Loss, ProcessState, RunState
+from .status import BY_USER, Expiry, Loss, ProcessState, RunState
 
 VERSION = 1
 
@@ -166,9 +166,12 @@ def verdict(
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
     host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
-    so is what fails or is lost after a host has stopped by itself.
+    so is what fails or is lost after a host has stopped by itself. Whoever follows a run last may
+    not be who stopped it: then what the hosts were told counts.
     """
     failure = state.failure
+    told = state.stop.why if state.stop and _unfinished(state) else None
+    stop = stop or (told if told == BY_USER else None)
     if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
         return "stopped", "lease-expired", 125
     if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
@@ -184,7 +187,13 @@ def verdict(
     if error is not None:
         code = getattr(error, "code", "internal-error")
         return "failed", code, getattr(error, "exit_code", 125)
+    if told is not None:
+        return "stopped", told.replace(" ", "-"), 125
     return "succeeded", "all-ranks-exited-0", 0
+
+
+def _unfinished(state: RunState) -> bool:
+    return any(process.code != 0 for process in state.processes.values())
 
 
 def _first(expired: Mapping[str, Expiry]) -> float:

@@ -220,7 +220,8 @@ class Run:
         why = (
             self.switch.reason
             or ("a rank failed" if state.failure else "")
-            or ("lease expired" if state.expired else "the end")
+            or ("lease expired" if state.expired else "")
+            or ("a host was lost" if state.lost else "launcher gave up")
         )
         await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
 
@@ -362,9 +363,9 @@ class Run:
         await end.stop(
             self.links, self.name, self.grace, f"{why}, starting again", self.ledger, self.switch
         )
-        self.attempt += 1
+        self.attempt = self.ledger.state.attempt + 1
         self.ledger.add(ev.RunRestarted(time.time(), self.attempt, why))
-        await start.supervise(self.links, self.layout, self.request, self.started)
+        await start.supervise(self.links, self.layout, self.request, self.started, self.attempt)
         await self.start()
 
 

@@ -24,14 +24,14 @@ from .together import together
 
 
 async def supervise(
-    links: Sequence[Link], layout: Layout, request: Request, started: float
+    links: Sequence[Link], layout: Layout, request: Request, started: float, attempt: int = 0
 ) -> None:
     """A supervisor on every host, which also keeps what is known of the run, and an ear on each.
     Raises HostError."""
     known = record.describe_run(request, layout, started)
 
     async def one(link: Link) -> None:
-        await link.supervise(layout, request, known)
+        await link.supervise(layout, request, known, attempt)
         await link.follow(layout.run_id, request.lost_after)
 
     await together(one(link) for link in links)

@@ -22,6 +22,8 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "stopped": frozenset(),
     "lost": frozenset(),
 }
+#: Why a run is stopped when its user wants it.
+BY_USER = "by-user"
 ENDED = frozenset(name for name, following in TRANSITIONS.items() if not following)
 
 
@@ -54,6 +56,14 @@ class Expiry:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """The first time in an attempt that processes were asked to end."""
+
+    time: float
+    why: str
+
+
+@dataclass(frozen=True)
 class RunState:
     """All that follows from the events so far."""
 
@@ -64,6 +74,7 @@ class RunState:
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
+    stop: Stop | None = None
     ended_hosts: frozenset[str] = frozenset()
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     silent: Mapping[str, float] = field(default_factory=dict)
@@ -85,11 +96,19 @@ def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
 
 
 def step(state: RunState, event: ev.Event) -> RunState:
-    """The state after one event. What has ended stays as it is."""
-    if state.status in ENDED and isinstance(
-        event, ev.PortReplaced | ev.RunRestarted | ev.ProcessExited
-    ):
+    """The state after one event. What has ended stays as it is.
+
+    What hosts tell of an attempt that is over changes nothing, and the first word of a new one begins
+    it. So the order in which hosts are heard does not matter, nor whether a launcher has told of the
+    restart: their journals alone lead to the same state.
+    """
+    if state.status in ENDED and isinstance(event, ev.RunRestarted | ev.ProcessExited):
         return state
+    attempt = getattr(event, "attempt", None)
+    if isinstance(event, _OF_AN_ATTEMPT) and attempt is not None and state.status not in ENDED:
+        if attempt < state.attempt:
+            return state
+        state = _anew(state, attempt) if attempt > state.attempt else state
     match event:
         case ev.StageStarted():
             return replace(state, stage=event.stage)
@@ -100,16 +119,9 @@ def step(state: RunState, event: ev.Event) -> RunState:
         case ev.ProcessExited():
             return _exited(state, event)
         case ev.StopRequested():
-            return _to(state, "stopping", event.why) if event.host is None else state
-        case ev.PortReplaced() | ev.RunRestarted():
-            return replace(
-                _to(state, "preparing", ""),
-                all_started=False,
-                processes={},
-                failure=None,
-                ended_hosts=frozenset(),
-                stalled={},
-            )
+            return _stopping(state, event)
+        case ev.RunRestarted():
+            return replace(_anew(state, event.attempt), all_started=False)
         case ev.HostEnded():
             ended = state.ended_hosts | {event.host}
             return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
@@ -135,6 +147,45 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return state
 
 
+#: What hosts tell of one attempt.
+_OF_AN_ATTEMPT = (
+    ev.ProcessStarted,
+    ev.ProcessExited,
+    ev.StopRequested,
+    ev.HostEnded,
+    ev.StallBegan,
+    ev.StallEnded,
+)
+
+
+def _anew(state: RunState, attempt: int) -> RunState:
+    return replace(
+        _to(state, "preparing", ""),
+        attempt=attempt,
+        processes={},
+        failure=None,
+        stop=None,
+        ended_hosts=frozenset(),
+        stalled={},
+    )
+
+
+def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
+    if state.stop is None or event.time < state.stop.time:
+        state = replace(state, stop=Stop(event.time, event.why))
+    if event.host is None or event.asked:
+        state = _to(state, "stopping", "")
+    return _with_reason(state)
+
+
+def _with_reason(state: RunState) -> RunState:
+    """Why a run is stopping: its first failure, or else what was said first."""
+    if state.status != "stopping":
+        return state
+    said = state.stop.why if state.stop else ""
+    return replace(state, reason=state.failure.reason if state.failure else said)
+
+
 def _without(hosts: Mapping[str, Any], host: str) -> dict[str, Any]:
     return {name: value for name, value in hosts.items() if name != host}
 
@@ -148,8 +199,7 @@ def _to(state: RunState, status: str, reason: str) -> RunState:
 
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
     started = ProcessState(event.host, event.key, event.rank, event.pid)
-    processes = {**state.processes, (event.host, event.key): started}
-    state = replace(state, processes=processes, attempt=event.attempt)
+    state = replace(state, processes={**state.processes, (event.host, event.key): started})
     return _to(state, "running", "") if not event.key.startswith(SETUP) else state
 
 
@@ -163,9 +213,14 @@ def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     failure = ev.Failure(
         event.host, event.key, event.rank, event.code, event.oom, event.time, event.error
     )
-    if state.failure is None or failure.time < state.failure.time:
-        return replace(state, failure=failure)
+    if state.failure is None or _order(failure) < _order(state.failure):
+        return _with_reason(replace(state, failure=failure))
     return state
+
+
+def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
+    """By time; of two at the same moment a rank, and always the same one, is the first."""
+    return failure.time, failure.rank is None, failure.host, failure.key
 
 
 #: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.

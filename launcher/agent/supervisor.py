@@ -33,7 +33,7 @@ class Supervisor:
         self.journal = Journal("journal.jsonl")
         self.children = {}  # pid -> (key, rank, error file) of what has not ended
         self.stage, self.started = None, set()
-        self.attempt = 0
+        self.attempt = spec.get("attempt", 0)
         self.stop_at = self.kill_at = self.end_at = None
         self.stopped = self.over = False
         self.signalled = set()
@@ -156,7 +156,7 @@ class Supervisor:
         if operation == "start":
             return self.start(message)
         if operation == "stop":
-            self.stop(message["grace"], message["why"])
+            self.stop(message["grace"], message["why"], asked=True)
             return {"ok": {}}
         if operation == "subscribe":
             self.subscribers.add(client)
@@ -282,15 +282,15 @@ class Supervisor:
         if self.stop_at is None and not self.signalled:
             self.stop_at = time.monotonic() + delay
 
-    def stop(self, grace, why):
+    def stop(self, grace, why, asked=False):
         """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
         self.stopped = True
-        self._end_processes(grace, why)
+        self._end_processes(grace, why, asked)
 
-    def _end_processes(self, grace, why):
+    def _end_processes(self, grace, why, asked=False):
         self.stop_at = None
         owned = self._owned()
-        self._record("StopRequested", why=why, grace=grace, processes=len(owned))
+        self._record("StopRequested", why=why, grace=grace, processes=len(owned), asked=asked)
         self._ask_to_end(owned, grace)
         if grace <= 0:
             self._kill()
