@@ -142,6 +142,12 @@ async def _listening(run: Run) -> Receipt:
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """What a run is made of, with the hosts that the job may use. Raises InputError."""
+    job = replace(job, max_restarts=options.get("max_restarts", job.max_restarts))
+    if job.elastic is not None and not job.max_restarts:
+        raise InputError(
+            f"--nodes {job.elastic}:{job.num_nodes}: torchrun may not form its group anew",
+            "--max-restarts 3: so often, after a failure or a host's loss",
+        )
     hosts = inventories.select(inventory, job.hosts)
     if job.num_nodes and job.num_nodes > len(hosts):
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")

@@ -127,9 +127,8 @@ class ProcessStarted(Event):
 class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
-    ``stopped`` says that we had asked it to end, ``oom`` that the kernel killed a process for want
-    of memory just then; ``error`` is what the process wrote into torch's error file: message and
-    traceback.
+    ``stopped``: we had asked it to end. ``oom``: the kernel killed one for want of memory just then.
+    ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may go on.
     """
 
     host: str
@@ -140,6 +139,7 @@ class ProcessExited(Event):
     stopped: bool = False
     oom: bool = False
     error: Mapping[str, str] | None = None
+    tolerated: bool = False
 
 
 @dataclass(frozen=True)

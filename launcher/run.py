@@ -14,7 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import amend, connect, end, errors, receipt, record, rsync, source, stacks, start, sync
+from . import (
+    amend,
+    connect,
+    elastic,
+    end,
+    errors,
+    receipt,
+    record,
+    rsync,
+    source,
+    stacks,
+    start,
+    sync,
+)
 from . import events as ev
 from .again import another_try
 from .collect import Collector
@@ -221,7 +234,7 @@ class Run:
             self.switch.reason
             or ("a rank failed" if state.failure else "")
             or ("lease expired" if state.expired else "")
-            or ("a host was lost" if state.lost else "launcher gave up")
+            or elastic.why_over(state, self.layout, self.job.elastic)
         )
         await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
 
@@ -249,6 +262,8 @@ class Run:
             stop=self.switch.reason if not self._all_succeeded() else None,
             error=error,
         )
+        if self.job.elastic and (fewer := elastic.succeeded(self.ledger.state, self.layout)):
+            status, reason, exit_code = "succeeded", fewer, 0
         self.ledger.add(ev.RunEnded(time.time(), status, reason))
         final = Receipt(
             run=self.name,
@@ -314,9 +329,14 @@ class Run:
             self.switch.asked.is_set()
             or self.ledger.state.failure is not None
             or bool(self.ledger.state.expired)
-            or any(link.lost for link in self.links)
+            or self._cannot_go_on()
             or all(link.ended.is_set() for link in self.links)
         )
+
+    def _cannot_go_on(self) -> bool:
+        if self.job.elastic:
+            return elastic.is_over(self.ledger.state, self.layout, self.job.elastic)
+        return any(link.lost for link in self.links)
 
     def _all_succeeded(self) -> bool:
         processes = self.ledger.state.processes.values()
@@ -355,7 +375,7 @@ class Run:
             self._last_words(),
             self.links[0].name,
             self._port,
-            self.request.max_restarts,
+            0 if self.job.elastic else self.request.max_restarts,
         )
 
     async def _start_again(self, why: str) -> None:

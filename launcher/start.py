@@ -111,6 +111,8 @@ async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int)
     request = _request("run", attempt, job, plan.layout, link, processes)
     if node.node.node_rank == 0:
         request["port"] = plan.meeting.master_port
+    if job.elastic is not None:
+        request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)

@@ -24,6 +24,8 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 }
 #: Why a run is stopped when its user wants it.
 BY_USER = "by-user"
+#: Why a run is stopped that has lost more hosts than it can do without.
+TOO_FEW = "too few hosts are left"
 ENDED = frozenset(name for name, following in TRANSITIONS.items() if not following)
 
 
@@ -74,6 +76,9 @@ class RunState:
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
+    fallen: ev.Failure | None = None  # the first that nothing could go on after
+    tolerated: tuple[ev.Failure, ...] = ()  # those that torchrun could go on after
+    reformed: float = 0.0  # when the last rank was started
     stop: Stop | None = None
     ended_hosts: frozenset[str] = frozenset()
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -164,6 +169,9 @@ def _anew(state: RunState, attempt: int) -> RunState:
         attempt=attempt,
         processes={},
         failure=None,
+        fallen=None,
+        tolerated=(),
+        reformed=0.0,
         stop=None,
         ended_hosts=frozenset(),
         stalled={},
@@ -175,6 +183,8 @@ def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
         state = replace(state, stop=Stop(event.time, event.why))
     if event.host is None or event.asked:
         state = _to(state, "stopping", "")
+    if event.why == TOO_FEW and state.fallen is None and state.tolerated:
+        state = _blamed(replace(state, fallen=max(state.tolerated, key=_order)))
     return _with_reason(state)
 
 
@@ -200,6 +210,8 @@ def _to(state: RunState, status: str, reason: str) -> RunState:
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
     started = ProcessState(event.host, event.key, event.rank, event.pid)
     state = replace(state, processes={**state.processes, (event.host, event.key): started})
+    if event.rank is not None:
+        state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
     return _to(state, "running", "") if not event.key.startswith(SETUP) else state
 
 
@@ -213,9 +225,18 @@ def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     failure = ev.Failure(
         event.host, event.key, event.rank, event.code, event.oom, event.time, event.error
     )
-    if state.failure is None or _order(failure) < _order(state.failure):
-        return _with_reason(replace(state, failure=failure))
-    return state
+    if event.tolerated:
+        return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
+    fallen = min((f for f in (state.fallen, failure) if f), key=_order)
+    return _blamed(replace(state, fallen=fallen))
+
+
+def _blamed(state: RunState) -> RunState:
+    """torchrun's own exit says little: the first rank that failed since the group was formed is why."""
+    if state.fallen is None:
+        return state
+    known = [f for f in state.tolerated if state.reformed <= f.time and f.rank is not None]
+    return _with_reason(replace(state, failure=min(known, key=_order, default=state.fallen)))
 
 
 def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:

@@ -87,7 +87,7 @@ class History:
         for rank, host in enumerate(self.hosts):
             self.writes(host, "ProcessStarted", key=f"rank-{rank}", rank=rank, pid=7)
         self.here(ev.AllStarted(self.passes(), self.attempt))
-        events = st.sampled_from(["gpus", "stall", "drop", "pull", "nothing"])
+        events = st.sampled_from(["gpus", "stall", "drop", "pull", "again", "nothing"])
         for _ in range(self.draw(st.integers(0, 4))):
             host = self.draw(st.sampled_from(self.hosts))
             match self.draw(events):
@@ -97,6 +97,10 @@ class History:
                     self.writes(host, "StallBegan", seconds=9.0, ranks=[])
                     if self.chance():
                         self.writes(host, "StallEnded", seconds=9.0)
+                case "again":
+                    rank = self.hosts.index(host)
+                    self.exits(host, f"rank-{rank}", rank, 9, tolerated=True)
+                    self.writes(host, "ProcessStarted", key=f"rank-{rank}", rank=rank, pid=8)
                 case "drop":
                     self.here(ev.ConnectionDropped(self.passes(), host, "x"))
                     self.here(ev.ConnectionResumed(self.passes(), host, 1.0))

@@ -16,8 +16,14 @@ from . import errorfile, processes, protocol
 
 
 def main(argv):
-    """``rank -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment."""
+    """``rank -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment.
+
+    Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
+    begin in the plan.
+    """
     rank = int(os.environ.get("RANK", "0"))
+    if "LAUNCHER_RANK_OFFSET" in os.environ:
+        rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
     key = "rank-%d" % rank
     logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))

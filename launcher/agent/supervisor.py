@@ -33,7 +33,7 @@ class Supervisor:
         self.journal = Journal("journal.jsonl")
         self.children = {}  # pid -> (key, rank, error file) of what has not ended
         self.stage, self.started = None, set()
-        self.attempt = spec.get("attempt", 0)
+        self.attempt, self.elastic = spec.get("attempt", 0), None
         self.stop_at = self.kill_at = self.end_at = None
         self.stopped = self.over = False
         self.signalled = set()
@@ -195,6 +195,7 @@ class Supervisor:
         self.started.add(mark)
         self.stage, self.attempt = mark
         self.base = _environment(request)
+        self.elastic = request.get("elastic")  # "lead" or "member" of a group that can shrink
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
@@ -247,28 +248,32 @@ class Supervisor:
     def _exited(self, pid, status):
         key, rank, error_file = self.children.pop(pid)
         code, at = processes.exit_code(status), time.time()
-        cause = self._cause(code, errorfile.read(error_file) if code else None)
+        error = errorfile.read(error_file) if code else None
+        cause = self._cause(code, error, self.stage == "run" and self.elastic == "member")
         self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **cause)
-        if code != 0:
+        if code != 0 and "tolerated" not in cause:
             self._fail(0.0)
 
     def _rank_exited(self, message):
         code = message["code"]
+        cause = self._cause(code, message.get("error"), bool(self.elastic))
         self._record(
             "ProcessExited",
             key=message["key"],
             rank=message["rank"],
             code=code,
             at=message["at"],
-            **self._cause(code, message.get("error")),
+            **cause,
         )
-        if code != 0:
+        if code != 0 and "tolerated" not in cause:
             self._fail(FRAMEWORK_REACTION)
 
-    def _cause(self, code, error):
+    def _cause(self, code, error, tolerated):
         """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory, and
-        what the process itself wrote about it."""
+        what the process itself wrote about it; and whether torchrun can go on."""
         cause = {"error": error} if error else {}
+        if tolerated and code != 0 and not self.signalled:
+            cause["tolerated"] = True
         if self.signalled:
             cause["stopped"] = True
         kills = processes.out_of_memory_kills()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("command_words", metavar="JOB.yaml | SCRIPT [ARGS]...", nargs=-1, required=True)
 @click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
 @click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
-@click.option("-N", "--nodes", "num_nodes", type=click.IntRange(1), help="Number of hosts.")
+@click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs in all; decides hosts by itself.")
 @click.option("--nproc-per-node", type=click.IntRange(1), help="Processes on each host.")
 @click.option("--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.")
@@ -88,7 +89,7 @@ def command(
     Options stand before the script; what follows it is passed on as it is. The exit code is that of
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
-    job = _job(ctx, command_words, flags)
+    job = replace(_job(ctx, command_words, flags), max_restarts=max_restarts)
     hosts = api.load_inventory(need_inventory(inventory))
     shown = ranks_of(ranks)
     if dry_run:
