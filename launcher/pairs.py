@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,8 +22,9 @@ from .surveys import Survey, Trial
 
 #: Seconds of bandwidth one way: for a few hosts, in all rounds together, and at least.
 BANDWIDTH, BANDWIDTH_IN_ALL, BANDWIDTH_LEAST = 0.2, 3.0, 0.05
-#: A pair that seems slow is measured again alone, for so long, and not more pairs than this.
-AGAIN, AGAIN_MOST = 0.4, 4
+#: A pair with which something seems wrong is tried again alone, with so long for its bandwidth; and
+#: for all of them there is so much time, and so much more for each host.
+AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.25
 #: Seconds for one host to try another one.
 PATIENCE = 25.0
 
@@ -137,17 +139,27 @@ class Pairs:
         )
 
     async def _again(self, trials: list[Trial]) -> tuple[Trial, ...]:
-        """The slowest ones once more, alone: on a busy machine a pair may have had bad luck."""
+        """What seems wrong once more, alone: on a busy machine a pair may have had bad luck."""
         limit = SLOW * usual_bandwidth(trials)
-        slow = [trial for trial in trials if trial.bandwidth and trial.bandwidth < limit]
-        slow.sort(key=lambda trial: trial.bandwidth or 0.0)
-        for trial in slow[:AGAIN_MOST]:
+        deadline = time.monotonic() + AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
+        suspects = [number for number, trial in enumerate(trials) if _is_suspect(trial, limit)]
+        for number in suspects:
+            if time.monotonic() > deadline:
+                break
+            trial = trials[number]
             self._progress(f"once more: {trial.host} to {trial.there}")
             fresh = await self._one_way(trial.host, trial.there, AGAIN)
             if not fresh.error:
                 best = max(fresh.bandwidth or 0.0, trial.bandwidth or 0.0)
-                trials[trials.index(trial)] = replace(fresh, bandwidth=best)
+                known = fresh.bandwidth is not None
+                trials[number] = replace(fresh, bandwidth=best if known else None)
         return tuple(trials)
+
+
+def _is_suspect(trial: Trial, limit: float) -> bool:
+    """Whether something is wrong with it, be it that it is slower than ``limit``."""
+    small = (trial.mtu or 0) < (trial.mtu_expected or 0) and trial.mtu is not None
+    return bool(trial.error or trial.closed or small) or (trial.bandwidth or 0.0) < limit
 
 
 def candidates(host: Host, survey: Survey) -> tuple[str, ...]:

@@ -71,10 +71,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         not_us = f"ip saddr != {hosts['narrow'].launcher_address}"
         hosts["narrow"]._drop("blocked", f"{not_us} iifname eth0 ip length > 1200")
         hosts["slow"].slow(20)
-        for name in ("a", "b"):  # as docker makes one, with the same address, everywhere
-            hosts[name].run("ip", "link", "add", "docker0", "type", "bridge")
-            hosts[name].run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
-            hosts[name].run("ip", "link", "set", "docker0", "up")
+        for host in hosts.values():  # as docker makes one, with the same address, everywhere
+            host.run("ip", "link", "add", "docker0", "type", "bridge")
+            host.run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
+            host.run("ip", "link", "set", "docker0", "up")
         names = hosts["b"].read("/etc/hosts")
         wrong = names.decode().replace(f"{hosts['a'].address}\ta\n", "127.0.0.1\ta\n")
         hosts["b"].write("/etc/hosts", wrong.encode())
