@@ -24,7 +24,7 @@ from .surveys import Survey, Trial
 BANDWIDTH, BANDWIDTH_IN_ALL, BANDWIDTH_LEAST = 0.2, 3.0, 0.05
 #: A pair with which something seems wrong is tried again alone, with so long for its bandwidth; and
 #: for all of them there is so much time, and so much more for each host.
-AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.25
+AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.4
 #: Seconds for one host to try another one.
 PATIENCE = 25.0
 
@@ -140,26 +140,30 @@ class Pairs:
 
     async def _again(self, trials: list[Trial]) -> tuple[Trial, ...]:
         """What seems wrong once more, alone: on a busy machine a pair may have had bad luck."""
-        limit = SLOW * usual_bandwidth(trials)
-        deadline = time.monotonic() + AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
-        suspects = [number for number, trial in enumerate(trials) if _is_suspect(trial, limit)]
-        for number in suspects:
-            if time.monotonic() > deadline:
-                break
-            trial = trials[number]
-            self._progress(f"once more: {trial.host} to {trial.there}")
-            fresh = await self._one_way(trial.host, trial.there, AGAIN)
-            if not fresh.error:
-                best = max(fresh.bandwidth or 0.0, trial.bandwidth or 0.0)
-                known = fresh.bandwidth is not None
-                trials[number] = replace(fresh, bandwidth=best if known else None)
+        usual = usual_bandwidth(trials)
+        slow = [n for n, t in enumerate(trials) if 0 < (t.bandwidth or 0.0) < SLOW * usual]
+        broken = [n for n, t in enumerate(trials) if n not in slow and _is_broken(t)]
+        for numbers in (slow, broken):
+            deadline = time.monotonic() + AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
+            for number in numbers:
+                if time.monotonic() > deadline:
+                    break
+                trials[number] = await self._once_more(trials[number], usual)
         return tuple(trials)
 
+    async def _once_more(self, trial: Trial, usual: float) -> Trial:
+        """Alone it may be faster than any pair in a round: that says no more than as fast as usual."""
+        self._progress(f"once more: {trial.host} to {trial.there}")
+        fresh = await self._one_way(trial.host, trial.there, AGAIN)
+        if fresh.error or fresh.bandwidth is None:
+            return replace(fresh, confirmed=True)
+        best = max(fresh.bandwidth, trial.bandwidth or 0.0)
+        return replace(fresh, bandwidth=min(best, usual) if usual else best, confirmed=True)
 
-def _is_suspect(trial: Trial, limit: float) -> bool:
-    """Whether something is wrong with it, be it that it is slower than ``limit``."""
-    small = (trial.mtu or 0) < (trial.mtu_expected or 0) and trial.mtu is not None
-    return bool(trial.error or trial.closed or small) or (trial.bandwidth or 0.0) < limit
+
+def _is_broken(trial: Trial) -> bool:
+    small = trial.mtu is not None and trial.mtu < (trial.mtu_expected or 0)
+    return bool(trial.error or trial.closed or small) or trial.bandwidth == 0.0
 
 
 def candidates(host: Host, survey: Survey) -> tuple[str, ...]:

@@ -187,3 +187,4 @@ class Trial:
     bandwidth: float | None = None
     names: tuple[str, ...] | None = ()  # what the other's own name leads to here; None: no answer
     error: str = ""
+    confirmed: bool = False  # it seemed wrong, and was tried once more alone

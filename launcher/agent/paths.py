@@ -17,13 +17,13 @@ from .probe import interface_of
 from .survey import mtu_of, resolve
 
 #: Seconds for ports to answer, and for the rest of them once one address has answered on all.
-PATIENCE, REST = 2.0, 0.3
+PATIENCE, REST = 3.0, 0.3
 #: Seconds for packets of one size to be answered; the second try is for a lost one.
 PACKET = 0.25
 #: Round trips; the shortest counts.
 TRIPS = 12
 #: Seconds more than a measurement takes, after which nothing large comes through.
-STUCK = 1.2
+STUCK = 2.5
 #: Bytes that a measurement of speed may send at most.
 MOST = 1 << 30
 #: Seconds for all names of the other hosts.

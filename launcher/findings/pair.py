@@ -131,7 +131,7 @@ def usual_bandwidth(trials: Sequence[Trial]) -> float:
 
 def _speed(trials: Sequence[Trial]) -> Iterator[Finding]:
     usual = usual_bandwidth(trials)
-    slow = [t for t in trials if t.bandwidth and t.bandwidth < SLOW * usual]
+    slow = [t for t in trials if t.confirmed and 0 < (t.bandwidth or 0.0) < SLOW * usual]
     rates = sorted(trial.bandwidth or 0.0 for trial in slow)
     for trial in slow:
         yield _between(
