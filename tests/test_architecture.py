@@ -22,7 +22,7 @@ PARTS = {
     ),
     "agent": "agent.*",
     "effects": (
-        "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
+        "sshlib ssh rsync remote source sync outputs store record sandbox peers "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "api __init__"  # what a program calls

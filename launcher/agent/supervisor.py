@@ -13,7 +13,7 @@ import time
 from . import leases, processes, protocol
 from .contact import Contact
 from .gpus import GpuWatch
-from .journal import Journal
+from .journal import Journal, write_private
 from .stacks import StackTaker
 from .stall import StallWatch
 
@@ -199,6 +199,8 @@ class Supervisor:
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
             self.gpus = GpuWatch(self._record, request["gpu_uuids"])
+        if "peer" in request:  # with a key: its reader removes it at once
+            write_private("peer.json", request["peer"])
         for process in request["processes"]:
             self._start_one(process)
         return {"ok": {}}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, suggestion
 from .base import Framework, Place
 from .env import Env
+from .horovod import Horovod
 from .torch import Torch
 from .torchrun import Torchrun
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 GROUP = "launcher.frameworks"
 
 BUILTIN: dict[str, Framework] = {
-    framework.name: framework for framework in (Torchrun(), Torch(), Env())
+    framework.name: framework for framework in (Torchrun(), Torch(), Env(), Horovod())
 }
 
 
