@@ -12,6 +12,8 @@ from . import frames, processes
 
 #: Seconds between looks whether a process group is gone.
 LOOK = 0.05
+#: Looks until helpers of a framework's launcher have noticed its end.
+SETTLE = 10
 
 
 class Commands:
@@ -47,6 +49,13 @@ class Commands:
         """Until no command is left; those that ask for them are gone."""
         while self._served:
             await asyncio.wait(self._served)
+
+    async def settle(self, pid):
+        """Waits a moment for what has outlived a process in its group and is about to end as well."""
+        for _ in range(SETTLE):
+            if not _signal(pid, 0):
+                return
+            await asyncio.sleep(LOOK)
 
     async def serve(self, reader, writer, command):
         """Runs a shell's ``command`` and speaks frames with the one that wants it, to the end."""

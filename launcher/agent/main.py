@@ -10,6 +10,8 @@ def main():
         from .relay import main as run
     elif part == "rank":
         from .rank import main as run
+    elif part == "await-port":
+        from .await_port import main as run
     elif part == "ssh":
         from .ssh import main as run
     elif part in ("lead", "peer"):
@@ -17,5 +19,5 @@ def main():
 
         rest = sys.argv[1:]
     else:
-        sys.exit("usage: start.py relay | rank | ssh | lead | peer ...")
+        sys.exit("usage: start.py relay | rank | await-port | ssh | lead | peer ...")
     run(rest)

@@ -99,13 +99,13 @@ class Lead(Node):
         self._wanted = {}  # token -> (host, future of a line to it)
         self._stopped = False
 
-    async def serve(self, address, port, argv):
-        """Until ``argv`` has ended; returns its exit code."""
+    async def serve(self, address, port, secrets, argv):
+        """Until ``argv`` has ended; returns its exit code. It may see the secrets or not."""
         server = await asyncio.start_server(
             self._dialled, _own(address), port, ssl=self.context(ssl.PROTOCOL_TLS_SERVER)
         )
         here = await self.listen_here()
-        code = await self._framework(argv)
+        code = await self._framework(secrets, argv)
         if code == 0 and self._others:  # a short one may end before the others have dialled
             await asyncio.wait(self._others.values(), timeout=PATIENCE)
         for line in self._others.values():
@@ -118,10 +118,11 @@ class Lead(Node):
         here.close()
         return code
 
-    async def _framework(self, argv):
-        """It passes its environment on as arguments, which all users of a host can read: it gets no
-        secrets. Ranks have those from their own host."""
-        env = {k: v for k, v in self.env.items() if k not in self.spec["secrets"]}
+    async def _framework(self, secrets, argv):
+        """Many hand their environment on as arguments, which all users of a host can read: those
+        see no secrets. Ranks have them from their own host."""
+        hidden = () if secrets else self.spec["secrets"]
+        env = {name: value for name, value in self.env.items() if name not in hidden}
         env["PATH"] = os.path.join(self.run_dir, "relay") + os.pathsep + env["PATH"]
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -132,7 +133,9 @@ class Lead(Node):
         finally:
             os.close(null)
         self.loop.add_signal_handler(signal.SIGTERM, lambda: _pass_on(pid, signal.SIGTERM))
-        return await ended
+        code = await ended
+        await self.commands.settle(pid)
+        return code
 
     async def _dialled(self, reader, writer):
         host = _name_in(writer)
@@ -365,7 +368,7 @@ def _note(text):
 
 
 def main(argv):
-    """``lead ADDRESS PORT -- COMMAND ...`` or ``peer ADDRESS PORT``."""
+    """``lead ADDRESS PORT bare|with-secrets -- COMMAND ...`` or ``peer ADDRESS PORT``."""
     part, address, port = argv[0], argv[1], int(argv[2])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -373,7 +376,7 @@ def main(argv):
     async def all_of_it():
         run_dir = os.environ["LAUNCHER_RUN_DIR"]
         if part == "lead":
-            return await Lead(run_dir).serve(address, port, argv[4:])
+            return await Lead(run_dir).serve(address, port, argv[3] != "bare", argv[5:])
         return await Peer(run_dir).serve(address, port)
 
     try:

@@ -13,6 +13,8 @@ from ..errors import InputError, suggestion
 from .base import Framework, Place
 from .env import Env
 from .horovod import Horovod
+from .horovod_direct import HorovodDirect
+from .joined import Ssh
 from .torch import Torch
 from .torchrun import Torchrun
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 GROUP = "launcher.frameworks"
 
 BUILTIN: dict[str, Framework] = {
-    framework.name: framework for framework in (Torchrun(), Torch(), Env(), Horovod())
+    framework.name: framework
+    for framework in (Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Ssh())
 }
 
 

@@ -41,7 +41,6 @@ class Horovod:
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """horovodrun, and on the other hosts what runs its ranks."""
-        nodes = place.layout.nodes
         own = joined.interface(place)
         argv = (
             place.node.python,
@@ -50,7 +49,7 @@ class Horovod:
             "-np",
             str(place.layout.world_size),
             "-H",
-            ",".join(f"{node.host.name}:{node.local_world_size}" for node in nodes),
+            joined.slots(place),
             "--gloo",
             "--disable-cache",
             *(("--network-interfaces", own) if own else ()),
