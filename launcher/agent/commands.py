@@ -12,8 +12,6 @@ from . import frames, processes
 
 #: Seconds between looks whether a process group is gone.
 LOOK = 0.05
-#: Looks until helpers of a framework's launcher have noticed its end.
-SETTLE = 10
 
 
 class Commands:
@@ -49,13 +47,6 @@ class Commands:
         """Until no command is left; those that ask for them are gone."""
         while self._served:
             await asyncio.wait(self._served)
-
-    async def settle(self, pid):
-        """Waits a moment for what has outlived a process in its group and is about to end as well."""
-        for _ in range(SETTLE):
-            if not _signal(pid, 0):
-                return
-            await asyncio.sleep(LOOK)
 
     async def serve(self, reader, writer, command):
         """Runs a shell's ``command`` and speaks frames with the one that wants it, to the end."""
@@ -131,15 +122,15 @@ class Commands:
         """The group of a command that nobody wants any more: asked to end, then killed."""
         loop = asyncio.get_event_loop()
         deadline = loop.time() + self._grace
-        _signal(pid, signal.SIGTERM)
-        _signal(pid, signal.SIGCONT)
-        while _signal(pid, 0):
+        signal_group(pid, signal.SIGTERM)
+        signal_group(pid, signal.SIGCONT)
+        while signal_group(pid, 0):
             if loop.time() >= deadline:
-                _signal(pid, signal.SIGKILL)
+                signal_group(pid, signal.SIGKILL)
             await asyncio.sleep(LOOK)
 
 
-def _signal(group, number):
+def signal_group(group, number):
     """False when no process of the group is left."""
     try:
         os.killpg(group, number)

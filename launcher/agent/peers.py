@@ -16,12 +16,14 @@ import ssl
 import sys
 
 from . import frames
-from .commands import Commands, say
+from .commands import LOOK, Commands, say, signal_group
 
 #: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
 PATIENCE = 30.0
 #: Seconds of silence of the other machine after which the kernel calls a line dead.
 SILENCE = 60
+#: Looks until what a framework's launcher has started has noticed its end.
+SETTLE = 20
 #: What stands in the folder ``relay`` of a run on each host, and first in a framework's PATH.
 PROGRAMS = {"ssh": "ssh {run_dir}", "rank": "rank --of {run_dir} --"}
 
@@ -39,6 +41,7 @@ class Node:
         self.env, self.cwd = dict(os.environ), os.getcwd()
         self.loop = asyncio.get_event_loop()
         self.commands = Commands(self.env, self.cwd, self.spec["grace"])
+        self.asking = 0  # how many programs here want something just now
         self._write_programs()
 
     def _write_programs(self):
@@ -63,6 +66,7 @@ class Node:
         return await asyncio.start_unix_server(self._asked, "peer.sock")
 
     async def _asked(self, reader, writer):
+        self.asking += 1
         try:
             message = await frames.read_message(reader)
             if message and message.get("ask") == "environment":
@@ -70,6 +74,7 @@ class Node:
             elif message and message.get("command"):
                 await self.run(reader, writer, message)
         finally:
+            self.asking -= 1
             writer.close()
 
     async def run(self, reader, writer, message):
@@ -134,7 +139,10 @@ class Lead(Node):
             os.close(null)
         self.loop.add_signal_handler(signal.SIGTERM, lambda: _pass_on(pid, signal.SIGTERM))
         code = await ended
-        await self.commands.settle(pid)
+        for _ in range(SETTLE):
+            if not self.asking and not signal_group(pid, 0):
+                break
+            await asyncio.sleep(LOOK)
         return code
 
     async def _dialled(self, reader, writer):

@@ -15,6 +15,7 @@ from .env import Env
 from .horovod import Horovod
 from .horovod_direct import HorovodDirect
 from .joined import Ssh
+from .mpi import Mpi
 from .torch import Torch
 from .torchrun import Torchrun
 
@@ -25,7 +26,7 @@ GROUP = "launcher.frameworks"
 
 BUILTIN: dict[str, Framework] = {
     framework.name: framework
-    for framework in (Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Ssh())
+    for framework in (Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Mpi(), Ssh())
 }
 
 

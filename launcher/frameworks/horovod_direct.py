@@ -19,7 +19,10 @@ try:
 except ImportError as error:
     sys.exit("%s\\n%s has no Horovod" % (error, sys.executable))
 port, hosts, size, ranks = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-server = RendezvousHTTPServer(("", port), RendezvousHandler, 0)
+try:
+    server = RendezvousHTTPServer(("", port), RendezvousHandler, 0)
+except OSError as error:
+    sys.exit("port %d: %s" % (port, error))
 server.daemon_threads = True
 server.init(get_host_assignments(parse_hosts(hosts), size))
 threading.Thread(target=server.serve_forever, daemon=True).start()
