@@ -46,7 +46,7 @@ assert says("lab2", quoted) == "it's \"$HOME\"|$x|/\n"
 
 big = os.urandom(3_000_000)
 done = ssh("lab2", "cat; echo done >&2", input=big)
-assert (done.stdout, done.stderr) == (big, b"done\n")
+assert done.stdout == big and done.stderr == b"done\n", (len(done.stdout), done.stderr, done.returncode)
 done = ssh("lab2", "head -c 5", input=big)
 assert done.stdout == big[:5], "input that nobody reads holds nothing up"
 
@@ -73,7 +73,7 @@ slow = subprocess.Popen(["ssh", "lab2", "head -c 5000000 /dev/zero; echo end >&2
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 assert ssh("lab2", "true").returncode == 0, "others are not held up by it"
 out, err = slow.communicate(timeout=20)
-assert (len(out), err, slow.returncode) == (5_000_000, b"end\n", 0)
+assert (len(out), err, slow.returncode) == (5_000_000, b"end\n", 0), (len(out), err)
 print("all cases")
 """
 
@@ -146,17 +146,26 @@ def test_a_stranger_is_refused(launcher: Launcher, clean: labs.Lab) -> None:
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]
 
 
+def _gone(lab: labs.Lab) -> bool:
+    hosts = [lab.hosts[name].processes() for name in ("lab1", "lab2")]
+    return not any("LAUNCHER_RUN_ID" in p.environ for host in hosts for p in host)
+
+
 @pytest.mark.parametrize(("host", "word"), [("lab1", "lead"), ("lab2", "peer")])
 def test_an_agent_is_killed(launcher: Launcher, clean: labs.Lab, host: str, word: str) -> None:
-    """What it led or ran is ended on both hosts, and the host is named."""
+    """What it led or ran is ended on both hosts, without a launcher; who takes the run up then is
+    told who failed."""
     process, folder = _waiting(launcher, SLEEPS)
+    process.kill()
+    process.communicate()
     (agent,) = (
         p.pid for p in clean.hosts[host].processes() if "start.py" in str(p.argv) and word in p.argv
     )
     clean.hosts[host].run("kill", "-9", str(agent))
-    receipt = _ended(process, folder)
-    assert receipt["failure"]["host"] == host
-    assert receipt["reason"] == "signal-SIGKILL"
+    labs.wait_until(lambda: _gone(clean), "the end of everything", 10)
+    assert launcher.call("attach", "-").returncode == 137
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert (receipt["failure"]["host"], receipt["reason"]) == (host, "signal-SIGKILL")
     assert [h["left"] for h in receipt["hosts"]] == [0, 0]
 
 
@@ -174,11 +183,7 @@ def test_all_lines_of_the_launcher_are_cut(launcher: Launcher, clean: labs.Lab) 
         clean.hosts[name].kill_sshd_sessions()
     clean.hosts["lab2"].write("/tmp/go", b"")
 
-    def all_ended() -> bool:
-        hosts = [clean.hosts[name].processes() for name in ("lab1", "lab2")]
-        return not any("LAUNCHER_RUN_ID" in p.environ for host in hosts for p in host)
-
-    labs.wait_until(all_ended, "the end without a launcher", 20)
+    labs.wait_until(lambda: _gone(clean), "the end without a launcher", 20)
     attached = launcher.call("attach", "-")
     assert attached.returncode == 3, attached.stderr
     assert (folder / "logs/attempt-0/node-0.out").read_bytes() == b"ready\nwent on\n"

@@ -77,6 +77,8 @@ class Commands:
             if not telling.done():
                 await self._end(pid)
                 await _first_of(hearing, telling)
+            if telling.done():
+                await hearing  # who asked closes the line when all of it was read
         finally:
             for task in (hearing, telling, stopping):
                 task.cancel()
@@ -166,12 +168,16 @@ class _Input(asyncio.Protocol):
 
     def connection_lost(self, error):
         self._gone = True
-        self.resume_writing()
+        self._go_on()
 
     def pause_writing(self):
         self._full = True
 
     def resume_writing(self):
+        # Not at once: a transport that is closed in this call drops what is written in it.
+        asyncio.get_event_loop().call_soon(self._go_on)
+
+    def _go_on(self):
         self._full = False
         waiting, self._waiting = self._waiting, []
         for data, taken in waiting:

@@ -24,6 +24,9 @@ PATIENCE = 30.0
 SILENCE = 60
 #: Looks until what a framework's launcher has started has noticed its end.
 SETTLE = 20
+#: Seconds by which it fails later than the rank or host because of which it did: the clocks of two
+#: hosts are compared, and not exactly.
+AFTER = 0.4
 #: What stands in the folder ``relay`` of a run on each host, and first in a framework's PATH.
 PROGRAMS = {"ssh": "ssh {run_dir}", "rank": "rank --of {run_dir} --"}
 
@@ -139,8 +142,8 @@ class Lead(Node):
             os.close(null)
         self.loop.add_signal_handler(signal.SIGTERM, lambda: _pass_on(pid, signal.SIGTERM))
         code = await ended
-        for _ in range(SETTLE):
-            if not self.asking and not signal_group(pid, 0):
+        for look in range(SETTLE):
+            if look * LOOK >= (AFTER if code else 0) and not (self.asking or signal_group(pid, 0)):
                 break
             await asyncio.sleep(LOOK)
         return code
