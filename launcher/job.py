@@ -124,7 +124,7 @@ _KEYS: Mapping[str, Key] = {
     "setup": Key(text, TEXT, "Shell script, run once on every host before anything starts"),
     "run": Key(_run, TEXTS, "What to start: script and arguments; for `env`: a shell script"),
     "outputs": Key(texts, TEXTS, "Paths in workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
-    "framework": Key(text, TEXT, "How processes are started: torchrun, torch, env"),
+    "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
     "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
     "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),

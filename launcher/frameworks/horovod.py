@@ -18,13 +18,12 @@ COMPUTED = frozenset(
 
 
 def environment(place: Place) -> dict[str, str]:
-    """What a node's processes have in any case: each host's own interface, unless the user says it.
-
-    horovodrun knows one name for all hosts, and asks the others for it when it is not told.
-    """
+    """What a node's ranks have in any case, whatever horovodrun says to them all alike: their host's
+    own interface, and the address at which all hosts have reached the first one."""
     own = joined.interface(place)
     chosen = {"HOROVOD_GLOO_IFACE": own} if own else {}
-    return {**place.threads(), **chosen, **place.env}
+    found = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": place.meeting.master_addr}
+    return {**place.threads(), **chosen, **place.env, **found}
 
 
 class Horovod:

@@ -61,7 +61,6 @@ class HorovodDirect:
             "HOROVOD_LOCAL_SIZE": str(node.local_world_size),
             "HOROVOD_CONTROLLER": "gloo",
             "HOROVOD_CPU_OPERATIONS": "gloo",
-            "HOROVOD_GLOO_RENDEZVOUS_ADDR": address,
             "HOROVOD_GLOO_RENDEZVOUS_PORT": port,
         }
         wait = (node.python, "-I", "-S", place.agent, "await-port", address, port, "--")
