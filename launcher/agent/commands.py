@@ -224,17 +224,29 @@ async def _pass_on(reader, writer, kind):
         await say(writer, kind, data)
 
 
+#: What writing to a line that was lost may raise; the last by a TLS transport of Python 3.11.
+LOST = (OSError, AttributeError)
+
+
 async def say(writer, kind, data):
     """Writes a frame and waits for room; nothing where nobody listens: whoever reads tells."""
     try:
         writer.write(frames.frame(kind, data))
         await writer.drain()
-    except OSError:
+    except LOST:
         pass
 
 
 def _say_soon(writer, kind, data):
     try:
         writer.write(frames.frame(kind, data))
-    except OSError:
+    except LOST:
+        pass
+
+
+def hang_up(writer):
+    """Closes a line, whatever has become of it."""
+    try:
+        writer.close()
+    except LOST:
         pass

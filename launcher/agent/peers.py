@@ -16,7 +16,7 @@ import ssl
 import sys
 
 from . import frames
-from .commands import LOOK, Commands, say, signal_group
+from .commands import LOOK, LOST, Commands, hang_up, say, signal_group
 
 #: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
 PATIENCE = 30.0
@@ -78,7 +78,7 @@ class Node:
                 await self.run(reader, writer, message)
         finally:
             self.asking -= 1
-            writer.close()
+            hang_up(writer)
 
     async def run(self, reader, writer, message):
         """Runs what somebody here wants to run on a host: only the lead does."""
@@ -105,7 +105,6 @@ class Lead(Node):
         self._others = {host: self.loop.create_future() for host in self.spec["hosts"]}
         self._others.pop(self.host)
         self._wanted = {}  # token -> (host, future of a line to it)
-        self._stopped = False
 
     async def serve(self, address, port, secrets, argv):
         """Until ``argv`` has ended; returns its exit code. It may see the secrets or not."""
@@ -116,10 +115,10 @@ class Lead(Node):
         code = await self._framework(secrets, argv)
         if code == 0 and self._others:  # a short one may end before the others have dialled
             await asyncio.wait(self._others.values(), timeout=PATIENCE)
-        for line in self._others.values():
+        for line in list(self._others.values()):
             if line.done():
                 await say(line.result(), frames.ASK, {"over": code})
-                line.result().close()
+                hang_up(line.result())
         self.commands.stop()
         await self.commands.finish()
         server.close()
@@ -155,17 +154,20 @@ class Lead(Node):
             _note("a line from %s was refused: no other host of this run" % (host,))
         elif message.get("control"):
             _keep_alive(writer)
-            if self._others[host].done():  # the line before was lost
+            if self._others[host].done():  # the line before was lost, and we were not told
                 self._others[host] = self.loop.create_future()
             self._others[host].set_result(writer)
-            await reader.read()  # nothing comes; returns when the line is gone
+            await frames.read(reader)  # nothing comes; returns when the line is gone
+            known = self._others[host]
+            if known.done() and known.result() is writer:
+                self._others[host] = self.loop.create_future()
         else:
             wanted, line = self._wanted.pop(message.get("line"), (None, None))
             if wanted == host and not line.done():
                 _keep_alive(writer)
                 line.set_result((reader, writer))
                 return
-        writer.close()
+        hang_up(writer)
 
     async def run(self, reader, writer, message):
         host = message["host"]
@@ -185,7 +187,7 @@ class Lead(Node):
             await say(to_there, frames.ASK, {"command": message["command"]})
             await _join((reader, to_there), (there, writer))
         finally:
-            to_there.close()
+            hang_up(to_there)
 
     async def _line_to(self, host):
         deadline = self.loop.time() + PATIENCE
@@ -238,7 +240,7 @@ class Peer(Node):
                 self._lines.add(task)
                 task.add_done_callback(self._lines.discard)
                 message = await frames.read_message(reader)
-            writer.close()
+            hang_up(writer)
 
     async def _take_line(self, token):
         line = await self._dial({"line": token})
@@ -250,7 +252,7 @@ class Peer(Node):
             if message:
                 await self.commands.serve(reader, writer, message["command"])
         finally:
-            writer.close()
+            hang_up(writer)
 
     async def _dial(self, hello, once=False):
         """A line to the lead, or None. One that refuses where it has listened before is gone."""
@@ -271,7 +273,7 @@ class Peer(Node):
                     _keep_alive(writer)
                     await say(writer, frames.ASK, hello)
                     return reader, writer
-                writer.close()
+                hang_up(writer)
             await asyncio.sleep(0.1)
         return None
 
@@ -287,7 +289,7 @@ async def _join(one, other):
                     return
                 writer.write(data)
                 await writer.drain()
-        except OSError:
+        except LOST:
             pass
 
     copies = [asyncio.ensure_future(copy(*one)), asyncio.ensure_future(copy(*other))]
