@@ -10,12 +10,8 @@ from . import joined
 from .base import Place
 
 # Open MPI refuses to run as root unless it is told twice.
-_MPIRUN = """\
-if [ "$(id -u)" = 0 ]; then
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-fi
-exec mpirun "$@"
-"""
+_AS_ROOT = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+_MPIRUN = f'[ "$(id -u)" != 0 ] || export {_AS_ROOT}; exec mpirun "$@"'
 
 
 class Mpi:
