@@ -18,7 +18,8 @@ needs="cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.
 pip() { "$python" -m pip --quiet --disable-pip-version-check "$@"; }
 
 key=$("$python" -c 'import platform; from importlib.metadata import version
-print(version("torch"), "python" + platform.python_version(), platform.machine(), sep="-")')
+print(version("torch"), "python" + platform.python_version(), platform.machine(), sep="-")' 2>/dev/null) ||
+    { echo "horovod: there is no torch in $python" >&2; exit 1; }
 wheels=${LAUNCHER_WHEELS:-${XDG_CACHE_HOME:-$HOME/.cache}/launcher/wheels}/horovod-$version-$build-torch-$key
 installed=$("$python" -c 'import horovod, pathlib; print(pathlib.Path(horovod.__file__).with_name("built-as").read_text())' 2>/dev/null || true)
 [ "$installed" != "$version-$build-torch-$key" ] || exit 0

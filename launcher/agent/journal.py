@@ -50,6 +50,14 @@ def write_private(path, value):
     os.rename(path + ".new", path)
 
 
+def forget(path):
+    """Removes a file that may be there."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
 def _read_all(fd):
     pieces = []
     while True:

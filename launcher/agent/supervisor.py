@@ -13,7 +13,7 @@ import time
 from . import leases, processes, protocol
 from .contact import Contact
 from .gpus import GpuWatch
-from .journal import Journal, write_private
+from .journal import Journal, forget, write_private
 from .stacks import StackTaker
 from .stall import StallWatch
 
@@ -350,6 +350,7 @@ class Supervisor:
         if self.gpus:
             self.gpus.close()
         self.stacks.close()
+        forget("peer.json")  # where nobody came to read it
         left = self._owned()
         scanned, unreadable = self.scan
         self._record("HostEnded", left=len(left), scanned=scanned, unreadable=unreadable)
