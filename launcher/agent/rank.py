@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from . import processes, protocol
+from . import errorfile, processes, protocol
 from .local import SUPERVISOR, connect, node_of
 
 #: Where launchers of frameworks say which rank a process is: Horovod's, Open MPI's, torch's.
@@ -19,12 +19,18 @@ RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
 def main(argv):
-    """``rank [--of RUN_DIR] -- COMMAND ...``, with the rank in the environment."""
+    """``rank [--of RUN_DIR] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the environment.
+
+    Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
+    begin in the plan.
+    """
     if argv[0] == "--of":
         _join_node(argv[1])
         argv = argv[2:]
     argv = argv[1:]
     rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+    if "LAUNCHER_RANK_OFFSET" in os.environ:
+        rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
     key = "rank-%d" % rank
     logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))
@@ -42,8 +48,9 @@ def main(argv):
         signal.signal(signal.SIGCHLD, lambda *_: None)
         _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
         code = _wait(child, signals, supervisor)
-    ended = time.time()
-    _tell(supervisor, {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": ended})
+    told = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
+    error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
+    _tell(supervisor, dict(told, error=error) if error else told)
     _exit_like(code)
 
 
