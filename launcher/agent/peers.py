@@ -11,17 +11,15 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import ssl
 import sys
 
 from . import frames
-from .commands import LOOK, LOST, Commands, hang_up, say, signal_group
+from .commands import LOOK, Commands, hang_up, say, signal_group
+from .lines import context, join, keep_alive, name_in, own_address
 
 #: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
 PATIENCE = 30.0
-#: Seconds of silence of the other machine after which the kernel calls a line dead.
-SILENCE = 60
 #: Looks until what a framework's launcher has started has noticed its end.
 SETTLE = 20
 #: Seconds by which it fails later than the rank or host because of which it did: the clocks of two
@@ -84,18 +82,6 @@ class Node:
         """Runs what somebody here wants to run on a host: only the lead does."""
         await _refuse(writer, "only %s runs commands on other hosts" % self.lead)
 
-    def context(self, purpose):
-        """TLS that knows this run's certificates alone."""
-        context = ssl.SSLContext(purpose)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = False  # the name is compared with the plan's, not with DNS's
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=self.spec["authority"])
-        own = self.spec["certificate"] + self.spec["key"]
-        with _Memory(own.encode("ascii")) as path:
-            context.load_cert_chain(path)
-        return context
-
 
 class Lead(Node):
     """The host where the framework's launcher runs."""
@@ -109,7 +95,10 @@ class Lead(Node):
     async def serve(self, address, port, secrets, argv):
         """Until ``argv`` has ended; returns its exit code. It may see the secrets or not."""
         server = await asyncio.start_server(
-            self._dialled, _own(address), port, ssl=self.context(ssl.PROTOCOL_TLS_SERVER)
+            self._dialled,
+            own_address(address),
+            port,
+            ssl=context(self.spec, ssl.PROTOCOL_TLS_SERVER),
         )
         here = await self.listen_here()
         code = await self._framework(secrets, argv)
@@ -148,12 +137,12 @@ class Lead(Node):
         return code
 
     async def _dialled(self, reader, writer):
-        host = _name_in(writer)
+        host = name_in(writer)
         message = await frames.read_message(reader) or {}
         if host not in self._others:
             _note("a line from %s was refused: no other host of this run" % (host,))
         elif message.get("control"):
-            _keep_alive(writer)
+            keep_alive(writer)
             if self._others[host].done():  # the line before was lost, and we were not told
                 self._others[host] = self.loop.create_future()
             self._others[host].set_result(writer)
@@ -164,7 +153,7 @@ class Lead(Node):
         else:
             wanted, line = self._wanted.pop(message.get("line"), (None, None))
             if wanted == host and not line.done():
-                _keep_alive(writer)
+                keep_alive(writer)
                 line.set_result((reader, writer))
                 return
         hang_up(writer)
@@ -185,7 +174,7 @@ class Lead(Node):
         there, to_there = line
         try:
             await say(to_there, frames.ASK, {"command": message["command"]})
-            await _join((reader, to_there), (there, writer))
+            await join((reader, to_there), (there, writer))
         finally:
             hang_up(to_there)
 
@@ -206,7 +195,7 @@ class Peer(Node):
     async def serve(self, address, port):
         """Returns our exit code: 0 when the run is over, 1 when the lead is gone."""
         self._where = (address, port)
-        self._context, self._lines = self.context(ssl.PROTOCOL_TLS_CLIENT), set()
+        self._context, self._lines = context(self.spec, ssl.PROTOCOL_TLS_CLIENT), set()
         self.loop.add_signal_handler(signal.SIGTERM, self._stop)
         here = await self.listen_here()
         self._over = self.loop.create_future()
@@ -269,34 +258,13 @@ class Peer(Node):
             except OSError:
                 pass
             else:
-                if _name_in(writer) == self.lead:
-                    _keep_alive(writer)
+                if name_in(writer) == self.lead:
+                    keep_alive(writer)
                     await say(writer, frames.ASK, hello)
                     return reader, writer
                 hang_up(writer)
             await asyncio.sleep(0.1)
         return None
-
-
-async def _join(one, other):
-    """Passes bytes on in both directions until one of them ends."""
-
-    async def copy(reader, writer):
-        try:
-            while True:
-                data = await reader.read(frames.PIECE)
-                if not data:
-                    return
-                writer.write(data)
-                await writer.drain()
-        except LOST:
-            pass
-
-    copies = [asyncio.ensure_future(copy(*one)), asyncio.ensure_future(copy(*other))]
-    await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-    for task in copies:
-        task.cancel()
-    await asyncio.gather(*copies, return_exceptions=True)
 
 
 async def _came(future, deadline, loop):
@@ -306,62 +274,6 @@ async def _came(future, deadline, loop):
 
 async def _refuse(writer, why):
     await say(writer, frames.EXIT, {"trouble": why})
-
-
-def _name_in(writer):
-    """The host in the certificate that the other end has shown."""
-    certificate = writer.get_extra_info("peercert") or {}
-    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
-    return names[0] if len(names) == 1 else None
-
-
-def _keep_alive(writer):
-    """The kernel ends a line whose other machine is gone: nobody else would notice."""
-    line = writer.get_extra_info("socket")
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", SILENCE // 4),
-        ("TCP_KEEPINTVL", SILENCE // 12),
-        ("TCP_KEEPCNT", 9),
-        ("TCP_USER_TIMEOUT", SILENCE * 1000),
-    ):
-        line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _own(address):
-    """Where to listen: at the address by which we were reached, where it is one of ours. A name may
-    mean something else here, and a translated address is not ours."""
-    try:
-        socket.inet_aton(address)
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return "0.0.0.0"
-    return address
-
-
-class _Memory:
-    """A path to bytes that are on no disk: OpenSSL reads a key from files alone."""
-
-    def __init__(self, data):
-        self._data = data
-
-    def __enter__(self):
-        if hasattr(os, "memfd_create"):
-            self._fd, self._path = os.memfd_create("certificate", os.MFD_CLOEXEC), None
-            path = "/proc/self/fd/%d" % self._fd
-        else:  # a Python that was built with an old C library
-            import tempfile
-
-            self._fd, self._path = tempfile.mkstemp()  # 0600
-            path = self._path
-        os.write(self._fd, self._data)
-        return path
-
-    def __exit__(self, *_):
-        os.close(self._fd)
-        if self._path:
-            os.unlink(self._path)
 
 
 def _pass_on(pid, number):
