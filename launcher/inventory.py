@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -30,7 +31,7 @@ from .document import schema as mapping_schema
 from .errors import InputError, suggestion
 from .model import Host, Inventory
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -163,7 +164,7 @@ def _expand(place: Node) -> tuple[str, ...]:
     if not names:
         raise place.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
     for name in names:
-        if not _NAME.match(name):
+        if not NAME.match(name):
             raise place.error(
                 f"{name!r} cannot be the name of a host",
                 "letters, digits, '.', '_' and '-'; user, port and address are keys of their own",
@@ -238,6 +239,17 @@ def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     if not chosen:
         raise InputError(f'--hosts: "{wanted}" names no host', _known(inventory))
     return tuple(host for host in inventory.hosts if host.name in chosen)
+
+
+def narrowed(inventory: Inventory, wanted: str) -> Inventory:
+    """The inventory with some of its hosts alone. Raises InputError."""
+    hosts = select(inventory, wanted)
+    left = {host.name for host in hosts}
+    groups = {
+        name: tuple(member for member in members if member in left)
+        for name, members in inventory.groups.items()
+    }
+    return replace(inventory, hosts=hosts, groups={k: v for k, v in groups.items() if v})
 
 
 def _term(inventory: Inventory, term: str) -> set[str]:

@@ -17,14 +17,16 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory job planning frameworks.* events status logs "
+        "errors model document nodeset inventory imports.* written exports origins job planning "
+        "frameworks.* events status logs "
         "names causes receipt stall again"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
-        "attach runs visit adopt amend "  # a run that began elsewhere
+        "attach runs visit adopt amend "
+        "effective "  # what holds for a host in the end  # a run that began elsewhere
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",
@@ -43,6 +45,12 @@ KNOWS_THE_AGENT = {
 #: What the core may import besides itself and the harmless part of the standard library.
 LIBRARIES = {
     "document": {"yaml"},
+    "imports.ansible_yaml": {"yaml"},
+    "imports.clustershell": {"yaml"},
+    "imports.mlx": {"yaml"},
+    "imports.skypilot": {"yaml"},
+    "imports.text": {"yaml"},
+    "origins": {"yaml"},
     "inventory": {"yaml"},
     "job": {"yaml"},
     "nodeset": {"ClusterShell"},

@@ -49,6 +49,7 @@ _ABOUT = {
     "stop": "end a run on all its hosts, with a verified receipt",
     "rerun": "run it again: same code, job and hosts",
     "rm": "forget a run, here and on its hosts",
+    "inventory": "show the hosts; bring inventories of other tools in and out",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }
