@@ -93,9 +93,7 @@ def _arguments(found: Found, host: str, key: str, one: Var, via: str) -> None:
 
 
 def _note(found: Found, key: str, one: Var) -> None:
-    secret = one.vault or "pass" in key
-    found.note(
-        one.line,
-        f"variable {quoted(key)[1:-1]} is not carried over"
-        + (": passwords are never stored; use a key" if secret else ""),
-    )
+    why = ": passwords are never stored; use a key" if one.vault or "pass" in key else ""
+    if key == "ansible_connection":
+        why = ": hosts are reached by ssh"
+    found.note(one.line, f"variable {quoted(key)[1:-1]} is not carried over{why}")

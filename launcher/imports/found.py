@@ -140,7 +140,7 @@ class Found:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not carried over, each with the lines where it stands."""
-        order = sorted(self._notes.items(), key=lambda note: (note[1] or [0])[0])
+        order = sorted(self._notes.items(), key=lambda note: ((note[1] or [0])[0], note[0]))
         return tuple(_with_lines(text, lines) for text, lines in order)
 
     def inventory(self) -> Inventory:
@@ -149,8 +149,10 @@ class Found:
             raise self.error(1, "there are no hosts in it")
         groups: dict[str, tuple[str, ...]] = {}
         for name, members in self.groups.items():
+            if not members:
+                self.note(0, f"the group {name} has no hosts: left out")
             if not members or list(members) == [name]:
-                continue  # nothing to choose, or the host's own name does that
+                continue  # the host's own name chooses it
             other = name
             while other in self.hosts or other in groups:
                 other += "-group"

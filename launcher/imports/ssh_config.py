@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .found import Found, quoted
 from .jump import of_command
-from .ssh_entries import Entry, matching, parse
+from .ssh_entries import Entry, is_meant, matching, parse
 from .text import Text
 
 _KEYS = {
@@ -38,6 +38,12 @@ def read(content: Text, found: Found) -> None:
         for name in entry.patterns or ():
             if not set("*?!") & set(name):
                 _host(entries, name, entry.line, found)
+    for entry in entries:
+        patterns = entry.patterns or ()
+        if not any(set("*?!") & set(pattern) for pattern in patterns) or not entry.settings:
+            continue
+        if not any(is_meant(patterns, name) for name in found.hosts):
+            found.note(entry.line, "what is said here holds for no host of the list")
 
 
 def _host(entries: Sequence[Entry], name: str, line: int, found: Found) -> None:

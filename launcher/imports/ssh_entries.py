@@ -39,6 +39,8 @@ def parse(text: str, found: Found) -> list[Entry]:
         elif key == "match":
             found.note(number, "Match is not carried over")
             entries.append(Entry(None, [], number))
+        elif key == "include":
+            found.note(number, "Include is not followed: what stands there is not carried over")
         else:
             words = _words(value)
             one = value if key == "proxycommand" else words[0] if words else ""
@@ -55,11 +57,12 @@ def _words(value: str) -> list[str]:
 def matching(entries: Sequence[Entry], host: str) -> Iterator[tuple[str, str, int]]:
     """Everything that holds for a host, in the order of the file."""
     for entry in entries:
-        if entry.patterns is not None and _is_meant(entry.patterns, host):
+        if entry.patterns is not None and is_meant(entry.patterns, host):
             yield from entry.settings
 
 
-def _is_meant(patterns: Sequence[str], host: str) -> bool:
+def is_meant(patterns: Sequence[str], host: str) -> bool:
+    """Whether the patterns of an entry take a host in; one with ``!`` keeps it out."""
     if any(like(host, one[1:]) for one in patterns if one.startswith("!")):
         return False
     return any(like(host, one) for one in patterns if not one.startswith("!"))
