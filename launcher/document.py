@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .errors import DocumentError, suggestion
+from .errors import DocumentError, Unbounded, suggestion
 
 #: Nesting of lists and mappings, and nodes with all aliases written out, that a file may have.
 MOST_DEEP, MOST_NODES = 100, 200_000
@@ -105,7 +105,7 @@ def parse(content: str, source: str) -> Node:
 
 
 def _bounded(content: str, source: str) -> None:
-    """Raises DocumentError on nesting that libyaml would compose until the stack is full."""
+    """Raises Unbounded on nesting that libyaml would compose until the stack is full."""
     openers = sum(map(content.count, ("[", "{", "- ", "? ", "-\t", "?\t", ":\n")))
     if openers <= MOST_DEEP:
         return
@@ -115,11 +115,11 @@ def _bounded(content: str, source: str) -> None:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEEP:
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise DocumentError(f"nested more than {MOST_DEEP} deep", "", source, line)
+            raise Unbounded(f"nested more than {MOST_DEEP} deep", "", source, line)
 
 
 def _finite(root: yaml.Node, source: str) -> None:
-    """Raises DocumentError on aliases that make a small file an endless or a huge one."""
+    """Raises Unbounded on aliases that make a small file an endless or a huge one."""
     waiting = [(root, 0)]
     for _ in range(MOST_NODES):
         if not waiting:
@@ -132,7 +132,7 @@ def _finite(root: yaml.Node, source: str) -> None:
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(part, depth + 1) for part in node.value]
     line = root.start_mark.line + 1
-    raise DocumentError("its aliases (*) make it endless, or far too large", "", source, line)
+    raise Unbounded("its aliases (*) make it endless, or far too large", "", source, line)
 
 
 def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from . import api, imports
 from . import inventory as inventories
 from .errors import DocumentError
 from .imports import Given
-from .imports.ssh_entries import matching, parse
+from .imports.ssh_entries import parse
 from .model import Host, Inventory
 from .origins import origins
 
@@ -117,7 +117,7 @@ def _in_ssh_config(inventory: Inventory, host: str, key: str) -> str | None:
         entries = parse(api.read_text(file, "ssh_config"), imports.Found(str(file)))
     except DocumentError:
         return None
-    for keyword, _, line in matching(entries, host):
+    for keyword, _, line in entries.matching(host):
         if keyword in _SSH[key]:
             return f"{shown}:{line}"
     return None

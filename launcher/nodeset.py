@@ -32,7 +32,7 @@ def expand(text: str) -> tuple[str, ...]:
 def _size(text: str) -> int:
     """How many names the ranges of a nodeset could make at most, without making them."""
     size = 1
-    for inside in re.findall(r"\[([^\]]*)\]", text):
+    for inside in re.findall(r"\[([^\[\]]*)\]", text):
         parts = [_RANGE.match(part.strip()) for part in inside.split(",")]
         size *= sum(max(0, int(p[2]) - int(p[1])) + 1 if p else 1 for p in parts) or 1
         if size > MOST:

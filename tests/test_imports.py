@@ -57,7 +57,12 @@ def test_a_format_can_be_named() -> None:
 
 @pytest.mark.parametrize("name", imports.FORMATS)
 def test_nothing_of_ours_is_taken_for_theirs(name: str) -> None:
-    for text in ("hosts: {a: {user: b}}\ngroup: {}", "defaults: {gpus: 8}", "hosts: a\n", "- a\n- b"):
+    for text in (
+        "hosts: {a: {user: b}}\ngroup: {}",
+        "defaults: {gpus: 8}",
+        "hosts: a\n",
+        "- a\n- b",
+    ):
         assert imports.recognise(imports.Text(text, "x")) is None
 
 

@@ -70,7 +70,7 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Found
     text = Text(content, source)
     form = name or recognise(text)
     if form is None:
-        raise DocumentError("not a list of hosts in any format that is known", _known(), source, 1)
+        raise DocumentError(_unknown(text), _known(), source, 1)
     if content.startswith("$ANSIBLE_VAULT"):
         raise DocumentError(
             "encrypted with ansible-vault, which is not decrypted here",
@@ -83,6 +83,16 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Found
     found = Found(source)
     FORMATS[form].read(text, found)
     return form, found
+
+
+def _unknown(text: Text) -> str:
+    """What is wrong with a text that no format recognises."""
+    try:
+        text.yaml()
+        problem = ""
+    except DocumentError as error:
+        problem = f" (line {error.line}: {error.message})" if ":" in text.content else ""
+    return f"not a list of hosts in any format that is known{problem}"
 
 
 def _known(name: str = "") -> str:

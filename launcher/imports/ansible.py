@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from ..nodeset import MOST
-from .ansible_vars import Var, settings
+from .ansible_vars import Var, means_something, settings
 from .found import Found, quoted
 
 #: ``host:22``, ``host[01:08]:22``; not an IPv6 address.
-_PORT = re.compile(r"((?:[^:\[\]]|\[[^\]]*\])+):(\d+)\Z")
+_PORT = re.compile(r"((?:[^:\[\]]|\[[^\[\]]*\])+):(\d+)\Z")
 _RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d{1,9}))?\]")
 
 
@@ -75,17 +75,26 @@ class Groups:
             members[name] = dict.fromkeys(group.hosts)
             for child in group.children:
                 members[name].update(members[child])
+        shared = {name: self._shared(name) for name in order if self.groups[name].variables}
         for host in self.found.hosts:
             mine: dict[str, tuple[Var, str]] = {}
-            for name in order:
+            for name, variables in shared.items():
                 if name == "all" or host in members[name]:
-                    variables = self.groups[name].variables.items()
-                    mine |= {key: (one, f"group {name}") for key, one in variables}
+                    mine |= variables
             mine |= {key: (one, "") for key, one in self.variables.get(host, {}).items()}
             settings(self.found, host, mine)
         for name in self.groups:
             if name not in ("all", "ungrouped"):
                 self.found.group(name, members[name], self.groups[name].line)
+
+    def _shared(self, name: str) -> dict[str, tuple[Var, str]]:
+        """The variables of a group that mean something to us; the others are noted."""
+        variables = self.groups[name].variables
+        return {
+            key: (one, f"group {name}")
+            for key, one in variables.items()
+            if means_something(self.found, key, one)
+        }
 
     def _order(self) -> list[str]:
         """Parents before children, then by name: the later one wins. Raises DocumentError."""

@@ -40,19 +40,30 @@ class Var:
     vault: bool = False
 
 
+def means_something(found: Found, key: str, one: Var) -> bool:
+    """Whether a variable is a setting of ours; if not, that is noted."""
+    if key in _KEYS or key.startswith(_OURS) or (key in _ARGUMENTS and one.text is not None):
+        return True
+    if key == "ansible_connection" and one.text in ("ssh", "smart", "paramiko"):
+        return False
+    why = ": passwords are never stored; use a key" if one.vault or "pass" in key else ""
+    if key == "ansible_connection":
+        why = ": hosts are reached by ssh"
+    found.note(one.line, f"variable {quoted(key)[1:-1]} is not carried over{why}")
+    return False
+
+
 def settings(found: Found, host: str, given: Mapping[str, tuple[Var, str]]) -> None:
     """Everything that the variables of a host say; the rest is noted. Raises DocumentError."""
     # Ours last: what `launcher inventory export` wrote is more exact than Ansible's own words.
     for key in sorted(given, key=lambda key: (key.startswith("launcher_"), key in _KEYS)):
         one, via = given[key]
-        if key in _KEYS or key.startswith(_OURS):
-            _give(found, host, key, one, via)
-        elif key in _ARGUMENTS and one.text is not None:
-            _arguments(found, host, key, one, via)
-        elif key == "ansible_connection" and one.text in ("ssh", "smart", "paramiko"):
+        if not means_something(found, key, one):
             continue
+        if key in _ARGUMENTS:
+            _arguments(found, host, key, one, via)
         else:
-            _note(found, key, one)
+            _give(found, host, key, one, via)
 
 
 def _give(found: Found, host: str, key: str, one: Var, via: str) -> None:
@@ -90,10 +101,3 @@ def _arguments(found: Found, host: str, key: str, one: Var, via: str) -> None:
     for option in other:
         checked = " (host keys are always checked)" if option == "StrictHostKeyChecking" else ""
         found.note(one.line, f"{quoted(option)[1:-1]} in {key} is not carried over{checked}")
-
-
-def _note(found: Found, key: str, one: Var) -> None:
-    why = ": passwords are never stored; use a key" if one.vault or "pass" in key else ""
-    if key == "ansible_connection":
-        why = ": hosts are reached by ssh"
-    found.note(one.line, f"variable {quoted(key)[1:-1]} is not carried over{why}")

@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DocumentError
+from ..errors import DocumentError, Unbounded
 from ..inventory import NAME, VARIABLE
 from ..model import Host, Inventory
 from ..nodeset import MOST
 
 _IPV6 = re.compile(r"(?=.*:.*:)[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\Z")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
+
+
+#: Settings, notes and comparisons that one file may cost: a file of 4 MB could ask for billions.
+BUDGET = 300_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,13 @@ class Found:
         self.groups: dict[str, dict[str, None]] = {}
         self.ssh_config: str | None = None
         self._notes: dict[str, list[int]] = {}
+        self._spent = 0
+
+    def spend(self, line: int, work: int = 1) -> None:
+        """Counts work. Raises Unbounded when a file asks for more than any honest one."""
+        self._spent += work
+        if self._spent > BUDGET:
+            raise Unbounded("far too much for a list of hosts", "", self.source, line or 1)
 
     def error(self, line: int, message: str, hint: str = "") -> DocumentError:
         """A complaint about a line."""
@@ -93,6 +104,7 @@ class Found:
 
     def note(self, line: int, message: str) -> None:
         """Says what is not carried over. Equal notes become one, with all their lines."""
+        self.spend(line)
         lines = self._notes.setdefault(message, [])
         if line and line not in lines[-1:]:
             lines.append(line)
@@ -119,6 +131,7 @@ class Found:
 
     def give(self, host: str, key: str, text: str, line: int, via: str = "") -> None:
         """A setting of a host; a later one replaces it. Raises DocumentError on an impossible one."""
+        self.spend(line)
         kind, _, name = key.partition(".")
         try:
             if kind == "env" and not VARIABLE.match(name):

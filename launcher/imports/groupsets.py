@@ -14,7 +14,7 @@ from .text import expand
 
 _GROUP = re.compile(r"@(?:([\w.-]+):)?([\w.-]+)")
 #: What combines node sets, from left to right: union, difference, intersection, one of both.
-_TERM = re.compile(r"([,\s!&^]*)((?:[^,\s!&^\[]|\[[^\]]*\])+)")
+_TERM = re.compile(r"([,\s!&^]*)((?:[^,\s!&^\[]|\[[^\[\]]*\])+)")
 
 
 def renamed(words: str, source: str) -> str:

@@ -7,11 +7,10 @@ and stays with ssh. The first value wins, as in ssh.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from .found import Found, quoted
 from .jump import of_command
-from .ssh_entries import Entry, is_meant, matching, parse
+from .ssh_entries import Entries, is_meant, parse
 from .text import Text
 
 _KEYS = {
@@ -39,15 +38,13 @@ def read(content: Text, found: Found) -> None:
             if not set("*?!") & set(name):
                 _host(entries, name, entry.line, found)
     for entry in entries:
-        patterns = entry.patterns or ()
-        if not any(set("*?!") & set(pattern) for pattern in patterns) or not entry.settings:
-            continue
-        if not any(is_meant(patterns, name) for name in found.hosts):
+        taken_in = (is_meant(entry.patterns or (), name) for name in found.hosts)
+        if entry.is_general and entry.settings and not any(taken_in):
             found.note(entry.line, "what is said here holds for no host of the list")
 
 
-def _host(entries: Sequence[Entry], name: str, line: int, found: Found) -> None:
-    given = list(matching(entries, name))
+def _host(entries: Entries, name: str, line: int, found: Found) -> None:
+    given = list(entries.matching(name))
     if any((key, value) == ("user", "git") for key, value, _ in given):
         found.note(line, f"{quoted(name)[1:-1]} (user git) is no machine to run on: left out")
         return

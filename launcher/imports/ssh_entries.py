@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from .found import Found, quoted
 
@@ -22,10 +23,49 @@ class Entry:
     settings: list[tuple[str, str, int]]
     line: int = 0
 
+    @property
+    def is_general(self) -> bool:
+        """Whether it has a pattern, so that one has to look whom it takes in."""
+        return any(set("*?!") & set(pattern) for pattern in self.patterns or ())
 
-def parse(text: str, found: Found) -> list[Entry]:
+
+class Entries(list[Entry]):
+    """All of a file, in its order."""
+
+    def __init__(self, found: Found) -> None:
+        super().__init__()
+        self._found = found
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        """Where names stand that are no patterns."""
+        named: dict[str, list[int]] = {}
+        for number, entry in enumerate(self):
+            for name in () if entry.is_general else entry.patterns or ():
+                named.setdefault(name, []).append(number)
+        return named
+
+    @cached_property
+    def _general(self) -> list[int]:
+        return [number for number, entry in enumerate(self) if entry.is_general]
+
+    def matching(self, host: str) -> Iterator[tuple[str, str, int]]:
+        """Everything that holds for a host, in the order of the file."""
+        numbers = set(self._by_name.get(host, ()))
+        for number in self._general:
+            self._found.spend(self[number].line, len(self[number].patterns or ()))
+            if is_meant(self[number].patterns or (), host):
+                numbers.add(number)
+        for number in sorted(numbers):
+            for setting in self[number].settings:
+                self._found.spend(setting[2])
+                yield setting
+
+
+def parse(text: str, found: Found) -> Entries:
     """The entries of a file. Raises DocumentError."""
-    entries = [Entry(["*"], [])]
+    entries = Entries(found)
+    entries.append(Entry(["*"], []))
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
@@ -52,13 +92,6 @@ def _words(value: str) -> list[str]:
     """The words of a line; quotes hold several together, and nothing else is special."""
     parts = re.findall(r'"([^"]*)"|([^\s"]+)', re.sub(r"\s#.*", "", value))
     return [in_quotes or plain for in_quotes, plain in parts]
-
-
-def matching(entries: Sequence[Entry], host: str) -> Iterator[tuple[str, str, int]]:
-    """Everything that holds for a host, in the order of the file."""
-    for entry in entries:
-        if entry.patterns is not None and is_meant(entry.patterns, host):
-            yield from entry.settings
 
 
 def is_meant(patterns: Sequence[str], host: str) -> bool:

@@ -13,7 +13,7 @@ import yaml
 
 from .. import nodeset
 from ..document import Node, parse
-from ..errors import DocumentError
+from ..errors import DocumentError, Unbounded
 from .found import Found, quoted
 
 _YAML = "tag:yaml.org,2002:"
@@ -37,9 +37,11 @@ class Text:
 
     @cached_property
     def root(self) -> Node | None:
-        """The root of the YAML document; None when it is not one."""
+        """The root of the YAML document; None when it is not one. Raises Unbounded."""
         try:
             return self.yaml()
+        except Unbounded:
+            raise
         except DocumentError:
             return None
 
@@ -54,13 +56,16 @@ class Text:
 
 
 def entries_or_none(node: Node | None) -> dict[str, Node] | None:
-    """The entries of a mapping; None where something else stands, or a key is no text."""
+    """The entries of a mapping, without any check; None where something else stands."""
     if node is None or not isinstance(node.yaml, yaml.MappingNode):
         return None
-    try:
-        return {name: value for name, (_, value) in entries(node).items()}
-    except DocumentError:
-        return None
+    found: dict[str, Node] = {}
+    for key, value in node.yaml.value:
+        if key.tag == f"{_YAML}merge":
+            found = {**(entries_or_none(Node(value, node.source)) or {}), **found}
+        elif isinstance(key, yaml.ScalarNode):
+            found[str(key.value)] = Node(value, node.source)
+    return found
 
 
 def entries(node: Node, what: str = "a mapping") -> dict[str, tuple[int, Node]]:
