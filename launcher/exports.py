@@ -17,6 +17,7 @@ from .model import Host, Inventory
 from .written import comment, quoted
 
 _HEAD = "written by: launcher inventory export"
+_ANSIBLES = ("all", "ungrouped")
 _KEPT_OUT = ("python", "workdir", "interface", "env", "labels")
 
 
@@ -38,6 +39,8 @@ def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
     """An entry for every host, to be included in ``~/.ssh/config``."""
     entries = [entry(host) or f"Host {host.name}\n" for host in inventory.hosts]
     notes = _lost(inventory, "gpus", *_KEPT_OUT) + _groups_lost(inventory)
+    if inventory.ssh_config:
+        notes.append(f"what only {inventory.ssh_config} says is not carried over")
     return "\n".join([comment(_HEAD) + "\n", *entries]), notes
 
 
@@ -49,12 +52,16 @@ def ansible(inventory: Inventory) -> tuple[str, list[str]]:
         lines += [
             f"      {_key(key)}: {_text(v)}" for key, v in _variables(inventory, host).items()
         ]
-    if inventory.groups:
+    # Ansible has groups of these names itself.
+    groups = {name: inventory.groups[name] for name in inventory.groups if name not in _ANSIBLES}
+    if groups:
         lines.append("  children:")
-    for group, members in inventory.groups.items():
+    for group, members in groups.items():
         lines += [f"    {_key(group)}:", "      hosts:"]
         lines += [f"        {_key(name)}:" for name in members]
     notes = ["ssh_config is not carried over"] if inventory.ssh_config else []
+    lost = [name for name in inventory.groups if name not in groups]
+    notes += [f"the group {name} is not carried over: Ansible has its own" for name in lost]
     return "\n".join(lines) + "\n", notes
 
 

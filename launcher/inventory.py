@@ -287,7 +287,8 @@ def _labels(inventory: Inventory) -> str:
 def ssh_config(host: Host) -> str:
     """What the inventory says about connections to a host, as ssh_config(5) text.
 
-    It is read before the user's own file, and the first value wins.
+    It is read before the user's own file, and the first value wins. ssh(1) takes quotes around a
+    ProxyJump as part of the name.
     """
     settings = {
         "HostName": host.address,
@@ -296,5 +297,8 @@ def ssh_config(host: Host) -> str:
         "ProxyJump": host.proxy_jump,
         "IdentityFile": host.identity_file,
     }
-    lines = [f'  {key} "{value}"\n' for key, value in settings.items() if value is not None]
+    given = {key: f'"{value}"' for key, value in settings.items() if value is not None}
+    if host.proxy_jump and not any(map(str.isspace, host.proxy_jump)):
+        given["ProxyJump"] = host.proxy_jump
+    lines = [f"  {key} {value}\n" for key, value in given.items()]
     return "".join([f"Host {host.name}\n", *lines]) if lines else ""
