@@ -113,7 +113,12 @@ def folded(names: Sequence[str]) -> str | None:
     if len(set(names)) != len(names) or not all(map(_NODESET.match, names)):
         return None
     text = nodeset.fold(names)
-    if len(nodeset.split_terms(text)) != 1 or nodeset.expand(text) != tuple(names):
+    # YAML takes a key of up to 1,024 letters, and people less.
+    if (
+        len(text) > 253
+        or len(nodeset.split_terms(text)) != 1
+        or nodeset.expand(text) != tuple(names)
+    ):
         return None
     return text
 

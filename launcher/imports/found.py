@@ -21,7 +21,7 @@ _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
 
 
 #: Settings, notes and comparisons that one file may cost: a file of 4 MB could ask for billions.
-BUDGET = 300_000
+BUDGET = 150_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Found:
         name = word
         if _IPV6.match(word):
             name = "ip-" + re.sub("[^0-9A-Za-z]+", "-", word).strip("-")
-        if not NAME.match(name):
+        if not NAME.match(name) or len(name) > 253:  # which is what DNS can hold
             raise self.error(
                 line,
                 f"{quoted(word)} cannot be the name of a host",
@@ -134,6 +134,8 @@ class Found:
         self.spend(line)
         kind, _, name = key.partition(".")
         try:
+            if len(name) > 253:
+                raise ValueError("its name is too long")
             if kind == "env" and not VARIABLE.match(name):
                 raise ValueError("not the name of an environment variable")
             value = text if name else CHECKS[key](text)
@@ -146,7 +148,7 @@ class Found:
 
     def group(self, name: str, hosts: Iterable[str], line: int) -> None:
         """Adds hosts to a group. Raises DocumentError when that cannot be the name of one."""
-        if not _GROUP.match(name):
+        if not _GROUP.match(name) or len(name) > 253:
             raise self.error(line, f"{quoted(name)} cannot be the name of a group")
         self.groups.setdefault(name, {}).update(dict.fromkeys(hosts))
 
