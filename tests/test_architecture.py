@@ -17,7 +17,7 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory imports.* written exports origins job planning "
+        "errors model document nodeset inventory imports.* import_jobs.* written exports origins job planning "
         "frameworks.* events status logs "
         "names causes receipt stall again"
     ),
@@ -45,6 +45,8 @@ KNOWS_THE_AGENT = {
 #: What the core may import besides itself and the harmless part of the standard library.
 LIBRARIES = {
     "document": {"yaml"},
+    "import_jobs.dstack": {"yaml"},
+    "import_jobs.skypilot": {"yaml"},
     "imports.ansible_yaml": {"yaml"},
     "imports.clustershell": {"yaml"},
     "imports.mlx": {"yaml"},

@@ -130,7 +130,9 @@ def import_command(file: str, form: str | None, output: str | None, force: bool)
     inventory = found.inventory()
     tell_notes(inventory, all_of_them=True)
     head = [f"From {source} ({imports.FORMATS[name].about}), by: launcher inventory import"]
-    _write(inventory_text(inventory, head), output, force, counted(len(inventory.hosts), "host"))
+    write_text(
+        inventory_text(inventory, head), output, force, counted(len(inventory.hosts), "host")
+    )
 
 
 def _is_ours(content: str, source: str) -> bool:
@@ -162,7 +164,7 @@ def export_command(
     text, notes = exports.export(inventory, form)
     for one in notes:
         note(one)
-    _write(text, output, force, counted(len(inventory.hosts), "host"))
+    write_text(text, output, force, counted(len(inventory.hosts), "host"))
 
 
 def _loaded(given: str | None) -> Inventory:
@@ -171,7 +173,7 @@ def _loaded(given: str | None) -> Inventory:
     return inventory
 
 
-def _write(text: str, output: str | None, force: bool, what: str) -> None:
+def write_text(text: str, output: str | None, force: bool, what: str) -> None:
     """To stdout, or to a file that is not there yet. Raises InputError."""
     if output is None:
         click.echo(text, nl=False)
