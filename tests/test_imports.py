@@ -45,6 +45,14 @@ def test_folding_is_short() -> None:
     assert inventory_text(inventory) == "defaults:\n  gpus: 8\nhosts:\n  n[01-64]:\n  big:\n"
 
 
+def test_folding_keeps_the_order_of_the_file() -> None:
+    text = "n3\nn1\nn2\nm1\n[g]\nn2\nn1\n"
+    inventory = imports.read(text, "x", "ansible")[1].inventory()
+    again = inventories.load(inventory_text(inventory), "ours")
+    assert [host.name for host in again.hosts] == ["n3", "n1", "n2", "m1"]
+    assert again.groups == {"g": ("n2", "n1")}
+
+
 def test_a_format_can_be_named() -> None:
     text = "hosts: gpu[1-2]\n"  # a group called hosts, or a mistake in a file of ours
     assert imports.recognise(imports.Text(text, "x")) is None
