@@ -178,6 +178,13 @@ class Link:
         )
         self._start_pinging()
 
+    def part(self, reason: str, logs: Iterable[str]) -> None:
+        """A host that has left the run: nobody connects to it, and what came of it is here."""
+        self.supervised, self.lost = True, reason
+        self.logs = {name: self._folder.log(name) for name in logs}
+        self.ended.set()
+        self.reached.set()
+
     async def catch_up(self, run: str) -> None:
         """Until all bytes of logs that the host has now are here, as far as it can be reached."""
         try:

@@ -17,16 +17,16 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory imports.* import_jobs.* written exports origins job planning "
-        "frameworks.* events status logs "
-        "names causes receipt stall again"
+        "errors model document nodeset inventory job planning frameworks.* events failure status logs "
+        "names causes receipt stall again spare "
+        "imports.* import_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
-        "ledger link connect meet start end collect stacks together run "  # one run, step by step
-        "attach runs visit adopt amend "
-        "effective "  # what holds for a host in the end  # a run that began elsewhere
+        "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
+        "attach runs visit adopt amend "  # a run that began elsewhere
+        "effective "  # what holds for a host in the end
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

@@ -11,6 +11,7 @@ import click
 from .. import api
 from .. import job as jobs
 from ..errors import InputError
+from ..model import Node
 from . import complain
 from .live import live
 from .named import run_argument, taken_up
@@ -62,7 +63,12 @@ async def _clean(run: Attached) -> None:
         finally:
             await agent.close()
 
-    nodes = [node for node in run.layout.nodes if run.name in unfinished(node.host.name)]
+    # A host that was lost and replaced is no node any more.
+    nodes = [
+        Node(host, 0, 0, 0, root=host.workdir)
+        for host in run.request.inventory.hosts
+        if run.name in unfinished(host.name)
+    ]
     if nodes:
         for error in (await visit(run.request, run.layout, one, nodes)).values():
             if error is not None:
