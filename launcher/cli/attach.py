@@ -53,15 +53,11 @@ async def _show(screen: Screen, run: Attached) -> Receipt:
 
 async def _clean(run: Attached) -> None:
     """Hosts that could not be reached when the run ended, if they can be now."""
-    from ..amend import finish, unfinished
+    from ..amend import unfinished
     from ..visit import Place, visit
 
     async def one(place: Place) -> None:
-        agent = await place.agent()
-        try:
-            await finish(agent, place.host)
-        finally:
-            await agent.close()
+        await (await place.agent()).close()
 
     # A host that was lost and replaced is no node any more.
     nodes = [
