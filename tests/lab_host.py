@@ -101,8 +101,11 @@ class Host:
         return self.run("cat", "--", path).stdout
 
     def write(self, path: str | Path, data: bytes, mode: int = 0o644) -> None:
-        """Write a file there, and the folders above it."""
-        script = 'mkdir -p -- "$(dirname -- "$1")" && cat >"$1" && chmod "$2" -- "$1"'
+        """Write a file there, and the folders above it: who waits for it finds it whole."""
+        script = (
+            'mkdir -p -- "$(dirname -- "$1")" && t="$1.written" && cat >"$t" && '
+            'chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
+        )
         self.run("sh", "-c", script, "sh", path, f"{mode:o}", input=data)
 
     def exists(self, path: str | Path) -> bool:
