@@ -62,7 +62,7 @@ _BOOT = r"""
 set -eu
 umask 022
 cd "$HOST_DIR"
-mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged
+mount -t overlay overlay -o lowerdir="$HOST_DISK",upperdir=upper,workdir=work merged
 mount --rbind /dev merged/dev
 mount -t tmpfs -o mode=1777 tmpfs merged/dev/shm
 mount -t devpts -o newinstance,mode=620,ptmxmode=666 devpts merged/dev/pts
@@ -108,9 +108,9 @@ done
 _SSHD_CONFIG = """\
 Port {port}
 HostKey /etc/ssh/lab/host_key
-AuthorizedKeysFile /etc/ssh/lab/authorized_keys
+AuthorizedKeysFile {keys}
 PermitRootLogin yes
-PasswordAuthentication no
+PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
 UsePAM no
 MaxStartups 1000
@@ -172,6 +172,9 @@ class HostSpec:
         "" for its real one. The names of the other hosts resolve to their real addresses.
     behind: the host that ssh must jump through. This one drops every packet from the launcher.
     home_size: for example "8M": /root is a tmpfs of that size (so a power cut empties it).
+    disk: the lower layer of its disk instead of this machine's /; nothing is shared with it then.
+    passwords: its sshd takes passwords, and the keys in each user's own ~/.ssh/authorized_keys,
+        which is empty at first; see `LabHost.add_user`.
     gpus: more than 0 puts a fake nvidia-smi with so many GPUs at /usr/local/bin.
     """
 
@@ -182,6 +185,8 @@ class HostSpec:
     behind: str | None = None
     home_size: str | None = None
     gpus: int = 0
+    disk: Path | None = None
+    passwords: bool = False
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
@@ -334,6 +339,14 @@ class LabHost:
                     (here / part).read_bytes() for part in ("comm", "cmdline", "environ")
                 )
                 yield pid, name.decode().strip(), argv, env
+
+    def add_user(self, name: str, password: str, *, sudo: bool = False) -> None:
+        """Give it a user who logs in by a password, and may be root by it; root may be the user."""
+        if name != "root":
+            self.run("useradd", "--create-home", "--shell", "/bin/bash", name)
+        self.run("chpasswd", input=f"{name}:{password}\n".encode())
+        if sudo:
+            self.write(f"/etc/sudoers.d/{name}", f"{name} ALL=(ALL:ALL) ALL\n".encode(), 0o440)
 
     def hide(self, path: str | Path) -> None:
         """Remove a path from the host's disk for good: this machine's stays.
@@ -488,7 +501,13 @@ class LabHost:
         # A lab without DNS: a look-up fails at once, instead of waiting for a server out of reach.
         _put(self.dir, "upper/etc/resolv.conf", "nameserver 127.0.0.1\n")
         _put(self.dir, "upper/etc/hostname", f"{self.name}\n")
-        _put(self.dir, "upper/etc/ssh/lab/sshd_config", _SSHD_CONFIG.format(port=self.port))
+        with_passwords = self.spec.passwords
+        config = _SSHD_CONFIG.format(
+            port=self.port,
+            passwords="yes" if with_passwords else "no",
+            keys=".ssh/authorized_keys" if with_passwords else "/etc/ssh/lab/authorized_keys",
+        )
+        _put(self.dir, "upper/etc/ssh/lab/sshd_config", config)
         _put(self.dir, "upper/etc/ssh/lab/authorized_keys", authorized_key)
         dev = self.spec.interface
         batch = f"link set lo up\naddress add {self.address}/24 dev {dev}\nlink set {dev} up\n"
@@ -510,7 +529,10 @@ class LabHost:
             raise LabError(f"{self.name} is powered on already")
         env = {"PATH": PATH, "HOST_DIR": str(self.dir), "HOST_NAME": self.name, "PID_1": _PID_1}
         env["HOME_SIZE"] = self.spec.home_size or ""
+        env["HOST_DISK"] = str(self.spec.disk or "/")
         shared = [path for path in (Path("/root/.pyenv"), *self._site.share) if path.exists()]
+        if self.spec.disk:
+            shared = []
         with (self.dir / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
                 [*_NAMESPACES, "bash", "-c", _BOOT, "boot", *map(str, shared)],

@@ -18,13 +18,14 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again"
+        "names causes receipt stall again look bootstrap_plan"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
+        "hostkeys login scripts bootstrap "  # bare hosts, over Fabric
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

@@ -49,6 +49,8 @@ _ABOUT = {
     "stop": "end a run on all its hosts, with a verified receipt",
     "rerun": "run it again: same code, job and hosts",
     "rm": "forget a run, here and on its hosts",
+    "bootstrap": "make bare hosts ready: your key, rsync, Python, an environment",
+    "init": "find hosts, look at them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }
