@@ -1,49 +1,26 @@
 """Makes bare hosts ready for jobs: looks at all of them, asks what it has to, changes what is missing.
 
 Not responsible for what to change (:mod:`launcher.bootstrap_plan`), nor for how a question is put
-to a person (:class:`Asker`). Hosts are worked on at once; what goes wrong on one stays there.
-Nobody is asked from a thread: a host that needs an answer waits until all others have got as far.
+to a person (:mod:`launcher.rounds`). What goes wrong on one host stays there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
 
 import fabric
-import paramiko
-from invoke import exceptions as invoked
 
 from . import bootstrap_plan as plan
-from . import errors
 from .errors import HostError
-from .login import Logins, NeedsPassword, Question, UnknownKey
+from .login import Logins, NeedsSudo
 from .look import Look
 from .model import Host, Inventory, Node, Secret
+from .rounds import BROKEN, Asker, Rounds, Tell, blamed
 from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
 from .ssh import AskPassphrase
 from .visit import Place, visit_hosts
-
-#: Hosts that are worked on at once.
-AT_ONCE = 16
-#: How often a password may be wrong on a host.
-TRIES = 3
-
-T = TypeVar("T")
-Tell = Callable[[str, str], None]
-
-
-class Asker(Protocol):
-    """A person, or what stands for one. None and False are "no"."""
-
-    def trust(self, subject: str, where: str, kind: str, fingerprint: str) -> bool:
-        """Whether a host's key is the right one."""
-
-    def password(self, user: str, hosts: Sequence[str], what: str, again: bool) -> Secret | None:
-        """The password of a user there; ``what`` is "login" or "sudo"."""
 
 
 @dataclass(frozen=True)
@@ -92,130 +69,36 @@ class _Seen:
     sudo: str | None = None
 
 
-class _AskSudo(Question):
-    """A sudo that wants a password."""
-
-    def __init__(self, seen: _Seen, logins: Logins, refused: bool) -> None:
-        super().__init__(seen.host.name, logins.way(seen.host.name))
-        self.seen = seen
-        self.refused = refused
-
-
 def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
     """Does all of it and returns how every host stands, in their order.
 
     ``tell(host, words)`` is called from several threads.
     """
     logins = Logins(request.inventory, [h.name for h in request.hosts], request.login_keys)
+    rounds = Rounds(logins, asker, tell, save=not request.dry_run)
     try:
-        return _Work(request, asker, tell, logins).outcomes()
+        return _Work(request, rounds, tell).outcomes()
     finally:
-        logins.close()
+        rounds.close()
 
 
 class _Work:
-    def __init__(self, request: Request, asker: Asker, tell: Tell, logins: Logins) -> None:
-        self.request, self.asker, self.tell, self.logins = request, asker, tell, logins
-        self.pool = ThreadPoolExecutor(AT_ONCE, "bootstrap")
-        self.tries: dict[tuple[str, str], int] = {}
-        self.sudo: dict[str, Secret] = {}
-        self.typed: dict[tuple[str, str], Secret] = {}
+    def __init__(self, request: Request, rounds: Rounds, tell: Tell) -> None:
+        self.request, self.rounds, self.tell = request, rounds, tell
+        self.logins = rounds.logins
 
     def outcomes(self) -> list[Outcome]:
         hosts = {host.name: host for host in self.request.hosts}
-        try:
-            seen = self._all(hosts, self._look)
-            looked = {name: found for name, found in seen.items() if isinstance(found, _Seen)}
-            rights = self._all(looked, self._rights)
-            changed = self._all(
-                {name: found for name, found in rights.items() if isinstance(found, _Seen)},
-                self._dry if self.request.dry_run else self._change,
-            )
-        finally:
-            self.pool.shutdown(wait=False, cancel_futures=True)
+        seen = self.rounds.all(hosts, self._look)
+        looked = {name: found for name, found in seen.items() if isinstance(found, _Seen)}
+        rights = self.rounds.all(looked, self._rights)
+        changed = self.rounds.all(
+            {name: _without(looked[name], found) for name, found in rights.items()},
+            self._dry if self.request.dry_run else self._change,
+        )
         found = {**seen, **rights, **changed}
         outcomes = [_outcome(name, found[name]) for name in hosts]
         return outcomes if self.request.dry_run else self._proved(outcomes)
-
-    # -- all hosts at once, and questions in between
-
-    def _all(self, items: Mapping[str, T], work: Callable[[T], object]) -> dict[str, object]:
-        """What came of it on every host: a value or a HostError."""
-        found: dict[str, object] = {}
-        waiting = list(items)
-        while waiting:
-            started = {name: self.pool.submit(_caught, name, work, items[name]) for name in waiting}
-            found |= {name: task.result() for name, task in started.items()}
-            asked = {name: found[name] for name in waiting if isinstance(found[name], Question)}
-            answers = self._ask([q for q in asked.values() if isinstance(q, Question)])
-            waiting = []
-            for name, question in asked.items():
-                assert isinstance(question, Question)
-                refusal = answers[question.subject]
-                if refusal is None:
-                    waiting.append(name)
-                else:
-                    found[name] = _about(name, refusal)
-        return found
-
-    def _ask(self, questions: Sequence[Question]) -> dict[str, HostError | None]:
-        """Answers, by subject: None to go on, or why not. Keys first, as no password goes before."""
-        by_subject = {question.subject: question for question in questions}
-        unknown = {n: q for n, q in by_subject.items() if isinstance(q, UnknownKey)}
-        if unknown:
-            others: dict[str, HostError | None] = dict.fromkeys(by_subject)
-            return others | {name: self._ask_trust(q) for name, q in unknown.items()}
-        answers: dict[str, HostError | None] = {}
-        groups: dict[tuple[str, str, bool], list[Question]] = {}
-        for question in by_subject.values():
-            refused = isinstance(question, NeedsPassword | _AskSudo) and question.refused
-            groups.setdefault((_kind(question), question.way.user, refused), []).append(question)
-        for (kind, user, refused), group in groups.items():
-            answers |= self._ask_password(kind, user, refused, group)
-        return answers
-
-    def _ask_trust(self, question: UnknownKey) -> HostError | None:
-        name, way, key = question.subject, question.way, question.key
-        where = f"{way.host} port {way.port}"
-        if not self.asker.trust(name, where, key.get_name(), key.fingerprint):
-            return errors.UnknownHostKey(
-                name,
-                f"its host key ({key.fingerprint}) is not in known_hosts, and was not accepted",
-                "compare it with what the machine's console says: ssh-keygen -lf "
-                "/etc/ssh/ssh_host_ed25519_key.pub; for scripts: --accept-new",
-            )
-        try:
-            file = self.logins.trust(name, way, key, save=not self.request.dry_run)
-        except HostError as error:
-            return error
-        if self.request.dry_run:
-            self.tell(name, f"its host key would be added to {file}")
-        else:
-            self.tell(name, f"its host key {key.fingerprint} was added to {file}")
-        return None
-
-    def _ask_password(
-        self, kind: str, user: str, refused: bool, group: Sequence[Question]
-    ) -> dict[str, HostError | None]:
-        names = [question.subject for question in group]
-        given = None if refused else self.typed.get((kind, user))
-        worn_out = [n for n in names if self.tries.get((kind, n), 0) >= TRIES]
-        left = [name for name in names if name not in worn_out]
-        if given is None and left:
-            given = self.asker.password(user, left, kind, refused)
-        answers: dict[str, HostError | None] = {}
-        for name in names:
-            self.tries[kind, name] = self.tries.get((kind, name), 0) + 1
-            if given is None or name in worn_out:
-                answers[name] = _no_password(name, user, kind, refused)
-                continue
-            self.typed[kind, user] = given
-            if kind == "sudo":
-                self.sudo[name] = given
-            else:
-                self.logins.answer(name, given)
-            answers[name] = None
-        return answers
 
     # -- what is done on one host
 
@@ -248,17 +131,22 @@ class _Work:
         told = run(name, connection, "command -v sudo >/dev/null && sudo -n true", LOOK_TIME)
         if told.ok:
             return replace(seen, sudo="sudo -n")
+        why = f"{seen.look.user} is not root, and there is no sudo"
         if run(name, connection, "command -v sudo", LOOK_TIME).ok:
-            password = self.sudo.get(name) or self.logins.password(name)
+            if self.request.dry_run:
+                note = f"sudo there will want the password of {seen.look.user}"
+                return replace(seen, decision=_noted(seen.decision, note))
+            password = self.rounds.sudo.get(name) or self.logins.password(name)
             if password is None:
-                raise _AskSudo(seen, self.logins, refused=False)
+                raise NeedsSudo(name, self.logins.way(name), refused=False)
             told = run(name, connection, "", LOOK_TIME, root=("sudo", password))
             if told.ok:
-                self.sudo[name] = password
+                self.rounds.sudo[name] = password
                 return replace(seen, sudo="sudo")
             if told.refused:
-                raise _AskSudo(seen, self.logins, refused=name in self.sudo)
-        return replace(seen, decision=plan.without_root(seen.decision, seen.look))
+                raise NeedsSudo(name, self.logins.way(name), refused=True)
+            why = told.said
+        return replace(seen, decision=plan.without_root(seen.decision, why))
 
     def _dry(self, seen: _Seen) -> Outcome:
         decision = seen.decision
@@ -270,8 +158,8 @@ class _Work:
         error: HostError | None = None
         try:
             self._make(seen, made, problems)
-        except (HostError, *_BROKEN) as broken:  # what was done is told all the same
-            error = _blamed(seen.host.name, broken)
+        except (HostError, *BROKEN) as broken:  # what was done is told all the same
+            error = blamed(seen.host.name, broken)
         return Outcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
 
     def _make(self, seen: _Seen, made: list[plan.Change], problems: list[plan.Problem]) -> None:
@@ -307,7 +195,7 @@ class _Work:
             return plan.Problem(change.step, wrong, "safe to run again")
         root = None
         if change.root and seen.sudo:
-            root = (seen.sudo, self.sudo.get(name, Secret("")))
+            root = (seen.sudo, self.rounds.sudo.get(name, Secret("")))
         told = run(name, connection, change.script, CHANGE_TIME, root)
         if told.ok:
             return None
@@ -339,29 +227,6 @@ class _Work:
         return proved
 
 
-#: What paramiko, Fabric and the system raise when a connection breaks off.
-_BROKEN = (paramiko.SSHException, EOFError, OSError, invoked.ThreadException)
-
-
-def _caught(name: str, work: Callable[[T], object], item: T) -> object:
-    """Its value; questions and what a host can be blamed for are values, too."""
-    try:
-        return work(item)
-    except Question as question:
-        return question
-    except (HostError, *_BROKEN) as error:
-        return _blamed(name, error)
-
-
-def _blamed(name: str, error: BaseException) -> HostError:
-    if isinstance(error, HostError):
-        return error
-    words = str(error) or type(error).__name__
-    if isinstance(error, invoked.ThreadException):
-        words = ", ".join(str(inner.value) for inner in error.exceptions)
-    return errors.ConnectionLost(name, f"the connection broke off: {words}", "safe to run again")
-
-
 def _outcome(name: str, found: object) -> Outcome:
     if isinstance(found, Outcome):
         return found
@@ -369,25 +234,13 @@ def _outcome(name: str, found: object) -> Outcome:
     return Outcome(name, error=found)
 
 
-def _kind(question: Question) -> str:
-    return "sudo" if isinstance(question, _AskSudo) else "login"
+def _without(seen: _Seen, found: object) -> _Seen:
+    """What can be done on a host where nobody could say how to become root."""
+    if isinstance(found, _Seen):
+        return found
+    assert isinstance(found, HostError)
+    return replace(seen, decision=plan.without_root(seen.decision, found.message))
 
 
-def _about(name: str, error: HostError) -> HostError:
-    """An error of a jump host, as that of the host behind it."""
-    if error.host == name:
-        return error
-    return type(error)(name, f"its jump host {error.host}: {error.message}", error.hint)
-
-
-def _no_password(name: str, user: str, kind: str, refused: bool) -> HostError:
-    if refused:
-        return errors.AuthenticationFailed(
-            name,
-            f"it does not take that {'sudo ' if kind == 'sudo' else ''}password of {user}",
-            "again with the right one; what was done stays done",
-        )
-    what = "sudo wants a password" if kind == "sudo" else f"it lets {user} in by password only"
-    return errors.AuthenticationFailed(
-        name, f"{what}, and none was given", "run it in a terminal, where it can be asked for"
-    )
+def _noted(decision: plan.Decision, note: str) -> plan.Decision:
+    return replace(decision, notes=(*decision.notes, note))

@@ -159,19 +159,19 @@ def decide(look: Look, wish: Wish) -> Decision:
     )
 
 
-def without_root(decision: Decision, look: Look) -> Decision:
-    """The same for a user who cannot become root there: those changes are for its admin."""
-    changes = [change for change in decision.changes if not change.root]
+def without_root(decision: Decision, why: str) -> Decision:
+    """The same where the user cannot become root: those changes are for the host's admin."""
     problems = [
         Problem(
             change.step,
-            f"{change.what} needs root, and {look.user} is not root and may not use sudo",
+            f"cannot {change.what}: {why}",
             f"ask its admin, or leave it out: --skip {change.step}",
         )
         for change in decision.changes
         if change.root
     ]
-    return replace(decision, changes=tuple(changes), problems=(*decision.problems, *problems))
+    changes = tuple(change for change in decision.changes if not change.root)
+    return replace(decision, changes=changes, problems=(*decision.problems, *problems))
 
 
 def blocked(step: str, failed: Iterable[str]) -> str | None:
@@ -251,7 +251,8 @@ def _requirements(look: Look, wish: Wish) -> _Found:
         return
     place = _at_home(look, venv_of(wish))
     file = f"{place}/requirements-{digest[:12]}.txt"
-    count = sum(1 for line in wish.requirements.splitlines() if line.split("#")[0].strip())
+    lines = [line.split("#")[0].strip() for line in wish.requirements.splitlines()]
+    count = sum(1 for line in lines if line and not line.startswith("-"))
     with_what = " with uv" if look.uv else ""
     yield Change(
         "requirements",
@@ -305,7 +306,7 @@ def _own_name(look: Look, wish: Wish) -> _Found:
     values = shlex.join([f"n={look.hostname}", "-v", f"a={look.address}"])
     yield Change(
         "own-name",
-        f"{look.hostname} is {look.address} in /etc/hosts, no longer {look.own_address}",
+        f"make its own name {look.hostname} lead to {look.address}, not to {look.own_address}",
         "set -e; cp -p /etc/hosts /etc/hosts.before-launcher\n"
         f"new=$(awk -v {values} {shlex.quote(_MOVE_NAMES)} /etc/hosts)\n"
         "printf '%s\\n' \"$new\" >/etc/hosts",

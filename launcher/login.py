@@ -53,6 +53,14 @@ class NeedsPassword(Question):
         self.refused = refused
 
 
+class NeedsSudo(Question):
+    """sudo there wants a password. ``refused``: not the one that was tried."""
+
+    def __init__(self, subject: str, way: Way, refused: bool) -> None:
+        super().__init__(subject, way)
+        self.refused = refused
+
+
 @dataclass(frozen=True)
 class _Hop:
     name: str

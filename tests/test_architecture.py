@@ -25,7 +25,7 @@ PARTS = {
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
         "ledger link connect meet start end collect stacks together run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
-        "hostkeys login scripts bootstrap "  # bare hosts, over Fabric
+        "hostkeys login scripts rounds bootstrap "  # bare hosts, over Fabric
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",
