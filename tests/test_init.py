@@ -41,7 +41,8 @@ def init(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:
     """It names what ~/.ssh knows, asks, looks at the hosts, also through a jump, and a run could use
-    the file; a host that is not there is in it, too, and why."""
+    the file; hosts that are not ready are in it, too, and why; bootstrap is named for
+    those that it can help."""
     ssh = home / ".ssh"
     (ssh / "config").write_text("Include hosts.d/*\nHost *\n  LogLevel ERROR\n")
     (ssh / "hosts.d").mkdir()
@@ -54,18 +55,18 @@ def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:
         terminal.expect("in ~/.ssh/known_hosts: other")
         terminal.expect("1 line of ~/.ssh/known_hosts")
         terminal.expect("Which hosts?")
-        terminal.type("lab[1,3] 127.0.0.1:1")
+        terminal.type("lab[1,3] nobody@lab2 127.0.0.1:1")
         code = terminal.end()
     said = terminal.seen.decode()
     assert code == 1, said
-    assert "next: launcher bootstrap -i inventory.yaml --hosts 127.0.0.1" in said
+    assert "next: launcher bootstrap -i inventory.yaml --hosts lab2\r\n" in said
     text = (home / "inventory.yaml").read_text()
     assert "lab3: # " in text
     assert f"ib0 {lab.hosts['lab3'].address}" in text
     assert "not ready: nobody listens on 127.0.0.1 port 1" in text
     inventory = api.load_inventory(home / "inventory.yaml")
-    assert [host.name for host in inventory.hosts] == ["lab1", "lab3", "127.0.0.1"]
-    assert inventory.hosts[2].port == 1
+    assert [host.name for host in inventory.hosts] == ["lab1", "lab3", "lab2", "127.0.0.1"]
+    assert inventory.hosts[3].port == 1
 
 
 def test_without_a_terminal(lab: labs.Lab, home: Path) -> None:

@@ -87,12 +87,12 @@ def test_its_scripts_are_shell() -> None:
             subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
-def test_vagrant_itself_takes_it() -> None:
+def test_vagrant_itself_takes_it(tmp_path: Path) -> None:
     if shutil.which("vagrant") is None:
         pytest.skip("vagrant is not installed here")
     told = subprocess.run(
         ["vagrant", "validate", "--ignore-provider"], cwd=ROOT, capture_output=True, text=True,
-        check=False, env={**os.environ, "VAGRANT_CHECKPOINT_DISABLE": "1"},
+        check=False, env={**os.environ, "VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_DOTFILE_PATH": str(tmp_path)},
     )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
 

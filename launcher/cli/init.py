@@ -17,11 +17,15 @@ import click
 from .. import candidates, nodeset
 from .. import inventory as inventories
 from ..candidates import Candidate
-from ..errors import HostError, InputError
+from ..errors import HostError, HostKeyMismatch, InputError, NoBanner, Refused, Unreachable
 from ..model import Facts, Node
 from .named import ask_passphrase
 from .places import USUAL_PLACES
 from .table import counted, table
+
+
+#: What `launcher bootstrap` cannot help with.
+_NO_BOOTSTRAP = (Unreachable, Refused, NoBanner, HostKeyMismatch)
 
 
 @click.command("init")
@@ -190,8 +194,9 @@ def _write(file: Path, text: str) -> None:
 def _go_on(ctx: click.Context, output: str, told: dict[str, Facts | HostError]) -> None:
     """What comes next: help for hosts that are not ready, a check of those that are."""
     bare = [n for n, a in told.items() if not (isinstance(a, Facts) and a.rsync)]
-    if bare:
-        names = nodeset.fold(bare)
+    helped = [name for name in bare if not isinstance(told[name], _NO_BOOTSTRAP)]
+    if helped:
+        names = nodeset.fold(helped)
         click.echo(f"next: launcher bootstrap -i {output} --hosts {names}", err=True)
     group = ctx.parent.command if ctx.parent else None
     check = group.get_command(ctx, "check") if isinstance(group, click.Group) else None
