@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import fabric
@@ -61,9 +61,9 @@ def run(
     """A script for sh, as the user or through sudo, whose password goes by its input only."""
     command = shlex.join(["/bin/sh", "-c", f"exec </dev/null\n{script}"])
     watchers = []
+    prompt = f"launcher-{secrets.token_hex(8)}:"  # so that nothing else there can ask for it
     if root:
         how, password = root
-        prompt = f"launcher-{secrets.token_hex(8)}:"  # so that nothing else there can ask for it
         command = f"env LC_ALL=C {how} -S -p {prompt} -- {command}"
         watchers = [
             FailingResponder(prompt, f"{password.reveal()}\n", "try again|incorrect password")
@@ -76,7 +76,7 @@ def run(
         return Told(False, "sudo does not take that password", refused=True)
     if result.exited == -1:
         raise errors.ConnectionLost(name, "the connection broke off", "safe to run again")
-    said = _last_line(result.stderr) or _last_line(result.stdout)
+    said = _last_line(result.stderr.replace(prompt, "")) or _last_line(result.stdout)
     return Told(result.ok, said or f"exit {result.exited}", hint=_hint(result.stderr))
 
 
@@ -89,11 +89,11 @@ def _hint(said: str) -> str:
 
 
 def _last_line(text: str) -> str:
-    lines: Iterable[str] = (line.strip() for line in text.splitlines())
-    found = [line for line in lines if line]
+    """The last line that begins as an error does, and the very last one: what a program complains of."""
+    found = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in found if line.startswith(("E:", "ERROR", "error", "Error"))]
-    last = (wrong or found or [""])[-1]
-    return "".join(char for char in last if char.isprintable())[:300]
+    lines = dict.fromkeys([*wrong[-1:], *found[-1:]])
+    return "".join(char for char in "; ".join(lines) if char.isprintable())[:300]
 
 
 def upload(connection: fabric.Connection, place: str, text: str) -> str:

@@ -149,6 +149,16 @@ def test_from_a_password_to_ready(user: User) -> None:
     assert near.read("/home/alice/.ssh/authorized_keys").split() == key_of(user)
     assert near.run("getent", "hosts", "near").stdout.split()[0] == near.address.encode()
 
+    near.run("cp", "/etc/hosts.before-launcher", "/etc/hosts")  # now it lets in without a password
+    with user.at_a_terminal("bootstrap", "--only", "own-name", "--hosts", "near") as terminal:
+        terminal.expect("sudo password of alice on near")
+        terminal.type("wrong")
+        terminal.expect("near: not the sudo password of alice")
+        terminal.type(PASSWORD)
+        assert terminal.end() == 0, terminal.seen.decode()
+    said += terminal.seen.decode()
+    assert near.run("getent", "hosts", "near").stdout.split()[0] == near.address.encode()
+
     spied += near.read("/spied")
     assert b"sudo" in spied, "it looked while sudo ran"
     assert PASSWORD.encode() not in spied

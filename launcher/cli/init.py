@@ -23,7 +23,6 @@ from .named import ask_passphrase
 from .places import USUAL_PLACES
 from .table import counted, table
 
-
 #: What `launcher bootstrap` cannot help with.
 _NO_BOOTSTRAP = (Unreachable, Refused, NoBanner, HostKeyMismatch)
 
