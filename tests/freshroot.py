@@ -24,11 +24,11 @@ from pathlib import Path
 
 #: What is on the disk besides Debian's smallest, and what can be installed from the folder.
 INSTALLED = ("openssh-server", "sudo")
-OFFERED = ("rsync", "python3", "python3-venv", "openmpi-bin")
+OFFERED = ("rsync", "python3", "python3-venv")
 #: Where its packages lie on the host.
 REPOSITORY = "/opt/packages"
 #: Part of the disk's name: a new one when what is above or below changes.
-VERSION = 3
+VERSION = 4
 _ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
