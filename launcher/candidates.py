@@ -108,7 +108,7 @@ def inventory_text(
 ) -> str:
     """An inventory with a comment on every host: what it has, or why that is not known."""
     hosts = "".join(
-        f"  {one.name}: # {_plain(_comment(told.get(one.name, 'not looked at')))}\n{_settings(one)}"
+        f"  {one.name}: # {plain(_comment(told.get(one.name, 'not looked at')))[:200]}\n{_settings(one)}"
         for one in candidates
     )
     return (
@@ -147,6 +147,6 @@ def _where(facts: Facts) -> Iterable[str]:
     return (f"{name} {ip}" for name, ip in facts.addresses if ip == facts.ssh_address)
 
 
-def _plain(text: str) -> str:
-    """What a host says, as a comment: it cannot end its line."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:200]
+def plain(text: str) -> str:
+    """What a host says, for a line of ours: it cannot end it, nor move the cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

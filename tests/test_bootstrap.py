@@ -192,6 +192,12 @@ def key_of(user: User) -> list[bytes]:
 
 TWO = (labs.HostSpec("one", passwords=True), labs.HostSpec("two", passwords=True))
 
+BUG = """\
+import launcher.bootstrap_plan
+def broken(look, wish): raise RuntimeError("broken")
+launcher.bootstrap_plan.decide = broken
+"""
+
 
 @pytest.mark.parametrize("own", [TWO], indirect=True)
 def test_nothing_is_trusted_or_changed_unasked(user: User) -> None:
@@ -223,6 +229,19 @@ def test_nothing_is_trusted_or_changed_unasked(user: User) -> None:
     assert "ssh-keygen -f" in told["two"]["error"]["hint"]
     assert user.known_hosts.read_bytes() == known
     assert not one.exists("/root/.ssh")
+
+    # A bug of ours, after the password was given: where it is told, the password is not.
+    (user.place / "sitecustomize.py").write_text(BUG)
+    user.env["PYTHONPATH"] = f"{user.place}:{ROOT}"
+    with user.at_a_terminal("bootstrap", "--hosts", "one", "--accept-new") as terminal:
+        terminal.expect("password of root on one:")
+        terminal.type(PASSWORD)
+        assert terminal.end() == 125
+    assert b"RuntimeError: broken" in terminal.seen
+    traceback = (user.place / "launcher" / "traceback.txt").read_text()
+    assert "in _look" in traceback
+    assert PASSWORD not in traceback + terminal.seen.decode()
+    (user.place / "sitecustomize.py").unlink()
 
     with user.at_a_terminal("bootstrap", "--hosts", "one", "--accept-new") as terminal:
         for _ in range(3):

@@ -14,6 +14,7 @@ import click
 
 from .. import api, bootstrap_plan, nodeset
 from .. import inventory as inventories
+from ..candidates import plain
 from ..errors import DocumentError, InputError
 from ..model import Secret
 from .named import ask_passphrase
@@ -152,7 +153,7 @@ class _Person:
 
     def tell(self, host: str, words: str) -> None:
         with self._lock:
-            click.echo(f"{host}  {words}", err=True)
+            click.echo(f"{host}  {plain(words)}", err=True)
 
     def trust(self, subject: str, where: str, kind: str, fingerprint: str) -> bool:
         if self._accept_new:
@@ -219,14 +220,14 @@ def _lines(outcome: Outcome, dry_run: bool) -> Iterator[str]:
     else:
         yield f"{click.style('ready', fg='green')}, nothing to do"
     for change in outcome.changes:
-        yield f"{change.step}: {change.what}"
+        yield f"{change.step}: {plain(change.what)}"
     for problem in outcome.problems:
-        yield click.style(f"{problem.step}: {problem.message}", fg="red")
+        yield click.style(f"{problem.step}: {plain(problem.message)}", fg="red")
         if problem.hint:
             yield f"  {click.style('hint:', fg='cyan')} {problem.hint}"
     if outcome.error:
-        yield click.style(outcome.error.message, fg="red")
+        yield click.style(plain(outcome.error.message), fg="red")
         if outcome.error.hint:
             yield f"  {click.style('hint:', fg='cyan')} {outcome.error.hint}"
     for note in outcome.notes:
-        yield click.style(f"note: {note}", dim=True)
+        yield click.style(f"note: {plain(note)}", dim=True)

@@ -159,7 +159,7 @@ def _rows(told: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:
             gpus, cores = str(len(answer.gpus) or "-"), str(answer.cpus)
             yield name, gpus, cores, answer.python_version, answer.rsync or "-", ""
         else:
-            yield name, "-", "-", "-", "-", answer.message
+            yield name, "-", "-", "-", "-", candidates.plain(answer.message)
 
 
 def _described(one: Candidate, answer: Facts | HostError | None) -> dict[str, Any]:
