@@ -24,7 +24,7 @@ from .ssh import Dialler, Way
 
 #: Seconds for a TCP connection, for the server's first line, and for a login.
 PATIENCE = 10.0
-#: Seconds between signs of life.
+#: Seconds between signs of life; a connection without an answer to 3 of them is lost.
 KEEPALIVE = 5
 
 
@@ -160,7 +160,7 @@ class Logins:
             allowed = _allowed(connection, hop.way.user, error)
             connection.client.close()
             raise self._what_went_wrong(hop, error, allowed) from None
-        connection.transport.set_keepalive(KEEPALIVE)
+        _stay_awake(connection.transport)
         with self._lock:
             self._open[hop.name] = connection
         if self._is_closed:
@@ -215,6 +215,14 @@ class Logins:
                 "a key that it knows: --login-key FILE, or ssh-add",
             )
         return _broken(hop, error)
+
+
+def _stay_awake(transport: paramiko.Transport) -> None:
+    """A host that has died is noticed within seconds: by itself TCP takes a quarter of an hour."""
+    transport.set_keepalive(KEEPALIVE)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # tcp(7): Linux
+    if option is not None and isinstance(transport.sock, socket.socket):
+        transport.sock.setsockopt(socket.IPPROTO_TCP, option, 3 * KEEPALIVE * 1000)
 
 
 def _is_refusal(error: BaseException) -> bool:
