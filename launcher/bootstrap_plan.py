@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from . import recipes
 from .errors import InputError, suggestion
 from .look import Look
 
@@ -21,7 +22,7 @@ OLDEST_PYTHON = (3, 8)
 #: Where the environment for jobs is made when nothing names another place.
 VENV = "~/.launcher/venv"
 HOROVOD = "horovod==0.28.1"
-_RED_HAT_COMPILERS = ("gcc-c++", "cmake", "python3-devel")
+_RED_HAT_COMPILERS = ("gcc-c++", "cmake", "make", "python3-devel")
 
 
 @dataclass(frozen=True)
@@ -283,14 +284,14 @@ def _openmpi(look: Look, wish: Wish) -> _Found:
 def _horovod(look: Look, wish: Wish) -> _Found:
     if look.horovod:
         return
-    debian = ("g++", "cmake", "python3-dev")
+    debian = ("g++", "cmake", "make", "python3-dev")
     yield _install(look, "horovod", *(debian if _is_debian(look) else _RED_HAT_COMPILERS))
     place = _at_home(look, venv_of(wish))
-    build = f"{_installer(look, place)} --no-build-isolation {HOROVOD}"
+    with_mpi = "WITH" if look.mpirun or "openmpi" in wish.steps else "WITHOUT"
     yield Change(
         "horovod",
         f"build {HOROVOD} for the torch in {place} (takes minutes)",
-        f"set -e; export HOROVOD_WITH_PYTORCH=1 HOROVOD_WITH_MPI=1 HOROVOD_WITH_GLOO=1; {build}",
+        recipes.BUILD_HOROVOD.format(install=_installer(look, place), what=HOROVOD, mpi=with_mpi),
     )
 
 
@@ -308,24 +309,10 @@ def _own_name(look: Look, wish: Wish) -> _Found:
         "own-name",
         f"make its own name {look.hostname} lead to {look.address}, not to {look.own_address}",
         "set -e; cp -p /etc/hosts /etc/hosts.before-launcher\n"
-        f"new=$(awk -v {values} {shlex.quote(_MOVE_NAMES)} /etc/hosts)\n"
+        f"new=$(awk -v {values} {shlex.quote(recipes.MOVE_NAMES)} /etc/hosts)\n"
         "printf '%s\\n' \"$new\" >/etc/hosts",
         root=True,
     )
-
-
-# awk: the line of 127.x with the name n keeps localhost; its other names go to the address a.
-_MOVE_NAMES = r"""
-/^127\./ {
-    left = $1; names = ""; mine = 0
-    for (i = 2; i <= NF; i++) {
-        if ($i == n) mine = 1
-        if ($i ~ /^localhost/) left = left " " $i
-        else names = names " " $i
-    }
-    if (mine) { if (left != $1) print left; print a names; next }
-}
-{ print }"""
 
 
 def _notes(look: Look, wish: Wish) -> Iterable[str]:
@@ -359,7 +346,7 @@ def _install(look: Look, step: str, *packages: str) -> Change | Problem:
     names = shlex.join(packages)
     what = f"install {', '.join(packages)}"
     if _is_debian(look):
-        return Change(step, what, _APT.format(names=names), root=True)
+        return Change(step, what, recipes.APT.format(names=names), root=True)
     if look.manager:
         script = f"LC_ALL=C {look.manager} install -y -q {names}"
         return Change(step, what, script, root=True)
@@ -368,12 +355,3 @@ def _install(look: Look, step: str, *packages: str) -> Change | Problem:
         f"cannot {what}: {look.title or 'its system'} has no apt-get, dnf or yum",
         f"install it there by hand, then --skip {step}",
     )
-
-
-# The lists of a fresh machine are empty, those of an old one stale: only then they are fetched. A
-# lock may be held by the machine's own upgrade, and an earlier one may have been cut off.
-_APT = """\
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-apt() {{ apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }}
-install() {{ apt install -y --no-install-recommends {names}; }}
-install >/dev/null 2>&1 || {{ dpkg --configure -a; apt update; install >/dev/null; }}"""

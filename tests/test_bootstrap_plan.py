@@ -91,6 +91,19 @@ def test_requirements_are_installed_once() -> None:
     assert "/usr/bin/uv venv" in decide(without_ensurepip, wish).changes[1].script
 
 
+def test_horovod_is_built_after_its_tools() -> None:
+    wish = Wish(chosen((), ["openmpi", "horovod"], ()), "/opt/env/bin/python")
+    found = decide(replace(DONE, venv=True), wish).changes
+    assert [(change.step, change.root) for change in found] == [
+        ("openmpi", True), ("horovod", True), ("horovod", False)]  # fmt: skip
+    assert "HOROVOD_WITH_MPI=1" in found[2].script
+    assert "/opt/env/bin/python -m pip install" in found[2].script
+    subprocess.run(["sh", "-n"], input=found[2].script, text=True, check=True)
+    assert not decide(
+        replace(DONE, venv=True, horovod=True, mpirun="/usr/bin/mpirun"), wish
+    ).changes
+
+
 def test_steps_are_chosen_by_name() -> None:
     assert "horovod" not in USUAL
     assert chosen(["rsync"], [], ["openmpi"]) == USUAL - {"rsync"} | {"openmpi"}
