@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import events as ev
 from . import inventory as inventories
 from . import job as jobs
-from . import planning, runs
+from . import planning, runs, spare
 from .errors import DocumentError, InputError
 from .model import Inventory, Job, Meeting, Plan, Request
 from .receipt import Receipt
@@ -90,12 +90,19 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 def dry_run(job: Job, inventory: Inventory) -> Plan:
     """The plan as far as it can be known without touching a host. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
+    _check_restarts(job, len(hosts))
     layout = planning.layout(job, hosts, {})
     first = layout.nodes[0].host
     address = job.master_addr or first.address or first.name
     low, high = job.master_port
     port = low if low == high else f"{low}-{high}"
     return planning.plan(job, layout, Meeting(address, port), "agent")
+
+
+def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
+    """The hosts that could take the place of a lost one, none without restarts."""
+    hosts = inventories.select(inventory, job.hosts) if job.max_restarts else ()
+    return [host.name for host in spare.spares(hosts, plan.layout, ())]
 
 
 def run_job(
@@ -107,7 +114,6 @@ def run_job(
     lease: float | None = None,
     stall_timeout: float | None = None,
     stop_stalled: bool = False,
-    max_restarts: int = 0,
     on_event: OnEvent = lambda event: None,
     on_log: OnLog = lambda host, name, data: None,
 ) -> Receipt:
@@ -126,7 +132,6 @@ def run_job(
         lease=lease,
         stall_timeout=stall_timeout,
         stop_stalled=stop_stalled,
-        max_restarts=max_restarts,
     )
     with hosts_of(request):
         run = new_run(request, new_folder(job), on_event, on_log)
@@ -143,6 +148,8 @@ async def _listening(run: Run) -> Receipt:
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """What a run is made of, with the hosts that the job may use. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
+    _check_restarts(job, len(hosts))
+    options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
     if job.num_nodes and job.num_nodes > len(hosts):
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")
         raise InputError(
@@ -150,6 +157,22 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             "more hosts: -i with another inventory, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)
+
+
+def _check_restarts(job: Job, hosts: int) -> None:
+    if job.min_nodes is None:
+        return
+    if not job.max_restarts:
+        raise InputError(
+            f"--min-nodes {job.min_nodes}: a run that is not started again cannot go on with fewer "
+            "hosts",
+            "--max-restarts 1, or max_restarts: in the job",
+        )
+    if job.min_nodes > (job.num_nodes or hosts):
+        most = f"--nodes {job.num_nodes}" if job.num_nodes else f"the {hosts} hosts there are"
+        raise InputError(
+            f"--min-nodes {job.min_nodes} is more than {most}", "as many as the run can do with"
+        )
 
 
 def new_folder(job: Job) -> RunFolder:

@@ -8,10 +8,12 @@ clock's offset.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from .failure import Failure as Failure
+from .failure import signal_name as signal_name
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class PortReplaced(Event):
 @dataclass(frozen=True)
 class RunRestarted(Event):
     """What failed was stopped everywhere, and all ranks start again as this ``attempt``; ``reason``
-    is that of the failure, or ``port-taken``."""
+    is that of the failure or of a host's loss, or ``port-taken``."""
 
     attempt: int
     reason: str
@@ -223,9 +225,30 @@ class LogsResumed(Event):
 
 @dataclass(frozen=True)
 class NodeLost(Event):
-    """A host could not be reached for too long, or its supervisor died: the run cannot go on."""
+    """A host could not be reached for too long, or its supervisor died: the run cannot go on
+    as it is."""
 
     host: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodeReplaced(Event):
+    """Another host, ``by``, takes the place of a lost one; ``reason`` is that of the loss."""
+
+    host: str
+    by: str
+    node_rank: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodesReduced(Event):
+    """The run goes on without a lost host: there is no spare. The sizes are those from now on."""
+
+    host: str
+    num_nodes: int
+    world_size: int
     reason: str
 
 
@@ -345,45 +368,3 @@ def from_journal(host: str, record: Mapping[str, Any], clock_offset: float) -> E
     """The event that a host's journal tells, in our time."""
     happened = float(record.get("at", record["time"]))
     return decode({**record, "host": host, "time": happened - clock_offset})
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a process ended badly: data, not an exception."""
-
-    host: str
-    key: str
-    rank: int | None
-    code: int
-    oom: bool
-    time: float
-
-    @property
-    def exit_code(self) -> int:
-        """The status that a shell would show."""
-        return self.code if self.code >= 0 else 128 - self.code
-
-    @property
-    def reason(self) -> str:
-        """``exit-7``, ``signal-SIGSEGV`` or ``out-of-memory``."""
-        if self.oom:
-            return "out-of-memory"
-        return f"exit-{self.code}" if self.code >= 0 else f"signal-{signal_name(-self.code)}"
-
-    @property
-    def meaning(self) -> str:
-        """The exit in words."""
-        if self.oom:
-            return "killed by the kernel, which was out of memory"
-        if self.code < 0:
-            return f"killed by {signal_name(-self.code)}"
-        words = {126: " (not executable)", 127: " (command not found)"}
-        return f"exited with {self.code}{words.get(self.code, '')}"
-
-
-def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

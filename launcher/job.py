@@ -128,6 +128,8 @@ _KEYS: Mapping[str, Key] = {
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
     "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
     "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
+    "max_restarts": Key(whole_number(0), whole(0), "Starts after a failure or a host's loss"),
+    "min_nodes": Key(whole_number(1), whole(1), "Hosts to go on with when no spare is left"),
 }
 
 

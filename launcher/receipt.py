@@ -37,7 +37,8 @@ STAGES = ("connect", "sync", "setup", "start", "run", "collect")
 @dataclass(frozen=True)
 class HostReceipt:
     """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
-    the host has are not here; ``expiry`` is when it stopped the run by itself."""
+    the host has are not here; ``expiry`` is when it stopped the run by itself; ``departed`` says which
+    host took its place after it was lost, "" when the run went on with fewer."""
 
     host: str
     node_rank: int
@@ -55,6 +56,7 @@ class HostReceipt:
     problem: str = ""
     unsaved: str = ""
     expiry: Expiry | None = None
+    departed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def host_receipt(
         problem=problem,
         unsaved=unsaved,
         expiry=state.expired.get(host),
+        departed=state.departed[host].by if host in state.departed else None,
     )
 
 

@@ -12,18 +12,18 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import amend, connect, end, errors, receipt, record, rsync, source, stacks, start, sync
 from . import events as ev
 from .again import another_try
-from .collect import Collector
 from .ledger import Ledger, StopSwitch
 from .link import Link
 from .model import Host, Layout, Request
 from .receipt import Receipt
+from .reserve import Reserve
 from .ssh import Dialler
-from .status import SETUP
+from .status import SETUP, log_hosts
 from .store import RunFolder
 from .together import together
 
@@ -35,6 +35,7 @@ REJOIN = 10.0
 
 
 Step = Coroutine[Any, Any, None]
+T = TypeVar("T")
 
 
 class Stopped(Exception):
@@ -61,7 +62,8 @@ class Run:
         self.attempt = self.ledger.state.attempt
         self.started = time.time()
         self._port: int | None = None
-        self._collector = Collector(self.links, self.name, self.job.outputs, self.ledger)
+        self._reserve = Reserve(request, self.ledger, self.switch, self.links, self._link)
+        self._collector = self._reserve.collector
         self._dialler = Dialler(request.inventory, request.ask_passphrase)
         self._on_log = on_log
 
@@ -140,12 +142,13 @@ class Run:
 
     async def rejoin(self) -> None:
         """All hosts of the run, with the bytes of their logs that are here already."""
-        logs = self.folder.log_names()
+        logs, hosts = self.folder.log_names(), log_hosts(self.ledger.events)
         for node in self.layout.nodes:
             link = self._link(node.host)
             self.links.append(link)
-            own = [log for log in logs if self.layout.host_of(log.split("/")[1]) == link.name]
+            own = [log for log in logs if hosts.get(log.partition(".")[0]) == link.name]
             link.rejoin(self.name, self.request, own)
+        self._reserve.rejoin()
         reached = [asyncio.ensure_future(link.reached.wait()) for link in self.links]
         await asyncio.wait(reached, timeout=min(REJOIN, self.request.lost_after))
         for task in reached:
@@ -204,8 +207,7 @@ class Run:
 
         try:
             await self.ledger.until(is_over)
-            while why := self._why_again():
-                await self._start_again(why)
+            while (why := self._why_again()) and await self._start_again(why):
                 await self.ledger.until(is_over)
             if watching.done():
                 watching.result()
@@ -222,7 +224,7 @@ class Run:
             or ("a rank failed" if state.failure else "")
             or ("lease expired" if state.expired else "the end")
         )
-        await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
+        await end.stop(self._all_links, self.name, self.grace, why, self.ledger, self.switch)
 
     async def collect(self) -> None:
         """Outputs of all hosts, whatever the ending; given up when the user asks twice."""
@@ -237,7 +239,7 @@ class Run:
 
     async def sweep(self) -> None:
         """A last look at every process of every host."""
-        await end.sweep(self.links, self.name, self.ledger)
+        await end.sweep(self._all_links, self.name, self.ledger)
 
     def conclude(self, error: Exception | None) -> Receipt:
         """The receipt, on disk as well."""
@@ -259,7 +261,7 @@ class Run:
             stages=receipt.stage_seconds(self.ledger.events),
             world_size=self.layout.world_size,
             framework=self.job.framework,
-            hosts=tuple(self._host_receipt(link) for link in self.links),
+            hosts=tuple(self._host_receipt(link) for link in self._all_links),
             failure=receipt.first_failure(self.ledger.state, words, self.job.framework),
             others=receipt.other_ends(self.ledger.state),
             error=_text(error),
@@ -278,7 +280,7 @@ class Run:
 
     async def close(self) -> None:
         """Lets go of everything."""
-        await asyncio.gather(*(link.close() for link in self.links))
+        await asyncio.gather(*(link.close() for link in self._all_links))
         await self._dialler.close()
         self.folder.close()
 
@@ -291,18 +293,25 @@ class Run:
             step.close()
             raise Stopped
         self.ledger.add(ev.StageStarted(time.time(), name))
+        await (step if name == "run" else self._unless_asked(step))
+
+    async def _unless_asked(self, step: Coroutine[Any, Any, T]) -> T:
         working = asyncio.ensure_future(step)
         asked = asyncio.ensure_future(self.switch.asked.wait())
         try:
-            waiting = {working} if name == "run" else {working, asked}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise Stopped
-            working.result()
+            return working.result()
         finally:
             for task in (working, asked):
                 task.cancel()
             await asyncio.gather(working, asked, return_exceptions=True)
+
+    @property
+    def _all_links(self) -> list[Link]:
+        """Also of hosts that are not in the layout any more, or were not taken into it."""
+        return [*self.links, *(link for link in self._reserve.aside if link.supervised)]
 
     def _link(self, host: Host) -> Link:
         heard = self.ledger.heard(host.name)
@@ -313,7 +322,7 @@ class Run:
             self.switch.asked.is_set()
             or self.ledger.state.failure is not None
             or bool(self.ledger.state.expired)
-            or any(link.lost for link in self.links)
+            or any(node.host.name in self.ledger.state.lost for node in self.layout.nodes)
             or all(link.ended.is_set() for link in self.links)
         )
 
@@ -340,13 +349,14 @@ class Run:
             self.ledger.state,
             self.ledger.events,
             link.log_bytes if link.supervised else None,
-            problem=link.lost or "",
+            problem=link.lost or self._reserve.problem(link),
             unsaved=link.unsaved,
         )
 
     def _why_again(self) -> str | None:
         """Why everything starts once more, where it does."""
-        if self.switch.asked.is_set():
+        lost = bool(self.ledger.state.lost)
+        if self.switch.asked.is_set() or (lost and not self._reserve.can_help(self.layout)):
             return None
         return another_try(
             self.ledger.state,
@@ -357,15 +367,21 @@ class Run:
             self.request.max_restarts,
         )
 
-    async def _start_again(self, why: str) -> None:
-        """Ends what was started, and starts it anew: another port, the next attempt."""
+    async def _start_again(self, why: str) -> bool:
+        """Ends what was started, and starts it anew: without hosts that are lost, on another port,
+        as the next attempt. False when too few hosts are left."""
         await end.stop(
             self.links, self.name, self.grace, f"{why}, starting again", self.ledger, self.switch
         )
-        self.attempt += 1
+        filling = self._reserve.fill(self.layout, self.attempt + 1, self.started)
+        filled = await self._unless_asked(filling)
+        if filled is None:
+            return False
+        self.layout, self.attempt = filled
         self.ledger.add(ev.RunRestarted(time.time(), self.attempt, why))
-        await start.supervise(self.links, self.layout, self.request, self.started)
+        await start.supervise(self.links, self.layout, self.request, self.started, self.attempt)
         await self.start()
+        return True
 
 
 def _text(error: Exception | None) -> str:

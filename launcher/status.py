@@ -46,6 +46,14 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """A lost host that has left the run; ``by`` took its place, "" when nobody did."""
+
+    reason: str
+    by: str = ""
+
+
+@dataclass(frozen=True)
 class Expiry:
     """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
 
@@ -68,6 +76,7 @@ class RunState:
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     silent: Mapping[str, float] = field(default_factory=dict)
     lost: Mapping[str, Loss] = field(default_factory=dict)
+    departed: Mapping[str, Departure] = field(default_factory=dict)
     expired: Mapping[str, Expiry] = field(default_factory=dict)
     stalled: Mapping[str, ev.StallBegan] = field(default_factory=dict)
 
@@ -109,7 +118,12 @@ def step(state: RunState, event: ev.Event) -> RunState:
                 failure=None,
                 ended_hosts=frozenset(),
                 stalled={},
+                lost={} if isinstance(event, ev.RunRestarted) else state.lost,
             )
+        case ev.NodeReplaced():
+            return _departed(state, event.host, Departure(event.reason, event.by))
+        case ev.NodesReduced():
+            return _departed(state, event.host, Departure(event.reason))
         case ev.HostEnded():
             ended = state.ended_hosts | {event.host}
             return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
@@ -135,8 +149,20 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return state
 
 
+def log_hosts(events: Iterable[ev.Event]) -> dict[str, str]:
+    """Which host each log is of, by its name without the stream (``attempt-0/rank-3``): another
+    attempt may have another host at the same place."""
+    started = (event for event in events if isinstance(event, ev.ProcessStarted))
+    return {f"attempt-{event.attempt}/{event.key}": event.host for event in started}
+
+
 def _without(hosts: Mapping[str, Any], host: str) -> dict[str, Any]:
     return {name: value for name, value in hosts.items() if name != host}
+
+
+def _departed(state: RunState, host: str, departure: Departure) -> RunState:
+    silent = _without(state.silent, host)
+    return replace(state, silent=silent, departed={**state.departed, host: departure})
 
 
 def _to(state: RunState, status: str, reason: str) -> RunState:

@@ -17,13 +17,13 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again look recipes bootstrap_plan candidates"
+        "errors model document nodeset inventory job planning frameworks.* events failure status logs "
+        "names causes receipt stall again spare look recipes bootstrap_plan candidates"
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
-        "ledger link connect meet start end collect stacks together run "  # one run, step by step
+        "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "hostkeys login scripts rounds bootstrap "  # bare hosts, over Fabric
         "api __init__"  # what a program calls

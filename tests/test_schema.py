@@ -30,7 +30,7 @@ GOOD = {
         "run: x\nsecrets: {A: , B: x}\nenvs: {A: 1}\noutputs: ckpt\nresources: {gpus: 0}",
         "run: x\nname: n\nworkdir: .\nnum_nodes: 1\nhosts: a\nsetup: make\noutputs: [a, b]\n"
         "framework: torch\nmaster_addr: 10.0.0.1\nmaster_port: 29500\ngrace: 10",
-        "run: x\nmaster_port: 29500-29600\ngrace: 1.5m",
+        "run: x\nmaster_port: 29500-29600\ngrace: 1.5m\nmax_restarts: 0\nmin_nodes: 2",
     ],
 }
 BAD = {
@@ -50,6 +50,8 @@ BAD = {
         "run: x\nzzz: 1",
         "run: x\nresources: {zzz: 1}",
         "run: x\nnum_nodes: 0",
+        "run: x\nmin_nodes: 0",
+        "run: x\nmax_restarts: -1",
         "run: x\nenvs: [A]",
         "run: {a: b}",
     ],

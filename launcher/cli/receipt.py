@@ -192,6 +192,12 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
                 f"lease    {part.host} stopped by itself on {when}: nobody reached it for {silent}"
             )
             lines.append(click.style(text, fg="yellow"))
+        if part.departed is not None:
+            by = (
+                f"{part.departed} took its place" if part.departed else "the run went on without it"
+            )
+            text = f"lost     {part.host} ({part.problem}): {by}"
+            lines.append(click.style(text, fg="yellow"))
         if part.unsaved:
             text = f"logs     of {part.host} are not complete here, but there: {part.unsaved}"
             lines.append(click.style(text, fg="yellow"))

@@ -56,8 +56,12 @@ if TYPE_CHECKING:
     help="Then go on (default), or stop.",
 )
 @click.option(
-    "--max-restarts", type=click.IntRange(0), default=0, metavar="N",
-    help="Start all ranks again after a failure, so often.",
+    "--max-restarts", type=click.IntRange(0), metavar="N",
+    help="Start all ranks again after a failure, so often; a spare takes a lost host's place.",
+)  # fmt: skip
+@click.option(
+    "--min-nodes", type=click.IntRange(1), metavar="M",
+    help="Without a spare, go on with fewer hosts, but not with fewer than M.",
 )  # fmt: skip
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
@@ -80,7 +84,6 @@ def command(
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
-    max_restarts: int,
     **flags: Any,
 ) -> None:
     """Takes a script, or what a job file says, to the hosts and follows it to the end.
@@ -105,7 +108,6 @@ def command(
         lease=_some_seconds("--lease", lease),
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
-        max_restarts=max_restarts,
         command_line=tuple(sys.argv),
         ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )
@@ -206,12 +208,13 @@ def _some_seconds(flag: str, text: str | None) -> float | None:
 
 def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
     plan = api.dry_run(job, hosts)
+    spares = api.spare_names(job, hosts, plan)
     if as_json:
         from ..record import describe_job, describe_plan
 
-        both = {**describe_plan(plan), "job": describe_job(job)}
+        both = {**describe_plan(plan), "spares": spares, "job": describe_job(job)}
         click.echo(json.dumps(both, indent=2))
         return
     from .plan import plan_text
 
-    click.echo(plan_text(plan, job))
+    click.echo(plan_text(plan, job, spares))

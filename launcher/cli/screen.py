@@ -147,6 +147,14 @@ class Screen:
                 self._say(f"there is room again: logs of {event.host} go on", "green")
             case ev.NodeLost():
                 self._say(f"{event.host}: lost ({event.reason}); stopping the others", "red")
+            case ev.NodeReplaced():
+                self._width = max(self._width, len(event.by) + 4)
+                self._say(f"{event.by} takes the place of {event.host} ({event.reason})", "yellow")
+            case ev.NodesReduced():
+                left = f"{counted(event.num_nodes, 'host')}, {counted(event.world_size, 'rank')}"
+                self._say(
+                    f"no spare for {event.host} ({event.reason}): going on with {left}", "yellow"
+                )
             case ev.LeaseExpired():
                 silent = duration(event.silent)
                 self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
