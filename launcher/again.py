@@ -41,6 +41,7 @@ def another_try(
     )
     if failure and not state.lost and in_use and failure.host == master and ports < PORT_TRIES:
         return "port-taken"
-    if len(before) - before.count("port-taken") >= max_restarts:
+    tries = max(len(before), state.attempt)  # another machine's are in no record here
+    if tries - before.count("port-taken") >= max_restarts:
         return None
     return next((loss.reason for loss in state.lost.values()), failure.reason if failure else None)

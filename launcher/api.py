@@ -160,6 +160,18 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
 
 
 def _check_restarts(job: Job, hosts: int) -> None:
+    if job.elastic is not None:
+        span = f"--nodes {job.elastic}:{job.num_nodes}"
+        if not job.max_restarts:
+            raise InputError(
+                f"{span}: torchrun may not form its group anew",
+                "--max-restarts 3: so often, after a failure or a host's loss",
+            )
+        if job.min_nodes is not None:
+            raise InputError(
+                f"--min-nodes {job.min_nodes}: {span} says already how few hosts will do",
+                "leave --min-nodes out, or give --nodes one number",
+            )
     if job.min_nodes is None:
         return
     if not job.max_restarts:

@@ -129,8 +129,8 @@ class ProcessStarted(Event):
 class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
-    ``stopped`` says that we had asked it to end, ``oom`` that the kernel killed a process for want
-    of memory just then.
+    ``stopped``: we had asked it to end. ``oom``: the kernel killed one for want of memory just then.
+    ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may go on.
     """
 
     host: str
@@ -140,15 +140,22 @@ class ProcessExited(Event):
     code: int
     stopped: bool = False
     oom: bool = False
+    error: Mapping[str, str] | None = None
+    tolerated: bool = False
 
 
 @dataclass(frozen=True)
 class StopRequested(Event):
-    """Processes were asked to end: everywhere, or on ``host``."""
+    """Processes were asked to end: everywhere, or on ``host``.
+
+    A host does so by itself when one of its ranks fails; ``asked`` says that a launcher wished it.
+    """
 
     why: str
     host: str | None = None
     processes: int = 0
+    attempt: int | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,7 @@ class HostEnded(Event):
     left: int
     scanned: int
     unreadable: int
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -271,6 +279,7 @@ class StallBegan(Event):
     host: str
     seconds: float
     ranks: tuple[Mapping[str, Any], ...]
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -279,6 +288,7 @@ class StallEnded(Event):
 
     host: str
     seconds: float
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)

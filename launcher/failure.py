@@ -6,6 +6,7 @@ Not responsible for which end counts as the first.
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -19,6 +20,7 @@ class Failure:
     code: int
     oom: bool
     time: float
+    error: Mapping[str, str] | None = None
 
     @property
     def exit_code(self) -> int:

@@ -131,7 +131,9 @@ class Link:
 
     # -- what the host says
 
-    async def supervise(self, layout: Layout, request: Request, known: Mapping[str, Any]) -> None:
+    async def supervise(
+        self, layout: Layout, request: Request, known: Mapping[str, Any], attempt: int
+    ) -> None:
         """Makes sure that a supervisor is there, and what is ``known`` of the run. Raises HostError.
 
         It stops the run by itself when nobody is in touch for the request's ``lease``, and tells
@@ -144,6 +146,7 @@ class Link:
             run=layout.run_id,
             spec={
                 "host": self.name,
+                "attempt": attempt,
                 "grace": request.job.grace,
                 "lease": request.lease,
                 "stall": request.stall_timeout,

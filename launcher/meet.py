@@ -30,7 +30,8 @@ async def meet(job: Job, links: Sequence[Link]) -> Meeting:
     try:
         candidates = master_candidates(job, master.host, master.facts, alone=not others)
         if not others:
-            return Meeting(candidates[0], port, {master.name: master.host.interface or LOOPBACK})
+            interfaces = {master.name: master.host.interface or LOOPBACK}
+            return Meeting(candidates[0], port, interfaces, {master.name: candidates[0]})
         tries = await together(
             link.agent.ask(
                 "connect", addresses=candidates, port=port, token=token, seconds=PATIENCE
@@ -43,7 +44,9 @@ async def meet(job: Job, links: Sequence[Link]) -> Meeting:
     reached = dict(zip((link.name for link in others), tries, strict=True))
     for address in candidates:
         if all(reached[host][address]["ok"] for host in reached):
-            return Meeting(address, port, _interfaces(master, address, reached))
+            addresses = {host: str(tried[address]["local"]) for host, tried in reached.items()}
+            addresses[master.name] = str(next(iter(reached.values()))[address]["ip"])
+            return Meeting(address, port, _interfaces(master, address, reached), addresses)
     raise _nobody_met(job, master, port, candidates, reached)
 
 

@@ -81,7 +81,11 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true."""
+    """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
+
+    With ``elastic``, torchrun goes on with as few hosts as that when others are lost, and forms its
+    group anew at most ``max_restarts`` times; ``num_nodes`` is how many begin.
+    """
 
     run: tuple[str, ...]
     shell: bool = False
@@ -100,6 +104,7 @@ class Job:
     grace: float = 10.0
     max_restarts: int = 0
     min_nodes: int | None = None
+    elastic: int | None = None
     sources: Mapping[str, str] = field(
         default_factory=dict
     )  # where each value came from: default, file, flag
@@ -196,6 +201,7 @@ class Meeting:
     interfaces: Mapping[str, str] = field(
         default_factory=dict
     )  # host -> interface towards the master
+    addresses: Mapping[str, str] = field(default_factory=dict)  # host -> its own address there
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from . import causes
 from . import events as ev
 from .model import Layout
-from .status import Expiry, Loss, ProcessState, RunState
+from .status import BY_USER, Expiry, Loss, ProcessState, RunState
 
 VERSION = 1
 
@@ -26,6 +26,10 @@ SKEW = 0.25
 #: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
 LAST_LINES = 12
 TRACEBACK = "Traceback (most recent call last)"
+#: The frame of torch's ``@record`` itself, with its quoted source: it stands in every error file.
+_RECORD_FRAME = re.compile(
+    r'^  File ".*[/\\]multiprocessing[/\\]errors[/\\]__init__\.py", .*\n(?:    .*\n)*', re.M
+)
 
 _NO_MEMORY = re.compile(
     rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
@@ -63,7 +67,8 @@ class HostReceipt:
 class FirstFailure:
     """Who failed first, by skew-corrected time, and its last words.
 
-    ``cause`` and ``hint`` are empty when no known cause fits.
+    ``error`` is the message of torch's error file, whose traceback then stands in ``last_lines``;
+    empty without one. ``cause`` and ``hint`` are empty when no known cause fits.
     """
 
     host: str
@@ -75,6 +80,7 @@ class FirstFailure:
     last_lines: tuple[str, ...] = ()
     cause: str = ""
     hint: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,9 +168,12 @@ def verdict(
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
     host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
-    so is what fails or is lost after a host has stopped by itself.
+    so is what fails or is lost after a host has stopped by itself. Whoever follows a run last may
+    not be who stopped it: then what the hosts were told counts.
     """
     failure = state.failure
+    told = state.stop.why if state.stop and _unfinished(state) else None
+    stop = stop or (told if told == BY_USER else None)
     if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
         return "stopped", "lease-expired", 125
     if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
@@ -180,7 +189,13 @@ def verdict(
     if error is not None:
         code = getattr(error, "code", "internal-error")
         return "failed", code, getattr(error, "exit_code", 125)
+    if told is not None:
+        return "stopped", told.replace(" ", "-"), 125
     return "succeeded", "all-ranks-exited-0", 0
+
+
+def _unfinished(state: RunState) -> bool:
+    return any(process.code != 0 for process in state.processes.values())
 
 
 def _first(expired: Mapping[str, Expiry]) -> float:
@@ -240,15 +255,24 @@ def _unverified(log_bytes: tuple[int, int | None] | None) -> str:
 
 
 def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:
-    """The failure that started it, with the last lines that it wrote."""
+    """The failure that started it, with the traceback of torch's error file, or else with the last
+    lines that it wrote."""
     failure = state.failure
     if failure is None:
         return None
-    lines = [line for line in last_words.decode("utf-8", "replace").splitlines() if line.strip()]
+    error = {
+        name: str(text).encode("utf-8", "replace").decode()  # JSON can hold what UTF-8 cannot
+        for name, text in (failure.error or {}).items()
+    }
+    traceback = _RECORD_FRAME.sub("", error.get("traceback") or error.get("message", ""))
+    text = traceback or last_words.decode("utf-8", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
     tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
     if tracebacks:
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
-    found = causes.find(last_words, failure.code, failure.oom, framework)
+    told = (traceback.encode(), last_words) if traceback else (last_words,)
+    fitting = (causes.find(words, failure.code, failure.oom, framework) for words in told)
+    found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,
         key=failure.key,
@@ -259,6 +283,7 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
         last_lines=tuple(lines[-LAST_LINES:]),
         cause=found.says if found else "",
         hint=found.hint if found else "",
+        error=error.get("message", ""),
     )
 
 

@@ -14,7 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import amend, connect, end, errors, receipt, record, rsync, source, stacks, start, sync
+from . import (
+    amend,
+    connect,
+    elastic,
+    end,
+    errors,
+    receipt,
+    record,
+    rsync,
+    source,
+    stacks,
+    start,
+    sync,
+)
 from . import events as ev
 from .again import another_try
 from .ledger import Ledger, StopSwitch
@@ -23,7 +36,7 @@ from .model import Host, Layout, Request
 from .receipt import Receipt
 from .reserve import Reserve
 from .ssh import Dialler
-from .status import SETUP, log_hosts
+from .status import log_hosts
 from .store import RunFolder
 from .together import together
 
@@ -222,7 +235,8 @@ class Run:
         why = (
             self.switch.reason
             or ("a rank failed" if state.failure else "")
-            or ("lease expired" if state.expired else "the end")
+            or ("lease expired" if state.expired else "")
+            or elastic.why_over(state, self.layout, self.job.elastic)
         )
         await end.stop(self._all_links, self.name, self.grace, why, self.ledger, self.switch)
 
@@ -243,13 +257,15 @@ class Run:
 
     def conclude(self, error: Exception | None) -> Receipt:
         """The receipt, on disk as well."""
-        words = self._last_words()
+        words = self.ledger.last_words()
         status, reason, exit_code = receipt.verdict(
             self.ledger.state,
             words,
-            stop=self.switch.reason if not self._all_succeeded() else None,
+            stop=None if self.ledger.state.all_succeeded(len(self.links)) else self.switch.reason,
             error=error,
         )
+        if self.job.elastic and (fewer := elastic.succeeded(self.ledger.state, self.layout)):
+            status, reason, exit_code = "succeeded", fewer, 0
         self.ledger.add(ev.RunEnded(time.time(), status, reason))
         final = Receipt(
             run=self.name,
@@ -322,25 +338,14 @@ class Run:
             self.switch.asked.is_set()
             or self.ledger.state.failure is not None
             or bool(self.ledger.state.expired)
-            or any(node.host.name in self.ledger.state.lost for node in self.layout.nodes)
+            or self._cannot_go_on()
             or all(link.ended.is_set() for link in self.links)
         )
 
-    def _all_succeeded(self) -> bool:
-        processes = self.ledger.state.processes.values()
-        started = {p.host for p in processes if not p.key.startswith(SETUP)}
-        return len(started) == len(self.links) > 0 and all(p.code == 0 for p in processes)
-
-    def _last_words(self) -> bytes:
-        """What the process that failed first wrote last: on stderr, or else on stdout."""
-        failure = self.ledger.state.failure
-        if failure is None:
-            return b""
-        for stream in ("err", "out"):
-            log = self.folder.log(f"attempt-{self.ledger.state.attempt}/{failure.key}.{stream}")
-            if words := log.tail().strip():
-                return words
-        return b""
+    def _cannot_go_on(self) -> bool:
+        if self.job.elastic:
+            return elastic.is_over(self.ledger.state, self.layout, self.job.elastic)
+        return any(node.host.name in self.ledger.state.lost for node in self.layout.nodes)
 
     def _host_receipt(self, link: Link) -> receipt.HostReceipt:
         return receipt.host_receipt(
@@ -361,10 +366,10 @@ class Run:
         return another_try(
             self.ledger.state,
             self.ledger.events,
-            self._last_words(),
+            self.ledger.last_words(),
             self.links[0].name,
             self._port,
-            self.request.max_restarts,
+            0 if self.job.elastic else self.request.max_restarts,
         )
 
     async def _start_again(self, why: str) -> bool:
@@ -373,7 +378,7 @@ class Run:
         await end.stop(
             self.links, self.name, self.grace, f"{why}, starting again", self.ledger, self.switch
         )
-        filling = self._reserve.fill(self.layout, self.attempt + 1, self.started)
+        filling = self._reserve.fill(self.layout, self.ledger.state.attempt + 1, self.started)
         filled = await self._unless_asked(filling)
         if filled is None:
             return False

@@ -31,7 +31,7 @@ async def supervise(
     known = {**record.describe_run(request, layout, started), "attempt": attempt}
 
     async def one(link: Link) -> None:
-        await link.supervise(layout, request, known)
+        await link.supervise(layout, request, known, attempt)
         await link.follow(layout.run_id, request.lost_after)
 
     await together(one(link) for link in links)
@@ -130,6 +130,8 @@ async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int)
     request = _request("run", attempt, job, plan.layout, link, processes)
     if node.node.node_rank == 0:
         request["port"] = plan.meeting.master_port
+    if job.elastic is not None:
+        request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)

@@ -18,7 +18,7 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again spare look recipes bootstrap_plan candidates"
+        "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates"
     ),
     "agent": "agent.*",
     "effects": (

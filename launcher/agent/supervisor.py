@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 
-from . import leases, processes, protocol
+from . import errorfile, leases, processes, protocol
 from .contact import Contact
 from .gpus import GpuWatch
 from .journal import Journal
@@ -31,9 +31,9 @@ class Supervisor:
     def __init__(self, spec):
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
-        self.children = {}  # pid -> (key, rank) of what we started and what has not ended
+        self.children = {}  # pid -> (key, rank, error file) of what has not ended
         self.stage, self.started = None, set()
-        self.attempt = 0
+        self.attempt, self.elastic = spec.get("attempt", 0), None
         self.stop_at = self.kill_at = self.end_at = None
         self.stopped = self.over = False
         self.signalled = set()
@@ -156,7 +156,7 @@ class Supervisor:
         if operation == "start":
             return self.start(message)
         if operation == "stop":
-            self.stop(message["grace"], message["why"])
+            self.stop(message["grace"], message["why"], asked=True)
             return {"ok": {}}
         if operation == "subscribe":
             self.subscribers.add(client)
@@ -195,6 +195,7 @@ class Supervisor:
         self.started.add(mark)
         self.stage, self.attempt = mark
         self.base = _environment(request)
+        self.elastic = request.get("elastic")  # "lead" or "member" of a group that can shrink
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
@@ -206,6 +207,7 @@ class Supervisor:
     def _start_one(self, process):
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
+        error_file = errorfile.prepare(process["env"])
         try:
             pid = processes.start(
                 process["argv"],
@@ -219,7 +221,7 @@ class Supervisor:
                 file.write("launcher: cannot start %s: %s\n" % (process["argv"][0], error.strerror))
             self._failed_to_start(key, rank, error)
             return
-        self.children[pid] = (key, rank)
+        self.children[pid] = (key, rank, error_file)
         self._record("ProcessStarted", key=key, rank=rank, pid=pid)
 
     def _failed_to_start(self, key, rank, error):
@@ -244,30 +246,34 @@ class Supervisor:
                 self._exited(pid, status)
 
     def _exited(self, pid, status):
-        key, rank = self.children.pop(pid)
-        code = processes.exit_code(status)
-        self._record(
-            "ProcessExited", key=key, rank=rank, code=code, at=time.time(), **self._cause(code)
-        )
-        if code != 0:
+        key, rank, error_file = self.children.pop(pid)
+        code, at = processes.exit_code(status), time.time()
+        error = errorfile.read(error_file) if code else None
+        cause = self._cause(code, error, self.stage == "run" and self.elastic == "member")
+        self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **cause)
+        if code != 0 and "tolerated" not in cause:
             self._fail(0.0)
 
     def _rank_exited(self, message):
         code = message["code"]
+        cause = self._cause(code, message.get("error"), bool(self.elastic))
         self._record(
             "ProcessExited",
             key=message["key"],
             rank=message["rank"],
             code=code,
             at=message["at"],
-            **self._cause(code),
+            **cause,
         )
-        if code != 0:
+        if code != 0 and "tolerated" not in cause:
             self._fail(FRAMEWORK_REACTION)
 
-    def _cause(self, code):
-        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory."""
-        cause = {}
+    def _cause(self, code, error, tolerated):
+        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory, and
+        what the process itself wrote about it; and whether torchrun can go on."""
+        cause = {"error": error} if error else {}
+        if tolerated and code != 0 and not self.signalled:
+            cause["tolerated"] = True
         if self.signalled:
             cause["stopped"] = True
         kills = processes.out_of_memory_kills()
@@ -281,15 +287,15 @@ class Supervisor:
         if self.stop_at is None and not self.signalled:
             self.stop_at = time.monotonic() + delay
 
-    def stop(self, grace, why):
+    def stop(self, grace, why, asked=False):
         """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
         self.stopped = True
-        self._end_processes(grace, why)
+        self._end_processes(grace, why, asked)
 
-    def _end_processes(self, grace, why):
+    def _end_processes(self, grace, why, asked=False):
         self.stop_at = None
         owned = self._owned()
-        self._record("StopRequested", why=why, grace=grace, processes=len(owned))
+        self._record("StopRequested", why=why, grace=grace, processes=len(owned), asked=asked)
         self._ask_to_end(owned, grace)
         if grace <= 0:
             self._kill()

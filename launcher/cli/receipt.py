@@ -41,7 +41,9 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     if failure:
         rank = f" rank {failure.rank}" if failure.rank is not None else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
-        for line in failure.last_lines:
+        said = failure.error.partition("\n")[0].strip()
+        told = not said or any(said in line for line in failure.last_lines)
+        for line in (*(() if told else (said,)), *failure.last_lines):
             shown = _harmless(line)
             lines.append(click.style("  │ ", fg="red") + shown[: max(20, width - 4)])
         if failure.cause:
