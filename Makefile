@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum tests/build-horovod.sh | cut -d' ' -f1)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint bench chaos horovod setup system clean
+.PHONY: help demo test lint bench chaos horovod disk setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,10 @@ horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is ke
 
 $(HVD): $(STAMP)
 	@sh tests/build-horovod.sh $(BIN)/python && touch $@ || echo "no horovod: its tests are skipped" >&2
+
+disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
+	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
+	$(BIN)/python tests/freshroot.py
 
 setup: $(STAMP)
 
