@@ -19,8 +19,9 @@ from .sshlib import asyncssh
 
 #: Seconds without any progress (TCP, greeting, login) after which a host is given up.
 PATIENCE = 8.0
-#: A connection without a sign of life for 3 times this is lost (asyncssh, keepalive_interval).
-KEEPALIVE = 5.0
+#: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
+#: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
+KEEPALIVE = 2.5
 #: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
