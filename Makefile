@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
+HVD    := $(VENV)/.stamp-horovod-$(shell cksum tests/build-horovod.sh | cut -d' ' -f1)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint bench chaos setup system clean
+.PHONY: help demo test lint bench chaos horovod disk setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,7 +14,7 @@ help: ## Shows this list
 demo: setup ## Trains a real DDP model over two embedded hosts
 	$(BIN)/launcher run -i inventory/local.yaml examples/ddp_digits/job.yaml
 
-test: setup ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
+test: setup horovod ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
@@ -27,6 +28,15 @@ bench: setup ## Measures against what a user would pick instead (benchmarks/READ
 
 chaos: setup ## Real training with a fault at a random moment: ARGS="--rounds 52 --seed 7"
 	$(BIN)/python tests/chaos.py $(ARGS)
+
+horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is kept in ~/.cache/launcher
+
+$(HVD): $(STAMP)
+	@sh tests/build-horovod.sh $(BIN)/python && touch $@ || echo "no horovod: its tests are skipped" >&2
+
+disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
+	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
+	$(BIN)/python tests/freshroot.py
 
 setup: $(STAMP)
 

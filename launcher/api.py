@@ -31,9 +31,34 @@ OnEvent = Callable[[ev.Event], None]
 OnLog = Callable[[str, str, bytes], None]
 
 
+#: Bytes of an inventory or a job file at most: nobody writes one of that size.
+MOST_BYTES = 4_000_000
+
+
 def load_inventory(path: str | os.PathLike[str]) -> Inventory:
-    """The inventory in a file. Raises DocumentError."""
-    return _resolved(inventories.load(_text(path, "inventory"), str(path)), Path(path).parent)
+    """The inventory in a file: ours, or one of the formats of :mod:`launcher.imports`.
+
+    What could not be carried over is in its ``notes``. Raises DocumentError.
+    """
+    content = read_text(path, "inventory")
+    try:
+        found = inventories.load(content, str(path))
+    except DocumentError as error:
+        found = _foreign(content, path, error)
+    return _resolved(found, Path(path).parent)
+
+
+def _foreign(content: str, path: str | os.PathLike[str], error: DocumentError) -> Inventory:
+    """Somebody else's inventory. Raises ``error`` when it looks like ours."""
+    from . import imports  # most inventories are ours
+
+    form = imports.recognise(imports.Text(content, str(path)))
+    if form is None:
+        raise error
+    found = imports.read(content, str(path), form)[1].inventory()
+    if form == "ssh_config":  # ssh's own words hold for the connections, so nothing is lost
+        return replace(found, ssh_config=str(Path(path).absolute()), notes=())
+    return found
 
 
 def _resolved(inventory: Inventory, base: Path) -> Inventory:
@@ -69,18 +94,28 @@ def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -
 
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The values of a job file, ``workdir`` resolved from the file's folder. Raises DocumentError."""
-    values = jobs.load(_text(path, "job file"), str(path))
+    values = jobs.load(read_text(path, "job file"), str(path))
     values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
     return values
 
 
-def _text(path: str | os.PathLike[str], what: str) -> str:
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a small UTF-8 file. Raises DocumentError."""
     try:
-        return Path(path).read_text("utf-8")
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise DocumentError(f"{what} {path}: {error.strerror}", source=str(path)) from None
-    except UnicodeDecodeError:
-        raise DocumentError(f"{what} {path}: not UTF-8 text", source=str(path)) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DocumentError("not UTF-8 text", "", str(path), line) from None
+    if len(data) > MOST_BYTES:
+        raise DocumentError(f"{what} {path}: larger than {MOST_BYTES} bytes", source=str(path))
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DocumentError("not a text file: it has a NUL byte", "", str(path), line)
+    return text
 
 
 def make_job(**values: Any) -> Job:

@@ -100,6 +100,16 @@ CAUSES: tuple[Cause, ...] = (
         "the host's memory is not enough for what was asked for",
         "Load less of the data at once, or use fewer DataLoader workers and processes a host.",
     ),
+    # -- what a framework needs on a host
+    Cause(
+        "no-horovod", r"No module named 'horovod'", "the host's Python has no Horovod",
+        "Build it there against its torch (or copy the wheel of `make horovod`), or set python: in the "
+        "inventory to one that has it.",
+    ),
+    Cause(
+        "no-open-mpi", r"\b(?P<name>mpirun|orted): (?:command )?not found", "the host has no {name}",
+        "Install Open MPI on every host: apt install openmpi-bin.",
+    ),
     # -- GPUs and their driver
     Cause(
         "gpu-hardware",
@@ -198,6 +208,12 @@ CAUSES: tuple[Cause, ...] = (
         r"|NET/Socket : .*(?:failed|error)",
         "NCCL or gloo cannot reach another host",
         f"{_INTERFACE}; NCCL_DEBUG=INFO shows what it tries.",
+    ),
+    Cause(
+        "own-name-is-loopback", r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
+        "Horovod took the address of a host's own name, which leads to that host's loopback",
+        "Map the name to the host's address in its /etc/hosts, or install the wheel of `make horovod`.",
+        frameworks=frozenset({"horovod", "horovod-direct"}),
     ),
     Cause(
         "connection-refused", r"^\S*ConnectionRefusedError|Connection refused",

@@ -150,7 +150,7 @@ _KEYS: Mapping[str, Key] = {
     "needs": Key(
         _needs, TEXTS, "Paths that every host must have, such as a dataset: `launcher check --job`"
     ),
-    "framework": Key(text, TEXT, "How processes are started: torchrun, torch, env"),
+    "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
     "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
     "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from .imports import needed
 from .model import Job
+from .modules import needed
 from .surveys import Questions
 
 #: Files of the job itself that are read for their imports, at most.

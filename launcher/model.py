@@ -62,6 +62,7 @@ class Inventory:
     ssh_config: str | None = None
     sandbox: bool = False
     source: str = "inventory"
+    notes: tuple[str, ...] = ()  # what another format said that could not be carried over
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises KeyError."""

@@ -18,7 +18,7 @@ from .status import BY_USER, Expiry, Loss, ProcessState, RunState
 VERSION = 1
 
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
-NOTICED = 20.0
+NOTICED = 12.0
 
 #: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
 SKEW = 0.25

@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from . import errors
 from .inventory import ssh_config
@@ -18,8 +19,9 @@ from .sshlib import asyncssh
 
 #: Seconds without any progress (TCP, greeting, login) after which a host is given up.
 PATIENCE = 8.0
-#: A connection without a sign of life for 3 times this is lost (asyncssh, keepalive_interval).
-KEEPALIVE = 5.0
+#: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
+#: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
+KEEPALIVE = 2.5
 #: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
@@ -40,6 +42,23 @@ PASSPHRASE_TRIES = 3
 
 Connection = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a host is reached, for another SSH library: what the inventory and ssh_config say.
+
+    ``name`` is what known_hosts has it under; ``hops`` are jump hosts, the first one first.
+    """
+
+    host: str
+    port: int
+    user: str
+    name: str
+    keys: tuple[str, ...]
+    hops: tuple[str, ...]
+    proxy_command: tuple[str, ...]
+    known_hosts: tuple[str, ...]
 
 
 class _Client(asyncssh.SSHClient):
@@ -96,6 +115,21 @@ def _existing(files: list[str]) -> list[str]:
     return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
 
 
+def _way(options: asyncssh.SSHClientConnectionOptions, user: str, port: str) -> Way:
+    named = options.config.get("IdentityFile", ())
+    files = named if isinstance(named, list) else ()
+    return Way(
+        host=str(options.host),
+        port=int(port or options.port),
+        user=user or str(options.username),
+        name=str(options.host_key_alias or options.host),
+        keys=tuple(os.path.expanduser(str(file)) for file in files),
+        hops=tuple(str(options.tunnel).split(",")) if options.tunnel else (),
+        proxy_command=tuple(options.proxy_command or ()),
+        known_hosts=tuple(os.path.expanduser(file) for file in _known_hosts(options)),
+    )
+
+
 class Dialler:
     """Opens connections to the hosts of one inventory; jump hosts are connected to once."""
 
@@ -119,6 +153,29 @@ class Dialler:
         async with self._limit:
             return await self._open(name, options, tunnel)
 
+    def settings(self, name: str) -> dict[str, str]:
+        """What the inventory, then ssh_config, then ssh's defaults say, by the inventory's words.
+
+        Needs a running event loop. Raises ConnectError when that cannot be read.
+        """
+        options = self._options(name, client_keys=None)  # a key that is not there is no error yet
+        keys = options.config.get("IdentityFile", ())
+        found = {
+            "address": options.host,
+            "user": options.username,
+            "port": options.port,
+            "proxy_jump": options.tunnel,
+            "identity_file": keys[0] if isinstance(keys, list) and keys else None,
+        }
+        return {key: str(value) for key, value in found.items() if value}
+
+    async def way(self, hop: str) -> Way:
+        """The way to a host of the inventory, or to ``[user@]host[:port]``. Raises ConnectError."""
+        user, _, place = hop.rpartition("@")
+        name, _, port = place.partition(":")
+        options = self._options(name)
+        return _way(options, user, port)
+
     async def close(self) -> None:
         """Closes the connections to jump hosts."""
         for jump in self._jumps.values():
@@ -126,7 +183,7 @@ class Dialler:
             if jump.done() and not jump.cancelled() and not jump.exception():
                 jump.result().close()
 
-    def _options(self, name: str) -> asyncssh.SSHClientConnectionOptions:
+    def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
         """What the inventory and then ssh_config say of a host. Raises ConnectError when that
         cannot be read."""
         try:
@@ -141,6 +198,7 @@ class Dialler:
                     keepalive_count_max=3,
                     agent_forwarding=False,
                     loop=asyncio.get_running_loop(),
+                    **changes,
                 )
         except (asyncssh.KeyImportError, asyncssh.ConfigParseError, OSError, ValueError) as error:
             raise errors.ConnectError(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import events as ev
-from . import planning, record
+from . import frameworks, peers, planning, record
 from .again import PORT_TRIES
 from .errors import AgentError, PortTaken, SetupFailed
 from .ledger import Ledger
@@ -101,11 +101,14 @@ async def meet_and_start(
     The master starts first, because it is the one that can find the port taken; then nothing runs
     yet, and another port is chosen.
     """
+    known = {}
+    if getattr(frameworks.get(job.framework), "joins_hosts", False):
+        known = peers.introduce([link.name for link in links], job)
     for last in [False] * (PORT_TRIES - 1) + [True]:
         meeting = await meet(job, links)
         plan = planning.plan(job, layout, meeting, agent_zip()[0], attempt)
         try:
-            await _start(links[0], plan, plan.nodes[0], job, attempt)
+            await _start(links[0], plan, plan.nodes[0], job, attempt, known)
         except PortTaken:
             ledger.add(ev.PortReplaced(time.time(), links[0].name, int(meeting.master_port)))
             if last:
@@ -117,12 +120,19 @@ async def meet_and_start(
             )
         )
         others = zip(links[1:], plan.nodes[1:], strict=True)
-        await together(_start(link, plan, node, job, attempt) for link, node in others)
+        await together(_start(link, plan, node, job, attempt, known) for link, node in others)
         return plan
     raise AssertionError("the last try returns or raises")
 
 
-async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int) -> None:
+async def _start(
+    link: Link,
+    plan: Plan,
+    node: NodePlan,
+    job: Job,
+    attempt: int,
+    known: Mapping[str, Mapping[str, Any]],
+) -> None:
     processes = [
         {"key": p.key, "rank": p.rank, "argv": list(p.argv), "env": dict(p.env)}
         for p in node.processes
@@ -133,6 +143,8 @@ async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int)
     if job.elastic is not None:
         request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
+    if link.name in known:
+        request["peer"] = known[link.name]
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)
 

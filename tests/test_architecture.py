@@ -18,14 +18,17 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again elastic spare surveys findings.* rewrite imports"
+        "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates surveys findings.* rewrite modules "
+        "imports.* import_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
     "effects": (
-        "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
+        "sshlib ssh rsync remote source sync outputs store record sandbox peers "  # one thing each
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "check pairs jobcheck smoke "  # before a run
+        "effective "  # what holds for a host in the end
+        "hostkeys login scripts rounds bootstrap "  # bare hosts, over Fabric
         "api __init__"  # what a program calls
     ),
     "shipped": "shipped.*",  # taken to hosts as they are
@@ -45,6 +48,14 @@ KNOWS_THE_AGENT = {
 #: What the core may import besides itself and the harmless part of the standard library.
 LIBRARIES = {
     "document": {"yaml"},
+    "import_jobs.dstack": {"yaml"},
+    "import_jobs.skypilot": {"yaml"},
+    "imports.ansible_yaml": {"yaml"},
+    "imports.clustershell": {"yaml"},
+    "imports.mlx": {"yaml"},
+    "imports.skypilot": {"yaml"},
+    "imports.text": {"yaml"},
+    "origins": {"yaml"},
     "inventory": {"yaml"},
     "job": {"yaml"},
     "nodeset": {"ClusterShell"},

@@ -15,6 +15,8 @@ CASES = [
     ("shared-memory", 1, b"RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."),
     ("cannot-fork", 254, b"train.sh: fork: retry: Resource temporarily unavailable"),
     ("host-allocation", 1, b"RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ("no-horovod", 1, b"/usr/bin/python3: Error while finding module specification for 'horovod.runner.launch' (ModuleNotFoundError: No module named 'horovod')"),
+    ("no-open-mpi", 127, b"mpirun: 4: exec: mpirun: not found"),
     ("gpu-hardware", 1, b"RuntimeError: CUDA error: uncorrectable ECC error encountered"),
     ("driver-too-old", 1, b"RuntimeError: CUDA error: CUDA driver version is insufficient for CUDA runtime version"),
     ("driver-mismatch", 255, b"Failed to initialize NVML: Driver/library version mismatch"),
@@ -68,8 +70,21 @@ def test_a_cause_is_known_by_its_words(name: str, code: int, words: bytes, befor
 
 
 def test_every_row_has_its_case() -> None:
-    assert {case[0] for case in CASES} | {"node-rank-only"} == {c.code for c in causes.CAUSES}
+    of_a_framework = {"node-rank-only", "own-name-is-loopback"}
+    assert {case[0] for case in CASES} | of_a_framework == {c.code for c in causes.CAUSES}
     assert len({cause.code for cause in causes.CAUSES}) == len(causes.CAUSES)
+
+
+def test_horovod_that_takes_a_loopback_address() -> None:
+    """What an unpatched 0.28.1 says where /etc/hosts maps a host's own name to 127.0.1.1."""
+    words = (
+        b"terminate called after throwing an instance of 'gloo::IoException'\n  what():  [/tmp/pip/"
+        b"gloo/gloo/transport/tcp/pair.cc:799] connect [127.0.1.1]:12207: Connection refused\n"
+    )
+    for framework, name in (("horovod", "own-name-is-loopback"), ("torch", "connection-refused")):
+        found = causes.find(words, -6, framework=framework)
+        assert found is not None
+        assert found.code == name
 
 
 UNKNOWN = [

@@ -13,9 +13,9 @@ from test_check_hosts import check
 
 from launcher import api
 from launcher.errors import DocumentError
-from launcher.imports import needed
 from launcher.job import load
 from launcher.jobcheck import outside, questions_of
+from launcher.modules import needed
 from launcher.smoke import smoke
 
 SCRIPT = """

@@ -42,6 +42,22 @@ class Journal:
                 return
 
 
+def write_private(path, value):
+    """A file that nobody else may read, in one step. Raises OSError."""
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump(value, file)
+    os.rename(path + ".new", path)
+
+
+def forget(path):
+    """Removes a file that may be there."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
 def _read_all(fd):
     pieces = []
     while True:

@@ -1,4 +1,4 @@
-"""The commands of the agent: ``relay ROOT`` and ``rank -- COMMAND``."""
+"""The commands of the agent: what a relay, a rank, and the hosts of one run between them start."""
 
 import sys
 
@@ -10,8 +10,14 @@ def main():
         from .relay import main as run
     elif part == "rank":
         from .rank import main as run
+    elif part == "await-port":
+        from .await_port import main as run
+    elif part == "ssh":
+        from .ssh import main as run
+    elif part in ("lead", "peer"):
+        from .peers import main as run
 
-        rest = rest[1:]
+        rest = sys.argv[1:]
     else:
-        sys.exit("usage: start.py relay ROOT | rank -- COMMAND")
+        sys.exit("usage: start.py relay | rank | await-port | ssh | lead | peer ...")
     run(rest)

@@ -4,6 +4,7 @@ Not responsible for when: the supervisor decides.
 """
 
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -29,21 +30,31 @@ def start(argv, env, cwd, stdout, stderr):
     Returns its pid. It hears all signals, whatever its supervisor ignores, and is killed by the
     kernel when the supervisor dies. Raises OSError when it cannot be executed.
     """
-    # A search on PATH has to use the PATH of the process, not the one of this interpreter.
-    program = find_program(argv[0], env.get("PATH", os.defpath), cwd)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
-    trouble, tell = os.pipe()
-    parent = os.getpid()
     try:
         for path in (stdout, stderr):
             streams.append(os.open(path, flags, 0o600))
+        return start_with(argv, env, cwd, streams)
+    finally:
+        for fd in streams:
+            os.close(fd)
+
+
+def start_with(argv, env, cwd, streams):
+    """The same with these descriptors as its first ones: stdin, stdout, stderr, and so on."""
+    # A search on PATH has to use the PATH of the process, not the one of this interpreter.
+    program = find_program(argv[0], env.get("PATH", os.defpath), cwd)
+    trouble, low = os.pipe()
+    tell = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 10)  # not one of the first: those are replaced
+    os.close(low)
+    parent = os.getpid()
+    try:
         pid = os.fork()
         if pid == 0:
             _become(program, argv, env, cwd, streams, parent, tell)
     finally:
-        for fd in (tell, *streams):
-            os.close(fd)
+        os.close(tell)
     with os.fdopen(trouble, "rb") as pipe:
         code = pipe.read()  # empty as soon as the child is executed: the pipe closes then
     if code:
@@ -65,6 +76,7 @@ def _become(program, argv, env, cwd, streams, parent, tell):
             os._exit(1)
         for target, fd in enumerate(streams):
             os.dup2(fd, target)
+            os.set_inheritable(target, True)  # where it had this number before
         os.chdir(cwd)
         os.execve(program, argv, env)
     except OSError as error:

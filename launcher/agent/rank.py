@@ -1,6 +1,6 @@
-"""Stands between torchrun and one rank: gives the rank its own log files and reports its end.
+"""Stands between a framework's launcher and one rank: gives it log files and reports its end.
 
-Not responsible for starting ranks: a framework's own launcher does, with RANK in the environment.
+Not responsible for starting ranks: that launcher does, with the rank's number in the environment.
 The supervisor of the run listens on a socket in the run's folder; when it goes away, so does the
 rank.
 """
@@ -8,20 +8,27 @@ rank.
 import os
 import select
 import signal
-import socket
 import sys
 import time
 
 from . import errorfile, processes, protocol
+from .local import SUPERVISOR, connect, node_of
+
+#: Where launchers of frameworks say which rank a process is: Horovod's, Open MPI's, torch's.
+RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
 def main(argv):
-    """``rank -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment.
+    """``rank [--of RUN_DIR] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the environment.
 
     Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
     begin in the plan.
     """
-    rank = int(os.environ.get("RANK", "0"))
+    if argv[0] == "--of":
+        _join_node(argv[1])
+        argv = argv[2:]
+    argv = argv[1:]
+    rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
     if "LAUNCHER_RANK_OFFSET" in os.environ:
         rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
@@ -31,13 +38,16 @@ def main(argv):
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-    child = _start(argv, logs, key)
-    for number in passed_on:
-        signal.signal(number, lambda n, _: processes.send([child], n))
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     supervisor = _connect(run_dir)
-    _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
-    code = _wait(child, signals, supervisor)
+    child = _start(argv, logs, key)
+    if child is None:
+        code = protocol.NOT_FOUND
+    else:
+        for number in passed_on:
+            signal.signal(number, lambda n, _: processes.send([child], n))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
+        code = _wait(child, signals, supervisor)
     told = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
     error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
     _tell(supervisor, dict(told, error=error) if error else told)
@@ -45,6 +55,7 @@ def main(argv):
 
 
 def _start(argv, logs, key):
+    """Its pid, or None when it cannot be executed: its log says why then."""
     try:
         return processes.start(
             argv, dict(os.environ), os.getcwd(), _log(logs, key, "out"), _log(logs, key, "err")
@@ -52,27 +63,34 @@ def _start(argv, logs, key):
     except OSError as error:
         with open(_log(logs, key, "err"), "a") as file:
             file.write("launcher: cannot start %s: %s\n" % (argv[0], error))
-        sys.exit(protocol.NOT_FOUND)
+        return None
 
 
 def _log(logs, key, stream):
     return os.path.join(logs, "%s.%s" % (key, stream))
 
 
+def _join_node(run_dir):
+    """Another host's environment came along with us: back to that of this node, and its folder.
+
+    What a framework says of the rank stays, and what its own launcher has set besides.
+    """
+    try:
+        env, folder = node_of(run_dir)
+    except OSError as error:
+        sys.stderr.write("launcher: the agent of this host does not answer: %s\n" % error)
+        sys.exit(125)
+    os.environ.pop("LAUNCHER_NODE", None)
+    os.environ.update(env)
+    os.chdir(folder)
+
+
 def _connect(run_dir):
     """A connection to the supervisor, or None when it is gone."""
-    here = os.open(".", os.O_RDONLY)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.chdir(run_dir)  # a socket's path may be 107 bytes at most: name it from its own folder
-        connection.connect("sock")
-        return connection
+        return connect(run_dir, SUPERVISOR)
     except OSError:
-        connection.close()
         return None
-    finally:
-        os.fchdir(here)
-        os.close(here)
 
 
 def _tell(supervisor, message):

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..model import Inventory, Job, Resources
 from . import complete
 from .live import begin
-from .places import need_inventory
+from .places import need_inventory, tell_notes
 
 if TYPE_CHECKING:
     pass
@@ -116,6 +116,7 @@ def command(
     """
     job = _job(ctx, command_words, flags)
     hosts = api.load_inventory(need_inventory(inventory))
+    tell_notes(hosts)
     shown = ranks_of(ranks)
     if dry_run:
         _print_plan(job, hosts, as_json)

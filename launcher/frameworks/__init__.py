@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, suggestion
 from .base import Framework, Place
 from .env import Env
+from .horovod import Horovod
+from .horovod_direct import HorovodDirect
+from .joined import Ssh
+from .mpi import Mpi
 from .torch import Torch
 from .torchrun import Torchrun
 
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 GROUP = "launcher.frameworks"
 
 BUILTIN: dict[str, Framework] = {
-    framework.name: framework for framework in (Torchrun(), Torch(), Env())
+    framework.name: framework
+    for framework in (Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Mpi(), Ssh())
 }
 
 

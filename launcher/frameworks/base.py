@@ -44,7 +44,8 @@ class Framework(Protocol):
     """Turns a node of a plan into the processes that are started there: none, one or many.
 
     ``computed`` names the variables that it sets, which a job may not; ``shell`` says whether a
-    single text to run is a shell script.
+    single text to run is a shell script. One with ``joins_hosts = True`` besides has a launcher that
+    calls `ssh`: see :mod:`launcher.frameworks.joined`.
     """
 
     name: str

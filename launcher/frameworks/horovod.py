@@ -1,0 +1,57 @@
+"""horovod: ``horovodrun`` on the first host, with Horovod's gloo controller.
+
+It gets no secrets, since it hands its whole environment on as arguments; ranks have them from
+their own host. Every rank has its own log and exit status, as with all frameworks.
+"""
+
+from __future__ import annotations
+
+from ..model import Process
+from . import joined
+from .base import Place
+
+COMPUTED = frozenset(
+    {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"}
+    | {"HOROVOD_CROSS_RANK", "HOROVOD_CROSS_SIZE", "HOROVOD_HOSTNAME", "HOROVOD_CONTROLLER"}
+    | {"HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT", "CUDA_VISIBLE_DEVICES"}
+)
+
+
+def environment(place: Place) -> dict[str, str]:
+    """What a node's ranks have in any case, whatever horovodrun says to them all alike: their host's
+    own interface, and the address at which all hosts have reached the first one."""
+    own = joined.interface(place)
+    chosen = {"HOROVOD_GLOO_IFACE": own} if own else {}
+    found = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": place.meeting.master_addr}
+    return {**place.threads(), **chosen, **place.env, **found}
+
+
+class Horovod:
+    """For scripts that call ``horovod.torch``, ``.tensorflow`` and so on.
+
+    Source: https://horovod.readthedocs.io/en/stable/running_include.html
+    """
+
+    name = "horovod"
+    about = "horovodrun (gloo) on the first host, which starts the ranks on all of them"
+    computed = COMPUTED
+    shell = False
+    joins_hosts = True
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """horovodrun, and on the other hosts what runs its ranks."""
+        own = joined.interface(place)
+        argv = (
+            place.node.python,
+            "-m",
+            "horovod.runner.launch",
+            "-np",
+            str(place.layout.world_size),
+            "-H",
+            joined.slots(place),
+            "--gloo",
+            "--disable-cache",
+            *(("--network-interfaces", own) if own else ()),
+            *joined.rank_command(place),
+        )
+        return joined.processes(place, argv, environment(place))

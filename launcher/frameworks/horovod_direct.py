@@ -1,0 +1,94 @@
+"""horovod-direct: Horovod's ranks as children of the agents, and its rendezvous server beside them.
+
+There is no horovodrun: nothing has to reach another host but the ranks themselves.
+"""
+
+from __future__ import annotations
+
+from ..model import Process
+from . import joined
+from .base import Place
+from .horovod import COMPUTED, environment
+
+# Ends with the ranks of its host: until then Horovod may be shut down and begun again.
+SERVER = """\
+import json, os, sys, threading, time
+try:
+    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+except ImportError as error:
+    sys.exit("%s\\n%s has no Horovod" % (error, sys.executable))
+port, hosts, size, ranks = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+try:
+    server = RendezvousHTTPServer(("", port), RendezvousHandler, 0)
+except OSError as error:
+    sys.exit("port %d: %s" % (port, error))
+server.daemon_threads = True
+server.init(get_host_assignments(parse_hosts(hosts), size))
+threading.Thread(target=server.serve_forever, daemon=True).start()
+attempt = int(os.environ["LAUNCHER_ATTEMPT"])
+ended, text = 0, b""
+with open(os.path.join(os.environ["LAUNCHER_RUN_DIR"], "journal.jsonl"), "rb") as journal:
+    while ended < ranks:
+        text += journal.read()
+        *lines, text = text.split(b"\\n")
+        for record in map(json.loads, lines):
+            ended += (record["event"] == "ProcessExited" and record["attempt"] == attempt
+                      and record["key"].startswith("rank-"))
+        time.sleep(0.2)
+"""
+
+
+class HorovodDirect:
+    """For the same scripts as ``horovod``.
+
+    Source of the variables: horovod.runner.gloo_run, create_slot_env_vars and create_run_env_vars.
+    """
+
+    name = "horovod-direct"
+    about = "one process a rank with Horovod's environment, no horovodrun in between"
+    computed = COMPUTED
+    shell = False
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """A process a rank, which waits for the server; on the first host that one as well."""
+        node, layout, meeting = place.node, place.layout, place.meeting
+        address, port = meeting.master_addr, str(meeting.master_port)
+        shared = {
+            **environment(place),
+            "HOROVOD_HOSTNAME": node.host.name,
+            "HOROVOD_SIZE": str(layout.world_size),
+            "HOROVOD_LOCAL_SIZE": str(node.local_world_size),
+            "HOROVOD_CONTROLLER": "gloo",
+            "HOROVOD_CPU_OPERATIONS": "gloo",
+            "HOROVOD_GLOO_RENDEZVOUS_PORT": port,
+        }
+        wait = (node.python, "-I", "-S", place.agent, "await-port", address, port, "--")
+        ranks = tuple(
+            Process(
+                f"rank-{rank}",
+                rank,
+                (*wait, *place.command()),
+                {
+                    **shared,
+                    "HOROVOD_RANK": str(rank),
+                    "HOROVOD_LOCAL_RANK": str(local_rank),
+                    **_across(place, local_rank),
+                },
+            )
+            for local_rank, rank in enumerate(node.ranks)
+        )
+        if node.node_rank > 0:
+            return ranks
+        words = (port, joined.slots(place), str(layout.world_size), str(len(ranks)))
+        server = (node.python, "-c", SERVER, *words)
+        return (Process("node-0", None, server, dict(place.env)), *ranks)
+
+
+def _across(place: Place, local_rank: int) -> dict[str, str]:
+    """Where a rank stands among those with its number on their hosts."""
+    ranks = [n.node_rank for n in place.layout.nodes if n.local_world_size > local_rank]
+    return {
+        "HOROVOD_CROSS_RANK": str(ranks.index(place.node.node_rank)),
+        "HOROVOD_CROSS_SIZE": str(len(ranks)),
+    }

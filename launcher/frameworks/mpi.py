@@ -1,0 +1,47 @@
+"""mpi: ``mpirun`` on the first host, which reaches the others through the agents.
+
+Written for Open MPI. Its ranks keep their own logs and exit statuses, like those of all frameworks.
+"""
+
+from __future__ import annotations
+
+from ..model import Process
+from . import joined
+from .base import Place
+
+# Open MPI refuses to run as root unless it is told twice.
+_AS_ROOT = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+_MPIRUN = f'[ "$(id -u)" != 0 ] || export {_AS_ROOT}; exec mpirun "$@"'
+
+
+class Mpi:
+    """For programs that call MPI_Init, mpi4py among them.
+
+    Source: mpirun(1) of Open MPI 4.1, and ``ompi_info --param plm rsh --level 9``.
+    """
+
+    name = "mpi"
+    about = "mpirun (Open MPI) on the first host, which starts the ranks on all of them"
+    computed = frozenset({"CUDA_VISIBLE_DEVICES"})
+    shell = False
+    joins_hosts = True
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """mpirun, and on the other hosts what runs its daemons."""
+        own = joined.interface(place)
+        names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
+        chosen = dict.fromkeys(names, own) if own else {}
+        settings = {
+            "plm_rsh_agent": "ssh",
+            "plm_rsh_no_tree_spawn": "1",  # else the others would call ssh as well
+            "plm_rsh_pass_environ_mca_params": "0",  # interfaces have other names there
+        }
+        argv = (
+            *("/bin/sh", "-c", _MPIRUN, "mpirun", "-np", str(place.layout.world_size)),
+            *("-H", joined.slots(place), "--map-by", "slot"),
+            *("--bind-to", "none"),  # two runs on one host would share the first cores
+            "--leave-session-attached",  # a daemon of ours ends with the one that called it
+            *(word for name, value in settings.items() for word in ("--mca", name, value)),
+            *joined.rank_command(place),
+        )
+        return joined.processes(place, argv, {**place.threads(), **chosen, **place.env})

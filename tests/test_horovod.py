@@ -1,0 +1,156 @@
+"""Horovod itself on two hosts whose own names lead to loopback: it trains, fails, and is left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lab as labs
+import pytest
+from conftest import ROOT, Launcher, wait_for
+
+pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
+
+WORD = "only-for-ranks"
+JOB = f"""
+num_nodes: 2
+grace: 1s
+secrets: {{TOKEN: {WORD}}}
+run: [own.py, --epochs, "2"]
+"""
+# The example, after a look at what a rank has been given.
+OWN = f"""
+import os, runpy, subprocess
+host = subprocess.check_output(["hostname"], text=True).strip()
+assert os.environ["LAUNCHER_HOST"] == host, os.environ["LAUNCHER_HOST"]
+assert os.environ["TOKEN"] == "{WORD}"
+interface = {{"lab1": "eth0", "lab2": "enp3s0"}}[host]
+assert os.environ["GLOO_SOCKET_IFNAME"] == os.environ["HOROVOD_GLOO_IFACE"] == interface
+assert "/relay" not in os.environ["PATH"], "a rank's ssh is the host's own"
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def training(launcher: Launcher, clean: labs.Lab) -> str:
+    """A job that trains the example."""
+    shutil.copy(ROOT / "examples/horovod_digits/train.py", launcher.work)
+    launcher.script(OWN, "own.py")
+    (launcher.work / "job.yaml").write_text(JOB)
+    return "job.yaml"
+
+
+@contextmanager
+def _arguments(lab: labs.Lab) -> Iterator[set[str]]:
+    """All that stands in an argument of a process of a host, as long as this goes on."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.03):
+            for name in ("lab1", "lab2"):
+                for process in lab.hosts[name].processes():
+                    seen.update(process.argv)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        looking.join()
+
+
+@pytest.mark.parametrize("framework", ["horovod", "horovod-direct"])
+def test_it_trains(launcher: Launcher, clean: labs.Lab, training: str, framework: str) -> None:
+    """Every rank with the same parameters in its own log; no secret in anybody's arguments."""
+    with _arguments(clean) as seen:
+        ran = launcher.run("--framework", framework, training)
+    assert ran.code == 0, ran.out + ran.err
+    logs = [ran.log(f"rank-{rank}.out").decode() for rank in range(2)]
+    digests = {re.findall(r"sha256 (\w+) equal on all 2 ranks", log)[0] for log in logs}
+    assert len(digests) == 1
+    for rank, log in enumerate(logs):
+        assert f"rank {rank}/2 on lab{rank + 1}:" in log
+    assert [output["path"] for output in ran.receipt["outputs"]] == ["model.pt"]
+    assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]
+    if framework == "horovod":
+        assert any("HOROVOD_RANK=1" in words for words in seen), "we looked while it was started"
+    assert not any(WORD in words for words in seen)
+
+
+# All other ranks are deaf to SIGTERM and would go on for ever.
+FAILS = """
+import os, pathlib, signal, sys, time
+rank, bad, how = int(os.environ["HOROVOD_RANK"]), int(sys.argv[1]), sys.argv[2]
+if rank != bad:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ready = pathlib.Path("ready"); ready.mkdir(exist_ok=True)
+(ready / str(rank)).touch()
+while rank == bad and len(list(ready.iterdir())) < 2:
+    time.sleep(0.01)
+if rank == bad and how == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if rank == bad:
+    sys.exit(7)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("framework", "rank", "how", "code"),
+    [("horovod", 2, "exit", 7), ("horovod-direct", 3, "kill", 137)],
+)
+def test_a_rank_fails(
+    launcher: Launcher, clean: labs.Lab, framework: str, rank: int, how: str, code: int
+) -> None:
+    """It is named with its own exit status, and all others are gone after the grace."""
+    ran = launcher.run(
+        "--nodes", "2", "--nproc-per-node", "2", "--grace", "1s", "--framework", framework,
+        launcher.script(FAILS), str(rank), how,
+    )  # fmt: skip
+    receipt = ran.receipt
+    assert ran.code == code, ran.err
+    assert receipt["failure"]["rank"] == rank
+    assert receipt["failure"]["host"] == ("lab1" if rank < 2 else "lab2")
+    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
+    lines = [json.loads(x) for x in (ran.folder / "events.jsonl").read_text().splitlines()]
+    failed = min(e["time"] for e in lines if e["event"] == "ProcessExited" and e["code"])
+    assert max(e["time"] for e in lines if e["event"] == "HostEnded") - failed < 1.0 + 2.0
+
+
+def test_it_goes_on_without_a_launcher(launcher: Launcher, clean: labs.Lab) -> None:
+    """The launcher is killed in the middle and every SSH session cut: it trains to its end."""
+    for host in clean.hosts.values():
+        host.run("rm", "-f", "/tmp/go")
+    name = launcher.script(
+        "import horovod.torch as hvd, pathlib, time, torch\n"
+        "hvd.init()\n"
+        "print('ready', flush=True)\n"
+        "stop, steps = torch.zeros(1), 0\n"
+        "while not hvd.allreduce(stop, op=hvd.Sum):\n"
+        "    stop += pathlib.Path('/tmp/go').exists() and hvd.rank() == 1\n"
+        "    steps += 1\n"
+        "    time.sleep(0.01)\n"
+        "print('steps', int(hvd.allreduce(torch.tensor(steps), op=hvd.Sum)) // 2 - steps)\n"
+    )
+    process = launcher.start("--nodes", "2", "--framework", "horovod", name)
+    labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/rank-1.out")), "a log", 60)
+    (folder,) = (launcher.home / "runs").iterdir()
+    wait_for(folder / "logs/attempt-0/rank-1.out", b"ready", process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    for host in ("lab1", "lab2"):
+        clean.hosts[host].kill_sshd_sessions()
+    clean.hosts["lab2"].write("/tmp/go", b"")
+    attached = launcher.call("attach", "-")
+    assert attached.returncode == 0, attached.stderr
+    logs = [Path(folder, f"logs/attempt-0/rank-{rank}.out").read_bytes() for rank in range(2)]
+    assert logs == [b"ready\nsteps 0\n"] * 2
