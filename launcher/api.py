@@ -79,7 +79,7 @@ def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -
     """
     from .rewrite import with_interface
 
-    old = _text(path, "inventory")
+    old = read_text(path, "inventory")
     new = with_interface(old, str(path), interfaces)
     target = Path(path).resolve()
     scratch = target.with_name(target.name + ".new")

@@ -218,4 +218,4 @@ def test_the_examples_are_whole() -> None:
     """All that the examples import beyond themselves is known to the environment of the tests."""
     for file in sorted((ROOT / "examples").glob("*/job.yaml")):
         job = api.layered_job({"file": api.load_job(file)})
-        assert outside(job) <= {*sys.stdlib_module_names, "torch", "numpy", "sklearn"}
+        assert outside(job) <= {*sys.stdlib_module_names, "torch", "numpy", "sklearn", "horovod"}
