@@ -41,7 +41,10 @@ def with_interface(content: str, source: str, interfaces: dict[str, str]) -> str
 
 def _entries(content: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
     """Hosts and their settings, in the order of the text; none where hosts are a list."""
-    root = yaml.compose(content, Loader=yaml.SafeLoader)
+    try:
+        root = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return []  # another tool's file: refused with the line to add
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if key.value == "hosts" and isinstance(value, yaml.MappingNode):
             return list(value.value)
@@ -72,6 +75,8 @@ def _edited(content: str, key: yaml.ScalarNode, value: yaml.Node, interface: str
 
 def _as_meant(before: str, after: str, source: str, interfaces: dict[str, str]) -> bool:
     """Whether two texts describe the same hosts but for these interfaces."""
+    if before == after:
+        return False
     old, new = load(before, source), load(after, source)
     meant = [
         replace(host, interface=interfaces.get(host.name, host.interface)) for host in old.hosts
