@@ -97,7 +97,9 @@ async def _open_one(link: Link) -> None:
 
 def _decide(job: Job, links: list[Link], run_id: str) -> Layout:
     facts = {link.name: link.facts for link in links}
-    return planning.layout(job, [link.host for link in links], facts, run_id)
+    layout = planning.layout(job, [link.host for link in links], facts, run_id)
+    planning.plan(job, layout, planning.NOWHERE, "")  # what cannot be filled in is told at once
+    return layout
 
 
 async def _release(links: list[Link], layout: Layout) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from . import frameworks
+from . import frameworks, tokens
 from .document import (
     SCALAR,
     TEXT,
@@ -99,6 +99,9 @@ def _secrets(node: Node) -> dict[str, str | None]:
 
 
 def _run(node: Node) -> tuple[str, ...]:
+    for place in _words(node):
+        if found := tokens.problem(text(place)):
+            raise place.error(*found)
     if isinstance(node.yaml, yaml.SequenceNode):
         words = texts(node)
         if not words:
@@ -107,6 +110,10 @@ def _run(node: Node) -> tuple[str, ...]:
     if not text(node).strip():
         raise node.expected("a command")
     return (text(node),)
+
+
+def _words(node: Node) -> list[Node]:
+    return node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
 
 
 _KEYS: Mapping[str, Key] = {
@@ -168,8 +175,7 @@ def load(content: str, source: str) -> dict[str, Any]:
 def _variables(node: Node) -> list[tuple[str, Node]]:
     if isinstance(node.yaml, yaml.MappingNode):
         return [(name, place) for name, place, _ in node.items()]
-    elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
-    return [(text(element), element) for element in elements]
+    return [(text(element), element) for element in _words(node)]
 
 
 def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
@@ -225,6 +231,7 @@ def _command(run: tuple[str, ...] | str, framework: Framework) -> tuple[tuple[st
         run = (run,)
     if not run:
         raise nothing
+    tokens.check(run)
     if len(run) > 1:
         return run, False
     if framework.shell:

@@ -30,7 +30,9 @@ async def meet(job: Job, links: Sequence[Link]) -> Meeting:
     try:
         candidates = master_candidates(job, master.host, master.facts, alone=not others)
         if not others:
-            return Meeting(candidates[0], port, {master.name: master.host.interface or LOOPBACK})
+            interface = master.host.interface or LOOPBACK
+            own = {master.name: candidates[0]}
+            return Meeting(candidates[0], port, {master.name: interface}, own)
         tries = await together(
             link.agent.ask(
                 "connect", addresses=candidates, port=port, token=token, seconds=PATIENCE
@@ -43,7 +45,9 @@ async def meet(job: Job, links: Sequence[Link]) -> Meeting:
     reached = dict(zip((link.name for link in others), tries, strict=True))
     for address in candidates:
         if all(reached[host][address]["ok"] for host in reached):
-            return Meeting(address, port, _interfaces(master, address, reached))
+            found = {host: tries[address]["local"] for host, tries in reached.items()}
+            found[master.name] = address
+            return Meeting(address, port, _interfaces(master, address, reached), found)
     raise _nobody_met(job, master, port, candidates, reached)
 
 

@@ -194,6 +194,14 @@ class Meeting:
     interfaces: Mapping[str, str] = field(
         default_factory=dict
     )  # host -> interface towards the master
+    addresses: Mapping[str, str] = field(default_factory=dict)  # host -> where the others find it
+    ports: Mapping[str, tuple[int | str, ...]] = field(
+        default_factory=dict
+    )  # host -> ports that were free there, for frameworks whose processes listen
+
+    def address_of(self, host: Host) -> str:
+        """Where the others find a host; in a plan without a meeting, what the inventory says."""
+        return self.addresses.get(host.name) or host.address or host.name
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from . import frameworks
 from .errors import PlanError
+from .filling import fill
 from .model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 
 LOOPBACK = "lo"
@@ -193,7 +194,8 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             agent=posixpath.join(node.root, "agent", agent, "start.py"),
             env=environment(job, where, node, meeting, attempt),
         )
-        nodes.append(NodePlan(node, framework.processes(place)))
+        processes = framework.processes(place)
+        nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 

@@ -18,7 +18,7 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again"
+        "names causes receipt stall again tokens filling"
     ),
     "agent": "agent.*",
     "effects": (

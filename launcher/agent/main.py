@@ -1,4 +1,4 @@
-"""The commands of the agent: ``relay ROOT`` and ``rank -- COMMAND``."""
+"""The commands of the agent: ``relay ROOT`` and ``rank [--tokens] -- COMMAND``."""
 
 import sys
 
@@ -10,8 +10,6 @@ def main():
         from .relay import main as run
     elif part == "rank":
         from .rank import main as run
-
-        rest = rest[1:]
     else:
-        sys.exit("usage: start.py relay ROOT | rank -- COMMAND")
+        sys.exit("usage: start.py relay ROOT | rank [--tokens] -- COMMAND")
     run(rest)

@@ -16,8 +16,12 @@ from . import processes, protocol
 
 
 def main(argv):
-    """``rank -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment."""
+    """``rank [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment."""
+    options, argv = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     rank = int(os.environ.get("RANK", "0"))
+    if "--tokens" in options:
+        known = {"rank": str(rank), "local_rank": os.environ.get("LOCAL_RANK", "0")}
+        argv = [_filled(word, known) for word in argv]
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
     key = "rank-%d" % rank
     logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))
@@ -35,6 +39,17 @@ def main(argv):
     ended = time.time()
     _tell(supervisor, {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": ended})
     _exit_like(code)
+
+
+def _filled(word, known):
+    """A word with its tokens filled in; one with a backslash loses that."""
+    import re  # takes a while, and most commands have no tokens
+
+    def value(found):
+        text = found.group()
+        return text[1:] if text.startswith("\\") else known.get(found.group(1), text)
+
+    return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
 
 
 def _start(argv, logs, key):
