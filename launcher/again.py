@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from . import events as ev
 from .status import RunState
 
+#: How often a role's exit code may start everything again, where no larger number is asked for.
+RESTARTS = 3
+
 #: How often a master port may be taken by somebody else before that is an error.
 PORT_TRIES = 4
 
@@ -40,4 +43,7 @@ def another_try(
     )
     if in_use and failure.host == master and ports < PORT_TRIES:
         return "port-taken"
-    return failure.reason if len(before) - before.count("port-taken") < max_restarts else None
+    if failure.action == "fail":
+        return None
+    most = max(max_restarts, RESTARTS) if failure.action == "restart" else max_restarts
+    return failure.reason if len(before) - before.count("port-taken") < most else None

@@ -114,13 +114,16 @@ class RunRestarted(Event):
 
 @dataclass(frozen=True)
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup."""
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``lead`` is how
+    many leads the run has, where this is one; ``limits`` is what it is held to."""
 
     host: str
     attempt: int
     key: str
     rank: int | None
     pid: int
+    lead: int = 0
+    limits: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
     ``stopped`` says that we had asked it to end, ``oom`` that the kernel killed a process for want
-    of memory just then.
+    of memory just then; ``action`` what the job says about such an exit: complete, fail, restart.
     """
 
     host: str
@@ -138,6 +141,12 @@ class ProcessExited(Event):
     code: int
     stopped: bool = False
     oom: bool = False
+    action: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether that is an end as it should be."""
+        return self.action == "complete" or (self.code == 0 and not self.action)
 
 
 @dataclass(frozen=True)
@@ -357,6 +366,7 @@ class Failure:
     code: int
     oom: bool
     time: float
+    action: str = ""
 
     @property
     def exit_code(self) -> int:

@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import frameworks
+from . import frameworks, placement, roles
 from .errors import PlanError
 from .filling import fill
 from .model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
@@ -64,6 +64,8 @@ def layout(
     (a dry run) the inventory's word is taken.
     """
     able = offers(hosts, facts)
+    if job.roles:
+        return _of_roles(job, able, facts, run_id)
     gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
     if gpus and job.num_nodes is None and per_node is None:
         counts = _spread(able, gpus)
@@ -85,6 +87,34 @@ def layout(
             )
         )
         offset += processes
+    return Layout(run_id, tuple(nodes))
+
+
+def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
+    """Nodes with the processes of roles, the lead's first."""
+    rooms = []
+    for offer in able:
+        known = facts.get(offer.host.name)
+        cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
+        rooms.append(placement.Room(offer.host.name, offer.gpus, cpus, memory))
+    cast = roles.cast_of(frameworks.get(job.framework))
+    own_ranks = cast is not None and cast.own_ranks
+    nodes: list[Node] = []
+    for placed in placement.place(job.roles, rooms, job.num_nodes, own_ranks):
+        host = next(offer.host for offer in able if offer.host.name == placed.host)
+        known = facts.get(host.name)
+        nodes.append(
+            Node(
+                host=host,
+                node_rank=len(nodes),
+                local_world_size=sum(task.size for task in placed.tasks),
+                rank_offset=placed.tasks[0].rank,
+                gpus=tuple(gpu for task in placed.tasks for gpu in task.gpus),
+                root=known.root if known else host.workdir,
+                python=known.python if known else host.python,
+                tasks=placed.tasks,
+            )
+        )
     return Layout(run_id, tuple(nodes))
 
 

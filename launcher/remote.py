@@ -264,6 +264,7 @@ class Agent:
             addresses=tuple((name, ip) for name, ip in answer["addresses"]),
             ssh_address=answer["ssh_address"],
             disk_free=answer["disk_free"],
+            memory=answer["memory"],
             rsync=answer["rsync"],
             gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
             leased={int(index): lease for index, lease in answer["leased"].items()},

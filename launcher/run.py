@@ -220,7 +220,8 @@ class Run:
         why = (
             self.switch.reason
             or ("a rank failed" if state.failure else "")
-            or ("lease expired" if state.expired else "the end")
+            or ("lease expired" if state.expired else "")
+            or ("the end" if state.lead_ended is None else "the lead has ended")
         )
         await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
 
@@ -313,14 +314,17 @@ class Run:
             self.switch.asked.is_set()
             or self.ledger.state.failure is not None
             or bool(self.ledger.state.expired)
+            or self.ledger.state.lead_ended is not None
             or any(link.lost for link in self.links)
             or all(link.ended.is_set() for link in self.links)
         )
 
     def _all_succeeded(self) -> bool:
         processes = self.ledger.state.processes.values()
+        if self.ledger.state.lead_ended is not None:
+            return True
         started = {p.host for p in processes if not p.key.startswith(SETUP)}
-        return len(started) == len(self.links) > 0 and all(p.code == 0 for p in processes)
+        return len(started) == len(self.links) > 0 and all(p.well for p in processes)
 
     def _last_words(self) -> bytes:
         """What the process that failed first wrote last: on stderr, or else on stdout."""

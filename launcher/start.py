@@ -17,7 +17,7 @@ from .errors import AgentError, PortTaken, SetupFailed
 from .ledger import Ledger
 from .link import Link
 from .meet import meet
-from .model import Job, Layout, NodePlan, Plan, Request
+from .model import Job, Layout, Node, NodePlan, Plan, Request, Task
 from .remote import agent_zip
 from .status import SETUP
 from .together import together
@@ -39,24 +39,27 @@ async def supervise(
 
 async def setup(links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger) -> None:
     """Runs the job's setup once on every host. Raises SetupFailed."""
-    if job.setup is None:
-        return
     meeting = planning.NOWHERE
     requests = []
     for link, node in zip(links, layout.nodes, strict=True):
+        scripts = _setup_scripts(job, node)
+        if not scripts:
+            continue
         process = {
             "key": f"{SETUP}{node.node_rank}",
-            "argv": ["bash", "-ec", job.setup],
+            "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
             "env": planning.environment(job, layout, node, meeting, 0),
         }
         requests.append(link.agent.ask(**_request("setup", 0, job, layout, link, [process])))
+    if not requests:
+        return
     await together(requests)
 
     def over() -> bool:
         done = [p for p in ledger.state.processes.values() if p.key.startswith(SETUP)]
         return (
             ledger.state.failure is not None
-            or (len(done) == len(links) and all(p.code is not None for p in done))
+            or (len(done) == len(requests) and all(p.code is not None for p in done))
             or any(link.ended.is_set() for link in links)
         )
 
@@ -72,6 +75,17 @@ async def setup(links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger)
     for link in links:
         if link.ended.is_set():
             raise AgentError(link.name, "its supervisor went away during setup")
+
+
+#: Runs each of its arguments as a script, $0 being the first.
+_EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
+
+
+def _setup_scripts(job: Job, node: Node) -> list[str]:
+    """The job's setup, then those of the roles that have a process there."""
+    there = {task.role for task in node.tasks}
+    own = (role.setup for role in job.roles if role.name in there)
+    return [script for script in (job.setup, *own) if script]
 
 
 async def meet_and_start(
@@ -105,7 +119,13 @@ async def meet_and_start(
 
 async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int) -> None:
     processes = [
-        {"key": p.key, "rank": p.rank, "argv": list(p.argv), "env": dict(p.env)}
+        {
+            "key": p.key,
+            "rank": p.rank,
+            "argv": list(p.argv),
+            "env": dict(p.env),
+            **(_of_role(job, p.task) if p.task else {}),
+        }
         for p in node.processes
     ]
     request = _request("run", attempt, job, plan.layout, link, processes)
@@ -114,6 +134,19 @@ async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int)
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)
+
+
+def _of_role(job: Job, task: Task) -> dict[str, Any]:
+    """What a host has to know of a role: its limits, and what its processes' ends mean."""
+    role = job.role(task.role).at(task.index)
+    share = role.resources
+    return {
+        "role": task.role,
+        "index": task.index,
+        "lead": sum(r.replicas for r in job.roles if r.lead) if role.lead else 0,
+        "on_exit": {action: list(codes) for action, codes in role.on_exit.items()},
+        "limits": {"cpus": share.cpus, "memory": share.memory},
+    }
 
 
 def _request(

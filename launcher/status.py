@@ -27,7 +27,8 @@ ENDED = frozenset(name for name, following in TRANSITIONS.items() if not followi
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process as last heard of; ``code`` is None while it runs."""
+    """One process as last heard of; ``code`` is None while it runs. ``lead`` is how many leads the
+    run has, where it is one; ``well`` whether it ended as it should, at ``ended``."""
 
     host: str
     key: str
@@ -35,6 +36,10 @@ class ProcessState:
     pid: int | None = None
     code: int | None = None
     stopped: bool = False
+    lead: int = 0
+    limits: str = ""
+    well: bool = False
+    ended: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,14 @@ class RunState:
     lost: Mapping[str, Loss] = field(default_factory=dict)
     expired: Mapping[str, Expiry] = field(default_factory=dict)
     stalled: Mapping[str, ev.StallBegan] = field(default_factory=dict)
+
+    @property
+    def lead_ended(self) -> float | None:
+        """When the last of the leads ended well; None before, and where nobody leads."""
+        leads = [p for p in self.processes.values() if p.lead]
+        if not leads or sum(p.well for p in leads) < leads[0].lead:
+            return None
+        return max(p.ended for p in leads)
 
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
@@ -147,7 +160,9 @@ def _to(state: RunState, status: str, reason: str) -> RunState:
 
 
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
-    started = ProcessState(event.host, event.key, event.rank, event.pid)
+    started = ProcessState(
+        event.host, event.key, event.rank, event.pid, lead=event.lead, limits=event.limits
+    )
     processes = {**state.processes, (event.host, event.key): started}
     state = replace(state, processes=processes, attempt=event.attempt)
     return _to(state, "running", "") if not event.key.startswith(SETUP) else state
@@ -156,15 +171,29 @@ def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
 def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     place = (event.host, event.key)
     before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
-    after = replace(before, code=event.code, stopped=event.stopped)
+    after = replace(
+        before, code=event.code, stopped=event.stopped, well=event.is_well, ended=event.time
+    )
     state = replace(state, processes={**state.processes, place: after})
-    if event.code == 0 or event.stopped:
-        return state
-    failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
-    if state.failure is None or failure.time < state.failure.time:
-        return replace(state, failure=failure)
-    return state
+    if not event.is_well and not event.stopped:
+        failure = ev.Failure(
+            event.host, event.key, event.rank, event.code, event.oom, event.time, event.action
+        )
+        if state.failure is None or failure.time < state.failure.time:
+            state = replace(state, failure=failure)
+    return _without_consequence(state)
 
+
+def _without_consequence(state: RunState) -> RunState:
+    """Who fails when the lead has ended well had nobody left to talk to: that is no failure."""
+    over, failure = state.lead_ended, state.failure
+    if over is None or failure is None or failure.time < over - SKEW:
+        return state
+    return replace(state, failure=None)
+
+
+#: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
+SKEW = 0.25
 
 #: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.
 SETUP = "setup-"

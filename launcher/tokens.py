@@ -96,4 +96,4 @@ def render(
 
 
 def _no_value(token: str) -> tuple[str, str]:
-    return f"{token} is not known here", "this framework's processes have none"
+    return f"{token} is not known here", "{{role}} and {{index}} need roles: in the job file"

@@ -18,7 +18,7 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again tokens filling"
+        "names causes receipt stall again tokens filling commands roles placement"
     ),
     "agent": "agent.*",
     "effects": (
@@ -45,6 +45,7 @@ LIBRARIES = {
     "document": {"yaml"},
     "inventory": {"yaml"},
     "job": {"yaml"},
+    "commands": {"yaml"},
     "nodeset": {"ClusterShell"},
 }
 IMPURE = {

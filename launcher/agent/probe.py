@@ -25,6 +25,7 @@ def facts(root, with_gpus):
         "addresses": addresses(),
         "ssh_address": _ssh_address(),
         "disk_free": disk.f_bavail * disk.f_frsize,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "rsync": rsync_version(),
         "gpus": gpus.listed() if with_gpus else [],
         "leased": {str(index): holder for index, holder in leases.held().items()},

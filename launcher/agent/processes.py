@@ -9,6 +9,8 @@ import select
 import signal
 import time
 
+from .limits import hold
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -23,7 +25,7 @@ def prctl(option, value):
         return False
 
 
-def start(argv, env, cwd, stdout, stderr):
+def start(argv, env, cwd, stdout, stderr, limits=None):
     """Starts ``argv`` in a session of its own, streams appended to two files, stdin empty.
 
     Returns its pid. It hears all signals, whatever its supervisor ignores, and is killed by the
@@ -40,7 +42,7 @@ def start(argv, env, cwd, stdout, stderr):
             streams.append(os.open(path, flags, 0o600))
         pid = os.fork()
         if pid == 0:
-            _become(program, argv, env, cwd, streams, parent, tell)
+            _become(program, argv, env, cwd, streams, parent, tell, limits)
     finally:
         for fd in (tell, *streams):
             os.close(fd)
@@ -52,7 +54,7 @@ def start(argv, env, cwd, stdout, stderr):
     return pid
 
 
-def _become(program, argv, env, cwd, streams, parent, tell):
+def _become(program, argv, env, cwd, streams, parent, tell, limits):
     """What a fork does until it is the program; ``tell`` hears the errno when that fails."""
     try:
         signal.set_wakeup_fd(-1)
@@ -66,10 +68,12 @@ def _become(program, argv, env, cwd, streams, parent, tell):
         for target, fd in enumerate(streams):
             os.dup2(fd, target)
         os.chdir(cwd)
+        if limits:
+            hold(limits)
         os.execve(program, argv, env)
     except OSError as error:
         os.write(tell, str(error.errno).encode())
-    except ValueError:  # an environment that execve(2) cannot take
+    except ValueError:  # an environment that execve(2) cannot take, or a limit that is none
         os.write(tell, str(errno.EINVAL).encode())
     finally:
         os._exit(127)

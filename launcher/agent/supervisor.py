@@ -12,8 +12,10 @@ import time
 
 from . import leases, processes, protocol
 from .contact import Contact
+from .endings import Endings
 from .gpus import GpuWatch
 from .journal import Journal
+from .limits import Cores, in_words, limit
 from .stacks import StackTaker
 from .stall import StallWatch
 
@@ -34,6 +36,7 @@ class Supervisor:
         self.children = {}  # pid -> (key, rank) of what we started and what has not ended
         self.stage, self.started = None, set()
         self.attempt = 0
+        self.endings = Endings([])
         self.stop_at = self.kill_at = self.end_at = None
         self.stopped = self.over = False
         self.signalled = set()
@@ -199,6 +202,7 @@ class Supervisor:
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
             self.gpus = GpuWatch(self._record, request["gpu_uuids"])
+        self.endings, self.cores = Endings(request["processes"]), Cores(self.run_id)
         for process in request["processes"]:
             self._start_one(process)
         return {"ok": {}}
@@ -206,6 +210,7 @@ class Supervisor:
     def _start_one(self, process):
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
+        held = limit(process.get("limits", {}), self.cores)
         try:
             pid = processes.start(
                 process["argv"],
@@ -213,6 +218,7 @@ class Supervisor:
                 process["cwd"],
                 stem + ".out",
                 stem + ".err",
+                held,
             )
         except OSError as error:
             with open(stem + ".err", "a") as file:
@@ -220,7 +226,8 @@ class Supervisor:
             self._failed_to_start(key, rank, error)
             return
         self.children[pid] = (key, rank)
-        self._record("ProcessStarted", key=key, rank=rank, pid=pid)
+        told = dict(self.endings.about(key), **({"limits": in_words(held)} if held else {}))
+        self._record("ProcessStarted", key=key, rank=rank, pid=pid, **told)
 
     def _failed_to_start(self, key, rank, error):
         missing = isinstance(error, FileNotFoundError)
@@ -246,11 +253,13 @@ class Supervisor:
     def _exited(self, pid, status):
         key, rank = self.children.pop(pid)
         code = processes.exit_code(status)
-        self._record(
-            "ProcessExited", key=key, rank=rank, code=code, at=time.time(), **self._cause(code)
-        )
-        if code != 0:
+        failed, told = self.endings.ended(key, code)
+        told.update(self._cause(code), at=time.time())
+        self._record("ProcessExited", key=key, rank=rank, code=code, **told)
+        if failed:
             self._fail(0.0)
+        elif self.endings.over and self.children and not self.signalled:
+            self._end_processes(self.grace, "the lead has ended")
 
     def _rank_exited(self, message):
         code = message["code"]

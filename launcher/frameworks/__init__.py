@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, suggestion
-from .base import Framework, Place
+from .base import Cast, Framework, Place
 from .env import Env
 from .torch import Torch
 from .torchrun import Torchrun
@@ -52,4 +52,4 @@ def hint_for(name: str) -> str:
     return suggestion(name, names()) or f"known: {', '.join(names())}"
 
 
-__all__ = ["BUILTIN", "GROUP", "Framework", "Place", "get", "hint_for", "names"]
+__all__ = ["BUILTIN", "GROUP", "Cast", "Framework", "Place", "get", "hint_for", "names"]

@@ -6,7 +6,7 @@ Starts faster, because no launcher imports torch before the ranks do.
 from __future__ import annotations
 
 from ..model import Process
-from .base import Place
+from .base import Cast, Place
 
 COMPUTED = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -24,9 +24,10 @@ class Torch:
     about = "one process a rank with torch's environment, no torchrun in between"
     computed = COMPUTED
     shell = False
+    cast = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a rank."""
+        """One process a rank; with roles, one a process of a role."""
         node, meeting = place.node, place.meeting
         shared = {
             **place.threads(),
@@ -40,11 +41,6 @@ class Torch:
             "MASTER_PORT": str(meeting.master_port),
         }
         return tuple(
-            Process(
-                f"rank-{rank}",
-                rank,
-                place.command(),
-                {**shared, "RANK": str(rank), "LOCAL_RANK": str(local_rank)},
-            )
-            for local_rank, rank in enumerate(node.ranks)
+            place.process(task, {**shared, "RANK": str(task.rank), "LOCAL_RANK": str(local_rank)})
+            for local_rank, task in enumerate(place.tasks())
         )
