@@ -8,7 +8,7 @@ be placed differently by hand is refused as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from .errors import PlanError
@@ -52,14 +52,19 @@ class Placed:
 
 
 def place(
-    roles: Sequence[Role], rooms: Sequence[Room], most: int | None = None, own_ranks: bool = False
+    roles: Sequence[Role],
+    rooms: Sequence[Room],
+    most: int | None = None,
+    own_ranks: bool = False,
+    first: Collection[str] = (),
 ) -> tuple[Placed, ...]:
-    """The hosts that are used, the one of the lead first, the others in the order of ``rooms``.
+    """The hosts that are used, the one of the first process first, the others in the order of
+    ``rooms``. First are the roles named by ``first``, then the leads.
 
     At most ``most`` hosts are used: those with the most to give. With ``own_ranks`` a process is a
     launcher of its own that starts one rank a GPU. Raises PlanError when there is no place.
     """
-    ordered = sorted(roles, key=lambda role: not role.lead)
+    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.lead))
     open_rooms = _largest(rooms, most)
     homes = _homes(_wishes(ordered), open_rooms)
     if homes is None:

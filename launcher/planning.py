@@ -97,10 +97,10 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
         known = facts.get(offer.host.name)
         cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
         rooms.append(placement.Room(offer.host.name, offer.gpus, cpus, memory))
-    cast = roles.cast_of(frameworks.get(job.framework))
-    own_ranks = cast is not None and cast.own_ranks
+    cast = roles.cast_of(frameworks.get(job.framework)) or frameworks.Cast()
+    places = placement.place(job.roles, rooms, job.num_nodes, cast.own_ranks, cast.first)
     nodes: list[Node] = []
-    for placed in placement.place(job.roles, rooms, job.num_nodes, own_ranks):
+    for placed in places:
         host = next(offer.host for offer in able if offer.host.name == placed.host)
         known = facts.get(host.name)
         nodes.append(
@@ -227,6 +227,12 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
         processes = framework.processes(place)
         nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
     return Plan(where, meeting, job.framework, tuple(nodes))
+
+
+def ports_needed(job: Job, where: Layout) -> dict[str, int]:
+    """How many ports the processes of each host need for themselves."""
+    count = getattr(frameworks.get(job.framework), "ports", None)
+    return {node.host.name: count(node) for node in where.nodes} if count else {}
 
 
 def environment(

@@ -97,7 +97,7 @@ async def meet_and_start(
     yet, and another port is chosen.
     """
     for last in [False] * (PORT_TRIES - 1) + [True]:
-        meeting = await meet(job, links)
+        meeting = await meet(job, links, planning.ports_needed(job, layout))
         plan = planning.plan(job, layout, meeting, agent_zip()[0], attempt)
         try:
             await _start(links[0], plan, plan.nodes[0], job, attempt)
@@ -131,6 +131,7 @@ async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int)
     request = _request("run", attempt, job, plan.layout, link, processes)
     if node.node.node_rank == 0:
         request["port"] = plan.meeting.master_port
+    request["ports"] = list(plan.meeting.ports.get(link.name, ()))
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)

@@ -189,8 +189,9 @@ class Supervisor:
             return {"ok": {}}
         if self.stopped:
             return _error("stopped", "the run was stopped before its processes were started")
-        if request.get("port") and not port_is_free(request["port"]):
-            return _error("port-taken", "port %d is in use" % request["port"])
+        for port in filter(None, [request.get("port")] + request.get("ports", [])):
+            if not port_is_free(port):
+                return _error("port-taken", "port %d is in use" % port)
         try:
             self.leases = self.leases or leases.take(request.get("gpus", []), self.run_id)
         except leases.Busy as busy:

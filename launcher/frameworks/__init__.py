@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, suggestion
 from .base import Cast, Framework, Place
 from .env import Env
+from .jax import Jax
+from .lightning import Lightning
+from .mxnet import MXNet
+from .tensorflow import TensorFlow
 from .torch import Torch
 from .torchrun import Torchrun
 
@@ -20,9 +24,11 @@ if TYPE_CHECKING:
 
 GROUP = "launcher.frameworks"
 
-BUILTIN: dict[str, Framework] = {
-    framework.name: framework for framework in (Torchrun(), Torch(), Env())
-}
+_ALL: tuple[Framework, ...] = (
+    *(Torchrun(), Torch(), Env()),
+    *(TensorFlow(), MXNet(), Jax(), Lightning()),
+)
+BUILTIN: dict[str, Framework] = {framework.name: framework for framework in _ALL}
 
 
 def names() -> tuple[str, ...]:

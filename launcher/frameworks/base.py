@@ -19,6 +19,7 @@ class Cast:
 
     ``most`` names them with how many there may be (None: any number); empty: any name will do.
     ``leads`` says, of the names that a job has, which roles end the run, where the job does not.
+    ``first``: these stand in front of all others, at the meeting point.
     ``own_ranks``: each process starts ranks of its own, one a GPU. ``shares_gpus``: where each has
     one GPU, each sees those of all, as torch's scripts expect, which take the one of LOCAL_RANK.
     """
@@ -26,6 +27,7 @@ class Cast:
     most: Mapping[str, int | None] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     leads: Callable[[frozenset[str]], frozenset[str]] = _nobody
+    first: tuple[str, ...] = ()
     own_ranks: bool = False
     shares_gpus: bool = False
 
@@ -82,8 +84,8 @@ class Framework(Protocol):
 
     ``computed`` names the variables that it sets, which a job may not; ``shell`` says whether a
     single text to run is a shell script. Two more it may have: ``cast``, a :class:`Cast`, where it
-    takes roles, and ``ports(place)``, how many ports its processes on a node need for themselves;
-    the host proves that they are free, and they come as ``place.meeting.ports``.
+    takes roles, and ``ports(node)``, how many ports its processes there need for themselves; the
+    host proves that they are free, and they come as ``place.meeting.ports``.
     """
 
     name: str
