@@ -144,8 +144,9 @@ def load(content: str, source: str) -> dict[str, Any]:
         framework = frameworks.get(_framework(values))
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
-    if "roles" in values:
-        _check_roles(values["roles"], nodes["roles"], framework)
+    if "roles" in values or "framework" in values:
+        place = nodes.get("roles", nodes.get("framework", root))
+        _check_roles(values.get("roles", ()), place, framework)
     if not framework.shell and len(values.get("run", ())) == 1:
         try:
             shlex.split(values["run"][0], comments=True)
@@ -167,7 +168,7 @@ def _framework(values: Mapping[str, Any]) -> str:
 
 def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
     """Raises DocumentError at the role that the framework cannot take."""
-    places = {name: place for name, place, _ in node.items()} | {"": node}
+    places = {"": node, **({name: place for name, place, _ in node.items()} if given else {})}
     for name, (complaint, hint) in roles.check(given, framework).items():
         raise places[name].error(complaint, hint)
 
@@ -202,13 +203,12 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             flag = "--env" if sources["envs"] == "flag" else "envs:"
             raise InputError(f"{flag} {name}: it is computed for every process", "leave it out")
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
-    if given_roles := values.get("roles", ()):
-        values["roles"] = roles.made(given_roles, framework)
-        if values.get("resources", Resources()) != Resources():
-            raise InputError(
-                "resources: and roles: cannot stand together",
-                "replicas: and resources: of each role say how much (no --gpus, no --nproc-per-node)",
-            )
+    given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
+    if given_roles and values.get("resources", Resources()) != Resources():
+        raise InputError(
+            "resources: and roles: cannot stand together",
+            "replicas: and resources: of each role say how much (no --gpus, no --nproc-per-node)",
+        )
     run = values.get("run") or next((role.run for role in given_roles if role.run), ())
     values["run"], values["shell"] = commands.split(run, framework)
     return Job(**values, sources=sources)

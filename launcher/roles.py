@@ -160,6 +160,8 @@ def cast_of(framework: Framework) -> Cast | None:
 def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str, str]]:
     """What the framework cannot take: complaint and hint by role; "" for all of them together."""
     cast = cast_of(framework)
+    if cast is None and not roles:
+        return {}
     if cast is None:
         hint = "framework: torch starts every process by itself"
         return {"": (f"{framework.name} starts all its ranks alike and has no roles", hint)}

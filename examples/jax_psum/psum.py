@@ -1,13 +1,22 @@
 """Adds up one number of every process over all hosts, the first thing to see working."""
 
+import functools
 import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import xla_bridge
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
+# On CPUs only: where a host's own name means 127.0.0.1, gloo tells the others that address, and JAX has
+# no setting for it. GPUs talk by NCCL, which reads NCCL_SOCKET_IFNAME.
+interface = os.environ.get("GLOO_SOCKET_IFNAME")
+if interface:
+    library = xla_bridge._jax
+    make = library.make_gloo_tcp_collectives
+    library.make_gloo_tcp_collectives = functools.partial(make, interface=interface)
+
 jax.distributed.initialize(
     num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
     process_id=int(os.environ["JAX_PROCESS_ID"]),
