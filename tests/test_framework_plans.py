@@ -84,6 +84,14 @@ def test_tensorflow_names_every_task_at_its_place() -> None:
     assert sorted(filter(None, seen)) == ["0", "1", "2", "3"], "TensorFlow takes all that it sees"
 
 
+def test_polyaxons_master_of_pytorch_is_rank_0() -> None:
+    roles = "{worker: {replicas: 3, spread: true}, master: {lead: true}}"
+    plan, processes = planned(f"run: x.py\nroles: {roles}", (0, 0))
+    assert [processes[key].env["RANK"] for key in ("master-0", "worker-0")] == ["0", "1"]
+    assert plan.layout.nodes[0].tasks[0].key == "master-0"
+    assert processes["worker-2"].env["WORLD_SIZE"] == "4"
+
+
 @pytest.mark.parametrize(
     ("roles", "leads"),
     [

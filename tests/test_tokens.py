@@ -111,37 +111,6 @@ def test_adding_a_task_changes_no_other() -> None:
     assert commands(2) == [c.replace("--world_size 24", "--world_size 16") for c in commands(3)[:2]]
 
 
-TRAIN_DIST = """
-import argparse, os
-import torch.distributed as dist, torch.multiprocessing as mp
-
-def train(local, args):
-    dist.init_process_group("gloo", rank=args.offset + local, world_size=args.world_size)
-    rank = dist.get_rank()
-    got = [None] * args.world_size
-    dist.all_gather_object(got, (os.environ["LAUNCHER_HOST"], rank))
-    print("rank", rank, "sees", sorted(r for _, r in got), "on", sorted({h for h, _ in got}))
-    dist.destroy_process_group()
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name in ("offset", "size", "world_size"):
-        parser.add_argument("--" + name, type=int)
-    args = parser.parse_args()
-    mp.spawn(train, (args,), args.size)
-"""
-
-
-def test_osmos_command_trains_on_two_hosts(launcher: Launcher, clean: labs.Lab) -> None:
-    name = launcher.script(TRAIN_DIST, "train_dist.py")
-    words = OSMO.replace("/train_dist.py", name)
-    ran = launcher.run("--nodes", "2", "--nproc-per-node", "2", "--framework", "env", words)
-    assert ran.code == 0, ran.err
-    said = ran.log("node-0.out") + ran.log("node-1.out")
-    lines = sorted(line.decode() for line in said.splitlines())
-    assert lines == [f"rank {r} sees [0, 1, 2, 3] on ['lab1', 'lab2']" for r in range(4)]
-
-
 def test_torchruns_ranks_fill_in_their_own(launcher: Launcher, clean: labs.Lab) -> None:
     name = launcher.script("import sys; print(sys.argv[1:])")
     given = ["{{rank}}/{{world_size}}", "{{local_rank}}@{{node_rank}}", "\\{{rank}}", "{{outputs}}"]
