@@ -15,7 +15,7 @@ demo: setup ## Trains a real DDP model over two embedded hosts
 
 test: setup ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-frameworks: setup ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
 	$(BIN)/python tests/environments.py

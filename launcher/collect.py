@@ -16,6 +16,7 @@ from .errors import HostError, LauncherError
 from .ledger import Ledger
 from .link import Link
 from .outputs import Listed, Output
+from .together import in_thread
 
 #: Copies at once: each is an rsync here.
 AT_ONCE = 8
@@ -52,12 +53,12 @@ class Collector:
             self.failed = {}
             moved = await asyncio.gather(*(self._one(link, final) for link in self._links))
             if any(moved) or final or not self.outputs:
-                self._lay_together()
+                await self._lay_together()
 
-    def _lay_together(self) -> None:
+    async def _lay_together(self) -> None:
+        hosts = tuple(link.name for link in self._links)
         try:
-            hosts = tuple(link.name for link in self._links)
-            self.outputs = outputs.lay_together(self._ledger.folder, hosts)
+            self.outputs = await in_thread(outputs.lay_together, self._ledger.folder, hosts)
         except (LauncherError, OSError) as error:
             self.failed["this machine"] = str(error)
         self._ledger.add(

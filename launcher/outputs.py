@@ -103,10 +103,11 @@ def lay_together(folder: RunFolder, hosts: tuple[str, ...]) -> tuple[Output, ...
         for path in _files(folder.mirror(host)):
             by_path.setdefault(path, []).append(host)
     folders = {parent.as_posix() for path in by_path for parent in PurePosixPath(path).parents}
-    used = set(by_path) | folders | _others(folder)
+    taken = folders | _others(folder)
+    used = set(by_path) | taken
     found = []
     for path, owners in sorted(by_path.items()):
-        for name, group in _names(folder, path, owners, used, folders | _others(folder)):
+        for name, group in _names(folder, path, owners, used, taken):
             source = folder.mirror(group[0]) / path
             found.append((Output(name, source.stat().st_size, tuple(group)), source))
     try:

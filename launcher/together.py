@@ -1,4 +1,4 @@
-"""Does the same on many hosts at once; when it fails on one, the others are not left half-way.
+"""Does things beside each other, and leaves none of them half-way when one fails or is given up.
 
 Not responsible for what is done.
 """
@@ -6,9 +6,10 @@ Not responsible for what is done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -37,3 +38,14 @@ async def together(steps: Iterable[Coroutine[Any, Any, T]], limit: int = 64) -> 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work that takes long here: meanwhile hosts are heard. A thread cannot be broken off, so whoever
+    is cancelled waits for its end: nobody else begins the same before."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise

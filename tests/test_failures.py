@@ -172,8 +172,8 @@ def test_the_kernel_kills_a_rank_for_want_of_memory(
         host.run("rm", "-f", "/tmp/eat")
     process = launcher.start("--nodes", "2", "--framework", "torch", "--grace", "1s", name)
     try:
-        labs.wait_until(lambda: len(_pids_of(name)) == 2, "both ranks", 30)
-        for pid in _pids_of(name):
+        labs.wait_until(lambda: len(_ranks(launcher.home)) == 2, "both ranks", 30)
+        for pid in _ranks(launcher.home):
             (little_memory / "cgroup.procs").write_text(str(pid))
         for host in hosts:
             host.write("/tmp/eat", b"")
@@ -186,16 +186,16 @@ def test_the_kernel_kills_a_rank_for_want_of_memory(
     assert b"lab2 rank 1 killed by the kernel, which was out of memory" in shown
 
 
-def _pids_of(script: str) -> list[int]:
-    """The ranks of a run, as this machine counts processes."""
+def _ranks(home: Path) -> list[int]:
+    """The ranks of the one run of ``home``, as this machine counts processes."""
+    runs = [b"LAUNCHER_RUN_ID=" + os.fsencode(folder.name) for folder in home.glob("runs/*")]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            ranked = b"\0RANK=" in (folder / "environ").read_bytes()
+            words = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if ranked and script.encode() in words and b"LAUNCHER" not in words:
+        if set(runs) & set(words) and any(word.startswith(b"RANK=") for word in words):
             found.append(int(folder.name))
     return found
 

@@ -150,6 +150,19 @@ def test_links_and_unfinished_copies_are_left_out(folder: RunFolder, lay: Lay) -
     assert lay({"gpu1": {".partial/a": "half", "a": "1"}}) == {"a": ("gpu1",)}
 
 
+def test_many_files_are_looked_at_once(
+    folder: RunFolder, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for every other file: 3,000 of them took seven minutes."""
+    files = {f"{number}.txt": "x" for number in range(50)}
+    lay({"gpu1": files, "gpu2": files})
+    walks: list[Path] = []
+    look = outputs._files
+    monkeypatch.setattr(outputs, "_files", lambda place: walks.append(place) or look(place))
+    assert lay({}) == dict.fromkeys(files, ("gpu1", "gpu2"))
+    assert len(walks) == 4  # three mirrors, and what a person put into the view
+
+
 def test_nothing_to_lay(folder: RunFolder) -> None:
     assert outputs.lay_together(folder, ("gpu1",)) == ()
 
