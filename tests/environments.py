@@ -23,12 +23,22 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "lightning==2.6.6", "tensorboard==2.21.0", "accelerate==1.15.0"),
     ),
+    # It looks at torch while it is built.
+    "deepspeed": (
+        ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
+        ("--no-build-isolation", "torch==2.13.0", "deepspeed==0.19.8"),
+    ),
 }
+
+#: How pip is to build what it has to build. Without it DeepSpeed compiles this extension at its first
+#: use on every host, for minutes, while all ranks wait.
+BUILD = {"deepspeed": {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}}
 
 
 def folder(name: str) -> Path:
     """Where an environment is, or would be."""
-    key = hashlib.sha256(repr((PINS[name], sys.version_info[:2])).encode()).hexdigest()[:12]
+    pins = (PINS[name], *BUILD.get(name, {}).items(), sys.version_info[:2])
+    key = hashlib.sha256(repr(pins).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "launcher" / "envs" / f"{name}-{key}"
 
@@ -48,8 +58,10 @@ def make(name: str) -> Path:
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         for packages in PINS[name]:
             print(f"{name}: pip install {' '.join(packages)}", flush=True)
+            env = {**os.environ, **BUILD.get(name, {})}
+            env["PATH"] = f"{place / 'bin'}{os.pathsep}{env['PATH']}"  # ninja is there
             pip = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, "--disable-pip-version-check", *packages], check=True)
+            subprocess.run([*pip, "--disable-pip-version-check", *packages], check=True, env=env)
         (place / "complete").touch()
     return place
 

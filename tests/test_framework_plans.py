@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from test_roles import job_of
 
 from launcher import planning
 from launcher.errors import DocumentError, PlanError
-from launcher.model import Host, Job, Meeting, Plan, Process, Resources
+from launcher.model import Host, Meeting, Plan, Process
 
 #: Polyaxon's cluster for TensorFlow, of its document on distributed experiments.
 TENSORFLOW = """
@@ -151,8 +152,21 @@ def test_jax_knows_who_it_is_and_sees_its_own_gpus() -> None:
     assert processes["rank-2"].argv[-1] == "2"
 
 
-def test_lightning_wants_equal_hosts() -> None:
+@pytest.mark.parametrize("name", ["lightning", "accelerate", "deepspeed"])
+def test_who_wants_equal_hosts(name: str) -> None:
     with pytest.raises(PlanError, match="as many processes on every host: h0 2, h1 1"):
-        planned("framework: lightning\nrun: x.py\nresources: {gpus: 3}", (2, 1))
-    job = Job(("x.py",), framework="lightning", resources=Resources(gpus=2))
-    assert planning.layout(job, [Host("a", gpus=2)], {}).world_size == 2
+        planned(f"framework: {name}\nrun: x.py\nresources: {{gpus: 3}}", (2, 1))
+
+
+def test_deepspeed_and_accelerate_are_told_who_they_are() -> None:
+    text = "run: x.py\nresources: {gpus: 4}\nframework: "
+    _, of_deepspeed = planned(text + "deepspeed", (2, 2))
+    argv = of_deepspeed["node-1"].argv
+    told = next(word for word in argv if word.startswith("--world_info=")).partition("=")[2]
+    assert json.loads(base64.urlsafe_b64decode(told)) == {"h0": [0, 1], "h1": [0, 1]}
+    _, of_accelerate = planned(text + "accelerate", (2, 2))
+    argv = of_accelerate["node-1"].argv
+    assert argv[argv.index("--machine_rank") + 1] == "1"
+    assert "ACCELERATE_USE_CPU" not in of_accelerate["node-1"].env
+    for process in (of_deepspeed["node-1"], of_accelerate["node-1"]):
+        assert process.argv[-3:] == ("--", "python3", "x.py"), "ranks go through the shim"

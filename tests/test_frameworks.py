@@ -118,6 +118,20 @@ def test_lightning(of: Launcher, flags: tuple[str, ...]) -> None:
     assert any(Path(path).name.startswith("events.out.tfevents") for path in paths)
 
 
+@framework("lightning")  # accelerate is in the same environment
+def test_accelerate(of: Launcher) -> None:
+    ran = example(of, "accelerate_toy")
+    for rank in range(4):
+        assert f"rank {rank} of 4: weight 2.0 bias 1.0" in said(ran, f"rank-{rank}")
+
+
+@framework("deepspeed")
+def test_deepspeed(of: Launcher) -> None:
+    ran = example(of, "deepspeed_toy")
+    for rank in range(4):
+        assert f"rank {rank} of 4: weight 2.0 bias 1.0" in said(ran, f"rank-{rank}")
+
+
 @framework("tensorflow")
 def test_two_runs_on_the_same_hosts_do_not_meet(of: Launcher) -> None:
     """At once, and neither talks to the other's parameter servers."""

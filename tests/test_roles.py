@@ -11,6 +11,7 @@ from conftest import Launcher, Ran
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher import events as ev
 from launcher import job as jobs
 from launcher import planning
 from launcher.errors import DocumentError, InputError, PlanError
@@ -18,6 +19,7 @@ from launcher.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Role, S
 from launcher.placement import Placed, Room, place
 from launcher.record import describe_run, read_run
 from launcher.roles import amount, codes
+from launcher.status import fold
 
 #: The example of a cluster that Polyaxon's document describes, in our words.
 CLUSTER = """
@@ -248,6 +250,40 @@ def test_spread_is_even(replicas: int, hosts: int) -> None:
     assert len(found) == min(replicas, hosts) and max(counts) - min(counts) <= 1
     packed = place([Role("a", replicas, Share(1))], rooms)
     assert len(packed) == 1
+
+
+# -- what the end of a lead makes of others
+
+
+def ended(
+    host: str, key: str, code: int, at: float, lead: int = 0, action: str = ""
+) -> list[ev.Event]:
+    return [
+        ev.ProcessStarted(0.0, host, 0, key, 0, 1, lead=lead),
+        ev.ProcessExited(at, host, 0, key, 0, code, action=action),
+    ]
+
+
+LEAD, LATE = ended("a", "chief-0", 0, 10.0, lead=1), ended("b", "worker-0", 5, 10.1)
+EARLY = ended("b", "worker-0", 5, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "failed"),
+    [
+        (LEAD + LATE, None),
+        (LATE + LEAD, None),
+        (LEAD + EARLY, "worker-0"),
+        (EARLY + LEAD, "worker-0"),
+        (ended("a", "chief-0", 0, 10.0, lead=2) + LATE, "worker-0"),
+        (ended("a", "chief-0", 3, 10.0, lead=1, action="complete") + LATE, None),
+        (ended("a", "chief-0", 0, 10.0, lead=1, action="fail"), "chief-0"),
+    ],
+    ids=["after", "heard of first", "before", "in order", "one of two", "complete", "fail"],
+)
+def test_who_has_failed_when_the_lead_has_ended(events: list[ev.Event], failed: str | None) -> None:
+    failure = fold(events).failure
+    assert (failure and failure.key) == failed
 
 
 # -- what happens on hosts

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, suggestion
+from .accelerate import Accelerate
 from .base import Cast, Framework, Place
+from .deepspeed import DeepSpeed
 from .env import Env
 from .jax import Jax
 from .lightning import Lightning
@@ -26,7 +28,7 @@ GROUP = "launcher.frameworks"
 
 _ALL: tuple[Framework, ...] = (
     *(Torchrun(), Torch(), Env()),
-    *(TensorFlow(), MXNet(), Jax(), Lightning()),
+    *(TensorFlow(), MXNet(), Jax(), Lightning(), Accelerate(), DeepSpeed()),
 )
 BUILTIN: dict[str, Framework] = {framework.name: framework for framework in _ALL}
 

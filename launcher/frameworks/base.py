@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..errors import PlanError
 from ..model import Job, Layout, Meeting, Node, Process, Task
 
 
@@ -69,6 +70,16 @@ class Place:
         """The process of a task, with ``env`` besides what every process has."""
         own = task if task.role else None
         return Process(task.key, task.rank, self.command(task), {**self.env, **env}, own)
+
+    def require_equal_hosts(self, who: str) -> None:
+        """Raises PlanError where hosts have different numbers of processes."""
+        nodes = self.layout.nodes
+        if len({node.local_world_size for node in nodes}) > 1:
+            told = ", ".join(f"{node.host.name} {node.local_world_size}" for node in nodes)
+            raise PlanError(
+                f"{who} wants as many processes on every host: {told}",
+                "--nodes and --nproc-per-node say so; torchrun and torch take unequal hosts",
+            )
 
     def threads(self) -> dict[str, str]:
         """torchrun's own default, set before it, because it says so in five lines of asterisks."""

@@ -6,7 +6,6 @@ has: ``{{local_world_size}}`` and ``{{num_nodes}}`` in the arguments do. It work
 
 from __future__ import annotations
 
-from ..errors import PlanError
 from ..model import Process
 from .base import Place
 from .torch import Torch
@@ -24,11 +23,5 @@ class Lightning(Torch):
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One process a rank. Raises PlanError for hosts with different numbers of them: Lightning
         computes ranks as node times devices."""
-        counts = {node.local_world_size for node in place.layout.nodes}
-        if len(counts) > 1:
-            told = ", ".join(f"{n.host.name} {n.local_world_size}" for n in place.layout.nodes)
-            raise PlanError(
-                f"Lightning wants as many processes on every host: {told}",
-                "--nodes and --nproc-per-node, or --framework torch with a strategy of your own",
-            )
+        place.require_equal_hosts("Lightning")
         return super().processes(place)
