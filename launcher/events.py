@@ -114,8 +114,8 @@ class RunRestarted(Event):
 
 @dataclass(frozen=True)
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``lead`` is how
-    many leads the run has, where this is one; ``limits`` is what it is held to."""
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``leads`` is how
+    many leads the run has, ``lead`` the same where this is one; ``limits`` is what it is held to."""
 
     host: str
     attempt: int
@@ -124,6 +124,7 @@ class ProcessStarted(Event):
     pid: int
     lead: int = 0
     limits: str = ""
+    leads: int = 0
 
 
 @dataclass(frozen=True)

@@ -312,12 +312,22 @@ class Run:
     def _is_over(self) -> bool:
         return (
             self.switch.asked.is_set()
-            or self.ledger.state.failure is not None
+            or self._has_failed()
             or bool(self.ledger.state.expired)
             or self.ledger.state.lead_ended is not None
             or any(link.lost for link in self.links)
             or all(link.ended.is_set() for link in self.links)
         )
+
+    def _has_failed(self) -> bool:
+        """Whether a failure counts; where it does not yet, this is asked again when it does."""
+        state = self.ledger.state
+        if state.failure is None:
+            return False
+        left = state.counts_from(state.failure) - time.time()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self.ledger.wake)
+        return left <= 0
 
     def _all_succeeded(self) -> bool:
         processes = self.ledger.state.processes.values()

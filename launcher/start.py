@@ -141,10 +141,12 @@ def _of_role(job: Job, task: Task) -> dict[str, Any]:
     """What a host has to know of a role: its limits, and what its processes' ends mean."""
     role = job.role(task.role).at(task.index)
     share = role.resources
+    leads = sum(other.replicas for other in job.roles if other.lead)
     return {
         "role": task.role,
         "index": task.index,
-        "lead": sum(r.replicas for r in job.roles if r.lead) if role.lead else 0,
+        "lead": leads if role.lead else 0,
+        "leads": leads,
         "on_exit": {action: list(codes) for action, codes in role.on_exit.items()},
         "limits": {"cpus": share.cpus, "memory": share.memory},
     }

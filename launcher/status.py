@@ -37,6 +37,7 @@ class ProcessState:
     code: int | None = None
     stopped: bool = False
     lead: int = 0
+    leads: int = 0
     limits: str = ""
     well: bool = False
     ended: float = 0.0
@@ -83,6 +84,12 @@ class RunState:
         if not leads or sum(p.well for p in leads) < leads[0].lead:
             return None
         return max(p.ended for p in leads)
+
+    def counts_from(self, failure: ev.Failure) -> float:
+        """When a failure counts: where a lead may be ending, whose end it follows, a moment later."""
+        process = self.processes.get((failure.host, failure.key))
+        waits = process is not None and process.leads and not process.lead
+        return failure.time + (LEAD_PATIENCE if waits else 0.0)
 
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
@@ -161,7 +168,13 @@ def _to(state: RunState, status: str, reason: str) -> RunState:
 
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
     started = ProcessState(
-        event.host, event.key, event.rank, event.pid, lead=event.lead, limits=event.limits
+        event.host,
+        event.key,
+        event.rank,
+        event.pid,
+        lead=event.lead,
+        leads=event.leads,
+        limits=event.limits,
     )
     processes = {**state.processes, (event.host, event.key): started}
     state = replace(state, processes=processes, attempt=event.attempt)
@@ -187,9 +200,13 @@ def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
 def _without_consequence(state: RunState) -> RunState:
     """Who fails when the lead has ended well had nobody left to talk to: that is no failure."""
     over, failure = state.lead_ended, state.failure
-    if over is None or failure is None or failure.time < over - SKEW:
+    if over is None or failure is None or over > state.counts_from(failure) + SKEW:
         return state
     return replace(state, failure=None)
+
+
+#: Seconds that a lead which is just ending has, when another process fails because of that.
+LEAD_PATIENCE = 1.0
 
 
 #: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.

@@ -259,13 +259,13 @@ def ended(
     host: str, key: str, code: int, at: float, lead: int = 0, action: str = ""
 ) -> list[ev.Event]:
     return [
-        ev.ProcessStarted(0.0, host, 0, key, 0, 1, lead=lead),
+        ev.ProcessStarted(0.0, host, 0, key, 0, 1, lead=lead, leads=1),
         ev.ProcessExited(at, host, 0, key, 0, code, action=action),
     ]
 
 
 LEAD, LATE = ended("a", "chief-0", 0, 10.0, lead=1), ended("b", "worker-0", 5, 10.1)
-EARLY = ended("b", "worker-0", 5, 8.0)
+EARLY, BEFORE = ended("b", "worker-0", 5, 8.0), ended("b", "worker-0", 5, 9.4)
 
 
 @pytest.mark.parametrize(
@@ -273,13 +273,23 @@ EARLY = ended("b", "worker-0", 5, 8.0)
     [
         (LEAD + LATE, None),
         (LATE + LEAD, None),
+        (BEFORE + LEAD, None),
         (LEAD + EARLY, "worker-0"),
         (EARLY + LEAD, "worker-0"),
         (ended("a", "chief-0", 0, 10.0, lead=2) + LATE, "worker-0"),
         (ended("a", "chief-0", 3, 10.0, lead=1, action="complete") + LATE, None),
         (ended("a", "chief-0", 0, 10.0, lead=1, action="fail"), "chief-0"),
     ],
-    ids=["after", "heard of first", "before", "in order", "one of two", "complete", "fail"],
+    ids=[
+        "after",
+        "heard of first",
+        "a moment before",
+        "before",
+        "in order",
+        "one of two",
+        "complete",
+        "fail",
+    ],
 )
 def test_who_has_failed_when_the_lead_has_ended(events: list[ev.Event], failed: str | None) -> None:
     failure = fold(events).failure
@@ -306,11 +316,15 @@ if role == "ps":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
 meeting = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if "CHIEF" in os.environ:
+    sys.exit(int(os.environ["CHIEF"]))
 if role == "chief":
     with socket.create_server(("0.0.0.0", meeting[1])) as server:
         talk = server.accept()[0]
         talk.recv(1)
-    sys.exit(int(os.environ.get("CHIEF", 0)))
+        talk.close()
+    time.sleep(0.4)  # what an interpreter may need to end, when the others have noticed already
+    sys.exit(0)
 while True:
     try:
         talk = socket.create_connection(meeting)

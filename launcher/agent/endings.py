@@ -4,6 +4,9 @@ Not responsible for ending anything: the supervisor does. Without roles every pr
 with 0, and none leads.
 """
 
+#: Seconds that a lead which is just ending has, when another process fails because of that.
+LEAD_PATIENCE = 1.0
+
 
 class Endings:
     """Knows the roles of the processes of one start, and which leads have ended well."""
@@ -15,7 +18,7 @@ class Endings:
     def about(self, key):
         """What the journal tells of a process when it starts."""
         process = self._processes.get(key, {})
-        return {name: process[name] for name in ("lead", "role", "index") if process.get(name)}
+        return {name: process[name] for name in ("lead", "leads", "role") if process.get(name)}
 
     def ended(self, key, code):
         """Notes an end. Returns whether it is a failure, and what the journal tells of it."""
@@ -25,6 +28,12 @@ class Endings:
         if process.get("lead") and not failed:
             self._led.add(key)
         return failed, ({"action": action} if action else {})
+
+    def patience(self, key):
+        """Seconds until a failure of this process counts: a lead closes its connections a moment
+        before it has ended."""
+        process = self._processes.get(key, {})
+        return LEAD_PATIENCE if process.get("leads") and not process.get("lead") else 0.0
 
     @property
     def over(self):

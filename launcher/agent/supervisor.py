@@ -258,7 +258,7 @@ class Supervisor:
         told.update(self._cause(code), at=time.time())
         self._record("ProcessExited", key=key, rank=rank, code=code, **told)
         if failed:
-            self._fail(0.0)
+            self._fail(self.endings.patience(key))
         elif self.endings.over and self.children and not self.signalled:
             self._end_processes(self.grace, "the lead has ended")
 
