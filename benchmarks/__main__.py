@@ -7,12 +7,13 @@ import signal
 import sys
 import time
 
-from . import imports, job, logs, memory, start, sync
+from . import faults, imports, job, logs, memory, start, sync
 
 #: What measures memory comes first: a child's peak is never less than the size of this process,
 #: which grows with the logs that it compares.
 ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
+    "faults": faults,
 }  # fmt: skip
 
 

@@ -63,7 +63,9 @@ async def adopt(word: str, inventory: Inventory) -> str:
 
 def _make_folder(name: str, by_host: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> None:
     """As the launcher that began the run would have left it, with the hosts of our inventory."""
-    value = dict(next(iter(by_host.values()))["record"])
+    records = [host["record"] for host in by_host.values()]
+    # A host that was lost and is back still tells of the nodes as they were then.
+    value = dict(max(records, key=lambda record: int(dict(record).get("attempt", 0))))
     request, layout = record.read_run(value)
     ours = {host.name: host for host in inventory.hosts}
     nodes = tuple(replace(node, host=ours.get(node.host.name, node.host)) for node in layout.nodes)

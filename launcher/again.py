@@ -28,22 +28,28 @@ def another_try(
     port: int | None,
     max_restarts: int,
 ) -> str | None:
-    """Why a run starts again: ``port-taken``, the reason of its failure, or None when it ends.
+    """Why a run starts again: ``port-taken``, the reason of its failure or of a host's loss, or None
+    when it ends.
 
     A port that another program took while torch was still being imported is no failure of the
     user's: it does not count. ``last_words`` are those of the process that failed first.
     """
     failure = state.failure
-    if failure is None or state.lost or state.expired:
+    if state.expired or (failure is None and not state.lost):
         return None
     before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
     ports = before.count("port-taken") + sum(isinstance(e, ev.PortReplaced) for e in events)
     in_use = (
         port is not None and _PORT_IN_USE.search(last_words) and str(port).encode() in last_words
     )
-    if in_use and failure.host == master and ports < PORT_TRIES:
+    if failure and not state.lost and in_use and failure.host == master and ports < PORT_TRIES:
         return "port-taken"
-    if failure.action == "fail":
+    if failure is not None and failure.action == "fail":
         return None
-    most = max(max_restarts, RESTARTS) if failure.action == "restart" else max_restarts
-    return failure.reason if len(before) - before.count("port-taken") < most else None
+    most = max_restarts
+    if failure is not None and failure.action == "restart":
+        most = max(max_restarts, RESTARTS)
+    tries = max(len(before), state.attempt)  # another machine's are in no record here
+    if tries - before.count("port-taken") >= most:
+        return None
+    return next((loss.reason for loss in state.lost.values()), failure.reason if failure else None)

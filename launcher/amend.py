@@ -46,22 +46,25 @@ async def finish(agent: Agent, host: str) -> list[str]:
         try:
             await agent.ask("stop", run=run, grace=0.0, why="its launcher had given up")
             deadline = time.monotonic() + PATIENCE
-            while (await agent.ask("alive", run=run))["alive"]:
-                if time.monotonic() > deadline:
-                    break
+            standing = await agent.ask("alive", run=run)
+            while standing["alive"] and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
+                standing = await agent.ask("alive", run=run)
             found = await agent.ask("sweep", run=run, host=host, kill=True)
         except HostError:
             if agent.closed.done():
                 raise
             continue  # the run has no folder there
         remember(run, [name for name in read_json(_mark(run)) if name != host or found["left"]])
-        _amend(home() / "runs" / run / "receipt.json", host, found)
+        expiry = standing["expiry"]
+        if expiry:
+            expiry = {**expiry, "time": expiry["time"] - (standing["now"] - time.time())}
+        _amend(home() / "runs" / run / "receipt.json", host, found, expiry)
         ended.append(run)
     return ended
 
 
-def _amend(path: Path, host: str, found: dict[str, Any]) -> None:
+def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] | None) -> None:
     if not path.exists():  # forgotten in between
         return
     receipt = read_json(path)
@@ -70,5 +73,6 @@ def _amend(path: Path, host: str, found: dict[str, Any]) -> None:
             when = time.strftime("%d %b %Y %H:%M:%S")
             part["left"] = len(found["left"])
             part["scanned"] = found["scanned"]
+            part["expiry"] = part["expiry"] or expiry
             part["verified"] = f"reached again on {when}: all of /proc read"
     write_json(path, receipt)

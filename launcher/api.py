@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import events as ev
 from . import inventory as inventories
 from . import job as jobs
-from . import planning, runs
+from . import planning, runs, spare
 from .errors import DocumentError, InputError
 from .model import Inventory, Job, Meeting, Plan, Request
 from .receipt import Receipt
@@ -31,9 +31,34 @@ OnEvent = Callable[[ev.Event], None]
 OnLog = Callable[[str, str, bytes], None]
 
 
+#: Bytes of an inventory or a job file at most: nobody writes one of that size.
+MOST_BYTES = 4_000_000
+
+
 def load_inventory(path: str | os.PathLike[str]) -> Inventory:
-    """The inventory in a file. Raises DocumentError."""
-    return _resolved(inventories.load(_text(path, "inventory"), str(path)), Path(path).parent)
+    """The inventory in a file: ours, or one of the formats of :mod:`launcher.imports`.
+
+    What could not be carried over is in its ``notes``. Raises DocumentError.
+    """
+    content = read_text(path, "inventory")
+    try:
+        found = inventories.load(content, str(path))
+    except DocumentError as error:
+        found = _foreign(content, path, error)
+    return _resolved(found, Path(path).parent)
+
+
+def _foreign(content: str, path: str | os.PathLike[str], error: DocumentError) -> Inventory:
+    """Somebody else's inventory. Raises ``error`` when it looks like ours."""
+    from . import imports  # most inventories are ours
+
+    form = imports.recognise(imports.Text(content, str(path)))
+    if form is None:
+        raise error
+    found = imports.read(content, str(path), form)[1].inventory()
+    if form == "ssh_config":  # ssh's own words hold for the connections, so nothing is lost
+        return replace(found, ssh_config=str(Path(path).absolute()), notes=())
+    return found
 
 
 def _resolved(inventory: Inventory, base: Path) -> Inventory:
@@ -49,18 +74,28 @@ def _resolved(inventory: Inventory, base: Path) -> Inventory:
 
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The values of a job file, ``workdir`` resolved from the file's folder. Raises DocumentError."""
-    values = jobs.load(_text(path, "job file"), str(path))
+    values = jobs.load(read_text(path, "job file"), str(path))
     values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
     return values
 
 
-def _text(path: str | os.PathLike[str], what: str) -> str:
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """The text of a small UTF-8 file. Raises DocumentError."""
     try:
-        return Path(path).read_text("utf-8")
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise DocumentError(f"{what} {path}: {error.strerror}", source=str(path)) from None
-    except UnicodeDecodeError:
-        raise DocumentError(f"{what} {path}: not UTF-8 text", source=str(path)) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DocumentError("not UTF-8 text", "", str(path), line) from None
+    if len(data) > MOST_BYTES:
+        raise DocumentError(f"{what} {path}: larger than {MOST_BYTES} bytes", source=str(path))
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DocumentError("not a text file: it has a NUL byte", "", str(path), line)
+    return text
 
 
 def make_job(**values: Any) -> Job:
@@ -90,12 +125,19 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 def dry_run(job: Job, inventory: Inventory) -> Plan:
     """The plan as far as it can be known without touching a host. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
+    _check_restarts(job, len(hosts))
     layout = planning.layout(job, hosts, {})
     first = layout.nodes[0].host
     address = job.master_addr or first.address or first.name
     low, high = job.master_port
     port = low if low == high else f"{low}-{high}"
     return planning.plan(job, layout, Meeting(address, port), "agent")
+
+
+def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
+    """The hosts that could take the place of a lost one, none without restarts."""
+    hosts = inventories.select(inventory, job.hosts) if job.max_restarts else ()
+    return [host.name for host in spare.spares(hosts, plan.layout, ())]
 
 
 def run_job(
@@ -107,7 +149,6 @@ def run_job(
     lease: float | None = None,
     stall_timeout: float | None = None,
     stop_stalled: bool = False,
-    max_restarts: int = 0,
     on_event: OnEvent = lambda event: None,
     on_log: OnLog = lambda host, name, data: None,
 ) -> Receipt:
@@ -126,7 +167,6 @@ def run_job(
         lease=lease,
         stall_timeout=stall_timeout,
         stop_stalled=stop_stalled,
-        max_restarts=max_restarts,
     )
     with hosts_of(request):
         run = new_run(request, new_folder(job), on_event, on_log)
@@ -143,6 +183,8 @@ async def _listening(run: Run) -> Receipt:
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """What a run is made of, with the hosts that the job may use. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
+    _check_restarts(job, len(hosts))
+    options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
     if job.num_nodes and job.num_nodes > len(hosts):
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")
         raise InputError(
@@ -150,6 +192,34 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             "more hosts: -i with another inventory, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)
+
+
+def _check_restarts(job: Job, hosts: int) -> None:
+    if job.elastic is not None:
+        span = f"--nodes {job.elastic}:{job.num_nodes}"
+        if not job.max_restarts:
+            raise InputError(
+                f"{span}: torchrun may not form its group anew",
+                "--max-restarts 3: so often, after a failure or a host's loss",
+            )
+        if job.min_nodes is not None:
+            raise InputError(
+                f"--min-nodes {job.min_nodes}: {span} says already how few hosts will do",
+                "leave --min-nodes out, or give --nodes one number",
+            )
+    if job.min_nodes is None:
+        return
+    if not job.max_restarts:
+        raise InputError(
+            f"--min-nodes {job.min_nodes}: a run that is not started again cannot go on with fewer "
+            "hosts",
+            "--max-restarts 1, or max_restarts: in the job",
+        )
+    if job.min_nodes > (job.num_nodes or hosts):
+        most = f"--nodes {job.num_nodes}" if job.num_nodes else f"the {hosts} hosts there are"
+        raise InputError(
+            f"--min-nodes {job.min_nodes} is more than {most}", "as many as the run can do with"
+        )
 
 
 def new_folder(job: Job) -> RunFolder:

@@ -20,7 +20,7 @@ from .errors import InputError, LauncherError
 from .model import Layout, Request, Secret
 from .receipt import Receipt
 from .run import Run
-from .status import RunState, step
+from .status import RunState, log_hosts, step
 from .store import RunFolder, read_json, write_json
 
 #: Seconds between two looks at what the follower wrote.
@@ -53,6 +53,7 @@ class Attached:
         self._stopping = False
         self._seen = 0  # bytes of events.jsonl
         self._shown: dict[str, int] = {}
+        self._log_hosts: dict[str, str] = {}
 
     @property
     def layout(self) -> Layout:
@@ -201,8 +202,16 @@ class Attached:
 
     def _show(self, name: str, data: bytes) -> None:
         self._shown[name] = self._shown.get(name, 0) + len(data)
-        host = self.layout.host_of(name.split("/")[1])
-        self._on_log(host or "?", name, data)
+        self._on_log(self._host_of(name), name, data)
+
+    def _host_of(self, name: str) -> str:
+        """Whose log it is. Another attempt may have had another host there."""
+        stem = name.partition(".")[0]
+        if stem not in self._log_hosts:
+            lines = (self.path / "events.jsonl").read_bytes()
+            self._log_hosts |= log_hosts(ev.decode_lines(lines[: lines.rfind(b"\n") + 1]))
+        host = self._log_hosts.get(stem) or self.layout.host_of(name.split("/")[1])
+        return host or "?"
 
     def _new_events(self) -> list[ev.Event]:
         with open(self.path / "events.jsonl", "rb") as file:
@@ -210,7 +219,10 @@ class Attached:
             data = file.read()
         whole = data.rfind(b"\n") + 1
         self._seen += whole
-        return ev.decode_lines(data[:whole])
+        events = ev.decode_lines(data[:whole])
+        if any(isinstance(event, ev.NodeReplaced | ev.NodesReduced) for event in events):
+            _, self._layout, _ = _described(self.path)
+        return events
 
     # -- nobody else follows it
 
@@ -219,6 +231,7 @@ class Attached:
             self._show(name, data)
 
         self.look()
+        _, self._layout, _ = _described(self.path)  # the one before us may have replaced a host
         run = self._run = Run(self.request, folder, self._on_event, show)
         if self._stopping:
             run.stop()
@@ -229,7 +242,7 @@ def _with_secrets(request: Request, names: Sequence[str]) -> Request:
     """Secrets stand in no record: they come from the environment here. Without them the run goes on,
     but nothing of it can be started again."""
     if any(name not in os.environ for name in names):
-        return replace(request, max_restarts=0)
+        return replace(request, max_restarts=0, min_nodes=None)
     secrets = {name: Secret(os.environ[name]) for name in names}
     return replace(request, job=replace(request.job, secrets=secrets))
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from . import events as ev
 from . import outputs
 from .errors import HostError, LauncherError
+from .handover import Handover
 from .ledger import Ledger
 from .link import Link
 from .outputs import Listed, Output
@@ -28,11 +29,18 @@ class Collector:
     """Knows what has been pulled; one pull at a time."""
 
     def __init__(
-        self, links: Sequence[Link], run: str, paths: tuple[str, ...], ledger: Ledger
+        self,
+        links: Sequence[Link],
+        aside: Sequence[Link],
+        run: str,
+        paths: tuple[str, ...],
+        ledger: Ledger,
     ) -> None:
         self.outputs: tuple[Output, ...] = ()
         self.failed: dict[str, str] = {}
-        self._links, self._run, self._paths, self._ledger = links, run, paths, ledger
+        self._links, self._aside = links, aside  # those of the run, and those that have left it
+        self._run, self._paths, self._ledger = run, paths, ledger
+        self.handover = Handover(ledger.folder)
         self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
         self.hurry = asyncio.Event()
         self._busy = asyncio.Lock()
@@ -51,14 +59,16 @@ class Collector:
         """Brings what is new. What could not be brought stands in ``failed``, by host."""
         async with self._busy:
             self.failed = {}
-            moved = await asyncio.gather(*(self._one(link, final) for link in self._links))
+            links = [*self._links, *(self._aside if final else ())]
+            moved = await asyncio.gather(*(self._one(link, final) for link in links))
             if any(moved) or final or not self.outputs:
                 await self._lay_together()
 
     async def _lay_together(self) -> None:
         hosts = tuple(link.name for link in self._links)
+        former = tuple(link.name for link in self._aside)
         try:
-            self.outputs = await in_thread(outputs.lay_together, self._ledger.folder, hosts)
+            self.outputs = await in_thread(self._view, hosts, former)
         except (LauncherError, OSError) as error:
             self.failed["this machine"] = str(error)
         self._ledger.add(
@@ -66,6 +76,10 @@ class Collector:
                 time.time(), len(self.outputs), sum(o.size for o in self.outputs), dict(self.failed)
             )
         )
+
+    def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> tuple[Output, ...]:
+        older = {host: self.handover.superseded(host, hosts) for host in former}
+        return outputs.lay_together(self._ledger.folder, hosts + former, older)
 
     async def _one(self, link: Link, final: bool) -> bool:
         """True when anything was copied from this host."""
@@ -82,7 +96,8 @@ class Collector:
         mirror = self._ledger.folder.mirror(link.name)
         moved = False
         for _ in range(tries):
-            what: Listed = await outputs.listed(link.agent, self._run, self._paths)
+            listed = await outputs.listed(link.agent, self._run, self._paths)
+            what: Listed = self.handover.own(link.name, listed)
             if what.files == self._seen.get(link.name):
                 break
             await outputs.pull(link.connection, link.name, what, mirror)

@@ -72,7 +72,7 @@ async def _open(
     hosts: list[Host], make: MakeLink, links: list[Link], emit: Callable[[ev.Event], None]
 ) -> list[HostError]:
     opened = [make(host) for host in hosts]
-    results = await asyncio.gather(*(_open_one(link) for link in opened), return_exceptions=True)
+    results = await asyncio.gather(*(open_one(link) for link in opened), return_exceptions=True)
     failed = []
     for link, result in zip(opened, results, strict=True):
         if isinstance(result, HostError):
@@ -87,7 +87,8 @@ async def _open(
     return failed
 
 
-async def _open_one(link: Link) -> None:
+async def open_one(link: Link) -> None:
+    """Connects, measures, and looks whether files can be copied. Raises HostError."""
     await link.open()
     if link.facts.rsync is None:
         raise rsync.no_rsync(link.name)

@@ -12,7 +12,10 @@ from typing import Any
 
 import yaml
 
-from .errors import DocumentError, suggestion
+from .errors import DocumentError, Unbounded, suggestion
+
+#: Nesting of lists and mappings, and nodes with all aliases written out, that a file may have.
+MOST_DEEP, MOST_NODES = 100, 200_000
 
 # libyaml's parser is several times faster; PyYAML can be built without it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -83,6 +86,7 @@ class Node:
 def parse(content: str, source: str) -> Node:
     """The root of a YAML document. Raises DocumentError when it is not one."""
     try:
+        _bounded(content, source)
         root = yaml.compose(content, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -95,7 +99,40 @@ def parse(content: str, source: str) -> Node:
         raise DocumentError(f"not YAML: {error.reason}", "", source, line) from None
     if root is None:
         raise DocumentError("the file is empty", "", source, 1)
+    if "&" in content:
+        _finite(root, source)
     return Node(root, source)
+
+
+def _bounded(content: str, source: str) -> None:
+    """Raises Unbounded on nesting that libyaml would compose until the stack is full."""
+    openers = sum(map(content.count, ("[", "{", "- ", "? ", "-\t", "?\t", ":\n")))
+    if openers <= MOST_DEEP:
+        return
+    depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEEP:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise Unbounded(f"nested more than {MOST_DEEP} deep", "", source, line)
+
+
+def _finite(root: yaml.Node, source: str) -> None:
+    """Raises Unbounded on aliases that make a small file an endless or a huge one."""
+    waiting = [(root, 0)]
+    for _ in range(MOST_NODES):
+        if not waiting:
+            return
+        node, depth = waiting.pop()
+        if depth > MOST_DEEP:
+            break
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(part, depth + 1) for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(part, depth + 1) for part in node.value]
+    line = root.start_mark.line + 1
+    raise Unbounded("its aliases (*) make it endless, or far too large", "", source, line)
 
 
 def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     LauncherError
     ├── InputError              what the user wrote cannot be used            exit 2
     │   ├── DocumentError       a YAML file: carries file and line
+    │   │   └── Unbounded       nested too deep, endless, or far too large
     │   ├── UnknownRun          no run of that name is recorded here
     │   └── PlanError           the hosts cannot hold what was asked for
     ├── HostError               something about one host; carries its name    exit 125
@@ -64,6 +65,10 @@ class DocumentError(InputError):
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line}: {self.message}" if self.line else self.message
+
+
+class Unbounded(DocumentError):
+    """YAML that nobody should go through: nested too deep, endless, or far too large."""
 
 
 class UnknownRun(InputError):

@@ -8,10 +8,12 @@ clock's offset.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from .failure import Failure as Failure
+from .failure import signal_name as signal_name
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class PortReplaced(Event):
 @dataclass(frozen=True)
 class RunRestarted(Event):
     """What failed was stopped everywhere, and all ranks start again as this ``attempt``; ``reason``
-    is that of the failure, or ``port-taken``."""
+    is that of the failure or of a host's loss, or ``port-taken``."""
 
     attempt: int
     reason: str
@@ -131,8 +133,9 @@ class ProcessStarted(Event):
 class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
-    ``stopped`` says that we had asked it to end, ``oom`` that the kernel killed a process for want
-    of memory just then; ``action`` what the job says about such an exit: complete, fail, restart.
+    ``stopped``: we had asked it to end. ``oom``: the kernel killed one for want of memory just then.
+    ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may go on.
+    ``action``: what the job says about such an exit: complete, fail, restart.
     """
 
     host: str
@@ -142,6 +145,8 @@ class ProcessExited(Event):
     code: int
     stopped: bool = False
     oom: bool = False
+    error: Mapping[str, str] | None = None
+    tolerated: bool = False
     action: str = ""
 
     @property
@@ -152,11 +157,16 @@ class ProcessExited(Event):
 
 @dataclass(frozen=True)
 class StopRequested(Event):
-    """Processes were asked to end: everywhere, or on ``host``."""
+    """Processes were asked to end: everywhere, or on ``host``.
+
+    A host does so by itself when one of its ranks fails; ``asked`` says that a launcher wished it.
+    """
 
     why: str
     host: str | None = None
     processes: int = 0
+    attempt: int | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,7 @@ class HostEnded(Event):
     left: int
     scanned: int
     unreadable: int
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -233,9 +244,30 @@ class LogsResumed(Event):
 
 @dataclass(frozen=True)
 class NodeLost(Event):
-    """A host could not be reached for too long, or its supervisor died: the run cannot go on."""
+    """A host could not be reached for too long, or its supervisor died: the run cannot go on
+    as it is."""
 
     host: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodeReplaced(Event):
+    """Another host, ``by``, takes the place of a lost one; ``reason`` is that of the loss."""
+
+    host: str
+    by: str
+    node_rank: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodesReduced(Event):
+    """The run goes on without a lost host: there is no spare. The sizes are those from now on."""
+
+    host: str
+    num_nodes: int
+    world_size: int
     reason: str
 
 
@@ -258,6 +290,7 @@ class StallBegan(Event):
     host: str
     seconds: float
     ranks: tuple[Mapping[str, Any], ...]
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +299,7 @@ class StallEnded(Event):
 
     host: str
     seconds: float
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -355,46 +389,3 @@ def from_journal(host: str, record: Mapping[str, Any], clock_offset: float) -> E
     """The event that a host's journal tells, in our time."""
     happened = float(record.get("at", record["time"]))
     return decode({**record, "host": host, "time": happened - clock_offset})
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a process ended badly: data, not an exception."""
-
-    host: str
-    key: str
-    rank: int | None
-    code: int
-    oom: bool
-    time: float
-    action: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """The status that a shell would show."""
-        return self.code if self.code >= 0 else 128 - self.code
-
-    @property
-    def reason(self) -> str:
-        """``exit-7``, ``signal-SIGSEGV`` or ``out-of-memory``."""
-        if self.oom:
-            return "out-of-memory"
-        return f"exit-{self.code}" if self.code >= 0 else f"signal-{signal_name(-self.code)}"
-
-    @property
-    def meaning(self) -> str:
-        """The exit in words."""
-        if self.oom:
-            return "killed by the kernel, which was out of memory"
-        if self.code < 0:
-            return f"killed by {signal_name(-self.code)}"
-        words = {126: " (not executable)", 127: " (command not found)"}
-        return f"exited with {self.code}{words.get(self.code, '')}"
-
-
-def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

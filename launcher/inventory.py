@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -30,7 +31,7 @@ from .document import schema as mapping_schema
 from .errors import InputError, suggestion
 from .model import Host, Inventory
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -163,7 +164,7 @@ def _expand(place: Node) -> tuple[str, ...]:
     if not names:
         raise place.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
     for name in names:
-        if not _NAME.match(name):
+        if not NAME.match(name):
             raise place.error(
                 f"{name!r} cannot be the name of a host",
                 "letters, digits, '.', '_' and '-'; user, port and address are keys of their own",
@@ -240,6 +241,17 @@ def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     return tuple(host for host in inventory.hosts if host.name in chosen)
 
 
+def narrowed(inventory: Inventory, wanted: str) -> Inventory:
+    """The inventory with some of its hosts alone. Raises InputError."""
+    hosts = select(inventory, wanted)
+    left = {host.name for host in hosts}
+    groups = {
+        name: tuple(member for member in members if member in left)
+        for name, members in inventory.groups.items()
+    }
+    return replace(inventory, hosts=hosts, groups={k: v for k, v in groups.items() if v})
+
+
 def _term(inventory: Inventory, term: str) -> set[str]:
     if "=" in term:
         name, _, value = term.partition("=")
@@ -275,7 +287,8 @@ def _labels(inventory: Inventory) -> str:
 def ssh_config(host: Host) -> str:
     """What the inventory says about connections to a host, as ssh_config(5) text.
 
-    It is read before the user's own file, and the first value wins.
+    It is read before the user's own file, and the first value wins. ssh(1) takes quotes around a
+    ProxyJump as part of the name.
     """
     settings = {
         "HostName": host.address,
@@ -284,5 +297,8 @@ def ssh_config(host: Host) -> str:
         "ProxyJump": host.proxy_jump,
         "IdentityFile": host.identity_file,
     }
-    lines = [f'  {key} "{value}"\n' for key, value in settings.items() if value is not None]
+    given = {key: f'"{value}"' for key, value in settings.items() if value is not None}
+    if host.proxy_jump and not any(map(str.isspace, host.proxy_jump)):
+        given["ProxyJump"] = host.proxy_jump
+    lines = [f"  {key} {value}\n" for key, value in given.items()]
     return "".join([f"Host {host.name}\n", *lines]) if lines else ""

@@ -60,6 +60,17 @@ def port_range(value: str) -> tuple[int, int]:
     return ports
 
 
+def nodes(value: str) -> int | str:
+    """``2``, or ``1:2`` for torchrun's elastic mode. Raises ValueError."""
+    least, colon, most = value.partition(":")
+    wrong = ValueError(f"not a number of hosts: {value!r} (2, or 1:2 for at least 1)")
+    if not all(part.isascii() and part.isdigit() for part in (least, most or "1")):
+        raise wrong
+    if not 1 <= int(least) <= int(most or least) or (colon and not most):
+        raise wrong
+    return value if colon else int(least)
+
+
 def job_name(value: str) -> str:
     """A name that can be a folder's. Raises ValueError."""
     if not _NAME.match(value):
@@ -101,7 +112,11 @@ def _secrets(node: Node) -> dict[str, str | None]:
 _KEYS: Mapping[str, Key] = {
     "name": Key(_checked(job_name), TEXT, "Start of the run's name; generated when left out"),
     "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
-    "num_nodes": Key(whole_number(1), whole(1), "How many hosts"),
+    "num_nodes": Key(
+        _checked(nodes),
+        {"oneOf": [whole(1), {"type": "string", "pattern": r"^\d+(:\d+)?$"}]},
+        'How many hosts; "1:2" for torchrun that goes on with 1 when others are lost',
+    ),
     "hosts": Key(text, TEXT, "Which hosts: names, a nodeset, groups or labels"),
     "resources": Key(_resources, mapping_schema(_RESOURCES), "GPUs or processes"),
     "envs": Key(variables, TEXT_MAP, "Environment variables of every process"),
@@ -120,6 +135,8 @@ _KEYS: Mapping[str, Key] = {
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
     "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
     "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
+    "max_restarts": Key(whole_number(0), whole(0), "Starts after a failure or a host's loss"),
+    "min_nodes": Key(whole_number(1), whole(1), "Hosts to go on with when no spare is left"),
 }
 
 
@@ -202,6 +219,13 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
         if name in framework.computed:
             flag = "--env" if sources["envs"] == "flag" else "envs:"
             raise InputError(f"{flag} {name}: it is computed for every process", "leave it out")
+    if isinstance(values.get("num_nodes"), str):
+        least, most = values["num_nodes"].split(":")
+        values["elastic"], values["num_nodes"] = int(least), int(most)
+        if framework.name != "torchrun":
+            raise InputError(
+                f"--nodes {least}:{most}: only torchrun is elastic", "--framework torchrun"
+            )
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -224,13 +248,15 @@ def _converted(layer: str, name: str, value: Any) -> Any:
         if name in _FROM_TEXT and isinstance(value, str | int):
             return _FROM_TEXT[name](str(value))
     except (TypeError, ValueError) as error:
-        called = "--" + name.replace("_", "-") if layer == "flag" else name
+        flag = "--nodes" if name == "num_nodes" else "--" + name.replace("_", "-")
+        called = flag if layer == "flag" else name
         raise InputError(f"{called}: {error}") from None
     return value
 
 
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
+    "num_nodes": nodes,
     "master_port": port_range,
     "grace": seconds,
 }

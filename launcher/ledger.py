@@ -12,7 +12,7 @@ from typing import Any
 
 from . import events as ev
 from .errors import RecordError
-from .status import fold, step
+from .status import BY_USER, fold, step
 from .store import RunFolder
 
 
@@ -42,6 +42,25 @@ class Ledger:
         self.state = step(self.state, event)
         self._on_event(event)
         self._changed.set()
+
+    def has_failed(self) -> bool:
+        """Whether a failure counts; where one does not yet, whoever waits looks again when it does."""
+        failure = self.state.failure
+        left = self.state.counts_from(failure) - time.time() if failure else 0.0
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self.wake)
+        return failure is not None and left <= 0
+
+    def last_words(self) -> bytes:
+        """What the process that failed first wrote last: on stderr, or else on stdout."""
+        failure = self.state.failure
+        if failure is None:
+            return b""
+        for stream in ("err", "out"):
+            log = self.folder.log(f"attempt-{self.state.attempt}/{failure.key}.{stream}")
+            if words := log.tail().strip():
+                return words
+        return b""
 
     def note(self, name: str, value: Any) -> None:
         """Writes a file of the run's folder that nothing here depends on."""
@@ -79,7 +98,7 @@ class StopSwitch:
         self.kill = asyncio.Event()
         self._wake = wake
 
-    def press(self, reason: str = "by-user") -> None:
+    def press(self, reason: str = BY_USER) -> None:
         """Asks for the end; again: without grace."""
         if self.reason is None:
             self.reason = reason

@@ -62,6 +62,7 @@ class Link:
         self._lease: float | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._told_its_end = False
+        self._rejoined = False
         self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
         self._waiting_for_room: asyncio.Task[None] | None = None
         self.supervised = False
@@ -130,7 +131,9 @@ class Link:
 
     # -- what the host says
 
-    async def supervise(self, layout: Layout, request: Request, known: Mapping[str, Any]) -> None:
+    async def supervise(
+        self, layout: Layout, request: Request, known: Mapping[str, Any], attempt: int
+    ) -> None:
         """Makes sure that a supervisor is there, and what is ``known`` of the run. Raises HostError.
 
         It stops the run by itself when nobody is in touch for the request's ``lease``, and tells
@@ -143,6 +146,7 @@ class Link:
             run=layout.run_id,
             spec={
                 "host": self.name,
+                "attempt": attempt,
                 "grace": request.job.grace,
                 "lease": request.lease,
                 "stall": request.stall_timeout,
@@ -172,11 +176,19 @@ class Link:
         """Goes on where another launcher stopped, with the logs that are here; in the background,
         as for a host that fell silent: one that cannot be reached now is tried for as long."""
         self.supervised, self._lease = True, request.lease
+        self._rejoined = True
         self.logs = {name: self._folder.log(name) for name in logs}
         self._following = asyncio.ensure_future(
             self._keep_following(run, request.lost_after, connected=False)
         )
         self._start_pinging()
+
+    def part(self, reason: str, logs: Iterable[str]) -> None:
+        """A host that has left the run: nobody connects to it, and what came of it is here."""
+        self.supervised, self.lost = True, reason
+        self.logs = {name: self._folder.log(name) for name in logs}
+        self.ended.set()
+        self.reached.set()
 
     async def catch_up(self, run: str) -> None:
         """Until all bytes of logs that the host has now are here, as far as it can be reached."""
@@ -207,11 +219,11 @@ class Link:
                 why = "the connection was lost"
                 self._emit(ev.ConnectionDropped(time.time(), self.name, why))
             connected = True
-            dropped = time.time()
+            dropped = time.monotonic()  # it stands still while a laptop sleeps
             if not await self._resume(run, dropped + lost_after):
                 self.give_up("host-unreachable")
                 return
-            self._emit(ev.ConnectionResumed(time.time(), self.name, time.time() - dropped))
+            self._emit(ev.ConnectionResumed(time.time(), self.name, time.monotonic() - dropped))
 
     async def _keep_in_touch(self, pause: float) -> None:
         while True:
@@ -221,7 +233,7 @@ class Link:
 
     async def _resume(self, run: str, deadline: float) -> bool:
         pause = FIRST_PAUSE
-        while time.time() < deadline:
+        while time.monotonic() < deadline:
             try:
                 if self._connection:
                     self._connection.abort()
@@ -230,7 +242,7 @@ class Link:
                 await self._ask_to_follow(run)
                 return True
             except errors.HostError:
-                await asyncio.sleep(min(pause, max(0.0, deadline - time.time())))
+                await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(LONGEST_PAUSE, pause * 2)
         return False
 
@@ -292,7 +304,8 @@ class Link:
 
     def _heard_idle(self, sizes: Mapping[str, int]) -> None:
         self.log_sizes = dict(sizes)
-        if not self._told_its_end:
+        never_begun = self._rejoined and self._journal == 0  # its launcher did not come so far
+        if not self._told_its_end and not never_begun:
             self.give_up("supervisor-died")
         self._finish()
 

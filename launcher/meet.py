@@ -59,9 +59,9 @@ async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeti
     reached = dict(zip((link.name for link in others), tries, strict=True))
     for address in candidates:
         if all(reached[host][address]["ok"] for host in reached):
-            found = {host: tries[address]["local"] for host, tries in reached.items()}
-            found[master.name] = address
-            return Meeting(address, port, _interfaces(master, address, reached), found)
+            addresses = {host: str(tried[address]["local"]) for host, tried in reached.items()}
+            addresses[master.name] = str(next(iter(reached.values()))[address]["ip"])
+            return Meeting(address, port, _interfaces(master, address, reached), addresses)
     raise _nobody_met(job, master, port, candidates, reached)
 
 

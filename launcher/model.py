@@ -62,6 +62,7 @@ class Inventory:
     ssh_config: str | None = None
     sandbox: bool = False
     source: str = "inventory"
+    notes: tuple[str, ...] = ()  # what another format said that could not be carried over
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises KeyError."""
@@ -131,7 +132,11 @@ class Role:
 
 @dataclass(frozen=True)
 class Job:
-    """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true."""
+    """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
+
+    With ``elastic``, torchrun goes on with as few hosts as that when others are lost, and forms its
+    group anew at most ``max_restarts`` times; ``num_nodes`` is how many begin.
+    """
 
     run: tuple[str, ...]
     shell: bool = False
@@ -149,6 +154,9 @@ class Job:
     master_addr: str | None = None
     master_port: tuple[int, int] = (20000, 32000)
     grace: float = 10.0
+    max_restarts: int = 0
+    min_nodes: int | None = None
+    elastic: int | None = None
     sources: Mapping[str, str] = field(
         default_factory=dict
     )  # where each value came from: default, file, flag
@@ -334,8 +342,9 @@ class Request:
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
     reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
     itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
-    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails is
-    started again at most ``max_restarts`` times. ``code_of`` is a run
+    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
+    host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
+    those that are left where they are at least ``min_nodes`` (None: never). ``code_of`` is a run
     whose snapshot of the code is taken again. ``ask_passphrase`` is called
     with a key file whose passphrase is needed.
     """
@@ -349,6 +358,7 @@ class Request:
     stall_timeout: float | None = None
     stop_stalled: bool = False
     max_restarts: int = 0
+    min_nodes: int | None = None
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable
 
 _ONE_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+#: Hosts of one inventory or nodeset at most: a range is made whole before anybody can count it.
+MOST = 4096
+_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
 def expand(text: str) -> tuple[str, ...]:
@@ -18,10 +21,23 @@ def expand(text: str) -> tuple[str, ...]:
         return (text,)
     from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 
+    if _size(text) > MOST:
+        raise ValueError(f"a nodeset of more than {MOST} names: {text[:60]!r}")
     try:
         return tuple(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except (NodeSetException, ValueError) as error:
         raise ValueError(f"not a nodeset: {text!r} ({error})") from None
+
+
+def _size(text: str) -> int:
+    """How many names the ranges of a nodeset could make at most, without making them."""
+    size = 1
+    for inside in re.findall(r"\[([^\[\]]*)\]", text):
+        parts = [_RANGE.match(part.strip()) for part in inside.split(",")]
+        size *= sum(max(0, int(p[2]) - int(p[1])) + 1 if p else 1 for p in parts) or 1
+        if size > MOST:
+            break
+    return size
 
 
 def fold(names: Iterable[str]) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import filecmp
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from . import rsync
 from .errors import LauncherError
@@ -93,14 +94,20 @@ class Output:
     hosts: tuple[str, ...]
 
 
-def lay_together(folder: RunFolder, hosts: tuple[str, ...]) -> tuple[Output, ...]:
+def lay_together(
+    folder: RunFolder,
+    hosts: tuple[str, ...],
+    without: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> tuple[Output, ...]:
     """Makes ``outputs/`` a view of all mirrors. What a person put there is left alone.
 
+    ``without`` are files, by host, that are left out because another host has newer ones.
     Raises LauncherError when the disk here is full.
     """
     by_path: dict[str, list[str]] = {}
     for host in hosts:
-        for path in _files(folder.mirror(host)):
+        left_out = without.get(host, ())
+        for path in (path for path in files_of(folder.mirror(host)) if path not in left_out):
             by_path.setdefault(path, []).append(host)
     folders = {parent.as_posix() for path in by_path for parent in PurePosixPath(path).parents}
     taken = folders | _others(folder)
@@ -123,10 +130,11 @@ def lay_together(folder: RunFolder, hosts: tuple[str, ...]) -> tuple[Output, ...
 def _others(folder: RunFolder) -> set[str]:
     """Files in the view that we did not put there: a person's own."""
     before = _before(folder)
-    return {path for path in _files(folder.outputs) if path not in before}
+    return {path for path in files_of(folder.outputs) if path not in before}
 
 
-def _files(mirror: Path) -> list[str]:
+def files_of(mirror: Path) -> list[str]:
+    """The paths of all whole files of a mirror."""
     found = []
     for base, folders, files in os.walk(mirror):
         folders[:] = [name for name in folders if name != ".partial"]

@@ -13,7 +13,7 @@ from typing import Any
 from . import causes
 from . import events as ev
 from .model import Layout
-from .status import SKEW, Expiry, Loss, ProcessState, RunState
+from .status import BY_USER, SKEW, Expiry, Loss, ProcessState, RunState
 
 VERSION = 1
 
@@ -23,6 +23,10 @@ NOTICED = 20.0
 #: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
 LAST_LINES = 12
 TRACEBACK = "Traceback (most recent call last)"
+#: The frame of torch's ``@record`` itself, with its quoted source: it stands in every error file.
+_RECORD_FRAME = re.compile(
+    r'^  File ".*[/\\]multiprocessing[/\\]errors[/\\]__init__\.py", .*\n(?:    .*\n)*', re.M
+)
 
 _NO_MEMORY = re.compile(
     rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
@@ -34,7 +38,8 @@ STAGES = ("connect", "sync", "setup", "start", "run", "collect")
 @dataclass(frozen=True)
 class HostReceipt:
     """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
-    the host has are not here; ``expiry`` is when it stopped the run by itself."""
+    the host has are not here; ``expiry`` is when it stopped the run by itself; ``departed`` says which
+    host took its place after it was lost, "" when the run went on with fewer."""
 
     host: str
     node_rank: int
@@ -54,13 +59,15 @@ class HostReceipt:
     expiry: Expiry | None = None
     tasks: tuple[str, ...] = ()  # keys of the processes, where the job has roles
     limits: Mapping[str, str] = field(default_factory=dict)  # by key: how it was held to what
+    departed: str | None = None
 
 
 @dataclass(frozen=True)
 class FirstFailure:
     """Who failed first, by skew-corrected time, and its last words.
 
-    ``cause`` and ``hint`` are empty when no known cause fits.
+    ``error`` is the message of torch's error file, whose traceback then stands in ``last_lines``;
+    empty without one. ``cause`` and ``hint`` are empty when no known cause fits.
     """
 
     host: str
@@ -72,6 +79,7 @@ class FirstFailure:
     last_lines: tuple[str, ...] = ()
     cause: str = ""
     hint: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,9 +167,12 @@ def verdict(
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
     host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
-    so is what fails or is lost after a host has stopped by itself.
+    so is what fails or is lost after a host has stopped by itself. Whoever follows a run last may
+    not be who stopped it: then what the hosts were told counts.
     """
     failure = state.failure
+    told = state.stop.why if state.stop and _unfinished(state) else None
+    stop = stop or (told if told == BY_USER else None)
     if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
         return "stopped", "lease-expired", 125
     if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
@@ -179,7 +190,13 @@ def verdict(
         return "failed", code, getattr(error, "exit_code", 125)
     if state.lead_ended is not None and not all(p.well for p in state.processes.values()):
         return "succeeded", "lead-exited-0", 0
+    if told is not None:
+        return "stopped", told.replace(" ", "-"), 125
     return "succeeded", "all-ranks-exited-0", 0
+
+
+def _unfinished(state: RunState) -> bool:
+    return state.lead_ended is None and not all(p.well for p in state.processes.values())
 
 
 def _first(expired: Mapping[str, Expiry]) -> float:
@@ -225,6 +242,7 @@ def host_receipt(
         expiry=state.expired.get(host),
         tasks=tuple(task.key for task in node.tasks) if node else (),
         limits={p.key: p.limits for p in state.processes.values() if p.host == host and p.limits},
+        departed=state.departed[host].by if host in state.departed else None,
     )
 
 
@@ -240,15 +258,24 @@ def _unverified(log_bytes: tuple[int, int | None] | None) -> str:
 
 
 def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:
-    """The failure that started it, with the last lines that it wrote."""
+    """The failure that started it, with the traceback of torch's error file, or else with the last
+    lines that it wrote."""
     failure = state.failure
     if failure is None:
         return None
-    lines = [line for line in last_words.decode("utf-8", "replace").splitlines() if line.strip()]
+    error = {
+        name: str(text).encode("utf-8", "replace").decode()  # JSON can hold what UTF-8 cannot
+        for name, text in (failure.error or {}).items()
+    }
+    traceback = _RECORD_FRAME.sub("", error.get("traceback") or error.get("message", ""))
+    text = traceback or last_words.decode("utf-8", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
     tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
     if tracebacks:
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
-    found = causes.find(last_words, failure.code, failure.oom, framework)
+    told = (traceback.encode(), last_words) if traceback else (last_words,)
+    fitting = (causes.find(words, failure.code, failure.oom, framework) for words in told)
+    found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,
         key=failure.key,
@@ -259,6 +286,7 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
         last_lines=tuple(lines[-LAST_LINES:]),
         cause=found.says if found else "",
         hint=found.hint if found else "",
+        error=error.get("message", ""),
     )
 
 

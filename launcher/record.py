@@ -28,7 +28,10 @@ from .source import Revision, Source
 
 VERSION = 1
 #: How a request says that a job is to be treated.
-_TREATMENT = ("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled", "max_restarts")
+_TREATMENT = (
+    *("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled", "max_restarts"),
+    "min_nodes",
+)
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def read_run(value: Mapping[str, Any]) -> tuple[Request, Layout]:
         job=_read_job(value["job"]),
         inventory=inventory,
         hosts=tuple(inventory.host(name) for name in value["hosts"]),
-        **{name: value[name] for name in _TREATMENT},
+        **{name: value[name] for name in _TREATMENT if name in value},
         command_line=tuple(value["command_line"]),
     )
     nodes = (_read_node(node, inventory) for node in value["nodes"])

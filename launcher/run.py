@@ -12,18 +12,31 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from . import amend, connect, end, errors, receipt, record, rsync, source, stacks, start, sync
+from . import (
+    amend,
+    connect,
+    elastic,
+    end,
+    errors,
+    receipt,
+    record,
+    rsync,
+    source,
+    stacks,
+    start,
+    sync,
+)
 from . import events as ev
 from .again import another_try
-from .collect import Collector
 from .ledger import Ledger, StopSwitch
 from .link import Link
 from .model import Host, Layout, Request
 from .receipt import Receipt
+from .reserve import Reserve
 from .ssh import Dialler
-from .status import SETUP
+from .status import log_hosts
 from .store import RunFolder
 from .together import together
 
@@ -35,6 +48,7 @@ REJOIN = 10.0
 
 
 Step = Coroutine[Any, Any, None]
+T = TypeVar("T")
 
 
 class Stopped(Exception):
@@ -61,7 +75,8 @@ class Run:
         self.attempt = self.ledger.state.attempt
         self.started = time.time()
         self._port: int | None = None
-        self._collector = Collector(self.links, self.name, self.job.outputs, self.ledger)
+        self._reserve = Reserve(request, self.ledger, self.switch, self.links, self._link)
+        self._collector = self._reserve.collector
         self._dialler = Dialler(request.inventory, request.ask_passphrase)
         self._on_log = on_log
 
@@ -140,12 +155,13 @@ class Run:
 
     async def rejoin(self) -> None:
         """All hosts of the run, with the bytes of their logs that are here already."""
-        logs = self.folder.log_names()
+        logs, hosts = self.folder.log_names(), log_hosts(self.ledger.events)
         for node in self.layout.nodes:
             link = self._link(node.host)
             self.links.append(link)
-            own = [log for log in logs if self.layout.host_of(log.split("/")[1]) == link.name]
+            own = [log for log in logs if hosts.get(log.partition(".")[0]) == link.name]
             link.rejoin(self.name, self.request, own)
+        self._reserve.rejoin()
         reached = [asyncio.ensure_future(link.reached.wait()) for link in self.links]
         await asyncio.wait(reached, timeout=min(REJOIN, self.request.lost_after))
         for task in reached:
@@ -204,8 +220,7 @@ class Run:
 
         try:
             await self.ledger.until(is_over)
-            while why := self._why_again():
-                await self._start_again(why)
+            while (why := self._why_again()) and await self._start_again(why):
                 await self.ledger.until(is_over)
             if watching.done():
                 watching.result()
@@ -221,9 +236,9 @@ class Run:
             self.switch.reason
             or ("a rank failed" if state.failure else "")
             or ("lease expired" if state.expired else "")
-            or ("the end" if state.lead_ended is None else "the lead has ended")
+            or elastic.why_over(state, self.layout, self.job.elastic)
         )
-        await end.stop(self.links, self.name, self.grace, why, self.ledger, self.switch)
+        await end.stop(self._all_links, self.name, self.grace, why, self.ledger, self.switch)
 
     async def collect(self) -> None:
         """Outputs of all hosts, whatever the ending; given up when the user asks twice."""
@@ -238,17 +253,19 @@ class Run:
 
     async def sweep(self) -> None:
         """A last look at every process of every host."""
-        await end.sweep(self.links, self.name, self.ledger)
+        await end.sweep(self._all_links, self.name, self.ledger)
 
     def conclude(self, error: Exception | None) -> Receipt:
         """The receipt, on disk as well."""
-        words = self._last_words()
+        words = self.ledger.last_words()
         status, reason, exit_code = receipt.verdict(
             self.ledger.state,
             words,
-            stop=self.switch.reason if not self._all_succeeded() else None,
+            stop=None if self.ledger.state.all_succeeded(len(self.links)) else self.switch.reason,
             error=error,
         )
+        if self.job.elastic and (fewer := elastic.succeeded(self.ledger.state, self.layout)):
+            status, reason, exit_code = "succeeded", fewer, 0
         self.ledger.add(ev.RunEnded(time.time(), status, reason))
         final = Receipt(
             run=self.name,
@@ -260,7 +277,7 @@ class Run:
             stages=receipt.stage_seconds(self.ledger.events),
             world_size=self.layout.world_size,
             framework=self.job.framework,
-            hosts=tuple(self._host_receipt(link) for link in self.links),
+            hosts=tuple(self._host_receipt(link) for link in self._all_links),
             failure=receipt.first_failure(self.ledger.state, words, self.job.framework),
             others=receipt.other_ends(self.ledger.state),
             error=_text(error),
@@ -279,7 +296,7 @@ class Run:
 
     async def close(self) -> None:
         """Lets go of everything."""
-        await asyncio.gather(*(link.close() for link in self.links))
+        await asyncio.gather(*(link.close() for link in self._all_links))
         await self._dialler.close()
         self.folder.close()
 
@@ -292,18 +309,25 @@ class Run:
             step.close()
             raise Stopped
         self.ledger.add(ev.StageStarted(time.time(), name))
+        await (step if name == "run" else self._unless_asked(step))
+
+    async def _unless_asked(self, step: Coroutine[Any, Any, T]) -> T:
         working = asyncio.ensure_future(step)
         asked = asyncio.ensure_future(self.switch.asked.wait())
         try:
-            waiting = {working} if name == "run" else {working, asked}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise Stopped
-            working.result()
+            return working.result()
         finally:
             for task in (working, asked):
                 task.cancel()
             await asyncio.gather(working, asked, return_exceptions=True)
+
+    @property
+    def _all_links(self) -> list[Link]:
+        """Also of hosts that are not in the layout any more, or were not taken into it."""
+        return [*self.links, *(link for link in self._reserve.aside if link.supervised)]
 
     def _link(self, host: Host) -> Link:
         heard = self.ledger.heard(host.name)
@@ -312,40 +336,17 @@ class Run:
     def _is_over(self) -> bool:
         return (
             self.switch.asked.is_set()
-            or self._has_failed()
+            or self.ledger.has_failed()
             or bool(self.ledger.state.expired)
             or self.ledger.state.lead_ended is not None
-            or any(link.lost for link in self.links)
+            or self._cannot_go_on()
             or all(link.ended.is_set() for link in self.links)
         )
 
-    def _has_failed(self) -> bool:
-        """Whether a failure counts; where it does not yet, this is asked again when it does."""
-        state = self.ledger.state
-        if state.failure is None:
-            return False
-        left = state.counts_from(state.failure) - time.time()
-        if left > 0:
-            asyncio.get_running_loop().call_later(left, self.ledger.wake)
-        return left <= 0
-
-    def _all_succeeded(self) -> bool:
-        processes = self.ledger.state.processes.values()
-        if self.ledger.state.lead_ended is not None:
-            return True
-        started = {p.host for p in processes if not p.key.startswith(SETUP)}
-        return len(started) == len(self.links) > 0 and all(p.well for p in processes)
-
-    def _last_words(self) -> bytes:
-        """What the process that failed first wrote last: on stderr, or else on stdout."""
-        failure = self.ledger.state.failure
-        if failure is None:
-            return b""
-        for stream in ("err", "out"):
-            log = self.folder.log(f"attempt-{self.ledger.state.attempt}/{failure.key}.{stream}")
-            if words := log.tail().strip():
-                return words
-        return b""
+    def _cannot_go_on(self) -> bool:
+        if self.job.elastic:
+            return elastic.is_over(self.ledger.state, self.layout, self.job.elastic)
+        return any(node.host.name in self.ledger.state.lost for node in self.layout.nodes)
 
     def _host_receipt(self, link: Link) -> receipt.HostReceipt:
         return receipt.host_receipt(
@@ -354,32 +355,39 @@ class Run:
             self.ledger.state,
             self.ledger.events,
             link.log_bytes if link.supervised else None,
-            problem=link.lost or "",
+            problem=link.lost or self._reserve.problem(link),
             unsaved=link.unsaved,
         )
 
     def _why_again(self) -> str | None:
         """Why everything starts once more, where it does."""
-        if self.switch.asked.is_set():
+        lost = bool(self.ledger.state.lost)
+        if self.switch.asked.is_set() or (lost and not self._reserve.can_help(self.layout)):
             return None
         return another_try(
             self.ledger.state,
             self.ledger.events,
-            self._last_words(),
+            self.ledger.last_words(),
             self.links[0].name,
             self._port,
-            self.request.max_restarts,
+            0 if self.job.elastic else self.request.max_restarts,
         )
 
-    async def _start_again(self, why: str) -> None:
-        """Ends what was started, and starts it anew: another port, the next attempt."""
+    async def _start_again(self, why: str) -> bool:
+        """Ends what was started, and starts it anew: without hosts that are lost, on another port,
+        as the next attempt. False when too few hosts are left."""
         await end.stop(
             self.links, self.name, self.grace, f"{why}, starting again", self.ledger, self.switch
         )
-        self.attempt += 1
+        filling = self._reserve.fill(self.layout, self.ledger.state.attempt + 1, self.started)
+        filled = await self._unless_asked(filling)
+        if filled is None:
+            return False
+        self.layout, self.attempt = filled
         self.ledger.add(ev.RunRestarted(time.time(), self.attempt, why))
-        await start.supervise(self.links, self.layout, self.request, self.started)
+        await start.supervise(self.links, self.layout, self.request, self.started, self.attempt)
         await self.start()
+        return True
 
 
 def _text(error: Exception | None) -> str:

@@ -13,7 +13,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +38,12 @@ class Source:
     version: str
     files: int
     bytes: int
+    origin: Path | None = None  # where it was read first, when ``folder`` holds a copy
 
     @property
     def identity(self) -> str:
         """The same for every run from this folder of this machine and user."""
-        place = f"{socket.gethostname()}:{os.getuid()}:{self.folder}"
+        place = f"{socket.gethostname()}:{os.getuid()}:{self.origin or self.folder}"
         return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -57,11 +58,25 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
     if ours.is_relative_to(folder):  # it changes while we work
         leave_out = (*leave_out, f"/{ours.relative_to(folder)}/")
     more = _rules(leave_out) if leave_out else None
+    paths = sorted(set(_files(folder)))
+    return _measured(folder, [p for p in paths if not (more and more.match_file(os.fsdecode(p)))])
+
+
+def read_copy(folder: Path, origin: Path) -> Source:
+    """All files of a folder that holds a copy of the source in ``origin``."""
+    root = os.fsencode(folder)
+    paths = [
+        os.path.relpath(os.path.join(base, name), root)
+        for base, folders, files in os.walk(root)
+        for name in (*files, *(f for f in folders if os.path.islink(os.path.join(base, f))))
+    ]
+    return replace(_measured(folder, sorted(paths)), origin=origin.resolve())
+
+
+def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
     found = Fingerprint()
     kept = []
-    for path in sorted(set(_files(folder))):
-        if more and more.match_file(os.fsdecode(path)):
-            continue
+    for path in paths:
         try:
             status = os.lstat(os.path.join(os.fsencode(folder), path))
         except (FileNotFoundError, NotADirectoryError):

@@ -119,6 +119,22 @@ class Dialler:
         async with self._limit:
             return await self._open(name, options, tunnel)
 
+    def settings(self, name: str) -> dict[str, str]:
+        """What the inventory, then ssh_config, then ssh's defaults say, by the inventory's words.
+
+        Needs a running event loop. Raises ConnectError when that cannot be read.
+        """
+        options = self._options(name, client_keys=None)  # a key that is not there is no error yet
+        keys = options.config.get("IdentityFile", ())
+        found = {
+            "address": options.host,
+            "user": options.username,
+            "port": options.port,
+            "proxy_jump": options.tunnel,
+            "identity_file": keys[0] if isinstance(keys, list) and keys else None,
+        }
+        return {key: str(value) for key, value in found.items() if value}
+
     async def close(self) -> None:
         """Closes the connections to jump hosts."""
         for jump in self._jumps.values():
@@ -126,7 +142,7 @@ class Dialler:
             if jump.done() and not jump.cancelled() and not jump.exception():
                 jump.result().close()
 
-    def _options(self, name: str) -> asyncssh.SSHClientConnectionOptions:
+    def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
         """What the inventory and then ssh_config say of a host. Raises ConnectError when that
         cannot be read."""
         try:
@@ -141,6 +157,7 @@ class Dialler:
                     keepalive_count_max=3,
                     agent_forwarding=False,
                     loop=asyncio.get_running_loop(),
+                    **changes,
                 )
         except (asyncssh.KeyImportError, asyncssh.ConfigParseError, OSError, ValueError) as error:
             raise errors.ConnectError(

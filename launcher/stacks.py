@@ -24,10 +24,11 @@ async def watch(
     links: Sequence[Link], run: str, ledger: Ledger, collector: Collector, stop: bool
 ) -> None:
     """Waits for stalls, again and again. Raises Stalled at the first one, with ``stop``."""
-    hosts = [link.name for link in links]
     told: list[ev.StallBegan] = []
     while True:
-        await ledger.until(lambda: stall.has_stalled(ledger.state, hosts, told))
+        await ledger.until(
+            lambda: stall.has_stalled(ledger.state, [link.name for link in links], told)
+        )
         told[:] = ledger.state.stalled.values()
         found = stall.describe(ledger.state.stalled, time.time())
         ledger.add(found)

@@ -22,7 +22,7 @@ def has_stalled(state: RunState, hosts: Iterable[str], told: Iterable[ev.StallBe
 
     What was ``told`` is no news: the others of a stall may end, and one goes on standing still.
     """
-    going = set(hosts) - state.ended_hosts
+    going = set(hosts) - state.ended_hosts - set(state.lost)
     return (
         state.status == "running"
         and going <= set(state.stalled)

@@ -19,52 +19,60 @@ from .link import Link
 from .meet import meet
 from .model import Job, Layout, Node, NodePlan, Plan, Request, Task
 from .remote import agent_zip
-from .status import SETUP
+from .status import SETUP, ProcessState
 from .together import together
 
 
 async def supervise(
-    links: Sequence[Link], layout: Layout, request: Request, started: float
+    links: Sequence[Link], layout: Layout, request: Request, started: float, attempt: int = 0
 ) -> None:
     """A supervisor on every host, which also keeps what is known of the run, and an ear on each.
     Raises HostError."""
-    known = record.describe_run(request, layout, started)
+    known = {**record.describe_run(request, layout, started), "attempt": attempt}
 
     async def one(link: Link) -> None:
-        await link.supervise(layout, request, known)
+        await link.supervise(layout, request, known, attempt)
         await link.follow(layout.run_id, request.lost_after)
 
     await together(one(link) for link in links)
 
 
-async def setup(links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger) -> None:
-    """Runs the job's setup once on every host. Raises SetupFailed."""
+async def setup(
+    links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger, attempt: int = 0
+) -> None:
+    """Runs the job's setup once on every one of these hosts. Raises SetupFailed."""
     meeting = planning.NOWHERE
     requests = []
-    for link, node in zip(links, layout.nodes, strict=True):
+    names = [link.name for link in links]
+    nodes = [node for node in layout.nodes if node.host.name in names]
+    for link, node in zip(links, nodes, strict=True):
         scripts = _setup_scripts(job, node)
         if not scripts:
             continue
         process = {
             "key": f"{SETUP}{node.node_rank}",
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
-            "env": planning.environment(job, layout, node, meeting, 0),
+            "env": planning.environment(job, layout, node, meeting, attempt),
         }
-        requests.append(link.agent.ask(**_request("setup", 0, job, layout, link, [process])))
+        requests.append(link.agent.ask(**_request("setup", attempt, job, layout, link, [process])))
     if not requests:
         return
     await together(requests)
 
+    def processes() -> list[ProcessState]:
+        known = ledger.state.processes.values()
+        return [p for p in known if p.key.startswith(SETUP) and p.host in names]
+
     def over() -> bool:
-        done = [p for p in ledger.state.processes.values() if p.key.startswith(SETUP)]
+        done = [p for p in processes() if p.code is not None]
         return (
-            ledger.state.failure is not None
-            or (len(done) == len(requests) and all(p.code is not None for p in done))
+            any(p.code and not p.stopped for p in done)
+            or len(done) == len(requests)
             or any(link.ended.is_set() for link in links)
         )
 
     await ledger.until(over)
-    failure = ledger.state.failure
+    failure = _first_of(processes(), ledger)
     if failure:
         raise SetupFailed(
             failure.host,
@@ -86,6 +94,17 @@ def _setup_scripts(job: Job, node: Node) -> list[str]:
     there = {task.role for task in node.tasks}
     own = (role.setup for role in job.roles if role.name in there)
     return [script for script in (job.setup, *own) if script]
+
+
+def _first_of(processes: Sequence[ProcessState], ledger: Ledger) -> ev.Failure | None:
+    """The failure among these: the run's first one, unless something else had failed before."""
+    bad = [process for process in processes if process.code and not process.stopped]
+    first = ledger.state.failure
+    if first and (first.host, first.key) in {(process.host, process.key) for process in bad}:
+        return first
+    for process in bad:
+        return ev.Failure(process.host, process.key, process.rank, process.code or 0, False, 0.0)
+    return None
 
 
 async def meet_and_start(
@@ -132,6 +151,8 @@ async def _start(link: Link, plan: Plan, node: NodePlan, job: Job, attempt: int)
     if node.node.node_rank == 0:
         request["port"] = plan.meeting.master_port
     request["ports"] = list(plan.meeting.ports.get(link.name, ()))
+    if job.elastic is not None:
+        request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)

@@ -22,6 +22,10 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "stopped": frozenset(),
     "lost": frozenset(),
 }
+#: Why a run is stopped when its user wants it.
+BY_USER = "by-user"
+#: Why a run is stopped that has lost more hosts than it can do without.
+TOO_FEW = "too few hosts are left"
 ENDED = frozenset(name for name, following in TRANSITIONS.items() if not following)
 
 
@@ -52,11 +56,27 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """A lost host that has left the run; ``by`` took its place, "" when nobody did."""
+
+    reason: str
+    by: str = ""
+
+
+@dataclass(frozen=True)
 class Expiry:
     """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
 
     time: float
     silent: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The first time in an attempt that processes were asked to end."""
+
+    time: float
+    why: str
 
 
 @dataclass(frozen=True)
@@ -70,10 +90,15 @@ class RunState:
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
+    fallen: ev.Failure | None = None  # the first that nothing could go on after
+    tolerated: tuple[ev.Failure, ...] = ()  # those that torchrun could go on after
+    reformed: float = 0.0  # when the last rank was started
+    stop: Stop | None = None
     ended_hosts: frozenset[str] = frozenset()
     gpus_used: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     silent: Mapping[str, float] = field(default_factory=dict)
     lost: Mapping[str, Loss] = field(default_factory=dict)
+    departed: Mapping[str, Departure] = field(default_factory=dict)
     expired: Mapping[str, Expiry] = field(default_factory=dict)
     stalled: Mapping[str, ev.StallBegan] = field(default_factory=dict)
 
@@ -95,6 +120,13 @@ class RunState:
         """Processes of a host that have not ended."""
         return sum(1 for p in self.processes.values() if p.host == host and p.code is None)
 
+    def all_succeeded(self, hosts: int) -> bool:
+        """Whether so many hosts have started processes, and all of them have ended well."""
+        processes = self.processes.values()
+        started = {p.host for p in processes if not p.key.startswith(SETUP)}
+        everybody = len(started) == hosts > 0 and all(p.well for p in processes)
+        return everybody or self.lead_ended is not None
+
 
 def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
     """The state after ``events``, from the beginning or from a state before."""
@@ -105,11 +137,19 @@ def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
 
 
 def step(state: RunState, event: ev.Event) -> RunState:
-    """The state after one event. What has ended stays as it is."""
-    if state.status in ENDED and isinstance(
-        event, ev.PortReplaced | ev.RunRestarted | ev.ProcessExited
-    ):
+    """The state after one event. What has ended stays as it is.
+
+    What hosts tell of an attempt that is over changes nothing, and the first word of a new one begins
+    it. So the order in which hosts are heard does not matter, nor whether a launcher has told of the
+    restart: their journals alone lead to the same state.
+    """
+    if state.status in ENDED and isinstance(event, ev.RunRestarted | ev.ProcessExited):
         return state
+    attempt = getattr(event, "attempt", None)
+    if isinstance(event, _OF_AN_ATTEMPT) and attempt is not None and state.status not in ENDED:
+        if attempt < state.attempt:
+            return state
+        state = _anew(state, attempt) if attempt > state.attempt else state
     match event:
         case ev.StageStarted():
             return replace(state, stage=event.stage)
@@ -120,16 +160,13 @@ def step(state: RunState, event: ev.Event) -> RunState:
         case ev.ProcessExited():
             return _exited(state, event)
         case ev.StopRequested():
-            return _to(state, "stopping", event.why) if event.host is None else state
-        case ev.PortReplaced() | ev.RunRestarted():
-            return replace(
-                _to(state, "preparing", ""),
-                all_started=False,
-                processes={},
-                failure=None,
-                ended_hosts=frozenset(),
-                stalled={},
-            )
+            return _stopping(state, event)
+        case ev.RunRestarted():
+            return replace(_anew(state, event.attempt), all_started=False, lost={})
+        case ev.NodeReplaced():
+            return _departed(state, event.host, Departure(event.reason, event.by))
+        case ev.NodesReduced():
+            return _departed(state, event.host, Departure(event.reason))
         case ev.HostEnded():
             ended = state.ended_hosts | {event.host}
             return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
@@ -155,8 +192,64 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return state
 
 
+def log_hosts(events: Iterable[ev.Event]) -> dict[str, str]:
+    """Which host each log is of, by its name without the stream (``attempt-0/rank-3``): another
+    attempt may have another host at the same place."""
+    started = (event for event in events if isinstance(event, ev.ProcessStarted))
+    return {f"attempt-{event.attempt}/{event.key}": event.host for event in started}
+
+
+#: What hosts tell of one attempt.
+_OF_AN_ATTEMPT = (
+    ev.ProcessStarted,
+    ev.ProcessExited,
+    ev.StopRequested,
+    ev.HostEnded,
+    ev.StallBegan,
+    ev.StallEnded,
+)
+
+
+def _anew(state: RunState, attempt: int) -> RunState:
+    return replace(
+        _to(state, "preparing", ""),
+        attempt=attempt,
+        processes={},
+        failure=None,
+        fallen=None,
+        tolerated=(),
+        reformed=0.0,
+        stop=None,
+        ended_hosts=frozenset(),
+        stalled={},
+    )
+
+
+def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
+    if state.stop is None or event.time < state.stop.time:
+        state = replace(state, stop=Stop(event.time, event.why))
+    if event.host is None or event.asked:
+        state = _to(state, "stopping", "")
+    if event.why == TOO_FEW and state.fallen is None and state.tolerated:
+        state = _blamed(replace(state, fallen=max(state.tolerated, key=_order)))
+    return _with_reason(state)
+
+
+def _with_reason(state: RunState) -> RunState:
+    """Why a run is stopping: its first failure, or else what was said first."""
+    if state.status != "stopping":
+        return state
+    said = state.stop.why if state.stop else ""
+    return replace(state, reason=state.failure.reason if state.failure else said)
+
+
 def _without(hosts: Mapping[str, Any], host: str) -> dict[str, Any]:
     return {name: value for name, value in hosts.items() if name != host}
+
+
+def _departed(state: RunState, host: str, departure: Departure) -> RunState:
+    silent = _without(state.silent, host)
+    return replace(state, silent=silent, departed={**state.departed, host: departure})
 
 
 def _to(state: RunState, status: str, reason: str) -> RunState:
@@ -168,16 +261,12 @@ def _to(state: RunState, status: str, reason: str) -> RunState:
 
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
     started = ProcessState(
-        event.host,
-        event.key,
-        event.rank,
-        event.pid,
-        lead=event.lead,
-        leads=event.leads,
-        limits=event.limits,
-    )
-    processes = {**state.processes, (event.host, event.key): started}
-    state = replace(state, processes=processes, attempt=event.attempt)
+        event.host, event.key, event.rank, event.pid,
+        lead=event.lead, leads=event.leads, limits=event.limits,
+    )  # fmt: skip
+    state = replace(state, processes={**state.processes, (event.host, event.key): started})
+    if event.rank is not None:
+        state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
     return _to(state, "running", "") if not event.key.startswith(SETUP) else state
 
 
@@ -190,11 +279,27 @@ def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     state = replace(state, processes={**state.processes, place: after})
     if not event.is_well and not event.stopped:
         failure = ev.Failure(
-            event.host, event.key, event.rank, event.code, event.oom, event.time, event.action
-        )
-        if state.failure is None or failure.time < state.failure.time:
-            state = replace(state, failure=failure)
+            event.host, event.key, event.rank, event.code, event.oom, event.time, event.error,
+            event.action,
+        )  # fmt: skip
+        if event.tolerated:
+            return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
+        fallen = min((f for f in (state.fallen, failure) if f), key=_order)
+        state = _blamed(replace(state, fallen=fallen))
     return _without_consequence(state)
+
+
+def _blamed(state: RunState) -> RunState:
+    """torchrun's own exit says little: the first rank that failed since the group was formed is why."""
+    if state.fallen is None:
+        return state
+    known = [f for f in state.tolerated if state.reformed <= f.time and f.rank is not None]
+    return _with_reason(replace(state, failure=min(known, key=_order, default=state.fallen)))
+
+
+def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
+    """By time; of two at the same moment a rank, and always the same one, is the first."""
+    return failure.time, failure.rank is None, failure.host, failure.key
 
 
 def _without_consequence(state: RunState) -> RunState:
@@ -202,7 +307,7 @@ def _without_consequence(state: RunState) -> RunState:
     over, failure = state.lead_ended, state.failure
     if over is None or failure is None or over > state.counts_from(failure) + SKEW:
         return state
-    return replace(state, failure=None)
+    return _with_reason(replace(state, failure=None, fallen=None))
 
 
 #: Seconds that a lead which is just ending has, when another process fails because of that.

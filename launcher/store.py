@@ -16,6 +16,7 @@ beside its place and renamed.
         outputs.json    which file came from which hosts
         receipt.json
         shown.json      how far each log of a detached run was shown
+        given.json      which outputs each host was given, after another one was lost
         stop.json       a wish to end it, for whoever follows it
         launcher.lock   held (flock) by the process that follows the run; its pid stands in it
         .hosts/<host>/  what came from one host

@@ -8,13 +8,18 @@ request, and a changed one costs what has changed.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from . import events as ev
 from . import rsync, source
-from .errors import SyncError
+from .errors import HostError, InputError, SyncError
 from .link import Link
 from .source import Source
 
@@ -69,6 +74,69 @@ async def give_code_of(link: Link, other: str, run: str, emit: Callable[[ev.Even
         )
     took = time.time() - started
     emit(ev.CodeSynced(time.time(), link.name, f"that of {other}", 0, 0, 0, took))
+
+
+async def give_same_code(
+    link: Link,
+    origin: Path,
+    version: str,
+    leave_out: tuple[str, ...],
+    run: str,
+    others: Sequence[tuple[Link, str]],
+    emit: Callable[[ev.Event], None],
+) -> None:
+    """Makes the snapshot of one ``version`` of the source in ``origin`` (resolved), and of no other.
+
+    From what the host has, or from ``origin`` while it is still the same, or from one of ``others``
+    (with the folder where the agent keeps its files there). Raises HostError.
+    """
+    started, copied = time.time(), 0
+    here = replace(_EMPTY, folder=origin)
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = {"run": run, "source": here.identity, "version": version}
+        answer = await link.agent.ask("snapshot", **wanted)
+        if not answer["have"]:
+            here = await _found(origin, version, leave_out, others, Path(scratch))
+            if here.version != version:
+                raise SyncError(
+                    link.name,
+                    f"the code of {run} cannot be had: {origin} has changed since, and no host of "
+                    "the run keeps that version",
+                )
+            copied = await _copy(link, here, run, answer["folder"], answer["base"], emit)
+            answer = await link.agent.ask("snapshot", **wanted)
+    if not answer["have"]:
+        raise SyncError(link.name, f"what arrived is not the code of {run}")
+    took = time.time() - started
+    emit(ev.CodeSynced(time.time(), link.name, version, here.files, here.bytes, copied, took))
+
+
+#: No code: for the name of a source that was not read.
+_EMPTY = Source(Path(), (), "", 0, 0)
+
+
+async def _found(
+    origin: Path,
+    version: str,
+    leave_out: tuple[str, ...],
+    others: Sequence[tuple[Link, str]],
+    scratch: Path,
+) -> Source:
+    """That version of a source, here or copied into ``scratch``; another one where there is none."""
+    here = _EMPTY
+    with suppress(InputError, OSError):  # the folder may be gone
+        here = await asyncio.to_thread(source.read, origin, leave_out)
+    for number, (link, root) in enumerate(others):
+        if here.version == version:
+            break
+        identity = replace(_EMPTY, folder=origin).identity
+        folder = f"x:{root}/code/{identity}/{version}/"
+        copy = scratch / str(number)
+        with suppress(HostError):  # a host keeps some versions only
+            options = ["--recursive", "--links", "--times", "--perms", folder, f"{copy}/"]
+            await rsync.copy(link.connection, link.name, options, b"./")
+            here = await asyncio.to_thread(source.read_copy, copy, origin)
+    return here
 
 
 async def _copy(

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import errors, planning
+from . import amend, errors, planning
 from .errors import HostError
 from .model import Inventory, Layout, Node, Request
 from .remote import Agent
@@ -42,8 +42,14 @@ class Place:
         return posixpath.join(self.folder, "code")
 
     async def agent(self) -> Agent:
-        """A relay there. Raises HostError."""
-        return await Agent.open(self.node.host, self.connection)
+        """A relay there, which has ended what earlier runs had left. Raises HostError."""
+        agent = await Agent.open(self.node.host, self.connection)
+        try:
+            await amend.finish(agent, self.host)
+        except BaseException:
+            await agent.close()
+            raise
+        return agent
 
 
 async def visit(

@@ -17,14 +17,17 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory job planning frameworks.* events status logs "
-        "names causes receipt stall again tokens filling commands roles placement"
+        "errors model document nodeset inventory job planning frameworks.* events failure status logs "
+        "names causes receipt stall again elastic spare "
+        "tokens filling commands roles placement "  # what each process is given, and where
+        "imports.* import_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
     "effects": (
         "sshlib ssh rsync remote source sync outputs store record sandbox "  # one thing each
-        "ledger link connect meet start end collect stacks together run "  # one run, step by step
+        "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
+        "effective "  # what holds for a host in the end
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",
@@ -43,6 +46,14 @@ KNOWS_THE_AGENT = {
 #: What the core may import besides itself and the harmless part of the standard library.
 LIBRARIES = {
     "document": {"yaml"},
+    "import_jobs.dstack": {"yaml"},
+    "import_jobs.skypilot": {"yaml"},
+    "imports.ansible_yaml": {"yaml"},
+    "imports.clustershell": {"yaml"},
+    "imports.mlx": {"yaml"},
+    "imports.skypilot": {"yaml"},
+    "imports.text": {"yaml"},
+    "origins": {"yaml"},
     "inventory": {"yaml"},
     "job": {"yaml"},
     "commands": {"yaml"},

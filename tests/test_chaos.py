@@ -1,4 +1,4 @@
-"""A short version of `make chaos`: every fault that is over in seconds, once, without torch."""
+"""A short version of `make chaos`: most faults that are over in seconds, once, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 
 #: Another one each time; a failing round names it, and `python tests/chaos.py --seed` plays it again.
 SEED = int(os.environ.get("CHAOS_SEED", os.getpid()))
-TAKE_LONG = {"power cut", "cable pulled for good"}  # `make chaos`
+#: What other tests break as well: test_disks.py and test_detach.py.
+ELSEWHERE = {"disk full here", "kill -9 of the follower", "one of two runs stopped"}
+SHORT = [name for name, fault in chaos.FAULTS.items() if not fault.slow and name not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,9 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
         yield standing
 
 
-@pytest.mark.parametrize("fault", [fault for fault in chaos.FAULTS if fault not in TAKE_LONG])
+@pytest.mark.parametrize("fault", SHORT)
 def test_nothing_is_lost_left_or_untrue(arena: labs.Lab, tmp_path: Path, fault: str) -> None:
+    if reason := chaos.lacking(fault):
+        pytest.skip(reason)
     outcome = chaos.play(arena, fault, SEED, light=True, scratch=tmp_path / "round")
     assert outcome.wrong == (), f"CHAOS_SEED={SEED}"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -251,15 +252,34 @@ def test_a_run_whose_launcher_died_before_the_start_is_ended(
     assert "not whole" not in attached.stderr
 
 
-@pytest.mark.parametrize("by", ["stop", "another run"])
+def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Nothing had begun on its hosts, so nothing of it can have died there."""
+    process = launcher.start("--nodes", "2", "--framework", "env", "true")
+    try:
+        told = "runs/*/events.jsonl"
+        labs.wait_until(
+            lambda: any('"sync"' in file.read_text() for file in launcher.home.glob(told)), "sync"
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    stopped = launcher.call("stop", "-")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "stopped (by-user)" in stopped.stderr
+
+
+@pytest.mark.parametrize("by", ["stop", "another run", "ls, after the lease"])
 def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     own: labs.Lab, launcher: Launcher, by: str
 ) -> None:
-    """By any command that comes there; and the receipt is corrected."""
+    """By any command that asks it; and the receipt is corrected, with the end of a lease as well."""
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     name = launcher.script("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
     words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
-    process = launcher.start(*words)
+    lease = "lease" in by
+    process = launcher.start(*(["--lease", "2s"] if lease else []), *words)
     away = own.hosts["lab2"]
     try:
         labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/rank-1.out"))), "a log")
@@ -276,9 +296,14 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     assert (receipt["status"], [h["left"] for h in receipt["hosts"]]) == ("lost", [0, None])
     assert b"not verified" in err
     assert _ranks(away), "nobody has told it"
+    if lease:
+        labs.wait_until(lambda: not _ranks(away), "the host to stop by itself", 20)
     away.start_sshd()
     if by == "stop":
         assert launcher.call("stop", folder.name).returncode == 0
+    elif lease:
+        named = ["-i", str(launcher.inventory)]
+        assert launcher.call("ls", "--all-users", *named).returncode == 0
     else:
         other = launcher.run("--nodes", "2", "--framework", "env", "true")
         assert other.code == 0, other.err
@@ -287,6 +312,9 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     receipt = json.loads((folder / "receipt.json").read_text())
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]
     assert "reached again" in receipt["hosts"][1]["verified"]
+    assert [bool(host["expiry"]) for host in receipt["hosts"]] == [False, lease]
+    if lease:
+        assert receipt["started"] + 2 < receipt["hosts"][1]["expiry"]["time"] < time.time()
     assert not list((launcher.home / "unfinished").iterdir())
 
 

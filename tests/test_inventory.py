@@ -123,7 +123,7 @@ def test_ssh_config() -> None:
     hosts = inventories.load(LAB, "lab.yaml").hosts
     assert inventories.ssh_config(hosts[0]) == ('Host gpu01\n  HostName "10.0.0.1"\n  User "ada"\n')
     assert inventories.ssh_config(hosts[-1]) == (
-        'Host behind\n  User "ada"\n  Port "2222"\n  ProxyJump "old"\n'
+        'Host behind\n  User "ada"\n  Port "2222"\n  ProxyJump old\n'
         '  IdentityFile "~/.ssh/my key"\n'
     )
 

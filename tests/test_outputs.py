@@ -157,8 +157,8 @@ def test_many_files_are_looked_at_once(
     files = {f"{number}.txt": "x" for number in range(50)}
     lay({"gpu1": files, "gpu2": files})
     walks: list[Path] = []
-    look = outputs._files
-    monkeypatch.setattr(outputs, "_files", lambda place: walks.append(place) or look(place))
+    look = outputs.files_of
+    monkeypatch.setattr(outputs, "files_of", lambda place: walks.append(place) or look(place))
     assert lay({}) == dict.fromkeys(files, ("gpu1", "gpu2"))
     assert len(walks) == 4  # three mirrors, and what a person put into the view
 

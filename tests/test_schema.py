@@ -34,6 +34,7 @@ GOOD = {
         "roles: {a: {run: x}, b: {run: [x, y], replicas: 2, setup: s, spread: true, lead: no}}",
         "run: x\nroles: {a: , b: {resources: {gpus: 1, cpus: 2, memory: 4GiB}, envs: {A: 1}, "
         "replicas: 2, overrides: {1: {resources: {gpus: 0}}}, on_exit: {fail: 3, restart: 11-20}}}",
+        "run: x\nmaster_port: 29500-29600\ngrace: 1.5m\nmax_restarts: 0\nmin_nodes: 2",
     ],
 }
 BAD = {
@@ -58,6 +59,8 @@ BAD = {
         "run: x\nzzz: 1",
         "run: x\nresources: {zzz: 1}",
         "run: x\nnum_nodes: 0",
+        "run: x\nmin_nodes: 0",
+        "run: x\nmax_restarts: -1",
         "run: x\nenvs: [A]",
         "run: {a: b}",
     ],

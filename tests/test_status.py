@@ -31,7 +31,7 @@ ENDINGS = st.builds(ev.RunEnded, TIMES, st.sampled_from(sorted(ENDED)), st.just(
 OTHERS = st.one_of(
     st.builds(ev.StageStarted, TIMES, st.just("run")),
     st.builds(ev.StopRequested, TIMES, st.just("by-user"), st.none() | HOSTS),
-    st.builds(ev.PortReplaced, TIMES, HOSTS, st.just(29500)),
+    st.builds(ev.RunRestarted, TIMES, st.just(1), st.just("exit-1")),
     st.builds(ev.GpusUsed, TIMES, HOSTS, st.just((0, 1))),
     st.builds(ev.HostEnded, TIMES, HOSTS, st.just(0), st.just(9), st.just(0)),
 )
@@ -81,7 +81,7 @@ def test_every_change_is_one_of_the_table(events: list[ev.Event]) -> None:
 
 def test_an_ended_run_keeps_what_it_ended_with() -> None:
     ended = fold([started("gpu1", 0), exited("gpu1", 0, 7, 3.0), ev.RunEnded(4.0, "failed", "x")])
-    after = fold([ev.PortReplaced(5.0, "gpu1", 29500), exited("gpu2", 1, 1, 2.0)], ended)
+    after = fold([ev.RunRestarted(5.0, 1, "exit-1"), exited("gpu2", 1, 1, 2.0)], ended)
     assert after.failure == ended.failure
     assert after.processes[("gpu1", "rank-0")].code == 7
 
@@ -103,12 +103,20 @@ def test_a_stop_of_one_host_is_not_a_stop_of_the_run() -> None:
     running = fold([started("gpu1", 0)])
     assert step(running, ev.StopRequested(1.0, "x", host="gpu1")).status == "running"
     assert step(running, ev.StopRequested(1.0, "x")).status == "stopping"
+    assert step(running, ev.StopRequested(1.0, "x", host="gpu1", asked=True)).status == "stopping"
 
 
-def test_another_port_begins_anew() -> None:
+def test_a_restart_begins_anew() -> None:
     state = fold([started("gpu1", 0), exited("gpu1", 0, 1), ev.HostEnded(1.0, "gpu1", 0, 9, 0)])
-    state = step(state, ev.PortReplaced(2.0, "gpu1", 29500))
-    assert state == RunState(status="preparing")
+    state = step(state, ev.RunRestarted(2.0, 1, "exit-1"))
+    assert state == RunState(status="preparing", attempt=1)
+
+
+def test_another_port_changes_nothing() -> None:
+    """Nothing of the run itself had been started; the setup of a host has happened."""
+    setup = ev.ProcessStarted(0.0, "gpu1", 0, "setup-0", None, 5)
+    state = fold([setup, ev.ProcessExited(1.0, "gpu1", 0, "setup-0", None, 0)])
+    assert step(state, ev.PortReplaced(2.0, "gpu1", 29500)) == state
 
 
 FAILURES = [exited("gpu1", 0, 1, 5.0), exited("gpu2", 1, -9, 2.0), exited("gpu2", 2, 7, 9.0)]
@@ -121,6 +129,11 @@ def test_the_first_failure_is_the_earliest(order: tuple[ev.ProcessExited, ...]) 
     assert (failure.host, failure.rank, failure.time) == ("gpu2", 1, 2.0)
 
 
+def test_of_two_failures_at_once_always_the_same_one_is_the_first() -> None:
+    one, two = exited("gpu1", 3, 1, 5.0), exited("gpu2", 1, 1, 5.0)
+    assert fold([one, two]).failure == fold([two, one]).failure
+
+
 def test_what_we_ended_and_what_succeeded_is_no_failure() -> None:
     assert fold([exited("gpu1", 0, 0), exited("gpu1", 1, -15, stopped=True)]).failure is None
 
@@ -130,7 +143,8 @@ def test_what_we_ended_and_what_succeeded_is_no_failure() -> None:
 
 VALUES: dict[str, Any] = {
     "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
-    "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"}, "tuple[int, ...]": (0, 3),
+    "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
+    "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
 }  # fmt: skip
 

@@ -120,6 +120,19 @@ def _wait_for_run(home: Path, process: subprocess.Popen[bytes]) -> None:
     wait_for(log, b"ready", process)
 
 
+def test_ctrl_c_before_the_run_can_hear_it_leaves_no_folder_without_a_word(
+    launcher: Launcher, lab: labs.Lab
+) -> None:
+    """A run that `ls` would show for ever, and that nobody follows."""
+    process = launcher.start("--framework", "env", "true")
+    labs.wait_until(lambda: any(launcher.home.glob("runs/*/launcher.lock")), "a folder", 30)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    for folder in (launcher.home / "runs").iterdir():
+        assert (folder / "receipt.json").exists()
+
+
 def _of_runs(host: labs.LabHost) -> list[object]:
     return [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
 

@@ -54,6 +54,15 @@ def runs(root):
     return {"runs": found, "going_on": going_on}
 
 
+def standing(run_dir):
+    """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
+    a clock that says ``now``."""
+    ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
+    ends = [r for r in ends if r["event"] == "LeaseExpired"]
+    expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
+    return {"alive": daemon.is_alive(run_dir), "expiry": expiry, "now": time.time()}
+
+
 def end_strays(root):
     """Kills what carries the mark of a run here whose supervisor is gone; returns how many.
 

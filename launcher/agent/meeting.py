@@ -9,8 +9,7 @@ import select
 import socket
 import time
 
-from .probe import interface_of
-from .supervisor import port_is_free
+from .probe import interface_of, port_is_free
 
 
 class Listener:

@@ -12,16 +12,22 @@ import socket
 import sys
 import time
 
-from . import processes, protocol
+from . import errorfile, processes, protocol
 
 
 def main(argv):
-    """``rank [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment."""
+    """``rank [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and RANK in the environment.
+
+    Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
+    begin in the plan.
+    """
     options, argv = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     rank = int(os.environ.get("RANK", "0"))
     if "--tokens" in options:
         known = {"rank": str(rank), "local_rank": os.environ.get("LOCAL_RANK", "0")}
         argv = [_filled(word, known) for word in argv]
+    if "LAUNCHER_RANK_OFFSET" in os.environ:
+        rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
     key = "rank-%d" % rank
     logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))
@@ -36,8 +42,9 @@ def main(argv):
     supervisor = _connect(run_dir)
     _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
     code = _wait(child, signals, supervisor)
-    ended = time.time()
-    _tell(supervisor, {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": ended})
+    told = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
+    error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
+    _tell(supervisor, dict(told, error=error) if error else told)
     _exit_like(code)
 
 

@@ -167,9 +167,9 @@ class Relay:
             return {"gone": True}
 
     def do_alive(self, request):
-        """Whether a supervisor owns the run here."""
+        """Whether a supervisor owns the run here, and when that ended the run by itself."""
         self._use(request["run"])
-        return {"alive": daemon.is_alive(self.run_dir)}
+        return folders.standing(self.run_dir)
 
     def do_stacks(self, request):
         """Has the stacks of all ranks written down among the outputs; the journal tells the end."""

@@ -10,12 +10,13 @@ import signal
 import socket
 import time
 
-from . import leases, processes, protocol
+from . import errorfile, leases, processes, protocol
 from .contact import Contact
 from .endings import Endings
 from .gpus import GpuWatch
 from .journal import Journal
 from .limits import Cores, in_words, limit
+from .probe import port_is_free
 from .stacks import StackTaker
 from .stall import StallWatch
 
@@ -33,9 +34,9 @@ class Supervisor:
     def __init__(self, spec):
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
-        self.children = {}  # pid -> (key, rank) of what we started and what has not ended
+        self.children = {}  # pid -> (key, rank, error file) of what has not ended
         self.stage, self.started = None, set()
-        self.attempt = 0
+        self.attempt, self.elastic = spec.get("attempt", 0), None
         self.endings = Endings([])
         self.stop_at = self.kill_at = self.end_at = None
         self.stopped = self.over = False
@@ -159,7 +160,7 @@ class Supervisor:
         if operation == "start":
             return self.start(message)
         if operation == "stop":
-            self.stop(message["grace"], message["why"])
+            self.stop(message["grace"], message["why"], asked=True)
             return {"ok": {}}
         if operation == "subscribe":
             self.subscribers.add(client)
@@ -199,6 +200,7 @@ class Supervisor:
         self.started.add(mark)
         self.stage, self.attempt = mark
         self.base = _environment(request)
+        self.elastic = request.get("elastic")  # "lead" or "member" of a group that can shrink
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
@@ -212,6 +214,7 @@ class Supervisor:
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
         held = limit(process.get("limits", {}), self.cores)
+        error_file = errorfile.prepare(process["env"])
         try:
             pid = processes.start(
                 process["argv"],
@@ -226,7 +229,7 @@ class Supervisor:
                 file.write("launcher: cannot start %s: %s\n" % (process["argv"][0], error.strerror))
             self._failed_to_start(key, rank, error)
             return
-        self.children[pid] = (key, rank)
+        self.children[pid] = (key, rank, error_file)
         told = dict(self.endings.about(key), **({"limits": in_words(held)} if held else {}))
         self._record("ProcessStarted", key=key, rank=rank, pid=pid, **told)
 
@@ -252,32 +255,37 @@ class Supervisor:
                 self._exited(pid, status)
 
     def _exited(self, pid, status):
-        key, rank = self.children.pop(pid)
-        code = processes.exit_code(status)
+        key, rank, error_file = self.children.pop(pid)
+        code, at = processes.exit_code(status), time.time()
+        error = errorfile.read(error_file) if code else None
+        cause = self._cause(code, error, self.stage == "run" and self.elastic == "member")
         failed, told = self.endings.ended(key, code)
-        told.update(self._cause(code), at=time.time())
-        self._record("ProcessExited", key=key, rank=rank, code=code, **told)
-        if failed:
+        self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
+        if failed and "tolerated" not in cause:
             self._fail(self.endings.patience(key))
         elif self.endings.over and self.children and not self.signalled:
             self._end_processes(self.grace, "the lead has ended")
 
     def _rank_exited(self, message):
         code = message["code"]
+        cause = self._cause(code, message.get("error"), bool(self.elastic))
         self._record(
             "ProcessExited",
             key=message["key"],
             rank=message["rank"],
             code=code,
             at=message["at"],
-            **self._cause(code),
+            **cause,
         )
-        if code != 0:
+        if code != 0 and "tolerated" not in cause:
             self._fail(FRAMEWORK_REACTION)
 
-    def _cause(self, code):
-        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory."""
-        cause = {}
+    def _cause(self, code, error, tolerated):
+        """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory, and
+        what the process itself wrote about it; and whether torchrun can go on."""
+        cause = {"error": error} if error else {}
+        if tolerated and code != 0 and not self.signalled:
+            cause["tolerated"] = True
         if self.signalled:
             cause["stopped"] = True
         kills = processes.out_of_memory_kills()
@@ -291,15 +299,15 @@ class Supervisor:
         if self.stop_at is None and not self.signalled:
             self.stop_at = time.monotonic() + delay
 
-    def stop(self, grace, why):
+    def stop(self, grace, why, asked=False):
         """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
         self.stopped = True
-        self._end_processes(grace, why)
+        self._end_processes(grace, why, asked)
 
-    def _end_processes(self, grace, why):
+    def _end_processes(self, grace, why, asked=False):
         self.stop_at = None
         owned = self._owned()
-        self._record("StopRequested", why=why, grace=grace, processes=len(owned))
+        self._record("StopRequested", why=why, grace=grace, processes=len(owned), asked=asked)
         self._ask_to_end(owned, grace)
         if grace <= 0:
             self._kill()
@@ -377,20 +385,6 @@ def _environment(request):
     env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
     env.update(request.get("secrets", {}))
     return env
-
-
-def port_is_free(port):
-    """Whether a server could listen on ``port`` here now."""
-    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((address, port))
-                probe.listen(1)
-        except OSError as error:
-            if error.errno == 98:  # EADDRINUSE; a host without IPv6 is no reason
-                return False
-    return True
 
 
 def _error(code, message):

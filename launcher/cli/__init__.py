@@ -49,13 +49,15 @@ _ABOUT = {
     "stop": "end a run on all its hosts, with a verified receipt",
     "rerun": "run it again: same code, job and hosts",
     "rm": "forget a run, here and on its hosts",
+    "inventory": "show the hosts; bring inventories of other tools in and out",
+    "import": "turn a task file of SkyPilot or dstack into a job file",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }
 
 
 #: Commands that share a module with another one.
-_HOME = {"stop": "attach", "exec": "remote", "shell": "remote"}
+_HOME = {"import": "imported", "stop": "attach", "exec": "remote", "shell": "remote"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

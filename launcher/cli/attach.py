@@ -11,6 +11,7 @@ import click
 from .. import api
 from .. import job as jobs
 from ..errors import InputError
+from ..model import Node
 from . import complain
 from .live import live
 from .named import run_argument, taken_up
@@ -52,17 +53,18 @@ async def _show(screen: Screen, run: Attached) -> Receipt:
 
 async def _clean(run: Attached) -> None:
     """Hosts that could not be reached when the run ended, if they can be now."""
-    from ..amend import finish, unfinished
+    from ..amend import unfinished
     from ..visit import Place, visit
 
     async def one(place: Place) -> None:
-        agent = await place.agent()
-        try:
-            await finish(agent, place.host)
-        finally:
-            await agent.close()
+        await (await place.agent()).close()
 
-    nodes = [node for node in run.layout.nodes if run.name in unfinished(node.host.name)]
+    # A host that was lost and replaced is no node any more.
+    nodes = [
+        Node(host, 0, 0, 0, root=host.workdir)
+        for host in run.request.inventory.hosts
+        if run.name in unfinished(host.name)
+    ]
     if nodes:
         for error in (await visit(run.request, run.layout, one, nodes)).values():
             if error is not None:

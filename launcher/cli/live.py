@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -68,9 +69,14 @@ def begin(request: Request, screen: Screen, detach: bool) -> tuple[str, Receipt 
     folder = api.new_folder(request.job)
     if detach:
         return folder.name, _detached(request, folder, screen)
-    with api.hosts_of(request):
-        run = api.new_run(request, folder, screen.on_event, screen.on_log)
-        return folder.name, asyncio.run(_in_front(run, screen))
+    try:
+        with api.hosts_of(request):
+            run = api.new_run(request, folder, screen.on_event, screen.on_log)
+            return folder.name, asyncio.run(_in_front(run, screen))
+    except KeyboardInterrupt:  # before the run could hear it, or after its end
+        if not (folder.path / "run.json").exists():
+            shutil.rmtree(folder.path)
+        raise
 
 
 async def _in_front(run: Run, screen: Screen) -> Receipt:

@@ -15,16 +15,11 @@ import click
 
 from .. import api
 from ..errors import UnknownRun
+from . import complete
 from .places import INVENTORY, inventory_file
 
 if TYPE_CHECKING:
     from ..attach import Attached
-
-
-def _complete(ctx: click.Context, parameter: click.Parameter, beginning: str) -> list[str]:
-    from .. import runs
-
-    return [name for name in reversed(runs.names()) if name.startswith(beginning)]
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -39,9 +34,10 @@ def run_argument(command: Any) -> Any:
         "--inventory",
         expose_value=False,
         callback=_remember,
+        shell_complete=complete.files,
         help="Inventory of the hosts to ask for a run of another machine.",
     )
-    argument = click.argument("word", metavar="RUN", shell_complete=_complete)
+    argument = click.argument("word", metavar="RUN", shell_complete=complete.runs)
     return argument(inventory(command))
 
 

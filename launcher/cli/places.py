@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
+
 from ..errors import InputError
+from ..model import Inventory
 
 #: The variable that names one.
 INVENTORY = "LAUNCHER_INVENTORY"
@@ -30,3 +33,23 @@ def need_inventory(given: str | None) -> str:
             "no inventory", f"-i FILE, {INVENTORY}, or one of {', '.join(USUAL_PLACES)}"
         )
     return found
+
+
+#: Notes that are shown when an inventory of another format is used; `inventory import` shows all.
+SHOWN_NOTES = 5
+
+
+def tell_notes(inventory: Inventory, all_of_them: bool = False) -> None:
+    """Says on stderr what of another tool's inventory could not be carried over."""
+    most = None if all_of_them else SHOWN_NOTES
+    for one in inventory.notes[:most]:
+        note(f"{inventory.source}: {one}")
+    left = len(inventory.notes) - (most or len(inventory.notes))
+    if left > 0:
+        note(f"and {left} more: launcher inventory import {inventory.source}")
+
+
+def note(text: str) -> None:
+    """A line on stderr that is no error."""
+    click.secho("note: ", fg="yellow", err=True, nl=False)
+    click.echo(text, err=True)

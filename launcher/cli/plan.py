@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from .. import nodeset
 from ..model import Job, NodePlan, Plan
 from .table import counted, fold_tasks, table
 
 
-def plan_text(plan: Plan, job: Job) -> str:
-    """What would be started, without having touched a host."""
+def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
+    """What would be started, without having touched a host; ``spares`` may take a lost host's place."""
     layout, meeting = plan.layout, plan.meeting
     head = (
         f"{counted(layout.num_nodes, 'host')}, {counted(layout.world_size, 'rank')}, "
         f"framework {plan.framework}\n"
         f"master  {meeting.master_addr} port {meeting.master_port}"
         + ("" if job.master_addr else "  (address and port are chosen and tested at the start)")
+        + (f"\nspares  {nodeset.fold(spares)}" if spares else "")
     )
     rows = [
         (

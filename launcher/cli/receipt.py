@@ -44,7 +44,9 @@ def _first(receipt: Receipt, width: int) -> list[str]:
         is_rank = failure.rank is not None and failure.key.startswith("rank-")
         rank = f" rank {failure.rank}" if is_rank else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
-        for line in failure.last_lines:
+        said = failure.error.partition("\n")[0].strip()
+        told = not said or any(said in line for line in failure.last_lines)
+        for line in (*(() if told else (said,)), *failure.last_lines):
             shown = _harmless(line)
             lines.append(click.style("  │ ", fg="red") + shown[: max(20, width - 4)])
         if failure.cause:
@@ -223,6 +225,12 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
             text = (
                 f"lease    {part.host} stopped by itself on {when}: nobody reached it for {silent}"
             )
+            lines.append(click.style(text, fg="yellow"))
+        if part.departed is not None:
+            by = (
+                f"{part.departed} took its place" if part.departed else "the run went on without it"
+            )
+            text = f"lost     {part.host} ({part.problem}): {by}"
             lines.append(click.style(text, fg="yellow"))
         if part.unsaved:
             text = f"logs     of {part.host} are not complete here, but there: {part.unsaved}"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from typing import TYPE_CHECKING
 
 import click
 
 from .. import api
 from ..errors import HostError, InputError
+from ..model import Node
 from ..visit import Place, visit
 from . import complain
 from .named import run_argument
+
+if TYPE_CHECKING:
+    from ..attach import Attached
 
 
 @click.command("rm")
@@ -32,7 +37,7 @@ def command(ctx: click.Context, word: str, force: bool) -> None:
     if run.holder() is not None:
         raise InputError(f"{run.name} goes on, and is followed here", f"launcher stop {run.name}")
     with api.hosts_of(run.request):
-        found = asyncio.run(visit(run.request, run.layout, _forget))
+        found = asyncio.run(visit(run.request, run.layout, _forget, _nodes(run)))
     bad = [result for result in found.values() if isinstance(result, HostError)]
     for error in bad:
         complain(error)
@@ -40,6 +45,15 @@ def command(ctx: click.Context, word: str, force: bool) -> None:
         click.echo(f"{run.name} stays here: launcher rm --force forgets it anyway", err=True)
         ctx.exit(1)
     shutil.rmtree(path)
+
+
+def _nodes(run: Attached) -> list[Node]:
+    """Also hosts that were lost and replaced: they may be back."""
+    nodes = {node.host.name: node for node in run.layout.nodes}
+    receipt = run.receipt()
+    names = [host.host for host in receipt.hosts if host.host not in nodes] if receipt else []
+    others = [Node(run.request.inventory.host(name), 0, 0, 0) for name in names]
+    return [*nodes.values(), *others]
 
 
 async def _forget(place: Place) -> None:

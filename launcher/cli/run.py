@@ -13,8 +13,9 @@ from .. import api, nodeset
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Resources
+from . import complete
 from .live import begin
-from .places import need_inventory
+from .places import need_inventory, tell_notes
 
 if TYPE_CHECKING:
     pass
@@ -25,13 +26,31 @@ if TYPE_CHECKING:
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
-@click.argument("command_words", metavar="JOB.yaml | SCRIPT [ARGS]...", nargs=-1, required=True)
-@click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
-@click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
-@click.option("-N", "--nodes", "num_nodes", type=click.IntRange(1), help="Number of hosts.")
+@click.argument(
+    "command_words",
+    metavar="JOB.yaml | SCRIPT [ARGS]...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete.scripts,
+)
+@click.option(
+    "-i",
+    "--inventory",
+    envvar="LAUNCHER_INVENTORY",
+    help="Inventory file.",
+    shell_complete=complete.files,
+)
+@click.option(
+    "--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.",
+    shell_complete=complete.hosts,
+)  # fmt: skip
+@click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs in all; decides hosts by itself.")
 @click.option("--nproc-per-node", type=click.IntRange(1), help="Processes on each host.")
-@click.option("--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.")
+@click.option(
+    "--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.",
+    shell_complete=complete.frameworks,
+)  # fmt: skip
 @click.option("--name", help="Start of the run's name.")
 @click.option("--workdir", help="Folder to copy (default: this one).")
 @click.option(
@@ -56,8 +75,12 @@ if TYPE_CHECKING:
     help="Then go on (default), or stop.",
 )
 @click.option(
-    "--max-restarts", type=click.IntRange(0), default=0, metavar="N",
-    help="Start all ranks again after a failure, so often.",
+    "--max-restarts", type=click.IntRange(0), metavar="N",
+    help="Start all ranks again after a failure, so often; a spare takes a lost host's place.",
+)  # fmt: skip
+@click.option(
+    "--min-nodes", type=click.IntRange(1), metavar="M",
+    help="Without a spare, go on with fewer hosts, but not with fewer than M.",
 )  # fmt: skip
 @click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
 @click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
@@ -80,7 +103,6 @@ def command(
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
-    max_restarts: int,
     **flags: Any,
 ) -> None:
     """Takes a script, or what a job file says, to the hosts and follows it to the end.
@@ -90,6 +112,7 @@ def command(
     """
     job = _job(ctx, command_words, flags)
     hosts = api.load_inventory(need_inventory(inventory))
+    tell_notes(hosts)
     shown = ranks_of(ranks)
     if dry_run:
         _print_plan(job, hosts, as_json)
@@ -105,7 +128,6 @@ def command(
         lease=_some_seconds("--lease", lease),
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
-        max_restarts=max_restarts,
         command_line=tuple(sys.argv),
         ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )
@@ -206,12 +228,13 @@ def _some_seconds(flag: str, text: str | None) -> float | None:
 
 def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
     plan = api.dry_run(job, hosts)
+    spares = api.spare_names(job, hosts, plan)
     if as_json:
         from ..record import describe_job, describe_plan
 
-        both = {**describe_plan(plan), "job": describe_job(job)}
+        both = {**describe_plan(plan), "spares": spares, "job": describe_job(job)}
         click.echo(json.dumps(both, indent=2))
         return
     from .plan import plan_text
 
-    click.echo(plan_text(plan, job))
+    click.echo(plan_text(plan, job, spares))

@@ -133,6 +133,9 @@ class Screen:
                 self._say(f"starting again after {why}: attempt {event.attempt}", "yellow")
             case ev.PortReplaced():
                 self._say(f"port {event.port} on {event.host} was taken; trying another", dim=True)
+            case ev.ProcessExited() if event.tolerated:
+                who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
+                self._say(f"{who} ended with {event.code}; torchrun goes on if it can", "yellow")
             case ev.ProcessExited() if not event.is_well and not event.stopped:
                 self._failed(event)
             case ev.OrphansFound():
@@ -147,7 +150,15 @@ class Screen:
             case ev.LogsResumed():
                 self._say(f"there is room again: logs of {event.host} go on", "green")
             case ev.NodeLost():
-                self._say(f"{event.host}: lost ({event.reason}); stopping the others", "red")
+                self._say(f"{event.host}: lost ({event.reason})", "red")
+            case ev.NodeReplaced():
+                self._width = max(self._width, len(event.by) + 4)
+                self._say(f"{event.by} takes the place of {event.host} ({event.reason})", "yellow")
+            case ev.NodesReduced():
+                left = f"{counted(event.num_nodes, 'host')}, {counted(event.world_size, 'rank')}"
+                self._say(
+                    f"no spare for {event.host} ({event.reason}): going on with {left}", "yellow"
+                )
             case ev.LeaseExpired():
                 silent = duration(event.silent)
                 self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")

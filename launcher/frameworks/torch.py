@@ -5,19 +5,23 @@ Starts faster, because no launcher imports torch before the ranks do.
 
 from __future__ import annotations
 
+import posixpath
+
 from ..model import Process
 from .base import Cast, Place
 
 COMPUTED = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     | {"GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK", "CUDA_VISIBLE_DEVICES"}
+    | {"TORCHELASTIC_ERROR_FILE"}
 )
 
 
 class Torch:
     """Ranks as children of the agent: exact exit codes and logs.
 
-    Source of the variables: https://docs.pytorch.org/docs/stable/elastic/run.html
+    Source of the variables: https://docs.pytorch.org/docs/stable/elastic/run.html; as there, each
+    rank has a file of its own into which torch's ``@record`` writes why it failed.
     """
 
     name = "torch"
@@ -40,7 +44,18 @@ class Torch:
             "MASTER_ADDR": meeting.master_addr,
             "MASTER_PORT": str(meeting.master_port),
         }
+        errors = posixpath.join(
+            place.env["LAUNCHER_RUN_DIR"], "errors", f"attempt-{place.env['LAUNCHER_ATTEMPT']}"
+        )
         return tuple(
-            place.process(task, {**shared, "RANK": str(task.rank), "LOCAL_RANK": str(local_rank)})
+            place.process(
+                task,
+                {
+                    **shared,
+                    "RANK": str(task.rank),
+                    "LOCAL_RANK": str(local_rank),
+                    "TORCHELASTIC_ERROR_FILE": posixpath.join(errors, f"{task.key}.json"),
+                },
+            )
             for local_rank, task in enumerate(place.tasks())
         )

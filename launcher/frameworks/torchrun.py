@@ -1,6 +1,7 @@
-"""torchrun: ``python -m torch.distributed.run`` once a node, with static rendezvous.
+"""torchrun: ``python -m torch.distributed.run`` once a node.
 
-Elastic restarts are not used: above 0 they hang one side of a static rendezvous.
+With static rendezvous, where its own restarts are not used: above 0 they hang one side. A job that is
+elastic has a dynamic one, whose store is on the first node.
 """
 
 from __future__ import annotations
@@ -23,18 +24,50 @@ class Torchrun:
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One torchrun; its ranks go through the shim, which gives each its own log and status."""
-        node = place.node
+        node, elastic = place.node, place.job.elastic is not None
         argv = (
             node.python,
             "-m",
             "torch.distributed.run",
-            f"--nnodes={place.layout.num_nodes}",
-            f"--nproc-per-node={node.local_world_size}",
-            f"--node-rank={node.node_rank}",
-            f"--master-addr={place.meeting.master_addr}",
-            f"--master-port={place.meeting.master_port}",
+            *(_elastic(place) if elastic else _static(place)),
             "--no-python",
             *place.rank_shim(),
             *place.command(),
         )
-        return (Process(f"node-{node.node_rank}", None, argv, {**place.threads(), **place.env}),)
+        env = {**place.threads(), **place.env}
+        if elastic:  # torch numbers ranks anew each time: logs keep the numbers of the plan
+            env["LAUNCHER_RANK_OFFSET"] = str(node.rank_offset)
+            env.setdefault(
+                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1"
+            )  # else who rejoins fails: 2.13
+        return (Process(f"node-{node.node_rank}", None, argv, env),)
+
+
+def _static(place: Place) -> tuple[str, ...]:
+    return (
+        f"--nnodes={place.layout.num_nodes}",
+        f"--nproc-per-node={place.node.local_world_size}",
+        f"--node-rank={place.node.node_rank}",
+        f"--master-addr={place.meeting.master_addr}",
+        f"--master-port={place.meeting.master_port}",
+    )
+
+
+#: Seconds to wait for more nodes than enough, and between two signs of life; missed ones that count.
+_PATIENCE = "last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3"
+
+
+def _elastic(place: Place) -> tuple[str, ...]:
+    node, meeting = place.node, place.meeting
+    is_host = "true" if node.node_rank == 0 else "false"
+    address = meeting.addresses.get(node.host.name)
+    return (
+        f"--nnodes={place.job.elastic}:{place.layout.num_nodes}",
+        f"--nproc-per-node={node.local_world_size}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={meeting.master_addr}:{meeting.master_port}",
+        f"--rdzv-id={place.layout.run_id}-{place.env['LAUNCHER_ATTEMPT']}",
+        f"--rdzv-conf={_PATIENCE},is_host={is_host}",
+        *((f"--local-addr={address}",) if address else ()),
+        f"--max-restarts={place.job.max_restarts}",
+    )

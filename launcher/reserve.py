@@ -1,0 +1,215 @@
+"""Gets a run going again without a host that it has lost: with a spare, or with fewer hosts.
+
+Not responsible for whether it starts again (:mod:`launcher.again`), nor for which spare would fit
+(:mod:`launcher.spare`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from . import amend, connect, end, outputs, planning, record, spare, start, sync
+from . import events as ev
+from .collect import Collector
+from .errors import HostError, LauncherError
+from .ledger import Ledger, StopSwitch
+from .link import Link
+from .meet import meet
+from .model import Host, Layout, Node, Request
+from .status import log_hosts
+
+
+class Reserve:
+    """The hosts that are not in the layout of a run. ``aside`` are those of them which have to be
+    ended, and stand in the receipt: the lost ones, and spares that were tried in vain."""
+
+    def __init__(
+        self,
+        request: Request,
+        ledger: Ledger,
+        switch: StopSwitch,
+        links: list[Link],
+        make: Callable[[Host], Link],
+    ) -> None:
+        self.aside: list[Link] = []
+        self.collector = Collector(
+            links, self.aside, ledger.folder.name, request.job.outputs, ledger
+        )
+        self._request, self._ledger, self._switch = request, ledger, switch
+        self._links, self._make = links, make
+        self._run = ledger.folder.name
+
+    def rejoin(self) -> None:
+        """Knows those again that have left the run under another launcher."""
+        hosts = log_hosts(self._ledger.events)
+        for name, departure in self._ledger.state.departed.items():
+            link = self._make(self._request.inventory.host(name))
+            logs = self._ledger.folder.log_names()
+            link.part(departure.reason, [n for n in logs if hosts.get(n.partition(".")[0]) == name])
+            self.aside.append(link)
+
+    def can_help(self, layout: Layout) -> bool:
+        """Whether there may be a way without the hosts that are lost."""
+        return bool(self._spares(layout, ()) or self._enough(layout, len(self._lost(layout))))
+
+    async def fill(self, layout: Layout, attempt: int, started: float) -> tuple[Layout, int] | None:
+        """The layout without lost hosts, and the number of the attempt that may begin with it; None
+        when there is no such layout. ``attempt`` is the first number that is free."""
+        if not self._lost(layout):
+            return layout, attempt
+        await self.collector.pull(final=False)
+        told: list[ev.Event] = []
+        links = {link.name: link for link in self._links}
+        tried: list[str] = []
+        while lost := self._lost(layout):
+            node = lost[0]
+            reason = self._ledger.state.lost[node.host.name].reason
+            waiting = self._spares(layout, tried)
+            if waiting:
+                host = waiting[0]
+                tried.append(host.name)
+                new = await self._ready(host, node, layout, links, attempt, started)
+                if new is None:
+                    attempt += 1  # logs of its setup stand under the old number
+                    continue
+                layout, told = (
+                    new,
+                    [
+                        *told,
+                        ev.NodeReplaced(
+                            time.time(), node.host.name, host.name, node.node_rank, reason
+                        ),
+                    ],
+                )
+            elif self._enough(layout, 1):
+                layout = spare.without(layout, node.host.name)
+                told.append(
+                    ev.NodesReduced(
+                        time.time(), node.host.name, layout.num_nodes, layout.world_size, reason
+                    )
+                )
+            else:
+                return None
+        if any(isinstance(event, ev.NodesReduced) for event in told):
+            await self._share(layout, links)
+        self._commit(layout, links, told, started)
+        return layout, attempt
+
+    def _lost(self, layout: Layout) -> list[Node]:
+        return [node for node in layout.nodes if node.host.name in self._ledger.state.lost]
+
+    def _enough(self, layout: Layout, fewer: int) -> bool:
+        least = self._request.min_nodes
+        return least is not None and layout.num_nodes - fewer >= least
+
+    def _spares(self, layout: Layout, tried: list[str] | tuple[str, ...]) -> tuple[Host, ...]:
+        state = self._ledger.state
+        never = {*tried, *state.departed, *state.lost, *(link.name for link in self.aside)}
+        return spare.spares(self._request.hosts, layout, never)
+
+    def problem(self, link: Link) -> str:
+        """Why a spare that was tried is not in the run, as the code of its error."""
+        failed = (e for e in self._ledger.events if isinstance(e, ev.HostFailed))
+        codes = [event.code for event in failed if event.host == link.name]
+        return codes[-1] if codes and link in self.aside else ""
+
+    # -- a spare
+
+    async def _ready(
+        self,
+        host: Host,
+        node: Node,
+        layout: Layout,
+        links: dict[str, Link],
+        attempt: int,
+        started: float,
+    ) -> Layout | None:
+        """The layout with a spare that could start now; None, and why is told, when it cannot."""
+        link = self._make(host)
+        self.aside.append(link)
+        try:
+            await connect.open_one(link)
+            fitting = spare.in_place_of(node, host, link.facts, self._request.job)
+            new = spare.with_node(layout, fitting)
+            await self._give_code(link, layout, links)
+            await start.supervise([link], new, self._request, started, attempt)
+            await self._give_outputs(link, fitting)
+            await start.setup([link], new, self._request.job, self._ledger, attempt)
+            links[host.name] = link
+            going = [n.host.name for n in new.nodes if n not in self._lost(new)]
+            await meet(self._request.job, [links[name] for name in going])
+            return new
+        except LauncherError as error:
+            links.pop(host.name, None)
+            code, message = error.code, getattr(error, "message", str(error))
+            self._ledger.add(ev.HostFailed(time.time(), host.name, code, message, error.hint))
+            await self._leave(link, f"it cannot take the place of {node.host.name}")
+            return None
+
+    async def _leave(self, link: Link, why: str) -> None:
+        """A spare that is not taken. Where something was started it stays aside, for the receipt."""
+        if link.supervised:
+            grace = self._request.job.grace
+            await end.stop([link], self._run, grace, why, self._ledger, self._switch)
+        else:
+            self.aside.remove(link)
+            await link.close()
+
+    async def _give_code(self, link: Link, layout: Layout, links: dict[str, Link]) -> None:
+        """What the others have, and nothing newer."""
+        synced = {e.host: e.version for e in self._ledger.events if isinstance(e, ev.CodeSynced)}
+        living = [n for n in layout.nodes if n not in self._lost(layout)]
+        versions = [synced[n.host.name] for n in layout.nodes if n.host.name in synced]
+        if not versions:
+            raise HostError(
+                link.name,
+                "it is not known here which version of the code the run has",
+                "a run of another machine gets spares from there only",
+            )
+        await sync.give_same_code(
+            link,
+            await asyncio.to_thread(Path(self._request.job.workdir).resolve),
+            versions[0],
+            self._request.job.outputs,
+            self._run,
+            [(links[n.host.name], n.root) for n in living if n.host.name in links],
+            self._ledger.add,
+        )
+
+    # -- outputs
+
+    async def _give_outputs(self, link: Link, node: Node) -> None:
+        """What it lacks of all that was brought here from any host."""
+        folder = planning.run_dir(node.root, self._run)
+        hosts = [other.name for other in (*self._links, *self.aside) if other is not link]
+        paths = self._request.job.outputs
+        has = (await outputs.listed(link.agent, self._run, paths)).files
+        await self.collector.handover.give(link, hosts, folder, paths, has)
+
+    async def _share(self, layout: Layout, links: dict[str, Link]) -> None:
+        """Ranks have moved: what a rank wrote may be looked for on another host now. Raises
+        HostError: a rank without its checkpoint would begin from nothing."""
+        for node in layout.nodes:
+            await self._give_outputs(links[node.host.name], node)
+
+    # -- done
+
+    def _commit(
+        self, layout: Layout, links: dict[str, Link], told: list[ev.Event], started: float
+    ) -> None:
+        """From here on the layout is another one, here and for every later launcher."""
+        chosen = [node.host.name for node in layout.nodes]
+        gone = [link for link in self._links if link.name not in chosen]
+        self._links[:] = [links[name] for name in chosen]
+        self.aside[:] = [link for link in self.aside if link.name not in chosen] + gone
+        known = record.describe_run(self._request, layout, started)
+        self._ledger.note("run.json", known)
+        for event in told:
+            self._ledger.add(event)
+        with suppress(OSError):  # a full disk
+            away = [link.name for link in self.aside if link.agent.closed.done()]
+            amend.remember(self._run, away)

@@ -1,0 +1,165 @@
+"""Task files of SkyPilot and dstack: the job that they become, what is said, and that it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lab as labs
+import pytest
+import yaml
+from conftest import Launcher
+
+from launcher import import_jobs
+from launcher import job as jobs
+from launcher.errors import DocumentError, InputError
+from launcher.model import Resources
+
+SKYPILOT = """\
+name: minGPT ddp
+resources:
+    accelerators: A100:8
+    infra: ssh/my-cluster
+    use_spot: true
+num_nodes: 2
+workdir: ~/code
+envs: {LR: 0.1, WANDB: , NODE_RANK: 3}
+secrets: {HF_TOKEN: null, OTHER: abc123}
+file_mounts:
+    /data: s3://bucket
+setup: |
+    pip install -r req.txt
+
+    true
+run: |
+    MASTER_ADDR=$(echo "$SKYPILOT_NODE_IPS" | head -n1)
+    false
+    echo sky $SKYPILOT_NODE_RANK/$SKYPILOT_NUM_NODES $(echo "$SKYPILOT_NODE_IPS" | wc -l) "$LR"
+    test "$MASTER_ADDR" = "$(printenv MASTER_ADDR)" && echo same master
+"""
+DSTACK = """\
+type: task
+name: ddp
+nodes: 2
+python: "3.12"
+env: [NCCL_DEBUG=INFO, HF_TOKEN]
+commands:
+  - pip install -r requirements.txt
+  - |
+    torchrun --node-rank=$DSTACK_NODE_RANK \\
+      --nproc-per-node=$DSTACK_GPUS_PER_NODE --master-addr=$DSTACK_MASTER_NODE_IP train.py
+resources: {gpu: "24GB:1..2", shm_size: 24GB}
+priority: 50
+"""
+
+
+def made(text: str, form: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    ours, notes = import_jobs.read(text, "theirs", form)
+    assert all(f"#   {note}\n" in ours for note in notes)
+    return jobs.load(ours, "ours"), notes
+
+
+def test_skypilot() -> None:
+    job, notes = made(SKYPILOT, "skypilot")
+    script = yaml.safe_load(SKYPILOT)["run"]
+    assert job.pop("run")[0] == (
+        "set +e\n"
+        "export SKYPILOT_NODE_RANK=$NODE_RANK\n"
+        "export SKYPILOT_NUM_NODES=$NUM_NODES\n"
+        'export SKYPILOT_NODE_IPS="$MASTER_ADDR$(for n in $(seq 2 $NUM_NODES); '
+        'do echo; echo -n node-$n; done)"\n' + script
+    )
+    assert job == {
+        "framework": "env",
+        "name": "minGPT-ddp",
+        "num_nodes": 2,
+        "workdir": "~/code",
+        "hosts": "my-cluster",
+        "resources": Resources(gpus=16),
+        "envs": {"LR": "0.1"},
+        "secrets": {"WANDB": None, "HF_TOKEN": None, "OTHER": None},
+        "setup": "pip install -r req.txt\n\ntrue\n",
+    }
+    assert [note.partition(":")[0] for note in notes] == [
+        "line 1",
+        *("line 3", "line 3", "line 4", "line 5", "line 8", "line 9", "line 10", "line 16"),
+    ]
+    assert "abc123" not in str(notes)
+
+
+def test_dstack() -> None:
+    job, notes = made(DSTACK, "dstack")
+    assert job == {
+        "framework": "env",
+        "name": "ddp",
+        "num_nodes": 2,
+        "resources": Resources(gpus=2),
+        "envs": {"NCCL_DEBUG": "INFO"},
+        "secrets": {"HF_TOKEN": None},
+        "run": (
+            "export DSTACK_NODE_RANK=$NODE_RANK\n"
+            "export DSTACK_MASTER_NODE_IP=$MASTER_ADDR\n"
+            "export DSTACK_GPUS_PER_NODE=$NUM_TRAINERS\n"
+            "pip install -r requirements.txt\n"
+            "torchrun --node-rank=$DSTACK_NODE_RANK \\\n"
+            "  --nproc-per-node=$DSTACK_GPUS_PER_NODE --master-addr=$DSTACK_MASTER_NODE_IP train.py\n",
+        ),
+    }
+    said = " ".join(notes)
+    for word in ("python of the task", "the least, 1,", "shm_size", "priority", "kind and memory"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("gpu", "each"),
+    [("8", 8), ("A100:2", 2), ("{name: H100, count: 4}", 4), ("2..", 2), ("80GB", 1)],
+)
+def test_gpus_of_dstack(gpu: str, each: int) -> None:
+    job, _ = made(f"type: task\ncommands: [a]\nresources: {{gpu: {gpu}}}", "dstack")
+    assert job["resources"] == Resources(gpus=each)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "error"),
+    [
+        ("skypilot", "name: a", "x:1: there is nothing to run in it"),
+        ("skypilot", "run: a\nnum_nodes: many", "x:2: num_nodes is a whole number"),
+        ("skypilot", "run: a\nenvs: {'A B': 1}", "x:2: 'A B' cannot be the name of a variable"),
+        (
+            "skypilot",
+            "run: !!python/object:os.system a",
+            "x:1: the tag '!!python/object:os.system'",
+        ),
+        ("skypilot", "run: a\n---\nrun: b", "x:2: not YAML"),
+        ("skypilot", "- a", "x:1: expected a task, found a list"),
+        ("dstack", "type: service\ncommands: [a]", "x:1: only type: task"),
+        ("dstack", "type: task\ncommands: [[a]]", "x:2: expected text, found a list"),
+        ("dstack", "[" * 9999, "x:1: nested more than 100 deep"),
+    ],
+)
+def test_bad_tasks(form: str, text: str, error: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        import_jobs.read(text, "x", form)
+    assert str(caught.value).startswith(error)
+
+
+def test_an_unknown_format_is_told() -> None:
+    with pytest.raises(InputError) as caught:
+        import_jobs.read("run: a", "x", "skypilt")
+    assert caught.value.hint == 'did you mean "skypilot"?'
+
+
+def test_a_task_of_skypilot_runs_as_it_is(clean: labs.Lab, launcher: Launcher) -> None:
+    dropped = ("accelerators: A100:8", "infra: ssh/my-cluster", "workdir: ~/code")
+    lines = [line for line in SKYPILOT.splitlines() if line.strip() not in dropped]
+    text = "\n".join(lines).replace("pip install -r req.txt", "true") + "\n"
+    launcher.script(text, "task.yaml")
+    done = launcher.call("import", "skypilot", "task.yaml", "-o", "job.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "a job in job.yaml" in done.stderr
+    assert launcher.call("import", "skypilot", "task.yaml", "-o", "job.yaml").returncode == 2
+    launcher.env |= {"WANDB": "1", "HF_TOKEN": "2", "OTHER": "3"}
+    ran = launcher.run("job.yaml")
+    assert ran.code == 0, ran.err
+    for rank in (0, 1):
+        assert f"sky {rank}/2 2 0.1\n" in ran.out
+    assert "lab[1-2] │ same master\n" in ran.out  # equal lines of both

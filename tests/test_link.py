@@ -1,0 +1,56 @@
+"""A connection that dropped: how long a host is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import errors
+from launcher import events as ev
+from launcher.link import Link
+from launcher.model import Facts, Host
+
+
+class _Asleep(Link):
+    """One whose machine sleeps for an hour during its first try; the second one reaches the host."""
+
+    tries = 0
+
+    async def _dial(self) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise errors.ConnectionLost(self.name, "no network")
+
+    async def _ask_to_follow(self, run: str) -> None:
+        self.agent.closed = asyncio.get_running_loop().create_future()  # it holds
+
+
+def test_a_host_is_tried_again_after_a_sleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than --lost-after by the clock on the wall, which goes on while a laptop sleeps."""
+    told: list[ev.Event] = []
+    heard = asyncio.Event()
+
+    def emit(event: ev.Event) -> None:
+        told.append(event)
+        heard.set()
+
+    unused: Any = None
+    awake = time.time
+
+    async def wake_up() -> None:
+        link = _Asleep(Host("far"), unused, unused, emit, unused)
+        link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
+        monkeypatch.setattr(time, "time", lambda: awake() + (3600 if link.tries else 0))
+        following = asyncio.ensure_future(link._keep_following("run", 20, connected=False))
+        await heard.wait()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(wake_up())
+    assert isinstance(told[0], ev.ConnectionResumed), told
