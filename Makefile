@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-frameworks lint bench chaos setup system clean
+.PHONY: help demo test test-frameworks lint bench chaos disk setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,10 @@ bench: setup ## Measures against what a user would pick instead (benchmarks/READ
 
 chaos: setup ## Real training with a fault at a random moment: ARGS="--rounds 52 --seed 7"
 	$(BIN)/python tests/chaos.py $(ARGS)
+
+disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
+	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
+	$(BIN)/python tests/freshroot.py
 
 setup: $(STAMP)
 

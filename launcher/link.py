@@ -237,11 +237,12 @@ class Link:
             try:
                 if self._connection:
                     self._connection.abort()
-                await self._dial()
-                self._facts = self._facts or await self.agent.probe()
-                await self._ask_to_follow(run)
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._dial()
+                    self._facts = self._facts or await self.agent.probe()
+                    await self._ask_to_follow(run)
                 return True
-            except errors.HostError:
+            except (TimeoutError, errors.HostError):
                 await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(LONGEST_PAUSE, pause * 2)
         return False

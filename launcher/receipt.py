@@ -18,7 +18,7 @@ from .status import BY_USER, SKEW, Expiry, Loss, ProcessState, RunState
 VERSION = 1
 
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
-NOTICED = 20.0
+NOTICED = 12.0
 
 #: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
 LAST_LINES = 12

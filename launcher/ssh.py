@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from . import errors
 from .inventory import ssh_config
@@ -18,8 +19,9 @@ from .sshlib import asyncssh
 
 #: Seconds without any progress (TCP, greeting, login) after which a host is given up.
 PATIENCE = 8.0
-#: A connection without a sign of life for 3 times this is lost (asyncssh, keepalive_interval).
-KEEPALIVE = 5.0
+#: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
+#: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
+KEEPALIVE = 2.5
 #: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
@@ -40,6 +42,23 @@ PASSPHRASE_TRIES = 3
 
 Connection = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a host is reached, for another SSH library: what the inventory and ssh_config say.
+
+    ``name`` is what known_hosts has it under; ``hops`` are jump hosts, the first one first.
+    """
+
+    host: str
+    port: int
+    user: str
+    name: str
+    keys: tuple[str, ...]
+    hops: tuple[str, ...]
+    proxy_command: tuple[str, ...]
+    known_hosts: tuple[str, ...]
 
 
 class _Client(asyncssh.SSHClient):
@@ -96,6 +115,21 @@ def _existing(files: list[str]) -> list[str]:
     return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
 
 
+def _way(options: asyncssh.SSHClientConnectionOptions, user: str, port: str) -> Way:
+    named = options.config.get("IdentityFile", ())
+    files = named if isinstance(named, list) else ()
+    return Way(
+        host=str(options.host),
+        port=int(port or options.port),
+        user=user or str(options.username),
+        name=str(options.host_key_alias or options.host),
+        keys=tuple(os.path.expanduser(str(file)) for file in files),
+        hops=tuple(str(options.tunnel).split(",")) if options.tunnel else (),
+        proxy_command=tuple(options.proxy_command or ()),
+        known_hosts=tuple(os.path.expanduser(file) for file in _known_hosts(options)),
+    )
+
+
 class Dialler:
     """Opens connections to the hosts of one inventory; jump hosts are connected to once."""
 
@@ -134,6 +168,13 @@ class Dialler:
             "identity_file": keys[0] if isinstance(keys, list) and keys else None,
         }
         return {key: str(value) for key, value in found.items() if value}
+
+    async def way(self, hop: str) -> Way:
+        """The way to a host of the inventory, or to ``[user@]host[:port]``. Raises ConnectError."""
+        user, _, place = hop.rpartition("@")
+        name, _, port = place.partition(":")
+        options = self._options(name)
+        return _way(options, user, port)
 
     async def close(self) -> None:
         """Closes the connections to jump hosts."""

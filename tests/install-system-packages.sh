@@ -10,6 +10,8 @@ have ssh || missing="$missing openssh-client"
 have sshd || missing="$missing openssh-server"
 have ip || missing="$missing iproute2"
 have nft || missing="$missing nftables"
+have sudo || missing="$missing sudo"
+have ruby || missing="$missing ruby"
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 [ -n "$missing" ] || exit 0
 echo "installing$missing"

@@ -144,6 +144,14 @@ class Host:
                 )
                 yield pid, name.decode().strip(), argv, env
 
+    def add_user(self, name: str, password: str, *, sudo: bool = False) -> None:
+        """Give it a user who logs in by a password, and may be root by it; root may be the user."""
+        if name != "root":
+            self.run("useradd", "--create-home", "--shell", "/bin/bash", name)
+        self.run("chpasswd", input=f"{name}:{password}\n".encode())
+        if sudo:
+            self.write(f"/etc/sudoers.d/{name}", f"{name} ALL=(ALL:ALL) ALL\n".encode(), 0o440)
+
     def hide(self, path: str | Path) -> None:
         """Remove a path from the host's disk for good: this machine's stays.
 
@@ -206,7 +214,13 @@ class Host:
         # A lab without DNS: a look-up fails at once, instead of waiting for a server out of reach.
         put(self.dir, "upper/etc/resolv.conf", "nameserver 127.0.0.1\n")
         put(self.dir, "upper/etc/hostname", f"{self.name}\n")
-        put(self.dir, "upper/etc/ssh/lab/sshd_config", SSHD_CONFIG.format(port=self.port))
+        with_passwords = self.spec.passwords
+        config = SSHD_CONFIG.format(
+            port=self.port,
+            passwords="yes" if with_passwords else "no",
+            keys=".ssh/authorized_keys" if with_passwords else "/etc/ssh/lab/authorized_keys",
+        )
+        put(self.dir, "upper/etc/ssh/lab/sshd_config", config)
         put(self.dir, "upper/etc/ssh/lab/authorized_keys", authorized_key)
         dev = self.spec.interface
         batch = f"link set lo up\naddress add {self.address}/24 dev {dev}\nlink set {dev} up\n"
@@ -228,7 +242,10 @@ class Host:
             raise LabError(f"{self.name} is powered on already")
         env = {"PATH": PATH, "HOST_DIR": str(self.dir), "HOST_NAME": self.name, "PID_1": PID_1}
         env["HOME_SIZE"] = self.spec.home_size or ""
+        env["HOST_DISK"] = str(self.spec.disk or "/")
         shared = [path for path in (Path("/root/.pyenv"), *self._site.share) if path.exists()]
+        if self.spec.disk:
+            shared = []
         with (self.dir / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
                 [*NAMESPACES, "bash", "-c", BOOT, "boot", *map(str, shared)],

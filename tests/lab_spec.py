@@ -28,7 +28,7 @@ BOOT = r"""
 set -eu
 umask 022
 cd "$HOST_DIR"
-mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged
+mount -t overlay overlay -o lowerdir="$HOST_DISK",upperdir=upper,workdir=work merged
 mount --rbind /dev merged/dev
 mount -t tmpfs -o mode=1777 tmpfs merged/dev/shm
 mount -t devpts -o newinstance,mode=620,ptmxmode=666 devpts merged/dev/pts
@@ -74,9 +74,9 @@ done
 SSHD_CONFIG = """\
 Port {port}
 HostKey /etc/ssh/lab/host_key
-AuthorizedKeysFile /etc/ssh/lab/authorized_keys
+AuthorizedKeysFile {keys}
 PermitRootLogin yes
-PasswordAuthentication no
+PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
 UsePAM no
 MaxStartups 1000
@@ -138,6 +138,9 @@ class HostSpec:
         "" for its real one. The names of the other hosts resolve to their real addresses.
     behind: the host that ssh must jump through. This one drops every packet from the launcher.
     home_size: for example "8M": /root is a tmpfs of that size (so a power cut empties it).
+    disk: the lower layer of its disk instead of this machine's /; nothing is shared with it then.
+    passwords: its sshd takes passwords, and the keys in each user's own ~/.ssh/authorized_keys,
+        which is empty at first; see `LabHost.add_user`.
     gpus: more than 0 puts a fake nvidia-smi with so many GPUs at /usr/local/bin.
     """
 
@@ -148,6 +151,8 @@ class HostSpec:
     behind: str | None = None
     home_size: str | None = None
     gpus: int = 0
+    disk: Path | None = None
+    passwords: bool = False
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

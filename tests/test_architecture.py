@@ -18,7 +18,7 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again elastic spare "
+        "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates "
         "tokens filling commands roles placement "  # what each process is given, and where
         "imports.* import_jobs.* written exports origins "  # what others write, and for them
     ),
@@ -28,6 +28,7 @@ PARTS = {
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "effective "  # what holds for a host in the end
+        "hostkeys login scripts rounds bootstrap "  # bare hosts, over Fabric
         "api __init__"  # what a program calls
     ),
     "cli": "cli.* __main__",

@@ -54,3 +54,23 @@ def test_a_host_is_tried_again_after_a_sleep(
 
     asyncio.run(wake_up())
     assert isinstance(told[0], ev.ConnectionResumed), told
+
+
+class _Swallowed(Link):
+    """One whose host swallows every packet: a try has no end of its own."""
+
+    async def _dial(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_a_try_takes_no_longer_than_the_host_is_waited_for(tmp_path: Path) -> None:
+    told: list[ev.Event] = []
+    unused: Any = None
+
+    async def wait() -> None:
+        link = _Swallowed(Host("far"), unused, unused, told.append, unused)
+        async with asyncio.timeout(20):
+            await link._keep_following("run", 0.1, connected=False)
+
+    asyncio.run(wait())
+    assert isinstance(told[0], ev.NodeLost), told

@@ -51,6 +51,8 @@ _ABOUT = {
     "rm": "forget a run, here and on its hosts",
     "inventory": "show the hosts; bring inventories of other tools in and out",
     "import": "turn a task file of SkyPilot or dstack into a job file",
+    "bootstrap": "make bare hosts ready: your key, rsync, Python, an environment",
+    "init": "find hosts, look at them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }

@@ -1,0 +1,132 @@
+"""What a bare host has: a script that looks, and what it said as a value.
+
+Not responsible for running it, nor for what should be there. Unlike the agent's probe it needs no
+Python: that may be what is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python of a host. ``venv``: whether it can make environments."""
+
+    path: str
+    version: tuple[int, ...]
+    venv: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a host has found. Paths are absolute; "" stands for what is not there."""
+
+    system: str
+    like: tuple[str, ...]
+    title: str
+    manager: str
+    user: str
+    is_root: bool
+    home: str
+    hostname: str
+    address: str
+    own_address: str
+    rsync: str
+    python: Interpreter | None
+    base: Interpreter | None
+    venv: bool
+    requirements: str
+    horovod: bool
+    uv: str
+    mpirun: str
+    key: bool
+    driverless_gpu: bool
+
+
+_LOOK = r"""
+exec </dev/null
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin
+home() { case $1 in "~/"*) echo "$HOME${1#"~"}";; *) echo "$1";; esac; }
+say() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr -d '\n')"; }
+python() {
+    path=$(command -v "$2") || return
+    version=$("$path" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || return
+    say "$1" "$path"; say "$1-version" "$version"
+    "$path" -c 'import ensurepip, venv' 2>/dev/null && say "$1-venv" yes
+}
+echo launcher-look
+if [ -r /etc/os-release ]; then
+    (. /etc/os-release; say system "$ID"; say like "$ID_LIKE"; say title "$PRETTY_NAME")
+fi
+for m in apt-get dnf yum; do
+    command -v $m >/dev/null && { say manager $m; break; }
+done
+say user "$(id -un)"; say uid "$(id -u)"; say home "$HOME"; say hostname "$(uname -n)"
+set -- "$(home "$1")" "$(home "$2")" "$3" ${SSH_CONNECTION:-}
+say address "${6:-}"
+say own-address "$(getent hosts "$(uname -n)" | head -n 1 | cut -d ' ' -f 1)"
+say rsync "$(rsync --version 2>/dev/null | sed -n '1s/.*version \([^ ]*\).*/\1/p')"
+python python "$1"; python base python3
+[ -x "$2/bin/python" ] && say venv yes
+say requirements "$(cat "$2/.launcher-requirements" 2>/dev/null)"
+[ -x "$2/bin/python" ] && "$2/bin/python" -c 'import horovod' 2>/dev/null && say horovod yes
+say uv "$(command -v uv)"; say mpirun "$(command -v mpirun)"
+[ -n "$3" ] && grep -qsF -- "$3" "$HOME/.ssh/authorized_keys" && say key yes
+for d in /sys/bus/pci/devices/*; do  # a display controller of NVIDIA's
+    case $(cat "$d/vendor" "$d/class" 2>/dev/null | tr '\n' ' ') in
+    "0x10de 0x03"*) command -v nvidia-smi >/dev/null || { say driverless-gpu yes; break; };;
+    esac
+done
+echo launcher-looked
+"""
+
+
+def look_command(python: str, venv: str, key: str | None) -> str:
+    """A command that prints what :func:`parse_look` reads. It changes nothing.
+
+    ``python`` and ``venv`` are paths or names there; ``key`` is a line of authorized_keys.
+    """
+    blob = key.split()[1] if key else ""
+    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", python, venv, blob])
+
+
+def parse_look(text: str) -> Look:
+    """What a host said. Raises ValueError when it is not that: it comes from outside."""
+    _, begin, rest = text.partition("launcher-look\n")
+    body, end, _ = rest.partition("launcher-looked")
+    if not begin or not end:
+        raise ValueError("it did not run a shell script to its end")
+    said = dict(line.split("=", 1) for line in body.splitlines() if "=" in line)
+    return Look(
+        system=said.get("system", ""),
+        like=tuple(said.get("like", "").split()),
+        title=said.get("title", ""),
+        manager=said.get("manager", ""),
+        user=said.get("user", ""),
+        is_root=said.get("uid") == "0",
+        home=said.get("home", ""),
+        hostname=said.get("hostname", ""),
+        address=said.get("address", ""),
+        own_address=said.get("own-address", ""),
+        rsync=said.get("rsync", ""),
+        python=_interpreter(said, "python"),
+        base=_interpreter(said, "base"),
+        venv="venv" in said,
+        requirements=said.get("requirements", ""),
+        horovod="horovod" in said,
+        uv=said.get("uv", ""),
+        mpirun=said.get("mpirun", ""),
+        key="key" in said,
+        driverless_gpu="driverless-gpu" in said,
+    )
+
+
+def _interpreter(said: Mapping[str, str], name: str) -> Interpreter | None:
+    version = said.get(f"{name}-version", "")
+    if not re.fullmatch(r"\d+(\.\d+)+", version):
+        return None
+    return Interpreter(said[name], tuple(map(int, version.split("."))), f"{name}-venv" in said)
