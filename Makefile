@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum tests/build-horovod.sh | cut -d' ' -f1)
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint bench chaos horovod disk setup system clean
+.PHONY: help demo test test-frameworks lint bench chaos horovod disk setup system clean
 
 help: ## Shows this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: setup ## Trains a real DDP model over two embedded hosts
 	$(BIN)/launcher run -i inventory/local.yaml examples/ddp_digits/job.yaml
@@ -17,6 +17,10 @@ demo: setup ## Trains a real DDP model over two embedded hosts
 test: setup horovod ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-frameworks: setup ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
+	$(BIN)/python tests/environments.py
+	$(BIN)/python -m pytest -m frameworks $(ARGS)
 
 lint: setup ## ruff and strict typing
 	$(BIN)/ruff check .

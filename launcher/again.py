@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from . import events as ev
 from .status import RunState
 
+#: How often a role's exit code may start everything again, where no larger number is asked for.
+RESTARTS = 3
+
 #: How often a master port may be taken by somebody else before that is an error.
 PORT_TRIES = 4
 
@@ -41,7 +44,12 @@ def another_try(
     )
     if failure and not state.lost and in_use and failure.host == master and ports < PORT_TRIES:
         return "port-taken"
+    if failure is not None and failure.action == "fail":
+        return None
+    most = max_restarts
+    if failure is not None and failure.action == "restart":
+        most = max(max_restarts, RESTARTS)
     tries = max(len(before), state.attempt)  # another machine's are in no record here
-    if tries - before.count("port-taken") >= max_restarts:
+    if tries - before.count("port-taken") >= most:
         return None
     return next((loss.reason for loss in state.lost.values()), failure.reason if failure else None)

@@ -127,9 +127,9 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     """A job from layers of values in rising order, such as file, environment and flags."""
     job = jobs.make(layers, os.environ)
     job = replace(job, workdir=str(Path(job.workdir).expanduser().resolve()))
-    script = job.script
-    if script and not (Path(job.workdir) / script).exists():
-        raise InputError(*_no_script(job.workdir, script))
+    for script in job.scripts:
+        if not (Path(job.workdir) / script).exists():
+            raise InputError(*_no_script(job.workdir, script))
     return job
 
 

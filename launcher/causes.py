@@ -227,7 +227,9 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # -- Python, its modules and the command line
     Cause(
-        "missing-module", r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'",
+        "missing-module",
+        r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'"
+        r"|^/\S+: (?:Error while finding module .*)?No module named '?(?P<name2>[\w.]+)",
         "the Python of the host has no module {name}",
         "Install it with the job's setup:, or name a Python that has it with python: in the inventory.",
     ),

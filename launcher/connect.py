@@ -55,14 +55,15 @@ async def connect(
 
 def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
     """All hosts when their GPUs have to be compared, else just as many as are still missing."""
-    compares = bool(job.resources.gpus) and job.num_nodes is None
+    compares = bool(job.roles) or (bool(job.resources.gpus) and job.num_nodes is None)
     if compares or (job.hosts and job.num_nodes is None):
         return waiting
     return max(1, (job.num_nodes or 1) - open_hosts)
 
 
 def _raise_if_needed(job: Job, links: list[Link], failed: list[HostError]) -> None:
-    needs_all = job.hosts and job.num_nodes is None and not job.resources.gpus
+    compares = job.resources.gpus or job.roles
+    needs_all = job.hosts and job.num_nodes is None and not compares
     if needs_all or not links:
         raise failed[0]
 
@@ -103,7 +104,9 @@ def require_rsync(host: str, there: str | None) -> None:
 
 def _decide(job: Job, links: list[Link], run_id: str) -> Layout:
     facts = {link.name: link.facts for link in links}
-    return planning.layout(job, [link.host for link in links], facts, run_id)
+    layout = planning.layout(job, [link.host for link in links], facts, run_id)
+    planning.plan(job, layout, planning.NOWHERE, "")  # what cannot be filled in is told at once
+    return layout
 
 
 async def _release(links: list[Link], layout: Layout) -> None:

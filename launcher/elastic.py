@@ -32,6 +32,8 @@ def is_over(state: RunState, layout: Layout, least: int) -> bool:
 
 def why_over(state: RunState, layout: Layout, least: int | None) -> str:
     """Why what goes on is ended, when neither the user nor a failure or a lease is the reason."""
+    if state.lead_ended is not None:
+        return "the lead has ended"
     if least and lead_is_done(state, layout):
         return "the group has finished"
     lost = too_few(state, layout, least) if least else bool(state.lost)

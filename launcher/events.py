@@ -116,13 +116,17 @@ class RunRestarted(Event):
 
 @dataclass(frozen=True)
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup."""
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``leads`` is how
+    many leads the run has, ``lead`` the same where this is one; ``limits`` is what it is held to."""
 
     host: str
     attempt: int
     key: str
     rank: int | None
     pid: int
+    lead: int = 0
+    limits: str = ""
+    leads: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class ProcessExited(Event):
 
     ``stopped``: we had asked it to end. ``oom``: the kernel killed one for want of memory just then.
     ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may go on.
+    ``action``: what the job says about such an exit: complete, fail, restart.
     """
 
     host: str
@@ -142,6 +147,12 @@ class ProcessExited(Event):
     oom: bool = False
     error: Mapping[str, str] | None = None
     tolerated: bool = False
+    action: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether that is an end as it should be."""
+        return self.action == "complete" or (self.code == 0 and not self.action)
 
 
 @dataclass(frozen=True)

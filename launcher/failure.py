@@ -21,6 +21,7 @@ class Failure:
     oom: bool
     time: float
     error: Mapping[str, str] | None = None
+    action: str = ""  # what the job says about such an exit: fail, restart
 
     @property
     def exit_code(self) -> int:

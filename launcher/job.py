@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from . import frameworks
+from . import commands, frameworks, roles
 from .document import (
     SCALAR,
     TEXT,
@@ -33,7 +33,7 @@ from .document import schema as mapping_schema
 from .errors import InputError, suggestion
 from .frameworks import Framework
 from .inventory import VARIABLE, variables
-from .model import Job, Resources, Secret
+from .model import Job, Resources, Role, Secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -109,17 +109,6 @@ def _secrets(node: Node) -> dict[str, str | None]:
     return dict.fromkeys(texts(node))
 
 
-def _run(node: Node) -> tuple[str, ...]:
-    if isinstance(node.yaml, yaml.SequenceNode):
-        words = texts(node)
-        if not words:
-            raise node.expected("a command")
-        return words
-    if not text(node).strip():
-        raise node.expected("a command")
-    return (text(node),)
-
-
 def _needs(node: Node) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -145,12 +134,15 @@ _KEYS: Mapping[str, Key] = {
         "Variables that no text shows; without a value: taken from the environment here",
     ),
     "setup": Key(text, TEXT, "Shell script, run once on every host before anything starts"),
-    "run": Key(_run, TEXTS, "What to start: script and arguments; for `env`: a shell script"),
+    "run": Key(
+        commands.read, TEXTS, "What to start: script and arguments; for `env`: a shell script"
+    ),
     "outputs": Key(texts, TEXTS, "Paths in workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
     "needs": Key(
         _needs, TEXTS, "Paths that every host must have, such as a dataset: `launcher check --job`"
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
+    "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes that differ, by their names"),
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
     "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
     "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
@@ -164,7 +156,8 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "launcher job",
-        **mapping_schema(_KEYS, required=("run",)),
+        **mapping_schema(_KEYS),
+        "anyOf": [{"required": ["run"]}, {"required": ["roles"]}],
     }
 
 
@@ -172,14 +165,17 @@ def load(content: str, source: str) -> dict[str, Any]:
     """The values of a job file. Raises DocumentError with ``source`` and line."""
     root = parse(content, source)
     values = read(root, _KEYS, "the job")
-    if "run" not in values:
-        raise root.error('the job has no "run"', "run: train.py --epochs 3")
     nodes = {name: value for name, _, value in root.items()}
+    if "run" not in values and not all(role.run for role in values.get("roles", (Role(""),))):
+        raise root.error('the job has no "run"', "run: train.py --epochs 3")
     try:
-        framework = frameworks.get(values.get("framework", Job.framework))
+        framework = frameworks.get(_framework(values))
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
-    if not framework.shell and len(values["run"]) == 1:
+    if "roles" in values or "framework" in values:
+        place = nodes.get("roles", nodes.get("framework", root))
+        _check_roles(values.get("roles", ()), place, framework)
+    if not framework.shell and len(values.get("run", ())) == 1:
         try:
             shlex.split(values["run"][0], comments=True)
         except ValueError as error:
@@ -191,6 +187,18 @@ def load(content: str, source: str) -> dict[str, Any]:
                     f"{variable} is computed for every process", f"leave it out of {name}"
                 )
     return values
+
+
+def _framework(values: Mapping[str, Any]) -> str:
+    """What starts the processes; torchrun starts all alike, so a job with roles has torch."""
+    return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
+
+
+def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
+    """Raises DocumentError at the role that the framework cannot take."""
+    places = {"": node, **({name: place for name, place, _ in node.items()} if given else {})}
+    for name, (complaint, hint) in roles.check(given, framework).items():
+        raise places[name].error(complaint, hint)
 
 
 def _variables(node: Node) -> list[tuple[str, Node]]:
@@ -216,7 +224,8 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
             sources[name] = layer
-    framework = frameworks.get(values.get("framework", Job.framework))
+    framework = frameworks.get(_framework(values))
+    values["framework"] = framework.name
     for name in values.get("envs", {}):
         if name in framework.computed:
             flag = "--env" if sources["envs"] == "flag" else "envs:"
@@ -229,7 +238,14 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
                 f"--nodes {least}:{most}: only torchrun is elastic", "--framework torchrun"
             )
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
-    values["run"], values["shell"] = _command(values.get("run", ()), framework)
+    given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
+    if given_roles and values.get("resources", Resources()) != Resources():
+        raise InputError(
+            "resources: and roles: cannot stand together",
+            "replicas: and resources: of each role say how much (no --gpus, no --nproc-per-node)",
+        )
+    run = values.get("run") or next((role.run for role in given_roles if role.run), ())
+    values["run"], values["shell"] = commands.split(run, framework)
     return Job(**values, sources=sources)
 
 
@@ -238,6 +254,8 @@ def _converted(layer: str, name: str, value: Any) -> Any:
     try:
         if name == "resources" and isinstance(value, Mapping):
             return Resources(**value)
+        if name == "roles" and isinstance(value, Mapping):
+            return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
         if name in _FROM_TEXT and isinstance(value, str | int):
             return _FROM_TEXT[name](str(value))
     except (TypeError, ValueError) as error:
@@ -253,26 +271,6 @@ _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "master_port": port_range,
     "grace": seconds,
 }
-
-
-def _command(run: tuple[str, ...] | str, framework: Framework) -> tuple[tuple[str, ...], bool]:
-    """Several words are an argv. One text is a shell script where the framework takes one."""
-    nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
-    if isinstance(run, str):
-        run = (run,)
-    if not run:
-        raise nothing
-    if len(run) > 1:
-        return run, False
-    if framework.shell:
-        return run, True
-    try:
-        words = tuple(shlex.split(run[0], comments=True))
-    except ValueError as error:
-        raise InputError(f"run: {error}: {run[0]!r}") from None
-    if not words:
-        raise nothing
-    return words, False
 
 
 def _reveal(secrets: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, Secret]:

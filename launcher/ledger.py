@@ -43,6 +43,14 @@ class Ledger:
         self._on_event(event)
         self._changed.set()
 
+    def has_failed(self) -> bool:
+        """Whether a failure counts; where one does not yet, whoever waits looks again when it does."""
+        failure = self.state.failure
+        left = self.state.counts_from(failure) - time.time() if failure else 0.0
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self.wake)
+        return failure is not None and left <= 0
+
     def last_words(self) -> bytes:
         """What the process that failed first wrote last: on stderr, or else on stdout."""
         failure = self.state.failure

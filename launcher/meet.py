@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .errors import MeetingError
@@ -21,26 +22,40 @@ from .together import together
 PATIENCE = 4.0
 
 
-async def meet(job: Job, links: Sequence[Link]) -> Meeting:
-    """The meeting point of these hosts, of which the first is the master. Raises MeetingError."""
-    master, others = links[0], links[1:]
-    token = secrets.token_hex(16)
-    answer = await master.agent.ask("listen", ports=list(job.master_port), token=token)
-    port = answer["port"]
-    try:
-        candidates = master_candidates(job, master.host, master.facts, alone=not others)
-        if not others:
-            interfaces = {master.name: master.host.interface or LOOPBACK}
-            return Meeting(candidates[0], port, interfaces, {master.name: candidates[0]})
-        tries = await together(
-            link.agent.ask(
-                "connect", addresses=candidates, port=port, token=token, seconds=PATIENCE
-            )
-            for link in others
+async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None = None) -> Meeting:
+    """The meeting point of these hosts, of which the first is the master. Raises MeetingError.
+
+    ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
+    it back just before they start.
+    """
+    token, more = secrets.token_hex(16), ports or {}
+    listening = [link for link in links if link is links[0] or more.get(link.name)]
+    answers = await together(
+        link.agent.ask(
+            "listen", ports=list(job.master_port), token=token, more=more.get(link.name, 0)
         )
+        for link in listening
+    )
+    try:
+        meeting = await _meet(job, links, answers[0]["port"], token)
     finally:
-        if not master.agent.closed.done():
-            await master.agent.ask("unlisten")
+        for link in listening:
+            if not link.agent.closed.done():
+                await link.agent.ask("unlisten")
+    own = zip(listening, answers, strict=True)
+    return replace(meeting, ports={link.name: tuple(told["more"]) for link, told in own})
+
+
+async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeting:
+    master, others = links[0], links[1:]
+    candidates = master_candidates(job, master.host, master.facts, alone=not others)
+    if not others:
+        interface = {master.name: master.host.interface or LOOPBACK}
+        return Meeting(candidates[0], port, interface, {master.name: candidates[0]})
+    tries = await together(
+        link.agent.ask("connect", addresses=candidates, port=port, token=token, seconds=PATIENCE)
+        for link in others
+    )
     reached = dict(zip((link.name for link in others), tries, strict=True))
     for address in candidates:
         if all(reached[host][address]["ok"] for host in reached):

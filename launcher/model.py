@@ -7,7 +7,7 @@ bytes and all times in seconds unless a name says otherwise.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -81,6 +81,56 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one process takes of a host; memory in bytes. None: as much as it likes."""
+
+    gpus: int = 0
+    cpus: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Override:
+    """What one process of a role has differently; None: as the role."""
+
+    resources: Mapping[str, int] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    shell: bool = False
+    envs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Role:
+    """Processes of one kind. ``run`` is empty where it is the job's.
+
+    ``lead`` says that the run is over when all of these have ended well; ``on_exit`` holds exit
+    codes (from, to) by what they mean: complete, fail or restart.
+    """
+
+    name: str
+    replicas: int = 1
+    resources: Share = Share()
+    overrides: Mapping[int, Override] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    shell: bool = False
+    envs: Mapping[str, str] = field(default_factory=dict)
+    setup: str | None = None
+    spread: bool = False
+    lead: bool = False
+    on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    def at(self, index: int) -> Role:
+        """The role as its process of that index has it."""
+        other = self.overrides.get(index)
+        if other is None:
+            return self
+        resources = replace(self.resources, **other.resources)
+        run, shell = (other.run, other.shell) if other.run else (self.run, self.shell)
+        envs = {**self.envs, **other.envs}
+        return replace(self, resources=resources, run=run, shell=shell, envs=envs)
+
+
+@dataclass(frozen=True)
 class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
@@ -101,6 +151,7 @@ class Job:
     outputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     framework: str = "torchrun"
+    roles: tuple[Role, ...] = ()
     master_addr: str | None = None
     master_port: tuple[int, int] = (20000, 32000)
     grace: float = 10.0
@@ -114,9 +165,29 @@ class Job:
     @property
     def script(self) -> str | None:
         """The file in workdir that is run, when it is one that has to be copied."""
-        first = self.run[0]
-        is_file = first.endswith(".py") or "/" in first
-        return first if is_file and not self.shell and not first.startswith("/") else None
+        return None if self.shell else _file(self.run[0])
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """The files in workdir that any role runs."""
+        found = [self.script]
+        for role in self.roles:
+            parts = [role, *(role.at(index) for index in role.overrides)]
+            found += [_file(part.run[0]) for part in parts if part.run and not part.shell]
+        return tuple(dict.fromkeys(script for script in found if script))
+
+    def role(self, name: str) -> Role:
+        """The role of that name. Raises KeyError."""
+        for role in self.roles:
+            if role.name == name:
+                return role
+        raise KeyError(name)
+
+
+def _file(word: str) -> str | None:
+    """A word that means a file of the workdir, when it does."""
+    is_file = word.endswith(".py") or "/" in word
+    return word if is_file and not word.startswith("/") else None
 
 
 @dataclass(frozen=True)
@@ -143,11 +214,29 @@ class Facts:
     addresses: tuple[tuple[str, str], ...] = ()
     ssh_address: str | None = None
     disk_free: int = 0
+    memory: int = 0  # of the machine; 0: not known
     rsync: str | None = None
     gpus: tuple[Gpu, ...] = ()
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
     strays: int = 0  # processes of earlier runs that had lost their supervisor, and were ended
+
+
+@dataclass(frozen=True)
+class Task:
+    """A process of a role, with its place: ``rank`` is its own, or the first of ``size`` ranks that
+    it starts by itself."""
+
+    role: str
+    index: int
+    rank: int
+    size: int = 1
+    gpus: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``worker-2``; without roles ``rank-2``."""
+        return f"{self.role}-{self.index}" if self.role else f"rank-{self.rank}"
 
 
 @dataclass(frozen=True)
@@ -161,6 +250,7 @@ class Node:
     gpus: tuple[int, ...] = ()
     root: str = "~/.launcher/host"  # where the agent keeps its files there
     python: str = "python3"
+    tasks: tuple[Task, ...] = ()  # where the job has roles
 
     @property
     def ranks(self) -> range:
@@ -189,6 +279,10 @@ class Layout:
         """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
         kind, _, number = key.partition(".")[0].rpartition("-")
         for node in self.nodes:
+            if any(task.role == kind and str(task.index) == number for task in node.tasks):
+                return node.host.name
+            if kind not in ("rank", "node", "setup"):
+                continue
             if int(number) in (node.ranks if kind == "rank" else (node.node_rank,)):
                 return node.host.name
         return None
@@ -203,7 +297,14 @@ class Meeting:
     interfaces: Mapping[str, str] = field(
         default_factory=dict
     )  # host -> interface towards the master
-    addresses: Mapping[str, str] = field(default_factory=dict)  # host -> its own address there
+    addresses: Mapping[str, str] = field(default_factory=dict)  # host -> where the others find it
+    ports: Mapping[str, tuple[int | str, ...]] = field(
+        default_factory=dict
+    )  # host -> ports that were free there, for frameworks whose processes listen
+
+    def address_of(self, host: Host) -> str:
+        """Where the others find a host; in a plan without a meeting, what the inventory says."""
+        return self.addresses.get(host.name) or host.address or host.name
 
 
 @dataclass(frozen=True)
@@ -214,6 +315,7 @@ class Process:
     rank: int | None
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    task: Task | None = None  # where the job has roles
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import frameworks
+from . import frameworks, placement, roles
 from .errors import PlanError
+from .filling import fill
 from .model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 
 LOOPBACK = "lo"
@@ -63,6 +64,8 @@ def layout(
     (a dry run) the inventory's word is taken.
     """
     able = offers(hosts, facts)
+    if job.roles:
+        return _of_roles(job, able, facts, run_id)
     gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
     if gpus and job.num_nodes is None and per_node is None:
         counts = _spread(able, gpus)
@@ -84,6 +87,34 @@ def layout(
             )
         )
         offset += processes
+    return Layout(run_id, tuple(nodes))
+
+
+def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
+    """Nodes with the processes of roles, the lead's first."""
+    rooms = []
+    for offer in able:
+        known = facts.get(offer.host.name)
+        cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
+        rooms.append(placement.Room(offer.host.name, offer.gpus, cpus, memory))
+    cast = roles.cast_of(frameworks.get(job.framework)) or frameworks.Cast()
+    places = placement.place(job.roles, rooms, job.num_nodes, cast.own_ranks, cast.first)
+    nodes: list[Node] = []
+    for placed in places:
+        host = next(offer.host for offer in able if offer.host.name == placed.host)
+        known = facts.get(host.name)
+        nodes.append(
+            Node(
+                host=host,
+                node_rank=len(nodes),
+                local_world_size=sum(task.size for task in placed.tasks),
+                rank_offset=placed.tasks[0].rank,
+                gpus=tuple(gpu for task in placed.tasks for gpu in task.gpus),
+                root=known.root if known else host.workdir,
+                python=known.python if known else host.python,
+                tasks=placed.tasks,
+            )
+        )
     return Layout(run_id, tuple(nodes))
 
 
@@ -193,8 +224,15 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             agent=posixpath.join(node.root, "agent", agent, "start.py"),
             env=environment(job, where, node, meeting, attempt),
         )
-        nodes.append(NodePlan(node, framework.processes(place)))
+        processes = framework.processes(place)
+        nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
     return Plan(where, meeting, job.framework, tuple(nodes))
+
+
+def ports_needed(job: Job, where: Layout) -> dict[str, int]:
+    """How many ports the processes of each host need for themselves."""
+    count = getattr(frameworks.get(job.framework), "ports", None)
+    return {node.host.name: count(node) for node in where.nodes} if count else {}
 
 
 def environment(

@@ -13,15 +13,12 @@ from typing import Any
 from . import causes
 from . import events as ev
 from .model import Layout
-from .status import BY_USER, Expiry, Loss, ProcessState, RunState
+from .status import BY_USER, SKEW, Expiry, Loss, ProcessState, RunState
 
 VERSION = 1
 
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
 NOTICED = 12.0
-
-#: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
-SKEW = 0.25
 
 #: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
 LAST_LINES = 12
@@ -60,6 +57,8 @@ class HostReceipt:
     problem: str = ""
     unsaved: str = ""
     expiry: Expiry | None = None
+    tasks: tuple[str, ...] = ()  # keys of the processes, where the job has roles
+    limits: Mapping[str, str] = field(default_factory=dict)  # by key: how it was held to what
     departed: str | None = None
 
 
@@ -189,13 +188,15 @@ def verdict(
     if error is not None:
         code = getattr(error, "code", "internal-error")
         return "failed", code, getattr(error, "exit_code", 125)
+    if state.lead_ended is not None and not all(p.well for p in state.processes.values()):
+        return "succeeded", "lead-exited-0", 0
     if told is not None:
         return "stopped", told.replace(" ", "-"), 125
     return "succeeded", "all-ranks-exited-0", 0
 
 
 def _unfinished(state: RunState) -> bool:
-    return any(process.code != 0 for process in state.processes.values())
+    return state.lead_ended is None and not all(p.well for p in state.processes.values())
 
 
 def _first(expired: Mapping[str, Expiry]) -> float:
@@ -239,6 +240,8 @@ def host_receipt(
         problem=problem,
         unsaved=unsaved,
         expiry=state.expired.get(host),
+        tasks=tuple(task.key for task in node.tasks) if node else (),
+        limits={p.key: p.limits for p in state.processes.values() if p.host == host and p.limits},
         departed=state.departed[host].by if host in state.departed else None,
     )
 
@@ -287,6 +290,10 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
     )
 
 
+def _ranked(key: str) -> bool:
+    return key.startswith("rank-")  # and not the name of a role
+
+
 def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
     """What became of the others, when one has failed; those that ended with 0 are left out.
 
@@ -299,7 +306,7 @@ def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
     rest = [
         p
         for p in state.processes.values()
-        if p.code != 0 and (p.host, p.key) != (first.host, first.key)
+        if not p.well and (p.host, p.key) != (first.host, first.key)
     ]
     ranked = {p.host for p in state.processes.values() if p.rank is not None}
     groups: dict[tuple[str, int | None, bool], list[ProcessState]] = {}
@@ -310,8 +317,8 @@ def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
     return tuple(
         OtherEnd(
             host=host,
-            ranks=tuple(sorted(p.rank for p in group if p.rank is not None)),
-            keys=tuple(p.key for p in group if p.rank is None),
+            ranks=tuple(sorted(p.rank for p in group if p.rank is not None and _ranked(p.key))),
+            keys=tuple(p.key for p in group if p.rank is None or not _ranked(p.key)),
             code=code,
             stopped=stopped,
         )

@@ -10,7 +10,20 @@ from dataclasses import asdict
 from typing import Any
 
 from . import __version__
-from .model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources
+from .model import (
+    Host,
+    Inventory,
+    Job,
+    Layout,
+    Node,
+    Override,
+    Plan,
+    Request,
+    Resources,
+    Role,
+    Share,
+    Task,
+)
 from .source import Revision, Source
 
 VERSION = 1
@@ -30,6 +43,7 @@ def describe_job(job: Job) -> dict[str, Any]:
         **values,
         "run": list(job.run),
         "resources": asdict(job.resources),
+        "roles": [asdict(role) for role in job.roles],
         "envs": dict(job.envs),
         "outputs": list(job.outputs),
         "needs": list(job.needs),
@@ -91,15 +105,32 @@ def read_run(value: Mapping[str, Any]) -> tuple[Request, Layout]:
 def _read_job(value: Mapping[str, Any]) -> Job:
     known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
     known |= {"resources": Resources(**value["resources"]), "secrets": {}}
+    known["roles"] = tuple(_read_role(role) for role in value.get("roles", ()))
     return Job(**known)
 
 
+def _read_role(value: Mapping[str, Any]) -> Role:
+    overrides = {
+        int(index): Override(**{**other, "run": tuple(other["run"])})
+        for index, other in value["overrides"].items()
+    }
+    on_exit = {
+        action: tuple((first, last) for first, last in codes)
+        for action, codes in value["on_exit"].items()
+    }
+    known = {"resources": Share(**value["resources"]), "run": tuple(value["run"])}
+    return Role(**{**value, **known, "overrides": overrides, "on_exit": on_exit})
+
+
 def _describe_node(node: Node) -> dict[str, Any]:
-    return {**vars(node), "host": node.host.name, "gpus": list(node.gpus)}
+    tasks = [asdict(task) for task in node.tasks]
+    return {**vars(node), "host": node.host.name, "gpus": list(node.gpus), "tasks": tasks}
 
 
 def _read_node(value: Mapping[str, Any], inventory: Inventory) -> Node:
-    return Node(**{**value, "host": inventory.host(value["host"]), "gpus": tuple(value["gpus"])})
+    tasks = tuple(Task(**{**t, "gpus": tuple(t["gpus"])}) for t in value.get("tasks", ()))
+    known = {"host": inventory.host(value["host"]), "gpus": tuple(value["gpus"]), "tasks": tasks}
+    return Node(**{**value, **known})
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -122,6 +153,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
                     {
                         "key": process.key,
                         "rank": process.rank,
+                        **({"role": t.role, "index": t.index} if (t := process.task) else {}),
                         "argv": list(process.argv),
                         "env": dict(process.env),
                     }

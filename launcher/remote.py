@@ -269,6 +269,7 @@ def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts
         addresses=tuple((name, ip) for name, ip in answer["addresses"]),
         ssh_address=answer["ssh_address"],
         disk_free=answer["disk_free"],
+        memory=answer["memory"],
         rsync=answer["rsync"],
         gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
         leased={int(index): lease for index, lease in answer["leased"].items()},

@@ -339,8 +339,9 @@ class Run:
     def _is_over(self) -> bool:
         return (
             self.switch.asked.is_set()
-            or self.ledger.state.failure is not None
+            or self.ledger.has_failed()
             or bool(self.ledger.state.expired)
+            or self.ledger.state.lead_ended is not None
             or self._cannot_go_on()
             or all(link.ended.is_set() for link in self.links)
         )

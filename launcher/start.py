@@ -17,7 +17,7 @@ from .errors import AgentError, PortTaken, SetupFailed
 from .ledger import Ledger
 from .link import Link
 from .meet import meet
-from .model import Job, Layout, NodePlan, Plan, Request
+from .model import Job, Layout, Node, NodePlan, Plan, Request, Task
 from .remote import agent_zip
 from .status import SETUP, ProcessState
 from .together import together
@@ -41,19 +41,22 @@ async def setup(
     links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger, attempt: int = 0
 ) -> None:
     """Runs the job's setup once on every one of these hosts. Raises SetupFailed."""
-    if job.setup is None:
-        return
     meeting = planning.NOWHERE
     requests = []
     names = [link.name for link in links]
     nodes = [node for node in layout.nodes if node.host.name in names]
     for link, node in zip(links, nodes, strict=True):
+        scripts = _setup_scripts(job, node)
+        if not scripts:
+            continue
         process = {
             "key": f"{SETUP}{node.node_rank}",
-            "argv": ["bash", "-ec", job.setup],
+            "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
             "env": planning.environment(job, layout, node, meeting, attempt),
         }
         requests.append(link.agent.ask(**_request("setup", attempt, job, layout, link, [process])))
+    if not requests:
+        return
     await together(requests)
 
     def processes() -> list[ProcessState]:
@@ -64,7 +67,7 @@ async def setup(
         done = [p for p in processes() if p.code is not None]
         return (
             any(p.code and not p.stopped for p in done)
-            or len(done) == len(links)
+            or len(done) == len(requests)
             or any(link.ended.is_set() for link in links)
         )
 
@@ -80,6 +83,17 @@ async def setup(
     for link in links:
         if link.ended.is_set():
             raise AgentError(link.name, "its supervisor went away during setup")
+
+
+#: Runs each of its arguments as a script, $0 being the first.
+_EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
+
+
+def _setup_scripts(job: Job, node: Node) -> list[str]:
+    """The job's setup, then those of the roles that have a process there."""
+    there = {task.role for task in node.tasks}
+    own = (role.setup for role in job.roles if role.name in there)
+    return [script for script in (job.setup, *own) if script]
 
 
 def _first_of(processes: Sequence[ProcessState], ledger: Ledger) -> ev.Failure | None:
@@ -105,7 +119,7 @@ async def meet_and_start(
     if getattr(frameworks.get(job.framework), "joins_hosts", False):
         known = peers.introduce([link.name for link in links], job)
     for last in [False] * (PORT_TRIES - 1) + [True]:
-        meeting = await meet(job, links)
+        meeting = await meet(job, links, planning.ports_needed(job, layout))
         plan = planning.plan(job, layout, meeting, agent_zip()[0], attempt)
         try:
             await _start(links[0], plan, plan.nodes[0], job, attempt, known)
@@ -134,12 +148,19 @@ async def _start(
     known: Mapping[str, Mapping[str, Any]],
 ) -> None:
     processes = [
-        {"key": p.key, "rank": p.rank, "argv": list(p.argv), "env": dict(p.env)}
+        {
+            "key": p.key,
+            "rank": p.rank,
+            "argv": list(p.argv),
+            "env": dict(p.env),
+            **(_of_role(job, p.task) if p.task else {}),
+        }
         for p in node.processes
     ]
     request = _request("run", attempt, job, plan.layout, link, processes)
     if node.node.node_rank == 0:
         request["port"] = plan.meeting.master_port
+    request["ports"] = list(plan.meeting.ports.get(link.name, ()))
     if job.elastic is not None:
         request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
@@ -147,6 +168,21 @@ async def _start(
         request["peer"] = known[link.name]
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)
+
+
+def _of_role(job: Job, task: Task) -> dict[str, Any]:
+    """What a host has to know of a role: its limits, and what its processes' ends mean."""
+    role = job.role(task.role).at(task.index)
+    share = role.resources
+    leads = sum(other.replicas for other in job.roles if other.lead)
+    return {
+        "role": task.role,
+        "index": task.index,
+        "lead": leads if role.lead else 0,
+        "leads": leads,
+        "on_exit": {action: list(codes) for action, codes in role.on_exit.items()},
+        "limits": {"cpus": share.cpus, "memory": share.memory},
+    }
 
 
 def _request(

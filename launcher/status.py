@@ -31,7 +31,8 @@ ENDED = frozenset(name for name, following in TRANSITIONS.items() if not followi
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process as last heard of; ``code`` is None while it runs."""
+    """One process as last heard of; ``code`` is None while it runs. ``lead`` is how many leads the
+    run has, where it is one; ``well`` whether it ended as it should, at ``ended``."""
 
     host: str
     key: str
@@ -39,6 +40,11 @@ class ProcessState:
     pid: int | None = None
     code: int | None = None
     stopped: bool = False
+    lead: int = 0
+    leads: int = 0
+    limits: str = ""
+    well: bool = False
+    ended: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,20 @@ class RunState:
     expired: Mapping[str, Expiry] = field(default_factory=dict)
     stalled: Mapping[str, ev.StallBegan] = field(default_factory=dict)
 
+    @property
+    def lead_ended(self) -> float | None:
+        """When the last of the leads ended well; None before, and where nobody leads."""
+        leads = [p for p in self.processes.values() if p.lead]
+        if not leads or sum(p.well for p in leads) < leads[0].lead:
+            return None
+        return max(p.ended for p in leads)
+
+    def counts_from(self, failure: ev.Failure) -> float:
+        """When a failure counts: where a lead may be ending, whose end it follows, a moment later."""
+        process = self.processes.get((failure.host, failure.key))
+        waits = process is not None and process.leads and not process.lead
+        return failure.time + (LEAD_PATIENCE if waits else 0.0)
+
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
         return sum(1 for p in self.processes.values() if p.host == host and p.code is None)
@@ -104,7 +124,8 @@ class RunState:
         """Whether so many hosts have started processes, and all of them have ended well."""
         processes = self.processes.values()
         started = {p.host for p in processes if not p.key.startswith(SETUP)}
-        return len(started) == hosts > 0 and all(p.code == 0 for p in processes)
+        everybody = len(started) == hosts > 0 and all(p.well for p in processes)
+        return everybody or self.lead_ended is not None
 
 
 def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
@@ -239,7 +260,10 @@ def _to(state: RunState, status: str, reason: str) -> RunState:
 
 
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
-    started = ProcessState(event.host, event.key, event.rank, event.pid)
+    started = ProcessState(
+        event.host, event.key, event.rank, event.pid,
+        lead=event.lead, leads=event.leads, limits=event.limits,
+    )  # fmt: skip
     state = replace(state, processes={**state.processes, (event.host, event.key): started})
     if event.rank is not None:
         state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
@@ -249,17 +273,20 @@ def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
 def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     place = (event.host, event.key)
     before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
-    after = replace(before, code=event.code, stopped=event.stopped)
-    state = replace(state, processes={**state.processes, place: after})
-    if event.code == 0 or event.stopped:
-        return state
-    failure = ev.Failure(
-        event.host, event.key, event.rank, event.code, event.oom, event.time, event.error
+    after = replace(
+        before, code=event.code, stopped=event.stopped, well=event.is_well, ended=event.time
     )
-    if event.tolerated:
-        return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
-    fallen = min((f for f in (state.fallen, failure) if f), key=_order)
-    return _blamed(replace(state, fallen=fallen))
+    state = replace(state, processes={**state.processes, place: after})
+    if not event.is_well and not event.stopped:
+        failure = ev.Failure(
+            event.host, event.key, event.rank, event.code, event.oom, event.time, event.error,
+            event.action,
+        )  # fmt: skip
+        if event.tolerated:
+            return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
+        fallen = min((f for f in (state.fallen, failure) if f), key=_order)
+        state = _blamed(replace(state, fallen=fallen))
+    return _without_consequence(state)
 
 
 def _blamed(state: RunState) -> RunState:
@@ -274,6 +301,21 @@ def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
     """By time; of two at the same moment a rank, and always the same one, is the first."""
     return failure.time, failure.rank is None, failure.host, failure.key
 
+
+def _without_consequence(state: RunState) -> RunState:
+    """Who fails when the lead has ended well had nobody left to talk to: that is no failure."""
+    over, failure = state.lead_ended, state.failure
+    if over is None or failure is None or over > state.counts_from(failure) + SKEW:
+        return state
+    return _with_reason(replace(state, failure=None, fallen=None))
+
+
+#: Seconds that a lead which is just ending has, when another process fails because of that.
+LEAD_PATIENCE = 1.0
+
+
+#: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
+SKEW = 0.25
 
 #: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.
 SETUP = "setup-"

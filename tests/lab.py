@@ -278,8 +278,11 @@ def _main() -> int:
     with contextlib.suppress(KeyboardInterrupt), Lab(specs, args.dir, args.share) as lab:
         path = lab.root / "inventory.yaml"
         path.write_text(inventory(lab, args.python))
+        ends = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # one that comes before the wait is kept
         print(path, flush=True)
-        signal.pause()
+        signal.sigwait(ends)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
     return 0
 
 

@@ -18,7 +18,9 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates surveys findings.* rewrite modules "
+        "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates "
+        "surveys findings.* rewrite modules "  # what a look at hosts means
+        "tokens filling commands roles placement "  # what each process is given, and where
         "imports.* import_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
@@ -58,6 +60,7 @@ LIBRARIES = {
     "origins": {"yaml"},
     "inventory": {"yaml"},
     "job": {"yaml"},
+    "commands": {"yaml"},
     "nodeset": {"ClusterShell"},
     "rewrite": {"yaml"},
 }

@@ -36,6 +36,8 @@ CASES = [
     ("connection-refused", 1, b"ConnectionRefusedError: [Errno 111] Connection refused"),
     ("nccl-cuda", 1, b"ncclUnhandledCudaError: Call to CUDA function failed."),
     ("missing-module", 1, b"ModuleNotFoundError: No module named 'einops.layers'"),
+    ("missing-module", 1, b"/usr/bin/python3: Error while finding module specification for 'torch.distributed.run' (ModuleNotFoundError: No module named 'torch')"),
+    ("missing-module", 1, b"/usr/bin/python3: No module named accelerate"),
     ("missing-library", 1, b"ImportError: libGL.so.1: cannot open shared object file: No such file or directory"),
     ("missing-variable", 1, b"KeyError: 'RANK'"),
     ("missing-variable", 1, b"ValueError: Error initializing torch.distributed using env:// rendezvous: environment variable WORLD_SIZE expected, but not set"),

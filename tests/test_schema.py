@@ -30,6 +30,10 @@ GOOD = {
         "run: x\nsecrets: {A: , B: x}\nenvs: {A: 1}\noutputs: ckpt\nresources: {gpus: 0}",
         "run: x\nname: n\nworkdir: .\nnum_nodes: 1\nhosts: a\nsetup: make\noutputs: [a, b]\n"
         "framework: torch\nmaster_addr: 10.0.0.1\nmaster_port: 29500\ngrace: 10",
+        "run: x\nmaster_port: 29500-29600\ngrace: 1.5m",
+        "roles: {a: {run: x}, b: {run: [x, y], replicas: 2, setup: s, spread: true, lead: no}}",
+        "run: x\nroles: {a: , b: {resources: {gpus: 1, cpus: 2, memory: 4GiB}, envs: {A: 1}, "
+        "replicas: 2, overrides: {1: {resources: {gpus: 0}}}, on_exit: {fail: 3, restart: 11-20}}}",
         "run: x\nmaster_port: 29500-29600\ngrace: 1.5m\nmax_restarts: 0\nmin_nodes: 2",
     ],
 }
@@ -46,6 +50,11 @@ BAD = {
         "hosts: gpu1",
     ],
     "job": [
+        "roles: {a: {replicas: 2}}\nzzz: 1",
+        "run: x\nroles: {a: {zzz: 1}}",
+        "run: x\nroles: {a: {replicas: 0}}",
+        "run: x\nroles: {a: {overrides: {one: {}}}}",
+        "run: x\nroles: {}",
         "name: x",
         "run: x\nzzz: 1",
         "run: x\nresources: {zzz: 1}",

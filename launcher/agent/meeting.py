@@ -9,26 +9,29 @@ import select
 import socket
 import time
 
-from .probe import interface_of
-from .supervisor import port_is_free
+from .probe import interface_of, port_is_free
 
 
 class Listener:
     """Listens on a free port and answers every caller with a token, until it is closed."""
 
-    def __init__(self, ports, token):
-        """``ports`` is ``[first, last]``. Raises OSError when none of them is free."""
+    def __init__(self, ports, token, more=0):
+        """``ports`` is ``[first, last]``; ``more`` ports are held besides, which nobody answers at.
+        Raises OSError when there are not so many free ones."""
         self.token = token.encode()
-        self.socket = None
+        self.held = []
         for port in _candidates(*ports):
-            if port_is_free(port):
+            if len(self.held) <= more and port_is_free(port):
                 try:
-                    self._listen(port)
+                    self.held.append(self._listen(port))
                 except OSError:
                     continue
-                self.port = port
-                return
-        raise OSError(errno.EADDRINUSE, "no port from %d to %d is free" % tuple(ports))
+        if len(self.held) <= more:
+            self.close()
+            wanted = "no port" if not more else "no %d ports" % (more + 1)
+            raise OSError(errno.EADDRINUSE, wanted + " from %d to %d are free" % tuple(ports))
+        self.socket = self.held[0]
+        self.port, *self.more = [listener.getsockname()[1] for listener in self.held]
 
     def _listen(self, port):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -39,7 +42,7 @@ class Listener:
         except OSError:
             listener.close()
             raise
-        self.socket = listener
+        return listener
 
     def answer(self):
         """Takes one caller. The caller closes first, so that no TIME_WAIT keeps the port here."""
@@ -53,7 +56,8 @@ class Listener:
                 pass
 
     def close(self):
-        self.socket.close()
+        for listener in self.held:
+            listener.close()
 
 
 def _candidates(first, last):

@@ -25,6 +25,7 @@ def facts(root, with_gpus):
         "addresses": addresses(),
         "ssh_address": _ssh_address(),
         "disk_free": disk.f_bavail * disk.f_frsize,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "rsync": rsync_version(),
         "gpus": gpus.listed() if with_gpus else [],
         "leased": {str(index): holder for index, holder in leases.held().items()},
@@ -73,3 +74,17 @@ def interface_of(address):
         if own == address:
             return name
     return None
+
+
+def port_is_free(port):
+    """Whether a server could listen on ``port`` here now."""
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+                probe.listen(1)
+        except OSError as error:
+            if error.errno == 98:  # EADDRINUSE; a host without IPv6 is no reason
+                return False
+    return True

@@ -10,6 +10,8 @@ import select
 import signal
 import time
 
+from .limits import hold
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -24,7 +26,7 @@ def prctl(option, value):
         return False
 
 
-def start(argv, env, cwd, stdout, stderr):
+def start(argv, env, cwd, stdout, stderr, limits=None):
     """Starts ``argv`` in a session of its own, streams appended to two files, stdin empty.
 
     Returns its pid. It hears all signals, whatever its supervisor ignores, and is killed by the
@@ -35,13 +37,13 @@ def start(argv, env, cwd, stdout, stderr):
     try:
         for path in (stdout, stderr):
             streams.append(os.open(path, flags, 0o600))
-        return start_with(argv, env, cwd, streams)
+        return start_with(argv, env, cwd, streams, limits)
     finally:
         for fd in streams:
             os.close(fd)
 
 
-def start_with(argv, env, cwd, streams):
+def start_with(argv, env, cwd, streams, limits=None):
     """The same with these descriptors as its first ones: stdin, stdout, stderr, and so on."""
     # A search on PATH has to use the PATH of the process, not the one of this interpreter.
     program = find_program(argv[0], env.get("PATH", os.defpath), cwd)
@@ -52,7 +54,7 @@ def start_with(argv, env, cwd, streams):
     try:
         pid = os.fork()
         if pid == 0:
-            _become(program, argv, env, cwd, streams, parent, tell)
+            _become(program, argv, env, cwd, streams, parent, tell, limits)
     finally:
         os.close(tell)
     with os.fdopen(trouble, "rb") as pipe:
@@ -63,7 +65,7 @@ def start_with(argv, env, cwd, streams):
     return pid
 
 
-def _become(program, argv, env, cwd, streams, parent, tell):
+def _become(program, argv, env, cwd, streams, parent, tell, limits):
     """What a fork does until it is the program; ``tell`` hears the errno when that fails."""
     try:
         signal.set_wakeup_fd(-1)
@@ -78,10 +80,12 @@ def _become(program, argv, env, cwd, streams, parent, tell):
             os.dup2(fd, target)
             os.set_inheritable(target, True)  # where it had this number before
         os.chdir(cwd)
+        if limits:
+            hold(limits)
         os.execve(program, argv, env)
     except OSError as error:
         os.write(tell, str(error.errno).encode())
-    except ValueError:  # an environment that execve(2) cannot take
+    except ValueError:  # an environment that execve(2) cannot take, or a limit that is none
         os.write(tell, str(errno.EINVAL).encode())
     finally:
         os._exit(127)

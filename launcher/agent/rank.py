@@ -19,16 +19,19 @@ RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
 def main(argv):
-    """``rank [--of RUN_DIR] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the environment.
+    """``rank [--of RUN_DIR] [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the
+    environment.
 
     Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
     begin in the plan.
     """
-    if argv[0] == "--of":
-        _join_node(argv[1])
-        argv = argv[2:]
-    argv = argv[1:]
+    options, argv = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    if "--of" in options:
+        _join_node(options[options.index("--of") + 1])
     rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+    if "--tokens" in options:
+        known = {"rank": str(rank), "local_rank": os.environ.get("LOCAL_RANK", "0")}
+        argv = [_filled(word, known) for word in argv]
     if "LAUNCHER_RANK_OFFSET" in os.environ:
         rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
@@ -52,6 +55,17 @@ def main(argv):
     error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
     _tell(supervisor, dict(told, error=error) if error else told)
     _exit_like(code)
+
+
+def _filled(word, known):
+    """A word with its tokens filled in; one with a backslash loses that."""
+    import re  # takes a while, and most commands have no tokens
+
+    def value(found):
+        text = found.group()
+        return text[1:] if text.startswith("\\") else known.get(found.group(1), text)
+
+    return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
 
 
 def _start(argv, logs, key):

@@ -130,8 +130,8 @@ class Relay(Checks):
         """Opens the meeting point here."""
         if self.listener:
             self.listener.close()
-        self.listener = Listener(request["ports"], request["token"])
-        return {"port": self.listener.port}
+        self.listener = Listener(request["ports"], request["token"], request.get("more", 0))
+        return {"port": self.listener.port, "more": self.listener.more}
 
     def do_unlisten(self, request):
         """Frees the meeting point."""

@@ -12,8 +12,11 @@ import time
 
 from . import errorfile, leases, processes, protocol
 from .contact import Contact
+from .endings import Endings
 from .gpus import GpuWatch
 from .journal import Journal, forget, write_private
+from .limits import Cores, in_words, limit
+from .probe import port_is_free
 from .stacks import StackTaker
 from .stall import StallWatch
 
@@ -34,6 +37,7 @@ class Supervisor:
         self.children = {}  # pid -> (key, rank, error file) of what has not ended
         self.stage, self.started = None, set()
         self.attempt, self.elastic = spec.get("attempt", 0), None
+        self.endings = Endings([])
         self.stop_at = self.kill_at = self.end_at = None
         self.stopped = self.over = False
         self.signalled = set()
@@ -186,8 +190,9 @@ class Supervisor:
             return {"ok": {}}
         if self.stopped:
             return _error("stopped", "the run was stopped before its processes were started")
-        if request.get("port") and not port_is_free(request["port"]):
-            return _error("port-taken", "port %d is in use" % request["port"])
+        for port in filter(None, [request.get("port")] + request.get("ports", [])):
+            if not port_is_free(port):
+                return _error("port-taken", "port %d is in use" % port)
         try:
             self.leases = self.leases or leases.take(request.get("gpus", []), self.run_id)
         except leases.Busy as busy:
@@ -202,6 +207,7 @@ class Supervisor:
             self.gpus = GpuWatch(self._record, request["gpu_uuids"])
         if "peer" in request:  # with a key: its reader removes it at once
             write_private("peer.json", request["peer"])
+        self.endings, self.cores = Endings(request["processes"]), Cores(self.run_id)
         for process in request["processes"]:
             self._start_one(process)
         return {"ok": {}}
@@ -209,6 +215,7 @@ class Supervisor:
     def _start_one(self, process):
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
+        held = limit(process.get("limits", {}), self.cores)
         error_file = errorfile.prepare(process["env"])
         try:
             pid = processes.start(
@@ -217,6 +224,7 @@ class Supervisor:
                 process["cwd"],
                 stem + ".out",
                 stem + ".err",
+                held,
             )
         except OSError as error:
             with open(stem + ".err", "a") as file:
@@ -224,7 +232,8 @@ class Supervisor:
             self._failed_to_start(key, rank, error)
             return
         self.children[pid] = (key, rank, error_file)
-        self._record("ProcessStarted", key=key, rank=rank, pid=pid)
+        told = dict(self.endings.about(key), **({"limits": in_words(held)} if held else {}))
+        self._record("ProcessStarted", key=key, rank=rank, pid=pid, **told)
 
     def _failed_to_start(self, key, rank, error):
         missing = isinstance(error, FileNotFoundError)
@@ -252,9 +261,12 @@ class Supervisor:
         code, at = processes.exit_code(status), time.time()
         error = errorfile.read(error_file) if code else None
         cause = self._cause(code, error, self.stage == "run" and self.elastic == "member")
-        self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **cause)
-        if code != 0 and "tolerated" not in cause:
-            self._fail(0.0)
+        failed, told = self.endings.ended(key, code)
+        self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
+        if failed and "tolerated" not in cause:
+            self._fail(self.endings.patience(key))
+        elif self.endings.over and self.children and not self.signalled:
+            self._end_processes(self.grace, "the lead has ended")
 
     def _rank_exited(self, message):
         code = message["code"]
@@ -376,20 +388,6 @@ def _environment(request):
     env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
     env.update(request.get("secrets", {}))
     return env
-
-
-def port_is_free(port):
-    """Whether a server could listen on ``port`` here now."""
-    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((address, port))
-                probe.listen(1)
-        except OSError as error:
-            if error.errno == 98:  # EADDRINUSE; a host without IPv6 is no reason
-                return False
-    return True
 
 
 def _error(code, message):

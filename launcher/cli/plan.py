@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .. import nodeset
 from ..model import Job, NodePlan, Plan
-from .table import counted, table
+from .table import counted, fold_tasks, table
 
 
 def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
@@ -25,12 +25,14 @@ def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
             entry.node.host.name,
             str(entry.node.node_rank),
             nodeset.fold_ranks(entry.node.ranks),
+            *([fold_tasks(task.key for task in entry.node.tasks)] if job.roles else []),
             ",".join(map(str, entry.node.gpus)) or "-",
             entry.node.python,
         )
         for entry in plan.nodes
     ]
-    hosts = table(("host", "node_rank", "ranks", "gpus", "python"), rows)
+    roles = ("roles",) if job.roles else ()
+    hosts = table(("host", "node_rank", "ranks", *roles, "gpus", "python"), rows)
     values = table(
         ("value", "from", "is"),
         [(name, origin, _shown(job, name)) for name, origin in sorted(job.sources.items())],
@@ -57,6 +59,11 @@ def _shown(job: Job, name: str) -> str:
         return ", ".join(value) or "-"
     if name == "run":
         return value[0] if job.shell else shlex.join(value)
+    if name == "roles":
+        return (
+            ", ".join(f"{r.replicas} {r.name}" + (" (lead)" if r.lead else "") for r in value)
+            or "-"
+        )
     if name == "resources":
         return ", ".join(f"{k} {v}" for k, v in vars(value).items() if v is not None) or "-"
     return "-" if value in (None, (), {}) else str(value)

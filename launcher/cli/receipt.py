@@ -11,13 +11,15 @@ from .. import nodeset
 from ..events import signal_name
 from ..logs import harmless
 from ..receipt import HostReceipt, OtherEnd, Receipt
-from .table import counted, duration, size, table, wrapped
+from .table import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
 #: Hosts that are listed one by one; of more, those with something to tell.
 LISTED = 16
 #: Lines for the ends of the other processes, and hosts named one by one in them.
 ALSO_LINES, ALSO_HOSTS = 3, 3
+#: Lines for what processes were held to.
+LIMIT_LINES = 6
 
 
 def receipt_text(receipt: Receipt, width: int) -> str:
@@ -39,7 +41,8 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     lines = []
     failure = receipt.failure
     if failure:
-        rank = f" rank {failure.rank}" if failure.rank is not None else f" {failure.key}"
+        is_rank = failure.rank is not None and failure.key.startswith("rank-")
+        rank = f" rank {failure.rank}" if is_rank else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
         said = failure.error.partition("\n")[0].strip()
         told = not said or any(said in line for line in failure.last_lines)
@@ -83,7 +86,8 @@ def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
 def _which(group: list[OtherEnd]) -> str:
     ranks = [rank for other in group for rank in other.ranks]
     keys = [key for other in group for key in other.keys]
-    return " ".join(([f"[{nodeset.fold_ranks(sorted(ranks))}]"] if ranks else []) + keys)
+    folded = [fold_tasks(keys)] if keys else []
+    return " ".join(([f"[{nodeset.fold_ranks(sorted(ranks))}]"] if ranks else []) + folded)
 
 
 def _ended(other: OtherEnd) -> str:
@@ -100,7 +104,7 @@ def _hosts(receipt: Receipt) -> str:
     rows = [
         (
             host.host,
-            nodeset.fold_ranks(host.ranks) if host.ranks else "-",
+            fold_tasks(host.tasks) or (nodeset.fold_ranks(host.ranks) if host.ranks else "-"),
             _gpus(host),
             _exits(host),
             _logs(host),
@@ -108,7 +112,18 @@ def _hosts(receipt: Receipt) -> str:
         )
         for host in hosts
     ]
-    text = table(("host", "ranks", "gpus", "exit", "logs", "processes left"), rows, "  ")
+    text = table(
+        (
+            "host",
+            "roles" if any(host.tasks for host in hosts) else "ranks",
+            "gpus",
+            "exit",
+            "logs",
+            "processes left",
+        ),
+        rows,
+        "  ",
+    )
     rest = len(receipt.hosts) - len(hosts)
     return text + (f"\n  and {rest} more, each complete and with 0 processes left" if rest else "")
 
@@ -171,12 +186,29 @@ def _checked(receipt: Receipt) -> list[str]:
     return lines
 
 
+def _limits(receipt: Receipt, width: int) -> list[str]:
+    """What processes of roles were held to, and how."""
+    held: dict[str, list[str]] = {}
+    for host in receipt.hosts:
+        for key, how in host.limits.items():
+            held.setdefault(f"{how} on {host.host}", []).append(key)
+    told = [f"{fold_tasks(keys)}: {how}" for how, keys in held.items()]
+    if len(told) > LIMIT_LINES:
+        told = [
+            *told[: LIMIT_LINES - 1],
+            f"and {len(told) - LIMIT_LINES + 1} more (launcher show --json)",
+        ]
+    return [
+        f"{'limits' if not n else '':8} {line}"[: max(20, width)] for n, line in enumerate(told)
+    ]
+
+
 def _facts(receipt: Receipt, width: int) -> list[str]:
     total = sum(int(output["size"]) for output in receipt.outputs)
     stages = [f"{stage} {duration(took)}" for stage, took in receipt.stages.items()]
     lines = wrapped("time     ", stages, width)
     if receipt.hosts:
-        lines += _checked(receipt)
+        lines += [*_limits(receipt, width), *_checked(receipt)]
     if receipt.outputs:
         where = os.path.join(receipt.folder, "outputs")
         count = counted(len(receipt.outputs), "file")

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,10 +21,10 @@ import click
 from .. import events as ev
 from .. import logs, nodeset
 from .named import ask_passphrase
-from .table import counted, duration
+from .table import counted, duration, fold_tasks
 
 if TYPE_CHECKING:
-    from ..model import Layout
+    from ..model import Layout, Node, Task
     from ..receipt import Receipt
 
 #: Seconds that lines wait for equal ones of other ranks.
@@ -35,7 +35,7 @@ STILL, STEP = 1.0, 0.2
 UNFINISHED = 10.0
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
-_LOG_NAME = re.compile(r"attempt-\d+/(rank|node|setup)-(\d+)\.(out|err)\Z")
+_LOG_NAME = re.compile(r"attempt-\d+/([\w-]+)-(\d+)\.(out|err)\Z")
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
@@ -79,6 +79,7 @@ class Screen:
         self._run: Watched | None = None
         self._muted = self._is_stalled = False
         self._width = 12
+        self._tasks: dict[str, Task] = {}
 
     def widen(self, hosts: Iterable[str]) -> None:
         """Makes room for labels with these names."""
@@ -135,7 +136,7 @@ class Screen:
             case ev.ProcessExited() if event.tolerated:
                 who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
                 self._say(f"{who} ended with {event.code}; torchrun goes on if it can", "yellow")
-            case ev.ProcessExited() if event.code != 0 and not event.stopped:
+            case ev.ProcessExited() if not event.is_well and not event.stopped:
                 self._failed(event)
             case ev.OrphansFound():
                 count = len(event.processes)
@@ -176,12 +177,15 @@ class Screen:
         assert self._run is not None
         layout = self._run.layout
         parts = [
-            f"{node.host.name} [{nodeset.fold_ranks(node.ranks)}]"
+            f"{node.host.name} {_who(node)}"
             + (f" GPU {','.join(map(str, node.gpus))}" if node.gpus else "")
             for node in layout.nodes
         ]
         names = [len(node.host.name) for node in layout.nodes]
         self._width = max(names) + len(str(layout.world_size - 1)) + 3
+        self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
+        if self._tasks:
+            self._width = max(names) + 1 + max(map(len, self._tasks))
         count = layout.num_nodes
         shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
         self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")
@@ -192,6 +196,7 @@ class Screen:
         self._muted = True
         failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
         who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
+        who = f"{event.host} {event.key}" if event.key in self._tasks else who
         self.flush()
         self._say(f"{who} {failure.meaning}; stopping all others", "red")
 
@@ -223,7 +228,7 @@ class Screen:
         place = self._by_log.get((host, name))
         if place is None:
             place = self._by_log[host, name] = len(self._sources)
-            self._sources.append(_Source.named(host, name))
+            self._sources.append(_Source.named(host, name, self._tasks))
             self._queues[place] = deque()
         source = self._sources[place]
         if self._ranks is not None and source.rank not in self._ranks:
@@ -267,6 +272,8 @@ class Screen:
         sources = [self._sources[place] for place in places]
         if len(sources) == 1:
             text = sources[0].label
+        elif self._tasks:
+            text = fold_tasks(dict.fromkeys(source.key for source in sources))
         elif all(source.rank is not None for source in sources):
             text = (
                 f"[{nodeset.fold_ranks(sorted({s.rank for s in sources if s.rank is not None}))}]"
@@ -347,22 +354,32 @@ class Screen:
         click.echo(receipt_text(receipt, terminal_width()), err=True)
 
 
+def _who(node: Node) -> str:
+    """What a host runs: ``[0-3]``, or ``chief-0 worker-[0-2]``."""
+    return fold_tasks(task.key for task in node.tasks) or f"[{nodeset.fold_ranks(node.ranks)}]"
+
+
 class _Source:
     """One log: whose it is, and its unfinished line."""
 
     def __init__(self, host: str, log: str, kind: str, number: int, stream: str) -> None:
-        self.host, self.log, self.kind = host, log, kind
+        self.host, self.log, self.kind, self.key = host, log, kind, f"{kind}-{number}"
         self.number, self.stream = number, stream
         self.rank = number if kind == "rank" else None
         self.label = f"{host} [{number}]" if kind == "rank" else host
+        if kind not in ("rank", "node", "setup"):
+            self.label = f"{host} {kind}-{number}"
         self.splitter = logs.Splitter()
         self.shown = time.monotonic()
 
     @classmethod
-    def named(cls, host: str, log: str) -> _Source:
+    def named(cls, host: str, log: str, tasks: Mapping[str, Task]) -> _Source:
         match = _LOG_NAME.match(log)
         kind, number, stream = match.groups() if match else ("node", "0", "out")
-        return cls(host, log, kind, int(number), stream)
+        source = cls(host, log, kind, int(number), stream)
+        if task := tasks.get(f"{kind}-{number}"):
+            source.rank, source.number = task.rank, task.rank
+        return source
 
 
 def _wants_colour(stream: object) -> bool:

@@ -16,7 +16,7 @@ from ..store import RunFolder
 from .named import run_argument, taken_up
 from .receipt import receipt_text
 from .screen import terminal_width
-from .table import counted, duration, table
+from .table import counted, duration, fold_tasks, table
 
 #: Events that are left out of the timeline, because others say the same.
 _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
@@ -68,8 +68,8 @@ def _so_far(run: Any, state: RunState, followed: bool) -> str:
         alive = sum(1 for p in mine if p.code is None)
         silent = "" if name not in state.silent else "not answering"
         rows.append(
-            (name, nodeset.fold_ranks(node.ranks), ",".join(map(str, node.gpus)) or "-",
-             f"{alive} of {len(mine)}", silent or "-")
+            (name, fold_tasks(t.key for t in node.tasks) or nodeset.fold_ranks(node.ranks),
+             ",".join(map(str, node.gpus)) or "-", f"{alive} of {len(mine)}", silent or "-")
         )  # fmt: skip
     if rows:
         lines.append(table(("host", "ranks", "gpus", "running", "connection"), rows, "  "))

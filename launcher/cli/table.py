@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from .. import nodeset
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:
@@ -19,6 +21,14 @@ def counted(count: int, thing: str) -> str:
     """``1 host``, ``2 hosts``."""
     plural = "es" if thing.endswith("s") else "s"
     return f"{count} {thing}{'' if count == 1 else plural}"
+
+
+def fold_tasks(keys: Iterable[str]) -> str:
+    """``chief-0 worker-[0-2]``: the processes of roles, role by role."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(key.rpartition("-")[0], []).append(key)
+    return " ".join(nodeset.fold(group) for group in groups.values())
 
 
 def wrapped(label: str, parts: Sequence[str], width: int) -> list[str]:

@@ -10,12 +10,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, suggestion
-from .base import Framework, Place
+from .accelerate import Accelerate
+from .base import Cast, Framework, Place
+from .deepspeed import DeepSpeed
 from .env import Env
 from .horovod import Horovod
 from .horovod_direct import HorovodDirect
+from .jax import Jax
 from .joined import Ssh
+from .lightning import Lightning
 from .mpi import Mpi
+from .mxnet import MXNet
+from .tensorflow import TensorFlow
 from .torch import Torch
 from .torchrun import Torchrun
 
@@ -24,10 +30,11 @@ if TYPE_CHECKING:
 
 GROUP = "launcher.frameworks"
 
-BUILTIN: dict[str, Framework] = {
-    framework.name: framework
-    for framework in (Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Mpi(), Ssh())
-}
+_ALL: tuple[Framework, ...] = (
+    *(Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Mpi(), Ssh()),
+    *(TensorFlow(), MXNet(), Jax(), Lightning(), Accelerate(), DeepSpeed()),
+)
+BUILTIN: dict[str, Framework] = {framework.name: framework for framework in _ALL}
 
 
 def names() -> tuple[str, ...]:
@@ -57,4 +64,4 @@ def hint_for(name: str) -> str:
     return suggestion(name, names()) or f"known: {', '.join(names())}"
 
 
-__all__ = ["BUILTIN", "GROUP", "Framework", "Place", "get", "hint_for", "names"]
+__all__ = ["BUILTIN", "GROUP", "Cast", "Framework", "Place", "get", "hint_for", "names"]

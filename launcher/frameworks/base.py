@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..model import Job, Layout, Meeting, Node, Process
+from ..errors import PlanError
+from ..model import Job, Layout, Meeting, Node, Process, Task
+
+
+def _nobody(names: frozenset[str]) -> frozenset[str]:
+    return frozenset()
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The roles that a framework knows.
+
+    ``most`` names them with how many there may be (None: any number); empty: any name will do.
+    ``leads`` says, of the names that a job has, which roles end the run, where the job does not.
+    ``first``: these stand in front of all others, at the meeting point.
+    ``own_ranks``: each process starts ranks of its own, one a GPU. ``shares_gpus``: where each has
+    one GPU, each sees those of all, as torch's scripts expect, which take the one of LOCAL_RANK.
+    """
+
+    most: Mapping[str, int | None] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    leads: Callable[[frozenset[str]], frozenset[str]] = _nobody
+    first: tuple[str, ...] = ()
+    own_ranks: bool = False
+    shares_gpus: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,13 +47,39 @@ class Place:
     agent: str
     env: Mapping[str, str]
 
-    def command(self) -> tuple[str, ...]:
-        """The job's command as an argv: a Python script or ``-m module`` gets the interpreter."""
-        if self.job.shell:
-            return ("bash", "-ec", self.job.run[0])
-        first = self.job.run[0]
-        is_python = first == "-m" or first.endswith(".py")
-        return (self.node.python, *self.job.run) if is_python else self.job.run
+    def command(self, task: Task | None = None) -> tuple[str, ...]:
+        """The command as an argv: a Python script or ``-m module`` gets the interpreter. The job's,
+        or that of a process of a role."""
+        run, shell = self.job.run, self.job.shell
+        if task is not None and task.role:
+            role = self.job.role(task.role).at(task.index)
+            run, shell = (role.run, role.shell) if role.run else (run, shell)
+        if shell:
+            return ("bash", "-ec", run[0])
+        is_python = run[0] == "-m" or run[0].endswith(".py")
+        return (self.node.python, *run) if is_python else run
+
+    def tasks(self, node: Node | None = None) -> tuple[Task, ...]:
+        """The processes of this node, or of another one: without roles, one a rank."""
+        node = node or self.node
+        gpus = node.gpus if len(node.gpus) == node.local_world_size else ()
+        ranks = enumerate(node.ranks)
+        return node.tasks or tuple(Task("", rank, rank, 1, gpus[n : n + 1]) for n, rank in ranks)
+
+    def process(self, task: Task, env: Mapping[str, str]) -> Process:
+        """The process of a task, with ``env`` besides what every process has."""
+        own = task if task.role else None
+        return Process(task.key, task.rank, self.command(task), {**self.env, **env}, own)
+
+    def require_equal_hosts(self, who: str) -> None:
+        """Raises PlanError where hosts have different numbers of processes."""
+        nodes = self.layout.nodes
+        if len({node.local_world_size for node in nodes}) > 1:
+            told = ", ".join(f"{node.host.name} {node.local_world_size}" for node in nodes)
+            raise PlanError(
+                f"{who} wants as many processes on every host: {told}",
+                "--nodes and --nproc-per-node say so; torchrun and torch take unequal hosts",
+            )
 
     def threads(self) -> dict[str, str]:
         """torchrun's own default, set before it, because it says so in five lines of asterisks."""
@@ -44,8 +94,10 @@ class Framework(Protocol):
     """Turns a node of a plan into the processes that are started there: none, one or many.
 
     ``computed`` names the variables that it sets, which a job may not; ``shell`` says whether a
-    single text to run is a shell script. One with ``joins_hosts = True`` besides has a launcher that
-    calls `ssh`: see :mod:`launcher.frameworks.joined`.
+    single text to run is a shell script. Three more it may have: ``cast``, a :class:`Cast`, where it
+    takes roles; ``ports(node)``, how many ports its processes there need for themselves: the host
+    proves that they are free, and they come as ``place.meeting.ports``; and ``joins_hosts = True``
+    where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.joined`.
     """
 
     name: str

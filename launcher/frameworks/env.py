@@ -5,8 +5,10 @@ RANK is the rank of the *node* here, as VESSL defines it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..model import Process
-from .base import Place
+from .base import Cast, Place
 
 
 class Env:
@@ -24,16 +26,28 @@ class Env:
     )
     shell = True
 
+    cast = Cast(own_ranks=True)
+
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a node."""
-        node = place.node
-        env = {
+        """One process a node; with roles, one a process of a role, which counts as a node then."""
+        node, layout = place.node, place.layout
+        if not node.tasks:
+            env = self._env(place, layout.num_nodes, node.local_world_size, node.node_rank)
+            return (Process(f"node-{node.node_rank}", None, place.command(), env),)
+        order = [task for other in layout.nodes for task in other.tasks]
+        processes = (
+            place.process(task, self._env(place, len(order), task.size, order.index(task)))
+            for task in node.tasks
+        )
+        return tuple(replace(process, rank=None) for process in processes)
+
+    def _env(self, place: Place, nodes: int, trainers: int, rank: int) -> dict[str, str]:
+        return {
             **place.env,
-            "NUM_NODES": str(place.layout.num_nodes),
-            "NUM_TRAINERS": str(node.local_world_size),
-            "RANK": str(node.node_rank),
-            "NODE_RANK": str(node.node_rank),
+            "NUM_NODES": str(nodes),
+            "NUM_TRAINERS": str(trainers),
+            "RANK": str(rank),
+            "NODE_RANK": str(rank),
             "MASTER_ADDR": place.meeting.master_addr,
             "MASTER_PORT": str(place.meeting.master_port),
         }
-        return (Process(f"node-{node.node_rank}", None, place.command(), env),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 
 from ..model import Process
-from .base import Place
+from .base import Cast, Place
 
 COMPUTED = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -28,9 +28,10 @@ class Torch:
     about = "one process a rank with torch's environment, no torchrun in between"
     computed = COMPUTED
     shell = False
+    cast = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a rank."""
+        """One process a rank; with roles, one a process of a role."""
         node, meeting = place.node, place.meeting
         shared = {
             **place.threads(),
@@ -47,16 +48,14 @@ class Torch:
             place.env["LAUNCHER_RUN_DIR"], "errors", f"attempt-{place.env['LAUNCHER_ATTEMPT']}"
         )
         return tuple(
-            Process(
-                f"rank-{rank}",
-                rank,
-                place.command(),
+            place.process(
+                task,
                 {
                     **shared,
-                    "RANK": str(rank),
+                    "RANK": str(task.rank),
                     "LOCAL_RANK": str(local_rank),
-                    "TORCHELASTIC_ERROR_FILE": posixpath.join(errors, f"rank-{rank}.json"),
+                    "TORCHELASTIC_ERROR_FILE": posixpath.join(errors, f"{task.key}.json"),
                 },
             )
-            for local_rank, rank in enumerate(node.ranks)
+            for local_rank, task in enumerate(place.tasks())
         )

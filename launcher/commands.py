@@ -1,0 +1,55 @@
+"""Reads what is to be run: several words are an argv, one text is split or is a shell script.
+
+Not responsible for which of a job's commands it is.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import yaml
+
+from . import tokens
+from .document import Node, text, texts
+from .errors import InputError
+from .frameworks import Framework
+
+
+def read(node: Node) -> tuple[str, ...]:
+    """A command as it stands in a file. Raises DocumentError."""
+    is_list = isinstance(node.yaml, yaml.SequenceNode)
+    for place in node.elements() if is_list else [node]:
+        if found := tokens.problem(text(place)):
+            raise place.error(*found)
+    if is_list:
+        words = texts(node)
+        if not words:
+            raise node.expected("a command")
+        return words
+    if not text(node).strip():
+        raise node.expected("a command")
+    return (text(node),)
+
+
+def split(
+    run: tuple[str, ...] | str, framework: Framework, called: str = "run"
+) -> tuple[tuple[str, ...], bool]:
+    """An argv and False, or a shell script and True where the framework takes one. Raises
+    InputError."""
+    nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
+    if isinstance(run, str):
+        run = (run,)
+    if not run:
+        raise nothing
+    tokens.check(run)
+    if len(run) > 1:
+        return run, False
+    if framework.shell:
+        return run, True
+    try:
+        words = tuple(shlex.split(run[0], comments=True))
+    except ValueError as error:
+        raise InputError(f"{called}: {error}: {run[0]!r}") from None
+    if not words:
+        raise nothing
+    return words, False

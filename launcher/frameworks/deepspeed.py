@@ -1,0 +1,48 @@
+"""deepspeed: DeepSpeed's launcher of one host on every host, told who all of them are: no pdsh, no
+hostfile, no ssh between hosts.
+
+It starts the ranks, each through our shim; so ``--local_rank`` is not among a script's arguments, but
+LOCAL_RANK in its environment, where ``deepspeed.init_distributed`` looks as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from ..model import Process
+from .base import Place
+from .torch import COMPUTED
+
+
+class DeepSpeed:
+    """What the command ``deepspeed`` starts on each host by pdsh, found by the host's Python.
+
+    Source: deepspeed/launcher/launch.py of DeepSpeed 0.19
+    """
+
+    name = "deepspeed"
+    about = "DeepSpeed's launcher on every host, ranks started by it"
+    computed = COMPUTED
+    shell = False
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """One launcher a host. Raises PlanError for unequal hosts: it computes LOCAL_RANK as rank
+        modulo processes."""
+        place.require_equal_hosts("DeepSpeed")
+        node, meeting = place.node, place.meeting
+        world = {
+            other.host.name: list(other.gpus or range(other.local_world_size))
+            for other in place.layout.nodes
+        }
+        argv = (
+            *(node.python, "-m", "deepspeed.launcher.launch", "--log_level=error"),
+            "--world_info=" + base64.urlsafe_b64encode(json.dumps(world).encode()).decode(),
+            f"--node_rank={node.node_rank}",
+            f"--master_addr={meeting.master_addr}",
+            f"--master_port={meeting.master_port}",
+            *("--no_local_rank", "--no_python"),
+            *place.rank_shim(),
+            *place.command(),
+        )
+        return (Process(f"node-{node.node_rank}", None, argv, {**place.threads(), **place.env}),)

@@ -1,0 +1,40 @@
+"""jax: one process a rank, which finds the coordinator's address, the count and its own number.
+
+JAX itself reads the address only: a script passes the other two to ``jax.distributed.initialize``.
+"""
+
+from __future__ import annotations
+
+from ..model import Process
+from .base import Cast, Place
+
+
+class Jax:
+    """``jax.distributed.initialize(num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+    process_id=int(os.environ["JAX_PROCESS_ID"]))``, or tokens in the arguments.
+
+    Source: https://docs.jax.dev/en/latest/multi_process.html
+    """
+
+    name = "jax"
+    about = "one process a rank with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"
+    computed = frozenset(
+        {"JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "CUDA_VISIBLE_DEVICES"}
+    )
+    shell = False
+    cast = Cast()
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """One process a rank; rank 0, on the first host, is the coordinator."""
+        meeting = place.meeting
+        shared = {
+            "JAX_COORDINATOR_ADDRESS": f"{meeting.master_addr}:{meeting.master_port}",
+            "JAX_NUM_PROCESSES": str(place.layout.world_size),
+        }
+        made = []
+        for task in place.tasks():
+            env = {**shared, "JAX_PROCESS_ID": str(task.rank)}
+            if task.gpus:  # each its own: JAX takes all that it sees
+                env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, task.gpus))
+            made.append(place.process(task, env))
+        return tuple(made)

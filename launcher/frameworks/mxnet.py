@@ -1,0 +1,50 @@
+"""mxnet: a scheduler, servers and workers that find each other by DMLC_*, started directly.
+
+Scheduler and servers run ``import mxnet``, which is all they do; they end when the workers have.
+"""
+
+from __future__ import annotations
+
+from ..model import Process
+from .base import Cast, Place
+
+_COUNTED = {"DMLC_NUM_SERVER": "server", "DMLC_NUM_WORKER": "worker"}
+
+
+class MXNet:
+    """For ``kvstore`` types ``dist_*``: a role ``scheduler``, ``server`` and ``worker``.
+
+    Source: https://mxnet.apache.org/versions/1.9.1/api/faq/distributed_training
+    """
+
+    name = "mxnet"
+    about = "scheduler, servers and workers with DMLC_*"
+    computed = frozenset(
+        {"DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", *_COUNTED, "CUDA_VISIBLE_DEVICES"}
+    )
+    shell = False
+    cast = Cast(
+        most={"scheduler": 1, "server": None, "worker": None},
+        needs=("scheduler", "server", "worker"),
+        first=("scheduler",),
+    )
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """One process for each of a role; the scheduler listens at the meeting point."""
+        everyone = [task for node in place.layout.nodes for task in node.tasks]
+        meeting = place.meeting
+        shared = {
+            "DMLC_PS_ROOT_URI": meeting.master_addr,
+            "DMLC_PS_ROOT_PORT": str(meeting.master_port),
+            **{
+                name: str(sum(task.role == role for task in everyone))
+                for name, role in _COUNTED.items()
+            },
+        }
+        # ps-lite takes the first interface that is up, which may lead elsewhere, and never loopback.
+        interface = meeting.interfaces.get(place.node.host.name)
+        if interface and interface != "lo" and "DMLC_INTERFACE" not in place.env:
+            shared["DMLC_INTERFACE"] = interface
+        return tuple(
+            place.process(task, {**shared, "DMLC_ROLE": task.role}) for task in place.tasks()
+        )

@@ -1,0 +1,67 @@
+"""tensorflow: one process a task, each with its TF_CONFIG, ranks started directly.
+
+Ports of all tasks were free on their hosts a moment before; the hosts have proved it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ..model import Node, Process
+from .base import Cast, Place
+
+#: What a process is where the job has no roles.
+WORKER = "worker"
+
+
+def _leads(names: frozenset[str]) -> frozenset[str]:
+    """Who ends a run: with parameter servers the chief alone, for ``ps`` and its workers wait for
+    ever (``server.join()``); without, all that train. An evaluator never does."""
+    trainers = names - {"ps", "evaluator"}
+    chiefs = trainers & {"chief", "master"}
+    return chiefs if chiefs and "ps" in names else trainers
+
+
+class TensorFlow:
+    """For MultiWorkerMirroredStrategy and ParameterServerStrategy; without roles all are workers.
+
+    Source: https://www.tensorflow.org/guide/distributed_training#setting_up_tf_config
+    """
+
+    name = "tensorflow"
+    about = "one process a task with TF_CONFIG: chief, worker, ps, evaluator"
+    computed = frozenset({"TF_CONFIG", "CUDA_VISIBLE_DEVICES"})
+    shell = False
+    cast = Cast(
+        most={"chief": 1, "master": 1, "worker": None, "ps": None, "evaluator": 1}, leads=_leads
+    )
+
+    def ports(self, node: Node) -> int:
+        """One for each task: it listens there."""
+        return node.local_world_size
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """One process a task."""
+        cluster: dict[str, dict[int, str]] = {}
+        for node in place.layout.nodes:
+            address = place.meeting.address_of(node.host)
+            free = place.meeting.ports.get(node.host.name)
+            for number, task in enumerate(place.tasks(node)):
+                port = free[number] if free else place.meeting.master_port
+                cluster.setdefault(task.role or WORKER, {})[task.index] = f"{address}:{port}"
+        whole = {kind: [found[index] for index in sorted(found)] for kind, found in cluster.items()}
+        # An evaluator looks from outside: were it in the cluster, the others would wait for it.
+        training = {kind: addresses for kind, addresses in whole.items() if kind != "evaluator"}
+        made = []
+        for task in place.tasks():
+            kind = task.role or WORKER
+            seen = whole if kind == "evaluator" else training
+            config = {"cluster": seen, "task": {"type": kind, "index": task.index}}
+            env = {"TF_CONFIG": json.dumps(config), **_gpus(place, task.gpus)}
+            made.append(place.process(task, env))
+        return tuple(made)
+
+
+def _gpus(place: Place, gpus: tuple[int, ...]) -> dict[str, str]:
+    """A task sees its own GPUs only: TensorFlow takes all that it sees."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if place.node.gpus else {}

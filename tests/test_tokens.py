@@ -1,0 +1,133 @@
+"""Tokens in arguments: what each process is given, what is passed on, and what is said about others."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import lab as labs
+import pytest
+from conftest import Launcher
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher import job as jobs
+from launcher import planning, tokens
+from launcher.errors import DocumentError, InputError, PlanError
+from launcher.model import Host, Job, Meeting, Plan, Resources
+
+MEETING = Meeting("10.0.0.1", 29500, {}, {"gpu0": "10.0.0.1", "gpu1": "10.0.0.2"})
+#: Two of the processes of a job over hosts of 1, 3 and 2 GPUs.
+VALUES = {
+    "{{rank}}": ("0", "2"),
+    "{{ node_rank }}": ("0", "1"),
+    "{{local_rank}}": ("0", "1"),
+    "{{rank_offset}}": ("0", "1"),
+    "{{local_world_size}}": ("1", "3"),
+    "{{world_size}}": ("6", "6"),
+    "{{num_nodes}}": ("3", "3"),
+    "{{master_addr}}:{{master_port}}": ("10.0.0.1:29500", "10.0.0.1:29500"),
+    "{{host:node.1}}": ("10.0.0.2", "10.0.0.2"),
+    "{{host:node.2}}": ("gpu2", "gpu2"),
+    "{{outputs}}/a b": ("/w/runs/r/outputs/a b",) * 2,
+    "\\{{rank}} {{.Names}} ${x:-{}} {{1..3},5}": ("{{rank}} {{.Names}} ${x:-{}} {{1..3},5}",) * 2,
+}
+
+
+def plan(words: tuple[str, ...], framework: str, gpus: tuple[int, ...] = (1, 3, 2)) -> Plan:
+    hosts = [Host(f"gpu{n}", gpus=count, workdir="/w") for n, count in enumerate(gpus)]
+    job = Job(words, framework=framework, resources=Resources(gpus=sum(gpus)))
+    return planning.plan(job, planning.layout(job, hosts, {}, "r"), MEETING, "agent")
+
+
+@pytest.mark.parametrize("token", VALUES)
+def test_each_process_has_its_own(token: str) -> None:
+    made = plan(("x.py", token), "torch")
+    ranks = {p.rank: p.argv[-1] for node in made.nodes for p in node.processes}
+    assert (ranks[0], ranks[2]) == VALUES[token]
+
+
+@pytest.mark.parametrize("token", [t for t in VALUES if "rank}}" not in t or "node" in t])
+def test_each_node_has_its_own(token: str) -> None:
+    for framework in ("env", "torchrun"):
+        made = plan(("x.py", token), framework)
+        assert tuple(node.processes[0].argv[-1] for node in made.nodes[:2]) == VALUES[token]
+
+
+def test_what_only_a_rank_knows_is_left_to_the_shim() -> None:
+    (first, *_) = plan(("x.py", "{{rank}} of {{world_size}}", "\\{{rank}}"), "torchrun").nodes
+    argv = first.processes[0].argv
+    assert argv[argv.index("rank") :][:3] == ("rank", "--tokens", "--")
+    assert argv[-2:] == ("{{rank}} of 6", "\\{{rank}}"), "what is escaped is the shim's as well"
+    with pytest.raises(PlanError, match="is not known before env starts the ranks") as caught:
+        plan(("x", "{{local_rank}}"), "env")
+    assert "--framework torch" in caught.value.hint
+
+
+def test_a_host_that_is_not_there() -> None:
+    with pytest.raises(PlanError, match=r"there is no node\.3 in this run"):
+        plan(("x", "{{host:node.3}}"), "env")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "hint"),
+    [
+        ("{{rnk}}", "unknown token {{rnk}}", 'did you mean "rank"?'),
+        ("a={{ zzz }}", "unknown token {{ zzz }}", "known: rank, "),
+        ("{{user}}", "unknown token {{user}}", "\\{{user}} passes it on as it is"),
+        ("{{host}}", "{{host}} cannot be understood", "{{host:worker.2}}"),
+        ("{{rank:3}}", "{{rank:3}} cannot be understood", "write {{rank}}"),
+    ],
+)
+def test_bad_tokens(text: str, error: str, hint: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        jobs.load(f"name: x\nrun:\n- train.py\n- '{text}'\n", "job.yaml")
+    assert str(caught.value) == f"job.yaml:4: {error}"
+    assert hint in caught.value.hint
+    with pytest.raises(InputError, match="run, word 2: ") as flag:
+        jobs.make({"flag": {"run": ("train.py", text)}}, {})
+    assert (error in str(flag.value), flag.value.hint) == (True, caught.value.hint)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(alphabet="{}\\ab:._ 1"))
+def test_text_without_tokens_is_not_touched(text: str) -> None:
+    if tokens.problem(text) is None and not tokens.used([text]) and "\\{{" not in text:
+        assert tokens.render([text], {}, str) == (text,)
+
+
+#: The command of OSMO's document, which is written once for each task there.
+OSMO = "python3 /train_dist.py --offset {{rank_offset}} --size {{local_world_size}} --world_size {{world_size}}"
+
+
+def test_adding_a_task_changes_no_other() -> None:
+    """Source: OSMO's "Using PyTorch Distributed (multi-node)", Optional Modifications."""
+
+    def commands(tasks: int) -> list[str]:
+        made = plan(tuple(shlex.split(OSMO)), "env", (8,) * tasks)
+        return [shlex.join(node.processes[0].argv) for node in made.nodes]
+
+    assert commands(3)[2] == "python3 /train_dist.py --offset 16 --size 8 --world_size 24"
+    assert commands(2) == [c.replace("--world_size 24", "--world_size 16") for c in commands(3)[:2]]
+
+
+def test_torchruns_ranks_fill_in_their_own(launcher: Launcher, clean: labs.Lab) -> None:
+    name = launcher.script("import sys; print(sys.argv[1:])")
+    given = ["{{rank}}/{{world_size}}", "{{local_rank}}@{{node_rank}}", "\\{{rank}}", "{{outputs}}"]
+    ran = launcher.run("--nproc-per-node", "2", name, *given)
+    assert ran.code == 0, ran.err
+    outputs = f"/root/.launcher/host/runs/{ran.receipt['run']}/outputs"
+    for rank in range(2):
+        wanted = [f"{rank}/2", f"{rank}@0", "{{rank}}", outputs]
+        assert ran.log(f"rank-{rank}.out").decode().strip() == str(wanted)
+
+
+def test_an_unknown_token_is_said_before_anything_starts(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    name = launcher.script("")
+    ran = launcher.run(name, "--rank={{rnk}}")
+    assert ran.code == 2
+    assert "run, word 2: unknown token {{rnk}}" in ran.err
+    assert 'did you mean "rank"?' in ran.err
+    assert not (launcher.home / "runs").exists()
