@@ -44,6 +44,10 @@ def _sleeps(host: labs.LabHost, seconds: str) -> list[int]:
     return [p.pid for p in host.processes() if list(p.argv) == ["sleep", seconds]]
 
 
+def _agents(host: labs.LabHost) -> list[int]:
+    return [p.pid for p in host.processes() if "relay" in p.argv]  # and the supervisors
+
+
 def _groups(host: labs.LabHost, run: str) -> list[str]:
     names = host.run("ls", HIERARCHY).stdout.decode().split()
     return [name for name in names if name.startswith(f"launcher-{run}-")]
@@ -75,8 +79,10 @@ def test_a_process_without_mark_or_parent_is_ended_at_the_next_contact(
     try:
         assert _groups(host, other_run) and _groups(host, lost_run)
         supervisor = _supervisor(host, lost_run)
-        lost.kill()  # so that nobody is in touch
+        agents = len(_agents(host))
+        lost.kill()  # and its relay, so that nobody is in touch
         lost.communicate()
+        labs.wait_until(lambda: len(_agents(host)) < agents, "the relay to go with the launcher")
         host.run("kill", "-9", str(supervisor))
         labs.wait_until(
             lambda: not any(p.environ.get("LAUNCHER_RUN_ID") == lost_run for p in host.processes()),
@@ -95,8 +101,8 @@ def test_a_process_without_mark_or_parent_is_ended_at_the_next_contact(
         assert not _groups(host, other_run) and not _groups(host, third.folder.name)
     finally:
         for process in (other, lost):
-            process.kill()
-            process.communicate()
+            process.terminate()
+            process.communicate(timeout=30)
         for seconds in ("617", "618"):
             for pid in _sleeps(host, seconds):
                 host.run("kill", "-9", str(pid), check=False)
@@ -152,6 +158,37 @@ def test_a_group_is_killed_whole_and_removed(
         process.kill()
         process.wait()
         cgroup.end(str(tmp_path))
+
+
+@pytest.mark.parametrize("delegated", [False, True])
+def test_a_user_has_a_group_where_one_was_delegated(tmp_path: Path, delegated: bool) -> None:
+    """As systemd does it: a group that belongs to the user, with the user's processes in it."""
+    chain = next(iter(cgroup.own_groups()), None)
+    if chain is None or os.geteuid() or not os.access(chain[0], os.W_OK):
+        pytest.skip("this machine gives no control group")
+    above = Path(chain[0], f"test-{os.getpid()}")
+    above.mkdir()
+    for name in (".", "cgroup.procs", "cgroup.subtree_control"):
+        os.chown(above / name, 65534 if delegated else 0, -1)
+    os.chown(tmp_path, 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        try:
+            cgroup.join(str(above))
+            os.chdir(tmp_path)  # the folders above are not for everybody
+            os.setgid(65534)
+            os.setuid(65534)
+            group = cgroup.make(".", "test", "here", set())
+            noted = os.path.exists("groups")
+            found = [group is not None, noted, group is not None and os.path.isdir(group.path)]
+            cgroup.end(".")
+            os._exit(0 if found == [delegated] * 3 and not os.listdir(".") else 1)
+        finally:
+            os._exit(2)
+    try:
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        above.rmdir()
 
 
 SYSTEMD = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -259,7 +296,7 @@ def test_a_group_above_is_taken_where_only_that_gives_controllers(
     (session / "cgroup.procs").write_text("1")
     words, leaf = _held(tmp_path, {"cpus": 2, "memory": 1 << 30}, [session, tmp_path / "cg"])
     assert words == (
-        "2 cores (cpu.max of its control group), 1024 MiB (memory.max of its control group)"
+        "cpus 2 (cpu.max of its control group), 1024 MiB (memory.max of its control group)"
     )
     assert (leaf / "cpu.max").read_text() == "200000 100000"
     assert leaf.parent.parent == tmp_path / "cg"

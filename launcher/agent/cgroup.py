@@ -11,6 +11,8 @@ import zlib
 
 #: Beside the journal of a run: the folders of its groups, one a line. Written before they are made.
 NAMES = "groups"
+#: What the name of a group begins with, before the run's.
+PREFIX = "launcher-"
 #: Seconds that a group has to be empty after its last process was killed.
 EMPTY = 0.5
 
@@ -83,9 +85,9 @@ def join(path):
 
 
 def of(run_dir):
-    """The groups that a run may have here."""
-    text = _read(run_dir, NAMES) or ""
-    return [Group(line) for line in text.splitlines() if line.startswith("/")]
+    """The groups that a run may have here; no other folder is ever ended or removed."""
+    lines = (_read(run_dir, NAMES) or "").splitlines()
+    return [Group(line) for line in lines if os.path.basename(line).startswith(PREFIX)]
 
 
 def end(run_dir):
@@ -116,7 +118,7 @@ def make(run_dir, run_id, host, wanted, places=None):
     ``wanted`` are controllers: a folder above ours is taken where only that one gives them, since a
     group with processes in it cannot. ``places`` are lists of folders to try, the nearest first.
     """
-    name = "launcher-%s-%08x" % (run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
+    name = "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
     for chain in own_groups() if places is None else places:
         giving = [base for base in chain if wanted & _given(base, wanted, base == chain[0])]
         giving.sort(key=lambda base: -len(wanted & _given(base, wanted, False)))

@@ -53,7 +53,7 @@ def in_words(found):
     """For the receipt: how it is held to what."""
     parts, by_group = [], found.get("by_group", {})
     if by_group.get("cpus"):
-        parts.append("%d cores (cpu.max of its control group)" % by_group["cpus"])
+        parts.append("cpus %d (cpu.max of its control group)" % by_group["cpus"])
     if by_group.get("memory"):
         parts.append("%d MiB (memory.max of its control group)" % (by_group["memory"] >> 20))
     if found.get("cores"):
