@@ -178,7 +178,7 @@ def test_a_user_has_a_group_where_one_was_delegated(tmp_path: Path, delegated: b
             os.chdir(tmp_path)  # the folders above are not for everybody
             os.setgid(65534)
             os.setuid(65534)
-            group = cgroup.make(".", "test", "here", set())
+            group = cgroup.make(".", "test", "here", {"memory"})
             noted = os.path.exists("groups")
             found = [group is not None, noted, group is not None and os.path.isdir(group.path)]
             cgroup.end(".")

@@ -123,7 +123,7 @@ def make(run_dir, run_id, host, wanted, places=None):
         giving = [base for base in chain if wanted & _given(base, wanted, base == chain[0])]
         giving.sort(key=lambda base: -len(wanted & _given(base, wanted, False)))
         for base in giving + chain[:1]:
-            group = _make(run_dir, os.path.join(base, name))
+            group = _make(run_dir, os.path.join(base, name), bool(wanted))
             if group:
                 for controller in wanted:
                     _write(group.path, "cgroup.subtree_control", "+" + controller)
@@ -169,8 +169,12 @@ def _given(base, wanted, ask):
     return set((_read(base, "cgroup.subtree_control") or "").split())
 
 
-def _make(run_dir, path):
-    """The group, when a process can be put into it; one that somebody else has made is not ours."""
+def _make(run_dir, path, has_limits):
+    """The group; one that somebody else has made is not ours.
+
+    One that has to hold limits is tried first. That costs about 10 ms, and where a process without
+    limits cannot join, nothing is lost.
+    """
     known = [group.path for group in of(run_dir)]
     if not os.access(os.path.dirname(path), os.W_OK):
         return None
@@ -186,6 +190,8 @@ def _make(run_dir, path):
     except OSError:
         _note(run_dir, [other for other in known if other != path])
         return None
+    if not has_limits:
+        return Group(path)
     trial = Group(path).leaf("trial", {})
     if trial and _can_join(trial["path"]):
         os.rmdir(trial["path"])
