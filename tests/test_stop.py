@@ -194,6 +194,10 @@ def test_what_a_killed_supervisor_left_is_ended_at_the_next_contact(
         supervisor = stat.rpartition(")")[2].split()[1]
         process.kill()
         process.communicate()
+        # Its relay would see the supervisor die, and end what is left.
+        labs.wait_until(
+            lambda: not any("relay" in p.argv for p in host.processes()), "the relay to go"
+        )
         host.run("kill", "-9", supervisor)
         labs.wait_until(lambda: len(_of_runs(host)) == 1, "the rank to go with its supervisor")
         other = launcher.run("--framework", "env", "true")
