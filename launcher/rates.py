@@ -184,7 +184,7 @@ def rate(
     unit = unit or next((u for u in (*UNITS, WORK) if any(n.unit == u for n in numbers)), None)
     ours = [number for number in numbers if number.unit == unit]
     if unit is None or not ours:
-        raise NoRate(f"it printed no number of {unit} a second" if unit else "it printed no number")
+        raise NoRate(f"it printed no number of {unit} a second" if unit else "it printed no rate")
     begin = min(number.when for number in ours) + warmup
     by_key: dict[str, list[float]] = {}
     for number in ours:

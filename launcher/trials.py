@@ -103,7 +103,8 @@ class Trials:
             try:
                 trial = replace(trial, rate=await self._rate(run, reader))
             except NoRate as why:
-                trial = replace(trial, problem=str(why))
+                early = "stopped before it had a rate"
+                trial = replace(trial, problem=early if receipt.reason == BY_USER else str(why))
             if trial.rate:
                 self._unit = self._unit or trial.rate.unit
         self._ended(trial, receipt)

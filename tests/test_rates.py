@@ -103,7 +103,7 @@ def test_warm_up_is_left_out() -> None:
     assert rates.rate(shown, layout(1), 2).value == 10
     with pytest.raises(rates.NoRate, match="all 5 numbers came within the warm-up of 9 s"):
         rates.rate(shown, layout(1), 9)
-    with pytest.raises(rates.NoRate, match="printed no number"):
+    with pytest.raises(rates.NoRate, match="printed no rate"):
         rates.rate([], layout(1), 0)
     with pytest.raises(rates.NoRate, match="no number of tokens a second"):
         rates.rate(shown, layout(1), 0, unit="tokens")

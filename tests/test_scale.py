@@ -76,13 +76,24 @@ def test_what_cannot_be_compared_says_why(launcher: Launcher, clean: labs.Lab) -
     done = scaled(launcher, "--nodes", "1", "--for", "1s", "--pattern", "^(7 it)", "train.py")
     assert done.returncode == 1
     assert "the pattern found '7 it', which is no number" in done.stdout
+    assert "hint: more time with --for" in done.stdout
 
 
 def test_ctrl_c_shows_what_is_there(launcher: Launcher, clean: labs.Lab) -> None:
     """In the second trial: it is ended, the third is not begun, and the first one's number is shown."""
     launcher.script(PRINTS)
     argv = [sys.executable, "-m", "launcher", "scale", "-i", str(launcher.inventory)]
-    words = ["--framework", "torch", "--nodes", "1,2,3", "--for", "2s", "train.py"]
+    words = [
+        "--framework",
+        "torch",
+        "--nodes",
+        "1,2,3",
+        "--for",
+        "3s",
+        "--warmup",
+        "2s",
+        "train.py",
+    ]
     process = subprocess.Popen(
         [*argv, *words], cwd=launcher.work, env=launcher.environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -101,6 +112,7 @@ def test_ctrl_c_shows_what_is_there(launcher: Launcher, clean: labs.Lab) -> None
         process.communicate()
     assert process.returncode == 130, err
     assert out.splitlines()[1].split()[:3] == ["1", "1", "100"]
+    assert "stopped before it had a rate" in out
     assert len(list(launcher.home.glob("runs/*/receipt.json"))) == 2
     assert "trial 3" not in err
 

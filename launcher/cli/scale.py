@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which hosts stop a trial by themselves when the one that began it is gone.
 LEASE = 60.0
+#: Why a trial ends that goes as it should.
+_WELL = ("all-ranks-exited-0", "lead-exited-0", "trial-over")
 
 
 @click.command("scale")
@@ -246,6 +248,8 @@ def _text(found: scales.Comparison, caution: str) -> str:
     parts.append(found.sentence)
     if caution:
         parts.append(f"note: {caution}")
+    if any(row.trial.rate is None and row.trial.reason in _WELL for row in found.rows):
+        parts.append("hint: more time with --for, or how the number looks with --pattern REGEX")
     return "\n".join(parts)
 
 
