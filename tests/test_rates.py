@@ -64,8 +64,16 @@ def test_how_bytes_are_cut_does_not_matter(shift: int, cuts: list[int]) -> None:
         ("samples", 11),
     ]
     assert {n.key for n in reader.numbers} == {"rank-2"}
-    reader.finish(2.0)
+    reader.feed("attempt-0/rank-2.err", b"\r", 2.0)  # seen before a newline ever comes
     assert reader.numbers[-1] == rates.Number(2.0, "rank-2", "steps", 3)
+
+
+def test_the_end_of_a_log_ends_its_last_line() -> None:
+    reader = rates.Reader()
+    reader.feed("attempt-0/rank-0.out", b"9 samples/s", 1.0)
+    assert not reader.numbers
+    reader.finish(2.0)
+    assert [number.value for number in reader.numbers] == [9]
 
 
 def test_own_pattern_and_what_it_finds_that_is_no_number() -> None:
