@@ -51,6 +51,9 @@ KNOWS_THE_AGENT = {
 LIBRARIES = {
     "document": {"yaml"},
     "import_jobs.dstack": {"yaml"},
+    "import_jobs.osmo": {"yaml"},
+    "import_jobs.polyaxon": {"yaml"},
+    "import_jobs.shares": {"yaml"},
     "import_jobs.skypilot": {"yaml"},
     "imports.ansible_yaml": {"yaml"},
     "imports.clustershell": {"yaml"},

@@ -51,7 +51,7 @@ _ABOUT = {
     "rerun": "run it again: same code, job and hosts",
     "rm": "forget a run, here and on its hosts",
     "inventory": "show the hosts; bring inventories of other tools in and out",
-    "import": "turn a task file of SkyPilot or dstack into a job file",
+    "import": "turn a task file of SkyPilot, dstack, Polyaxon or OSMO into a job file",
     "bootstrap": "make bare hosts ready: your key, rsync, Python, an environment",
     "init": "find hosts, look at them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
