@@ -21,7 +21,7 @@ PARTS = {
         "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates "
         "surveys findings.* rewrite modules "  # what a look at hosts means
         "tokens filling commands roles placement "  # what each process is given, and where
-        "imports.* import_jobs.* written exports origins "  # what others write, and for them
+        "imports.* import_jobs.* export_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
     "effects": (

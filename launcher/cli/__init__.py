@@ -52,6 +52,7 @@ _ABOUT = {
     "rm": "forget a run, here and on its hosts",
     "inventory": "show the hosts; bring inventories of other tools in and out",
     "import": "turn a task file of SkyPilot, dstack, Polyaxon or OSMO into a job file",
+    "export": "write a job as shell scripts for its hosts, or for Slurm",
     "bootstrap": "make bare hosts ready: your key, rsync, Python, an environment",
     "init": "find hosts, look at them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things: up, down, ls",

@@ -96,7 +96,8 @@ class Words:
             script = self._told(name, line, _command(argv)) + "\n"
         text = "".join(made) + script
         for path, other in moved.items():
-            text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w./-])", lambda _: other, text)
+            here = other.replace("\\", "\\\\")
+            text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w./-])", here, text)
         return text
 
     def _told(self, name: str, line: int, given: str) -> str:
@@ -134,7 +135,7 @@ class Words:
         if name == "host" and argument in self.names:
             return f"{{{{host:{self.names[argument or '']}}}}}"
         if name == "input" and argument:
-            return "${INPUT_%s}" % re.sub(r"\W", "_", argument)
+            return f"${{INPUT_{re.sub(r'[^A-Za-z0-9]', '_', argument)}}}"
         if name == "workflow_id":
             return "$LAUNCHER_RUN_ID"
         return None

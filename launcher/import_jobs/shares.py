@@ -42,7 +42,7 @@ def _limit(task: Task, node: Node) -> str:
         return text(node)
     unread(task, node, ("limits", "limit", "requests", "request"), "a resource")
     inside = {name.rstrip("s"): one for name, one in entries(node).items()}
-    line, chosen = inside.get("limit") or inside.get("request") or (0, None)
+    _, chosen = inside.get("limit") or inside.get("request") or (0, None)
     if chosen is None:
         return ""
     if len(inside) > 1 and text(inside["request"][1]) != text(chosen):
