@@ -26,7 +26,9 @@ def command() -> None:
 
 def _job(file: str, **flags: Any) -> Job:
     given = {name: value for name, value in flags.items() if value is not None}
-    values = api.load_job(file) if file.endswith((".yaml", ".yml")) else {"run": (file,)}
+    values: dict[str, Any] = (
+        api.load_job(file) if file.endswith((".yaml", ".yml")) else {"run": (file,)}
+    )
     # Nobody needs the value of a secret to write its name.
     named = values.get("secrets") or {}
     values["secrets"] = dict.fromkeys(named, "")
