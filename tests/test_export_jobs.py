@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,13 @@ WORDS = st.text(
 def test_words_and_variables_survive_a_real_sh(words: list[str], value: str) -> None:
     lines = [*shell.exports({"A_VALUE": value}), f"set -- {shell.join(['x', *words])}; shift"]
     lines += ['printf "%s\\0" "$A_VALUE" "$@"']
-    for program in ("sh", "bash"):
-        said = subprocess.run([program, "-c", "\n".join(lines)], capture_output=True, check=True)
-        assert said.stdout.decode() == "".join(f"{word}\0" for word in [value, *words])
+    with tempfile.TemporaryDirectory() as folder:  # what is quoted badly may write files
+        for program in ("sh", "bash"):
+            text = "\n".join(lines)
+            said = subprocess.run(
+                [program, "-c", text], capture_output=True, check=True, cwd=folder
+            )
+            assert said.stdout.decode() == "".join(f"{word}\0" for word in [value, *words])
 
 
 # -- what a script is, and what it cannot be
