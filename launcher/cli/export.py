@@ -35,7 +35,7 @@ def _job(file: str, **flags: Any) -> Job:
     return api.layered_job({"file": values, "flag": given})
 
 
-@command.command()
+@command.command(short_help="sh for each host, and run.sh for all")
 @click.argument("file", metavar="SCRIPT.py|JOB.yaml")
 @click.option("-i", "--inventory", "given", help="Inventory file.")
 @click.option("--hosts", help="Names, nodeset, groups or labels.")
@@ -73,7 +73,7 @@ def script(file: str, given: str | None, output: str, force: bool, **flags: Any)
     click.echo(f"{len(files) - 2} hosts: sh {folder / 'run.sh'}", err=True)
 
 
-@command.command()
+@command.command(short_help="a batch file for sbatch")
 @click.argument("file", metavar="SCRIPT.py|JOB.yaml")
 @click.option("-N", "--nodes", "num_nodes", help="Number of nodes.")
 @_MASTER
