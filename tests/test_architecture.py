@@ -21,7 +21,7 @@ PARTS = {
         "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates "
         "surveys findings.* rewrite modules rates scale "  # what a look at hosts means
         "tokens filling commands roles placement "  # what each process is given, and where
-        "imports.* import_jobs.* written exports origins "  # what others write, and for them
+        "imports.* import_jobs.* export_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
     "effects": (
@@ -52,6 +52,9 @@ KNOWS_THE_AGENT = {
 LIBRARIES = {
     "document": {"yaml"},
     "import_jobs.dstack": {"yaml"},
+    "import_jobs.osmo": {"yaml"},
+    "import_jobs.polyaxon": {"yaml"},
+    "import_jobs.shares": {"yaml"},
     "import_jobs.skypilot": {"yaml"},
     "imports.ansible_yaml": {"yaml"},
     "imports.clustershell": {"yaml"},

@@ -15,7 +15,7 @@ from .places import note
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
 @click.option("--force", is_flag=True, help="Overwrite that file.")
 def command(form: str, file: str, output: str | None, force: bool) -> None:
-    """Turns a task FILE of another system (skypilot, dstack) into a job file.
+    """Turns a task FILE of another system (skypilot, dstack, polyaxon, osmo) into a job file.
 
     What cannot be carried over stands in comments and on stderr.
     """

@@ -1,7 +1,7 @@
 """Other people's task files: what they mean as a job file of ours.
 
-Not responsible for inventories (:mod:`launcher.imports`), nor for tasks with several roles. To add a
-format: a file like those here with ``read``, and a row in ``FORMATS``.
+Not responsible for inventories (:mod:`launcher.imports`). To add a format: a file like those here with
+``read``, and a row in ``FORMATS``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Callable
 
 from ..errors import InputError, suggestion
 from ..imports.text import Text, check_tags
-from . import dstack, skypilot
+from . import dstack, osmo, polyaxon, skypilot
 from .found import Task
 
 #: What a format is called, and who reads it.
 FORMATS: dict[str, tuple[str, Callable[[Text, Task], None]]] = {
     "skypilot": ("SkyPilot task", skypilot.read),
     "dstack": ("dstack task", dstack.read),
+    "polyaxon": ("Polyaxon experiment", polyaxon.read),
+    "osmo": ("OSMO workflow", osmo.read),
 }
 
 
