@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -102,7 +101,7 @@ def command(
         click.echo(json.dumps([_described(outcome, dry_run) for outcome in outcomes], indent=2))
     else:
         for line in _shown(outcomes, dry_run):
-            click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
+            click.echo(line)
     ctx.exit(0 if all(outcome.ok for outcome in outcomes) else 1)
 
 

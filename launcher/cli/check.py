@@ -147,7 +147,7 @@ class Doing:
             with suppress(asyncio.CancelledError):
                 await self._task
         if self._up:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            _draw("")
 
     async def _tick(self) -> None:
         started = time.monotonic()
@@ -156,8 +156,14 @@ class Doing:
             self._up = True
             text = f"{self._text}  {time.monotonic() - started:.0f} s"
             width = shutil.get_terminal_size().columns - 1
-            click.echo("\r\x1b[K" + text[:width], nl=False, err=True)
+            _draw(text[:width])
             await asyncio.sleep(STEP)
+
+
+def _draw(text: str) -> None:
+    """In place of the line that is up. Not by click, which takes a moving cursor for colour."""
+    sys.stderr.write("\r\x1b[K" + text)
+    sys.stderr.flush()
 
 
 # -- the table of hosts
