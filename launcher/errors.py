@@ -22,6 +22,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
+    │   ├── FrameworkMissing    its Python lacks a module of the job's framework
     │   ├── SyncError, StartError, GpuBusy, PortTaken
     │   └── SetupFailed         the job's setup exited with a status
     ├── CheckFailed             hosts on which a run would be pointless       exit 125
@@ -179,6 +180,12 @@ class ReadOnly(HostError):
     """The folder where launcher keeps its files cannot be written."""
 
     code = "not-writable"
+
+
+class FrameworkMissing(HostError):
+    """The host's Python lacks a module without which the job's framework starts nothing."""
+
+    code = "framework-missing"
 
 
 class SyncError(HostError):

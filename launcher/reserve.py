@@ -21,6 +21,7 @@ from .link import Link
 from .meet import meet
 from .model import Host, Layout, Node, Request
 from .status import log_hosts
+from .wanted import Wanted
 
 
 class Reserve:
@@ -139,6 +140,7 @@ class Reserve:
             await start.supervise([link], new, self._request, started, attempt)
             await self._give_outputs(link, fitting)
             await start.setup([link], new, self._request.job, self._ledger, attempt)
+            await self._look([link], new)
             links[host.name] = link
             going = [n.host.name for n in new.nodes if n not in self._lost(new)]
             await meet(self._request.job, [links[name] for name in going])
@@ -149,6 +151,11 @@ class Reserve:
             self._ledger.add(ev.HostFailed(time.time(), host.name, code, message, error.hint))
             await self._leave(link, f"it cannot take the place of {node.host.name}")
             return None
+
+    async def _look(self, links: list[Link], layout: Layout) -> None:
+        wanted = Wanted(links if self._request.check else [], layout, self._request.job)
+        await wanted.begin()
+        await wanted.require()
 
     async def _leave(self, link: Link, why: str) -> None:
         """A spare that is not taken. Where something was started it stays aside, for the receipt."""

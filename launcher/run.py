@@ -199,7 +199,7 @@ class Run:
     async def start(self) -> None:
         """Where the hosts meet; then all processes."""
         plan = await start.meet_and_start(
-            self.links, self.layout, self.job, self.attempt, self.ledger
+            self.links, self.layout, self.request, self.attempt, self.ledger
         )
         self.ledger.note("plan.json", record.describe_plan(plan))
         self._port = int(plan.meeting.master_port)
