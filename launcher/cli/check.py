@@ -22,7 +22,7 @@ from ..findings import ERROR, OK, WARNING, Finding
 from ..findings.group import gpus_text
 from ..findings.pair import rate_text
 from . import complain
-from .places import need_inventory
+from .places import loaded, need_inventory
 from .table import counted, duration, size, table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def command(
     Each finding has a stable code, what was seen, and what to do. Exit code 1 when any is an error.
     """
     place = need_inventory(inventory)
-    known = api.load_inventory(place)
+    known = loaded(place)
     job = api.layered_job({"file": api.load_job(job_file)}) if job_file else None
     chosen = inventories.select(known, hosts or (job.hosts if job else None))
     with api.sandbox_of(known):
