@@ -269,6 +269,13 @@ class RecordError(LauncherError):
         )
 
 
+def in_words(error: Exception | None) -> str:
+    """What is said of an error; "" without one."""
+    if error is None or isinstance(error, LauncherError):
+        return str(error or "")
+    return f"internal error: {type(error).__name__}: {error}"
+
+
 def suggestion(word: str, known: list[str] | tuple[str, ...]) -> str:
     """``did you mean "x"?``, or the empty string."""
     import difflib

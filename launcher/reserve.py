@@ -37,6 +37,7 @@ class Reserve:
         make: Callable[[Host], Link],
     ) -> None:
         self.aside: list[Link] = []
+        self.mending = False  # from the loss of a host until there is a layout, or certainly none
         self.collector = Collector(
             links, self.aside, ledger.folder.name, request.job.outputs, ledger
         )
@@ -62,6 +63,14 @@ class Reserve:
         when there is no such layout. ``attempt`` is the first number that is free."""
         if not self._lost(layout):
             return layout, attempt
+        self.mending = True
+        filled = await self._mend(layout, attempt, started)
+        self.mending = False
+        return filled
+
+    async def _mend(
+        self, layout: Layout, attempt: int, started: float
+    ) -> tuple[Layout, int] | None:
         await self.collector.pull(final=False)
         told: list[ev.Event] = []
         links = {link.name: link for link in self._links}

@@ -224,7 +224,8 @@ def test_stopped_while_a_spare_gets_ready(own: labs.Lab, launcher: Launcher) -> 
     hosts = {host["host"]: host["left"] for host in ran.receipt["hosts"]}
     assert hosts == {"lab1": 0, "lab2": None, "lab3": 0}, ran.err
     assert not _ranks(own.hosts["lab3"])
-    assert ran.code == 125, "it was lost before it was stopped"
+    assert (ran.receipt["status"], ran.receipt["reason"]) == ("stopped", "by-user")
+    assert ran.code == 130, "it would have gone on without the lost host"
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)
