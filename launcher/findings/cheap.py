@@ -10,24 +10,21 @@ from collections.abc import Mapping, Sequence
 from ..errors import CheckFailed
 from ..model import Facts, Host
 from . import ERROR, Finding, fold
-from .group import clocks
 from .host import disk_room, interface
 
 #: Bytes without which not even the code of a small run arrives.
 LEAST_DISK = 1_000_000
-#: The probe of a host may take so long, and its clock is known to half of that.
-PROBE = 20.0
 
 
 def of_facts(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Finding, ...]:
-    """Findings that make a run pointless: errors only."""
+    """Findings that make a run pointless: errors only. A wrong clock does not: a run measures it,
+    and puts everything in order by what it measured."""
     findings: list[Finding] = []
     for host in hosts:
         known = facts[host.name]
         findings += interface(host, [name for name, _ in known.addresses if name != "lo"])
         if known.disk_free < LEAST_DISK:
             findings += disk_room(host.name, known.disk_free, known.root)
-    findings += clocks({host.name: (facts[host.name].clock_offset, PROBE) for host in hosts})
     return fold(finding for finding in findings if finding.level == ERROR)
 
 
