@@ -53,9 +53,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def _running(own: labs.Lab, launcher: Launcher, *words: str) -> Iterator[Running]:
+def _running(
+    own: labs.Lab, launcher: Launcher, *words: str, script: str = SCRIPT
+) -> Iterator[Running]:
     launcher.inventory.write_text(labs.inventory(own, "python3"))
-    name = launcher.script(SCRIPT)
+    name = launcher.script(script)
     (launcher.work / "version.txt").write_text("1")
     words = ("--nodes", "2", "--framework", "torch", "--grace", "1s", *words)
     words = ("--lost-after", "0.5s", "--pull-every", "0.2s", "--max-restarts", "1", *words)
@@ -208,6 +210,20 @@ def test_a_spare_that_cannot_is_passed_over(own: labs.Lab, launcher: Launcher) -
         "lab2": (None, "host-unreachable"),
         "lab3": (0, "setup-failed"),
     }
+    assert not _ranks(own.hosts["lab3"])
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_spare_without_the_framework_is_no_spare(own: labs.Lab, launcher: Launcher) -> None:
+    """A torch that hosts find by the job's variables: the spare has none there."""
+    for name in ("lab1", "lab2"):
+        own.hosts[name].write("/srv/site/torch/__init__.py", b"")
+    text = "import torch\n" + SCRIPT
+    with _running(own, launcher, "--env", "PYTHONPATH=/srv/site", script=text) as run:
+        _lose(own.hosts["lab2"])
+        ran = run.end()
+    assert "lab3: framework torch needs torch, which /usr/bin/python3" in ran.err
+    assert (ran.code, ran.receipt["status"]) == (125, "lost"), ran.err
     assert not _ranks(own.hosts["lab3"])
 
 
