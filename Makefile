@@ -20,7 +20,7 @@ test: setup horovod ## Lints, then runs the whole suite, on real sshd hosts wher
 
 test-frameworks: setup ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
 	$(BIN)/python tests/environments.py
-	$(BIN)/python -m pytest -m frameworks $(ARGS)
+	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
 
 lint: setup ## ruff and strict typing
 	$(BIN)/ruff check .

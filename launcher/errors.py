@@ -22,6 +22,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
+    │   ├── FrameworkMissing    its Python lacks a module of the job's framework
     │   ├── SyncError, StartError, GpuBusy, PortTaken
     │   └── SetupFailed         the job's setup exited with a status
     ├── CheckFailed             hosts on which a run would be pointless       exit 125
@@ -181,6 +182,12 @@ class ReadOnly(HostError):
     code = "not-writable"
 
 
+class FrameworkMissing(HostError):
+    """The host's Python lacks a module without which the job's framework starts nothing."""
+
+    code = "framework-missing"
+
+
 class SyncError(HostError):
     """Files could not be copied."""
 
@@ -260,6 +267,13 @@ class RecordError(LauncherError):
             f"cannot write {place} on this machine: {error.strerror}",
             "free some space there, or set LAUNCHER_HOME to a folder that has room",
         )
+
+
+def in_words(error: Exception | None) -> str:
+    """What is said of an error; "" without one."""
+    if error is None or isinstance(error, LauncherError):
+        return str(error or "")
+    return f"internal error: {type(error).__name__}: {error}"
 
 
 def suggestion(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -23,6 +23,13 @@ def questions_of(job: Job) -> Questions:
     return Questions(tuple(modules), dict(job.envs), job.needs)
 
 
+def imported(job: Job) -> set[str]:
+    """Top-level names that the job's script itself imports and that do not lie beside it."""
+    names = {n.partition(".")[0] for path in _scripts(job) for n in _needed(path)}
+    own = {entry.stem for path in _scripts(job) for entry in path.parent.iterdir()}
+    return names - own
+
+
 def outside(job: Job) -> set[str]:
     """Top-level names that the job imports and does not bring along."""
     queue = [(path, path.parent) for path in _scripts(job)]

@@ -162,19 +162,23 @@ def verdict(
     last_words: bytes,
     stop: str | None,
     error: BaseException | None,
+    mending: bool = False,
 ) -> tuple[str, str, int]:
     """``(status, reason, exit code)`` of a run that is over.
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
     host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
     so is what fails or is lost after a host has stopped by itself. Whoever follows a run last may
-    not be who stopped it: then what the hosts were told counts.
+    not be who stopped it: then what the hosts were told counts. ``mending``: a lost host was just being
+    replaced; then it is the stop that ended the run, and not the loss.
     """
     failure = state.failure
     told = state.stop.why if state.stop and _unfinished(state) else None
     stop = stop or (told if told == BY_USER else None)
     if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
         return "stopped", "lease-expired", 125
+    if mending and stop is not None and error is None:
+        return "stopped", stop, 130
     if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
         return "lost", next(iter(state.lost.values())).reason, 125
     if stop is not None and failure is None:

@@ -21,6 +21,7 @@ from .link import Link
 from .meet import meet
 from .model import Host, Layout, Node, Request
 from .status import log_hosts
+from .wanted import Wanted
 
 
 class Reserve:
@@ -36,6 +37,7 @@ class Reserve:
         make: Callable[[Host], Link],
     ) -> None:
         self.aside: list[Link] = []
+        self.mending = False  # from the loss of a host until there is a layout, or certainly none
         self.collector = Collector(
             links, self.aside, ledger.folder.name, request.job.outputs, ledger
         )
@@ -61,6 +63,14 @@ class Reserve:
         when there is no such layout. ``attempt`` is the first number that is free."""
         if not self._lost(layout):
             return layout, attempt
+        self.mending = True
+        filled = await self._mend(layout, attempt, started)
+        self.mending = False
+        return filled
+
+    async def _mend(
+        self, layout: Layout, attempt: int, started: float
+    ) -> tuple[Layout, int] | None:
         await self.collector.pull(final=False)
         told: list[ev.Event] = []
         links = {link.name: link for link in self._links}
@@ -139,6 +149,7 @@ class Reserve:
             await start.supervise([link], new, self._request, started, attempt)
             await self._give_outputs(link, fitting)
             await start.setup([link], new, self._request.job, self._ledger, attempt)
+            await self._look([link], new)
             links[host.name] = link
             going = [n.host.name for n in new.nodes if n not in self._lost(new)]
             await meet(self._request.job, [links[name] for name in going])
@@ -149,6 +160,11 @@ class Reserve:
             self._ledger.add(ev.HostFailed(time.time(), host.name, code, message, error.hint))
             await self._leave(link, f"it cannot take the place of {node.host.name}")
             return None
+
+    async def _look(self, links: list[Link], layout: Layout) -> None:
+        wanted = Wanted(links if self._request.check else [], layout, self._request.job)
+        await wanted.begin()
+        await wanted.require()
 
     async def _leave(self, link: Link, why: str) -> None:
         """A spare that is not taken. Where something was started it stays aside, for the receipt."""

@@ -199,7 +199,7 @@ class Run:
     async def start(self) -> None:
         """Where the hosts meet; then all processes."""
         plan = await start.meet_and_start(
-            self.links, self.layout, self.job, self.attempt, self.ledger
+            self.links, self.layout, self.request, self.attempt, self.ledger
         )
         self.ledger.note("plan.json", record.describe_plan(plan))
         self._port = int(plan.meeting.master_port)
@@ -266,6 +266,7 @@ class Run:
             words,
             stop=None if self.ledger.state.all_succeeded(len(self.links)) else self.switch.reason,
             error=error,
+            mending=self._reserve.mending,
         )
         if self.job.elastic and (fewer := elastic.succeeded(self.ledger.state, self.layout)):
             status, reason, exit_code = "succeeded", fewer, 0
@@ -283,7 +284,7 @@ class Run:
             hosts=tuple(self._host_receipt(link) for link in self._all_links),
             failure=receipt.first_failure(self.ledger.state, words, self.job.framework),
             others=receipt.other_ends(self.ledger.state),
-            error=_text(error),
+            error=errors.in_words(error),
             hint=getattr(error, "hint", ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
@@ -391,9 +392,3 @@ class Run:
         await start.supervise(self.links, self.layout, self.request, self.started, self.attempt)
         await self.start()
         return True
-
-
-def _text(error: Exception | None) -> str:
-    if error is None or isinstance(error, errors.LauncherError):
-        return str(error or "")
-    return f"internal error: {type(error).__name__}: {error}"

@@ -21,6 +21,7 @@ from .model import Job, Layout, Node, NodePlan, Plan, Request, Task
 from .remote import agent_zip
 from .status import SETUP, ProcessState
 from .together import together
+from .wanted import Wanted
 
 
 async def supervise(
@@ -108,18 +109,22 @@ def _first_of(processes: Sequence[ProcessState], ledger: Ledger) -> ev.Failure |
 
 
 async def meet_and_start(
-    links: Sequence[Link], layout: Layout, job: Job, attempt: int, ledger: Ledger
+    links: Sequence[Link], layout: Layout, request: Request, attempt: int, ledger: Ledger
 ) -> Plan:
-    """Finds a meeting point and starts everything. Raises MeetingError, HostError.
+    """Finds a meeting point and starts everything. Raises MeetingError, HostError; FrameworkMissing
+    unless the request says that nothing is to be checked.
 
     The master starts first, because it is the one that can find the port taken; then nothing runs
     yet, and another port is chosen.
     """
-    known = {}
+    known, job = {}, request.job
+    wanted = Wanted(links if request.check else (), layout, job)
+    await wanted.begin()
     if getattr(frameworks.get(job.framework), "joins_hosts", False):
         known = peers.introduce([link.name for link in links], job)
     for last in [False] * (PORT_TRIES - 1) + [True]:
         meeting = await meet(job, links, planning.ports_needed(job, layout))
+        await wanted.require()
         plan = planning.plan(job, layout, meeting, agent_zip()[0], attempt)
         try:
             await _start(links[0], plan, plan.nodes[0], job, attempt, known)

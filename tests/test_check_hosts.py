@@ -1,5 +1,6 @@
 """`launcher check`, each host by itself: every fault is caused on a real host, found by its code, and
-gone after what the fix says. nvidia-smi, dmesg, a torch and a clock are fakes on the test's hosts."""
+gone after what the fix says. nvidia-smi, dmesg, packages, InfiniBand and odd interpreters are fakes on
+the test's hosts."""
 
 from __future__ import annotations
 
@@ -31,6 +32,11 @@ SPECS = (
             "login",
             "shm",
             "clock",
+            "old",
+            "broken",
+            "mute",
+            "handshake",
+            "readonly",
         )
     ),
     labs.HostSpec("name"),
@@ -43,18 +49,35 @@ SPECS = (
     labs.HostSpec("python", own_name=""),
 )
 
-#: A FAKE clock: an interpreter whose time.time() is two minutes ahead; and fewer open files.
-_CLOCK = f"""#!/bin/sh
+#: A FAKE interpreter: the agent runs in it after a few words of the shell and of Python.
+_ODD = f"""#!/bin/sh
 case $3 in *start.py) ;; *) exec {PYTHON} "$@" ;; esac
-ulimit -n 256
+SHELL_WORDS
 exec {PYTHON} -I -S -c '
-import runpy, sys, time
-real = time.time
-time.time = lambda: real() + 120
+import runpy, socket, sys, time
+PYTHON_WORDS
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 ' "$3" "$4" "$5"
 """
+#: Two minutes ahead, of another version, with few open files and little memory to lock, and where
+#: nobody may listen.
+_CLOCK = _ODD.replace("SHELL_WORDS", "ulimit -n 256; ulimit -l 64").replace(
+    "PYTHON_WORDS",
+    """\
+real = time.time
+time.time = lambda: real() + 120
+sys.version_info = (3, 9, 1)
+def refused(*_):
+    raise PermissionError(1, "Operation not permitted")
+socket.socket.listen = refused""",
+)
+_OLD = _ODD.replace("SHELL_WORDS", "").replace("PYTHON_WORDS", "sys.version_info = (3, 6, 15)")
+#: What InfiniBand looks like, in a copy of /sys/class: nothing can be made in the kernel's own.
+_INFINIBAND = """\
+cp -a /sys/class /tmp/class 2>/dev/null
+mkdir -p /tmp/class/infiniband/mlx5_0 && mount --bind /tmp/class /sys/class"""
+_OLD_KEX = b"KexAlgorithms diffie-hellman-group1-sha1\n"
 #: A FAKE torch: what can be seen of one without importing it.
 _TORCH = "__version__ = '{version}'\ncuda = '{cuda}'\n"
 _XID = "NVRM: Xid (PCI:0000:4f:00): 79, pid=0, GPU has fallen off the bus.\n"
@@ -64,6 +87,20 @@ _APP_XID = "NVRM: Xid (PCI:0000:4f:00): 31, pid=4, MMU Fault\n"
 def _fake_torch(host: labs.LabHost, version: str, cuda: str) -> None:
     host.write("/srv/fake/torch/__init__.py", b"raise ImportError('a check never imports torch')")
     host.write("/srv/fake/torch/version.py", _TORCH.format(version=version, cuda=cuda).encode())
+
+
+def _fake_package(host: labs.LabHost, name: str, version: str) -> None:
+    """As far as metadata tells of one."""
+    host.write(f"/srv/fake/{name}/__init__.py", b"")
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    host.write(f"/srv/fake/{name.replace('-', '_')}-{version}.dist-info/METADATA", text.encode())
+
+
+def _configure(host: labs.LabHost, first: bytes, config: bytes) -> None:
+    """Another sshd_config, with something in front."""
+    host.stop_sshd()
+    host.write("/etc/ssh/lab/sshd_config", first + config)
+    host.start_sshd()
 
 
 def _name_leads_to(host: labs.LabHost, address: str) -> None:
@@ -85,12 +122,22 @@ def _break(lab: labs.Lab) -> None:
     hosts["login"].write("/etc/ssh/lab/authorized_keys", b"\n")
     hosts["shm"].run("mount", "-o", "remount,size=64M", "/dev/shm")
     hosts["clock"].write("/usr/local/bin/fake-clock", _CLOCK.encode(), 0o755)
+    hosts["clock"].run("sh", "-c", _INFINIBAND)
+    hosts["old"].write("/usr/local/bin/old-python", _OLD.encode(), 0o755)
+    hosts["broken"].write(
+        "/usr/local/bin/broken-python", b"#!/bin/sh\necho libc.so.7: missing >&2; exit 127\n", 0o755
+    )
+    _configure(hosts["handshake"], _OLD_KEX, hosts["handshake"].read("/etc/ssh/lab/sshd_config"))
+    hosts["readonly"].run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/mnt")
+    for name, nccl, horovod in (("driver", "2.27.3", "0.28.1"), ("torch", "2.21.5", "0.27.0")):
+        _fake_package(hosts[name], "nvidia-nccl-cu13", nccl)
+        _fake_package(hosts[name], "horovod", horovod)
     hosts["folders"].write("/root/.launcher/host/runs/old/outputs/big", bytes(32 << 20))
     gpu = hosts["gpu"]
     _fake_torch(gpu, "2.13.0+cpu", "")
     stranger = gpu.spawn("setpriv", "--reuid", "nobody", "sleep", "3000")
     gpu.write("/run/fake-gpu-apps", f"{stranger}, {gpu.spec.gpu_uuids[2]}, 300\n".encode())
-    gpu.write("/run/fake-gpu-health", b"570.10 3\n")
+    gpu.write("/run/fake-gpu-health", b"580.95 3\n")
     gpu.write("/usr/local/bin/dmesg", f"#!/bin/sh\necho '{_XID}{_APP_XID}'\n".encode(), 0o755)
     gpu.spawn("env", "LAUNCHER_RUN_DIR=/root/.launcher/host/runs/old-run-1", "sleep", "3000")
     _fake_torch(hosts["driver"], "2.13.0", "13.0")
@@ -123,6 +170,11 @@ def _repair(lab: labs.Lab) -> None:
     authorized = lab.identity_file.with_suffix(".pub").read_bytes()
     hosts["login"].write("/etc/ssh/lab/authorized_keys", authorized)
     hosts["shm"].run("mount", "-o", "remount,size=2G", "/dev/shm")
+    hosts["clock"].run("umount", "/sys/class")
+    config = hosts["handshake"].read("/etc/ssh/lab/sshd_config")
+    _configure(hosts["handshake"], b"", config.removeprefix(_OLD_KEX))
+    for name in ("driver", "torch"):
+        hosts[name].run("sh", "-c", "rm -rf /srv/fake/*.dist-info /srv/fake/horovod")
     hosts["folders"].run("rm", "-rf", "/root/.launcher/host/runs/old")
     for name in ("name", "silent", "torch", "rsync"):
         _name_leads_to(hosts[name], hosts[name].address)
@@ -146,6 +198,10 @@ def _inventory(lab: labs.Lab, settings: dict[str, dict[str, Any]]) -> str:
 _FAKE = {"env": {"PYTHONPATH": "/srv/fake"}}
 BROKEN = {
     "clock": {"python": "/usr/local/bin/fake-clock"},
+    "old": {"python": "/usr/local/bin/old-python"},
+    "broken": {"python": "/usr/local/bin/broken-python"},
+    "mute": {"env": {"PYTHONHOME": "/nowhere"}},
+    "readonly": {"workdir": "/mnt/launcher"},
     "gpu": {"gpus": 8, **_FAKE},
     "driver": _FAKE,
     "torch": _FAKE,
@@ -179,12 +235,14 @@ class Checked:
 
 #: As a user calls it, but for less patience with a host that does not answer.
 _HURRIED = "import launcher.ssh as s; s.PATIENCE = 4.0; from launcher.cli import main; main()"
+#: And on a machine that is two minutes behind: a FAKE clock.
+_BEHIND = "import time; real = time.time; time.time = lambda: real() - 120; " + _HURRIED
 
 
-def check(launcher: Launcher, *words: str) -> Checked:
+def check(launcher: Launcher, *words: str, program: str = _HURRIED) -> Checked:
     """What `launcher check` tells a program."""
     done = subprocess.run(
-        [sys.executable, "-c", _HURRIED, "check", "-i", launcher.inventory, "--json", *words],
+        [sys.executable, "-c", program, "check", "-i", launcher.inventory, "--json", *words],
         cwd=launcher.work,
         env=launcher.environment(),
         capture_output=True,
@@ -207,6 +265,8 @@ class Story:
     fixed: Checked
     after: Checked
     orphan_lives: bool
+    behind: Checked
+    between: Checked
 
 
 @pytest.fixture(scope="module")
@@ -228,13 +288,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             seen = both.submit(launcher.call, "check", "-i", str(launcher.inventory), *words)
             broken = check(launcher, *ALONE)
             shown = seen.result()
+        between = check(launcher, "--hosts", "well,clock")
         _repair(lab)
         launcher.inventory.write_text(_inventory(lab, REPAIRED))
         fixed = check(launcher, *ALONE, "--fix", "--hosts", "gpu,well")
         alive = any("sleep" in p.argv and "LAUNCHER_RUN_DIR" in p.environ
                     for p in lab.hosts["gpu"].processes())  # fmt: skip
         after = check(launcher, *ALONE)
-        yield Story(broken, shown, fixed, after, alive)
+        behind = check(launcher, *ALONE, "--hosts", "name,disk", program=_BEHIND)
+        yield Story(broken, shown, fixed, after, alive, behind, between)
 
 
 #: Host, code, level, what the evidence says, what the fix says.
@@ -247,6 +309,16 @@ CAUSED = [
     ("refused", "SSH-REFUSED", "error", "nobody listens", "is sshd running"),
     ("login", "SSH-LOGIN", "error", "does not let root in", "ssh-copy-id login"),
     ("python", "PYTHON-MISSING", "error", "/nowhere/python", "python: in the inventory"),
+    ("old", "PYTHON-OLD", "error", "old-python is Python 3.6", "3.8 or newer"),
+    ("broken", "HOST-BROKEN", "error", "libc.so.7: missing", "broken-python -V"),
+    ("mute", "PYTHON-SILENT", "error", "did not answer within", "import site"),
+    ("handshake", "SSH-BROKEN", "error", "broke off: ", "does `ssh handshake` work"),
+    ("readonly", "DISK-READ-ONLY", "error", "Read-only file system", "that you may write"),
+    ("clock", "LIMIT-MEMLOCK", "warning", "64 KiB may be locked", "memlock unlimited"),
+    ("clock", "SET-PYTHON", "warning", "Python 3.9 on clock", "same version"),
+    ("torch", "SET-NCCL", "warning", "NCCL 2.21.5 on torch", "same version"),
+    ("torch", "SET-HOROVOD", "warning", "horovod 0.27.0 on torch", "same version"),
+    ("driver", "SET-DRIVER", "warning", "driver 570 on driver", "same driver"),
     ("disk", "DISK-FULL", "error", "MB free at /root", "workdir:"),
     ("folders", "DISK-LOW", "warning", "MB free at /root", "workdir:"),
     ("folders", "LEFT-FOLDERS", "warning", "1 folders of ended runs hold 34 MB", "launcher rm"),
@@ -310,6 +382,20 @@ def test_green_after_the_fixes(story: Story) -> None:
     codes = {f["code"] for f in story.after.told["findings"]}
     assert codes <= {"SET-TORCH", "SET-CUDA", "SET-GPUS", "DISK-LOW", "NET-NAME-PRIVATE"}, codes
     assert story.after.code == 0
+
+
+def test_a_clock_of_ours_that_is_wrong(story: Story) -> None:
+    """All hosts agree with each other: it is not they who are told to set their clocks."""
+    (clock,) = [f for f in story.behind.told["findings"] if f["code"] == "CLOCK-OFFSET"]
+    assert clock["hosts"] == ["this machine"]
+    assert clock["evidence"] == "its clock is 120.0 s behind the others'"
+    assert (clock["level"], story.behind.code) == ("error", 1)
+
+
+def test_a_pair_that_cannot_be_tried(story: Story) -> None:
+    (pair,) = [f for f in story.between.told["findings"] if f["code"] == "NET-UNTESTED"]
+    assert (pair["hosts"], pair["there"], pair["level"]) == (["well"], ["clock"], "warning")
+    assert pair["evidence"] == "clock could not listen"
 
 
 def test_fix_ends_what_was_left(story: Story) -> None:

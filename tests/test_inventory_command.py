@@ -185,3 +185,27 @@ def test_a_run_takes_them_as_they_are(
     done = launcher.run("--nodes", "3", "--framework", "env", "echo at $LAUNCHER_HOST of $USER")
     assert done.code == 0, done.err
     assert sorted(host["host"] for host in done.receipt["hosts"]) == ["lab1", "lab2", "lab3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("ls", "--all-users"), 0),
+        (("attach", "far-away-run"), 2),
+        (("check",), 1),
+        (("bootstrap", "--dry-run"), 1),
+        (("run", "--dry-run", "--framework", "env", "true"), 0),
+    ],
+)
+def test_every_command_says_what_it_leaves_out(
+    command: Command, words: tuple[str, ...], code: int
+) -> None:
+    """Of another tool's list, once; nobody listens where this one leads."""
+    (command.folder / "far.ini").write_text(
+        "gpu1 ansible_host=127.0.0.1 ansible_port=1 http_port=80\n"
+    )
+    first, *rest = words
+    done = command(first, "-i", "far.ini", *rest)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("note: far.ini: ") == 1, done.stderr
+    assert "http_port" in done.stderr

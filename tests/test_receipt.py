@@ -85,6 +85,21 @@ def test_verdict(
     assert receipt.verdict(state, words, stop, error) == verdict
 
 
+@pytest.mark.parametrize(
+    ("state", "stop", "error", "status"),
+    [
+        (LOST, "by-user", None, "stopped"),
+        (losing(failed(1), since=4.0), "by-user", None, "stopped"),  # a peer of the lost host
+        (LOST, None, None, "lost"),
+        (LOST, "by-user", HostError("gpu1", "x"), "lost"),
+    ],
+)
+def test_a_stop_while_a_lost_host_is_replaced(
+    state: RunState, stop: str | None, error: Exception | None, status: str
+) -> None:
+    assert receipt.verdict(state, b"", stop, error, mending=True)[0] == status
+
+
 # -- hosts
 
 

@@ -53,9 +53,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def _running(own: labs.Lab, launcher: Launcher, *words: str) -> Iterator[Running]:
+def _running(
+    own: labs.Lab, launcher: Launcher, *words: str, script: str = SCRIPT
+) -> Iterator[Running]:
     launcher.inventory.write_text(labs.inventory(own, "python3"))
-    name = launcher.script(SCRIPT)
+    name = launcher.script(script)
     (launcher.work / "version.txt").write_text("1")
     words = ("--nodes", "2", "--framework", "torch", "--grace", "1s", *words)
     words = ("--lost-after", "0.5s", "--pull-every", "0.2s", "--max-restarts", "1", *words)
@@ -212,6 +214,20 @@ def test_a_spare_that_cannot_is_passed_over(own: labs.Lab, launcher: Launcher) -
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_spare_without_the_framework_is_no_spare(own: labs.Lab, launcher: Launcher) -> None:
+    """A torch that hosts find by the job's variables: the spare has none there."""
+    for name in ("lab1", "lab2"):
+        own.hosts[name].write("/srv/site/torch/__init__.py", b"")
+    text = "import torch\n" + SCRIPT
+    with _running(own, launcher, "--env", "PYTHONPATH=/srv/site", script=text) as run:
+        _lose(own.hosts["lab2"])
+        ran = run.end()
+    assert "lab3: framework torch needs torch, which /usr/bin/python3" in ran.err
+    assert (ran.code, ran.receipt["status"]) == (125, "lost"), ran.err
+    assert not _ranks(own.hosts["lab3"])
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_stopped_while_a_spare_gets_ready(own: labs.Lab, launcher: Launcher) -> None:
     """At once, and nothing is left on the spare either."""
     setup = 'test "$LAUNCHER_HOST" != lab3 || { echo begun; sleep 600; }'
@@ -224,7 +240,8 @@ def test_stopped_while_a_spare_gets_ready(own: labs.Lab, launcher: Launcher) -> 
     hosts = {host["host"]: host["left"] for host in ran.receipt["hosts"]}
     assert hosts == {"lab1": 0, "lab2": None, "lab3": 0}, ran.err
     assert not _ranks(own.hosts["lab3"])
-    assert ran.code == 125, "it was lost before it was stopped"
+    assert (ran.receipt["status"], ran.receipt["reason"]) == ("stopped", "by-user")
+    assert ran.code == 130, "it would have gone on without the lost host"
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)

@@ -1,6 +1,6 @@
-"""The requests of ``launcher check``, as a part of the relay that a run never imports more of.
+"""The requests about this host itself, as a part of the relay that a run hardly imports more of.
 
-Not responsible for measuring: survey, mirror and paths do that.
+Not responsible for measuring: survey, mirror, paths and modules do that.
 """
 
 import time
@@ -10,10 +10,22 @@ class Checks:
     """Requests by name, as those of the relay are. Everything is imported when it is asked for."""
 
     mirror = None
+    searching = None
 
     def do_clock(self, request):
         """The clock here."""
         return {"time": time.time()}
+
+    def do_search(self, request):
+        """Begins to look for modules; the relay goes on meanwhile."""
+        from .modules import Search
+
+        self.searching = Search(request["modules"], request["env"], request["folder"])
+        return {}
+
+    def do_found(self, request):
+        """Which of them are not there."""
+        return {"missing": self.searching.missing()}
 
     def do_survey(self, request):
         """All that can be said of this host by itself."""

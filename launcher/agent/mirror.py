@@ -4,6 +4,7 @@ Not responsible for the tests themselves (:mod:`.paths`) or for what they mean. 
 threads beside the relay, and ends with it.
 """
 
+import errno
 import json
 import os
 import select
@@ -24,10 +25,15 @@ class Mirror:
     """Listens on one free port near each wished one, on one that the kernel chooses, and for UDP."""
 
     def __init__(self, wished, token):
+        """Raises OSError where nobody may listen."""
         self.token = token.encode()
         found = [self._listen(port) for port in wished]
         self.high = self._listen(0)
         self.listeners = [each for each in found + [self.high] if each]
+        if not self.high:
+            for each in self.listeners:
+                each.close()
+            raise OSError(errno.EADDRNOTAVAIL, "no port can be listened on")
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", 0))
         self._wake, self._end = os.pipe()

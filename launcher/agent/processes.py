@@ -94,6 +94,12 @@ def _become(program, argv, env, cwd, streams, parent, tell, limits):
 def output_of(argv, seconds=10.0, env=None):
     """What a program writes to stdout, or None when it is not there, fails or takes too long.
     ``env`` is its environment, where it is not ours."""
+    begun = begin(argv, env)
+    return output(begun, seconds) if begun else None
+
+
+def begin(argv, env=None):
+    """A program whose :func:`output` is wanted later; None when it is not there."""
     heard, say = os.pipe()
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     streams += [(os.POSIX_SPAWN_DUP2, say, 1)]
@@ -105,6 +111,12 @@ def output_of(argv, seconds=10.0, env=None):
         return None
     finally:
         os.close(say)
+    return pid, heard
+
+
+def output(begun, seconds):
+    """What one that was begun writes to stdout, as of :func:`output_of`, after so many more seconds."""
+    pid, heard = begun
     said, deadline = b"", time.monotonic() + seconds
     while select.select([heard], [], [], max(0.0, deadline - time.monotonic()))[0]:
         piece = os.read(heard, 1 << 16)

@@ -6,6 +6,7 @@ Modules that take long to import are imported by the command that needs them.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 
@@ -77,22 +78,36 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     gc.set_threshold(50_000)  # what imports make is not garbage: a tenth of a second to find out
     try:
-        # Without standalone mode click returns what ctx.exit was given.
-        code = cli(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except LauncherError as error:
-        complain(error)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        _bug(error)
-        sys.exit(125)
+        # Around the commands' own contexts, so that errors are told in the same manner.
+        with click.Context(cli, color=_colour()):
+            sys.exit(_code())
     finally:
         gc.freeze()  # nor is it worth a last look
+
+
+def _colour() -> bool | None:
+    """What click's contexts take: False where the user wants none (https://no-color.org, which click
+    does not read), None where the terminal decides."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+
+
+def _code() -> int:
+    """Calls the command that is meant. Returns the exit code; whatever went wrong has been told."""
+    try:
+        # Without standalone mode click returns what ctx.exit was given.
+        code = cli(standalone_mode=False, color=_colour())
+        return code if isinstance(code, int) else 0
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LauncherError as error:
+        complain(error)
+        return error.exit_code
+    except Exception as error:
+        _bug(error)
+        return 125
 
 
 def _bug(error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from ..candidates import plain
 from ..errors import DocumentError, InputError
 from ..model import Secret
 from .named import ask_passphrase
-from .places import need_inventory
+from .places import loaded
 from .table import counted
 
 if TYPE_CHECKING:
@@ -71,10 +70,10 @@ def command(
     touches drivers. Exit code 1 when a host is not ready.
     """
     steps = bootstrap_plan.chosen(skip, only, more)
-    loaded = api.load_inventory(need_inventory(inventory))
-    if loaded.sandbox:
+    known = loaded(inventory)
+    if known.sandbox:
         raise InputError("the embedded hosts need nothing", "-i with another inventory")
-    wanted = inventories.select(loaded, hosts)
+    wanted = inventories.select(known, hosts)
     text = _requirements(requirements, job)
     given = _public_key(Path(key).expanduser(), must=True) if key else None
     try:
@@ -86,7 +85,7 @@ def command(
         ) from None
     person = _Person(accept_new)
     request = Request(
-        inventory=loaded,
+        inventory=known,
         hosts=wanted,
         steps=steps,
         keys=lambda files: given or _own_key(files),
@@ -102,7 +101,7 @@ def command(
         click.echo(json.dumps([_described(outcome, dry_run) for outcome in outcomes], indent=2))
     else:
         for line in _shown(outcomes, dry_run):
-            click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
+            click.echo(line)
     ctx.exit(0 if all(outcome.ok for outcome in outcomes) else 1)
 
 

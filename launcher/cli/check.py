@@ -22,7 +22,7 @@ from ..findings import ERROR, OK, WARNING, Finding
 from ..findings.group import gpus_text
 from ..findings.pair import rate_text
 from . import complain
-from .places import need_inventory
+from .places import loaded, need_inventory
 from .table import counted, duration, size, table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def command(
     Each finding has a stable code, what was seen, and what to do. Exit code 1 when any is an error.
     """
     place = need_inventory(inventory)
-    known = api.load_inventory(place)
+    known = loaded(place)
     job = api.layered_job({"file": api.load_job(job_file)}) if job_file else None
     chosen = inventories.select(known, hosts or (job.hosts if job else None))
     with api.sandbox_of(known):
@@ -147,7 +147,7 @@ class Doing:
             with suppress(asyncio.CancelledError):
                 await self._task
         if self._up:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            _draw("")
 
     async def _tick(self) -> None:
         started = time.monotonic()
@@ -156,8 +156,14 @@ class Doing:
             self._up = True
             text = f"{self._text}  {time.monotonic() - started:.0f} s"
             width = shutil.get_terminal_size().columns - 1
-            click.echo("\r\x1b[K" + text[:width], nl=False, err=True)
+            _draw(text[:width])
             await asyncio.sleep(STEP)
+
+
+def _draw(text: str) -> None:
+    """In place of the line that is up. Not by click, which takes a moving cursor for colour."""
+    sys.stderr.write("\r\x1b[K" + text)
+    sys.stderr.flush()
 
 
 # -- the table of hosts

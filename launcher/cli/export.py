@@ -12,7 +12,7 @@ from .. import inventory as inventories
 from ..errors import InputError
 from ..model import Job
 from .inventory import write_text
-from .places import need_inventory, note, tell_notes
+from .places import loaded, note
 
 _FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
 _MASTER = click.option("--master-addr", help="Address of the first host.")
@@ -52,8 +52,7 @@ def script(file: str, given: str | None, output: str, force: bool, **flags: Any)
     from ..export_jobs import scripts
 
     job = _job(file, **flags)
-    inventory = api.load_inventory(need_inventory(given))
-    tell_notes(inventory)
+    inventory = loaded(given)
     files, notes = scripts(job, inventory, inventories.select(inventory, job.hosts))
     folder = Path(output)
     there = [name for name in files if (folder / name).exists()]

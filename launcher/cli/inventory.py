@@ -11,7 +11,7 @@ import click
 from .. import api, nodeset
 from ..errors import DocumentError, InputError, suggestion
 from ..model import Host, Inventory
-from .places import need_inventory, note, tell_notes
+from .places import loaded, note, tell_notes
 from .table import counted, table
 
 _INVENTORY = click.option("-i", "--inventory", "given", help="Inventory file.")
@@ -30,7 +30,7 @@ def command() -> None:
 @_JSON
 def ls(given: str | None, as_json: bool) -> None:
     """Lists the hosts; equal ones as a node set."""
-    inventory = _loaded(given)
+    inventory = loaded(given)
     if as_json:
         value = {
             "source": inventory.source,
@@ -86,7 +86,7 @@ def _shown(value: object) -> str:
 @_JSON
 def show(name: str, given: str | None, as_json: bool) -> None:
     """Shows everything that holds for a host, and where each value comes from."""
-    inventory = _loaded(given)
+    inventory = loaded(given)
     known = [host.name for host in inventory.hosts]
     if name not in known:
         hint = suggestion(name, known) or f"hosts: {nodeset.fold(known)}"
@@ -158,19 +158,13 @@ def export_command(
     from .. import exports
     from .. import inventory as inventories
 
-    inventory = _loaded(given)
+    inventory = loaded(given)
     if hosts is not None:
         inventory = inventories.narrowed(inventory, hosts)
     text, notes = exports.export(inventory, form)
     for one in notes:
         note(one)
     write_text(text, output, force, counted(len(inventory.hosts), "host"))
-
-
-def _loaded(given: str | None) -> Inventory:
-    inventory = api.load_inventory(need_inventory(given))
-    tell_notes(inventory)
-    return inventory
 
 
 def write_text(text: str, output: str | None, force: bool, what: str) -> None:

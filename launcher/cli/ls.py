@@ -9,10 +9,10 @@ from dataclasses import asdict
 
 import click
 
-from .. import api, nodeset, runs
+from .. import nodeset, runs
 from ..errors import HostError
 from . import complain
-from .places import need_inventory
+from .places import loaded
 from .table import duration, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
@@ -66,7 +66,7 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
 def _on_the_hosts(place: str | None, as_json: bool) -> None:
     from ..adopt import HostRuns, ask_hosts
 
-    hosts = api.load_inventory(need_inventory(place))
+    hosts = loaded(place)
     told = asyncio.run(ask_hosts(hosts))
     going_on = [
         {"host": host, **run}

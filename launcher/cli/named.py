@@ -16,7 +16,7 @@ import click
 from .. import api
 from ..errors import UnknownRun
 from . import complete
-from .places import INVENTORY, inventory_file
+from .places import INVENTORY, inventory_file, loaded
 
 if TYPE_CHECKING:
     from ..attach import Attached
@@ -51,7 +51,7 @@ def taken_up(word: str, *callbacks: Any) -> Attached:
             raise
         from ..adopt import adopt
 
-        name = asyncio.run(adopt(word, api.load_inventory(place)))
+        name = asyncio.run(adopt(word, loaded(place)))
         click.echo(f"{name} was begun elsewhere: taken up from its hosts", err=True)
         run = api.attached(name, *callbacks)
     if sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""Where an inventory is looked for."""
+"""Where an inventory is looked for, and what is said of one that is another tool's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .. import api
 from ..errors import InputError
 from ..model import Inventory
 
@@ -33,6 +34,14 @@ def need_inventory(given: str | None) -> str:
             "no inventory", f"-i FILE, {INVENTORY}, or one of {', '.join(USUAL_PLACES)}"
         )
     return found
+
+
+def loaded(given: str | None) -> Inventory:
+    """The hosts of it, after a word on what of another tool's inventory is left out. Every command that
+    goes to hosts takes them from here. Raises InputError."""
+    inventory = api.load_inventory(need_inventory(given))
+    tell_notes(inventory)
+    return inventory
 
 
 #: Notes that are shown when an inventory of another format is used; `inventory import` shows all.

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..model import Inventory, Job, Resources
 from . import complete
 from .live import begin
-from .places import need_inventory, tell_notes
+from .places import loaded
 
 if TYPE_CHECKING:
     pass
@@ -115,8 +115,7 @@ def command(
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
     job = job_of(ctx, command_words, flags)
-    hosts = api.load_inventory(need_inventory(inventory))
-    tell_notes(hosts)
+    hosts = loaded(inventory)
     shown = ranks_of(ranks)
     if dry_run:
         _print_plan(job, hosts, as_json)

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..model import Inventory, Job, Request
 from . import complete, plot
 from .named import ask_passphrase
-from .places import need_inventory, note, tell_notes
+from .places import loaded, note
 from .run import job_of, seconds
 from .table import counted, duration, table
 
@@ -87,8 +87,7 @@ def command(
     usually print (123.4 samples/s, 5 it/s, tokens per second: 9), what --pattern finds, or steps a
     second from TensorBoard's scalars. Exit code 1 when a trial has no number.
     """
-    hosts = api.load_inventory(need_inventory(inventory))
-    tell_notes(hosts)
+    hosts = loaded(inventory)
     lasting = seconds("--for", lasts)
     warm = lasting / 4 if warmup is None else seconds("--warmup", warmup)
     if lasting <= 0:

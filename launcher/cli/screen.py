@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 import click
+from click.globals import resolve_color_default
 
 from .. import events as ev
 from .. import logs, nodeset
@@ -337,8 +338,8 @@ class Screen:
         spent = duration(now - self._since)
         line = f"{_DOING[self._stage]} {spent}{self._percent}"
         width = max(20, terminal_width() - 1)
-        sys.stderr.write("\r\x1b[2K" + click.style(line[:width], dim=True))
-        sys.stderr.flush()
+        sys.stderr.write("\r\x1b[2K")  # not by click, which takes a moving cursor for colour
+        click.echo(click.style(line[:width], dim=True), nl=False, err=True)
         self._line_is_up = True
 
     def _clear_line(self) -> None:
@@ -383,8 +384,8 @@ class _Source:
 
 
 def _wants_colour(stream: object) -> bool:
-    """https://no-color.org; and never into a file or a pipe."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    """As the rest of the screen; and never into a file or a pipe."""
+    if resolve_color_default() is False:
         return False
     return bool(getattr(stream, "isatty", lambda: False)())
 

@@ -20,6 +20,7 @@ class Accelerate:
     about = "accelerate launch on every host, ranks started by it"
     computed = COMPUTED
     shell = False
+    modules = ("accelerate", "torch")
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One launcher a host. ``--multi_gpu`` on hosts without GPUs as well: with ``--cpu`` it would

@@ -94,10 +94,12 @@ class Framework(Protocol):
     """Turns a node of a plan into the processes that are started there: none, one or many.
 
     ``computed`` names the variables that it sets, which a job may not; ``shell`` says whether a
-    single text to run is a shell script. Three more it may have: ``cast``, a :class:`Cast`, where it
+    single text to run is a shell script. More it may have: ``cast``, a :class:`Cast`, where it
     takes roles; ``ports(node)``, how many ports its processes there need for themselves: the host
-    proves that they are free, and they come as ``place.meeting.ports``; and ``joins_hosts = True``
-    where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.joined`.
+    proves that they are free, and they come as ``place.meeting.ports``; ``joins_hosts = True``
+    where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.joined`; ``modules``, those
+    without which it starts nothing, and ``imports``, those that ranks which it starts directly need
+    when their script imports them: hosts that lack one are told before anything is started.
     """
 
     name: str

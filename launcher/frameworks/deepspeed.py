@@ -25,6 +25,7 @@ class DeepSpeed:
     about = "DeepSpeed's launcher on every host, ranks started by it"
     computed = COMPUTED
     shell = False
+    modules = ("deepspeed", "torch")
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One launcher a host. Raises PlanError for unequal hosts: it computes LOCAL_RANK as rank

@@ -36,6 +36,7 @@ class Horovod:
     about = "horovodrun (gloo) on the first host, which starts the ranks on all of them"
     computed = COMPUTED
     shell = False
+    modules = ("horovod",)
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:

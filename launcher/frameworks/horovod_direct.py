@@ -49,6 +49,7 @@ class HorovodDirect:
     about = "one process a rank with Horovod's environment, no horovodrun in between"
     computed = COMPUTED
     shell = False
+    modules = ("horovod",)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """A process a rank, which waits for the server; on the first host that one as well."""

@@ -22,6 +22,7 @@ class Jax:
         {"JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "CUDA_VISIBLE_DEVICES"}
     )
     shell = False
+    imports = ("jax",)
     cast = Cast()
 
     def processes(self, place: Place) -> tuple[Process, ...]:

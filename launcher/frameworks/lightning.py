@@ -19,6 +19,7 @@ class Lightning(Torch):
 
     name = "lightning"
     about = "one process a rank, which Lightning's Trainer takes as they are"
+    imports = ("torch", "lightning", "pytorch_lightning")
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One process a rank. Raises PlanError for hosts with different numbers of them: Lightning

@@ -23,6 +23,7 @@ class MXNet:
         {"DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", *_COUNTED, "CUDA_VISIBLE_DEVICES"}
     )
     shell = False
+    modules = ("mxnet",)
     cast = Cast(
         most={"scheduler": 1, "server": None, "worker": None},
         needs=("scheduler", "server", "worker"),

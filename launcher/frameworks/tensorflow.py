@@ -32,6 +32,7 @@ class TensorFlow:
     about = "one process a task with TF_CONFIG: chief, worker, ps, evaluator"
     computed = frozenset({"TF_CONFIG", "CUDA_VISIBLE_DEVICES"})
     shell = False
+    imports = ("tensorflow",)
     cast = Cast(
         most={"chief": 1, "master": 1, "worker": None, "ps": None, "evaluator": 1}, leads=_leads
     )

@@ -28,6 +28,7 @@ class Torch:
     about = "one process a rank with torch's environment, no torchrun in between"
     computed = COMPUTED
     shell = False
+    imports: tuple[str, ...] = ("torch",)
     cast = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

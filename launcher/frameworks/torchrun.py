@@ -21,6 +21,7 @@ class Torchrun:
     about = "torch.distributed.run on every node, ranks started by it"
     computed = COMPUTED
     shell = False
+    modules = ("torch",)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One torchrun; its ranks go through the shim, which gives each its own log and status."""

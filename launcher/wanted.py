@@ -1,0 +1,75 @@
+"""Whether every host has what the job's framework cannot do without, before anything is started.
+
+Not responsible for what else the job's script imports: `launcher check --job` looks at that.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+
+from . import frameworks, planning
+from .errors import FrameworkMissing
+from .link import Link
+from .model import Job, Layout
+from .together import together
+
+
+def modules_of(job: Job) -> tuple[str, ...]:
+    """Those of the framework's own launcher, and those that ranks which it starts directly import, as
+    far as the job's script says so. Often none: a command may be anything."""
+    framework = frameworks.get(job.framework)
+    needed: tuple[str, ...] = getattr(framework, "modules", ())
+    direct: tuple[str, ...] = getattr(framework, "imports", ())
+    if direct and not job.roles:
+        from .jobcheck import imported  # reads Python: slow, and most runs need it not
+
+        found = imported(job)
+        needed += tuple(name for name in direct if name in found)
+    return needed
+
+
+class Wanted:
+    """Looked for while the hosts do something else: ``begin``, and later ``require``."""
+
+    def __init__(self, links: Sequence[Link], layout: Layout, job: Job) -> None:
+        self._links, self._layout, self._job = links, layout, job
+        self._modules = modules_of(job)
+
+    async def begin(self) -> None:
+        """Has all hosts begin to look. Raises HostError."""
+        if self._modules:
+            await together(
+                link.agent.ask(
+                    "search",
+                    modules=self._modules,
+                    env={**link.host.env, **self._job.envs},
+                    folder=self._folder(link),
+                )
+                for link in self._links
+            )
+
+    async def require(self) -> None:
+        """Raises FrameworkMissing for the first host that lacks something, naming all that do."""
+        if not self._modules:
+            return
+        told = await together(link.agent.ask("found") for link in self._links)
+        self._modules = ()  # asked and answered: a start that is tried again asks no more
+        lacking = {
+            link: x["missing"] for link, x in zip(self._links, told, strict=True) if x["missing"]
+        }
+        for link, missing in lacking.items():
+            others = [other.name for other in lacking if other is not link]
+            names, facts = " and ".join(missing), link.facts
+            raise FrameworkMissing(
+                link.name,
+                f"framework {self._job.framework} needs {names}, which {facts.python} "
+                f"(Python {facts.python_version}) does not have"
+                + (f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""),
+                f"{facts.python} -m pip install {' '.join(missing)} there or in the job's setup:, or "
+                "set python: in the inventory to one that has it",
+            )
+
+    def _folder(self, link: Link) -> str:
+        (node,) = (node for node in self._layout.nodes if node.host.name == link.name)
+        return posixpath.join(planning.run_dir(node.root, self._layout.run_id), "code")

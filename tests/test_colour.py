@@ -1,0 +1,45 @@
+"""Colours: on a terminal, and nowhere with NO_COLOR set (https://no-color.org)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import lab as labs
+import pytest
+from conftest import Launcher
+from terminal import Terminal
+
+#: Select Graphic Rendition: colour, bold, dim. What moves the cursor is none.
+COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+
+
+def at_a_terminal(launcher: Launcher, *words: str) -> tuple[int, bytes]:
+    """The exit code of a command, and all that it shows on stdout and stderr."""
+    argv = [sys.executable, "-m", "launcher", *words]
+    env = {**launcher.environment(), "TERM": "xterm"}
+    with Terminal(argv, Path(launcher.work), env) as terminal:
+        return terminal.end(), terminal.seen
+
+
+@pytest.mark.parametrize("wish", ["", "1"])
+def test_no_color_holds_for_every_face(launcher: Launcher, clean: labs.Lab, wish: str) -> None:
+    """A setup that takes a while brings up the moving line, which is redrawn all the same."""
+    launcher.env["NO_COLOR"] = wish
+    hosts = ("-i", str(launcher.inventory), "--hosts", "lab1")
+    setup = ("--setup", "sleep 1.5; exit 3")
+    failing = at_a_terminal(launcher, "run", *hosts, *setup, "--framework", "env", "true")
+    shown = {
+        "run": (3, b"running setup", failing),
+        "ls": (0, b"failed", at_a_terminal(launcher, "ls")),
+        "show": (0, b"exit-3", at_a_terminal(launcher, "show", "-")),
+        "check": (0, b"NET-LOOPBACK-NAME", at_a_terminal(launcher, "check", *hosts, "--no-pairs")),
+        "bad use": (2, b"Usage", at_a_terminal(launcher, "ls", "--no-such-option")),
+        "error": (2, b"hint: ", at_a_terminal(launcher, "run", *hosts, "no-such-file.py")),
+    }
+    for face, (code, words, (ended, seen)) in shown.items():
+        assert ended == code and words in seen, (face, seen)
+        coloured = bool(COLOUR.search(seen))
+        assert coloured == (not wish and face != "bad use"), (face, seen)
+    assert b"\r\x1b[2K" in failing[1], "the moving line goes when it has been read"
