@@ -19,7 +19,7 @@ PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
         "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates "
-        "surveys findings.* rewrite modules "  # what a look at hosts means
+        "surveys findings.* rewrite modules rates scale "  # what a look at hosts means
         "tokens filling commands roles placement "  # what each process is given, and where
         "imports.* import_jobs.* written exports origins "  # what others write, and for them
     ),
@@ -29,6 +29,7 @@ PARTS = {
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "check pairs jobcheck smoke "  # before a run
+        "scalars trials "  # several short runs
         "effective "  # what holds for a host in the end
         "hostkeys login scripts rounds bootstrap "  # bare hosts, over Fabric
         "api __init__"  # what a program calls

@@ -133,6 +133,11 @@ def test_ctrl_c_before_the_run_can_hear_it_leaves_no_folder_without_a_word(
         assert (folder / "receipt.json").exists()
 
 
+def _agents(host: labs.LabHost) -> int:
+    """Relays and supervisors: these are forks of those."""
+    return sum("relay" in process.argv for process in host.processes())
+
+
 def _of_runs(host: labs.LabHost) -> list[object]:
     return [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
 
@@ -192,8 +197,11 @@ def test_what_a_killed_supervisor_left_is_ended_at_the_next_contact(
         (rank,) = [p.pid for p in host.processes() if "RANK" in p.environ and "sleep" not in p.argv]
         stat = host.read(f"/proc/{rank}/stat").decode()
         supervisor = stat.rpartition(")")[2].split()[1]
+        agents = _agents(host)
         process.kill()
         process.communicate()
+        # Its relay would see the supervisor die, and end what is left.
+        labs.wait_until(lambda: _agents(host) < agents, "the relay to go with the launcher")
         host.run("kill", "-9", supervisor)
         labs.wait_until(lambda: len(_of_runs(host)) == 1, "the rank to go with its supervisor")
         other = launcher.run("--framework", "env", "true")

@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from . import daemon, leases, processes
+from . import cgroup, daemon, leases, processes
 from .journal import read_from
 
 
@@ -63,22 +63,41 @@ def standing(run_dir):
     return {"alive": daemon.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 
 
+def strays(base):
+    """``{pid: run_dir}`` of what belongs to a run below ``base`` whose supervisor is gone."""
+    mark, found = b"LAUNCHER_RUN_DIR=" + os.fsencode(base) + b"/", {}
+    for pid, variables in processes.environments():
+        for variable in variables or ():
+            if variable.startswith(mark):
+                run_dir = os.fsdecode(variable.partition(b"=")[2])
+                if not daemon.is_alive(run_dir):
+                    found[pid] = run_dir
+                break
+    for run_dir in _with_dead_groups(base):
+        found.update((pid, run_dir) for group in cgroup.of(run_dir) for pid in group.pids())
+    return found
+
+
 def end_strays(root):
-    """Kills what carries the mark of a run here whose supervisor is gone; returns how many.
+    """Kills what :func:`strays` finds; returns how many. Control groups that were left go as well.
 
     A killed supervisor takes its children along (the kernel sees to that), but not what they have
     sent into the background.
     """
-    mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(os.path.join(root, "runs")) + b"/"
-    strays = []
-    for pid, variables in processes.environments():
-        for variable in variables or ():
-            if variable.startswith(mark):
-                if not daemon.is_alive(os.fsdecode(variable.partition(b"=")[2])):
-                    strays.append(pid)
-                break
-    processes.send(strays, 9)
-    return len(strays)
+    base = os.path.join(root, "runs")
+    found = set(strays(base))
+    processes.send(found, 9)
+    for run_dir in _with_dead_groups(base):
+        found.update(cgroup.end(run_dir))
+    return len(found)
+
+
+def _with_dead_groups(base):
+    """Folders of runs that have, or had, a control group, and no supervisor."""
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+        run_dir = os.path.join(base, name)
+        if os.path.exists(os.path.join(run_dir, cgroup.NAMES)) and not daemon.is_alive(run_dir):
+            yield run_dir
 
 
 def end_strays_of(run_dir, seconds=2.0):
@@ -91,10 +110,33 @@ def end_strays_of(run_dir, seconds=2.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not daemon.is_alive(run_dir):
         left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
+        left += cgroup.end(run_dir)
         if not left:
             return
         processes.send(left, 9)
         time.sleep(0.01)
+
+
+def sweep(run_dir, run_id, host, kill, seconds):
+    """Looks at every process of this host for one of the run, and kills it when asked to."""
+    deadline = time.monotonic() + seconds
+    killed = set()
+    while True:
+        left, scanned, unreadable = processes.marked(run_id, host)
+        left = sorted({*left, *(pid for group in cgroup.of(run_dir) for pid in group.pids())})
+        if not left or not kill or time.monotonic() > deadline:
+            break
+        killed.update(left)
+        processes.send(left, 9)
+        time.sleep(0.02)
+    if not left and not daemon.is_alive(run_dir):
+        cgroup.close(run_dir)
+    return {
+        "left": [processes.describe(pid) for pid in left],
+        "killed": len(killed),
+        "scanned": scanned,
+        "unreadable": unreadable,
+    }
 
 
 def _has_started(place):

@@ -1,12 +1,15 @@
 """Holds a process to the cores and the memory that its role was promised, as far as the host lets us.
 
-Not responsible for who is promised what. Cores by affinity, memory by RLIMIT_DATA: what a process
-writes to, mapped files left out, each process by itself. (RLIMIT_AS would count address space that is
-only reserved, and CUDA reserves more than a machine has.)
+Not responsible for who is promised what. By its control group where that has the controllers; else
+cores by affinity, memory by RLIMIT_DATA: what a process writes to, mapped files left out, each process
+by itself. (RLIMIT_AS would count address space that is only reserved, and CUDA reserves more than a
+machine has.)
 """
 
 import os
 import zlib
+
+from . import cgroup
 
 
 class Cores:
@@ -31,19 +34,28 @@ class Cores:
         return sorted(taken)
 
 
-def limit(wish, cores):
-    """What a process will be held to, from ``{"cpus": n, "memory": bytes}``; None for nothing."""
-    found = {}
-    if wish.get("cpus"):
+def limit(wish, cores, leaf=None):
+    """What a process will be held to, from ``{"cpus": n, "memory": bytes}``; None for nothing.
+
+    ``leaf`` is the control group that it will be in, with what that holds of the wish already.
+    """
+    found, holds = {}, leaf["holds"] if leaf else []
+    if leaf:
+        found.update(group=leaf["path"], by_group={name: wish[name] for name in holds})
+    if wish.get("cpus") and "cpus" not in holds:
         found["cores"] = cores.take(wish["cpus"])
-    if wish.get("memory"):
+    if wish.get("memory") and "memory" not in holds:
         found["memory"] = wish["memory"]
     return found or None
 
 
 def in_words(found):
     """For the receipt: how it is held to what."""
-    parts = []
+    parts, by_group = [], found.get("by_group", {})
+    if by_group.get("cpus"):
+        parts.append("cpus %d (cpu.max of its control group)" % by_group["cpus"])
+    if by_group.get("memory"):
+        parts.append("%d MiB (memory.max of its control group)" % (by_group["memory"] >> 20))
     if found.get("cores"):
         parts.append("cores %s (affinity)" % ",".join(map(str, found["cores"])))
     if found.get("memory"):
@@ -53,6 +65,14 @@ def in_words(found):
 
 def hold(found):
     """Holds this process, and all that it will start, to its limits. Raises OSError, ValueError."""
+    if found.get("group"):
+        try:
+            cgroup.join(found["group"])
+        except OSError:
+            if found[
+                "by_group"
+            ]:  # without limits there it is found by descent and mark all the same
+                raise
     if found.get("cores"):
         os.sched_setaffinity(0, found["cores"])
     if found.get("memory"):

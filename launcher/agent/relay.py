@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import daemon, folders, processes, protocol, tree
+from . import cgroup, daemon, folders, protocol, tree
 from .checks import Checks
 from .journal import read_from
 from .meeting import Listener, connect
@@ -207,26 +207,15 @@ class Relay(Checks):
         self._use(request["run"])
         if daemon.is_alive(self.run_dir):
             raise Refused("running", "the run goes on there")
+        cgroup.end(self.run_dir)
         tree.remove(self.run_dir)
         return {}
 
     def do_sweep(self, request):
         """Looks at every process of this host for one of the run, and kills it when asked to."""
-        deadline = time.monotonic() + request.get("seconds", 2.0)
-        killed = set()
-        while True:
-            left, scanned, unreadable = processes.marked(request["run"], request["host"])
-            if not left or not request["kill"] or time.monotonic() > deadline:
-                break
-            killed.update(left)
-            processes.send(left, 9)
-            time.sleep(0.02)
-        return {
-            "left": [processes.describe(pid) for pid in left],
-            "killed": len(killed),
-            "scanned": scanned,
-            "unreadable": unreadable,
-        }
+        run_dir = os.path.join(self.root, "runs", _checked(request["run"]))
+        seconds = request.get("seconds", 2.0)
+        return folders.sweep(run_dir, request["run"], request["host"], request["kill"], seconds)
 
     # -- the run and its supervisor
 

@@ -13,9 +13,11 @@ import time
 from . import errorfile, leases, processes, protocol
 from .contact import Contact
 from .endings import Endings
+from .environment import environment
 from .gpus import GpuWatch
 from .journal import Journal, forget, write_private
 from .limits import Cores, in_words, limit
+from .owned import Owned
 from .probe import port_is_free
 from .stacks import StackTaker
 from .stall import StallWatch
@@ -45,7 +47,7 @@ class Supervisor:
         self.leases = []
         self.registered = leases.register(self.run_id)  # until this process ends
         self.gpus = None
-        self.oom_kills = processes.out_of_memory_kills()
+        self.owned = Owned(self.run_id, self.host)
         self.clients, self.subscribers = {}, set()
         self.alone_since = time.monotonic()
         self.contact = Contact(spec.get("lease"))
@@ -199,7 +201,7 @@ class Supervisor:
             return dict(_error("gpu-busy", str(busy)), gpu=busy.index, holder=busy.holder)
         self.started.add(mark)
         self.stage, self.attempt = mark
-        self.base = _environment(request)
+        self.base = environment(request)
         self.elastic = request.get("elastic")  # "lead" or "member" of a group that can shrink
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
@@ -208,6 +210,7 @@ class Supervisor:
         if "peer" in request:  # with a key: its reader removes it at once
             write_private("peer.json", request["peer"])
         self.endings, self.cores = Endings(request["processes"]), Cores(self.run_id)
+        self.owned.prepare([process.get("limits", {}) for process in request["processes"]])
         for process in request["processes"]:
             self._start_one(process)
         return {"ok": {}}
@@ -215,7 +218,8 @@ class Supervisor:
     def _start_one(self, process):
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
-        held = limit(process.get("limits", {}), self.cores)
+        wish = process.get("limits", {})
+        held = limit(wish, self.cores, self.owned.leaf("%d-%s" % (self.attempt, key), wish))
         error_file = errorfile.prepare(process["env"])
         try:
             pid = processes.start(
@@ -232,7 +236,8 @@ class Supervisor:
             self._failed_to_start(key, rank, error)
             return
         self.children[pid] = (key, rank, error_file)
-        told = dict(self.endings.about(key), **({"limits": in_words(held)} if held else {}))
+        words = in_words(held or {})
+        told = dict(self.endings.about(key), **({"limits": words} if words else {}))
         self._record("ProcessStarted", key=key, rank=rank, pid=pid, **told)
 
     def _failed_to_start(self, key, rank, error):
@@ -290,9 +295,7 @@ class Supervisor:
             cause["tolerated"] = True
         if self.signalled:
             cause["stopped"] = True
-        kills = processes.out_of_memory_kills()
-        known = kills is not None and self.oom_kills is not None
-        if code == -signal.SIGKILL and not self.signalled and known and kills > self.oom_kills:
+        if code == -signal.SIGKILL and not self.signalled and self.owned.lost_one_for_memory():
             cause["oom"] = True
         return cause
 
@@ -327,15 +330,13 @@ class Supervisor:
         owned = self._owned()
         if owned:
             self._record("ProcessesKilled", processes=len(owned))
-        processes.send(owned, signal.SIGKILL)
+        self.owned.kill(owned)
         self.signalled.update(owned)
         self.kill_at = time.monotonic() + 0.1 if owned else None
 
     def _owned(self):
-        """Everything of this run here: what descends from us, and what carries its mark."""
-        helpers = {os.getpid()} | self.stacks.pids | (self.gpus.pids if self.gpus else set())
-        marked, *self.scan = processes.marked(self.run_id, self.host)
-        return sorted({*processes.descendants(os.getpid()), *marked} - helpers)
+        """Everything of this run here but our own helpers."""
+        return self.owned.find(self.stacks.pids | (self.gpus.pids if self.gpus else set()))
 
     def _finish_stage(self, now):
         """All that we started has ended. What outlived it has a moment, then it is ended too."""
@@ -370,24 +371,11 @@ class Supervisor:
         self.stacks.close()
         forget("peer.json")  # where nobody came to read it
         left = self._owned()
-        scanned, unreadable = self.scan
-        self._record("HostEnded", left=len(left), scanned=scanned, unreadable=unreadable)
+        if not left:
+            self.owned.close()
+        looked = {"scanned": self.owned.scanned, "unreadable": self.owned.unreadable}
+        self._record("HostEnded", left=len(left), **looked)
         self.over = True
-
-
-def _environment(request):
-    """What every process has from this host: the login's environment, secrets, and our PATH.
-
-    A PATH of the job or of the inventory stands behind the folders that make ``python`` mean the
-    host's Python.
-    """
-    env = {
-        name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "XDG_"))
-    }
-    path = request.get("own_path") or env.get("PATH", os.defpath)
-    env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
-    env.update(request.get("secrets", {}))
-    return env
 
 
 def _error(code, message):

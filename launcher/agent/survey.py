@@ -11,6 +11,7 @@ import threading
 import time
 
 from . import daemon, devices, probe, processes, software
+from .folders import strays
 
 #: Seconds for the resolver to answer about this host's own name, and for the sizes of old runs.
 NAME_PATIENCE, SIZE_PATIENCE = 2.0, 1.0
@@ -194,16 +195,10 @@ def _size(path, seen):
 
 
 def _orphans(base):
-    mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(base) + b"/"
-    found = []
-    for pid, variables in processes.environments():
-        for variable in variables or ():
-            if variable.startswith(mark):
-                run_dir = os.fsdecode(variable.partition(b"=")[2])
-                if not daemon.is_alive(run_dir):
-                    found.append(dict(processes.describe(pid), run=os.path.basename(run_dir)))
-                break
-    return found
+    return [
+        dict(processes.describe(pid), run=os.path.basename(run_dir))
+        for pid, run_dir in sorted(strays(base).items())
+    ]
 
 
 def _listed(folder):

@@ -41,6 +41,7 @@ class _Commands(click.Group):
 _ABOUT = {
     "run": "take a script or a job file to the hosts, follow it, bring everything back",
     "check": "look at every host and every pair of hosts, a fix beside each finding",
+    "scale": "short trials on 1, 2, 4... hosts, and whether more of them pay",
     "ls": "list runs: how each stands, since when, and where",
     "attach": "go on with a run as if never gone, at the exact byte",
     "show": "show how a run stands, host by host, and what happened when",

@@ -114,7 +114,7 @@ def command(
     Options stand before the script; what follows it is passed on as it is. The exit code is that of
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
-    job = _job(ctx, command_words, flags)
+    job = job_of(ctx, command_words, flags)
     hosts = loaded(inventory)
     shown = ranks_of(ranks)
     if dry_run:
@@ -126,8 +126,8 @@ def command(
     request = api.make_request(
         job,
         hosts,
-        pull_every=_seconds("--pull-every", pull_every),
-        lost_after=_seconds("--lost-after", lost_after),
+        pull_every=seconds("--pull-every", pull_every),
+        lost_after=seconds("--lost-after", lost_after),
         lease=_some_seconds("--lease", lease),
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
@@ -144,7 +144,11 @@ def command(
 # -- from words to a job
 
 
-def _job(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) -> Job:
+def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) -> Job:
+    """The job of a command line: a job file or a script, and flags by their names in a job file.
+
+    Raises InputError.
+    """
     layers: dict[str, dict[str, Any]] = {}
     if words[0].endswith((".yaml", ".yml")):
         if len(words) > 1:
@@ -213,7 +217,8 @@ def ranks_of(text: str | None) -> frozenset[int] | None:
         raise InputError(f"--ranks: {error}") from None
 
 
-def _seconds(flag: str, text: str) -> float:
+def seconds(flag: str, text: str) -> float:
+    """The duration that a flag names. Raises InputError."""
     try:
         return jobs.seconds(text)
     except ValueError as error:
@@ -224,7 +229,7 @@ def _some_seconds(flag: str, text: str | None) -> float | None:
     """A duration that can be left out, but not be nothing."""
     if text is None:
         return None
-    found = _seconds(flag, text)
+    found = seconds(flag, text)
     if found <= 0:
         raise InputError(f"{flag} {text}: has to be more than nothing", "leave it out for never")
     return found

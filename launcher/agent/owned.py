@@ -1,0 +1,62 @@
+"""Knows which processes of this host are the run's, by descent, by mark and by control group.
+
+Not responsible for when they are asked to end or killed: the supervisor decides.
+"""
+
+import os
+import signal
+
+from . import cgroup, processes
+
+
+class Owned:
+    """What a supervisor, which stands in the folder of its run, has to answer for."""
+
+    def __init__(self, run_id, host):
+        self._run_id, self._host = run_id, host
+        self._groups, self._group = cgroup.of("."), None
+        self._kills = self._memory_kills()
+        self.scanned = self.unreadable = 0
+
+    def prepare(self, wishes):
+        """Makes the control group, where this host gives one, for processes with these limits."""
+        asked = {name for wish in wishes for name in wish if wish[name]}
+        wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
+        try:
+            self._group = cgroup.make(".", self._run_id, self._host, wanted)
+        except OSError:  # a full disk: nothing is made that would not be found again
+            self._group = None
+        self._groups = cgroup.of(".")
+        self._kills = self._memory_kills()
+
+    def leaf(self, name, wish):
+        """A group for one process, as :meth:`cgroup.Group.leaf` has it, or None."""
+        return self._group.leaf(name, wish) if self._group else None
+
+    def find(self, helpers):
+        """All pids of the run here but these: what descends from us, carries its mark, or is in its
+        group."""
+        marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
+        grouped = [pid for group in self._groups for pid in group.pids()]
+        descended = processes.descendants(os.getpid())
+        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers)
+
+    def kill(self, pids):
+        """Kills these, and whatever else is in the group by then."""
+        for group in self._groups:
+            group.kill()
+        processes.send(pids, signal.SIGKILL)
+
+    def lost_one_for_memory(self):
+        """Whether the kernel has killed a process for want of memory since the start: one of the run
+        where its group counts them, else any of this host."""
+        kills = self._memory_kills()
+        return kills is not None and self._kills is not None and kills > self._kills
+
+    def _memory_kills(self):
+        counted = self._group.oom_kills() if self._group else None
+        return processes.out_of_memory_kills() if counted is None else counted
+
+    def close(self):
+        """Nothing of the run is left: its groups can go."""
+        cgroup.close(".")
