@@ -22,7 +22,7 @@ def modules_of(job: Job) -> tuple[str, ...]:
     needed: tuple[str, ...] = getattr(framework, "modules", ())
     direct: tuple[str, ...] = getattr(framework, "imports", ())
     if direct and not job.roles:
-        from .jobcheck import imported  # reads Python: slow, and most runs need it not
+        from .check.job import imported  # reads Python: slow, and most runs need it not
 
         found = imported(job)
         needed += tuple(name for name in direct if name in found)

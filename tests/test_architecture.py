@@ -18,8 +18,10 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again elastic spare look recipes bootstrap_plan candidates "
-        "surveys findings.* rewrite modules rates scale "  # what a look at hosts means
+        "names causes receipt stall again elastic spare candidates "
+        "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
+        "findings.* rewrite "  # what a look at hosts means
+        "scale.rates scale.compare "  # what trials tell
         "tokens filling commands roles placement "  # what each process is given, and where
         "imports.* import_jobs.* export_jobs.* written exports origins "  # what others write, and for them
     ),
@@ -28,10 +30,10 @@ PARTS = {
         "sshlib ssh rsync remote source sync outputs store record sandbox peers wanted "  # one thing each
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
-        "check pairs jobcheck smoke "  # before a run
-        "scalars trials "  # several short runs
+        "check.* "  # before a run
+        "scale.* "  # several short runs
         "effective "  # what holds for a host in the end
-        "hostkeys login scripts rounds bootstrap "  # bare hosts, over Fabric
+        "bootstrap.* "  # bare hosts, over Fabric
         "api __init__"  # what a program calls
     ),
     "shipped": "shipped.*",  # taken to hosts as they are
@@ -85,8 +87,11 @@ TREES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
 
 
 def parts_of(module: str) -> list[str]:
-    folder = f"{module.partition('.')[0]}.*" if "." in module else module
-    return [part for part, listed in PARTS.items() if folder in listed.split()]
+    """Where it is named itself, or else its folder is."""
+    for name in (module, f"{module.partition('.')[0]}.*"):
+        if found := [part for part, listed in PARTS.items() if name in listed.split()]:
+            return found
+    return []
 
 
 def part_of(module: str) -> str:

@@ -193,9 +193,9 @@ def key_of(user: User) -> list[bytes]:
 TWO = (labs.HostSpec("one", passwords=True), labs.HostSpec("two", passwords=True))
 
 BUG = """\
-import launcher.bootstrap_plan
+import launcher.bootstrap.plan
 def broken(look, wish): raise RuntimeError("broken")
-launcher.bootstrap_plan.decide = broken
+launcher.bootstrap.plan.decide = broken
 """
 
 

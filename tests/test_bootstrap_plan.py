@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher import bootstrap_plan as plan
-from launcher.bootstrap_plan import Wish, chosen, decide
+from launcher.bootstrap import plan
+from launcher.bootstrap.look import Interpreter, Look, look_command, parse_look
+from launcher.bootstrap.plan import Wish, chosen, decide
 from launcher.errors import InputError
-from launcher.look import Interpreter, Look, look_command, parse_look
 
 USUAL = chosen((), (), ())
 KEY = "ssh-ed25519 AAAAC3Nz me@home"

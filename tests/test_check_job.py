@@ -12,11 +12,11 @@ from conftest import ROOT, Launcher
 from test_check_hosts import check
 
 from launcher import api
+from launcher.check.job import outside, questions_of
+from launcher.check.smoke import smoke
 from launcher.errors import DocumentError
+from launcher.findings.modules import needed
 from launcher.job import load
-from launcher.jobcheck import outside, questions_of
-from launcher.modules import needed
-from launcher.smoke import smoke
 
 SCRIPT = """
 import json, numpy

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_check_hosts import Checked, check
 
+from launcher.check.pairs import rounds
 from launcher.errors import InputError
 from launcher.inventory import load
-from launcher.pairs import rounds
 from launcher.rewrite import with_interface
 
 

@@ -15,8 +15,8 @@ from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error
 from launcher.findings.group import clocks, gpus_text, of_group
 from launcher.findings.host import of_host
 from launcher.findings.pair import of_pairs
+from launcher.findings.survey import Devices, GpuUser, Interface, Room, Software, Survey, Trial
 from launcher.model import Facts, Gpu, Host
-from launcher.surveys import Devices, GpuUser, Interface, Room, Software, Survey, Trial
 
 GB = 10**9
 _CODE = r"SMOKE|[A-Z]+(-[A-Z]+)+"

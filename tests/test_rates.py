@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import rates, scale
 from launcher.cli import plot
 from launcher.model import Host, Layout, Node
+from launcher.scale import compare as scale
+from launcher.scale import rates
 
 LINES = {
     "epoch 3: 123.4 samples/s": [("samples", 123.4)],

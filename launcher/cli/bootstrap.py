@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import api, bootstrap_plan, nodeset
+from .. import api, nodeset
 from .. import inventory as inventories
+from ..bootstrap import plan as bootstrap_plan
 from ..candidates import plain
 from ..errors import DocumentError, InputError
 from ..model import Secret
@@ -21,7 +22,7 @@ from .places import loaded
 from .table import counted
 
 if TYPE_CHECKING:
-    from ..bootstrap import Outcome
+    from ..bootstrap.ready import Outcome
 
 _STEPS = ", ".join(s.name for s in bootstrap_plan.STEPS if not s.optional)
 _MORE = ", ".join(s.name for s in bootstrap_plan.STEPS if s.optional)
@@ -77,7 +78,7 @@ def command(
     text = _requirements(requirements, job)
     given = _public_key(Path(key).expanduser(), must=True) if key else None
     try:
-        from ..bootstrap import Request, bootstrap
+        from ..bootstrap.ready import Request, bootstrap
     except ImportError as error:
         raise InputError(
             f"bootstrap needs Fabric, which is not installed here ({error})",

@@ -26,9 +26,9 @@ from .places import loaded, need_inventory
 from .table import counted, duration, size, table
 
 if TYPE_CHECKING:
-    from ..check import Report
+    from ..check.visitor import Report
+    from ..findings.survey import Survey, Trial
     from ..model import Host, Inventory, Job
-    from ..surveys import Survey, Trial
 
 _COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
 #: Seconds before a check says what it is doing, and between its steps.
@@ -83,7 +83,7 @@ def command(
 async def _check(
     known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool, pairs: bool
 ) -> tuple[Report, list[str]]:
-    from ..check import Visitor, check
+    from ..check.visitor import Visitor, check
     from .named import ask_passphrase
 
     doing = Doing()
@@ -95,7 +95,7 @@ async def _check(
 def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
     """An all-reduce over the hosts that the job would get, or all that answered; not where an error
     is known already."""
-    from ..smoke import smoke
+    from ..check.smoke import smoke
 
     hosts = report.chosen or tuple(survey.host for survey in report.surveys)
     if report.failed or not hosts:

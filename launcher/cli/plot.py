@@ -1,6 +1,6 @@
 """Speed-up over the number of hosts: as bars for a terminal, and as an SVG file.
 
-Not responsible for the numbers (:mod:`launcher.scale`).
+Not responsible for the numbers (:mod:`launcher.scale.compare`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from ..scale import Row
+from ..scale.compare import Row
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 

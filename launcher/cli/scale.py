@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import api, nodeset, rates
+from .. import api, nodeset
 from .. import inventory as inventories
-from .. import scale as scales
 from ..errors import InputError
 from ..model import Inventory, Job, Request
+from ..scale import compare as scales
+from ..scale import rates
 from . import complete, plot
 from .named import ask_passphrase
 from .places import loaded, note
@@ -27,7 +28,7 @@ from .table import counted, duration, table
 
 if TYPE_CHECKING:
     from ..receipt import Receipt
-    from ..trials import Trials
+    from ..scale.trials import Trials
 
 #: Seconds after which hosts stop a trial by themselves when the one that began it is gone.
 LEASE = 60.0
@@ -102,7 +103,7 @@ def command(
     requests = _requests(job, hosts, sizes)
     if output and not Path(output).absolute().parent.is_dir():
         raise InputError(f"-o {output}: there is no such folder")
-    from .. import trials as doing  # asyncssh takes a third of a second to import
+    from ..scale import trials as doing  # asyncssh takes a third of a second to import
 
     terms = doing.Terms(lasting, warm, own, per_rank)
     trials = doing.Trials(terms, _Begun(len(requests), lasting), _ended)

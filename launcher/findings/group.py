@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from . import ERROR, Finding, by_value, found, median
 
 if TYPE_CHECKING:  # a run imports this file, and not the surveys
-    from ..surveys import Survey
+    from .survey import Survey
 
 #: Seconds that clocks may differ; and from where on certificates and file times go wrong.
 CLOCK_WARNING, CLOCK_ERROR = 1.0, 60.0

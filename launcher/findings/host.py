@@ -12,7 +12,7 @@ from ..model import Host
 from . import ERROR, WARNING, Finding, found
 
 if TYPE_CHECKING:  # a run imports this file, and not the surveys
-    from ..surveys import GpuUser, Survey
+    from .survey import GpuUser, Survey
 
 #: Bytes free at workdir below which a run cannot work, and below which a person should know.
 DISK_FULL, DISK_LOW = 20_000_000, 2_000_000_000

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from .. import planning
 from ..errors import PlanError
 from ..model import Host, Job, Layout
-from ..surveys import Survey
 from . import ERROR, WARNING, Finding, found
+from .survey import Survey
 
 #: Frameworks that start nothing without torch.
 WITH_TORCH = ("torchrun", "torch")

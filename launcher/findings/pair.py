@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .. import nodeset
 from ..model import Host
-from ..surveys import Survey, Trial
 from . import ERROR, WARNING, Finding, found, median
+from .survey import Survey, Trial
 
 #: A pair with less than this part of the usual bandwidth is slow.
 SLOW = 0.25

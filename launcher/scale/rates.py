@@ -1,7 +1,7 @@
 """Reads how fast a program is from the numbers that it prints. Pure.
 
-Not responsible for the files (:mod:`launcher.trials`) or for what several sizes mean when they are
-compared (:mod:`launcher.scale`).
+Not responsible for the files (:mod:`launcher.scale.trials`) or for what several sizes mean when they are
+compared (:mod:`launcher.scale.compare`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .model import Layout
+from ..model import Layout
 
 #: A line is read up to here; nobody prints a number later than that.
 LONGEST = 4096

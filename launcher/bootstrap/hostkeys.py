@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import paramiko
 
-from . import errors
-from .ssh import Way
-from .sshlib import asyncssh
+from .. import errors
+from ..ssh import Way
+from ..sshlib import asyncssh
 
 
 class NotTrusted(Exception):

@@ -13,8 +13,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ..errors import InputError, suggestion
 from . import recipes
-from .errors import InputError, suggestion
 from .look import Look
 
 #: The oldest Python that the agent runs on.

@@ -1,6 +1,6 @@
 """What a job wants to know of every host, read from its files here.
 
-Not responsible for asking (:mod:`launcher.check`) or for judging (:mod:`launcher.findings.job`).
+Not responsible for asking (:mod:`launcher.check.visitor`) or for judging (:mod:`launcher.findings.job`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from .model import Job
-from .modules import needed
-from .surveys import Questions
+from ..findings.modules import needed
+from ..findings.survey import Questions
+from ..model import Job
 
 #: Files of the job itself that are read for their imports, at most.
 MOST_FILES = 500

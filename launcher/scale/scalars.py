@@ -1,7 +1,7 @@
 """Reads how many steps a second TensorBoard's files tell, where its package is installed here.
 
-Not responsible for what a rate means (:mod:`launcher.rates`). Every scalar has the wall time of each
-of its steps; its value does not matter.
+Not responsible for what a rate means (:mod:`launcher.scale.rates`). Every scalar has the wall time of
+each of its steps; its value does not matter.
 """
 
 from __future__ import annotations

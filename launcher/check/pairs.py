@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import planning
-from .errors import HostError
-from .findings.pair import SLOW, usual_bandwidth
-from .model import Host, Job
-from .remote import Agent
-from .surveys import Survey, Trial
+from .. import planning
+from ..errors import HostError
+from ..findings.pair import SLOW, usual_bandwidth
+from ..findings.survey import Survey, Trial
+from ..model import Host, Job
+from ..remote import Agent
 
 #: Seconds of bandwidth one way: for a few hosts, in all rounds together, and at least.
 BANDWIDTH, BANDWIDTH_IN_ALL, BANDWIDTH_LEAST = 0.2, 3.0, 0.05

@@ -1,6 +1,7 @@
 """Runs a job for a short time on one number of hosts after another, and reads how fast it was.
 
-Not responsible for what a number means (:mod:`launcher.rates`) or for comparing (:mod:`launcher.scale`).
+Not responsible for what a number means (:mod:`launcher.scale.rates`) or for comparing
+(:mod:`launcher.scale.compare`).
 Each trial is an ordinary run with its own folder and receipt; that it is stopped is no failure.
 """
 
@@ -11,15 +12,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from . import events as ev
+from .. import events as ev
+from ..model import Request
+from ..receipt import Receipt
+from ..run import Run
+from ..status import BY_USER
+from ..store import RunFolder
 from . import scalars
-from .model import Request
+from .compare import Trial
 from .rates import NoRate, Number, Rate, Reader, rate
-from .receipt import Receipt
-from .run import Run
-from .scale import Trial
-from .status import BY_USER
-from .store import RunFolder
 
 #: The reason of a run whose time as a trial was over.
 OVER = "trial-over"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import api, frameworks
-from .errors import LauncherError
-from .findings import Finding, found
-from .findings.pair import rate_text
-from .model import Inventory, Job, Resources
-from .receipt import Receipt
+from .. import api, frameworks
+from ..errors import LauncherError
+from ..findings import Finding, found
+from ..findings.pair import rate_text
+from ..model import Inventory, Job, Resources
+from ..receipt import Receipt
 
 MARK = b"launcher-smoke "
 #: Seconds of adding up.
@@ -58,7 +58,7 @@ def _job(job: Job | None, hosts: Sequence[str], seconds: float) -> Job:
         run=(f"python {' '.join(words)}",) if shell else words,
         shell=shell,
         name="smoke",
-        workdir=str(Path(__file__).parent / "shipped"),
+        workdir=str(Path(__file__).parent.parent / "shipped"),
         hosts=",".join(hosts),
         num_nodes=len(hosts),
         setup=None,

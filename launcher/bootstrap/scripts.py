@@ -14,11 +14,11 @@ import fabric
 from invoke import exceptions as invoked
 from invoke.watchers import FailingResponder
 
-from . import bootstrap_plan as plan
-from . import errors
-from .errors import HostError
+from .. import errors
+from ..errors import HostError
+from ..model import Host, Secret
+from . import plan
 from .look import Look, look_command, parse_look
-from .model import Host, Secret
 
 #: Seconds for a look, and for one change: a mirror far away, an interpreter to compile.
 LOOK_TIME, CHANGE_TIME = 60, 3600

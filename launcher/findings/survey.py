@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .model import Facts
+from ..model import Facts
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import fabric
 import paramiko
 
-from . import errors
+from .. import errors
+from ..model import Inventory, Secret
+from ..ssh import Dialler, Way
 from .hostkeys import Check, NotTrusted, append, changed_key, known_keys, listed
-from .model import Inventory, Secret
-from .ssh import Dialler, Way
 
 #: Seconds for a TCP connection, for the server's first line, and for a login.
 PATIENCE = 10.0

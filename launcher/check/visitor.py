@@ -12,19 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import amend, connect, remote
-from .errors import AgentError, HostError
-from .findings import ERROR, Finding, fold, of_error
-from .findings.group import of_group
-from .findings.host import of_host
-from .findings.job import of_job
-from .findings.pair import of_pairs
-from .jobcheck import questions_of
-from .model import Host, Inventory, Job, Layout
+from .. import amend, connect, remote
+from ..errors import AgentError, HostError
+from ..findings import ERROR, Finding, fold, of_error
+from ..findings.group import of_group
+from ..findings.host import of_host
+from ..findings.job import of_job
+from ..findings.pair import of_pairs
+from ..findings.survey import Questions, Survey, Trial, survey_of
+from ..model import Host, Inventory, Job, Layout
+from ..remote import Agent
+from ..ssh import AskPassphrase, Connection, Dialler
+from .job import questions_of
 from .pairs import Pairs, ports_of
-from .remote import Agent
-from .ssh import AskPassphrase, Connection, Dialler
-from .surveys import Questions, Survey, Trial, survey_of
 
 #: Round trips to measure a clock by: the shortest tells most.
 CLOCK_TRIPS = 5

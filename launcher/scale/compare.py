@@ -1,7 +1,7 @@
 """What more hosts bring: speed-up, efficiency and cost of trials, and which number to take. Pure.
 
-Not responsible for running the trials (:mod:`launcher.trials`) or for how their rates were read
-(:mod:`launcher.rates`).
+Not responsible for running the trials (:mod:`launcher.scale.trials`) or for how their rates were read
+(:mod:`launcher.scale.rates`).
 """
 
 from __future__ import annotations

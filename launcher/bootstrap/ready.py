@@ -1,7 +1,7 @@
 """Makes bare hosts ready for jobs: looks at all of them, asks what it has to, changes what is missing.
 
-Not responsible for what to change (:mod:`launcher.bootstrap_plan`), nor for how a question is put
-to a person (:mod:`launcher.rounds`). What goes wrong on one host stays there.
+Not responsible for what to change (:mod:`launcher.bootstrap.plan`), nor for how a question is put
+to a person (:mod:`launcher.bootstrap.rounds`). What goes wrong on one host stays there.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 import fabric
 
-from . import bootstrap_plan as plan
-from .errors import HostError
+from ..errors import HostError
+from ..model import Host, Inventory, Node, Secret
+from ..ssh import AskPassphrase
+from ..visit import Place, visit_hosts
+from . import plan
 from .login import Logins, NeedsSudo
 from .look import Look
-from .model import Host, Inventory, Node, Secret
 from .rounds import BROKEN, Asker, Rounds, Tell, blamed
 from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
-from .ssh import AskPassphrase
-from .visit import Place, visit_hosts
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar
 import paramiko
 from invoke import exceptions as invoked
 
-from . import errors
-from .errors import HostError
+from .. import errors
+from ..errors import HostError
+from ..model import Secret
 from .login import Logins, NeedsPassword, NeedsSudo, Question, UnknownKey
-from .model import Secret
 
 #: Hosts that are worked on at once.
 AT_ONCE = 16

@@ -1,0 +1,1 @@
+"""Bare hosts made ready for jobs, over Fabric: `launcher bootstrap`."""

@@ -1,0 +1,1 @@
+"""Hosts looked at before anything is launched: `launcher check`."""

@@ -1,0 +1,1 @@
+"""Whether more hosts pay, by short trials: `launcher scale`."""
