@@ -42,7 +42,7 @@ class Place:
         return posixpath.join(self.folder, "code")
 
     async def agent(self) -> Agent:
-        """A relay there, which has ended what earlier runs had left. Raises HostError."""
+        """A relay there, which has ended what unfinished runs had left. Raises HostError."""
         agent = await Agent.open(self.node.host, self.connection)
         try:
             await amend.finish(agent, self.host)
@@ -58,7 +58,10 @@ async def visit(
     errand: Callable[[Place], Awaitable[T]],
     nodes: Sequence[Node] = (),
 ) -> dict[str, T | HostError]:
-    """Does an errand on every host of a run at once: what came of it, or what is wrong, by host."""
+    """Does an errand on every host of a run at once: what came of it, or what is wrong, by host.
+
+    What runs that ended without a host have left there is ended first.
+    """
     chosen = nodes or layout.nodes
     ask = request.ask_passphrase
     return await visit_hosts(request.inventory, layout.run_id, chosen, errand, ask)
@@ -82,8 +85,10 @@ async def visit_hosts(
             except HostError as error:
                 return error
             try:
-                folder = planning.run_dir(node.root, run)
-                return await errand(Place(run, node, connection, folder))
+                place = Place(run, node, connection, planning.run_dir(node.root, run))
+                if amend.unfinished(place.host):
+                    await (await place.agent()).close()
+                return await errand(place)
             except HostError as error:
                 return error
             except OSError as error:

@@ -270,7 +270,7 @@ def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
     assert "stopped (by-user)" in stopped.stderr
 
 
-@pytest.mark.parametrize("by", ["stop", "another run", "ls, after the lease"])
+@pytest.mark.parametrize("by", ["stop", "another run", "exec", "ls, after the lease"])
 def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     own: labs.Lab, launcher: Launcher, by: str
 ) -> None:
@@ -301,6 +301,8 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     away.start_sshd()
     if by == "stop":
         assert launcher.call("stop", folder.name).returncode == 0
+    elif by == "exec":
+        assert launcher.call("exec", folder.name, "--", "true").returncode == 0
     elif lease:
         named = ["-i", str(launcher.inventory)]
         assert launcher.call("ls", "--all-users", *named).returncode == 0
