@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import lab as labs
 import pytest
-from conftest import Launcher, wait_for
+from conftest import ROOT, Launcher, wait_for
 
 SLEEPER = """
 import os, pathlib, signal, time
@@ -124,13 +125,38 @@ def test_ctrl_c_before_the_run_can_hear_it_leaves_no_folder_without_a_word(
     launcher: Launcher, lab: labs.Lab
 ) -> None:
     """A run that `ls` would show for ever, and that nobody follows."""
-    process = launcher.start("--framework", "env", "true")
+    process = launcher.start("--framework", "env", "sleep 600")
     labs.wait_until(lambda: any(launcher.home.glob("runs/*/launcher.lock")), "a folder", 30)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
     for folder in (launcher.home / "runs").iterdir():
         assert (folder / "receipt.json").exists()
+
+
+DROPPED = """
+import os, signal, sys, time, weakref
+from launcher import cli
+
+class Import: pass
+
+def code():
+    lock = Import()
+    callback = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del lock
+    time.sleep(30)
+    return 0
+
+cli._code = code
+cli.main()
+"""
+
+
+def test_ctrl_c_in_a_callback_is_not_forgotten(tmp_path: Path) -> None:
+    """Python ends every import with one, and drops an exception in it, KeyboardInterrupt as well."""
+    ran = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, timeout=60, cwd=ROOT)
+    assert ran.returncode == -signal.SIGINT, ran.stderr
+    assert b"Exception ignored" not in ran.stderr
 
 
 def _agents(host: labs.LabHost) -> int:

@@ -5,10 +5,12 @@ Modules that take long to import are imported by the command that needs them.
 
 from __future__ import annotations
 
+import _thread
 import gc
 import os
 import signal
 import sys
+import time
 
 import click
 
@@ -72,8 +74,23 @@ def cli() -> None:
     """Takes a training script to GPU machines that have nothing but SSH, and back."""
 
 
+def _dropped(ignored: sys.UnraisableHookArgs) -> None:
+    """Python forgets a Ctrl-C that falls into a callback, such as the one at the end of every import,
+    of which there are hundreds before a run begins: it comes again."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        _thread.start_new_thread(_interrupt, ())
+    else:
+        sys.__unraisablehook__(ignored)
+
+
+def _interrupt() -> None:
+    time.sleep(0.01)  # until the callback is over
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
+    sys.unraisablehook = _dropped
     # Another launcher may ask for outputs by it before anybody here listens.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     gc.set_threshold(50_000)  # what imports make is not garbage: a tenth of a second to find out
