@@ -154,6 +154,7 @@ def test_from_a_password_to_ready(user: User) -> None:
         terminal.expect("sudo password of alice on near")
         terminal.type("wrong")
         terminal.expect("near: not the sudo password of alice")
+        terminal.expect("sudo password of alice on near")  # what is typed before is thrown away
         terminal.type(PASSWORD)
         assert terminal.end() == 0, terminal.seen.decode()
     said += terminal.seen.decode()
