@@ -310,7 +310,12 @@ async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> 
 async def _install(host: Host, connection: Connection) -> None:
     process = await _execute(host, connection, _INSTALL, _UNPACK)
     try:
-        out, err = await process.communicate(agent_zip()[1])
+        try:
+            process.stdin.write(agent_zip()[1])
+            process.stdin.write_eof()
+        except BrokenPipeError:
+            pass  # it has ended already: its words tell why
+        out, err = await process.communicate()
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
     if out and out.startswith(b"launcher-"):

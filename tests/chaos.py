@@ -24,7 +24,7 @@ from pathlib import Path
 import lab as labs
 from chaos_faults import FAULTS, STARTING, Fault, lacking
 from chaos_judge import judge
-from chaos_round import SHARE, SPECS, TRAINING, Round
+from chaos_round import SHARE, SPECS, Round
 
 __all__ = ["FAULTS", "SHARE", "SPECS", "Outcome", "lacking", "play"]
 
@@ -46,7 +46,7 @@ def play(lab: labs.Lab, name: str, seed: int, light: bool, scratch: Path) -> Out
     try:
         fault.prepare(now)
         _begin(now, fault)
-        time.sleep(now.dice.uniform(0.0, STARTING if fault.early else TRAINING * 0.8))
+        time.sleep(now.dice.uniform(0.0, STARTING if fault.early else now.training * 0.8))
         struck, at = time.monotonic(), time.time()
         fault.strike(now)
         for process in (now.process, now.other):
@@ -67,7 +67,7 @@ def play(lab: labs.Lab, name: str, seed: int, light: bool, scratch: Path) -> Out
 def _begin(now: Round, fault: Fault) -> None:
     """Until all train, where the fault does not come before."""
     if fault.beside:
-        now.other = now.run(seconds=TRAINING * 2)
+        now.other = now.run(times=2)
         now.until_training(now.other)
     now.process = now.run(*fault.options)
     if not fault.early:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lab as labs
-from chaos_round import LEASE, TRAINING, Round
+from chaos_round import LEASE, Round
 
 #: Seconds after Enter within which all ranks run on this machine; a fault comes at any of them.
 STARTING = 2.5
@@ -156,7 +156,7 @@ def _kill_follower(now: Round) -> None:
     for folder in now.folders:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
-    time.sleep(now.dice.uniform(0, TRAINING))
+    time.sleep(now.dice.uniform(0, now.training))
 
 
 def _kill_follower_early(now: Round) -> None:

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent
 SPECS = tuple(labs.HostSpec(f"h{n}", interface=f"eth{n}", gpus=4, home_size="30M") for n in (1, 2))
 #: The environment that runs this, with torch: read-only on every host.
 SHARE = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-#: Seconds that training goes on by itself, and within which a fault comes.
-TRAINING = 6.0
+#: Seconds that training goes on by itself, and within which a fault comes; in a light round.
+TRAINING, LIGHT = 6.0, 3.0
 #: Seconds after which a host that is gone is given up, and after which it ends its run by itself.
 LOST_AFTER, LEASE = "12s", "10s"
 
@@ -84,6 +84,11 @@ class Round:
         self.home.mkdir()
 
     @property
+    def training(self) -> float:
+        """Seconds that it goes on by itself."""
+        return LIGHT if self.light else TRAINING
+
+    @property
     def home(self) -> Path:
         """Where the launcher keeps its runs."""
         return self.scratch / "home"
@@ -98,8 +103,9 @@ class Round:
         """A user's, with the launcher's home in the round's folder."""
         return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
-    def run(self, *options: str, seconds: float = TRAINING) -> subprocess.Popen[bytes]:
-        """``launcher run``, which goes on."""
+    def run(self, *options: str, times: int = 1) -> subprocess.Popen[bytes]:
+        """``launcher run``, which goes on; it trains so many times as long."""
+        seconds = self.training * times
         argv = [sys.executable, "-m", "launcher", "run", "-i", "../inventory.yaml", "--gpus", "4"]
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
         argv += ["--lost-after", LOST_AFTER, "--lease", LEASE, *options, "train.py", str(seconds)]
