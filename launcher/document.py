@@ -164,6 +164,18 @@ def text(node: Node) -> str:
     return str(node.yaml.value)
 
 
+def checked(convert: Callable[[str], Any]) -> Callable[[Node], Any]:
+    """A reader of a text that ``convert`` takes; its ValueError becomes an error with the line."""
+
+    def reader(node: Node) -> Any:
+        try:
+            return convert(text(node))
+        except ValueError as error:
+            raise node.error(str(error)) from None
+
+    return reader
+
+
 def whole_number(least: int, most: int | None = None) -> Callable[[Node], int]:
     """A reader of integers within bounds."""
     within = f"a whole number from {least}" + (f" to {most}" if most is not None else "")

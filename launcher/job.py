@@ -22,6 +22,7 @@ from .document import (
     TEXTS,
     Key,
     Node,
+    checked,
     parse,
     read,
     text,
@@ -78,16 +79,6 @@ def job_name(value: str) -> str:
     return value
 
 
-def _checked(check: Callable[[str], Any]) -> Callable[[Node], Any]:
-    def reader(node: Node) -> Any:
-        try:
-            return check(text(node))
-        except ValueError as error:
-            raise node.error(str(error)) from None
-
-    return reader
-
-
 _RESOURCES: Mapping[str, Key] = {
     "gpus": Key(whole_number(0), whole(0), "GPUs of all hosts together: one process each"),
     "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
@@ -118,10 +109,10 @@ def _needs(node: Node) -> tuple[str, ...]:
 
 
 _KEYS: Mapping[str, Key] = {
-    "name": Key(_checked(job_name), TEXT, "Start of the run's name; generated when left out"),
+    "name": Key(checked(job_name), TEXT, "Start of the run's name; generated when left out"),
     "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
     "num_nodes": Key(
-        _checked(nodes),
+        checked(nodes),
         {"oneOf": [whole(1), {"type": "string", "pattern": r"^\d+(:\d+)?$"}]},
         'How many hosts; "1:2" for torchrun that goes on with 1 when others are lost',
     ),
@@ -144,8 +135,8 @@ _KEYS: Mapping[str, Key] = {
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes that differ, by their names"),
     "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
-    "master_port": Key(_checked(port_range), SCALAR, "Port or range of ports to choose from"),
-    "grace": Key(_checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
+    "master_port": Key(checked(port_range), SCALAR, "Port or range of ports to choose from"),
+    "grace": Key(checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
     "max_restarts": Key(whole_number(0), whole(0), "Starts after a failure or a host's loss"),
     "min_nodes": Key(whole_number(1), whole(1), "Hosts to go on with when no spare is left"),
 }

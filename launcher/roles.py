@@ -7,7 +7,7 @@ knows: a framework's cast says so, and is asked here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from .document import (
     TEXTS,
     Key,
     Node,
+    checked,
     read,
     schema,
     text,
@@ -59,20 +60,10 @@ def codes(value: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _checked(check: Callable[[str], Any]) -> Callable[[Node], Any]:
-    def reader(node: Node) -> Any:
-        try:
-            return check(text(node))
-        except ValueError as error:
-            raise node.error(str(error)) from None
-
-    return reader
-
-
 _SHARE: Mapping[str, Key] = {
     "gpus": Key(whole_number(0), whole(0), "GPUs of one process"),
     "cpus": Key(whole_number(1), whole(1), "Cores of one process"),
-    "memory": Key(_checked(amount), TEXT, "Memory of one process: 512MiB, 4GiB"),
+    "memory": Key(checked(amount), TEXT, "Memory of one process: 512MiB, 4GiB"),
 }
 
 
@@ -86,9 +77,9 @@ _OVERRIDE: Mapping[str, Key] = {
     "envs": Key(variables, TEXT_MAP, "More variables of this one"),
 }
 _ON_EXIT: Mapping[str, Key] = {
-    "complete": Key(_checked(codes), SCALAR, "Exit codes that count as a good end"),
-    "fail": Key(_checked(codes), SCALAR, "Exit codes after which the run ends, never again"),
-    "restart": Key(_checked(codes), SCALAR, "Exit codes after which all start again"),
+    "complete": Key(checked(codes), SCALAR, "Exit codes that count as a good end"),
+    "fail": Key(checked(codes), SCALAR, "Exit codes after which the run ends, never again"),
+    "restart": Key(checked(codes), SCALAR, "Exit codes after which all start again"),
 }
 
 
