@@ -17,6 +17,7 @@ from ..bootstrap import plan as bootstrap_plan
 from ..candidates import plain
 from ..errors import DocumentError, InputError
 from ..model import Secret
+from . import options
 from .named import ask_passphrase
 from .places import loaded
 from .table import counted
@@ -31,8 +32,8 @@ _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pu
 
 
 @click.command("bootstrap")
-@click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
-@click.option("--hosts", help="Names, nodeset, groups or labels (default: all).")
+@options.inventory
+@options.hosts
 @click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
 @click.option("--skip", multiple=True, metavar="STEP", help=f"Leave out: {_STEPS}.")
 @click.option("--only", multiple=True, metavar="STEP", help="Nothing but this.")
@@ -45,7 +46,7 @@ _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pu
 @click.option(
     "--venv", metavar="DIR", help=f"The environment there (default: {bootstrap_plan.VENV})."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@options.as_json
 @click.pass_context
 def command(
     ctx: click.Context,

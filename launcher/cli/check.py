@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..findings import ERROR, OK, WARNING, Finding
 from ..findings.group import gpus_text
 from ..findings.pair import rate_text
-from . import complain
+from . import complain, options
 from .places import loaded, need_inventory
 from .table import counted, duration, size, table
 
@@ -38,8 +38,8 @@ _SPARE = ("os", "driver", "memory", "cores")
 
 
 @click.command("check")
-@click.option("-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.")
-@click.option("--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.")
+@options.inventory
+@options.hosts
 @click.option("--job", "job_file", metavar="JOB.yaml", help="Would it fit and find all it needs?")
 @click.option("--no-pairs", is_flag=True, help="Each host by itself; no traffic between hosts.")
 @click.option("--smoke", is_flag=True, help="Then add up a tensor over the hosts for 10 s.")

@@ -11,10 +11,10 @@ from .. import api
 from .. import inventory as inventories
 from ..errors import InputError
 from ..model import Job
+from . import options
 from .inventory import write_text
 from .places import loaded, note
 
-_FORCE = click.option("--force", is_flag=True, help="Overwrite what is there.")
 _MASTER = click.option("--master-addr", help="Address of the first host.")
 _PORT = click.option("--master-port", metavar="P", help="Port there (default: 29500).")
 
@@ -37,14 +37,14 @@ def _job(file: str, **flags: Any) -> Job:
 
 @command.command(short_help="sh for each host, and run.sh for all")
 @click.argument("file", metavar="SCRIPT.py|JOB.yaml")
-@click.option("-i", "--inventory", "given", help="Inventory file.")
-@click.option("--hosts", help="Names, nodeset, groups or labels.")
+@options.inventory
+@options.hosts
 @click.option("-N", "--nodes", "num_nodes", help="Number of hosts.")
 @_MASTER
 @_PORT
 @click.option("-o", "--output", metavar="DIR", required=True, help="Write the files there.")
-@_FORCE
-def script(file: str, given: str | None, output: str, force: bool, **flags: Any) -> None:
+@options.force
+def script(file: str, inventory: str | None, output: str, force: bool, **flags: Any) -> None:
     """A shell script for each host, and run.sh, which starts all of them over ssh.
 
     They do what the plan says (env, argv, ranks, address and port). All are stopped when one fails.
@@ -52,8 +52,8 @@ def script(file: str, given: str | None, output: str, force: bool, **flags: Any)
     from ..export_jobs import scripts
 
     job = _job(file, **flags)
-    inventory = loaded(given)
-    files, notes = scripts(job, inventory, inventories.select(inventory, job.hosts))
+    known = loaded(inventory)
+    files, notes = scripts(job, known, inventories.select(known, job.hosts))
     folder = Path(output)
     there = [name for name in files if (folder / name).exists()]
     if there and not force:
@@ -78,7 +78,7 @@ def script(file: str, given: str | None, output: str, force: bool, **flags: Any)
 @_MASTER
 @_PORT
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
-@_FORCE
+@options.force
 def slurm(file: str, output: str | None, force: bool, **flags: Any) -> None:
     """A batch file for sbatch, whose srun sets the ranks (torchrun, torch, env)."""
     from ..export_jobs import sbatch

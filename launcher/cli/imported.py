@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import api
+from . import options
 from .inventory import write_text
 from .places import note
 
@@ -13,7 +14,7 @@ from .places import note
 @click.argument("form", metavar="FORMAT")
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
-@click.option("--force", is_flag=True, help="Overwrite that file.")
+@options.force
 def command(form: str, file: str, output: str | None, force: bool) -> None:
     """Turns a task FILE of another system (skypilot, dstack, polyaxon, osmo) into a job file.
 

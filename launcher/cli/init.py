@@ -19,6 +19,7 @@ from .. import inventory as inventories
 from ..candidates import Candidate
 from ..errors import HostError, HostKeyMismatch, InputError, NoBanner, Refused, Unreachable
 from ..model import Facts, Node
+from . import options
 from .named import ask_passphrase
 from .places import USUAL_PLACES
 from .table import counted, table
@@ -33,7 +34,7 @@ _NO_BOOTSTRAP = (Unreachable, Refused, NoBanner, HostKeyMismatch)
 @click.option("-o", "--output", default=USUAL_PLACES[0], show_default=True, help="Where to.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing; write over what is there.")
 @click.option("--no-probe", is_flag=True, help="Do not go to the hosts.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@options.as_json
 @click.pass_context
 def command(
     ctx: click.Context,

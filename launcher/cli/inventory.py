@@ -11,13 +11,11 @@ import click
 from .. import api, nodeset
 from ..errors import DocumentError, InputError, suggestion
 from ..model import Host, Inventory
+from . import options
 from .places import loaded, note, tell_notes
 from .table import counted, table
 
-_INVENTORY = click.option("-i", "--inventory", "given", help="Inventory file.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 _OUT = click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
-_FORCE = click.option("--force", is_flag=True, help="Overwrite that file.")
 
 
 @click.group("inventory")
@@ -26,24 +24,22 @@ def command() -> None:
 
 
 @command.command()
-@_INVENTORY
-@_JSON
-def ls(given: str | None, as_json: bool) -> None:
+@options.inventory
+@options.as_json
+def ls(inventory: str | None, as_json: bool) -> None:
     """Lists the hosts; equal ones as a node set."""
-    inventory = loaded(given)
+    known = loaded(inventory)
     if as_json:
         value = {
-            "source": inventory.source,
-            "ssh_config": inventory.ssh_config,
-            "hosts": [
-                {**asdict(host), "groups": _groups(inventory, host)} for host in inventory.hosts
-            ],
-            "groups": {name: list(members) for name, members in inventory.groups.items()},
-            "notes": list(inventory.notes),
+            "source": known.source,
+            "ssh_config": known.ssh_config,
+            "hosts": [{**asdict(host), "groups": _groups(known, host)} for host in known.hosts],
+            "groups": {name: list(members) for name, members in known.groups.items()},
+            "notes": list(known.notes),
         }
         click.echo(json.dumps(value, indent=2))
         return
-    click.echo(_table(inventory))
+    click.echo(_table(known))
 
 
 def _table(inventory: Inventory) -> str:
@@ -82,20 +78,20 @@ def _shown(value: object) -> str:
 
 @command.command()
 @click.argument("name", metavar="HOST")
-@_INVENTORY
-@_JSON
-def show(name: str, given: str | None, as_json: bool) -> None:
+@options.inventory
+@options.as_json
+def show(name: str, inventory: str | None, as_json: bool) -> None:
     """Shows everything that holds for a host, and where each value comes from."""
-    inventory = loaded(given)
-    known = [host.name for host in inventory.hosts]
-    if name not in known:
-        hint = suggestion(name, known) or f"hosts: {nodeset.fold(known)}"
-        raise InputError(f'no host "{name}" in {inventory.source}', hint)
+    known = loaded(inventory)
+    names = [host.name for host in known.hosts]
+    if name not in names:
+        hint = suggestion(name, names) or f"hosts: {nodeset.fold(names)}"
+        raise InputError(f'no host "{name}" in {known.source}', hint)
     from ..effective import effective
 
-    host = inventory.host(name)
-    values = effective(inventory.source, inventory, host)
-    groups = _groups(inventory, host)
+    host = known.host(name)
+    values = effective(known.source, known, host)
+    groups = _groups(known, host)
     if as_json:
         shown = {one.key: {"value": one.value, "origin": one.origin} for one in values}
         click.echo(json.dumps({"host": name, "groups": groups, "values": shown}, indent=2))
@@ -109,7 +105,7 @@ def show(name: str, given: str | None, as_json: bool) -> None:
 @click.argument("file", metavar="FILE")
 @click.option("--from", "form", metavar="FORMAT", help="Its format (default: what it looks like).")
 @_OUT
-@_FORCE
+@options.force
 def import_command(file: str, form: str | None, output: str | None, force: bool) -> None:
     """Turns another tool's list of hosts (FILE, or - for stdin) into an inventory of ours.
 
@@ -147,24 +143,24 @@ def _is_ours(content: str, source: str) -> bool:
 
 @command.command("export")
 @click.option("--to", "form", required=True, help="hostfile, ssh_config or ansible.")
-@_INVENTORY
-@click.option("--hosts", help="Only these: names, nodeset, groups or labels.")
+@options.inventory
+@options.hosts
 @_OUT
-@_FORCE
+@options.force
 def export_command(
-    form: str, given: str | None, hosts: str | None, output: str | None, force: bool
+    form: str, inventory: str | None, hosts: str | None, output: str | None, force: bool
 ) -> None:
     """Writes the inventory in another tool's format."""
     from .. import exports
     from .. import inventory as inventories
 
-    inventory = loaded(given)
+    known = loaded(inventory)
     if hosts is not None:
-        inventory = inventories.narrowed(inventory, hosts)
-    text, notes = exports.export(inventory, form)
+        known = inventories.narrowed(known, hosts)
+    text, notes = exports.export(known, form)
     for one in notes:
         note(one)
-    write_text(text, output, force, counted(len(inventory.hosts), "host"))
+    write_text(text, output, force, counted(len(known.hosts), "host"))
 
 
 def write_text(text: str, output: str | None, force: bool, what: str) -> None:

@@ -11,7 +11,7 @@ import click
 
 from .. import nodeset, runs
 from ..errors import HostError
-from . import complain
+from . import complain, options
 from .places import loaded
 from .table import duration, table
 
@@ -24,7 +24,7 @@ LATEST = 20
 @click.option("-a", "--all", "everything", is_flag=True, help=f"Not only the latest {LATEST}.")
 @click.option("--all-users", is_flag=True, help="What goes on, and whose, as the hosts tell.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@options.as_json
 def command(everything: bool, all_users: bool, inventory: str | None, as_json: bool) -> None:
     """Lists runs, the latest first: how each stands, since when, and where."""
     if all_users:

@@ -13,7 +13,7 @@ from .. import api, nodeset
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Resources
-from . import complete
+from . import complete, options
 from .live import begin
 from .places import loaded
 
@@ -33,24 +33,12 @@ if TYPE_CHECKING:
     required=True,
     shell_complete=complete.scripts,
 )
-@click.option(
-    "-i",
-    "--inventory",
-    envvar="LAUNCHER_INVENTORY",
-    help="Inventory file.",
-    shell_complete=complete.files,
-)
-@click.option(
-    "--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.",
-    shell_complete=complete.hosts,
-)  # fmt: skip
+@options.inventory
+@options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs in all; decides hosts by itself.")
-@click.option("--nproc-per-node", type=click.IntRange(1), help="Processes on each host.")
-@click.option(
-    "--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.",
-    shell_complete=complete.frameworks,
-)  # fmt: skip
+@options.nproc_per_node
+@options.framework
 @click.option("--name", help="Start of the run's name.")
 @click.option("--workdir", help="Folder to copy (default: this one).")
 @click.option(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from .. import sandbox
+from . import options
 from .table import table
 
 
@@ -35,7 +36,7 @@ def down() -> None:
 
 
 @command.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@options.as_json
 def ls(as_json: bool) -> None:
     """Lists the hosts that are up."""
     hosts = sandbox.hosts()

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..model import Inventory, Job, Request
 from ..scale import compare as scales
 from ..scale import rates
-from . import complete, plot
+from . import complete, options, plot
 from .named import ask_passphrase
 from .places import loaded, note
 from .run import job_of, seconds
@@ -44,10 +44,7 @@ _WELL = ("all-ranks-exited-0", "lead-exited-0", "trial-over")
     required=True,
     shell_complete=complete.scripts,
 )
-@click.option(
-    "-i", "--inventory", envvar="LAUNCHER_INVENTORY", help="Inventory file.",
-    shell_complete=complete.files,
-)  # fmt: skip
+@options.inventory
 @click.option("-N", "--nodes", "sizes", metavar="N,N", help="Numbers of hosts (default: 1,2,4...).")
 @click.option("--for", "lasts", default="60s", metavar="T", help="Time of a trial (default: 60s).")
 @click.option(
@@ -55,15 +52,9 @@ _WELL = ("all-ranks-exited-0", "lead-exited-0", "trial-over")
 )
 @click.option("--pattern", metavar="REGEX", help="How the number looks: 'samples/s: ([0-9.]+)'.")
 @click.option("--per-rank", is_flag=True, help="The number is one rank's, not the whole job's.")
-@click.option(
-    "--hosts", envvar="LAUNCHER_HOSTS", help="Names, nodeset, groups or labels.",
-    shell_complete=complete.hosts,
-)  # fmt: skip
-@click.option("--nproc-per-node", type=click.IntRange(1), help="Processes on each host.")
-@click.option(
-    "--framework", envvar="LAUNCHER_FRAMEWORK", help="torchrun (default), torch, env.",
-    shell_complete=complete.frameworks,
-)  # fmt: skip
+@options.hosts
+@options.nproc_per_node
+@options.framework
 @click.option("-o", "--output", metavar="FILE.svg", help="Draw the speed-up into this file, too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was measured, as JSON.")
 @click.pass_context

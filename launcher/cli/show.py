@@ -13,6 +13,7 @@ from .. import events as ev
 from .. import nodeset
 from ..status import RunState, fold
 from ..store import RunFolder
+from . import options
 from .named import run_argument, taken_up
 from .receipt import receipt_text
 from .screen import terminal_width
@@ -25,7 +26,7 @@ _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
 @click.command("show")
 @run_argument
 @click.option("--events", "whole", is_flag=True, help="The whole timeline, not only its end.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@options.as_json
 def command(word: str, whole: bool, as_json: bool) -> None:
     """Shows a run: its receipt, or how it stands so far; then what happened when."""
     run = taken_up(word)
