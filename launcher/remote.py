@@ -100,8 +100,8 @@ def agent_zip() -> tuple[str, bytes]:
     folder = Path(__file__).parent / "agent"
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("start.py"), _START_FILE, zipfile.ZIP_DEFLATED)
-        for file in sorted(folder.glob("*.py")):
-            entry = zipfile.ZipInfo(f"agent/{file.name}")
+        for file in sorted(folder.rglob("*.py")):
+            entry = zipfile.ZipInfo(f"agent/{file.relative_to(folder).as_posix()}")
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     data = content.getvalue()
     return f"agent-{hashlib.sha256(data).hexdigest()[:16]}", data
