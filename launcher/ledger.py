@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import events as ev
+from . import others
 from .errors import RecordError
-from .status import BY_USER, fold, step
+from .status import BY_USER, ProcessState, fold, step
 from .store import RunFolder
 
 
@@ -56,11 +57,19 @@ class Ledger:
         failure = self.state.failure
         if failure is None:
             return b""
+        return self.words_of(failure.key)
+
+    def words_of(self, key: str) -> bytes:
+        """The end of a process's stderr in this attempt, or else of its stdout."""
         for stream in ("err", "out"):
-            log = self.folder.log(f"attempt-{self.state.attempt}/{failure.key}.{stream}")
-            if words := log.tail().strip():
+            name = f"attempt-{self.state.attempt}/{key}.{stream}"
+            if self.folder.has_log(name) and (words := self.folder.log(name).tail().strip()):
                 return words
         return b""
+
+    def words_of_others(self) -> list[tuple[ProcessState, bytes]]:
+        """The same of all that did not end well besides the first failure."""
+        return [(process, self.words_of(process.key)) for process in others.others(self.state)]
 
     def note(self, name: str, value: Any) -> None:
         """Writes a file of the run's folder that nothing here depends on."""

@@ -18,7 +18,7 @@ ROOT = Path(launcher.__file__).parent
 PARTS = {
     "core": (
         "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again elastic spare candidates "
+        "names causes others receipt stall again elastic spare candidates "
         "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
         "findings.* rewrite "  # what a look at hosts means
         "scale.rates scale.compare "  # what trials tell

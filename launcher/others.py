@@ -1,0 +1,103 @@
+"""What became of the others when one process has failed, and what they said last. Pure.
+
+Not responsible for the one that failed first, nor for how it looks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .status import ProcessState, RunState
+
+#: Characters of a last line that are kept.
+LINE = 200
+#: What differs between ranks that say the same: numbers and addresses.
+_OWN = re.compile(r"0x[0-9a-fA-F]+|\d+")
+
+
+@dataclass(frozen=True)
+class OtherEnd:
+    """Processes of one host that ended badly in the same way, besides the first failure.
+
+    ``code`` is None where no end was heard of; ``keys`` are those without a rank.
+    """
+
+    host: str
+    ranks: tuple[int, ...]
+    keys: tuple[str, ...]
+    code: int | None
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class LastLine:
+    """What some of the others said last: one of their lines, which differ in numbers at most.
+
+    ``ranks`` said so, and ``places`` ("host key") of those without a rank.
+    """
+
+    ranks: tuple[int, ...]
+    places: tuple[str, ...]
+    line: str
+
+
+def others(state: RunState) -> tuple[ProcessState, ...]:
+    """The processes that did not end well besides the one that failed first; none where none has.
+
+    A framework's own launcher says nothing that its ranks do not say: left out where a host has
+    ranks.
+    """
+    first = state.failure
+    if first is None:
+        return ()
+    ranked = {p.host for p in state.processes.values() if p.rank is not None}
+    return tuple(
+        p
+        for p in state.processes.values()
+        if not p.well
+        and (p.host, p.key) != (first.host, first.key)
+        and (p.rank is not None or p.host not in ranked)
+    )
+
+
+def last_lines(said: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ...]:
+    """Folds the ends of logs: those first that ended by themselves, then what most of them said."""
+    groups: dict[tuple[bool, str], list[tuple[ProcessState, str]]] = {}
+    for process, text in said:
+        lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
+        line = next(filter(None, reversed(lines)), "")[:LINE]
+        if line:
+            group = groups.setdefault((process.stopped, _OWN.sub("#", line)), [])
+            group.append((process, line))
+    order = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))
+    return tuple(
+        LastLine(
+            ranks=tuple(sorted(p.rank for p, _ in group if p.rank is not None and _ranked(p.key))),
+            places=tuple(f"{p.host} {p.key}" for p, _ in group if not _ranked(p.key)),
+            line=group[0][1],
+        )
+        for _, group in order
+    )
+
+
+def _ranked(key: str) -> bool:
+    return key.startswith("rank-")  # and not the name of a role
+
+
+def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
+    """What became of the others, when one has failed."""
+    groups: dict[tuple[str, int | None, bool], list[ProcessState]] = {}
+    for process in others(state):
+        groups.setdefault((process.host, process.code, process.stopped), []).append(process)
+    return tuple(
+        OtherEnd(
+            host=host,
+            ranks=tuple(sorted(p.rank for p in group if p.rank is not None and _ranked(p.key))),
+            keys=tuple(p.key for p in group if p.rank is None or not _ranked(p.key)),
+            code=code,
+            stopped=stopped,
+        )
+        for (host, code, stopped), group in groups.items()
+    )
