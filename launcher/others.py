@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from .frozen import frozen
 from .status import ProcessState, RunState
 
 #: Characters of a last line that are kept.
@@ -17,7 +17,7 @@ LINE = 200
 _OWN = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
-@dataclass(frozen=True)
+@frozen
 class OtherEnd:
     """Processes of one host that ended badly in the same way, besides the first failure.
 
@@ -31,7 +31,7 @@ class OtherEnd:
     stopped: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class LastLine:
     """What some of the others said last: one of their lines, which differ in numbers at most.
 

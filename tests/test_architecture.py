@@ -17,7 +17,7 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory job planning frameworks.* events failure status logs "
+        "errors frozen model document nodeset inventory job planning frameworks.* events failure status logs "
         "names causes others receipt stall again elastic spare candidates "
         "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
         "findings.* rewrite "  # what a look at hosts means
