@@ -106,7 +106,8 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
             data = file.read(MOST_BYTES + 1)
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
-        raise DocumentError(f"{what} {path}: {error.strerror}", source=str(path)) from None
+        hint = "launcher init writes one; -i names it, and no image" if what == "inventory" else ""
+        raise DocumentError(f"{what} {path}: {error.strerror}", hint, str(path)) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DocumentError("not UTF-8 text", "", str(path), line) from None
