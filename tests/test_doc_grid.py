@@ -10,11 +10,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import environments
 import lab as labs
 import pytest
-from conftest import ROOT, Launcher
-from documents import answered
+from conftest import Launcher
+from documents import answered, hosts_with
 
 SCRIPT = "pl_examples/basic_examples/mnist_examples/image_classifier_5_lightning_datamodule.py"
 ARGUMENTS = ("--trainer.gpus", "4", "--trainer.strategy", "ddp", "--trainer.max_epochs", "50")
@@ -54,15 +53,10 @@ print("rank", trainer.global_rank, "of", trainer.world_size, "epochs", trainer.c
 
 
 @pytest.fixture
-def four(tmp_path: Path, launcher: Launcher) -> Iterator[Launcher]:
+def four(tmp_path: Path) -> Iterator[Launcher]:
     """The command with four hosts of one GPU, as far as the inventory says, that have Lightning."""
-    if reason := environments.missing("lightning"):
-        pytest.skip(reason)
-    python = environments.folder("lightning") / "bin" / "python"
     specs = [labs.HostSpec(f"lab{number}") for number in range(1, 5)]
-    with labs.Lab(specs, tmp_path / "four", share=[python.parent.parent, ROOT]) as standing:
-        text = labs.inventory(standing, str(python)).replace("{}", "{gpus: 1}")
-        launcher.inventory.write_text(text)
+    with hosts_with("lightning", specs, tmp_path, gpus="1") as launcher:
         yield launcher
 
 

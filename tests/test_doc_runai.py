@@ -13,8 +13,8 @@ from pathlib import Path
 
 import lab as labs
 import pytest
-from conftest import ROOT, Launcher
-from documents import answered
+from conftest import Launcher
+from documents import answered, hosts_with
 from terminal import Terminal
 
 from launcher import job as jobs
@@ -74,12 +74,9 @@ def test_the_walkthrough(launcher: Launcher, clean: labs.Lab) -> None:
 
 
 @pytest.fixture
-def alike(tmp_path: Path, launcher: Launcher) -> Iterator[Launcher]:
+def alike(tmp_path: Path) -> Iterator[Launcher]:
     """The command with two hosts whose interfaces have one name, as horovodrun by hand wants it."""
-    share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-    specs = (labs.HostSpec("lab1"), labs.HostSpec("lab2"))
-    with labs.Lab(specs, tmp_path / "alike", share=share) as standing:
-        launcher.inventory.write_text(labs.inventory(standing, sys.executable))
+    with hosts_with("torch", (labs.HostSpec("lab1"), labs.HostSpec("lab2")), tmp_path) as launcher:
         yield launcher
 
 

@@ -1,16 +1,17 @@
-"""Task files of SkyPilot and dstack: the job that they become, what is said, and that it runs."""
+"""Task files of other systems: the job that they become, what is said, and that it runs.
+
+Those of Polyaxon and OSMO are in the modules of their documents.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import lab as labs
 import pytest
 import yaml
 from conftest import Launcher
+from task_files import loaded
 
 from launcher import import_jobs
-from launcher import job as jobs
 from launcher.errors import DocumentError, InputError
 from launcher.model import Resources
 
@@ -52,14 +53,8 @@ priority: 50
 """
 
 
-def made(text: str, form: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    ours, notes = import_jobs.read(text, "theirs", form)
-    assert all(f"#   {note}\n" in ours for note in notes)
-    return jobs.load(ours, "ours"), notes
-
-
 def test_skypilot() -> None:
-    job, notes = made(SKYPILOT, "skypilot")
+    job, notes = loaded(SKYPILOT, "skypilot")
     script = yaml.safe_load(SKYPILOT)["run"]
     assert job.pop("run")[0] == (
         "set +e\n"
@@ -87,7 +82,7 @@ def test_skypilot() -> None:
 
 
 def test_dstack() -> None:
-    job, notes = made(DSTACK, "dstack")
+    job, notes = loaded(DSTACK, "dstack")
     assert job == {
         "framework": "env",
         "name": "ddp",
@@ -114,7 +109,7 @@ def test_dstack() -> None:
     [("8", 8), ("A100:2", 2), ("{name: H100, count: 4}", 4), ("2..", 2), ("80GB", 1)],
 )
 def test_gpus_of_dstack(gpu: str, each: int) -> None:
-    job, _ = made(f"type: task\ncommands: [a]\nresources: {{gpu: {gpu}}}", "dstack")
+    job, _ = loaded(f"type: task\ncommands: [a]\nresources: {{gpu: {gpu}}}", "dstack")
     assert job["resources"] == Resources(gpus=each)
 
 
@@ -134,6 +129,23 @@ def test_gpus_of_dstack(gpu: str, each: int) -> None:
         ("dstack", "type: service\ncommands: [a]", "x:1: only type: task"),
         ("dstack", "type: task\ncommands: [[a]]", "x:2: expected text, found a list"),
         ("dstack", "[" * 9999, "x:1: nested more than 100 deep"),
+        ("osmo", "name: a", 'x:1: there is no "workflow"'),
+        ("osmo", "workflow:\n  tasks: [{name: a}]", "x:2: the task a has no command"),
+        ("osmo", "workflow:\n  groups: [{tasks: []}, {tasks: []}]", "x:2: only a workflow of one"),
+        (
+            "osmo",
+            "workflow:\n  tasks: [{name: a, command: [b], resource: big}]",
+            "x:2: there are no resources 'big'",
+        ),
+        ("polyaxon", "environment: {pytorch: {n_workers: x}}", "x:1: n_workers is a whole"),
+        (
+            "polyaxon",
+            "environment:\n  pytorch:\n    n_workers: 1\n    worker: [{index: 1}]",
+            "x:4: worker has no process 1: its indices are 0 to 0",
+        ),
+        ("polyaxon", "run: {kind: ray}", "x:1: a run of kind 'ray'"),
+        ("polyaxon", "environment: {mxnet: {}, pytorch: {}}", "x:1: mxnet and pytorch"),
+        ("polyaxon", "environment: {resources: {memory: much}}", "x:1: not an amount of memory"),
     ],
 )
 def test_bad_tasks(form: str, text: str, error: str) -> None:
