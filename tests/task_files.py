@@ -28,7 +28,9 @@ def loaded(text: str, form: str) -> tuple[dict[str, Any], tuple[str, ...]]:
 def job_of(text: str, form: str) -> tuple[Job, str]:
     """The job itself, and all notes as a text."""
     values, notes = loaded(text, form)
-    return jobs.make({"file": values}, {"HF_TOKEN": "1", "TOKEN": "2"}), "\n".join(notes)
+    return jobs.make(
+        {"file": values}, {"HF_TOKEN": "1", "TOKEN": "2", "WANDB_API_KEY": "3"}
+    ), "\n".join(notes)
 
 
 def planned(job: Job, gpus: int) -> Plan:

@@ -54,8 +54,10 @@ KNOWS_THE_AGENT = {
 LIBRARIES = {
     "document": {"yaml"},
     "import_jobs.dstack": {"yaml"},
+    "import_jobs.node_task": {"yaml"},
     "import_jobs.osmo": {"yaml"},
     "import_jobs.polyaxon": {"yaml"},
+    "import_jobs.polyaxon_run": {"yaml"},
     "import_jobs.shares": {"yaml"},
     "import_jobs.skypilot": {"yaml"},
     "imports.ansible_yaml": {"yaml"},

@@ -82,10 +82,10 @@ def test_horovod_of_polyaxon() -> None:
     assert "num_nodes" in notes
 
 
-#: Files of the document and the example that is run by each; fewer workers, of whom no GPU is asked.
+#: Files of the document and the example that is run by each; fewer workers and cores, on hosts that say to have GPUs.
 REAL = {
     "tensorflow": ("tensorflow_ps", "chief-0.out", "after 20 steps on 2 workers: [2. 1.]"),
-    "mxnet": ("mxnet_gluon", "worker-1.out", "of 2: weight 2.0 bias 1.0"),
+    "mxnet": ("mxnet_gluon", "worker-0.out", "of 2: weight 2.0 bias 1.0"),
 }
 
 
@@ -96,13 +96,13 @@ def test_a_topology_trains(name: str, tmp_path: Path) -> None:
     example, log, said = REAL[name]
     text = (TASKS / f"polyaxon-{name}.yaml").read_text()
     for old, new in (("n_workers: 7", "n_workers: 2"), ("n_workers: 3", "n_workers: 2"),
-                     ("n_ps: 3", "n_ps: 1"), ("- index: 2", "- index: 1")):  # fmt: skip
+                     ("n_ps: 3", "n_ps: 1"), ("- index: 2", "- index: 1"), ("limits: 2\n", "limits: 1\n")):  # fmt: skip
         text = text.replace(old, new)
-    lines = [line for line in text.splitlines() if "gpu" not in line]
+    steps = 20 if name == "tensorflow" else 60
     specs = (labs.HostSpec("lab1"), labs.HostSpec("lab2"))
-    with hosts_with(name, specs, tmp_path) as launcher:
+    with hosts_with(name, specs, tmp_path, gpus="4") as launcher:
         shutil.copy(ROOT / "examples" / example / "train.py", launcher.work)
-        launcher.script("\n".join(lines), "polyaxonfile.yaml")
+        launcher.script(f"{text}\nrun: {{cmd: train.py --steps {steps}}}\n", "polyaxonfile.yaml")
         done = launcher.call("import", "polyaxon", "polyaxonfile.yaml", "-o", "job.yaml")
         assert done.returncode == 0, done.stderr
         ran = launcher.run("job.yaml", timeout=240)

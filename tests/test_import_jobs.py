@@ -9,7 +9,7 @@ import lab as labs
 import pytest
 import yaml
 from conftest import Launcher
-from task_files import loaded
+from task_files import TASKS, job_of, loaded, planned
 
 from launcher import import_jobs
 from launcher.errors import DocumentError, InputError
@@ -36,6 +36,7 @@ run: |
     false
     echo sky $SKYPILOT_NODE_RANK/$SKYPILOT_NUM_NODES $(echo "$SKYPILOT_NODE_IPS" | wc -l) "$LR"
     test "$MASTER_ADDR" = "$(printenv MASTER_ADDR)" && echo same master
+    echo all of them: "$(echo "$SKYPILOT_NODE_IPS" | tr '\\n' ' ')"
 """
 DSTACK = """\
 type: task
@@ -60,8 +61,7 @@ def test_skypilot() -> None:
         "set +e\n"
         "export SKYPILOT_NODE_RANK=$NODE_RANK\n"
         "export SKYPILOT_NUM_NODES=$NUM_NODES\n"
-        'export SKYPILOT_NODE_IPS="$MASTER_ADDR$(for n in $(seq 2 $NUM_NODES); '
-        'do echo; echo -n node-$n; done)"\n' + script
+        "export SKYPILOT_NODE_IPS=\"$(printf '%s\\n' {{host:node.0}} {{host:node.1}})\"\n" + script
     )
     assert job == {
         "framework": "env",
@@ -76,7 +76,7 @@ def test_skypilot() -> None:
     }
     assert [note.partition(":")[0] for note in notes] == [
         "line 1",
-        *("line 3", "line 3", "line 4", "line 5", "line 8", "line 9", "line 10", "line 16"),
+        *("line 3", "line 3", "line 4", "line 5", "line 8", "line 9", "line 10"),
     ]
     assert "abc123" not in str(notes)
 
@@ -100,7 +100,13 @@ def test_dstack() -> None:
         ),
     }
     said = " ".join(notes)
-    for word in ("python of the task", "the least, 1,", "shm_size", "priority", "kind and memory"):
+    for word in (
+        "python of the task",
+        "the least, 1,",
+        "shm_size",
+        "priority",
+        "the kind of GPU (24GB)",
+    ):
         assert word in said
 
 
@@ -111,6 +117,33 @@ def test_dstack() -> None:
 def test_gpus_of_dstack(gpu: str, each: int) -> None:
     job, _ = loaded(f"type: task\ncommands: [a]\nresources: {{gpu: {gpu}}}", "dstack")
     assert job["resources"] == Resources(gpus=each)
+
+
+def test_whose_end_ends_a_task_of_dstack() -> None:
+    job, notes = job_of((TASKS / "dstack-distributed.yaml").read_text(), "dstack")
+    assert [(role.name, role.replicas, role.lead) for role in job.roles] == [
+        ("master", 1, True),
+        ("worker", 1, False),
+    ]
+    assert job.needs == ("/mnt/datasets",)
+    nodes = planned(job, 8).nodes
+    assert [[process.key for process in node.processes] for node in nodes] == [
+        ["master-0"],
+        ["worker-0"],
+    ]
+    for node in nodes:
+        (process,) = node.processes
+        assert "DSTACK_NODES_IPS=\"$(printf '%s\\n' 10.0.0.1 10.0.0.2)\"" in process.argv[-1]
+        assert process.env["NUM_TRAINERS"] == "8"
+    assert "their secret wandb" in notes
+    assert "counted together" not in notes
+
+
+def test_what_looks_like_a_token_is_passed_on() -> None:
+    text = "type: task\ncommands: [\"echo '{{ user }}' '{{.Names}}'\"]"
+    job, notes = job_of(text, "dstack")
+    assert planned(job, 1).nodes[0].processes[0].argv[-1] == "echo '{{ user }}' '{{.Names}}'"
+    assert "nobody here fills in {{ user }}" in notes
 
 
 @pytest.mark.parametrize(
@@ -124,7 +157,7 @@ def test_gpus_of_dstack(gpu: str, each: int) -> None:
             "run: !!python/object:os.system a",
             "x:1: the tag '!!python/object:os.system'",
         ),
-        ("skypilot", "run: a\n---\nrun: b", "x:2: not YAML"),
+        ("skypilot", "run: a\n---\nrun: b", "x:1: a pipeline of several tasks"),
         ("skypilot", "- a", "x:1: expected a task, found a list"),
         ("dstack", "type: service\ncommands: [a]", "x:1: only type: task"),
         ("dstack", "type: task\ncommands: [[a]]", "x:2: expected text, found a list"),
@@ -175,3 +208,5 @@ def test_a_task_of_skypilot_runs_as_it_is(clean: labs.Lab, launcher: Launcher) -
     for rank in (0, 1):
         assert f"sky {rank}/2 2 0.1\n" in ran.out
     assert "lab[1-2] │ same master\n" in ran.out  # equal lines of both
+    addresses = [clean.hosts[name].address for name in ("lab1", "lab2")]
+    assert f"lab[1-2] │ all of them: {' '.join(addresses)} \n" in ran.out
