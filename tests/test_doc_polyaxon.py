@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -98,6 +99,8 @@ def test_a_topology_trains(name: str, tmp_path: Path) -> None:
     for old, new in (("n_workers: 7", "n_workers: 2"), ("n_workers: 3", "n_workers: 2"),
                      ("n_ps: 3", "n_ps: 1"), ("- index: 2", "- index: 1"), ("limits: 2\n", "limits: 1\n")):  # fmt: skip
         text = text.replace(old, new)
+    # TensorFlow of today does not start in the 256 MiB that a server has there.
+    text = re.sub(r"limits: \d{3,}", "limits: 5120", text)
     steps = 20 if name == "tensorflow" else 60
     specs = (labs.HostSpec("lab1"), labs.HostSpec("lab2"))
     with hosts_with(name, specs, tmp_path, gpus="4") as launcher:
