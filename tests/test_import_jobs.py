@@ -210,3 +210,28 @@ def test_a_task_of_skypilot_runs_as_it_is(clean: labs.Lab, launcher: Launcher) -
     assert "lab[1-2] │ same master\n" in ran.out  # equal lines of both
     addresses = [clean.hosts[name].address for name in ("lab1", "lab2")]
     assert f"lab[1-2] │ all of them: {' '.join(addresses)} \n" in ran.out
+
+
+LEAD = """\
+type: task
+nodes: 2
+resources: {gpu: 1}
+stop_criteria: master-done
+env: {GREETING: hello}
+commands:
+  - echo "$GREETING from $DSTACK_NODE_RANK of $DSTACK_NODES_NUM" to $DSTACK_NODES_IPS
+  - test $DSTACK_NODE_RANK = 0 || sleep 600
+"""
+
+
+def test_a_task_of_dstack_ends_with_its_first_node(clean: labs.Lab, launcher: Launcher) -> None:
+    launcher.script(LEAD, "task.dstack.yml")
+    launcher.inventory.write_text(launcher.inventory.read_text().replace("{}", "{gpus: 1}"))
+    done = launcher.call("import", "dstack", "task.dstack.yml", "-o", "job.yaml")
+    assert done.returncode == 0, done.stderr
+    ran = launcher.run("job.yaml")
+    assert ran.code == 0, ran.err
+    assert ran.receipt["reason"] == "lead-exited-0"
+    assert [host["host"] for host in ran.receipt["hosts"]] == ["lab1", "lab2"]
+    addresses = " ".join(clean.hosts[name].address for name in ("lab1", "lab2"))
+    assert ran.log("master-0.out").decode() == f"hello from 0 of 2 to {addresses}\n"

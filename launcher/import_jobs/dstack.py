@@ -112,7 +112,11 @@ def _lead(task: Task, line: int, gpus: int) -> None:
         node, other = f"{{{{host:node.{number}}}}}", f"{{{{host:{role}}}}}"
         task.values["run"] = task.values["run"].replace(node, other)
     task.values["roles"] = roles
-    task.note(line, "the first node is the role master, whose end ends the run")
+    task.note(
+        line,
+        "the first node is the role master, whose end ends the run; "
+        "a node is a process of a role here, and two may share a host",
+    )
 
 
 def _gpus(task: Task, node: Node) -> tuple[int, int]:
