@@ -71,7 +71,7 @@ class Slurm:
         words = [f"{name}={value}" for name, value in env.items()]
         submit = f"cd {folder} && env {shlex.join(words)} sbatch --parsable {file}"
         number = self.first.run("bash", "-c", submit).stdout.decode().strip()
-        labs.wait_until(lambda: self._has_ended(number), f"the end of job {number}", 90)
+        labs.wait_until(lambda: self._has_ended(number), f"the end of job {number}", 200)
         (code, signal) = re.findall(r" ExitCode=(\d+):(\d+)", self._job(number))[0]
         name = re.findall(r" StdOut=(\S+)", self._job(number))[0]
         return -int(signal) or int(code), self.first.read(name).decode()
