@@ -31,7 +31,7 @@ def modules_of(job: Job) -> tuple[str, ...]:
 
 
 def needs_of(job: Job) -> dict[str, Need]:
-    """What the framework cannot do without besides modules, by its probe."""
+    """What else the framework cannot do without, by its probe."""
     needs: tuple[Need, ...] = getattr(frameworks.get(job.framework), "needs", ())
     return {need.probe: need for need in needs}
 

@@ -35,10 +35,11 @@ class Cast:
 
 @dataclass(frozen=True)
 class Need:
-    """What every host must have besides modules.
+    """What every host must have, where there is more to say than how to install a module.
 
-    ``probe`` is ``program:NAME``, one on PATH, or ``linked:MODULE:LIBRARY``, an extension in a package
-    that needs such a library. ``says`` names it for a person; ``hint``: how to get it.
+    ``probe`` is the name of a module, or ``program:NAME``, one on PATH, or ``linked:PACKAGE:LIBRARY``,
+    an extension in it that needs such a library. ``says`` names it for a person, ``hint`` says how to
+    get it.
     """
 
     probe: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..model import Process
 from . import joined, mpi
 from .base import Need, Place
-from .horovod import COMPUTED
+from .horovod import COMPUTED, HOROVOD
 
 
 class HorovodMpi:
@@ -21,8 +21,8 @@ class HorovodMpi:
     about = "horovodrun (Open MPI) on the first host, which starts the ranks on all of them"
     computed = COMPUTED
     shell = False
-    modules = ("horovod",)
     needs = (
+        HOROVOD,
         mpi.MPIRUN,
         Need(
             "linked:horovod:libmpi",
