@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh | cut -d' ' -f1)
+# What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
