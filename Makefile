@@ -3,7 +3,9 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
-HVD    := $(VENV)/.stamp-horovod-$(shell cksum tests/build-horovod.sh | cut -d' ' -f1)
+HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh | cut -d' ' -f1)
+# What Horovod needs besides torch, so that every clone has the same.
+HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help demo test test-frameworks lint bench chaos horovod disk setup system clean
@@ -36,7 +38,7 @@ chaos: setup ## Real training with a fault at a random moment: ARGS="--rounds 52
 horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is kept in ~/.cache/launcher
 
 $(HVD): $(STAMP)
-	@sh tests/build-horovod.sh $(BIN)/python && touch $@ || echo "no horovod: its tests are skipped" >&2
+	@sh launcher/shipped/build-horovod.sh $(BIN)/python $(HVDNEEDS) && touch $@ || echo "no horovod: its tests are skipped" >&2
 
 disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap

@@ -103,7 +103,7 @@ CAUSES: tuple[Cause, ...] = (
     # -- what a framework needs on a host
     Cause(
         "no-horovod", r"No module named 'horovod'", "the host's Python has no Horovod",
-        "Build it there against its torch (or copy the wheel of `make horovod`), or set python: in the "
+        "`launcher bootstrap --with horovod` builds it there for its torch; or set python: in the "
         "inventory to one that has it.",
     ),
     Cause(
@@ -212,7 +212,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "own-name-is-loopback", r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
         "Horovod took the address of a host's own name, which leads to that host's loopback",
-        "Map the name to the host's address in its /etc/hosts, or install the wheel of `make horovod`.",
+        "Map the name to the host's address in its /etc/hosts, or build Horovod there by "
+        "`launcher bootstrap --with horovod`.",
         frameworks=frozenset({"horovod", "horovod-direct"}),
     ),
     Cause(

@@ -6,10 +6,11 @@ Not responsible for what else the job's script imports: `launcher check --job` l
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from . import frameworks, planning
 from .errors import FrameworkMissing
+from .frameworks import Need
 from .link import Link
 from .model import Job, Layout
 from .together import together
@@ -29,12 +30,19 @@ def modules_of(job: Job) -> tuple[str, ...]:
     return needed
 
 
+def needs_of(job: Job) -> dict[str, Need]:
+    """What else the framework cannot do without, by its probe."""
+    needs: tuple[Need, ...] = getattr(frameworks.get(job.framework), "needs", ())
+    return {need.probe: need for need in needs}
+
+
 class Wanted:
     """Looked for while the hosts do something else: ``begin``, and later ``require``."""
 
     def __init__(self, links: Sequence[Link], layout: Layout, job: Job) -> None:
         self._links, self._layout, self._job = links, layout, job
-        self._modules = modules_of(job)
+        self._needs = needs_of(job)
+        self._modules = (*modules_of(job), *self._needs)
 
     async def begin(self) -> None:
         """Has all hosts begin to look. Raises HostError."""
@@ -58,17 +66,32 @@ class Wanted:
         lacking = {
             link: x["missing"] for link, x in zip(self._links, told, strict=True) if x["missing"]
         }
-        for link, missing in lacking.items():
-            others = [other.name for other in lacking if other is not link]
-            names, facts = " and ".join(missing), link.facts
-            raise FrameworkMissing(
-                link.name,
-                f"framework {self._job.framework} needs {names}, which {facts.python} "
-                f"(Python {facts.python_version}) does not have"
-                + (f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""),
-                f"{facts.python} -m pip install {' '.join(missing)} there or in the job's setup:, or "
-                "set python: in the inventory to one that has it",
-            )
+        if lacking:
+            raise self._told(lacking)
+
+    def _told(self, lacking: Mapping[Link, Sequence[str]]) -> FrameworkMissing:
+        """The first host's modules, or else the first other thing, with all hosts that lack the same."""
+        link, missing = next(iter(lacking.items()))
+        names = [name for name in missing if name not in self._needs] or [missing[0]]
+        others = [
+            other.name
+            for other, theirs in lacking.items()
+            if other is not link and set(names) & set(theirs)
+        ]
+        also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
+        facts = link.facts
+        who = f"{facts.python} (Python {facts.python_version})"
+        what, hint = " and ".join(names), ""
+        if need := self._needs.get(names[0]):
+            what, hint = need.says, need.hint
+            who = "this host" if need.probe.startswith("program:") else who
+        return FrameworkMissing(
+            link.name,
+            f"framework {self._job.framework} needs {what}, which {who} does not have{also}",
+            hint
+            or f"{facts.python} -m pip install {' '.join(names)} there or in the job's setup:, or "
+            "set python: in the inventory to one that has it",
+        )
 
     def _folder(self, link: Link) -> str:
         (node,) = (node for node in self._layout.nodes if node.host.name == link.name)

@@ -11,6 +11,7 @@ import pytest
 from launcher.bootstrap import plan
 from launcher.bootstrap.look import Interpreter, Look, look_command, parse_look
 from launcher.bootstrap.plan import Wish, chosen, decide
+from launcher.bootstrap.ready import BUILD_HOROVOD
 from launcher.errors import InputError
 
 USUAL = chosen((), (), ())
@@ -19,7 +20,7 @@ PYTHON = Interpreter("/usr/bin/python3", (3, 11, 2), True)
 BARE = Look(
     system="debian", like=(), title="Debian 12", manager="apt-get", user="alice", is_root=False,
     home="/home/alice", hostname="gpu1", address="10.0.0.11", own_address="10.0.0.11", rsync="",
-    python=None, base=None, venv=False, requirements="", horovod=False, uv="", mpirun="",
+    python=None, base=None, venv=False, requirements="", horovod="", uv="", mpirun="", tools=(),
     key=False, driverless_gpu=False,
 )  # fmt: skip
 DONE = replace(BARE, rsync="3.2.7", python=PYTHON, base=PYTHON, key=True)
@@ -91,17 +92,29 @@ def test_requirements_are_installed_once() -> None:
     assert "/usr/bin/uv venv" in decide(without_ensurepip, wish).changes[1].script
 
 
+TOOLS = ("g++", "cmake", "make", "mpicxx", "Python.h")
+
+
 def test_horovod_is_built_after_its_tools() -> None:
-    wish = Wish(chosen((), ["openmpi", "horovod"], ()), "/opt/env/bin/python")
-    found = decide(replace(DONE, venv=True), wish).changes
+    """With the one script that is shipped; where both are asked for, until it has MPI."""
+    build = BUILD_HOROVOD.read_text()
+    steps = chosen((), ["openmpi", "horovod"], ())
+    wish = Wish(steps, "/opt/env/bin/python", build_horovod=build)
+    there = replace(DONE, venv=True)
+    found = decide(there, wish).changes
     assert [(change.step, change.root) for change in found] == [
         ("openmpi", True), ("horovod", True), ("horovod", False)]  # fmt: skip
-    assert "HOROVOD_WITH_MPI=1" in found[2].script
-    assert "/opt/env/bin/python -m pip install" in found[2].script
-    subprocess.run(["sh", "-n"], input=found[2].script, text=True, check=True)
-    assert not decide(
-        replace(DONE, venv=True, horovod=True, mpirun="/usr/bin/mpirun"), wish
-    ).changes
+    assert found[1].what == "install g++, cmake, make, python3-dev"
+    assert found[2].script == f"set -- /opt/env/bin/python\n{build}"
+    red = decide(replace(RED, tools=("cmake", "make")), replace(wish, python="python3.12")).changes
+    assert red[-2].what == "install gcc-c++, python3.12-devel"
+    ready = replace(there, mpirun="/usr/bin/mpirun", tools=TOOLS)
+    assert [change.root for change in decide(ready, wish).changes] == [False]
+    assert decide(replace(ready, tools=TOOLS[:3]), wish).changes[0].step == "openmpi", "no headers"
+    assert not decide(replace(ready, horovod="gloo mpi"), wish).changes
+    assert len(decide(replace(ready, horovod="gloo"), wish).changes) == 1
+    without = replace(wish, steps=chosen((), ["horovod"], ()))
+    assert not decide(replace(ready, horovod="gloo"), without).changes
 
 
 def test_steps_are_chosen_by_name() -> None:

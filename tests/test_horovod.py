@@ -16,8 +16,18 @@ import lab as labs
 import pytest
 from conftest import ROOT, Launcher, wait_for
 
-pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
+horovod = pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
+EXTENSIONS = Path(horovod.__file__).parent.glob("torch/mpi_lib*.so")
+MPI = pytest.param(
+    "horovod-mpi",
+    marks=pytest.mark.skipif(
+        not any(b"\0libmpi" in file.read_bytes() for file in EXTENSIONS),
+        reason="this horovod was built without MPI: install Open MPI and its headers, make horovod",
+    ),
+)
 
+# Four ranks on two cores: those that wait for a message leave the cores to the others.
+POLITE = ("--env", "OMPI_MCA_mpi_yield_when_idle=1")
 WORD = "only-for-ranks"
 JOB = f"""
 num_nodes: 2
@@ -32,7 +42,8 @@ host = subprocess.check_output(["hostname"], text=True).strip()
 assert os.environ["LAUNCHER_HOST"] == host, os.environ["LAUNCHER_HOST"]
 assert os.environ["TOKEN"] == "{WORD}"
 interface = {{"lab1": "eth0", "lab2": "enp3s0"}}[host]
-assert os.environ["GLOO_SOCKET_IFNAME"] == os.environ["HOROVOD_GLOO_IFACE"] == interface
+own = {{"GLOO_SOCKET_IFNAME", "HOROVOD_GLOO_IFACE", "OMPI_MCA_btl_tcp_if_include"}} & set(os.environ)
+assert len(own) == 2 and {{os.environ[name] for name in own}} == {{interface}}, own
 assert "/relay" not in os.environ["PATH"], "a rank's ssh is the host's own"
 runpy.run_path("train.py", run_name="__main__")
 """
@@ -68,11 +79,11 @@ def _arguments(lab: labs.Lab) -> Iterator[set[str]]:
         looking.join()
 
 
-@pytest.mark.parametrize("framework", ["horovod", "horovod-direct"])
+@pytest.mark.parametrize("framework", ["horovod", "horovod-direct", MPI])
 def test_it_trains(launcher: Launcher, clean: labs.Lab, training: str, framework: str) -> None:
     """Every rank with the same parameters in its own log; no secret in anybody's arguments."""
     with _arguments(clean) as seen:
-        ran = launcher.run("--framework", framework, training)
+        ran = launcher.run("--framework", framework, *POLITE, training)
     assert ran.code == 0, ran.out + ran.err
     logs = [ran.log(f"rank-{rank}.out").decode() for rank in range(2)]
     digests = {re.findall(r"sha256 (\w+) equal on all 2 ranks", log)[0] for log in logs}
@@ -126,7 +137,68 @@ def test_a_rank_fails(
     assert max(e["time"] for e in lines if e["event"] == "HostEnded") - failed < 1.0 + 2.0
 
 
-def test_it_goes_on_without_a_launcher(launcher: Launcher, clean: labs.Lab) -> None:
+# One of four is gone in the middle; the others wait for it in the network.
+OVER_MPI = """
+import horovod.torch as hvd, os, sys, torch
+hvd.init()
+assert hvd.mpi_enabled() and not hvd.gloo_enabled()
+assert hvd.local_size() == hvd.cross_size() == 2
+print(hvd.rank(), int(hvd.allreduce(torch.tensor(hvd.rank() + 1), op=hvd.Sum)), flush=True)
+hvd.barrier()
+if hvd.rank() == 2:
+    print("bye", file=sys.stderr, flush=True)
+    os._exit(7)
+hvd.allreduce(torch.zeros(1))
+"""
+
+
+@pytest.mark.parametrize("framework", [MPI])
+def test_a_rank_fails_over_mpi(launcher: Launcher, clean: labs.Lab, framework: str) -> None:
+    """Four ranks have added up; then one dies: its own status and words are told, none is left."""
+    ran = launcher.run(
+        "--nodes", "2", "--nproc-per-node", "2", "--grace", "1s", "--framework", framework,
+        *POLITE, launcher.script(OVER_MPI),
+    )  # fmt: skip
+    assert ran.code == 7, ran.out + ran.err
+    for rank in range(4):
+        assert ran.log(f"rank-{rank}.out") == f"{rank} 10\n".encode()
+    failure = ran.receipt["failure"]
+    told = (failure["host"], failure["rank"], failure["last_lines"])
+    assert told == ("lab2", 2, ["bye"]), failure
+    assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "says", "hint"),
+    [
+        (
+            "PYTHONPATH: /tmp/plain",
+            "needs a horovod that was built with MPI, which /",
+            "--with horovod",
+        ),
+        (
+            "PATH: /nowhere",
+            "needs Open MPI's mpirun, which this host does not have",
+            "--with openmpi",
+        ),
+    ],
+)
+def test_what_mpi_needs(
+    launcher: Launcher, clean: labs.Lab, lacks: str, says: str, hint: str
+) -> None:
+    """A host without it is named before anything is started."""
+    text = launcher.inventory.read_text()
+    launcher.inventory.write_text(text.replace("lab2: {}", f"lab2: {{env: {{{lacks}}}}}"))
+    clean.hosts["lab2"].write("/tmp/plain/horovod/__init__.py", b"")
+    ran = launcher.run("--hosts", "lab2", "--framework", "horovod-mpi", launcher.script(""))
+    assert ran.code == 125
+    assert f"error: lab2: framework horovod-mpi {says}" in ran.err
+    assert "hint: launcher bootstrap" in ran.err and hint in ran.err
+    assert b"ProcessStarted" not in (ran.folder / "events.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("framework", ["horovod", MPI])
+def test_it_goes_on_without_a_launcher(launcher: Launcher, clean: labs.Lab, framework: str) -> None:
     """The launcher is killed in the middle and every SSH session cut: it trains to its end."""
     for host in clean.hosts.values():
         host.run("rm", "-f", "/tmp/go")
@@ -141,7 +213,7 @@ def test_it_goes_on_without_a_launcher(launcher: Launcher, clean: labs.Lab) -> N
         "    time.sleep(0.01)\n"
         "print('steps', int(hvd.allreduce(torch.tensor(steps), op=hvd.Sum)) // 2 - steps)\n"
     )
-    process = launcher.start("--nodes", "2", "--framework", "horovod", name)
+    process = launcher.start("--nodes", "2", "--framework", framework, *POLITE, name)
     labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/rank-1.out")), "a log", 60)
     (folder,) = (launcher.home / "runs").iterdir()
     wait_for(folder / "logs/attempt-0/rank-1.out", b"ready", process)

@@ -23,7 +23,11 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at a host has found. Paths are absolute; "" stands for what is not there."""
+    """What a look at a host has found. Paths are absolute; "" stands for what is not there.
+
+    ``horovod`` has its controllers, as in "gloo mpi"; "" also where it was built for another torch.
+    ``tools`` are those of g++, cmake, make, mpicxx and Python.h that are there to build it with.
+    """
 
     system: str
     like: tuple[str, ...]
@@ -40,9 +44,10 @@ class Look:
     base: Interpreter | None
     venv: bool
     requirements: str
-    horovod: bool
+    horovod: str
     uv: str
     mpirun: str
+    tools: tuple[str, ...]
     key: bool
     driverless_gpu: bool
 
@@ -66,14 +71,18 @@ for m in apt-get dnf yum; do
     command -v $m >/dev/null && { say manager $m; break; }
 done
 say user "$(id -un)"; say uid "$(id -u)"; say home "$HOME"; say hostname "$(uname -n)"
-set -- "$(home "$1")" "$(home "$2")" "$3" ${SSH_CONNECTION:-}
-say address "${6:-}"
+set -- "$(home "$1")" "$(home "$2")" "$3" "$4" ${SSH_CONNECTION:-}
+say address "${7:-}"
 say own-address "$(getent hosts "$(uname -n)" | head -n 1 | cut -d ' ' -f 1)"
 say rsync "$(rsync --version 2>/dev/null | sed -n '1s/.*version \([^ ]*\).*/\1/p')"
 python python "$1"; python base python3
 [ -x "$2/bin/python" ] && say venv yes
 say requirements "$(cat "$2/.launcher-requirements" 2>/dev/null)"
-[ -x "$2/bin/python" ] && "$2/bin/python" -c 'import horovod' 2>/dev/null && say horovod yes
+[ -x "$2/bin/python" ] && say horovod "$("$2/bin/python" -c "$4" 2>/dev/null)"
+[ -x "$2/bin/python" ] && python="$2/bin/python" || python=$(command -v "$1" || echo python3)
+headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])' 2>/dev/null)
+say tools "$(for t in g++ cmake make mpicxx; do command -v $t >/dev/null && printf '%s ' $t; done)$(
+    [ -f "$headers/Python.h" ] && echo Python.h)"
 say uv "$(command -v uv)"; say mpirun "$(command -v mpirun)"
 [ -n "$3" ] && grep -qsF -- "$3" "$HOME/.ssh/authorized_keys" && say key yes
 for d in /sys/bus/pci/devices/*; do  # a display controller of NVIDIA's
@@ -84,6 +93,19 @@ done
 echo launcher-looked
 """
 
+# Horovod is not imported: with torch that takes seconds. `built-as` is by shipped/build-horovod.sh; of
+# another build, MPI is known by the library that its extension is linked with.
+_HOROVOD = r"""
+import pathlib, horovod
+from importlib.metadata import version
+folder = pathlib.Path(horovod.__file__).parent
+file = folder / "built-as"
+built = file.read_text() if file.exists() else ""
+mpi = any(b"\0libmpi" in file.read_bytes() for file in folder.glob("*/mpi_lib*.so"))
+if not built or "-torch-%s-" % version("torch") in built:
+    print("gloo" + " mpi" * mpi)
+"""
+
 
 def look_command(python: str, venv: str, key: str | None) -> str:
     """A command that prints what :func:`parse_look` reads. It changes nothing.
@@ -91,7 +113,7 @@ def look_command(python: str, venv: str, key: str | None) -> str:
     ``python`` and ``venv`` are paths or names there; ``key`` is a line of authorized_keys.
     """
     blob = key.split()[1] if key else ""
-    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", python, venv, blob])
+    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", python, venv, blob, _HOROVOD])
 
 
 def parse_look(text: str) -> Look:
@@ -117,9 +139,10 @@ def parse_look(text: str) -> Look:
         base=_interpreter(said, "base"),
         venv="venv" in said,
         requirements=said.get("requirements", ""),
-        horovod="horovod" in said,
+        horovod=said.get("horovod", ""),
         uv=said.get("uv", ""),
         mpirun=said.get("mpirun", ""),
+        tools=tuple(said.get("tools", "").split()),
         key="key" in said,
         driverless_gpu="driverless-gpu" in said,
     )

@@ -22,7 +22,13 @@ OLDEST_PYTHON = (3, 8)
 #: Where the environment for jobs is made when nothing names another place.
 VENV = "~/.launcher/venv"
 HOROVOD = "horovod==0.28.1"
-_RED_HAT_COMPILERS = ("gcc-c++", "cmake", "make", "python3-devel")
+#: What horovod is compiled with, and the packages that have it, of Debian and of Red Hat.
+_TOOLS = {
+    "g++": ("g++", "gcc-c++"),
+    "cmake": ("cmake", "cmake"),
+    "make": ("make", "make"),
+    "Python.h": ("{python}-dev", "{python}-devel"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Wish:
     """What the user asked for on one host.
 
     ``python`` is the inventory's; ``key`` is a line of authorized_keys, None when the user logs in
-    without it; ``requirements`` is the text of a requirements file.
+    without it; ``requirements`` is the text of a requirements file, ``build_horovod`` the script of
+    shipped/ that does so.
     """
 
     steps: frozenset[str]
@@ -61,6 +68,7 @@ class Wish:
     key: str | None = None
     requirements: str | None = None
     venv: str | None = None
+    build_horovod: str = ""
 
 
 @dataclass(frozen=True)
@@ -274,7 +282,7 @@ def _installer(look: Look, place: str) -> str:
 
 
 def _openmpi(look: Look, wish: Wish) -> _Found:
-    if not look.mpirun:
+    if not look.mpirun or "mpicxx" not in look.tools:
         debian = ("openmpi-bin", "libopenmpi-dev")
         yield _install(
             look, "openmpi", *(debian if _is_debian(look) else ("openmpi", "openmpi-devel"))
@@ -282,16 +290,19 @@ def _openmpi(look: Look, wish: Wish) -> _Found:
 
 
 def _horovod(look: Look, wish: Wish) -> _Found:
-    if look.horovod:
+    if look.horovod and ("mpi" in look.horovod.split() or "openmpi" not in wish.steps):
         return
-    debian = ("g++", "cmake", "make", "python3-dev")
-    yield _install(look, "horovod", *(debian if _is_debian(look) else _RED_HAT_COMPILERS))
     place = _at_home(look, venv_of(wish))
-    with_mpi = "WITH" if look.mpirun or "openmpi" in wish.steps else "WITHOUT"
+    name = posixpath.basename(wish.python) if not _environment(wish.python) else "python3"
+    which = 0 if _is_debian(look) else 1
+    missing = [names[which] for tool, names in _TOOLS.items() if tool not in look.tools]
+    if missing:
+        yield _install(look, "horovod", *(package.format(python=name) for package in missing))
+    python = shlex.quote(f"{place}/bin/python")
     yield Change(
         "horovod",
         f"build {HOROVOD} for the torch in {place} (takes minutes)",
-        recipes.BUILD_HOROVOD.format(install=_installer(look, place), what=HOROVOD, mpi=with_mpi),
+        f"set -- {python}\n{wish.build_horovod}",
     )
 
 

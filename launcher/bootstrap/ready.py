@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import fabric
 
@@ -21,6 +22,8 @@ from .login import Logins, NeedsSudo
 from .look import Look
 from .rounds import BROKEN, Asker, Rounds, Tell, blamed
 from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
+
+BUILD_HOROVOD = Path(__file__).parent.parent / "shipped" / "build-horovod.sh"
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ class _Work:
             self.request.force_key or self.request.login_keys or self.logins.password(host.name)
         )
         key = self.request.keys(self.logins.way(host.name).keys) if needs_key else None
-        wish = plan.Wish(
-            self.request.steps, host.python, key, self.request.requirements, self.request.venv
-        )
+        request = self.request
+        build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
+        wish = plan.Wish(request.steps, host.python, key, request.requirements, request.venv, build)
         look = look_at(host, connection, wish)
         decision = plan.decide(look, wish)
         if needs_key and key is None and "key" in self.request.steps:

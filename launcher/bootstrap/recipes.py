@@ -23,23 +23,3 @@ MOVE_NAMES = r"""
     if (mine) { if (left != $1) print left; print a names; next }
 }
 { print }"""
-
-# It asks for C++14, and headers of torch want more than that: a wrapper says the one for the other.
-BUILD_HOROVOD = """\
-set -e
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cat >"$scratch/c++" <<'END'
-#!/bin/sh
-for word; do
-    shift
-    case $word in -std=*) word=-std=c++20 ;; esac
-    set -- "$@" "$word"
-done
-exec g++ "$@"
-END
-chmod +x "$scratch/c++"
-{install} cffi cloudpickle packaging psutil PyYAML wheel 'setuptools<85'
-export CXX="$scratch/c++" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1
-export HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1 HOROVOD_{mpi}_MPI=1
-{install} --no-build-isolation --no-deps {what}"""

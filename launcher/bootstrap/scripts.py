@@ -5,6 +5,7 @@ Not responsible for what they do. Passwords go by the standard input of sudo alo
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 from collections.abc import Mapping
@@ -47,6 +48,8 @@ def look_at(host: Host, connection: fabric.Connection, wish: plan.Wish) -> Look:
         ) from None
 
 
+#: What a script of ours says of itself about what to do.
+_HINT = re.compile(r"^hint: (.+)\n?", re.M)
 #: Nothing on our screen, nothing from our keyboard; exit codes are values.
 _QUIET: Mapping[str, object] = {"hide": True, "warn": True, "in_stream": False, "encoding": "utf-8"}
 
@@ -76,11 +79,14 @@ def run(
         return Told(False, "sudo does not take that password", refused=True)
     if result.exited == -1:
         raise errors.ConnectionLost(name, "the connection broke off", "safe to run again")
-    said = _last_line(result.stderr.replace(prompt, "")) or _last_line(result.stdout)
+    wrong = _HINT.sub("", result.stderr.replace(prompt, ""))
+    said = _last_line(wrong) or _last_line(result.stdout)
     return Told(result.ok, said or f"exit {result.exited}", hint=_hint(result.stderr))
 
 
 def _hint(said: str) -> str:
+    if own := _HINT.findall(said):
+        return "".join(char for char in own[-1] if char.isprintable())[:300]
     if "Temporary failure" in said or "Could not resolve" in said or "Unable to locate" in said:
         return "can the host reach its package mirror? look at its network and sources.list"
     if "No space left" in said:
@@ -93,6 +99,7 @@ def _last_line(text: str) -> str:
     found = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in found if line.startswith(("E:", "ERROR", "error", "Error"))]
     lines = dict.fromkeys([*wrong[-1:], *found[-1:]])
+    lines = {line.removeprefix("error: "): None for line in lines}
     return "".join(char for char in "; ".join(lines) if char.isprintable())[:300]
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError, suggestion
 from .accelerate import Accelerate
-from .base import Cast, Framework, Place
+from .base import Cast, Framework, Need, Place
 from .deepspeed import DeepSpeed
 from .env import Env
 from .horovod import Horovod
 from .horovod_direct import HorovodDirect
+from .horovod_mpi import HorovodMpi
 from .jax import Jax
 from .joined import Ssh
 from .lightning import Lightning
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 GROUP = "launcher.frameworks"
 
 _ALL: tuple[Framework, ...] = (
-    *(Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), Mpi(), Ssh()),
+    *(Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), HorovodMpi(), Mpi(), Ssh()),
     *(TensorFlow(), MXNet(), Jax(), Lightning(), Accelerate(), DeepSpeed()),
 )
 BUILTIN: dict[str, Framework] = {framework.name: framework for framework in _ALL}
@@ -64,4 +65,4 @@ def hint_for(name: str) -> str:
     return suggestion(name, names()) or f"known: {', '.join(names())}"
 
 
-__all__ = ["BUILTIN", "GROUP", "Cast", "Framework", "Place", "get", "hint_for", "names"]
+__all__ = ["BUILTIN", "GROUP", "Cast", "Framework", "Need", "Place", "get", "hint_for", "names"]

@@ -34,6 +34,20 @@ class Cast:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What every host must have, where there is more to say than how to install a module.
+
+    ``probe`` is the name of a module, or ``program:NAME``, one on PATH, or ``linked:PACKAGE:LIBRARY``,
+    an extension in it that needs such a library. ``says`` names it for a person, ``hint`` says how to
+    get it.
+    """
+
+    probe: str
+    says: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Place:
     """One node, and everything that a framework may want to know about it.
 
@@ -98,8 +112,9 @@ class Framework(Protocol):
     takes roles; ``ports(node)``, how many ports its processes there need for themselves: the host
     proves that they are free, and they come as ``place.meeting.ports``; ``joins_hosts = True``
     where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.joined`; ``modules``, those
-    without which it starts nothing, and ``imports``, those that ranks which it starts directly need
-    when their script imports them: hosts that lack one are told before anything is started.
+    without which it starts nothing, ``needs``, what else it cannot do without, and ``imports``, the
+    modules that ranks which it starts directly need when their script imports them: hosts that lack
+    one are told before anything is started.
     """
 
     name: str

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from ..model import Process
 from . import joined
-from .base import Place
+from .base import Need, Place
 
 COMPUTED = frozenset(
     {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"}
     | {"HOROVOD_CROSS_RANK", "HOROVOD_CROSS_SIZE", "HOROVOD_HOSTNAME", "HOROVOD_CONTROLLER"}
     | {"HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT", "CUDA_VISIBLE_DEVICES"}
+)
+
+#: Built for one version of torch, so `pip install` from its source is rarely all that is needed.
+HOROVOD = Need(
+    "horovod",
+    "horovod",
+    "launcher bootstrap --with horovod builds it for the torch there, or set python: in the "
+    "inventory to one that has it",
 )
 
 
@@ -36,7 +44,7 @@ class Horovod:
     about = "horovodrun (gloo) on the first host, which starts the ranks on all of them"
     computed = COMPUTED
     shell = False
-    modules = ("horovod",)
+    needs = (HOROVOD,)
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..model import Process
 from . import joined
 from .base import Place
-from .horovod import COMPUTED, environment
+from .horovod import COMPUTED, HOROVOD, environment
 
 # Ends with the ranks of its host: until then Horovod may be shut down and begun again.
 SERVER = """\
@@ -49,7 +49,7 @@ class HorovodDirect:
     about = "one process a rank with Horovod's environment, no horovodrun in between"
     computed = COMPUTED
     shell = False
-    modules = ("horovod",)
+    needs = (HOROVOD,)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """A process a rank, which waits for the server; on the first host that one as well."""

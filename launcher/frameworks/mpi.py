@@ -7,11 +7,32 @@ from __future__ import annotations
 
 from ..model import Process
 from . import joined
-from .base import Place
+from .base import Need, Place
 
 # Open MPI refuses to run as root unless it is told twice.
 _AS_ROOT = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
 _MPIRUN = f'[ "$(id -u)" != 0 ] || export {_AS_ROOT}; exec mpirun "$@"'
+
+#: What mpirun has to be told so that its daemons are started, and ended, by the agents.
+SETTINGS = (
+    "--leave-session-attached",  # a daemon of ours ends with the one that called it
+    *("--mca", "plm_rsh_agent", "ssh"),
+    *("--mca", "plm_rsh_no_tree_spawn", "1"),  # else the others would call ssh as well
+    *("--mca", "plm_rsh_pass_environ_mca_params", "0"),  # interfaces have other names there
+)
+MPIRUN = Need(
+    "program:mpirun",
+    "Open MPI's mpirun",
+    "launcher bootstrap --with openmpi, or apt-get install openmpi-bin there",
+)
+
+
+def environment(place: Place) -> dict[str, str]:
+    """What a node's ranks and MPI's daemon there have: their host's own interface."""
+    own = joined.interface(place)
+    names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
+    chosen = dict.fromkeys(names, own) if own else {}
+    return {**place.threads(), **chosen, **place.env}
 
 
 class Mpi:
@@ -24,24 +45,16 @@ class Mpi:
     about = "mpirun (Open MPI) on the first host, which starts the ranks on all of them"
     computed = frozenset({"CUDA_VISIBLE_DEVICES"})
     shell = False
+    needs = (MPIRUN,)
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """mpirun, and on the other hosts what runs its daemons."""
-        own = joined.interface(place)
-        names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
-        chosen = dict.fromkeys(names, own) if own else {}
-        settings = {
-            "plm_rsh_agent": "ssh",
-            "plm_rsh_no_tree_spawn": "1",  # else the others would call ssh as well
-            "plm_rsh_pass_environ_mca_params": "0",  # interfaces have other names there
-        }
         argv = (
             *("/bin/sh", "-c", _MPIRUN, "mpirun", "-np", str(place.layout.world_size)),
             *("-H", joined.slots(place.layout), "--map-by", "slot"),
             *("--bind-to", "none"),  # two runs on one host would share the first cores
-            "--leave-session-attached",  # a daemon of ours ends with the one that called it
-            *(word for name, value in settings.items() for word in ("--mca", name, value)),
+            *SETTINGS,
             *joined.rank_command(place),
         )
-        return joined.processes(place, argv, {**place.threads(), **chosen, **place.env})
+        return joined.processes(place, argv, environment(place))
