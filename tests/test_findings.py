@@ -176,7 +176,7 @@ def test_udp_that_is_blocked_is_no_wrong_packet_size() -> None:
                   round_trip=0.001, bandwidth=1e9, names=("10.0.0.2",))  # fmt: skip
     hosts = {name: Host(name) for name in surveys}
     assert of_pairs([trial], surveys, hosts, (1, 2)) == []
-    stuck = replace(trial, bandwidth=0.0)
+    stuck = replace(trial, large=False, bandwidth=None)
     assert codes(of_pairs([stuck], surveys, hosts, (1, 2))) == ["NET-MTU"]
     tunnel = replace(trial, mtu=1450)
     (finding,) = of_pairs([tunnel], surveys, hosts, (1, 2))
