@@ -11,7 +11,7 @@ import pytest
 
 import launcher.findings
 from launcher import errors
-from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error
+from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
 from launcher.findings.group import clocks, gpus_text, of_group
 from launcher.findings.host import of_host
 from launcher.findings.pair import of_pairs
@@ -209,3 +209,10 @@ def test_the_worst_comes_first() -> None:
         ("DISK-FULL", ("b",)),
         ("DISK-LOW", ("a", "c")),
     ]
+
+
+def test_hosts_with_the_same_wrong_interface_are_all_put_right() -> None:
+    same = [found("NET-INTERFACE-UNKNOWN", host, "ib9", "", value="ib0") for host in ("a", "b")]
+    other = found("NET-INTERFACE", "c", "faster", value="eth1")
+    unknown = found("NET-INTERFACE-UNKNOWN", "d", "nothing like it")
+    assert suggested(fold([*same, other, unknown])) == {"a": "ib0", "b": "ib0", "c": "eth1"}

@@ -27,12 +27,14 @@ _RED_HAT_COMPILERS = ("gcc-c++", "cmake", "make", "python3-devel")
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for."""
+    """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for;
+    one that is not ``there`` changes nothing on the hosts."""
 
     name: str
     about: str
     needs: tuple[str, ...] = ()
     optional: bool = False
+    there: bool = True
 
 
 STEPS = (
@@ -44,8 +46,13 @@ STEPS = (
     Step("openmpi", "Open MPI and its headers", optional=True),
     Step("horovod", "horovod, built for the environment", ("venv", "openmpi"), optional=True),
     Step("own-name", "the host's own name leads to its address, not to 127.0.1.1", optional=True),
+    Step(
+        "interface", "interface: in the inventory, where hosts reach each other by it", there=False
+    ),
 )
 NAMES = tuple(step.name for step in STEPS)
+#: What a host needs for its agent to answer.
+USUAL = frozenset(step.name for step in STEPS if step.there and not step.optional)
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ def decide(look: Look, wish: Wish) -> Decision:
         "horovod": _horovod,
         "own-name": _own_name,
     }
-    found = [item for name in NAMES if name in wish.steps for item in parts[name](look, wish)]
+    found = [item for name in parts if name in wish.steps for item in parts[name](look, wish)]
     return Decision(
         tuple(item for item in found if isinstance(item, Change)),
         tuple(item for item in found if isinstance(item, Problem)),

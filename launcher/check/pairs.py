@@ -71,14 +71,15 @@ class Pairs:
         self._mirrors: dict[str, Mapping[str, Any]] = {}
         self._names: dict[str, Mapping[str, list[str] | None]] = {}
 
-    async def explore(self, ports: Sequence[int]) -> tuple[Trial, ...]:
+    async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[Trial, ...]:
         """Every way between two hosts, each direction for itself."""
         self._progress(f"ways between {len(self._surveys)} hosts")
         await asyncio.gather(*(self._prepare(name, ports) for name in self._surveys))
         try:
             explored = await asyncio.gather(*(self._ways(name) for name in self._surveys))
             found = {(t.host, t.there): t for trials in explored for t in trials}
-            await self._speeds(found)
+            if bandwidth:
+                await self._speeds(found)
             await self._again(found)
             return tuple(found.values())
         finally:
