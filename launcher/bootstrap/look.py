@@ -47,9 +47,12 @@ class Look:
     driverless_gpu: bool
 
 
+#: Where Open MPI's own packages of the Red Hat family put it; its users are to load a module.
+RED_HAT_MPI = "/usr/lib64/openmpi/bin"
+
 _LOOK = r"""
 exec </dev/null
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin:$4
 home() { case $1 in "~/"*) echo "$HOME${1#"~"}";; *) echo "$1";; esac; }
 say() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr -d '\n')"; }
 python() {
@@ -91,7 +94,7 @@ def look_command(python: str, venv: str, key: str | None) -> str:
     ``python`` and ``venv`` are paths or names there; ``key`` is a line of authorized_keys.
     """
     blob = key.split()[1] if key else ""
-    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", python, venv, blob])
+    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", python, venv, blob, RED_HAT_MPI])
 
 
 def parse_look(text: str) -> Look:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputError, suggestion
 from . import recipes
-from .look import Look
+from .look import RED_HAT_MPI, Look
 
 #: The oldest Python that the agent runs on.
 OLDEST_PYTHON = (3, 8)
@@ -326,6 +326,11 @@ def _notes(look: Look, wish: Wish) -> Iterable[str]:
     place = venv_of(wish)
     if not _environment(wish.python) and (wish.requirements is not None or wish.venv):
         yield f"runs use it with `python: {place}/bin/python` in the inventory"
+    if "openmpi" in wish.steps and _hides_mpi(look):
+        yield (
+            f"{RED_HAT_MPI} is not on PATH; runs find mpirun with "
+            f"`env: {{PATH: {RED_HAT_MPI}:/usr/bin:/bin}}` in the inventory"
+        )
     if look.own_address.startswith("127.") and "own-name" not in wish.steps:
         yield (
             f"its own name leads to {look.own_address}; launcher works around that, "
@@ -337,6 +342,13 @@ def _notes(look: Look, wish: Wish) -> Iterable[str]:
             "one by the distribution's way (Debian: nvidia-driver; Ubuntu: ubuntu-drivers "
             "install; RHEL: NVIDIA's repository) and boots it again"
         )
+
+
+def _hides_mpi(look: Look) -> bool:
+    """Whether mpirun is, or will be, where no PATH leads to."""
+    if look.mpirun:
+        return posixpath.dirname(look.mpirun) == RED_HAT_MPI
+    return bool(look.manager) and not _is_debian(look)
 
 
 def _at_home(look: Look, path: str) -> str:
