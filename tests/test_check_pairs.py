@@ -13,10 +13,10 @@ from typing import Any
 
 import lab as labs
 import pytest
-from conftest import Launcher
+from checked import Checked, check
+from conftest import Launcher, need_lab
 from hypothesis import given
 from hypothesis import strategies as st
-from test_check_hosts import Checked, check
 
 from launcher.check.pairs import PARTNERS, rounds, spread
 from launcher.errors import InputError
@@ -49,9 +49,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
+    need_lab()
     place = tmp_path_factory.mktemp("check")
     with _lab("a b narrow slow", place) as lab:
         launcher, hosts = _launcher(lab, place), lab.hosts
@@ -159,9 +157,7 @@ def test_whole_again_after_the_fixes(story: Story) -> None:
 
 
 def test_no_false_alarm_on_eight_healthy_hosts(tmp_path: Path) -> None:
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
+    need_lab()
     names = " ".join(f"gpu{n}" for n in range(1, 9))
     specs = [labs.HostSpec(name, own_name="") for name in names.split()]
     with labs.Lab(specs, tmp_path / "lab", share=[Path(sys.prefix)]) as lab:
