@@ -16,8 +16,9 @@ PATIENCE = 3.0
 TRIPS, LARGE = 12, 1 << 15
 #: Seconds more than a measurement takes, after which nothing more is waited for.
 STUCK = 2.5
-#: Bytes that a measurement of speed may send at most.
-MOST = 1 << 32
+#: Bytes that a measurement of speed may send at most, at a time, and how often without a look. Pieces
+#: as those of iperf3: with larger ones the two ends wait for each other instead of working at once.
+MOST, PIECE, BURST = 1 << 34, 1 << 17, 32
 
 
 def _call(address, port, token, verb):
@@ -52,29 +53,47 @@ def echo(address, port, token):
 
 def bandwidth(address, port, token, seconds):
     """Bytes a second towards the other host, counted there; None when it could not be measured."""
-    piece = memoryview(bytes(1 << 20))
-    sent, deadline = 0, time.monotonic() + seconds + STUCK
     answer = b""
     try:
         with _call(address, port, token, b" swallow %.3f" % seconds) as caller:
-            caller.setblocking(False)
             # What was not sent yet must not fill a slow line while the next test is under way.
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            while not answer.endswith(b"\n") and time.monotonic() < deadline:
-                sending = [caller] if sent < MOST else []
-                readable, writable, _ = select.select([caller], sending, [], 0.5)
-                if readable:
-                    heard = caller.recv(4096)
-                    if not heard:
-                        break
-                    answer += heard
-                elif writable:
-                    sent += caller.send(piece)
-                    if sent >= MOST:
-                        caller.shutdown(socket.SHUT_WR)
+            caller.setblocking(False)
+            answer = _pour(caller, time.monotonic() + seconds + STUCK)
     except OSError:
         pass
     try:
         return json.loads(answer.decode())["rate"]
     except ValueError:
         return None
+
+
+def _pour(caller, deadline):
+    """Sends what the other end takes, until it answers; its answer."""
+    piece = bytes(PIECE)
+    poll = select.poll()
+    poll.register(caller.fileno(), select.POLLIN | select.POLLOUT)
+    sent, answer = 0, b""
+    while not answer.endswith(b"\n") and time.monotonic() < deadline:
+        for _, event in poll.poll(500):
+            if event & ~select.POLLOUT:
+                heard = caller.recv(4096)
+                if not heard:
+                    return answer
+                answer += heard
+            elif sent < MOST:
+                sent += _some(caller, piece)
+            else:
+                poll.modify(caller.fileno(), select.POLLIN)
+    return answer
+
+
+def _some(caller, piece):
+    """Several pieces, as long as there is room: between two looks for an answer."""
+    sent = 0
+    try:
+        for _ in range(BURST):
+            sent += caller.send(piece)
+    except BlockingIOError:
+        pass
+    return sent

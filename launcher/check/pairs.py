@@ -20,8 +20,8 @@ from ..findings.survey import Survey, Trial
 from ..model import Host, Job
 from ..remote import Agent
 
-#: Seconds of bandwidth one way, and with how many others each host measures it at most.
-BANDWIDTH, PARTNERS = 0.2, 8
+#: Seconds of bandwidth one way, and of all rounds; with how many others each host measures it at most.
+BANDWIDTH, BANDWIDTH_IN_ALL, PARTNERS = 0.4, 3.2, 8
 #: A way on which something seems wrong is tried again alone, with so long for its bandwidth; and for
 #: all of them there is so much time, and so much more for each host.
 AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.2
@@ -162,10 +162,11 @@ class Pairs:
     async def _speeds(self, found: dict[tuple[str, str], Trial]) -> None:
         """Of all pairs, or of some of each host: a slow host is slow with all of them."""
         chosen = spread(rounds(list(self._surveys)), PARTNERS)
+        seconds = min(BANDWIDTH, BANDWIDTH_IN_ALL / (2 * len(chosen)))
         for number, pairs in enumerate(chosen):
             self._progress(f"bandwidth: round {number + 1} of {len(chosen)}")
             for ways in (pairs, [(b, a) for a, b in pairs]):
-                measured = (self._measured(found[way], BANDWIDTH) for way in ways)
+                measured = (self._measured(found[way], seconds) for way in ways)
                 found |= zip(ways, await asyncio.gather(*measured), strict=True)
 
     async def _measured(self, trial: Trial, seconds: float) -> Trial:
