@@ -7,6 +7,7 @@ runs in threads beside the relay, and ends with it.
 import errno
 import json
 import os
+import resource
 import select
 import socket
 import struct
@@ -29,6 +30,7 @@ class Mirror:
 
     def __init__(self, wished, token):
         """Raises OSError where nobody may listen."""
+        _allow_callers()
         self.token = token.encode()
         found = [self._listen(port) for port in wished]
         self.high = self._listen(0)
@@ -180,6 +182,14 @@ class Mirror:
         deadline = time.monotonic() + SILENCE
         while time.monotonic() < deadline and caller.recv_into(buffer):
             pass  # closing now would throw away the answer
+
+
+def _allow_callers():
+    """As many descriptors as callers need, where the host allows them to be asked for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_CALLERS if hard == resource.RLIM_INFINITY else min(hard, 2 * MOST_CALLERS)
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def rate(marks):

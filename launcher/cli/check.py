@@ -175,7 +175,7 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
         click.secho(head, dim=True)
         click.echo("\n".join(lines))
     if any(trial.bandwidth for trial in report.trials):
-        click.echo(_network(report.trials))
+        click.echo(_network(report.trials, width))
     shown = [f for f in report.findings if f.level != OK or f.code.startswith(("JOB", "SMOKE"))]
     for finding in shown:
         click.echo()
@@ -187,7 +187,7 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
     click.echo(("\n" if shown or done else "") + _verdict(report, asked))
 
 
-def _network(trials: Sequence[Trial]) -> str:
+def _network(trials: Sequence[Trial], width: int) -> str:
     """All pairs in a line; of many hosts, bandwidth is that of some pairs."""
     rates = sorted(trial.bandwidth for trial in trials if trial.bandwidth)
     trips = sorted(trial.round_trip * 1000 for trial in trials if trial.round_trip is not None)
@@ -199,7 +199,11 @@ def _network(trials: Sequence[Trial]) -> str:
     parts += [f"MTU {' to '.join(str(s) for s in (sizes[0], sizes[-1])[: len(sizes)])}"] * bool(
         sizes
     )
-    return click.style("between them  ", dim=True) + "   ".join(parts)
+    head = "between them  "
+    text = "   ".join(parts)
+    if len(head + text) > width:
+        text = f"{parts[0]}\n{' ' * len(head)}{'   '.join(parts[1:])}"
+    return click.style(head, dim=True) + text
 
 
 def _verdict(report: Report, asked: int) -> str:
