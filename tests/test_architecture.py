@@ -22,7 +22,7 @@ PARTS = {
         "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
         "findings.* rewrite "  # what a look at hosts means
         "scale.rates scale.compare "  # what trials tell
-        "tokens filling commands roles placement "  # what each process is given, and where
+        "tokens filling commands habits roles placement "  # what each process is given, and where
         "imports.* import_jobs.* export_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
@@ -54,8 +54,10 @@ KNOWS_THE_AGENT = {
 LIBRARIES = {
     "document": {"yaml"},
     "import_jobs.dstack": {"yaml"},
+    "import_jobs.node_task": {"yaml"},
     "import_jobs.osmo": {"yaml"},
     "import_jobs.polyaxon": {"yaml"},
+    "import_jobs.polyaxon_run": {"yaml"},
     "import_jobs.shares": {"yaml"},
     "import_jobs.skypilot": {"yaml"},
     "imports.ansible_yaml": {"yaml"},
