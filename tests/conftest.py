@@ -28,12 +28,16 @@ SPECS = (
 )
 
 
+def need_lab() -> None:
+    """Skips a test where no lab can be made."""
+    if reason := labs.missing():
+        pytest.skip(f"no lab of real hosts here: {reason}")
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     """Three real hosts: other interface names, one on another port and only behind a jump host."""
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
+    need_lab()
     # `sys.prefix` is the environment that runs the tests, with torch: read-only on every host.
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
     with labs.Lab(SPECS, tmp_path_factory.mktemp("lab"), share=share) as standing:
@@ -43,9 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 @pytest.fixture
 def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[labs.Lab]:
     """A lab for one test alone, to be broken: the first two hosts, or the test's parameter."""
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
+    need_lab()
     specs = getattr(request, "param", SPECS[:2])
     with labs.Lab(specs, tmp_path / "own") as standing:
         yield standing

@@ -17,6 +17,7 @@ have mpirun || missing="$missing openmpi-bin libopenmpi-dev"
 have sudo || missing="$missing sudo"
 have slurmd && have slurmctld && have sbatch || missing="$missing slurmd slurmctld slurm-client"
 have ruby || missing="$missing ruby"
+have dnf && have rpmbuild && have createrepo_c || missing="$missing dnf rpm createrepo-c"
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 [ -n "$missing" ] || exit 0
 echo "installing$missing"

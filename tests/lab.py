@@ -52,6 +52,7 @@ from lab_spec import (
     Process,
     Site,
     keygen,
+    mac_of,
     sh,
     wait_until,
 )
@@ -69,6 +70,7 @@ __all__ = [
 ]
 
 _MOST_HOSTS = 250  # of the 254 addresses of a /24
+_LARGE = 16  # with more hosts, all pairs leave little of the kernel's one table for other labs
 _lab_numbers = itertools.count()
 
 
@@ -161,9 +163,10 @@ class Lab:
         prefix = _free_prefix()
         addresses = {LAUNCHER: f"{prefix}.1"}
         addresses |= {s.name: f"{prefix}.{index + 2}" for index, s in enumerate(self._specs)}
-        site = Site(self.root, self._bridge, addresses, self._share)
+        is_large = len(self._specs) > _LARGE
+        site = Site(self.root, self._bridge, addresses, self._share, is_large)
         self.hosts = {s.name: LabHost(s, site, i) for i, s in enumerate(self._specs)}
-        self._make_bridge(f"{prefix}.1/24")
+        self._make_bridge(f"{prefix}.1")
         self._make_keys()
         authorized = self.identity_file.with_suffix(".pub").read_text()
         for host in self.hosts.values():
@@ -176,9 +179,9 @@ class Lab:
         # unplugged cable of a lab of one host: so one port is always live.
         bridge = self._bridge
         batch = (
-            f"link add {bridge} type bridge\n"
+            f"link add {bridge} address {mac_of(address)} type bridge\n"
             f"link set {bridge} addrgenmode none up\n"
-            f"address add {address} dev {bridge}\n"
+            f"address add {address}/24 dev {bridge}\n"
             f"link add {bridge}x type veth peer name {bridge}y\n"
             f"link set {bridge}y addrgenmode none up\n"
             f"link set {bridge}x addrgenmode none master {bridge} up\n"

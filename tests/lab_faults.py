@@ -55,6 +55,16 @@ class LabHost(Host):
         for dev, tc in ((self._cable, sh), (self.spec.interface, self._net)):
             tc(["tc", "qdisc", "replace", "dev", dev, "root", *(shape if mbit else ["noqueue"])])
 
+    def join(self, other: LabHost, interface: str, far: str) -> None:
+        """A second cable, between these two alone; its ends, and so the interfaces, have names."""
+        ends = ((self, interface, 1), (other, far, 2))
+        pids = [str(host.pid) for host, *_ in ends]
+        sh(["ip", "link", "add", interface, "netns", pids[0], "type", "veth",
+            "peer", "name", far, "netns", pids[1]])  # fmt: skip
+        for host, name, number in ends:
+            host._net(["ip", "address", "add", f"172.30.7.{number}/24", "dev", name])
+            host._net(["ip", "link", "set", name, "up"])
+
     def _drop(self, chain: str, match: str) -> None:
         self._net(["nft", f'add rule inet lab {chain} iifname != "lo" {match} drop'])
 

@@ -30,6 +30,7 @@ from lab_spec import (
     LabError,
     Process,
     Site,
+    mac_of,
     sh,
     wait_until,
 )
@@ -224,13 +225,23 @@ class Host:
         put(self.dir, "upper/etc/ssh/lab/authorized_keys", authorized_key)
         dev = self.spec.interface
         batch = f"link set lo up\naddress add {self.address}/24 dev {dev}\nlink set {dev} up\n"
-        put(self.dir, "network.ip", batch)
+        put(self.dir, "network.ip", batch + self._neighbours())
         behind = f"ip saddr {self.launcher_address} drop;" if self.spec.behind else ""
         put(self.dir, "network.nft", NETWORK_NFT.format(behind=behind))
         if self.spec.gpus:
             uuids = enumerate(self.spec.gpu_uuids)
             gpus = "\n".join(f"{index}, NVIDIA Fake GPU, {name}, 81559" for index, name in uuids)
             put(self.dir, "upper/usr/local/bin/nvidia-smi", NVIDIA_SMI.format(gpus=gpus), 0o755)
+
+    def _neighbours(self) -> str:
+        """For `ip -batch`: in a large lab, where the others are; see `Site.is_large`."""
+        others = self._site.addresses.values() if self._site.is_large else ()
+        permanent = f"dev {self.spec.interface} nud permanent"
+        return "".join(
+            f"neighbour add {address} lladdr {mac_of(address)} {permanent}\n"
+            for address in others
+            if address != self.address
+        )
 
     def _hosts_file(self) -> str:
         names = {"localhost": "127.0.0.1", self.name: self.spec.own_name or self.address}
@@ -262,10 +273,9 @@ class Host:
 
     def _cable_command(self) -> str:
         """For `ip -batch`. No IPv6: it would be a second way to a host that is behind another."""
-        mac = "02:1a:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
         return (
             f"link add {self._cable} type veth"
-            f" peer name {self.spec.interface} address {mac} netns {self._init}\n"
+            f" peer name {self.spec.interface} address {mac_of(self.address)} netns {self._init}\n"
             f"link set {self._cable} addrgenmode none master {self._site.bridge} up\n"
         )
 

@@ -168,12 +168,18 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class Site:
-    """What a host needs to know of its lab. `addresses` is by host name, and has LAUNCHER too."""
+    """What a host needs to know of its lab. `addresses` is by host name, and has LAUNCHER too.
+
+    is_large: hosts know each other's hardware addresses from the start. Those that they would have to
+    ask for share one table of all namespaces (net.ipv4.neigh.default.gc_thresh3, 1,024 by default),
+    which all pairs of 33 hosts fill; permanent entries do not count.
+    """
 
     root: Path
     bridge: str
     addresses: dict[str, str]
     share: tuple[Path, ...]
+    is_large: bool = False
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
@@ -195,6 +201,11 @@ def sh(
         said = (done.stderr or done.stdout).decode(errors="replace").strip()
         raise LabError(f"exit {done.returncode} of {shlex.join(command)}: {said}")
     return done
+
+
+def mac_of(address: str) -> str:
+    """The hardware address that belongs to an IPv4 address of a lab."""
+    return "02:1a:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def keygen(path: Path) -> list[str]:

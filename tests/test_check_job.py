@@ -8,8 +8,8 @@ from pathlib import Path
 
 import lab as labs
 import pytest
+from checked import check
 from conftest import ROOT, Launcher
-from test_check_hosts import check
 
 from launcher import api
 from launcher.check.job import outside, questions_of

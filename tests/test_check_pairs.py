@@ -4,7 +4,6 @@ what the fix says; and nothing is found where nothing is wrong."""
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ from typing import Any
 
 import lab as labs
 import pytest
-from conftest import Launcher
+from checked import Checked, check
+from conftest import Launcher, need_lab
 from hypothesis import given
 from hypothesis import strategies as st
-from test_check_hosts import Checked, check
 
-from launcher.check.pairs import rounds
+from launcher.check.pairs import PARTNERS, rounds, spread
 from launcher.errors import InputError
 from launcher.inventory import load
 from launcher.rewrite import with_interface
@@ -48,22 +47,9 @@ class Story:
     whole: Checked
 
 
-def _cable(one: labs.LabHost, other: labs.LabHost) -> None:
-    """A second network, of these two hosts alone."""
-    ends = ((one, "ib7", 1), (other, "p9", 2))
-    pids = [host.path("/").parts[2] for host, *_ in ends]
-    add = f"ip link add ib7 netns {pids[0]} type veth peer name p9 netns {pids[1]}"
-    subprocess.run(add.split(), check=True)
-    for host, name, number in ends:
-        host.run("ip", "address", "add", f"172.30.7.{number}/24", "dev", name)
-        host.run("ip", "link", "set", name, "up")
-
-
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
+    need_lab()
     place = tmp_path_factory.mktemp("check")
     with _lab("a b narrow slow", place) as lab:
         launcher, hosts = _launcher(lab, place), lab.hosts
@@ -82,7 +68,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         e._drop("blocked", f"ip saddr {f.address}")
         f._drop("blocked", f"ip saddr {e.address}")
         broken = check(launcher)
-        _cable(e, f)
+        e.join(f, "ib7", "p9")
         cabled = check(launcher, "--hosts", "narrow,slow", "--fix")
         written = launcher.inventory.read_text()
         again = check(launcher, "--hosts", "narrow,slow")
@@ -171,9 +157,7 @@ def test_whole_again_after_the_fixes(story: Story) -> None:
 
 
 def test_no_false_alarm_on_eight_healthy_hosts(tmp_path: Path) -> None:
-    reason = labs.missing()
-    if reason:
-        pytest.skip(f"no lab of real hosts here: {reason}")
+    need_lab()
     names = " ".join(f"gpu{n}" for n in range(1, 9))
     specs = [labs.HostSpec(name, own_name="") for name in names.split()]
     with labs.Lab(specs, tmp_path / "lab", share=[Path(sys.prefix)]) as lab:
@@ -203,6 +187,19 @@ def test_rounds_are_disjoint_and_complete(count: int) -> None:
     for each in schedule:
         busy = [name for pair in each for name in pair]
         assert len(busy) == len(set(busy))
+
+
+@pytest.mark.parametrize("count", [2, 8, 9, 10, 64])
+def test_bandwidth_is_measured_with_a_few_others_each(count: int) -> None:
+    """Of up to nine hosts that is every pair; and those of a large set are not all neighbours."""
+    names = [f"h{n}" for n in range(count)]
+    pairs = [pair for each in spread(rounds(names), PARTNERS) for pair in each]
+    partners = Counter(name for pair in pairs for name in pair)
+    assert all(min(count - 1, PARTNERS) - count % 2 <= n <= PARTNERS for n in partners.values())
+    assert len(set(map(frozenset, pairs))) == len(pairs)
+    if count > 16:
+        apart = [abs(names.index(a) - names.index(b)) for a, b in pairs]
+        assert sum(distance > count / 4 for distance in apart) > len(pairs) / 3
 
 
 EDITS = [

@@ -11,7 +11,7 @@ import pytest
 
 import launcher.findings
 from launcher import errors
-from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error
+from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
 from launcher.findings.group import clocks, gpus_text, of_group
 from launcher.findings.host import of_host
 from launcher.findings.pair import of_pairs
@@ -176,7 +176,7 @@ def test_udp_that_is_blocked_is_no_wrong_packet_size() -> None:
                   round_trip=0.001, bandwidth=1e9, names=("10.0.0.2",))  # fmt: skip
     hosts = {name: Host(name) for name in surveys}
     assert of_pairs([trial], surveys, hosts, (1, 2)) == []
-    stuck = replace(trial, bandwidth=0.0)
+    stuck = replace(trial, large=False, bandwidth=None)
     assert codes(of_pairs([stuck], surveys, hosts, (1, 2))) == ["NET-MTU"]
     tunnel = replace(trial, mtu=1450)
     (finding,) = of_pairs([tunnel], surveys, hosts, (1, 2))
@@ -209,3 +209,10 @@ def test_the_worst_comes_first() -> None:
         ("DISK-FULL", ("b",)),
         ("DISK-LOW", ("a", "c")),
     ]
+
+
+def test_hosts_with_the_same_wrong_interface_are_all_put_right() -> None:
+    same = [found("NET-INTERFACE-UNKNOWN", host, "ib9", "", value="ib0") for host in ("a", "b")]
+    other = found("NET-INTERFACE", "c", "faster", value="eth1")
+    unknown = found("NET-INTERFACE-UNKNOWN", "d", "nothing like it")
+    assert suggested(fold([*same, other, unknown])) == {"a": "ib0", "b": "ib0", "c": "eth1"}

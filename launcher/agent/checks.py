@@ -1,6 +1,6 @@
 """The requests about this host itself, as a part of the relay that a run hardly imports more of.
 
-Not responsible for measuring: survey, mirror, paths and modules do that.
+Not responsible for measuring: survey, mirror, paths, speed and modules do that.
 """
 
 import time
@@ -63,8 +63,14 @@ class Checks:
         return {"names": resolve_all(request["names"])}
 
     def do_explore(self, request):
-        """The way to another host."""
+        """The ways to other hosts."""
         from .paths import explore
 
-        return explore(request["addresses"], request["ports"], request["udp"], request["token"],
-                       request["seconds"])  # fmt: skip
+        return {"ways": explore(request["ways"])}
+
+    def do_bandwidth(self, request):
+        """How much comes through to another host."""
+        from .speed import bandwidth
+
+        return {"bandwidth": bandwidth(request["address"], request["port"], request["token"],
+                                       request["seconds"])}  # fmt: skip

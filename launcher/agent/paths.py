@@ -1,31 +1,24 @@
-"""Tests the way to another host: which address, which ports, how large a packet, how fast.
+"""Tests the ways to other hosts: which address, which ports, how large a packet.
 
-Not responsible for the other end (:mod:`.mirror`) or for what the numbers mean. Bounded in time and
-in bytes.
+Not responsible for the other end (:mod:`.mirror`), for speed (:mod:`.speed`) or for what the numbers
+mean. Bounded in time and in bytes.
 """
 
 import errno
-import json
 import os
 import select
 import socket
-import struct
 import threading
 import time
 
-from .probe import interface_of
+from .probe import addresses
+from .speed import echo
 from .survey import mtu_of, resolve
 
 #: Seconds for ports to answer, and for the rest of them once one address has answered on all.
 PATIENCE, REST = 3.0, 0.3
 #: Seconds for packets of one size to be answered; the second try is for a lost one.
 PACKET = 0.25
-#: Round trips; the shortest counts.
-TRIPS = 12
-#: Seconds more than a measurement takes, after which nothing large comes through.
-STUCK = 2.5
-#: Bytes that a measurement of speed may send at most.
-MOST = 1 << 30
 #: Seconds for all names of the other hosts.
 NAMES = 3.0
 #: Bytes of IPv4 and UDP headers; the smallest packet that everybody has to take (RFC 791).
@@ -50,86 +43,137 @@ def resolve_all(names):
     return dict(found)
 
 
-def explore(addresses, ports, udp, token, seconds):
-    """The way to a host by the first of its ``addresses`` (``[[ip, MTU there], ...]``, best first)
-    that answers on all ``ports``, else on most.
+def explore(ways):
+    """The ways to other hosts, all at once; of each, by the first of its ``addresses`` (``[[ip, MTU
+    there], ...]``, best first) that answers on all ``ports``, else on most.
 
-    ``{"address", "interface", "closed": {port: why}, "complete": [addresses], "mtu",
-    "mtu_expected", "round_trip", "bandwidth"}``; ``seconds`` are for the bandwidth.
+    A way is ``{"addresses", "ports", "udp", "token"}``; what is told of it is ``{"address",
+    "interface", "closed": {port: why}, "complete": [addresses], "mtu", "mtu_expected",
+    "round_trip", "large"}``.
     """
-    states = reach([ip for ip, _ in addresses], ports, token)
-    complete = [ip for ip, _ in addresses if not states[ip]["closed"]]
-    best = min((ip for ip, _ in addresses), key=lambda ip: len(states[ip]["closed"]))
-    told = dict(states[best], complete=complete, address=best)
-    open_ports = [port for port in ports if port not in told["closed"]]
-    if not open_ports:
-        told["address"] = None
-        return told
-    local = mtu_of(told["interface"]) if told["interface"] else None
-    sizes = [size for size in (local, dict(addresses)[best]) if size]
-    told["mtu_expected"] = min(sizes) if sizes else None
-    if sizes:
-        told["mtu"] = path_mtu(best, udp, token, min(min(sizes), 65000))
-    told["round_trip"] = round_trip(best, open_ports[-1], token)
-    told["bandwidth"] = bandwidth(best, open_ports[-1], token, seconds)
+    told, threads = [], []
+    states = reach(ways)
+    for number, way in enumerate(ways):
+        told.append(_best(way, states[number]))
+        threads.append(threading.Thread(target=_measure, args=(way, told[-1]), daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return told
 
 
-def reach(addresses, ports, token):
-    """``{address: {"closed": {port: why}, "interface"}}``, all tried at once."""
-    hello = token.encode()
-    found = {
-        ip: {"closed": dict.fromkeys(ports, "no answer"), "interface": None} for ip in addresses
-    }
-    callers = {}
-    for ip in addresses:
+def _best(way, states):
+    order = [ip for ip, _ in way["addresses"]]
+    best = min(order, key=lambda ip: len(states[ip]["closed"]))
+    complete = [ip for ip in order if not states[ip]["closed"]]
+    return dict(states[best], complete=complete, address=best)
+
+
+def _measure(way, told):
+    """Adds the size of packets, the round trip and whether much comes through."""
+    best = told["address"]
+    open_ports = [port for port in way["ports"] if port not in told["closed"]]
+    if not open_ports:
+        told["address"] = None
+        return
+    local = mtu_of(told["interface"]) if told["interface"] else None
+    sizes = [size for size in (local, dict(way["addresses"])[best]) if size]
+    told["mtu_expected"] = min(sizes) if sizes else None
+    if sizes:
+        told["mtu"] = path_mtu(best, way["udp"], way["token"], min(min(sizes), 65000))
+    told["round_trip"], told["large"] = echo(best, open_ports[-1], way["token"])
+
+
+def reach(ways):
+    """For each way ``{address: {"closed": {port: why}, "interface"}}``, all tried at once."""
+    calls = Calls()
+    for number, way in enumerate(ways):
+        for ip, _ in way["addresses"]:
+            calls.begin(number, ip, way["ports"], way["token"].encode() + b" hello\n")
+    calls.wait()
+    return [calls.found.get(number, {}) for number in range(len(ways))]
+
+
+class Calls:
+    """Connections to many ports of many hosts, none of which is waited for alone."""
+
+    def __init__(self):
+        self.found = {}
+        self._open = {}  # by number of the descriptor: socket, way, port, what is known, hello
+        self._until = {}  # by way
+        self._poll = select.poll()
+        self._own = {ip: name for name, ip in addresses()}
+
+    def begin(self, way, ip, ports, hello):
+        """Calls all ports of an address."""
+        state = {"closed": dict.fromkeys(ports, "no answer"), "interface": None}
+        self.found.setdefault(way, {})[ip] = state
+        self._until[way] = time.monotonic() + PATIENCE
         for port in ports:
             caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             caller.setblocking(False)
             code = caller.connect_ex((ip, port))
             if code in (0, errno.EINPROGRESS):
-                callers[caller.fileno()] = (caller, ip, port)
+                self._open[caller.fileno()] = (caller, way, port, state, hello)
+                self._poll.register(caller.fileno(), select.POLLOUT)
             else:
-                found[ip]["closed"][port] = os.strerror(code)
+                state["closed"][port] = os.strerror(code)
                 caller.close()
-    poll = select.poll()
-    for number in callers:
-        poll.register(number, select.POLLOUT)
-    deadline = time.monotonic() + PATIENCE
-    hurried = False
-    while callers and time.monotonic() < deadline:
-        for number, event in poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            caller, ip, port = callers[number]
-            if event == select.POLLOUT and not caller.getsockopt(
-                socket.SOL_SOCKET, socket.SO_ERROR
-            ):
-                caller.send(hello + b" hello\n")
-                poll.modify(number, select.POLLIN)
-                continue
-            why = _heard(caller, hello)
-            if why is None:
-                del found[ip]["closed"][port]
-                found[ip]["interface"] = interface_of(caller.getsockname()[0])
-            else:
-                found[ip]["closed"][port] = why
-            poll.unregister(number)
-            callers.pop(number)[0].close()
-        if not hurried and any(not state["closed"] for state in found.values()):
-            hurried, deadline = True, min(deadline, time.monotonic() + REST)
-    for caller, _, _ in callers.values():
-        caller.close()
-    return found
+
+    def wait(self):
+        """Until all have answered, or had their time."""
+        while self._open:
+            soonest = min(self._until[way] for _, way, *_ in self._open.values())
+            for number, event in self._poll.poll(max(0.0, soonest - time.monotonic()) * 1000):
+                self._hear(number, event)
+            now = time.monotonic()
+            late = [n for n, (_, way, *_) in self._open.items() if self._until[way] <= now]
+            for number in late:
+                self._forget(number)
+
+    def _forget(self, number):
+        self._poll.unregister(number)
+        self._open.pop(number)[0].close()
+
+    def _hear(self, number, event):
+        caller, way, port, state, hello = self._open[number]
+        error = caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if event == select.POLLOUT and not error:
+            error = _send(caller, hello)
+            if not error:
+                self._poll.modify(number, select.POLLIN)
+                return
+        why = _told(error) if error else _heard(caller, hello)
+        if why is None:
+            del state["closed"][port]
+            state["interface"] = self._own.get(caller.getsockname()[0])
+        else:
+            state["closed"][port] = why
+        self._forget(number)
+        if not state["closed"]:  # one whole address will do: the others have a moment more
+            self._until[way] = min(self._until[way], time.monotonic() + REST)
+
+
+def _send(caller, hello):
+    try:
+        caller.send(hello)
+    except OSError as error:
+        return error.errno
+    return 0
 
 
 def _heard(caller, hello):
     """None when the right one answered, else why not."""
     try:
         heard = caller.recv(256)
-    except ConnectionRefusedError:
-        return "refused"
     except OSError as error:
-        return os.strerror(error.errno) if error.errno else str(error)
-    return None if heard == hello else "another program answers"
+        return _told(error.errno) if error.errno else str(error)
+    return None if heard == hello.split()[0] else "another program answers"
+
+
+def _told(number):
+    return "refused" if number == errno.ECONNREFUSED else os.strerror(number)
 
 
 def path_mtu(address, port, token, largest):
@@ -174,57 +218,3 @@ def _come_through(sender, token, sizes):
         if words[:1] == [hello]:
             good.add(int(words[1]) + HEADERS)
     return good & sizes
-
-
-def _call(address, port, token, verb):
-    caller = socket.create_connection((address, port), PATIENCE)
-    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    caller.sendall(token.encode() + verb + b"\n")
-    return caller
-
-
-def round_trip(address, port, token):
-    """Seconds of the shortest of some round trips of a byte, or None."""
-    best = None
-    try:
-        with _call(address, port, token, b" echo") as caller:
-            for _ in range(TRIPS):
-                started = time.perf_counter()
-                caller.sendall(b".")
-                if not caller.recv(1):
-                    break
-                trip = time.perf_counter() - started
-                best = trip if best is None else min(best, trip)
-    except OSError:
-        pass
-    return best
-
-
-def bandwidth(address, port, token, seconds):
-    """Bytes a second towards the other host, counted there; 0.0 when nothing large comes through."""
-    piece = memoryview(bytes(1 << 20))
-    sent, deadline = 0, time.monotonic() + seconds + STUCK
-    answer = b""
-    try:
-        with _call(address, port, token, b" swallow %.3f" % seconds) as caller:
-            caller.setblocking(False)
-            # What was not sent yet must not fill a slow line while the next test is under way.
-            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            while not answer.endswith(b"\n") and time.monotonic() < deadline:
-                sending = [caller] if sent < MOST else []
-                readable, writable, _ = select.select([caller], sending, [], 0.5)
-                if readable:
-                    heard = caller.recv(4096)
-                    if not heard:
-                        break
-                    answer += heard
-                elif writable:
-                    sent += caller.send(piece)
-                    if sent >= MOST:
-                        caller.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-    try:
-        return json.loads(answer.decode())["rate"] or 0.0
-    except ValueError:
-        return 0.0

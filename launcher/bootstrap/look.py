@@ -52,9 +52,12 @@ class Look:
     driverless_gpu: bool
 
 
+#: Where Open MPI's own packages of the Red Hat family put it; its users are to load a module.
+RED_HAT_MPI = "/usr/lib64/openmpi/bin"
+
 _LOOK = r"""
 exec </dev/null
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin:$5
 home() { case $1 in "~/"*) echo "$HOME${1#"~"}";; *) echo "$1";; esac; }
 say() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr -d '\n')"; }
 python() {
@@ -113,7 +116,8 @@ def look_command(python: str, venv: str, key: str | None) -> str:
     ``python`` and ``venv`` are paths or names there; ``key`` is a line of authorized_keys.
     """
     blob = key.split()[1] if key else ""
-    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", python, venv, blob, _HOROVOD])
+    words = [python, venv, blob, _HOROVOD, RED_HAT_MPI]
+    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", *words])
 
 
 def parse_look(text: str) -> Look:

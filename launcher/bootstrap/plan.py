@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputError, suggestion
 from . import recipes
-from .look import Look
+from .look import RED_HAT_MPI, Look
 
 #: The oldest Python that the agent runs on.
 OLDEST_PYTHON = (3, 8)
@@ -33,12 +33,14 @@ _TOOLS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for."""
+    """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for;
+    one that is not ``there`` changes nothing on the hosts."""
 
     name: str
     about: str
     needs: tuple[str, ...] = ()
     optional: bool = False
+    there: bool = True
 
 
 STEPS = (
@@ -50,8 +52,13 @@ STEPS = (
     Step("openmpi", "Open MPI and its headers", optional=True),
     Step("horovod", "horovod, built for the environment", ("venv", "openmpi"), optional=True),
     Step("own-name", "the host's own name leads to its address, not to 127.0.1.1", optional=True),
+    Step(
+        "interface", "interface: in the inventory, where hosts reach each other by it", there=False
+    ),
 )
 NAMES = tuple(step.name for step in STEPS)
+#: What a host needs for its agent to answer.
+USUAL = frozenset(step.name for step in STEPS if step.there and not step.optional)
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ def decide(look: Look, wish: Wish) -> Decision:
         "horovod": _horovod,
         "own-name": _own_name,
     }
-    found = [item for name in NAMES if name in wish.steps for item in parts[name](look, wish)]
+    found = [item for name in parts if name in wish.steps for item in parts[name](look, wish)]
     return Decision(
         tuple(item for item in found if isinstance(item, Change)),
         tuple(item for item in found if isinstance(item, Problem)),
@@ -330,6 +337,11 @@ def _notes(look: Look, wish: Wish) -> Iterable[str]:
     place = venv_of(wish)
     if not _environment(wish.python) and (wish.requirements is not None or wish.venv):
         yield f"runs use it with `python: {place}/bin/python` in the inventory"
+    if "openmpi" in wish.steps and _hides_mpi(look):
+        yield (
+            f"{RED_HAT_MPI} is not on PATH; runs find mpirun with "
+            f"`env: {{PATH: {RED_HAT_MPI}:/usr/bin:/bin}}` in the inventory"
+        )
     if look.own_address.startswith("127.") and "own-name" not in wish.steps:
         yield (
             f"its own name leads to {look.own_address}; launcher works around that, "
@@ -341,6 +353,13 @@ def _notes(look: Look, wish: Wish) -> Iterable[str]:
             "one by the distribution's way (Debian: nvidia-driver; Ubuntu: ubuntu-drivers "
             "install; RHEL: NVIDIA's repository) and boots it again"
         )
+
+
+def _hides_mpi(look: Look) -> bool:
+    """Whether mpirun is, or will be, where no PATH leads to."""
+    if look.mpirun:
+        return posixpath.dirname(look.mpirun) == RED_HAT_MPI
+    return bool(look.manager) and not _is_debian(look)
 
 
 def _at_home(look: Look, path: str) -> str:

@@ -17,7 +17,7 @@ from ..errors import HostError
 from ..model import Host, Inventory, Node, Secret
 from ..ssh import AskPassphrase
 from ..visit import Place, visit_hosts
-from . import plan
+from . import plan, ways
 from .login import Logins, NeedsSudo
 from .look import Look
 from .rounds import BROKEN, Asker, Rounds, Tell, blamed
@@ -30,10 +30,12 @@ BUILD_HOROVOD = Path(__file__).parent.parent / "shipped" / "build-horovod.sh"
 class Request:
     """What to do, and where. ``keys`` has a line of authorized_keys for each host, or None.
 
-    ``force_key``: install it also where logging in needs no password.
+    ``force_key``: install it also where logging in needs no password. ``place`` is the inventory's
+    file.
     """
 
     inventory: Inventory
+    place: str
     hosts: tuple[Host, ...]
     steps: frozenset[str]
     keys: Callable[[tuple[str, ...]], str | None]
@@ -101,7 +103,9 @@ class _Work:
         )
         found = {**seen, **rights, **changed}
         outcomes = [_outcome(name, found[name]) for name in hosts]
-        return outcomes if self.request.dry_run else self._proved(outcomes)
+        if not self.request.dry_run:
+            outcomes = self._proved(outcomes)
+        return self._connected(outcomes) if "interface" in self.request.steps else outcomes
 
     # -- what is done on one host
 
@@ -210,7 +214,7 @@ class _Work:
         """The agent answers over the connection that runs use. Where steps were left out it may not."""
         fine = {outcome.host for outcome in outcomes if outcome.ok}
         nodes = [Node(h, 0, 0, 0, root=h.workdir) for h in self.request.hosts if h.name in fine]
-        whole = {step.name for step in plan.STEPS if not step.optional} <= self.request.steps
+        whole = self.request.steps >= plan.USUAL
 
         async def greet(place: Place) -> None:
             await (await place.agent()).close()
@@ -228,6 +232,32 @@ class _Work:
                 )
             proved.append(outcome)
         return proved
+
+    # -- how they reach each other
+
+    def _connected(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """The interfaces of those that are ready, each as the others reach it."""
+        request = self.request
+        fine = {o.host for o in outcomes if o.ok and not (request.dry_run and o.changes)}
+        if request.dry_run and len(outcomes) > 1:  # no agent goes where something is missing
+            later = "which interface it should have is looked at when it is ready"
+            outcomes = [
+                replace(o, notes=(*o.notes, later)) if o.ok and o.changes else o for o in outcomes
+            ]
+        hosts = [host for host in request.hosts if host.name in fine]
+        changes, wrong = ways.interfaces(request, hosts)
+        for host, change in changes.items():
+            self.tell(host, f"{change.what} ...")
+        return [_with(outcome, changes.get(outcome.host), wrong) for outcome in outcomes]
+
+
+def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
+    """``wrong``: why nothing could be written. The host is ready without it."""
+    if change is None:
+        return outcome
+    if wrong:
+        return replace(outcome, notes=(*outcome.notes, f"could not {change.what}: {wrong}"))
+    return replace(outcome, changes=(*outcome.changes, change))
 
 
 def _outcome(name: str, found: object) -> Outcome:

@@ -84,11 +84,18 @@ def run(
     return Told(result.ok, said or f"exit {result.exited}", hint=_hint(result.stderr))
 
 
+#: Of apt, and of dnf.
+_NO_MIRROR = (
+    *("Temporary failure", "Could not resolve", "Unable to locate"),
+    *("Unable to find a match", "Cannot download", "Failed to download"),
+)
+
+
 def _hint(said: str) -> str:
     if own := _HINT.findall(said):
         return "".join(char for char in own[-1] if char.isprintable())[:300]
-    if "Temporary failure" in said or "Could not resolve" in said or "Unable to locate" in said:
-        return "can the host reach its package mirror? look at its network and sources.list"
+    if any(words in said for words in _NO_MIRROR):
+        return "can the host reach its package mirror? look at its network and its list of sources"
     if "No space left" in said:
         return "free some space there"
     return "safe to run again"

@@ -1,7 +1,7 @@
-"""Has every pair of hosts try its network, in rounds of disjoint pairs.
+"""Has every pair of hosts try its network: what costs little all at once, bandwidth in rounds.
 
-Not responsible for what the agents measure or for what the numbers mean. n hosts need n - 1 rounds;
-in a round each host tests with one other, first one way and then the other.
+Not responsible for what the agents measure or for what the numbers mean. In a round each host measures
+with one other, first one way and then the other; n hosts would need n - 1 rounds for all pairs.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ from ..findings.survey import Survey, Trial
 from ..model import Host, Job
 from ..remote import Agent
 
-#: Seconds of bandwidth one way: for a few hosts, in all rounds together, and at least.
-BANDWIDTH, BANDWIDTH_IN_ALL, BANDWIDTH_LEAST = 0.2, 3.0, 0.05
-#: A pair with which something seems wrong is tried again alone, with so long for its bandwidth; and
-#: for all of them there is so much time, and so much more for each host.
-AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.4
-#: Seconds for one host to try another one.
+#: Seconds of bandwidth one way, and of all rounds; with how many others each host measures it at most.
+BANDWIDTH, BANDWIDTH_IN_ALL, PARTNERS = 0.4, 3.2, 8
+#: A way on which something seems wrong is tried again alone, with so long for its bandwidth; and for
+#: all of them there is so much time, and so much more for each host.
+AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.2
+#: Ways that a host tries at once: with 4 ports of some addresses each, far below 1,024 sockets.
+TOGETHER = 16
+#: Seconds for so many, or for one bandwidth.
 PATIENCE = 25.0
 
 
-def rounds(names: Sequence[str]) -> list[list[tuple[str, str]]]:
+Pairing = list[tuple[str, str]]
+
+
+def rounds(names: Sequence[str]) -> list[Pairing]:
     """All pairs, once each, in as few rounds as possible: nobody is in two pairs of a round.
 
     The circle method: one stays, the others move on by a place.
@@ -66,19 +71,17 @@ class Pairs:
         self._mirrors: dict[str, Mapping[str, Any]] = {}
         self._names: dict[str, Mapping[str, list[str] | None]] = {}
 
-    async def explore(self, ports: Sequence[int]) -> tuple[Trial, ...]:
+    async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[Trial, ...]:
         """Every way between two hosts, each direction for itself."""
-        schedule = rounds(list(self._surveys))
-        share = BANDWIDTH_IN_ALL / max(1, 2 * len(schedule))
-        seconds = max(BANDWIDTH_LEAST, min(BANDWIDTH, share))
-        trials: list[Trial] = []
+        self._progress(f"ways between {len(self._surveys)} hosts")
         await asyncio.gather(*(self._prepare(name, ports) for name in self._surveys))
         try:
-            for number, pairs in enumerate(schedule):
-                self._progress(f"pairs of hosts: round {number + 1} of {len(schedule)}")
-                both = await asyncio.gather(*(self._both_ways(a, b, seconds) for a, b in pairs))
-                trials += [trial for ways in both for trial in ways]
-            return await self._again(trials)
+            explored = await asyncio.gather(*(self._ways(name) for name in self._surveys))
+            found = {(t.host, t.there): t for trials in explored for t in trials}
+            if bandwidth:
+                await self._speeds(found)
+            await self._again(found)
+            return tuple(found.values())
         finally:
             await asyncio.gather(*(self._ask(name, "unmirror") for name in self._mirrors))
 
@@ -100,70 +103,139 @@ class Pairs:
         if isinstance(names, dict):
             self._names[name] = names["names"]
 
-    async def _both_ways(self, a: str, b: str, seconds: float) -> tuple[Trial, Trial]:
-        return await self._one_way(a, b, seconds), await self._one_way(b, a, seconds)
+    async def _ways(self, here: str) -> list[Trial]:
+        """From one host to all others, beginning with the next one: not all call the same first."""
+        names = list(self._surveys)
+        place = names.index(here)
+        others = names[place + 1 :] + names[:place]
+        found: list[Trial] = []
+        for start in range(0, len(others), TOGETHER):
+            found += await self._try(here, others[start : start + TOGETHER])
+        return found
 
-    async def _one_way(self, here: str, there: str, seconds: float) -> Trial:
-        mirror = self._mirrors.get(there)
-        if mirror is None:
-            return Trial(here, there, error=f"{there} could not listen")
-        survey = self._surveys[there]
+    async def _try(self, here: str, others: Sequence[str]) -> list[Trial]:
+        """From one host to some others, at once."""
+        ways = {there: way for there in others if (way := self._way(there))}
+        answer = await self._ask(here, "explore", ways=list(ways.values()))
+        if isinstance(answer, HostError):
+            return [Trial(here, there, error=answer.message) for there in others]
+        told = dict(zip(ways, answer["ways"], strict=True))
+        return [self._trial(here, there, told.get(there)) for there in others]
+
+    def _way(self, there: str) -> dict[str, Any] | None:
+        """What the agent of another host has to know, to try the way to this one."""
+        mirror, survey = self._mirrors.get(there), self._surveys[there]
         mtus = {interface.address: interface.mtu for interface in survey.interfaces}
         tried = candidates(self._hosts[there], survey)
-        answer = await self._ask(
-            here,
-            "explore",
-            addresses=[[ip, mtus.get(ip)] for ip in tried],
-            ports=[*mirror["ports"], mirror["high"]],
-            udp=mirror["udp"],
-            token=self._tokens[there],
-            seconds=seconds,
-        )
-        if isinstance(answer, HostError):
-            return Trial(here, there, tried, error=answer.message)
+        if mirror is None or not tried:
+            return None
+        return {
+            "addresses": [[ip, mtus.get(ip)] for ip in tried],
+            "ports": [*mirror["ports"], mirror["high"]],
+            "udp": mirror["udp"],
+            "token": self._tokens[there],
+        }
+
+    def _trial(self, here: str, there: str, answer: Mapping[str, Any] | None) -> Trial:
+        if answer is None:
+            return Trial(here, there, error=f"{there} could not listen")
+        survey = self._surveys[there]
         names = self._names.get(here, {}).get(survey.facts.hostname)
         return Trial(
             host=here,
             there=there,
-            tried=tried,
+            tried=candidates(self._hosts[there], survey),
             address=answer["address"],
             complete=tuple(answer["complete"]),
             interface=answer["interface"],
             closed={int(port): why for port, why in answer["closed"].items()},
-            high=mirror["high"],
+            high=self._mirrors[there]["high"],
             mtu=answer.get("mtu"),
             mtu_expected=answer.get("mtu_expected"),
             round_trip=answer.get("round_trip"),
-            bandwidth=answer.get("bandwidth"),
+            large=answer.get("large"),
             names=tuple(names) if names is not None else None,
         )
 
-    async def _again(self, trials: list[Trial]) -> tuple[Trial, ...]:
-        """What seems wrong once more, alone: on a busy machine a pair may have had bad luck."""
-        usual = usual_bandwidth(trials)
-        slow = [n for n, t in enumerate(trials) if 0 < (t.bandwidth or 0.0) < SLOW * usual]
-        broken = [n for n, t in enumerate(trials) if n not in slow and _is_broken(t)]
-        for numbers in (slow, broken):
-            deadline = time.monotonic() + AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
-            for number in numbers:
-                if time.monotonic() > deadline:
-                    break
-                trials[number] = await self._once_more(trials[number], usual)
-        return tuple(trials)
+    # -- bandwidth
 
-    async def _once_more(self, trial: Trial, usual: float) -> Trial:
+    async def _speeds(self, found: dict[tuple[str, str], Trial]) -> None:
+        """Of all pairs, or of some of each host: a slow host is slow with all of them."""
+        chosen = spread(rounds(list(self._surveys)), PARTNERS)
+        seconds = min(BANDWIDTH, BANDWIDTH_IN_ALL / (2 * len(chosen)))
+        for number, pairs in enumerate(chosen):
+            self._progress(f"bandwidth: round {number + 1} of {len(chosen)}")
+            for ways in (pairs, [(b, a) for a, b in pairs]):
+                measured = (self._measured(found[way], seconds) for way in ways)
+                found |= zip(ways, await asyncio.gather(*measured), strict=True)
+
+    async def _measured(self, trial: Trial, seconds: float) -> Trial:
+        """With its bandwidth, where anything comes through."""
+        mirror = self._mirrors.get(trial.there)
+        if mirror is None or trial.address is None or trial.large is False:
+            return trial
+        answer = await self._ask(
+            trial.host,
+            "bandwidth",
+            address=trial.address,
+            port=[p for p in (*mirror["ports"], mirror["high"]) if p not in trial.closed][-1],
+            token=self._tokens[trial.there],
+            seconds=seconds,
+        )
+        return replace(
+            trial, bandwidth=None if isinstance(answer, HostError) else answer["bandwidth"]
+        )
+
+    # -- what seems wrong once more: on a busy machine a pair may have had bad luck
+
+    async def _again(self, found: dict[tuple[str, str], Trial]) -> None:
+        patience = AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
+        broken = [way for way, trial in found.items() if _is_broken(trial)]
+        deadline = time.monotonic() + patience
+        while broken and time.monotonic() < deadline:
+            here, there = way = broken.pop(0)
+            self._progress(f"once more: {here} to {there}")
+            (fresh,) = await self._try(here, [there])
+            found[way] = replace(fresh, bandwidth=found[way].bandwidth, confirmed=True)
+        await self._all_again(found, broken)
+        usual = usual_bandwidth(list(found.values()))
+        slow = sorted((t.bandwidth, way) for way, t in found.items() if t.bandwidth)
+        deadline = time.monotonic() + patience
+        for bandwidth, way in slow:
+            if bandwidth >= SLOW * usual or time.monotonic() > deadline:
+                break
+            found[way] = await self._slow_again(found[way], usual)
+
+    async def _all_again(
+        self, found: dict[tuple[str, str], Trial], broken: Sequence[tuple[str, str]]
+    ) -> None:
+        """Those for which there was no time alone: together, but without all others."""
+        ways: dict[str, list[str]] = {}
+        for here, there in broken:
+            ways.setdefault(here, []).append(there)
+        tried = (self._try(here, others[:TOGETHER]) for here, others in ways.items())
+        for trials in await asyncio.gather(*tried):
+            for fresh in trials:
+                old = found[fresh.host, fresh.there]
+                found[fresh.host, fresh.there] = replace(fresh, bandwidth=old.bandwidth)
+
+    async def _slow_again(self, trial: Trial, usual: float) -> Trial:
         """Alone it may be faster than any pair in a round: that says no more than as fast as usual."""
         self._progress(f"once more: {trial.host} to {trial.there}")
-        fresh = await self._one_way(trial.host, trial.there, AGAIN)
-        if fresh.error or fresh.bandwidth is None:
-            return replace(fresh, confirmed=True)
-        best = max(fresh.bandwidth, trial.bandwidth or 0.0)
-        return replace(fresh, bandwidth=min(best, usual) if usual else best, confirmed=True)
+        fresh = await self._measured(trial, AGAIN)
+        best = max(fresh.bandwidth or 0.0, trial.bandwidth or 0.0)
+        return replace(trial, bandwidth=min(best, usual), confirmed=True)
+
+
+def spread(every: list[Pairing], most: int) -> list[Pairing]:
+    """So many of the rounds, from all over them: the next in a list may be in the same rack."""
+    count = min(most, len(every))
+    return [every[number * len(every) // count] for number in range(count)]
 
 
 def _is_broken(trial: Trial) -> bool:
     small = trial.mtu is not None and trial.mtu < (trial.mtu_expected or 0)
-    return bool(trial.error or trial.closed or small) or trial.bandwidth == 0.0
+    return bool(trial.error or trial.closed or small) or trial.large is False
 
 
 def candidates(host: Host, survey: Survey) -> tuple[str, ...]:

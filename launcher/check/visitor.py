@@ -144,12 +144,12 @@ class Visitor:
         self.findings += findings
         return layout
 
-    async def pairs(self, port_range: tuple[int, int]) -> tuple[Trial, ...]:
+    async def pairs(self, port_range: tuple[int, int], bandwidth: bool = True) -> tuple[Trial, ...]:
         """Has all pairs of the hosts that were surveyed try their network."""
         if len(self.surveys) < 2:
             return ()
         pairs = Pairs(self.hosts, self.surveys, self.agents, self.progress)
-        trials = await pairs.explore(ports_of(*port_range))
+        trials = await pairs.explore(ports_of(*port_range), bandwidth)
         self.findings += of_pairs(trials, self.surveys, self.hosts, port_range)
         return trials
 

@@ -19,7 +19,7 @@ from ..errors import DocumentError, InputError
 from ..model import Secret
 from . import options
 from .named import ask_passphrase
-from .places import loaded
+from .places import loaded, need_inventory
 from .table import counted
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def command(
     touches drivers. Exit code 1 when a host is not ready.
     """
     steps = bootstrap_plan.chosen(skip, only, more)
-    known = loaded(inventory)
+    place = need_inventory(inventory)
+    known = loaded(place)
     if known.sandbox:
         raise InputError("the embedded hosts need nothing", "-i with another inventory")
     wanted = inventories.select(known, hosts)
@@ -88,6 +89,7 @@ def command(
     person = _Person(accept_new)
     request = Request(
         inventory=known,
+        place=place,
         hosts=wanted,
         steps=steps,
         keys=lambda files: given or _own_key(files),

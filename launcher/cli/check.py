@@ -18,7 +18,7 @@ import click
 from .. import api, nodeset
 from .. import inventory as inventories
 from ..errors import InputError
-from ..findings import ERROR, OK, WARNING, Finding
+from ..findings import ERROR, OK, WARNING, Finding, suggested
 from ..findings.group import gpus_text
 from ..findings.pair import rate_text
 from . import complain, options
@@ -110,8 +110,7 @@ def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
 
 def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
     """Writes what is suggested into the inventory. What is written is no longer a finding."""
-    codes = ("NET-INTERFACE", "NET-INTERFACE-UNKNOWN")
-    wanted = {f.hosts[0]: f.value for f in report.findings if f.code in codes and f.value}
+    wanted = suggested(report.findings)
     if not wanted:
         return report, []
     try:
@@ -119,7 +118,7 @@ def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
     except InputError as error:
         complain(error)
         return report, []
-    left = tuple(f for f in report.findings if not (f.code in codes and f.value))
+    left = tuple(f for f in report.findings if not suggested([f]))
     done = [f"{name}: interface: {value} in {place}" for name, value in wanted.items()]
     return replace(report, findings=left), done
 
@@ -176,7 +175,7 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
         click.secho(head, dim=True)
         click.echo("\n".join(lines))
     if any(trial.bandwidth for trial in report.trials):
-        click.echo(_network(report.trials))
+        click.echo(_network(report.trials, width))
     shown = [f for f in report.findings if f.level != OK or f.code.startswith(("JOB", "SMOKE"))]
     for finding in shown:
         click.echo()
@@ -188,17 +187,23 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
     click.echo(("\n" if shown or done else "") + _verdict(report, asked))
 
 
-def _network(trials: Sequence[Trial]) -> str:
-    """All pairs in a line."""
+def _network(trials: Sequence[Trial], width: int) -> str:
+    """All pairs in a line; of many hosts, bandwidth is that of some pairs."""
     rates = sorted(trial.bandwidth for trial in trials if trial.bandwidth)
     trips = sorted(trial.round_trip * 1000 for trial in trials if trial.round_trip is not None)
     sizes = sorted({trial.mtu for trial in trials if trial.mtu})
     parts = [f"{rate_text(rates[0])} to {rate_text(rates[-1])}"]
+    if len(rates) < len(trials) / 2:
+        parts[0] += f" on {len(rates)} of {len(trials)} ways"
     parts += [f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms"] if trips else []
     parts += [f"MTU {' to '.join(str(s) for s in (sizes[0], sizes[-1])[: len(sizes)])}"] * bool(
         sizes
     )
-    return click.style("between them  ", dim=True) + "   ".join(parts)
+    head = "between them  "
+    text = "   ".join(parts)
+    if len(head + text) > width:
+        text = f"{parts[0]}\n{' ' * len(head)}{'   '.join(parts[1:])}"
+    return click.style(head, dim=True) + text
 
 
 def _verdict(report: Report, asked: int) -> str:

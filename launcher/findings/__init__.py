@@ -134,6 +134,15 @@ def of_error(error: errors.HostError) -> Finding:
     return found(code, error.host, error.message, error.hint)
 
 
+#: What can be put right by a line in the inventory, which is the finding's ``value``.
+INTERFACES = ("NET-INTERFACE", "NET-INTERFACE-UNKNOWN")
+
+
+def suggested(findings: Iterable[Finding]) -> dict[str, str]:
+    """The ``interface:`` that hosts should have in the inventory, for those that should have another."""
+    return {host: f.value for f in findings if f.code in INTERFACES for host in f.hosts if f.value}
+
+
 def fold(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Equal findings of several hosts as one, the worst first, else in their order."""
     same: dict[tuple[str, ...], list[Finding]] = {}

@@ -74,7 +74,7 @@ def _rules(there: Survey) -> str:
 
 
 def _packets(trial: Trial) -> Iterator[Finding]:
-    stuck = trial.address is not None and trial.bandwidth == 0.0 and trial.round_trip is not None
+    stuck = trial.large is False
     small = trial.mtu is not None and trial.mtu_expected is not None
     if small and (trial.mtu or 0) < (trial.mtu_expected or 0):
         yield _between(

@@ -170,7 +170,8 @@ class Trial:
     ``address`` is the one of ``tried`` that answered best, None when none did; ``complete`` are those
     that answered on all ports. ``closed`` are ports that did not, with the reason, and ``high`` is the
     port of the kernel's own range. ``mtu`` is the largest packet that came through (None: not
-    measured), ``bandwidth`` in bytes a second, 0 when nothing large came through.
+    measured), ``large`` whether a piece of many packets came through TCP (None: not known),
+    ``bandwidth`` in bytes a second (None: not measured, as with most others of many hosts).
     """
 
     host: str
@@ -184,6 +185,7 @@ class Trial:
     mtu: int | None = None
     mtu_expected: int | None = None
     round_trip: float | None = None
+    large: bool | None = None
     bandwidth: float | None = None
     names: tuple[str, ...] | None = ()  # what the other's own name leads to here; None: no answer
     error: str = ""

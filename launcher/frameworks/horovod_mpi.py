@@ -38,7 +38,7 @@ class HorovodMpi:
         own = joined.interface(place)
         argv = (
             *(place.node.python, "-m", "horovod.runner.launch"),
-            *("-np", str(place.layout.world_size), "-H", joined.slots(place)),
+            *("-np", str(place.layout.world_size), "-H", joined.slots(place.layout)),
             *("--mpi", "--disable-cache", f"--mpi-args={' '.join(mpi.SETTINGS)}"),
             # mpirun tells it to all hosts; each rank goes back to that of its own (agent/rank.py).
             *(("--network-interfaces", own) if own else ()),
