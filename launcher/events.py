@@ -99,7 +99,7 @@ class HostsMet(Event):
 
 @dataclass(frozen=True)
 class PortReplaced(Event):
-    """The master port was taken by another program before ours could listen: a new one follows."""
+    """A port was taken by another program before ours could listen: new ones follow."""
 
     host: str
     port: int

@@ -335,6 +335,14 @@ class Plan:
     framework: str
     nodes: tuple[NodePlan, ...]
 
+    @property
+    def ports(self) -> dict[str, list[int]]:
+        """The ports that were free for it on each host, the master's first."""
+        meeting, hosts = self.meeting, [node.host.name for node in self.layout.nodes]
+        found = {host: [int(port) for port in meeting.ports.get(host, ())] for host in hosts}
+        found[hosts[0]].insert(0, int(meeting.master_port))
+        return found
+
 
 @dataclass(frozen=True)
 class Request:
