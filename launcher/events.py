@@ -304,7 +304,8 @@ class StallEnded(Event):
 
 @dataclass(frozen=True)
 class RunStalled(Event):
-    """All hosts of the run stall at once. ``host`` and ``rank`` are behind, as far as logs tell."""
+    """All hosts of the run stall at once. ``host`` and ``rank``, or the process of a role ``key``, are
+    behind, as far as that can be told."""
 
     seconds: float
     host: str | None = None
@@ -312,13 +313,15 @@ class RunStalled(Event):
     silent: float = 0.0
     last: str = ""
     why: str = ""
+    key: str = ""
 
     @property
     def behind(self) -> str:
         """Who is behind, in words."""
         if self.host is None:
-            return "the logs cannot tell which rank is behind"
-        who = self.host if self.rank is None else f"{self.host} rank {self.rank}"
+            return "nothing tells which rank is behind"
+        who = self.key or (f"rank {self.rank}" if self.rank is not None else "")
+        who = f"{self.host} {who}".strip()
         return f"{who} is behind: {self.why}"
 
 

@@ -350,7 +350,7 @@ class Request:
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
     reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
-    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
+    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is
     reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
     host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
     those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on

@@ -25,7 +25,7 @@ from .status import log_hosts
 from .wanted import Wanted
 
 #: Seconds for the last words of a process after its exit was told.
-LAST_WORDS = 1.0
+LAST_WORDS = 0.5
 
 
 class Reserve:

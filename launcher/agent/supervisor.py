@@ -52,7 +52,7 @@ class Supervisor:
         self.alone_since = time.monotonic()
         self.contact = Contact(spec.get("lease"))
         self.stall = StallWatch(self._record, spec.get("stall"))
-        self.stacks = StackTaker(self._record, spec.get("stall") is not None)
+        self.stacks = StackTaker(self._record, spec.get("inside"))
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
