@@ -7,42 +7,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What each begins with. Number 1 dies of 7 once all have met, or never comes. The others are deaf to
-#: SIGTERM, and would go on for ever.
+#: What each begins with: ``train.py MODE NUMBER``. With "die" number 1 dies of 7 once all have met; with
+#: "absent" it never comes; with "taken" another program has its port, before it listens itself. All
+#: others are deaf to SIGTERM, and would go on for ever.
 BEGINNING = """
-import os, signal, sys, time
-mode, number = sys.argv[1], (sys.argv + [os.environ.get("HOROVOD_RANK")])[2]
-number = number or os.environ["OMPI_COMM_WORLD_RANK"]
+import json, os, signal, subprocess, sys, time
+mode = sys.argv[1]
+number = sys.argv[2] if len(sys.argv) > 2 else (
+    os.environ.get("HOROVOD_RANK") or os.environ["OMPI_COMM_WORLD_RANK"])
 print("here", flush=True)
 
-def take():  # another program listens on the port that is ours, before we can
-    import json, subprocess
-    port = os.environ.get("JAX_COORDINATOR_ADDRESS", ":0").split(":")[1]
-    if os.environ.get("DMLC_ROLE") == "scheduler":
-        port = os.environ["DMLC_PS_ROOT_PORT"]
-    if "TF_CONFIG" in os.environ:
+def own_port():
+    if "TF_CONFIG" in os.environ and number == "1":
         config = json.loads(os.environ["TF_CONFIG"])
-        port = config["cluster"][config["task"]["type"]][config["task"]["index"]].split(":")[1]
-        port = port if number == "1" else 0
-    elif number == "1":
-        port = 0
-    code = ("import socket, time; s = socket.socket(); s.bind(('', %s)); s.listen(); "
-            "print(1, flush=True); time.sleep(600)" % port)
-    subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE).stdout.read(1)
+        task = config["task"]
+        return config["cluster"][task["type"]][task["index"]].split(":")[1]
+    if os.environ.get("JAX_PROCESS_ID") == "0":
+        return os.environ["JAX_COORDINATOR_ADDRESS"].split(":")[1]
+    if os.environ.get("DMLC_ROLE") == "scheduler":
+        return os.environ["DMLC_PS_ROOT_PORT"]
 
+LISTEN = "import socket, time; s = socket.socket(); s.bind(('', {})); s.listen(); print(1, flush=True); time.sleep(600)"
 if mode == "absent" and number == "1":
     time.sleep(600)
-
-if mode == "taken" and os.environ["LAUNCHER_ATTEMPT"] == "0":
-    take()
+if mode == "taken" and os.environ["LAUNCHER_ATTEMPT"] == "0" and own_port():
+    other = [sys.executable, "-c", LISTEN.format(own_port())]
+    subprocess.Popen(other, stdout=subprocess.PIPE).stdout.read(1)
 
 def met():
     print("met", flush=True)
     if mode == "die" and number == "1":
         os._exit(7)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if mode == "taken":
         sys.exit()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
@@ -50,11 +48,12 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 @dataclass(frozen=True)
 class Broken:
-    """A framework, in which environment it is, and how it is started.
+    """A framework's script, in which environment it runs, and the lines of its job that say how many.
 
-    ``who`` are the keys of processes: the one whose number is 1, and the lead, with a word of the
-    arguments of the process that leads where it is started by ``key`` itself. ``logs`` is how many say
-    that they have met.
+    ``number`` is the token by which a process finds its number; "" where it has to look into its
+    environment. ``second`` is the key of number 1. ``lead`` is that of the process that leads;
+    where ours starts the one that does, ``word`` is among the arguments of that one. So many say that
+    they have ``met``.
     """
 
     environment: str
@@ -65,7 +64,6 @@ class Broken:
     lead: str = "rank-0"
     word: str = ""
     met: int = 2
-    here: int = 2
 
 
 TORCH = """
@@ -74,7 +72,14 @@ dist.init_process_group("gloo")
 met()
 time.sleep(600)
 """
+HOROVOD = """
+import horovod.torch as hvd
+hvd.init()
+met()
+time.sleep(600)
+"""
 
+#: By the name of the framework; what follows a blank is another way to use it.
 BROKEN = {
     "tensorflow": Broken(
         "tensorflow",
@@ -93,7 +98,7 @@ while True:
     time.sleep(0.1)
 """,
     ),
-    "tensorflow-ps": Broken(
+    "tensorflow ps": Broken(
         "tensorflow",
         """
 import json
@@ -104,16 +109,16 @@ if kind == "chief":
     strategy = tf.distribute.ParameterServerStrategy(resolver)
     tf.distribute.coordinator.ClusterCoordinator(strategy)
 else:
-    tf.distribute.Server(resolver.cluster_spec(), job_name=kind, task_index=0, protocol="grpc")
+    tf.distribute.Server(resolver.cluster_spec(), job_name=kind,
+                         task_index=int(number), protocol="grpc")
 met()
 time.sleep(600)
 """,
-        size="roles: {chief: {}, worker: {spread: true}, ps: {envs: {NUMBER: 1}, spread: true}}",
+        size="roles: {chief: {}, worker: {}, ps: {replicas: 2, spread: true}}",
         number="{{index}}",
-        second="ps-0",
+        second="ps-1",
         lead="chief-0",
-        met=3,
-        here=3,
+        met=4,
     ),
     "mxnet": Broken(
         "mxnet",
@@ -127,7 +132,6 @@ store._barrier()
         number="{{index}}",
         second="worker-1",
         lead="scheduler-0",
-        here=4,
     ),
     "jax": Broken(
         "jax",
@@ -159,50 +163,11 @@ trainer = lightning.Trainer(accelerator="cpu", strategy="ddp", devices=1, num_no
 trainer.fit(Line(), torch.utils.data.DataLoader(data))
 """,
     ),
-    "accelerate": Broken(
-        "lightning",
-        """
-import accelerate
-accelerate.Accelerator()
-met()
-time.sleep(600)
-""",
-        lead="node-0",
-        word="accelerate.commands.launch",
-    ),
-    "deepspeed": Broken(
-        "deepspeed",
-        """
-import deepspeed
-deepspeed.init_distributed("gloo")
-met()
-time.sleep(600)
-""",
-        lead="node-0",
-        word="deepspeed.launcher.launch",
-    ),
-    "horovod": Broken(
-        "horovod",
-        """
-import horovod.torch as hvd
-hvd.init()
-met()
-time.sleep(600)
-""",
-        number="",
-        lead="node-0",
-        word="horovod.runner.launch",
-    ),
-    "horovod-direct": Broken(
-        "horovod",
-        """
-import horovod.torch as hvd
-hvd.init()
-met()
-time.sleep(600)
-""",
-        lead="node-0",
-    ),
+    # What these two start is torch: their own packages take seconds to import.
+    "accelerate": Broken("lightning", TORCH, lead="node-0", word="accelerate.commands.launch"),
+    "deepspeed": Broken("deepspeed", TORCH, lead="node-0", word="deepspeed.launcher.launch"),
+    "horovod": Broken("horovod", HOROVOD, number="", lead="node-0", word="horovod.runner.launch"),
+    "horovod-direct": Broken("horovod", HOROVOD, lead="node-0"),
     "mpi": Broken(
         "mpi4py",
         """
