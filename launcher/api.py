@@ -6,6 +6,7 @@ Not responsible for a screen.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -106,7 +107,9 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
             data = file.read(MOST_BYTES + 1)
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
-        raise DocumentError(f"{what} {path}: {error.strerror}", source=str(path)) from None
+        lost = what == "inventory" and error.errno == errno.ENOENT
+        hint = "launcher init writes one; -i names it, and no image" if lost else ""
+        raise DocumentError(f"{what} {path}: {error.strerror}", hint, str(path)) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DocumentError("not UTF-8 text", "", str(path), line) from None

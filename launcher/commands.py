@@ -5,6 +5,7 @@ Not responsible for which of a job's commands it is.
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import yaml
@@ -47,9 +48,15 @@ def split(
     if framework.shell:
         return run, True
     try:
-        words = tuple(shlex.split(run[0], comments=True))
+        words = tuple(shlex.split(_one_line(run[0]), comments=True))
     except ValueError as error:
         raise InputError(f"{called}: {error}: {run[0]!r}") from None
     if not words:
         raise nothing
     return words, False
+
+
+def _one_line(text: str) -> str:
+    """The text with its lines joined that end in a backslash, as a shell does outside of single
+    quotes; shlex would make a word of the line's end."""
+    return re.sub(r"('[^']*')|\\\n", lambda match: match[1] or "", text)

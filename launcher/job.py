@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from . import commands, frameworks, roles
+from . import commands, frameworks, habits, roles
 from .document import (
     SCALAR,
     TEXT,
@@ -31,7 +31,7 @@ from .document import (
     whole_number,
 )
 from .document import schema as mapping_schema
-from .errors import InputError, suggestion
+from .errors import DocumentError, InputError, suggestion
 from .frameworks import Framework
 from .inventory import VARIABLE, variables
 from .model import Job, Resources, Role, Secret
@@ -155,7 +155,10 @@ def json_schema() -> dict[str, Any]:
 def load(content: str, source: str) -> dict[str, Any]:
     """The values of a job file. Raises DocumentError with ``source`` and line."""
     root = parse(content, source)
-    values = read(root, _KEYS, "the job")
+    try:
+        values = read(root, _KEYS, "the job")
+    except DocumentError as error:
+        raise _foreign(root, source, error) from None
     nodes = {name: value for name, _, value in root.items()}
     if "run" not in values and not all(role.run for role in values.get("roles", (Role(""),))):
         raise root.error('the job has no "run"', "run: train.py --epochs 3")
@@ -178,6 +181,18 @@ def load(content: str, source: str) -> dict[str, Any]:
                     f"{variable} is computed for every process", f"leave it out of {name}"
                 )
     return values
+
+
+def _foreign(root: Node, source: str, error: DocumentError) -> DocumentError:
+    """The complaint, with a better hint where the file is a task of another system."""
+    keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
+    names = {str(key.value): value for key, value in keys.items()}
+    inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
+    form = habits.importer(names, any(key.value == "kind" for key, _ in inside))
+    if not form:
+        return error
+    hint = f"a task file of another system? launcher import {form} {source} -o job.yaml"
+    return DocumentError(error.message, hint, error.source, error.line)
 
 
 def _framework(values: Mapping[str, Any]) -> str:
@@ -237,6 +252,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
         )
     run = values.get("run") or next((role.run for role in given_roles if role.run), ())
     values["run"], values["shell"] = commands.split(run, framework)
+    habits.check_command(values["run"], framework.name)
     return Job(**values, sources=sources)
 
 

@@ -57,19 +57,18 @@ class Ledger:
         failure = self.state.failure
         if failure is None:
             return b""
-        return self.words_of(failure.key)
-
-    def words_of(self, key: str) -> bytes:
-        """The end of a process's stderr in this attempt, or else of its stdout."""
-        for stream in ("err", "out"):
-            name = f"attempt-{self.state.attempt}/{key}.{stream}"
-            if self.folder.has_log(name) and (words := self.folder.log(name).tail().strip()):
-                return words
-        return b""
+        return self._end_of(failure.key, "err").strip() or self._end_of(failure.key, "out").strip()
 
     def words_of_others(self) -> list[tuple[ProcessState, bytes]]:
-        """The same of all that did not end well besides the first failure."""
-        return [(process, self.words_of(process.key)) for process in others.others(self.state)]
+        """The ends of the logs, stderr last, of all that did not end well besides that one."""
+        return [
+            (process, self._end_of(process.key, "out") + b"\n" + self._end_of(process.key, "err"))
+            for process in others.others(self.state)
+        ]
+
+    def _end_of(self, key: str, stream: str) -> bytes:
+        name = f"attempt-{self.state.attempt}/{key}.{stream}"
+        return self.folder.log(name).tail() if self.folder.has_log(name) else b""
 
     def note(self, name: str, value: Any) -> None:
         """Writes a file of the run's folder that nothing here depends on."""

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from .frozen import frozen
 from .status import ProcessState, RunState
 
 #: Characters of a last line that are kept.
 LINE = 200
+#: What torch and gloo put into a line without telling more: the rank, and a place in their source.
+_PREFIX = re.compile(r"\A\[rank\d+\]: ?|\[/[^\]\s]*\.(?:cc|cpp|h):\d+\] ")
+#: Warnings and notes as glog writes them (``[W1121 13:41:07.80 socket.cpp:207] ...``): no last words.
+_NOTE = re.compile(r"\[?[IW]\d{4} [\d:.]+ ")
 #: What differs between ranks that say the same: numbers and addresses.
 _OWN = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
-@dataclass(frozen=True)
+@frozen
 class OtherEnd:
     """Processes of one host that ended badly in the same way, besides the first failure.
 
@@ -31,7 +35,7 @@ class OtherEnd:
     stopped: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class LastLine:
     """What some of the others said last: one of their lines, which differ in numbers at most.
 
@@ -66,12 +70,10 @@ def last_lines(said: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ..
     """Folds the ends of logs: those first that ended by themselves, then what most of them said."""
     groups: dict[tuple[bool, str], list[tuple[ProcessState, str]]] = {}
     for process, text in said:
-        lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
-        line = next(filter(None, reversed(lines)), "")[:LINE]
-        if line:
+        if line := _last(text.decode("utf-8", "replace")):
             group = groups.setdefault((process.stopped, _OWN.sub("#", line)), [])
             group.append((process, line))
-    order = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))
+    order = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), _lowest(item[1])))
     return tuple(
         LastLine(
             ranks=tuple(sorted(p.rank for p, _ in group if p.rank is not None and _ranked(p.key))),
@@ -84,6 +86,16 @@ def last_lines(said: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ..
 
 def _ranked(key: str) -> bool:
     return key.startswith("rank-")  # and not the name of a role
+
+
+def _lowest(group: list[tuple[ProcessState, str]]) -> int:
+    return min((p.rank for p, _ in group if p.rank is not None), default=-1)
+
+
+def _last(text: str) -> str:
+    lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines()]
+    told = [line for line in lines if line and not _NOTE.match(line)]
+    return told[-1][:LINE] if told else ""
 
 
 def other_ends(state: RunState) -> tuple[OtherEnd, ...]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from . import causes
 from . import events as ev
+from .frozen import frozen
 from .model import Layout
 from .others import LastLine, OtherEnd
 from .status import BY_USER, SKEW, Expiry, Loss, RunState
@@ -36,7 +37,7 @@ _NO_MEMORY = re.compile(
 STAGES = ("connect", "sync", "setup", "start", "run", "collect")
 
 
-@dataclass(frozen=True)
+@frozen
 class HostReceipt:
     """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
     the host has are not here; ``expiry`` is when it stopped the run by itself; ``departed`` says which
@@ -63,7 +64,7 @@ class HostReceipt:
     departed: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class FirstFailure:
     """Who failed first, by skew-corrected time, and its last words.
 
@@ -83,7 +84,7 @@ class FirstFailure:
     error: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Receipt:
     """The end of a run."""
 

@@ -15,6 +15,7 @@ have cmake || missing="$missing cmake"
 have make || missing="$missing make"
 have mpirun || missing="$missing openmpi-bin libopenmpi-dev"
 have sudo || missing="$missing sudo"
+have slurmd && have slurmctld && have sbatch || missing="$missing slurmd slurmctld slurm-client"
 have ruby || missing="$missing ruby"
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 [ -n "$missing" ] || exit 0

@@ -17,17 +17,17 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory job planning frameworks.* events failure status logs "
+        "errors frozen model document nodeset inventory job planning frameworks.* events failure status logs "
         "names causes others receipt stall again elastic spare candidates "
         "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
         "findings.* rewrite "  # what a look at hosts means
         "scale.rates scale.compare "  # what trials tell
-        "tokens filling commands roles placement "  # what each process is given, and where
+        "tokens filling commands habits roles placement "  # what each process is given, and where
         "imports.* import_jobs.* export_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",
     "effects": (
-        "sshlib ssh rsync remote source sync outputs store record sandbox peers wanted "  # one thing each
+        "sshlib ssh remote shipping rsync source sync outputs store record sandbox peers wanted "  # one thing each
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "check.* "  # before a run
@@ -54,8 +54,10 @@ KNOWS_THE_AGENT = {
 LIBRARIES = {
     "document": {"yaml"},
     "import_jobs.dstack": {"yaml"},
+    "import_jobs.node_task": {"yaml"},
     "import_jobs.osmo": {"yaml"},
     "import_jobs.polyaxon": {"yaml"},
+    "import_jobs.polyaxon_run": {"yaml"},
     "import_jobs.shares": {"yaml"},
     "import_jobs.skypilot": {"yaml"},
     "imports.ansible_yaml": {"yaml"},

@@ -8,10 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import framework_lab
-import lab as labs
 import pytest
 from conftest import ROOT, Launcher, Ran
-from test_tokens import OSMO
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(300)]
 
@@ -96,64 +94,3 @@ def test_deepspeed(of: Launcher) -> None:
     ran = example(of, "deepspeed_toy")
     for rank in range(4):
         assert f"rank {rank} of 4: weight 2.0 bias 1.0" in said(ran, f"rank-{rank}")
-
-
-# -- commands of documents, with torch
-
-
-TRAIN_DIST = """
-import argparse, os
-import torch.distributed as dist, torch.multiprocessing as mp
-
-def train(local, args):
-    dist.init_process_group("gloo", rank=args.offset + local, world_size=args.world_size)
-    rank = dist.get_rank()
-    got = [None] * args.world_size
-    dist.all_gather_object(got, (os.environ["LAUNCHER_HOST"], rank))
-    print("rank", rank, "sees", sorted(r for _, r in got), "on", sorted({h for h, _ in got}))
-    dist.destroy_process_group()
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name in ("offset", "size", "world_size"):
-        parser.add_argument("--" + name, type=int)
-    args = parser.parse_args()
-    mp.spawn(train, (args,), args.size)
-"""
-
-
-def test_osmos_command_trains_on_two_hosts(launcher: Launcher, clean: labs.Lab) -> None:
-    name = launcher.script(TRAIN_DIST, "train_dist.py")
-    words = OSMO.replace("/train_dist.py", name)
-    ran = launcher.run("--nodes", "2", "--nproc-per-node", "2", "--framework", "env", words)
-    assert ran.code == 0, ran.err
-    said = ran.log("node-0.out") + ran.log("node-1.out")
-    lines = sorted(line.decode() for line in said.splitlines())
-    assert lines == [f"rank {r} sees [0, 1, 2, 3] on ['lab1', 'lab2']" for r in range(4)]
-
-
-#: The command of VESSL's document on distributed experiments, as it stands there.
-VESSL = """python -m torch.distributed.launch  \\
-  --nnodes=$NUM_NODES  \\
-  --nproc_per_node=$NUM_TRAINERS  \\
-  --node_rank=$RANK \\
-  --master_addr=$MASTER_ADDR \\
-  --master_port=$MASTER_PORT \\
-  examples/distributed_cifar/pytorch/main.py
-"""
-MAIN = """
-import os, torch.distributed as dist
-dist.init_process_group("gloo")
-got = [None] * dist.get_world_size()
-dist.all_gather_object(got, os.environ["LAUNCHER_HOST"])
-print("rank", dist.get_rank(), "meets", got)
-dist.destroy_process_group()
-"""
-
-
-def test_vessls_command_trains_on_two_hosts(launcher: Launcher, clean: labs.Lab) -> None:
-    launcher.script(MAIN, "examples/distributed_cifar/pytorch/main.py")
-    ran = launcher.run("--nodes", "2", "--framework", "env", VESSL)
-    assert ran.code == 0, ran.err
-    said = (ran.log("node-0.out") + ran.log("node-1.out")).decode().splitlines()
-    assert sorted(said) == [f"rank {rank} meets ['lab1', 'lab2']" for rank in (0, 1)]

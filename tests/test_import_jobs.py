@@ -1,16 +1,17 @@
-"""Task files of SkyPilot and dstack: the job that they become, what is said, and that it runs."""
+"""Task files of other systems: the job that they become, what is said, and that it runs.
+
+Those of Polyaxon and OSMO are in the modules of their documents.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import lab as labs
 import pytest
 import yaml
 from conftest import Launcher
+from task_files import TASKS, job_of, loaded, planned
 
 from launcher import import_jobs
-from launcher import job as jobs
 from launcher.errors import DocumentError, InputError
 from launcher.model import Resources
 
@@ -35,6 +36,7 @@ run: |
     false
     echo sky $SKYPILOT_NODE_RANK/$SKYPILOT_NUM_NODES $(echo "$SKYPILOT_NODE_IPS" | wc -l) "$LR"
     test "$MASTER_ADDR" = "$(printenv MASTER_ADDR)" && echo same master
+    echo all of them: "$(echo "$SKYPILOT_NODE_IPS" | tr '\\n' ' ')"
 """
 DSTACK = """\
 type: task
@@ -52,21 +54,14 @@ priority: 50
 """
 
 
-def made(text: str, form: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    ours, notes = import_jobs.read(text, "theirs", form)
-    assert all(f"#   {note}\n" in ours for note in notes)
-    return jobs.load(ours, "ours"), notes
-
-
 def test_skypilot() -> None:
-    job, notes = made(SKYPILOT, "skypilot")
+    job, notes = loaded(SKYPILOT, "skypilot")
     script = yaml.safe_load(SKYPILOT)["run"]
     assert job.pop("run")[0] == (
         "set +e\n"
         "export SKYPILOT_NODE_RANK=$NODE_RANK\n"
         "export SKYPILOT_NUM_NODES=$NUM_NODES\n"
-        'export SKYPILOT_NODE_IPS="$MASTER_ADDR$(for n in $(seq 2 $NUM_NODES); '
-        'do echo; echo -n node-$n; done)"\n' + script
+        "export SKYPILOT_NODE_IPS=\"$(printf '%s\\n' {{host:node.0}} {{host:node.1}})\"\n" + script
     )
     assert job == {
         "framework": "env",
@@ -81,13 +76,13 @@ def test_skypilot() -> None:
     }
     assert [note.partition(":")[0] for note in notes] == [
         "line 1",
-        *("line 3", "line 3", "line 4", "line 5", "line 8", "line 9", "line 10", "line 16"),
+        *("line 3", "line 3", "line 4", "line 5", "line 8", "line 9", "line 10"),
     ]
     assert "abc123" not in str(notes)
 
 
 def test_dstack() -> None:
-    job, notes = made(DSTACK, "dstack")
+    job, notes = loaded(DSTACK, "dstack")
     assert job == {
         "framework": "env",
         "name": "ddp",
@@ -105,7 +100,13 @@ def test_dstack() -> None:
         ),
     }
     said = " ".join(notes)
-    for word in ("python of the task", "the least, 1,", "shm_size", "priority", "kind and memory"):
+    for word in (
+        "python of the task",
+        "the least, 1,",
+        "shm_size",
+        "priority",
+        "the kind of GPU (24GB)",
+    ):
         assert word in said
 
 
@@ -114,8 +115,35 @@ def test_dstack() -> None:
     [("8", 8), ("A100:2", 2), ("{name: H100, count: 4}", 4), ("2..", 2), ("80GB", 1)],
 )
 def test_gpus_of_dstack(gpu: str, each: int) -> None:
-    job, _ = made(f"type: task\ncommands: [a]\nresources: {{gpu: {gpu}}}", "dstack")
+    job, _ = loaded(f"type: task\ncommands: [a]\nresources: {{gpu: {gpu}}}", "dstack")
     assert job["resources"] == Resources(gpus=each)
+
+
+def test_whose_end_ends_a_task_of_dstack() -> None:
+    job, notes = job_of((TASKS / "dstack-distributed.yaml").read_text(), "dstack")
+    assert [(role.name, role.replicas, role.lead) for role in job.roles] == [
+        ("master", 1, True),
+        ("worker", 1, False),
+    ]
+    assert job.needs == ("/mnt/datasets",)
+    nodes = planned(job, 8).nodes
+    assert [[process.key for process in node.processes] for node in nodes] == [
+        ["master-0"],
+        ["worker-0"],
+    ]
+    for node in nodes:
+        (process,) = node.processes
+        assert "DSTACK_NODES_IPS=\"$(printf '%s\\n' 10.0.0.1 10.0.0.2)\"" in process.argv[-1]
+        assert process.env["NUM_TRAINERS"] == "8"
+    assert "their secret wandb" in notes
+    assert "counted together" not in notes
+
+
+def test_what_looks_like_a_token_is_passed_on() -> None:
+    text = "type: task\ncommands: [\"echo '{{ user }}' '{{.Names}}'\"]"
+    job, notes = job_of(text, "dstack")
+    assert planned(job, 1).nodes[0].processes[0].argv[-1] == "echo '{{ user }}' '{{.Names}}'"
+    assert "nobody here fills in {{ user }}" in notes
 
 
 @pytest.mark.parametrize(
@@ -129,11 +157,28 @@ def test_gpus_of_dstack(gpu: str, each: int) -> None:
             "run: !!python/object:os.system a",
             "x:1: the tag '!!python/object:os.system'",
         ),
-        ("skypilot", "run: a\n---\nrun: b", "x:2: not YAML"),
+        ("skypilot", "run: a\n---\nrun: b", "x:1: a pipeline of several tasks"),
         ("skypilot", "- a", "x:1: expected a task, found a list"),
         ("dstack", "type: service\ncommands: [a]", "x:1: only type: task"),
         ("dstack", "type: task\ncommands: [[a]]", "x:2: expected text, found a list"),
         ("dstack", "[" * 9999, "x:1: nested more than 100 deep"),
+        ("osmo", "name: a", 'x:1: there is no "workflow"'),
+        ("osmo", "workflow:\n  tasks: [{name: a}]", "x:2: the task a has no command"),
+        ("osmo", "workflow:\n  groups: [{tasks: []}, {tasks: []}]", "x:2: only a workflow of one"),
+        (
+            "osmo",
+            "workflow:\n  tasks: [{name: a, command: [b], resource: big}]",
+            "x:2: there are no resources 'big'",
+        ),
+        ("polyaxon", "environment: {pytorch: {n_workers: x}}", "x:1: n_workers is a whole"),
+        (
+            "polyaxon",
+            "environment:\n  pytorch:\n    n_workers: 1\n    worker: [{index: 1}]",
+            "x:4: worker has no process 1: its indices are 0 to 0",
+        ),
+        ("polyaxon", "run: {kind: ray}", "x:1: a run of kind 'ray'"),
+        ("polyaxon", "environment: {mxnet: {}, pytorch: {}}", "x:1: mxnet and pytorch"),
+        ("polyaxon", "environment: {resources: {memory: much}}", "x:1: not an amount of memory"),
     ],
 )
 def test_bad_tasks(form: str, text: str, error: str) -> None:
@@ -163,3 +208,30 @@ def test_a_task_of_skypilot_runs_as_it_is(clean: labs.Lab, launcher: Launcher) -
     for rank in (0, 1):
         assert f"sky {rank}/2 2 0.1\n" in ran.out
     assert "lab[1-2] │ same master\n" in ran.out  # equal lines of both
+    addresses = [clean.hosts[name].address for name in ("lab1", "lab2")]
+    assert f"lab[1-2] │ all of them: {' '.join(addresses)} \n" in ran.out
+
+
+LEAD = """\
+type: task
+nodes: 2
+resources: {gpu: 1}
+stop_criteria: master-done
+env: {GREETING: hello}
+commands:
+  - echo "$GREETING from $DSTACK_NODE_RANK of $DSTACK_NODES_NUM" to $DSTACK_NODES_IPS
+  - test $DSTACK_NODE_RANK = 0 || sleep 600
+"""
+
+
+def test_a_task_of_dstack_ends_with_its_first_node(clean: labs.Lab, launcher: Launcher) -> None:
+    launcher.script(LEAD, "task.dstack.yml")
+    launcher.inventory.write_text(launcher.inventory.read_text().replace("{}", "{gpus: 1}"))
+    done = launcher.call("import", "dstack", "task.dstack.yml", "-o", "job.yaml")
+    assert done.returncode == 0, done.stderr
+    ran = launcher.run("job.yaml")
+    assert ran.code == 0, ran.err
+    assert ran.receipt["reason"] == "lead-exited-0"
+    assert [host["host"] for host in ran.receipt["hosts"]] == ["lab1", "lab2"]
+    addresses = " ".join(clean.hosts[name].address for name in ("lab1", "lab2"))
+    assert ran.log("master-0.out").decode() == f"hello from 0 of 2 to {addresses}\n"

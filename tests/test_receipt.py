@@ -271,7 +271,7 @@ def test_the_last_lines_of_the_others_are_folded() -> None:
         b"",
         40,
         **said,
-        rank_3=b"RuntimeError: closed by peer [127.0.0.1]:3\x1b[2J at 0x7f",
+        rank_3=b"[rank3]: RuntimeError: [/a/b/pair.cc:553] closed by peer [127.0.0.1]:3\x1b[2J at 0x7f\n[W1121 13:41:07.8 socket.cpp:207] [c10d] The",
     ).splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("  [3] "))
     assert lines[at] == "  [3] RuntimeError: closed by peer [127…"

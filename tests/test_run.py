@@ -96,33 +96,6 @@ def test_arguments_and_values_arrive_exactly(launcher: Launcher, clean: labs.Lab
         assert json.loads(ran.log(log)) == [NASTY, "|".join(NASTY)]
 
 
-def test_the_start_command_of_vessl_works_verbatim(launcher: Launcher, clean: labs.Lab) -> None:
-    """framework: env, with the command as their documentation prints it."""
-    launcher.script(
-        "import os, torch.distributed as dist\n"
-        "dist.init_process_group('gloo')\n"
-        "print('rank', dist.get_rank(), 'of', dist.get_world_size())\n"
-        "dist.destroy_process_group()\n",
-        "examples/distributed_cifar/pytorch/main.py",
-    )
-    (launcher.work / "job.yaml").write_text(
-        "framework: env\n"
-        "num_nodes: 2\n"
-        "run: |\n"
-        "  python -m torch.distributed.launch  \\\n"
-        "    --nnodes=$NUM_NODES  \\\n"
-        "    --nproc_per_node=$NUM_TRAINERS  \\\n"
-        "    --node_rank=$RANK \\\n"
-        "    --master_addr=$MASTER_ADDR \\\n"
-        "    --master_port=$MASTER_PORT \\\n"
-        "    examples/distributed_cifar/pytorch/main.py\n"
-    )
-    ran = launcher.run("job.yaml")
-    assert ran.code == 0, ran.err
-    assert b"rank 0 of 2" in ran.log("node-0.out")
-    assert b"rank 1 of 2" in ran.log("node-1.out")
-
-
 def test_setup_runs_once_on_every_host_and_its_failure_is_named(
     launcher: Launcher, clean: labs.Lab
 ) -> None:

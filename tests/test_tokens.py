@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import lab as labs
@@ -94,21 +93,6 @@ def test_bad_tokens(text: str, error: str, hint: str) -> None:
 def test_text_without_tokens_is_not_touched(text: str) -> None:
     if tokens.problem(text) is None and not tokens.used([text]) and "\\{{" not in text:
         assert tokens.render([text], {}, str) == (text,)
-
-
-#: The command of OSMO's document, which is written once for each task there.
-OSMO = "python3 /train_dist.py --offset {{rank_offset}} --size {{local_world_size}} --world_size {{world_size}}"
-
-
-def test_adding_a_task_changes_no_other() -> None:
-    """Source: OSMO's "Using PyTorch Distributed (multi-node)", Optional Modifications."""
-
-    def commands(tasks: int) -> list[str]:
-        made = plan(tuple(shlex.split(OSMO)), "env", (8,) * tasks)
-        return [shlex.join(node.processes[0].argv) for node in made.nodes]
-
-    assert commands(3)[2] == "python3 /train_dist.py --offset 16 --size 8 --world_size 24"
-    assert commands(2) == [c.replace("--world_size 24", "--world_size 16") for c in commands(3)[:2]]
 
 
 def test_torchruns_ranks_fill_in_their_own(launcher: Launcher, clean: labs.Lab) -> None:

@@ -14,7 +14,7 @@ import time
 
 import click
 
-from .. import __version__
+from .. import __version__, habits
 from ..errors import LauncherError
 
 
@@ -34,6 +34,13 @@ class _Commands(click.Group):
             module, f"{name}_command"
         )
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _ABOUT and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise habits.command_error(args[0], tuple(_ABOUT))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import posixpath
 import shlex
 import signal
 import sys
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import planning
+from .. import frameworks, planning
 from ..errors import HostError, InputError
+from ..frameworks import joined
 from ..sshlib import asyncssh
 from ..visit import Place, visit
 from . import complain
@@ -37,6 +39,10 @@ def _in_the_run(run: Attached, place: Place, words: str) -> str:
     env = planning.environment(run.request.job, run.layout, node, planning.NOWHERE, 0)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planning.search_path(node, run.name))
+    framework = frameworks.get(run.request.job.framework)
+    if node.node_rank == 0 and getattr(framework, "joins_hosts", False):
+        path = f"{posixpath.join(place.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
+        settings += [f"{k}={v}" for k, v in joined.names(run.layout).items()]
     return (
         f"cd {shlex.quote(place.code)} && PATH={shlex.quote(path)}:$PATH "
         f"exec env {shlex.join(settings)} {words}"

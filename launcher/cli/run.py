@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import api, nodeset
+from .. import api, habits, nodeset
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Resources
@@ -139,6 +139,8 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
 
     Raises InputError.
     """
+    known = [name for one in ctx.command.params for name in one.opts if name.startswith("-")]
+    habits.check_options(words, known, str(ctx.info_name))
     layers: dict[str, dict[str, Any]] = {}
     if words[0].endswith((".yaml", ".yml")):
         if len(words) > 1:

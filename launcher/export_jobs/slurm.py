@@ -40,6 +40,10 @@ _EXPORTED: Mapping[str, Mapping[str, str]] = {
         "NODE_RANK": "$SLURM_NODEID",
     },
 }
+#: srun's exit code is the highest of all tasks'. Those that it stops because one has failed would have
+#: 143 of SIGTERM, so they end with 0: the job's code is that of what failed by itself.
+_SHIELD = "code=0; trap 'stopped=1' TERM"
+_END = '[ -z "${stopped-}" ] || exit 0\nexit "$code"'
 #: Tokens, and the variables of the batch file that hold what they mean.
 _TOKENS = {
     "node_rank": "NODE_RANK",
@@ -132,7 +136,7 @@ def _node_part(job: Job) -> str:
         lines.append("export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}")
     else:
         head = ""
-    return "\n".join([*lines, f"exec {head}{_command(job)}"])
+    return "\n".join([*lines, _SHIELD, f"{head}{_command(job)} || code=$?", _END])
 
 
 def _command(job: Job) -> str:

@@ -49,7 +49,7 @@ class Horovod:
             "-np",
             str(place.layout.world_size),
             "-H",
-            joined.slots(place),
+            joined.slots(place.layout),
             "--gloo",
             "--disable-cache",
             *(("--network-interfaces", own) if own else ()),

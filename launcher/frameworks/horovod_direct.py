@@ -69,7 +69,7 @@ class HorovodDirect:
             Process(
                 f"rank-{rank}",
                 rank,
-                (*wait, *place.command()),
+                (*wait, *joined.own_command(place)),
                 {
                     **shared,
                     "HOROVOD_RANK": str(rank),
@@ -81,7 +81,7 @@ class HorovodDirect:
         )
         if node.node_rank > 0:
             return ranks
-        words = (port, joined.slots(place), str(layout.world_size), str(len(ranks)))
+        words = (port, joined.slots(place.layout), str(layout.world_size), str(len(ranks)))
         server = (node.python, "-c", SERVER, *words)
         return (Process("node-0", None, server, dict(place.env)), *ranks)
 

@@ -38,7 +38,7 @@ class Mpi:
         }
         argv = (
             *("/bin/sh", "-c", _MPIRUN, "mpirun", "-np", str(place.layout.world_size)),
-            *("-H", joined.slots(place), "--map-by", "slot"),
+            *("-H", joined.slots(place.layout), "--map-by", "slot"),
             *("--bind-to", "none"),  # two runs on one host would share the first cores
             "--leave-session-attached",  # a daemon of ours ends with the one that called it
             *(word for name, value in settings.items() for word in ("--mca", name, value)),

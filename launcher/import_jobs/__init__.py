@@ -31,6 +31,8 @@ def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
         known = suggestion(name, tuple(FORMATS)) or f"known: {', '.join(FORMATS)}"
         raise InputError(f'unknown format "{name}"', known)
     text = Text(content, source)
+    if name == "skypilot":
+        text = skypilot.only(text)
     check_tags(text.yaml())
     task = Task(source)
     about, reader = FORMATS[name]

@@ -18,7 +18,7 @@ from ..written import comment, scalar
 
 _KEYS = (
     *("name", "workdir", "num_nodes", "hosts", "resources", "envs", "secrets", "max_restarts"),
-    *("setup", "run", "roles"),
+    *("needs", "setup", "run", "roles"),
 )
 
 
@@ -52,7 +52,7 @@ class Task(Found):
             else:
                 envs[name] = value
         if envs:
-            self.values["envs"] = envs
+            self.values["envs"] = {**self.values.get("envs", {}), **envs}
 
     def own_variables(self, given: Iterable[tuple[str, str, int]]) -> dict[str, str]:
         """The same for the variables of a role."""

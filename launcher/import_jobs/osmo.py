@@ -18,7 +18,7 @@ from . import osmo_words
 from .found import Task
 from .osmo_words import Words
 from .shares import share
-from .templates import scalars
+from .templates import Values
 
 _TASK = (
     *("name", "lead", "image", "command", "args", "environment", "credentials", "resource"),
@@ -37,7 +37,9 @@ def read(content: Text, task: Task) -> None:
     if "workflow" not in given:
         raise root.error('there is no "workflow" in it')
     unread(task, root, ("version", "workflow", "default-values"), "the file")
-    values = scalars(given["default-values"][1]) if "default-values" in given else {}
+    values = Values()
+    if "default-values" in given:
+        values.add(task, given["default-values"][1], "default-values")
     flow = given["workflow"][1]
     inside = entries(flow, "a workflow")
     unread(task, flow, ("name", "resources", "timeout", "groups", "tasks"), "the workflow")
@@ -57,6 +59,7 @@ def read(content: Text, task: Task) -> None:
     task.values["roles"] = {
         names[_name(one)]: _role(task, one, words, shares[_kind(one)]) for one in tasks
     }
+    values.tell(task)
 
 
 def _tasks(task: Task, flow: Node, inside: dict[str, tuple[int, Node]]) -> list[Node]:
@@ -69,7 +72,7 @@ def _tasks(task: Task, flow: Node, inside: dict[str, tuple[int, Node]]) -> list[
                 "a file for each group, one after another",
             )
         group = entries(groups[0], "a group")
-        unread(task, groups[0], ("name", "tasks", "ignoreNonleadStatus"), "the group")
+        unread(task, groups[0], ("tasks", "ignoreNonleadStatus"), "the group")
         tasks = group["tasks"][1].elements() if "tasks" in group else []
         line, ignores = group.get("ignoreNonleadStatus", (groups[0].line, None))
         if len(tasks) > 1 and (ignores is None or text(ignores).lower() != "false"):
@@ -178,7 +181,9 @@ def _role(task: Task, one: Node, words: Words, share_of: dict[str, Any]) -> dict
         _credentials(task, inside["credentials"][1])
     for key, hint in _PLACES.items():
         for place in inside[key][1].elements() if key in inside else ():
-            task.note(place.line, hint)
+            unread(task, place, ("url",), key)
+            if "url" in entries(place):
+                task.note(place.line, hint)
     if "exitActions" in inside:
         role["on_exit"] = _on_exit(task, inside["exitActions"][1])
     role["run"] = _script(one, inside, words)
@@ -221,12 +226,14 @@ def _on_exit(task: Task, node: Node) -> dict[str, str]:
     return found
 
 
-def _files(one: Node) -> list[tuple[int, str, str | None, str | None]]:
-    """Line, path, contents and local path of each file of a task."""
+def _files(one: Node, task: Task | None = None) -> list[tuple[int, str, str | None, str | None]]:
+    """Line, path, contents and local path of each file of a task; with ``task``, other keys are told."""
     inside = entries(one)
     found = []
     for file in inside["files"][1].elements() if "files" in inside else ():
         known = entries(file, "a file")
+        if task is not None:
+            unread(task, file, ("path", "contents", "localpath"), "a file")
         if "path" not in known:
             raise file.error("a file has no path")
         contents, local = (text(known[k][1]) if k in known else None
@@ -240,4 +247,4 @@ def _script(one: Node, inside: dict[str, tuple[int, Node]], words: Words) -> str
     if not argv:
         raise one.error(f"the task {_name(one)[:40]} has no command")
     line = inside["command" if "command" in inside else "args"][0]
-    return words.script(_name(one), line, argv, _files(one))
+    return words.script(_name(one), line, argv, _files(one, words.task))

@@ -16,7 +16,7 @@ from ..imports.text import Text, entries, unread
 from . import polyaxon_run
 from .found import Task
 from .shares import share
-from .templates import filled, scalars
+from .templates import Values, filled
 
 #: Their section: our framework, and what the master, the workers and the servers are called here.
 _TOPOLOGIES = {
@@ -44,10 +44,12 @@ def read(content: Text, task: Task) -> None:
         task.name(text(given["name"][1]), given["name"][0])
     if "environment" in given:
         _environment(task, given["environment"][1])
-    values: dict[str, str] = {}
+    values = Values()
     for key in ("declarations", "params"):
-        values |= scalars(given[key][1]) if key in given else {}
+        if key in given:
+            values.add(task, given[key][1], key)
     _command(task, given, values)
+    values.tell(task)
 
 
 def _command(task: Task, given: dict[str, tuple[int, Node]], values: dict[str, str]) -> None:

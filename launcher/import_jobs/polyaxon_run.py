@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import yaml
+
 from ..document import Node, text, texts
 from ..imports.text import entries, unread
 from .found import Task
 from .shares import share
-from .templates import filled, scalars
+from .templates import Values, filled, scalars
 
 #: Their kind: our framework, and their names of roles that are others here.
 _KINDS = {
@@ -40,12 +42,14 @@ def _has(node: Node, key: str) -> bool:
 def read(root: Node, task: Task) -> None:
     """The component, with the values of its parameters."""
     given = entries(root)
-    values = _params(given)
+    values = _params(task, given)
     if "component" in given:
         unread(task, root, ("version", "kind", "name", "params", "component"), "the operation")
         root = given["component"][1]
         given = {**{k: v for k, v in given.items() if k == "name"}, **entries(root, "a component")}
-        values = {**_params(given), **values}
+        inner = _params(task, given)
+        for name in set(inner) - set(values):
+            values.one(name, inner[name], given["inputs"][0] if "inputs" in given else 0)
     unread(task, root, ("version", "kind", "name", "params", "inputs", "run"), "the component")
     if "name" in given:
         task.name(text(given["name"][1]), given["name"][0])
@@ -60,25 +64,31 @@ def read(root: Node, task: Task) -> None:
     task.framework, names = _KINDS[kind]
     roles = [name for name in _ROLES if name in inside]
     unread(task, run, ("kind", *roles, *(() if roles else ("container",))), "the run")
-    if not roles:
+    if roles:
+        task.values["roles"] = {
+            names.get(name, name): _role(task, inside[name][1], values) for name in roles
+        }
+    elif "container" in inside:
         task.values |= _container(task, inside["container"][1], values, {})
-        return
-    task.values["roles"] = {
-        names.get(name, name): _role(task, inside[name][1], values) for name in roles
-    }
+    values.tell(task)
 
 
-def _params(given: dict[str, tuple[int, Node]]) -> dict[str, str]:
+def _params(task: Task, given: dict[str, tuple[int, Node]]) -> Values:
     """Values of parameters, and of inputs that have one by themselves."""
-    found: dict[str, str] = {}
+    found = Values()
     for one in given["inputs"][1].elements() if "inputs" in given else ():
+        unread(task, one, ("name", "value"), "an input")
         inside = entries(one)
         if "name" in inside and "value" in inside:
-            found[text(inside["name"][1])] = text(inside["value"][1])
-    if "params" in given:
-        for name, (_, value) in entries(given["params"][1]).items():
-            found |= {name: scalars(value)["value"]} if _has(value, "value") else {}
-        found |= scalars(given["params"][1])
+            found.one(text(inside["name"][1]), text(inside["value"][1]), one.line)
+    for name, (line, value) in entries(given["params"][1]).items() if "params" in given else ():
+        if _has(value, "value"):
+            unread(task, value, ("value",), "a parameter")
+            found.one(name, scalars(value).get("value", ""), line)
+        elif isinstance(value.yaml, yaml.ScalarNode):
+            found.one(name, text(value), line)
+        else:
+            task.note(line, f"the parameter {name[:60]} has no value: left out")
     return found
 
 
@@ -120,6 +130,7 @@ def _container(
 def _env(task: Task, node: Node, values: dict[str, str]) -> list[tuple[str, str, int]]:
     found = []
     for one in node.elements("a list of variables"):
+        unread(task, one, ("name", "value"), "a variable")
         inside = entries(one)
         name = text(inside["name"][1]) if "name" in inside else ""
         if "value" in inside:

@@ -41,7 +41,8 @@ def _limit(task: Task, node: Node) -> str:
     if not isinstance(node.yaml, yaml.MappingNode):
         return text(node)
     unread(task, node, ("limits", "limit", "requests", "request"), "a resource")
-    inside = {name.rstrip("s"): one for name, one in entries(node).items()}
+    known = ("limit", "request")
+    inside = {k.rstrip("s"): one for k, one in entries(node).items() if k.rstrip("s") in known}
     _, chosen = inside.get("limit") or inside.get("request") or (0, None)
     if chosen is None:
         return ""

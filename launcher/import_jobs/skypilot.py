@@ -6,20 +6,22 @@ Source: SkyPilot, "SkyPilot YAML" and "Distributed Multi-Node Jobs".
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import yaml
 
 from ..document import Node, text
+from ..errors import DocumentError
 from ..imports.text import Text, entries, entries_or_none, unread
+from . import node_task
 from .found import Task
 
 _KNOWN = ("name", "workdir", "num_nodes", "resources", "envs", "secrets", "setup", "run")
-#: Their variables in ours. Of the other nodes' addresses nobody there asks but for the count.
+#: Their variables in ours.
 _VARIABLES = {
     "SKYPILOT_NODE_RANK": "$NODE_RANK",
     "SKYPILOT_NUM_NODES": "$NUM_NODES",
     "SKYPILOT_NUM_GPUS_PER_NODE": "$NUM_TRAINERS",
-    "SKYPILOT_NODE_IPS": '"$MASTER_ADDR$(for n in $(seq 2 $NUM_NODES); do echo; echo -n node-$n; done)"',
     "SKYPILOT_TASK_ID": "$LAUNCHER_RUN_ID",
 }
 
@@ -29,52 +31,50 @@ def read(content: Text, task: Task) -> None:
     root = content.yaml()
     given = entries(root, "a task")
     unread(task, root, _KNOWN, "the task")
-    if "name" in given:
-        task.name(text(given["name"][1]), given["name"][0])
+    node_task.name_and_nodes(task, given, "num_nodes")
     if "workdir" in given:
         line, node = given["workdir"]
         if entries_or_none(node) is None:
             task.values["workdir"] = text(node)
         else:
-            task.note(line, "a workdir that is a git repository is not carried over: clone it here")
-    if "num_nodes" in given:
-        line, node = given["num_nodes"]
-        if not re.fullmatch("[1-9][0-9]{0,3}", text(node)):
-            raise task.error(line, "num_nodes is a whole number")
-        task.values["num_nodes"] = int(text(node))
+            unread(task, node, (), "workdir, a git repository to clone here,")
     if "resources" in given and not given["resources"][1].is_empty():
         _resources(task, given["resources"][1])
-    task.variables([*_pairs(given, "envs"), *_secrets(task, given)])
+    envs = node_task.pairs(given["envs"][1]) if "envs" in given else []
+    secrets = node_task.pairs(given["secrets"][1]) if "secrets" in given else []
+    for name, value, line in secrets:
+        if value is not None:
+            node_task.kept_here(task, line, name)
+    # An empty value of theirs has to be given on the command line.
+    task.variables((name, value or None, line) for name, value, line in envs)
+    task.variables((name, None, line) for name, _, line in secrets)
     if "setup" in given:
         task.values["setup"] = text(given["setup"][1])
     if "run" in given:
-        script = text(given["run"][1])
-        if "SKYPILOT_NODE_IPS" in script:
-            task.note(given["run"][0], "of SKYPILOT_NODE_IPS the first line alone is an address")
-        task.command(script, _VARIABLES)
+        line, node = given["run"]
+        node_task.command(task, line, text(node), _VARIABLES, "SKYPILOT_NODE_IPS")
         # Theirs goes on after a command that failed; ours would end there.
         task.values["run"] = f"set +e\n{task.values['run']}"
 
 
-def _pairs(given: dict[str, tuple[int, Node]], key: str) -> list[tuple[str, str | None, int]]:
-    if key not in given or given[key][1].is_empty():
-        return []
-    return [
-        (name, None if value.is_empty() or value.yaml.value == "" else text(value), line)
-        for name, (line, value) in entries(given[key][1]).items()
-    ]
-
-
-def _secrets(task: Task, given: dict[str, tuple[int, Node]]) -> list[tuple[str, str | None, int]]:
-    found = _pairs(given, "secrets")
-    for name, value, line in found:
-        if value is not None:
-            task.note(line, f"the value of {name} is not written down: export it before the run")
-    return [(name, None, line) for name, _, line in found]
+def only(content: Text) -> Text:
+    """The one task, without the document in front that names a pipeline of one. Raises
+    DocumentError."""
+    parts = re.split(r"(?m)^---[ \t]*$", content.content)
+    at = [number for number, part in enumerate(parts) if re.search(r"(?m)^run:", part)]
+    if len(at) > 1:
+        hint = "a file for each task"
+        raise DocumentError("a pipeline of several tasks is not one run", hint, content.source, 1)
+    said = ["\n" * part.count("\n") for part in parts]  # lines keep their numbers
+    others = [part for number, part in enumerate(parts) if number not in at]
+    if not at or not all(re.fullmatch(r"(\s|#.*|name:.*)*", part) for part in others):
+        return content
+    said[at[0]] = parts[at[0]]
+    return replace(content, content="".join(said))
 
 
 def _resources(task: Task, node: Node) -> None:
-    unread(task, node, ("accelerators", "infra"), "resources")
+    unread(task, node, ("accelerators", "infra", "job_recovery"), "resources")
     inside = entries(node, "resources")
     if "infra" in inside:
         line, infra = inside["infra"]
@@ -83,18 +83,42 @@ def _resources(task: Task, node: Node) -> None:
             task.values["hosts"] = pool
             task.note(line, f"the pool {pool} has to be a group of the inventory")
         else:
-            task.note(line, "infra is not carried over: hosts are those of the inventory")
+            task.note(line, f"infra {text(infra)[:60]} is not carried over: hosts are ours")
+    if "job_recovery" in inside:
+        _recovery(task, *inside["job_recovery"])
     if "accelerators" in inside:
-        line, value = inside["accelerators"]
-        if isinstance(value.yaml, yaml.MappingNode):
-            (kind, count), *others = [(k, text(v)) for k, (_, v) in entries(value).items()]
-        elif isinstance(value.yaml, yaml.ScalarNode):
-            (kind, _, count), others = text(value).partition(":"), []
-        else:
-            task.note(line, "a choice of accelerators is not carried over: say gpus")
+        _accelerators(task, *inside["accelerators"])
+
+
+def _recovery(task: Task, line: int, node: Node) -> None:
+    known = entries_or_none(node)
+    if known is None:
+        task.note(line, "job_recovery is not carried over: max_restarts starts a job again")
+        return
+    unread(task, node, ("max_restarts_on_errors",), "job_recovery")
+    if "max_restarts_on_errors" in known:
+        restarts = text(known["max_restarts_on_errors"])
+        if not re.fullmatch("[0-9]{1,6}", restarts):
+            raise task.error(line, "max_restarts_on_errors is a whole number")
+        task.values["max_restarts"] = int(restarts)
+
+
+def _accelerators(task: Task, line: int, node: Node) -> None:
+    if isinstance(node.yaml, yaml.ScalarNode):
+        kind, _, count = text(node).partition(":")
+    else:
+        several = entries_or_none(node) or {}
+        if len(several) != 1:
+            unread(task, node, (), "accelerators, of which one has to be chosen,") if several else (
+                task.note(
+                    line, f"a choice of {len(node.elements())} accelerators is not carried over"
+                )
+            )
             return
-        if others or not re.fullmatch("[0-9]{0,3}", count):
-            task.note(line, "accelerators are not carried over: say gpus")
-            return
-        task.note(line, f"the kind of GPU ({kind}) is not carried over: choose by hosts or labels")
-        task.gpus(int(count or 1), line)
+        ((kind, value),) = several.items()
+        count = text(value)
+    if not re.fullmatch("[0-9]{0,3}", count):
+        task.note(line, f"accelerators {kind[:40]}:{count[:9]} are not carried over: say gpus")
+        return
+    task.note(line, f"the kind of GPU ({kind[:40]}) is not carried over: choose by hosts or labels")
+    task.gpus(int(count or 1), line)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from ..document import Node, text
-from ..imports.text import entries
+from ..imports.text import entries, unread
 from .found import Task
 
 _TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
@@ -42,3 +42,34 @@ def filled(
 def scalars(node: Node) -> dict[str, str]:
     """The values of a mapping that are texts: what templates are filled in from."""
     return {n: text(v) for n, (_, v) in entries(node).items() if hasattr(v.yaml.value, "strip")}
+
+
+class Values(dict[str, str]):
+    """What templates are filled in from; it remembers which were, so that the rest can be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[str, int] = {}
+        self._used: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self._used.add(name)
+        return super().__getitem__(name)
+
+    def add(self, task: Task, node: Node, what: str) -> None:
+        """The texts of a mapping; anything else in it is told."""
+        known = scalars(node)
+        unread(task, node, tuple(known), what)
+        self.update(known)
+        self._lines |= {name: line for name, (line, _) in entries(node).items() if name in known}
+
+    def one(self, name: str, value: str, line: int) -> None:
+        """A single one."""
+        self[name] = value
+        self._lines[name] = line
+
+    def tell(self, task: Task) -> None:
+        """Notes those that nothing has asked for."""
+        for name, line in self._lines.items():
+            if name not in self._used:
+                task.note(line, f"nothing here uses the value {name[:60]}: left out")

@@ -186,7 +186,9 @@ class Found:
 def _with_lines(text: str, lines: list[int]) -> str:
     if not lines:
         return text
-    shown = ", ".join(map(str, lines[:6])) + (", ..." if len(lines) > 6 else "")
+    shown = ", ".join(map(str, lines[:6])) + (
+        f" and {len(lines) - 6} more" if len(lines) > 6 else ""
+    )
     return f"line{'s' if len(lines) > 1 else ''} {shown}: {text}"
 
 

@@ -128,6 +128,27 @@ def unread(found: Found, node: Node, known: tuple[str, ...], what: str) -> None:
             secret = "password" in name or "pass" in name.split("_") or value.yaml.tag in _TAGS[:2]
             found.note(
                 line,
-                f"{quoted(name)[1:-1]} of {what} is not carried over"
+                f"{quoted(name)[1:-1]}{_inside(value)} of {what} is not carried over"
                 + (": passwords are never stored; use a key" if secret else ""),
             )
+
+
+#: Names of what is inside of something left out, in one note.
+_MOST_NAMES = 40
+
+
+def _inside(node: Node) -> str:
+    """What a mapping or a list has in it, by names and numbers alone."""
+    names: list[str] = []
+    waiting = [node.yaml]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, yaml.SequenceNode):
+            names += [f"{len(one.value)} of them"]
+            waiting = [*one.value, *waiting]
+        elif isinstance(one, yaml.MappingNode):
+            names += [quoted(key.value)[1:-1] for key, _ in one.value]
+            waiting = [*(value for _, value in one.value), *waiting]
+    more = len(names) - _MOST_NAMES
+    shown = names[:_MOST_NAMES] + ([f"{more} more"] if more > 0 else [])
+    return f" ({', '.join(shown)})" if names else ""
