@@ -168,7 +168,9 @@ CAUSES: tuple[Cause, ...] = (
         f"{_INTERFACE}.",
     ),
     Cause(
-        "port-taken", r"EADDRINUSE|[Aa]ddress already in use",
+        "port-taken",
+        r"EADDRINUSE|[Aa]ddress already in use|No address added out of total \d+ resolved"
+        r"|my_node_\.port != -1 .*bind failed",
         "a port that the program wants to listen on is taken",
         "End what listens there (`ss -ltnp` on the host), or give the program another port.",
     ),
@@ -188,7 +190,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "meeting-timeout",
-        r"client socket has timed out|wait timeout after \d+ms|RendezvousTimeoutError"
+        r"client socket has timed out|[Ww]ait timeout after \d+ ?(?:ms|seconds)|RendezvousTimeoutError"
         r"|DistStoreError: Timed out|DistNetworkError.*(?:timed out|Connection refused)"
         r"|client socket has failed to connect to any network address",
         "the ranks did not all meet in time",

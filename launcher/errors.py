@@ -207,9 +207,13 @@ class GpuBusy(StartError):
 
 
 class PortTaken(StartError):
-    """The master port was taken between the meeting and the start."""
+    """A ``port`` of the run was taken between the meeting and the start."""
 
     code = "port-taken"
+
+    def __init__(self, host: str, message: str, hint: str = "", port: int = 0) -> None:
+        super().__init__(host, message, hint)
+        self.port = port
 
 
 class SetupFailed(HostError):

@@ -100,7 +100,7 @@ class HostsMet(Event):
 
 @frozen
 class PortReplaced(Event):
-    """The master port was taken by another program before ours could listen: a new one follows."""
+    """A port was taken by another program before ours could listen: new ones follow."""
 
     host: str
     port: int
@@ -305,7 +305,8 @@ class StallEnded(Event):
 
 @frozen
 class RunStalled(Event):
-    """All hosts of the run stall at once. ``host`` and ``rank`` are behind, as far as logs tell."""
+    """All hosts of the run stall at once. ``host`` and ``rank``, or the process of a role ``key``, are
+    behind, as far as that can be told."""
 
     seconds: float
     host: str | None = None
@@ -313,13 +314,15 @@ class RunStalled(Event):
     silent: float = 0.0
     last: str = ""
     why: str = ""
+    key: str = ""
 
     @property
     def behind(self) -> str:
         """Who is behind, in words."""
         if self.host is None:
-            return "the logs cannot tell which rank is behind"
-        who = self.host if self.rank is None else f"{self.host} rank {self.rank}"
+            return "nothing tells which rank is behind"
+        who = self.key or (f"rank {self.rank}" if self.rank is not None else "")
+        who = f"{self.host} {who}".strip()
         return f"{who} is behind: {self.why}"
 
 

@@ -72,7 +72,7 @@ OPTIONS = {
 _EVERYWHERE = ("env", "ssh")
 _LAUNCHERS = {
     "torchrun": (),
-    "horovodrun": ("horovod", "horovod-direct"),
+    "horovodrun": ("horovod", "horovod-mpi", "horovod-direct"),
     "mpirun": ("mpi",),
     "mpiexec": ("mpi",),
     "deepspeed": (),

@@ -25,6 +25,8 @@ ROOM_PAUSE = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 #: Seconds between two pings at most, and how many of them at least fit into a lease.
 PING_PAUSE, PINGS = 5.0, 4
+#: Seconds after which a stall is told where nobody has asked for that, as long as torch's own waits.
+STALL = 600.0
 
 Emit = Callable[[ev.Event], None]
 Show = Callable[[str, str, bytes], None]  # host, log name, new bytes
@@ -137,7 +139,8 @@ class Link:
         """Makes sure that a supervisor is there, and what is ``known`` of the run. Raises HostError.
 
         It stops the run by itself when nobody is in touch for the request's ``lease``, and tells
-        when no rank does anything for its ``stall_timeout``.
+        when no rank does anything for its ``stall_timeout``. Only where that was asked for, Pythons
+        there are prepared to tell their stacks.
         """
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
         self.supervised, self._lease = True, request.lease
@@ -149,7 +152,8 @@ class Link:
                 "attempt": attempt,
                 "grace": request.job.grace,
                 "lease": request.lease,
-                "stall": request.stall_timeout,
+                "stall": request.stall_timeout or STALL,
+                "inside": request.stall_timeout is not None,
             },
             record=known,
             programs={"python": text, "python3": text},

@@ -337,6 +337,14 @@ class Plan:
     framework: str
     nodes: tuple[NodePlan, ...]
 
+    @property
+    def ports(self) -> dict[str, list[int]]:
+        """The ports that were free for it on each host, the master's first."""
+        meeting, hosts = self.meeting, [node.host.name for node in self.layout.nodes]
+        found = {host: [int(port) for port in meeting.ports.get(host, ())] for host in hosts}
+        found[hosts[0]].insert(0, int(meeting.master_port))
+        return found
+
 
 @frozen
 class Request:
@@ -344,7 +352,7 @@ class Request:
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
     reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
-    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: for ever) is
+    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is
     reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
     host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
     those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on

@@ -279,7 +279,7 @@ def os_error(host: str, complaint: str) -> errors.HostError | None:
 def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
     code, message = error["code"], error["message"]
     if code == "port-taken":
-        return errors.PortTaken(host, message)
+        return errors.PortTaken(host, message, port=int(error["port"]))
     if code == "gpu-busy":
         holder = error.get("holder", {})
         since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))

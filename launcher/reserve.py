@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from . import amend, connect, end, outputs, planning, record, spare, start, sync
 from . import events as ev
+from .again import another_try
 from .collect import Collector
 from .errors import HostError, LauncherError
 from .ledger import Ledger, StopSwitch
@@ -22,6 +23,9 @@ from .meet import meet
 from .model import Host, Layout, Node, Request
 from .status import log_hosts
 from .wanted import Wanted
+
+#: Seconds for the last words of a process after its exit was told.
+LAST_WORDS = 0.5
 
 
 class Reserve:
@@ -57,6 +61,29 @@ class Reserve:
     def can_help(self, layout: Layout) -> bool:
         """Whether there may be a way without the hosts that are lost."""
         return bool(self._spares(layout, ()) or self._enough(layout, len(self._lost(layout))))
+
+    async def why_again(self, layout: Layout, ports: Mapping[str, Collection[int]]) -> str | None:
+        """Why everything starts once more, where it does; ``ports`` are those of the run."""
+        state = self._ledger.state
+        if state.failure is not None:
+            await self._hear_out(state.failure.host)
+        if self._switch.asked.is_set() or (state.lost and not self.can_help(layout)):
+            return None
+        return another_try(
+            state,
+            self._ledger.events,
+            self._ledger.last_words(),
+            ports,
+            0 if self._request.job.elastic else self._request.max_restarts,
+        )
+
+    async def _hear_out(self, host: str) -> None:
+        """An exit may come here before the last words: those tell of a port that was taken."""
+        link = next((link for link in self._links if link.name == host), None)
+        if link is not None and not link.ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await link.catch_up(self._run)
 
     async def fill(self, layout: Layout, attempt: int, started: float) -> tuple[Layout, int] | None:
         """The layout without lost hosts, and the number of the attempt that may begin with it; None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from . import (
     sync,
 )
 from . import events as ev
-from .again import another_try
+from .again import PORT_TAKEN, may_replace_ports
 from .findings import cheap
 from .ledger import Ledger, StopSwitch
 from .link import Link
@@ -76,7 +76,7 @@ class Run:
         self.layout = Layout(self.name, ())
         self.attempt = self.ledger.state.attempt
         self.started = time.time()
-        self._port: int | None = None
+        self._ports: Mapping[str, Collection[int]] = {}
         self._reserve = Reserve(request, self.ledger, self.switch, self.links, self._link)
         self._collector = self._reserve.collector
         self._dialler = Dialler(request.inventory, request.ask_passphrase)
@@ -198,12 +198,18 @@ class Run:
         await start.setup(self.links, self.layout, self.job, self.ledger)
 
     async def start(self) -> None:
-        """Where the hosts meet; then all processes."""
-        plan = await start.meet_and_start(
-            self.links, self.layout, self.request, self.attempt, self.ledger
-        )
+        """Where the hosts meet; then all processes. Again where a port was taken in between, when
+        some of them ran already."""
+        try:
+            plan = await start.meet_and_start(
+                self.links, self.layout, self.request, self.attempt, self.ledger
+            )
+        except errors.PortTaken:
+            if not may_replace_ports(self.ledger.events) or not await self._start_again(PORT_TAKEN):
+                raise
+            return
         self.ledger.note("plan.json", record.describe_plan(plan))
-        self._port = int(plan.meeting.master_port)
+        self._ports = plan.ports
         self.ledger.add(ev.AllStarted(time.time(), self.attempt))
 
     async def follow(self) -> None:
@@ -224,7 +230,9 @@ class Run:
 
         try:
             await self.ledger.until(is_over)
-            while (why := self._why_again()) and await self._start_again(why):
+            while (
+                why := await self._reserve.why_again(self.layout, self._ports)
+            ) and await self._start_again(why):
                 await self.ledger.until(is_over)
             if watching.done():
                 watching.result()
@@ -363,20 +371,6 @@ class Run:
             link.log_bytes if link.supervised else None,
             problem=link.lost or self._reserve.problem(link),
             unsaved=link.unsaved,
-        )
-
-    def _why_again(self) -> str | None:
-        """Why everything starts once more, where it does."""
-        lost = bool(self.ledger.state.lost)
-        if self.switch.asked.is_set() or (lost and not self._reserve.can_help(self.layout)):
-            return None
-        return another_try(
-            self.ledger.state,
-            self.ledger.events,
-            self.ledger.last_words(),
-            self.links[0].name,
-            self._port,
-            0 if self.job.elastic else self.request.max_restarts,
         )
 
     async def _start_again(self, why: str) -> bool:

@@ -114,8 +114,8 @@ async def meet_and_start(
     """Finds a meeting point and starts everything. Raises MeetingError, HostError; FrameworkMissing
     unless the request says that nothing is to be checked.
 
-    The master starts first, because it is the one that can find the port taken; then nothing runs
-    yet, and another port is chosen.
+    The master starts first, because it has the port that all need; where that is taken nothing runs
+    yet, and another one is chosen. Raises PortTaken where another host's own port is.
     """
     known, job = {}, request.job
     wanted = Wanted(links if request.check else (), layout, job)
@@ -128,8 +128,8 @@ async def meet_and_start(
         plan = planning.plan(job, layout, meeting, agent_name(), attempt)
         try:
             await _start(links[0], plan, plan.nodes[0], job, attempt, known)
-        except PortTaken:
-            ledger.add(ev.PortReplaced(time.time(), links[0].name, int(meeting.master_port)))
+        except PortTaken as taken:
+            ledger.add(ev.PortReplaced(time.time(), links[0].name, taken.port))
             if last:
                 raise
             continue

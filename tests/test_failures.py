@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,9 +84,6 @@ def test_first_failure_is_named_and_its_code_passes_through(
 
 def _seconds_from_failure_to_end(folder: object) -> float:
     """From the first failing exit to the last host that says that nothing is left."""
-    import json
-    from pathlib import Path
-
     lines = [json.loads(x) for x in Path(str(folder), "events.jsonl").read_text().splitlines()]
     failed = min(e["time"] for e in lines if e["event"] == "ProcessExited" and e["code"])
     ended = max(e["time"] for e in lines if e["event"] == "HostEnded")
@@ -132,6 +131,80 @@ def test_a_port_that_is_taken_in_between_is_replaced(launcher: Launcher, clean: 
     assert ran.code == 0, ran.err
     assert b"attempt 1" in ran.log("rank-0.out", attempt=1)
     assert "was taken" in ran.err
+
+
+# Waits until somebody listens on ports of the range for runs, and takes each once it is let go.
+SNATCHES = """
+import pathlib, socket, time
+ports = []
+while not ports:
+    time.sleep(0.02)
+    rows = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+    listening = [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A"]
+    ports = [port for port in listening if 20000 <= port <= 32000]
+pathlib.Path("/tmp/seen").touch()
+taken = []
+while ports:
+    thief = socket.socket()
+    thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        thief.bind(("", ports[0]))
+        thief.listen()
+        taken.append((thief, ports.pop(0)))
+    except OSError:
+        thief.close()
+        time.sleep(0.02)
+pathlib.Path("/tmp/taken").touch()
+time.sleep(600)
+"""
+TELLS_ITS_PORT = """
+import json, os
+print(json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"], os.environ["LAUNCHER_ATTEMPT"])
+"""
+
+
+def test_a_port_that_another_host_finds_taken_is_replaced(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """By its supervisor, when the first host's processes run already: all start again. The first host
+    is held up while all listen, and again before the start, so that there is time to take the port."""
+    one, two = clean.hosts["lab1"], clean.hosts["lab2"]
+    two.run("rm", "-f", "/tmp/go", "/tmp/seen", "/tmp/taken")
+    launcher.script(TELLS_ITS_PORT)
+    (launcher.work / "job.yaml").write_text(
+        "framework: tensorflow\nnum_nodes: 2\nrun: train.py\ngrace: 1\n"
+        'setup: "[ $(hostname) = lab1 ] || until [ -e /tmp/go ]; do sleep 0.05; done"\n'
+    )
+    process = launcher.start("job.yaml")
+    thief = two.spawn(sys.executable, "-c", SNATCHES)
+    try:
+        labs.wait_until(lambda: "setup-0" in _ended(launcher), "the first host's setup", 30)
+        (folder,) = (launcher.home / "runs").iterdir()
+        journal = one.read(f"/root/.launcher/host/runs/{folder.name}/journal.jsonl")
+        supervisor = str(json.loads(journal.splitlines()[0])["pid"])
+        agents = [str(p.pid) for p in one.processes() if "relay" in p.argv]
+        one.run("kill", "-STOP", *agents)  # its relay and its supervisor
+        two.write("/tmp/go", b"")
+        labs.wait_until(lambda: two.exists("/tmp/seen"), "the second host to listen", 30)
+        one.run("kill", "-CONT", *(pid for pid in agents if pid != supervisor))
+        labs.wait_until(lambda: two.exists("/tmp/taken"), "the ports to be taken", 30)
+        one.run("kill", "-CONT", supervisor)
+        err = process.communicate(timeout=60)[1].decode()
+    finally:
+        process.kill()
+        process.communicate()
+        two.run("kill", str(thief))
+    assert process.returncode == 0, err
+    assert "starting again after the port was taken: attempt 1" in err
+    said = [(folder / f"logs/attempt-1/rank-{rank}.out").read_bytes() for rank in (0, 1)]
+    assert said[0] == said[1] and said[0].endswith(b" 1\n")
+
+
+def _ended(launcher: Launcher) -> set[str]:
+    """Keys of the processes that have ended so far."""
+    records = launcher.home.glob("runs/*/events.jsonl")
+    events = [json.loads(line) for file in records for line in file.read_text().splitlines()]
+    return {str(event["key"]) for event in events if event["event"] == "ProcessExited"}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A connection that dropped: how long a host is tried again."""
+"""A connection that dropped: how long a host is tried again; what its supervisor is told."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 from launcher import errors
 from launcher import events as ev
+from launcher.inventory import Inventory
 from launcher.link import Link
-from launcher.model import Facts, Host
+from launcher.model import Facts, Host, Job, Layout, Request
 
 
 class _Asleep(Link):
@@ -74,3 +75,26 @@ def test_a_try_takes_no_longer_than_the_host_is_waited_for(tmp_path: Path) -> No
 
     asyncio.run(wait())
     assert isinstance(told[0], ev.NodeLost), told
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 600.0), (3.0, 3.0)])
+def test_stalls_are_told_unasked(asked: float | None, seconds: float) -> None:
+    """After 10 minutes; nothing of ours is put into the ranks then."""
+    told: dict[str, Any] = {}
+
+    class Agent:
+        async def ask(self, operation: str, **words: Any) -> None:
+            told.update(words)
+
+    unused: Any = None
+
+    async def supervise() -> None:
+        link = Link(Host("near"), unused, unused, unused, unused)
+        link._facts = Facts("near", "near", "/root", "python3", "3.11", 1)
+        agent: Any = Agent()
+        link.agent = agent
+        request = Request(Job(run=("x",)), Inventory(()), (), stall_timeout=asked)
+        await link.supervise(Layout("run", ()), request, {}, 0)
+
+    asyncio.run(supervise())
+    assert (told["spec"]["stall"], told["spec"]["inside"]) == (seconds, asked is not None)

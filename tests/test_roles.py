@@ -392,6 +392,29 @@ def test_a_host_ends_the_others_of_its_lead_alone(launcher: Launcher, clean: lab
     assert "succeeded (lead-exited-0)" in done.stderr
 
 
+def test_without_a_launcher_other_hosts_of_a_lead_wait(launcher: Launcher, clean: labs.Lab) -> None:
+    """Hosts do not speak to each other: what the lead's end means elsewhere is done by whoever takes
+    the run up (or by the hosts' lease)."""
+    one, two = clean.hosts["lab1"], clean.hosts["lab2"]
+    one.run("rm", "-f", "/tmp/go")
+    launcher.script(ALONE)
+    roles = "{chief: {lead: true}, ps: {replicas: 2, spread: true}}"
+    (launcher.work / "job.yaml").write_text(f"framework: torch\nrun: train.py\nroles: {roles}\n")
+    process = launcher.start("job.yaml")
+    try:
+        labs.wait_until(lambda: _all_started(launcher), "all processes", 30)
+    finally:
+        process.kill()
+        process.communicate()
+    one.write("/tmp/go", b"")
+    labs.wait_until(lambda: _alive(one) == 0, "the end on the lead's host", 15)
+    assert _alive(two) == 1
+    done = launcher.call("attach", "-")
+    assert done.returncode == 0, done.stderr
+    assert "succeeded (lead-exited-0)" in done.stderr
+    assert _alive(two) == 0
+
+
 def _all_started(launcher: Launcher) -> bool:
     records = (launcher.home / "runs").glob("*/events.jsonl")
     return any(b'"AllStarted"' in record.read_bytes() for record in records)

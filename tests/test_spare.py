@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from launcher import api, spare
 from launcher import events as ev
-from launcher.again import another_try
+from launcher.again import PORT_TRIES, another_try
 from launcher.errors import InputError, PlanError
 from launcher.model import Facts, Gpu, Host, Inventory, Job, Layout, Node, Resources
 from launcher.status import Departure, fold
@@ -151,8 +151,30 @@ def test_a_host_that_left_is_no_loss_any_more() -> None:
 )
 def test_why_it_starts_again(events: list[ev.Event], restarts: int, why: str | None) -> None:
     words = b"Address already in use: 29500"  # of a rank whose peer has died: no reason by itself
-    port = 29500 if LOST in events else None
-    assert another_try(fold(events), events, words, "gpu1", port, restarts) == why
+    ports = {"gpu1": [29500]} if LOST in events else {}
+    assert another_try(fold(events), events, words, ports, restarts) == why
+
+
+@pytest.mark.parametrize(
+    ("host", "words", "again"),
+    [
+        ("gpu1", "[::]:29500 Address already in use", True),
+        ("gpu1", "the server socket has failed to listen. port: 29501, EADDRINUSE", True),
+        ("gpu1", "port: 129500, EADDRINUSE", False),
+        ("gpu2", "No address added out of total 1 resolved for '0.0.0.0:29601'", True),
+        ("gpu2", "No address added out of total 1 resolved for '0.0.0.0:29500'", False),
+        ("gpu1", "Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed", True),
+        ("gpu2", "Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed", False),
+        ("gpu2", "cannot listen on 29601", False),
+    ],
+)
+def test_a_port_of_the_run_that_somebody_else_has(host: str, words: str, again: bool) -> None:
+    """Of that host, in words that mean nothing else; and not for ever."""
+    events = [ev.ProcessExited(2.0, host, 0, "rank-0", 0, 1)]
+    ports = {"gpu1": [29500, 29501], "gpu2": [29601]}
+    tried = [*events, *(ev.PortReplaced(1.0, "gpu1", 29400) for _ in range(PORT_TRIES))]
+    found = [another_try(fold(events), e, words.encode(), ports, 0) for e in (events, tried)]
+    assert found == ["port-taken" if again else None, None]
 
 
 # -- what is said before anything starts

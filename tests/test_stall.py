@@ -60,6 +60,28 @@ def test_who_is_behind(first: Any, second: Any, behind: int | None) -> None:
     assert stall.describe(stalled, 102.0).rank == behind
 
 
+@pytest.mark.parametrize(
+    ("keys", "used", "behind"),
+    [
+        (("rank-0", "rank-1"), (5.0, 0.02), "gpu2 rank 1"),
+        (("rank-0", "rank-1"), (5.0, 2.0), "gpu1 rank 0"),  # by its log
+        (("rank-0", "rank-1"), (0.3, 0.02), "gpu1 rank 0"),
+        (("worker-0", "worker-1"), (5.0, 0.02), "gpu2 worker-1"),
+        (("chief-0", "ps-0"), (5.0, 0.02), "gpu1 chief-0"),  # of another kind
+    ],
+)
+def test_who_has_never_come(keys: Any, used: Any, behind: str) -> None:
+    """It waits for something before it joins the others, which have imported a framework."""
+    ranks = [began(f"gpu{n + 1}", (n, 80.0 + 2 * n, "here")).ranks[0] for n in range(2)]
+    stalled = {
+        f"gpu{n + 1}": ev.StallBegan(
+            100.0, f"gpu{n + 1}", 10.0, ({**rank, "key": key, "cpu": cpu},)
+        )
+        for n, (rank, key, cpu) in enumerate(zip(ranks, keys, used, strict=True))
+    }
+    assert stall.describe(stalled, 102.0).behind.startswith(f"{behind} is behind: ")
+
+
 def test_a_run_stalls_when_all_that_goes_on_stalls() -> None:
     def state(*events: ev.Event) -> RunState:
         started = [ev.ProcessStarted(0.0, h, 0, "rank-0", 0, 5) for h in ("gpu1", "gpu2")]
@@ -97,16 +119,16 @@ def process(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]
 
 
 def _watch(
-    pid: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+    pid: int, folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float = 60.0
 ) -> tuple[StallWatch, list[tuple[str, dict[str, Any]]]]:
-    """A watch over one rank that began just now, with a minute of patience; and what it records."""
+    """A watch over one rank that began just now, with so much patience; and what it records."""
     monkeypatch.chdir(folder)
     (folder / "logs" / "attempt-0").mkdir(parents=True)
     (folder / "logs" / "attempt-0" / "rank-0.out").write_bytes(
         "epoch 1\rstep ö\x1b[1m\n\n".encode()
     )
     told: list[tuple[str, dict[str, Any]]] = []
-    watch = StallWatch(lambda event, **fields: told.append((event, fields)), 60.0)
+    watch = StallWatch(lambda event, **fields: told.append((event, fields)), seconds)
     watch.heard("ProcessStarted", {"key": "setup-0", "rank": None, "pid": 1, "attempt": 0})
     watch.heard("ProcessStarted", {"key": "node-0", "rank": None, "pid": 1, "attempt": 0})
     watch.heard("ProcessStarted", {"key": "rank-0", "rank": 0, "pid": pid, "attempt": 0})
@@ -148,15 +170,15 @@ def test_what_is_ending_does_not_stall(
 def test_a_rank_that_computes_does_not_stall(
     process: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More CPU time than 0.5 % of a core: 0.3 s in a minute."""
-    watch, told = _watch(process.pid, tmp_path, monkeypatch)
+    """More CPU time than 5 % of a core: 0.3 s in 6."""
+    watch, told = _watch(process.pid, tmp_path, monkeypatch, seconds=6.0)
     watch.look(watch.next_look, False)
-    for minute in range(1, 4):
+    for turn in range(1, 4):
         used = cpu_seconds([process.pid])[process.pid]
         labs.wait_until(
             lambda used=used: cpu_seconds([process.pid])[process.pid] > used + 0.4, "work"
         )
-        watch.look(watch.next_look + minute * 60.0, False)
+        watch.look(watch.next_look + turn * 6.0, False)
     assert told == []
 
 

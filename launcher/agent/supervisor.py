@@ -52,7 +52,7 @@ class Supervisor:
         self.alone_since = time.monotonic()
         self.contact = Contact(spec.get("lease"))
         self.stall = StallWatch(self._record, spec.get("stall"))
-        self.stacks = StackTaker(self._record, spec.get("stall") is not None)
+        self.stacks = StackTaker(self._record, spec.get("inside"))
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
@@ -194,7 +194,7 @@ class Supervisor:
             return _error("stopped", "the run was stopped before its processes were started")
         for port in filter(None, [request.get("port")] + request.get("ports", [])):
             if not port_is_free(port):
-                return _error("port-taken", "port %d is in use" % port)
+                return dict(_error("port-taken", "port %d is in use" % port), port=port)
         try:
             self.leases = self.leases or leases.take(request.get("gpus", []), self.run_id)
         except leases.Busy as busy:

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 @click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
 @click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
 @click.option("--lease", metavar="T", help="Hosts that nobody reaches for this long stop the run.")
-@click.option("--stall-timeout", metavar="T", help="Tell when no rank does anything for this long.")
+@click.option(
+    "--stall-timeout", metavar="T", help="Tell when no rank does anything (default: 10m)."
+)
 @click.option(
     "--on-stall",
     type=click.Choice(["report", "stop"]),

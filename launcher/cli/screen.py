@@ -207,7 +207,7 @@ class Screen:
         quiet = duration(event.seconds)
         self._say(f"stalled: no rank wrote or computed anything for {quiet}", "yellow")
         self._say(f"  {event.behind}", "yellow")
-        if event.host:
+        if event.last:
             last = logs.harmless(event.last.encode()).decode()
             self._say(f"  its last line, {duration(event.silent)} ago: {last}")
         self._say("  stacks of all ranks go to outputs/stalls", dim=True)
