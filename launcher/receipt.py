@@ -278,7 +278,8 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
     if tracebacks:
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
     told = (traceback.encode(), last_words) if traceback else (last_words,)
-    fitting = (causes.find(words, failure.code, failure.oom, framework) for words in told)
+    memory = "role" if failure.limit else "host" if failure.oom else ""
+    fitting = (causes.find(words, failure.code, memory, framework) for words in told)
     found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,
