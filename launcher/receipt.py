@@ -17,6 +17,11 @@ from .status import BY_USER, SKEW, Expiry, Loss, ProcessState, RunState
 
 VERSION = 1
 
+#: What to do about a reason that no error of ours explains.
+HINTS = {
+    "login-session-ended": "systemd-logind there kills what you leave behind at a logout "
+    "(KillUserProcesses=yes); launcher check says how a run can outlive it",
+}
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
 NOTICED = 12.0
 

@@ -285,7 +285,7 @@ class Run:
             failure=receipt.first_failure(self.ledger.state, words, self.job.framework),
             others=receipt.other_ends(self.ledger.state),
             error=errors.in_words(error),
-            hint=getattr(error, "hint", ""),
+            hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
             folder=str(self.folder.path),

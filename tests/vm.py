@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import freshroot
@@ -190,6 +190,7 @@ class Machine:
         self.console = scratch / "console"
         self._scratch = scratch
         self._process: subprocess.Popen[bytes] | None = None
+        self._root: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Machine:
         forward = f"hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:22"
@@ -209,31 +210,44 @@ class Machine:
         )  # fmt: skip
         try:
             self._await_boot()
+            self._root = subprocess.Popen(
+                self.ssh("root", "-M", "-S", "control", "-N"),
+                cwd=self._scratch, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            self._await("root's login", (self._scratch / "control").exists)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
+        for process in filter(None, (self._root, self._process)):
+            process.kill()
+            process.wait()
 
     def _await_boot(self) -> None:
-        """Until sshd says its name."""
+        """Until sshd says its name: qemu takes the connection, long before the guest can."""
+
+        def speaks() -> bool:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), 5) as connection,
+            ):
+                connection.settimeout(10)
+                return connection.recv(8).startswith(b"SSH-")
+            return False
+
+        self._await("sshd", speaks)
+
+    def _await(self, what: str, is_there: Callable[[], bool]) -> None:
         assert self._process is not None
         deadline = time.monotonic() + BOOT
-        while time.monotonic() < deadline:
+        while not is_there():
             if self._process.poll() is not None:
                 raise RuntimeError(f"qemu ended with {self._process.returncode}: {self._tail()}")
-            with contextlib.suppress(OSError), socket.create_connection(
-                ("127.0.0.1", self.port), 5
-            ) as connection:
-                connection.settimeout(10)
-                if connection.recv(8).startswith(b"SSH-"):
-                    return
-            time.sleep(0.5)  # qemu itself takes the connection, long before the guest can
-        raise RuntimeError(f"the machine did not boot in {BOOT:.0f} s: {self._tail()}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no {what} after {BOOT:.0f} s: {self._tail()}")
+            time.sleep(0.2)
 
     def _tail(self) -> str:
         if not self.console.exists():
@@ -246,15 +260,26 @@ class Machine:
         return ["ssh", "-F", "/dev/null", "-i", str(self.key), "-p", str(self.port), "-o", known,
                 "-o", "BatchMode=yes", *options, f"{user}@127.0.0.1"]  # fmt: skip
 
-    def run(self, *words: str, user: str = "root", check: bool = True) -> str:
-        """What a command says there, in a session of its own."""
+    def run(self, *words: str, check: bool = True) -> str:
+        """What a command of root's says there; all in the same session."""
         done = subprocess.run(
-            [*self.ssh(user), shlex.join(words)], capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=120,
+            [*self.ssh("root", "-S", "control"), shlex.join(words)], capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL, timeout=240, cwd=self._scratch,
         )  # fmt: skip
         if check and done.returncode:
             raise RuntimeError(f"{shlex.join(words)}: {done.returncode}: {done.stderr.strip()}")
         return done.stdout
+
+    @contextlib.contextmanager
+    def login(self, user: str) -> Iterator[None]:
+        """A session of ``user`` that stays until the context ends, with nothing in it."""
+        command = [*self.ssh(user), "echo in; exec cat"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin and process.stdout
+            if process.stdout.readline() != b"in\n":
+                raise RuntimeError(f"{user} cannot log in")
+            yield
+            process.stdin.close()
 
     def inventory(self, user: str) -> str:
         """An inventory of this machine alone."""
@@ -271,13 +296,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@contextlib.contextmanager
-def booted(scratch: Path) -> Iterator[Machine]:
-    """A machine that answers. Raises RuntimeError with the end of its console."""
-    with Machine(scratch) as machine:
-        yield machine
 
 
 if __name__ == "__main__":
