@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from typing import Any
 
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
+from .frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Event:
     """Base of all. ``seq`` is its number in the journal of its host, -1 for what happened here."""
 
@@ -24,14 +25,14 @@ class Event:
     seq: int = field(default=-1, kw_only=True)
 
 
-@dataclass(frozen=True)
+@frozen
 class StageStarted(Event):
     """The run went on to ``stage``: connect, sync, setup, start, run, collect."""
 
     stage: str
 
 
-@dataclass(frozen=True)
+@frozen
 class HostConnected(Event):
     """A host answered and was measured."""
 
@@ -42,7 +43,7 @@ class HostConnected(Event):
     strays: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class OldRunEnded(Event):
     """An earlier run of ours had gone on there, unreachable for its launcher; it is ended now."""
 
@@ -50,7 +51,7 @@ class OldRunEnded(Event):
     run: str
 
 
-@dataclass(frozen=True)
+@frozen
 class HostFailed(Event):
     """A host cannot go on; ``code`` is that of the error."""
 
@@ -60,7 +61,7 @@ class HostFailed(Event):
     hint: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class SyncProgressed(Event):
     """A copy is under way; for the screen, never stored."""
 
@@ -69,7 +70,7 @@ class SyncProgressed(Event):
     text: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class CodeSynced(Event):
     """A host has the run's own copy of the code. ``copied`` is what travelled, in bytes."""
 
@@ -81,14 +82,14 @@ class CodeSynced(Event):
     seconds: float
 
 
-@dataclass(frozen=True)
+@frozen
 class AllStarted(Event):
     """Every host has started what the plan says: from here on it goes on without us."""
 
     attempt: int
 
 
-@dataclass(frozen=True)
+@frozen
 class HostsMet(Event):
     """Every host has connected to the master."""
 
@@ -97,7 +98,7 @@ class HostsMet(Event):
     interfaces: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class PortReplaced(Event):
     """The master port was taken by another program before ours could listen: a new one follows."""
 
@@ -105,7 +106,7 @@ class PortReplaced(Event):
     port: int
 
 
-@dataclass(frozen=True)
+@frozen
 class RunRestarted(Event):
     """What failed was stopped everywhere, and all ranks start again as this ``attempt``; ``reason``
     is that of the failure or of a host's loss, or ``port-taken``."""
@@ -114,7 +115,7 @@ class RunRestarted(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ProcessStarted(Event):
     """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``leads`` is how
     many leads the run has, ``lead`` the same where this is one; ``limits`` is what it is held to."""
@@ -129,7 +130,7 @@ class ProcessStarted(Event):
     leads: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
@@ -157,7 +158,7 @@ class ProcessExited(Event):
         return self.action == "complete" or (self.code == 0 and not self.action)
 
 
-@dataclass(frozen=True)
+@frozen
 class StopRequested(Event):
     """Processes were asked to end: everywhere, or on ``host``.
 
@@ -171,7 +172,7 @@ class StopRequested(Event):
     asked: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class OrphansFound(Event):
     """Processes outlived every rank of a host."""
 
@@ -179,7 +180,7 @@ class OrphansFound(Event):
     processes: tuple[Mapping[str, Any], ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class OrphansEnded(Event):
     """They are gone."""
 
@@ -187,7 +188,7 @@ class OrphansEnded(Event):
     processes: int
 
 
-@dataclass(frozen=True)
+@frozen
 class GpusUsed(Event):
     """GPUs on which processes of the run were seen by ``nvidia-smi``."""
 
@@ -195,7 +196,7 @@ class GpusUsed(Event):
     gpus: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class HostEnded(Event):
     """Nothing of the run is alive on a host, as its supervisor saw it."""
 
@@ -206,14 +207,14 @@ class HostEnded(Event):
     attempt: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class HostFinished(Event):
     """The supervisor of a host is gone, and everything that it left has come."""
 
     host: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ConnectionDropped(Event):
     """The connection to a host went away. Its processes go on."""
 
@@ -221,7 +222,7 @@ class ConnectionDropped(Event):
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ConnectionResumed(Event):
     """It is back, and the logs go on where they stopped."""
 
@@ -229,7 +230,7 @@ class ConnectionResumed(Event):
     seconds: float
 
 
-@dataclass(frozen=True)
+@frozen
 class LogsWaiting(Event):
     """This machine cannot hold a host's logs: they wait there, and the run goes on."""
 
@@ -237,14 +238,14 @@ class LogsWaiting(Event):
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class LogsResumed(Event):
     """There is room again, and nothing is missing."""
 
     host: str
 
 
-@dataclass(frozen=True)
+@frozen
 class NodeLost(Event):
     """A host could not be reached for too long, or its supervisor died: the run cannot go on
     as it is."""
@@ -253,7 +254,7 @@ class NodeLost(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class NodeReplaced(Event):
     """Another host, ``by``, takes the place of a lost one; ``reason`` is that of the loss."""
 
@@ -263,7 +264,7 @@ class NodeReplaced(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class NodesReduced(Event):
     """The run goes on without a lost host: there is no spare. The sizes are those from now on."""
 
@@ -273,7 +274,7 @@ class NodesReduced(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class LeaseExpired(Event):
     """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
 
@@ -281,7 +282,7 @@ class LeaseExpired(Event):
     silent: float
 
 
-@dataclass(frozen=True)
+@frozen
 class StallBegan(Event):
     """No rank of a host has written, used CPU time or a GPU for ``seconds``.
 
@@ -295,7 +296,7 @@ class StallBegan(Event):
     attempt: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class StallEnded(Event):
     """A rank of the host moves again."""
 
@@ -304,7 +305,7 @@ class StallEnded(Event):
     attempt: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class RunStalled(Event):
     """All hosts of the run stall at once. ``host`` and ``rank`` are behind, as far as logs tell."""
 
@@ -324,7 +325,7 @@ class RunStalled(Event):
         return f"{who} is behind: {self.why}"
 
 
-@dataclass(frozen=True)
+@frozen
 class StacksTaken(Event):
     """A host has written down where its ranks stand, a file for each."""
 
@@ -332,7 +333,7 @@ class StacksTaken(Event):
     files: int
 
 
-@dataclass(frozen=True)
+@frozen
 class HostSwept(Event):
     """Every process of a host was looked at after the end, from a fresh look at its /proc."""
 
@@ -343,7 +344,7 @@ class HostSwept(Event):
     unreadable: int
 
 
-@dataclass(frozen=True)
+@frozen
 class OutputsPulled(Event):
     """Outputs came back; ``files`` and ``bytes`` are all that are here now."""
 
@@ -352,7 +353,7 @@ class OutputsPulled(Event):
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class RunEnded(Event):
     """It is over."""
 

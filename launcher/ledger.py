@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import events as ev
+from . import others
 from .errors import RecordError
-from .status import BY_USER, fold, step
+from .status import BY_USER, ProcessState, fold, step
 from .store import RunFolder
 
 
@@ -56,11 +57,18 @@ class Ledger:
         failure = self.state.failure
         if failure is None:
             return b""
-        for stream in ("err", "out"):
-            log = self.folder.log(f"attempt-{self.state.attempt}/{failure.key}.{stream}")
-            if words := log.tail().strip():
-                return words
-        return b""
+        return self._end_of(failure.key, "err").strip() or self._end_of(failure.key, "out").strip()
+
+    def words_of_others(self) -> list[tuple[ProcessState, bytes]]:
+        """The ends of the logs, stderr last, of all that did not end well besides that one."""
+        return [
+            (process, self._end_of(process.key, "out") + b"\n" + self._end_of(process.key, "err"))
+            for process in others.others(self.state)
+        ]
+
+    def _end_of(self, key: str, stream: str) -> bytes:
+        name = f"attempt-{self.state.attempt}/{key}.{stream}"
+        return self.folder.log(name).tail() if self.folder.has_log(name) else b""
 
     def note(self, name: str, value: Any) -> None:
         """Writes a file of the run's folder that nothing here depends on."""

@@ -7,8 +7,10 @@ bytes and all times in seconds unless a name says otherwise.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
+
+from .frozen import frozen
 
 
 class Secret:
@@ -35,7 +37,7 @@ class Secret:
         return hash(("Secret", self._value))
 
 
-@dataclass(frozen=True)
+@frozen
 class Host:
     """A machine of the inventory. What is None comes from ssh_config or from the probe."""
 
@@ -53,7 +55,7 @@ class Host:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Inventory:
     """All hosts that a person may use, in the order of the file."""
 
@@ -72,7 +74,7 @@ class Inventory:
         raise KeyError(name)
 
 
-@dataclass(frozen=True)
+@frozen
 class Resources:
     """How much of the hosts a job wants: all GPUs together, or processes on each node."""
 
@@ -80,7 +82,7 @@ class Resources:
     nproc_per_node: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Share:
     """What one process takes of a host; memory in bytes. None: as much as it likes."""
 
@@ -89,7 +91,7 @@ class Share:
     memory: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Override:
     """What one process of a role has differently; None: as the role."""
 
@@ -99,7 +101,7 @@ class Override:
     envs: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Role:
     """Processes of one kind. ``run`` is empty where it is the job's.
 
@@ -130,7 +132,7 @@ class Role:
         return replace(self, resources=resources, run=run, shell=shell, envs=envs)
 
 
-@dataclass(frozen=True)
+@frozen
 class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
@@ -190,7 +192,7 @@ def _file(word: str) -> str | None:
     return word if is_file and not word.startswith("/") else None
 
 
-@dataclass(frozen=True)
+@frozen
 class Gpu:
     """A GPU as ``nvidia-smi`` describes it; memory in MiB."""
 
@@ -201,7 +203,7 @@ class Gpu:
     memory_used: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Facts:
     """What probing a host measured. ``clock_offset`` is its clock minus ours."""
 
@@ -222,7 +224,7 @@ class Facts:
     strays: int = 0  # processes of earlier runs that had lost their supervisor, and were ended
 
 
-@dataclass(frozen=True)
+@frozen
 class Task:
     """A process of a role, with its place: ``rank`` is its own, or the first of ``size`` ranks that
     it starts by itself."""
@@ -239,7 +241,7 @@ class Task:
         return f"{self.role}-{self.index}" if self.role else f"rank-{self.rank}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Node:
     """A host's place in a plan. ``gpus`` are the indices that its processes may see."""
 
@@ -258,7 +260,7 @@ class Node:
         return range(self.rank_offset, self.rank_offset + self.local_world_size)
 
 
-@dataclass(frozen=True)
+@frozen
 class Layout:
     """Who does what: nodes in order of node_rank. Known before the hosts have met."""
 
@@ -288,7 +290,7 @@ class Layout:
         return None
 
 
-@dataclass(frozen=True)
+@frozen
 class Meeting:
     """Where the processes find each other, and through which interface of each host."""
 
@@ -307,7 +309,7 @@ class Meeting:
         return self.addresses.get(host.name) or host.address or host.name
 
 
-@dataclass(frozen=True)
+@frozen
 class Process:
     """One thing that is started on a host. ``rank`` is None for a process that starts ranks itself."""
 
@@ -318,7 +320,7 @@ class Process:
     task: Task | None = None  # where the job has roles
 
 
-@dataclass(frozen=True)
+@frozen
 class NodePlan:
     """What one host starts."""
 
@@ -326,7 +328,7 @@ class NodePlan:
     processes: tuple[Process, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """Everything decided: for every host its processes with argv and env."""
 
@@ -336,7 +338,7 @@ class Plan:
     nodes: tuple[NodePlan, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Request:
     """A job on hosts of an inventory, and how to treat it.
 

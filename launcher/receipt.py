@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from . import causes
 from . import events as ev
+from .frozen import frozen
 from .model import Layout
-from .status import BY_USER, SKEW, Expiry, Loss, ProcessState, RunState
+from .others import LastLine, OtherEnd
+from .status import BY_USER, SKEW, Expiry, Loss, RunState
 
 VERSION = 1
 
@@ -40,7 +42,7 @@ _NO_MEMORY = re.compile(
 STAGES = ("connect", "sync", "setup", "start", "run", "collect")
 
 
-@dataclass(frozen=True)
+@frozen
 class HostReceipt:
     """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
     the host has are not here; ``expiry`` is when it stopped the run by itself; ``departed`` says which
@@ -67,7 +69,7 @@ class HostReceipt:
     departed: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class FirstFailure:
     """Who failed first, by skew-corrected time, and its last words.
 
@@ -87,21 +89,7 @@ class FirstFailure:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class OtherEnd:
-    """Processes of one host that ended badly in the same way, besides the first failure.
-
-    ``code`` is None where no end was heard of; ``keys`` are those without a rank.
-    """
-
-    host: str
-    ranks: tuple[int, ...]
-    keys: tuple[str, ...]
-    code: int | None
-    stopped: bool
-
-
-@dataclass(frozen=True)
+@frozen
 class Receipt:
     """The end of a run."""
 
@@ -117,6 +105,7 @@ class Receipt:
     hosts: tuple[HostReceipt, ...] = ()
     failure: FirstFailure | None = None
     others: tuple[OtherEnd, ...] = ()
+    others_said: tuple[LastLine, ...] = ()
     error: str = ""
     hint: str = ""
     outputs: tuple[Mapping[str, Any], ...] = ()
@@ -143,8 +132,12 @@ def read(value: Mapping[str, Any]) -> Receipt:
     """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
     hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
     failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
-    others = tuple(OtherEnd(**_tuples(other)) for other in value["others"])
-    nested = {"hosts": tuple(hosts), "failure": failure, "others": others}
+    nested = {
+        "hosts": tuple(hosts),
+        "failure": failure,
+        "others": tuple(OtherEnd(**_tuples(other)) for other in value["others"]),
+        "others_said": tuple(LastLine(**_tuples(one)) for one in value.get("others_said", ())),
+    }
     return Receipt(**{**_tuples(value), **nested})
 
 
@@ -297,40 +290,4 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
         cause=found.says if found else "",
         hint=found.hint if found else "",
         error=error.get("message", ""),
-    )
-
-
-def _ranked(key: str) -> bool:
-    return key.startswith("rank-")  # and not the name of a role
-
-
-def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
-    """What became of the others, when one has failed; those that ended with 0 are left out.
-
-    A framework's own launcher says nothing that its ranks do not say: left out where a host has
-    ranks.
-    """
-    first = state.failure
-    if first is None:
-        return ()
-    rest = [
-        p
-        for p in state.processes.values()
-        if not p.well and (p.host, p.key) != (first.host, first.key)
-    ]
-    ranked = {p.host for p in state.processes.values() if p.rank is not None}
-    groups: dict[tuple[str, int | None, bool], list[ProcessState]] = {}
-    for process in rest:
-        if process.rank is not None or process.host not in ranked:
-            place = (process.host, process.code, process.stopped)
-            groups.setdefault(place, []).append(process)
-    return tuple(
-        OtherEnd(
-            host=host,
-            ranks=tuple(sorted(p.rank for p in group if p.rank is not None and _ranked(p.key))),
-            keys=tuple(p.key for p in group if p.rank is None or not _ranked(p.key)),
-            code=code,
-            stopped=stopped,
-        )
-        for (host, code, stopped), group in groups.items()
     )

@@ -6,23 +6,17 @@ Not responsible for what to ask. This is the only module here that knows the age
 from __future__ import annotations
 
 import asyncio
-import functools
-import hashlib
-import io
-import shlex
 import time
-import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from . import errors
 from .agent import protocol
 from .model import Facts, Gpu, Host
+from .shipping import agent_zip, install_command, start_command
 from .ssh import KEEPALIVES, Connection
 from .sshlib import asyncssh
 
-OLDEST_PYTHON = (3, 8)
 #: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
 #: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
@@ -30,90 +24,6 @@ FIRST_WORD = 20.0
 OPENING = 9
 #: What a login shell may print before the agent's first line.
 NOISE = 1 << 16
-
-_CHECK_PYTHON = f"""\
-import sys
-if sys.version_info < {OLDEST_PYTHON}:
-    print("launcher-old-python %d.%d" % sys.version_info[:2])
-    sys.exit(0)
-"""
-
-_START_FILE = (
-    _CHECK_PYTHON
-    + """\
-import os
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from agent.main import main
-main()
-"""
-)
-
-# $1 is the inventory's workdir, $2 its python, $3 the agent's name.
-_PLACES = """\
-case $1 in "~"*) d=$HOME${1#"~"};; /*) d=$1;; *) d=$HOME/$1;; esac
-case $2 in "~"*) p=$HOME${2#"~"};; *) p=$2;; esac
-"""
-
-_START = (
-    _PLACES
-    + """\
-command -v "$p" >/dev/null 2>&1 || { echo launcher-no-python; exit 0; }
-[ -d "$d/agent/$3" ] || { echo launcher-no-agent; exit 0; }
-exec "$p" -I -S "$d/agent/$3/start.py" relay "$d"
-"""
-)
-
-_INSTALL = (
-    _PLACES
-    + """\
-umask 077
-mkdir -p "$d/agent" && exec "$p" -I -S -c "$4" "$d/agent/$3"
-"""
-)
-
-# A zip would do as it is, but Python compiles what it imports from one, at every start.
-_UNPACK = (
-    _CHECK_PYTHON
-    + """\
-import io, os, shutil, zipfile
-target = sys.argv[1]
-scratch = "%s.%d" % (target, os.getpid())
-try:
-    archive = zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read()))
-    for name in archive.namelist():
-        path = os.path.join(scratch, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(archive.read(name))
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave it there, but empty
-    os.rename(scratch, target)
-except OSError as error:
-    shutil.rmtree(scratch, ignore_errors=True)
-    if not os.path.isdir(target):  # else another launcher was faster
-        sys.exit(str(error))
-"""
-)
-
-
-@functools.lru_cache(maxsize=1)
-def agent_zip() -> tuple[str, bytes]:
-    """The agent as ``(name with its content's hash, zip)``; the same bytes every time."""
-    content = io.BytesIO()
-    folder = Path(__file__).parent / "agent"
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("start.py"), _START_FILE, zipfile.ZIP_DEFLATED)
-        for file in sorted(folder.glob("*.py")):
-            entry = zipfile.ZipInfo(f"agent/{file.name}")
-            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
-    data = content.getvalue()
-    return f"agent-{hashlib.sha256(data).hexdigest()[:16]}", data
-
-
-def _command(script: str, host: Host, *more: str) -> str:
-    """A line that any login shell understands."""
-    words = ["/bin/sh", "-c", script, "sh", host.workdir, host.python, agent_zip()[0], *more]
-    return "exec " + " ".join(shlex.quote(word) for word in words)
 
 
 class Agent:
@@ -146,7 +56,7 @@ class Agent:
     async def open(cls, host: Host, connection: Connection) -> Agent:
         """The agent of ``host``, sent there first when it is not there. Raises HostError."""
         for install in (True, False):
-            process = await _execute(host, connection, _START)
+            process = await _execute(host, connection, start_command(host))
             try:
                 async with asyncio.timeout(FIRST_WORD):
                     first, rest = await _first_line(host, process)
@@ -282,11 +192,11 @@ def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts
 
 
 async def _execute(
-    host: Host, connection: Connection, script: str, *more: str
+    host: Host, connection: Connection, command: str
 ) -> asyncssh.SSHClientProcess[bytes]:
     _bear(connection, OPENING)
     try:
-        return await connection.create_process(_command(script, host, *more), encoding=None)
+        return await connection.create_process(command, encoding=None)
     except asyncssh.ChannelOpenError as error:
         raise errors.AgentError(
             host.name, f"it opens no session: {error.reason}", "MaxSessions in its sshd_config?"
@@ -319,10 +229,10 @@ async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> 
 
 
 async def _install(host: Host, connection: Connection) -> None:
-    process = await _execute(host, connection, _INSTALL, _UNPACK)
+    process = await _execute(host, connection, install_command(host))
     try:
         try:
-            process.stdin.write(agent_zip()[1])
+            process.stdin.write(agent_zip())
             process.stdin.write_eof()
         except BrokenPipeError:
             pass  # it has ended already: its words tell why

@@ -18,7 +18,7 @@ from .ledger import Ledger
 from .link import Link
 from .meet import meet
 from .model import Job, Layout, Node, NodePlan, Plan, Request, Task
-from .remote import agent_zip
+from .shipping import agent_name
 from .status import SETUP, ProcessState
 from .together import together
 from .wanted import Wanted
@@ -125,7 +125,7 @@ async def meet_and_start(
     for last in [False] * (PORT_TRIES - 1) + [True]:
         meeting = await meet(job, links, planning.ports_needed(job, layout))
         await wanted.require()
-        plan = planning.plan(job, layout, meeting, agent_zip()[0], attempt)
+        plan = planning.plan(job, layout, meeting, agent_name(), attempt)
         try:
             await _start(links[0], plan, plan.nodes[0], job, attempt, known)
         except PortTaken:

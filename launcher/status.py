@@ -7,10 +7,11 @@ this fold, so that they can never disagree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from . import events as ev
+from .frozen import frozen
 
 #: Which status may follow which. An ended run stays ended.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -29,7 +30,7 @@ TOO_FEW = "too few hosts are left"
 ENDED = frozenset(name for name, following in TRANSITIONS.items() if not following)
 
 
-@dataclass(frozen=True)
+@frozen
 class ProcessState:
     """One process as last heard of; ``code`` is None while it runs. ``lead`` is how many leads the
     run has, where it is one; ``well`` whether it ended as it should, at ``ended``."""
@@ -47,7 +48,7 @@ class ProcessState:
     ended: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Loss:
     """A host that the run cannot go on without; ``since`` is when it was last heard of."""
 
@@ -55,7 +56,7 @@ class Loss:
     since: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Departure:
     """A lost host that has left the run; ``by`` took its place, "" when nobody did."""
 
@@ -63,7 +64,7 @@ class Departure:
     by: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Expiry:
     """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
 
@@ -71,7 +72,7 @@ class Expiry:
     silent: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Stop:
     """The first time in an attempt that processes were asked to end."""
 
@@ -79,7 +80,7 @@ class Stop:
     why: str
 
 
-@dataclass(frozen=True)
+@frozen
 class RunState:
     """All that follows from the events so far."""
 

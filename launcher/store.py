@@ -218,6 +218,10 @@ class RunFolder:
                 raise RecordError(path, error) from None
         return self._logs[name]
 
+    def has_log(self, name: str) -> bool:
+        """Whether anything of that log has come here."""
+        return name in self._logs or (self.path / "logs" / _safe(name)).exists()
+
     @property
     def log_sizes(self) -> Mapping[str, int]:
         """Bytes that are here, by log."""

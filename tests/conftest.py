@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,10 @@ import lab as labs
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+#: `make test &` in a script hears no Ctrl-C, and all that it starts inherits that; tests press it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SPECS = (
     labs.HostSpec("lab1", interface="eth0", own_name="127.0.1.1"),
@@ -158,13 +163,18 @@ def launcher(inventory: Path, tmp_path: Path) -> Launcher:
 
 @pytest.fixture
 def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
-    """The lab, with all faults undone afterwards; fails a test that leaves a process on a host."""
+    """The lab, with all faults undone afterwards; fails a test that leaves a process on a host.
+
+    That one alone: what it left is ended.
+    """
     yield lab
-    left = {
-        host.name: [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
-        for host in lab.hosts.values()
-    }
-    assert not any(left.values()), f"processes are left on hosts: {left}"
+    left = []
+    for host in lab.hosts.values():
+        for process in host.processes():
+            if run := process.environ.get("LAUNCHER_RUN_ID"):
+                left.append(f"{host.name}: {process.pid} of {run}: {' '.join(process.argv)}")
+                host.run("kill", "-9", str(process.pid), check=False)
+    assert not left, "processes are left on hosts"
 
 
 @pytest.fixture(autouse=True)

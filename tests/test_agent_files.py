@@ -19,7 +19,7 @@ from launcher.agent import journal, leases, protocol, tree
 
 FEW = settings(max_examples=40, deadline=None)
 AGENT = Path(launcher.agent.__file__).parent
-MODULES = sorted(AGENT.glob("*.py"))
+MODULES = sorted(AGENT.rglob("*.py"))
 
 
 # -- what runs on a host

@@ -17,8 +17,8 @@ ROOT = Path(launcher.__file__).parent
 #: Every module and its part. ``x.*`` is a folder. This is the one place that says so.
 PARTS = {
     "core": (
-        "errors model document nodeset inventory job planning frameworks.* events failure status logs "
-        "names causes receipt stall again elastic spare candidates "
+        "errors frozen model document nodeset inventory job planning frameworks.* events failure status logs "
+        "names causes others receipt stall again elastic spare candidates "
         "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
         "findings.* rewrite "  # what a look at hosts means
         "scale.rates scale.compare "  # what trials tell
@@ -27,7 +27,7 @@ PARTS = {
     ),
     "agent": "agent.*",
     "effects": (
-        "sshlib ssh rsync remote source sync outputs store record sandbox peers wanted "  # one thing each
+        "sshlib ssh remote shipping rsync source sync outputs store record sandbox peers wanted "  # one thing each
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "check.* "  # before a run

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from launcher import events as ev
-from launcher import receipt
+from launcher import others, receipt
 from launcher.cli.receipt import receipt_text
 from launcher.errors import HostError, InputError, MeetingError, SetupFailed
 from launcher.model import Host, Layout, Node
@@ -194,7 +194,7 @@ def test_a_receipt_comes_back_from_its_file() -> None:
     whole = receipt.Receipt(
         "r", "failed", "exit-1", 1, 0.0, 1.0, {"run": 1.0}, 3, "torch", hosts=(host,),
         failure=receipt.first_failure(state, b"x"), outputs=({"path": "a", "size": 1},),
-        others=receipt.other_ends(state),
+        others=others.other_ends(state), others_said=(others.LastLine((1, 2), ("gpu1 ps-0",), "x"),),
     )  # fmt: skip
     assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
 
@@ -220,10 +220,11 @@ def exited(host: str, rank: int | None, code: int, stopped: bool = False) -> ev.
     return ev.ProcessExited(5.0 + (rank or 0), host, 0, key, rank, code, stopped)
 
 
-def screen(state: RunState, words: bytes, width: int = 100) -> str:
+def screen(state: RunState, words: bytes, width: int = 100, **said: bytes) -> str:
     whole = receipt.Receipt(
         "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 3, "torch",
-        failure=receipt.first_failure(state, words), others=receipt.other_ends(state),
+        failure=receipt.first_failure(state, words), others=others.other_ends(state),
+        others_said=others.last_lines((p, said.get(p.key.replace("-", "_"), b"")) for p in others.others(state)),
     )  # fmt: skip
     return click.unstyle(receipt_text(whole, width))
 
@@ -256,8 +257,29 @@ def test_what_became_of_the_others() -> None:
         "also: b [1-2] SIGTERM (stopped by us), b [3] exited with 1, c [5] no end heard of"
         in screen(state, b"").splitlines()
     )
-    assert receipt.other_ends(fold([exited("a", 0, 7)])) == ()
-    assert receipt.other_ends(fold([exited("a", 0, 0)])) == ()
+    assert others.other_ends(fold([exited("a", 0, 7)])) == ()
+    assert others.other_ends(fold([exited("a", 0, 0)])) == ()
+
+
+def test_the_last_lines_of_the_others_are_folded() -> None:
+    """Who ended by itself comes first; numbers and addresses make no difference; empty logs none."""
+    ends = [exited("a", 0, 7), exited("b", 1, -15, True), exited("b", 2, -15, True)]
+    ends += [exited("b", 3, 1), exited("b", 4, -15, True), exited("c", 5, -15, True)]
+    said = {f"rank_{n}": f"x\nstep {n} loss 0.{n}\n\n".encode() for n in (1, 2, 5)}
+    lines = screen(
+        fold(ends),
+        b"",
+        40,
+        **said,
+        rank_3=b"[rank3]: RuntimeError: [/a/b/pair.cc:553] closed by peer [127.0.0.1]:3\x1b[2J at 0x7f\n[W1121 13:41:07.8 socket.cpp:207] [c10d] The",
+    ).splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("  [3] "))
+    assert lines[at] == "  [3] RuntimeError: closed by peer [127…"
+    assert lines[at + 1] == "  [1-2,5] step 1 loss 0.1"
+    many = {f"rank_{n}": b"abcdefgh"[n : n + 1] for n in range(1, 6)}
+    lines = screen(fold(ends), b"", **many).splitlines()
+    assert "  [3] d" in lines
+    assert lines[lines.index("  [3] d") + 2] == "  and more"
 
 
 def test_many_others_are_folded_into_three_lines_at_most() -> None:

@@ -1,7 +1,6 @@
-"""Writes down where each rank stands: Python's stacks by py-spy, or what the kernel says.
+"""Writes down where each rank stands: Python's stacks by py-spy or by itself, or the kernel's words.
 
-Not responsible for when. A helper process does it, so that the supervisor never waits. Nothing is put
-into the ranks beforehand: code of ours in somebody's interpreter would be there in every run.
+Not responsible for when. A helper process does it, so that the supervisor never waits.
 """
 
 import os
@@ -16,18 +15,30 @@ SECONDS, ONE = 20.0, 5.0
 #: Processes of one rank that are looked at: its loaders of data, for example.
 PROCESSES = 16
 
+#: Where a Python finds what lets it be asked, and the name of the memory that it answers into.
+INSIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside")
+MEMORY = "/memfd:launcher-stacks"
+#: Seconds between two looks at an answer; it is whole when it has not grown in between.
+PAUSE = 0.05
+
 NO_PY_SPY = (
-    "There is no py-spy on this host, neither beside %s nor on PATH, so below is what the kernel says\n"
-    "of every thread. For Python's own stacks: pip install py-spy there.\n"
+    "There is no py-spy on this host, neither beside %s nor on PATH (pip install py-spy): each Python\n"
+    "was asked by a signal instead, and tells its Python frames only.\n"
 )
 
 
 class StackTaker:
-    """One helper at a time; records its end."""
+    """One helper at a time; records its end. ``wanted``: whether there will be anything to take."""
 
-    def __init__(self, record):
-        self._record = record
+    def __init__(self, record, wanted):
+        self._record, self._wanted = record, wanted
         self._helper = self._stamp = None
+
+    def prepare(self, env):
+        """Lets every Python that gets this environment be asked for its stacks later on."""
+        if self._wanted:
+            behind = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
+            env["PYTHONPATH"] = os.pathsep.join([INSIDE] + behind)
 
     def take(self, ranks, stamp, host, path):
         """Files ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``, by the py-spy on ``path``."""
@@ -108,28 +119,80 @@ def _py_spy(path):
 
 def _stacks(spy, pid, deadline):
     """The stacks of one process, or why there are none and the kernel's words."""
+    if time.monotonic() > deadline:
+        told, complaint = "", "not asked: %d s were spent on others\n" % SECONDS
+    else:
+        told, complaint = _by_py_spy(spy, pid, deadline) if spy else ("", "")
+        told = told or ask(pid, min(ONE, deadline - time.monotonic()))
+    command = processes.describe(pid)["command"]
+    if told:
+        return told if not complaint else complaint + told
+    return "Process %d: %s\n%s%s" % (pid, command, complaint, _threads(pid))
+
+
+def _by_py_spy(spy, pid, deadline):
+    """``(stacks, complaint)``, one of them empty. Where the kernel lets only ancestors look into a
+    process (ptrace_scope), py-spy is refused."""
     import subprocess
 
-    complaint = ""
-    seconds = min(ONE, deadline - time.monotonic())
-    if spy and seconds <= 0:
-        complaint = "py-spy was not asked: %d s were spent on others\n" % SECONDS
-    elif spy:
-        try:
-            done = subprocess.run(
-                [spy, "dump", "--pid", str(pid)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                timeout=seconds,
-            )
-            if done.returncode == 0:
-                return done.stdout.decode("utf-8", "replace")
-            complaint = "py-spy: %s\n" % done.stderr.decode("utf-8", "replace").strip()
-        except (OSError, subprocess.SubprocessError) as error:
-            complaint = "py-spy: %s\n" % error
-    command = processes.describe(pid)["command"]
-    return "Process %d: %s\n%s%s" % (pid, command, complaint, _threads(pid))
+    try:
+        done = subprocess.run(
+            [spy, "dump", "--pid", str(pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=min(ONE, deadline - time.monotonic()),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return "", "py-spy: %s\n" % error
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "replace"), ""
+    return "", "py-spy: %s\n" % done.stderr.decode("utf-8", "replace").strip()
+
+
+def ask(pid, seconds):
+    """What a Python says of its threads when it is asked by a signal; "" for all that cannot be.
+
+    Only a process that holds the memory for it and catches the signal is sent one: any other would
+    be killed by it.
+    """
+    number = signal.SIGRTMAX - 7
+    memory = _memory_of(pid)
+    if memory is None or not _catches(pid, number):
+        return ""
+    with open(memory, "rb") as file:
+        before = file.seek(0, os.SEEK_END)
+        processes.send([pid], number)
+        deadline, size = time.monotonic() + seconds, before
+        while time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            grown = file.seek(0, os.SEEK_END)
+            if grown == size > before:
+                break
+            size = grown
+        file.seek(before)
+        said = file.read().decode("utf-8", "replace")
+    return "Process %d: %s\n%s" % (pid, processes.describe(pid)["command"], said) if said else ""
+
+
+def _memory_of(pid):
+    """The path of the memory that this process answers into, or None."""
+    folder = "/proc/%d/fd" % pid
+    try:
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if os.readlink(path).startswith(MEMORY):
+                return path
+    except OSError:  # it has ended, or is another user's
+        pass
+    return None
+
+
+def _catches(pid, number):
+    for line in _read("/proc/%d/status" % pid).splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _threads(pid):

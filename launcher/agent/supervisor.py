@@ -52,7 +52,7 @@ class Supervisor:
         self.alone_since = time.monotonic()
         self.contact = Contact(spec.get("lease"))
         self.stall = StallWatch(self._record, spec.get("stall"))
-        self.stacks = StackTaker(self._record)
+        self.stacks = StackTaker(self._record, spec.get("stall") is not None)
         processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
@@ -221,10 +221,13 @@ class Supervisor:
         wish = process.get("limits", {})
         held = limit(wish, self.cores, self.owned.leaf(self._leaf(key), wish))
         error_file = errorfile.prepare(process["env"])
+        env = {**self.base, **process["env"], "PATH": self.base["PATH"]}
+        if self.stage == "run":
+            self.stacks.prepare(env)
         try:
             pid = processes.start(
                 process["argv"],
-                {**self.base, **process["env"], "PATH": self.base["PATH"]},
+                env,
                 process["cwd"],
                 stem + ".out",
                 stem + ".err",

@@ -10,7 +10,8 @@ import click
 from .. import nodeset
 from ..events import signal_name
 from ..logs import harmless
-from ..receipt import HostReceipt, OtherEnd, Receipt
+from ..others import LastLine, OtherEnd
+from ..receipt import HostReceipt, Receipt
 from .table import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
@@ -52,7 +53,7 @@ def _first(receipt: Receipt, width: int) -> list[str]:
         if failure.cause:
             lines.append(click.style("  likely: ", fg="cyan") + _harmless(failure.cause))
             lines.append(click.style("  hint: ", fg="cyan") + _harmless(failure.hint))
-        lines += _also(receipt.others, width)
+        lines += _also(receipt.others, width) + _said(receipt.others_said, width)
     if receipt.error and not (failure and receipt.reason.startswith("setup")):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
@@ -83,6 +84,20 @@ def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
     lines = [line.replace(",  ", ", ") for line in wrapped("also: ", commas, width)]
     lines = lines if len(lines) <= ALSO_LINES else [*lines[: ALSO_LINES - 1], "      and more"]
     return [line if len(line) <= width else f"{line[: max(20, width - 1)]}…" for line in lines]
+
+
+def _said(said: tuple[LastLine, ...], width: int) -> list[str]:
+    """The last lines of the others, each with who said so."""
+    shown = said if len(said) <= ALSO_LINES else said[: ALSO_LINES - 1]
+    lines = []
+    for one in shown:
+        ranks = [f"[{nodeset.fold_ranks(one.ranks)}]"] if one.ranks else []
+        who = ", ".join([*ranks, *one.places[:ALSO_HOSTS]])
+        who += ", ..." if len(one.places) > ALSO_HOSTS else ""
+        line = f"{who} {_harmless(one.line)}"
+        line = line if len(line) <= width - 2 else f"{line[: max(20, width - 3)]}…"
+        lines.append("  " + click.style(line[: len(who)], dim=True) + line[len(who) :])
+    return lines if len(said) == len(shown) else [*lines, "  and more"]
 
 
 def _which(group: list[OtherEnd]) -> str:

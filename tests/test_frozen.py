@@ -1,0 +1,68 @@
+"""Our frozen values are what ``@dataclass(frozen=True)`` makes, to everybody who uses them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from launcher.frozen import frozen
+
+
+@frozen
+class Ours:
+    a: int
+    b: str = "x"
+    c: tuple[int, ...] = field(default_factory=tuple)
+
+
+@frozen
+class More(Ours):
+    d: float = field(default=0.5, kw_only=True)
+
+    def __repr__(self) -> str:
+        return "More!"
+
+
+@dataclass(frozen=True)
+class Theirs:
+    a: int
+    b: str = "x"
+    c: tuple[int, ...] = field(default_factory=tuple)
+
+
+def test_they_are_made_shown_compared_and_hashed_alike() -> None:
+    for words in ((1,), (1, "y"), (1, "y", (2,))):
+        ours, theirs = Ours(*words), Theirs(*words)
+        assert repr(ours) == repr(theirs).replace("Theirs", "Ours")
+        assert hash(ours) == hash(theirs)
+        assert asdict(ours) == asdict(theirs)
+        assert ours == Ours(*words)
+        assert ours != theirs
+        assert ours != Ours(2, *words[1:])
+        assert ours != More(*words), "another class, with the same fields and more"
+    assert repr(More(1)) == "More!"
+    assert More(1) != More(1, d=0.25)
+
+
+@pytest.mark.parametrize("value", [Ours(1), More(1), Theirs(1)], ids=repr)
+def test_nothing_of_them_changes(value: Any) -> None:
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'a'"):
+        value.a = 2
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'other'"):
+        value.other = 2
+    with pytest.raises(FrozenInstanceError, match="cannot delete field 'b'"):
+        del value.b
+    assert replace(value, a=2).a == 2
+    assert value.a == 1
+    for twin in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+        assert twin == value
+
+
+def test_a_case_takes_them_apart() -> None:
+    match Ours(1, "y"):
+        case Ours(a, b):
+            assert (a, b) == (1, "y")
