@@ -190,7 +190,7 @@ time.sleep(600)
 
 def test_who_hides_is_found_after_the_supervisor_was_killed(machine: vm.Machine, job: Job) -> None:
     """A plain user's: without parent, without a mark, and in a group that systemd has handed over."""
-    ran = job.detached(HIDDEN, resources="memory: 256MiB")
+    lost = job.detached(HIDDEN, resources="memory: 256MiB").folder.name
     (process,) = _alive(machine, "python3 -u train.py$")
     supervisor = machine.run("ps", "-o", "ppid=", "-p", str(process)).strip()
     machine.run("kill", "-9", supervisor)
@@ -198,14 +198,14 @@ def test_who_hides_is_found_after_the_supervisor_was_killed(machine: vm.Machine,
         lambda: not _alive(machine, "python3 -u train.py$"), "the marked process to go", 60
     )
     assert _alive(machine, "^sleep 617$")
-    assert _groups(machine, ran.folder.name)
+    assert _groups(machine, lost)
     after = job.launcher.call(
         "run", "-i", str(job.launcher.inventory), "--framework", "env", "true", timeout=RUN
     )
     assert after.returncode == 0, after.stderr
     assert "guest: ended 1 process that earlier runs had left" in after.stderr
     assert not _alive(machine, "^sleep 617$")
-    assert not _groups(machine, ran.folder.name)
+    assert not _groups(machine, lost)
 
 
 # -- logouts
