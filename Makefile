@@ -8,7 +8,7 @@ HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh
 HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-frameworks lint bench chaos horovod disk setup system clean
+.PHONY: help demo test test-frameworks lint bench chaos vm horovod disk setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,12 @@ test: setup horovod ## Lints, then runs the whole suite, on real sshd hosts wher
 test-frameworks: setup ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
 	$(BIN)/python tests/environments.py
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
+
+vm: setup ## Limits and logouts on a kernel and a systemd of their own: a Debian in qemu, emulated
+	command -v qemu-system-x86_64 >/dev/null || $(SUDO) apt-get install -y -qq --no-install-recommends qemu-system-x86
+	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
+	$(BIN)/python tests/vm.py
+	$(BIN)/python -m pytest -m vm -rs $(ARGS)
 
 lint: setup ## ruff and strict typing
 	$(BIN)/ruff check .

@@ -27,7 +27,8 @@ _QUOTED = re.compile(r"^[ \t].*\n?", re.M)
 @dataclass(frozen=True)
 class Cause:
     """All that is said has to hold: ``pattern`` is found in the last words, the exit is one of
-    ``exits`` (minus the number of a signal), the framework one of ``frameworks``, ``oom``.
+    ``exits`` (minus the number of a signal), the framework one of ``frameworks``, and that the kernel
+    killed it for want of ``memory``: of the ``host``, or over the limit of its ``role``.
 
     ``says`` and ``hint`` may name groups of the pattern.
     """
@@ -38,7 +39,7 @@ class Cause:
     hint: str
     exits: frozenset[int] = frozenset()
     frameworks: frozenset[str] = frozenset()
-    oom: bool = False
+    memory: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,14 @@ _INTERFACE = (
 CAUSES: tuple[Cause, ...] = (
     # -- memory
     Cause(
+        "role-out-of-memory", "", "it needed more memory than the job file gives its role",
+        "Raise resources: memory: of the role, or use fewer DataLoader workers.",
+        memory="role",
+    ),
+    Cause(
         "host-out-of-memory", "", "the host ran out of memory and its kernel killed the process",
         "Use fewer DataLoader workers or processes a host, or load less of the data at once.",
-        oom=True,
+        memory="host",
     ),
     Cause(
         "cuda-out-of-memory", r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
@@ -343,13 +349,15 @@ CAUSES: tuple[Cause, ...] = (
 )  # fmt: skip
 
 
-def find(words: bytes, code: int, oom: bool = False, framework: str = "") -> Found | None:
+def find(words: bytes, code: int, memory: str = "", framework: str = "") -> Found | None:
     """What probably is the cause of an exit after these last words; None when none is known."""
     texts = _telling(words)
     for cause in CAUSES:
         if cause.exits and code not in cause.exits:
             continue
-        if (cause.frameworks and framework not in cause.frameworks) or (cause.oom and not oom):
+        if cause.frameworks and framework not in cause.frameworks:
+            continue
+        if cause.memory and cause.memory != memory:
             continue
         for text in texts:
             if match := re.search(cause.pattern, text, re.M):

@@ -135,6 +135,7 @@ class ProcessExited(Event):
     """A process ended: ``code`` is its exit status, or minus the signal that killed it.
 
     ``stopped``: we had asked it to end. ``oom``: the kernel killed one for want of memory just then.
+    ``limit``: the bytes that it may have, when that was for going over them.
     ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may go on.
     ``action``: what the job says about such an exit: complete, fail, restart.
     """
@@ -146,6 +147,7 @@ class ProcessExited(Event):
     code: int
     stopped: bool = False
     oom: bool = False
+    limit: int = 0
     error: Mapping[str, str] | None = None
     tolerated: bool = False
     action: str = ""

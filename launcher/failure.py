@@ -22,6 +22,7 @@ class Failure:
     time: float
     error: Mapping[str, str] | None = None
     action: str = ""  # what the job says about such an exit: fail, restart
+    limit: int = 0  # bytes that it may have, when it was killed for going over them
 
     @property
     def exit_code(self) -> int:
@@ -38,6 +39,8 @@ class Failure:
     @property
     def meaning(self) -> str:
         """The exit in words."""
+        if self.limit:
+            return f"killed by the kernel for more than its {self.limit >> 20} MiB of memory"
         if self.oom:
             return "killed by the kernel, which was out of memory"
         if self.code < 0:

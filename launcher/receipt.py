@@ -19,6 +19,11 @@ from .status import BY_USER, SKEW, Expiry, Loss, RunState
 
 VERSION = 1
 
+#: What to do about a reason that no error of ours explains.
+HINTS = {
+    "login-session-ended": "systemd-logind there kills what you leave behind at a logout "
+    "(KillUserProcesses=yes); launcher check says how a run can outlive it",
+}
 #: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
 NOTICED = 12.0
 
@@ -271,7 +276,8 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
     if tracebacks:
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
     told = (traceback.encode(), last_words) if traceback else (last_words,)
-    fitting = (causes.find(words, failure.code, failure.oom, framework) for words in told)
+    memory = "role" if failure.limit else "host" if failure.oom else ""
+    fitting = (causes.find(words, failure.code, memory, framework) for words in told)
     found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,

@@ -14,11 +14,14 @@ from . import errors
 from .agent import protocol
 from .model import Facts, Gpu, Host
 from .shipping import agent_zip, install_command, start_command
-from .ssh import Connection
+from .ssh import KEEPALIVES, Connection
 from .sshlib import asyncssh
 
 #: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
+#: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
+#: modules prepare one, and on a busy host, or with a home on a network, they take their time.
+OPENING = 9
 #: What a login shell may print before the agent's first line.
 NOISE = 1 << 16
 
@@ -191,6 +194,7 @@ def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts
 async def _execute(
     host: Host, connection: Connection, command: str
 ) -> asyncssh.SSHClientProcess[bytes]:
+    _bear(connection, OPENING)
     try:
         return await connection.create_process(command, encoding=None)
     except asyncssh.ChannelOpenError as error:
@@ -199,6 +203,13 @@ async def _execute(
         ) from None
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
+    finally:
+        _bear(connection, KEEPALIVES)
+
+
+def _bear(connection: Connection, silences: int) -> None:
+    if not connection.is_closed():  # else it would begin to ask again
+        connection.set_keepalive(count_max=silences)
 
 
 async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:

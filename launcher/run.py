@@ -295,7 +295,7 @@ class Run:
             others=others.other_ends(self.ledger.state),
             others_said=others.last_lines(self.ledger.words_of_others()),
             error=errors.in_words(error),
-            hint=getattr(error, "hint", ""),
+            hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
             folder=str(self.folder.path),

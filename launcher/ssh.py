@@ -21,7 +21,7 @@ from .sshlib import asyncssh
 PATIENCE = 8.0
 #: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
 #: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
-KEEPALIVE = 2.5
+KEEPALIVE, KEEPALIVES = 2.5, 3
 #: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
@@ -195,7 +195,7 @@ class Dialler:
                     config=[own.name, *self._theirs],
                     encryption_algs=_CIPHERS,
                     keepalive_interval=KEEPALIVE,
-                    keepalive_count_max=3,
+                    keepalive_count_max=KEEPALIVES,
                     agent_forwarding=False,
                     loop=asyncio.get_running_loop(),
                     **changes,

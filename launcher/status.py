@@ -281,7 +281,7 @@ def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
     if not event.is_well and not event.stopped:
         failure = ev.Failure(
             event.host, event.key, event.rank, event.code, event.oom, event.time, event.error,
-            event.action,
+            event.action, event.limit,
         )  # fmt: skip
         if event.tolerated:
             return _blamed(replace(state, tolerated=(*state.tolerated, failure)))

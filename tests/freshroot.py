@@ -29,17 +29,22 @@ OFFERED = ("rsync", "python3", "python3-venv")
 REPOSITORY = "/opt/packages"
 #: Part of the disk's name: a new one when what is above or below changes.
 VERSION = 4
-_ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_ENV = {"PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
 class NoRoot(Exception):
     """No such disk can be made here; says why."""
 
 
+def cache() -> Path:
+    """Where what is made once for tests is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "launcher-tests"
+
+
 def place() -> Path:
     """The folder of the disk for this machine's suite. Raises NoRoot."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "launcher-tests" / f"{_suite()}-{VERSION}"
+    return cache() / f"{suite()}-{VERSION}"
 
 
 def ready() -> bool:
@@ -56,14 +61,14 @@ def make() -> Path:
         return target
     if os.geteuid() != 0:
         raise NoRoot("debootstrap needs root")
-    if shutil.which("debootstrap", path=_ENV["PATH"]) is None:
+    if shutil.which("debootstrap", path=PATH) is None:
         raise NoRoot("debootstrap is not installed")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         root = Path(scratch, "root")
-        _run(
+        run(
             "debootstrap", "--variant=minbase", f"--include={','.join(INSTALLED)}",
-            _suite(), str(root), _mirror(),
+            suite(), str(root), mirror(),
         )  # fmt: skip
         _offer(root)
         with contextlib.suppress(OSError):  # somebody else was faster
@@ -78,8 +83,8 @@ def _offer(root: Path) -> None:
     (root / "etc/dpkg/dpkg.cfg.d/quick").write_text(
         "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n"
     )
-    _chroot(root, "apt-get", "-qq", "update")
-    _chroot(root, "apt-get", "-qq", "--no-install-recommends", "--download-only", "install", "-y",
+    chroot(root, "apt-get", "-qq", "update")
+    chroot(root, "apt-get", "-qq", "--no-install-recommends", "--download-only", "install", "-y",
             *OFFERED)  # fmt: skip
     folder = root / REPOSITORY.lstrip("/")
     folder.mkdir(parents=True)
@@ -95,35 +100,38 @@ def _described(folder: Path) -> Iterator[str]:
     """The paragraphs of an index: deb822, see apt-ftparchive(1)."""
     for package in sorted(folder.glob("*.deb")):
         data = package.read_bytes()
-        fields = _run("dpkg-deb", "--field", str(package)).strip()
+        fields = run("dpkg-deb", "--field", str(package)).strip()
         digest = hashlib.sha256(data).hexdigest()
         yield f"{fields}\nFilename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n"
 
 
 @functools.cache
-def _suite() -> str:
+def suite() -> str:
+    """The code name of this machine's Debian or Ubuntu. Raises NoRoot."""
     found = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.M)
     if found is None or shutil.which("apt-get") is None:
         raise NoRoot("this machine is no Debian or Ubuntu")
     return found[1]
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine's own apt finds the suite."""
-    told = _run(
+    told = run(
         "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"
     )
     for uri, release in (line.split() for line in told.splitlines()):
-        if release == _suite():
+        if release == suite():
             return uri
-    raise NoRoot(f"this machine's apt has no source of {_suite()}")
+    raise NoRoot(f"this machine's apt has no source of {suite()}")
 
 
-def _chroot(root: Path, *words: str) -> None:
-    _run("chroot", str(root), *words)
+def chroot(root: Path, *words: str) -> None:
+    """Runs a command in a folder that is a whole system. Raises NoRoot."""
+    run("chroot", str(root), *words)
 
 
-def _run(*words: str) -> str:
+def run(*words: str) -> str:
+    """What a command says. Raises NoRoot when it fails."""
     done = subprocess.run(
         words, capture_output=True, text=True, env=_ENV, check=False, stdin=subprocess.DEVNULL
     )

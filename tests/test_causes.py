@@ -9,6 +9,7 @@ from launcher import causes
 TRACE = b'Traceback (most recent call last):\n  File "train.py", line 7, in <module>\n    main()\n'
 
 CASES = [
+    ("role-out-of-memory", 137, b""),
     ("host-out-of-memory", -9, b""),
     ("cuda-out-of-memory", 1, b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"),
     ("shared-memory", 1, b"ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared memory (shm)."),
@@ -67,7 +68,8 @@ CASES = [
 @pytest.mark.parametrize(("name", "code", "words"), CASES)
 @pytest.mark.parametrize("before", [b"epoch 1\n", TRACE])
 def test_a_cause_is_known_by_its_words(name: str, code: int, words: bytes, before: bytes) -> None:
-    found = causes.find(before + words, code, oom=name == "host-out-of-memory")
+    memory = name.partition("-")[0] if name.endswith("-out-of-memory") else ""
+    found = causes.find(before + words, code, memory)
     assert found is not None
     assert found.code == name
     assert found.says and found.hint.endswith(".")

@@ -226,14 +226,14 @@ class FakeHierarchy:
     """A folder that looks like a cgroup2 hierarchy, with the rules of a kernel that we depend on."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-        self.root, self._mkdir, self._write = root, os.mkdir, cgroup._write
+        self.root, self._mkdir, self._write = root, os.mkdir, cgroup.write
         root.mkdir()
         self._fill(root, "cpu memory pids")
         (root / "cgroup.procs").write_text("1")
         (root / "cgroup.subtree_control").write_text(given)
         monkeypatch.setattr(os, "mkdir", self._make)
         monkeypatch.setattr(os, "rmdir", lambda path: None)
-        monkeypatch.setattr(cgroup, "_write", self._control)
+        monkeypatch.setattr(cgroup, "write", self._control)
         monkeypatch.setattr(cgroup, "_can_join", lambda path: True)
 
     def _make(self, path: str, mode: int = 0o777) -> None:

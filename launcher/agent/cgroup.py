@@ -27,12 +27,12 @@ class Group:
         """All processes in it and below; those of other pid namespaces have no number here."""
         found = []
         for folder in self._folders():
-            found += [int(word) for word in (_read(folder, "cgroup.procs") or "").split()]
+            found += [int(word) for word in (read(folder, "cgroup.procs") or "").split()]
         return [pid for pid in found if pid > 0]
 
     def kill(self):
         """Kills all at once, also what is just forking; False where the kernel cannot (before 5.14)."""
-        return _write(self.path, "cgroup.kill", "1")
+        return write(self.path, "cgroup.kill", "1")
 
     def remove(self, seconds=EMPTY):
         """Returns whether it is gone: a group stays while a process is in it."""
@@ -55,16 +55,26 @@ class Group:
         except OSError:
             return None
         holds = []
-        if wish.get("cpus") and _write(path, "cpu.max", "%d 100000" % (wish["cpus"] * 100000)):
+        if wish.get("cpus") and write(path, "cpu.max", "%d 100000" % (wish["cpus"] * 100000)):
             holds.append("cpus")
-        if wish.get("memory") and _write(path, "memory.max", str(wish["memory"])):
+        if wish.get("memory") and write(path, "memory.max", str(wish["memory"])):
             holds.append("memory")
+            write(path, "memory.swap.max", "0")  # else it goes on, at the speed of a disk
         return {"path": path, "holds": holds}
 
     def oom_kills(self):
         """How many processes in it were killed for memory; None without the memory controller."""
-        found = re.search(r"^oom_kill (\d+)$", _read(self.path, "memory.events") or "", re.M)
+        found = re.search(r"^oom_kill (\d+)$", read(self.path, "memory.events") or "", re.M)
         return int(found.group(1)) if found else None
+
+    def over_memory(self, name):
+        """The bytes that the group ``name`` of one process may have, where the kernel has killed for
+        going over them; else None."""
+        folder = os.path.join(self.path, name)
+        most = read(folder, "memory.max") or ""
+        counted = dict(re.findall(r"^(\w+) (\d+)$", read(folder, "memory.events") or "", re.M))
+        went_over = int(counted.get("oom", 0)) and int(counted.get("oom_kill", 0))
+        return int(most) if went_over and most.strip().isdigit() else None
 
     def _folders(self):
         return [folder for folder, _, _ in os.walk(self.path)]
@@ -86,7 +96,7 @@ def join(path):
 
 def of(run_dir):
     """The groups that a run may have here; no other folder is ever ended or removed."""
-    lines = (_read(run_dir, NAMES) or "").splitlines()
+    lines = (read(run_dir, NAMES) or "").splitlines()
     return [Group(line) for line in lines if os.path.basename(line).startswith(PREFIX)]
 
 
@@ -112,13 +122,18 @@ def _remove(run_dir, groups):
         _forget(run_dir)
 
 
+def name_of(run_dir, run_id, host):
+    """What a run's group is called: containers may share a hierarchy, and have the same run ids."""
+    return "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
+
+
 def make(run_dir, run_id, host, wanted, places=None):
     """A :class:`Group` for a run, below our own; None where this host gives none.
 
     ``wanted`` are controllers: a folder above ours is taken where only that one gives them, since a
     group with processes in it cannot. ``places`` are lists of folders to try, the nearest first.
     """
-    name = "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
+    name = name_of(run_dir, run_id, host)
     for chain in own_groups() if places is None else places:
         giving = [base for base in chain if wanted & _given(base, wanted, base == chain[0])]
         giving.sort(key=lambda base: -len(wanted & _given(base, wanted, False)))
@@ -126,7 +141,7 @@ def make(run_dir, run_id, host, wanted, places=None):
             group = _make(run_dir, os.path.join(base, name), bool(wanted))
             if group:
                 for controller in wanted:
-                    _write(group.path, "cgroup.subtree_control", "+" + controller)
+                    write(group.path, "cgroup.subtree_control", "+" + controller)
                 return group
     return None
 
@@ -136,8 +151,8 @@ def own_groups(mounts=None, groups=None):
 
     ``mounts`` and ``groups`` are the texts of /proc/self/mountinfo and /proc/self/cgroup.
     """
-    mounts = _read("/proc/self", "mountinfo") or "" if mounts is None else mounts
-    groups = _read("/proc/self", "cgroup") or "" if groups is None else groups
+    mounts = read("/proc/self", "mountinfo") or "" if mounts is None else mounts
+    groups = read("/proc/self", "cgroup") or "" if groups is None else groups
     own = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)
     found = []
     for line in mounts.splitlines() if own else ():
@@ -163,10 +178,10 @@ def _plain(word):
 def _given(base, wanted, ask):
     """The controllers that groups below ``base`` have; ``ask`` for those that are wanted first."""
     if ask:  # of our own group only: what others hand down is theirs to say
-        offered = set((_read(base, "cgroup.controllers") or "").split())
+        offered = set((read(base, "cgroup.controllers") or "").split())
         for controller in wanted & offered:
-            _write(base, "cgroup.subtree_control", "+" + controller)
-    return set((_read(base, "cgroup.subtree_control") or "").split())
+            write(base, "cgroup.subtree_control", "+" + controller)
+    return set((read(base, "cgroup.subtree_control") or "").split())
 
 
 def _make(run_dir, path, has_limits):
@@ -244,7 +259,7 @@ def _kill_each(group):
         pids = group.pids()
 
 
-def _read(folder, name):
+def read(folder, name):
     try:
         with open(os.path.join(folder, name)) as file:
             return file.read()
@@ -252,7 +267,7 @@ def _read(folder, name):
         return None
 
 
-def _write(folder, name, text):
+def write(folder, name, text):
     """Whether the kernel took it."""
     try:
         fd = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CLOEXEC)

@@ -6,7 +6,7 @@ Not responsible for when they are asked to end or killed: the supervisor decides
 import os
 import signal
 
-from . import cgroup, processes
+from . import cgroup, login, processes
 
 
 class Owned:
@@ -15,6 +15,7 @@ class Owned:
     def __init__(self, run_id, host):
         self._run_id, self._host = run_id, host
         self._groups, self._group = cgroup.of("."), None
+        self._refuge = login.Refuge()
         self._kills = self._memory_kills()
         self.scanned = self.unreadable = 0
 
@@ -22,6 +23,7 @@ class Owned:
         """Makes the control group, where this host gives one, for processes with these limits."""
         asked = {name for wish in wishes for name in wish if wish[name]}
         wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
+        self._refuge.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
         try:
             self._group = cgroup.make(".", self._run_id, self._host, wanted)
         except OSError:  # a full disk: nothing is made that would not be found again
@@ -33,19 +35,31 @@ class Owned:
         """A group for one process, as :meth:`cgroup.Group.leaf` has it, or None."""
         return self._group.leaf(name, wish) if self._group else None
 
+    def reaped(self, pid):
+        """Whether it was a helper of ours, now gone."""
+        return self._refuge.reaped(pid)
+
     def find(self, helpers):
         """All pids of the run here but these: what descends from us, carries its mark, or is in its
         group."""
         marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
         grouped = [pid for group in self._groups for pid in group.pids()]
         descended = processes.descendants(os.getpid())
-        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers)
+        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers - self._refuge.pids)
 
     def kill(self, pids):
         """Kills these, and whatever else is in the group by then."""
         for group in self._groups:
             group.kill()
         processes.send(pids, signal.SIGKILL)
+
+    def killed_for_memory(self, name):
+        """What is known of a kill for want of memory, where one was: ``{"oom": True}``, and ``limit``
+        in bytes where it was for that of the process ``name``."""
+        limit = self._group.over_memory(name) if self._group else None
+        if limit is not None:
+            return {"oom": True, "limit": limit}
+        return {"oom": True} if self.lost_one_for_memory() else {}
 
     def lost_one_for_memory(self):
         """Whether the kernel has killed a process for want of memory since the start: one of the run
@@ -60,3 +74,4 @@ class Owned:
     def close(self):
         """Nothing of the run is left: its groups can go."""
         cgroup.close(".")
+        self._refuge.close()

@@ -12,6 +12,9 @@ import time
 
 from .limits import hold
 
+#: The exit of a process that was killed, also as a shell in between tells it.
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -68,10 +71,7 @@ def start_with(argv, env, cwd, streams, limits=None):
 def _become(program, argv, env, cwd, streams, parent, tell, limits):
     """What a fork does until it is the program; ``tell`` hears the errno when that fails."""
     try:
-        signal.set_wakeup_fd(-1)
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                signal.signal(number, signal.SIG_DFL)
+        forget_handlers()
         os.setsid()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -89,6 +89,14 @@ def _become(program, argv, env, cwd, streams, parent, tell, limits):
         os.write(tell, str(errno.EINVAL).encode())
     finally:
         os._exit(127)
+
+
+def forget_handlers():
+    """A fork hears signals as any process does, not as its parent."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def output_of(argv, seconds=10.0, env=None):

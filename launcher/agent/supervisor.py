@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 
-from . import errorfile, leases, processes, protocol
+from . import errorfile, leases, login, processes, protocol
 from .contact import Contact
 from .endings import Endings
 from .environment import environment
@@ -75,7 +75,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: self.stop(self.grace, "supervisor was terminated"))
+        signal.signal(signal.SIGTERM, self._terminated)
 
     # -- the loop
 
@@ -124,7 +124,7 @@ class Supervisor:
         if self.gpus:
             self.gpus.look(now)
         self.stall.look(now, self._is_ending())
-        if not self.stage and self.stopped:
+        if not self.stage and self.stopped and not self.over:
             self._end()
         if not self.stage and not self.clients and now - self.alone_since > IDLE:
             self.journal.append("SupervisorGaveUp", seconds=IDLE)
@@ -219,7 +219,7 @@ class Supervisor:
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
         wish = process.get("limits", {})
-        held = limit(wish, self.cores, self.owned.leaf("%d-%s" % (self.attempt, key), wish))
+        held = limit(wish, self.cores, self.owned.leaf(self._leaf(key), wish))
         error_file = errorfile.prepare(process["env"])
         env = {**self.base, **process["env"], "PATH": self.base["PATH"]}
         if self.stage == "run":
@@ -251,6 +251,11 @@ class Supervisor:
 
     # -- ends
 
+    def _terminated(self, *_):
+        """Who ends us may have ended our children in the same moment: that is no failure of theirs."""
+        self.signalled.update(self.children)
+        self.stop(self.grace, login.why_terminated())
+
     def _reap(self):
         while True:
             try:
@@ -259,7 +264,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if (self.gpus and self.gpus.reaped(pid)) or self.stacks.reaped(pid):
+            if self.stacks.reaped(pid) or self.owned.reaped(pid):
+                continue
+            if self.gpus and self.gpus.reaped(pid):
                 continue
             if pid in self.children:
                 self._exited(pid, status)
@@ -268,7 +275,7 @@ class Supervisor:
         key, rank, error_file = self.children.pop(pid)
         code, at = processes.exit_code(status), time.time()
         error = errorfile.read(error_file) if code else None
-        cause = self._cause(code, error, self.stage == "run" and self.elastic == "member")
+        cause = self._cause(key, code, error, self.stage == "run" and self.elastic == "member")
         failed, told = self.endings.ended(key, code)
         self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
         if failed and "tolerated" not in cause:
@@ -278,7 +285,7 @@ class Supervisor:
 
     def _rank_exited(self, message):
         code = message["code"]
-        cause = self._cause(code, message.get("error"), bool(self.elastic))
+        cause = self._cause(message["key"], code, message.get("error"), bool(self.elastic))
         self._record(
             "ProcessExited",
             key=message["key"],
@@ -290,7 +297,10 @@ class Supervisor:
         if code != 0 and "tolerated" not in cause:
             self._fail(FRAMEWORK_REACTION)
 
-    def _cause(self, code, error, tolerated):
+    def _leaf(self, key):
+        return "%d-%s" % (self.attempt, key)
+
+    def _cause(self, key, code, error, tolerated):
         """Evidence that belongs to an exit: whether we did it, or the kernel for want of memory, and
         what the process itself wrote about it; and whether torchrun can go on."""
         cause = {"error": error} if error else {}
@@ -298,8 +308,8 @@ class Supervisor:
             cause["tolerated"] = True
         if self.signalled:
             cause["stopped"] = True
-        if code == -signal.SIGKILL and not self.signalled and self.owned.lost_one_for_memory():
-            cause["oom"] = True
+        if code in processes.KILLED and not self.signalled:
+            cause.update(self.owned.killed_for_memory(self._leaf(key)))
         return cause
 
     def _fail(self, delay):

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 
-from . import daemon, devices, probe, processes, software
+from . import daemon, devices, login, probe, processes, software
 from .folders import strays
 
 #: Seconds for the resolver to answer about this host's own name, and for the sizes of old runs.
@@ -38,6 +38,7 @@ def survey(root, modules, env, paths):
         "software": software.packages(modules, env),
         "devices": devices.devices(facts["gpus"]),
         "leftovers": leftovers(root),
+        "login": login.survey(),
         "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],
     }
     found["own_name"] = naming.result()

@@ -58,6 +58,8 @@ def _first(receipt: Receipt, width: int) -> list[str]:
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
             lines.append(click.style("  hint: ", fg="cyan") + receipt.hint)
+    elif receipt.hint and not failure:
+        lines.append(click.style("hint: ", fg="cyan") + receipt.hint)
     return lines
 
 

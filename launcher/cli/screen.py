@@ -195,7 +195,9 @@ class Screen:
         if self._muted:
             return
         self._muted = True
-        failure = ev.Failure(event.host, event.key, event.rank, event.code, event.oom, event.time)
+        failure = ev.Failure(
+            event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
+        )
         who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
         who = f"{event.host} {event.key}" if event.key in self._tasks else who
         self.flush()

@@ -35,6 +35,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "DISK-SHM": (WARNING, "little room in /dev/shm, where data loaders hand over batches"),
     "LIMIT-NOFILE": (WARNING, "few open files allowed"),
     "LIMIT-MEMLOCK": (WARNING, "InfiniBand, and little memory that may be locked"),
+    "LOGOUT-KILLS": (WARNING, "a run would end with the SSH connection that started it"),
     "CLOCK-OFFSET": (WARNING, "a clock differs from most others"),
     "TORCH-MISSING": (WARNING, "the interpreter has no torch"),
     "TORCH-NO-CUDA": (ERROR, "GPUs, and a torch that was built without them"),

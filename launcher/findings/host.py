@@ -228,6 +228,22 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
             )
 
 
+def _login(survey: Survey, host: Host) -> Iterator[Finding]:
+    """With lingering, a run moves out of the session into the user's own services."""
+    login = survey.login
+    if login is None or not login.kills or (login.lingers and login.bus):
+        return
+    before = "dbus-user-session (its package), and " if not login.bus else ""
+    yield found(
+        "LOGOUT-KILLS",
+        host.name,
+        f"systemd-logind kills what {login.user} leaves behind at a logout (KillUserProcesses=yes): "
+        "a run ends with the SSH connection that started it",
+        f"{before}loginctl enable-linger {login.user} there (runs then stand outside of the "
+        "session), or KillUserProcesses=no in /etc/systemd/logind.conf",
+    )
+
+
 def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
     """Users of GPUs that no lease knows of. Who cannot be looked at and is on a leased GPU is taken
     for the holder."""
@@ -278,6 +294,7 @@ CHECKS: tuple[Callable[[Survey, Host], Iterator[Finding]], ...] = (
     _limits,
     _software,
     _gpus,
+    _login,
     _strangers,
     _name,
     _interface,

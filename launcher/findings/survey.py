@@ -68,6 +68,18 @@ class Devices:
 
 
 @dataclass(frozen=True)
+class Login:
+    """The session of systemd-logind that the agent was started in. ``kills``: what it leaves behind
+    when it ends is killed. ``lingers``: the user's services go on without one; ``bus``: they answer."""
+
+    session: str
+    user: str
+    kills: bool
+    lingers: bool
+    bus: bool
+
+
+@dataclass(frozen=True)
 class Interface:
     """A network interface that is up; ``speed`` in Mbit/s where the kernel knows it."""
 
@@ -102,6 +114,7 @@ class Survey:
     old_bytes: int = 0
     no_paths: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()  # runs of this machine that may go on there
+    login: Login | None = None
 
     @property
     def host(self) -> str:
@@ -136,6 +149,7 @@ def survey_of(
         old_bytes=left["bytes"],
         no_paths=tuple(answer["no_paths"]),
         unfinished=unfinished,
+        login=Login(**answer["login"]) if answer["login"] else None,
     )
 
 
