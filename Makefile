@@ -16,15 +16,16 @@ help: ## Shows this list
 demo: setup ## Trains a real DDP model over two embedded hosts
 	$(BIN)/launcher run -i inventory/local.yaml examples/ddp_digits/job.yaml
 
-test: setup horovod ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
+test: setup system horovod ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-test-frameworks: setup ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
+test-frameworks: setup system ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
+	@sh tests/install-system-packages.sh frameworks $(SUDO)
 	$(BIN)/python tests/environments.py
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
 
-vm: setup ## Limits and logouts on a kernel and a systemd of their own: a Debian in qemu, emulated
+vm: setup system ## Limits and logouts on a kernel and a systemd of their own: a Debian in qemu, emulated
 	command -v qemu-system-x86_64 >/dev/null || $(SUDO) apt-get install -y -qq --no-install-recommends qemu-system-x86
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
 	$(BIN)/python tests/vm.py
@@ -35,25 +36,28 @@ lint: setup ## ruff and strict typing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## Measures against what a user would pick instead (benchmarks/README.md)
+bench: setup system ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: setup ## Real training with a fault at a random moment: ARGS="--rounds 52 --seed 7"
+chaos: setup system ## Real training with a fault at a random moment: ARGS="--rounds 52 --seed 7"
 	$(BIN)/python tests/chaos.py $(ARGS)
 
 horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is kept in ~/.cache/launcher
 
-$(HVD): $(STAMP)
+$(HVD): $(STAMP) | system
 	@sh launcher/shipped/build-horovod.sh $(BIN)/python $(HVDNEEDS) && touch $@ || echo "no horovod: its tests are skipped" >&2
 
 disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
 	$(BIN)/python tests/freshroot.py
 
+system:
+	@sh tests/install-system-packages.sh test $(SUDO)
+
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
-	@sh tests/install-system-packages.sh $(SUDO)
+	@sh tests/install-system-packages.sh demo $(SUDO)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'

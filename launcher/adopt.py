@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from . import events as ev
 from . import record
 from .errors import HostError, InputError
+from .frozen import frozen
 from .model import Inventory, Node
 from .store import RunFolder, home, write_json
 from .visit import Place, visit_hosts
 
 
-@dataclass(frozen=True)
+@frozen
 class HostRuns:
     """What one host tells: the runs of this user there, and those of all users that go on."""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from . import nodeset
 from .errors import InputError
+from .frozen import frozen
 from .model import Facts
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
@@ -18,7 +19,7 @@ _WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<names>[^@:]+)(?::(?P<por
 _SLOTS = re.compile(r"(?:slots|max_slots|gpus)=(\d+)\Z")
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidate:
     """A host by name, and what is known of it. What is None comes from ssh_config or a probe."""
 

@@ -8,7 +8,8 @@ CUDA, Python and the shell themselves; a row without certain words is better lef
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from .frozen import frozen
 
 #: Lines that are looked at where there is no traceback.
 LINES = 30
@@ -24,7 +25,7 @@ _RANK = re.compile(r"^\[rank\d+\]:\s?", re.M)
 _QUOTED = re.compile(r"^[ \t].*\n?", re.M)
 
 
-@dataclass(frozen=True)
+@frozen
 class Cause:
     """All that is said has to hold: ``pattern`` is found in the last words, the exit is one of
     ``exits`` (minus the number of a signal), the framework one of ``frameworks``, and that the kernel
@@ -42,7 +43,7 @@ class Cause:
     memory: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Found:
     """A cause as it fits this failure."""
 

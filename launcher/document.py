@@ -7,12 +7,12 @@ same table is the source of the JSON Schema for editors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from .errors import DocumentError, Unbounded, suggestion
+from .frozen import frozen
 
 #: Nesting of lists and mappings, and nodes with all aliases written out, that a file may have.
 MOST_DEEP, MOST_NODES = 100, 200_000
@@ -21,7 +21,7 @@ MOST_DEEP, MOST_NODES = 100, 200_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True)
+@frozen
 class Key:
     """What one key of a mapping holds. ``read`` turns a node into a value or complains."""
 
@@ -30,7 +30,7 @@ class Key:
     about: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Node:
     """A YAML node with the file that it stands in."""
 

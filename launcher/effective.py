@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from . import api, imports
 from . import inventory as inventories
 from .errors import DocumentError
+from .frozen import frozen
 from .imports import Given
 from .imports.ssh_entries import parse
 from .model import Host, Inventory
@@ -35,7 +35,7 @@ _FOUND_LATER = {
 _BY_DEFAULT = {"address": "its name", "user": "your name here", "port": "ssh's default"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Effective:
     """A value of a host and where it comes from; None where nobody has said anything."""
 

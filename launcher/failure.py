@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from .frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Failure:
     """Why a process ended badly: data, not an exception."""
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from .frozen import frozen
 
 #: A line that does not end is shown in pieces of this size.
 LONGEST = 1 << 16
@@ -133,7 +134,7 @@ def readable(lines: bytes, raw: bool = False) -> bytes:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """A line of one or several ranks, ready to be shown. ``text`` has no newline."""
 

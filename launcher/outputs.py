@@ -11,12 +11,12 @@ import filecmp
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from . import rsync
 from .errors import LauncherError
+from .frozen import frozen
 from .remote import Agent
 from .ssh import Connection
 from .store import RunFolder
@@ -25,7 +25,7 @@ from .store import RunFolder
 LONGEST_NAME = 255
 
 
-@dataclass(frozen=True)
+@frozen
 class Listed:
     """What a host has to give: ``{path: (size, time)}``, and from which folder there."""
 
@@ -85,7 +85,7 @@ def _here(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-@dataclass(frozen=True)
+@frozen
 class Output:
     """A file of the view: where it is here, and which hosts wrote it. Size in bytes."""
 

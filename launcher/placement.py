@@ -9,16 +9,17 @@ be placed differently by hand is refused as well.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .errors import PlanError
+from .frozen import frozen
 from .model import Role, Share, Task
 
 #: Hosts that a complaint lists one by one.
 TOLD = 8
 
 
-@dataclass(frozen=True)
+@frozen
 class Room:
     """What one host can give; None: not known, taken as enough."""
 
@@ -28,7 +29,7 @@ class Room:
     memory: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Wish:
     """One process that wants a place."""
 
@@ -43,7 +44,7 @@ class Wish:
         return f"{self.role}-{self.index}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Placed:
     """A host with its processes, in the order of their ranks."""
 

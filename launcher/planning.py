@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from . import frameworks, placement, roles
 from .errors import PlanError
 from .filling import fill
+from .frozen import frozen
 from .model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 
 LOOPBACK = "lo"
@@ -19,7 +19,7 @@ LOOPBACK = "lo"
 NOWHERE = Meeting("", 0)
 
 
-@dataclass(frozen=True)
+@frozen
 class Offer:
     """A host with the GPUs that it could give now; ``taken`` says who holds the others."""
 

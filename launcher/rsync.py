@@ -17,9 +17,9 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from . import errors
+from .frozen import frozen
 from .remote import os_error
 from .ssh import Connection
 from .sshlib import asyncssh
@@ -41,7 +41,7 @@ _NO_ROOM = re.compile(r'rsync: (?!\[sender\])[^"\n]*"([^"\n]+)"[^\n]*No space le
 _SENT = re.compile(rb"Total bytes sent: ([\d,]+)|Total bytes received: ([\d,]+)")
 
 
-@dataclass(frozen=True)
+@frozen
 class Copied:
     """What a copy moved over the network, in bytes."""
 

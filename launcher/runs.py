@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, UnknownRun, suggestion
+from .frozen import frozen
 from .status import ENDED, fold
 from .store import RunFolder, home
 
 
-@dataclass(frozen=True)
+@frozen
 class Summary:
     """One run in a line. ``followed`` says whether a process of this machine follows it: then what
     stands here is up to date."""

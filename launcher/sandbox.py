@@ -16,17 +16,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, LauncherError
+from .frozen import frozen
 from .store import home, write, write_json
 
 #: Seconds for the hosts to come up.
 PATIENCE = 30.0
 
 
-@dataclass(frozen=True)
+@frozen
 class SandboxHost:
     """One embedded host."""
 

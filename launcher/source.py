@@ -13,12 +13,13 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .agent.protocol import Fingerprint
 from .errors import InputError, suggestion
+from .frozen import frozen
 from .store import home
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ IGNORE_FILE = ".launcherignore"
 _NEVER = frozenset({b".git", b"__pycache__"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Source:
     """The files of a folder at one moment. ``paths`` are relative, as bytes, in order."""
 
@@ -221,7 +222,7 @@ def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
     return False
 
 
-@dataclass(frozen=True)
+@frozen
 class Revision:
     """Where the code stands in git; ``diff`` is what is not committed."""
 

@@ -10,9 +10,9 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from . import errors
+from .frozen import frozen
 from .inventory import ssh_config
 from .model import Inventory
 from .sshlib import asyncssh
@@ -44,7 +44,7 @@ Connection = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-@dataclass(frozen=True)
+@frozen
 class Way:
     """How a host is reached, for another SSH library: what the inventory and ssh_config say.
 

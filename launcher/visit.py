@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from . import amend, errors, planning
 from .errors import HostError
+from .frozen import frozen
 from .model import Inventory, Layout, Node, Request
 from .remote import Agent
 from .ssh import AskPassphrase, Connection, Dialler
@@ -22,7 +22,7 @@ T = TypeVar("T")
 AT_ONCE = 32
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """One host of a run, with a connection. ``folder`` is the run's own one there."""
 

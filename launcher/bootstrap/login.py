@@ -12,12 +12,12 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import fabric
 import paramiko
 
 from .. import errors
+from ..frozen import frozen
 from ..model import Inventory, Secret
 from ..ssh import Dialler, Way
 from .hostkeys import Check, NotTrusted, append, changed_key, known_keys, listed
@@ -61,7 +61,7 @@ class NeedsSudo(Question):
         self.refused = refused
 
 
-@dataclass(frozen=True)
+@frozen
 class _Hop:
     name: str
     way: Way

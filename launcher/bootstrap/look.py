@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ..frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Interpreter:
     """A Python of a host. ``venv``: whether it can make environments."""
 
@@ -21,7 +22,7 @@ class Interpreter:
     venv: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class Look:
     """What a look at a host has found. Paths are absolute; "" stands for what is not there.
 

@@ -11,9 +11,10 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import InputError, suggestion
+from ..frozen import frozen
 from . import recipes
 from .look import RED_HAT_MPI, Look
 
@@ -31,7 +32,7 @@ _TOOLS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for;
     one that is not ``there`` changes nothing on the hosts."""
@@ -61,7 +62,7 @@ NAMES = tuple(step.name for step in STEPS)
 USUAL = frozenset(step.name for step in STEPS if step.there and not step.optional)
 
 
-@dataclass(frozen=True)
+@frozen
 class Wish:
     """What the user asked for on one host.
 
@@ -78,7 +79,7 @@ class Wish:
     build_horovod: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """Something to do on a host: ``script`` is for sh, as root where ``root`` is true.
 
@@ -94,7 +95,7 @@ class Change:
     place: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Problem:
     """A step that cannot be done there, and what to do about it."""
 
@@ -103,7 +104,7 @@ class Problem:
     hint: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Decision:
     """What one host needs. ``notes`` are for its owner: nothing is done about them."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import fabric
 
 from ..errors import HostError
+from ..frozen import frozen
 from ..model import Host, Inventory, Node, Secret
 from ..ssh import AskPassphrase
 from ..visit import Place, visit_hosts
@@ -26,7 +27,7 @@ from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
 BUILD_HOROVOD = Path(__file__).parent.parent / "shipped" / "build-horovod.sh"
 
 
-@dataclass(frozen=True)
+@frozen
 class Request:
     """What to do, and where. ``keys`` has a line of authorized_keys for each host, or None.
 
@@ -47,7 +48,7 @@ class Request:
     ask_passphrase: AskPassphrase | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How one host stands. ``changes`` were made, or would be with ``dry_run``."""
 
@@ -63,7 +64,7 @@ class Outcome:
         return self.error is None and not self.problems
 
 
-@dataclass(frozen=True)
+@frozen
 class _Seen:
     """A host that was looked at, and the way to become root there: None for "not at all"."""
 

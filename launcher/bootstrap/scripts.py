@@ -9,7 +9,6 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import fabric
 from invoke import exceptions as invoked
@@ -17,6 +16,7 @@ from invoke.watchers import FailingResponder
 
 from .. import errors
 from ..errors import HostError
+from ..frozen import frozen
 from ..model import Host, Secret
 from . import plan
 from .look import Look, look_command, parse_look
@@ -25,7 +25,7 @@ from .look import Look, look_command, parse_look
 LOOK_TIME, CHANGE_TIME = 60, 3600
 
 
-@dataclass(frozen=True)
+@frozen
 class Told:
     """What came of a script. ``refused``: sudo did not take the password."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from .. import amend, connect, remote
@@ -20,6 +20,7 @@ from ..findings.host import of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
 from ..findings.survey import Questions, Survey, Trial, survey_of
+from ..frozen import frozen
 from ..model import Host, Inventory, Job, Layout
 from ..remote import Agent
 from ..ssh import AskPassphrase, Connection, Dialler
@@ -37,7 +38,7 @@ ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Report:
     """What a check has found."""
 

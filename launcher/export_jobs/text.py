@@ -6,10 +6,10 @@ who has ended, 9 (here alone) holds the others' standard input open: they end wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Parts:
     """Text before, between and after what a job says."""
 

@@ -7,10 +7,11 @@ and a job. To add a finding: a row here and a function in the table of its file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from .. import errors, nodeset
+from ..frozen import frozen
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 LEVELS = (ERROR, WARNING, OK)
@@ -77,7 +78,7 @@ CODES: Mapping[str, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One thing that was found on ``hosts`` (towards ``there``, for a pair).
 

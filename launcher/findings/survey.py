@@ -6,13 +6,14 @@ Not responsible for judging them: :mod:`launcher.findings` does. Sizes are in by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ..frozen import frozen
 from ..model import Facts
 
 
-@dataclass(frozen=True)
+@frozen
 class Questions:
     """What a job wants to know of every host besides: modules that its Python has to find with
     ``env``, and paths."""
@@ -22,7 +23,7 @@ class Questions:
     paths: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Room:
     """A disk or memory: how large, and how much of it is free."""
 
@@ -31,7 +32,7 @@ class Room:
     files_free: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Software:
     """What the host's Python has; None is absent. ``missing`` are modules that were asked for."""
 
@@ -44,7 +45,7 @@ class Software:
     error: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class GpuUser:
     """A process on a GPU. ``run`` is launcher's, where that is known."""
 
@@ -55,7 +56,7 @@ class GpuUser:
     run: str | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Devices:
     """The GPUs beyond what a plan needs. ``xid`` are ``(bus, number, text)`` of the kernel's log."""
 
@@ -67,7 +68,7 @@ class Devices:
     log_readable: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Login:
     """The session of systemd-logind that the agent was started in. ``kills``: what it leaves behind
     when it ends is killed. ``lingers``: the user's services go on without one; ``bus``: they answer."""
@@ -79,7 +80,7 @@ class Login:
     bus: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class Interface:
     """A network interface that is up; ``speed`` in Mbit/s where the kernel knows it."""
 
@@ -89,7 +90,7 @@ class Interface:
     speed: int | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Survey:
     """One host by itself. ``latency`` is the best of some round trips through SSH."""
 
@@ -177,7 +178,7 @@ def _devices(value: Mapping[str, Any]) -> Devices:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Trial:
     """What one host found on the way to another one, ``there``.
 

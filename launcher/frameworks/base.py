@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from ..errors import PlanError
+from ..frozen import frozen
 from ..model import Job, Layout, Meeting, Node, Process, Task
 
 
@@ -14,7 +15,7 @@ def _nobody(names: frozenset[str]) -> frozenset[str]:
     return frozenset()
 
 
-@dataclass(frozen=True)
+@frozen
 class Cast:
     """The roles that a framework knows.
 
@@ -33,7 +34,7 @@ class Cast:
     shares_gpus: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Need:
     """What every host must have, where there is more to say than how to install a module.
 
@@ -47,7 +48,7 @@ class Need:
     hint: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """One node, and everything that a framework may want to know about it.
 

@@ -7,9 +7,9 @@ Not responsible for our own format. To add one: a file like those here, with ``r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ..errors import DocumentError, InputError, suggestion
+from ..frozen import frozen
 from . import (
     ansible_ini,
     ansible_yaml,
@@ -25,7 +25,7 @@ from .found import CHECKS, Found, Given
 from .text import Text, check_tags
 
 
-@dataclass(frozen=True)
+@frozen
 class Format:
     """A format by name. ``recognise`` looks at a text, ``read`` puts what it says into Found."""
 

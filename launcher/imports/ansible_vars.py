@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ..frozen import frozen
 from .found import CHECKS, Found, quoted
 from .jump import of_arguments
 
@@ -31,7 +31,7 @@ _ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_
 _OWN_NAME = re.compile(r"\{\{\s*inventory_hostname\s*\}\}")
 
 
-@dataclass(frozen=True)
+@frozen
 class Var:
     """A variable: its text (None: a list, a mapping), its line, whether ansible-vault hides it."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DocumentError, Unbounded
+from ..frozen import frozen
 from ..inventory import NAME, VARIABLE
 from ..model import Host, Inventory
 from ..nodeset import MOST
@@ -24,7 +24,7 @@ _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
 BUDGET = 150_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Given:
     """A setting of a host: its value, its line (0: unknown), and by what it applies to the host."""
 

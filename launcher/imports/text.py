@@ -6,7 +6,6 @@ Not responsible for what any of it means.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 
 import yaml
@@ -14,6 +13,7 @@ import yaml
 from .. import nodeset
 from ..document import Node, parse
 from ..errors import DocumentError, Unbounded
+from ..frozen import frozen
 from .found import Found, quoted
 
 _YAML = "tag:yaml.org,2002:"
@@ -21,7 +21,7 @@ _YAML = "tag:yaml.org,2002:"
 _TAGS = ("!vault", "!vault-encrypted", "!unsafe")
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
     """A file's content and name."""
 

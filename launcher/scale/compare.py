@@ -7,16 +7,17 @@ Not responsible for running the trials (:mod:`launcher.scale.trials`) or for how
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from ..frozen import frozen
 from .rates import STEPS, Rate
 
 #: What a GPU more has to bring at least, as a part of what one brings in the smallest trial.
 WORTH = 0.5
 
 
-@dataclass(frozen=True)
+@frozen
 class Trial:
     """A short run on so many hosts. ``problem`` says why it has no rate; ``seconds`` it took in all.
 
@@ -36,7 +37,7 @@ class Trial:
     problem: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """A trial beside the smallest one that has a rate.
 
@@ -50,7 +51,7 @@ class Row:
     cost: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Comparison:
     """All trials, by their number of hosts."""
 

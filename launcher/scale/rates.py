@@ -11,8 +11,8 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..frozen import frozen
 from ..model import Layout
 
 #: A line is read up to here; nobody prints a number later than that.
@@ -50,7 +50,7 @@ class NoRate(Exception):
     """A trial told no number that can be used; the text says why."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Number:
     """One number that was printed: when (seconds of any one clock), by which process, and what of."""
 
@@ -60,7 +60,7 @@ class Number:
     value: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Rate:
     """How much work the whole job does in a second.
 

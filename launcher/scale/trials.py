@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .. import events as ev
+from ..frozen import frozen
 from ..model import Request
 from ..receipt import Receipt
 from ..run import Run
@@ -26,7 +27,7 @@ from .rates import NoRate, Number, Rate, Reader, rate
 OVER = "trial-over"
 
 
-@dataclass(frozen=True)
+@frozen
 class Terms:
     """How every trial is done. ``seconds`` count from the start of all processes, ``warmup`` seconds
     from the first number; ``own`` is the user's pattern."""
