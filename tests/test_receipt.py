@@ -236,6 +236,20 @@ def test_a_known_cause_stands_below_the_last_lines() -> None:
     assert lines[at + 2].startswith("  hint: Install it with the job's setup:")
 
 
+def test_what_is_wrong_is_never_cut() -> None:
+    """The last line and the hint go on in the next one; what stands before is cut to the width."""
+    frame = '  File "/root/.launcher/host/runs/amber-perch-540d/code/train.py", line 8, in <module>'
+    last = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+    lines = screen(failed(1), f"Traceback (most recent call last):\n{frame}\n{last}".encode(), 50)
+    at = lines.splitlines().index("  │ Traceback (most recent call last):")
+    shown = lines.splitlines()[at : at + 8]
+    assert shown[1] == f"  │ {frame[:45]}…"
+    assert "".join(line.removeprefix("  │ ") for line in shown[2:4]) == last
+    assert all(len(line) <= 50 for line in shown)
+    assert shown[5].startswith("  hint: ")
+    assert shown[6].startswith("        ")
+
+
 def test_an_unknown_cause_is_not_guessed() -> None:
     found = receipt.first_failure(failed(1), b"RuntimeError: loss is NaN")
     assert found is not None

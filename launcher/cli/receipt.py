@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 
 import click
@@ -19,6 +20,8 @@ _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "
 LISTED = 16
 #: Lines for the ends of the other processes, and hosts named one by one in them.
 ALSO_LINES, ALSO_HOSTS = 3, 3
+#: Lines for the last one that a failing process wrote, however long it is.
+LAST_LINE = 6
 #: Lines for what processes were held to.
 LIMIT_LINES = 6
 
@@ -47,20 +50,39 @@ def _first(receipt: Receipt, width: int) -> list[str]:
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
         said = failure.error.partition("\n")[0].strip()
         told = not said or any(said in line for line in failure.last_lines)
-        for line in (*(() if told else (said,)), *failure.last_lines):
-            shown = _harmless(line)
-            lines.append(click.style("  │ ", fg="red") + shown[: max(20, width - 4)])
+        lines += _quoted([*(() if told else (said,)), *failure.last_lines], width)
         if failure.cause:
-            lines.append(click.style("  likely: ", fg="cyan") + _harmless(failure.cause))
-            lines.append(click.style("  hint: ", fg="cyan") + _harmless(failure.hint))
+            lines += _labelled("  likely: ", _harmless(failure.cause), width)
+            lines += _labelled("  hint: ", _harmless(failure.hint), width)
         lines += _also(receipt.others, width) + _said(receipt.others_said, width)
     if receipt.error and not (failure and receipt.reason.startswith("setup")):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
-            lines.append(click.style("  hint: ", fg="cyan") + receipt.hint)
+            lines += _labelled("  hint: ", receipt.hint, width)
     elif receipt.hint and not failure:
-        lines.append(click.style("hint: ", fg="cyan") + receipt.hint)
+        lines += _labelled("hint: ", receipt.hint, width)
     return lines
+
+
+def _quoted(said: list[str], width: int) -> list[str]:
+    """Lines of a log: cut to the width, but for the last one, which says what is wrong."""
+    room = max(20, width - 4)
+    lines = [_cut(_harmless(line), room) for line in said[:-1]]
+    for line in said[-1:]:
+        text = _harmless(line)
+        lines += [text[start : start + room] for start in range(0, len(text), room)][:LAST_LINE]
+    return [click.style("  │ ", fg="red") + line for line in lines]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: max(20, width - 1)]}…"
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    """A text in as many lines as it needs, between words, the first behind a label."""
+    room = max(20, width - len(label))
+    first, *rest = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [click.style(label, fg="cyan") + first, *(" " * len(label) + line for line in rest)]
 
 
 def _harmless(text: str) -> str:
@@ -83,7 +105,7 @@ def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
     commas = [*(f"{part}," for part in parts[:-1]), parts[-1]]
     lines = [line.replace(",  ", ", ") for line in wrapped("also: ", commas, width)]
     lines = lines if len(lines) <= ALSO_LINES else [*lines[: ALSO_LINES - 1], "      and more"]
-    return [line if len(line) <= width else f"{line[: max(20, width - 1)]}…" for line in lines]
+    return [_cut(line, width) for line in lines]
 
 
 def _said(said: tuple[LastLine, ...], width: int) -> list[str]:
@@ -94,8 +116,7 @@ def _said(said: tuple[LastLine, ...], width: int) -> list[str]:
         ranks = [f"[{nodeset.fold_ranks(one.ranks)}]"] if one.ranks else []
         who = ", ".join([*ranks, *one.places[:ALSO_HOSTS]])
         who += ", ..." if len(one.places) > ALSO_HOSTS else ""
-        line = f"{who} {_harmless(one.line)}"
-        line = line if len(line) <= width - 2 else f"{line[: max(20, width - 3)]}…"
+        line = _cut(f"{who} {_harmless(one.line)}", width - 2)
         lines.append("  " + click.style(line[: len(who)], dim=True) + line[len(who) :])
     return lines if len(said) == len(shown) else [*lines, "  and more"]
 
