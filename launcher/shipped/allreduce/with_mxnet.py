@@ -40,7 +40,7 @@ class MXNet(Reducer):
         )
 
     def _over(self, key, mine, total):
-        self._store.push(key, mine)
+        self._store.push(key, mine.copy())  # what is pulled is written into what was pushed
         self._store.pull(key, out=total)
         total.wait_to_read()
 
