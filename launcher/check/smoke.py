@@ -98,8 +98,10 @@ def _roles(cast: Cast | None, hosts: int) -> tuple[Role, ...]:
 def _told(hosts: Sequence[str], told: dict[str, Any]) -> Finding:
     if not told["right"]:
         return found("SMOKE-FAILED", hosts, "the sum was wrong", "test the memory of these hosts")
-    speed = f"{rate_text(told['bandwidth'])} on the bus, {told['each'] * 1000:.1f} ms each"
     what = f"{told['count']} {told['what']} of {told['bytes'] / 1e6:.0f} MB"
+    if told["ranks"] == 1:
+        return found("SMOKE", hosts, f"{what} by {told['backend']}; one rank has nobody to meet")
+    speed = f"{rate_text(told['bandwidth'])} on the bus, {told['each'] * 1000:.1f} ms each"
     over = f"over {told['ranks']} ranks by {told['backend']}, {told['seconds']:.0f} s"
     return found("SMOKE", hosts, f"{speed}: {what} {over}")
 
