@@ -7,7 +7,6 @@ else once for each under a name with the host in it: ``metrics@gpu1.json``.
 
 from __future__ import annotations
 
-import filecmp
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -149,6 +148,8 @@ def _names(
     folder: RunFolder, path: str, owners: list[str], used: set[str], taken: set[str]
 ) -> list[tuple[str, list[str]]]:
     """``(name here, hosts)`` for each different content of one path."""
+    import filecmp  # here alone, where a path has several owners
+
     groups: list[list[str]] = []
     for host in owners:
         mine = folder.mirror(host) / path
