@@ -1,4 +1,4 @@
-"""`launcher check --job`: would it fit, and does every host have what it needs; and `--smoke`."""
+"""`launcher check --job`: would it fit, and does every host have what it needs?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from conftest import ROOT, Launcher
 
 from launcher import api
 from launcher.check.job import outside, questions_of
-from launcher.check.smoke import smoke
 from launcher.errors import DocumentError
 from launcher.findings.modules import needed
 from launcher.job import load
@@ -122,33 +121,6 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     codes = {f["code"] for f in found.told["findings"]}
     assert codes == {"JOB-TORCH", "JOB-FITS", "NET-LOOPBACK-NAME"}
     assert found.of("lab1")["JOB-TORCH"]["level"] == "error"
-
-
-@pytest.mark.parametrize("framework", ["env"])
-def test_smoke(
-    clean: labs.Lab, launcher: Launcher, monkeypatch: pytest.MonkeyPatch, framework: str
-) -> None:
-    """Real torch adds up over two real hosts; a host that cannot says why."""
-    monkeypatch.setenv("LAUNCHER_HOME", str(launcher.home))
-    launcher.script("pass")
-    job = api.make_job(run="train.py", workdir=str(launcher.work), framework=framework)
-    inventory = api.load_inventory(launcher.inventory)
-    found = smoke(job, inventory, ["lab1", "lab2"], seconds=0.2)
-    assert found.code == "SMOKE", found
-    assert "over 2 ranks by gloo" in found.evidence
-    assert "bit/s on the bus" in found.evidence
-
-
-def test_smoke_that_fails(
-    clean: labs.Lab, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LAUNCHER_HOME", str(launcher.home))
-    launcher.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))
-    inventory = api.load_inventory(launcher.inventory)
-    found = smoke(None, inventory, ["lab1"], seconds=0.2)
-    assert found.code == "SMOKE-FAILED"
-    assert "torch" in found.evidence
-    assert found.fix
 
 
 # -- without hosts

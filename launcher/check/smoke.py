@@ -10,17 +10,22 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import api, frameworks
 from ..errors import LauncherError
 from ..findings import Finding, found
 from ..findings.pair import rate_text
-from ..model import Inventory, Job, Resources
+from ..frameworks import Cast
+from ..model import Inventory, Job, Resources, Role
 from ..receipt import Receipt
+from ..roles import cast_of
 
 MARK = b"launcher-smoke "
 #: Seconds of adding up.
 SECONDS = 10.0
+_SCRIPTS = Path(__file__).parent.parent / "shipped" / "allreduce"
+_WITH_TORCH = "launcher check --smoke without --job tries these hosts with torch"
 
 
 def smoke(
@@ -31,6 +36,11 @@ def smoke(
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Finding:
     """The finding that the run is; its record stays among the others, as ``smoke-...``."""
+    base = job or Job(run=("x",), resources=Resources(nproc_per_node=1))
+    trial = job_of(base, hosts, seconds)
+    if trial is None:
+        why = f"framework {base.framework} has no all-reduce of its own that could be tried"
+        return found("SMOKE-UNTRIED", hosts, why, _WITH_TORCH)
     progress(f"an all-reduce over {len(hosts)} hosts")
     heard: dict[str, bytes] = {}
 
@@ -38,41 +48,62 @@ def smoke(
         heard[host + name] = heard.get(host + name, b"") + data
 
     try:
-        receipt = api.run_job(_job(job, hosts, seconds), inventory, on_log=on_log)
+        receipt = api.run_job(trial, inventory, on_log=on_log)
     except LauncherError as error:
         return found("SMOKE-FAILED", hosts, str(error), error.hint)
-    for text in heard.values():
-        if receipt.status == "succeeded" and MARK in text:
-            line = text.partition(MARK)[2].splitlines()[0]
-            return _told(hosts, json.loads(line))
+    told = [json.loads(text.partition(MARK)[2].splitlines()[0])
+            for text in heard.values() if MARK in text]  # fmt: skip
+    for one in told:
+        if "lacking" in one:
+            what = " ".join(one["lacking"].split())
+            return found("SMOKE-UNTRIED", hosts, f"a host lacks {what}", _WITH_TORCH)
+    if told and receipt.status == "succeeded":
+        return _told(hosts, told[0])
     return _failed(hosts, receipt)
 
 
-def _job(job: Job | None, hosts: Sequence[str], seconds: float) -> Job:
-    """The same framework, environment and processes, another script."""
-    base = job or Job(run=("x",), resources=Resources(nproc_per_node=1))
-    words = ("allreduce.py", str(seconds))
-    shell = frameworks.get(base.framework).shell
+def job_of(base: Job, hosts: Sequence[str], seconds: float) -> Job | None:
+    """The same framework, environment and processes, another script, once. None where the framework has
+    nothing to add up with. Roles are left out, with what they would run, unless it has to have some."""
+    framework = frameworks.get(base.framework)
+    library = getattr(framework, "allreduce", None)
+    if library is None:
+        return None
+    words = (f"with_{library}.py", str(seconds))
     return replace(
         base,
-        run=(f"python {' '.join(words)}",) if shell else words,
-        shell=shell,
+        run=(f"python {' '.join(words)}",) if framework.shell else words,
+        shell=framework.shell,
         name="smoke",
-        workdir=str(Path(__file__).parent.parent / "shipped"),
+        workdir=str(_SCRIPTS),
         hosts=",".join(hosts),
-        num_nodes=len(hosts),
+        num_nodes=None if base.roles else base.num_nodes,  # else: all that are named
+        roles=_roles(cast_of(framework), len(hosts)),
         setup=None,
         outputs=(),
         secrets={},
+        max_restarts=0,
+        min_nodes=None,
+        elastic=None,
     )
 
 
-def _told(hosts: Sequence[str], told: dict[str, float]) -> Finding:
+def _roles(cast: Cast | None, hosts: int) -> tuple[Role, ...]:
+    """Those that a framework cannot do without: one of each a host, where there may be as many."""
+    if cast is None:
+        return ()
+    return tuple(Role(name, cast.most[name] or hosts, spread=True) for name in cast.needs)
+
+
+def _told(hosts: Sequence[str], told: dict[str, Any]) -> Finding:
     if not told["right"]:
         return found("SMOKE-FAILED", hosts, "the sum was wrong", "test the memory of these hosts")
+    what = f"{told['count']} {told['what']} of {told['bytes'] / 1e6:.0f} MB"
+    if told["ranks"] == 1:
+        return found("SMOKE", hosts, f"{what} by {told['backend']}; one rank has nobody to meet")
     speed = f"{rate_text(told['bandwidth'])} on the bus, {told['each'] * 1000:.1f} ms each"
-    what = f"{told['count']} all-reduces of {told['bytes'] / 1e6:.0f} MB over {told['ranks']} ranks"
-    return found("SMOKE", hosts, f"{speed}: {what} by {told['backend']}, {told['seconds']:.0f} s")
+    over = f"over {told['ranks']} ranks by {told['backend']}, {told['seconds']:.0f} s"
+    return found("SMOKE", hosts, f"{speed}: {what} {over}")
 
 
 def _failed(hosts: Sequence[str], receipt: Receipt) -> Finding:

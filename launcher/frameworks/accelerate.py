@@ -21,6 +21,7 @@ class Accelerate:
     computed = COMPUTED
     shell = False
     modules = ("accelerate", "torch")
+    allreduce = "torch"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One launcher a host. ``--multi_gpu`` on hosts without GPUs as well: with ``--cpu`` it would

@@ -115,7 +115,8 @@ class Framework(Protocol):
     where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.joined`; ``modules``, those
     without which it starts nothing, ``needs``, what else it cannot do without, and ``imports``, the
     modules that ranks which it starts directly need when their script imports them: hosts that lack
-    one are told before anything is started.
+    one are told before anything is started; ``allreduce``, which of ``shipped/allreduce/with_*.py`` has
+    the hosts exchange what its training would, where there is such a thing.
     """
 
     name: str

@@ -26,6 +26,7 @@ class DeepSpeed:
     computed = COMPUTED
     shell = False
     modules = ("deepspeed", "torch")
+    allreduce = "torch"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One launcher a host. Raises PlanError for unequal hosts: it computes LOCAL_RANK as rank

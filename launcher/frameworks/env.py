@@ -25,6 +25,7 @@ class Env:
         | {"CUDA_VISIBLE_DEVICES"}
     )
     shell = True
+    allreduce = "torch"
 
     cast = Cast(own_ranks=True)
 

@@ -45,6 +45,7 @@ class Horovod:
     computed = COMPUTED
     shell = False
     needs = (HOROVOD,)
+    allreduce = "horovod"
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:

@@ -50,6 +50,7 @@ class HorovodDirect:
     computed = COMPUTED
     shell = False
     needs = (HOROVOD,)
+    allreduce = "horovod"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """A process a rank, which waits for the server; on the first host that one as well."""

@@ -31,6 +31,7 @@ class HorovodMpi:
             "no MPI",
         ),
     )
+    allreduce = "horovod"
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:

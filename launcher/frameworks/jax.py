@@ -23,6 +23,7 @@ class Jax:
     )
     shell = False
     imports = ("jax",)
+    allreduce = "jax"
     cast = Cast()
 
     def processes(self, place: Place) -> tuple[Process, ...]:

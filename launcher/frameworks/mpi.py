@@ -46,6 +46,7 @@ class Mpi:
     computed = frozenset({"CUDA_VISIBLE_DEVICES"})
     shell = False
     needs = (MPIRUN,)
+    allreduce = "mpi"
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:

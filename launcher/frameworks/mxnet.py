@@ -24,6 +24,7 @@ class MXNet:
     )
     shell = False
     modules = ("mxnet",)
+    allreduce = "mxnet"
     cast = Cast(
         most={"scheduler": 1, "server": None, "worker": None},
         needs=("scheduler", "server", "worker"),

@@ -33,6 +33,7 @@ class TensorFlow:
     computed = frozenset({"TF_CONFIG", "CUDA_VISIBLE_DEVICES"})
     shell = False
     imports = ("tensorflow",)
+    allreduce = "tensorflow"
     cast = Cast(
         most={"chief": 1, "master": 1, "worker": None, "ps": None, "evaluator": 1}, leads=_leads
     )

@@ -29,6 +29,7 @@ class Torch:
     computed = COMPUTED
     shell = False
     imports: tuple[str, ...] = ("torch",)
+    allreduce = "torch"
     cast = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

@@ -22,6 +22,7 @@ class Torchrun:
     computed = COMPUTED
     shell = False
     modules = ("torch",)
+    allreduce = "torch"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """One torchrun; its ranks go through the shim, which gives each its own log and status."""
