@@ -8,9 +8,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping, Sequence
 
-from . import frameworks, planning
+from . import frameworks, lacking, planning
 from .errors import FrameworkMissing
-from .frameworks import Need
 from .link import Link
 from .model import Job, Layout
 from .together import together
@@ -19,9 +18,8 @@ from .together import together
 def modules_of(job: Job) -> tuple[str, ...]:
     """Those of the framework's own launcher, and those that ranks which it starts directly import, as
     far as the job's script says so. Often none: a command may be anything."""
-    framework = frameworks.get(job.framework)
-    needed: tuple[str, ...] = getattr(framework, "modules", ())
-    direct: tuple[str, ...] = getattr(framework, "imports", ())
+    needed = lacking.modules_of(job.framework)
+    direct: tuple[str, ...] = getattr(frameworks.get(job.framework), "imports", ())
     if direct and not job.roles:
         from .check.job import imported  # reads Python: slow, and most runs need it not
 
@@ -30,19 +28,12 @@ def modules_of(job: Job) -> tuple[str, ...]:
     return needed
 
 
-def needs_of(job: Job) -> dict[str, Need]:
-    """What else the framework cannot do without, by its probe."""
-    needs: tuple[Need, ...] = getattr(frameworks.get(job.framework), "needs", ())
-    return {need.probe: need for need in needs}
-
-
 class Wanted:
     """Looked for while the hosts do something else: ``begin``, and later ``require``."""
 
     def __init__(self, links: Sequence[Link], layout: Layout, job: Job) -> None:
         self._links, self._layout, self._job = links, layout, job
-        self._needs = needs_of(job)
-        self._modules = (*modules_of(job), *self._needs)
+        self._modules = (*modules_of(job), *lacking.needs_of(job.framework))
 
     async def begin(self) -> None:
         """Has all hosts begin to look. Raises HostError."""
@@ -63,35 +54,25 @@ class Wanted:
             return
         told = await together(link.agent.ask("found") for link in self._links)
         self._modules = ()  # asked and answered: a start that is tried again asks no more
-        lacking = {
+        without = {
             link: x["missing"] for link, x in zip(self._links, told, strict=True) if x["missing"]
         }
-        if lacking:
-            raise self._told(lacking)
+        if without:
+            raise self._told(without)
 
-    def _told(self, lacking: Mapping[Link, Sequence[str]]) -> FrameworkMissing:
-        """The first host's modules, or else the first other thing, with all hosts that lack the same."""
-        link, missing = next(iter(lacking.items()))
-        names = [name for name in missing if name not in self._needs] or [missing[0]]
+    def _told(self, without: Mapping[Link, Sequence[str]]) -> FrameworkMissing:
+        """The first host's, with all hosts that lack the same."""
+        link, missing = next(iter(without.items()))
+        names = lacking.first_of(self._job.framework, missing)
         others = [
             other.name
-            for other, theirs in lacking.items()
+            for other, theirs in without.items()
             if other is not link and set(names) & set(theirs)
         ]
         also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
         facts = link.facts
-        who = f"{facts.python} (Python {facts.python_version})"
-        what, hint = " and ".join(names), ""
-        if need := self._needs.get(names[0]):
-            what, hint = need.says, need.hint
-            who = "this host" if need.probe.startswith("program:") else who
-        return FrameworkMissing(
-            link.name,
-            f"framework {self._job.framework} needs {what}, which {who} does not have{also}",
-            hint
-            or f"{facts.python} -m pip install {' '.join(names)} there or in the job's setup:, or "
-            "set python: in the inventory to one that has it",
-        )
+        what, hint = lacking.told(self._job.framework, facts.python, facts.python_version, names)
+        return FrameworkMissing(link.name, what + also, hint)
 
     def _folder(self, link: Link) -> str:
         (node,) = (node for node in self._layout.nodes if node.host.name == link.name)

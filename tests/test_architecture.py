@@ -22,7 +22,7 @@ PARTS = {
         "bootstrap.plan bootstrap.recipes bootstrap.look "  # what a bare host lacks
         "findings.* rewrite "  # what a look at hosts means
         "scale.rates scale.compare "  # what trials tell
-        "tokens filling commands habits roles placement "  # what each process is given, and where
+        "tokens filling lacking commands habits roles placement "  # what each process is given, and where
         "imports.* import_jobs.* export_jobs.* written exports origins "  # what others write, and for them
     ),
     "agent": "agent.*",

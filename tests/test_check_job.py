@@ -119,8 +119,14 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
         ("lab3", "lab1"),  # through a jump host from here, straight from there
     ]
     codes = {f["code"] for f in found.told["findings"]}
-    assert codes == {"JOB-TORCH", "JOB-FITS", "NET-LOOPBACK-NAME"}
-    assert found.of("lab1")["JOB-TORCH"]["level"] == "error"
+    assert codes == {"JOB-FRAMEWORK", "JOB-FITS", "NET-LOOPBACK-NAME"}
+    assert found.of("lab1")["JOB-FRAMEWORK"]["level"] == "error"
+    assert "framework torchrun needs torch" in found.of("lab1")["JOB-FRAMEWORK"]["evidence"]
+    (launcher.work / "job.yaml").write_text("run: train.py\nframework: mxnet\nsetup: 'true'\n"
+        "roles: {scheduler: {}, server: {}, worker: {}}\n")  # fmt: skip
+    lacks = check(launcher, "--job", "job.yaml", "--hosts", "lab1").of("lab1")["JOB-FRAMEWORK"]
+    assert "framework mxnet needs mxnet" in lacks["evidence"]
+    assert lacks["level"] == "warning", "its setup may bring it"
 
 
 # -- without hosts

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import lacking
 from ..findings.modules import needed
 from ..findings.survey import Questions
 from ..model import Job
@@ -18,8 +19,10 @@ MOST_FILES = 500
 
 
 def questions_of(job: Job) -> Questions:
-    """Modules from elsewhere that the job's script and its own modules import, and its paths."""
-    modules = sorted(outside(job))
+    """What the job's framework cannot do without, modules from elsewhere that its script and its own
+    modules import, and its paths."""
+    framework = (*lacking.modules_of(job.framework), *lacking.needs_of(job.framework))
+    modules = sorted({*framework, *outside(job)})
     return Questions(tuple(modules), dict(job.envs), job.needs)
 
 

@@ -138,7 +138,7 @@ class Visitor:
     def fits(self, job: Job) -> Layout | None:
         """Who would do what of a job now."""
         layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
-        told = {name for f in findings if f.code == "JOB-TORCH" for name in f.hosts}
+        told = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
         self.findings = [
             f for f in self.findings if f.code != "TORCH-MISSING" or not told & set(f.hosts)
         ]

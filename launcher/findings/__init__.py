@@ -70,7 +70,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "NET-UNTESTED": (WARNING, "a pair could not be tried"),
     "JOB-FITS": (OK, "the job would fit now"),
     "JOB-NO-FIT": (ERROR, "the job would not fit now"),
-    "JOB-TORCH": (ERROR, "the job's framework needs torch"),
+    "JOB-FRAMEWORK": (ERROR, "a host lacks what the job's framework cannot do without"),
     "JOB-IMPORT": (ERROR, "a module that the job imports is not there"),
     "JOB-NEEDS": (ERROR, "a path that the job needs is not there, or cannot be read"),
     "SMOKE": (OK, "an all-reduce over the hosts, with its bandwidth"),

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .. import planning
+from .. import lacking, planning
 from ..errors import PlanError
 from ..model import Host, Job, Layout
 from . import ERROR, WARNING, Finding, found
 from .survey import Survey
-
-#: Frameworks that start nothing without torch.
-WITH_TORCH = ("torchrun", "torch")
 
 
 def of_job(
@@ -40,19 +37,14 @@ def of_job(
 
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     findings = []
-    software = survey.software
-    missing = list(software.missing)
-    if job.framework in WITH_TORCH and software.torch is None and not software.error:
-        missing = [name for name in missing if name != "torch"]
-        findings.append(
-            found(
-                "JOB-TORCH",
-                host.name,
-                f"framework {job.framework}, and {host.python} has no torch",
-                "install torch there, or set python: in the inventory to one that has it",
-                level=WARNING if job.setup else level,
-            )
-        )
+    by_setup = WARNING if job.setup else level
+    missing = list(survey.software.missing)
+    probes = {*lacking.modules_of(job.framework), *lacking.needs_of(job.framework)}
+    if without := [probe for probe in missing if probe in probes]:
+        missing = [name for name in missing if name not in probes]
+        facts, names = survey.facts, lacking.first_of(job.framework, without)
+        what, hint = lacking.told(job.framework, facts.python, facts.python_version, names)
+        findings.append(found("JOB-FRAMEWORK", host.name, what, hint, level=by_setup))
     if missing:
         brings = "; its setup: may bring them" if job.setup else ""
         findings.append(
@@ -62,7 +54,7 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
                 f"{host.python} does not find {', '.join(missing)}, which the job imports{brings}",
                 f"{host.python} -m pip install there (a package may have another name than its "
                 "module), or setup: in the job file",
-                level=WARNING if job.setup else level,
+                level=by_setup,
             )
         )
     for path in survey.no_paths:
