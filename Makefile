@@ -20,7 +20,7 @@ test: setup system horovod ## Lints, then runs the whole suite, on real sshd hos
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-test-frameworks: setup system ## TensorFlow, MXNet, JAX, Lightning for real, each in an environment of its own
+test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
 	@sh tests/install-system-packages.sh frameworks $(SUDO)
 	$(BIN)/python tests/environments.py
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)

@@ -89,6 +89,7 @@ def bootstrap(launcher: Launcher, *words: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {host["host"]: host for host in json.loads(done.stdout)}
 
 
+@pytest.mark.frameworks
 def test_from_torch_to_a_run(hosts: labs.Lab, tmp_path: Path) -> None:
     """What is missing is told with its host; then both get horovod, and a second time nothing."""
     if not wheels().is_dir():

@@ -47,6 +47,7 @@ SCRIPT = "scripts/tf_cnn_benchmarks/tf_cnn_benchmarks.py"
 SAID = [f"worker {rank} of 2 on lab{rank + 1} sum 3.0 /cifar10" for rank in (0, 1)]
 
 
+@pytest.mark.frameworks
 def test_the_walkthrough(launcher: Launcher, clean: labs.Lab) -> None:
     """submit-mpi dist --processes=2 -g 1, list, get, logs, delete."""
     pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
@@ -63,7 +64,7 @@ def test_the_walkthrough(launcher: Launcher, clean: labs.Lab) -> None:
         labs.wait_until(lambda: "worker 1 of 2" in launcher.call("logs", "dist").stdout, "logs", 40)
         shown = json.loads(launcher.call("show", "dist", "--json").stdout)
         ranks = [one for one in shown["processes"] if one["rank"] is not None]
-        assert [(one["rank"], one["host"]) for one in ranks] == [(0, "lab1"), (1, "lab2")]
+        assert {one["rank"]: one["host"] for one in ranks} == {0: "lab1", 1: "lab2"}
         lines = launcher.call("logs", "dist").stdout.splitlines()
         assert sorted(line.split("│ ")[1] for line in lines if "worker" in line) == SAID
     finally:

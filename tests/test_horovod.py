@@ -18,13 +18,12 @@ from conftest import ROOT, Launcher, wait_for
 
 horovod = pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
 EXTENSIONS = Path(horovod.__file__).parent.glob("torch/mpi_lib*.so")
-MPI = pytest.param(
-    "horovod-mpi",
-    marks=pytest.mark.skipif(
-        not any(b"\0libmpi" in file.read_bytes() for file in EXTENSIONS),
-        reason="this horovod was built without MPI: install Open MPI and its headers, make horovod",
-    ),
+WITH_MPI = pytest.mark.skipif(
+    not any(b"\0libmpi" in file.read_bytes() for file in EXTENSIONS),
+    reason="this horovod was built without MPI: install Open MPI and its headers, make horovod",
 )
+#: Takes as long as all of the others: `make test-frameworks`, but for the case of a rank that fails.
+MPI = pytest.param("horovod-mpi", marks=[WITH_MPI, pytest.mark.frameworks])
 
 # Four ranks on two cores: those that wait for a message leave the cores to the others.
 POLITE = ("--env", "OMPI_MCA_mpi_yield_when_idle=1")
@@ -152,7 +151,7 @@ hvd.allreduce(torch.zeros(1))
 """
 
 
-@pytest.mark.parametrize("framework", [MPI])
+@pytest.mark.parametrize("framework", [pytest.param("horovod-mpi", marks=WITH_MPI)])
 def test_a_rank_fails_over_mpi(launcher: Launcher, clean: labs.Lab, framework: str) -> None:
     """Four ranks have added up; then one dies: its own status and words are told, none is left."""
     ran = launcher.run(
