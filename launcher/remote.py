@@ -198,6 +198,10 @@ async def _execute(
     try:
         return await connection.create_process(command, encoding=None)
     except asyncssh.ChannelOpenError as error:
+        if connection.is_closed():
+            raise errors.ConnectionLost(
+                host.name, "the connection was lost while a session was opened"
+            ) from None
         raise errors.AgentError(
             host.name, f"it opens no session: {error.reason}", "MaxSessions in its sshd_config?"
         ) from None

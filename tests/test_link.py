@@ -7,13 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lab as labs
 import pytest
 
 from launcher import errors
 from launcher import events as ev
+from launcher import inventory as inventories
 from launcher.inventory import Inventory
 from launcher.link import Link
 from launcher.model import Facts, Host, Job, Layout, Request
+from launcher.remote import Agent
+from launcher.ssh import Dialler
 
 
 class _Asleep(Link):
@@ -98,3 +102,20 @@ def test_stalls_are_told_unasked(asked: float | None, seconds: float) -> None:
 
     asyncio.run(supervise())
     assert (told["spec"]["stall"], told["spec"]["inside"]) == (seconds, asked is not None)
+
+
+def test_a_connection_lost_while_a_session_opens_is_told_as_that(
+    lab: labs.Lab, inventory: Path
+) -> None:
+    """And not as a host that opens none: the hint would be about its sshd_config."""
+    known = inventories.load(inventory.read_text(), str(inventory))
+    host = lab.hosts["lab1"]
+
+    async def lose() -> None:
+        connection = await Dialler(known).connect("lab1")
+        host.kill_sshd_sessions()
+        with pytest.raises(errors.ConnectionLost) as caught:
+            await Agent.open(known.host("lab1"), connection)
+        assert "the connection was lost" in caught.value.message
+
+    asyncio.run(lose())

@@ -105,7 +105,10 @@ def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
         click.secho(
             f"an all-reduce over {counted(len(hosts), 'host')}, some 15 s", dim=True, err=True
         )
-    return replace(report, findings=(*report.findings, smoke(job, known, hosts)))
+    begun = time.monotonic()
+    finding = smoke(job, known, hosts)
+    took = report.seconds + time.monotonic() - begun
+    return replace(report, findings=(*report.findings, finding), seconds=took)
 
 
 def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
