@@ -54,15 +54,21 @@ def ready() -> bool:
     return False
 
 
+def require(*programs: str) -> None:
+    """Raises NoRoot where a disk cannot be made with these."""
+    if os.geteuid() != 0:
+        raise NoRoot("debootstrap needs root")
+    for program in programs:
+        if shutil.which(program, path=PATH) is None:
+            raise NoRoot(f"{program} is not installed")
+
+
 def make() -> Path:
     """The folder, made when it is not there. Raises NoRoot."""
     target = place()
     if target.is_dir():
         return target
-    if os.geteuid() != 0:
-        raise NoRoot("debootstrap needs root")
-    if shutil.which("debootstrap", path=PATH) is None:
-        raise NoRoot("debootstrap is not installed")
+    require("debootstrap")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         root = Path(scratch, "root")

@@ -85,11 +85,7 @@ def make() -> Path:
     target = place()
     if target.is_dir():
         return target
-    if os.geteuid() != 0:
-        raise NoRoot("debootstrap needs root")
-    for program in ("debootstrap", "mke2fs", "ssh-keygen", "dpkg-deb"):
-        if shutil.which(program, path=freshroot.PATH) is None:
-            raise NoRoot(f"{program} is not installed")
+    freshroot.require("debootstrap", "mke2fs", "ssh-keygen", "dpkg-deb")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         root, found = Path(scratch, "root"), Path(scratch, "vm")
