@@ -16,7 +16,7 @@ help: ## Shows this list
 demo: setup ## Trains a real DDP model over two embedded hosts
 	$(BIN)/launcher run -i inventory/local.yaml examples/ddp_digits/job.yaml
 
-test: setup system horovod ## Lints, then runs the whole suite, on real sshd hosts where this machine allows it
+test: setup system horovod ## Lints, then runs the suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
