@@ -23,6 +23,9 @@ from .store import LogFile, RunFolder
 ROOM_PAUSE = 1.0
 #: Seconds between tries to reach a host again.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+#: Seconds that the first try of a launcher that has just come may take, however short the patience
+#: with hosts that fall silent: this one has not fallen silent, nobody has asked it yet.
+FIRST_TRY = 10.0
 #: Seconds between two pings at most, and how many of them at least fit into a lease.
 PING_PAUSE, PINGS = 5.0, 4
 #: Seconds after which a stall is told where nobody has asked for that, as long as torch's own waits.
@@ -222,9 +225,10 @@ class Link:
                     return
                 why = "the connection was lost"
                 self._emit(ev.ConnectionDropped(time.time(), self.name, why))
+            first = 0.0 if connected else FIRST_TRY
             connected = True
             dropped = time.monotonic()  # it stands still while a laptop sleeps
-            if not await self._resume(run, dropped + lost_after):
+            if not await self._resume(run, dropped + lost_after, first):
                 self.give_up("host-unreachable")
                 return
             self._emit(ev.ConnectionResumed(time.time(), self.name, time.monotonic() - dropped))
@@ -235,13 +239,13 @@ class Link:
                 self.agent.ping()
             await asyncio.sleep(pause)
 
-    async def _resume(self, run: str, deadline: float) -> bool:
+    async def _resume(self, run: str, deadline: float, first: float) -> bool:
         pause = FIRST_PAUSE
         while time.monotonic() < deadline:
             try:
                 if self._connection:
                     self._connection.abort()
-                async with asyncio.timeout(deadline - time.monotonic()):
+                async with asyncio.timeout(max(first, deadline - time.monotonic())):
                     await self._dial()
                     self._facts = self._facts or await self.agent.probe()
                     await self._ask_to_follow(run)
@@ -249,6 +253,7 @@ class Link:
             except (TimeoutError, errors.HostError):
                 await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(LONGEST_PAUSE, pause * 2)
+            first = 0.0
         return False
 
     def give_up(self, reason: str) -> None:

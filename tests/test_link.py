@@ -74,11 +74,47 @@ def test_a_try_takes_no_longer_than_the_host_is_waited_for(tmp_path: Path) -> No
 
     async def wait() -> None:
         link = _Swallowed(Host("far"), unused, unused, told.append, unused)
-        async with asyncio.timeout(20):
-            await link._keep_following("run", 0.1, connected=False)
+        async with asyncio.timeout(5):
+            await link._keep_following("run", 0.1)
 
     asyncio.run(wait())
-    assert isinstance(told[0], ev.NodeLost), told
+    assert [type(event) for event in told] == [ev.ConnectionDropped, ev.NodeLost]
+
+
+class _Slow(Link):
+    """One whose host answers, later than a host that falls silent is waited for."""
+
+    begun = 0.0
+
+    async def _dial(self) -> None:
+        while self.begun + 0.1 > time.monotonic():
+            await asyncio.sleep(0.01)
+
+    async def _ask_to_follow(self, run: str) -> None:
+        self.agent.closed = asyncio.get_running_loop().create_future()  # it holds
+
+
+def test_a_launcher_that_has_just_come_gives_its_hosts_time_to_answer() -> None:
+    """However short --lost-after is: nobody has asked them yet."""
+    told: list[ev.Event] = []
+    heard = asyncio.Event()
+    unused: Any = None
+
+    def emit(event: ev.Event) -> None:
+        told.append(event)
+        heard.set()
+
+    async def come() -> None:
+        link = _Slow(Host("far"), unused, unused, emit, unused)
+        link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
+        link.begun = time.monotonic()
+        following = asyncio.ensure_future(link._keep_following("run", 0.05, connected=False))
+        await heard.wait()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(come())
+    assert isinstance(told[0], ev.ConnectionResumed), told
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(None, 600.0), (3.0, 3.0)])
