@@ -90,6 +90,8 @@ class Collector:
             self.failed[link.name] = error.message
         except (LauncherError, OSError) as error:
             self.failed[link.name] = str(error)
+        except Exception as error:  # a mistake of ours: what is missing is told all the same
+            self.failed[link.name] = f"launcher's own mistake, {type(error).__name__}: {error}"
         return False
 
     async def _pull(self, link: Link, tries: int) -> bool:

@@ -276,19 +276,26 @@ def _trouble(host: Host, complaint: str) -> errors.HostError:
 
 def os_error(host: str, complaint: str) -> errors.HostError | None:
     """The error that a system's words stand for, where they are well known."""
-    if "No space left" in complaint or "Disk quota exceeded" in complaint:
+    full = ("No space left", "Disk quota exceeded")
+    closed = ("Read-only file system", "Permission denied")
+    if any(words in complaint for words in full):
         return errors.DiskFull(
             host,
-            f"no space left for launcher's files: {complaint.splitlines()[-1]}",
+            f"no space left for launcher's files: {_telling(complaint, full)}",
             "free some, or set workdir: in the inventory to a disk with room (df -h, df -i)",
         )
-    if "Read-only file system" in complaint or "Permission denied" in complaint:
+    if any(words in complaint for words in closed):
         return errors.ReadOnly(
             host,
-            f"launcher's folder cannot be written: {complaint.splitlines()[-1]}",
+            f"launcher's folder cannot be written: {_telling(complaint, closed)}",
             "set workdir: in the inventory to a folder that you may write",
         )
     return None
+
+
+def _telling(complaint: str, words: tuple[str, ...]) -> str:
+    """The last line that says it: programs go on with what follows from it."""
+    return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
 
 
 def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:

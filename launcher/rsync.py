@@ -18,7 +18,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
-from . import errors
+from . import errors, joint
 from .frozen import frozen
 from .remote import os_error
 from .ssh import Connection
@@ -32,7 +32,7 @@ OLDEST = (3, 1, 3)
 # background process has /dev/null as its first. Like ssh, it ends when the far side does.
 _BRIDGE = (
     'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
-    "exec 3<&0; cat <&3 >$d/$w & exec cat <$d/$r"
+    "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec cat <$d/$r"
 )
 #: Descriptors for the bridge begin here, above those that a shell script uses itself.
 _HIGH = 20
@@ -180,7 +180,8 @@ async def _drive(
     assert process.stdout
     assert process.stderr
     feeding = asyncio.ensure_future(_feed(process.stdin, names))
-    channel = asyncio.ensure_future(_serve(connection, ours))
+    far = joint.Joint()
+    channel = asyncio.ensure_future(_serve(far, connection, ours))
     complaints = asyncio.ensure_future(process.stderr.read())
     summary = b""
     try:
@@ -188,6 +189,7 @@ async def _drive(
             summary = (summary + piece)[-4000:]
             if found := _PERCENT.findall(piece):
                 progress(int(found[-1]))
+        far.hang_up()  # rsync has ended; of one that was killed, the bridge is still there
         code = await process.wait()
         remote = b"" if code == 0 else await _last_words(channel)
         if code != 0:
@@ -212,31 +214,24 @@ async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
         pass  # rsync says by its exit what was wrong
 
 
-async def _serve(connection: Connection, ours: list[int]) -> bytes:
-    """Runs the command that rsync wants on the far side; returns what that wrote to stderr."""
-    command, to_rsync, from_rsync = ours
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(command), "rb", 0)
-    )
-    line = await reader.readline()
-    transport.close()
-    remote = await connection.create_process(
-        line.decode("utf-8", "surrogateescape").strip(),
-        stdin=os.fdopen(os.dup(from_rsync), "rb", 0),
-        stdout=os.fdopen(os.dup(to_rsync), "wb", 0),
-        encoding=None,
-    )
-    # From here on only asyncssh holds the writing end, so that rsync sees where the stream ends.
-    os.close(to_rsync)
-    ours.remove(to_rsync)
+async def _serve(far: joint.Joint, connection: Connection, ours: list[int]) -> bytes:
+    """Runs the command that rsync wants on the far side; returns what that wrote to stderr.
+
+    However that ends, rsync is told by the end of its pipes, so that it ends as well.
+    """
     try:
-        answer: bytes = await remote.stderr.read()
-        await remote.wait()
-        return answer
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours.pop(0), "rb", 0)
+        )
+        line = await reader.readline()
+        transport.close()
+        if not line:  # rsync has ended before it had a bridge
+            return b""
+        return await far.run(connection, line.decode("utf-8", "surrogateescape").strip(), ours)
     finally:
-        remote.close()
+        while ours:
+            _close(ours.pop())
 
 
 async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
@@ -254,7 +249,9 @@ def _failure(host: str, code: int, complaint: str) -> errors.HostError:
     if known:
         return known
     last = complaint.splitlines()[0] if complaint else "no word"
-    if code in (12, 30, 255):  # the stream broke: errcode.h of rsync
+    if code < 0:
+        return errors.SyncError(host, f"rsync here was ended by {signal.Signals(-code).name}")
+    if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
         return errors.ConnectionLost(host, f"the copy broke off: {last}")
     return errors.SyncError(host, f"rsync ended with {code}: {last}")
 

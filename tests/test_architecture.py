@@ -27,7 +27,7 @@ PARTS = {
     ),
     "agent": "agent.*",
     "effects": (
-        "sshlib ssh remote shipping rsync source sync outputs store record sandbox peers wanted "  # one thing each
+        "sshlib ssh remote shipping rsync joint source sync outputs store record sandbox peers wanted "  # one thing each
         "ledger link connect meet start end collect handover stacks together reserve run "  # one run, step by step
         "attach runs visit adopt amend "  # a run that began elsewhere
         "check.* "  # before a run

@@ -29,7 +29,8 @@ def _fill(host: labs.LabHost, name: str = "/root/ballast") -> None:
 def test_a_full_disk_of_a_host_is_named(own: labs.Lab, launcher: Launcher, when: str) -> None:
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     if when == "while copying":
-        (launcher.work / "data.bin").write_bytes(os.urandom(8_000_000))
+        # More than pipes and windows hold: rsync is writing when the far side ends.
+        (launcher.work / "data.bin").write_bytes(os.urandom(40_000_000))
     else:
         _fill(own.hosts["lab2"])
     ran = launcher.run("--nodes", "2", "--framework", "env", "--", "true")
@@ -37,6 +38,10 @@ def test_a_full_disk_of_a_host_is_named(own: labs.Lab, launcher: Launcher, when:
     assert ran.receipt["reason"] == "disk-full", ran.err
     assert "lab2: no space left" in ran.err
     assert "workdir:" in ran.err
+    assert "Traceback" not in ran.err
+    assert "callback" not in ran.err
+    if when == "while copying":
+        assert "data.bin" in ran.err, "the line that tells, not rsync's last one"
     assert not any(p for p in own.hosts["lab1"].processes() if "LAUNCHER_RUN_ID" in p.environ)
     left = own.hosts["lab2"].run("sh", "-c", "ls -A ~/.launcher/host/code/* || true").stdout
     assert b"incoming" not in left, "half a copy is left"

@@ -1,13 +1,17 @@
-"""The process that copies: nothing of it is left, however early it is broken off."""
+"""The process that copies: nothing of it is left, however it is broken off, and it can be slow."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
 from pathlib import Path
 
+import lab as labs
 import pytest
+from conftest import Launcher
 
 from launcher import rsync
 
@@ -44,3 +48,41 @@ def _of_the_bridge() -> list[bytes]:
         with contextlib.suppress(OSError):  # it ends while we look
             found.append(path.read_bytes())
     return [command for command in found if b"7919" in command]
+
+
+def _found(*words: str) -> list[int]:
+    """Processes of this machine, as pgrep finds them."""
+    found = subprocess.run(["pgrep", *words], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+#: What the screen says when rsync is killed in the middle, here and there.
+KILLED = {"here": "rsync here was ended by SIGKILL", "there": "the copy broke off: "}
+
+
+@pytest.mark.parametrize("where", KILLED)
+def test_an_rsync_that_is_killed_is_one_error(
+    launcher: Launcher, clean: labs.Lab, where: str
+) -> None:
+    """In the middle of a copy: the run ends at once, and the screen has our error only."""
+    host = clean.hosts["lab2"]
+    (launcher.work / "data.bin").write_bytes(os.urandom(30_000_000))
+    there = host.path("/root/.launcher/host/code")
+    host.slow(100)
+    process = launcher.start("--hosts", "lab2", "--framework", "env", "--", "true")
+    try:
+        labs.wait_until(lambda: any(there.glob("*/incoming-*/.data.bin.*")), "a part of it there")
+        if where == "here":
+            os.kill(_found("--parent", str(process.pid), "rsync")[0], signal.SIGKILL)
+        else:
+            host.run("sh", "-c", "kill -9 $(pgrep -x rsync)")
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        host.slow(0)
+    told = [line for line in said.decode().splitlines() if line.startswith("error: ")]
+    assert process.returncode == 125, said
+    assert told[0].startswith(f"error: lab2: {KILLED[where]}"), told
+    assert len(told) == 1
+    for noise in (b"Traceback", b"callback", b"pipe closed", b"cat: "):
+        assert noise not in said, said.decode()
