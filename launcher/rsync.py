@@ -97,6 +97,7 @@ async def copy(
                 "--stats",
                 "--modify-window=-1",
                 "--protect-args",
+                "--blocking-io",  # cat gives up on a pipe that would make it wait
                 *arguments,
                 pass_fds=theirs,
                 env={**os.environ, "LC_ALL": "C"},

@@ -86,3 +86,45 @@ def test_an_rsync_that_is_killed_is_one_error(
     assert len(told) == 1
     for noise in (b"Traceback", b"callback", b"pipe closed", b"cat: "):
         assert noise not in said, said.decode()
+
+
+def test_an_rsync_that_is_slow_here_gets_all(launcher: Launcher, clean: labs.Lab) -> None:
+    """A disk that takes a while: what is copied here waits, also when it has filled all that holds it."""
+    name = launcher.script(
+        "import os\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/big', 'wb').write(os.urandom(30_000_000))\n"
+    )
+    host = clean.hosts["lab2"]
+    host.slow(100)
+    process = launcher.start("--hosts", "lab2", "--framework", "torch", name)
+    copies: list[int] = []
+    try:
+        labs.wait_until(
+            lambda: any(f.stat().st_size for f in launcher.home.glob("runs/*/.hosts/*/*/.big.*")),
+            "a part of it here",
+        )
+        (main,) = _found("--parent", str(process.pid), "rsync")
+        copies = [main, *_found("--parent", str(main), "rsync")]
+        (bridge,) = _found("--parent", str(main), "cat")
+        for pid in copies:
+            os.kill(pid, signal.SIGSTOP)
+        labs.wait_until(lambda: _waits_to_write(bridge), "a bridge without room")
+        for pid in copies:
+            os.kill(pid, signal.SIGCONT)
+        _, said = process.communicate(timeout=40)
+    finally:
+        process.kill()
+        host.slow(0)
+    assert process.returncode == 0, said
+    assert b"not complete" not in said, said.decode()
+    (big,) = launcher.home.glob("runs/*/outputs/big")
+    assert big.stat().st_size == 30_000_000
+
+
+def _waits_to_write(pid: int) -> bool:
+    """To a socket that is full; or it has given up."""
+    try:
+        waits = Path(f"/proc/{pid}/wchan").read_text()
+        ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+    return ended or waits == "sock_alloc_send_pskb"
