@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from . import events as ev
-from .status import RunState
+from .status import RunState, is_setup
 
 #: How often a role's exit code may start everything again, where no larger number is asked for.
 RESTARTS = 3
@@ -26,6 +26,20 @@ _PORT_IN_USE = re.compile(
 )
 #: Those of ps-lite (MXNet), whose scheduler listens at the meeting point and nowhere else.
 _MEETING_IN_USE = re.compile(rb"my_node_\.port != -1 .*bind failed")
+
+
+#: How it is said why processes are ended that are started again.
+AGAIN = ", starting again"
+
+
+def was_starting_again(events: Sequence[ev.Event]) -> bool:
+    """Whether the launcher that is gone had ended everything, and was about to start it again."""
+    for event in reversed(events):
+        if isinstance(event, ev.RunRestarted):
+            return False
+        if isinstance(event, ev.StopRequested) and event.host is None:
+            return event.why.endswith(AGAIN)
+    return False
 
 
 def may_replace_ports(events: Sequence[ev.Event]) -> bool:
@@ -64,7 +78,9 @@ def another_try(
     most = max_restarts
     if failure is not None and failure.action == "restart":
         most = max(max_restarts, RESTARTS)
-    tries = max(len(before), state.attempt)  # another machine's are in no record here
+    # Another machine's are in no record here. Numbers have gaps: spares that were tried have their own.
+    ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
+    tries = max(len(before), len(ran - {0}))
     if tries - before.count(PORT_TAKEN) >= most:
         return None
     return next((loss.reason for loss in state.lost.values()), failure.reason if failure else None)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import amend, connect, end, outputs, planning, record, spare, start, sync
 from . import events as ev
-from .again import another_try
+from .again import another_try, was_starting_again
 from .collect import Collector
 from .errors import HostError, LauncherError
 from .ledger import Ledger, StopSwitch
@@ -41,6 +41,8 @@ class Reserve:
         make: Callable[[Host], Link],
     ) -> None:
         self.aside: list[Link] = []
+        self._left_over: list[Link] = []  # of another launcher, not ended yet
+        self._cleared: set[str] = set()
         self.mending = False  # from the loss of a host until there is a layout, or certainly none
         self.collector = Collector(
             links, self.aside, ledger.folder.name, request.job.outputs, ledger
@@ -49,14 +51,35 @@ class Reserve:
         self._links, self._make = links, make
         self._run = ledger.folder.name
 
-    def rejoin(self) -> None:
-        """Knows those again that have left the run under another launcher."""
-        hosts = log_hosts(self._ledger.events)
-        for name, departure in self._ledger.state.departed.items():
+    def rejoin(self, layout: Layout) -> None:
+        """Knows those again that have left the run under another launcher, or were just to take part."""
+        hosts, logs = log_hosts(self._ledger.events), self._ledger.folder.log_names()
+        departed = self._ledger.state.departed
+        for name in [*departed, *self._begun(layout)]:
             link = self._make(self._request.inventory.host(name))
-            logs = self._ledger.folder.log_names()
-            link.part(departure.reason, [n for n in logs if hosts.get(n.partition(".")[0]) == name])
+            own = [n for n in logs if hosts.get(n.partition(".")[0]) == name]
+            if name in departed:
+                link.part(departed[name].reason, own)
+            else:
+                link.rejoin(self._run, self._request, own)
+                self._left_over.append(link)
             self.aside.append(link)
+        self.mending = bool(self._lost(layout)) and was_starting_again(self._ledger.events)
+
+    def _begun(self, layout: Layout) -> list[str]:
+        """Spares that another launcher was getting ready: a supervisor may be there."""
+        inside = {*(n.host.name for n in layout.nodes), *self._ledger.state.departed}
+        synced = (e.host for e in self._ledger.events if isinstance(e, ev.CodeSynced))
+        return [name for name in dict.fromkeys(synced) if name not in inside]
+
+    async def _clear(self) -> None:
+        """What another launcher has begun on spares ends; then they are as good as any."""
+        for link in self._left_over:
+            why = "its launcher died before it took part"
+            await end.stop([link], self._run, 0.0, why, self._ledger, self._switch)
+            if link.lost is None:
+                self._cleared.add(link.name)
+        self._left_over.clear()
 
     def can_help(self, layout: Layout) -> bool:
         """Whether there may be a way without the hosts that are lost."""
@@ -98,6 +121,8 @@ class Reserve:
     async def _mend(
         self, layout: Layout, attempt: int, started: float
     ) -> tuple[Layout, int] | None:
+        await self._clear()
+        attempt = max(attempt, self._ledger.state.attempt + 1)
         await self.collector.pull(final=False)
         told: list[ev.Event] = []
         links = {link.name: link for link in self._links}
@@ -145,7 +170,9 @@ class Reserve:
 
     def _spares(self, layout: Layout, tried: list[str] | tuple[str, ...]) -> tuple[Host, ...]:
         state = self._ledger.state
-        never = {*tried, *state.departed, *state.lost, *(link.name for link in self.aside)}
+        may = self._cleared | {link.name for link in self._left_over}
+        aside = {link.name for link in self.aside} - may
+        never = {*tried, *state.departed, *state.lost, *aside}
         return spare.spares(self._request.hosts, layout, never)
 
     def problem(self, link: Link) -> str:
@@ -167,6 +194,10 @@ class Reserve:
     ) -> Layout | None:
         """The layout with a spare that could start now; None, and why is told, when it cannot."""
         link = self._make(host)
+        for former in [other for other in self.aside if other.name == host.name]:
+            self.aside.remove(former)
+            await former.close()
+        self._cleared.discard(host.name)
         self.aside.append(link)
         try:
             await connect.open_one(link)

@@ -30,7 +30,7 @@ from . import (
     sync,
 )
 from . import events as ev
-from .again import PORT_TAKEN, may_replace_ports
+from .again import AGAIN, PORT_TAKEN, may_replace_ports
 from .findings import cheap
 from .ledger import Ledger, StopSwitch
 from .link import Link
@@ -165,8 +165,8 @@ class Run:
             self.links.append(link)
             own = [log for log in logs if hosts.get(log.partition(".")[0]) == link.name]
             link.rejoin(self.name, self.request, own)
-        self._reserve.rejoin()
-        reached = [asyncio.ensure_future(link.reached.wait()) for link in self.links]
+        self._reserve.rejoin(self.layout)
+        reached = [asyncio.ensure_future(link.reached.wait()) for link in self._all_links]
         await asyncio.wait(reached, timeout=min(REJOIN, self.request.lost_after))
         for task in reached:
             task.cancel()
@@ -376,9 +376,7 @@ class Run:
     async def _start_again(self, why: str) -> bool:
         """Ends what was started, and starts it anew: without hosts that are lost, on another port,
         as the next attempt. False when too few hosts are left."""
-        await end.stop(
-            self.links, self.name, self.grace, f"{why}, starting again", self.ledger, self.switch
-        )
+        await end.stop(self.links, self.name, self.grace, f"{why}{AGAIN}", self.ledger, self.switch)
         filling = self._reserve.fill(self.layout, self.ledger.state.attempt + 1, self.started)
         filled = await self._unless_asked(filling)
         if filled is None:

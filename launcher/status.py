@@ -320,3 +320,8 @@ SKEW = 0.25
 
 #: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.
 SETUP = "setup-"
+
+
+def is_setup(key: str) -> bool:
+    """Whether a process runs a job's ``setup``."""
+    return key.startswith(SETUP)

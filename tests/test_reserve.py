@@ -288,3 +288,54 @@ def test_a_failure_that_is_noticed_before_the_loss_is_the_same_restart(
     assert ran.code == 0, ran.err
     assert "starting again after signal-SIGKILL: attempt 1" in ran.err
     assert "on lab3, code 1, found shard-1-of-0" in ran.log("rank-1.out", attempt=1).decode()
+
+
+#: On the spare alone, as long as it is told to.
+SLOW_SETUP = (
+    'test "$LAUNCHER_HOST" != lab3 || { echo begun; while test -e /tmp/slow; do sleep 0.1; done; }'
+)
+
+
+@contextlib.contextmanager
+def _launcher_died_while_a_spare_got_ready(own: labs.Lab, launcher: Launcher) -> Iterator[Running]:
+    own.hosts["lab3"].write("/tmp/slow", b"")
+    with _running(own, launcher, "--setup", SLOW_SETUP) as run:
+        _lose(own.hosts["lab2"])
+        wait_for(run.folder / "logs" / "attempt-1" / "setup-1.out", b"begun", run.process)
+        run.process.kill()
+        run.process.communicate()
+        assert _ranks(own.hosts["lab3"])
+        yield run
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+@pytest.mark.parametrize("back", [False, True])
+def test_stop_ends_a_spare_that_another_launcher_was_getting_ready(
+    own: labs.Lab, launcher: Launcher, back: bool
+) -> None:
+    """It stands in the receipt; and it is the stop that ended the run, not the loss."""
+    with _launcher_died_while_a_spare_got_ready(own, launcher) as run:
+        if back:
+            own.hosts["lab2"].start_sshd()
+        stopped = launcher.call("stop", "-", "--grace", "1s")
+    receipt = json.loads((run.folder / "receipt.json").read_text())
+    assert not _ranks(own.hosts["lab3"])
+    hosts = {host["host"]: host["left"] for host in receipt["hosts"]}
+    assert hosts == {"lab1": 0, "lab2": 0 if back else None, "lab3": 0}, stopped.stderr
+    assert (receipt["status"], receipt["reason"]) == ("stopped", "by-user")
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_attach_goes_on_with_a_spare_that_another_launcher_was_getting_ready(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """From the beginning of its preparation, and within the restarts that the run has."""
+    with _launcher_died_while_a_spare_got_ready(own, launcher) as run:
+        own.hosts["lab3"].run("rm", "/tmp/slow")
+        attached = launcher.call("attach", "-")
+    assert attached.returncode == 0, attached.stderr
+    receipt = json.loads((run.folder / "receipt.json").read_text())
+    assert receipt["status"] == "succeeded"
+    hosts = {host["host"]: (host["left"], host["logs_complete"]) for host in receipt["hosts"]}
+    assert (hosts["lab1"], hosts["lab3"]) == ((0, True), (0, True)), receipt
+    assert "on lab3, code 1, found shard-1-of-0" in attached.stdout
