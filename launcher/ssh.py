@@ -17,8 +17,10 @@ from .inventory import ssh_config
 from .model import Inventory
 from .sshlib import asyncssh
 
-#: Seconds without any progress (TCP, greeting, login) after which a host is given up.
-PATIENCE = 8.0
+#: Seconds in one stage (TCP, first word, key exchange, login) after which a host is given up: a healthy
+#: sshd speaks at once, but not on a machine that swaps, and a false alarm costs a run. Looked at every
+#: ``LOOK``, so that what holds us up ourselves counts as one look, not against the host.
+PATIENCE, LOOK = 8.0, 0.25
 #: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
 #: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
 KEEPALIVE, KEEPALIVES = 2.5, 3
@@ -66,12 +68,20 @@ class _Client(asyncssh.SSHClient):
 
     def __init__(self, known_hosts: list[str]) -> None:
         self.known_hosts = known_hosts
-        self.stage = "dialling"
+        self._stage = "dialling"
+        self._connection: Connection | None = None
         self.fingerprint = ""
         self.known_other = False
 
+    @property
+    def stage(self) -> str:
+        """How far it has come."""
+        if self._stage != "greeting" or not self._connection:
+            return self._stage
+        return "key exchange" if self._connection.get_extra_info("server_version") else "greeting"
+
     def connection_made(self, conn: Connection) -> None:
-        self.stage = "greeting"
+        self._stage, self._connection = "greeting", conn
 
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
@@ -83,10 +93,10 @@ class _Client(asyncssh.SSHClient):
         return False
 
     def begin_auth(self, username: str) -> None:
-        self.stage = "logging in"
+        self._stage = "logging in"
 
     def auth_completed(self) -> None:
-        self.stage = "in"
+        self._stage = "in"
 
 
 def _is_dead(jump: asyncio.Task[Connection]) -> bool:
@@ -300,14 +310,14 @@ class Dialler:
 
 async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client) -> Connection:
     """The connection; raises TimeoutError after ``PATIENCE`` seconds in the same stage."""
+    stage, looks = client.stage, 0
     try:
-        while True:
+        while not (await asyncio.wait({dialling}, timeout=LOOK))[0]:
+            looks = looks + 1 if client.stage == stage else 0
             stage = client.stage
-            done, _ = await asyncio.wait({dialling}, timeout=PATIENCE)
-            if done:
-                return dialling.result()
-            if client.stage == stage:
+            if looks * LOOK >= PATIENCE:
                 raise TimeoutError
+        return dialling.result()
     finally:
         dialling.cancel()
 
