@@ -127,6 +127,7 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     lacks = check(launcher, "--job", "job.yaml", "--hosts", "lab1").of("lab1")["JOB-FRAMEWORK"]
     assert "framework mxnet needs mxnet" in lacks["evidence"]
     assert lacks["level"] == "warning", "its setup may bring it"
+    assert lacks["evidence"].endswith("its setup: may bring it")
 
 
 # -- without hosts

@@ -66,6 +66,19 @@ def test_a_failure_says_why(tried: Launcher, clean: labs.Lab) -> None:
     assert found.fix
 
 
+@pytest.mark.parametrize("framework", ["torchrun", "torch"])
+def test_what_a_setup_may_bring_is_no_failure(
+    tried: Launcher, clean: labs.Lab, framework: str
+) -> None:
+    """The same hosts without torch, with a job whose setup would install it: nothing is wrong yet."""
+    tried.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))
+    job = written(f"run: train.py\nsetup: pip install torch\nframework: {framework}")
+    found = smoke(job, api.load_inventory(tried.inventory), ["lab1"], seconds=0.2)
+    assert (found.code, found.level) == ("SMOKE-UNTRIED", "warning"), found
+    assert "torch" in found.evidence
+    assert "setup:" in found.fix
+
+
 def test_a_job_of_mpi_need_not_know_mpi4py(tried: Launcher, clean: labs.Lab) -> None:
     need("mpirun")
     tried.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import api, frameworks
-from ..errors import LauncherError
+from ..errors import FrameworkMissing, LauncherError
 from ..findings import Finding, found
 from ..findings.pair import rate_text
 from ..frameworks import Cast
@@ -25,6 +25,9 @@ MARK = b"launcher-smoke "
 #: Seconds of adding up.
 SECONDS = 10.0
 _SCRIPTS = Path(__file__).parent.parent / "shipped" / "allreduce"
+_AFTER_SETUP = (
+    "the job's setup: may bring it, and is no part of this: launcher run tells, or install it there"
+)
 _WITH_TORCH = "launcher check --smoke without --job tries these hosts with torch"
 
 
@@ -59,6 +62,8 @@ def smoke(
             return found("SMOKE-UNTRIED", hosts, f"a host lacks {what}", _WITH_TORCH)
     if told and receipt.status == "succeeded":
         return _told(hosts, told[0])
+    if base.setup and _lacks_something(receipt):
+        return replace(_failed(hosts, receipt, "SMOKE-UNTRIED"), fix=_AFTER_SETUP)
     return _failed(hosts, receipt)
 
 
@@ -106,12 +111,17 @@ def _told(hosts: Sequence[str], told: dict[str, Any]) -> Finding:
     return found("SMOKE", hosts, f"{speed}: {what} {over}")
 
 
-def _failed(hosts: Sequence[str], receipt: Receipt) -> Finding:
+def _lacks_something(receipt: Receipt) -> bool:
+    words = "".join(receipt.failure.last_lines) if receipt.failure else ""
+    return receipt.reason == FrameworkMissing.code or "No module named" in words
+
+
+def _failed(hosts: Sequence[str], receipt: Receipt, code: str = "SMOKE-FAILED") -> Finding:
     first = receipt.failure
     where = f"{first.host} {first.key} {first.meaning}" if first else receipt.error
     why = (first.cause or (first.last_lines[-1:] and first.last_lines[-1])) if first else ""
     return found(
-        "SMOKE-FAILED",
+        code,
         hosts,
         "; ".join(part for part in (f"{receipt.status} ({receipt.reason})", where, why) if part),
         (first.hint if first else receipt.hint) or f"launcher show {receipt.run}",

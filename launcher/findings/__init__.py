@@ -75,7 +75,10 @@ CODES: Mapping[str, tuple[str, str]] = {
     "JOB-NEEDS": (ERROR, "a path that the job needs is not there, or cannot be read"),
     "SMOKE": (OK, "an all-reduce over the hosts, with its bandwidth"),
     "SMOKE-FAILED": (ERROR, "the all-reduce failed"),
-    "SMOKE-UNTRIED": (WARNING, "the framework has no all-reduce that could be tried"),
+    "SMOKE-UNTRIED": (
+        WARNING,
+        "no all-reduce could be tried: the framework has none, or it lacks something",
+    ),
 }
 
 

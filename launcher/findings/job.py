@@ -38,20 +38,22 @@ def of_job(
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     findings = []
     by_setup = WARNING if job.setup else level
+    brings = "; its setup: may bring {}" if job.setup else ""
     missing = list(survey.software.missing)
     probes = {*lacking.modules_of(job.framework), *lacking.needs_of(job.framework)}
     if without := [probe for probe in missing if probe in probes]:
         missing = [name for name in missing if name not in probes]
         facts, names = survey.facts, lacking.first_of(job.framework, without)
         what, hint = lacking.told(job.framework, facts.python, facts.python_version, names)
+        what += brings.format("it" if len(names) == 1 else "them")
         findings.append(found("JOB-FRAMEWORK", host.name, what, hint, level=by_setup))
     if missing:
-        brings = "; its setup: may bring them" if job.setup else ""
         findings.append(
             found(
                 "JOB-IMPORT",
                 host.name,
-                f"{host.python} does not find {', '.join(missing)}, which the job imports{brings}",
+                f"{host.python} does not find {', '.join(missing)}, which the job imports"
+                + brings.format("it" if len(missing) == 1 else "them"),
                 f"{host.python} -m pip install there (a package may have another name than its "
                 "module), or setup: in the job file",
                 level=by_setup,
