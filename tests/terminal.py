@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import termios
 import time
 from pathlib import Path
 from typing import Self
@@ -16,11 +17,13 @@ from typing import Self
 class Terminal:
     """A process whose keyboard and screen are ours; a context manager."""
 
-    def __init__(self, argv: list[str], place: Path, env: dict[str, str]) -> None:
+    def __init__(self, argv: list[str], place: Path, env: dict[str, str], columns: int = 0) -> None:
         self.seen = b""
         self._looked_at = 0
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            if columns:
+                termios.tcsetwinsize(0, (24, columns))
             os.chdir(place)
             os.execve(argv[0], argv, env)
 

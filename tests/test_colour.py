@@ -1,4 +1,4 @@
-"""Colours: on a terminal, and nowhere with NO_COLOR set (https://no-color.org)."""
+"""A terminal's colours (none with NO_COLOR, https://no-color.org) and its width."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from terminal import Terminal
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
-def at_a_terminal(launcher: Launcher, *words: str) -> tuple[int, bytes]:
+def at_a_terminal(launcher: Launcher, *words: str, columns: int = 0) -> tuple[int, bytes]:
     """The exit code of a command, and all that it shows on stdout and stderr."""
     argv = [sys.executable, "-m", "launcher", *words]
     env = {**launcher.environment(), "TERM": "xterm"}
-    with Terminal(argv, Path(launcher.work), env) as terminal:
+    with Terminal(argv, Path(launcher.work), env, columns) as terminal:
         return terminal.end(), terminal.seen
 
 
@@ -43,3 +43,21 @@ def test_no_color_holds_for_every_face(launcher: Launcher, clean: labs.Lab, wish
         coloured = bool(COLOUR.search(seen))
         assert coloured == (not wish and face != "bad use"), (face, seen)
     assert b"\r\x1b[2K" in failing[1], "the moving line goes when it has been read"
+
+
+def test_a_hint_goes_on_between_words(tmp_path: Path) -> None:
+    """As wide as the terminal, below its beginning; in one line where nobody looks."""
+    launcher = Launcher(tmp_path / "none.yaml", tmp_path, tmp_path / "home", {"NO_COLOR": "1"})
+    (tmp_path / "x.py").touch()
+    words = ("run", "-i", "none.yaml", "x.py")
+    whole = launcher.call(*words).stderr.splitlines()
+    (hint,) = [line for line in whole if line.startswith("  hint: ")]
+    for columns in (44, 200):
+        code, seen = at_a_terminal(launcher, *words, columns=columns)
+        lines = seen.decode().replace("\r", "").splitlines()
+        shown = lines[lines.index(next(x for x in lines if x.startswith("  hint: "))) :]
+        assert code == 2
+        assert all(len(line) <= columns for line in shown), shown
+        assert (len(shown) > 1) == (len(hint) > columns)
+        assert all(line.startswith("        ") for line in shown[1:])
+        assert " ".join(line.strip() for line in shown) == hint.strip()

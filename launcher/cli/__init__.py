@@ -16,6 +16,7 @@ import click
 
 from .. import __version__, habits
 from ..errors import LauncherError
+from .hints import below_error
 
 
 class _Commands(click.Group):
@@ -148,8 +149,7 @@ def _bug(error: Exception) -> None:
         traceback.print_exc()
     click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(f"{type(error).__name__}: {error}", err=True)
-    click.secho("  hint: ", fg="cyan", err=True, nl=False)
-    click.echo(f"a bug of launcher's: {place} says where", err=True)
+    click.echo(below_error(f"a bug of launcher's: {place} says where"), err=True)
 
 
 def complain(error: LauncherError) -> None:
@@ -157,5 +157,4 @@ def complain(error: LauncherError) -> None:
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(str(error), err=True)
     if error.hint:
-        click.secho("  hint: ", fg="cyan", err=True, nl=False)
-        click.echo(error.hint, err=True)
+        click.echo(below_error(error.hint), err=True)

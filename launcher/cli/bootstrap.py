@@ -18,6 +18,7 @@ from ..candidates import plain
 from ..errors import DocumentError, InputError
 from ..model import Secret
 from . import options
+from .hints import below_error
 from .named import ask_passphrase
 from .places import loaded, need_inventory
 from .table import counted
@@ -227,10 +228,10 @@ def _lines(outcome: Outcome, dry_run: bool) -> Iterator[str]:
     for problem in outcome.problems:
         yield click.style(f"{problem.step}: {plain(problem.message)}", fg="red")
         if problem.hint:
-            yield f"  {click.style('hint:', fg='cyan')} {problem.hint}"
+            yield from below_error(problem.hint, indent=2).split("\n")
     if outcome.error:
         yield click.style(plain(outcome.error.message), fg="red")
         if outcome.error.hint:
-            yield f"  {click.style('hint:', fg='cyan')} {outcome.error.hint}"
+            yield from below_error(outcome.error.hint, indent=2).split("\n")
     for note in outcome.notes:
         yield click.style(f"note: {plain(note)}", dim=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import time
 
 import click
@@ -13,6 +12,7 @@ from ..events import signal_name
 from ..logs import harmless
 from ..others import LastLine, OtherEnd
 from ..receipt import HostReceipt, Receipt
+from .hints import labelled
 from .table import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
@@ -52,15 +52,15 @@ def _first(receipt: Receipt, width: int) -> list[str]:
         told = not said or any(said in line for line in failure.last_lines)
         lines += _quoted([*(() if told else (said,)), *failure.last_lines], width)
         if failure.cause:
-            lines += _labelled("  likely: ", _harmless(failure.cause), width)
-            lines += _labelled("  hint: ", _harmless(failure.hint), width)
+            lines += labelled("  likely: ", _harmless(failure.cause), width)
+            lines += labelled("  hint: ", _harmless(failure.hint), width)
         lines += _also(receipt.others, width) + _said(receipt.others_said, width)
     if receipt.error and not (failure and receipt.reason.startswith("setup")):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
-            lines += _labelled("  hint: ", receipt.hint, width)
+            lines += labelled("  hint: ", receipt.hint, width)
     elif receipt.hint and not failure:
-        lines += _labelled("hint: ", receipt.hint, width)
+        lines += labelled("hint: ", receipt.hint, width)
     return lines
 
 
@@ -76,13 +76,6 @@ def _quoted(said: list[str], width: int) -> list[str]:
 
 def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: max(20, width - 1)]}…"
-
-
-def _labelled(label: str, text: str, width: int) -> list[str]:
-    """A text in as many lines as it needs, between words, the first behind a label."""
-    room = max(20, width - len(label))
-    first, *rest = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-    return [click.style(label, fg="cyan") + first, *(" " * len(label) + line for line in rest)]
 
 
 def _harmless(text: str) -> str:

@@ -185,8 +185,8 @@ def _ended(trial: scales.Trial, receipt: Receipt) -> None:
     if trial.rate:
         _say(f"  {_number(trial.rate.value)} {trial.rate.unit}/s")
     elif receipt.status in ("failed", "lost"):
+        from .hints import terminal_width
         from .receipt import receipt_text
-        from .screen import terminal_width
 
         _say(receipt_text(receipt, terminal_width()))
     else:
@@ -222,7 +222,7 @@ def _show(found: scales.Comparison, caution: str, as_json: bool, interrupted: bo
 
 
 def _text(found: scales.Comparison, caution: str) -> str:
-    from .screen import terminal_width
+    from .hints import terminal_width
 
     parts = []
     if found.unit:

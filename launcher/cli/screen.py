@@ -21,6 +21,7 @@ from click.globals import resolve_color_default
 
 from .. import events as ev
 from .. import logs, nodeset
+from .hints import below_error, terminal_width
 from .named import ask_passphrase
 from .table import counted, duration, fold_tasks
 
@@ -318,7 +319,7 @@ class Screen:
         self._clear_line()
         click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
         if hint:
-            click.echo(click.style("  hint: ", fg="cyan") + hint, err=True)
+            click.echo(below_error(hint), err=True)
 
     async def _tick(self) -> None:
         """Keeps the moving line moving, and unfinished lines from being forgotten."""
@@ -390,11 +391,3 @@ def _wants_colour(stream: object) -> bool:
     if resolve_color_default() is False:
         return False
     return bool(getattr(stream, "isatty", lambda: False)())
-
-
-def terminal_width() -> int:
-    """Columns of the terminal that launcher's own words go to; 100 without one."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except (OSError, ValueError):
-        return 100

@@ -14,9 +14,9 @@ from .. import nodeset
 from ..status import RunState, fold
 from ..store import RunFolder
 from . import options
+from .hints import terminal_width
 from .named import run_argument, taken_up
 from .receipt import receipt_text
-from .screen import terminal_width
 from .table import counted, duration, fold_tasks, table
 
 #: Events that are left out of the timeline, because others say the same.
