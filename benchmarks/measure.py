@@ -43,15 +43,16 @@ def run(
     out: IO[bytes] | None = None,
     limit: float = 180.0,
 ) -> Sample:
-    """Runs a command to its end. Raises CommandError with its last words."""
-    with tempfile.TemporaryFile() as complaints:
+    """Runs a command to its end. Raises CommandError with its last words, on stdout and stderr: a check
+    tells what it has found on stdout."""
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complaints:
         started = time.perf_counter()
         child = subprocess.Popen(
             argv,
             env=env,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
-            stdout=out or subprocess.DEVNULL,
+            stdout=out or said,
             stderr=complaints,
             start_new_session=True,
         )
@@ -63,10 +64,14 @@ def run(
         timer.cancel()
         child.returncode = code = os.waitstatus_to_exitcode(status)
         if code != 0:
-            complaints.seek(0)
-            words = complaints.read().decode(errors="replace")[-2000:]
+            words = _end_of(said) + _end_of(complaints)
             raise CommandError(f"exit {code} after {wall:.1f} s of {' '.join(argv)}: {words}")
     return Sample(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def _end_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")[-4000:]
 
 
 Contenders = Mapping[str, Callable[[], Sample]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import pytest
 
 import launcher.findings
 from launcher import errors
+from launcher.agent import paths
 from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
 from launcher.findings.group import clocks, gpus_text, of_group
 from launcher.findings.host import of_host
-from launcher.findings.pair import of_pairs
+from launcher.findings.pair import SILENT, of_pairs
 from launcher.findings.survey import Devices, GpuUser, Interface, Room, Software, Survey, Trial
 from launcher.model import Facts, Gpu, Host
 
@@ -57,7 +60,7 @@ def codes(findings: list[Finding]) -> list[str]:
 def test_every_code_that_is_used_is_registered_and_every_registered_one_is_used() -> None:
     package = Path(launcher.findings.__file__).parent
     used = set()
-    for path in [*package.glob("*.py"), package.parent / "check" / "smoke.py"]:
+    for path in [*package.glob("*.py"), *(package.parent / "check").glob("*.py")]:
         for part in ast.parse(path.read_text()).body:
             if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == "CODES":
                 continue
@@ -216,3 +219,46 @@ def test_hosts_with_the_same_wrong_interface_are_all_put_right() -> None:
     other = found("NET-INTERFACE", "c", "faster", value="eth1")
     unknown = found("NET-INTERFACE-UNKNOWN", "d", "nothing like it")
     assert suggested(fold([*same, other, unknown])) == {"a": "ib0", "b": "ib0", "c": "eth1"}
+
+
+def test_what_could_not_be_measured_in_time_is_no_error() -> None:
+    """A host that takes a connection and does not answer has too much to do; one that is silent may
+    have a firewall."""
+    surveys = {name: survey(name) for name in ("a1", "b2")}
+    hosts = {name: Host(name) for name in surveys}
+    for closed, address, code in (
+        ({20000: SILENT}, "10.0.0.2", "NET-UNTESTED"),
+        ({20000: SILENT, 26000: SILENT}, None, "NET-UNTESTED"),
+        ({20000: SILENT, 26000: "no answer"}, "10.0.0.2", "NET-PORT-CLOSED"),
+        ({20000: "no answer"}, None, "NET-NO-ROUTE"),
+    ):
+        trial = Trial("a1", "b2", ("10.0.0.2",), address=address, closed=closed, high=40000)
+        found = of_pairs([trial], surveys, hosts, (20000, 32000))
+        assert code in codes(found), closed
+        levels = {finding.level for finding in found if finding.code == code}
+        assert levels == {"warning" if code == "NET-UNTESTED" else "error"}
+    for late, level in ((True, "warning"), (False, "error")):
+        mute = survey("a1", software=Software(error="no answer", late=late))
+        assert [f.level for f in of_host(mute, Host("a1")) if f.code == "PYTHON-SILENT"] == [level]
+
+
+def answer(listener: socket.socket) -> None:
+    caller = listener.accept()[0]
+    caller.recv(100)
+    caller.sendall(b"t")
+    caller.close()
+
+
+def test_a_port_that_connects_and_is_silent_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel has answered, so it is told apart from one behind a firewall, and waited for."""
+    monkeypatch.setattr(paths, "PATIENCE", 0.05)
+    monkeypatch.setattr(paths, "TALK", 0.4)
+    with socket.create_server(("127.0.0.1", 0)) as busy:  # nobody accepts
+        port = busy.getsockname()[1]
+        way = {"addresses": [["127.0.0.1", None]], "ports": [port], "udp": 1, "token": "t"}
+        (never,) = paths.reach([way])
+        assert never["127.0.0.1"]["closed"] == {port: SILENT}
+        busy.accept()[0].close()  # the one of before
+        threading.Timer(0.2, answer, [busy]).start()
+        (late,) = paths.reach([way])
+        assert late["127.0.0.1"]["closed"] == {}

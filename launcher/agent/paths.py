@@ -17,6 +17,10 @@ from .survey import mtu_of, resolve
 
 #: Seconds for ports to answer, and for the rest of them once one address has answered on all.
 PATIENCE, REST = 3.0, 0.3
+#: Seconds for the program behind a port whose kernel has answered: no firewall, but maybe a busy host.
+TALK = 10.0
+#: Why a port is no good that takes the connection, and then is silent.
+SILENT = "connects, and nobody answers"
 #: Seconds for packets of one size to be answered; the second try is for a lost one.
 PACKET = 0.25
 #: Seconds for all names of the other hosts.
@@ -102,6 +106,8 @@ class Calls:
         self.found = {}
         self._open = {}  # by number of the descriptor: socket, way, port, what is known, hello
         self._until = {}  # by way
+        self._talk = {}  # by number, of those that are connected
+        self._whole = set()  # ways that have an address which answers on all ports
         self._poll = select.poll()
         self._own = {ip: name for name, ip in addresses()}
 
@@ -124,16 +130,21 @@ class Calls:
     def wait(self):
         """Until all have answered, or had their time."""
         while self._open:
-            soonest = min(self._until[way] for _, way, *_ in self._open.values())
+            soonest = min(map(self._deadline, self._open))
             for number, event in self._poll.poll(max(0.0, soonest - time.monotonic()) * 1000):
                 self._hear(number, event)
             now = time.monotonic()
-            late = [n for n, (_, way, *_) in self._open.items() if self._until[way] <= now]
-            for number in late:
+            for number in [n for n in self._open if self._deadline(n) <= now]:
                 self._forget(number)
+
+    def _deadline(self, number):
+        way = self._open[number][1]
+        until = self._until[way]
+        return until if way in self._whole else max(until, self._talk.get(number, until))
 
     def _forget(self, number):
         self._poll.unregister(number)
+        self._talk.pop(number, None)  # the next one may have this number
         self._open.pop(number)[0].close()
 
     def _hear(self, number, event):
@@ -143,6 +154,8 @@ class Calls:
             error = _send(caller, hello)
             if not error:
                 self._poll.modify(number, select.POLLIN)
+                self._talk[number] = time.monotonic() + TALK
+                state["closed"][port] = SILENT
                 return
         why = _told(error) if error else _heard(caller, hello)
         if why is None:
@@ -152,6 +165,7 @@ class Calls:
             state["closed"][port] = why
         self._forget(number)
         if not state["closed"]:  # one whole address will do: the others have a moment more
+            self._whole.add(way)
             self._until[way] = min(self._until[way], time.monotonic() + REST)
 
 

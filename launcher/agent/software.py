@@ -7,6 +7,7 @@ interpreter is asked; nothing is imported there but the standard library: torch 
 import json
 import os
 import sys
+import time
 
 from . import processes
 
@@ -48,11 +49,17 @@ print(MARK + json.dumps(found))
 
 def packages(modules, env):
     """``{"executable", "missing", "torch", "cuda", "hip", "nccl", "horovod"}`` as far as there;
-    ``{"error": text}`` when the interpreter did not answer. ``missing`` are those of ``modules``
-    (top-level names) that it cannot find with the variables ``env``."""
+    ``{"error": text, "late"}`` when the interpreter did not answer, ``late`` where it was still at it.
+    ``missing`` are those of ``modules`` (top-level names) that it cannot find with the variables
+    ``env``."""
     argv = [sys.executable, "-c", _ASK] + list(modules)
+    began = time.monotonic()
     told = processes.output_of(argv, PATIENCE, dict(os.environ, **env))
     for line in (told or "").splitlines():
         if line.startswith(MARK):
             return json.loads(line[len(MARK) :])
-    return {"error": "%s did not answer within %.0f s, or failed" % (sys.executable, PATIENCE)}
+    late = told is None and time.monotonic() - began >= PATIENCE
+    how = (
+        "did not answer within %.0f s" % PATIENCE if late else "failed, and told nothing of itself"
+    )
+    return {"error": "%s %s" % (sys.executable, how), "late": late}

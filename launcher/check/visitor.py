@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import amend, connect, remote
-from ..errors import AgentError, HostError
-from ..findings import ERROR, Finding, fold, of_error
+from ..errors import HostError
+from ..findings import ERROR, Finding, fold, found, of_error
 from ..findings.group import of_group
 from ..findings.host import of_host
 from ..findings.job import of_job
@@ -29,7 +29,8 @@ from .pairs import Pairs, ports_of
 
 #: Round trips to measure a clock by: the shortest tells most.
 CLOCK_TRIPS = 5
-#: Seconds for a host to describe itself: a hanging file system must not hold up the others.
+#: Seconds for a host to describe itself, once it is connected (so many hosts take turns at that): a
+#: hanging file system must not hold up the others.
 SURVEY_PATIENCE = 45.0
 
 #: What `--fix` ends on hosts.
@@ -102,17 +103,18 @@ class Visitor:
 
     async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
         try:
+            connection = await self._dialler.connect(host.name)
+            self._connections.append(connection)
             async with asyncio.timeout(SURVEY_PATIENCE):
-                survey = await self._survey(host, questions)
+                survey = await self._survey(host, connection, questions)
         except HostError as error:
             return [of_error(error)]
         except TimeoutError:
-            late = AgentError(
-                host.name,
-                f"it did not describe itself within {SURVEY_PATIENCE:.0f} s",
-                "is a disk or a network file system hanging there? df and nvidia-smi tell",
+            what = f"it did not describe itself within {SURVEY_PATIENCE:.0f} s: not looked at"
+            fix = (
+                "too much to do, or a file system that hangs? uptime, df and nvidia-smi there tell"
             )
-            return [of_error(late)]
+            return [found("HOST-SLOW", host.name, what, fix)]
         self.surveys[host.name] = survey
         findings = of_host(survey, host)
         try:
@@ -121,9 +123,7 @@ class Visitor:
             findings.append(of_error(error))
         return findings
 
-    async def _survey(self, host: Host, questions: Questions) -> Survey:
-        connection = await self._dialler.connect(host.name)
-        self._connections.append(connection)
+    async def _survey(self, host: Host, connection: Connection, questions: Questions) -> Survey:
         agent = self.agents[host.name] = await Agent.open(host, connection)
         latency, offset = await _clock(agent)
         answer = await agent.ask(

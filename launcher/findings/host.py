@@ -158,6 +158,7 @@ def _software(survey: Survey, host: Host) -> Iterator[Finding]:
             host.name,
             software.error,
             f"try `ssh {host.name} {host.python} -c 'import site'`",
+            level=WARNING if software.late else ERROR,
         )
     elif software.torch is None:
         yield found(

@@ -16,6 +16,10 @@ from .survey import Survey, Trial
 SLOW = 0.25
 #: An interface has to be so many times as fast to be worth a word.
 FASTER = 2.0
+#: What the agent says of a port whose host takes the connection, and where its program is silent: no
+#: firewall does that, a host with too much to do does.
+SILENT = "connects, and nobody answers"
+_BUSY = "the host may have too much to do just now: look again when it has less"
 
 
 def of_pairs(
@@ -38,6 +42,8 @@ def of_pairs(
 def _ports(trial: Trial, there: Survey, port_range: tuple[int, int]) -> Iterator[Finding]:
     if trial.error:
         yield _between("NET-UNTESTED", trial, trial.error, "look at the other findings first")
+    elif trial.closed and set(trial.closed.values()) == {SILENT}:
+        yield _between("NET-UNTESTED", trial, _closed(trial), _BUSY)
     elif trial.address is None:
         reasons = ", ".join(sorted(set(trial.closed.values())))
         yield _between(

@@ -34,7 +34,8 @@ class Room:
 
 @frozen
 class Software:
-    """What the host's Python has; None is absent. ``missing`` are modules that were asked for."""
+    """What the host's Python has; None is absent. ``missing`` are modules that were asked for. With an
+    ``error`` nothing is known; ``late``: it had not answered in time, which a busy host does."""
 
     torch: str | None = None
     cuda: str | None = None
@@ -43,6 +44,7 @@ class Software:
     horovod: str | None = None
     missing: tuple[str, ...] = ()
     error: str = ""
+    late: bool = False
 
 
 @frozen
@@ -164,6 +166,7 @@ def _software(value: Mapping[str, Any]) -> Software:
         **{name: value.get(name) for name in names},
         missing=tuple(value.get("missing", ())),
         error=value.get("error", ""),
+        late=value.get("late", False),
     )
 
 
