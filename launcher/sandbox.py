@@ -13,10 +13,13 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError, LauncherError
 from .frozen import frozen
@@ -51,6 +54,14 @@ def hosts() -> tuple[SandboxHost, ...]:
         return ()
     state = json.loads((folder() / "sandbox.json").read_text())
     return tuple(SandboxHost(**host) for host in state["hosts"])
+
+
+def inventory(count: int) -> Path:
+    """An inventory of so many hosts, written into the folder of the sandbox."""
+    names = "local1" if count == 1 else f"local[1-{count}]"
+    file = folder() / "inventory.yaml"
+    write(file, f"sandbox: true\nhosts:\n  {names}:\n".encode())
+    return file
 
 
 def up(count: int) -> tuple[SandboxHost, ...]:
@@ -161,6 +172,7 @@ async def _serve(count: int) -> None:
             process_factory=_Shell(host_home).run,
             encoding=None,
             allow_scp=False,
+            line_editor=False,
         )
         port = server.get_port()
         started.append({"name": name, "port": port, "home": str(host_home)})
@@ -200,19 +212,29 @@ class _Shell:
             "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
             "LAUNCHER_LEASE_DIR": str(self.home / ".leases"),
         }
-        child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            process.command or "exit 0",
-            cwd=self.home,
-            env=env,
-            start_new_session=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        argv = ["/bin/sh", "-c", process.command or "exit 0"]
+        spawn = partial(
+            asyncio.create_subprocess_exec, cwd=self.home, env=env, start_new_session=True
         )
+        if process.term_type:
+            env["TERM"] = process.term_type
+            ours, theirs = os.openpty()
+            width, height, *_ = process.term_size
+            termios.tcsetwinsize(ours, (height or 24, width or 80))
+            # The leader of a session that opens a terminal has it, and so its Ctrl-C.
+            opened = ["/bin/sh", "-c", 'exec <>"$0" >&0 2>&0 && exec "$@"', os.ttyname(theirs)]
+            child = await spawn(*opened, *argv, stdin=theirs)
+            os.close(theirs)  # it is at its end when the last one there has closed it
+            streams: dict[str, Any] = {
+                "stdin": os.fdopen(ours, "wb", 0),
+                "stdout": os.fdopen(os.dup(ours), "rb", 0),
+            }
+        else:
+            pipe = subprocess.PIPE
+            child = await spawn(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
+            streams = {"stdin": child.stdin, "stdout": child.stdout, "stderr": child.stderr}
         try:
-            await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+            await process.redirect(**streams)
             code = await child.wait()
             await process.stdout.drain()
             process.exit(code if code >= 0 else 255)

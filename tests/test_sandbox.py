@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launcher
+from terminal import Terminal
 
 
 @pytest.fixture
@@ -35,7 +36,10 @@ def _call(launcher: Launcher, *words: str) -> subprocess.CompletedProcess[str]:
 def test_up_ls_and_down(sandbox: Launcher) -> None:
     """The hosts are real to a user's own ssh as well; a run leaves them up."""
     assert "no sandbox is up" in _call(sandbox, "ls").stdout
-    assert "3 hosts are up" in _call(sandbox, "up", "3").stdout
+    up = _call(sandbox, "up", "3").stdout
+    assert "3 hosts are up" in up
+    (inventory,) = [line.split()[-1] for line in up.splitlines() if " check -i " in line]
+    assert sandbox.call("check", "--no-pairs", "-i", inventory).returncode == 0
     again = _call(sandbox, "up")
     assert again.returncode == 2
     assert "launcher sandbox down" in again.stderr
@@ -51,6 +55,22 @@ def test_up_ls_and_down(sandbox: Launcher) -> None:
     assert len(json.loads(_call(sandbox, "ls", "--json").stdout)) == 3
     assert "3 hosts ended" in _call(sandbox, "down").stdout
     assert json.loads(_call(sandbox, "ls", "--json").stdout) == []
+
+
+def test_a_shell_there_is_a_real_terminal(sandbox: Launcher) -> None:
+    """Enter and Ctrl-C arrive, and what was shown last is shown."""
+    _call(sandbox, "up", "3")
+    assert sandbox.run("--framework", "env", "--", "true").code == 0
+    argv = [sys.executable, "-m", "launcher", "shell", "-"]
+    env = {**sandbox.environment(), "TERM": "xterm", "SHELL": "/bin/sh"}
+    with Terminal(argv, sandbox.work, env, columns=97) as terminal:
+        terminal.type("stty size; sh -c 'echo asleep-$((40 + 1)); exec sleep 600'")
+        terminal.expect("24 97")
+        terminal.expect("asleep-41")
+        os.write(terminal.fd, b"\x03")
+        terminal.type("echo still-$((40 + 2)); exit 5")
+        terminal.expect("still-42")
+        assert terminal.end() == 5
 
 
 def test_runs_share_hosts_and_the_last_one_ends_them(sandbox: Launcher) -> None:

@@ -9,14 +9,14 @@ import click
 
 from .. import sandbox
 from . import options
-from .table import table
+from .table import counted, table
 
 
 @click.group("sandbox")
 def command() -> None:
     """Embedded SSH hosts on this machine: safe to try things on, no root, no sshd.
 
-    Use them with `-i inventory/local.yaml`, which also starts them for one run when they are not up.
+    `up` names an inventory for -i; a run with it also starts them for itself when they are not up.
     """
 
 
@@ -25,14 +25,16 @@ def command() -> None:
 def up(count: int) -> None:
     """Starts COUNT hosts: local1, local2, ..."""
     hosts = sandbox.up(count)
-    click.echo(f"{len(hosts)} hosts are up; try: ssh -F {sandbox.ssh_config()} {hosts[0].name}")
+    click.echo(f"{counted(len(hosts), 'host')} {'is' if len(hosts) == 1 else 'are'} up")
+    click.echo(f"launcher check -i {sandbox.inventory(len(hosts))}")
+    click.echo(f"ssh -F {sandbox.ssh_config()} {hosts[0].name}")
 
 
 @command.command()
 def down() -> None:
     """Ends them. Their home folders stay."""
     count = sandbox.down()
-    click.echo(f"{count} hosts ended" if count else "no sandbox was up")
+    click.echo(f"{counted(count, 'host')} ended" if count else "no sandbox was up")
 
 
 @command.command()
