@@ -18,6 +18,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<names>[^@:]+)(?::(?P<port>\d{1,5}))?\Z")
 _SLOTS = re.compile(r"(?:slots|max_slots|gpus)=(\d+)\Z")
 
+#: What stands beside a host to which nobody went.
+UNSEEN = "not looked at"
+
 
 @frozen
 class Candidate:
@@ -109,7 +112,7 @@ def inventory_text(
 ) -> str:
     """An inventory with a comment on every host: what it has, or why that is not known."""
     hosts = "".join(
-        f"  {one.name}: # {plain(_comment(told.get(one.name, 'not looked at')))[:200]}\n{_settings(one)}"
+        f"  {one.name}: # {plain(_comment(told.get(one.name, UNSEEN)))[:200]}\n{_settings(one)}"
         for one in candidates
     )
     return (
@@ -132,7 +135,7 @@ def _settings(one: Candidate) -> str:
 
 def _comment(told: Facts | str) -> str:
     if isinstance(told, str):
-        return f"not ready: {told}"
+        return told if told == UNSEEN else f"not ready: {told}"
     kinds = dict.fromkeys(gpu.name for gpu in told.gpus)
     parts = [
         *(f"{sum(gpu.name == kind for gpu in told.gpus)} x {kind}" for kind in kinds),

@@ -57,6 +57,8 @@ def test_show(launcher: Launcher, running: Path) -> None:
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert ["lab1", "0", "-", "1", "of", "1", "-"] in rows
     assert any("AllStarted" in row for row in rows)
+    (met,) = [line for line in shown.stdout.splitlines() if " HostsMet " in line]
+    assert met.endswith("interfaces lab1 eth0, lab2 enp3s0")
     value = json.loads(launcher.call("show", "-", "--json").stdout)
     assert (value["status"], value["followed"], value["receipt"]) == ("running", True, None)
     assert {process["host"] for process in value["processes"]} == {"lab1", "lab2"}

@@ -48,6 +48,8 @@ def command(
 
     screen = Screen(ranks=ranks_of(ranks), raw=raw)
     run = taken_up(word, lambda event: None, screen.on_log)
+    if run.layout.nodes:
+        screen.fit(run.layout)
     asyncio.run(_show(run, screen, follow, age, tail, merged))
 
 

@@ -13,11 +13,15 @@ from .. import nodeset, runs
 from ..errors import HostError
 from . import complain, options
 from .places import loaded
-from .table import duration, table
+from .table import age, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 #: Runs that are listed without --all: those that go on, and the latest.
 LATEST = 20
+
+
+#: The reason that says no more than the status: a line should fit a terminal.
+_AS_IT_SHOULD = "all-ranks-exited-0"
 
 
 @click.command("ls")
@@ -43,8 +47,8 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         (
             run.run,
             run.status,
-            run.reason or "-",
-            duration(now - run.started),
+            "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason,
+            age(now - run.started),
             nodeset.fold(run.hosts) if run.hosts else "-",
             str(run.ranks or "-"),
             str(run.gpus or "-"),
@@ -84,7 +88,7 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
                 run["user"],
                 run["run"],
                 nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
-                duration(now - run["since"]),
+                age(now - run["since"]),
             )
             for run in going_on
         ]

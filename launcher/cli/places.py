@@ -31,7 +31,8 @@ def need_inventory(given: str | None) -> str:
     found = inventory_file(given)
     if found is None:
         raise InputError(
-            "no inventory", f"-i FILE, {INVENTORY}, or one of {', '.join(USUAL_PLACES)}"
+            "no inventory",
+            f"launcher init writes one; else -i FILE, {INVENTORY}, or one of {', '.join(USUAL_PLACES)}",
         )
     return found
 

@@ -17,7 +17,7 @@ def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
         f"{counted(layout.num_nodes, 'host')}, {counted(layout.world_size, 'rank')}, "
         f"framework {plan.framework}\n"
         f"master  {meeting.master_addr} port {meeting.master_port}"
-        + ("" if job.master_addr else "  (address and port are chosen and tested at the start)")
+        + ("" if job.master_addr else "  (both are tested at the start)")
         + (f"\nspares  {nodeset.fold(spares)}" if spares else "")
     )
     rows = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -32,7 +33,7 @@ def command(ctx: click.Context, word: str, force: bool) -> None:
     try:
         run = api.attached(path.name)
     except InputError:  # it never came as far as a host
-        shutil.rmtree(path)
+        _remove(path)
         return
     if run.holder() is not None:
         raise InputError(f"{run.name} goes on, and is followed here", f"launcher stop {run.name}")
@@ -44,7 +45,12 @@ def command(ctx: click.Context, word: str, force: bool) -> None:
     if bad and not force:
         click.echo(f"{run.name} stays here: launcher rm --force forgets it anyway", err=True)
         ctx.exit(1)
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
     shutil.rmtree(path)
+    click.echo(f"{path.name} is forgotten")
 
 
 def _nodes(run: Attached) -> list[Node]:

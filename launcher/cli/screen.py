@@ -87,6 +87,14 @@ class Screen:
         """Makes room for labels with these names."""
         self._width = max(map(len, hosts))
 
+    def fit(self, layout: Layout) -> None:
+        """Knows the processes of a run, and makes room for their labels."""
+        names = [len(node.host.name) for node in layout.nodes]
+        self._width = max(names) + len(str(layout.world_size - 1)) + 3
+        self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
+        if self._tasks:
+            self._width = max(names) + 1 + max(map(len, self._tasks))
+
     def begin(self, run: Watched) -> None:
         """Says which run this is."""
         self._run = run
@@ -183,11 +191,7 @@ class Screen:
             + (f" GPU {','.join(map(str, node.gpus))}" if node.gpus else "")
             for node in layout.nodes
         ]
-        names = [len(node.host.name) for node in layout.nodes]
-        self._width = max(names) + len(str(layout.world_size - 1)) + 3
-        self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
-        if self._tasks:
-            self._width = max(names) + 1 + max(map(len, self._tasks))
+        self.fit(layout)
         count = layout.num_nodes
         shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
         self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -21,6 +23,9 @@ from .table import counted, duration, fold_tasks, table
 
 #: Events that are left out of the timeline, because others say the same.
 _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
+
+#: What stands in a column of its own, or means nothing to a person.
+_ELSEWHERE = ("time", "host", "seq")
 
 
 @click.command("show")
@@ -80,6 +85,7 @@ def _so_far(run: Any, state: RunState, followed: bool) -> str:
 def _timeline(events: list[ev.Event], most: int) -> str:
     told = [event for event in events if not isinstance(event, _DULL)]
     start = events[0].time if events else 0.0
+    width = terminal_width() if sys.stdout.isatty() else 160
     rows = [
         (f"+{event.time - start:.1f} s", type(event).__name__, str(getattr(event, "host", "") or "-"),
          _words(event))
@@ -87,7 +93,10 @@ def _timeline(events: list[ev.Event], most: int) -> str:
     ]  # fmt: skip
     left_out = len(told) - len(rows)
     head = f"{counted(left_out, 'earlier event')}: --events\n" if left_out else ""
-    return head + table(("when", "event", "host", ""), rows)
+    lines = table(("when", "event", "host", ""), rows).split("\n")
+    return head + "\n".join(
+        line if len(line) <= width else f"{line[: width - 1]}…" for line in lines
+    )
 
 
 def _words(event: ev.Event) -> str:
@@ -95,8 +104,19 @@ def _words(event: ev.Event) -> str:
     said = []
     for one in fields(event):
         value = getattr(event, one.name)
-        if one.name in ("time", "host", "seq") or value in (None, "", (), {}, False):
+        told = one.name == "code" and value is not None  # an exit with 0 is worth a word
+        twice = one.name == "rank" and getattr(event, "key", "") == f"rank-{value}"
+        if one.name in _ELSEWHERE or twice or not (told or value):
             continue
-        text = f"{value:.2f}" if isinstance(value, float) else str(value)
-        said.append(f"{one.name} {text}")
-    return "  ".join(said)[:120]
+        said.append(f"{one.name} {_text(one.name, value)}")
+    return "  ".join(said)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {one}" for key, one in sorted(value.items()))
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)[:12] if name == "version" else str(value)

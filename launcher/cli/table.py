@@ -51,6 +51,14 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def age(seconds: float) -> str:
+    """``12 s``, ``5 min``, ``3 h``, ``8 d``: how long ago, for a column."""
+    for most, unit, length in ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600)):
+        if seconds < most:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds // 86400)} d"
+
+
 def duration(seconds: float) -> str:
     """``0.4 s``, ``2 min 05 s``, ``3 h 10 min``."""
     if seconds < 60:
