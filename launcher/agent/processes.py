@@ -159,15 +159,26 @@ def table():
 
 
 def _stats():
-    """``(pid, fields)`` of all processes: proc(5), /proc/PID/stat, from the state (field 3) on."""
+    """``(pid, fields)`` of all processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    text = file.read()
+                yield int(name), _stat(name)
             except OSError:
                 continue
-            yield int(name), text[text.rfind(b")") + 2 :].split()
+
+
+def _stat(pid):
+    """The fields of a process: proc(5), /proc/PID/stat, from the state (field 3) on. Raises OSError."""
+    with open("/proc/%s/stat" % pid, "rb") as file:
+        text = file.read()
+    return text[text.rfind(b")") + 2 :].split()
+
+
+def faults(pid):
+    """Pages that a process was given, and those that had to be read for it. Raises OSError."""
+    fields = _stat(pid)
+    return int(fields[7]), int(fields[9])
 
 
 def cpu_seconds(roots):
