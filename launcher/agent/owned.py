@@ -7,6 +7,7 @@ import os
 import signal
 
 from . import cgroup, login, processes
+from .memory import MemoryWatch
 
 
 class Owned:
@@ -16,6 +17,7 @@ class Owned:
         self._run_id, self._host = run_id, host
         self._groups, self._group = cgroup.of("."), None
         self._refuge = login.Refuge()
+        self._memory = MemoryWatch()
         self._kills = self._memory_kills()
         self.scanned = self.unreadable = 0
 
@@ -34,6 +36,20 @@ class Owned:
     def leaf(self, name, wish):
         """A group for one process, as :meth:`cgroup.Group.leaf` has it, or None."""
         return self._group.leaf(name, wish) if self._group else None
+
+    def started(self, pid, name, held):
+        """A process ``name`` of the run that is held to this, as limits.py says it."""
+        if held and held.get("memory"):
+            self._memory.hold(pid, name, held["memory"])
+
+    @property
+    def next_look(self):
+        """When to :meth:`look` again."""
+        return self._memory.next_look
+
+    def look(self, now):
+        """Measures what has to be measured."""
+        self._memory.look(now)
 
     def reaped(self, pid):
         """Whether it was a helper of ours, now gone."""
@@ -56,7 +72,9 @@ class Owned:
     def killed_for_memory(self, name):
         """What is known of a kill for want of memory, where one was: ``{"oom": True}``, and ``limit``
         in bytes where it was for that of the process ``name``."""
-        limit = self._group.over_memory(name) if self._group else None
+        limit = self._memory.over(name)
+        if limit is None and self._group:
+            limit = self._group.over_memory(name)
         if limit is not None:
             return {"oom": True, "limit": limit}
         return {"oom": True} if self.lost_one_for_memory() else {}

@@ -186,34 +186,37 @@ def cpu_seconds(roots):
 
     What children have used that ended and were waited for is in it.
     """
-    own, children = {}, {}
-    for pid, fields in _stats():
-        own[pid] = sum(int(ticks) for ticks in fields[11:15])
-        children.setdefault(int(fields[1]), []).append(pid)
+    stats = dict(_stats())
+    own = {pid: sum(int(ticks) for ticks in fields[11:15]) for pid, fields in stats.items()}
+    families = _families(roots, {pid: int(fields[1]) for pid, fields in stats.items()})
+    tick = os.sysconf("SC_CLK_TCK")
+    return {root: sum(own[pid] for pid in families[root]) / tick for root in roots}
+
+
+def families(roots):
+    """``{pid: pids}`` of each process that is there and all below it, zombies left out."""
+    seen = table()
+    whole = _families(roots, {pid: parent for pid, (parent, _, _) in seen.items()})
+    return {root: [pid for pid in pids if seen[pid][1] not in "ZX"] for root, pids in whole.items()}
+
+
+def _families(roots, parents):
+    children = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
     found = {}
     for root in roots:
-        below, ticks = [root], 0
-        while below:
-            pid = below.pop()
-            ticks += own.get(pid, 0)
-            below.extend(children.get(pid, ()))
-        found[root] = ticks / os.sysconf("SC_CLK_TCK")
+        found[root], queue = [], [root] if root in parents else []
+        while queue:
+            pid = queue.pop()
+            found[root].append(pid)
+            queue.extend(children.get(pid, ()))
     return found
 
 
 def descendants(root):
     """Pids below ``root``, zombies left out."""
-    processes = table()
-    children = {}
-    for pid, (parent, _, _) in processes.items():
-        children.setdefault(parent, []).append(pid)
-    found, queue = [], list(children.get(root, ()))
-    while queue:
-        pid = queue.pop()
-        queue.extend(children.get(pid, ()))
-        if processes[pid][1] not in "ZX":
-            found.append(pid)
-    return found
+    return [pid for pid in families([root])[root] if pid != root]
 
 
 def marked(run_id, host):

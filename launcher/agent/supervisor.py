@@ -97,7 +97,7 @@ class Supervisor:
 
     def _patience(self):
         moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
-        moments.append(self.stall.next_look)
+        moments += [self.stall.next_look, self.owned.next_look]
         if self.gpus:
             moments.append(self.gpus.next_look)
         if not self.stage and not self.clients:
@@ -124,6 +124,7 @@ class Supervisor:
         if self.gpus:
             self.gpus.look(now)
         self.stall.look(now, self._is_ending())
+        self.owned.look(now)
         if not self.stage and self.stopped and not self.over:
             self._end()
         if not self.stage and not self.clients and now - self.alone_since > IDLE:
@@ -239,6 +240,7 @@ class Supervisor:
             self._failed_to_start(key, rank, error)
             return
         self.children[pid] = (key, rank, error_file)
+        self.owned.started(pid, self._leaf(key), held)
         words = in_words(held or {})
         told = dict(self.endings.about(key), **({"limits": words} if words else {}))
         self._record("ProcessStarted", key=key, rank=rank, pid=pid, **told)
