@@ -26,9 +26,11 @@ async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None 
     """The meeting point of these hosts, of which the first is the master. Raises MeetingError.
 
     ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
-    it back just before they start.
+    it back just before they start. The master has one more, where the others tell it the news.
     """
-    token, more = secrets.token_hex(16), ports or {}
+    token, master = secrets.token_hex(16), links[0].name
+    news = 1 if len(links) > 1 else 0
+    more = {**(ports or {}), master: (ports or {}).get(master, 0) + news}
     listening = [link for link in links if link is links[0] or more.get(link.name)]
     answers = await together(
         link.agent.ask(
@@ -42,8 +44,11 @@ async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None 
         for link in listening:
             if not link.agent.closed.done():
                 await link.agent.ask("unlisten")
-    own = zip(listening, answers, strict=True)
-    return replace(meeting, ports={link.name: tuple(told["more"]) for link, told in own})
+    held = {link.name: list(told["more"]) for link, told in zip(listening, answers, strict=True)}
+    news_port = held[master].pop() if news else None
+    return replace(
+        meeting, ports={host: tuple(own) for host, own in held.items()}, news_port=news_port
+    )
 
 
 async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeting:
