@@ -106,6 +106,9 @@ def test_who_comes_late_or_comes_back_hears_what_was_said(site: Site) -> None:
         line.shutdown(socket.SHUT_RDWR)
     site.parts["lab1"].tell(over="a rank failed")
     site.until(lambda: site.has_heard("lab2", over="a rank failed", host="lab1"))
+    site.parts["lab2"].tell(over="so be it")
+    site.until(lambda: site.has_heard("lab1", over="so be it", host="lab2"))
+    assert len(site.heard["lab1"]) == 2, "what is said again is not news"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,7 @@ def test_a_hub_stays_for_the_others(site: Site) -> None:
     site.join("lab3").tell(led="chief-0")
     site.until(lambda: site.has_heard("lab2", led="chief-0", host="lab3"))
     assert hub.is_needed
+    assert not site.parts["lab2"].is_needed
     site.leave("lab3")
     site.leave("lab2")
     hub.pass_on()

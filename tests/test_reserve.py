@@ -96,7 +96,7 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     """With the code of the run and the checkpoints; the one that comes back is cleaned."""
     with _running(own, launcher) as run:
         _lose(own.hosts["lab2"])
-        own.hosts["lab2"].unplug()  # nor do other hosts reach it
+        own.hosts["lab2"].drop_packets("lab1")  # nor does it hear of it from there
         ran = run.end()
     assert ran.code == 0, ran.err
     said = ran.log("rank-1.out", attempt=1).decode()
@@ -119,7 +119,6 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     }, "what a host was given and left alone is no second version"
     back = own.hosts["lab2"]
     assert _ranks(back), "nobody has told it"
-    back.plug()
     back.start_sshd()
     assert launcher.call("stop", run.folder.name).returncode == 0
     assert not _ranks(back)
