@@ -28,13 +28,15 @@ async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None 
     ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
     it back just before they start. The master has one more, where the others tell it the news.
     """
-    token, master = secrets.token_hex(16), links[0].name
-    news = 1 if len(links) > 1 else 0
-    more = {**(ports or {}), master: (ports or {}).get(master, 0) + news}
+    token, more = secrets.token_hex(16), ports or {}
     listening = [link for link in links if link is links[0] or more.get(link.name)]
     answers = await together(
         link.agent.ask(
-            "listen", ports=list(job.master_port), token=token, more=more.get(link.name, 0)
+            "listen",
+            ports=list(job.master_port),
+            token=token,
+            more=more.get(link.name, 0),
+            news=link is links[0] and len(links) > 1,
         )
         for link in listening
     )
@@ -44,11 +46,9 @@ async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None 
         for link in listening:
             if not link.agent.closed.done():
                 await link.agent.ask("unlisten")
-    held = {link.name: list(told["more"]) for link, told in zip(listening, answers, strict=True)}
-    news_port = held[master].pop() if news else None
-    return replace(
-        meeting, ports={host: tuple(own) for host, own in held.items()}, news_port=news_port
-    )
+    own = zip(listening, answers, strict=True)
+    held = {link.name: tuple(told["more"]) for link, told in own}
+    return replace(meeting, ports=held, news_port=answers[0]["news"])
 
 
 async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeting:

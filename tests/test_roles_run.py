@@ -97,10 +97,11 @@ def test_a_host_ends_the_others_of_its_lead_alone(launcher: Launcher, clean: lab
 
 
 def test_without_a_launcher_all_hosts_of_a_lead_end(launcher: Launcher, clean: labs.Lab) -> None:
-    """They tell each other."""
+    """They tell each other, at another port than that of the job."""
     one, two = clean.hosts["lab1"], clean.hosts["lab2"]
     one.run("rm", "-f", "/tmp/go")
-    _without_a_launcher(launcher, "{chief: {lead: true}, ps: {replicas: 2, spread: true}}")
+    roles = "{chief: {lead: true}, ps: {replicas: 2, spread: true}}"
+    _without_a_launcher(launcher, f"{roles}\nmaster_port: 29507")
     assert _alive(two) == 1
     one.write("/tmp/go", b"")
     labs.wait_until(lambda: _alive(one) + _alive(two) == 0, "the end on both hosts", 15)
