@@ -329,7 +329,7 @@ class Supervisor:
             self._kill()
 
     def _ask_to_end(self, owned, grace):
-        processes.send([pid for pid in owned if pid not in self.signalled], signal.SIGTERM)
+        self.owned.ask([pid for pid in owned if pid not in self.signalled])
         processes.send(
             owned, signal.SIGCONT
         )  # a stopped process hears SIGTERM only when it goes on
@@ -354,6 +354,8 @@ class Supervisor:
         left = self._owned()
         if not left:
             self._stage_ended()
+        elif self.owned.only_cleaning(left):
+            pass
         elif not self.orphans:
             self.orphans = len(left)
             self.end_at = now + (0.0 if self.signalled else LINGER)
@@ -381,11 +383,7 @@ class Supervisor:
             self.gpus.close()
         self.stacks.close()
         forget("peer.json")  # where nobody came to read it
-        left = self._owned()
-        if not left:
-            self.owned.close()
-        looked = {"scanned": self.owned.scanned, "unreadable": self.owned.unreadable}
-        self._record("HostEnded", left=len(left), **looked)
+        self._record("HostEnded", **self.owned.close(self._owned()))
         self.over = True
 
 
