@@ -12,6 +12,7 @@ import lab as labs
 import pytest
 from conftest import Launcher
 
+from launcher.agent import shared
 from launcher.agent.shared import SharedMemory
 
 #: Batches by named segments of torch, which a process of its own cleans up two seconds later, and a
@@ -87,6 +88,21 @@ def test_what_a_run_has_mapped_is_removed(folder: Path) -> None:
     assert watch.remove() == ["nccl-Ab12cd"]
     left = ["data.bin", "nccl-public", "vader_segment.another-run", "vader_segment.before"]
     assert sorted(os.listdir(folder)) == left
+
+
+@pytest.mark.parametrize(("helpers", "count"), [(set(), 2), ({1}, 1)])
+def test_what_ended_programs_hold_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, helpers: set[int], count: int
+) -> None:
+    """Batches that wait for somebody are mapped by nobody: torch's helper knows of them."""
+    monkeypatch.setattr(shared, "cleaners", lambda _: helpers)
+    used = segment(folder, "psm_used")
+    for name in ("psm_left", "torch_1_2_3", "my-data"):
+        (folder / name).write_bytes(b"x")
+        (folder / name).chmod(0o600)
+    found = SharedMemory(0.0, str(folder)).abandoned()
+    assert found == {"segments": count, "bytes": count * mmap.PAGESIZE}
+    used.close()
 
 
 def test_looks_become_rare(folder: Path) -> None:

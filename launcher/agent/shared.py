@@ -32,6 +32,17 @@ class SharedMemory:
         self._pause = FIRST_LOOK
         self._looked, self.next_look = float("-inf"), now + FIRST_LOOK
 
+    def abandoned(self):
+        """``{"segments": how many, "bytes": of memory}`` that no process here uses any more, whose ever
+        they were. Torch's are in use while its helper lives, also those that nobody has mapped."""
+        everybody = list(processes.table())
+        there = self._there(OF_LIBRARIES + (() if cleaners(everybody) else ("torch_",)))
+        left = set(there)
+        if left:
+            left -= self._mapped(everybody) | self._opened(everybody)
+        size = sum(_held(os.path.join(self._folder, there[inode])) for inode in left)
+        return {"segments": len(left), "bytes": size}
+
     def look(self, now, pids):
         """Notes which new segments these have mapped; looks into processes only where there is one."""
         if now < self._looked + SOONEST:
@@ -58,12 +69,12 @@ class SharedMemory:
                 continue
         return sorted(removed)
 
-    def _there(self):
+    def _there(self, beginnings=OF_LIBRARIES):
         """``{inode: name}`` of segments of libraries that are this user's alone."""
         found = {}
         try:
             self._device = os.stat(self._folder).st_dev
-            names = [name for name in os.listdir(self._folder) if name.startswith(OF_LIBRARIES)]
+            names = [name for name in os.listdir(self._folder) if name.startswith(beginnings)]
         except OSError:
             return found
         for name in names:
@@ -106,6 +117,13 @@ class SharedMemory:
                 if about.st_dev == self._device:
                     found.add(about.st_ino)
         return found
+
+
+def _held(path):
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0
 
 
 def cleaners(pids):
