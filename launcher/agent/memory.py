@@ -3,6 +3,7 @@
 Not responsible for who is promised what, nor for control groups: see limits.py and cgroup.py.
 """
 
+import os
 import signal
 import time
 
@@ -55,7 +56,9 @@ class MemoryWatch:
                 left = most - held(pid)
                 if left < 0:
                     self._over[name] = most
-                    self._kill([pid, root], signal.SIGKILL)
+                    # Numbers are used again: only what is below us, and is so now.
+                    mine = processes.descendants(os.getpid())
+                    self._kill([p for p in (pid, root) if p in mine], signal.SIGKILL)
                     self._limits.pop(root, None)
                 room = min(room, left)
         pause = max(SOONEST, min(LATEST, room / SPEED))
