@@ -91,6 +91,20 @@ def _become(program, argv, env, cwd, streams, parent, tell, limits):
         os._exit(127)
 
 
+def watch_signals(terminated):
+    """A descriptor that can be read from after every SIGCHLD and SIGTERM, of which the latter also calls
+    ``terminated``. What a closed terminal sends is ignored."""
+    ready, wake = os.pipe()
+    os.set_blocking(ready, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: terminated())
+    return ready
+
+
 def forget_handlers():
     """A fork hears signals as any process does, not as its parent."""
     signal.set_wakeup_fd(-1)
@@ -159,15 +173,26 @@ def table():
 
 
 def _stats():
-    """``(pid, fields)`` of all processes: proc(5), /proc/PID/stat, from the state (field 3) on."""
+    """``(pid, fields)`` of all processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    text = file.read()
+                yield int(name), _stat(name)
             except OSError:
                 continue
-            yield int(name), text[text.rfind(b")") + 2 :].split()
+
+
+def _stat(pid):
+    """The fields of a process: proc(5), /proc/PID/stat, from the state (field 3) on. Raises OSError."""
+    with open("/proc/%s/stat" % pid, "rb") as file:
+        text = file.read()
+    return text[text.rfind(b")") + 2 :].split()
+
+
+def faults(pid):
+    """Pages that a process was given, and those that had to be read for it. Raises OSError."""
+    fields = _stat(pid)
+    return int(fields[7]), int(fields[9])
 
 
 def cpu_seconds(roots):
@@ -175,34 +200,37 @@ def cpu_seconds(roots):
 
     What children have used that ended and were waited for is in it.
     """
-    own, children = {}, {}
-    for pid, fields in _stats():
-        own[pid] = sum(int(ticks) for ticks in fields[11:15])
-        children.setdefault(int(fields[1]), []).append(pid)
+    stats = dict(_stats())
+    own = {pid: sum(int(ticks) for ticks in fields[11:15]) for pid, fields in stats.items()}
+    families = _families(roots, {pid: int(fields[1]) for pid, fields in stats.items()})
+    tick = os.sysconf("SC_CLK_TCK")
+    return {root: sum(own[pid] for pid in families[root]) / tick for root in roots}
+
+
+def families(roots):
+    """``{pid: pids}`` of each process that is there and all below it, zombies left out."""
+    seen = table()
+    whole = _families(roots, {pid: parent for pid, (parent, _, _) in seen.items()})
+    return {root: [pid for pid in pids if seen[pid][1] not in "ZX"] for root, pids in whole.items()}
+
+
+def _families(roots, parents):
+    children = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
     found = {}
     for root in roots:
-        below, ticks = [root], 0
-        while below:
-            pid = below.pop()
-            ticks += own.get(pid, 0)
-            below.extend(children.get(pid, ()))
-        found[root] = ticks / os.sysconf("SC_CLK_TCK")
+        found[root], queue = [], [root] if root in parents else []
+        while queue:
+            pid = queue.pop()
+            found[root].append(pid)
+            queue.extend(children.get(pid, ()))
     return found
 
 
 def descendants(root):
     """Pids below ``root``, zombies left out."""
-    processes = table()
-    children = {}
-    for pid, (parent, _, _) in processes.items():
-        children.setdefault(parent, []).append(pid)
-    found, queue = [], list(children.get(root, ()))
-    while queue:
-        pid = queue.pop()
-        queue.extend(children.get(pid, ()))
-        if processes[pid][1] not in "ZX":
-            found.append(pid)
-    return found
+    return [pid for pid in families([root])[root] if pid != root]
 
 
 def marked(run_id, host):
