@@ -6,9 +6,9 @@ Not responsible for which host is the master or what is done when they cannot.
 import errno
 import os
 import select
-import socket
 import time
 
+from .lean import Socket, socket
 from .probe import interface_of, port_is_free
 
 
@@ -34,7 +34,7 @@ class Listener:
         self.port, *self.more = [listener.getsockname()[1] for listener in self.held]
 
     def _listen(self, port):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("0.0.0.0", port))
@@ -81,7 +81,7 @@ def connect(addresses, port, token, seconds):
         except (OSError, UnicodeError) as error:
             results[address] = {"ok": False, "error": "unresolved", "why": str(error)}
             continue
-        caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        caller = Socket(socket.AF_INET, socket.SOCK_STREAM)
         caller.setblocking(False)
         code = caller.connect_ex((ip, port))
         if code in (0, errno.EINPROGRESS):

@@ -4,9 +4,9 @@ Not responsible for when they are asked to end or killed: the supervisor decides
 """
 
 import os
-import signal
 
 from . import cgroup, login, processes
+from .lean import signal
 
 
 class Owned:

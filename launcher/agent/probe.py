@@ -4,12 +4,12 @@ Not responsible for judging: the launcher compares.
 """
 
 import os
-import socket
 import struct
 import sys
 import time
 
 from . import gpus, leases, processes
+from .lean import Socket, socket
 
 
 def facts(root, with_gpus):
@@ -54,7 +54,7 @@ def addresses():
     import fcntl
 
     found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    with Socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", os.fsencode(name)[:15])
             try:
@@ -80,7 +80,7 @@ def port_is_free(port):
     """Whether a server could listen on ``port`` here now."""
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
+            with Socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((address, port))
                 probe.listen(1)

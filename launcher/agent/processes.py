@@ -7,9 +7,9 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import time
 
+from .lean import prctl, signal
 from .limits import hold
 
 #: The exit of a process that was killed, also as a shell in between tells it.
@@ -17,16 +17,6 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-
-
-def prctl(option, value):
-    """prctl(2), or False where ctypes or the kernel lack it."""
-    try:
-        import ctypes
-
-        return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
-    except Exception:  # no ctypes, no libc of that kind: the environment scan still finds all
-        return False
 
 
 def start(argv, env, cwd, stdout, stderr, limits=None):

@@ -6,8 +6,6 @@ disk. One supervisor a host and run, in a session of its own: it survives the SS
 
 import os
 import select
-import signal
-import socket
 import time
 
 from . import errorfile, leases, login, processes, protocol
@@ -16,6 +14,7 @@ from .endings import Endings
 from .environment import environment
 from .gpus import GpuWatch
 from .journal import Journal, forget, write_private
+from .lean import Socket, prctl, signal, socket
 from .limits import Cores, in_words, limit
 from .owned import Owned
 from .probe import port_is_free
@@ -53,7 +52,7 @@ class Supervisor:
         self.contact = Contact(spec.get("lease"))
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, spec.get("inside"))
-        processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+        prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self._listen()
         self._watch_signals()
         self.journal.append("SupervisorStarted", pid=os.getpid(), host=self.host)
@@ -63,7 +62,7 @@ class Supervisor:
             os.unlink("sock")
         except FileNotFoundError:
             pass
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind("sock")
         self.listener.listen(64)
 
