@@ -77,7 +77,8 @@ def connect(addresses, port, token, seconds):
     results, waiting = {}, {}
     for address in addresses:
         try:
-            ip = socket.getaddrinfo(address, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+            name = address.encode("ascii") if address.isascii() else address  # text imports idna
+            ip = socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
         except (OSError, UnicodeError) as error:
             results[address] = {"ok": False, "error": "unresolved", "why": str(error)}
             continue
