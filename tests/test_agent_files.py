@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launcher.agent
-from launcher.agent import journal, lean, leases, protocol, tree
+from launcher.agent import journal, lean, leases, probe, protocol, tree
 
 FEW = settings(max_examples=40, deadline=None)
 AGENT = Path(launcher.agent.__file__).parent
@@ -344,6 +345,34 @@ def test_other_files_are_no_leases(lease_folder: Path) -> None:
     (lease_folder / "gpu-x").touch()
     (lease_folder / "gpu-7").write_text(json.dumps({"user": "left over"}))
     assert leases.held() == {}
+
+
+# -- what is measured
+
+
+def test_the_version_of_rsync_is_asked_for_again_when_there_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path(str(shutil.which("rsync")))
+    mine, note = tmp_path / "bin" / "rsync", tmp_path / "rsync.json"
+    mine.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{mine.parent}:{os.environ['PATH']}")
+
+    def version() -> str:
+        return str(probe.rsync_version(str(tmp_path)))
+
+    shutil.copy(real, mine)
+    found = version()
+    note.write_text(note.read_text().replace(found, "9.9"))
+    assert version() == "9.9", "it was asked although it is the same"
+    shutil.copy(real, mine)
+    assert version() == found
+    for old in ("2.6.9", "3.1.3"):  # a script may lead to another one each time
+        mine.write_text(f"#!/bin/sh\necho rsync version {old}\n")
+        assert version() == old
+    note.write_text("{")
+    mine.unlink()
+    assert version() == found
 
 
 # -- the lean parts of the library

@@ -8,7 +8,8 @@ import struct
 import sys
 import time
 
-from . import gpus, leases, processes
+from . import gpus, lean, leases, processes
+from .journal import write_private
 from .lean import Socket, socket
 
 
@@ -26,7 +27,7 @@ def facts(root, with_gpus):
         "ssh_address": _ssh_address(),
         "disk_free": disk.f_bavail * disk.f_frsize,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "rsync": rsync_version(),
+        "rsync": rsync_version(root),
         "gpus": gpus.listed() if with_gpus else [],
         "leased": {str(index): holder for index, holder in leases.held().items()},
         "time": time.time(),
@@ -39,14 +40,45 @@ def _ssh_address():
     return words[2] if len(words) == 4 else None
 
 
-def rsync_version():
-    """The version of rsync on PATH, or None."""
+def rsync_version(root):
+    """The version of rsync on PATH, or None. A program is asked once, until its file is another one:
+    to start it costs as much as a quarter of our own start."""
     try:
-        processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
+        program = processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
     except FileNotFoundError:
         return None
+    note = os.path.join(root, "rsync.json")
+    file = _identity(program)
+    known = _read(note)
+    if file and known.get("file") == file:
+        return known["version"]
     words = (processes.output_of(["rsync", "--version"]) or "").split()
-    return words[2] if len(words) > 2 else "unknown"
+    if len(words) < 3:
+        return "unknown"
+    if file:
+        try:
+            write_private(note, {"file": file, "version": words[2]})
+        except OSError:  # a full disk: it is asked again
+            pass
+    return words[2]
+
+
+def _identity(program):
+    """What changes when a program does; None for a script, which may lead to any other."""
+    try:
+        with open(program, "rb") as file:
+            about, is_binary = os.fstat(file.fileno()), file.read(4) == b"\x7fELF"
+    except OSError:
+        return None
+    return [program, about.st_ino, about.st_size, about.st_ctime_ns] if is_binary else None
+
+
+def _read(note):
+    try:
+        with open(note) as file:
+            return lean.loads(file.read())
+    except (OSError, ValueError):
+        return {}
 
 
 def addresses():
