@@ -2,6 +2,7 @@
 
 iperf3 runs for a second before and after each check, and the mean of both counts: a link without a
 limit is as fast as the processors copy, which other work on the machine changes from second to second.
+How much is in the last column: what iperf3 says after each check by what it said before.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .measure import spread, table
@@ -30,11 +31,18 @@ def main(rounds: int) -> str:
             for name, limit in LINKS:
                 one.slow(limit)
                 two.slow(limit)
-                pairs = [_round(here, one, two) for _ in range(rounds)]
-                ours, theirs = zip(*pairs, strict=True)
-                ratios = [a / b for a, b in pairs]
-                rows.append([name, spread(ours), spread(theirs), spread(ratios)])
-    return table(["link", "launcher check, Gbit/s", "iperf3", "launcher / iperf3"], rows)
+                ours, before, after = zip(
+                    *(_round(here, one, two) for _ in range(rounds)), strict=True
+                )
+                theirs = [(a + b) / 2 for a, b in zip(before, after, strict=True)]
+                columns = (ours, theirs, _ratios(ours, theirs), _ratios(after, before))
+                rows.append([name, *map(spread, columns)])
+    told = ["launcher check, Gbit/s", "iperf3", "launcher / iperf3", "iperf3 / iperf3"]
+    return table(["link", *told], rows)
+
+
+def _ratios(some: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(some, others, strict=True)]
 
 
 def _inside(host: labs.LabHost, *words: str) -> list[str]:
@@ -53,10 +61,9 @@ def _server(host: labs.LabHost) -> Iterator[None]:
         server.kill()
 
 
-def _round(here: Place, one: labs.LabHost, two: labs.LabHost) -> tuple[float, float]:
+def _round(here: Place, one: labs.LabHost, two: labs.LabHost) -> tuple[float, float, float]:
     before = _iperf3(one, two)
-    ours = _check(here)
-    return ours, (before + _iperf3(one, two)) / 2
+    return _check(here), before, _iperf3(one, two)
 
 
 def _iperf3(one: labs.LabHost, two: labs.LabHost) -> float:

@@ -26,13 +26,17 @@ async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None 
     """The meeting point of these hosts, of which the first is the master. Raises MeetingError.
 
     ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
-    it back just before they start.
+    it back just before they start. The master has one more, where the others tell it the news.
     """
     token, more = secrets.token_hex(16), ports or {}
     listening = [link for link in links if link is links[0] or more.get(link.name)]
     answers = await together(
         link.agent.ask(
-            "listen", ports=list(job.master_port), token=token, more=more.get(link.name, 0)
+            "listen",
+            ports=list(job.master_port),
+            token=token,
+            more=more.get(link.name, 0),
+            news=link is links[0] and len(links) > 1,
         )
         for link in listening
     )
@@ -43,7 +47,8 @@ async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None 
             if not link.agent.closed.done():
                 await link.agent.ask("unlisten")
     own = zip(listening, answers, strict=True)
-    return replace(meeting, ports={link.name: tuple(told["more"]) for link, told in own})
+    held = {link.name: tuple(told["more"]) for link, told in own}
+    return replace(meeting, ports=held, news_port=answers[0]["news"])
 
 
 async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeting:

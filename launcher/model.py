@@ -303,6 +303,7 @@ class Meeting:
     ports: Mapping[str, tuple[int | str, ...]] = field(
         default_factory=dict
     )  # host -> ports that were free there, for frameworks whose processes listen
+    news_port: int | None = None  # where the master's supervisor listens to those of the others
 
     def address_of(self, host: Host) -> str:
         """Where the others find a host; in a plan without a meeting, what the inventory says."""

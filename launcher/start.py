@@ -6,6 +6,7 @@ Not responsible for what follows: the run listens.
 from __future__ import annotations
 
 import posixpath
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -118,16 +119,18 @@ async def meet_and_start(
     yet, and another one is chosen. Raises PortTaken where another host's own port is.
     """
     known, job = {}, request.job
+    joined = getattr(frameworks.get(job.framework), "joins_hosts", False)
+    key = "" if joined else secrets.token_hex(16)  # such hosts have lines of their own
     wanted = Wanted(links if request.check else (), layout, job)
     await wanted.begin()
-    if getattr(frameworks.get(job.framework), "joins_hosts", False):
+    if joined:
         known = peers.introduce([link.name for link in links], job)
     for last in [False] * (PORT_TRIES - 1) + [True]:
         meeting = await meet(job, links, planning.ports_needed(job, layout))
         await wanted.require()
         plan = planning.plan(job, layout, meeting, agent_name(), attempt)
         try:
-            await _start(links[0], plan, plan.nodes[0], job, attempt, known)
+            await _start(links[0], plan, plan.nodes[0], job, attempt, known, key)
         except PortTaken as taken:
             ledger.add(ev.PortReplaced(time.time(), links[0].name, taken.port))
             if last:
@@ -139,7 +142,7 @@ async def meet_and_start(
             )
         )
         others = zip(links[1:], plan.nodes[1:], strict=True)
-        await together(_start(link, plan, node, job, attempt, known) for link, node in others)
+        await together(_start(link, plan, node, job, attempt, known, key) for link, node in others)
         return plan
     raise AssertionError("the last try returns or raises")
 
@@ -151,6 +154,7 @@ async def _start(
     job: Job,
     attempt: int,
     known: Mapping[str, Mapping[str, Any]],
+    key: str,
 ) -> None:
     processes = [
         {
@@ -171,8 +175,22 @@ async def _start(
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     if link.name in known:
         request["peer"] = known[link.name]
+    if key and plan.meeting.news_port:
+        request["news"] = _news(plan, key)
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.agent.ask(**request)
+
+
+def _news(plan: Plan, key: str) -> dict[str, Any]:
+    """How the supervisors of this attempt tell each other that it is over; the first one listens."""
+    hub = plan.layout.nodes[0].host
+    return {
+        "hub": hub.name,
+        "address": plan.meeting.address_of(hub),
+        "port": plan.meeting.news_port,
+        "key": key,
+        "hosts": plan.layout.num_nodes,
+    }
 
 
 def _of_role(job: Job, task: Task) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab_host import Host
-from lab_spec import keygen, sh, wait_until
+from lab_spec import LAUNCHER, keygen, sh, wait_until
 
 
 class LabHost(Host):
@@ -33,9 +33,9 @@ class LabHost(Host):
         source = f"ip saddr {self._site.addresses[from_host]}" if from_host else ""
         self._drop("blocked", f"{source} tcp dport {port}")
 
-    def drop_packets(self) -> None:
-        """Drop everything that comes in from the launcher's machine."""
-        self._drop("blocked", f"ip saddr {self.launcher_address}")
+    def drop_packets(self, from_host: str = LAUNCHER) -> None:
+        """Drop everything that comes in from the launcher's machine, or from another host."""
+        self._drop("blocked", f"ip saddr {self._site.addresses[from_host]}")
 
     def unblock(self) -> None:
         """Undo `block_port` and `drop_packets`."""

@@ -285,7 +285,8 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
         labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/rank-1.out"))), "a log")
         (log,) = launcher.home.glob("runs/*/logs/*/rank-1.out")
         wait_for(log, b"ready", process)
-        away.stop_sshd()  # its processes go on: only we cannot come there
+        away.stop_sshd()  # its processes go on: only we cannot come there,
+        away.drop_packets("lab1")  # and nor does it hear of the end from the other host
         away.kill_sshd_sessions()
         _, err = process.communicate(timeout=60)
     finally:
@@ -307,7 +308,7 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
         named = ["-i", str(launcher.inventory)]
         assert launcher.call("ls", "--all-users", *named).returncode == 0
     else:
-        other = launcher.run("--nodes", "2", "--framework", "env", "true")
+        other = launcher.run("--hosts", "lab2", "--framework", "env", "true")
         assert other.code == 0, other.err
         assert f"lab2: ended {folder.name}" in other.err
     assert not _ranks(away)

@@ -87,8 +87,7 @@ class _Slow(Link):
     begun = 0.0
 
     async def _dial(self) -> None:
-        while self.begun + 0.1 > time.monotonic():
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(max(0.0, self.begun + 0.1 - time.monotonic()))
 
     async def _ask_to_follow(self, run: str) -> None:
         self.agent.closed = asyncio.get_running_loop().create_future()  # it holds

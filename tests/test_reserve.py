@@ -96,6 +96,7 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     """With the code of the run and the checkpoints; the one that comes back is cleaned."""
     with _running(own, launcher) as run:
         _lose(own.hosts["lab2"])
+        own.hosts["lab2"].drop_packets("lab1")  # nor does it hear of it from there
         ran = run.end()
     assert ran.code == 0, ran.err
     said = ran.log("rank-1.out", attempt=1).decode()
@@ -122,6 +123,23 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     assert launcher.call("stop", run.folder.name).returncode == 0
     assert not _ranks(back)
     assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_lost_host_is_told_by_the_others(own: labs.Lab, launcher: Launcher) -> None:
+    """Only the launcher cannot reach it: its GPUs are free at once, not when somebody comes again."""
+    cut_off = own.hosts["lab2"]
+    with _running(own, launcher, "--max-restarts", "0") as run:
+        assert _ranks(cut_off)
+        _lose(cut_off)
+        ran = run.end()
+    assert (ran.code, ran.receipt["status"]) == (125, "lost"), ran.err
+    labs.wait_until(lambda: not _ranks(cut_off), "the end of the other part")
+    cut_off.start_sshd()
+    assert launcher.call("stop", run.folder.name).returncode == 0
+    (folder,) = (launcher.home / "runs").iterdir()
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import lab as labs
 from conftest import Launcher, Ran
 
@@ -71,11 +74,13 @@ def test_a_lead_that_fails_fails_the_run(launcher: Launcher, clean: labs.Lab) ->
 
 
 ALONE = """
-import os, pathlib, time
+import os, pathlib, sys, time
 if os.environ["LAUNCHER_ROLE"] == "ps":
     time.sleep(600)
-while not pathlib.Path("/tmp/go").exists():
+go = pathlib.Path("/tmp/go")
+while not go.exists():
     time.sleep(0.02)
+sys.exit(int(go.read_text() or "0"))
 """
 
 
@@ -91,19 +96,38 @@ def test_a_host_ends_the_others_of_its_lead_alone(launcher: Launcher, clean: lab
     assert "succeeded (lead-exited-0)" in done.stderr
 
 
-def test_without_a_launcher_other_hosts_of_a_lead_wait(launcher: Launcher, clean: labs.Lab) -> None:
-    """Hosts do not speak to each other: what the lead's end means elsewhere is done by whoever takes
-    the run up (or by the hosts' lease)."""
+def test_without_a_launcher_all_hosts_of_a_lead_end(launcher: Launcher, clean: labs.Lab) -> None:
+    """They tell each other, at another port than that of the job."""
     one, two = clean.hosts["lab1"], clean.hosts["lab2"]
     one.run("rm", "-f", "/tmp/go")
-    _without_a_launcher(launcher, "{chief: {lead: true}, ps: {replicas: 2, spread: true}}")
-    one.write("/tmp/go", b"")
-    labs.wait_until(lambda: _alive(one) == 0, "the end on the lead's host", 15)
+    roles = "{chief: {lead: true}, ps: {replicas: 2, spread: true}}"
+    _without_a_launcher(launcher, f"{roles}\nmaster_port: 29507")
     assert _alive(two) == 1
+    one.write("/tmp/go", b"")
+    labs.wait_until(lambda: _alive(one) + _alive(two) == 0, "the end on both hosts", 15)
     done = launcher.call("attach", "-")
     assert done.returncode == 0, done.stderr
     assert "succeeded (lead-exited-0)" in done.stderr
-    assert _alive(two) == 0
+
+
+def test_without_a_launcher_a_failure_ends_all_hosts(launcher: Launcher, clean: labs.Lab) -> None:
+    """Also those that speak to each other through a host whose own part has ended before; and whoever
+    comes later is told."""
+    hosts = one, two, three = [clean.hosts[name] for name in ("lab1", "lab2", "lab3")]
+    for host in hosts:
+        host.run("rm", "-f", "/tmp/go")
+    _without_a_launcher(launcher, "{part: {replicas: 3, spread: true}}")
+    assert [_alive(host) for host in hosts] == [1, 1, 1]
+    one.write("/tmp/go", b"0")
+    labs.wait_until(lambda: _alive(one) == 0, "the end of the first part", 15)
+    assert [_alive(host) for host in hosts] == [0, 1, 1]
+    two.write("/tmp/go", b"7")
+    labs.wait_until(lambda: _alive(three) == 0, "the end on all hosts", 15)
+    done = launcher.call("attach", "-")
+    assert done.returncode == 7, done.stderr
+    assert "first failure: lab2 part-1 exited with 7" in done.stderr
+    ends = [e for e in _events(launcher) if e["event"] == "StopRequested" and e["host"] == "lab3"]
+    assert [e["why"] for e in ends] == ["a rank failed on lab2"]
 
 
 def _without_a_launcher(launcher: Launcher, roles: str) -> None:
@@ -121,6 +145,11 @@ def _without_a_launcher(launcher: Launcher, roles: str) -> None:
 def _all_started(launcher: Launcher) -> bool:
     records = (launcher.home / "runs").glob("*/events.jsonl")
     return any(b'"AllStarted"' in record.read_bytes() for record in records)
+
+
+def _events(launcher: Launcher) -> list[dict[str, Any]]:
+    (record,) = (launcher.home / "runs").glob("*/events.jsonl")
+    return [json.loads(line) for line in record.read_bytes().splitlines()]
 
 
 def _alive(host: labs.Host) -> int:

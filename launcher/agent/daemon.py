@@ -7,6 +7,7 @@ import fcntl
 import os
 import sys
 
+from .news import let_go
 from .supervisor import Supervisor
 
 
@@ -62,6 +63,9 @@ def _become_supervisor(run_dir, spec, tell):
         os.write(tell, b"ready")
         os.close(tell)
         supervisor.serve()
+        if supervisor.news.is_needed:
+            let_go(but=supervisor.news.descriptors)
+            supervisor.news.pass_on()
     except Exception as error:
         import traceback
 

@@ -29,6 +29,14 @@ class Endings:
             self._led.add(key)
         return failed, ({"action": action} if action else {})
 
+    def is_lead(self, key):
+        """Whether this process of this host is one of those that end the run."""
+        return bool(self._processes.get(key, {}).get("lead"))
+
+    def ended_elsewhere(self, key):
+        """Notes that a lead on another host has ended well."""
+        self._led.add(key)
+
     def patience(self, key):
         """Seconds until a failure of this process counts: a lead closes its connections a moment
         before it has ended."""
@@ -37,8 +45,8 @@ class Endings:
 
     @property
     def over(self):
-        """Whether all leads of the run were here and have ended well."""
-        leads = [process["lead"] for process in self._processes.values() if process.get("lead")]
+        """Whether all leads of the run have ended well, as far as is known here."""
+        leads = [process["leads"] for process in self._processes.values() if process.get("leads")]
         return bool(leads) and len(self._led) == leads[0]
 
 

@@ -5,14 +5,10 @@ Not responsible for what goes over them.
 
 import asyncio
 import os
-import socket
 import ssl
 
 from . import frames
 from .commands import LOST
-
-#: Seconds of silence of the other machine after which the kernel calls a line dead.
-SILENCE = 60
 
 
 def context(spec, purpose):
@@ -33,31 +29,6 @@ def name_in(writer):
     certificate = writer.get_extra_info("peercert") or {}
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     return names[0] if len(names) == 1 else None
-
-
-def keep_alive(writer):
-    """The kernel ends a line whose other machine is gone: nobody else would notice."""
-    line = writer.get_extra_info("socket")
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        ("TCP_KEEPIDLE", SILENCE // 4),
-        ("TCP_KEEPINTVL", SILENCE // 12),
-        ("TCP_KEEPCNT", 9),
-        ("TCP_USER_TIMEOUT", SILENCE * 1000),
-    ):
-        line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def own_address(address):
-    """Where to listen: at the address by which we were reached, where it is one of ours. A name may
-    mean something else here, and a translated address is not ours."""
-    try:
-        socket.inet_aton(address)
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return "0.0.0.0"
-    return address
 
 
 async def join(one, other):

@@ -15,13 +15,14 @@ from .probe import interface_of, port_is_free
 class Listener:
     """Listens on a free port and answers every caller with a token, until it is closed."""
 
-    def __init__(self, ports, token, more=0):
+    def __init__(self, ports, token, more=0, news=False):
         """``ports`` is ``[first, last]``; ``more`` ports are held besides, which nobody answers at.
-        Raises OSError when there are not so many free ones."""
+        With ``news`` one more, which is another one where these are too few. Raises OSError when
+        there are not so many free ones."""
         self.token = token.encode()
         self.held = []
         for port in _candidates(*ports):
-            if len(self.held) <= more and port_is_free(port):
+            if len(self.held) <= more + news and port_is_free(port):
                 try:
                     self.held.append(self._listen(port))
                 except OSError:
@@ -30,8 +31,11 @@ class Listener:
             self.close()
             wanted = "no port" if not more else "no %d ports" % (more + 1)
             raise OSError(errno.EADDRINUSE, wanted + " from %d to %d are free" % tuple(ports))
+        if news and len(self.held) == more + 1:
+            self.held.append(self._listen(0))
         self.socket = self.held[0]
         self.port, *self.more = [listener.getsockname()[1] for listener in self.held]
+        self.news = self.more.pop() if news else None
 
     def _listen(self, port):
         listener = Socket(socket.AF_INET, socket.SOCK_STREAM)

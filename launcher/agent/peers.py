@@ -16,7 +16,8 @@ import sys
 
 from . import frames
 from .commands import LOOK, Commands, hang_up, say, signal_group
-from .lines import context, join, keep_alive, name_in, own_address
+from .lines import context, join, name_in
+from .tcp import keep_alive, own_address
 
 #: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
 PATIENCE = 30.0
@@ -142,7 +143,7 @@ class Lead(Node):
         if host not in self._others:
             _note("a line from %s was refused: no other host of this run" % (host,))
         elif message.get("control"):
-            keep_alive(writer)
+            keep_alive(writer.get_extra_info("socket"))
             if self._others[host].done():  # the line before was lost, and we were not told
                 self._others[host] = self.loop.create_future()
             self._others[host].set_result(writer)
@@ -153,7 +154,7 @@ class Lead(Node):
         else:
             wanted, line = self._wanted.pop(message.get("line"), (None, None))
             if wanted == host and not line.done():
-                keep_alive(writer)
+                keep_alive(writer.get_extra_info("socket"))
                 line.set_result((reader, writer))
                 return
         hang_up(writer)
@@ -259,7 +260,7 @@ class Peer(Node):
                 pass
             else:
                 if name_in(writer) == self.lead:
-                    keep_alive(writer)
+                    keep_alive(writer.get_extra_info("socket"))
                     await say(writer, frames.ASK, hello)
                     return reader, writer
                 hang_up(writer)

@@ -81,6 +81,20 @@ def _become(program, argv, env, cwd, streams, parent, tell, limits):
         os._exit(127)
 
 
+def watch_signals(terminated):
+    """A descriptor that can be read from after every SIGCHLD and SIGTERM, of which the latter also calls
+    ``terminated``. What a closed terminal sends is ignored."""
+    ready, wake = os.pipe()
+    os.set_blocking(ready, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: terminated())
+    return ready
+
+
 def forget_handlers():
     """A fork hears signals as any process does, not as its parent."""
     signal.set_wakeup_fd(-1)

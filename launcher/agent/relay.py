@@ -128,8 +128,9 @@ class Relay(Checks):
         """Opens the meeting point here."""
         if self.listener:
             self.listener.close()
-        self.listener = Listener(request["ports"], request["token"], request.get("more", 0))
-        return {"port": self.listener.port, "more": self.listener.more}
+        wanted = [request[name] for name in ("ports", "token", "more", "news")]
+        self.listener = Listener(*wanted)
+        return {name: getattr(self.listener, name) for name in ("port", "more", "news")}
 
     def do_unlisten(self, request):
         """Frees the meeting point."""

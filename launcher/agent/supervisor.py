@@ -9,13 +9,15 @@ import select
 import time
 
 from . import errorfile, leases, login, processes, protocol
+from .clients import Clients
 from .contact import Contact
 from .endings import Endings
 from .environment import environment
 from .gpus import GpuWatch
 from .journal import Journal, forget, write_private
-from .lean import Socket, prctl, signal, socket
+from .lean import prctl, signal
 from .limits import Cores, in_words, limit
+from .news import News
 from .owned import Owned
 from .probe import port_is_free
 from .stacks import StackTaker
@@ -25,6 +27,8 @@ from .stall import StallWatch
 IDLE = 60.0
 #: Seconds that a framework's own launcher has to end its node after one of its ranks has failed.
 FRAMEWORK_REACTION = 1.0
+#: Why a run is over on a host that nobody has reached for its lease time.
+LEASE_OVER = "lease expired"
 #: Seconds that processes which outlive all ranks have before they are asked to end.
 LINGER = 1.0
 
@@ -40,67 +44,48 @@ class Supervisor:
         self.attempt, self.elastic = spec.get("attempt", 0), None
         self.endings = Endings([])
         self.stop_at = self.kill_at = self.end_at = None
-        self.stopped = self.over = False
+        self.stopped = self.over = self.terminated = False
         self.signalled = set()
         self.orphans = 0
         self.leases = []
         self.registered = leases.register(self.run_id)  # until this process ends
         self.gpus = None
         self.owned = Owned(self.run_id, self.host)
-        self.clients, self.subscribers = {}, set()
-        self.alone_since = time.monotonic()
+        self.news = News(self._heard)  # of a run whose hosts do not know each other yet
         self.contact = Contact(spec.get("lease"))
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, spec.get("inside"))
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
-        self._listen()
-        self._watch_signals()
+        self.clients = Clients()
+        self.signals = processes.watch_signals(self._terminated)
         self.journal.append("SupervisorStarted", pid=os.getpid(), host=self.host)
-
-    def _listen(self):
-        try:
-            os.unlink("sock")
-        except FileNotFoundError:
-            pass
-        self.listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind("sock")
-        self.listener.listen(64)
-
-    def _watch_signals(self):
-        self.signals, wake = os.pipe()
-        os.set_blocking(self.signals, False)
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._terminated)
 
     # -- the loop
 
     def serve(self):
         """Returns when the run has ended on this host and nothing of it is left."""
         while not self.over:
-            watched = [self.listener, self.signals, *self.clients]
-            for ready in select.select(watched, [], [], self._patience())[0]:
-                if ready is self.listener:
-                    self.clients[self.listener.accept()[0]] = protocol.Decoder()
-                elif ready == self.signals:
+            callers = self.clients.sockets
+            readable = [self.signals, *callers, *self.news.readable]
+            found = select.select(readable, self.news.writable, [], self._patience())
+            for ready in found[0] + found[1]:
+                if ready == self.signals:
                     os.read(self.signals, 512)
-                else:
+                elif ready in callers:
                     self._hear(ready)
+                else:
+                    self.news.look(ready)
             self._reap()
             self._keep_time()
-        for client in self.clients:
-            client.close()
+        self.clients.close()
 
     def _patience(self):
         moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
-        moments.append(self.stall.next_look)
+        moments += [self.stall.next_look, self.news.next_look]
         if self.gpus:
             moments.append(self.gpus.next_look)
-        if not self.stage and not self.clients:
-            moments.append(self.alone_since + IDLE)
+        if not self.stage and self.clients.alone_since:
+            moments.append(self.clients.alone_since + IDLE)
         # Orphans are nobody's children and send no SIGCHLD to us: look for them.
         longest = 0.05 if self._is_ending() else min(5.0, self.contact.ends - time.monotonic())
         return max(0.0, min([longest] + [m - time.monotonic() for m in moments]))
@@ -110,12 +95,15 @@ class Supervisor:
 
     def _keep_time(self):
         now = time.monotonic()
+        if self.terminated:
+            self.terminated = False
+            self.stop(self.grace, login.why_terminated())
         if self.stop_at is not None and now >= self.stop_at:
-            self._end_processes(self.grace, "a rank failed")
+            self._end_processes(self.grace, self.why)
         silent = None if self._is_ending() else self.contact.expired(now)
         if silent is not None:
             self._record("LeaseExpired", silent=round(silent, 3))
-            self.stop(self.grace, "lease expired")
+            self.stop(self.grace, LEASE_OVER)
         if self.stage and not self.children:
             self._finish_stage(now)
         elif self.kill_at is not None and now >= self.kill_at:
@@ -123,36 +111,22 @@ class Supervisor:
         if self.gpus:
             self.gpus.look(now)
         self.stall.look(now, self._is_ending())
+        self.news.keep_time(now)
         if not self.stage and self.stopped and not self.over:
             self._end()
-        if not self.stage and not self.clients and now - self.alone_since > IDLE:
+        alone_since = self.clients.alone_since
+        if not self.stage and alone_since and now - alone_since > IDLE:
             self.journal.append("SupervisorGaveUp", seconds=IDLE)
             self.over = True
         self.journal.flush()
 
     # -- requests
 
-    def _hear(self, client):
-        try:
-            data = client.recv(1 << 16)
-        except OSError:
-            data = b""
-        if not data:
-            self.clients.pop(client)
-            self.subscribers.discard(client)
-            self.alone_since = time.monotonic()
-            client.close()
-            return
-        for message, _ in self.clients[client].feed(data):
+    def _hear(self, ready):
+        for client, message in self.clients.hear(ready):
             answer = self._answer(client, message)
             if answer is not None:
-                self._send(client, protocol.encode(answer))
-
-    def _send(self, client, data):
-        try:
-            client.sendall(data)
-        except OSError:
-            pass  # the next read from it says that it is gone
+                self.clients.send(client, answer)
 
     def _answer(self, client, message):
         operation = message["op"]
@@ -164,7 +138,7 @@ class Supervisor:
             self.stop(message["grace"], message["why"], asked=True)
             return {"ok": {}}
         if operation == "subscribe":
-            self.subscribers.add(client)
+            self.clients.subscribe(client)
             return {"ok": {}}
         if operation == "stacks":
             self.stacks.take(self.stall.watched, message["stamp"], self.host, self.base["PATH"])
@@ -179,8 +153,7 @@ class Supervisor:
 
     def _record(self, event, **fields):
         self.stall.heard(event, self.journal.append(event, attempt=self.attempt, **fields))
-        for client in list(self.subscribers):
-            self._send(client, b"\n")
+        self.clients.wake()
 
     # -- starting
 
@@ -193,7 +166,12 @@ class Supervisor:
             return _error("stopped", "the run was stopped before its processes were started")
         for port in filter(None, [request.get("port")] + request.get("ports", [])):
             if not port_is_free(port):
-                return dict(_error("port-taken", "port %d is in use" % port), port=port)
+                return _port_taken(port)
+        self.news.close()
+        try:
+            self.news = News(self._heard, self.host, request.get("news"))
+        except OSError:
+            return _port_taken(request["news"]["port"])
         try:
             self.leases = self.leases or leases.take(request.get("gpus", []), self.run_id)
         except leases.Busy as busy:
@@ -250,10 +228,10 @@ class Supervisor:
 
     # -- ends
 
-    def _terminated(self, *_):
+    def _terminated(self):
         """Who ends us may have ended our children in the same moment: that is no failure of theirs."""
         self.signalled.update(self.children)
-        self.stop(self.grace, login.why_terminated())
+        self.terminated = True
 
     def _reap(self):
         while True:
@@ -279,7 +257,12 @@ class Supervisor:
         self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
         if failed and "tolerated" not in cause:
             self._fail(self.endings.patience(key))
-        elif self.endings.over and self.children and not self.signalled:
+        if self.endings.is_lead(key) and not failed:
+            self.news.tell(led=key)
+        self._follow_the_leads()
+
+    def _follow_the_leads(self):
+        if self.endings.over and self.children and not self.signalled:
             self._end_processes(self.grace, "the lead has ended")
 
     def _rank_exited(self, message):
@@ -312,14 +295,28 @@ class Supervisor:
         return cause
 
     def _fail(self, delay):
-        """One process failed: the others on this host end as well."""
+        """One process failed: the others end as well, here and elsewhere."""
         if self.stop_at is None and not self.signalled:
-            self.stop_at = time.monotonic() + delay
+            self.stop_at, self.why = time.monotonic() + delay, "a rank failed"
+            self.news.tell(over=self.why, delay=delay, grace=self.grace)
+
+    def _heard(self, word):
+        """Another host says that a lead has ended well, or that the run is over."""
+        if "led" in word:
+            self.endings.ended_elsewhere(word["led"])
+            self._follow_the_leads()
+        elif word["grace"] <= 0 and self.children:
+            self._end_processes(0.0, "%s on %s" % (word["over"], word["host"]))
+        elif self.stop_at is None and self.children and not self.signalled:
+            self.stop_at = time.monotonic() + word["delay"]
+            self.why = "%s on %s" % (word["over"], word["host"])
 
     def stop(self, grace, why, asked=False):
         """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
         self.stopped = True
         self._end_processes(grace, why, asked)
+        if why != LEASE_OVER:  # that of the others is over as well, or they are still in touch
+            self.news.tell(over=why, delay=0.0, grace=grace)
 
     def _end_processes(self, grace, why, asked=False):
         self.stop_at = None
@@ -388,6 +385,10 @@ class Supervisor:
         looked = {"scanned": self.owned.scanned, "unreadable": self.owned.unreadable}
         self._record("HostEnded", left=len(left), **looked)
         self.over = True
+
+
+def _port_taken(port):
+    return dict(_error("port-taken", "port %d is in use" % port), port=port)
 
 
 def _error(code, message):
