@@ -167,11 +167,23 @@ def _stats():
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    text = file.read()
+                text = _read("/proc/%s/stat" % name)
             except OSError:
                 continue
             yield int(name), text[text.rfind(b")") + 2 :].split()
+
+
+def _read(path):
+    """A whole file, at half of what a file object costs: a look at all processes reads hundreds."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = piece = os.read(fd, 1 << 16)
+        while piece:
+            piece = os.read(fd, 1 << 16)
+            text += piece
+        return text
+    finally:
+        os.close(fd)
 
 
 def cpu_seconds(roots):
@@ -232,10 +244,11 @@ def environments():
         if state in "ZX" or pid == os.getpid():
             continue
         try:
-            with open("/proc/%d/environ" % pid, "rb") as file:
-                yield pid, file.read().split(b"\0")
+            text = _read("/proc/%d/environ" % pid)
         except OSError:
             yield pid, None
+        else:
+            yield pid, text.split(b"\0")
 
 
 def send(pids, number):
