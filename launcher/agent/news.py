@@ -6,6 +6,7 @@ is a line, sealed with a key of this attempt alone. Nothing in it is secret, and
 nothing: so a line that broke is dialled anew, and everything is said once more.
 """
 
+import errno
 import math
 import os
 import select
@@ -143,10 +144,10 @@ class News:
     def _dial(self, now):
         self._dialled = Socket(socket.AF_INET, socket.SOCK_STREAM)
         self._dialled.setblocking(False)
-        self._dialled.connect_ex(
-            (self._spec["address"], self._spec["port"])
-        )  # writable says how it was
+        code = self._dialled.connect_ex((self._spec["address"], self._spec["port"]))
         self.next_look = now + PATIENCE
+        if code not in (0, errno.EINPROGRESS):
+            self._failed()
 
     def _connected(self):
         if self._dialled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -154,7 +155,7 @@ class News:
             return
         line, self._dialled = self._dialled, None
         self._begin(line, proven=True)
-        self._pause, self.next_look = FIRST_PAUSE, math.inf
+        self.next_look = math.inf
         for sealed in [self._seal({"host": self._host}), *self._said]:
             self._send(line, sealed)
 
@@ -177,9 +178,12 @@ class News:
         self._drop(line)
 
     def _drop(self, line):
-        if self._lines.pop(line, None):
+        known = self._lines.pop(line, None)
+        if known:
             line.close()
             if not self._listener:
+                if time.monotonic() - known.since > PATIENCE:  # it was the hub, and it stood
+                    self._pause = FIRST_PAUSE
                 self._dial_later()
 
     def _read(self, line):

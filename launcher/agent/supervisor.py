@@ -43,7 +43,7 @@ class Supervisor:
         self.stage, self.started = None, set()
         self.attempt, self.elastic = spec.get("attempt", 0), None
         self.endings = Endings([])
-        self.stop_at = self.kill_at = self.end_at = None
+        self.stop_at = self.why = self.kill_at = self.end_at = None
         self.stopped = self.over = self.terminated = False
         self.signalled = set()
         self.orphans = 0
