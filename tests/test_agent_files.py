@@ -367,9 +367,10 @@ def test_the_version_of_rsync_is_asked_for_again_when_there_is_another_one(
     assert version() == "9.9", "it was asked although it is the same"
     shutil.copy(real, mine)
     assert version() == found
-    for old in ("2.6.9", "3.1.3"):  # a script may lead to another one each time
-        mine.write_text(f"#!/bin/sh\necho rsync version {old}\n")
-        assert version() == old
+    mine.write_text(f"#!/bin/sh\ncat '{tmp_path}/another'\n")
+    for other in ("2.6.9", "3.1.3"):  # a script is the same, and leads to another one each time
+        (tmp_path / "another").write_text(f"rsync version {other}\n")
+        assert version() == other
     note.write_text("{")
     mine.unlink()
     assert version() == found
