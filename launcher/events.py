@@ -198,13 +198,15 @@ class GpusUsed(Event):
 
 @frozen
 class HostEnded(Event):
-    """Nothing of the run is alive on a host, as its supervisor saw it."""
+    """Nothing of the run is alive on a host, as its supervisor saw it. ``removed`` are the segments of
+    shared memory that it had left in /dev/shm."""
 
     host: str
     left: int
     scanned: int
     unreadable: int
     attempt: int | None = None
+    removed: tuple[str, ...] = ()
 
 
 @frozen

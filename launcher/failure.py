@@ -41,7 +41,7 @@ class Failure:
     def meaning(self) -> str:
         """The exit in words."""
         if self.limit:
-            return f"killed by the kernel for more than its {self.limit >> 20} MiB of memory"
+            return f"killed for more than its {self.limit >> 20} MiB of memory"
         if self.oom:
             return "killed by the kernel, which was out of memory"
         if self.code < 0:

@@ -171,6 +171,7 @@ trainer.fit(Line(), torch.utils.data.DataLoader(data))
     "mpi": Broken(
         "mpi4py",
         """
+import torch
 from mpi4py import MPI
 met()
 MPI.COMM_WORLD.barrier()

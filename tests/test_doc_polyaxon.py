@@ -91,26 +91,31 @@ REAL = {
 }
 
 
-def without(value: Any, keys: tuple[str, ...]) -> Any:
-    """A tree without these keys."""
+def without_gpus(value: Any) -> Any:
+    """A tree without them: no GPU is there."""
     if isinstance(value, list):
-        return [without(one, keys) for one in value]
+        return [without_gpus(one) for one in value]
     if isinstance(value, dict):
-        return {key: without(one, keys) for key, one in value.items() if key not in keys}
+        return {key: without_gpus(one) for key, one in value.items() if key != "gpu"}
     return value
 
 
 @pytest.mark.frameworks
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", REAL)
-def test_a_topology_trains(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "cores"),
+    [("tensorflow", 2), ("tensorflow", 1), ("mxnet", 2)],
+    ids=["tensorflow", "tensorflow with one core a task", "mxnet"],
+)
+def test_a_topology_trains(name: str, cores: int, tmp_path: Path) -> None:
+    """In the cores and the memory that the document gives each process."""
     example, log, said = REAL[name]
     text = (TASKS / f"polyaxon-{name}.yaml").read_text()
     for old, new in (("n_workers: 7", "n_workers: 2"), ("n_workers: 3", "n_workers: 2"),
-                     ("n_ps: 3", "n_ps: 1"), ("- index: 2", "- index: 1")):  # fmt: skip
+                     ("n_ps: 3", "n_ps: 2"), ("- index: 2", "- index: 1"),
+                     ("limits: 2\n", f"limits: {cores}\n")):  # fmt: skip
         text = text.replace(old, new)
-    # No GPU is there, and TensorFlow of today does not start in the 256 MiB that a server has there.
-    text = yaml.safe_dump(without(yaml.safe_load(text), ("gpu", "memory")))
+    text = yaml.safe_dump(without_gpus(yaml.safe_load(text)))
     steps = 20 if name == "tensorflow" else 60
     specs = [labs.HostSpec(f"lab{number}") for number in range(1, 5)]  # two cores each
     with hosts_with(name, specs, tmp_path) as launcher:
@@ -121,6 +126,10 @@ def test_a_topology_trains(name: str, tmp_path: Path) -> None:
         ran = launcher.run("job.yaml", timeout=240)
     assert ran.code == 0, ran.err
     assert said in ran.log(log).decode()
+    if name == "tensorflow":
+        limits = {k: v for host in ran.receipt["hosts"] for k, v in host["limits"].items()}
+        assert "512 MiB (" in limits["ps-0"]
+        assert "256 MiB (" in limits["ps-1"]
 
 
 def test_its_file_given_to_run_is_recognised(tmp_path: Path) -> None:

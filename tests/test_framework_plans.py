@@ -85,6 +85,19 @@ def test_tensorflow_names_every_task_at_its_place() -> None:
     assert sorted(filter(None, seen)) == ["0", "1", "2", "3"], "TensorFlow takes all that it sees"
 
 
+@pytest.mark.parametrize(
+    ("said", "cpus", "threads"),
+    [("", 1, "2"), ("", 2, None), ("envs: {TF_NUM_INTEROP_THREADS: '3'}\n", 1, "3")],
+)
+def test_a_task_of_tensorflow_with_one_core_has_two_threads(
+    said: str, cpus: int, threads: str | None
+) -> None:
+    """Its workers hang with a pool of one."""
+    roles = f"roles: {{worker: {{resources: {{cpus: {cpus}}}}}}}"
+    _, processes = planned(f"framework: tensorflow\nrun: x.py\n{said}{roles}", (0,))
+    assert processes["worker-0"].env.get("TF_NUM_INTEROP_THREADS") == threads
+
+
 def test_polyaxons_master_of_pytorch_is_rank_0() -> None:
     roles = "{worker: {replicas: 3, spread: true}, master: {lead: true}}"
     plan, processes = planned(f"run: x.py\nroles: {roles}", (0, 0))

@@ -1,9 +1,8 @@
 """Holds a process to the cores and the memory that its role was promised, as far as the host lets us.
 
 Not responsible for who is promised what. By its control group where that has the controllers; else
-cores by affinity, memory by RLIMIT_DATA: what a process writes to, mapped files left out, each process
-by itself. (RLIMIT_AS would count address space that is only reserved, and CUDA reserves more than a
-machine has.)
+cores by affinity, memory by measuring (memory.py). No limit of the kernel's on a process will do: they
+count what is only reserved.
 """
 
 import os
@@ -59,12 +58,12 @@ def in_words(found):
     if found.get("cores"):
         parts.append("cores %s (affinity)" % ",".join(map(str, found["cores"])))
     if found.get("memory"):
-        parts.append("%d MiB (RLIMIT_DATA of each process)" % (found["memory"] >> 20))
+        parts.append("%d MiB (measured, each process)" % (found["memory"] >> 20))
     return ", ".join(parts)
 
 
 def hold(found):
-    """Holds this process, and all that it will start, to its limits. Raises OSError, ValueError."""
+    """Holds this process, and all that it will start, to its limits. Raises OSError."""
     if found.get("group"):
         try:
             cgroup.join(found["group"])
@@ -75,9 +74,3 @@ def hold(found):
                 raise
     if found.get("cores"):
         os.sched_setaffinity(0, found["cores"])
-    if found.get("memory"):
-        import resource
-
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = found["memory"] if hard < 0 else min(hard, found["memory"])
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))

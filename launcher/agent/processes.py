@@ -163,14 +163,25 @@ def table():
 
 
 def _stats():
-    """``(pid, fields)`` of all processes: proc(5), /proc/PID/stat, from the state (field 3) on."""
+    """``(pid, fields)`` of all processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                text = _read("/proc/%s/stat" % name)
+                yield int(name), _stat(name)
             except OSError:
                 continue
-            yield int(name), text[text.rfind(b")") + 2 :].split()
+
+
+def _stat(pid):
+    """The fields of a process: proc(5), /proc/PID/stat, from the state (field 3) on. Raises OSError."""
+    text = _read("/proc/%s/stat" % pid)
+    return text[text.rfind(b")") + 2 :].split()
+
+
+def faults(pid):
+    """Pages that a process was given, and those that had to be read for it. Raises OSError."""
+    fields = _stat(pid)
+    return int(fields[7]), int(fields[9])
 
 
 def _read(path):
@@ -191,34 +202,37 @@ def cpu_seconds(roots):
 
     What children have used that ended and were waited for is in it.
     """
-    own, children = {}, {}
-    for pid, fields in _stats():
-        own[pid] = sum(int(ticks) for ticks in fields[11:15])
-        children.setdefault(int(fields[1]), []).append(pid)
+    stats = dict(_stats())
+    own = {pid: sum(int(ticks) for ticks in fields[11:15]) for pid, fields in stats.items()}
+    families = _families(roots, {pid: int(fields[1]) for pid, fields in stats.items()})
+    tick = os.sysconf("SC_CLK_TCK")
+    return {root: sum(own[pid] for pid in families[root]) / tick for root in roots}
+
+
+def families(roots):
+    """``{pid: pids}`` of each process that is there and all below it, zombies left out."""
+    seen = table()
+    whole = _families(roots, {pid: parent for pid, (parent, _, _) in seen.items()})
+    return {root: [pid for pid in pids if seen[pid][1] not in "ZX"] for root, pids in whole.items()}
+
+
+def _families(roots, parents):
+    children = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
     found = {}
     for root in roots:
-        below, ticks = [root], 0
-        while below:
-            pid = below.pop()
-            ticks += own.get(pid, 0)
-            below.extend(children.get(pid, ()))
-        found[root] = ticks / os.sysconf("SC_CLK_TCK")
+        found[root], queue = [], [root] if root in parents else []
+        while queue:
+            pid = queue.pop()
+            found[root].append(pid)
+            queue.extend(children.get(pid, ()))
     return found
 
 
 def descendants(root):
     """Pids below ``root``, zombies left out."""
-    processes = table()
-    children = {}
-    for pid, (parent, _, _) in processes.items():
-        children.setdefault(parent, []).append(pid)
-    found, queue = [], list(children.get(root, ()))
-    while queue:
-        pid = queue.pop()
-        queue.extend(children.get(pid, ()))
-        if processes[pid][1] not in "ZX":
-            found.append(pid)
-    return found
+    return [pid for pid in families([root])[root] if pid != root]
 
 
 def marked(run_id, host):

@@ -81,7 +81,7 @@ class Supervisor:
 
     def _patience(self):
         moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
-        moments += [self.stall.next_look, self.news.next_look]
+        moments += [self.stall.next_look, self.news.next_look, self.owned.next_look]
         if self.gpus:
             moments.append(self.gpus.next_look)
         if not self.stage and self.clients.alone_since:
@@ -111,6 +111,7 @@ class Supervisor:
         if self.gpus:
             self.gpus.look(now)
         self.stall.look(now, self._is_ending())
+        self.owned.look(now)
         self.news.keep_time(now)
         if not self.stage and self.stopped and not self.over:
             self._end()
@@ -216,6 +217,7 @@ class Supervisor:
             self._failed_to_start(key, rank, error)
             return
         self.children[pid] = (key, rank, error_file)
+        self.owned.started(pid, self._leaf(key), held)
         words = in_words(held or {})
         told = dict(self.endings.about(key), **({"limits": words} if words else {}))
         self._record("ProcessStarted", key=key, rank=rank, pid=pid, **told)
@@ -327,7 +329,7 @@ class Supervisor:
             self._kill()
 
     def _ask_to_end(self, owned, grace):
-        processes.send([pid for pid in owned if pid not in self.signalled], signal.SIGTERM)
+        self.owned.ask([pid for pid in owned if pid not in self.signalled])
         processes.send(
             owned, signal.SIGCONT
         )  # a stopped process hears SIGTERM only when it goes on
@@ -352,6 +354,8 @@ class Supervisor:
         left = self._owned()
         if not left:
             self._stage_ended()
+        elif self.owned.only_cleaning(left):
+            pass
         elif not self.orphans:
             self.orphans = len(left)
             self.end_at = now + (0.0 if self.signalled else LINGER)
@@ -379,11 +383,7 @@ class Supervisor:
             self.gpus.close()
         self.stacks.close()
         forget("peer.json")  # where nobody came to read it
-        left = self._owned()
-        if not left:
-            self.owned.close()
-        looked = {"scanned": self.owned.scanned, "unreadable": self.owned.unreadable}
-        self._record("HostEnded", left=len(left), **looked)
+        self._record("HostEnded", **self.owned.close(self._owned()))
         self.over = True
 
 

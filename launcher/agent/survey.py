@@ -12,6 +12,7 @@ import time
 
 from . import daemon, devices, login, probe, processes, software
 from .folders import strays
+from .shared import SharedMemory
 
 #: Seconds for the resolver to answer about this host's own name, and for the sizes of old runs.
 NAME_PATIENCE, SIZE_PATIENCE = 2.0, 1.0
@@ -161,7 +162,8 @@ def firewall():
 
 
 def leftovers(root):
-    """What earlier runs left here: processes without a supervisor, and folders with their sizes.
+    """What earlier runs left here: processes without a supervisor, folders with their sizes, and shared
+    memory.
 
     ``complete`` is False when there was no time to add up all sizes.
     """
@@ -179,6 +181,7 @@ def leftovers(root):
         "folders": len(folders),
         "bytes": total,
         "complete": time.monotonic() <= deadline,
+        "shm": SharedMemory(0.0).abandoned(),
     }
 
 

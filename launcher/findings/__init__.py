@@ -49,6 +49,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "LEFT-ORPHANS": (WARNING, "processes of an earlier run; --fix ends them"),
     "LEFT-UNFINISHED": (WARNING, "a run was given up and may go on there; --fix ends it"),
     "LEFT-FOLDERS": (WARNING, "folders of earlier runs hold much of the disk"),
+    "LEFT-SHM": (WARNING, "memory that ended programs hold in /dev/shm"),
     "SET-PYTHON": (WARNING, "Python versions differ"),
     "SET-TORCH": (WARNING, "torch versions differ"),
     "SET-CUDA": (WARNING, "the CUDA versions of torch differ"),

@@ -20,6 +20,8 @@ DISK_FULL, DISK_LOW = 20_000_000, 2_000_000_000
 FILES_LOW = 1000
 #: Docker's own default for /dev/shm is 64 MiB: data loaders die there of a bus error.
 SHM_LOW = 512 << 20
+#: Of this many parts of it more than one, left behind, is told.
+SHM_LEFT = 10
 #: The usual soft limit of open files, and what InfiniBand verbs want to lock at least.
 NOFILE_LOW, MEMLOCK_LOW = 1024, 64 << 20
 #: NVIDIA's oldest Linux driver for each CUDA (CUDA Compatibility, minor version compatibility).
@@ -285,6 +287,14 @@ def _leftovers(survey: Survey, host: Host) -> Iterator[Finding]:
             f"{survey.old_folders} folders of ended runs hold {survey.old_bytes / 1e6:.0f} MB, "
             f"more than the {survey.disk.free / 1e6:.0f} MB that are free",
             "launcher rm RUN forgets one, here and there; launcher ls --all lists them",
+        )
+    count, size = survey.old_segments
+    if survey.shm and size > survey.shm.total / SHM_LEFT:
+        yield found(
+            "LEFT-SHM",
+            host.name,
+            f"{count} segments that no process uses hold {size / 1e6:.0f} MB in /dev/shm",
+            "rm those of your ended programs there: ls -l /dev/shm",
         )
 
 

@@ -113,6 +113,7 @@ class Survey:
     orphans: tuple[Mapping[str, Any], ...] = ()
     old_folders: int = 0
     old_bytes: int = 0
+    old_segments: tuple[int, int] = (0, 0)  # of shared memory: how many, and their bytes
     no_paths: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()  # runs of this machine that may go on there
     login: Login | None = None
@@ -148,6 +149,7 @@ def survey_of(
         orphans=tuple(left["orphans"]),
         old_folders=left["folders"],
         old_bytes=left["bytes"],
+        old_segments=(left["shm"]["segments"], left["shm"]["bytes"]),
         no_paths=tuple(answer["no_paths"]),
         unfinished=unfinished,
         login=Login(**answer["login"]) if answer["login"] else None,

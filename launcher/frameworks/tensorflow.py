@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from ..model import Node, Process
+from ..model import Node, Process, Task
 from .base import Cast, Place
 
 #: What a process is where the job has no roles.
@@ -60,10 +60,19 @@ class TensorFlow:
             seen = whole if kind == "evaluator" else training
             config = {"cluster": seen, "task": {"type": kind, "index": task.index}}
             env = {"TF_CONFIG": json.dumps(config), **_gpus(place, task.gpus)}
-            made.append(place.process(task, env))
+            made.append(place.process(task, {**_threads(place, task), **env}))
         return tuple(made)
 
 
 def _gpus(place: Place, gpus: tuple[int, ...]) -> dict[str, str]:
     """A task sees its own GPUs only: TensorFlow takes all that it sees."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if place.node.gpus else {}
+
+
+def _threads(place: Place, task: Task) -> dict[str, str]:
+    """A pool of two threads for a task with one core, where TensorFlow makes one of one: a worker hands
+    the only thread to a request of the coordinator, which then waits in it for a function that can run
+    in no other (seen in 2.21, in ``KernelAndDeviceFunc::Run`` below ``EnqueueHandler``)."""
+    one = task.role and place.job.role(task.role).at(task.index).resources.cpus == 1
+    chosen = {"TF_NUM_INTEROP_THREADS": "2"} if one else {}
+    return {name: place.env.get(name, value) for name, value in chosen.items()}
