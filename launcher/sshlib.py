@@ -20,6 +20,12 @@ try:
 finally:
     ctypes.util.find_library = _search
 
-vars(asyncssh.config)["shlex"] = types.SimpleNamespace(split=functools.cache(shlex.split))
+
+@functools.cache
+def _split(line: str) -> tuple[str, ...]:
+    return tuple(shlex.split(line))  # which nobody changes
+
+
+vars(asyncssh.config)["shlex"] = types.SimpleNamespace(split=_split)
 
 __all__ = ["asyncssh"]
