@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launcher.agent
-from launcher.agent import journal, leases, protocol, tree
+from launcher.agent import journal, lean, leases, probe, protocol, tree
 
 FEW = settings(max_examples=40, deadline=None)
 AGENT = Path(launcher.agent.__file__).parent
@@ -344,3 +345,94 @@ def test_other_files_are_no_leases(lease_folder: Path) -> None:
     (lease_folder / "gpu-x").touch()
     (lease_folder / "gpu-7").write_text(json.dumps({"user": "left over"}))
     assert leases.held() == {}
+
+
+# -- what is measured
+
+
+def test_the_version_of_rsync_is_asked_for_again_when_there_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path(str(shutil.which("rsync")))
+    mine, note = tmp_path / "bin" / "rsync", tmp_path / "rsync.json"
+    mine.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{mine.parent}:{os.environ['PATH']}")
+
+    def version() -> str:
+        return str(probe.rsync_version(str(tmp_path)))
+
+    shutil.copy(real, mine)
+    found = version()
+    note.write_text(note.read_text().replace(found, "9.9"))
+    assert version() == "9.9", "it was asked although it is the same"
+    shutil.copy(real, mine)
+    assert version() == found
+    mine.write_text(f"#!/bin/sh\ncat '{tmp_path}/another'\n")
+    for other in ("2.6.9", "3.1.3"):  # a script is the same, and leads to another one each time
+        (tmp_path / "another").write_text(f"rsync version {other}\n")
+        assert version() == other
+    note.write_text("{")
+    mine.unlink()
+    assert version() == found
+
+
+# -- the lean parts of the library
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@FEW
+@given(JSON)
+def test_lean_json_is_json(value: object) -> None:
+    assert lean.dumps(value) == json.dumps(value, separators=(",", ":"))
+    assert lean.loads(f" {json.dumps(value, indent=1)}\n") == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1] 2", '{"a":}', '"\x01"', "nan", "\ufeff1"])
+def test_lean_json_refuses_what_json_refuses(text: str) -> None:
+    for read in (json.loads, lean.loads):
+        with pytest.raises(ValueError):  # noqa: PT011
+            read(text)
+
+
+#: Prints what they do, and which large modules are there.
+LEAN = """
+import os, sys
+if "json" in sys.argv:
+    sys.modules["_json"] = None
+if "ctypes" in sys.argv:
+    import _ctypes
+    del _ctypes.call_function
+import agent.relay
+from agent import lean
+print(lean.dumps({"a": [1.5, None, "\\u00e9"]}), lean.loads('[1, {"b": true}]'), lean.prctl(36, 1))
+with lean.Socket(lean.socket.AF_UNIX, lean.socket.SOCK_STREAM) as listener:
+    listener.bind("")
+    listener.listen()
+    with lean.Socket(lean.socket.AF_UNIX, lean.socket.SOCK_STREAM) as caller:
+        caller.connect(listener.getsockname())
+        accepted = listener.accept()[0]
+        caller.sendall(b"hello")
+        print(accepted.recv(9), os.get_inheritable(accepted.fileno()), int(lean.signal.SIGKILL))
+print(*sorted({"ctypes", "enum", "json", "re", "selectors", "signal", "socket"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("lacking", "imported"), [("", []), ("json", ["enum", "json", "re"]), ("ctypes", ["ctypes"])]
+)
+def test_a_relay_imports_a_large_module_only_where_its_core_is_lacking(
+    lacking: str, imported: list[str]
+) -> None:
+    program = f"import sys; sys.path[:0] = [{str(AGENT.parent)!r}]\n{LEAN}"
+    argv = [sys.executable, "-I", "-S", "-c", program, lacking]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == [
+        '{"a":[1.5,null,"\\u00e9"]} [1, {\'b\': True}] True',
+        "b'hello' False 9",
+        " ".join(imported),
+    ]

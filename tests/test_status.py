@@ -146,6 +146,7 @@ VALUES: dict[str, Any] = {
     "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
     "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
+    "tuple[str, ...]": ("/dev/shm/x",),
 }  # fmt: skip
 
 

@@ -5,7 +5,6 @@ one. File names and rules: the kernel's Documentation/admin-guide/cgroup-v2.rst.
 """
 
 import os
-import re
 import time
 import zlib
 
@@ -64,16 +63,15 @@ class Group:
 
     def oom_kills(self):
         """How many processes in it were killed for memory; None without the memory controller."""
-        found = re.search(r"^oom_kill (\d+)$", read(self.path, "memory.events") or "", re.M)
-        return int(found.group(1)) if found else None
+        return _memory_events(self.path).get("oom_kill")
 
     def over_memory(self, name):
         """The bytes that the group ``name`` of one process may have, where the kernel has killed for
         going over them; else None."""
         folder = os.path.join(self.path, name)
         most = read(folder, "memory.max") or ""
-        counted = dict(re.findall(r"^(\w+) (\d+)$", read(folder, "memory.events") or "", re.M))
-        went_over = int(counted.get("oom", 0)) and int(counted.get("oom_kill", 0))
+        counted = _memory_events(folder)
+        went_over = counted.get("oom") and counted.get("oom_kill")
         return int(most) if went_over and most.strip().isdigit() else None
 
     def _folders(self):
@@ -86,6 +84,12 @@ class Group:
             except OSError:
                 pass
         return not os.path.isdir(self.path)
+
+
+def _memory_events(folder):
+    """``{event: how often}``; empty without the memory controller."""
+    lines = (read(folder, "memory.events") or "").splitlines()
+    return {name: int(count) for name, count in map(str.split, lines)}
 
 
 def join(path):
@@ -172,6 +176,10 @@ def own_groups(mounts=None, groups=None):
 
 def _plain(word):
     """A word of mountinfo: proc(5), blanks and backslashes are written in octal."""
+    if "\\" not in word:
+        return word
+    import re  # takes a while to import
+
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), word)
 
 

@@ -4,10 +4,10 @@ Not responsible for what is said.
 """
 
 import os
-import socket
 import time
 
 from . import protocol
+from .lean import Socket, socket
 
 
 class Clients:
@@ -18,7 +18,7 @@ class Clients:
             os.unlink("sock")
         except FileNotFoundError:
             pass
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind("sock")
         self._listener.listen(64)
         self._open, self._subscribers = {}, set()

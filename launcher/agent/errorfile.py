@@ -4,9 +4,10 @@ Not responsible for writing it: torch does, for a function under
 ``torch.distributed.elastic.multiprocessing.errors.record``.
 """
 
-import json
 import os
 import stat
+
+from . import lean
 
 VARIABLE = "TORCHELASTIC_ERROR_FILE"
 #: A file larger than this is not read at all: JSON cannot be read in part.
@@ -33,7 +34,7 @@ def read(path):
     programs write, has a text as message and no traceback.
     """
     try:
-        value = json.loads(_content(path).decode("utf-8", "replace")) if path else None
+        value = lean.loads(_content(path).decode("utf-8", "replace")) if path else None
     except (OSError, ValueError, RecursionError):
         return None
     message = value.get("message") if isinstance(value, dict) else None

@@ -3,11 +3,10 @@
 Not responsible for what is done with them.
 """
 
-import json
 import os
 import time
 
-from . import cgroup, daemon, leases, processes
+from . import cgroup, daemon, lean, leases, processes
 from .journal import read_from
 
 
@@ -33,7 +32,7 @@ def runs(root):
         place = os.path.join(base, name)
         try:
             with open(os.path.join(place, "run.json")) as file:
-                record = json.load(file)
+                record = lean.loads(file.read())
         except (OSError, ValueError):
             record = None  # it never came as far as a supervisor
         found.append(

@@ -11,8 +11,9 @@ A frame is a letter, the length of its data in four bytes, and the data. A comma
 ``x`` {"code": n}           ── back: it has ended; or {"trouble": text}: it cannot run
 """
 
-import json
 import struct
+
+from . import lean
 
 ASK, INPUT, TAKEN, OUTPUT, ERROR, EXIT = b"j", b"i", b"t", b"o", b"e", b"x"
 #: Bytes of standard input on their way to a command that have not been taken. The reader of frames
@@ -26,7 +27,7 @@ HEAD = struct.Struct("!cI")
 def frame(kind, data=b""):
     """One frame; what is not bytes goes as JSON."""
     if not isinstance(data, bytes):
-        data = json.dumps(data).encode("ascii")
+        data = lean.dumps(data).encode("ascii")
     return HEAD.pack(kind, len(data)) + data
 
 
@@ -51,7 +52,7 @@ async def read_message(reader):
     """The next frame's JSON object, or None."""
     kind, data = await read(reader)
     try:
-        message = json.loads(data.decode("utf-8")) if kind == ASK else None
+        message = lean.loads(data.decode("utf-8")) if kind == ASK else None
     except ValueError:
         return None
     return message if isinstance(message, dict) else None

@@ -3,9 +3,10 @@
 Not responsible for what the records mean.
 """
 
-import json
 import os
 import time
+
+from . import lean
 
 
 class Journal:
@@ -29,7 +30,7 @@ class Journal:
         """Writes one record and returns it."""
         record = dict(fields, seq=self.seq, time=time.time(), event=event)
         self.seq += 1
-        self._waiting += json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+        self._waiting += lean.dumps(record).encode("ascii") + b"\n"
         self.flush()
         return record
 
@@ -46,7 +47,7 @@ def write_private(path, value):
     """A file that nobody else may read, in one step. Raises OSError."""
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as file:
-        json.dump(value, file)
+        file.write(lean.dumps(value))
     os.rename(path + ".new", path)
 
 
@@ -78,5 +79,5 @@ def read_from(path, offset):
     records = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         offset += len(line)
-        records.append((json.loads(line.decode("utf-8")), offset))
+        records.append((lean.loads(line.decode("utf-8")), offset))
     return records

@@ -5,9 +5,10 @@ the kernel drops the lock with the descriptor. Everybody on the host can read wh
 """
 
 import fcntl
-import json
 import os
 import time
+
+from . import lean
 
 #: Tries before a lock counts as held: a look at it takes microseconds.
 LOOKS = 20
@@ -56,7 +57,7 @@ def _take_one(name, run_id):
         holder = _holder(fd)
         os.close(fd)
         raise Busy(name, holder)
-    text = json.dumps({"user": _user(), "run": run_id, "since": time.time()})
+    text = lean.dumps({"user": _user(), "run": run_id, "since": time.time()})
     os.ftruncate(fd, 0)
     os.pwrite(fd, text.encode(), 0)
     return fd
@@ -91,7 +92,7 @@ def _open(name):
 
 def _holder(fd):
     try:
-        return json.loads(os.pread(fd, 4096, 0).decode() or "{}")
+        return lean.loads(os.pread(fd, 4096, 0).decode() or "{}")
     except ValueError:
         return {}
 

@@ -3,11 +3,10 @@
 Not responsible for what is said.
 """
 
-import json
 import os
-import socket
 
-from . import frames
+from . import frames, lean
+from .lean import Socket, socket
 
 SUPERVISOR, PEER = "sock", "peer.sock"
 
@@ -15,7 +14,7 @@ SUPERVISOR, PEER = "sock", "peer.sock"
 def connect(run_dir, name):
     """A connection to one of the two. Raises OSError."""
     here = os.open(".", os.O_RDONLY)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.chdir(run_dir)  # a socket's path may be 107 bytes at most: name it from its own folder
         connection.connect(name)
@@ -30,10 +29,18 @@ def connect(run_dir, name):
 
 def node_of(run_dir):
     """``(environment, folder)`` that processes of this node of a run have. Raises OSError."""
-    with connect(run_dir, PEER) as peer, peer.makefile("rb") as stream:
+    with connect(run_dir, PEER) as peer:
         peer.sendall(frames.frame(frames.ASK, {"ask": "environment"}))
-        head = stream.read(frames.HEAD.size)
-        if len(head) < frames.HEAD.size:
-            raise OSError(0, "it went away")
-        node = json.loads(stream.read(frames.size_of(head)[1]).decode("utf-8"))
+        size = frames.size_of(_take(peer, frames.HEAD.size))[1]
+        node = lean.loads(_take(peer, size).decode("utf-8"))
     return node["env"], node["cwd"]
+
+
+def _take(peer, size):
+    data = b""
+    while len(data) < size:
+        piece = peer.recv(size - len(data))
+        if not piece:
+            raise OSError(0, "it went away")
+        data += piece
+    return data

@@ -5,10 +5,10 @@ logind.conf(5), loginctl(1), and systemd's "Control Group APIs and Delegation".
 """
 
 import os
-import re
 import time
 
 from . import cgroup, processes
+from .lean import prctl
 
 #: Who stays up without a session, by name (loginctl(1), enable-linger).
 LINGER = "/var/lib/systemd/linger"
@@ -25,8 +25,12 @@ def session(groups=None):
     """The scope of the session that this process belongs to, or None. ``groups`` is the text of
     /proc/self/cgroup."""
     groups = cgroup.read("/proc/self", "cgroup") or "" if groups is None else groups
-    found = re.search(r"^(?:0:|\d+:name=systemd):/.*/(session-[^/\n]+\.scope)", groups, re.M)
-    return found.group(1) if found else None
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in path.split("/")[2:] if controllers in ("", "name=systemd") else ():
+            if name.startswith("session-") and name.endswith(".scope"):
+                return name
+    return None
 
 
 def survey():
@@ -48,6 +52,8 @@ def survey():
 def kills(user):
     """Whether logind kills what is left of a session of ``user`` when that ends."""
     names = ["KillUserProcesses", "KillOnlyUsers", "KillExcludeUsers"]
+    import re  # takes a while to import, and most hosts are not asked
+
     told = processes.output_of(["busctl", "--system", "get-property"] + _LOGIND + names, PATIENCE)
     lines = (told or "").splitlines()
     if len(lines) != len(names):
@@ -117,7 +123,7 @@ class Refuge:
         if pid == 0:
             try:
                 processes.forget_handlers()  # the end of the session is no word to our parent
-                processes.prctl(processes.PR_SET_PDEATHSIG, 9)
+                prctl(processes.PR_SET_PDEATHSIG, 9)
                 # Locks and sockets are not held by one who does nothing with them.
                 os.closerange(0, hold)
                 os.closerange(hold + 1, 1024)

@@ -6,9 +6,9 @@ Not responsible for which host is the master or what is done when they cannot.
 import errno
 import os
 import select
-import socket
 import time
 
+from .lean import Socket, socket
 from .probe import interface_of, port_is_free
 
 
@@ -38,7 +38,7 @@ class Listener:
         self.news = self.more.pop() if news else None
 
     def _listen(self, port):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("0.0.0.0", port))
@@ -81,11 +81,12 @@ def connect(addresses, port, token, seconds):
     results, waiting = {}, {}
     for address in addresses:
         try:
-            ip = socket.getaddrinfo(address, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+            name = address.encode("ascii") if address.isascii() else address  # text imports idna
+            ip = socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
         except (OSError, UnicodeError) as error:
             results[address] = {"ok": False, "error": "unresolved", "why": str(error)}
             continue
-        caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        caller = Socket(socket.AF_INET, socket.SOCK_STREAM)
         caller.setblocking(False)
         code = caller.connect_ex((ip, port))
         if code in (0, errno.EINPROGRESS):

@@ -4,10 +4,10 @@ Not responsible for who is promised what, nor for control groups: see limits.py 
 """
 
 import os
-import signal
 import time
 
 from . import processes
+from .lean import signal
 
 #: Bytes a second that a process is thought to take at most, and the seconds between two looks: one at
 #: whose end it may have reached its limit, but neither all the time nor hardly ever.

@@ -7,14 +7,14 @@ nothing: so a line that broke is dialled anew, and everything is said once more.
 """
 
 import errno
-import json
 import math
 import os
 import select
-import socket
 import time
 from _operator import _compare_digest as same
 
+from . import lean
+from .lean import Socket, socket
 from .protocol import blake2b
 from .tcp import keep_alive, own_address
 
@@ -50,7 +50,7 @@ class News:
             self.next_look = 0.0
 
     def _listen(self):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((own_address(self._spec["address"]), self._spec["port"]))
@@ -111,13 +111,13 @@ class News:
             self._send(line, sealed)
 
     def _seal(self, word):
-        text = json.dumps(word, sort_keys=True, separators=(",", ":")).encode("ascii")
+        text = lean.dumps(dict(sorted(word.items()))).encode("ascii")
         return self._mark(text) + b" " + text
 
     def _unseal(self, sealed):
         """The word, or None. ``hmac`` would do it as well, and load OpenSSL at every start."""
         mark, _, text = sealed.partition(b" ")
-        return json.loads(text.decode("ascii")) if same(mark, self._mark(text)) else None
+        return lean.loads(text.decode("ascii")) if same(mark, self._mark(text)) else None
 
     def _mark(self, text):
         key = self._spec["key"].encode("ascii")
@@ -142,7 +142,7 @@ class News:
         self._lines[line] = _Line(proven)
 
     def _dial(self, now):
-        self._dialled = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._dialled = Socket(socket.AF_INET, socket.SOCK_STREAM)
         self._dialled.setblocking(False)
         code = self._dialled.connect_ex((self._spec["address"], self._spec["port"]))
         self.next_look = now + PATIENCE

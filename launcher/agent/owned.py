@@ -4,10 +4,10 @@ Not responsible for when they are asked to end or killed: the supervisor decides
 """
 
 import os
-import signal
 import time
 
 from . import cgroup, login, processes
+from .lean import signal
 from .memory import MemoryWatch
 from .shared import SharedMemory, cleaners, only_cleaners
 

@@ -4,12 +4,13 @@ Not responsible for judging: the launcher compares.
 """
 
 import os
-import socket
 import struct
 import sys
 import time
 
-from . import gpus, leases, processes
+from . import gpus, lean, leases, processes
+from .journal import write_private
+from .lean import Socket, socket
 
 
 def facts(root, with_gpus):
@@ -26,7 +27,7 @@ def facts(root, with_gpus):
         "ssh_address": _ssh_address(),
         "disk_free": disk.f_bavail * disk.f_frsize,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "rsync": rsync_version(),
+        "rsync": rsync_version(root),
         "gpus": gpus.listed() if with_gpus else [],
         "leased": {str(index): holder for index, holder in leases.held().items()},
         "time": time.time(),
@@ -39,14 +40,45 @@ def _ssh_address():
     return words[2] if len(words) == 4 else None
 
 
-def rsync_version():
-    """The version of rsync on PATH, or None."""
+def rsync_version(root):
+    """The version of rsync on PATH, or None. A program is asked once, until its file is another one:
+    to start it costs as much as a quarter of our own start."""
     try:
-        processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
+        program = processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
     except FileNotFoundError:
         return None
+    note = os.path.join(root, "rsync.json")
+    file = _identity(program)
+    known = _read(note)
+    if file and known.get("file") == file:
+        return known["version"]
     words = (processes.output_of(["rsync", "--version"]) or "").split()
-    return words[2] if len(words) > 2 else "unknown"
+    if len(words) < 3:
+        return "unknown"
+    if file:
+        try:
+            write_private(note, {"file": file, "version": words[2]})
+        except OSError:  # a full disk: it is asked again
+            pass
+    return words[2]
+
+
+def _identity(program):
+    """What changes when a program does; None for a script, which may lead to any other."""
+    try:
+        with open(program, "rb") as file:
+            about, is_binary = os.fstat(file.fileno()), file.read(4) == b"\x7fELF"
+    except OSError:
+        return None
+    return [program, about.st_ino, about.st_size, about.st_ctime_ns] if is_binary else None
+
+
+def _read(note):
+    try:
+        with open(note) as file:
+            return lean.loads(file.read())
+    except (OSError, ValueError):
+        return {}
 
 
 def addresses():
@@ -54,7 +86,7 @@ def addresses():
     import fcntl
 
     found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    with Socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", os.fsencode(name)[:15])
             try:
@@ -80,7 +112,7 @@ def port_is_free(port):
     """Whether a server could listen on ``port`` here now."""
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
+            with Socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((address, port))
                 probe.listen(1)

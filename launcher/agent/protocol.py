@@ -15,12 +15,12 @@ Requests are ``{"id": n, "op": "...", ...}`` and are answered by ``{"id": n, "ok
 ``{"idle": {name: size}}``                       all is ended and sent: the final size of every log
 """
 
-import json
-
 try:  # as the standard library's own random.py does: hashlib loads OpenSSL, for milliseconds
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
+
+from . import lean
 
 MAGIC = "launcher-agent"
 VERSION = 1
@@ -41,7 +41,7 @@ def encode(message, payload=b""):
     """One message as bytes; ``payload`` follows it raw."""
     if payload:
         message = dict(message, size=len(payload))
-    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n" + payload
+    return lean.dumps(message).encode("ascii") + b"\n" + payload
 
 
 class Decoder:
@@ -65,7 +65,7 @@ class Decoder:
                 end = self._buffer.find(b"\n", start)
                 if end < 0:
                     break
-                self._message = json.loads(bytes(self._buffer[start:end]).decode("utf-8"))
+                self._message = lean.loads(bytes(self._buffer[start:end]).decode("utf-8"))
                 if not isinstance(self._message, dict):
                     raise ValueError("not a message: %r" % (self._message,))
                 self._need = self._message.get("size", 0)

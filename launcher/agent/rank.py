@@ -7,11 +7,11 @@ rank.
 
 import os
 import select
-import signal
 import sys
 import time
 
 from . import errorfile, processes, protocol
+from .lean import signal
 from .local import SUPERVISOR, connect, node_of
 
 #: Where launchers of frameworks say which rank a process is: Horovod's, Open MPI's, torch's.

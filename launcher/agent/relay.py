@@ -4,16 +4,14 @@ Not responsible for processes: it hands those requests to the supervisor. Everyt
 about a run it reads from the run's folder, so that any relay can go on where another stopped.
 """
 
-import json
 import os
 import select
-import socket
-import sys
 import time
 
-from . import cgroup, daemon, folders, protocol, tree
+from . import cgroup, daemon, folders, lean, protocol, tree
 from .checks import Checks
 from .journal import read_from
+from .lean import Socket, socket
 from .meeting import Listener, connect
 from .probe import facts
 
@@ -152,7 +150,7 @@ class Relay(Checks):
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
         for name, text in request.get("programs", {}).items():
             _write(os.path.join(run_dir, "bin", name), text, 0o700)
-        _write(os.path.join(run_dir, "run.json"), json.dumps(request["record"]), 0o600)
+        _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
         daemon.launch(run_dir, {"run_id": request["run"], **request["spec"]})
         return {}
 
@@ -230,7 +228,7 @@ class Relay(Checks):
         self.run_dir = os.path.join(self.root, "runs", _checked(run))
 
     def _connect(self):
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             os.chdir(self.run_dir)  # the path of a socket may be 107 bytes at most
             connection.connect("sock")
@@ -385,4 +383,4 @@ def main(argv):
         relay.serve()
     except BrokenPipeError:
         pass
-    sys.stdout = None  # nothing to flush: we wrote to the descriptor
+    os._exit(0)  # nothing is left to flush or to take apart: we wrote to the descriptor

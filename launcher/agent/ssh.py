@@ -4,13 +4,12 @@ Not responsible for reaching that host: the agent of this one does. No key, no p
 known_hosts is needed or looked at, since only hosts of the run can be named.
 """
 
-import json
 import os
 import select
-import signal
 import sys
 
-from . import frames
+from . import frames, lean
+from .lean import signal
 from .local import PEER, connect
 
 #: Options of ssh(1) that take a value. What options say is about connections that we do not make.
@@ -107,7 +106,7 @@ class _Caller:
         if kind in (frames.OUTPUT, frames.ERROR):
             _write(1 if kind == frames.OUTPUT else 2, data)
             return
-        message = json.loads(data.decode("utf-8"))
+        message = lean.loads(data.decode("utf-8"))
         if kind == frames.TAKEN:
             self._room += message["taken"]
         elif "trouble" in message:

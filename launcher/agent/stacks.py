@@ -4,11 +4,11 @@ Not responsible for when. A helper process does it, so that the supervisor never
 """
 
 import os
-import signal
 import sys
 import time
 
 from . import processes
+from .lean import prctl, signal
 
 #: Seconds for all ranks of this host, and for one look at one process.
 SECONDS, ONE = 20.0, 5.0
@@ -83,7 +83,7 @@ def _help(ranks, stamp, host, path):
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        processes.prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.closerange(3, 1024)  # among them locks, which are the supervisor's alone
         write(ranks, stamp, host, path)
     except Exception:

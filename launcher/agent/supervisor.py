@@ -6,7 +6,6 @@ disk. One supervisor a host and run, in a session of its own: it survives the SS
 
 import os
 import select
-import signal
 import time
 
 from . import errorfile, leases, login, processes, protocol
@@ -16,6 +15,7 @@ from .endings import Endings
 from .environment import environment
 from .gpus import GpuWatch
 from .journal import Journal, forget, write_private
+from .lean import prctl, signal
 from .limits import Cores, in_words, limit
 from .news import News
 from .owned import Owned
@@ -55,7 +55,7 @@ class Supervisor:
         self.contact = Contact(spec.get("lease"))
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, spec.get("inside"))
-        processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+        prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients = Clients()
         self.signals = processes.watch_signals(self._terminated)
         self.journal.append("SupervisorStarted", pid=os.getpid(), host=self.host)

@@ -4,7 +4,7 @@ and where to listen.
 Not responsible for what goes over it.
 """
 
-import socket
+from .lean import Socket, socket
 
 #: Seconds of silence of the other machine after which the kernel calls a line dead.
 SILENCE = 60
@@ -27,7 +27,7 @@ def own_address(address):
     mean something else here, and a translated address is not ours."""
     try:
         socket.inet_aton(address)
-        with socket.socket() as probe:
+        with Socket() as probe:
             probe.bind((address, 0))
     except OSError:
         return "0.0.0.0"
