@@ -57,6 +57,7 @@ def run(
             start_new_session=True,
         )
         timer = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
+        timer.daemon = True  # who breaks a benchmark off does not wait for it
         timer.start()
         # wait4 counts this child and every descendant that was waited for: ssh and rsync are in.
         _, status, used = os.wait4(child.pid, 0)
