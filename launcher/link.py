@@ -197,6 +197,22 @@ class Link:
         self.ended.set()
         self.reached.set()
 
+    async def insist(self, **request: Any) -> dict[str, Any]:
+        """Asks the agent for what it does once however often it is asked; again where the connection
+        drops before the answer, as long as the host is not given up. Raises HostError."""
+        while True:
+            agent = self.agent
+            try:
+                return await agent.ask(**request)
+            except errors.ConnectionLost:
+                if not self.following or self.lost:
+                    raise
+                if self.agent is agent:  # nobody has noticed so far
+                    self.reached.clear()
+                await self.reached.wait()
+                if self.lost:
+                    raise
+
     async def catch_up(self, run: str) -> None:
         """Until all bytes of logs that the host has now are here, as far as it can be reached."""
         try:

@@ -56,7 +56,7 @@ async def setup(
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
             "env": planning.environment(job, layout, node, meeting, attempt),
         }
-        requests.append(link.agent.ask(**_request("setup", attempt, job, layout, link, [process])))
+        requests.append(link.insist(**_request("setup", attempt, job, layout, link, [process])))
     if not requests:
         return
     await together(requests)
@@ -178,7 +178,7 @@ async def _start(
     if key and plan.meeting.news_port:
         request["news"] = _news(plan, key)
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
-    await link.agent.ask(**request)
+    await link.insist(**request)
 
 
 def _news(plan: Plan, key: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import launcher.agent
 from launcher.agent import journal, lean, leases, probe, protocol, tree
+from launcher.agent.relay import Relay
 
 FEW = settings(max_examples=40, deadline=None)
 AGENT = Path(launcher.agent.__file__).parent
@@ -436,3 +437,19 @@ def test_a_relay_imports_a_large_module_only_where_its_core_is_lacking(
         "b'hello' False 9",
         " ".join(imported),
     ]
+
+
+def test_what_was_started_and_is_over_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher whose line broke before it had the answer asks again; other attempts do not count."""
+    run = tmp_path / "runs" / "calm-hare"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(run)
+    relay, told = Relay(str(tmp_path)), journal.Journal("journal.jsonl")
+    request = {"run": "calm-hare", "stage": "run", "attempt": 1, "processes": [{"key": "rank-0"}]}
+    told.append("ProcessStarted", key="rank-0", attempt=0)
+    with pytest.raises(OSError, match="No such file"):
+        relay.do_start(request)
+    told.append("ProcessStarted", key="rank-0", attempt=1)
+    assert relay.do_start(request) == {}

@@ -116,6 +116,63 @@ def test_a_launcher_that_has_just_come_gives_its_hosts_time_to_answer() -> None:
     assert isinstance(told[0], ev.ConnectionResumed), told
 
 
+class _Dropping(Link):
+    """One whose connection drops while the agent does what it was asked for."""
+
+    async def _dial(self) -> None:
+        if self.comes_back:
+            self.agent = _Answering()  # type: ignore[assignment]
+        else:
+            raise errors.ConnectionLost(self.name, "no network")
+
+    async def _ask_to_follow(self, run: str) -> None:
+        self.reached.set()
+
+    comes_back = True
+
+
+class _Answering:
+    """An agent that answers; or whose connection drops first."""
+
+    def __init__(self, drops: bool = False) -> None:
+        self.closed = asyncio.get_running_loop().create_future()
+        self.drops = drops
+
+    async def ask(self, **request: Any) -> dict[str, Any]:
+        if self.drops:
+            self.closed.set_result(None)
+            raise errors.ConnectionLost("far", "the connection was lost")
+        return {"asked": request}
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_what_was_asked_for_is_asked_again_after_a_drop(comes_back: bool) -> None:
+    """Until the host is given up: a run does not end because a line breaks while it starts."""
+    told: list[ev.Event] = []
+    unused: Any = None
+
+    async def start() -> dict[str, Any]:
+        link = _Dropping(Host("far"), unused, unused, told.append, unused)
+        link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
+        link.comes_back, link.agent = comes_back, _Answering(drops=True)  # type: ignore[assignment]
+        link.reached.set()
+        link._following = asyncio.ensure_future(link._keep_following("run", 0.1))
+        try:
+            async with asyncio.timeout(5):
+                return await link.insist(op="start")
+        finally:
+            link._following.cancel()
+            await asyncio.gather(link._following, return_exceptions=True)
+
+    if comes_back:
+        assert asyncio.run(start()) == {"asked": {"op": "start"}}
+        assert [type(event) for event in told] == [ev.ConnectionDropped, ev.ConnectionResumed]
+    else:
+        with pytest.raises(errors.ConnectionLost):
+            asyncio.run(start())
+        assert [type(event) for event in told] == [ev.ConnectionDropped, ev.NodeLost]
+
+
 @pytest.mark.parametrize(("asked", "seconds"), [(None, 600.0), (3.0, 3.0)])
 def test_stalls_are_told_unasked(asked: float | None, seconds: float) -> None:
     """After 10 minutes; nothing of ours is put into the ranks then."""

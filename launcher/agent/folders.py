@@ -23,6 +23,14 @@ def logs_of(run_dir):
             yield attempt + "/" + name, os.path.join(folder, name)
 
 
+def was_started(run_dir, request):
+    """Whether the journal tells of a process that this request is to start."""
+    keys = {process["key"] for process in request["processes"]}
+    records = [record for record, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
+    mine = [record for record in records if record.get("attempt") == request["attempt"]]
+    return any(record.get("key") in keys for record in mine)
+
+
 def runs(root):
     """The runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those of
     all users that a supervisor owns on this host now, with the GPUs that they hold."""
