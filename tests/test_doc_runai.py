@@ -95,6 +95,7 @@ def test_an_interactive_job(alike: Launcher) -> None:
         with Terminal(argv, launcher.work, launcher.environment()) as terminal:
             terminal.type("ssh lab2 hostname | sed s/^/from-/")
             terminal.expect("from-lab2")
+            terminal.expect("# ")  # until then `ssh` reads what is typed, as that of OpenSSH does
             words = HOROVODRUN.replace("%RUNAI_MPI_NUM_WORKERS%", "2 -H $SLOTS --gloo")
             words = words.replace("1000000", "3").replace("\\\n", "")
             words = words.replace(
