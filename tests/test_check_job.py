@@ -195,7 +195,13 @@ def test_needs_are_whole_paths() -> None:
 
 def test_the_examples_are_whole() -> None:
     """All that the examples import beyond themselves is known to the environment of the tests."""
-    known = {"torch", "numpy", "sklearn", "horovod"}  # here; the others have their own environments
+    known = {
+        "torch",
+        "numpy",
+        "sklearn",
+        "horovod",
+        "mpi4py",
+    }  # here; the others have their own environments
     heavier = {"accelerate", "deepspeed", "jax", "lightning", "mxnet", "tensorflow"}
     for file in sorted((ROOT / "examples").glob("*/job.yaml")):
         job = api.layered_job({"file": api.load_job(file)})

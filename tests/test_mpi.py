@@ -6,7 +6,7 @@ import shutil
 
 import lab as labs
 import pytest
-from conftest import Launcher
+from conftest import ROOT, Launcher
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed here")
 pytestmark = pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun here")
@@ -27,9 +27,7 @@ world.barrier()
 
 def test_ranks_on_two_hosts_add_up(launcher: Launcher, clean: labs.Lab) -> None:
     """Each with its own log, as they would be under any other framework."""
-    ran = launcher.run(
-        "--nodes", "2", "--nproc-per-node", "2", "--framework", "mpi", launcher.script(SCRIPT)
-    )
+    ran = launcher.run(str(ROOT / "examples" / "mpi_sum" / "job.yaml"))
     assert ran.code == 0, ran.out + ran.err
     for rank in range(4):
         host = "lab1" if rank < 2 else "lab2"
