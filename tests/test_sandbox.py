@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Launcher
+from conftest import ROOT, Launcher
 from terminal import Terminal
 
 
@@ -55,6 +56,18 @@ def test_up_ls_and_down(sandbox: Launcher) -> None:
     assert len(json.loads(_call(sandbox, "ls", "--json").stdout)) == 3
     assert "3 hosts ended" in _call(sandbox, "down").stdout
     assert json.loads(_call(sandbox, "ls", "--json").stdout) == []
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun here")
+def test_mpi_works_there(sandbox: Launcher) -> None:
+    """Where all hosts are one machine, and share its name and its memory."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed here")
+    sandbox.inventory.write_text(
+        f"sandbox: true\ndefaults: {{python: {sys.executable}}}\nhosts: ['local[1-2]']\n"
+    )
+    ran = sandbox.run(str(ROOT / "examples" / "mpi_sum" / "job.yaml"))
+    assert ran.code == 0, ran.err
+    assert sorted(line.partition(": ")[2] for line in ran.out.splitlines()) == ["10"] * 4
 
 
 def test_a_shell_there_is_a_real_terminal(sandbox: Launcher) -> None:

@@ -32,6 +32,9 @@ def environment(place: Place) -> dict[str, str]:
     own = joined.interface(place)
     names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
     chosen = dict.fromkeys(names, own) if own else {}
+    hosts = [place.meeting.address_of(node.host) for node in place.layout.nodes]
+    if len(set(hosts)) < len(hosts):  # one machine: ranks of two of them crash in its shared memory
+        chosen["OMPI_MCA_btl"] = "self,tcp"
     return {**place.threads(), **chosen, **place.env}
 
 
