@@ -38,12 +38,12 @@ trainer = lightning.Trainer(
     strategy="ddp",
     devices=arguments.devices,
     num_nodes=arguments.nodes,
-    max_epochs=2,
+    max_epochs=8,
     enable_progress_bar=False,
     log_every_n_steps=1,
     logger=TensorBoardLogger(outputs, name="scalars"),
     callbacks=[ModelCheckpoint(os.path.join(outputs, "checkpoints"), save_last=True)],
 )
-trainer.fit(Line(), torch.utils.data.DataLoader(data, batch_size=16))
+trainer.fit(Line(), torch.utils.data.DataLoader(data, batch_size=16, shuffle=True))
 loss = float(trainer.callback_metrics["loss"])
 print(f"rank {trainer.global_rank} of {trainer.world_size}: loss {loss:.3f}")
