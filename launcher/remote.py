@@ -19,6 +19,8 @@ from .sshlib import asyncssh
 
 #: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
+#: Seconds that a host has to describe itself, once it is connected (many hosts take turns at that).
+DESCRIBES = 45.0
 #: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
 #: modules prepare one, and on a busy host, or with a home on a network, they take their time.
 OPENING = 9
@@ -162,10 +164,22 @@ class Agent:
 
     # -- requests with a result of their own
 
+    async def describe(self, op: str, **request: Any) -> dict[str, Any]:
+        """One request that looks all over the host, where a file system may hang. Raises HostError."""
+        try:
+            async with asyncio.timeout(DESCRIBES):
+                return await self.ask(op, **request)
+        except TimeoutError:
+            raise errors.AgentError(
+                self.host.name,
+                f"it did not describe itself within {DESCRIBES:.0f} s",
+                "is a disk or a network file system hanging there? df and nvidia-smi tell",
+            ) from None
+
     async def probe(self, with_gpus: bool = True) -> Facts:
         """What there is on the host. The clock's offset is right to half a round trip."""
         before = time.time()
-        answer = await self.ask("probe", gpus=with_gpus)
+        answer = await self.describe("probe", gpus=with_gpus)
         after = time.time()
         return facts_of(self.host.name, answer, answer["time"] - (before + after) / 2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +46,44 @@ def test_each_trouble_has_its_own_error(own: labs.Lab, launcher: Launcher, case:
         assert "lab1" in ran.receipt["error"]
     assert ran.receipt["seconds"] < 14, "8 s of silence, and not twice that"
     assert not [p for p in own.hosts["lab1"].processes() if "LAUNCHER_RUN_ID" in p.environ]
+
+
+#: As a user calls it, but for less patience with a host that does not describe itself.
+HURRIED = "import launcher.remote as r; r.DESCRIBES = 2.0; from launcher.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(125, ("run", "--nodes", "2", "--framework", "env", "true")), (1, ("check", "--no-pairs"))],
+    ids=["run", "check"],
+)
+def test_a_host_whose_files_hang(
+    own: labs.Lab, launcher: Launcher, code: int, words: tuple[str, ...]
+) -> None:
+    """As on a file system that is gone: it is told, and when they come back nothing of us is left."""
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    far, run = own.hosts["lab2"], "/root/.launcher/host/runs/old"
+    far.run("mkdir", "-p", run)
+    far.run("mkfifo", f"{run}/supervisor.lock")  # to open it takes until somebody opens it as well
+    far.spawn("env", f"LAUNCHER_RUN_DIR={run}", "sleep", "600")
+    done = subprocess.run(
+        [sys.executable, "-c", HURRIED, words[0], "-i", launcher.inventory, *words[1:]],
+        cwd=launcher.work, env=launcher.environment(), capture_output=True, text=True, timeout=60,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "lab2" in said
+    assert "did not describe itself within 2 s" in said
+    assert "file system" in said
+    assert "Traceback" not in said
+    far.spawn("sh", "-c", f"exec 3<>{run}/supervisor.lock; exec sleep 600")
+    for host in own.hosts.values():
+        labs.wait_until(lambda host=host: not _relays(host), "the end of what was asked")
+
+
+def _relays(host: labs.LabHost) -> list[labs.Process]:
+    return [process for process in host.processes() if "relay" in process.argv]
 
 
 def test_a_python_that_is_not_there(own: labs.Lab, launcher: Launcher) -> None:

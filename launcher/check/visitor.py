@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import amend, connect, remote
 from ..errors import HostError
-from ..findings import ERROR, Finding, fold, found, of_error
+from ..findings import ERROR, Finding, fold, of_error
 from ..findings.group import of_group
 from ..findings.host import of_host
 from ..findings.job import of_job
@@ -29,9 +29,6 @@ from .pairs import Pairs, ports_of
 
 #: Round trips to measure a clock by: the shortest tells most.
 CLOCK_TRIPS = 5
-#: Seconds for a host to describe itself, once it is connected (so many hosts take turns at that): a
-#: hanging file system must not hold up the others.
-SURVEY_PATIENCE = 45.0
 
 #: What `--fix` ends on hosts.
 ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
@@ -103,18 +100,9 @@ class Visitor:
 
     async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
         try:
-            connection = await self._dialler.connect(host.name)
-            self._connections.append(connection)
-            async with asyncio.timeout(SURVEY_PATIENCE):
-                survey = await self._survey(host, connection, questions)
+            survey = await self._survey(host, questions)
         except HostError as error:
             return [of_error(error)]
-        except TimeoutError:
-            what = f"it did not describe itself within {SURVEY_PATIENCE:.0f} s: not looked at"
-            fix = (
-                "too much to do, or a file system that hangs? uptime, df and nvidia-smi there tell"
-            )
-            return [found("HOST-SLOW", host.name, what, fix)]
         self.surveys[host.name] = survey
         findings = of_host(survey, host)
         try:
@@ -123,10 +111,12 @@ class Visitor:
             findings.append(of_error(error))
         return findings
 
-    async def _survey(self, host: Host, connection: Connection, questions: Questions) -> Survey:
+    async def _survey(self, host: Host, questions: Questions) -> Survey:
+        connection = await self._dialler.connect(host.name)
+        self._connections.append(connection)
         agent = self.agents[host.name] = await Agent.open(host, connection)
         latency, offset = await _clock(agent)
-        answer = await agent.ask(
+        answer = await agent.describe(
             "survey",
             modules=list(questions.modules),
             env={**host.env, **questions.env},

@@ -29,7 +29,6 @@ CODES: Mapping[str, tuple[str, str]] = {
     "PYTHON-OLD": (ERROR, "the interpreter is older than 3.8"),
     "PYTHON-SILENT": (ERROR, "the interpreter does not answer with its own packages"),
     "HOST-BROKEN": (ERROR, "the agent cannot work there"),
-    "HOST-SLOW": (WARNING, "the host did not describe itself in time, and was not looked at"),
     "RSYNC-MISSING": (ERROR, "no rsync, or one older than 3.1.3"),
     "DISK-FULL": (ERROR, "no room at workdir"),
     "DISK-LOW": (WARNING, "little room at workdir"),
