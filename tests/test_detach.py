@@ -270,6 +270,41 @@ def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
     assert "stopped (by-user)" in stopped.stderr
 
 
+#: It needs longer to save than the job's grace.
+SAVES = """
+import signal, time
+def save(*_):
+    time.sleep(2.5)
+    open("/tmp/saved", "w").close()
+    raise SystemExit
+signal.signal(signal.SIGTERM, save)
+open("/tmp/ready", "w").close()
+time.sleep(600)
+"""
+
+
+def test_the_grace_of_a_stop_reaches_a_host_that_only_the_others_reach(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    name, away = launcher.script(SAVES), own.hosts["lab2"]
+    words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
+    begun = launcher.call("run", "--detach", "-i", str(launcher.inventory), *words)
+    assert begun.returncode == 0, begun.stderr
+    for host in own.hosts.values():
+        labs.wait_until(lambda host=host: _there(host, "/tmp/ready"), "its handler")
+    away.stop_sshd()
+    away.kill_sshd_sessions()
+    stopped = launcher.call("stop", "-", "--grace", "30s")
+    assert "not verified" in stopped.stderr
+    labs.wait_until(lambda: not _ranks(away), "the end there", 20)
+    assert _there(away, "/tmp/saved")
+
+
+def _there(host: labs.LabHost, path: str) -> bool:
+    return host.run("test", "-e", path, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("by", ["stop", "another run", "exec", "ls, after the lease"])
 def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     own: labs.Lab, launcher: Launcher, by: str

@@ -7,7 +7,6 @@ import fcntl
 import os
 import sys
 
-from .news import let_go
 from .supervisor import Supervisor
 
 
@@ -64,7 +63,7 @@ def _become_supervisor(run_dir, spec, tell):
         os.close(tell)
         supervisor.serve()
         if supervisor.news.is_needed:
-            let_go(but=supervisor.news.descriptors)
+            _let_go(but=supervisor.news.descriptors)
             supervisor.news.pass_on()
     except Exception as error:
         import traceback
@@ -85,3 +84,15 @@ def _detach_streams(keep):
     os.closerange(3, keep)
     os.closerange(keep + 1, 1024)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+
+
+def _let_go(but):
+    """Closes everything that this process holds but standard streams and these descriptors, and
+    stands in no folder."""
+    os.chdir("/")
+    for number in os.listdir("/proc/self/fd"):
+        if int(number) > 2 and int(number) not in but:
+            try:
+                os.close(int(number))
+            except OSError:
+                pass  # the one that listed them

@@ -8,7 +8,6 @@ nothing: so a line that broke is dialled anew, and everything is said once more.
 
 import errno
 import math
-import os
 import select
 import time
 from _operator import _compare_digest as same
@@ -239,15 +238,3 @@ class News:
             for ready in select.select(self.readable, [], [], PATIENCE)[0]:
                 self.look(ready)
             self.keep_time(time.monotonic())
-
-
-def let_go(but):
-    """Closes everything that this process holds but standard streams and these descriptors, and
-    stands in no folder."""
-    os.chdir("/")
-    for number in os.listdir("/proc/self/fd"):
-        if int(number) > 2 and int(number) not in but:
-            try:
-                os.close(int(number))
-            except OSError:
-                pass  # the one that listed them

@@ -43,7 +43,8 @@ class Supervisor:
         self.stage, self.started = None, set()
         self.attempt, self.elastic = spec.get("attempt", 0), None
         self.endings = Endings([])
-        self.stop_at = self.why = self.kill_at = self.end_at = None
+        self.due = None  # (moment, grace, why) at which the processes are asked to end
+        self.kill_at = self.end_at = None
         self.stopped = self.over = self.terminated = False
         self.signalled = set()
         self.orphans = 0
@@ -80,7 +81,8 @@ class Supervisor:
         self.clients.close()
 
     def _patience(self):
-        moments = [m for m in (self.stop_at, self.kill_at, self.end_at) if m is not None]
+        moments = [m for m in (self.kill_at, self.end_at) if m is not None]
+        moments += [self.due[0]] if self.due else []
         moments += [self.stall.next_look, self.news.next_look, self.owned.next_look]
         if self.gpus:
             moments.append(self.gpus.next_look)
@@ -98,8 +100,8 @@ class Supervisor:
         if self.terminated:
             self.terminated = False
             self.stop(self.grace, login.why_terminated())
-        if self.stop_at is not None and now >= self.stop_at:
-            self._end_processes(self.grace, self.why)
+        if self.due and now >= self.due[0]:
+            self._end_processes(*self.due[1:])
         silent = None if self._is_ending() else self.contact.expired(now)
         if silent is not None:
             self._record("LeaseExpired", silent=round(silent, 3))
@@ -298,20 +300,21 @@ class Supervisor:
 
     def _fail(self, delay):
         """One process failed: the others end as well, here and elsewhere."""
-        if self.stop_at is None and not self.signalled:
-            self.stop_at, self.why = time.monotonic() + delay, "a rank failed"
-            self.news.tell(over=self.why, delay=delay, grace=self.grace)
+        if not self.due and not self.signalled:
+            self.due = (time.monotonic() + delay, self.grace, "a rank failed")
+            self.news.tell(over="a rank failed", delay=delay, grace=self.grace)
 
     def _heard(self, word):
         """Another host says that a lead has ended well, or that the run is over."""
         if "led" in word:
             self.endings.ended_elsewhere(word["led"])
             self._follow_the_leads()
-        elif word["grace"] <= 0 and self.children:
-            self._end_processes(0.0, "%s on %s" % (word["over"], word["host"]))
-        elif self.stop_at is None and self.children and not self.signalled:
-            self.stop_at = time.monotonic() + word["delay"]
-            self.why = "%s on %s" % (word["over"], word["host"])
+            return
+        why = "%s on %s" % (word["over"], word["host"])
+        if word["grace"] <= 0 and self.children:
+            self._end_processes(0.0, why)
+        elif self.children and not self.due and not self.signalled:
+            self.due = (time.monotonic() + word["delay"], word["grace"], why)
 
     def stop(self, grace, why, asked=False):
         """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
@@ -321,7 +324,7 @@ class Supervisor:
             self.news.tell(over=why, delay=0.0, grace=grace)
 
     def _end_processes(self, grace, why, asked=False):
-        self.stop_at = None
+        self.due = None
         owned = self._owned()
         self._record("StopRequested", why=why, grace=grace, processes=len(owned), asked=asked)
         self._ask_to_end(owned, grace)
@@ -330,9 +333,7 @@ class Supervisor:
 
     def _ask_to_end(self, owned, grace):
         self.owned.ask([pid for pid in owned if pid not in self.signalled])
-        processes.send(
-            owned, signal.SIGCONT
-        )  # a stopped process hears SIGTERM only when it goes on
+        processes.send(owned, signal.SIGCONT)  # what is stopped hears SIGTERM only when it goes on
         self.signalled.update(owned)
         deadline = time.monotonic() + grace
         self.kill_at = deadline if self.kill_at is None else min(deadline, self.kill_at)
@@ -370,7 +371,7 @@ class Supervisor:
         if self.orphans:
             self._record("OrphansEnded", processes=self.orphans)
         stage, self.stage = self.stage, None
-        self.stop_at = self.kill_at = self.end_at = None
+        self.due = self.kill_at = self.end_at = None
         self.orphans, self.signalled = 0, set()
         if stage == "run":
             self._end()
