@@ -23,6 +23,8 @@ from .together import in_thread
 AT_ONCE = 8
 #: How often a file may change while it is pulled for the last time.
 TRIES = 3
+#: Seconds for a word of a host that was given up: longer than its relay waits for a supervisor.
+LAST_TRY = 20.0
 
 
 class Collector:
@@ -98,6 +100,8 @@ class Collector:
         mirror = self._ledger.folder.mirror(link.name)
         moved = False
         for _ in range(tries):
+            if link.lost:
+                await link.agent.ask("contact", LAST_TRY)
             listed = await outputs.listed(link.agent, self._run, self._paths)
             what: Listed = self.handover.own(link.name, listed)
             if what.files == self._seen.get(link.name):

@@ -18,6 +18,7 @@ Not responsible for failures of the user's program: those are data (:class:`laun
     │   │   ├── UnknownHostKey, HostKeyMismatch
     │   │   ├── AuthenticationFailed
     │   │   └── ConnectionLost  it was there, and went away
+    │   │       └── Silent      it is there, and the agent does not answer
     │   ├── AgentError          the agent cannot run there
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
@@ -144,6 +145,12 @@ class ConnectionLost(ConnectError):
     """A connection that was there went away."""
 
     code = "connection-lost"
+
+
+class Silent(ConnectionLost):
+    """The connection stands, and the agent does not answer: as good as gone, or a disk that hangs."""
+
+    code = "silent"
 
 
 class AgentError(HostError):

@@ -7,6 +7,7 @@ journal by the offset after its last record, each log by the bytes that are here
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -26,8 +27,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 #: Seconds that the first try of a launcher that has just come may take, however short the patience
 #: with hosts that fall silent: this one has not fallen silent, nobody has asked it yet.
 FIRST_TRY = 10.0
-#: Seconds between two pings at most, and how many of them at least fit into a lease.
-PING_PAUSE, PINGS = 5.0, 4
+#: Seconds between two words to a host at most, and how many of them at least fit into a lease.
+WORD_PAUSE, WORDS = 5.0, 4
 #: Seconds after which a stall is told where nobody has asked for that, as long as torch's own waits.
 STALL = 600.0
 
@@ -65,7 +66,7 @@ class Link:
         self._heard = heard  # the number of the last record that was heard
         self._following: asyncio.Task[None] | None = None
         self._lease: float | None = None
-        self._pinging: asyncio.Task[None] | None = None
+        self._in_touch: asyncio.Task[None] | None = None
         self._told_its_end = False
         self._rejoined = False
         self._waiting: deque[tuple[str, int, bytes]] = deque()  # pieces without room here
@@ -126,7 +127,7 @@ class Link:
 
     async def close(self) -> None:
         """Lets go of the host. What runs there goes on."""
-        for task in (self._following, self._waiting_for_room, self._pinging):
+        for task in (self._following, self._waiting_for_room, self._in_touch):
             if task:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -172,12 +173,12 @@ class Link:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._ask_to_follow(run)
         self._following = asyncio.ensure_future(self._keep_following(run, lost_after))
-        self._start_pinging()
+        self._stay_in_touch()
 
-    def _start_pinging(self) -> None:
-        if self._lease is not None and self._pinging is None:
-            pause = min(PING_PAUSE, self._lease / PINGS)
-            self._pinging = asyncio.ensure_future(self._keep_in_touch(pause))
+    def _stay_in_touch(self) -> None:
+        if self._in_touch is None:
+            pause = WORD_PAUSE if self._lease is None else min(WORD_PAUSE, self._lease / WORDS)
+            self._in_touch = asyncio.ensure_future(self._keep_in_touch(pause))
 
     def rejoin(self, run: str, request: Request, logs: Iterable[str]) -> None:
         """Goes on where another launcher stopped, with the logs that are here; in the background,
@@ -188,7 +189,7 @@ class Link:
         self._following = asyncio.ensure_future(
             self._keep_following(run, request.lost_after, connected=False)
         )
-        self._start_pinging()
+        self._stay_in_touch()
 
     def part(self, reason: str, logs: Iterable[str]) -> None:
         """A host that has left the run: nobody connects to it, and what came of it is here."""
@@ -236,10 +237,9 @@ class Link:
     async def _keep_following(self, run: str, lost_after: float, connected: bool = True) -> None:
         while True:
             if connected:
-                await asyncio.shield(self.agent.closed)  # cancelling us does not close it
+                why = await asyncio.shield(self.agent.closed)  # cancelling us does not close it
                 if self.ended.is_set():
                     return
-                why = "the connection was lost"
                 self._emit(ev.ConnectionDropped(time.time(), self.name, why))
             first = 0.0 if connected else FIRST_TRY
             connected = True
@@ -251,8 +251,8 @@ class Link:
 
     async def _keep_in_touch(self, pause: float) -> None:
         while True:
-            if not self.agent.closed.done():
-                self.agent.ping()
+            with contextlib.suppress(errors.HostError):
+                await self.agent.ask("contact")  # an agent that is silent is closed by that
             await asyncio.sleep(pause)
 
     async def _resume(self, run: str, deadline: float, first: float) -> bool:
@@ -276,6 +276,8 @@ class Link:
         """The host is lost for this run."""
         if self.lost is None and not self.ended.is_set():
             self.lost = reason
+            if self._in_touch:
+                self._in_touch.cancel()
             self.ended.set()
             self.reached.set()
             self._emit(ev.NodeLost(time.time(), self.name, reason))

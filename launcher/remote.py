@@ -19,8 +19,15 @@ from .sshlib import asyncssh
 
 #: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
-#: Seconds that a host has to describe itself, once it is connected (many hosts take turns at that).
-DESCRIBES = 45.0
+#: Seconds that an agent has for an answer. One that says nothing for so long is as good as gone.
+ANSWERS = 60.0
+#: The same for what takes more or less: to describe the host, and to go over many files.
+PATIENCE = {
+    **dict.fromkeys(("probe", "survey"), 45.0),
+    **dict.fromkeys(("snapshot", "seal", "discard", "outputs", "remove", "runs", "found"), 600.0),
+}
+#: What we call it when a connection is gone.
+DROPPED = "the connection dropped"
 #: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
 #: modules prepare one, and on a busy host, or with a home on a network, they take their time.
 OPENING = 9
@@ -40,9 +47,11 @@ class Agent:
         self._process = process
         self._decoder = protocol.Decoder()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._due: dict[int, float] = {}  # when that which was asked should be answered
+        self._heard = 0.0  # when the agent said anything, logs included
         self._next = 0
         self._reader: asyncio.Task[None] | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it is
         self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
         self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
         self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
@@ -51,7 +60,7 @@ class Agent:
     def absent(cls, host: Host) -> Agent:
         """An agent that was not reached yet: every request of it raises ConnectionLost."""
         agent = cls(host, None)
-        agent.closed.set_result(None)
+        agent.closed.set_result(DROPPED)
         return agent
 
     @classmethod
@@ -89,21 +98,30 @@ class Agent:
         if self._process:
             self._process.close()
 
-    async def ask(self, op: str, **request: Any) -> dict[str, Any]:
-        """One request. Raises HostError: ConnectionLost when no answer can come."""
+    async def ask(self, op: str, patience: float = 0.0, **request: Any) -> dict[str, Any]:
+        """One request. Raises HostError: ConnectionLost when no answer can come, Silent when it says
+        nothing for ``patience`` seconds, or for as many as the operation usually has."""
         if self.closed.done() or self._process is None:
             raise errors.ConnectionLost(self.host.name, "the connection is gone")
         self._next += 1
         number = self._next
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
+        seconds = patience or PATIENCE.get(op, ANSWERS)
+        begins = max([time.monotonic(), *self._due.values()])  # one after the other
+        self._asked[number], self._due[number] = answer, begins + seconds
         try:
             self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}))
-            reply = await answer
+            while not answer.done():
+                left = max(self._due[number], self._heard + seconds) - time.monotonic()
+                if left <= 0:
+                    answer.cancel()
+                    raise self._silent(seconds)
+                await asyncio.wait({answer}, timeout=left)
+            reply = answer.result()
         except (OSError, asyncssh.Error) as error:
             raise errors.ConnectionLost(self.host.name, str(error)) from None
         finally:
-            self._asked.pop(number, None)
+            del self._asked[number], self._due[number]
         if "error" in reply:
             raise _refusal(self.host.name, reply["error"])
         ok: dict[str, Any] = reply["ok"]
@@ -114,6 +132,7 @@ class Agent:
         reason = ""
         try:
             while data := await self._process.stdout.read(1 << 18):
+                self._heard = time.monotonic()
                 self._take(data)
             words = (await self._process.stderr.read(4000)).decode("utf-8", "replace").strip()
             reason = words.splitlines()[-1] if words else "the host closed it"
@@ -142,44 +161,34 @@ class Agent:
 
     def acknowledge(self, size: int) -> None:
         """The host may send so many more bytes of logs."""
-        self._tell({"ack": size})
-
-    def ping(self) -> None:
-        """Says that we are in touch."""
-        self._tell({"ping": 1})
-
-    def _tell(self, message: dict[str, int]) -> None:
         try:
             if self._process:
-                self._process.stdin.write(protocol.encode(message))
+                self._process.stdin.write(protocol.encode({"ack": size}))
         except (OSError, asyncssh.Error):
             pass  # the connection broke just now: whoever reads from it tells
 
+    def _silent(self, seconds: float) -> errors.Silent:
+        error = errors.Silent(
+            self.host.name,
+            f"it did not answer within {seconds:.0f} s",
+            "is a disk or a network file system hanging there? df and nvidia-smi tell",
+        )
+        self._lost(error)
+        return error
+
     def _lost(self, error: errors.ConnectionLost) -> None:
         if not self.closed.done():
-            self.closed.set_result(None)
+            self.closed.set_result(error.message if isinstance(error, errors.Silent) else DROPPED)
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(error)
 
     # -- requests with a result of their own
 
-    async def describe(self, op: str, **request: Any) -> dict[str, Any]:
-        """One request that looks all over the host, where a file system may hang. Raises HostError."""
-        try:
-            async with asyncio.timeout(DESCRIBES):
-                return await self.ask(op, **request)
-        except TimeoutError:
-            raise errors.AgentError(
-                self.host.name,
-                f"it did not describe itself within {DESCRIBES:.0f} s",
-                "is a disk or a network file system hanging there? df and nvidia-smi tell",
-            ) from None
-
     async def probe(self, with_gpus: bool = True) -> Facts:
         """What there is on the host. The clock's offset is right to half a round trip."""
         before = time.time()
-        answer = await self.describe("probe", gpus=with_gpus)
+        answer = await self.ask("probe", gpus=with_gpus)
         after = time.time()
         return facts_of(self.host.name, answer, answer["time"] - (before + after) / 2)
 

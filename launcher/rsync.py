@@ -34,6 +34,8 @@ _BRIDGE = (
     'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
     "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec cat <$d/$r"
 )
+#: Seconds after which a copy that does not move is given up: a disk hangs, here or there.
+SILENCE = 300
 #: Descriptors for the bridge begin here, above those that a shell script uses itself.
 _HIGH = 20
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
@@ -96,6 +98,7 @@ async def copy(
                 "--info=progress2",
                 "--stats",
                 "--modify-window=-1",
+                f"--timeout={SILENCE}",
                 "--protect-args",
                 "--blocking-io",  # cat gives up on a pipe that would make it wait
                 *arguments,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from . import events as ev
 from . import rsync, source
@@ -93,7 +94,7 @@ async def give_same_code(
     started, copied = time.time(), 0
     here = replace(_EMPTY, folder=origin)
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = {"run": run, "source": here.identity, "version": version}
+        wanted: dict[str, Any] = {"run": run, "source": here.identity, "version": version}
         answer = await link.agent.ask("snapshot", **wanted)
         if not answer["have"]:
             here = await _found(origin, version, leave_out, others, Path(scratch))

@@ -7,8 +7,8 @@ travel as they are. The first line that a relay writes carries ``MAGIC``; whatev
 printed before it is skipped.
 
 Requests are ``{"id": n, "op": "...", ...}`` and are answered by ``{"id": n, "ok": {...}}`` or
-``{"id": n, "error": {"code", "message"}}``. ``{"ack": n}`` says that n bytes of logs were taken, and
-``{"ping": 1}`` that the launcher is in touch. Unasked, a relay sends
+``{"id": n, "error": {"code", "message"}}``, one after the other. ``{"ack": n}`` says that n bytes of
+logs were taken. Unasked, a relay sends
 
 ``{"journal": {...}, "end": offset}``            one record of the journal
 ``{"log": name, "offset": n, "size": k}`` + raw  bytes of a log, at their offset in the host's file

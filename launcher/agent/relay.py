@@ -17,6 +17,8 @@ from .probe import facts
 
 #: Seconds between two looks for new log bytes: right after some came, and when it is quiet.
 EAGER, QUIET = 0.02, 0.25
+#: Seconds that a supervisor has for an answer.
+PATIENCE = 15.0
 
 
 class Refused(Exception):
@@ -83,9 +85,6 @@ class Relay(Checks):
         if not data:
             self.done = True
         for message, _ in self.decoder.feed(data):
-            if "ping" in message:
-                self._pass_on_contact()
-                continue
             if "id" not in message:
                 self.follow.acknowledged(message["ack"])
                 continue
@@ -176,6 +175,15 @@ class Relay(Checks):
         self._use(request["run"])
         return folders.standing(self.run_dir)
 
+    def do_contact(self, request):
+        """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
+        if self.supervisor:
+            try:
+                self.supervisor.sendall(protocol.encode({"op": "contact"}))
+            except OSError:
+                pass  # the next read from it says that it is gone
+        return {}
+
     def do_stacks(self, request):
         """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
         return self._ask(request)
@@ -188,6 +196,8 @@ class Relay(Checks):
             self.supervisor = self._connect()
             self.supervisor.sendall(protocol.encode({"op": "subscribe"}))
             self.supervisor.recv(1 << 12)
+        except socket.timeout:
+            pass  # it stands still: what there is can be read all the same
         except OSError:
             self._supervisor_gone()
         return {}
@@ -234,6 +244,7 @@ class Relay(Checks):
 
     def _connect(self):
         connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(PATIENCE)
         try:
             os.chdir(self.run_dir)  # the path of a socket may be 107 bytes at most
             connection.connect("sock")
@@ -249,7 +260,10 @@ class Relay(Checks):
             connection.sendall(protocol.encode(request))
             decoder = protocol.Decoder()
             while True:
-                data = connection.recv(1 << 16)
+                try:
+                    data = connection.recv(1 << 16)
+                except socket.timeout:
+                    raise Refused("silent", "the supervisor does not answer")
                 if not data:
                     raise OSError("the supervisor went away")
                 for answer, _ in decoder.feed(data):
@@ -257,14 +271,6 @@ class Relay(Checks):
                         error = dict(answer.pop("error"), **answer)
                         raise Refused(error.pop("code"), error.pop("message"), **error)
                     return answer["ok"]
-
-    def _pass_on_contact(self):
-        """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
-        if self.supervisor:
-            try:
-                self.supervisor.sendall(protocol.encode({"op": "contact"}))
-            except OSError:
-                pass  # the next read from it says that it is gone
 
     def _hear_supervisor(self):
         try:

@@ -116,7 +116,7 @@ class Visitor:
         self._connections.append(connection)
         agent = self.agents[host.name] = await Agent.open(host, connection)
         latency, offset = await _clock(agent)
-        answer = await agent.describe(
+        answer = await agent.ask(
             "survey",
             modules=list(questions.modules),
             env={**host.env, **questions.env},

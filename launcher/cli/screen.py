@@ -152,7 +152,7 @@ class Screen:
                 count = len(event.processes)
                 self._say(f"{event.host}: {count} processes outlived the ranks; ending them")
             case ev.ConnectionDropped():
-                self._say(f"{event.host}: the connection dropped; the run goes on there", "yellow")
+                self._say(f"{event.host}: {event.message}; the run goes on there", "yellow")
             case ev.ConnectionResumed():
                 self._say(f"{event.host}: back after {duration(event.seconds)}", "green")
             case ev.LogsWaiting():

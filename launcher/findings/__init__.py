@@ -125,6 +125,7 @@ _OF_ERRORS: tuple[tuple[type[errors.HostError], str], ...] = (
     (errors.UnknownHostKey, "SSH-KEY-UNKNOWN"),
     (errors.HostKeyMismatch, "SSH-KEY-CHANGED"),
     (errors.AuthenticationFailed, "SSH-LOGIN"),
+    (errors.Silent, "HOST-BROKEN"),
     (errors.ConnectError, "SSH-BROKEN"),
     (errors.NoPython, "PYTHON-MISSING"),
     (errors.PythonTooOld, "PYTHON-OLD"),
