@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lab as labs
 import pytest
+from conftest import Launcher
 
 from launcher import errors
 from launcher import events as ev
@@ -18,6 +20,8 @@ from launcher.link import Link
 from launcher.model import Facts, Host, Job, Layout, Request
 from launcher.remote import Agent
 from launcher.ssh import Dialler
+
+AnyLink = TypeVar("AnyLink", bound=Link)
 
 
 class _Asleep(Link):
@@ -38,27 +42,12 @@ def test_a_host_is_tried_again_after_a_sleep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than --lost-after by the clock on the wall, which goes on while a laptop sleeps."""
-    told: list[ev.Event] = []
-    heard = asyncio.Event()
-
-    def emit(event: ev.Event) -> None:
-        told.append(event)
-        heard.set()
-
-    unused: Any = None
     awake = time.time
 
-    async def wake_up() -> None:
-        link = _Asleep(Host("far"), unused, unused, emit, unused)
-        link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
+    def sleep(link: _Asleep) -> None:
         monkeypatch.setattr(time, "time", lambda: awake() + (3600 if link.tries else 0))
-        following = asyncio.ensure_future(link._keep_following("run", 20, connected=False))
-        await heard.wait()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
 
-    asyncio.run(wake_up())
-    assert isinstance(told[0], ev.ConnectionResumed), told
+    assert isinstance(_first_word(_Asleep, 20, sleep), ev.ConnectionResumed)
 
 
 class _Swallowed(Link):
@@ -95,6 +84,17 @@ class _Slow(Link):
 
 def test_a_launcher_that_has_just_come_gives_its_hosts_time_to_answer() -> None:
     """However short --lost-after is: nobody has asked them yet."""
+
+    def begin(link: _Slow) -> None:
+        link.begun = time.monotonic()
+
+    assert isinstance(_first_word(_Slow, 0.05, begin), ev.ConnectionResumed)
+
+
+def _first_word(
+    kind: type[AnyLink], lost_after: float, begin: Callable[[AnyLink], None]
+) -> ev.Event:
+    """What a launcher that has just come is told first of a host of this kind."""
     told: list[ev.Event] = []
     heard = asyncio.Event()
     unused: Any = None
@@ -104,16 +104,16 @@ def test_a_launcher_that_has_just_come_gives_its_hosts_time_to_answer() -> None:
         heard.set()
 
     async def come() -> None:
-        link = _Slow(Host("far"), unused, unused, emit, unused)
+        link = kind(Host("far"), unused, unused, emit, unused)
         link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
-        link.begun = time.monotonic()
-        following = asyncio.ensure_future(link._keep_following("run", 0.05, connected=False))
+        begin(link)
+        following = asyncio.ensure_future(link._keep_following("run", lost_after, connected=False))
         await heard.wait()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
     asyncio.run(come())
-    assert isinstance(told[0], ev.ConnectionResumed), told
+    return told[0]
 
 
 class _Dropping(Link):
@@ -211,3 +211,24 @@ def test_a_connection_lost_while_a_session_opens_is_told_as_that(
         assert "the connection was lost" in caught.value.message
 
     asyncio.run(lose())
+
+
+def test_a_drop_while_processes_are_started_starts_each_of_them_once(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Whether the host's answer was on its way or not: it is asked again."""
+    host, count = clean.hosts["lab2"], 40
+    flags = ["--nodes", "2", "--nproc-per-node", str(count), "--framework", "torch"]
+    script = launcher.script("import time\nprint('once', flush=True)\ntime.sleep(1)\n")
+    process = launcher.start(*flags, script)
+    try:
+        logs = host.path("/root/.launcher/host/runs")
+        labs.wait_until(lambda: any(logs.glob("*/logs/attempt-0/rank-*.out")), "a first process")
+        host.kill_sshd_sessions()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err.decode()
+    assert b"lab2: the connection dropped" in err
+    said = [log.read_bytes() for log in launcher.home.glob("runs/*/logs/attempt-0/rank-*.out")]
+    assert said == [b"once\n"] * 2 * count
