@@ -20,7 +20,7 @@ from .link import Link
 from .meet import meet
 from .model import Job, Layout, Node, NodePlan, Plan, Request, Task
 from .shipping import agent_name
-from .status import SETUP, ProcessState
+from .status import SETUP, ProcessState, is_setup
 from .together import together
 from .wanted import Wanted
 
@@ -63,7 +63,7 @@ async def setup(
 
     def processes() -> list[ProcessState]:
         known = ledger.state.processes.values()
-        return [p for p in known if p.key.startswith(SETUP) and p.host in names]
+        return [p for p in known if is_setup(p.key) and p.host in names]
 
     def over() -> bool:
         done = [p for p in processes() if p.code is not None]
@@ -118,19 +118,19 @@ async def meet_and_start(
     The master starts first, because it has the port that all need; where that is taken nothing runs
     yet, and another one is chosen. Raises PortTaken where another host's own port is.
     """
-    known, job = {}, request.job
-    joined = getattr(frameworks.get(job.framework), "joins_hosts", False)
-    key = "" if joined else secrets.token_hex(16)  # such hosts have lines of their own
+    job, key, peered = request.job, secrets.token_hex(16), {}
     wanted = Wanted(links if request.check else (), layout, job)
     await wanted.begin()
-    if joined:
+    if getattr(frameworks.get(job.framework), "joins_hosts", False):
         known = peers.introduce([link.name for link in links], job)
+        peered = {name: {"peer": peer} for name, peer in known.items()}
     for last in [False] * (PORT_TRIES - 1) + [True]:
         meeting = await meet(job, links, planning.ports_needed(job, layout))
         await wanted.require()
         plan = planning.plan(job, layout, meeting, agent_name(), attempt)
+        told = peered or _news(plan, key)  # joined hosts have lines of their own
         try:
-            await _start(links[0], plan, plan.nodes[0], job, attempt, known, key)
+            await _start(links[0], plan, plan.nodes[0], job, attempt, told)
         except PortTaken as taken:
             ledger.add(ev.PortReplaced(time.time(), links[0].name, taken.port))
             if last:
@@ -142,7 +142,7 @@ async def meet_and_start(
             )
         )
         others = zip(links[1:], plan.nodes[1:], strict=True)
-        await together(_start(link, plan, node, job, attempt, known, key) for link, node in others)
+        await together(_start(link, plan, node, job, attempt, told) for link, node in others)
         return plan
     raise AssertionError("the last try returns or raises")
 
@@ -153,9 +153,9 @@ async def _start(
     node: NodePlan,
     job: Job,
     attempt: int,
-    known: Mapping[str, Mapping[str, Any]],
-    key: str,
+    told: Mapping[str, Mapping[str, Any]],
 ) -> None:
+    """``told``: what each host is told of the others."""
     processes = [
         {
             "key": p.key,
@@ -173,24 +173,23 @@ async def _start(
     if job.elastic is not None:
         request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
-    if link.name in known:
-        request["peer"] = known[link.name]
-    if key and plan.meeting.news_port:
-        request["news"] = _news(plan, key)
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
-    await link.insist(**request)
+    await link.insist(**request, **told.get(link.name, {}))
 
 
-def _news(plan: Plan, key: str) -> dict[str, Any]:
+def _news(plan: Plan, key: str) -> dict[str, dict[str, Any]]:
     """How the supervisors of this attempt tell each other that it is over; the first one listens."""
+    if not plan.meeting.news_port:
+        return {}
     hub = plan.layout.nodes[0].host
-    return {
+    line = {
         "hub": hub.name,
         "address": plan.meeting.address_of(hub),
         "port": plan.meeting.news_port,
         "key": key,
         "hosts": plan.layout.num_nodes,
     }
+    return {node.host.name: {"news": line} for node in plan.layout.nodes}
 
 
 def _of_role(job: Job, task: Task) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class RunState:
     def all_succeeded(self, hosts: int) -> bool:
         """Whether so many hosts have started processes, and all of them have ended well."""
         processes = self.processes.values()
-        started = {p.host for p in processes if not p.key.startswith(SETUP)}
+        started = {p.host for p in processes if not is_setup(p.key)}
         everybody = len(started) == hosts > 0 and all(p.well for p in processes)
         return everybody or self.lead_ended is not None
 
@@ -268,7 +268,7 @@ def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
     state = replace(state, processes={**state.processes, (event.host, event.key): started})
     if event.rank is not None:
         state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
-    return _to(state, "running", "") if not event.key.startswith(SETUP) else state
+    return _to(state, "running", "") if not is_setup(event.key) else state
 
 
 def _exited(state: RunState, event: ev.ProcessExited) -> RunState:

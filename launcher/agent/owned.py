@@ -71,12 +71,13 @@ class Owned:
         marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
         grouped = [pid for group in self._groups for pid in group.pids()]
         descended = processes.descendants(os.getpid())
-        found = {*descended, *marked, *grouped} - {os.getpid()} - helpers - self._refuge.pids
-        self._shared.look(time.monotonic(), found)  # for who asks may be about to end them
-        return sorted(found)
+        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers - self._refuge.pids)
 
     def ask(self, pids):
         """Asks these to end, but not those that clean up after others: they end when those have."""
+        self._shared.look(
+            time.monotonic(), pids
+        )  # what they hold is known no more when they are gone
         waiting = cleaners(pids)
         processes.send([pid for pid in pids if pid not in waiting], signal.SIGTERM)
 
@@ -91,6 +92,7 @@ class Owned:
 
     def kill(self, pids):
         """Kills these, and whatever else is in the group by then; a moment later what cleans up."""
+        self._shared.look(time.monotonic(), pids)
         waiting = cleaners(pids)
         if waiting and self._sparing():
             processes.send([pid for pid in pids if pid not in waiting], signal.SIGKILL)

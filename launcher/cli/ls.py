@@ -16,12 +16,10 @@ from .places import loaded
 from .table import age, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
-#: Runs that are listed without --all: those that go on, and the latest.
-LATEST = 20
-
-
 #: The reason that says no more than the status: a line should fit a terminal.
 _AS_IT_SHOULD = "all-ranks-exited-0"
+#: Runs that are listed without --all: those that go on, and the latest.
+LATEST = 20
 
 
 @click.command("ls")
