@@ -150,7 +150,7 @@ class ConnectionLost(ConnectError):
 class Silent(ConnectionLost):
     """The connection stands, and the agent does not answer: as good as gone, or a disk that hangs."""
 
-    code = "silent"
+    code = "agent-silent"
 
 
 class AgentError(HostError):
