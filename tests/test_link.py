@@ -222,8 +222,10 @@ def test_a_drop_while_processes_are_started_starts_each_of_them_once(
     script = launcher.script("import time\nprint('once', flush=True)\ntime.sleep(1)\n")
     process = launcher.start(*flags, script)
     try:
-        logs = host.path("/root/.launcher/host/runs")
-        labs.wait_until(lambda: any(logs.glob("*/logs/attempt-0/rank-*.out")), "a first process")
+        labs.wait_until(lambda: list(launcher.home.glob("runs/*")), "its name")
+        (run,) = launcher.home.glob("runs/*")  # others have left theirs on the host
+        logs = host.path(f"/root/.launcher/host/runs/{run.name}/logs/attempt-0")
+        labs.wait_until(lambda: any(logs.glob("rank-*.out")), "a first process")
         host.kill_sshd_sessions()
         _, err = process.communicate(timeout=60)
     finally:
