@@ -122,9 +122,24 @@ def _kill_supervisor(now: Round) -> None:
     now.kill([int(pid) for pid in parents if pid])
 
 
+def _relays(now: Round) -> list[int]:
+    return now.pids(lambda p: "relay" in p.argv and not _is_rank(p))[:1]
+
+
 def _kill_relay(now: Round) -> None:
-    newest = now.pids(lambda p: "relay" in p.argv and not _is_rank(p))
-    now.kill(newest[:1])
+    now.kill(_relays(now))
+
+
+def _freeze_relay(now: Round) -> None:
+    """As a disk that hangs does. It stays so until all is over."""
+    if relays := _relays(now):
+        now.frozen = relays[0]
+        now.host.run("kill", "-STOP", str(now.frozen))
+
+
+def _thaw_relay(now: Round) -> None:
+    if now.frozen:
+        now.host.run("kill", "-CONT", str(now.frozen), check=False)
 
 
 def _kill_rank(now: Round) -> None:
@@ -207,6 +222,9 @@ FAULTS: dict[str, Fault] = {
     "disk full here": _fault(_disk_full_here, "succeeded", prepare=_small_disk),
     "kill -9 of a supervisor": _fault(_kill_supervisor, "lost", "failed"),
     "kill -9 of a relay": _fault(_kill_relay, "succeeded"),
+    "a relay that stands still": _fault(
+        _freeze_relay, "succeeded", "stopped", afterwards=_thaw_relay, slow=True
+    ),
     "kill -9 of a rank": _fault(_kill_rank, "failed"),
     "kill -9 of the launcher": _fault(_kill_launcher, "succeeded"),
     "kill -9 of the launcher before training": _fault(

@@ -74,6 +74,7 @@ class Round:
     back: set[str] = field(default_factory=set)  # hosts that came back after all
     stopped: set[str] = field(default_factory=set)  # runs that somebody stopped
     failing: str | None = None  # the host on which a rank was killed
+    frozen: int | None = None  # a process of the host that stands still
     undo: list[Callable[[], object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
