@@ -21,10 +21,10 @@ from .sshlib import asyncssh
 FIRST_WORD = 20.0
 #: Seconds that an agent has for an answer. One that says nothing for so long is as good as gone.
 ANSWERS = 60.0
-#: The same for what takes more or less: to describe the host, and to go over many files.
+#: The same for what takes more or less: to describe the host, and to change many files.
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
-    **dict.fromkeys(("snapshot", "seal", "discard", "outputs", "remove", "runs", "found"), 600.0),
+    **dict.fromkeys(("snapshot", "seal", "discard", "remove", "runs", "found"), 600.0),
 }
 #: What we call it when a connection is gone.
 DROPPED = "the connection dropped"

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lab as labs
+import pytest
 from conftest import Launcher, wait_for
+
+from launcher.agent import relay
 
 #: As a user calls it, but for less patience.
 HURRIED = """
@@ -58,8 +61,8 @@ def silent(own: labs.Lab, launcher: Launcher, answers: float) -> Iterator[subpro
         labs.wait_until(lambda: list(_logs(launcher)), "the log of lab2")
         wait_for(next(_logs(launcher)), b"ready", process)
         far = own.hosts["lab2"]
-        relay = min(p.pid for p in far.processes() if "relay" in p.argv)  # the other is its fork
-        far.run("kill", "-STOP", str(relay))
+        first = min(p.pid for p in far.processes() if "relay" in p.argv)  # the other is its fork
+        far.run("kill", "-STOP", str(first))
         yield process
 
 
@@ -106,6 +109,23 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
     assert running.returncode == 125
     assert b"error: lab2: the copy broke off: " in err, err.decode()
     assert b"io timeout after 2 seconds" in err
+
+
+def test_an_agent_that_goes_over_many_files_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer may take longer than anything else: it says so on the way."""
+    outputs = tmp_path / "runs" / "calm-hare" / "outputs"
+    outputs.mkdir(parents=True)
+    for number in range(3):
+        (outputs / str(number)).touch()
+    said: list[object] = []
+    monkeypatch.setattr(relay, "WORKING", -1.0)
+    host = relay.Relay(str(tmp_path))
+    monkeypatch.setattr(host, "_say", lambda message, payload=b"": said.append(message))
+    answer = host.do_outputs({"run": "calm-hare", "paths": []})
+    assert [path for path, _, _ in answer["outputs"]] == ["0", "1", "2"]
+    assert said == [{"working": 1}] * 4, "one folder and three files"
 
 
 def _logs(launcher: Launcher) -> Iterator[Path]:

@@ -12,6 +12,7 @@ logs were taken. Unasked, a relay sends
 
 ``{"journal": {...}, "end": offset}``            one record of the journal
 ``{"log": name, "offset": n, "size": k}`` + raw  bytes of a log, at their offset in the host's file
+``{"working": 1}``                               the answer takes time
 ``{"idle": {name: size}}``                       all is ended and sent: the final size of every log
 """
 

@@ -10,15 +10,15 @@ import time
 
 from . import cgroup, daemon, folders, lean, protocol, tree
 from .checks import Checks
-from .journal import read_from
+from .follow import Follow
 from .lean import Socket, socket
 from .meeting import Listener, connect
 from .probe import facts
 
-#: Seconds between two looks for new log bytes: right after some came, and when it is quiet.
-EAGER, QUIET = 0.02, 0.25
 #: Seconds that a supervisor has for an answer.
 PATIENCE = 15.0
+#: Seconds without a word after which one says that the answer takes time.
+WORKING = 5.0
 
 
 class Refused(Exception):
@@ -34,7 +34,7 @@ class Relay(Checks):
 
     def __init__(self, root):
         self.root = os.path.expanduser(root)
-        self.out = bytearray()
+        self.out, self.said = bytearray(), time.monotonic()
         self.decoder = protocol.Decoder()
         self.listener = None
         self.run_dir = None
@@ -67,6 +67,7 @@ class Relay(Checks):
         return self.follow.patience() if self.follow else 30.0
 
     def _say(self, message, payload=b""):
+        self.said = time.monotonic()
         self.out += protocol.encode(message, payload)
         self._write()
 
@@ -79,6 +80,11 @@ class Relay(Checks):
         except OSError:  # nobody listens any more
             self.out.clear()
             self.done = True
+
+    def _go_on(self):
+        """Called while an answer takes long: says so, now and then."""
+        if time.monotonic() > self.said + WORKING:
+            self._say({"working": 1})
 
     def _hear(self):
         data = os.read(0, 1 << 16)
@@ -191,7 +197,7 @@ class Relay(Checks):
     def do_follow(self, request):
         """Sends journal and logs of a run from these offsets on, and goes on doing so."""
         self._use(request["run"])
-        self.follow = Follow(self, request["journal"], request["logs"])
+        self.follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
         try:
             self.supervisor = self._connect()
             self.supervisor.sendall(protocol.encode({"op": "subscribe"}))
@@ -207,9 +213,9 @@ class Relay(Checks):
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
-        named = tree.listing(code, request["paths"]) if request["paths"] else []
+        named = tree.listing(code, request["paths"], self._go_on) if request["paths"] else []
         sizes = {name: os.path.getsize(path) for name, path in folders.logs_of(self.run_dir)}
-        listed = tree.listing(outputs)
+        listed = tree.listing(outputs, None, self._go_on)
         return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
 
     def do_runs(self, request):
@@ -289,89 +295,6 @@ class Relay(Checks):
         folders.end_strays_of(self.run_dir)
         self.follow.ended = True
         self.follow.eager()
-
-
-class Follow:
-    """Reads what is new in a run's folder and says it, never further ahead than the window."""
-
-    def __init__(self, relay, journal, logs):
-        self.relay = relay
-        self.journal = journal
-        self.offsets = dict(logs)
-        self.files = {}
-        self.last_sent = ""
-        self.unacknowledged = 0
-        self.ended = False  # the supervisor is gone: what stands in the files is all there will be
-        self.idle = False
-        self.next_look, self.pause = 0.0, EAGER
-
-    def patience(self):
-        """Seconds until the next look."""
-        if self.idle or self.unacknowledged >= protocol.WINDOW:
-            return 30.0
-        return max(0.0, self.next_look - time.monotonic())
-
-    def acknowledged(self, size):
-        """The other side has taken ``size`` bytes."""
-        self.unacknowledged -= size
-        self.next_look = 0.0
-
-    def eager(self):
-        """Something happened: look now."""
-        self.next_look, self.pause = 0.0, EAGER
-
-    def pump(self):
-        """One look at everything, when it is time for one."""
-        if self.idle or time.monotonic() < self.next_look:
-            return
-        last = self.ended  # read before the files are, so that nothing can come after the last look
-        moved = self._send_journal()
-        more = self._send_logs()
-        self.pause = EAGER if moved or more else min(QUIET, self.pause * 1.5)
-        self.next_look = 0.0 if more == "full" else time.monotonic() + self.pause
-        if last and not more:
-            self.idle = True
-            self.relay._say({"idle": dict(self.offsets), "journal_end": self.journal})
-
-    def _send_journal(self):
-        records = read_from(os.path.join(self.relay.run_dir, "journal.jsonl"), self.journal)
-        for record, end in records:
-            self.journal = end
-            self.relay._say({"journal": record, "end": end})
-        return bool(records)
-
-    def _send_logs(self):
-        """Returns "full" when the window is, True when something was sent, False when not.
-
-        A piece of each log in turn, so that a loud rank does not keep a quiet one waiting.
-        """
-        sent, more = False, True
-        while more:
-            more = False
-            for name, path in self._in_turn():
-                if self.unacknowledged >= protocol.WINDOW:
-                    return "full"
-                offset = self.offsets.setdefault(name, 0)
-                piece = os.pread(self._open(path), protocol.PIECE, offset)
-                if piece:
-                    self.relay._say({"log": name, "offset": offset}, piece)
-                    self.offsets[name] = offset + len(piece)
-                    self.unacknowledged += len(piece)
-                    self.last_sent = name
-                    sent = more = True
-        return sent
-
-    def _in_turn(self):
-        """The logs, the one after the last that was sent first."""
-        logs = list(folders.logs_of(self.relay.run_dir))
-        return [log for log in logs if log[0] > self.last_sent] + [
-            log for log in logs if log[0] <= self.last_sent
-        ]
-
-    def _open(self, path):
-        if path not in self.files:
-            self.files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self.files[path]
 
 
 def _checked(run):

@@ -15,13 +15,14 @@ from . import protocol
 KEPT = 3
 
 
-def walk(root):
+def walk(root, going_on=lambda: None):
     """``(relative path, os.DirEntry)`` of every file and link below ``root``, in order of path.
 
-    The order is that of the paths as bytes, on every machine.
+    The order is that of the paths as bytes, on every machine. ``going_on()`` is called all the time.
     """
     queue, found = [b""], []
     while queue:
+        going_on()
         folder = queue.pop()
         prefix = folder + b"/" if folder else b""
         with os.scandir(root + b"/" + folder) as entries:
@@ -31,8 +32,9 @@ def walk(root):
                     queue.append(path)
                 else:
                     found.append((path, entry))
-    found.sort(key=lambda item: item[0])
-    return found
+    for item in sorted(found, key=lambda item: item[0]):
+        going_on()
+        yield item
 
 
 def fingerprint(root, visit=lambda path, entry: None):
@@ -165,16 +167,16 @@ def remove(path):
     shutil.rmtree(path, ignore_errors=True)
 
 
-def listing(root, patterns=None):
+def listing(root, patterns=None, going_on=lambda: None):
     """The files below ``root`` as ``[path, size, mtime_ns]``, links and special files left out.
 
     ``patterns`` are paths or globs relative to ``root``; a folder stands for all below it. Paths
-    that are not text are passed on with surrogates.
+    that are not text are passed on with surrogates. ``going_on()`` is called all the time.
     """
     found = []
     if not os.path.isdir(root):
         return found
-    for path, entry in walk(os.fsencode(root)):
+    for path, entry in walk(os.fsencode(root), going_on):
         name = os.fsdecode(path)
         if patterns is not None and not any(_matches(name, pattern) for pattern in patterns):
             continue
