@@ -93,6 +93,26 @@ def test_what_no_script_can_do_is_refused(values: dict[str, Any], error: str) ->
         files(**{"run": ("a.py",), **values})
 
 
+@pytest.mark.parametrize(("also_us", "code"), [(True, 0), (False, 143)])
+def test_slurm_stops_a_rank_a_moment_before_its_shell(
+    tmp_path: Path, also_us: bool, code: int
+) -> None:
+    """That is no failure, which would hide the code of the rank for which it stops the others."""
+    later = '(sleep 0.2; kill "$PPID") >&- &' if also_us else ""
+    fakes = {"srun": 'shift 2; exec "$@"', "scontrol": "echo a", "rank": f"{later} kill $$"}
+    for name, script in fakes.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    text, _ = sbatch(job_of(run=("train.py",), framework="torch"))
+    done = subprocess.run(
+        ["bash", "-c", text], capture_output=True, timeout=20, check=False, cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "1", "SLURM_NODEID": "0",
+             "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "a",
+             "PYTHON": str(tmp_path / "rank")},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+
+
 # -- on hosts
 
 

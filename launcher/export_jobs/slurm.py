@@ -41,9 +41,10 @@ _EXPORTED: Mapping[str, Mapping[str, str]] = {
     },
 }
 #: srun's exit code is the highest of all tasks'. Those that it stops because one has failed would have
-#: 143 of SIGTERM, so they end with 0: the job's code is that of what failed by itself.
+#: 143 of SIGTERM, so they end with 0: the job's code is that of what failed by itself. Slurm signals one
+#: process after the other, so ours may hear of it a moment after the rank.
 _SHIELD = "code=0; trap 'stopped=1' TERM"
-_END = '[ -z "${stopped-}" ] || exit 0\nexit "$code"'
+_END = '[ "$code" != 143 ] || sleep 1 || :\n[ -z "${stopped-}" ] || exit 0\nexit "$code"'
 #: Tokens, and the variables of the batch file that hold what they mean.
 _TOKENS = {
     "node_rank": "NODE_RANK",
