@@ -17,7 +17,7 @@ class Follow:
     """``say(message, payload)`` is called with what is new, never further ahead than the window."""
 
     def __init__(self, run_dir, say, journal, logs):
-        self._run_dir, self._say = run_dir, say
+        self.run_dir, self._say = run_dir, say
         self.journal = journal
         self.offsets = dict(logs)
         self.files = {}
@@ -56,7 +56,7 @@ class Follow:
             self._say({"idle": dict(self.offsets), "journal_end": self.journal})
 
     def _send_journal(self):
-        records = read_from(os.path.join(self._run_dir, "journal.jsonl"), self.journal)
+        records = read_from(os.path.join(self.run_dir, "journal.jsonl"), self.journal)
         for record, end in records:
             self.journal = end
             self._say({"journal": record, "end": end})
@@ -85,7 +85,7 @@ class Follow:
 
     def _in_turn(self):
         """The logs, the one after the last that was sent first."""
-        logs = list(folders.logs_of(self._run_dir))
+        logs = list(folders.logs_of(self.run_dir))
         return [log for log in logs if log[0] > self.last_sent] + [
             log for log in logs if log[0] <= self.last_sent
         ]

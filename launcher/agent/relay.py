@@ -292,7 +292,7 @@ class Relay(Checks):
         if self.supervisor:
             self.supervisor.close()
         self.supervisor = None
-        folders.end_strays_of(self.run_dir)
+        folders.end_strays_of(self.follow.run_dir)
         self.follow.ended = True
         self.follow.eager()
 
