@@ -23,7 +23,8 @@ def train(local, args):
     rank = dist.get_rank()
     got = [None] * args.world_size
     dist.all_gather_object(got, (os.environ["LAUNCHER_HOST"], rank))
-    print("rank", rank, "sees", sorted(r for _, r in got), "on", sorted({h for h, _ in got}))
+    said = f"rank {rank} sees {sorted(r for _, r in got)} on {sorted({h for h, _ in got})}\\n"
+    os.write(1, said.encode())  # at once: they share an output
     dist.destroy_process_group()
 
 if __name__ == "__main__":
