@@ -51,7 +51,7 @@ def test_each_trouble_has_its_own_error(own: labs.Lab, launcher: Launcher, case:
 #: As a user calls it, but for less patience with a host that does not describe itself.
 HURRIED = """
 import launcher.remote
-launcher.remote.PATIENCE.update(probe=2.0, survey=2.0)
+launcher.remote.PATIENCE.update(probe=4.0, survey=4.0)
 from launcher.cli import main
 main()
 """
@@ -79,7 +79,7 @@ def test_a_host_whose_files_hang(
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     assert "lab2" in said
-    assert "it did not answer within 2 s" in said
+    assert "it did not answer within 4 s" in said
     assert "file system" in said
     assert "Traceback" not in said
     far.spawn("sh", "-c", f"exec 3<>{run}/supervisor.lock; exec sleep 600")

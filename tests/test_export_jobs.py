@@ -98,7 +98,7 @@ def test_slurm_stops_a_rank_a_moment_before_its_shell(
     tmp_path: Path, also_us: bool, code: int
 ) -> None:
     """That is no failure, which would hide the code of the rank for which it stops the others."""
-    later = '(sleep 0.2; kill "$PPID") >&- &' if also_us else ""
+    later = '(sleep 0.1; kill "$PPID") >&- &' if also_us else ""
     fakes = {"srun": 'shift 2; exec "$@"', "scontrol": "echo a", "rank": f"{later} kill $$"}
     for name, script in fakes.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
