@@ -99,9 +99,9 @@ class Collector:
     async def _pull(self, link: Link, tries: int) -> bool:
         mirror = self._ledger.folder.mirror(link.name)
         moved = False
+        if link.lost:
+            await link.agent.ask("contact", LAST_TRY)
         for _ in range(tries):
-            if link.lost:
-                await link.agent.ask("contact", LAST_TRY)
             listed = await outputs.listed(link.agent, self._run, self._paths)
             what: Listed = self.handover.own(link.name, listed)
             if what.files == self._seen.get(link.name):

@@ -35,6 +35,9 @@ Not responsible for failures of the user's program: those are data (:class:`laun
 
 from __future__ import annotations
 
+#: What to do about a host on which something stands still.
+HANGS = "is a disk or a network file system hanging there? df and nvidia-smi tell"
+
 
 class LauncherError(Exception):
     """Base of all. ``hint`` says what to do next; ``exit_code`` is what the command ends with."""

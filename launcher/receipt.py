@@ -12,6 +12,7 @@ from typing import Any
 
 from . import causes
 from . import events as ev
+from .errors import HANGS
 from .frozen import frozen
 from .model import Layout
 from .others import LastLine, OtherEnd
@@ -21,6 +22,7 @@ VERSION = 1
 
 #: What to do about a reason that no error of ours explains.
 HINTS = {
+    "supervisor-silent": HANGS,
     "login-session-ended": "systemd-logind there kills what you leave behind at a logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }
@@ -236,7 +238,7 @@ def host_receipt(
         logs_there=there,
         logs_complete=log_bytes is None or here == there,
         left=len(sweeps[-1].left) if sweeps else (0 if log_bytes is None else None),
-        verified=_how(sweeps[-1]) if sweeps else _unverified(log_bytes),
+        verified=_how(sweeps[-1]) if sweeps else _unverified(log_bytes, problem),
         scanned=sweeps[-1].scanned if sweeps else 0,
         orphans=sum(orphans) + (sweeps[-1].killed if sweeps else 0),
         problem=problem,
@@ -253,10 +255,11 @@ def _how(sweep: ev.HostSwept) -> str:
     return f"/proc of {sweep.scanned} processes read after the end{others}"
 
 
-def _unverified(log_bytes: tuple[int, int | None] | None) -> str:
+def _unverified(log_bytes: tuple[int, int | None] | None, problem: str | None) -> str:
     if log_bytes is None:
         return "nothing was started there"
-    return "not verified: the host cannot be reached"
+    silent = "does not answer" if problem == "supervisor-silent" else "cannot be reached"
+    return f"not verified: the host {silent}"
 
 
 def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:

@@ -24,7 +24,7 @@ ANSWERS = 60.0
 #: The same for what takes more or less: to describe the host, and to change many files.
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
-    **dict.fromkeys(("snapshot", "seal", "discard", "remove", "runs", "found"), 600.0),
+    **dict.fromkeys(("snapshot", "seal", "discard", "remove"), 600.0),
 }
 #: What we call it when a connection is gone.
 DROPPED = "the connection dropped"
@@ -100,7 +100,8 @@ class Agent:
 
     async def ask(self, op: str, patience: float = 0.0, **request: Any) -> dict[str, Any]:
         """One request. Raises HostError: ConnectionLost when no answer can come, Silent when it says
-        nothing for ``patience`` seconds, or for as many as the operation usually has."""
+        nothing for ``patience`` seconds, or for as many as the operation usually has: then the agent
+        is given up. Who only has no more time for the answer cancels this."""
         if self.closed.done() or self._process is None:
             raise errors.ConnectionLost(self.host.name, "the connection is gone")
         self._next += 1
@@ -171,7 +172,7 @@ class Agent:
         error = errors.Silent(
             self.host.name,
             f"it did not answer within {seconds:.0f} s",
-            "is a disk or a network file system hanging there? df and nvidia-smi tell",
+            errors.HANGS,
         )
         self._lost(error)
         return error

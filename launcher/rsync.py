@@ -256,7 +256,8 @@ def _failure(host: str, code: int, complaint: str) -> errors.HostError:
     if code < 0:
         return errors.SyncError(host, f"rsync here was ended by {signal.Signals(-code).name}")
     if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
-        return errors.ConnectionLost(host, f"the copy broke off: {last}")
+        hint = errors.HANGS if "timeout" in last else ""
+        return errors.ConnectionLost(host, f"the copy broke off: {last}", hint)
     return errors.SyncError(host, f"rsync ended with {code}: {last}")
 
 

@@ -204,6 +204,11 @@ def _open_files() -> set[str]:
     return found
 
 
+def of_runs(host: labs.LabHost) -> list[labs.Process]:
+    """What carries the mark of a run on a host."""
+    return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
+
+
 def wait_for(
     path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30
 ) -> None:

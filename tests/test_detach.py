@@ -6,13 +6,12 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import lab as labs
 import pytest
-from conftest import Launcher, wait_for
+from conftest import Launcher, of_runs, wait_for
 
 COUNTER = """
 import os, pathlib, sys, time
@@ -194,7 +193,7 @@ def test_two_runs_beside_each_other_do_not_meet(
     stopped, other = folders
     assert launcher.call("stop", stopped.name, "--grace", "1s").returncode == 0
     for host in _hosts(clean):
-        left = {p.environ["LAUNCHER_RUN_ID"] for p in _ranks(host)}
+        left = {p.environ["LAUNCHER_RUN_ID"] for p in of_runs(host)}
         assert left == {other.name}
     count = (other / "logs/attempt-0/rank-1.out").read_bytes().count(b"\n")
     log = other / "logs/attempt-0/rank-1.out"
@@ -231,7 +230,7 @@ def test_a_follower_that_dies_before_the_start_is_not_waited_for(
     assert b"died before everything was started" in err
     assert f"launcher stop {folder.name}".encode() in err
     assert launcher.call("stop", folder.name, "--grace", "1s").returncode == 0
-    assert not _ranks(clean.hosts["lab1"])
+    assert not of_runs(clean.hosts["lab1"])
 
 
 def test_a_run_whose_launcher_died_before_the_start_is_ended(
@@ -268,96 +267,6 @@ def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
     stopped = launcher.call("stop", "-")
     assert stopped.returncode == 0, stopped.stderr
     assert "stopped (by-user)" in stopped.stderr
-
-
-#: It needs longer to save than the job's grace.
-SAVES = """
-import signal, time
-def save(*_):
-    time.sleep(2.5)
-    open("/tmp/saved", "w").close()
-    raise SystemExit
-signal.signal(signal.SIGTERM, save)
-open("/tmp/ready", "w").close()
-time.sleep(600)
-"""
-
-
-def test_the_grace_of_a_stop_reaches_a_host_that_only_the_others_reach(
-    own: labs.Lab, launcher: Launcher
-) -> None:
-    launcher.inventory.write_text(labs.inventory(own, "python3"))
-    name, away = launcher.script(SAVES), own.hosts["lab2"]
-    words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
-    begun = launcher.call("run", "--detach", "-i", str(launcher.inventory), *words)
-    assert begun.returncode == 0, begun.stderr
-    for host in own.hosts.values():
-        labs.wait_until(lambda host=host: _there(host, "/tmp/ready"), "its handler")
-    away.stop_sshd()
-    away.kill_sshd_sessions()
-    stopped = launcher.call("stop", "-", "--grace", "30s")
-    assert "not verified" in stopped.stderr
-    labs.wait_until(lambda: not _ranks(away), "the end there", 20)
-    assert _there(away, "/tmp/saved")
-
-
-def _there(host: labs.LabHost, path: str) -> bool:
-    return host.run("test", "-e", path, check=False).returncode == 0
-
-
-@pytest.mark.parametrize("by", ["stop", "another run", "exec", "ls, after the lease"])
-def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
-    own: labs.Lab, launcher: Launcher, by: str
-) -> None:
-    """By any command that asks it; and the receipt is corrected, with the end of a lease as well."""
-    launcher.inventory.write_text(labs.inventory(own, "python3"))
-    name = launcher.script("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
-    words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
-    lease = "lease" in by
-    process = launcher.start(*(["--lease", "2s"] if lease else []), *words)
-    away = own.hosts["lab2"]
-    try:
-        labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/rank-1.out"))), "a log")
-        (log,) = launcher.home.glob("runs/*/logs/*/rank-1.out")
-        wait_for(log, b"ready", process)
-        away.stop_sshd()  # its processes go on: only we cannot come there,
-        away.drop_packets("lab1")  # and nor does it hear of the end from the other host
-        away.kill_sshd_sessions()
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate()
-    folder = log.parent.parent.parent
-    receipt = json.loads((folder / "receipt.json").read_text())
-    assert (receipt["status"], [h["left"] for h in receipt["hosts"]]) == ("lost", [0, None])
-    assert b"not verified" in err
-    assert _ranks(away), "nobody has told it"
-    if lease:
-        labs.wait_until(lambda: not _ranks(away), "the host to stop by itself", 20)
-    away.start_sshd()
-    if by == "stop":
-        assert launcher.call("stop", folder.name).returncode == 0
-    elif by == "exec":
-        assert launcher.call("exec", folder.name, "--", "true").returncode == 0
-    elif lease:
-        named = ["-i", str(launcher.inventory)]
-        assert launcher.call("ls", "--all-users", *named).returncode == 0
-    else:
-        other = launcher.run("--hosts", "lab2", "--framework", "env", "true")
-        assert other.code == 0, other.err
-        assert f"lab2: ended {folder.name}" in other.err
-    assert not _ranks(away)
-    receipt = json.loads((folder / "receipt.json").read_text())
-    assert [host["left"] for host in receipt["hosts"]] == [0, 0]
-    assert "reached again" in receipt["hosts"][1]["verified"]
-    assert [bool(host["expiry"]) for host in receipt["hosts"]] == [False, lease]
-    if lease:
-        assert receipt["started"] + 2 < receipt["hosts"][1]["expiry"]["time"] < time.time()
-    assert not list((launcher.home / "unfinished").iterdir())
-
-
-def _ranks(host: labs.LabHost) -> list[labs.Process]:
-    return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
 
 
 def test_from_another_machine(

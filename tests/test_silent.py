@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lab as labs
 import pytest
-from conftest import Launcher, wait_for
+from conftest import Launcher, of_runs, wait_for
 
 from launcher.agent import relay
 
@@ -22,7 +22,7 @@ HURRIED = """
 import launcher.collect, launcher.end, launcher.link, launcher.remote, launcher.rsync
 launcher.rsync.SILENCE = 2
 launcher.remote.ANSWERS, launcher.link.WORD_PAUSE = {answers}, 0.2
-launcher.collect.LAST_TRY = launcher.end.AFTER_GRACE = 3.0
+launcher.end.AFTER_GRACE, launcher.collect.LAST_TRY = 3.0, {last_try}
 from launcher.cli import main
 main()
 """
@@ -36,10 +36,12 @@ print("done", flush=True)
 
 
 @contextlib.contextmanager
-def hurried(launcher: Launcher, answers: float, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, with ``answers`` seconds for an agent to answer."""
+def hurried(
+    launcher: Launcher, answers: float, last_try: float, *words: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, with so many seconds for an agent to answer, and for that of a lost host."""
     with subprocess.Popen(
-        [sys.executable, "-c", HURRIED.format(answers=answers), *words],
+        [sys.executable, "-c", HURRIED.format(answers=answers, last_try=last_try), *words],
         cwd=launcher.work,
         env=launcher.environment(),
         stdin=subprocess.DEVNULL,
@@ -53,16 +55,22 @@ def hurried(launcher: Launcher, answers: float, *words: str) -> Iterator[subproc
 
 
 @contextlib.contextmanager
-def silent(own: labs.Lab, launcher: Launcher, answers: float) -> Iterator[subprocess.Popen[bytes]]:
-    """A run whose relay on lab2 stands still."""
+def silent(
+    own: labs.Lab,
+    launcher: Launcher,
+    answers: float,
+    last_try: float = 3,
+    which: Callable[[list[int]], int] = min,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A run of which a process on lab2 stands still: the relay, or its fork, the supervisor."""
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     flags = ["-i", str(launcher.inventory), "--nodes", "2", "--framework", "torch", "--grace", "1s"]
-    with hurried(launcher, answers, "run", *flags, launcher.script(WAITS)) as process:
+    with hurried(launcher, answers, last_try, "run", *flags, launcher.script(WAITS)) as process:
         labs.wait_until(lambda: list(_logs(launcher)), "the log of lab2")
         wait_for(next(_logs(launcher)), b"ready", process)
         far = own.hosts["lab2"]
-        first = min(p.pid for p in far.processes() if "relay" in p.argv)  # the other is its fork
-        far.run("kill", "-STOP", str(first))
+        both = [p.pid for p in far.processes() if "relay" in p.argv]
+        far.run("kill", "-STOP", str(which(both)))
         yield process
 
 
@@ -91,8 +99,24 @@ def test_ctrl_c_does_not_wait_for_it(own: labs.Lab, launcher: Launcher) -> None:
     assert running.returncode == 125, err.decode()
     assert b"lost (supervisor-silent)" in err
     assert b"outputs  of lab2 are not complete: it did not answer within 3 s" in err
+    assert b"is a disk or a network file system hanging there?" in err
     (file,) = launcher.home.glob("runs/*/receipt.json")
     assert [host["left"] for host in json.loads(file.read_bytes())["hosts"]] == [0, None]
+
+
+def test_a_supervisor_that_stands_still_is_ended_with_all_that_it_owns(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """Its relay still answers: nothing is left, and what there is comes back."""
+    with silent(own, launcher, answers=60, last_try=20, which=max) as running:
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 125, err.decode()
+    assert b"lost (supervisor-silent)" in err
+    assert b"not complete" not in err
+    (file,) = launcher.home.glob("runs/*/receipt.json")
+    assert [host["left"] for host in json.loads(file.read_bytes())["hosts"]] == [0, 0]
+    assert not of_runs(own.hosts["lab2"])
 
 
 def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher) -> None:
@@ -101,7 +125,7 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
     far.slow(100)
     flags = ["-i", str(launcher.inventory), "--hosts", "lab2", "--framework", "env"]
     launcher.inventory.write_text(labs.inventory(own, "python3"))
-    with hurried(launcher, 60, "run", *flags, "true") as running:
+    with hurried(launcher, 60, 3, "run", *flags, "true") as running:
         there = far.path("/root/.launcher/host/code")
         labs.wait_until(lambda: any(there.glob("*/incoming-*/.data.bin.*")), "a part of it there")
         far.run("sh", "-c", "kill -STOP $(pgrep -x rsync)")
@@ -109,6 +133,7 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
     assert running.returncode == 125
     assert b"error: lab2: the copy broke off: " in err, err.decode()
     assert b"io timeout after 2 seconds" in err
+    assert b"is a disk or a network file system hanging there?" in err
 
 
 def test_an_agent_that_goes_over_many_files_is_not_silent(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lab as labs
 import pytest
-from conftest import ROOT, Launcher, wait_for
+from conftest import ROOT, Launcher, of_runs, wait_for
 
 SLEEPER = """
 import os, pathlib, signal, time
@@ -108,7 +108,7 @@ def test_kill_9_of_the_launcher_and_a_closed_terminal_leave_the_run_going(
         process.communicate(timeout=20)
         host.write("/tmp/go", b"")
         labs.wait_until(lambda: host.exists("/tmp/done"), "the rank to go on", 20)
-        labs.wait_until(lambda: not _of_runs(host), "the supervisor to end by itself", 20)
+        labs.wait_until(lambda: not of_runs(host), "the supervisor to end by itself", 20)
 
 
 def _wait_for_run(home: Path, process: subprocess.Popen[bytes]) -> None:
@@ -162,10 +162,6 @@ def test_ctrl_c_in_a_callback_is_not_forgotten(tmp_path: Path) -> None:
 def _agents(host: labs.LabHost) -> int:
     """Relays and supervisors: these are forks of those."""
     return sum("relay" in process.argv for process in host.processes())
-
-
-def _of_runs(host: labs.LabHost) -> list[object]:
-    return [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
 
 
 def test_a_killed_supervisor_takes_its_processes_along(launcher: Launcher, clean: labs.Lab) -> None:
@@ -229,11 +225,11 @@ def test_what_a_killed_supervisor_left_is_ended_at_the_next_contact(
         # Its relay would see the supervisor die, and end what is left.
         labs.wait_until(lambda: _agents(host) < agents, "the relay to go with the launcher")
         host.run("kill", "-9", supervisor)
-        labs.wait_until(lambda: len(_of_runs(host)) == 1, "the rank to go with its supervisor")
+        labs.wait_until(lambda: len(of_runs(host)) == 1, "the rank to go with its supervisor")
         other = launcher.run("--framework", "env", "true")
         assert other.code == 0, other.err
         assert "lab1: ended 1 process that earlier runs had left" in other.err
-        assert not _of_runs(host)
+        assert not of_runs(host)
     finally:
         process.kill()
         process.communicate()
