@@ -16,6 +16,8 @@ from launcher.agent.polling import Polling
 from launcher.agent.processes import cpu_seconds
 from launcher.agent.stall import NOISE, StallWatch
 
+#: Seconds without work after which a rank stalls: a busy machine may keep one from its work for one.
+SILENT = 3.0
 #: What waits as Open MPI does, and takes longer over each look than that: so it is above the noise on
 #: any machine, and its wake-ups are as short as that one's on a slow machine.
 ASKS = """
@@ -46,13 +48,13 @@ def test_only_asking_is_no_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     told: list[tuple[str, dict[str, Any]]] = []
-    watch = StallWatch(lambda event, **fields: told.append((event, fields)), 1.0)
+    watch = StallWatch(lambda event, **fields: told.append((event, fields)), SILENT)
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", code]) as child:
         began = {"key": "rank-0", "rank": 0, "pid": child.pid, "attempt": 0}
         try:
             watch.heard("ProcessStarted", began)
             start, used = time.monotonic(), 0.0
-            while not told and time.monotonic() < start + (20.0 if stalls else 2.0):
+            while not told and time.monotonic() < start + (20.0 if stalls else 2 * SILENT):
                 watch.look(time.monotonic(), False)
                 time.sleep(0.02)
             used = cpu_seconds([child.pid])[child.pid]
