@@ -259,6 +259,8 @@ def test_a_port_that_connects_and_is_silent_has_longer(monkeypatch: pytest.Monke
         (never,) = paths.reach([way])
         assert never["127.0.0.1"]["closed"] == {port: SILENT}
         busy.accept()[0].close()  # the one of before
-        threading.Timer(0.2, answer, [busy]).start()
+        answering = threading.Timer(0.2, answer, [busy])
+        answering.start()
         (late,) = paths.reach([way])
         assert late["127.0.0.1"]["closed"] == {}
+        answering.join()  # it has a socket of its own
