@@ -58,6 +58,16 @@ def test_up_ls_and_down(sandbox: Launcher) -> None:
     assert json.loads(_call(sandbox, "ls", "--json").stdout) == []
 
 
+def test_a_run_of_hosts_that_are_down_can_be_visited(sandbox: Launcher) -> None:
+    """They come for the errand, and go with it."""
+    assert sandbox.run("--framework", "env", "--nodes", "2", "--", "touch", "made").code == 0
+    ran = sandbox.call("exec", "-", "--", "ls")
+    assert (ran.returncode, ran.stdout) == (0, "local[1-2] │ made\n"), ran.stderr
+    listed = sandbox.call("ls", "--all-users", "-i", str(sandbox.inventory))
+    assert listed.returncode == 0, listed.stderr
+    assert "no sandbox is up" in _call(sandbox, "ls").stdout
+
+
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="no mpirun here")
 def test_mpi_works_there(sandbox: Launcher) -> None:
     """Where all hosts are one machine, and share its name and its memory."""

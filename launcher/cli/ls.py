@@ -66,10 +66,12 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
 
 
 def _on_the_hosts(place: str | None, as_json: bool) -> None:
+    from .. import api
     from ..adopt import HostRuns, ask_hosts
 
     hosts = loaded(place)
-    told = asyncio.run(ask_hosts(hosts))
+    with api.sandbox_of(hosts):
+        told = asyncio.run(ask_hosts(hosts))
     going_on = [
         {"host": host, **run}
         for host, answer in told.items()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import frameworks, planning
+from .. import api, frameworks, planning
 from ..errors import HostError, InputError
 from ..frameworks import joined
 from ..sshlib import asyncssh
@@ -58,7 +58,8 @@ def exec_command(ctx: click.Context, word: str, words: tuple[str, ...], node: in
     """Runs a command on all hosts of a run at once, in its folder and environment. Lines that hosts
     have in common are shown once. The exit code is the highest one."""
     run = taken_up(word)
-    codes = asyncio.run(_exec(run, shlex.join(words), node))
+    with api.hosts_of(run.request):
+        codes = asyncio.run(_exec(run, shlex.join(words), node))
     ctx.exit(max(codes, default=0))
 
 
@@ -110,7 +111,8 @@ def shell_command(ctx: click.Context, word: str, node: int) -> None:
     run = taken_up(word)
     if not sys.stdin.isatty():
         raise InputError("launcher shell needs a terminal", "launcher exec RUN -- COMMAND")
-    (code,) = asyncio.run(_shell(run, node))
+    with api.hosts_of(run.request):
+        (code,) = asyncio.run(_shell(run, node))
     ctx.exit(code)
 
 
