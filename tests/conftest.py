@@ -14,8 +14,13 @@ from typing import Any
 
 import lab as labs
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
+
+# The machine may be busy: how long an example takes says nothing of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 #: `make test &` in a script hears no Ctrl-C, and all that it starts inherits that; tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

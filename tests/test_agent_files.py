@@ -19,7 +19,7 @@ import launcher.agent
 from launcher.agent import journal, leases, probe, protocol, tree
 from launcher.agent.relay import Relay
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=40)
 AGENT = Path(launcher.agent.__file__).parent
 MODULES = sorted(AGENT.rglob("*.py"))
 

@@ -161,7 +161,7 @@ def test_the_cause_may_stand_in_the_last_words_alone() -> None:
     assert "likely: the GPU has not enough free memory" in text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.none() | st.dictionaries(st.sampled_from(["message", "traceback", "x"]), st.text()))
 def test_no_text_of_a_host_breaks_the_screen(error: dict[str, str] | None) -> None:
     assert "\x1b" not in shown({**error, "message": "\ud800\x1b[2J"} if error else error)

@@ -42,7 +42,7 @@ WORDS = st.text(
 ).map(lambda text: text.replace("\0", ""))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(WORDS, min_size=1, max_size=4), WORDS)
 def test_words_and_variables_survive_a_real_sh(words: list[str], value: str) -> None:
     lines = [*shell.exports({"A_VALUE": value}), f"set -- {shell.join(['x', *words])}; shift"]

@@ -70,7 +70,7 @@ def there_and_back(inventory: Inventory, form: str) -> Inventory:
     return imports.read(text, "x")[1].inventory()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_ssh_config_keeps_what_a_connection_needs(inventory: Inventory) -> None:
     bare = {"gpus": None, "python": "python3", "workdir": Host.workdir, "interface": None}
@@ -78,7 +78,7 @@ def test_ssh_config_keeps_what_a_connection_needs(inventory: Inventory) -> None:
     assert list(there_and_back(inventory, "ssh_config").hosts) == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_ansible_keeps_everything(inventory: Inventory) -> None:
     again = there_and_back(inventory, "ansible")
@@ -91,14 +91,14 @@ def test_ansible_keeps_everything(inventory: Inventory) -> None:
     assert {name: set(members) for name, members in again.groups.items()} == kept
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_a_hostfile_keeps_names_and_slots(inventory: Inventory) -> None:
     found = [(host.name, host.gpus) for host in there_and_back(inventory, "hostfile").hosts]
     assert found == [(host.name, host.gpus) for host in inventory.hosts]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_our_own_keeps_everything(inventory: Inventory) -> None:
     again = inventories.load(inventory_text(inventory), "x")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher import api, imports
@@ -150,7 +150,7 @@ def test_a_mistake_in_a_file_of_ours_is_told_as_one(tmp_path: Path) -> None:
     assert caught.value.hint == 'did you mean "user"?'
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(data=st.data())
 def test_a_broken_sample_never_ends_in_a_traceback(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(CASES))

@@ -21,7 +21,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(JSON)
 def test_lean_json_is_json(value: object) -> None:
     assert lean.dumps(value) == json.dumps(value, separators=(",", ":"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from launcher import logs
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=40)
 SMALL = 64
 
 #: Bytes in which everything that matters is frequent.

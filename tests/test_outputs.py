@@ -189,7 +189,7 @@ def test_a_host_cannot_lead_out_of_the_folder(path: str) -> None:
 PIECES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PIECES)
 def test_every_byte_once(tmp_path_factory: pytest.TempPathFactory, pieces: Pieces) -> None:
     whole = bytes(range(60))

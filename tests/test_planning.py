@@ -18,7 +18,7 @@ from launcher.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Resourc
 from launcher.nodeset import expand_ranks
 
 RUN = "calm-otter-1234"
-FEW = settings(max_examples=50, deadline=None)
+FEW = settings(max_examples=50)
 MEETING = Meeting("10.0.0.1", 29500)
 
 

@@ -200,7 +200,7 @@ def test_recommendation(speeds: dict[int, float | None], take: int | None, sente
     st.dictionaries(st.integers(1, 64), st.one_of(st.none(), st.floats(0.01, 1e9)), max_size=6),
     st.integers(0, 8),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_trials_are_compared(speeds: dict[int, float | None], gpus: int) -> None:
     """Relations that hold for all numbers; and a drawing that is well-formed."""
     found = scale.compare(trials(speeds, gpus))

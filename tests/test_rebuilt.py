@@ -207,7 +207,7 @@ def truth(state: RunState) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.data())
 def test_journals_alone_tell_what_the_record_tells(history: History, data: st.DataObject) -> None:
     """In whatever order hosts are asked, and however what they tell is cut and mixed."""

@@ -209,7 +209,7 @@ def placed_or_none(*args: Any) -> tuple[Placed, ...] | None:
         return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(casts(), st.booleans())
 def test_every_placement(cast: tuple[list[Role], list[Room]], own_ranks: bool) -> None:
     roles, rooms = cast
@@ -239,7 +239,7 @@ def test_every_placement(cast: tuple[list[Role], list[Room]], own_ranks: bool) -
     assert hosts == sorted(hosts)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(1, 4))
 def test_spread_is_even(replicas: int, hosts: int) -> None:
     rooms = [Room(f"h{n}", tuple(range(9))) for n in range(hosts)]

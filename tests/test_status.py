@@ -15,7 +15,7 @@ from launcher import events as ev
 from launcher import status
 from launcher.status import ENDED, TRANSITIONS, RunState, fold, step
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=40)
 
 HOSTS = st.sampled_from(["gpu1", "gpu2"])
 KEYS = st.sampled_from(["rank-0", "rank-1", "setup-0"])

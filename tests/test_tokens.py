@@ -88,7 +88,7 @@ def test_bad_tokens(text: str, error: str, hint: str) -> None:
     assert (error in str(flag.value), flag.value.hint) == (True, caught.value.hint)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(alphabet="{}\\ab:._ 1"))
 def test_text_without_tokens_is_not_touched(text: str) -> None:
     if tokens.problem(text) is None and not tokens.used([text]) and "\\{{" not in text:
