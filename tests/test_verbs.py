@@ -168,8 +168,13 @@ def test_rerun_and_rm(launcher: Launcher, clean: labs.Lab) -> None:
     again = launcher.call("rerun", "-")
     assert again.returncode == 0, again.stderr
     assert "[0-1] │ first x" in again.stdout
+    told = launcher.call("rerun", "-", "--ranks", "1", "--json")
+    receipt = json.loads(told.stdout)
+    assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)
+    assert "lab2 [1] │ first x" in told.stderr
+    assert "[0] │" not in told.stderr
     runs = [path.name for path in (launcher.home / "runs").iterdir()]
-    assert len(runs) == 2
+    assert len(runs) == 3
     for run in runs:
         removed = launcher.call("rm", run)
         assert removed.returncode == 0, removed.stderr

@@ -12,7 +12,7 @@ from .. import api
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Node
-from . import complain
+from . import complain, options
 from .live import live
 from .named import run_argument, taken_up
 
@@ -24,21 +24,20 @@ if TYPE_CHECKING:
 
 @click.command("attach")
 @run_argument
-@click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
-@click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
-@click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
+@options.ranks
+@options.raw
+@options.receipt_as_json
 @click.pass_context
 def attach_command(
-    ctx: click.Context, word: str, ranks: str | None, raw: bool, as_json: bool
+    ctx: click.Context, word: str, ranks: frozenset[int] | None, raw: bool, as_json: bool
 ) -> None:
     """Goes on with a run as if never gone, at the exact byte where it was left.
 
     Ctrl-C ends the run, as in `launcher run`; to look only: launcher logs -f.
     """
-    from .run import ranks_of
     from .screen import Screen
 
-    screen = Screen(ranks=ranks_of(ranks), raw=raw, logs_to_stderr=as_json)
+    screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
     run = taken_up(word, screen.on_event, screen.on_log)
     with api.hosts_of(run.request):
         receipt = asyncio.run(_show(screen, run))
@@ -74,7 +73,7 @@ async def _clean(run: Attached) -> None:
 @click.command("stop")
 @run_argument
 @click.option("--grace", metavar="T", help="Between asking to end and killing.")
-@click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
+@options.receipt_as_json
 @click.pass_context
 def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
     """Ends a run on all its hosts, brings its outputs back, and prints the receipt.

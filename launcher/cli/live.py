@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -63,16 +64,21 @@ def _on_signals(screen: Screen, stop: Callable[[], None], remember: Callable[[],
     loop.add_signal_handler(signal.SIGHUP, hung_up)
 
 
-def begin(request: Request, screen: Screen, detach: bool) -> tuple[str, Receipt | None]:
-    """Begins a run, here or with a follower of its own: its name, and its receipt once it has
-    ended."""
+def begin(request: Request, screen: Screen, detach: bool, as_json: bool) -> int:
+    """Begins a run, here or with a follower of its own; the exit code. ``as_json``: writes its
+    receipt on stdout, or its name where it goes on without us."""
     folder = api.new_folder(request.job)
-    if detach:
-        return folder.name, _detached(request, folder, screen)
+    ended = _detached(request, folder, screen) if detach else _followed(request, folder, screen)
+    if as_json:
+        click.echo(json.dumps(ended.to_json() if ended else {"run": folder.name}, indent=2))
+    return ended.exit_code if ended else 0
+
+
+def _followed(request: Request, folder: RunFolder, screen: Screen) -> Receipt:
     try:
         with api.hosts_of(request):
             run = api.new_run(request, folder, screen.on_event, screen.on_log)
-            return folder.name, asyncio.run(_in_front(run, screen))
+            return asyncio.run(_in_front(run, screen))
     except KeyboardInterrupt:  # before the run could hear it, or after its end
         if not (folder.path / "run.json").exists():
             shutil.rmtree(folder.path)

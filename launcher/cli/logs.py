@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import api
 from .. import job as jobs
 from ..errors import InputError
 from ..store import RunFolder
+from . import options
 from .named import run_argument, taken_up
-from .run import ranks_of
 
 if TYPE_CHECKING:
     from ..attach import Attached
@@ -25,15 +26,15 @@ LOOK = 0.1
 @click.command("logs")
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends; Ctrl-C leaves it be.")
-@click.option("--ranks", metavar="R", help="Only these ranks: 0,3-5.")
+@options.ranks
 @click.option("--since", metavar="T", help="Only what came in the last 10m, 2h, ...")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines of each.")
 @click.option("--merged", is_flag=True, help="All ranks in the order of time, not one by one.")
-@click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
+@options.raw
 def command(
     word: str,
     follow: bool,
-    ranks: str | None,
+    ranks: frozenset[int] | None,
     since: str | None,
     tail: int | None,
     merged: bool,
@@ -46,7 +47,7 @@ def command(
         raise InputError(f"--since: {error}") from None
     from .screen import Screen
 
-    screen = Screen(ranks=ranks_of(ranks), raw=raw)
+    screen = Screen(ranks=ranks, raw=raw)
     run = taken_up(word, lambda event: None, screen.on_log)
     if run.layout.nodes:
         screen.fit(run.layout)
@@ -57,7 +58,8 @@ async def _show(
     run: Attached, screen: Screen, follow: bool, age: float | None, tail: int | None, merged: bool
 ) -> None:
     if run.receipt() is None and run.holder() is None:
-        await run.bring()  # nobody else does
+        with api.hosts_of(run.request):
+            await run.bring()  # nobody else does
     folder = RunFolder(run.path)
     times, names = folder.times(), folder.log_names()
     folder.close()

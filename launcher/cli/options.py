@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import click
 
+from .. import nodeset
+from ..errors import InputError
 from . import complete
+
+
+def _ranks_of(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> frozenset[int] | None:
+    try:
+        return None if text is None else nodeset.expand_ranks(text)
+    except ValueError as error:
+        raise InputError(f"--ranks: {error}") from None
+
 
 inventory = click.option(
     "-i",
@@ -31,5 +43,11 @@ framework = click.option(
     help="torchrun (default), torch, env, and others.",
     shell_complete=complete.frameworks,
 )
+ranks = click.option(
+    "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
+)
+raw = click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
+detach = click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
+receipt_as_json = click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 force = click.option("--force", is_flag=True, help="Overwrite what is there.")

@@ -10,15 +10,26 @@ import click
 
 from ..errors import InputError
 from ..store import read_json
+from . import options
 from .live import begin
 from .named import run_argument, taken_up
 
 
 @click.command("rerun")
 @run_argument
-@click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
+@options.ranks
+@options.raw
+@options.detach
+@options.receipt_as_json
 @click.pass_context
-def command(ctx: click.Context, word: str, detach: bool) -> None:
+def command(
+    ctx: click.Context,
+    word: str,
+    ranks: frozenset[int] | None,
+    raw: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
     """Runs a run again: the same snapshot of the code, the same job, the same hosts. Secrets come
     from the environment here."""
     from .screen import Screen
@@ -35,5 +46,5 @@ def command(ctx: click.Context, word: str, detach: bool) -> None:
         code_of=old.name,
         command_line=tuple(sys.argv),
     )
-    _, ended = begin(request, Screen(), detach)
-    ctx.exit(ended.exit_code if ended else 0)
+    screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
+    ctx.exit(begin(request, screen, detach, as_json))

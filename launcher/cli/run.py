@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import api, habits, nodeset
+from .. import api, habits
 from .. import job as jobs
 from ..errors import InputError
 from ..model import Inventory, Job, Resources
@@ -72,9 +72,9 @@ if TYPE_CHECKING:
     "--min-nodes", type=click.IntRange(1), metavar="M",
     help="Without a spare, go on with fewer hosts, but not with fewer than M.",
 )  # fmt: skip
-@click.option("--ranks", metavar="R", help="Show only these ranks: 0,3-5.")
-@click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
-@click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
+@options.ranks
+@options.raw
+@options.detach
 @click.option(
     "--no-check", is_flag=True, help="Run even where the hosts' facts say it is pointless."
 )
@@ -86,7 +86,7 @@ def command(
     /,
     command_words: tuple[str, ...],
     inventory: str | None,
-    ranks: str | None,
+    ranks: frozenset[int] | None,
     raw: bool,
     no_check: bool,
     dry_run: bool,
@@ -106,13 +106,12 @@ def command(
     """
     job = job_of(ctx, command_words, flags)
     hosts = loaded(inventory)
-    shown = ranks_of(ranks)
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
     from .screen import Screen
 
-    screen = Screen(ranks=shown, raw=raw, logs_to_stderr=as_json)
+    screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
     request = api.make_request(
         job,
         hosts,
@@ -125,10 +124,7 @@ def command(
         command_line=tuple(sys.argv),
         ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )
-    name, ended = begin(request, screen, detach)
-    if as_json:
-        click.echo(json.dumps(ended.to_json() if ended else {"run": name}, indent=2))
-    ctx.exit(ended.exit_code if ended else 0)
+    ctx.exit(begin(request, screen, detach, as_json))
 
 
 # -- from words to a job
@@ -197,16 +193,6 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
         if given:
             known = {**known, **given}
             values["resources"] = Resources(**known)
-
-
-def ranks_of(text: str | None) -> frozenset[int] | None:
-    """What ``--ranks`` means; None for all. Raises InputError."""
-    if text is None:
-        return None
-    try:
-        return nodeset.expand_ranks(text)
-    except ValueError as error:
-        raise InputError(f"--ranks: {error}") from None
 
 
 def seconds(flag: str, text: str) -> float:
