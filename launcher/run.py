@@ -38,7 +38,7 @@ from .model import Host, Layout, Request
 from .receipt import Receipt
 from .reserve import Reserve
 from .ssh import Dialler
-from .status import log_hosts
+from .status import BY_USER, log_hosts
 from .store import RunFolder
 from .together import together
 
@@ -96,6 +96,9 @@ class Run:
         """From where another launcher left it, to the end."""
         self.layout, self.started = layout, started
         await self.rejoin()
+        asked = self.ledger.state.stop
+        if asked and asked.why == BY_USER and not self.switch.asked.is_set():
+            self.stop()  # the hosts may not have heard it from the one before us
         return await self._to_the_end(("run", self.follow))
 
     async def bring(self, layout: Layout, started: float) -> dict[str, str]:

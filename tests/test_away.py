@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import lab as labs
@@ -28,14 +32,22 @@ def test_the_grace_of_a_stop_reaches_a_host_that_only_the_others_reach(
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     name, away = launcher.script(SAVES), own.hosts["lab2"]
     words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
-    begun = launcher.call("run", "--detach", "-i", str(launcher.inventory), *words)
-    assert begun.returncode == 0, begun.stderr
+    begun = launcher.run("--detach", *words)
+    assert begun.code == 0, begun.err
     for host in own.hosts.values():
         labs.wait_until(lambda host=host: _there(host, "/tmp/ready"), "its handler")
-    away.stop_sshd()
-    away.kill_sshd_sessions()
-    stopped = launcher.call("stop", "-", "--grace", "30s")
-    assert "not verified" in stopped.stderr
+    follower = int((begun.folder / "launcher.lock").read_text())
+    os.kill(follower, signal.SIGSTOP)  # it is not to give up the host before it hears the wish
+    argv = [sys.executable, "-m", "launcher", "stop", "-", "--grace", "30s"]
+    stopping = subprocess.Popen(argv, env=launcher.environment(), stderr=subprocess.PIPE)
+    try:
+        labs.wait_until((begun.folder / "stop.json").exists, "the wish")
+        away.stop_sshd()
+        away.kill_sshd_sessions()
+    finally:
+        os.kill(follower, signal.SIGCONT)
+        _, err = stopping.communicate(timeout=60)
+    assert b"not verified" in err
     labs.wait_until(lambda: not of_runs(away), "the end there", 20)
     assert _there(away, "/tmp/saved")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from launcher import events as ev
 from launcher import receipt
 from launcher.agent.journal import read_from
-from launcher.status import RunState, fold
+from launcher.status import BY_USER, RunState, fold
+from launcher.store import RunFolder
 
 HOSTS = ("gpu1", "gpu2", "gpu3")
 
@@ -326,6 +328,18 @@ def test_a_stop_whose_launcher_was_killed_stays_a_stop(launcher: Launcher, clean
         labs.wait_until(lambda: b'"by-user"' in events.read_bytes(), "the stop", 20)
     finally:
         os.kill(follower, signal.SIGKILL)
+    attached = launcher.call("attach", folder.name)
+    assert "stopped (by-user)" in attached.stderr
+    assert attached.returncode == 130
+
+
+def test_a_stop_that_no_host_has_heard_is_carried_out(launcher: Launcher, clean: labs.Lab) -> None:
+    """Its launcher had written it down, and died before it could tell anybody."""
+    folder = _run(launcher, clean)
+    os.kill(_follower(folder), signal.SIGKILL)
+    record = RunFolder(folder)
+    record.record(ev.StopRequested(time.time(), BY_USER))
+    record.close()
     attached = launcher.call("attach", folder.name)
     assert "stopped (by-user)" in attached.stderr
     assert attached.returncode == 130
