@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
+# Hundreds of launchers are started: an image that sets this would have each compile itself anew.
+export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help demo test test-frameworks lint bench chaos vm horovod disk setup system clean
@@ -18,7 +20,7 @@ demo: setup ## Trains a real DDP model over two embedded hosts
 
 test: setup system horovod ## Lints, then runs the suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
 	@sh tests/install-system-packages.sh frameworks $(SUDO)
