@@ -227,13 +227,19 @@ def _anew(state: RunState, attempt: int) -> RunState:
 
 
 def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
-    if state.stop is None or event.time < state.stop.time:
-        state = replace(state, stop=Stop(event.time, event.why))
+    stop = Stop(event.time, event.why)
+    if state.stop is None or _order_of_stops(stop) < _order_of_stops(state.stop):
+        state = replace(state, stop=stop)
     if event.host is None or event.asked:
         state = _to(state, "stopping", "")
     if event.why == TOO_FEW and state.fallen is None and state.tolerated:
         state = _blamed(replace(state, fallen=max(state.tolerated, key=_order)))
     return _with_reason(state)
+
+
+def _order_of_stops(stop: Stop) -> tuple[bool, float]:
+    """The user's own wish first: a host that hears of it from another may have a clock that is behind."""
+    return stop.why != BY_USER, stop.time
 
 
 def _with_reason(state: RunState) -> RunState:

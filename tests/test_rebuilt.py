@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lab as labs
+import pytest
 from conftest import Launcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -316,18 +317,26 @@ def test_another_machine_takes_up_a_second_attempt(
     assert (shown["status"], shown["reason"]) == ("failed", "exit-5")
 
 
-def test_a_stop_whose_launcher_was_killed_stays_a_stop(launcher: Launcher, clean: labs.Lab) -> None:
-    """Ranks that we ended have not succeeded, whoever writes the receipt."""
+@pytest.mark.parametrize("cables", ["plugged", "pulled"])
+def test_a_stop_whose_launcher_was_killed_stays_a_stop(
+    launcher: Launcher, clean: labs.Lab, cables: str
+) -> None:
+    """Ranks that we ended have not succeeded, whoever writes the receipt; nor does a run go on because
+    its hosts could not hear that it is to end."""
     folder = _run(launcher, clean)
-    follower = _follower(folder)
-    os.kill(follower, signal.SIGSTOP)  # it cannot see the end
+    follower, hosts = _follower(folder), [clean.hosts["lab1"], clean.hosts["lab2"]]
     try:
+        if cables == "pulled":
+            for host in hosts:
+                host.unplug()
         os.kill(follower, signal.SIGINT)
-        os.kill(follower, signal.SIGCONT)
         events = folder / "events.jsonl"
         labs.wait_until(lambda: b'"by-user"' in events.read_bytes(), "the stop", 20)
     finally:
         os.kill(follower, signal.SIGKILL)
+        if cables == "pulled":
+            for host in hosts:
+                host.plug()
     attached = launcher.call("attach", folder.name)
     assert "stopped (by-user)" in attached.stderr
     assert attached.returncode == 130

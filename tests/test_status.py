@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from launcher import events as ev
 from launcher import status
-from launcher.status import ENDED, TRANSITIONS, RunState, fold, step
+from launcher.status import BY_USER, ENDED, TRANSITIONS, RunState, fold, step
 
 FEW = settings(max_examples=40)
 
@@ -77,6 +77,18 @@ def test_every_change_is_one_of_the_table(events: list[ev.Event]) -> None:
         if state.status in ENDED:
             assert (after.status, after.reason) == (state.status, state.reason)
         state = after
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_wish_of_the_user_is_why_whatever_the_clocks_of_hosts_say(order: int) -> None:
+    """A host that heard it from another tells so, maybe as of a moment before."""
+    stops = [
+        ev.StopRequested(4.0, BY_USER),
+        ev.StopRequested(3.9, "by-user on gpu1", host="gpu2"),
+        ev.StopRequested(4.1, BY_USER, host="gpu1", asked=True),
+    ]
+    state = fold([started("gpu1", 0), *stops[::order]])
+    assert (state.status, state.reason) == ("stopping", BY_USER)
 
 
 def test_an_ended_run_keeps_what_it_ended_with() -> None:
