@@ -238,7 +238,7 @@ def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
 
 
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:
-    """The user's own wish first: a host that hears of it from another may have a clock that is behind."""
+    """The user's own wish first: a host that hears of it from another may have a clock behind."""
     return stop.why != BY_USER, stop.time
 
 
