@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
-HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh | cut -d' ' -f1)
+HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
@@ -33,10 +33,11 @@ vm: setup system ## Limits and logouts on a kernel and a systemd of their own: a
 	$(BIN)/python tests/vm.py
 	$(BIN)/python -m pytest -m vm -rs $(ARGS)
 
-lint: setup ## ruff and strict typing
+lint: setup ## ruff, strict typing, and the arrows between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: setup system ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -47,7 +48,7 @@ chaos: setup system ## Real training with a fault at a random moment: ARGS="--ro
 horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is kept in ~/.cache/launcher
 
 $(HVD): $(STAMP) | system
-	@sh launcher/shipped/build-horovod.sh $(BIN)/python $(HVDNEEDS) && touch $@ || echo "no horovod: its tests are skipped" >&2
+	@sh launcher/fleet/bootstrap/build-horovod.sh $(BIN)/python $(HVDNEEDS) && touch $@ || echo "no horovod: its tests are skipped" >&2
 
 disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap

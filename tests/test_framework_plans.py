@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from test_roles import job_of
 
-from launcher import planning
-from launcher.errors import DocumentError, PlanError
-from launcher.model import Host, Meeting, Plan, Process
+from launcher.jobs import planner
+from launcher.spec.errors import DocumentError, PlanError
+from launcher.spec.model import Host, Meeting, Plan, Process
 
 #: Polyaxon's cluster for TensorFlow, of its document on distributed experiments.
 TENSORFLOW = """
@@ -41,8 +41,8 @@ roles:
 def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, Process]]:
     job = job_of(text)
     hosts = [Host(f"h{n}", gpus=count, address=f"10.0.0.{n}") for n, count in enumerate(gpus)]
-    layout = planning.layout(job, hosts, {}, "r")
-    counts = planning.ports_needed(job, layout)
+    layout = planner.layout(job, hosts, {}, "r")
+    counts = planner.ports_needed(job, layout)
     ports: dict[str, tuple[int | str, ...]] = {
         name: tuple(range(100 * at, 100 * at + count))
         for at, (name, count) in enumerate(counts.items(), 1)
@@ -51,7 +51,7 @@ def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, 
     meeting = Meeting(
         "10.0.0.0", 29500, interfaces, {h.name: h.address or "" for h in hosts}, ports
     )
-    plan = planning.plan(job, layout, meeting, "agent")
+    plan = planner.plan(job, layout, meeting, "agent")
     return plan, {process.key: process for node in plan.nodes for process in node.processes}
 
 
