@@ -7,18 +7,18 @@ from pathlib import Path
 
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
-from launcher.runner.event_log import Ledger
+from launcher.runner.event_log import EventLog
 
 
 def test_a_step_that_is_given_up_as_its_event_comes_does_end(tmp_path: Path) -> None:
     """Its event and its cancellation in one turn of the loop: whoever cancels waits for its end."""
 
-    async def waits(ledger: Ledger) -> None:
+    async def waits(ledger: EventLog) -> None:
         while True:
             await ledger.until(lambda: ledger.state.status == "ended", 60.0)
 
     async def both_at_once() -> bool:
-        ledger = Ledger(RunFolder(tmp_path), lambda event: None)
+        ledger = EventLog(RunFolder(tmp_path), lambda event: None)
         step = asyncio.ensure_future(waits(ledger))
         for _ in range(5):
             await asyncio.sleep(0)

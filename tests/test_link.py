@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lab as labs
 import pytest
 from conftest import Launcher
 
 from launcher.records import events as ev
-from launcher.runner.host_session import Link
+from launcher.records.run_folder import RunFolder
+from launcher.runner.context import RunContext
+from launcher.runner.event_log import EventLog
+from launcher.runner.host_session import HostSession, Phase
+from launcher.runner.stop import StopSwitch
 from launcher.spec import errors
 from launcher.spec import inventory as inventories
 from launcher.spec.inventory import Inventory
@@ -21,21 +26,100 @@ from launcher.spec.model import Facts, Host, Job, Layout, Request
 from launcher.transport.agent_client import Agent
 from launcher.transport.ssh import Dialler
 
-AnyLink = TypeVar("AnyLink", bound=Link)
+
+class FakeAgent:
+    """Answers everything; or its connection drops at one operation."""
+
+    def __init__(self, drops_at: str = "") -> None:
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.asked: dict[str, dict[str, Any]] = {}
+        self._drops_at = drops_at
+
+    async def ask(self, op: str, **request: Any) -> dict[str, Any]:
+        if op == self._drops_at:
+            self.drop()
+        if self.closed.done():
+            raise errors.ConnectionLost("far", "the connection was lost")
+        self.asked[op] = request
+        return {"asked": op}
+
+    async def probe(self, with_gpus: bool = True) -> Facts:
+        return Facts("far", "far", "/root", "python3", "3.11", 1)
+
+    def drop(self) -> None:
+        self.closed.set_result("the connection dropped")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
 
 
-class _Asleep(Link):
-    """One whose machine sleeps for an hour during its first try; the second one reaches the host."""
+@dataclass
+class FakeSsh:
+    """A connection with an agent at its other end."""
 
-    tries = 0
+    agent: FakeAgent
 
-    async def _dial(self) -> None:
+    def abort(self) -> None:
+        """It is gone anyhow."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Far:
+    """A host, and the session with it. ``dial`` is what a try to reach it does, by its number."""
+
+    def __init__(
+        self, folder: Path, dial: Callable[[int], Awaitable[FakeAgent]], **options: Any
+    ) -> None:
+        self.told: list[type[ev.Event]] = []
+        self.tries = 0
+        self._dial, self._heard = dial, asyncio.Event()
+        record = RunFolder(folder)
+        log = EventLog(record, self._hear)
+        request = Request(Job(run=("x",)), Inventory(()), (), **options)
+        context = RunContext(request, record, log, StopSwitch(log.wake), 0.0)
+        dialler: Any = self
+        self.session = HostSession(Host("far"), dialler, context, lambda host, name, data: None)
+
+    async def connect(self, name: str) -> FakeSsh:
         self.tries += 1
-        if self.tries == 1:
-            raise errors.ConnectionLost(self.name, "no network")
+        return FakeSsh(await self._dial(self.tries))
 
-    async def _ask_to_follow(self, run: str) -> None:
-        self.agent.closed = asyncio.get_running_loop().create_future()  # it holds
+    def _hear(self, event: ev.Event) -> None:
+        self.told.append(type(event))
+        self._heard.set()
+
+    async def hears(self, kind: type[ev.Event]) -> None:
+        async with asyncio.timeout(5):
+            while kind not in self.told:
+                self._heard.clear()
+                await self._heard.wait()
+
+
+@pytest.fixture(autouse=True)
+def fake_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake connection leads to its own agent."""
+    real = Agent.open
+
+    async def open_any(host: Host, connection: Any) -> Any:
+        if isinstance(connection, FakeSsh):
+            return connection.agent
+        return await real(host, connection)
+
+    monkeypatch.setattr(Agent, "open", open_any)
+
+
+HOST_ENDED = {"event": "HostEnded", "time": 1.0, "left": [], "scanned": 1, "unreadable": 0}
+
+
+async def always(number: int) -> FakeAgent:
+    """The host can be reached."""
+    return FakeAgent()
+
+
+def unreachable() -> errors.HostError:
+    return errors.ConnectionLost("far", "no network")
 
 
 def test_a_host_is_tried_again_after_a_sleep(
@@ -44,156 +128,127 @@ def test_a_host_is_tried_again_after_a_sleep(
     """Longer than --lost-after by the clock on the wall, which goes on while a laptop sleeps."""
     awake = time.time
 
-    def sleep(link: _Asleep) -> None:
-        monkeypatch.setattr(time, "time", lambda: awake() + (3600 if link.tries else 0))
+    async def asleep_at_first(number: int) -> FakeAgent:
+        if number == 1:
+            monkeypatch.setattr(time, "time", lambda: awake() + 3600)
+            raise unreachable()
+        return FakeAgent()
 
-    assert isinstance(_first_word(_Asleep, 20, sleep), ev.ConnectionResumed)
+    async def come() -> list[type[ev.Event]]:
+        far = Far(tmp_path, asleep_at_first, lost_after=20.0)
+        far.session.rejoin([])
+        await far.session.until_reached()
+        await far.session.close()
+        return far.told
 
-
-class _Swallowed(Link):
-    """One whose host swallows every packet: a try has no end of its own."""
-
-    async def _dial(self) -> None:
-        await asyncio.Event().wait()
+    assert asyncio.run(come()) == [ev.ConnectionResumed]
 
 
 def test_a_try_takes_no_longer_than_the_host_is_waited_for(tmp_path: Path) -> None:
-    told: list[ev.Event] = []
-    unused: Any = None
+    """Not even where the host swallows every packet, so that a try has no end of its own."""
 
-    async def wait() -> None:
-        link = _Swallowed(Host("far"), unused, unused, told.append, unused)
-        async with asyncio.timeout(5):
-            await link._keep_following("run", 0.1)
+    async def swallowed_later(number: int) -> FakeAgent:
+        if number > 1:
+            await asyncio.Event().wait()
+        return FakeAgent(drops_at="contact")
 
-    asyncio.run(wait())
-    assert [type(event) for event in told] == [ev.ConnectionDropped, ev.NodeLost]
+    async def wait() -> list[type[ev.Event]]:
+        far = Far(tmp_path, swallowed_later)
+        await far.session.open()
+        await far.session.follow(lost_after=0.1)
+        await far.hears(ev.NodeLost)
+        await far.session.close()
+        return far.told
 
-
-class _Slow(Link):
-    """One whose host answers, later than a host that falls silent is waited for."""
-
-    begun = 0.0
-
-    async def _dial(self) -> None:
-        await asyncio.sleep(max(0.0, self.begun + 0.1 - time.monotonic()))
-
-    async def _ask_to_follow(self, run: str) -> None:
-        self.agent.closed = asyncio.get_running_loop().create_future()  # it holds
+    assert asyncio.run(wait()) == [ev.HostConnected, ev.ConnectionDropped, ev.NodeLost]
 
 
-def test_a_launcher_that_has_just_come_gives_its_hosts_time_to_answer() -> None:
+def test_a_launcher_that_has_just_come_gives_its_hosts_time_to_answer(tmp_path: Path) -> None:
     """However short --lost-after is: nobody has asked them yet."""
 
-    def begin(link: _Slow) -> None:
-        link.begun = time.monotonic()
+    async def slow(number: int) -> FakeAgent:
+        await asyncio.sleep(0.1)
+        return FakeAgent()
 
-    assert isinstance(_first_word(_Slow, 0.05, begin), ev.ConnectionResumed)
+    async def come() -> list[type[ev.Event]]:
+        far = Far(tmp_path, slow, lost_after=0.05)
+        far.session.rejoin([])
+        await far.session.until_reached()
+        await far.session.close()
+        return far.told
 
-
-def _first_word(
-    kind: type[AnyLink], lost_after: float, begin: Callable[[AnyLink], None]
-) -> ev.Event:
-    """What a launcher that has just come is told first of a host of this kind."""
-    told: list[ev.Event] = []
-    heard = asyncio.Event()
-    unused: Any = None
-
-    def emit(event: ev.Event) -> None:
-        told.append(event)
-        heard.set()
-
-    async def come() -> None:
-        link = kind(Host("far"), unused, unused, emit, unused)
-        link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
-        begin(link)
-        following = asyncio.ensure_future(link._keep_following("run", lost_after, connected=False))
-        await heard.wait()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-
-    asyncio.run(come())
-    return told[0]
-
-
-class _Dropping(Link):
-    """One whose connection drops while the agent does what it was asked for."""
-
-    async def _dial(self) -> None:
-        if self.comes_back:
-            self.agent = _Answering()  # type: ignore[assignment]
-        else:
-            raise errors.ConnectionLost(self.name, "no network")
-
-    async def _ask_to_follow(self, run: str) -> None:
-        self.reached.set()
-
-    comes_back = True
-
-
-class _Answering:
-    """An agent that answers; or whose connection drops first."""
-
-    def __init__(self, drops: bool = False) -> None:
-        self.closed = asyncio.get_running_loop().create_future()
-        self.drops = drops
-
-    async def ask(self, **request: Any) -> dict[str, Any]:
-        if self.drops:
-            self.closed.set_result(None)
-            raise errors.ConnectionLost("far", "the connection was lost")
-        return {"asked": request}
+    assert asyncio.run(come()) == [ev.ConnectionResumed]
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
-def test_what_was_asked_for_is_asked_again_after_a_drop(comes_back: bool) -> None:
+def test_what_was_asked_for_is_asked_again_after_a_drop(comes_back: bool, tmp_path: Path) -> None:
     """Until the host is given up: a run does not end because a line breaks while it starts."""
-    told: list[ev.Event] = []
-    unused: Any = None
+    told: list[type[ev.Event]] = []
+
+    async def dial(number: int) -> FakeAgent:
+        if number > 1 and not comes_back:
+            raise unreachable()
+        return FakeAgent(drops_at="start" if number == 1 else "")
 
     async def start() -> dict[str, Any]:
-        link = _Dropping(Host("far"), unused, unused, told.append, unused)
-        link._facts = Facts("far", "far", "/root", "python3", "3.11", 1)
-        link.comes_back, link.agent = comes_back, _Answering(drops=True)  # type: ignore[assignment]
-        link.reached.set()
-        link._following = asyncio.ensure_future(link._keep_following("run", 0.1))
+        far = Far(tmp_path, dial)
+        await far.session.open()
+        await far.session.follow(lost_after=0.1)
         try:
             async with asyncio.timeout(5):
-                return await link.insist(op="start")
+                return await far.session.insist(op="start")
         finally:
-            link._following.cancel()
-            await asyncio.gather(link._following, return_exceptions=True)
+            told.extend(far.told)
+            await far.session.close()
 
     if comes_back:
-        assert asyncio.run(start()) == {"asked": {"op": "start"}}
-        assert [type(event) for event in told] == [ev.ConnectionDropped, ev.ConnectionResumed]
+        assert asyncio.run(start()) == {"asked": "start"}
+        assert told == [ev.HostConnected, ev.ConnectionDropped, ev.ConnectionResumed]
     else:
         with pytest.raises(errors.ConnectionLost):
             asyncio.run(start())
-        assert [type(event) for event in told] == [ev.ConnectionDropped, ev.NodeLost]
+        assert told == [ev.HostConnected, ev.ConnectionDropped, ev.NodeLost]
+
+
+def test_a_supervisor_that_was_started_again_is_not_over(tmp_path: Path) -> None:
+    """Even if nobody listens to it yet: a stop that comes then must reach it."""
+
+    async def start_again() -> list[tuple[bool, Phase]]:
+        far = Far(tmp_path, always)
+        phases = []
+        await far.session.open()
+        for attempt in (0, 1):
+            await far.session.supervise(Layout("run", ()), attempt)
+            phases.append((far.session.is_over, far.session.phase))
+            await far.session.follow(lost_after=1.0)
+            far.session.agent.on_journal({**HOST_ENDED, "seq": attempt}, 9)
+            far.session.agent.on_idle({})
+            phases.append((far.session.is_over, far.session.phase))
+        await far.session.close()
+        return phases
+
+    once = [(False, Phase.SUPERVISED), (True, Phase.FINISHED)]
+    assert asyncio.run(start_again()) == once * 2
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(None, 600.0), (3.0, 3.0)])
-def test_stalls_are_told_unasked(asked: float | None, seconds: float) -> None:
+def test_stalls_are_told_unasked(asked: float | None, seconds: float, tmp_path: Path) -> None:
     """After 10 minutes; nothing of ours is put into the ranks then."""
-    told: dict[str, Any] = {}
+    agents: list[FakeAgent] = []
 
-    class Agent:
-        async def ask(self, operation: str, **words: Any) -> None:
-            told.update(words)
-
-    unused: Any = None
+    async def dial(number: int) -> FakeAgent:
+        agents.append(FakeAgent())
+        return agents[-1]
 
     async def supervise() -> None:
-        link = Link(Host("near"), unused, unused, unused, unused)
-        link._facts = Facts("near", "near", "/root", "python3", "3.11", 1)
-        agent: Any = Agent()
-        link.agent = agent
-        request = Request(Job(run=("x",)), Inventory(()), (), stall_timeout=asked)
-        await link.supervise(Layout("run", ()), request, {}, 0)
+        far = Far(tmp_path, dial, stall_timeout=asked)
+        await far.session.open()
+        await far.session.supervise(Layout("run", ()), 0)
+        await far.session.close()
 
     asyncio.run(supervise())
-    assert (told["spec"]["stall"], told["spec"]["inside"]) == (seconds, asked is not None)
+    spec = agents[0].asked["supervise"]["spec"]
+    assert (spec["stall"], spec["inside"]) == (seconds, asked is not None)
 
 
 def test_a_connection_lost_while_a_session_opens_is_told_as_that(

@@ -60,7 +60,7 @@ class History:
             self.hears(self.draw(st.sampled_from(self.hosts)))
 
     def hears(self, host: str) -> None:
-        """All that a host has written until now, as :class:`launcher.runner.host_session.Link` does."""
+        """All that a host has written until now, as a session with it hears it."""
         journal = self.journals.get(host, [])
         self.record += told(host, journal[self.heard.get(host, 0) :], self.offsets[host])
         self.heard[host] = len(journal)

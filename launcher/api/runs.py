@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ..fleet.inventory_file import sandbox_of
 from ..records import catalog
-from ..records import events as ev
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
+from ..runner.listeners import OnEvent, OnLog, ignore_event, ignore_log
 from ..runner.requests import make_request
 from ..spec.model import Inventory, Job, Request
 
 if TYPE_CHECKING:
     from ..runner.attach import Attached
     from ..runner.run import Run
-
-OnEvent = Callable[[ev.Event], None]
-OnLog = Callable[[str, str, bytes], None]
 
 
 def run_job(
@@ -31,8 +27,8 @@ def run_job(
     lease: float | None = None,
     stall_timeout: float | None = None,
     stop_stalled: bool = False,
-    on_event: OnEvent = lambda event: None,
-    on_log: OnLog = lambda host, name, data: None,
+    on_event: OnEvent = ignore_event,
+    on_log: OnLog = ignore_log,
 ) -> Receipt:
     """Runs a job and returns its receipt, whatever the ending.
 
@@ -69,8 +65,8 @@ def new_run(request: Request, folder: RunFolder, on_event: OnEvent, on_log: OnLo
 
 def attached(
     word: str,
-    on_event: OnEvent = lambda event: None,
-    on_log: OnLog = lambda host, name, data: None,
+    on_event: OnEvent = ignore_event,
+    on_log: OnLog = ignore_log,
 ) -> Attached:
     """A run that another process began, by name, beginning of a name, or ``-`` for the latest.
 

@@ -41,7 +41,7 @@ _NO_MEMORY = re.compile(
     rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
 )
 #: The stages of a run, in order; each one's time is in the receipt.
-STAGES = ("connect", "sync", "setup", "start", "run", "collect")
+STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
 
 
 @frozen

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..records.run_folder import RunFolder, read_json, write_json
 from ..records.state import RunState, log_hosts, step
 from ..spec.errors import InputError, LauncherError
 from ..spec.model import Layout, Request, Secret
+from .listeners import OnEvent, OnLog, ignore_event, ignore_log
 from .run import Run
 
 #: Seconds between two looks at what the follower wrote.
@@ -30,9 +31,6 @@ PIECE = 1 << 20
 #: Where it stands how far a run that was detached has been shown.
 SHOWN = "shown.json"
 
-OnEvent = Callable[[ev.Event], None]
-OnLog = Callable[[str, str, bytes], None]
-
 
 class Attached:
     """One process that takes up a run. ``on_event`` hears what is new, ``on_log`` all bytes that
@@ -41,8 +39,8 @@ class Attached:
     def __init__(
         self,
         path: Path,
-        on_event: OnEvent = lambda event: None,
-        on_log: OnLog = lambda host, name, data: None,
+        on_event: OnEvent = ignore_event,
+        on_log: OnLog = ignore_log,
     ) -> None:
         self.path, self.name = path, path.name
         self._on_event, self._on_log = on_event, on_log
@@ -124,7 +122,7 @@ class Attached:
         events = (self.path / "events.jsonl").stat().st_size
         folder = RunFolder(self.path)
         if folder.hold():
-            return await Run(self.request, folder).bring(self.layout, self.started)
+            return await Run(self.request, folder, started=self.started).bring(self.layout)
         folder.close()
         self._seen = events
         self.pull_now()
@@ -232,10 +230,10 @@ class Attached:
 
         self.look()
         _, self._layout, _ = _described(self.path)  # the one before us may have replaced a host
-        run = self._run = Run(self.request, folder, self._on_event, show)
+        run = self._run = Run(self.request, folder, self._on_event, show, self.started)
         if self._stopping:
             run.stop()
-        return await run.go_on(self.layout, self.started)
+        return await run.go_on(self.layout)
 
 
 def _with_secrets(request: Request, names: Sequence[str]) -> Request:

@@ -8,49 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from ..jobs import planner
 from ..records import events as ev
 from ..spec.errors import HostError, PlanError
 from ..spec.model import Host, Job, Layout
 from ..transport import rsync
-from .host_session import Link
+from .context import RunContext
+from .host_session import HostSession
+from .host_set import HostSet
 
-MakeLink = Callable[[Host], Link]
 
+async def connect(context: RunContext, hosts: HostSet) -> None:
+    """Open hosts until there is a layout, and settle on it.
 
-async def connect(
-    job: Job,
-    hosts: tuple[Host, ...],
-    make: MakeLink,
-    run_id: str,
-    links: list[Link],
-    emit: Callable[[ev.Event], None],
-) -> Layout:
-    """The layout of the run; ``links`` then holds the hosts of it, in the order of their nodes.
-
-    Raises PlanError, or the first HostError when hosts are missing because of it. ``links`` holds
-    whatever was opened, in any case.
+    Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
+    until then stays among the active hosts.
     """
-    waiting = list(hosts)
+    job, waiting = context.job, list(context.request.hosts)
     failed: list[HostError] = []
     while True:
-        wanted = _how_many(job, len(links), len(waiting))
+        wanted = _how_many(job, len(hosts.active), len(waiting))
         batch, waiting = waiting[:wanted], waiting[wanted:]
-        failed += await _open(batch, make, links, emit)
+        failed += await _open(context, hosts, batch)
         if failed and (job.hosts or not waiting):
-            _raise_if_needed(job, links, failed)
+            _raise_if_needed(job, hosts.active, failed)
         try:
-            layout = _decide(job, links, run_id)
+            layout = _decide(job, hosts.active, context.name)
         except PlanError:
             if waiting:
                 continue
             if failed:
                 raise failed[0] from None
             raise
-        await _release(links, layout)
-        return layout
+        hosts.settle(layout)
+        await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
+        return
 
 
 def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
@@ -61,50 +55,41 @@ def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
     return max(1, (job.num_nodes or 1) - open_hosts)
 
 
-def _raise_if_needed(job: Job, links: list[Link], failed: list[HostError]) -> None:
+def _raise_if_needed(
+    job: Job, sessions: Sequence[HostSession], failed: Sequence[HostError]
+) -> None:
     compares = job.resources.gpus or job.roles
     needs_all = job.hosts and job.num_nodes is None and not compares
-    if needs_all or not links:
+    if needs_all or not sessions:
         raise failed[0]
 
 
-async def _open(
-    hosts: list[Host], make: MakeLink, links: list[Link], emit: Callable[[ev.Event], None]
-) -> list[HostError]:
-    opened = [make(host) for host in hosts]
-    results = await asyncio.gather(*(open_one(link) for link in opened), return_exceptions=True)
+async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> list[HostError]:
+    opened = [hosts.new(host) for host in batch]
+    results = await asyncio.gather(*(open_one(one) for one in opened), return_exceptions=True)
     failed = []
-    for link, result in zip(opened, results, strict=True):
+    for session, result in zip(opened, results, strict=True):
         if isinstance(result, HostError):
             failed.append(result)
-            emit(ev.HostFailed(time.time(), link.name, result.code, result.message, result.hint))
-            await link.close()
+            name, now = session.name, time.time()
+            context.add(ev.HostFailed(now, name, result.code, result.message, result.hint))
+            await session.close()
         elif isinstance(result, BaseException):
-            await link.close()
+            await session.close()
             raise result
         else:
-            links.append(link)
+            hosts.join(session)
     return failed
 
 
-async def open_one(link: Link) -> None:
-    """Connects, measures, and looks whether files can be copied. Raises HostError."""
-    await link.open()
-    rsync.require_there(link.name, link.facts.rsync)
+async def open_one(session: HostSession) -> None:
+    """Connect, measure, and look whether files can be copied. Raises HostError."""
+    await session.open()
+    rsync.require_there(session.name, session.facts.rsync)
 
 
-def _decide(job: Job, links: list[Link], run_id: str) -> Layout:
-    facts = {link.name: link.facts for link in links}
-    layout = planner.layout(job, [link.host for link in links], facts, run_id)
-    planner.plan(job, layout, planner.NOWHERE, "")  # what cannot be filled in is told at once
+def _decide(job: Job, sessions: Sequence[HostSession], run_id: str) -> Layout:
+    facts = {session.name: session.facts for session in sessions}
+    layout = planner.layout(job, [session.host for session in sessions], facts, run_id)
+    planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders
     return layout
-
-
-async def _release(links: list[Link], layout: Layout) -> None:
-    """Lets go of hosts that were asked and are not needed."""
-    chosen = [node.host.name for node in layout.nodes]
-    spare = [link for link in links if link.name not in chosen]
-    links[:] = sorted(
-        (link for link in links if link.name in chosen), key=lambda link: chosen.index(link.name)
-    )
-    await asyncio.gather(*(link.close() for link in spare))

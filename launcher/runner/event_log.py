@@ -13,14 +13,15 @@ from typing import Any
 from ..records import events as ev
 from ..records import postmortem
 from ..records.run_folder import RunFolder
-from ..records.state import BY_USER, ProcessState, fold, step
+from ..records.state import ProcessState, fold, step
 from ..spec.errors import RecordError
+from .listeners import OnEvent
 
 
-class Ledger:
+class EventLog:
     """The one place through which events go."""
 
-    def __init__(self, folder: RunFolder, on_event: Callable[[ev.Event], None]) -> None:
+    def __init__(self, folder: RunFolder, on_event: OnEvent) -> None:
         self.folder = folder
         self.events = folder.events()  # another launcher may have begun
         self.state = fold(self.events)
@@ -95,22 +96,3 @@ class Ledger:
             except TimeoutError:
                 return reached()
         return True
-
-
-class StopSwitch:
-    """The user's wish to end: once is gracefully, twice is at once."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.reason: str | None = None
-        self.asked = asyncio.Event()
-        self.kill = asyncio.Event()
-        self._wake = wake
-
-    def press(self, reason: str = BY_USER) -> None:
-        """Asks for the end; again: without grace."""
-        if self.reason is None:
-            self.reason = reason
-            self.asked.set()
-        else:
-            self.kill.set()
-        self._wake()

@@ -10,13 +10,14 @@ from ..fleet.inventory_file import sandbox_of
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
 from ..spec.model import Request
-from .run import OnEvent, OnLog, Run
+from .listeners import OnEvent, OnLog, ignore_event, ignore_log
+from .run import Run
 
 
 def execute(
     request: Request,
-    on_event: OnEvent = lambda event: None,
-    on_log: OnLog = lambda host, name, data: None,
+    on_event: OnEvent = ignore_event,
+    on_log: OnLog = ignore_log,
 ) -> Receipt:
     """Run a request to its end and return the receipt, whatever the ending.
 

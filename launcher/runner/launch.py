@@ -1,4 +1,4 @@
-"""Brings processes to life on all hosts at once: supervisors, setup, meeting point, start."""
+"""Brings processes to life on hosts: supervisors, setup, meeting point, start."""
 
 from __future__ import annotations
 
@@ -10,81 +10,192 @@ from typing import Any
 
 from .. import frameworks
 from ..jobs import planner
-from ..records import codec
 from ..records import events as ev
 from ..records.state import SETUP, ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
-from ..spec.model import Job, Layout, Node, NodePlan, Plan, Request, Task
+from ..spec.frozen import frozen
+from ..spec.model import Job, Layout, Node, NodePlan, Plan, Task
 from ..transport import certificates
 from ..transport.agent_bundle import agent_name
 from .concurrency import together
-from .event_log import Ledger
-from .host_session import Link
+from .context import RunContext
+from .host_session import HostSession
 from .policy.restart import PORT_TRIES
 from .rendezvous import meet
 from .requirements import Wanted
 
-
-async def supervise(
-    links: Sequence[Link], layout: Layout, request: Request, started: float, attempt: int = 0
-) -> None:
-    """A supervisor on every host, which also keeps what is known of the run, and an ear on each.
-    Raises HostError."""
-    known = {**codec.describe_run(request, layout, started), "attempt": attempt}
-
-    async def one(link: Link) -> None:
-        await link.supervise(layout, request, known, attempt)
-        await link.follow(layout.run_id, request.lost_after)
-
-    await together(one(link) for link in links)
+#: What each host learns of the others, by host: added to its start request.
+Peers = Mapping[str, Mapping[str, Any]]
 
 
-async def setup(
-    links: Sequence[Link], layout: Layout, job: Job, ledger: Ledger, attempt: int = 0
-) -> None:
-    """Runs the job's setup once on every one of these hosts. Raises SetupFailed."""
-    meeting = planner.NOWHERE
-    requests = []
-    names = [link.name for link in links]
-    nodes = [node for node in layout.nodes if node.host.name in names]
-    for link, node in zip(links, nodes, strict=True):
-        scripts = _setup_scripts(job, node)
+@frozen
+class Launch:
+    """One attempt on some hosts of a layout: all of them, or a spare that is to join."""
+
+    context: RunContext
+    sessions: Sequence[HostSession]
+    layout: Layout
+    attempt: int
+
+    async def supervise(self) -> None:
+        """Start a supervisor on every host, and listen to it. Raises HostError."""
+
+        async def one(session: HostSession) -> None:
+            await session.supervise(self.layout, self.attempt)
+            await session.follow(self.context.request.lost_after)
+
+        await together(one(session) for session in self.sessions)
+
+    # -- the job's setup
+
+    async def setup(self) -> None:
+        """Run the job's setup once on every host. Raises SetupFailed."""
+        requests = [self._setup_request(session) for session in self.sessions]
+        asked = [
+            session.insist(**request)
+            for session, request in zip(self.sessions, requests, strict=True)
+            if request
+        ]
+        if not asked:
+            return
+        await together(asked)
+        await self.context.event_log.until(lambda: self._is_set_up(len(asked)))
+        failure = self._setup_failure()
+        if failure:
+            raise SetupFailed(
+                failure.host,
+                f"setup {failure.meaning}",
+                "the last lines of its log are below; the command ran with `bash -e`",
+                failure.exit_code,
+            )
+        for session in self.sessions:
+            if session.is_over:
+                raise AgentError(session.name, "its supervisor went away during setup")
+
+    def _setup_request(self, session: HostSession) -> dict[str, Any] | None:
+        node = self._node(session)
+        scripts = _setup_scripts(self.context.job, node)
         if not scripts:
-            continue
+            return None
         process = {
             "key": f"{SETUP}{node.node_rank}",
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
-            "env": planner.environment(job, layout, node, meeting, attempt),
+            "env": planner.environment(
+                self.context.job, self.layout, node, planner.NOWHERE, self.attempt
+            ),
         }
-        requests.append(link.insist(**_request("setup", attempt, job, layout, link, [process])))
-    if not requests:
-        return
-    await together(requests)
+        return self._request("setup", session, [process])
 
-    def processes() -> list[ProcessState]:
-        known = ledger.state.processes.values()
+    def _setups(self) -> list[ProcessState]:
+        names = [session.name for session in self.sessions]
+        known = self.context.state.processes.values()
         return [p for p in known if is_setup(p.key) and p.host in names]
 
-    def over() -> bool:
-        done = [p for p in processes() if p.code is not None]
+    def _is_set_up(self, count: int) -> bool:
+        """Whether all have ended, one has failed, or a host is gone."""
+        done = [process for process in self._setups() if process.code is not None]
         return (
-            any(p.code and not p.stopped for p in done)
-            or len(done) == len(requests)
-            or any(link.ended.is_set() for link in links)
+            any(_is_bad(process) for process in done)
+            or len(done) == count
+            or any(session.is_over for session in self.sessions)
         )
 
-    await ledger.until(over)
-    failure = _first_of(processes(), ledger)
-    if failure:
-        raise SetupFailed(
-            failure.host,
-            f"setup {failure.meaning}",
-            "the last lines of its log are below; the command ran with `bash -e`",
-            failure.exit_code,
-        )
-    for link in links:
-        if link.ended.is_set():
-            raise AgentError(link.name, "its supervisor went away during setup")
+    def _setup_failure(self) -> ev.Failure | None:
+        """The run's first failure where it is one of these, or else any of these."""
+        bad = [process for process in self._setups() if _is_bad(process)]
+        first = self.context.state.failure
+        if first and (first.host, first.key) in {(process.host, process.key) for process in bad}:
+            return first
+        for process in bad:
+            code = process.code or 0
+            return ev.Failure(process.host, process.key, process.rank, code, False, 0.0)
+        return None
+
+    # -- the processes
+
+    async def start(self) -> Plan:
+        """Find a meeting point and start everything. Raises MeetingError, HostError; FrameworkMissing
+        unless the request says that nothing is to be checked.
+
+        The first host starts first, because it has the port that all need; where that is taken
+        nothing runs yet, and another one is chosen. Raises PortTaken where another host's own port
+        is taken, or too many were.
+        """
+        job, key = self.context.job, secrets.token_hex(16)
+        checked = self.sessions if self.context.request.check else ()
+        wanted = Wanted(checked, self.layout, job)
+        await wanted.begin()
+        certified = self._certified()
+        for last in [False] * (PORT_TRIES - 1) + [True]:
+            meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
+            await wanted.require()
+            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt)
+            peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
+            try:
+                await self._start(self.sessions[0], plan, peers)
+            except PortTaken as taken:
+                self.context.add(ev.PortReplaced(time.time(), taken.host, taken.port))
+                if last:
+                    raise
+                continue
+            address, port = meeting.master_addr, int(meeting.master_port)
+            self.context.add(ev.HostsMet(time.time(), address, port, meeting.interfaces))
+            await together(self._start(session, plan, peers) for session in self.sessions[1:])
+            return plan
+        raise AssertionError("the last try returns or raises")
+
+    def _certified(self) -> Peers:
+        """Certificates of all hosts, where the framework's own launcher joins them by TLS."""
+        job = self.context.job
+        if not getattr(frameworks.get(job.framework), "joins_hosts", False):
+            return {}
+        known = certificates.introduce([session.name for session in self.sessions], job)
+        return {name: {"peer": peer} for name, peer in known.items()}
+
+    async def _start(self, session: HostSession, plan: Plan, peers: Peers) -> None:
+        job, part = self.context.job, _part_of(session, plan)
+        processes = [
+            {
+                "key": p.key,
+                "rank": p.rank,
+                "argv": list(p.argv),
+                "env": dict(p.env),
+                **(_of_role(job, p.task) if p.task else {}),
+            }
+            for p in part.processes
+        ]
+        request = self._request("run", session, processes)
+        is_first = part.node.node_rank == 0
+        if is_first:
+            request["port"] = plan.meeting.master_port
+        request["ports"] = list(plan.meeting.ports.get(session.name, ()))
+        if job.elastic is not None:
+            request["elastic"] = "lead" if is_first else "member"
+        has_gpus = session.facts.gpus or session.host.gpus
+        request["gpus"] = list(part.node.gpus) if has_gpus else []
+        request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in session.facts.gpus}
+        await session.insist(**request, **peers.get(session.name, {}))
+
+    def _request(
+        self, stage: str, session: HostSession, processes: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What every start says. Secrets are here and nowhere else: this goes through stdin only."""
+        job, layout, node = self.context.job, self.layout, self._node(session)
+        code = posixpath.join(planner.run_dir(node.root, layout.run_id), "code")
+        own_path = {**node.host.env, **job.envs}.get("PATH")
+        return {
+            "op": "start",
+            "run": layout.run_id,
+            "stage": stage,
+            "attempt": self.attempt,
+            "path": list(planner.search_path(node, layout.run_id)),
+            "secrets": {name: secret.reveal() for name, secret in job.secrets.items()},
+            "processes": [{**process, "cwd": code} for process in processes],
+            **({"own_path": own_path} if own_path else {}),
+        }
+
+    def _node(self, session: HostSession) -> Node:
+        return next(node for node in self.layout.nodes if node.host.name == session.name)
 
 
 #: Runs each of its arguments as a script, $0 being the first.
@@ -98,86 +209,15 @@ def _setup_scripts(job: Job, node: Node) -> list[str]:
     return [script for script in (job.setup, *own) if script]
 
 
-def _first_of(processes: Sequence[ProcessState], ledger: Ledger) -> ev.Failure | None:
-    """The failure among these: the run's first one, unless something else had failed before."""
-    bad = [process for process in processes if process.code and not process.stopped]
-    first = ledger.state.failure
-    if first and (first.host, first.key) in {(process.host, process.key) for process in bad}:
-        return first
-    for process in bad:
-        return ev.Failure(process.host, process.key, process.rank, process.code or 0, False, 0.0)
-    return None
+def _is_bad(process: ProcessState) -> bool:
+    return bool(process.code) and not process.stopped
 
 
-async def meet_and_start(
-    links: Sequence[Link], layout: Layout, request: Request, attempt: int, ledger: Ledger
-) -> Plan:
-    """Finds a meeting point and starts everything. Raises MeetingError, HostError; FrameworkMissing
-    unless the request says that nothing is to be checked.
-
-    The master starts first, because it has the port that all need; where that is taken nothing runs
-    yet, and another one is chosen. Raises PortTaken where another host's own port is.
-    """
-    job, key, peered = request.job, secrets.token_hex(16), {}
-    wanted = Wanted(links if request.check else (), layout, job)
-    await wanted.begin()
-    if getattr(frameworks.get(job.framework), "joins_hosts", False):
-        known = certificates.introduce([link.name for link in links], job)
-        peered = {name: {"peer": peer} for name, peer in known.items()}
-    for last in [False] * (PORT_TRIES - 1) + [True]:
-        meeting = await meet(job, links, planner.ports_needed(job, layout))
-        await wanted.require()
-        plan = planner.plan(job, layout, meeting, agent_name(), attempt)
-        told = peered or _news(plan, key)  # joined hosts have lines of their own
-        try:
-            await _start(links[0], plan, plan.nodes[0], job, attempt, told)
-        except PortTaken as taken:
-            ledger.add(ev.PortReplaced(time.time(), links[0].name, taken.port))
-            if last:
-                raise
-            continue
-        ledger.add(
-            ev.HostsMet(
-                time.time(), meeting.master_addr, int(meeting.master_port), meeting.interfaces
-            )
-        )
-        others = zip(links[1:], plan.nodes[1:], strict=True)
-        await together(_start(link, plan, node, job, attempt, told) for link, node in others)
-        return plan
-    raise AssertionError("the last try returns or raises")
+def _part_of(session: HostSession, plan: Plan) -> NodePlan:
+    return next(part for part in plan.nodes if part.node.host.name == session.name)
 
 
-async def _start(
-    link: Link,
-    plan: Plan,
-    node: NodePlan,
-    job: Job,
-    attempt: int,
-    told: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """``told``: what each host is told of the others."""
-    processes = [
-        {
-            "key": p.key,
-            "rank": p.rank,
-            "argv": list(p.argv),
-            "env": dict(p.env),
-            **(_of_role(job, p.task) if p.task else {}),
-        }
-        for p in node.processes
-    ]
-    request = _request("run", attempt, job, plan.layout, link, processes)
-    if node.node.node_rank == 0:
-        request["port"] = plan.meeting.master_port
-    request["ports"] = list(plan.meeting.ports.get(link.name, ()))
-    if job.elastic is not None:
-        request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
-    request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
-    request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
-    await link.insist(**request, **told.get(link.name, {}))
-
-
-def _news(plan: Plan, key: str) -> dict[str, dict[str, Any]]:
+def _broadcast(plan: Plan, key: str) -> Peers:
     """How the supervisors of this attempt tell each other that it is over; the first one listens."""
     if not plan.meeting.news_port:
         return {}
@@ -204,28 +244,4 @@ def _of_role(job: Job, task: Task) -> dict[str, Any]:
         "leads": leads,
         "on_exit": {action: list(codes) for action, codes in role.on_exit.items()},
         "limits": {"cpus": share.cpus, "memory": share.memory},
-    }
-
-
-def _request(
-    stage: str,
-    attempt: int,
-    job: Job,
-    layout: Layout,
-    link: Link,
-    processes: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """What every start says. Secrets are here and nowhere else: this goes through stdin only."""
-    node = next(node for node in layout.nodes if node.host.name == link.name)
-    code = posixpath.join(planner.run_dir(node.root, layout.run_id), "code")
-    own_path = {**node.host.env, **job.envs}.get("PATH")
-    return {
-        "op": "start",
-        "run": layout.run_id,
-        "stage": stage,
-        "attempt": attempt,
-        "path": list(planner.search_path(node, layout.run_id)),
-        "secrets": {name: secret.reveal() for name, secret in job.secrets.items()},
-        "processes": [{**process, "cwd": code} for process in processes],
-        **({"own_path": own_path} if own_path else {}),
     }

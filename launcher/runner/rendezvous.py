@@ -16,52 +16,56 @@ from ..jobs.planner import LOOPBACK, master_candidates
 from ..spec.errors import MeetingError
 from ..spec.model import Job, Meeting
 from .concurrency import together
-from .host_session import Link
+from .host_session import HostSession
 
 #: Seconds for a connection between two hosts of one site.
 PATIENCE = 4.0
 
 
-async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None = None) -> Meeting:
+async def meet(
+    job: Job, sessions: Sequence[HostSession], ports: Mapping[str, int] | None = None
+) -> Meeting:
     """The meeting point of these hosts, of which the first is the master. Raises MeetingError.
 
     ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
     it back just before they start. The master has one more, where the others tell it the news.
     """
     token, more = secrets.token_hex(16), ports or {}
-    listening = [link for link in links if link is links[0] or more.get(link.name)]
+    listening = [
+        session for session in sessions if session is sessions[0] or more.get(session.name)
+    ]
     answers = await together(
-        link.agent.ask(
+        session.agent.ask(
             "listen",
             ports=list(job.master_port),
             token=token,
-            more=more.get(link.name, 0),
-            news=link is links[0] and len(links) > 1,
+            more=more.get(session.name, 0),
+            news=session is sessions[0] and len(sessions) > 1,
         )
-        for link in listening
+        for session in listening
     )
     try:
-        meeting = await _meet(job, links, answers[0]["port"], token)
+        meeting = await _meet(job, sessions, answers[0]["port"], token)
     finally:
-        for link in listening:
-            if not link.agent.closed.done():
-                await link.agent.ask("unlisten")
+        for session in listening:
+            if not session.agent.closed.done():
+                await session.agent.ask("unlisten")
     own = zip(listening, answers, strict=True)
-    held = {link.name: tuple(told["more"]) for link, told in own}
+    held = {session.name: tuple(told["more"]) for session, told in own}
     return replace(meeting, ports=held, news_port=answers[0]["news"])
 
 
-async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeting:
-    master, others = links[0], links[1:]
+async def _meet(job: Job, sessions: Sequence[HostSession], port: int, token: str) -> Meeting:
+    master, others = sessions[0], sessions[1:]
     candidates = master_candidates(job, master.host, master.facts, alone=not others)
     if not others:
         interface = {master.name: master.host.interface or LOOPBACK}
         return Meeting(candidates[0], port, interface, {master.name: candidates[0]})
     tries = await together(
-        link.agent.ask("connect", addresses=candidates, port=port, token=token, seconds=PATIENCE)
-        for link in others
+        session.agent.ask("connect", addresses=candidates, port=port, token=token, seconds=PATIENCE)
+        for session in others
     )
-    reached = dict(zip((link.name for link in others), tries, strict=True))
+    reached = dict(zip((session.name for session in others), tries, strict=True))
     for address in candidates:
         if all(reached[host][address]["ok"] for host in reached):
             addresses = {host: str(tried[address]["local"]) for host, tried in reached.items()}
@@ -73,7 +77,7 @@ async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeti
 _Tries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def _interfaces(master: Link, address: str, reached: _Tries) -> dict[str, str]:
+def _interfaces(master: HostSession, address: str, reached: _Tries) -> dict[str, str]:
     """For every host the interface towards the master; the master's is the one that was reached."""
     found = {host: tries[address]["interface"] for host, tries in reached.items()}
     target = next(iter(reached.values()))[address]["ip"]
@@ -83,7 +87,7 @@ def _interfaces(master: Link, address: str, reached: _Tries) -> dict[str, str]:
 
 
 def _nobody_met(
-    job: Job, master: Link, port: int, candidates: Sequence[str], reached: _Tries
+    job: Job, master: HostSession, port: int, candidates: Sequence[str], reached: _Tries
 ) -> MeetingError:
     pairs = [
         f"{host} cannot reach {master.name} at {_tried(tries, candidates, port)}"

@@ -11,7 +11,7 @@ from ..jobs import planner
 from ..spec.errors import FrameworkMissing
 from ..spec.model import Job, Layout
 from .concurrency import together
-from .host_session import Link
+from .host_session import HostSession
 
 
 def modules_of(job: Job) -> tuple[str, ...]:
@@ -32,51 +32,53 @@ def modules_of(job: Job) -> tuple[str, ...]:
 class Wanted:
     """Looked for while the hosts do something else: ``begin``, and later ``require``."""
 
-    def __init__(self, links: Sequence[Link], layout: Layout, job: Job) -> None:
-        self._links, self._layout, self._job = links, layout, job
+    def __init__(self, sessions: Sequence[HostSession], layout: Layout, job: Job) -> None:
+        self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
 
     async def begin(self) -> None:
         """Has all hosts begin to look. Raises HostError."""
         if self._modules:
             await together(
-                link.agent.ask(
+                session.agent.ask(
                     "search",
                     modules=self._modules,
-                    env={**link.host.env, **self._job.envs},
-                    folder=self._folder(link),
+                    env={**session.host.env, **self._job.envs},
+                    folder=self._folder(session),
                 )
-                for link in self._links
+                for session in self._sessions
             )
 
     async def require(self) -> None:
         """Raises FrameworkMissing for the first host that lacks something, naming all that do."""
         if not self._modules:
             return
-        told = await together(link.agent.ask("found") for link in self._links)
+        told = await together(session.agent.ask("found") for session in self._sessions)
         self._modules = ()  # asked and answered: a start that is tried again asks no more
         without = {
-            link: x["missing"] for link, x in zip(self._links, told, strict=True) if x["missing"]
+            session: x["missing"]
+            for session, x in zip(self._sessions, told, strict=True)
+            if x["missing"]
         }
         if without:
             raise self._told(without)
 
-    def _told(self, without: Mapping[Link, Sequence[str]]) -> FrameworkMissing:
+    def _told(self, without: Mapping[HostSession, Sequence[str]]) -> FrameworkMissing:
         """The first host's, with all hosts that lack the same."""
-        link, missing = next(iter(without.items()))
+        session, missing = next(iter(without.items()))
         names = requirements.first_of(self._job.framework, missing)
         others = [
             other.name
             for other, theirs in without.items()
-            if other is not link and set(names) & set(theirs)
+            if other is not session and set(names) & set(theirs)
         ]
         also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
-        facts = link.facts
+        facts = session.facts
         what, hint = requirements.told(
             self._job.framework, facts.python, facts.python_version, names
         )
-        return FrameworkMissing(link.name, what + also, hint)
+        return FrameworkMissing(session.name, what + also, hint)
 
-    def _folder(self, link: Link) -> str:
-        (node,) = (node for node in self._layout.nodes if node.host.name == link.name)
+    def _folder(self, session: HostSession) -> str:
+        (node,) = (node for node in self._layout.nodes if node.host.name == session.name)
         return posixpath.join(planner.run_dir(node.root, self._layout.run_id), "code")

@@ -1,7 +1,7 @@
-"""Ends a run on all hosts, and proves that nothing of it is left.
+"""Stops a run on all hosts, and proves that nothing of it is left.
 
 A host that cannot be reached is waited for as long as the grace allows; then it is reported, and
-what runs there ends when it is next reached.
+what runs there is stopped when it is next reached.
 """
 
 from __future__ import annotations
@@ -12,74 +12,80 @@ from collections.abc import Sequence
 
 from ..records import events as ev
 from ..spec.errors import HostError
-from .event_log import Ledger, StopSwitch
-from .host_session import Link
+from .context import RunContext
+from .host_session import HostSession, Phase
 
 #: Seconds after the grace within which a supervisor has to be gone.
 AFTER_GRACE = 10.0
 
 
 async def stop(
-    links: Sequence[Link], run: str, grace: float, why: str, ledger: Ledger, switch: StopSwitch
+    context: RunContext, sessions: Sequence[HostSession], why: str, grace: float | None = None
 ) -> None:
-    """Asks every supervisor to end what it owns, and waits until all of it is gone and told.
+    """Ask every supervisor to stop what it owns, and wait until all of it is gone and reported.
 
     Without grace as soon as the user asks a second time.
     """
-    alive = [link for link in links if link.supervised and not link.ended.is_set()]
+    alive = [one for one in sessions if one.is_supervised and not one.is_over]
     if not alive:
         return
-    ledger.add(ev.StopRequested(time.time(), why))
-    await _listen(alive, run)
-    grace = 0.0 if switch.kill.is_set() else grace
-    await _ask(alive, run, grace, why)
+    killed, until = context.switch.kill.is_set, context.event_log.until
+    context.add(ev.StopRequested(time.time(), why))
+    await _listen(alive)
+    grace = context.grace if grace is None else grace
+    grace = 0.0 if killed() else grace
+    await _ask(context, alive, grace, why)
     if grace > 0:
-        await ledger.until(lambda: _all_ended(alive) or switch.kill.is_set(), grace)
-        if switch.kill.is_set():
-            await _ask(alive, run, 0.0, "killed by the user")
-    await ledger.until(lambda: _all_ended(alive), AFTER_GRACE)
-    for link in alive:
-        link.give_up("host-unreachable" if link.agent.closed.done() else "supervisor-silent")
+        await until(lambda: _all_over(alive) or killed(), grace)
+        if killed():
+            await _ask(context, alive, 0.0, "killed by the user")
+    await until(lambda: _all_over(alive), AFTER_GRACE)
+    for session in alive:
+        unreachable = session.agent.closed.done()
+        session.give_up("host-unreachable" if unreachable else "supervisor-silent")
 
 
-async def _listen(links: Sequence[Link], run: str) -> None:
-    """Broken off between a supervisor's start and our first listening: hear its end, too."""
-    for link in links:
-        if not link.following:
+async def _listen(sessions: Sequence[HostSession]) -> None:
+    """Hear the end of supervisors, too, that were started and not listened to so far."""
+    for session in sessions:
+        if session.phase is Phase.SUPERVISED:
             try:
-                await link.follow(run, AFTER_GRACE)
+                await session.follow(AFTER_GRACE)
             except HostError:
                 pass  # the wait that follows tells
 
 
-def _all_ended(links: Sequence[Link]) -> bool:
-    return all(link.ended.is_set() for link in links)
+def _all_over(sessions: Sequence[HostSession]) -> bool:
+    return all(session.is_over for session in sessions)
 
 
-async def _ask(links: Sequence[Link], run: str, grace: float, why: str) -> None:
-    async def one(link: Link) -> None:
+async def _ask(
+    context: RunContext, sessions: Sequence[HostSession], grace: float, why: str
+) -> None:
+    async def one(session: HostSession) -> None:
         try:
             async with asyncio.timeout(AFTER_GRACE):
-                await link.agent.ask("stop", run=run, grace=grace, why=why)
+                await session.agent.ask("stop", run=context.name, grace=grace, why=why)
         except (TimeoutError, HostError):
             pass  # the wait that follows tells
 
-    await asyncio.gather(*(one(link) for link in links if not link.ended.is_set()))
+    await asyncio.gather(*(one(session) for session in sessions if not session.is_over))
 
 
-async def sweep(links: Sequence[Link], run: str, ledger: Ledger) -> None:
-    """Looks at all processes of every host once more, and kills what carries the run's mark."""
+async def sweep(context: RunContext, sessions: Sequence[HostSession]) -> None:
+    """Look at all processes of every host once more, and kill those that carry the run's mark."""
 
-    async def one(link: Link) -> None:
+    async def one(session: HostSession) -> None:
+        host = session.name
         try:
             async with asyncio.timeout(AFTER_GRACE):
-                found = await link.agent.ask("sweep", run=run, host=link.name, kill=True)
+                found = await session.agent.ask("sweep", run=context.name, host=host, kill=True)
         except (TimeoutError, HostError):
             return  # the receipt says that it could not be verified
-        ledger.add(
+        context.add(
             ev.HostSwept(
                 time=time.time(),
-                host=link.name,
+                host=host,
                 left=tuple(found["left"]),
                 killed=found["killed"],
                 scanned=found["scanned"],
@@ -87,4 +93,4 @@ async def sweep(links: Sequence[Link], run: str, ledger: Ledger) -> None:
             )
         )
 
-    await asyncio.gather(*(one(link) for link in links if link.supervised))
+    await asyncio.gather(*(one(session) for session in sessions if session.is_supervised))

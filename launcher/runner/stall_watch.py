@@ -1,55 +1,60 @@
-"""What is done about a run that stalls: told, stacks of all ranks brought here, and ended if wished."""
+"""What is done about a run that stalls: it is reported, the stacks of all ranks are brought here, and
+it is stopped if the user wishes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from ..records import events as ev
 from ..records import stalls
 from ..spec.errors import HostError, Stalled
-from .event_log import Ledger
+from .context import RunContext
 from .files.collector import Collector
-from .host_session import Link
+from .host_session import HostSession
+from .host_set import HostSet
 
 #: Seconds in which the hosts have to take their stacks.
 PATIENCE = 30.0
 
 
-async def watch(
-    links: Sequence[Link], run: str, ledger: Ledger, collector: Collector, stop: bool
-) -> None:
-    """Waits for stalls, again and again. Raises Stalled at the first one, with ``stop``."""
-    told: list[ev.StallBegan] = []
+async def watch(context: RunContext, hosts: HostSet, collector: Collector) -> None:
+    """Wait for stalls, again and again. Raises Stalled at the first one where the request says so."""
+    reported: tuple[ev.StallBegan, ...] = ()
+
+    def has_stalled() -> bool:
+        return stalls.has_stalled(context.state, [one.name for one in hosts.active], reported)
+
     while True:
-        await ledger.until(
-            lambda: stalls.has_stalled(ledger.state, [link.name for link in links], told)
-        )
-        told[:] = ledger.state.stalled.values()
-        found = stalls.describe(ledger.state.stalled, time.time())
-        ledger.add(found)
-        await _take(links, run, ledger, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(found.time)))
+        await context.event_log.until(has_stalled)
+        reported = tuple(context.state.stalled.values())
+        found = stalls.describe(context.state.stalled, time.time())
+        context.add(found)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(found.time))
+        await _take_stacks(context, hosts, stamp)
         await collector.pull(final=False)
-        if stop:
+        if context.request.stop_stalled:
             raise Stalled(found.seconds, found.behind)
 
 
-async def _take(links: Sequence[Link], run: str, ledger: Ledger, stamp: str) -> None:
-    """Until every host that can be asked has written its stacks down."""
-    begun = len(ledger.events)
-    going = [link for link in links if not link.ended.is_set()]
+async def _take_stacks(context: RunContext, hosts: HostSet, stamp: str) -> None:
+    """Wait until every host that can be asked has written its stacks down."""
+    before = len(context.events)
+    running = [session for session in hosts.active if not session.is_over]
 
-    async def ask(link: Link) -> None:
+    async def ask(session: HostSession) -> bool:
         try:
             async with asyncio.timeout(PATIENCE):
-                await link.agent.ask("stacks", run=run, stamp=stamp)
+                await session.agent.ask("stacks", run=context.name, stamp=stamp)
         except (TimeoutError, HostError):
-            asked.discard(link.name)
+            return False
+        return True
 
-    def told() -> set[str]:
-        return {e.host for e in ledger.events[begun:] if isinstance(e, ev.StacksTaken)}
+    answers = await asyncio.gather(*(ask(session) for session in running))
+    asked = {session.name for session, did in zip(running, answers, strict=True) if did}
 
-    asked = {link.name for link in going}
-    await asyncio.gather(*(ask(link) for link in going))
-    await ledger.until(lambda: asked <= told() | ledger.state.ended_hosts, PATIENCE)
+    def are_taken() -> bool:
+        taken = {e.host for e in context.events[before:] if isinstance(e, ev.StacksTaken)}
+        return asked <= taken | context.state.ended_hosts
+
+    await context.event_log.until(are_taken, PATIENCE)

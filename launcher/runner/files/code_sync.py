@@ -11,7 +11,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any
 from ...records import events as ev
 from ...spec.errors import HostError, InputError, SyncError
 from ...transport import rsync
-from ..host_session import Link
+from ..context import RunContext
+from ..host_session import HostSession
 from . import code_snapshot
 from .code_snapshot import Source
 
@@ -28,136 +29,130 @@ from .code_snapshot import Source
 TRIES = 3
 
 
-async def give_code(
-    link: Link, code: Source, run: str, leave_out: tuple[str, ...], emit: Callable[[ev.Event], None]
-) -> None:
-    """Makes the run's snapshot on a host. Raises HostError.
+async def give_code(context: RunContext, session: HostSession, code: Source) -> None:
+    """Make the run's snapshot on a host. Raises HostError.
 
     What arrives is compared with what was listed here; when somebody edits meanwhile, the copy is
     made again.
     """
     started, copied = time.time(), 0
     for _ in range(TRIES):
-        answer = await link.agent.ask(
-            "snapshot", run=run, source=code.identity, version=code.version
+        answer = await session.agent.ask(
+            "snapshot", run=context.name, source=code.identity, version=code.version
         )
         if answer["have"]:
-            emit(
-                ev.CodeSynced(
-                    time=time.time(),
-                    host=link.name,
-                    version=code.version,
-                    files=code.files,
-                    bytes=code.bytes,
-                    copied=copied,
-                    seconds=time.time() - started,
-                )
-            )
+            context.add(_synced(session, code, started, copied))
             return
-        copied += await _copy(link, code, run, answer["folder"], answer["base"], emit)
-        code = code_snapshot.read(code.folder, leave_out)
+        copied += await _copy(context, session, code, answer)
+        code = code_snapshot.read(code.folder, context.job.outputs)
     raise SyncError(
-        link.name,
+        session.name,
         f"{code.folder} keeps changing while it is copied",
         f"its newest file is {code_snapshot.newest(code)}: if it is a log, list it in .launcherignore",
     )
 
 
-async def give_code_of(link: Link, other: str, run: str, emit: Callable[[ev.Event], None]) -> None:
-    """Makes the run's snapshot of what another run has on the host. Raises HostError."""
+async def give_code_of(context: RunContext, session: HostSession, other: str) -> None:
+    """Make the run's snapshot of what another run has on the host. Raises HostError."""
     started = time.time()
-    answer = await link.agent.ask("snapshot", run=run, source="", version="", from_run=other)
+    answer = await session.agent.ask(
+        "snapshot", run=context.name, source="", version="", from_run=other
+    )
     if not answer["have"]:
         raise SyncError(
-            link.name,
+            session.name,
             f"it has no code of {other}",
             "choose the hosts of that run, or `launcher run` with the code of a folder",
         )
-    took = time.time() - started
-    emit(ev.CodeSynced(time.time(), link.name, f"that of {other}", 0, 0, 0, took))
+    context.add(_synced(session, replace(_EMPTY, version=f"that of {other}"), started, 0))
 
 
 async def give_same_code(
-    link: Link,
-    origin: Path,
+    context: RunContext,
+    session: HostSession,
     version: str,
-    leave_out: tuple[str, ...],
-    run: str,
-    others: Sequence[tuple[Link, str]],
-    emit: Callable[[ev.Event], None],
+    others: Sequence[tuple[HostSession, str]],
 ) -> None:
-    """Makes the snapshot of one ``version`` of the source in ``origin`` (resolved), and of no other.
+    """Make the snapshot of one ``version`` of the job's source, and of no other.
 
-    From what the host has, or from ``origin`` while it is still the same, or from one of ``others``
-    (with the folder where the agent keeps its files there). Raises HostError.
+    From what the host has, or from the source here while it is still the same, or from one of
+    ``others`` (with the folder where the agent keeps its files there). Raises HostError.
     """
     started, copied = time.time(), 0
+    origin = await asyncio.to_thread(Path(context.job.workdir).resolve)
     here = replace(_EMPTY, folder=origin)
     with tempfile.TemporaryDirectory() as scratch:
-        wanted: dict[str, Any] = {"run": run, "source": here.identity, "version": version}
-        answer = await link.agent.ask("snapshot", **wanted)
+        wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
+        answer = await session.agent.ask("snapshot", **wanted)
         if not answer["have"]:
-            here = await _found(origin, version, leave_out, others, Path(scratch))
+            here = await _here(origin, context.job.outputs)
+            if here.version != version:
+                here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
                 raise SyncError(
-                    link.name,
-                    f"the code of {run} cannot be had: {origin} has changed since, and no host of "
-                    "the run keeps that version",
+                    session.name,
+                    f"the code of {context.name} cannot be had: {origin} has changed since, and no "
+                    "host of the run keeps that version",
                 )
-            copied = await _copy(link, here, run, answer["folder"], answer["base"], emit)
-            answer = await link.agent.ask("snapshot", **wanted)
+            copied = await _copy(context, session, here, answer)
+            answer = await session.agent.ask("snapshot", **wanted)
     if not answer["have"]:
-        raise SyncError(link.name, f"what arrived is not the code of {run}")
-    took = time.time() - started
-    emit(ev.CodeSynced(time.time(), link.name, version, here.files, here.bytes, copied, took))
+        raise SyncError(session.name, f"what arrived is not the code of {context.name}")
+    context.add(_synced(session, replace(here, version=version), started, copied))
 
 
 #: No code: for the name of a source that was not read.
 _EMPTY = Source(Path(), (), "", 0, 0)
 
 
-async def _found(
-    origin: Path,
-    version: str,
-    leave_out: tuple[str, ...],
-    others: Sequence[tuple[Link, str]],
-    scratch: Path,
-) -> Source:
-    """That version of a source, here or copied into ``scratch``; another one where there is none."""
-    here = _EMPTY
+def _synced(session: HostSession, code: Source, started: float, copied: int) -> ev.CodeSynced:
+    return ev.CodeSynced(
+        time=time.time(),
+        host=session.name,
+        version=code.version,
+        files=code.files,
+        bytes=code.bytes,
+        copied=copied,
+        seconds=time.time() - started,
+    )
+
+
+async def _here(origin: Path, leave_out: tuple[str, ...]) -> Source:
     with suppress(InputError, OSError):  # the folder may be gone
-        here = await asyncio.to_thread(code_snapshot.read, origin, leave_out)
-    for number, (link, root) in enumerate(others):
-        if here.version == version:
-            break
-        identity = replace(_EMPTY, folder=origin).identity
-        folder = f"x:{root}/code/{identity}/{version}/"
-        copy = scratch / str(number)
+        return await asyncio.to_thread(code_snapshot.read, origin, leave_out)
+    return replace(_EMPTY, folder=origin)
+
+
+async def _elsewhere(
+    origin: Path, version: str, others: Sequence[tuple[HostSession, str]], scratch: Path
+) -> Source | None:
+    """That version of a source, copied from a host into ``scratch``; None where no host keeps it."""
+    identity = replace(_EMPTY, folder=origin).identity
+    for number, (session, root) in enumerate(others):
+        folder, copy = f"x:{root}/code/{identity}/{version}/", scratch / str(number)
         with suppress(HostError):  # a host keeps some versions only
             options = ["--recursive", "--links", "--times", "--perms", folder, f"{copy}/"]
-            await rsync.copy(link.connection, link.name, options, b"./")
-            here = await asyncio.to_thread(code_snapshot.read_copy, copy, origin)
-    return here
+            await rsync.copy(session.connection, session.name, options, b"./")
+            found = await asyncio.to_thread(code_snapshot.read_copy, copy, origin)
+            if found.version == version:
+                return found
+    return None
 
 
 async def _copy(
-    link: Link,
-    code: Source,
-    run: str,
-    folder: str,
-    base: str | None,
-    emit: Callable[[ev.Event], None],
+    context: RunContext, session: HostSession, code: Source, answer: Mapping[str, Any]
 ) -> int:
-    """Brings this version to the host and seals it. Returns bytes sent."""
-    incoming = f"incoming-{run}"
+    """Bring this version to the host and seal it, as it ``answer``ed: into which folder, and beside
+    which version. Returns bytes sent."""
+    base, folder, incoming = answer["base"], answer["folder"], f"incoming-{context.name}"
 
     def progress(percent: int) -> None:
-        emit(ev.SyncProgressed(time.time(), link.name, percent))
+        context.add(ev.SyncProgressed(time.time(), session.name, percent))
 
     try:
         result = await rsync.copy(
-            link.connection,
-            link.name,
+            session.connection,
+            session.name,
             [
                 "--links",
                 "--times",
@@ -171,9 +166,9 @@ async def _copy(
             b"\0".join(code.paths),
             progress,
         )
-        await link.agent.ask("seal", source=code.identity, incoming=incoming)
+        await session.agent.ask("seal", source=code.identity, incoming=incoming)
     except BaseException:
-        if not link.agent.closed.done():
-            await link.agent.ask("discard", source=code.identity, incoming=incoming)
+        if not session.agent.closed.done():
+            await session.agent.ask("discard", source=code.identity, incoming=incoming)
         raise
     return result.sent

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ...records import events as ev
 from ...spec.errors import HostError, LauncherError
 from ..concurrency import in_thread
-from ..event_log import Ledger
-from ..host_session import Link
+from ..context import RunContext
+from ..host_session import HostSession
+from ..host_set import HostSet
 from . import outputs
 from .outputs import Listed, Output
 from .seeding import Handover
@@ -27,26 +28,18 @@ LAST_TRY = 20.0
 class Collector:
     """Knows what has been pulled; one pull at a time."""
 
-    def __init__(
-        self,
-        links: Sequence[Link],
-        aside: Sequence[Link],
-        run: str,
-        paths: tuple[str, ...],
-        ledger: Ledger,
-    ) -> None:
+    def __init__(self, context: RunContext, hosts: HostSet) -> None:
         self.outputs: tuple[Output, ...] = ()
         self.failed: dict[str, str] = {}
-        self._links, self._aside = links, aside  # those of the run, and those that have left it
-        self._run, self._paths, self._ledger = run, paths, ledger
-        self.handover = Handover(ledger.folder)
-        self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
+        self.handover = Handover(context.folder)
         self.hurry = asyncio.Event()
+        self._context, self._hosts = context, hosts
+        self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
         self._busy = asyncio.Lock()
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def every(self, seconds: float) -> None:
-        """Pulls again and again, until cancelled. What goes wrong is tried again next time."""
+        """Pull again and again, until cancelled. What goes wrong is tried again next time."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -55,22 +48,22 @@ class Collector:
             await self.pull(final=False)
 
     async def pull(self, final: bool = True) -> None:
-        """Brings what is new. What could not be brought stands in ``failed``, by host."""
+        """Bring what is new. What could not be brought stands in ``failed``, by host."""
         async with self._busy:
             self.failed = {}
-            links = [*self._links, *(self._aside if final else ())]
-            moved = await asyncio.gather(*(self._one(link, final) for link in links))
+            hosts = [*self._hosts.active, *(self._hosts.aside if final else ())]
+            moved = await asyncio.gather(*(self._one(session, final) for session in hosts))
             if any(moved) or final or not self.outputs:
                 await self._lay_together()
 
     async def _lay_together(self) -> None:
-        hosts = tuple(link.name for link in self._links)
-        former = tuple(link.name for link in self._aside)
+        hosts = tuple(session.name for session in self._hosts.active)
+        former = tuple(session.name for session in self._hosts.aside)
         try:
             self.outputs = await in_thread(self._view, hosts, former)
         except (LauncherError, OSError) as error:
             self.failed["this machine"] = str(error)
-        self._ledger.add(
+        self._context.add(
             ev.OutputsPulled(
                 time.time(), len(self.outputs), sum(o.size for o in self.outputs), dict(self.failed)
             )
@@ -78,32 +71,34 @@ class Collector:
 
     def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> tuple[Output, ...]:
         older = {host: self.handover.superseded(host, hosts) for host in former}
-        return outputs.lay_together(self._ledger.folder, hosts + former, older)
+        return outputs.lay_together(self._context.folder, hosts + former, older)
 
-    async def _one(self, link: Link, final: bool) -> bool:
+    async def _one(self, session: HostSession, final: bool) -> bool:
         """True when anything was copied from this host."""
         try:
             async with self._limit:
-                return await self._pull(link, TRIES if final else 1)
+                return await self._pull(session, TRIES if final else 1)
         except HostError as error:
-            self.failed[link.name] = error.message
+            self.failed[session.name] = error.message
         except (LauncherError, OSError) as error:
-            self.failed[link.name] = str(error)
+            self.failed[session.name] = str(error)
         except Exception as error:  # a mistake of ours: what is missing is told all the same
-            self.failed[link.name] = f"launcher's own mistake, {type(error).__name__}: {error}"
+            self.failed[session.name] = f"launcher's own mistake, {type(error).__name__}: {error}"
         return False
 
-    async def _pull(self, link: Link, tries: int) -> bool:
-        mirror = self._ledger.folder.mirror(link.name)
+    async def _pull(self, session: HostSession, tries: int) -> bool:
+        mirror = self._context.folder.mirror(session.name)
         moved = False
-        if link.lost:
-            await link.agent.ask("contact", LAST_TRY)
+        if session.lost:
+            await session.agent.ask("contact", LAST_TRY)
         for _ in range(tries):
-            listed = await outputs.listed(link.agent, self._run, self._paths)
-            what: Listed = self.handover.own(link.name, listed)
-            if what.files == self._seen.get(link.name):
+            listed = await outputs.listed(
+                session.agent, self._context.name, self._context.job.outputs
+            )
+            what: Listed = self.handover.own(session.name, listed)
+            if what.files == self._seen.get(session.name):
                 break
-            await outputs.pull(link.connection, link.name, what, mirror)
-            self._seen[link.name] = what.files
+            await outputs.pull(session.connection, session.name, what, mirror)
+            self._seen[session.name] = what.files
             moved = True
         return moved

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...records.run_folder import RunFolder
 from ...transport import rsync
-from ..host_session import Link
+from ..host_session import HostSession
 from ..policy import spares
 from ..policy.spares import Files, State
 from . import outputs
@@ -44,7 +44,12 @@ class Handover:
         return spares.superseded(mine, theirs, self.given)
 
     async def give(
-        self, link: Link, hosts: Sequence[str], folder: str, paths: Sequence[str], has: Files
+        self,
+        session: HostSession,
+        hosts: Sequence[str],
+        folder: str,
+        paths: Sequence[str],
+        has: Files,
     ) -> int:
         """The newest file of each path from all ``hosts``, where the host has none; how many.
 
@@ -55,12 +60,12 @@ class Handover:
         chosen = {path: host for path, host in spares.newest(mirrors).items() if path not in has}
         for host in dict.fromkeys(chosen.values()):
             mine = [path for path in chosen if chosen[path] == host]
-            self._note(link.name, {path: mirrors[host][path] for path in mine})
+            self._note(session.name, {path: mirrors[host][path] for path in mine})
             mirror = self._folder.mirror(host)
-            await _push(link, mirror, mine, f"{folder}/outputs/")
+            await _push(session, mirror, mine, f"{folder}/outputs/")
             in_code = [path for path in mine if spares.named(path, paths)]
             if in_code:  # they need not travel twice
-                await _push(link, mirror, in_code, f"{folder}/code/", "--copy-dest=../outputs")
+                await _push(session, mirror, in_code, f"{folder}/code/", "--copy-dest=../outputs")
         return len(chosen)
 
     def _note(self, host: str, files: dict[str, State]) -> None:
@@ -68,10 +73,12 @@ class Handover:
         self._folder.write(NOTE, self.given)
 
 
-async def _push(link: Link, mirror: Path, paths: list[str], target: str, *options: str) -> None:
+async def _push(
+    session: HostSession, mirror: Path, paths: list[str], target: str, *options: str
+) -> None:
     names = b"\0".join(map(os.fsencode, paths))
     arguments = ["--times", "--ignore-existing", *options, f"{mirror}/", f"x:{target}"]
-    await rsync.copy(link.connection, link.name, arguments, names)
+    await rsync.copy(session.connection, session.name, arguments, names)
 
 
 def _states(mirror: Path) -> dict[str, State]:

@@ -1,0 +1,144 @@
+"""The attempts of a run, one after another, until one is the last: read :meth:`Attempts.run`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+
+from ..records import codec
+from ..records import events as ev
+from ..spec import errors
+from . import shutdown, stall_watch
+from .concurrency import race
+from .context import RunContext
+from .files.collector import Collector
+from .host_set import HostSet
+from .launch import Launch
+from .policy import elastic
+from .policy.restart import AGAIN, PORT_TAKEN, another_try, may_replace_ports
+from .replacement import Replacement
+
+#: Seconds for the last words of a process after its exit was reported.
+LAST_WORDS = 0.5
+
+
+class Attempts:
+    """Starts all processes, follows them, and starts them again where the policy says so."""
+
+    def __init__(
+        self, context: RunContext, hosts: HostSet, collector: Collector, replacement: Replacement
+    ) -> None:
+        self._context, self._hosts = context, hosts
+        self._collector, self._replacement = collector, replacement
+        self._number = context.state.attempt
+        self._ports: Mapping[str, Collection[int]] = {}
+
+    async def run(self, is_running: bool = False) -> None:
+        """Make attempts until none follows. ``is_running``: another launcher has started the first.
+
+        Raises Stopped when the user asks to stop before everything is started, and LauncherError
+        when the last attempt ended with it.
+        """
+        while True:
+            error = await self._attempt(is_running)
+            why = await self._why_again(error)
+            if why is None or not await self._make_ready(why):
+                break
+            is_running = False
+        if error is not None:
+            raise error
+
+    async def _attempt(self, is_running: bool) -> errors.LauncherError | None:
+        """Start all processes unless they run, and wait until the attempt is over. Returns the error
+        that ended it, where that does not rule out another attempt."""
+        try:
+            if not is_running:
+                self._context.enter("start")
+                await self._context.switch.unless_asked(self._start())
+            self._context.enter("run")
+            await self._follow()
+        except (errors.PortTaken, errors.Stalled) as error:
+            return error
+        return None
+
+    async def _start(self) -> None:
+        plan = await self._launch().start()
+        self._context.event_log.note("plan.json", codec.describe_plan(plan))
+        self._ports = plan.ports
+        self._context.add(ev.AllStarted(time.time(), self._number))
+
+    async def _follow(self) -> None:
+        """Wait until the attempt is over. Raises Stalled where a stall is an end."""
+        if not self._context.state.all_started:
+            raise errors.LauncherDied()
+        await race(
+            self._until_over(), stall_watch.watch(self._context, self._hosts, self._collector)
+        )
+
+    async def _until_over(self) -> None:
+        await self._context.event_log.until(self._is_over)
+
+    def _is_over(self) -> bool:
+        """Whether all processes have ended, one has failed, a host is lost or has stopped on its
+        own, or the user has asked to stop."""
+        state = self._context.state
+        return (
+            self._context.switch.asked.is_set()
+            or self._context.event_log.has_failed()
+            or bool(state.expired)
+            or state.lead_ended is not None
+            or self._cannot_continue()
+            or all(session.is_over for session in self._hosts.active)
+        )
+
+    def _cannot_continue(self) -> bool:
+        state, layout, least = self._context.state, self._hosts.layout, self._context.job.elastic
+        if least:
+            return elastic.is_over(state, layout, least)
+        return any(node.host.name in state.lost for node in layout.nodes)
+
+    async def _why_again(self, error: errors.LauncherError | None) -> str | None:
+        """Why another attempt follows this one; None when it was the last."""
+        context, request = self._context, self._context.request
+        if isinstance(error, errors.PortTaken):
+            return PORT_TAKEN if may_replace_ports(context.events) else None
+        if context.state.failure is not None:
+            await self._hear_out(context.state.failure.host)
+        if context.switch.asked.is_set():
+            return None
+        if context.state.lost and not self._replacement.can_help():
+            return None
+        return another_try(
+            context.state,
+            context.events,
+            context.event_log.last_words(),
+            self._ports,
+            0 if request.job.elastic else request.max_restarts,
+        )
+
+    async def _hear_out(self, host: str) -> None:
+        """An exit may come here before the last words: those say that a port was taken."""
+        session = self._hosts.find(host)
+        if session is not None and not session.is_over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await session.catch_up()
+
+    async def _make_ready(self, why: str) -> bool:
+        """Stop what was started, and make the hosts of the next attempt ready, without those that are
+        lost. False when too few are left."""
+        context = self._context
+        context.enter("restart")
+        await shutdown.stop(context, self._hosts.active, f"{why}{AGAIN}")
+        number = await context.switch.unless_asked(self._replacement.fill())
+        if number is None:
+            return False
+        self._number = number
+        context.add(ev.RunRestarted(time.time(), number, why))
+        await context.switch.unless_asked(self._launch().supervise())
+        return True
+
+    def _launch(self) -> Launch:
+        return Launch(self._context, self._hosts.active, self._hosts.layout, self._number)

@@ -1,0 +1,67 @@
+"""What all parts of one run share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..records import codec
+from ..records import events as ev
+from ..records.run_folder import RunFolder
+from ..records.state import RunState
+from ..spec.frozen import frozen
+from ..spec.model import Job, Layout, Request
+from .event_log import EventLog
+from .stop import Stopped, StopSwitch
+
+
+@frozen
+class RunContext:
+    """What was asked for, where it is recorded, and whether the user wants it to stop."""
+
+    request: Request
+    folder: RunFolder
+    event_log: EventLog
+    switch: StopSwitch
+    started: float
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def job(self) -> Job:
+        """The job of the request."""
+        return self.request.job
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return self.event_log.state
+
+    @property
+    def events(self) -> Sequence[ev.Event]:
+        """Everything that has happened so far."""
+        return self.event_log.events
+
+    @property
+    def grace(self) -> float:
+        """Seconds between SIGTERM and SIGKILL; a wish in the folder wins over the job's."""
+        wish = self.folder.read("stop.json")
+        return float(wish["grace"]) if wish else self.job.grace
+
+    def add(self, event: ev.Event) -> None:
+        """Record an event, and pass it on."""
+        self.event_log.add(event)
+
+    def enter(self, stage: str) -> None:
+        """Begin a stage. Raise Stopped when the user has asked to stop."""
+        if self.switch.asked.is_set():
+            raise Stopped
+        self.add(ev.StageStarted(time.time(), stage))
+
+    def describe(self, layout: Layout) -> dict[str, Any]:
+        """Return what ``run.json`` says of the run with this layout."""
+        return codec.describe_run(self.request, layout, self.started)

@@ -1,0 +1,43 @@
+"""Stays in touch with one host, so that its supervisor knows that somebody is there."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from ...spec.errors import HostError
+from ..concurrency import cancel
+from .connection import HostConnection
+
+#: Seconds between two contacts at most, and how many of them fit at least into the time after which
+#: a supervisor that nobody reaches stops the run.
+PAUSE, CONTACTS = 5.0, 4
+
+
+class KeepAlive:
+    """Calls the host again and again. An agent that does not answer is given up by that."""
+
+    def __init__(self, line: HostConnection) -> None:
+        self._line = line
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, lease: float | None) -> None:
+        """Begin, unless it has begun. ``lease``: seconds that the supervisor bears silence."""
+        if self._task is None:
+            pause = PAUSE if lease is None else min(PAUSE, lease / CONTACTS)
+            self._task = asyncio.ensure_future(self._call(pause))
+
+    def stop(self) -> None:
+        """Call no more."""
+        if self._task:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Stop, and wait until the last call has come to rest."""
+        await cancel(self._task)
+
+    async def _call(self, pause: float) -> None:
+        while True:
+            with suppress(HostError):
+                await self._line.agent.ask("contact")
+            await asyncio.sleep(pause)
