@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
+DOCS   := $(VENV)/.stamp-docs-$(shell cksum pyproject.toml | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
@@ -10,7 +11,7 @@ HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML=
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-frameworks lint bench chaos vm horovod disk setup system clean
+.PHONY: help demo test test-frameworks lint docs reference bench chaos vm horovod disk setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +38,17 @@ lint: setup ## ruff and strict typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(DOCS) reference ## Builds the documentation strictly, into site/
+	rm -rf site && $(BIN)/zensical build --clean --strict
+	! grep -rnE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)"' site # nothing comes from elsewhere
+
+reference: setup ## Writes the tables of docs/reference from the code
+	$(BIN)/python docs/generate.py
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 bench: setup system ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
