@@ -1,13 +1,18 @@
-"""Every document whose users may come here has its module of tests, and its place in the README."""
+"""Every document whose users may come here has its module of tests, and its place in the guides; every
+guide says how its feature fails, and links lead somewhere."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from documents import DOCUMENTS
 
 from launcher import frameworks
+
+DOCS = ROOT / "docs"
 
 
 def test_each_document_has_a_module_that_names_it() -> None:
@@ -18,10 +23,10 @@ def test_each_document_has_a_module_that_names_it() -> None:
         assert all(word in head for word in title.replace(",", "").split()), head
 
 
-def test_each_framework_has_a_page_beside_an_example() -> None:
-    pages = "".join(page.read_text() for page in (ROOT / "examples").glob("*/README.md"))
+def test_each_framework_has_a_page() -> None:
+    pages = "".join(page.read_text() for page in (DOCS / "guides" / "frameworks").glob("*.md"))
     for name in frameworks.names():
-        assert any(f"{how} {name}`**" in pages for how in ("`framework:", "`--framework")), name
+        assert f"**`framework: {name}`**" in pages, name
 
 
 def test_each_example_has_a_page_that_says_how_it_is_run() -> None:
@@ -31,9 +36,31 @@ def test_each_example_has_a_page_that_says_how_it_is_run() -> None:
         assert str(job.relative_to(ROOT)) in page
 
 
-def test_the_readme_says_what_each_ones_commands_are_here() -> None:
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("### From other systems")[2].partition("\n### ")[0]
-    assert section
+def test_a_guide_says_what_each_ones_commands_are_here() -> None:
+    text = (DOCS / "guides" / "coming-from.md").read_text()
     for title in DOCUMENTS.values():
-        assert title.partition(",")[0] in section
+        assert f"\n## {title.partition(',')[0]}\n" in text
+
+
+def test_every_guide_says_how_its_feature_fails() -> None:
+    pages = [*(DOCS / "guides").rglob("*.md"), *(DOCS / "start").glob("*.md")]
+    assert len(pages) > 20
+    silent = [page.name for page in pages if "\n## When it fails\n" not in page.read_text()]
+    assert silent == []
+
+
+def test_the_readme_is_short_and_has_the_two_commands_that_set_everything_up() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert any(line.startswith("make demo ") for line in lines)
+    assert any(line.startswith("make test ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *(ROOT / "examples").rglob("*.md"), *DOCS.rglob("*.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
