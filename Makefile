@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOCK   := requirements/dev.txt
 STAMP  := $(VENV)/.stamp-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 DOCS   := $(VENV)/.stamp-docs-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
-HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/shipped/build-horovod.sh | cut -d' ' -f1)
+HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LOCK))
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
@@ -35,10 +35,11 @@ vm: setup system ## Limits and logouts on a kernel and a systemd of their own: a
 	$(BIN)/python tests/vm.py
 	$(BIN)/python -m pytest -m vm -rs $(ARGS)
 
-lint: setup ## ruff and strict typing
+lint: setup ## ruff, strict typing, and the arrows between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 docs: $(DOCS) reference ## Builds the documentation strictly, into site/
 	rm -rf site && $(BIN)/zensical build --clean --strict
@@ -60,7 +61,7 @@ chaos: setup system ## Real training with a fault at a random moment: ARGS="--ro
 horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is kept in ~/.cache/launcher
 
 $(HVD): $(STAMP) | system
-	@sh launcher/shipped/build-horovod.sh $(BIN)/python $(HVDNEEDS) && touch $@ || echo "no horovod: its tests are skipped" >&2
+	@sh launcher/fleet/bootstrap/build-horovod.sh $(BIN)/python $(HVDNEEDS) && touch $@ || echo "no horovod: its tests are skipped" >&2
 
 disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap

@@ -18,14 +18,14 @@ import click
 
 # All that this file takes from the package, each by one name.
 import launcher
-from launcher.causes import CAUSES
 from launcher.cli import cli
-from launcher.errors import LauncherError
-from launcher.findings import CODES
+from launcher.fleet.findings import CODES
 from launcher.frameworks import BUILTIN as FRAMEWORKS
-from launcher.inventory import json_schema as inventory_schema
-from launcher.job import json_schema as job_schema
-from launcher.tokens import TOKENS as PLACEHOLDERS
+from launcher.jobs.job_file import json_schema as job_schema
+from launcher.jobs.placeholders import TOKENS as PLACEHOLDERS
+from launcher.records.causes import CAUSES
+from launcher.spec.errors import LauncherError
+from launcher.spec.inventory import json_schema as inventory_schema
 
 PAGES = Path(__file__).parent / "reference"
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -246,11 +246,12 @@ def framework_variables() -> str:
 
 def python_api() -> str:
     """Every public name of the package, for mkdocstrings."""
-    public = {name: inspect.isclass(getattr(launcher, name)) for name in launcher.__all__}
+    names = (name for name in launcher.__all__ if not name.startswith("_"))
+    public = {name: inspect.isclass(getattr(launcher, name)) for name in names}
     parts = []
     for title, is_class in (("Functions", False), ("Classes", True)):
-        names = (name for name, kind in public.items() if kind is is_class)
-        parts += [f"## {title}", *(f"::: launcher.{name}" for name in names)]
+        chosen = (name for name, kind in public.items() if kind is is_class)
+        parts += [f"## {title}", *(f"::: launcher.{name}" for name in chosen)]
     return "\n\n".join(parts)
 
 

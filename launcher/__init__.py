@@ -8,16 +8,18 @@ The public surface is what ``__all__`` names::
     assert receipt.status == "succeeded"
 """
 
-__version__ = "0.1.0"
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .spec.version import __version__
+
 if TYPE_CHECKING:
-    from .api import dry_run, load_inventory, load_job, make_job, run_job
-    from .errors import LauncherError
-    from .model import Host, Inventory, Job, Plan, Resources, Secret
-    from .receipt import Receipt
+    from .api.jobs import dry_run, load_job, make_job
+    from .api.runs import run_job
+    from .fleet.inventory_file import load_inventory
+    from .records.receipt import Receipt
+    from .spec.errors import LauncherError
+    from .spec.model import Host, Inventory, Job, Plan, Resources, Secret
 
 __all__ = [
     "Host",
@@ -28,6 +30,7 @@ __all__ = [
     "Receipt",
     "Resources",
     "Secret",
+    "__version__",
     "dry_run",
     "load_inventory",
     "load_job",
@@ -36,10 +39,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "api": ("dry_run", "load_inventory", "load_job", "make_job", "run_job"),
-    "errors": ("LauncherError",),
-    "model": ("Host", "Inventory", "Job", "Plan", "Resources", "Secret"),
-    "receipt": ("Receipt",),
+    "api.jobs": ("dry_run", "load_job", "make_job"),
+    "api.runs": ("run_job",),
+    "fleet.inventory_file": ("load_inventory",),
+    "records.receipt": ("Receipt",),
+    "spec.errors": ("LauncherError",),
+    "spec.model": ("Host", "Inventory", "Job", "Plan", "Resources", "Secret"),
 }
 
 

@@ -28,7 +28,9 @@ class Checked:
 
 
 #: As a user calls it, but for less patience with a host that does not answer.
-_HURRIED = "import launcher.ssh as s; s.PATIENCE = 4.0; from launcher.cli import main; main()"
+_HURRIED = (
+    "import launcher.transport.ssh as s; s.PATIENCE = 4.0; from launcher.cli import main; main()"
+)
 #: And on a machine that is two minutes behind: a FAKE clock.
 BEHIND = "import time; real = time.time; time.time = lambda: real() - 120; " + _HURRIED
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import ROOT, Launcher
 
 from launcher.cli import cli
-from launcher.errors import InputError
+from launcher.spec.errors import InputError
 
 #: Documents whose ways of starting work here: each has a module of tests, ``test_doc_NAME.py``.
 DOCUMENTS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from launcher import import_jobs, planning
-from launcher import job as jobs
-from launcher.model import Facts, Host, Job, Meeting, Plan
+from launcher.interop import tasks
+from launcher.jobs import job_file as jobs
+from launcher.jobs import planner
+from launcher.spec.model import Facts, Host, Job, Meeting, Plan
 
 TASKS = Path(__file__).parent / "cases" / "tasks"
 MIB = 1 << 20
@@ -20,7 +21,7 @@ def made(name: str, form: str) -> tuple[Job, str]:
 
 def loaded(text: str, form: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What our job file holds that a text becomes, and the notes, which all stand in it."""
-    ours, notes = import_jobs.read(text, "theirs", form)
+    ours, notes = tasks.read(text, "theirs", form)
     assert all(f"#   {note}\n" in ours for note in notes)
     return jobs.load(ours, "ours"), notes
 
@@ -36,8 +37,8 @@ def job_of(text: str, form: str) -> tuple[Job, str]:
 def planned(job: Job, gpus: int) -> Plan:
     hosts = tuple(Host(f"gpu{n}", gpus=gpus, address=f"10.0.0.{n}") for n in (1, 2, 3))
     known = {h.name: Facts(h.name, h.name, "/r", "python3", "3.11", 64) for h in hosts}
-    return planning.plan(
-        job, planning.layout(job, hosts, known, "r"), Meeting("10.0.0.1", 29500), "a"
+    return planner.plan(
+        job, planner.layout(job, hosts, known, "r"), Meeting("10.0.0.1", 29500), "a"
     )
 
 

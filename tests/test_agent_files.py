@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import launcher.agent
-from launcher.agent import journal, leases, probe, protocol, tree
-from launcher.agent.relay import Relay
+from launcher.agent.base import journal, protocol
+from launcher.agent.host import gpu_locks, probe
+from launcher.agent.relay import tree
+from launcher.agent.relay.relay import Relay
 
 FEW = settings(max_examples=40)
 AGENT = Path(launcher.agent.__file__).parent
@@ -38,7 +40,9 @@ def test_the_agent_imports_the_standard_library_and_itself(path: Path) -> None:
         if isinstance(node, ast.Import):
             assert {alias.name.split(".")[0] for alias in node.names} <= sys.stdlib_module_names
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 1 or str(node.module).split(".")[0] in sys.stdlib_module_names
+            depth = len(path.relative_to(AGENT).parts)
+            first = str(node.module).split(".")[0]
+            assert 1 <= node.level <= depth or (not node.level and first in sys.stdlib_module_names)
 
 
 # -- trees
@@ -275,7 +279,7 @@ def lease_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-HOLDER = "import sys; from launcher.agent import leases; leases.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"
+HOLDER = "import sys; from launcher.agent.host import gpu_locks; gpu_locks.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
@@ -297,38 +301,36 @@ def other(lease_folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_leases_exclude_each_other_all_or_nothing(
     other: subprocess.Popen[str], lease_folder: Path
 ) -> None:
-    with pytest.raises(leases.Busy) as caught:
-        leases.take([0, 1], "mine")
+    with pytest.raises(gpu_locks.Busy) as caught:
+        gpu_locks.take([0, 1], "mine")
     assert (caught.value.index, caught.value.holder["run"]) == (1, "theirs")
-    assert set(leases.held()) == {1, 2}, "0 was let go again"
-    mine = leases.take([0], "mine")
-    assert {index: holder["run"] for index, holder in leases.held().items()} == {
+    assert set(gpu_locks.held()) == {1, 2}, "0 was let go again"
+    mine = gpu_locks.take([0], "mine")
+    assert {index: holder["run"] for index, holder in gpu_locks.held().items()} == {
         0: "mine", 1: "theirs", 2: "theirs"
     }  # fmt: skip
     other.kill()
     other.wait()
-    assert set(leases.held()) == {0}, "a crash frees leases"
-    mine += leases.take([1, 2], "mine")
+    assert set(gpu_locks.held()) == {0}, "a crash frees leases"
+    mine += gpu_locks.take([1, 2], "mine")
     for fd in mine:
         os.close(fd)
-    assert leases.held() == {}
+    assert gpu_locks.held() == {}
 
 
 def test_nothing_is_kept_when_a_lease_cannot_be_opened(lease_folder: Path) -> None:
     lease_folder.mkdir()
     (lease_folder / "gpu-1").symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="symbolic links"):
-        leases.take([0, 1], "mine")
-    assert leases.held() == {}
+        gpu_locks.take([0, 1], "mine")
+    assert gpu_locks.held() == {}
 
 
-LOOKER = (
-    "from launcher.agent import leases; print('looking', flush=True)\nwhile True: leases.held()"
-)
+LOOKER = "from launcher.agent.host import gpu_locks; print('looking', flush=True)\nwhile True: gpu_locks.held()"
 
 
 def test_looking_at_leases_never_makes_a_gpu_busy(lease_folder: Path) -> None:
-    os.close(leases.take([0], "before")[0])
+    os.close(gpu_locks.take([0], "before")[0])
     with subprocess.Popen(
         [sys.executable, "-c", LOOKER], stdout=subprocess.PIPE, cwd=AGENT.parent.parent
     ) as looker:
@@ -336,7 +338,7 @@ def test_looking_at_leases_never_makes_a_gpu_busy(lease_folder: Path) -> None:
             assert looker.stdout is not None
             looker.stdout.readline()
             for _ in range(1000):
-                os.close(leases.take([0], "mine")[0])
+                os.close(gpu_locks.take([0], "mine")[0])
         finally:
             looker.kill()
 
@@ -345,7 +347,7 @@ def test_other_files_are_no_leases(lease_folder: Path) -> None:
     lease_folder.mkdir()
     (lease_folder / "gpu-x").touch()
     (lease_folder / "gpu-7").write_text(json.dumps({"user": "left over"}))
-    assert leases.held() == {}
+    assert gpu_locks.held() == {}
 
 
 # -- what is measured

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.bootstrap import plan
-from launcher.bootstrap.look import Interpreter, Look, look_command, parse_look
-from launcher.bootstrap.plan import Wish, chosen, decide
-from launcher.bootstrap.ready import BUILD_HOROVOD
-from launcher.errors import InputError
+from launcher.fleet.bootstrap import plan
+from launcher.fleet.bootstrap.bootstrap import BUILD_HOROVOD
+from launcher.fleet.bootstrap.inspection import Interpreter, Look, look_command, parse_look
+from launcher.fleet.bootstrap.plan import Wish, chosen, decide
+from launcher.spec.errors import InputError
 
 USUAL = chosen((), (), ())
 KEY = "ssh-ed25519 AAAAC3Nz me@home"

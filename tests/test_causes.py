@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher import causes
+from launcher.records import causes
 
 TRACE = b'Traceback (most recent call last):\n  File "train.py", line 7, in <module>\n    main()\n'
 

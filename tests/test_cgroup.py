@@ -11,7 +11,7 @@ import lab as labs
 import pytest
 from conftest import Launcher, wait_for
 
-from launcher.agent import cgroup, limits, owned
+from launcher.agent.processes import cgroup, limits, ownership
 
 HIERARCHY = "/sys/fs/cgroup"
 
@@ -310,8 +310,8 @@ def test_evidence_for_lost_memory_is_the_groups_own(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cgroup, "own_groups", lambda: [[str(tmp_path / "cg")]])
     kills = iter(range(100))
-    monkeypatch.setattr(owned.processes, "out_of_memory_kills", lambda: next(kills))
-    mine = owned.Owned("r", "h")
+    monkeypatch.setattr(ownership.processes, "out_of_memory_kills", lambda: next(kills))
+    mine = ownership.Owned("r", "h")
     assert mine.lost_one_for_memory()
     mine.prepare([{"memory": 1 << 30}])
     (folder,) = (tmp_path / "cg").glob("launcher-r-*")

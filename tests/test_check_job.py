@@ -11,11 +11,11 @@ import pytest
 from checked import check
 from conftest import ROOT, Launcher
 
-from launcher import api
-from launcher.check.job import outside, questions_of
-from launcher.errors import DocumentError
-from launcher.findings.modules import needed
-from launcher.job import load
+from launcher.api import jobs
+from launcher.fleet.check.job_needs import outside, questions_of
+from launcher.fleet.findings.script_imports import needed
+from launcher.jobs.job_file import load
+from launcher.spec.errors import DocumentError
 
 SCRIPT = """
 import json, numpy
@@ -168,14 +168,14 @@ def test_own_modules_are_followed_and_not_asked_for(tmp_path: Path) -> None:
         "broken.py": "import (",
     }
     _write(tmp_path, files)
-    job = api.make_job(run=("main.py", "x"), workdir=str(tmp_path))
+    job = jobs.make_job(run=("main.py", "x"), workdir=str(tmp_path))
     assert outside(job) == {"numpy", "far_one", "far_two"}
-    module = api.make_job(run=("-m", "pkg.deep"), workdir=str(tmp_path))
+    module = jobs.make_job(run=("-m", "pkg.deep"), workdir=str(tmp_path))
     assert outside(module) == {"far_one", "far_two"}
-    assert outside(api.make_job(run=("-m", "lightning.run"), workdir=str(tmp_path))) == {
+    assert outside(jobs.make_job(run=("-m", "lightning.run"), workdir=str(tmp_path))) == {
         "lightning"
     }
-    shell = api.make_job(
+    shell = jobs.make_job(
         run="cd . && python main.py 'it\\'s", framework="env", workdir=str(tmp_path)
     )
     assert outside(shell) == {"numpy", "far_one", "far_two"}
@@ -183,7 +183,9 @@ def test_own_modules_are_followed_and_not_asked_for(tmp_path: Path) -> None:
 
 def test_questions_hold_no_secret(tmp_path: Path) -> None:
     _write(tmp_path, {"main.py": ""})
-    job = api.make_job(run="main.py", workdir=str(tmp_path), envs={"A": "1"}, secrets={"S": "hush"})
+    job = jobs.make_job(
+        run="main.py", workdir=str(tmp_path), envs={"A": "1"}, secrets={"S": "hush"}
+    )
     assert "hush" not in repr(questions_of(job))
 
 
@@ -204,5 +206,5 @@ def test_the_examples_are_whole() -> None:
     }  # here; the others have their own environments
     heavier = {"accelerate", "deepspeed", "jax", "lightning", "mxnet", "tensorflow"}
     for file in sorted((ROOT / "examples").glob("*/job.yaml")):
-        job = api.layered_job({"file": api.load_job(file)})
+        job = jobs.layered_job({"file": jobs.load_job(file)})
         assert outside(job) <= {*sys.stdlib_module_names, *known, *heavier}

@@ -18,10 +18,10 @@ from conftest import Launcher, need_lab
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.check.pairs import PARTNERS, rounds, spread
-from launcher.errors import InputError
-from launcher.inventory import load
-from launcher.rewrite import with_interface
+from launcher.fleet.check.pairs import PARTNERS, rounds, spread
+from launcher.spec.errors import InputError
+from launcher.spec.inventory import load
+from launcher.spec.inventory_editor import with_interface
 
 
 def _lab(names: str, place: Path) -> labs.Lab:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import lab as labs
 from conftest import Launcher
 
-from launcher.findings.cheap import of_facts
-from launcher.model import Facts, Host
+from launcher.fleet.findings.preflight import of_facts
+from launcher.spec.model import Facts, Host
 
 FACTS = Facts("a", "a", "/r", "python3", "3.11.7", 8, (("eth0", "10.0.0.1"),), disk_free=10**12)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Launcher
 
-from launcher import nodeset
+from launcher.spec import nodeset
 
 INVENTORY = """\
 defaults: {gpus: 4}

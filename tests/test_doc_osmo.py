@@ -12,7 +12,7 @@ from conftest import Launcher
 from documents import answered
 from task_files import TASKS, job_of, made, planned
 
-from launcher.model import Job, Resources
+from launcher.spec.model import Job, Resources
 
 TRAIN_DIST = """
 import argparse, os

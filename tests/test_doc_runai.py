@@ -17,10 +17,10 @@ from conftest import Launcher
 from documents import answered, hosts_with
 from terminal import Terminal
 
-from launcher import job as jobs
-from launcher import planning
-from launcher.errors import PlanError
-from launcher.model import Host, Meeting
+from launcher.jobs import job_file as jobs
+from launcher.jobs import planner
+from launcher.spec.errors import PlanError
+from launcher.spec.model import Host, Meeting
 
 #: The command as it stands there.
 HOROVODRUN = """horovodrun -np %RUNAI_MPI_NUM_WORKERS% python scripts/tf_cnn_benchmarks/tf_cnn_benchmarks.py \\
@@ -149,12 +149,12 @@ INNER = {
 def test_launchers_inside_of_a_job(framework: str, words: str) -> None:
     job = jobs.make({"file": {"framework": framework, "num_nodes": 2, "run": (words,)}}, {})
     hosts = [Host("a", gpus=1), Host("b", gpus=1)]
-    layout, meeting = planning.layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
+    layout, meeting = planner.layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
     if error := INNER[framework, words]:
         with pytest.raises(PlanError, match=f"^{error}$") as caught:
-            planning.plan(job, layout, meeting, "x")
+            planner.plan(job, layout, meeting, "x")
         assert caught.value.hint
         return
-    first = planning.plan(job, layout, meeting, "x").nodes[0].processes
+    first = planner.plan(job, layout, meeting, "x").nodes[0].processes
     assert any(process.argv[-2:] in ((*py, "a.py"),) for process in first for py in [("python",), ("python3",)])  # fmt: skip
     assert not any("RUNAI" in word for process in first for word in process.argv)

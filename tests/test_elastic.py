@@ -12,12 +12,12 @@ import lab as labs
 import pytest
 from conftest import SPECS, Launcher, wait_for
 
-from launcher import elastic
-from launcher import events as ev
-from launcher import job as jobs
-from launcher.errors import InputError
-from launcher.model import Host, Layout, Node
-from launcher.status import TOO_FEW, fold
+from launcher.jobs import job_file as jobs
+from launcher.records import events as ev
+from launcher.records.state import TOO_FEW, fold
+from launcher.runner.policy import elastic
+from launcher.spec.errors import InputError
+from launcher.spec.model import Host, Layout, Node
 
 LAYOUT = Layout("r", tuple(Node(Host(f"gpu{n}"), n, 1, n) for n in range(3)))
 

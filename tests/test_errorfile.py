@@ -14,11 +14,11 @@ from conftest import Launcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import events as ev
-from launcher import receipt
-from launcher.agent import errorfile
-from launcher.cli.receipt import receipt_text
-from launcher.status import RunState
+from launcher.agent.supervisor import errorfile
+from launcher.cli.render.receipt import receipt_text
+from launcher.records import events as ev
+from launcher.records import receipt
+from launcher.records.state import RunState
 
 # Every rank but one waits for ever; the failing one says a lot after its traceback.
 SCRIPT = """

@@ -15,11 +15,11 @@ from conftest import Launcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import inventory as inventories
-from launcher import job as jobs
-from launcher.errors import InputError
-from launcher.export_jobs import sbatch, scripts, shell
-from launcher.model import Job
+from launcher.interop.scripts import sbatch, scripts, shell
+from launcher.jobs import job_file as jobs
+from launcher.spec import inventory as inventories
+from launcher.spec.errors import InputError
+from launcher.spec.model import Job
 
 HOSTS = "hosts:\n  a: {address: 10.0.0.1, gpus: 2}\n  b: {address: 10.0.0.2, gpus: 2}\n"
 

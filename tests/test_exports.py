@@ -12,11 +12,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import exports, imports
-from launcher import inventory as inventories
-from launcher.errors import InputError
-from launcher.model import Host, Inventory
-from launcher.written import inventory_text
+from launcher.interop import inventories as imports
+from launcher.interop.inventories import export
+from launcher.spec import inventory as inventories
+from launcher.spec.errors import InputError
+from launcher.spec.inventory_writer import inventory_text
+from launcher.spec.model import Host, Inventory
 
 EXAMPLE = (Path(__file__).parent.parent / "inventory" / "example.yaml").read_text()
 
@@ -64,7 +65,7 @@ def inventories_of_all_kinds(draw: st.DrawFn) -> Inventory:
 
 
 def there_and_back(inventory: Inventory, form: str) -> Inventory:
-    text, _ = exports.export(inventory, form)
+    text, _ = export.export(inventory, form)
     known = {"ansible": "ansible-yaml"}.get(form, form)
     assert imports.recognise(imports.Text(text, "x")) == known
     return imports.read(text, "x")[1].inventory()
@@ -107,20 +108,20 @@ def test_our_own_keeps_everything(inventory: Inventory) -> None:
 
 def test_what_a_format_cannot_hold_is_said() -> None:
     inventory = inventories.load(EXAMPLE, "example.yaml")
-    _, notes = exports.export(inventory, "hostfile")
+    _, notes = export.export(inventory, "hostfile")
     assert "port of 1 host is not carried over" in notes
     assert "env of 6 hosts is not carried over" in notes
     assert "groups are not carried over: fast, all" in notes
     assert "hosts without gpus have no slots=; DeepSpeed wants it on every line" in notes
-    _, notes = exports.export(inventory, "ansible")
+    _, notes = export.export(inventory, "ansible")
     assert notes == ["the group all is not carried over: Ansible has its own"]
     with pytest.raises(InputError, match="unknown format") as caught:
-        exports.export(inventory, "hostfle")
+        export.export(inventory, "hostfle")
     assert caught.value.hint == 'did you mean "hostfile"?'
 
 
 def test_a_hostfile_is_one_to_deepspeed() -> None:
-    text, _ = exports.export(inventories.load("hosts: {'g[1-2]': {gpus: 8}}", "x"), "hostfile")
+    text, _ = export.export(inventories.load("hosts: {'g[1-2]': {gpus: 8}}", "x"), "hostfile")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert all(re.match(r"^(\S+)\s+slots=(\d+)", line) for line in lines)  # its own pattern
 
@@ -129,12 +130,12 @@ def test_ansible_reaches_a_host_through_one_of_the_inventory() -> None:
     inventory = inventories.load(
         "hosts: {gate: {address: 10.0.0.1, user: ann, port: 2222}, far: {proxy_jump: gate}}", "x"
     )
-    hosts = yaml.safe_load(exports.export(inventory, "ansible")[0])["all"]["hosts"]
+    hosts = yaml.safe_load(export.export(inventory, "ansible")[0])["all"]["hosts"]
     assert hosts["far"]["ansible_ssh_common_args"] == "-o ProxyJump=ann@10.0.0.1:2222"
 
 
 def test_ssh_itself_understands_what_is_written(tmp_path: Path) -> None:
-    text, _ = exports.export(inventories.load(EXAMPLE, "example.yaml"), "ssh_config")
+    text, _ = export.export(inventories.load(EXAMPLE, "example.yaml"), "ssh_config")
     file = tmp_path / "config"
     file.write_text(text)
     said = subprocess.run(

@@ -12,14 +12,22 @@ from pathlib import Path
 import pytest
 
 import launcher.findings
-from launcher import errors
-from launcher.agent import paths
-from launcher.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
-from launcher.findings.group import clocks, gpus_text, of_group
-from launcher.findings.host import of_host
-from launcher.findings.pair import SILENT, of_pairs
-from launcher.findings.survey import Devices, GpuUser, Interface, Room, Software, Survey, Trial
-from launcher.model import Facts, Gpu, Host
+from launcher.agent.host import reachability
+from launcher.fleet.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
+from launcher.fleet.findings.group import clocks, gpus_text, of_group
+from launcher.fleet.findings.host import of_host
+from launcher.fleet.findings.pair import SILENT, of_pairs
+from launcher.fleet.findings.survey import (
+    Devices,
+    GpuUser,
+    Interface,
+    Room,
+    Software,
+    Survey,
+    Trial,
+)
+from launcher.spec import errors
+from launcher.spec.model import Facts, Gpu, Host
 
 GB = 10**9
 _CODE = r"SMOKE|[A-Z]+(-[A-Z]+)+"
@@ -251,16 +259,16 @@ def answer(listener: socket.socket) -> None:
 
 def test_a_port_that_connects_and_is_silent_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its kernel has answered, so it is told apart from one behind a firewall, and waited for."""
-    monkeypatch.setattr(paths, "PATIENCE", 0.05)
-    monkeypatch.setattr(paths, "TALK", 0.4)
+    monkeypatch.setattr(reachability, "PATIENCE", 0.05)
+    monkeypatch.setattr(reachability, "TALK", 0.4)
     with socket.create_server(("127.0.0.1", 0)) as busy:  # nobody accepts
         port = busy.getsockname()[1]
         way = {"addresses": [["127.0.0.1", None]], "ports": [port], "udp": 1, "token": "t"}
-        (never,) = paths.reach([way])
+        (never,) = reachability.reach([way])
         assert never["127.0.0.1"]["closed"] == {port: SILENT}
         busy.accept()[0].close()  # the one of before
         answering = threading.Timer(0.2, answer, [busy])
         answering.start()
-        (late,) = paths.reach([way])
+        (late,) = reachability.reach([way])
         assert late["127.0.0.1"]["closed"] == {}
         answering.join()  # it has a socket of its own

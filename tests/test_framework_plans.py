@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from test_roles import job_of
 
-from launcher import planning
-from launcher.errors import DocumentError, PlanError
-from launcher.model import Host, Meeting, Plan, Process
+from launcher.jobs import planner
+from launcher.spec.errors import DocumentError, PlanError
+from launcher.spec.model import Host, Meeting, Plan, Process
 
 #: Polyaxon's cluster for TensorFlow, of its document on distributed experiments.
 TENSORFLOW = """
@@ -41,8 +41,8 @@ roles:
 def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, Process]]:
     job = job_of(text)
     hosts = [Host(f"h{n}", gpus=count, address=f"10.0.0.{n}") for n, count in enumerate(gpus)]
-    layout = planning.layout(job, hosts, {}, "r")
-    counts = planning.ports_needed(job, layout)
+    layout = planner.layout(job, hosts, {}, "r")
+    counts = planner.ports_needed(job, layout)
     ports: dict[str, tuple[int | str, ...]] = {
         name: tuple(range(100 * at, 100 * at + count))
         for at, (name, count) in enumerate(counts.items(), 1)
@@ -51,7 +51,7 @@ def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, 
     meeting = Meeting(
         "10.0.0.0", 29500, interfaces, {h.name: h.address or "" for h in hosts}, ports
     )
-    plan = planning.plan(job, layout, meeting, "agent")
+    plan = planner.plan(job, layout, meeting, "agent")
     return plan, {process.key: process for node in plan.nodes for process in node.processes}
 
 
@@ -183,3 +183,20 @@ def test_deepspeed_and_accelerate_are_told_who_they_are() -> None:
     assert "ACCELERATE_USE_CPU" not in of_accelerate["node-1"].env
     for process in (of_deepspeed["node-1"], of_accelerate["node-1"]):
         assert process.argv[-3:] == ("--", "python3", "x.py"), "ranks go through the shim"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "folders"),
+    [(("127.0.0.1", "127.0.0.1"), 2), (("10.0.0.0", "10.0.0.1"), 0)],
+)
+def test_hosts_that_are_one_machine_share_no_session_of_mpi(
+    addresses: tuple[str, str], folders: int
+) -> None:
+    """Open MPI's daemons would share a folder there, and the first to end would remove it."""
+    job = job_of("framework: mpi\nrun: x.py\nnum_nodes: 2\nresources: {nproc_per_node: 2}")
+    hosts = [Host(f"h{n}", address=ip, workdir=f"/home/{n}") for n, ip in enumerate(addresses)]
+    layout = planner.layout(job, hosts, {}, "r")
+    names = {host.name: host.address or "" for host in hosts}
+    plan = planner.plan(job, layout, Meeting(addresses[0], 29500, {}, names, {}), "agent")
+    found = [p.env.get("OMPI_MCA_orte_tmpdir_base") for node in plan.nodes for p in node.processes]
+    assert len({folder for folder in found if folder}) == folders

@@ -6,9 +6,9 @@ import framework_lab
 import pytest
 from conftest import Launcher
 
-from launcher import api
-from launcher.check.smoke import smoke
-from launcher.model import Job, Resources, Role
+from launcher.fleet import inventory_file
+from launcher.runner.smoke import smoke
+from launcher.spec.model import Job, Resources, Role
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(300)]
 
@@ -41,6 +41,6 @@ def test_each_adds_up_by_itself(
     run = ("nowhere.py",)
     resources = Resources() if roles else Resources(nproc_per_node=1)
     job = Job(run=run, framework=framework, roles=roles, resources=resources)
-    found = smoke(job, api.load_inventory(of.inventory), ["lab1", "lab2"], seconds=0.2)
+    found = smoke(job, inventory_file.load_inventory(of.inventory), ["lab1", "lab2"], seconds=0.2)
     assert found.code == "SMOKE", found
     assert said in found.evidence

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.frozen import frozen
+from launcher.spec.frozen import frozen
 
 
 @frozen

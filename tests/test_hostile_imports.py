@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import api, imports
-from launcher import inventory as inventories
-from launcher.errors import DocumentError
-from launcher.written import inventory_text
+from launcher.fleet import inventory_file
+from launcher.interop import inventories as imports
+from launcher.spec import inventory as inventories
+from launcher.spec.errors import DocumentError
+from launcher.spec.inventory_writer import inventory_text
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "imports.yaml").read_text())
 #: Seconds of this processor that any file may take: a hundred times what the documented ones take, and a slow machine.
@@ -127,7 +128,7 @@ def test_hostile_inventory(data: bytes, error: str, tmp_path: Path) -> None:
     file.write_bytes(data)
     began = time.process_time()
     with pytest.raises(DocumentError) as caught:
-        api.load_inventory(file)
+        inventory_file.load_inventory(file)
     assert str(caught.value).startswith(error.replace("FILE", str(file)))
     assert time.process_time() - began < BOUND
 
@@ -137,7 +138,7 @@ def test_windows_wrote_it(case: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "lab"
     file.write_bytes(b"\xef\xbb\xbf" + case["text"].replace("\n", "\r\n").encode())
     expected = inventories.load(case["ours"], "ours")
-    found = api.load_inventory(file)
+    found = inventory_file.load_inventory(file)
     assert (found.hosts, found.groups) == (expected.hosts, expected.groups)
 
 
@@ -145,7 +146,7 @@ def test_a_mistake_in_a_file_of_ours_is_told_as_one(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("hosts: {a: {usr: b}}\n")
     with pytest.raises(DocumentError) as caught:
-        api.load_inventory(file)
+        inventory_file.load_inventory(file)
     assert "unknown key" in str(caught.value)
     assert caught.value.hint == 'did you mean "user"?'
 

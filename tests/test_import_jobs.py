@@ -11,9 +11,9 @@ import yaml
 from conftest import Launcher
 from task_files import TASKS, job_of, loaded, planned
 
-from launcher import import_jobs
-from launcher.errors import DocumentError, InputError
-from launcher.model import Resources
+from launcher.interop import tasks
+from launcher.spec.errors import DocumentError, InputError
+from launcher.spec.model import Resources
 
 SKYPILOT = """\
 name: minGPT ddp
@@ -183,13 +183,13 @@ def test_what_looks_like_a_token_is_passed_on() -> None:
 )
 def test_bad_tasks(form: str, text: str, error: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        import_jobs.read(text, "x", form)
+        tasks.read(text, "x", form)
     assert str(caught.value).startswith(error)
 
 
 def test_an_unknown_format_is_told() -> None:
     with pytest.raises(InputError) as caught:
-        import_jobs.read("run: a", "x", "skypilt")
+        tasks.read("run: a", "x", "skypilt")
     assert caught.value.hint == 'did you mean "skypilot"?'
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from task_files import TASKS
 
-from launcher import import_jobs
-from launcher.errors import DocumentError
+from launcher.interop import tasks
+from launcher.spec.errors import DocumentError
 
 Path = tuple[Any, ...]
 FILES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(TASKS.glob("*.yaml"))}
@@ -24,7 +24,7 @@ def outcome(name: str, value: Any) -> str:
     """Job file and notes, with "#" for each number of a line; or the complaint."""
     text = yaml.safe_dump(value, sort_keys=False, default_flow_style=False)
     try:
-        ours, _ = import_jobs.read(text, "theirs", name.partition("-")[0])
+        ours, _ = tasks.read(text, "theirs", name.partition("-")[0])
     except DocumentError as error:
         return f"{error.message} {error.hint}"
     return re.sub(r"^#   lines? ([^:]*)", lambda m: re.sub(r"\d+", "#", m[0]), ours, flags=re.M)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import imports
-from launcher import inventory as inventories
-from launcher.errors import DocumentError, InputError
-from launcher.written import inventory_text
+from launcher.interop import inventories as imports
+from launcher.spec import inventory as inventories
+from launcher.spec.errors import DocumentError, InputError
+from launcher.spec.inventory_writer import inventory_text
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases" / "imports.yaml").read_text())
 

@@ -13,9 +13,10 @@ import pytest
 from conftest import ROOT
 from terminal import Terminal
 
-from launcher import api, candidates
-from launcher.candidates import Candidate
-from launcher.errors import InputError
+from launcher.api import runs
+from launcher.fleet import discovery, inventory_file
+from launcher.fleet.discovery import Candidate
+from launcher.spec.errors import InputError
 
 LAUNCHER = [sys.executable, "-m", "launcher", "init"]
 
@@ -64,7 +65,7 @@ def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:
     assert "lab3: # " in text
     assert f"ib0 {lab.hosts['lab3'].address}" in text
     assert "not ready: nobody listens on 127.0.0.1 port 1" in text
-    inventory = api.load_inventory(home / "inventory.yaml")
+    inventory = inventory_file.load_inventory(home / "inventory.yaml")
     assert [host.name for host in inventory.hosts] == ["lab1", "lab3", "lab2", "127.0.0.1"]
     assert inventory.hosts[3].port == 1
 
@@ -86,25 +87,25 @@ def test_without_a_terminal(lab: labs.Lab, home: Path) -> None:
         ("lab1", True),
         ("lab2", True),
     ]
-    assert len(api.load_inventory(file).hosts) == 2
+    assert len(inventory_file.load_inventory(file).hosts) == 2
 
 
 def test_what_files_name() -> None:
-    known, hashed = candidates.from_known_hosts(
+    known, hashed = discovery.from_known_hosts(
         "# a comment\n|1|x|y ssh-rsa A\n@cert-authority *.lab ssh-rsa A\n"
         "gpu1,10.0.0.1 ssh-ed25519 A\n[gpu2]:2222 ssh-rsa A\n*.wild ssh-rsa A\ngpu1 ssh-rsa B\n"
     )
     assert known == (Candidate("gpu1"), Candidate("gpu2", port=2222))
     assert hashed == 1
     config = 'Host a b *.c !d "e"\n  HostName x\nhost=f\nMatch host g\nInclude conf.d/* ~/more\n'
-    assert [c.name for c in candidates.from_ssh_config(config)] == ["a", "b", "e", "f"]
-    assert candidates.includes(config) == ("conf.d/*", "~/more")
+    assert [c.name for c in discovery.from_ssh_config(config)] == ["a", "b", "e", "f"]
+    assert discovery.includes(config) == ("conf.d/*", "~/more")
     lines = "gpu[1-2] slots=8\n\n# no\nbig:4 # four\nplain\n"
-    assert [(c.name, c.gpus) for c in candidates.from_hostfile(lines, "hosts")] == [
+    assert [(c.name, c.gpus) for c in discovery.from_hostfile(lines, "hosts")] == [
         ("gpu1", 8), ("gpu2", 8), ("big", 4), ("plain", None)]  # fmt: skip
     with pytest.raises(InputError, match="hosts:2: 'a;b' is no host"):
-        candidates.from_hostfile("a\na;b\n", "hosts")
-    assert candidates.from_words("alice@gpu[1-2]:22, big") == (
+        discovery.from_hostfile("a\na;b\n", "hosts")
+    assert discovery.from_words("alice@gpu[1-2]:22, big") == (
         Candidate("gpu1", "alice", 22),
         Candidate("gpu2", "alice", 22),
         Candidate("big"),
@@ -113,5 +114,5 @@ def test_what_files_name() -> None:
 
 def test_a_comment_cannot_become_a_setting() -> None:
     """What a host says of itself is text of a stranger."""
-    text = candidates.inventory_text([Candidate("a")], {"a": "x\n  evil: {}\x1b[2J"}, "today")
-    assert [host.name for host in api.inventories.load(text, "it").hosts] == ["a"]
+    text = discovery.inventory_text([Candidate("a")], {"a": "x\n  evil: {}\x1b[2J"}, "today")
+    assert [host.name for host in runs.inventories.load(text, "it").hosts] == ["a"]

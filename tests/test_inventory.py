@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import inventory as inventories
-from launcher import nodeset
-from launcher.errors import DocumentError, InputError
-from launcher.model import Host
+from launcher.spec import inventory as inventories
+from launcher.spec import nodeset
+from launcher.spec.errors import DocumentError, InputError
+from launcher.spec.model import Host
 
 CASES = Path(__file__).parent / "cases" / "bad"
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import ROOT, Launcher
 
-from launcher import exports
-from launcher import inventory as inventories
+from launcher.interop.inventories import export
+from launcher.spec import inventory as inventories
 
 LAB = """\
 defaults: {user: ada, env: {A: "\\e[31mred"}}
@@ -159,8 +159,8 @@ def test_export(command: Command) -> None:
 
 def test_importers_are_not_loaded_for_an_inventory_of_ours(command: Command) -> None:
     code = (
-        "import sys; from launcher import api; api.load_inventory('inventory.yaml'); "
-        "from launcher.cli import run; print([m for m in sys.modules if 'imports' in m])"
+        "import sys; from launcher.fleet import inventory_file; inventory_file.load_inventory('inventory.yaml'); "
+        "from launcher.cli.commands import run; print([m for m in sys.modules if 'interop' in m])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=command.folder, capture_output=True, text=True,
@@ -176,7 +176,7 @@ def test_a_run_takes_them_as_they_are(
     ours = inventories.load(labs.inventory(clean, sys.executable), "lab")
     own = Path(str(ours.ssh_config)).read_text()
     theirs = tmp_path / "theirs"
-    text = own if form == "ssh_config" else exports.export(ours, form)[0]
+    text = own if form == "ssh_config" else export.export(ours, form)[0]
     theirs.write_text(text)
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text(own)

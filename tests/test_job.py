@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import api
-from launcher import job as jobs
-from launcher.errors import DocumentError, InputError
-from launcher.model import Job, Resources, Secret
+from launcher.api import jobs
+from launcher.jobs import job_file
+from launcher.spec.errors import DocumentError, InputError
+from launcher.spec.model import Job, Resources, Secret
 
 CASES = Path(__file__).parent / "cases" / "bad"
 
@@ -35,7 +35,7 @@ grace: 1m
 
 
 def from_file(text: str, **environment: str) -> Job:
-    return jobs.make({"file": jobs.load(text, "job.yaml")}, environment)
+    return job_file.make({"file": job_file.load(text, "job.yaml")}, environment)
 
 
 def test_a_full_file() -> None:
@@ -104,7 +104,7 @@ def test_higher_layers_win_and_say_so() -> None:
         "environment": {"num_nodes": 3, "hosts": "a100"},
         "flag": {"num_nodes": 4, "envs": {"B": "2"}},
     }
-    job = jobs.make(layers, {})
+    job = job_file.make(layers, {})
     assert (job.num_nodes, job.hosts, job.grace) == (4, "a100", 5.0)
     assert job.envs == {"A": "1", "B": "2"}
     expected = {"run": "file", "num_nodes": "flag", "hosts": "environment", "grace": "file"}
@@ -129,19 +129,19 @@ def test_higher_layers_win_and_say_so() -> None:
 )
 def test_values_that_cannot_be_used(values: dict[str, Any], error: str, hint: str) -> None:
     with pytest.raises(InputError) as caught:
-        jobs.make({"flag": values}, {})
+        job_file.make({"flag": values}, {})
     assert error in str(caught.value)
     assert hint in caught.value.hint
 
 
 def test_make_job_takes_one_text_as_a_job_file_does(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
-    job = api.make_job(run="train.py --lr 1", workdir=str(tmp_path))
+    job = jobs.make_job(run="train.py --lr 1", workdir=str(tmp_path))
     assert job.run == ("train.py", "--lr", "1")
 
 
 def test_make_job_takes_what_a_job_file_may_say(tmp_path: Path) -> None:
-    job = api.make_job(run="a b", workdir=str(tmp_path), framework="env", master_port=29500,
+    job = jobs.make_job(run="a b", workdir=str(tmp_path), framework="env", master_port=29500,
                        grace="1m", resources={"gpus": 2})  # fmt: skip
     assert (job.master_port, job.grace, job.resources.gpus) == ((29500, 29500), 60.0, 2)
 
@@ -149,7 +149,7 @@ def test_make_job_takes_what_a_job_file_may_say(tmp_path: Path) -> None:
 def test_a_script_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
     with pytest.raises(InputError, match=r"there is no trian\.py") as caught:
-        api.make_job(run=("trian.py",), workdir=str(tmp_path))
+        jobs.make_job(run=("trian.py",), workdir=str(tmp_path))
     assert caught.value.hint == 'did you mean "train.py"?'
 
 
@@ -167,7 +167,7 @@ def test_secrets_of_several_layers() -> None:
         "file": {"run": ("x",), "secrets": {"A": None, "B": "file"}},
         "flag": {"secrets": {"B": None}},
     }
-    job = jobs.make(layers, {"A": "1", "B": "2"})
+    job = job_file.make(layers, {"A": "1", "B": "2"})
     assert {name: secret.reveal() for name, secret in job.secrets.items()} == {"A": "1", "B": "2"}
 
 
@@ -196,13 +196,13 @@ def test_no_text_shows_a_secret() -> None:
     [("30", 30), ("30s", 30), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("250ms", 0.25), ("0", 0)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert jobs.seconds(text) == pytest.approx(seconds)
+    assert job_file.seconds(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1", "1 h", "1w", "1e3", "30s\n", "nan", "inf"])
 def test_bad_durations(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
-        jobs.seconds(text)
+        job_file.seconds(text)
 
 
 @pytest.mark.parametrize(
@@ -210,19 +210,19 @@ def test_bad_durations(text: str) -> None:
     [("29500", (29500, 29500)), ("1-65535", (1, 65535)), ("29500-29500", (29500, 29500))],
 )
 def test_ports(text: str, ports: tuple[int, int]) -> None:
-    assert jobs.port_range(text) == ports
+    assert job_file.port_range(text) == ports
 
 
 @pytest.mark.parametrize("text", ["", "-", "0", "65536", "2-1", "29500-", "-29500", "a", "1-2-3"])
 def test_bad_ports(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a (port or a )?range of ports"):
-        jobs.port_range(text)
+        job_file.port_range(text)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "a\n", "x" * 42, "ä"])
 def test_bad_names(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a name"):
-        jobs.job_name(name)
+        job_file.job_name(name)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_bad_names(name: str) -> None:
 )
 def test_bad_job(case: dict[str, Any]) -> None:
     with pytest.raises(DocumentError) as caught:
-        jobs.load(case["text"], "job.yaml")
+        job_file.load(case["text"], "job.yaml")
     place, message = str(caught.value).split(": ", 1)
     assert place == f"job.yaml:{case['line']}"
     assert case["error"] in message

@@ -15,9 +15,9 @@ import lab as labs
 import pytest
 from conftest import Launcher, wait_for
 
-from launcher import peers
-from launcher.agent import frames
-from launcher.model import Job
+from launcher.agent.base import frames
+from launcher.spec.model import Job
+from launcher.transport import certificates
 
 RUN = ("--nodes", "2", "--framework", "ssh", "--grace", "1s")
 
@@ -132,7 +132,7 @@ def test_a_stranger_is_refused(launcher: Launcher, clean: labs.Lab) -> None:
     process, folder = _waiting(launcher, f"{SLEEPS} & until [ -e /tmp/go ]; do sleep 0.1; done")
     plan = json.loads((folder / "plan.json").read_text())
     where = (clean.hosts["lab1"].address, plan["master_port"])
-    other = peers.introduce(["lab1", "lab2"], Job(run=("x",)))["lab2"]
+    other = certificates.introduce(["lab1", "lab2"], Job(run=("x",)))["lab2"]
     file = folder / "other.pem"
     file.write_text(other["certificate"] + other["key"])
     assert _spoken_to(where, file) == b""

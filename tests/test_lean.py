@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.agent import lean
+import launcher.agent
+from launcher.agent.base import lean
 
-AGENT = Path(lean.__file__).parent
+AGENT = Path(launcher.agent.__file__).parent
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -43,8 +44,8 @@ if "json" in sys.argv:
 if "ctypes" in sys.argv:
     import _ctypes
     del _ctypes.call_function
-import agent.relay
-from agent import lean
+import agent.relay.relay
+from agent.base import lean
 print(lean.dumps({"a": [1.5, None, "\\u00e9"]}), lean.loads('[1, {"b": true}]'), lean.prctl(36, 1))
 with lean.Socket(lean.socket.AF_UNIX, lean.socket.SOCK_STREAM) as listener:
     listener.bind("")

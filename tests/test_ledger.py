@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from launcher import events as ev
-from launcher.ledger import Ledger
-from launcher.store import RunFolder
+from launcher.records import events as ev
+from launcher.records.run_folder import RunFolder
+from launcher.runner.event_log import Ledger
 
 
 def test_a_step_that_is_given_up_as_its_event_comes_does_end(tmp_path: Path) -> None:

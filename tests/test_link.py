@@ -12,14 +12,14 @@ import lab as labs
 import pytest
 from conftest import Launcher
 
-from launcher import errors
-from launcher import events as ev
-from launcher import inventory as inventories
-from launcher.inventory import Inventory
-from launcher.link import Link
-from launcher.model import Facts, Host, Job, Layout, Request
-from launcher.remote import Agent
-from launcher.ssh import Dialler
+from launcher.records import events as ev
+from launcher.runner.host_session import Link
+from launcher.spec import errors
+from launcher.spec import inventory as inventories
+from launcher.spec.inventory import Inventory
+from launcher.spec.model import Facts, Host, Job, Layout, Request
+from launcher.transport.agent_client import Agent
+from launcher.transport.ssh import Dialler
 
 AnyLink = TypeVar("AnyLink", bound=Link)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from test_findings import survey
 
-from launcher.agent import login
-from launcher.findings.host import of_host
-from launcher.findings.survey import Login
-from launcher.model import Host
+from launcher.agent.processes import login_session
+from launcher.fleet.findings.host import of_host
+from launcher.fleet.findings.survey import Login
+from launcher.spec.model import Host
 
 SSH = "0::/user.slice/user-1000.slice/session-3.scope\n"
 V1 = "4:memory:/user.slice\n1:name=systemd:/user.slice/user-1000.slice/session-c2.scope\n0::/\n"
@@ -32,7 +32,7 @@ V1 = "4:memory:/user.slice\n1:name=systemd:/user.slice/user-1000.slice/session-c
     ],
 )
 def test_which_session_it_is(groups: str, found: str | None) -> None:
-    assert login.session(groups) == found
+    assert login_session.session(groups) == found
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_whom_a_logout_kills(
     (tmp_path / "busctl").write_text(f"#!/bin/sh\ncat <<'END'\n{told}\nEND\n")
     (tmp_path / "busctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert [user for user in ("ann", "ben", "root") if login.kills(user)] == killed
+    assert [user for user in ("ann", "ben", "root") if login_session.kills(user)] == killed
 
 
 def test_a_logout_that_kills_is_a_finding_until_the_user_lingers() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from launcher import logs
+from launcher.cli.render import log_lines
 
 FEW = settings(max_examples=40)
 SMALL = 64
@@ -32,13 +32,13 @@ BYTES = PIECES.map(b"".join)
 def short_lines() -> object:
     """Endless lines are tried with short ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "LONGEST", SMALL)
+        patch.setattr(log_lines, "LONGEST", SMALL)
         yield
 
 
 def split(data: bytes, sizes: list[int]) -> bytes:
     """All lines of a stream that arrives in pieces of these sizes, over and over."""
-    splitter = logs.Splitter()
+    splitter = log_lines.Splitter()
     shown, position, turn = b"", 0, 0
     while position < len(data):
         size = sizes[turn % len(sizes)]
@@ -69,7 +69,7 @@ def test_endless_lines_lose_nothing(data: bytes, sizes: list[int]) -> None:
 @FEW
 @given(BYTES, CHUNKS)
 def test_memory_is_bounded(data: bytes, sizes: list[int]) -> None:
-    splitter = logs.Splitter()
+    splitter = log_lines.Splitter()
     for size in sizes * 4:
         lines = splitter.feed(data[:size])
         assert not lines or lines.endswith(b"\n")
@@ -86,15 +86,15 @@ def test_characters_are_never_cut(text: str, sizes: list[int]) -> None:
 
 
 def test_an_endless_progress_bar_shows_its_last_state() -> None:
-    splitter = logs.Splitter()
+    splitter = log_lines.Splitter()
     for percent in range(1000):
         assert splitter.feed(b"\rsaving %d%%" % percent) == b""
     assert splitter.current() == b"saving 999%"
-    assert logs.readable(splitter.feed(b"\n")) == b"saving 999%\n"
+    assert log_lines.readable(splitter.feed(b"\n")) == b"saving 999%\n"
 
 
 def test_unfinished_line() -> None:
-    splitter = logs.Splitter()
+    splitter = log_lines.Splitter()
     assert splitter.feed(b"one\ntwo") == b"one\n"
     assert splitter.current() == b"two"
     assert splitter.finish() == b"two\n"
@@ -113,7 +113,7 @@ def test_unfinished_line() -> None:
     ],
 )
 def test_carriage_returns(line: bytes, shown: bytes) -> None:
-    assert logs.returned(line) == shown
+    assert log_lines.returned(line) == shown
 
 
 # -- what control characters can do
@@ -126,17 +126,17 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 @given(BYTES)
 def test_nothing_readable_can_do_harm(data: bytes) -> None:
     lines = data + b"\n"
-    shown = logs.readable(lines)
+    shown = log_lines.readable(lines)
     assert not CONTROL.search(shown.decode("utf-8"))
     assert shown.count(b"\n") == lines.count(b"\n")
-    assert logs.is_plain(shown)
-    assert logs.readable(shown) == shown
+    assert log_lines.is_plain(shown)
+    assert log_lines.readable(shown) == shown
 
 
 @FEW
 @given(BYTES)
 def test_harmless_is_valid_text_without_controls(data: bytes) -> None:
-    assert not CONTROL.search(logs.harmless(data).decode("utf-8"))
+    assert not CONTROL.search(log_lines.harmless(data).decode("utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_harmless_is_valid_text_without_controls(data: bytes) -> None:
     ],
 )
 def test_harmless(line: bytes, shown: str) -> None:
-    assert logs.harmless(line).decode() == shown
+    assert log_lines.harmless(line).decode() == shown
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_harmless(line: bytes, shown: str) -> None:
     ],
 )
 def test_is_plain(lines: bytes, plain: bool) -> None:
-    assert logs.is_plain(lines) is plain
+    assert log_lines.is_plain(lines) is plain
 
 
 def test_a_warning_that_means_nothing_is_not_shown() -> None:
@@ -180,16 +180,16 @@ def test_a_warning_that_means_nothing_is_not_shown() -> None:
         b"[W1121 07:23:26.8 socket.cpp:207] [c10d] The hostname of the client socket cannot be "
         b"retrieved. err=-3\n"
     )
-    assert logs.readable(b"a\n" + noise + b"b\n") == b"a\nb\n"
-    assert logs.readable(noise) == b""
-    assert logs.readable(noise, raw=True) == noise
+    assert log_lines.readable(b"a\n" + noise + b"b\n") == b"a\nb\n"
+    assert log_lines.readable(noise) == b""
+    assert log_lines.readable(noise, raw=True) == noise
     mine = b"see: hostname of the client socket cannot be retrieved\n"
-    assert logs.readable(mine) == mine
+    assert log_lines.readable(mine) == mine
 
 
 def test_raw_leaves_everything_but_carriage_returns() -> None:
     lines = b"\x1b[31mred\x1b[0m\n\xff\n1%\r2%\n"
-    assert logs.readable(lines, raw=True) == b"\x1b[31mred\x1b[0m\n\xff\n2%\n"
+    assert log_lines.readable(lines, raw=True) == b"\x1b[31mred\x1b[0m\n\xff\n2%\n"
 
 
 # -- equal lines of several ranks
@@ -203,7 +203,7 @@ QUEUES = st.lists(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=5), max
 @example([[b"a", b"b"], [b"b", b"a"]])
 def test_folding_keeps_every_line_in_order(lines: list[list[bytes]]) -> None:
     queues = {rank: deque(own) for rank, own in enumerate(lines)}
-    shown = list(logs.fold(queues))
+    shown = list(log_lines.fold(queues))
     for rank, own in enumerate(lines):
         assert [line.text for line in shown if rank in line.sources] == own
     assert not any(queues.values())
@@ -213,7 +213,7 @@ def test_folding_keeps_every_line_in_order(lines: list[list[bytes]]) -> None:
 @FEW
 @given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=8), st.integers(1, 5))
 def test_equal_ranks_are_shown_once(lines: list[bytes], ranks: int) -> None:
-    shown = list(logs.fold({rank: deque(lines) for rank in range(ranks)}))
+    shown = list(log_lines.fold({rank: deque(lines) for rank in range(ranks)}))
     assert [line.text for line in shown] == lines
     assert {line.sources for line in shown} <= {tuple(range(ranks))}
 
@@ -222,5 +222,5 @@ def test_another_beginning_does_not_part_the_rest() -> None:
     common = [b"epoch 0", b"epoch 1", b"done"]
     queues = {rank: deque(common) for rank in range(4)}
     queues[2].appendleft(b"warning: slow disk")
-    shown = Counter({line.text: len(line.sources) for line in logs.fold(queues)})
+    shown = Counter({line.text: len(line.sources) for line in log_lines.fold(queues)})
     assert shown == Counter({b"warning: slow disk": 1, b"epoch 0": 4, b"epoch 1": 4, b"done": 4})

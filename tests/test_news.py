@@ -12,7 +12,7 @@ from typing import Any
 import lab as labs
 import pytest
 
-from launcher.agent.news import LONGEST_WORD, News
+from launcher.agent.supervisor.broadcast import LONGEST_WORD, News
 
 HOSTS = ("lab1", "lab2", "lab3")
 
@@ -134,7 +134,7 @@ def test_hosts_of_another_attempt_are_not_heard(site: Site) -> None:
 
 
 def test_who_says_nothing_is_hung_up_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.agent.news.PATIENCE", 0.1)
+    monkeypatch.setattr("launcher.agent.supervisor.broadcast.PATIENCE", 0.1)
     site.join("lab1")
     with caller(site) as line:
         site.until(lambda: hung_up(line))

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import events as ev
-from launcher import outputs, store
-from launcher.errors import LauncherError, RecordError
-from launcher.outputs import Output
-from launcher.store import LogFile, RunFolder
+from launcher.records import events as ev
+from launcher.records import run_folder
+from launcher.records.run_folder import LogFile, RunFolder
+from launcher.runner.files import outputs
+from launcher.runner.files.outputs import Output
+from launcher.spec.errors import LauncherError, RecordError
 
 Files = dict[str, dict[str, str]]
 Lay = Callable[[Files], dict[str, tuple[str, ...]]]
@@ -241,7 +242,7 @@ def test_a_disk_that_takes_only_a_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["attempt-0/rank-0.out", "attempt-12/node 3.err", "a/..b"])
 def test_names_of_logs(name: str) -> None:
-    assert store._safe(name) == name
+    assert run_folder._safe(name) == name
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_names_of_logs(name: str) -> None:
 )
 def test_a_host_cannot_name_logs_elsewhere(name: str) -> None:
     with pytest.raises(LauncherError, match="impossible name"):
-        store._safe(name)
+        run_folder._safe(name)
 
 
 # -- the folder of a run

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import inventory as inventories
-from launcher import job as jobs
-from launcher import planning
-from launcher.errors import PlanError
-from launcher.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Resources
-from launcher.nodeset import expand_ranks
+from launcher.jobs import job_file as jobs
+from launcher.jobs import planner
+from launcher.spec import inventory as inventories
+from launcher.spec.errors import PlanError
+from launcher.spec.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Resources
+from launcher.spec.nodeset import expand_ranks
 
 RUN = "calm-otter-1234"
 FEW = settings(max_examples=50)
@@ -41,8 +41,8 @@ def planned(case: dict[str, Any]) -> Plan:
     inventory = inventories.load(case["inventory"], "inventory.yaml")
     job = jobs.make({"file": jobs.load(case["job"], "job.yaml")}, {})
     known = {name: facts(name, **what) for name, what in case.get("facts", {}).items()}
-    layout = planning.layout(job, inventories.select(inventory, job.hosts), known, RUN)
-    return planning.plan(job, layout, Meeting(**case["meeting"]), "agent")
+    layout = planner.layout(job, inventories.select(inventory, job.hosts), known, RUN)
+    return planner.plan(job, layout, Meeting(**case["meeting"]), "agent")
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -113,7 +113,7 @@ def free(host: Host, known: dict[str, Facts]) -> set[int]:
 
 def layout_or_none(job: Job, hosts: tuple[Host, ...], known: dict[str, Facts]) -> Layout | None:
     try:
-        return planning.layout(job, hosts, known, RUN)
+        return planner.layout(job, hosts, known, RUN)
     except PlanError:
         return None
 
@@ -170,7 +170,7 @@ def test_every_process(job: Job, cluster: tuple[tuple[Host, ...], dict[str, Fact
     layout = layout_or_none(job, hosts, known)
     if layout is None:
         return
-    plan = planning.plan(job, layout, MEETING, "agent", attempt=2)
+    plan = planner.plan(job, layout, MEETING, "agent", attempt=2)
     processes = [process for entry in plan.nodes for process in entry.processes]
     assert len({process.key for process in processes}) == len(processes)
     assert {process.env["LAUNCHER_ATTEMPT"] for process in processes} == {"2"}
@@ -204,7 +204,7 @@ def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str])
     envs = []
     for host, given_envs in ((plain, {}), (chatty, of_job)):
         job = Job(("train.py",), framework="torch", envs=given_envs)
-        plan = planning.plan(job, planning.layout(job, [host], {}, RUN), MEETING, "agent")
+        plan = planner.plan(job, planner.layout(job, [host], {}, RUN), MEETING, "agent")
         envs.append([process.env for process in plan.nodes[0].processes])
     assert envs[0] == envs[1]
 
@@ -242,7 +242,7 @@ def test_master_candidates(
     candidates: tuple[str, ...],
 ) -> None:
     addresses = (("eth0", "10.0.0.1"), ("ib0", "192.168.0.1"))
-    found = planning.master_candidates(
+    found = planner.master_candidates(
         Job(("train.py",), **job),
         Host("gpu1", **host),
         facts("gpu1", addresses=addresses, **known),
@@ -254,5 +254,5 @@ def test_master_candidates(
 def test_python_of_the_host_is_first_on_path() -> None:
     host = Host("gpu1", python="/opt/conda/bin/python")
     job = Job(("train.py",))
-    node = planning.layout(job, [host], {}).nodes[0]
-    assert planning.search_path(node, "r") == ("~/.launcher/host/runs/r/bin", "/opt/conda/bin")
+    node = planner.layout(job, [host], {}).nodes[0]
+    assert planner.search_path(node, "r") == ("~/.launcher/host/runs/r/bin", "/opt/conda/bin")

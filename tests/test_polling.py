@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from launcher.agent import polling
-from launcher.agent.polling import Polling
-from launcher.agent.processes import cpu_seconds
-from launcher.agent.stall import NOISE, StallWatch
+from launcher.agent.processes.processes import cpu_seconds
+from launcher.agent.supervisor import polling
+from launcher.agent.supervisor.polling import Polling
+from launcher.agent.supervisor.stall import NOISE, StallWatch
 
 #: Seconds without work after which a rank stalls, by a clock of its own: one on which it uses a tenth of
 #: a core, whatever the machine leaves it.

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.cli import plot
-from launcher.model import Host, Layout, Node
-from launcher.scale import compare as scale
-from launcher.scale import rates
+from launcher.cli.render import chart
+from launcher.runner.scaling import compare as scale
+from launcher.runner.scaling import rates
+from launcher.spec.model import Host, Layout, Node
 
 LINES = {
     "epoch 3: 123.4 samples/s": [("samples", 123.4)],
@@ -216,9 +216,9 @@ def test_any_trials_are_compared(speeds: dict[int, float | None], gpus: int) -> 
         assert row.cost == pytest.approx(devices / row.trial.rate.value / 3600 * found.work)
     assert (found.take is None) == (len(measured) < 2)
     assert found.take is None or speeds[found.take]
-    drawn = ElementTree.fromstring(plot.svg(found.rows, "a <job> & more", found.sentence))
+    drawn = ElementTree.fromstring(chart.svg(found.rows, "a <job> & more", found.sentence))
     assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == len(measured)
     for plain in (True, False):
-        lines = plot.bars(found.rows, 80, plain)
+        lines = chart.bars(found.rows, 80, plain)
         assert len(lines) == len(measured)
         assert all(len(line) <= 80 for line in lines)

@@ -17,11 +17,11 @@ from conftest import Launcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import events as ev
-from launcher import receipt
-from launcher.agent.journal import read_from
-from launcher.status import BY_USER, RunState, fold
-from launcher.store import RunFolder
+from launcher.agent.base.journal import read_from
+from launcher.records import events as ev
+from launcher.records import receipt
+from launcher.records.run_folder import RunFolder
+from launcher.records.state import BY_USER, RunState, fold
 
 HOSTS = ("gpu1", "gpu2", "gpu3")
 
@@ -60,7 +60,7 @@ class History:
             self.hears(self.draw(st.sampled_from(self.hosts)))
 
     def hears(self, host: str) -> None:
-        """All that a host has written until now, as :class:`launcher.link.Link` does."""
+        """All that a host has written until now, as :class:`launcher.runner.host_session.Link` does."""
         journal = self.journals.get(host, [])
         self.record += told(host, journal[self.heard.get(host, 0) :], self.offsets[host])
         self.heard[host] = len(journal)

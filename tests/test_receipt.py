@@ -7,12 +7,12 @@ import json
 import click
 import pytest
 
-from launcher import events as ev
-from launcher import others, receipt
-from launcher.cli.receipt import receipt_text
-from launcher.errors import HostError, InputError, MeetingError, SetupFailed
-from launcher.model import Host, Layout, Node
-from launcher.status import RunState, fold
+from launcher.cli.render.receipt import receipt_text
+from launcher.records import events as ev
+from launcher.records import postmortem, receipt
+from launcher.records.state import RunState, fold
+from launcher.spec.errors import HostError, InputError, MeetingError, SetupFailed
+from launcher.spec.model import Host, Layout, Node
 
 LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1, 1, 2, (3,))))
 
@@ -194,7 +194,7 @@ def test_a_receipt_comes_back_from_its_file() -> None:
     whole = receipt.Receipt(
         "r", "failed", "exit-1", 1, 0.0, 1.0, {"run": 1.0}, 3, "torch", hosts=(host,),
         failure=receipt.first_failure(state, b"x"), outputs=({"path": "a", "size": 1},),
-        others=others.other_ends(state), others_said=(others.LastLine((1, 2), ("gpu1 ps-0",), "x"),),
+        others=postmortem.other_ends(state), others_said=(postmortem.LastLine((1, 2), ("gpu1 ps-0",), "x"),),
     )  # fmt: skip
     assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
 
@@ -223,8 +223,8 @@ def exited(host: str, rank: int | None, code: int, stopped: bool = False) -> ev.
 def screen(state: RunState, words: bytes, width: int = 100, **said: bytes) -> str:
     whole = receipt.Receipt(
         "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 3, "torch",
-        failure=receipt.first_failure(state, words), others=others.other_ends(state),
-        others_said=others.last_lines((p, said.get(p.key.replace("-", "_"), b"")) for p in others.others(state)),
+        failure=receipt.first_failure(state, words), others=postmortem.other_ends(state),
+        others_said=postmortem.last_lines((p, said.get(p.key.replace("-", "_"), b"")) for p in postmortem.others(state)),
     )  # fmt: skip
     return click.unstyle(receipt_text(whole, width))
 
@@ -271,8 +271,8 @@ def test_what_became_of_the_others() -> None:
         "also: b [1-2] SIGTERM (stopped by us), b [3] exited with 1, c [5] no end heard of"
         in screen(state, b"").splitlines()
     )
-    assert others.other_ends(fold([exited("a", 0, 7)])) == ()
-    assert others.other_ends(fold([exited("a", 0, 0)])) == ()
+    assert postmortem.other_ends(fold([exited("a", 0, 7)])) == ()
+    assert postmortem.other_ends(fold([exited("a", 0, 0)])) == ()
 
 
 def test_the_last_lines_of_the_others_are_folded() -> None:

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import events as ev
-from launcher import job as jobs
-from launcher import planning
-from launcher.errors import DocumentError, InputError, PlanError
-from launcher.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Role, Share
-from launcher.placement import Placed, Room, place
-from launcher.record import describe_run, read_run
-from launcher.roles import amount, codes
-from launcher.status import fold
+from launcher.jobs import job_file as jobs
+from launcher.jobs import planner
+from launcher.jobs.placement import Placed, Room, place
+from launcher.jobs.roles import amount, codes
+from launcher.records import events as ev
+from launcher.records.codec import describe_run, read_run
+from launcher.records.state import fold
+from launcher.spec.errors import DocumentError, InputError, PlanError
+from launcher.spec.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Role, Share
 
 #: The example of a cluster that Polyaxon's document describes, in our words.
 CLUSTER = """
@@ -46,8 +46,8 @@ def plan_of(text: str, *, memory: int = 64, hosts: tuple[Host, ...] = HOSTS) -> 
         )
         for h in hosts
     }  # fmt: skip
-    layout = planning.layout(job, hosts, known, "r")
-    return planning.plan(job, layout, Meeting("10.0.0.1", 29500), "agent")
+    layout = planner.layout(job, hosts, known, "r")
+    return planner.plan(job, layout, Meeting("10.0.0.1", 29500), "agent")
 
 
 def who_is_where(layout: Layout) -> dict[str, list[str]]:
@@ -116,7 +116,7 @@ def test_spread_and_overrides() -> None:
 
 
 def test_a_record_gives_the_roles_back() -> None:
-    from launcher.model import Inventory, Request
+    from launcher.spec.model import Inventory, Request
 
     text = CLUSTER.replace(
         "{replicas: 3,", "{on_exit: {restart: 11-20}, setup: s, run: a b, replicas: 3,"

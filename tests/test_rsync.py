@@ -13,7 +13,7 @@ import lab as labs
 import pytest
 from conftest import Launcher
 
-from launcher import rsync
+from launcher.transport import rsync
 
 #: As rsync: a process with a child that holds its pipes, and does not end by itself.
 WITH_A_BRIDGE = ("sh", "-c", "sleep 7919 & wait")

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import Launcher
 
-from launcher.cli.scale import command
-from launcher.errors import InputError
+from launcher.cli.commands.scale import command
+from launcher.spec.errors import InputError
 
 #: Prints a rate that is 1.8 times as large on two nodes; the beginning is slow.
 PRINTS = """

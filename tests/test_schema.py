@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from launcher import inventory as inventories
-from launcher import job as jobs
-from launcher.errors import DocumentError
+from launcher.jobs import job_file as jobs
+from launcher.spec import inventory as inventories
+from launcher.spec.errors import DocumentError
 
 FOLDER = Path(__file__).parent.parent / "inventory"
 KINDS = {"inventory": inventories, "job": jobs}

@@ -12,8 +12,8 @@ import lab as labs
 import pytest
 from conftest import Launcher
 
-from launcher.agent import shared
-from launcher.agent.shared import SharedMemory
+from launcher.agent.processes import shared_memory
+from launcher.agent.processes.shared_memory import SharedMemory
 
 #: Batches by named segments of torch, which a process of its own cleans up two seconds later, and a
 #: segment of Python's, for which there is another one. Then it is killed as the kernel kills; its
@@ -95,7 +95,7 @@ def test_what_ended_programs_hold_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, helpers: set[int], count: int
 ) -> None:
     """Batches that wait for somebody are mapped by nobody: torch's helper knows of them."""
-    monkeypatch.setattr(shared, "cleaners", lambda _: helpers)
+    monkeypatch.setattr(shared_memory, "cleaners", lambda _: helpers)
     used = segment(folder, "psm_used")
     for name in ("psm_left", "torch_1_2_3", "my-data"):
         (folder / name).write_bytes(b"x")

@@ -15,7 +15,7 @@ import lab as labs
 import pytest
 from conftest import Launcher, of_runs, wait_for
 
-from launcher.agent import relay
+from launcher.agent.relay import relay
 
 #: As a user calls it, but for less patience.
 HURRIED = """

@@ -12,10 +12,13 @@ import pytest
 from conftest import Launcher
 from test_roles import job_of as written
 
-from launcher import api, frameworks, planning
-from launcher.check.smoke import job_of, smoke
-from launcher.findings import Finding
-from launcher.model import Host, Meeting, Plan
+from launcher import frameworks
+from launcher.api import jobs
+from launcher.fleet import inventory_file
+from launcher.fleet.findings import Finding
+from launcher.jobs import planner
+from launcher.runner.smoke import job_of, smoke
+from launcher.spec.model import Host, Meeting, Plan
 
 
 @pytest.fixture
@@ -28,8 +31,8 @@ def tried(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> Launcher:
 
 def short(tried: Launcher, framework: str) -> Finding:
     """A `--smoke` of a job of that framework on two hosts, some tenths of a second long."""
-    job = api.make_job(run="train.py", workdir=str(tried.work), framework=framework)
-    inventory = api.load_inventory(tried.inventory)
+    job = jobs.make_job(run="train.py", workdir=str(tried.work), framework=framework)
+    inventory = inventory_file.load_inventory(tried.inventory)
     return smoke(job, inventory, ["lab1", "lab2"], seconds=0.2)
 
 
@@ -60,7 +63,7 @@ def test_it_adds_up(
 
 def test_a_failure_says_why(tried: Launcher, clean: labs.Lab) -> None:
     tried.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))
-    found = smoke(None, api.load_inventory(tried.inventory), ["lab1"], seconds=0.2)
+    found = smoke(None, inventory_file.load_inventory(tried.inventory), ["lab1"], seconds=0.2)
     assert found.code == "SMOKE-FAILED"
     assert "torch" in found.evidence
     assert found.fix
@@ -73,7 +76,7 @@ def test_what_a_setup_may_bring_is_no_failure(
     """The same hosts without torch, with a job whose setup would install it: nothing is wrong yet."""
     tried.inventory.write_text(labs.inventory(clean, "/usr/bin/python3"))
     job = written(f"run: train.py\nsetup: pip install torch\nframework: {framework}")
-    found = smoke(job, api.load_inventory(tried.inventory), ["lab1"], seconds=0.2)
+    found = smoke(job, inventory_file.load_inventory(tried.inventory), ["lab1"], seconds=0.2)
     assert (found.code, found.level) == ("SMOKE-UNTRIED", "warning"), found
     assert "torch" in found.evidence
     assert "setup:" in found.fix
@@ -102,7 +105,7 @@ def plan_of(text: str) -> Plan:
     """What a smoke run of that job on both hosts would start."""
     job = job_of(written(text), ["gpu1", "gpu2"], 10.0)
     assert job is not None
-    return planning.plan(job, planning.layout(job, HOSTS, {}), Meeting("10.0.0.1", 29500), "agent")
+    return planner.plan(job, planner.layout(job, HOSTS, {}), Meeting("10.0.0.1", 29500), "agent")
 
 
 @pytest.mark.parametrize("name", frameworks.names())
@@ -116,7 +119,7 @@ def test_every_framework_has_its_script_or_says_that_there_is_none(
     job = job_of(written(text), ["gpu1", "gpu2"], 10.0)
     if name == "ssh":
         assert job is None
-        inventory = api.load_inventory(tried.inventory)
+        inventory = inventory_file.load_inventory(tried.inventory)
         found = smoke(written(text), inventory, ["lab1", "lab2"])
         assert (found.code, found.level) == ("SMOKE-UNTRIED", "warning")
         assert "framework ssh" in found.evidence

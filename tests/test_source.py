@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import source
-from launcher.agent import tree
-from launcher.errors import InputError
+from launcher.agent.relay import tree
+from launcher.runner.files import code_snapshot
+from launcher.spec.errors import InputError
 
 GIT = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -41,7 +41,7 @@ def fill(folder: Path, *names: str) -> None:
 
 
 def names(folder: Path, leave_out: tuple[str, ...] = ()) -> set[str]:
-    found = source.read(folder, leave_out)
+    found = code_snapshot.read(folder, leave_out)
     assert list(found.paths) == sorted(set(found.paths))
     assert found.files == len(found.paths)
     return {os.fsdecode(path) for path in found.paths}
@@ -194,32 +194,32 @@ def test_home_is_refused(
     home.symlink_to(plain)
     monkeypatch.setenv("HOME", str(home if through_a_link else plain))
     with pytest.raises(InputError, match="would copy everything") as caught:
-        source.read(home)
+        code_snapshot.read(home)
     assert "--workdir" in caught.value.hint
 
 
 @pytest.mark.parametrize("folder", ["/", "/../"])
 def test_root_is_refused(folder: str) -> None:
     with pytest.raises(InputError, match="would copy everything"):
-        source.read(Path(folder))
+        code_snapshot.read(Path(folder))
 
 
 def test_no_folder(plain: Path) -> None:
     fill(plain, "file")
     for name in ("file", "nothing"):
         with pytest.raises(InputError, match="is not a folder"):
-            source.read(plain / name)
+            code_snapshot.read(plain / name)
 
 
 def test_the_script_has_to_be_copied(plain: Path) -> None:
     fill(plain, "pkg/train.py", "secret.py")
-    found = source.read(plain, ("secret.py",))
+    found = code_snapshot.read(plain, ("secret.py",))
     for script in (None, "pkg/train.py", "./pkg//train.py"):
-        source.require(found, script)
+        code_snapshot.require(found, script)
     with pytest.raises(InputError, match=r"secret\.py is not copied"):
-        source.require(found, "secret.py")
+        code_snapshot.require(found, "secret.py")
     with pytest.raises(InputError, match=r"there is no pkg/trian\.py") as caught:
-        source.require(found, "pkg/trian.py")
+        code_snapshot.require(found, "pkg/trian.py")
     assert caught.value.hint == 'did you mean "pkg/train.py"?'
 
 
@@ -227,7 +227,7 @@ def test_the_script_has_to_be_copied(plain: Path) -> None:
 
 
 def version(folder: Path) -> str:
-    return source.read(folder).version
+    return code_snapshot.read(folder).version
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -268,7 +268,7 @@ def test_a_faithful_copy_has_the_same_version(plain: Path, tmp_path: Path) -> No
     (plain / "link").symlink_to("größe")
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", str(plain), str(copy)], check=True)
-    here, there = source.read(plain), tree.fingerprint(os.fsencode(copy))
+    here, there = code_snapshot.read(plain), tree.fingerprint(os.fsencode(copy))
     assert there.hexdigest() == here.version
     assert (there.files, there.bytes) == (here.files, here.bytes)
 
@@ -277,29 +277,29 @@ def test_identity_is_the_place(plain: Path, tmp_path: Path) -> None:
     fill(plain, "a.py")
     link = tmp_path / "link"
     link.symlink_to(plain)
-    assert source.read(link).identity == source.read(plain).identity
+    assert code_snapshot.read(link).identity == code_snapshot.read(plain).identity
     fill(tmp_path / "other", "a.py")
-    assert source.read(tmp_path / "other").identity != source.read(plain).identity
+    assert code_snapshot.read(tmp_path / "other").identity != code_snapshot.read(plain).identity
 
 
 # -- revisions
 
 
 def test_revision_outside_of_git(plain: Path) -> None:
-    assert source.revision(plain) == source.Revision()
+    assert code_snapshot.revision(plain) == code_snapshot.Revision()
 
 
 def test_revision(repo: Path) -> None:
     fill(repo, "a.py", "staged.py")
     commit(repo)
-    clean = source.revision(repo)
+    clean = code_snapshot.revision(repo)
     assert (clean.commit, clean.branch) == (git(repo, "rev-parse", "HEAD").strip(), "main")
     assert (clean.dirty, clean.diff, clean.untracked) == (False, b"", ())
     (repo / "a.py").write_text("changed\n")
     (repo / "staged.py").write_bytes(b"\0\xff binary")
     git(repo, "add", "staged.py")
     fill(repo, "new one.py")
-    dirty = source.revision(repo)
+    dirty = code_snapshot.revision(repo)
     assert (dirty.dirty, dirty.commit, dirty.untracked) == (True, clean.commit, ("new one.py",))
     git(repo, "stash", "-q")
     subprocess.run(["git", "apply"], cwd=repo, input=dirty.diff, check=True, env=GIT)
@@ -311,7 +311,7 @@ def test_an_untracked_file_alone_is_dirty(repo: Path) -> None:
     fill(repo, "a.py")
     commit(repo)
     fill(repo, "new.py")
-    assert source.revision(repo).dirty
+    assert code_snapshot.revision(repo).dirty
 
 
 def test_our_own_records_are_no_code(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ def test_our_own_records_are_no_code(plain: Path, monkeypatch: pytest.MonkeyPatc
     (plain / "mine" / "runs" / "events.jsonl").touch()
     (plain / "a.py").touch()
     monkeypatch.setenv("LAUNCHER_HOME", str(plain / "mine"))
-    paths = source.read(plain).paths
+    paths = code_snapshot.read(plain).paths
     assert b"a.py" in paths
     assert not any(path.startswith(b"mine/") for path in paths)
 
@@ -329,4 +329,4 @@ def test_the_newest_file_is_named(plain: Path) -> None:
     (plain / "old.py").touch()
     (plain / "busy.log").touch()
     os.utime(plain / "busy.log", (4e9, 4e9))
-    assert source.newest(source.read(plain)) == "busy.log"
+    assert code_snapshot.newest(code_snapshot.read(plain)) == "busy.log"

@@ -11,12 +11,14 @@ from conftest import Launcher
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import api, spare
-from launcher import events as ev
-from launcher.again import PORT_TRIES, another_try
-from launcher.errors import InputError, PlanError
-from launcher.model import Facts, Gpu, Host, Inventory, Job, Layout, Node, Resources
-from launcher.status import Departure, fold
+from launcher.api import jobs
+from launcher.records import events as ev
+from launcher.records.state import Departure, fold
+from launcher.runner import requests
+from launcher.runner.policy import spares
+from launcher.runner.policy.restart import PORT_TRIES, another_try
+from launcher.spec.errors import InputError, PlanError
+from launcher.spec.model import Facts, Gpu, Host, Inventory, Job, Layout, Node, Resources
 
 HOSTS = tuple(Host(f"gpu{number}") for number in range(1, 6))
 JOB = Job(run=("train.py",))
@@ -41,14 +43,14 @@ def facts(gpus: int, leased: tuple[int, ...] = ()) -> Facts:
 
 
 def test_spares_are_the_hosts_that_are_not_in_the_run_and_never_were() -> None:
-    found = spare.spares(HOSTS, layout(1, 1), {"gpu3"})
+    found = spares.spares(HOSTS, layout(1, 1), {"gpu3"})
     assert [host.name for host in found] == ["gpu4", "gpu5"]
 
 
 def test_a_spare_gets_the_ranks_and_free_gpus_of_its_own() -> None:
     before = layout(2, 3)
-    node = spare.in_place_of(before.nodes[1], HOSTS[4], facts(8, leased=(0, 2)), JOB)
-    after = spare.with_node(before, node)
+    node = spares.in_place_of(before.nodes[1], HOSTS[4], facts(8, leased=(0, 2)), JOB)
+    after = spares.with_node(before, node)
     assert (node.gpus, node.ranks, node.node_rank) == ((1, 3, 4), range(2, 5), 1)
     assert (node.root, node.python) == ("/home/x/.launcher", "/usr/bin/python3")
     assert [n.host.name for n in after.nodes] == ["gpu1", "gpu5"]
@@ -66,23 +68,23 @@ def test_a_spare_gets_the_ranks_and_free_gpus_of_its_own() -> None:
 )
 def test_a_host_without_as_many_free_gpus_is_no_spare(has: Facts, job: Job) -> None:
     with pytest.raises(PlanError, match="gpu5 cannot take the place of gpu2"):
-        spare.in_place_of(layout(3, 3).nodes[1], HOSTS[4], has, job)
+        spares.in_place_of(layout(3, 3).nodes[1], HOSTS[4], has, job)
 
 
 def test_a_node_without_gpus_may_go_anywhere() -> None:
     """And uses those that a spare has, as it would have in the beginning, unless it said no."""
     node = replace(layout(2).nodes[0], gpus=())
-    assert spare.in_place_of(node, HOSTS[4], facts(0), JOB).gpus == ()
-    assert spare.in_place_of(node, HOSTS[4], facts(3), JOB).gpus == (0, 1)
+    assert spares.in_place_of(node, HOSTS[4], facts(0), JOB).gpus == ()
+    assert spares.in_place_of(node, HOSTS[4], facts(3), JOB).gpus == (0, 1)
     no_gpus = replace(JOB, resources=Resources(gpus=0))
-    assert spare.in_place_of(node, HOSTS[4], facts(3), no_gpus).gpus == ()
+    assert spares.in_place_of(node, HOSTS[4], facts(3), no_gpus).gpus == ()
 
 
 @given(st.lists(st.integers(1, 8), min_size=2, max_size=5), st.data())
 def test_ranks_close_up_when_a_host_is_gone(sizes: list[int], data: st.DataObject) -> None:
     before = layout(*sizes)
     gone = data.draw(st.sampled_from(before.nodes)).host.name
-    after = spare.without(before, gone)
+    after = spares.without(before, gone)
     assert [n.host.name for n in after.nodes] == [
         n.host.name for n in before.nodes if n.host.name != gone
     ]
@@ -97,16 +99,16 @@ def test_ranks_close_up_when_a_host_is_gone(sizes: list[int], data: st.DataObjec
 
 def test_the_newest_file_of_each_path_is_given() -> None:
     mirrors = {"a": {"x": (1, 5), "y": (1, 1)}, "b": {"x": (1, 4), "z": (1, 9)}, "c": {"y": (2, 2)}}
-    assert spare.newest(mirrors) == {"x": "a", "y": "c", "z": "b"}
+    assert spares.newest(mirrors) == {"x": "a", "y": "c", "z": "b"}
 
 
 def test_what_was_given_is_an_output_of_its_host_only_after_it_was_written_to() -> None:
     given_files = {"x": (1, 5), "y": (1, 5)}
-    assert spare.own({"x": (1, 5), "y": (1, 6), "z": (1, 1)}, given_files) == {
+    assert spares.own({"x": (1, 5), "y": (1, 6), "z": (1, 1)}, given_files) == {
         "y": (1, 6),
         "z": (1, 1),
     }
-    older = spare.superseded(["x", "y", "z"], {"b": ["y", "z"]}, {"b": given_files, "c": {}})
+    older = spares.superseded(["x", "y", "z"], {"b": ["y", "z"]}, {"b": given_files, "c": {}})
     assert older == {"y"}, "z was never given: two hosts have written it, and both count"
 
 
@@ -115,7 +117,7 @@ def test_what_was_given_is_an_output_of_its_host_only_after_it_was_written_to() 
     [("ckpt/a/b.pt", True), ("a.log", True), ("ckpt2/a", False), ("x/a.txt", False)],
 )
 def test_paths_that_the_job_names(path: str, means: bool) -> None:
-    assert spare.named(path, ("./ckpt/", "*.log")) is means
+    assert spares.named(path, ("./ckpt/", "*.log")) is means
 
 
 # -- the state, and whether it goes on
@@ -189,8 +191,8 @@ def test_a_port_of_the_run_that_somebody_else_has(host: str, words: str, again: 
     ],
 )
 def test_numbers_that_cannot_be(values: dict[str, Any], said: str) -> None:
-    job = api.make_job(run=["true"], framework="env", **values)
-    for use in (api.make_request, api.dry_run):
+    job = jobs.make_job(run=["true"], framework="env", **values)
+    for use in (requests.make_request, jobs.dry_run):
         with pytest.raises(InputError, match=said):
             use(job, Inventory(HOSTS))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import lab as labs
 import pytest
 
-from launcher.agent.stacks import StackTaker, ask
+from launcher.agent.supervisor.stacks import StackTaker, ask
 
 WAITS = """
 import os, sys

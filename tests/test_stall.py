@@ -17,11 +17,11 @@ import lab as labs
 import pytest
 from conftest import Launcher
 
-from launcher import events as ev
-from launcher import stall
-from launcher.agent.processes import cpu_seconds
-from launcher.agent.stall import StallWatch
-from launcher.status import RunState, fold
+from launcher.agent.processes.processes import cpu_seconds
+from launcher.agent.supervisor.stall import StallWatch
+from launcher.records import events as ev
+from launcher.records import stalls as stall
+from launcher.records.state import RunState, fold
 
 # -- who is behind
 

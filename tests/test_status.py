@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import events as ev
-from launcher import status
-from launcher.status import BY_USER, ENDED, TRANSITIONS, RunState, fold, step
+from launcher.records import events as ev
+from launcher.records import state as status
+from launcher.records.state import BY_USER, ENDED, TRANSITIONS, RunState, fold, step
 
 FEW = settings(max_examples=40)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from launcher.together import in_thread
+from launcher.runner.concurrency import in_thread
 
 
 def test_a_thread_is_waited_for_when_its_step_is_given_up() -> None:

@@ -10,10 +10,10 @@ from conftest import Launcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher import job as jobs
-from launcher import planning, tokens
-from launcher.errors import DocumentError, InputError, PlanError
-from launcher.model import Host, Job, Meeting, Plan, Resources
+from launcher.jobs import job_file as jobs
+from launcher.jobs import placeholders, planner
+from launcher.spec.errors import DocumentError, InputError, PlanError
+from launcher.spec.model import Host, Job, Meeting, Plan, Resources
 
 MEETING = Meeting("10.0.0.1", 29500, {}, {"gpu0": "10.0.0.1", "gpu1": "10.0.0.2"})
 #: Two of the processes of a job over hosts of 1, 3 and 2 GPUs.
@@ -36,7 +36,7 @@ VALUES = {
 def plan(words: tuple[str, ...], framework: str, gpus: tuple[int, ...] = (1, 3, 2)) -> Plan:
     hosts = [Host(f"gpu{n}", gpus=count, workdir="/w") for n, count in enumerate(gpus)]
     job = Job(words, framework=framework, resources=Resources(gpus=sum(gpus)))
-    return planning.plan(job, planning.layout(job, hosts, {}, "r"), MEETING, "agent")
+    return planner.plan(job, planner.layout(job, hosts, {}, "r"), MEETING, "agent")
 
 
 @pytest.mark.parametrize("token", VALUES)
@@ -91,8 +91,8 @@ def test_bad_tokens(text: str, error: str, hint: str) -> None:
 @settings(max_examples=50)
 @given(st.text(alphabet="{}\\ab:._ 1"))
 def test_text_without_tokens_is_not_touched(text: str) -> None:
-    if tokens.problem(text) is None and not tokens.used([text]) and "\\{{" not in text:
-        assert tokens.render([text], {}, str) == (text,)
+    if placeholders.problem(text) is None and not placeholders.used([text]) and "\\{{" not in text:
+        assert placeholders.render([text], {}, str) == (text,)
 
 
 def test_torchruns_ranks_fill_in_their_own(launcher: Launcher, clean: labs.Lab) -> None:

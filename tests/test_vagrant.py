@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from test_bootstrap import User, key_of
 
-from launcher import api
+from launcher.fleet import inventory_file
 
 #: A stand-in for Vagrant's configuration objects: writes down what a Vagrantfile says to them.
 RECORDER = r"""
@@ -67,7 +67,10 @@ def machines() -> dict[str, dict[str, Any]]:
 
 def test_the_inventory_has_these_machines() -> None:
     """Names, addresses and users; interface names, users and Pythons all differ."""
-    hosts = {host.name: host for host in api.load_inventory(ROOT / "inventory/vagrant.yaml").hosts}
+    hosts = {
+        host.name: host
+        for host in inventory_file.load_inventory(ROOT / "inventory/vagrant.yaml").hosts
+    }
     found = machines()
     assert list(found) == list(hosts)
     for name, machine in found.items():

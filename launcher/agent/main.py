@@ -7,15 +7,15 @@ def main():
     """Runs the part that the first argument names; imports that one only."""
     part, rest = sys.argv[1], sys.argv[2:]
     if part == "relay":
-        from .relay import main as run
+        from .relay.relay import main as run
     elif part == "rank":
-        from .rank import main as run
+        from .mesh.rank_shim import main as run
     elif part == "await-port":
-        from .await_port import main as run
+        from .mesh.await_port import main as run
     elif part == "ssh":
-        from .ssh import main as run
+        from .mesh.ssh import main as run
     elif part in ("lead", "peer"):
-        from .peers import main as run
+        from .mesh.peers import main as run
 
         rest = sys.argv[1:]
     else:

@@ -1,4 +1,4 @@
-"""The command line: reads flags, calls :mod:`launcher.api`, prints. Nothing is decided here.
+"""The command line: reads flags, calls :mod:`launcher.api.runs`, prints. Nothing is decided here.
 
 Modules that take long to import are imported by the command that needs them.
 """
@@ -14,9 +14,10 @@ import time
 
 import click
 
-from .. import __version__, habits
-from ..errors import LauncherError
-from .hints import below_error
+from ..jobs import foreign_terms
+from ..spec.errors import LauncherError
+from ..spec.version import __version__
+from .render.hints import below_error
 
 
 class _Commands(click.Group):
@@ -30,7 +31,7 @@ class _Commands(click.Group):
             return None
         from importlib import import_module
 
-        module = import_module(f".{_HOME.get(name, name)}", __name__)
+        module = import_module(f".commands.{_HOME.get(name, name)}", __name__)
         command: click.Command = getattr(module, "command", None) or getattr(
             module, f"{name}_command"
         )
@@ -40,7 +41,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _ABOUT and not args[0].startswith("-") and not ctx.resilient_parsing:
-            raise habits.command_error(args[0], tuple(_ABOUT))
+            raise foreign_terms.command_error(args[0], tuple(_ABOUT))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -73,7 +74,7 @@ _ABOUT = {
 
 
 #: Commands that share a module with another one.
-_HOME = {"import": "imported", "stop": "attach", "exec": "remote", "shell": "remote"}
+_HOME = {"import": "import_", "stop": "attach", "shell": "exec"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -140,7 +141,7 @@ def _bug(error: Exception) -> None:
     """A line on the screen, the rest in a file."""
     import traceback
 
-    from ..store import home
+    from ..records.run_folder import home
 
     place = home() / "traceback.txt"
     try:

@@ -1,15 +1,12 @@
-"""Options that several commands share, with the same words, variables and completion.
-
-Not responsible for where an inventory is looked for when nobody names one.
-"""
+"""Options that several commands share, with the same words, variables and completion."""
 
 from __future__ import annotations
 
 import click
 
-from .. import nodeset
-from ..errors import InputError
-from . import complete
+from ..spec import nodeset
+from ..spec.errors import InputError
+from . import completion
 
 
 def _ranks_of(
@@ -26,13 +23,13 @@ inventory = click.option(
     "--inventory",
     envvar="LAUNCHER_INVENTORY",
     help="Inventory file.",
-    shell_complete=complete.files,
+    shell_complete=completion.files,
 )
 hosts = click.option(
     "--hosts",
     envvar="LAUNCHER_HOSTS",
     help="Names, nodeset, groups or labels.",
-    shell_complete=complete.hosts,
+    shell_complete=completion.hosts,
 )
 nproc_per_node = click.option(
     "--nproc-per-node", type=click.IntRange(1), help="Processes on each host."
@@ -41,7 +38,7 @@ framework = click.option(
     "--framework",
     envvar="LAUNCHER_FRAMEWORK",
     help="torchrun (default), torch, env, and others.",
-    shell_complete=complete.frameworks,
+    shell_complete=completion.frameworks,
 )
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."

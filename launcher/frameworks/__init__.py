@@ -1,7 +1,7 @@
 """How processes are started, by name: the registry, and what a framework has to be.
 
-Not responsible for which hosts and GPUs are used. To add one: a file with a class like those here,
-and a row in ``BUILTIN``; outside this package, an entry point in the group ``launcher.frameworks``.
+To add one: a file with a class like those here, and a row in ``BUILTIN``; outside this package, an
+entry point in the group ``launcher.frameworks``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, suggestion
+from ..spec.errors import InputError, suggestion
 from .accelerate import Accelerate
 from .base import Cast, Framework, Need, Place
 from .deepspeed import DeepSpeed
@@ -18,10 +18,10 @@ from .horovod import Horovod
 from .horovod_direct import HorovodDirect
 from .horovod_mpi import HorovodMpi
 from .jax import Jax
-from .joined import Ssh
 from .lightning import Lightning
 from .mpi import Mpi
 from .mxnet import MXNet
+from .rsh import Ssh
 from .tensorflow import TensorFlow
 from .torch import Torch
 from .torchrun import Torchrun

@@ -5,7 +5,7 @@ It starts torch's own launcher, which starts the ranks; each goes through our sh
 
 from __future__ import annotations
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Place
 from .torch import COMPUTED
 

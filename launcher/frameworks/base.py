@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Protocol
 
-from ..errors import PlanError
-from ..frozen import frozen
-from ..model import Job, Layout, Meeting, Node, Process, Task
+from ..spec.errors import PlanError
+from ..spec.frozen import frozen
+from ..spec.model import Job, Layout, Meeting, Node, Process, Task
 
 
 def _nobody(names: frozenset[str]) -> frozenset[str]:
@@ -112,10 +112,10 @@ class Framework(Protocol):
     single text to run is a shell script. More it may have: ``cast``, a :class:`Cast`, where it
     takes roles; ``ports(node)``, how many ports its processes there need for themselves: the host
     proves that they are free, and they come as ``place.meeting.ports``; ``joins_hosts = True``
-    where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.joined`; ``modules``, those
+    where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.rsh`; ``modules``, those
     without which it starts nothing, ``needs``, what else it cannot do without, and ``imports``, the
     modules that ranks which it starts directly need when their script imports them: hosts that lack
-    one are told before anything is started; ``allreduce``, which of ``shipped/allreduce/with_*.py`` has
+    one are told before anything is started; ``allreduce``, which of ``runner/allreduce/with_*.py`` has
     the hosts exchange what its training would, where there is such a thing.
     """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Place
 from .torch import COMPUTED
 

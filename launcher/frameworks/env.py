@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Cast, Place
 
 

@@ -6,8 +6,8 @@ their own host. Every rank has its own log and exit status, as with all framewor
 
 from __future__ import annotations
 
-from ..model import Process
-from . import joined
+from ..spec.model import Process
+from . import rsh
 from .base import Need, Place
 
 COMPUTED = frozenset(
@@ -28,7 +28,7 @@ HOROVOD = Need(
 def environment(place: Place) -> dict[str, str]:
     """What a node's ranks have in any case, whatever horovodrun says to them all alike: their host's
     own interface, and the address at which all hosts have reached the first one."""
-    own = joined.interface(place)
+    own = rsh.interface(place)
     chosen = {"HOROVOD_GLOO_IFACE": own} if own else {}
     found = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": place.meeting.master_addr}
     return {**place.threads(), **chosen, **place.env, **found}
@@ -50,7 +50,7 @@ class Horovod:
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """horovodrun, and on the other hosts what runs its ranks."""
-        own = joined.interface(place)
+        own = rsh.interface(place)
         argv = (
             place.node.python,
             "-m",
@@ -58,10 +58,10 @@ class Horovod:
             "-np",
             str(place.layout.world_size),
             "-H",
-            joined.slots(place.layout),
+            rsh.slots(place.layout),
             "--gloo",
             "--disable-cache",
             *(("--network-interfaces", own) if own else ()),
-            *joined.rank_command(place),
+            *rsh.rank_command(place),
         )
-        return joined.processes(place, argv, environment(place))
+        return rsh.processes(place, argv, environment(place))

@@ -5,8 +5,8 @@ There is no horovodrun: nothing has to reach another host but the ranks themselv
 
 from __future__ import annotations
 
-from ..model import Process
-from . import joined
+from ..spec.model import Process
+from . import rsh
 from .base import Place
 from .horovod import COMPUTED, HOROVOD, environment
 
@@ -70,7 +70,7 @@ class HorovodDirect:
             Process(
                 f"rank-{rank}",
                 rank,
-                (*wait, *joined.own_command(place)),
+                (*wait, *rsh.own_command(place)),
                 {
                     **shared,
                     "HOROVOD_RANK": str(rank),
@@ -82,7 +82,7 @@ class HorovodDirect:
         )
         if node.node_rank > 0:
             return ranks
-        words = (port, joined.slots(place.layout), str(layout.world_size), str(len(ranks)))
+        words = (port, rsh.slots(place.layout), str(layout.world_size), str(len(ranks)))
         server = (node.python, "-c", SERVER, *words)
         return (Process("node-0", None, server, dict(place.env)), *ranks)
 

@@ -1,12 +1,9 @@
-"""horovod-mpi: ``horovodrun`` on the first host, with MPI as Horovod's controller.
-
-Not responsible for how mpirun reaches the other hosts: that is as in :mod:`launcher.frameworks.mpi`.
-"""
+"""horovod-mpi: ``horovodrun`` on the first host, with MPI as Horovod's controller."""
 
 from __future__ import annotations
 
-from ..model import Process
-from . import joined, mpi
+from ..spec.model import Process
+from . import mpi, rsh
 from .base import Need, Place
 from .horovod import COMPUTED, HOROVOD
 
@@ -36,13 +33,13 @@ class HorovodMpi:
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """horovodrun, which becomes mpirun, and on the other hosts what runs its daemons."""
-        own = joined.interface(place)
+        own = rsh.interface(place)
         argv = (
             *(place.node.python, "-m", "horovod.runner.launch"),
-            *("-np", str(place.layout.world_size), "-H", joined.slots(place.layout)),
+            *("-np", str(place.layout.world_size), "-H", rsh.slots(place.layout)),
             *("--mpi", "--disable-cache", f"--mpi-args={' '.join(mpi.SETTINGS)}"),
-            # mpirun tells it to all hosts; each rank goes back to that of its own (agent/rank.py).
+            # mpirun tells it to all hosts; each rank goes back to that of its own (rank_shim.py).
             *(("--network-interfaces", own) if own else ()),
-            *joined.rank_command(place),
+            *rsh.rank_command(place),
         )
-        return joined.processes(place, argv, mpi.environment(place))
+        return rsh.processes(place, argv, mpi.environment(place))

@@ -5,7 +5,7 @@ JAX itself reads the address only: a script passes the other two to ``jax.distri
 
 from __future__ import annotations
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Cast, Place
 
 

@@ -6,7 +6,7 @@ has: ``{{local_world_size}}`` and ``{{num_nodes}}`` in the arguments do. It work
 
 from __future__ import annotations
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Place
 from .torch import Torch
 

@@ -5,8 +5,8 @@ Written for Open MPI. Its ranks keep their own logs and exit statuses, like thos
 
 from __future__ import annotations
 
-from ..model import Process
-from . import joined
+from ..spec.model import Process
+from . import rsh
 from .base import Need, Place
 
 # Open MPI refuses to run as root unless it is told twice.
@@ -29,12 +29,14 @@ MPIRUN = Need(
 
 def environment(place: Place) -> dict[str, str]:
     """What a node's ranks and MPI's daemon there have: their host's own interface."""
-    own = joined.interface(place)
+    own = rsh.interface(place)
     names = ("OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include")
     chosen = dict.fromkeys(names, own) if own else {}
     hosts = [place.meeting.address_of(node.host) for node in place.layout.nodes]
     if len(set(hosts)) < len(hosts):  # one machine: ranks of two of them crash in its shared memory
         chosen["OMPI_MCA_btl"] = "self,tcp"
+        # Daemons of one job on one machine share a session folder, and the first to end removes it.
+        chosen["OMPI_MCA_orte_tmpdir_base"] = f"{place.env['LAUNCHER_RUN_DIR']}/mpi"
     return {**place.threads(), **chosen, **place.env}
 
 
@@ -56,9 +58,9 @@ class Mpi:
         """mpirun, and on the other hosts what runs its daemons."""
         argv = (
             *("/bin/sh", "-c", _MPIRUN, "mpirun", "-np", str(place.layout.world_size)),
-            *("-H", joined.slots(place.layout), "--map-by", "slot"),
+            *("-H", rsh.slots(place.layout), "--map-by", "slot"),
             *("--bind-to", "none"),  # two runs on one host would share the first cores
             *SETTINGS,
-            *joined.rank_command(place),
+            *rsh.rank_command(place),
         )
-        return joined.processes(place, argv, environment(place))
+        return rsh.processes(place, argv, environment(place))

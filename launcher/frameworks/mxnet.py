@@ -5,7 +5,7 @@ Scheduler and servers run ``import mxnet``, which is all they do; they end when 
 
 from __future__ import annotations
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Cast, Place
 
 _COUNTED = {"DMLC_NUM_SERVER": "server", "DMLC_NUM_WORKER": "worker"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from ..model import Node, Process, Task
+from ..spec.model import Node, Process, Task
 from .base import Cast, Place
 
 #: What a process is where the job has no roles.

@@ -6,7 +6,7 @@ elastic has a dynamic one, whose store is on the first node.
 
 from __future__ import annotations
 
-from ..model import Process
+from ..spec.model import Process
 from .base import Place
 from .torch import COMPUTED
 

@@ -1,7 +1,6 @@
 """Runs inside every Python of a run with ``--stall-timeout``: lets others ask it for its stacks.
 
-Not responsible for asking (``agent/stacks.py``), nor for anything else in there: no thread, no file
-on disk, nothing printed. What the ``site`` module would have found under this name comes next.
+What the ``site`` module would have found under this name comes next.
 """
 
 import sys

@@ -1,0 +1,80 @@
+"""An append-only file of records with integer sequence numbers: what happened on this host."""
+
+import os
+import time
+
+from . import lean
+
+
+class Journal:
+    """Opened by the one supervisor of a run; read by anybody.
+
+    A record that was torn by a power cut is dropped when the journal is opened again. When the disk
+    is full, records wait in memory until it is not.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        data = _read_all(self._fd)
+        whole = data.rfind(b"\n") + 1
+        os.ftruncate(self._fd, whole)
+        os.lseek(self._fd, whole, os.SEEK_SET)
+        self.seq = data.count(b"\n", 0, whole)
+        self._waiting = b""
+
+    def append(self, event, **fields):
+        """Writes one record and returns it."""
+        record = dict(fields, seq=self.seq, time=time.time(), event=event)
+        self.seq += 1
+        self._waiting += lean.dumps(record).encode("ascii") + b"\n"
+        self.flush()
+        return record
+
+    def flush(self):
+        """Writes what could not be written before. A full disk is not an error here."""
+        while self._waiting:
+            try:
+                self._waiting = self._waiting[os.write(self._fd, self._waiting) :]
+            except OSError:
+                return
+
+
+def write_private(path, value):
+    """A file that nobody else may read, in one step. Raises OSError."""
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(lean.dumps(value))
+    os.rename(path + ".new", path)
+
+
+def forget(path):
+    """Removes a file that may be there."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def _read_all(fd):
+    pieces = []
+    while True:
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def read_from(path, offset):
+    """The whole records that stand after ``offset``, as ``[(record, end offset)]``."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        offset += len(line)
+        records.append((lean.loads(line.decode("utf-8")), offset))
+    return records

@@ -1,0 +1,83 @@
+"""json, signal, sockets and prctl as the interpreter itself has them, for what runs on every host.
+
+The modules of the library around these parts bring re, enum, selectors and collections along: to
+import those takes longer than all that a relay does in a short run. The library has these parts
+below its own modules; where one of them is lacking, or is not as it is known here, the module above
+does the same.
+"""
+
+import _signal as signal  # noqa: F401
+import _socket as socket
+import os
+
+
+class Socket(socket.socket):
+    """With what ``socket.socket`` has besides."""
+
+    def accept(self):
+        """As accept(2) does; the descriptor is not inherited."""
+        fd, address = self._accept()
+        return Socket(fileno=fd), address
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class _Reading:
+    """How json reads when it is not told otherwise."""
+
+    strict = True
+    object_hook = object_pairs_hook = array_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+try:
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+    _read = make_scanner(_Reading)
+    _write = make_encoder(None, None, encode_basestring_ascii, None, ":", ",", False, False, True)
+    if _read(' {"a":[1]}', 1) != ({"a": [1]}, 10) or "".join(_write({"a": [1]}, 0)) != '{"a":[1]}':
+        raise ImportError("other parts than those that are known")
+except (ImportError, TypeError, AttributeError):
+    import json
+
+    _read = json.JSONDecoder().scan_once
+
+    def _write(value, _):
+        return json.dumps(value, separators=(",", ":"))
+
+
+def dumps(value):
+    """``value`` as JSON in ASCII, without blanks."""
+    return "".join(_write(value, 0))
+
+
+def loads(text):
+    """What JSON says. Raises ValueError."""
+    text = text.strip(" \t\n\r")
+    try:
+        value, end = _read(text, 0)
+    except StopIteration:
+        end = -1
+    if end != len(text):
+        raise ValueError("not JSON: %.80r" % text)
+    return value
+
+
+def prctl(option, value):
+    """prctl(2), or False where the interpreter or the kernel lack it."""
+    try:
+        try:
+            from _ctypes import call_function, dlopen, dlsym
+        except ImportError:
+            import ctypes
+
+            return ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
+        return (
+            call_function(dlsym(dlopen(None, os.RTLD_NOW), "prctl"), (option, value, 0, 0, 0)) == 0
+        )
+    except Exception:  # no libc of that kind: the environment scan still finds all
+        return False

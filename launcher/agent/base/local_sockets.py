@@ -1,0 +1,43 @@
+"""Reaches those who listen in a run's folder on this host: its supervisor and its peer."""
+
+import os
+
+from . import frames, lean
+from .lean import Socket, socket
+
+SUPERVISOR, PEER = "sock", "peer.sock"
+
+
+def connect(run_dir, name):
+    """A connection to one of the two. Raises OSError."""
+    here = os.open(".", os.O_RDONLY)
+    connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.chdir(run_dir)  # a socket's path may be 107 bytes at most: name it from its own folder
+        connection.connect(name)
+    except OSError:
+        connection.close()
+        raise
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    return connection
+
+
+def node_of(run_dir):
+    """``(environment, folder)`` that processes of this node of a run have. Raises OSError."""
+    with connect(run_dir, PEER) as peer:
+        peer.sendall(frames.frame(frames.ASK, {"ask": "environment"}))
+        size = frames.size_of(_take(peer, frames.HEAD.size))[1]
+        node = lean.loads(_take(peer, size).decode("utf-8"))
+    return node["env"], node["cwd"]
+
+
+def _take(peer, size):
+    data = b""
+    while len(data) < size:
+        piece = peer.recv(size - len(data))
+        if not piece:
+            raise OSError(0, "it went away")
+        data += piece
+    return data

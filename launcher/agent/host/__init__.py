@@ -1,0 +1,1 @@
+"""What a host is and has: GPUs, software, disks, the ways to other hosts."""

@@ -1,0 +1,101 @@
+"""How the GPUs of this host are, and which processes use them: also those of other people."""
+
+import os
+import re
+
+from ..processes import processes
+from . import gpus
+
+_HEALTH = [
+    "--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total",
+    "--format=csv,noheader,nounits",
+]
+_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)(.*)")
+
+
+def devices(listed):
+    """What is known beyond the ``listed`` GPUs: ``{"driver", "ecc": {index: errors}, "users",
+    "failing", "xid", "log_readable"}``. Without GPUs only ``failing``: nvidia-smi is there and
+    does not answer."""
+    if not listed:
+        return {"failing": _is_there() and processes.output_of(["nvidia-smi", "-L"]) is None}
+    index_of = {gpu["uuid"]: gpu["index"] for gpu in listed}
+    driver, ecc = None, {}
+    for row in _rows(_HEALTH):
+        if len(row) == 3 and row[0] in index_of:
+            driver = row[1]
+            if row[2].isdigit():
+                ecc[str(index_of[row[0]])] = int(row[2])
+    xid, readable = faults()
+    return {"failing": False, "driver": driver, "ecc": ecc, "users": users(index_of), "xid": xid,
+            "log_readable": readable}  # fmt: skip
+
+
+def _is_there():
+    try:
+        processes.find_program("nvidia-smi", os.environ.get("PATH", os.defpath), "/")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _rows(question):
+    answer = processes.output_of(["nvidia-smi"] + question) or ""
+    return [[field.strip() for field in line.split(",")] for line in answer.splitlines()]
+
+
+def users(index_of):
+    """``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs; ``run`` is the
+    launcher's run where its environment can be read, and ``user`` None where /proc has no such pid
+    (a container's own numbers)."""
+    found = []
+    for row in _rows(gpus.APPS):
+        if len(row) >= 2 and row[0].isdigit() and row[1] in index_of:
+            pid = int(row[0])
+            found.append(
+                {
+                    "gpu": index_of[row[1]],
+                    "pid": pid,
+                    "user": _owner(pid),
+                    "command": processes.describe(pid)["command"][:80],
+                    "run": _run_of(pid),
+                }
+            )
+    return found
+
+
+def _owner(pid):
+    try:
+        uid = os.stat("/proc/%d" % pid).st_uid
+    except OSError:
+        return None
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return str(uid)
+
+
+def _run_of(pid):
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            variables = file.read().split(b"\0")
+    except OSError:
+        return None
+    for variable in variables:
+        if variable.startswith(b"LAUNCHER_RUN_ID="):
+            return os.fsdecode(variable.partition(b"=")[2])
+    return None
+
+
+def faults():
+    """``([[bus, number, text], ...], whether the kernel's log could be read)``: Xid messages since
+    boot, the last of each kind and GPU."""
+    text = processes.output_of(["dmesg"], 5.0)
+    if text is None:
+        text = processes.output_of(["journalctl", "-kqb", "--no-pager", "-o", "cat"], 5.0)
+    found = {}
+    for bus, number, rest in _XID.findall(text or ""):
+        found[bus, number] = [bus, int(number), rest.strip(" ,")[:120]]
+    return list(found.values()), bool(text)

@@ -1,0 +1,140 @@
+"""GPU leases without a daemon: one ``flock``ed file a GPU, held by the supervisor of a run.
+
+A crash of the holder frees its leases at once, because the kernel drops the lock with the
+descriptor. Everybody on the host can read who holds what.
+"""
+
+import fcntl
+import os
+import time
+
+from ..base import lean
+
+#: Tries before a lock counts as held: a look at it takes microseconds.
+LOOKS = 20
+
+
+class Busy(Exception):
+    """Leased to somebody else: ``index`` of a GPU and ``holder`` (user, run, since)."""
+
+    def __init__(self, name, holder):
+        super().__init__("%s is leased" % name)
+        self.index = int(name[4:]) if name[4:].isdigit() else None
+        self.holder = holder
+
+
+def folder():
+    """Where the lease files of this host lie: shared by all its users."""
+    return os.environ.get("LAUNCHER_LEASE_DIR", "/var/tmp/launcher-leases")
+
+
+def take(indices, run_id):
+    """Leases all of ``indices`` or none. Returns the descriptors to keep open. Raises Busy."""
+    taken = []
+    try:
+        for index in indices:
+            taken.append(_take_one("gpu-%d" % index, run_id))
+    except BaseException:
+        for fd in taken:
+            os.close(fd)
+        raise
+    return taken
+
+
+def register(run_id):
+    """Lets all users of the host see that a run is here, as long as the descriptor is open."""
+    try:
+        return _take_one("run-" + run_id, run_id)
+    except (Busy, OSError):  # not worth a run
+        return None
+
+
+def _take_one(name, run_id):
+    fd = _open(name)
+    try:
+        _lock(fd)
+    except OSError:
+        holder = _holder(fd)
+        os.close(fd)
+        raise Busy(name, holder)
+    text = lean.dumps({"user": _user(), "run": run_id, "since": time.time()})
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, text.encode(), 0)
+    return fd
+
+
+def _lock(fd):
+    """The lock; raises OSError. Whoever only looks (:func:`held`) holds it for an instant."""
+    for _ in range(LOOKS):
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.002)
+    return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _open(name):
+    place = folder()
+    if not os.path.isdir(place):
+        os.makedirs(place, exist_ok=True)
+        try:
+            os.chmod(place, 0o777)  # no sticky bit: with it, fs.protected_regular bars other users
+        except PermissionError:
+            pass  # somebody else made it a moment ago
+    path = os.path.join(place, name)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        os.fchmod(fd, 0o666)
+    except PermissionError:
+        pass  # not our file: whoever made it has done so
+    return fd
+
+
+def _holder(fd):
+    try:
+        return lean.loads(os.pread(fd, 4096, 0).decode() or "{}")
+    except ValueError:
+        return {}
+
+
+def _user():
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except Exception:  # no passwd entry: a number is still a name
+        return str(os.getuid())
+
+
+def held():
+    """``{GPU index: holder}`` of all leases held on this host now."""
+    holders = _holders("gpu-")
+    return {int(name): holder for name, holder in holders.items() if name.isdigit()}
+
+
+def registered():
+    """``{run: holder}`` of all runs of all users on this host now."""
+    return _holders("run-")
+
+
+def _holders(prefix):
+    """The holders of all locked files with this prefix, by the rest of the name."""
+    found = {}
+    try:
+        names = os.listdir(folder())
+    except OSError:
+        return found
+    for name in names:
+        if not name.startswith(prefix):
+            continue
+        try:
+            fd = os.open(os.path.join(folder(), name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            found[name[len(prefix) :]] = _holder(fd)
+        finally:
+            os.close(fd)
+    return found

@@ -1,0 +1,103 @@
+"""What the GPUs of this host are, and which of them the processes of a run really use.
+
+Asks ``nvidia-smi``, the only interface that needs neither root nor a package.
+"""
+
+import os
+import time
+
+from ..processes import processes
+
+#: Seconds after the start of a run, and then between, at which the use of GPUs is looked at.
+FIRST_LOOK, NEXT_LOOK = 5.0, 30.0
+
+_GPUS = ["--query-gpu=index,name,uuid,memory.total,memory.used", "--format=csv,noheader,nounits"]
+APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
+
+
+def listed(seconds=10):
+    """The GPUs of this host as dictionaries; ``[]`` without ``nvidia-smi``. Memory in MiB."""
+    answer = processes.output_of(["nvidia-smi"] + _GPUS, seconds) or ""
+    found = []
+    for line in answer.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 5 and fields[0].isdigit():
+            index, name, uuid, total, used = fields
+            found.append(
+                {
+                    "index": int(index),
+                    "name": name,
+                    "uuid": uuid,
+                    "memory": _number(total),
+                    "memory_used": _number(used),
+                }
+            )
+    return found
+
+
+def _number(text):
+    try:
+        return int(float(text))
+    except ValueError:
+        return 0
+
+
+class GpuWatch:
+    """Looks now and then which GPUs the descendants of this process use, and records changes."""
+
+    def __init__(self, record, indices):
+        self._record = record
+        self._indices = indices  # UUID -> index
+        self._seen = set()
+        self._query = self._answer = None
+        self.pids = set()
+        self.next_look = time.monotonic() + FIRST_LOOK
+
+    def look(self, now):
+        """Starts a query when its time has come; its end is told by :meth:`reaped`."""
+        if now < self.next_look or self._query is not None:
+            return
+        self.next_look = now + NEXT_LOOK
+        import subprocess
+        import tempfile
+
+        self._answer = tempfile.TemporaryFile()
+        try:
+            self._query = subprocess.Popen(
+                ["nvidia-smi"] + APPS,
+                stdin=subprocess.DEVNULL,
+                stdout=self._answer,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError:
+            self.next_look = float("inf")
+            return
+        self._query.returncode = 0  # the supervisor reaps
+        self.pids = {self._query.pid}
+
+    def reaped(self, pid):
+        """True when ``pid`` was ours; takes its answer then."""
+        if self._query is None or pid != self._query.pid:
+            return False
+        self._query, self.pids = None, set()
+        self._answer.seek(0)
+        lines = self._answer.read().decode("utf-8", "replace").splitlines()
+        self._answer.close()
+        self._take(line.split(",") for line in lines)
+        return True
+
+    def _take(self, rows):
+        ours = {str(pid) for pid in processes.descendants(os.getpid())}
+        used = {
+            self._indices[uuid.strip()]
+            for pid, uuid, *_ in (row for row in rows if len(row) >= 2)
+            if pid.strip() in ours and uuid.strip() in self._indices
+        }
+        if used - self._seen:
+            self._seen |= used
+            self._record("GpusUsed", gpus=sorted(self._seen))
+
+    def close(self):
+        """Forgets a query that is still under way."""
+        if self._query is not None:
+            processes.send([self._query.pid], 9)

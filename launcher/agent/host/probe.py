@@ -1,0 +1,121 @@
+"""Measures this host: what a plan has to know before it can be made."""
+
+import os
+import struct
+import sys
+import time
+
+from ..base import lean
+from ..base.journal import write_private
+from ..base.lean import Socket, socket
+from ..processes import processes
+from . import gpu_locks, gpus
+
+
+def facts(root, with_gpus):
+    """Everything that planning and meeting want to know, as a dictionary."""
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    disk = os.statvfs(root)
+    return {
+        "hostname": socket.gethostname(),
+        "root": root,
+        "python": sys.executable,
+        "python_version": "%d.%d.%d" % sys.version_info[:3],
+        "cpus": len(os.sched_getaffinity(0)),
+        "addresses": addresses(),
+        "ssh_address": _ssh_address(),
+        "disk_free": disk.f_bavail * disk.f_frsize,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "rsync": rsync_version(root),
+        "gpus": gpus.listed() if with_gpus else [],
+        "leased": {str(index): holder for index, holder in gpu_locks.held().items()},
+        "time": time.time(),
+    }
+
+
+def _ssh_address():
+    """The address of this host that the launcher reached, as sshd tells (sshd(8), ENVIRONMENT)."""
+    words = os.environ.get("SSH_CONNECTION", "").split()
+    return words[2] if len(words) == 4 else None
+
+
+def rsync_version(root):
+    """The version of rsync on PATH, or None. A program is asked once, until its file is another one:
+    to start it costs as much as a quarter of our own start."""
+    try:
+        program = processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
+    except FileNotFoundError:
+        return None
+    note = os.path.join(root, "rsync.json")
+    file = _identity(program)
+    known = _read(note)
+    if file and known.get("file") == file:
+        return known["version"]
+    words = (processes.output_of(["rsync", "--version"]) or "").split()
+    if len(words) < 3:
+        return "unknown"
+    if file:
+        try:
+            write_private(note, {"file": file, "version": words[2]})
+        except OSError:  # a full disk: it is asked again
+            pass
+    return words[2]
+
+
+def _identity(program):
+    """What changes when a program does; None for a script, which may lead to any other."""
+    try:
+        with open(program, "rb") as file:
+            about, is_binary = os.fstat(file.fileno()), file.read(4) == b"\x7fELF"
+    except OSError:
+        return None
+    return [program, about.st_ino, about.st_size, about.st_ctime_ns] if is_binary else None
+
+
+def _read(note):
+    try:
+        with open(note) as file:
+            return lean.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+
+
+def addresses():
+    """``[[interface, IPv4 address], ...]`` of interfaces that are up, loopback last."""
+    import fcntl
+
+    found = []
+    with Socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", os.fsencode(name)[:15])
+            try:
+                flags = struct.unpack_from("H", fcntl.ioctl(asker, 0x8913, request), 16)[0]
+                answer = fcntl.ioctl(asker, 0x8915, request)  # SIOCGIFFLAGS, SIOCGIFADDR
+            except OSError:
+                continue
+            if flags & 1:
+                found.append([name, socket.inet_ntoa(answer[20:24])])
+    found.sort(key=lambda item: item[1].startswith("127."))
+    return found
+
+
+def interface_of(address):
+    """The interface that owns a local address, or None."""
+    for name, own in addresses():
+        if own == address:
+            return name
+    return None
+
+
+def port_is_free(port):
+    """Whether a server could listen on ``port`` here now."""
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with Socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+                probe.listen(1)
+        except OSError as error:
+            if error.errno == 98:  # EADDRINUSE; a host without IPv6 is no reason
+                return False
+    return True

@@ -1,0 +1,153 @@
+"""What lies in the folders of runs on this host: logs, descriptions, and whether they go on."""
+
+import os
+import time
+
+from ..base import lean, run_lock
+from ..base.journal import read_from
+from ..processes import cgroup, processes
+from . import gpu_locks
+
+
+def logs_of(run_dir):
+    """The logs of a run, as ``(name, path)``."""
+    root = os.path.join(run_dir, "logs")
+    try:
+        attempts = sorted(os.listdir(root))
+    except OSError:
+        return
+    for attempt in attempts:
+        folder = os.path.join(root, attempt)
+        for name in sorted(os.listdir(folder)):
+            yield attempt + "/" + name, os.path.join(folder, name)
+
+
+def was_started(run_dir, request):
+    """Whether the journal tells of a process that this request is to start."""
+    keys = {process["key"] for process in request["processes"]}
+    records = [record for record, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
+    mine = [record for record in records if record.get("attempt") == request["attempt"]]
+    return any(record.get("key") in keys for record in mine)
+
+
+def runs(root):
+    """The runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those of
+    all users that a supervisor owns on this host now, with the GPUs that they hold."""
+    found = []
+    base = os.path.join(root, "runs")
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+        place = os.path.join(base, name)
+        try:
+            with open(os.path.join(place, "run.json")) as file:
+                record = lean.loads(file.read())
+        except (OSError, ValueError):
+            record = None  # it never came as far as a supervisor
+        found.append(
+            {
+                "run": name,
+                "alive": run_lock.is_alive(place),
+                "started": _has_started(place),
+                "record": record,
+            }
+        )
+    gpus = {}
+    for index, holder in gpu_locks.held().items():
+        gpus.setdefault(holder.get("run"), []).append(index)
+    going_on = [
+        dict(holder, run=run, gpus=sorted(gpus.get(run, [])))
+        for run, holder in sorted(gpu_locks.registered().items())
+    ]
+    return {"runs": found, "going_on": going_on}
+
+
+def standing(run_dir):
+    """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
+    a clock that says ``now``."""
+    ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
+    ends = [r for r in ends if r["event"] == "LeaseExpired"]
+    expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
+    return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
+
+
+def strays(base):
+    """``{pid: run_dir}`` of what belongs to a run below ``base`` whose supervisor is gone."""
+    mark, found = b"LAUNCHER_RUN_DIR=" + os.fsencode(base) + b"/", {}
+    for pid, variables in processes.environments():
+        for variable in variables or ():
+            if variable.startswith(mark):
+                run_dir = os.fsdecode(variable.partition(b"=")[2])
+                if not run_lock.is_alive(run_dir):
+                    found[pid] = run_dir
+                break
+    for run_dir in _with_dead_groups(base):
+        found.update((pid, run_dir) for group in cgroup.of(run_dir) for pid in group.pids())
+    return found
+
+
+def end_strays(root):
+    """Kills what :func:`strays` finds; returns how many. Control groups that were left go as well.
+
+    A killed supervisor takes its children along (the kernel sees to that), but not what they have
+    sent into the background.
+    """
+    base = os.path.join(root, "runs")
+    found = set(strays(base))
+    processes.send(found, 9)
+    for run_dir in _with_dead_groups(base):
+        found.update(cgroup.end(run_dir))
+    return len(found)
+
+
+def _with_dead_groups(base):
+    """Folders of runs that have, or had, a control group, and no supervisor."""
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+        run_dir = os.path.join(base, name)
+        if os.path.exists(os.path.join(run_dir, cgroup.NAMES)) and not run_lock.is_alive(run_dir):
+            yield run_dir
+
+
+def end_strays_of(run_dir, seconds=2.0):
+    """The same for one run, and waits until they are gone.
+
+    A supervisor's socket is closed a moment before the kernel kills its children: until then they
+    write, and their logs have not come to their end.
+    """
+    mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(run_dir)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not run_lock.is_alive(run_dir):
+        left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
+        left += cgroup.end(run_dir)
+        if not left:
+            return
+        processes.send(left, 9)
+        time.sleep(0.01)
+
+
+def sweep(run_dir, run_id, host, kill, seconds):
+    """Looks at every process of this host for one of the run, and kills it when asked to."""
+    deadline = time.monotonic() + seconds
+    killed = set()
+    while True:
+        left, scanned, unreadable = processes.marked(run_id, host)
+        left = sorted({*left, *(pid for group in cgroup.of(run_dir) for pid in group.pids())})
+        if not left or not kill or time.monotonic() > deadline:
+            break
+        killed.update(left)
+        processes.send(left, 9)
+        time.sleep(0.02)
+    if not left and not run_lock.is_alive(run_dir):
+        cgroup.close(run_dir)
+    return {
+        "left": [processes.describe(pid) for pid in left],
+        "killed": len(killed),
+        "scanned": scanned,
+        "unreadable": unreadable,
+    }
+
+
+def _has_started(place):
+    """Whether processes of the run itself, not only of its setup, were started."""
+    for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
+        if record["event"] == "ProcessStarted" and not record["key"].startswith("setup-"):
+            return True
+    return False

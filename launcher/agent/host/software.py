@@ -1,0 +1,65 @@
+"""Which packages the Python of the inventory has, as that Python sees them.
+
+The agent runs without site-packages, so another interpreter is asked; nothing is imported there but
+the standard library: torch alone takes seconds.
+"""
+
+import json
+import os
+import sys
+import time
+
+from ..processes import processes
+
+#: Seconds for an interpreter to answer: on a network file system it may have to look at many files.
+PATIENCE = 15.0
+MARK = "launcher-software "
+
+# Runs in the host's Python, with its site-packages. argv[1:] are modules to look for.
+_ASK = r"""
+import importlib.util, json, os, runpy, sys
+sys.path = [p for p in sys.path if p not in ("", os.getcwd())]
+def spec(name):
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+def version(*names):
+    from importlib import metadata
+    for name in names:
+        try:
+            return metadata.version(name)
+        except Exception:
+            pass
+found = {"executable": sys.executable, "missing": [m for m in sys.argv[1:] if spec(m) is None]}
+torch = spec("torch")
+if torch is not None and torch.origin:
+    try:
+        told = runpy.run_path(os.path.join(os.path.dirname(torch.origin), "version.py"))
+        found.update(torch=str(told["__version__"]), cuda=told.get("cuda"), hip=told.get("hip"))
+    except Exception:
+        found["torch"] = version("torch") or "broken"
+    nccl = ["nvidia-nccl-cu%d" % n for n in (13, 12, 11)]
+    found["nccl"] = version(*nccl)
+if spec("horovod") is not None:
+    found["horovod"] = version("horovod") or "unknown"
+print(MARK + json.dumps(found))
+""".replace("MARK", repr(MARK))
+
+
+def packages(modules, env):
+    """``{"executable", "missing", "torch", "cuda", "hip", "nccl", "horovod"}`` as far as there;
+    ``{"error": text, "late"}`` when the interpreter did not answer, ``late`` where it was still at it.
+    ``missing`` are those of ``modules`` (top-level names) that it cannot find with the variables
+    ``env``."""
+    argv = [sys.executable, "-c", _ASK] + list(modules)
+    began = time.monotonic()
+    told = processes.output_of(argv, PATIENCE, dict(os.environ, **env))
+    for line in (told or "").splitlines():
+        if line.startswith(MARK):
+            return json.loads(line[len(MARK) :])
+    late = told is None and time.monotonic() - began >= PATIENCE
+    how = (
+        "did not answer within %.0f s" % PATIENCE if late else "failed, and told nothing of itself"
+    )
+    return {"error": "%s %s" % (sys.executable, how), "late": late}

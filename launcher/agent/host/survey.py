@@ -1,0 +1,222 @@
+"""Surveys this host: everything that ``launcher check`` wants to know of it by itself.
+
+Only reads; nothing is changed here.
+"""
+
+import os
+import resource
+import socket
+import struct
+import threading
+import time
+
+from ..base import run_lock
+from ..processes import login_session, processes
+from ..processes.shared_memory import SharedMemory
+from . import devices, probe, software
+from .run_folders import strays
+
+#: Seconds for the resolver to answer about this host's own name, and for the sizes of old runs.
+NAME_PATIENCE, SIZE_PATIENCE = 2.0, 1.0
+#: Lines of a firewall's rules that are worth saying.
+RULES = 5
+
+
+def survey(root, modules, env, paths):
+    """All of it, as a dictionary. ``modules`` and ``env`` are for :func:`software.packages`; of
+    ``paths`` those that are not there, or cannot be read, come back as ``no_paths``."""
+    naming = Naming()
+    facts = probe.facts(root, True)
+    found = {
+        "facts": facts,
+        "os": _os_name(),
+        "kernel": os.uname().release,
+        "memory": _memory(),
+        "disk": disk(root),
+        "shm": disk("/dev/shm"),
+        "limits": _limits(),
+        "interfaces": interfaces(),
+        "infiniband": _listed("/sys/class/infiniband"),
+        "firewall": firewall(),
+        "software": software.packages(modules, env),
+        "devices": devices.devices(facts["gpus"]),
+        "leftovers": leftovers(root),
+        "login": login_session.survey(),
+        "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],
+    }
+    found["own_name"] = naming.result()
+    return found
+
+
+class Naming:
+    """Resolves this host's own name in the background: a resolver may take half a minute."""
+
+    def __init__(self):
+        self.name = socket.gethostname()
+        self._started = time.monotonic()
+        self._found = None
+        self._thread = threading.Thread(target=self._resolve, daemon=True)
+        self._thread.start()
+
+    def _resolve(self):
+        self._found = resolve(self.name)
+
+    def result(self):
+        """``{"name", "addresses", "slow"}``; no addresses when the name is unknown."""
+        waited = time.monotonic() - self._started
+        self._thread.join(max(0.0, NAME_PATIENCE - waited))
+        return {
+            "name": self.name,
+            "addresses": self._found or [],
+            "slow": self._found is None,
+        }
+
+
+def resolve(name):
+    """The IPv4 addresses of a name here, in the resolver's order; ``[]`` when it has none."""
+    try:
+        answers = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(answer[4][0] for answer in answers))
+
+
+def _os_name():
+    text = _text("/etc/os-release")
+    for line in text.splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip("\"'")
+    return os.uname().sysname
+
+
+def _memory():
+    """Bytes in all, and those that a new program could have."""
+    sizes = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines() if ":" in line)
+
+    def size(key):
+        return int((sizes.get(key) or "0").split()[0]) * 1024
+
+    return {"total": size("MemTotal"), "free": size("MemAvailable")}
+
+
+def disk(path):
+    """Room where ``path`` lies; None when there is no such place."""
+    try:
+        at = os.statvfs(path)
+    except OSError:
+        return None
+    return {
+        "path": path,
+        "total": at.f_blocks * at.f_frsize,
+        "free": at.f_bavail * at.f_frsize,
+        "files_free": at.f_favail if at.f_files else None,  # some file systems do not count
+    }
+
+
+def _limits():
+    """Soft and hard; -1 is without limit."""
+    return {
+        "memlock": list(resource.getrlimit(resource.RLIMIT_MEMLOCK)),
+        "nofile": list(resource.getrlimit(resource.RLIMIT_NOFILE)),
+    }
+
+
+def interfaces():
+    """``[[name, address, MTU, Mbit/s or None], ...]`` of interfaces that are up."""
+    found = []
+    for name, address in probe.addresses():
+        speed = _text("/sys/class/net/%s/speed" % name).strip()
+        known = speed.isdigit() and int(speed) > 0
+        found.append([name, address, mtu_of(name), int(speed) if known else None])
+    return found
+
+
+def mtu_of(interface):
+    """Bytes of one packet (SIOCGIFMTU, netdevice(7)), or None."""
+    import fcntl
+
+    request = struct.pack("16si", os.fsencode(interface)[:15], 0) + bytes(12)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        try:
+            return struct.unpack_from("i", fcntl.ioctl(asker, 0x8921, request), 16)[0]
+        except OSError:
+            return None
+
+
+def firewall():
+    """What of this host's firewall can be read: ``{"kind", "rules"}`` of those that drop or reject
+    something, or None. Without root only ufw's own word."""
+    if "ENABLED=yes" in _text("/etc/ufw/ufw.conf"):
+        return {"kind": "ufw", "rules": ["ufw is enabled"]}
+    if os.geteuid() != 0:
+        return None
+    for kind, argv in (("nftables", ["nft", "list", "ruleset"]), ("iptables", ["iptables", "-S"])):
+        told = processes.output_of(argv, 3.0)
+        if told is None:
+            continue
+        words = ("drop", "reject", "DROP", "REJECT")
+        lines = [line.strip() for line in told.splitlines()]
+        rules = [line for line in lines if any(word in line.split() for word in words)
+                 or "policy drop" in line]  # fmt: skip
+        if rules:
+            return {"kind": kind, "rules": rules[:RULES]}
+    return None
+
+
+def leftovers(root):
+    """What earlier runs left here: processes without a supervisor, folders with their sizes, and shared
+    memory.
+
+    ``complete`` is False when there was no time to add up all sizes.
+    """
+    base = os.path.join(root, "runs")
+    folders = [name for name in _listed(base) if not run_lock.is_alive(os.path.join(base, name))]
+    deadline = time.monotonic() + SIZE_PATIENCE
+    total, seen = 0, set()
+    for name in folders:
+        for folder, _, files in os.walk(os.path.join(base, name)):
+            total += sum(_size(os.path.join(folder, file), seen) for file in files)
+        if time.monotonic() > deadline:
+            break
+    return {
+        "orphans": _orphans(base),
+        "folders": len(folders),
+        "bytes": total,
+        "complete": time.monotonic() <= deadline,
+        "shm": SharedMemory(0.0).abandoned(),
+    }
+
+
+def _size(path, seen):
+    """Bytes on the disk, of a file with several names once."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0
+    if status.st_nlink > 1:
+        if status.st_ino in seen:
+            return 0
+        seen.add(status.st_ino)
+    return status.st_blocks * 512
+
+
+def _orphans(base):
+    return [
+        dict(processes.describe(pid), run=os.path.basename(run_dir))
+        for pid, run_dir in sorted(strays(base).items())
+    ]
+
+
+def _listed(folder):
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _text(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,253 @@
+"""Runs commands on this host for somebody elsewhere in the run, as sshd would: streams, exit status.
+
+A command lives no longer than the one that asked for it: when that line ends, for whatever reason,
+the command is asked to end, and killed after the grace.
+"""
+
+import asyncio
+import os
+import signal
+
+from ..base import frames
+from ..processes import processes
+
+#: Seconds between looks whether a process group is gone.
+LOOK = 0.05
+
+
+class Commands:
+    """All commands of this host, and the one process that wants them (where it is here).
+
+    ``env`` and ``cwd`` are those of the node; ``grace`` is in seconds. Belongs to a running loop.
+    """
+
+    def __init__(self, env, cwd, grace):
+        self._env, self._cwd, self._grace = env, cwd, grace
+        self._ends = {}  # pid -> future with its exit code
+        self._served = set()
+        self._stopping = asyncio.Event()
+        asyncio.get_event_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def start(self, argv, env, streams):
+        """``(pid, future with the exit code)``. Raises OSError."""
+        pid = processes.start_with(argv, env, self._cwd, streams)
+        self._ends[pid] = asyncio.get_event_loop().create_future()
+        return pid, self._ends[pid]
+
+    def _reap(self):
+        for pid in list(self._ends):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._ends.pop(pid).set_result(processes.exit_code(status))
+
+    def stop(self):
+        """Ends all that run, as if nobody wanted them any more."""
+        self._stopping.set()
+
+    async def finish(self):
+        """Until no command is left; those that ask for them are gone."""
+        while self._served:
+            await asyncio.wait(self._served)
+
+    async def serve(self, reader, writer, command):
+        """Runs a shell's ``command`` and speaks frames with the one that wants it, to the end."""
+        task = asyncio.ensure_future(self._serve(reader, writer, command))
+        self._served.add(task)
+        try:
+            await task
+        finally:
+            self._served.discard(task)
+
+    async def _serve(self, reader, writer, command):
+        try:
+            pid, ended, pipes = self._start_shell(command)
+        except OSError as error:
+            await say(writer, frames.EXIT, {"trouble": "cannot start sh: %s" % error})
+            return
+        stdin, transports = await _writing(pipes[0])
+        outputs = []
+        for fd, kind in ((pipes[1], frames.OUTPUT), (pipes[2], frames.ERROR)):
+            stream, transport = await _reading(fd)
+            outputs.append(_pass_on(stream, writer, kind))
+            transports.append(transport)
+        hearing = asyncio.ensure_future(self._hear(reader, writer, stdin))
+        telling = asyncio.ensure_future(self._tell(writer, outputs, ended))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await _first_of(hearing, telling, stopping)
+            if not telling.done():
+                await self._end(pid)
+                await _first_of(hearing, telling)
+            if telling.done():
+                await hearing  # who asked closes the line when all of it was read
+        finally:
+            for task in (hearing, telling, stopping):
+                task.cancel()
+            await asyncio.gather(hearing, telling, stopping, return_exceptions=True)
+            for transport in transports:
+                transport.close()
+
+    def _start_shell(self, command):
+        """The command is a file in memory: an argument could be read by every user of the host."""
+        script = _in_memory("exec 3<&-\n%s\n" % command)  # it is open once more in the shell itself
+        stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
+        theirs = [stdin[0], stdout[1], stderr[1]]
+        ours = [stdin[1], stdout[0], stderr[0]]
+        try:
+            env = dict(self._env, LAUNCHER_NODE=self._env["LAUNCHER_RUN_DIR"])
+            pid, ended = self.start(["/bin/sh", "/proc/self/fd/3"], env, theirs + [script])
+        except OSError:
+            for fd in ours:
+                os.close(fd)
+            raise
+        finally:
+            for fd in [script] + theirs:
+                os.close(fd)
+        return pid, ended, ours
+
+    async def _hear(self, reader, writer, stdin):
+        """Passes input on; returns when nobody is there any more. Never waits for the command."""
+        while True:
+            kind, data = await frames.read(reader)
+            if kind != frames.INPUT:
+                return
+            if data:
+                stdin.take(data, lambda size: _say_soon(writer, frames.TAKEN, {"taken": size}))
+            else:
+                stdin.end()
+
+    async def _tell(self, writer, outputs, ended):
+        await asyncio.gather(*outputs)
+        code = await ended
+        await say(writer, frames.EXIT, {"code": code if code >= 0 else 128 - code})
+
+    async def _end(self, pid):
+        """The group of a command that nobody wants any more: asked to end, then killed."""
+        loop = asyncio.get_event_loop()
+        deadline = loop.time() + self._grace
+        signal_group(pid, signal.SIGTERM)
+        signal_group(pid, signal.SIGCONT)
+        while signal_group(pid, 0):
+            if loop.time() >= deadline:
+                signal_group(pid, signal.SIGKILL)
+            await asyncio.sleep(LOOK)
+
+
+def signal_group(group, number):
+    """False when no process of the group is left."""
+    try:
+        os.killpg(group, number)
+    except OSError:
+        return False
+    return True
+
+
+def _in_memory(text):
+    """A descriptor of a file on no disk, or on one without a name."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("command", os.MFD_CLOEXEC)
+    else:  # a Python that was built with an old C library
+        import tempfile
+
+        fd, path = tempfile.mkstemp()  # 0600
+        os.unlink(path)
+    data = text.encode("utf-8", "surrogateescape")
+    while data:
+        data = data[os.write(fd, data) :]
+    return fd
+
+
+class _Input(asyncio.Protocol):
+    """A command's standard input. What it does not take waits here, at most a window of it."""
+
+    def __init__(self):
+        self._transport, self._waiting = None, []
+        self._full = self._gone = False
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def connection_lost(self, error):
+        self._gone = True
+        self._go_on()
+
+    def pause_writing(self):
+        self._full = True
+
+    def resume_writing(self):
+        # Not at once: a transport that is closed in this call drops what is written in it.
+        asyncio.get_event_loop().call_soon(self._go_on)
+
+    def _go_on(self):
+        self._full = False
+        waiting, self._waiting = self._waiting, []
+        for data, taken in waiting:
+            self.take(data, taken)
+
+    def take(self, data, taken):
+        """Calls ``taken`` with the size as soon as there is room for more."""
+        if self._full:
+            self._waiting.append((data, taken))
+            return
+        if not self._gone:  # else nobody reads it any more
+            self._transport.write(data)
+        taken(len(data))
+
+    def end(self):
+        """No more comes."""
+        self.take(b"", lambda _: self._transport.close())  # after what was written
+
+
+async def _writing(fd):
+    pipe = os.fdopen(fd, "wb", 0)
+    transport, protocol = await asyncio.get_event_loop().connect_write_pipe(_Input, pipe)
+    return protocol, [transport]
+
+
+async def _reading(fd):
+    reader = asyncio.StreamReader(limit=frames.PIECE)
+    pipe = os.fdopen(fd, "rb", 0)
+    transport, _ = await asyncio.get_event_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    return reader, transport
+
+
+async def _first_of(*tasks):
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _pass_on(reader, writer, kind):
+    while True:
+        data = await reader.read(frames.PIECE)
+        if not data:
+            return
+        await say(writer, kind, data)
+
+
+#: What writing to a line that was lost may raise; the last by a TLS transport of Python 3.11.
+LOST = (OSError, AttributeError)
+
+
+async def say(writer, kind, data):
+    """Writes a frame and waits for room; nothing where nobody listens: whoever reads tells."""
+    try:
+        writer.write(frames.frame(kind, data))
+        await writer.drain()
+    except LOST:
+        pass
+
+
+def _say_soon(writer, kind, data):
+    try:
+        writer.write(frames.frame(kind, data))
+    except LOST:
+        pass
+
+
+def hang_up(writer):
+    """Closes a line, whatever has become of it."""
+    try:
+        writer.close()
+    except LOST:
+        pass

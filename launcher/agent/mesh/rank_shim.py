@@ -1,0 +1,143 @@
+"""Stands between a framework's launcher and one rank: gives it log files and reports its end.
+
+The supervisor of the run listens on a socket in the run's folder; when it goes away, so does the
+rank.
+"""
+
+import os
+import select
+import sys
+import time
+
+from ..base import protocol
+from ..base.lean import signal
+from ..base.local_sockets import SUPERVISOR, connect, node_of
+from ..processes import processes
+from ..supervisor import errorfile
+
+#: Where launchers of frameworks say which rank a process is: Horovod's, Open MPI's, torch's.
+RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
+
+
+def main(argv):
+    """``rank [--of RUN_DIR] [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the
+    environment.
+
+    Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
+    begin in the plan.
+    """
+    options, argv = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    if "--of" in options:
+        _join_node(options[options.index("--of") + 1])
+    rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+    if "--tokens" in options:
+        known = {"rank": str(rank), "local_rank": os.environ.get("LOCAL_RANK", "0")}
+        argv = [_filled(word, known) for word in argv]
+    if "LAUNCHER_RANK_OFFSET" in os.environ:
+        rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
+    run_dir = os.environ["LAUNCHER_RUN_DIR"]
+    key = "rank-%d" % rank
+    logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))
+    signals, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    supervisor = _connect(run_dir)
+    child = _start(argv, logs, key)
+    if child is None:
+        code = protocol.NOT_FOUND
+    else:
+        for number in passed_on:
+            signal.signal(number, lambda n, _: processes.send([child], n))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
+        code = _wait(child, signals, supervisor)
+    told = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
+    error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
+    _tell(supervisor, dict(told, error=error) if error else told)
+    _exit_like(code)
+
+
+def _filled(word, known):
+    """A word with its tokens filled in; one with a backslash loses that."""
+    import re  # takes a while, and most commands have no tokens
+
+    def value(found):
+        text = found.group()
+        return text[1:] if text.startswith("\\") else known.get(found.group(1), text)
+
+    return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
+
+
+def _start(argv, logs, key):
+    """Its pid, or None when it cannot be executed: its log says why then."""
+    try:
+        return processes.start(
+            argv, dict(os.environ), os.getcwd(), _log(logs, key, "out"), _log(logs, key, "err")
+        )
+    except OSError as error:
+        with open(_log(logs, key, "err"), "a") as file:
+            file.write("launcher: cannot start %s: %s\n" % (argv[0], error))
+        return None
+
+
+def _log(logs, key, stream):
+    return os.path.join(logs, "%s.%s" % (key, stream))
+
+
+def _join_node(run_dir):
+    """Another host's environment came along with us: back to that of this node, and its folder.
+
+    What a framework says of the rank stays, and what its own launcher has set besides.
+    """
+    try:
+        env, folder = node_of(run_dir)
+    except OSError as error:
+        sys.stderr.write("launcher: the agent of this host does not answer: %s\n" % error)
+        sys.exit(125)
+    os.environ.pop("LAUNCHER_NODE", None)
+    os.environ.update(env)
+    os.chdir(folder)
+
+
+def _connect(run_dir):
+    """A connection to the supervisor, or None when it is gone."""
+    try:
+        return connect(run_dir, SUPERVISOR)
+    except OSError:
+        return None
+
+
+def _tell(supervisor, message):
+    if supervisor is not None:
+        try:
+            supervisor.sendall(protocol.encode(message))
+        except OSError:
+            pass
+
+
+def _wait(child, signals, supervisor):
+    """The child's exit code, negative for a signal; kills it when the supervisor is gone."""
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return processes.exit_code(status)
+        watched = [signals] + ([supervisor] if supervisor is not None else [])
+        ready = select.select(watched, [], [], 5.0)[0]
+        if signals in ready:
+            os.read(signals, 512)
+        if supervisor is None or (supervisor in ready and not supervisor.recv(4096)):
+            processes.send([child], signal.SIGKILL)
+            return processes.exit_code(os.waitpid(child, 0)[1])
+
+
+def _exit_like(code):
+    """Ends as the child did, by the same signal where it was one, so that torchrun sees the truth."""
+    if code < 0 and -code not in (signal.SIGKILL, signal.SIGSTOP):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(-code, signal.SIG_DFL)
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)

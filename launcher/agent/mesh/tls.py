@@ -1,0 +1,73 @@
+"""The lines between the hosts of one run: TLS that knows this run's certificates and nobody else's."""
+
+import asyncio
+import os
+import ssl
+
+from ..base import frames
+from .commands import LOST
+
+
+def context(spec, purpose):
+    """TLS that knows the certificates of this run alone; ``spec`` holds ours."""
+    context = ssl.SSLContext(purpose)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False  # the name is compared with the plan's, not with DNS's
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=spec["authority"])
+    own = spec["certificate"] + spec["key"]
+    with _Memory(own.encode("ascii")) as path:
+        context.load_cert_chain(path)
+    return context
+
+
+def name_in(writer):
+    """The host in the certificate that the other end has shown."""
+    certificate = writer.get_extra_info("peercert") or {}
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    return names[0] if len(names) == 1 else None
+
+
+async def join(one, other):
+    """Passes bytes on in both directions until one of them ends."""
+
+    async def copy(reader, writer):
+        try:
+            while True:
+                data = await reader.read(frames.PIECE)
+                if not data:
+                    return
+                writer.write(data)
+                await writer.drain()
+        except LOST:
+            pass
+
+    copies = [asyncio.ensure_future(copy(*one)), asyncio.ensure_future(copy(*other))]
+    await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+    for task in copies:
+        task.cancel()
+    await asyncio.gather(*copies, return_exceptions=True)
+
+
+class _Memory:
+    """A path to bytes that are on no disk: OpenSSL reads a key from files alone."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __enter__(self):
+        if hasattr(os, "memfd_create"):
+            self._fd, self._path = os.memfd_create("certificate", os.MFD_CLOEXEC), None
+            path = "/proc/self/fd/%d" % self._fd
+        else:  # a Python that was built with an old C library
+            import tempfile
+
+            self._fd, self._path = tempfile.mkstemp()  # 0600
+            path = self._path
+        os.write(self._fd, self._data)
+        return path
+
+    def __exit__(self, *_):
+        os.close(self._fd)
+        if self._path:
+            os.unlink(self._path)

@@ -1,0 +1,1 @@
+"""Processes on a host: started, owned, limited, measured, ended."""

@@ -1,0 +1,290 @@
+"""Gives a run a control group of its own on a host that lets us (cgroup v2): none can hide from it.
+
+Where the host gives no group everything goes on without one. File names and rules: the kernel's
+Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+import os
+import time
+import zlib
+
+#: Beside the journal of a run: the folders of its groups, one a line. Written before they are made.
+NAMES = "groups"
+#: What the name of a group begins with, before the run's.
+PREFIX = "launcher-"
+#: Seconds that a group has to be empty after its last process was killed.
+EMPTY = 0.5
+
+
+class Group:
+    """The group of a run: a folder, with one below it for each process that was started."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def pids(self):
+        """All processes in it and below; those of other pid namespaces have no number here."""
+        found = []
+        for folder in self._folders():
+            found += [int(word) for word in (read(folder, "cgroup.procs") or "").split()]
+        return [pid for pid in found if pid > 0]
+
+    def kill(self):
+        """Kills all at once, also what is just forking; False where the kernel cannot (before 5.14)."""
+        return write(self.path, "cgroup.kill", "1")
+
+    def remove(self, seconds=EMPTY):
+        """Returns whether it is gone: a group stays while a process is in it."""
+        deadline = time.monotonic() + seconds
+        while not self._try_to_remove():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def leaf(self, name, wish):
+        """A group for one process, held to ``{"cpus": n, "memory": bytes}``; None where there is none.
+
+        Returns ``{"path": folder, "holds": what of the wish it holds}``. A process stands in a leaf
+        only: a group that hands controllers down may have none of its own.
+        """
+        path = os.path.join(self.path, name)
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError:
+            return None
+        holds = []
+        if wish.get("cpus") and write(path, "cpu.max", "%d 100000" % (wish["cpus"] * 100000)):
+            holds.append("cpus")
+        if wish.get("memory") and write(path, "memory.max", str(wish["memory"])):
+            holds.append("memory")
+            write(path, "memory.swap.max", "0")  # else it goes on, at the speed of a disk
+        return {"path": path, "holds": holds}
+
+    def oom_kills(self):
+        """How many processes in it were killed for memory; None without the memory controller."""
+        return _memory_events(self.path).get("oom_kill")
+
+    def over_memory(self, name):
+        """The bytes that the group ``name`` of one process may have, where the kernel has killed for
+        going over them; else None."""
+        folder = os.path.join(self.path, name)
+        most = read(folder, "memory.max") or ""
+        counted = _memory_events(folder)
+        went_over = counted.get("oom") and counted.get("oom_kill")
+        return int(most) if went_over and most.strip().isdigit() else None
+
+    def _folders(self):
+        return [folder for folder, _, _ in os.walk(self.path)]
+
+    def _try_to_remove(self):
+        for folder in reversed(self._folders()):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass
+        return not os.path.isdir(self.path)
+
+
+def _memory_events(folder):
+    """``{event: how often}``; empty without the memory controller."""
+    lines = (read(folder, "memory.events") or "").splitlines()
+    return {name: int(count) for name, count in map(str.split, lines)}
+
+
+def join(path):
+    """Puts this process, and all that it will start, into a group. Raises OSError."""
+    with open(os.path.join(path, "cgroup.procs"), "w") as file:
+        file.write("0")
+
+
+def of(run_dir):
+    """The groups that a run may have here; no other folder is ever ended or removed."""
+    lines = (read(run_dir, NAMES) or "").splitlines()
+    return [Group(line) for line in lines if os.path.basename(line).startswith(PREFIX)]
+
+
+def end(run_dir):
+    """Kills what is in the groups of a run and removes them; returns the pids that were there."""
+    groups = of(run_dir)
+    found = [pid for group in groups for pid in group.pids()]
+    for group in groups:
+        if not group.kill():
+            _kill_each(group)
+    _remove(run_dir, groups)
+    return found
+
+
+def close(run_dir):
+    """Removes the groups of a run of which nothing is left."""
+    _remove(run_dir, of(run_dir))
+
+
+def _remove(run_dir, groups):
+    left = [group for group in groups if not group.remove()]
+    if groups and not left:
+        _forget(run_dir)
+
+
+def name_of(run_dir, run_id, host):
+    """What a run's group is called: containers may share a hierarchy, and have the same run ids."""
+    return "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
+
+
+def make(run_dir, run_id, host, wanted, places=None):
+    """A :class:`Group` for a run, below our own; None where this host gives none.
+
+    ``wanted`` are controllers: a folder above ours is taken where only that one gives them, since a
+    group with processes in it cannot. ``places`` are lists of folders to try, the nearest first.
+    """
+    name = name_of(run_dir, run_id, host)
+    for chain in own_groups() if places is None else places:
+        giving = [base for base in chain if wanted & _given(base, wanted, base == chain[0])]
+        giving.sort(key=lambda base: -len(wanted & _given(base, wanted, False)))
+        for base in giving + chain[:1]:
+            group = _make(run_dir, os.path.join(base, name), bool(wanted))
+            if group:
+                for controller in wanted:
+                    write(group.path, "cgroup.subtree_control", "+" + controller)
+                return group
+    return None
+
+
+def own_groups(mounts=None, groups=None):
+    """For each cgroup2 mount the folder of this process's group and those above it, nearest first.
+
+    ``mounts`` and ``groups`` are the texts of /proc/self/mountinfo and /proc/self/cgroup.
+    """
+    mounts = read("/proc/self", "mountinfo") or "" if mounts is None else mounts
+    groups = read("/proc/self", "cgroup") or "" if groups is None else groups
+    own = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)
+    found = []
+    for line in mounts.splitlines() if own else ():
+        fields, _, kind = line.partition(" - ")
+        if kind.split(" ")[0] != "cgroup2":
+            continue
+        root, point = (_plain(word) for word in fields.split(" ")[3:5])
+        below = os.path.relpath(own, root)
+        if ".." in own.split("/") or below.split("/")[0] == "..":
+            continue  # our group cannot be seen there
+        chain = [os.path.normpath(os.path.join(point, below))]
+        while chain[-1] != point:
+            chain.append(os.path.dirname(chain[-1]))
+        found.append(chain)
+    return found
+
+
+def _plain(word):
+    """A word of mountinfo: proc(5), blanks and backslashes are written in octal."""
+    if "\\" not in word:
+        return word
+    import re  # takes a while to import
+
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), word)
+
+
+def _given(base, wanted, ask):
+    """The controllers that groups below ``base`` have; ``ask`` for those that are wanted first."""
+    if ask:  # of our own group only: what others hand down is theirs to say
+        offered = set((read(base, "cgroup.controllers") or "").split())
+        for controller in wanted & offered:
+            write(base, "cgroup.subtree_control", "+" + controller)
+    return set((read(base, "cgroup.subtree_control") or "").split())
+
+
+def _make(run_dir, path, has_limits):
+    """The group; one that somebody else has made is not ours.
+
+    One that has to hold limits is tried first. That costs about 10 ms, and where a process without
+    limits cannot join, nothing is lost.
+    """
+    known = [group.path for group in of(run_dir)]
+    if not os.access(os.path.dirname(path), os.W_OK):
+        return None
+    try:
+        if path not in known:
+            _note(run_dir, known + [path])
+        os.mkdir(path)
+    except FileExistsError:
+        if path in known:
+            return Group(path)
+        _note(run_dir, known)
+        return None
+    except OSError:
+        _note(run_dir, [other for other in known if other != path])
+        return None
+    if not has_limits:
+        return Group(path)
+    trial = Group(path).leaf("trial", {})
+    if trial and _can_join(trial["path"]):
+        os.rmdir(trial["path"])
+        return Group(path)
+    if Group(path).remove(0.0):
+        _note(run_dir, [other for other in known if other != path])
+    return None
+
+
+def _can_join(path):
+    """Tried by a process of its own, because the rules are more than modes of files."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            join(path)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _note(run_dir, paths):
+    """In one step, so that a group is never there without its name."""
+    if not paths:
+        _forget(run_dir)
+        return
+    path = os.path.join(run_dir, NAMES)
+    with open(path + ".new", "w") as file:
+        file.write("".join(line + "\n" for line in paths))
+    os.rename(path + ".new", path)
+
+
+def _forget(run_dir):
+    try:
+        os.unlink(os.path.join(run_dir, NAMES))
+    except OSError:
+        pass
+
+
+def _kill_each(group):
+    deadline = time.monotonic() + EMPTY
+    pids = group.pids()
+    while pids and time.monotonic() < deadline:
+        for pid in pids:
+            try:
+                os.kill(pid, 9)
+            except OSError:
+                pass
+        time.sleep(0.01)
+        pids = group.pids()
+
+
+def read(folder, name):
+    try:
+        with open(os.path.join(folder, name)) as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def write(folder, name, text):
+    """Whether the kernel took it."""
+    try:
+        fd = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(fd, text.encode())
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

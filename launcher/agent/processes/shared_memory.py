@@ -1,0 +1,141 @@
+"""Removes what libraries of a run left in /dev/shm, where it would stay until a reboot."""
+
+import os
+import stat
+
+from . import processes
+
+FOLDER = "/dev/shm"
+#: What segments are called that belong to one execution and that nobody means to find later: Open MPI's
+#: (btl vader), NCCL's, CUDA's, UCX's, Python's without a name (multiprocessing.shared_memory) and the
+#: semaphores of glibc. Somebody's copy of a data set there has no such name.
+OF_LIBRARIES = ("vader_segment.", "nccl-", "cuda.shm.", "ucx_shm_", "psm_", "sem.")
+#: Seconds until the first look, and the longest between two.
+FIRST_LOOK, LATEST = 1.0, 60.0
+#: Seconds that have to lie between two looks, however often one is asked for.
+SOONEST = 0.5
+#: Words of processes that remove the shared memory of others when those are gone: torch's for the
+#: sharing strategy "file_system", and Python's.
+CLEANERS = (b"torch_shm_manager", b"multiprocessing.resource_tracker")
+
+
+class SharedMemory:
+    """What processes of a run were seen to have mapped, that was not there before the run."""
+
+    def __init__(self, now, folder=FOLDER):
+        self._folder = folder
+        self._before = set(self._there())
+        self._ours = set()
+        self._pause = FIRST_LOOK
+        self._looked, self.next_look = float("-inf"), now + FIRST_LOOK
+
+    def abandoned(self):
+        """``{"segments": how many, "bytes": of memory}`` that no process here uses any more, whose ever
+        they were. Torch's are in use while its helper lives, also those that nobody has mapped."""
+        everybody = list(processes.table())
+        there = self._there(OF_LIBRARIES + (() if cleaners(everybody) else ("torch_",)))
+        left = set(there)
+        if left:
+            left -= self._mapped(everybody) | self._opened(everybody)
+        size = sum(_held(os.path.join(self._folder, there[inode])) for inode in left)
+        return {"segments": len(left), "bytes": size}
+
+    def look(self, now, pids):
+        """Notes which new segments these have mapped; looks into processes only where there is one."""
+        if now < self._looked + SOONEST:
+            return
+        self._pause = min(LATEST, 2 * self._pause)
+        self._looked, self.next_look = now, now + self._pause
+        new = set(self._there()) - self._before - self._ours
+        if new:
+            self._ours |= new & self._mapped(pids)
+
+    def remove(self):
+        """Removes what nobody has mapped or open any more; returns the names."""
+        there = self._there()
+        left = self._ours & set(there)
+        if left:
+            everybody = list(processes.table())
+            left -= self._mapped(everybody) | self._opened(everybody)
+        removed = []
+        for inode in left:
+            try:
+                os.unlink(os.path.join(self._folder, there[inode]))
+                removed.append(there[inode])
+            except OSError:
+                continue
+        return sorted(removed)
+
+    def _there(self, beginnings=OF_LIBRARIES):
+        """``{inode: name}`` of segments of libraries that are this user's alone."""
+        found = {}
+        try:
+            self._device = os.stat(self._folder).st_dev
+            names = [name for name in os.listdir(self._folder) if name.startswith(beginnings)]
+        except OSError:
+            return found
+        for name in names:
+            try:
+                about = os.lstat(os.path.join(self._folder, name))
+            except OSError:
+                continue
+            # What others may read, others may have mapped, and we could not see it.
+            private = stat.S_ISREG(about.st_mode) and not about.st_mode & 0o077
+            if private and about.st_uid == os.geteuid():
+                found[about.st_ino] = name
+        return found
+
+    def _mapped(self, pids):
+        """Inodes there: proc(5), /proc/PID/maps."""
+        device = b"%02x:%02x" % (os.major(self._device), os.minor(self._device))
+        found = set()
+        for pid in pids:
+            try:
+                with open("/proc/%d/maps" % pid, "rb") as file:
+                    lines = [line.split(None, 5) for line in file if device in line]
+            except OSError:
+                continue
+            found.update(int(words[4]) for words in lines if words[3] == device)
+        return found
+
+    def _opened(self, pids):
+        found = set()
+        for pid in pids:
+            folder = "/proc/%d/fd/" % pid
+            try:
+                names = os.listdir(folder)
+            except OSError:
+                continue
+            for name in names:
+                try:
+                    about = os.stat(folder + name)
+                except OSError:
+                    continue
+                if about.st_dev == self._device:
+                    found.add(about.st_ino)
+        return found
+
+
+def _held(path):
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def cleaners(pids):
+    """Those that have yet to remove what the others leave: they end by themselves, once those have."""
+    return {pid for pid in pids if any(word in _words(pid) for word in CLEANERS)}
+
+
+def only_cleaners(pids):
+    """Whether all these are; or just ending, when a process has no words any more."""
+    return not [pid for pid in set(pids) - cleaners(pids) if _words(pid)]
+
+
+def _words(pid):
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return file.read(4096)
+    except OSError:
+        return b""

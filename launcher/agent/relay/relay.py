@@ -1,0 +1,324 @@
+"""One relay a connection: hears requests on stdin, answers and sends logs on stdout.
+
+Everything a relay sends about a run it reads from the run's folder, so that any relay can go on
+where another stopped.
+"""
+
+import os
+import select
+import time
+
+from ..base import lean, protocol, run_lock
+from ..base.lean import Socket, socket
+from ..host import run_folders
+from ..host.probe import facts
+from ..processes import cgroup
+from ..supervisor import daemon
+from . import tree
+from .follow import Follow
+from .rendezvous import Listener, connect
+from .self_tests import Checks
+
+#: Seconds that a supervisor has for an answer.
+PATIENCE = 15.0
+#: Seconds without a word after which one says that the answer takes time.
+WORKING = 5.0
+
+
+class Refused(Exception):
+    """A request that cannot be done: ``code`` for programs, the text for people."""
+
+    def __init__(self, code, message, **more):
+        super().__init__(message)
+        self.code, self.more = code, more
+
+
+class Relay(Checks):
+    """The loop over stdin, stdout, the supervisor's socket and the run's files."""
+
+    def __init__(self, root):
+        self.root = os.path.expanduser(root)
+        self.out, self.said = bytearray(), time.monotonic()
+        self.decoder = protocol.Decoder()
+        self.listener = None
+        self.run_dir = None
+        self.supervisor = None  # a connection to it, subscribed to the journal
+        self.follow = None
+        self.done = False
+
+    def serve(self):
+        """Until stdin ends and everything is written."""
+        os.set_blocking(1, False)
+        self._say({"magic": protocol.MAGIC, "version": protocol.VERSION, "pid": os.getpid()})
+        while not (self.done and not self.out):
+            reading = [] if self.done else [0]
+            reading += [self.supervisor] if self.supervisor else []
+            reading += [self.listener.socket] if self.listener else []
+            writing = [1] if self.out else []
+            ready, writable, _ = select.select(reading, writing, [], self._patience())
+            if writable:
+                self._write()
+            if self.listener and self.listener.socket in ready:
+                self.listener.answer()
+            if self.supervisor in ready:
+                self._hear_supervisor()
+            if 0 in ready:
+                self._hear()
+            if self.follow:
+                self.follow.pump()
+
+    def _patience(self):
+        return self.follow.patience() if self.follow else 30.0
+
+    def _say(self, message, payload=b""):
+        self.said = time.monotonic()
+        self.out += protocol.encode(message, payload)
+        self._write()
+
+    def _write(self):
+        try:
+            while self.out:
+                del self.out[: os.write(1, memoryview(self.out)[: 1 << 18].tobytes())]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody listens any more
+            self.out.clear()
+            self.done = True
+
+    def _go_on(self):
+        """Called while an answer takes long: says so, now and then."""
+        if time.monotonic() > self.said + WORKING:
+            self._say({"working": 1})
+
+    def _hear(self):
+        data = os.read(0, 1 << 16)
+        if not data:
+            self.done = True
+        for message, _ in self.decoder.feed(data):
+            if "id" not in message:
+                self.follow.acknowledged(message["ack"])
+                continue
+            try:
+                answer = {"ok": getattr(self, "do_" + message["op"])(message)}
+            except Refused as refusal:
+                answer = {"error": dict(refusal.more, code=refusal.code, message=str(refusal))}
+            except OSError as error:
+                answer = {"error": {"code": "os", "errno": error.errno, "message": str(error)}}
+            self._say(dict(answer, id=message["id"]))
+
+    # -- one method an operation; a request is the keyword arguments of what it does
+
+    def do_probe(self, request):
+        """Facts of this host."""
+        return dict(facts(self.root, request["gpus"]), strays=run_folders.end_strays(self.root))
+
+    def do_snapshot(self, request):
+        """A run's own copy of a version of the code, when that version is here."""
+        source = os.path.join(self.root, "code", request["source"])
+        os.makedirs(source, mode=0o700, exist_ok=True)
+        code = os.path.join(self._make_run_dir(request["run"]), "code")
+        if "from_run" in request:
+            other = os.path.join(self.root, "runs", _checked(request["from_run"]), "code")
+            return {"have": tree.link_tree(other, code)}
+        have = tree.snapshot(source, request["version"], code)
+        return {"have": have, "base": None if have else tree.sealed(source), "folder": source}
+
+    def do_seal(self, request):
+        """Names what rsync has brought; the version that it is."""
+        source = os.path.join(self.root, "code", request["source"])
+        return {"version": tree.seal(source, request["incoming"])}
+
+    def do_discard(self, request):
+        """Forgets a copy that did not come to its end."""
+        tree.remove(os.path.join(self.root, "code", request["source"], request["incoming"]))
+        return {}
+
+    def do_listen(self, request):
+        """Opens the meeting point here."""
+        if self.listener:
+            self.listener.close()
+        wanted = [request[name] for name in ("ports", "token", "more", "news")]
+        self.listener = Listener(*wanted)
+        return {name: getattr(self.listener, name) for name in ("port", "more", "news")}
+
+    def do_unlisten(self, request):
+        """Frees the meeting point."""
+        if self.listener:
+            self.listener.close()
+            self.listener = None
+        return {}
+
+    def do_connect(self, request):
+        """Tries to reach the meeting point from here."""
+        return connect(request["addresses"], request["port"], request["token"], request["seconds"])
+
+    def do_supervise(self, request):
+        """Makes sure that the run has a supervisor here."""
+        run_dir = self._make_run_dir(request["run"])
+        for folder in ("outputs", "logs", "bin"):
+            os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
+        for name, text in request.get("programs", {}).items():
+            _write(os.path.join(run_dir, "bin", name), text, 0o700)
+        _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
+        daemon.launch(run_dir, {"run_id": request["run"], **request["spec"]})
+        return {}
+
+    def do_start(self, request):
+        """Starts processes through the supervisor, once: fine where all is over by the second time."""
+        try:
+            return self._ask(request)
+        except OSError:
+            if not run_folders.was_started(self.run_dir, request):
+                raise
+            return {}
+
+    def do_stop(self, request):
+        """Ends the run here; fine when nothing of it is left."""
+        self._use(request["run"])
+        try:
+            return self._ask(request)
+        except OSError:
+            return {"gone": True}
+
+    def do_alive(self, request):
+        """Whether a supervisor owns the run here, and when that ended the run by itself."""
+        self._use(request["run"])
+        return run_folders.standing(self.run_dir)
+
+    def do_contact(self, request):
+        """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
+        if self.supervisor:
+            try:
+                self.supervisor.sendall(protocol.encode({"op": "contact"}))
+            except OSError:
+                pass  # the next read from it says that it is gone
+        return {}
+
+    def do_stacks(self, request):
+        """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
+        return self._ask(request)
+
+    def do_follow(self, request):
+        """Sends journal and logs of a run from these offsets on, and goes on doing so."""
+        self._use(request["run"])
+        self.follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
+        try:
+            self.supervisor = self._connect()
+            self.supervisor.sendall(protocol.encode({"op": "subscribe"}))
+            self.supervisor.recv(1 << 12)
+        except socket.timeout:
+            pass  # it stands still: what there is can be read all the same
+        except OSError:
+            self._supervisor_gone()
+        return {}
+
+    def do_outputs(self, request):
+        """What the run has written under its output folder, and at the paths that the job names."""
+        self._use(request["run"])
+        outputs = os.path.join(self.run_dir, "outputs")
+        code = os.path.join(self.run_dir, "code")
+        named = tree.listing(code, request["paths"], self._go_on) if request["paths"] else []
+        sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
+        listed = tree.listing(outputs, None, self._go_on)
+        return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
+
+    def do_runs(self, request):
+        """The runs of this user that lie here, and those of all users that go on here."""
+        return run_folders.runs(self.root)
+
+    def do_remove(self, request):
+        """Forgets a run that has ended here."""
+        self._use(request["run"])
+        if run_lock.is_alive(self.run_dir):
+            raise Refused("running", "the run goes on there")
+        cgroup.end(self.run_dir)
+        tree.remove(self.run_dir)
+        return {}
+
+    def do_sweep(self, request):
+        """Looks at every process of this host for one of the run, and kills it when asked to."""
+        run_dir = os.path.join(self.root, "runs", _checked(request["run"]))
+        seconds = request.get("seconds", 2.0)
+        return run_folders.sweep(run_dir, request["run"], request["host"], request["kill"], seconds)
+
+    # -- the run and its supervisor
+
+    def _make_run_dir(self, run):
+        self._use(run)
+        os.makedirs(os.path.join(self.root, "runs"), mode=0o700, exist_ok=True)
+        os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
+        return self.run_dir
+
+    def _use(self, run):
+        self.run_dir = os.path.join(self.root, "runs", _checked(run))
+
+    def _connect(self):
+        connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(PATIENCE)
+        try:
+            os.chdir(self.run_dir)  # the path of a socket may be 107 bytes at most
+            connection.connect("sock")
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def _ask(self, request):
+        """One question to the supervisor. Raises OSError when there is none, Refused when it says no."""
+        self._use(request["run"])
+        with self._connect() as connection:
+            connection.sendall(protocol.encode(request))
+            decoder = protocol.Decoder()
+            while True:
+                try:
+                    data = connection.recv(1 << 16)
+                except socket.timeout:
+                    raise Refused("silent", "the supervisor does not answer")
+                if not data:
+                    raise OSError("the supervisor went away")
+                for answer, _ in decoder.feed(data):
+                    if "error" in answer:
+                        error = dict(answer.pop("error"), **answer)
+                        raise Refused(error.pop("code"), error.pop("message"), **error)
+                    return answer["ok"]
+
+    def _hear_supervisor(self):
+        try:
+            heard = self.supervisor.recv(1 << 16)
+        except OSError:
+            heard = b""
+        if heard:
+            self.follow.eager()
+        else:
+            self._supervisor_gone()
+
+    def _supervisor_gone(self):
+        if self.supervisor:
+            self.supervisor.close()
+        self.supervisor = None
+        run_folders.end_strays_of(self.follow.run_dir)
+        self.follow.ended = True
+        self.follow.eager()
+
+
+def _checked(run):
+    if "/" in run or run.startswith("."):
+        raise Refused("bad-run", "not the name of a run: %r" % run)
+    return run
+
+
+def _write(path, text, mode):
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, mode)
+
+
+def main(argv):
+    """``relay ROOT``: serves one connection."""
+    relay = Relay(argv[0])
+    os.makedirs(relay.root, mode=0o700, exist_ok=True)
+    try:
+        relay.serve()
+    except BrokenPipeError:
+        pass
+    os._exit(0)  # nothing is left to flush or to take apart: we wrote to the descriptor

@@ -1,0 +1,132 @@
+"""Proves that hosts can meet: a listener on the master, and tries to connect from the others."""
+
+import errno
+import os
+import select
+import time
+
+from ..base.lean import Socket, socket
+from ..host.probe import interface_of, port_is_free
+
+
+class Listener:
+    """Listens on a free port and answers every caller with a token, until it is closed."""
+
+    def __init__(self, ports, token, more=0, news=False):
+        """``ports`` is ``[first, last]``; ``more`` ports are held besides, which nobody answers at.
+        With ``news`` one more, which is another one where these are too few. Raises OSError when
+        there are not so many free ones."""
+        self.token = token.encode()
+        self.held = []
+        for port in _candidates(*ports):
+            if len(self.held) <= more + news and port_is_free(port):
+                try:
+                    self.held.append(self._listen(port))
+                except OSError:
+                    continue
+        if len(self.held) <= more:
+            self.close()
+            wanted = "no port" if not more else "no %d ports" % (more + 1)
+            raise OSError(errno.EADDRINUSE, wanted + " from %d to %d are free" % tuple(ports))
+        if news and len(self.held) == more + 1:
+            self.held.append(self._listen(0))
+        self.socket = self.held[0]
+        self.port, *self.more = [listener.getsockname()[1] for listener in self.held]
+        self.news = self.more.pop() if news else None
+
+    def _listen(self, port):
+        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("0.0.0.0", port))
+            listener.listen(256)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def answer(self):
+        """Takes one caller. The caller closes first, so that no TIME_WAIT keeps the port here."""
+        caller = self.socket.accept()[0]
+        with caller:
+            caller.settimeout(2.0)
+            try:
+                caller.sendall(self.token)
+                caller.recv(1)
+            except OSError:
+                pass
+
+    def close(self):
+        for listener in self.held:
+            listener.close()
+
+
+def _candidates(first, last):
+    """The ports in an order that two runs on one host hardly share."""
+    count = last - first + 1
+    start = int.from_bytes(os.urandom(4), "big") % count
+    for step in range(min(count, 512)):
+        yield first + (start + step) % count
+
+
+def connect(addresses, port, token, seconds):
+    """Tries all ``addresses`` of the master at once.
+
+    Returns ``{address: {"ok", "ip", "local", "interface", "error", "why"}}``; ``error`` is one of
+    "unresolved", "refused", "timeout", "unreachable", "stranger" (somebody else answered).
+    """
+    results, waiting = {}, {}
+    for address in addresses:
+        try:
+            name = address.encode("ascii") if address.isascii() else address  # text imports idna
+            ip = socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+        except (OSError, UnicodeError) as error:
+            results[address] = {"ok": False, "error": "unresolved", "why": str(error)}
+            continue
+        caller = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        caller.setblocking(False)
+        code = caller.connect_ex((ip, port))
+        if code in (0, errno.EINPROGRESS):
+            waiting[caller] = (address, ip)
+        else:
+            results[address] = _failed(ip, code)
+            caller.close()
+    deadline = time.monotonic() + seconds
+    connected = set()
+    while waiting and time.monotonic() < deadline:
+        left = deadline - time.monotonic()
+        outgoing = [caller for caller in waiting if caller not in connected]
+        readable, writable, _ = select.select(list(connected), outgoing, [], max(0.0, left))
+        for caller in writable:
+            code = caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                address, ip = waiting.pop(caller)
+                results[address] = _failed(ip, code)
+                caller.close()
+            else:
+                connected.add(caller)
+        for caller in readable:
+            address, ip = waiting.pop(caller)
+            connected.discard(caller)
+            results[address] = _heard(caller, ip, token.encode())
+            caller.close()
+    for caller, (address, ip) in waiting.items():
+        results[address] = {"ok": False, "ip": ip, "error": "timeout", "why": "no answer"}
+        caller.close()
+    return results
+
+
+def _failed(ip, code):
+    kind = {errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "timeout"}.get(code, "unreachable")
+    return {"ok": False, "ip": ip, "error": kind, "why": os.strerror(code)}
+
+
+def _heard(caller, ip, token):
+    try:
+        heard = caller.recv(256)
+    except OSError as error:
+        return {"ok": False, "ip": ip, "error": "refused", "why": str(error)}
+    if heard != token:
+        return {"ok": False, "ip": ip, "error": "stranger", "why": "another program answered"}
+    local = caller.getsockname()[0]
+    return {"ok": True, "ip": ip, "local": local, "interface": interface_of(local)}

@@ -1,0 +1,1 @@
+"""The owner of a run's processes on one host."""

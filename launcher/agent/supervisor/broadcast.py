@@ -1,0 +1,240 @@
+"""What the hosts of one run tell each other, whether or not somebody who launches is there: that it is
+over, or that a lead has ended well.
+
+All dial the first host, the hub, which passes every word on. A word is a line, sealed with a key of
+this attempt alone. Nothing in it is secret, and to hear it again changes nothing: so a line that
+broke is dialled anew, and everything is said once more.
+"""
+
+import errno
+import math
+import select
+import time
+from _operator import _compare_digest as same
+
+from ..base import lean
+from ..base.lean import Socket, socket
+from ..base.protocol import blake2b
+from ..base.tcp import keep_alive, own_address
+
+#: Seconds between two tries to reach the hub: the first, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+#: Seconds for a connection, and for who has dialled to say a word of this run.
+PATIENCE = 10.0
+#: Bytes of a word, and callers at once beyond the hosts of the run.
+LONGEST_WORD, STRANGERS = 4096, 16
+
+
+class _Line:
+    def __init__(self, proven):
+        self.proven, self.since, self.buffer = proven, time.monotonic(), b""
+
+
+class News:
+    """One host's part. ``heard(word)`` is called with every word of another host, once.
+
+    ``spec`` is ``{"hub": name, "address", "port", "key", "hosts": n}``; without one there is nobody to
+    tell. Raises OSError where the hub cannot listen.
+    """
+
+    def __init__(self, heard, host="", spec=None):
+        self._heard, self._host, self._spec = heard, host, spec
+        self._said = {}  # sealed words in their order
+        self._lines = {}  # socket -> _Line
+        self._listener = self._dialled = None
+        self._pause, self.next_look = FIRST_PAUSE, math.inf
+        if spec and spec["hub"] == host:
+            self._listener = self._listen()
+        elif spec:
+            self.next_look = 0.0
+
+    def _listen(self):
+        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((own_address(self._spec["address"]), self._spec["port"]))
+            listener.listen(256)
+        except OSError:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        return listener
+
+    # -- the loop of whoever owns this
+
+    @property
+    def readable(self):
+        """Sockets to wait for until there is something to read."""
+        return ([self._listener] if self._listener else []) + list(self._lines)
+
+    @property
+    def writable(self):
+        """Sockets to wait for until they are connected."""
+        return [self._dialled] if self._dialled else []
+
+    def look(self, ready):
+        """Deals with one of these; with any other socket not at all."""
+        if ready is self._listener:
+            self._accept()
+        elif ready is self._dialled:
+            self._connected()
+        elif ready in self._lines:
+            self._read(ready)
+
+    def keep_time(self, now):
+        """Dials where that is due, and hangs up on who says nothing of this run."""
+        if now < self.next_look:
+            return
+        silent = [s for s, line in self._lines.items() if now - line.since > PATIENCE]
+        for stranger in [s for s in silent if not self._lines[s].proven]:
+            self._drop(stranger)
+        self.next_look = math.inf
+        if self._listener:
+            if any(not line.proven for line in self._lines.values()):
+                self.next_look = now + PATIENCE
+        elif self._dialled:
+            self._failed()
+        elif not self._lines:
+            self._dial(now)
+
+    # -- words
+
+    def tell(self, **word):
+        """Tells all other hosts, now or as soon as they are reached again."""
+        if self._spec:
+            self._spread(self._seal(dict(word, host=self._host)), None)
+
+    def _spread(self, sealed, source):
+        self._said[sealed] = None
+        for line in [s for s, known in self._lines.items() if known.proven and s is not source]:
+            self._send(line, sealed)
+
+    def _seal(self, word):
+        text = lean.dumps(dict(sorted(word.items()))).encode("ascii")
+        return self._mark(text) + b" " + text
+
+    def _unseal(self, sealed):
+        """The word, or None. ``hmac`` would do it as well, and load OpenSSL at every start."""
+        mark, _, text = sealed.partition(b" ")
+        return lean.loads(text.decode("ascii")) if same(mark, self._mark(text)) else None
+
+    def _mark(self, text):
+        key = self._spec["key"].encode("ascii")
+        return blake2b(text, key=key, digest_size=16).hexdigest().encode("ascii")
+
+    # -- lines
+
+    def _accept(self):
+        try:
+            caller = self._listener.accept()[0]
+        except OSError:
+            return
+        if len(self._lines) >= self._spec["hosts"] + STRANGERS:
+            caller.close()
+            return
+        self._begin(caller, proven=False)
+        self.next_look = min(self.next_look, time.monotonic() + PATIENCE)
+
+    def _begin(self, line, proven):
+        line.setblocking(False)
+        keep_alive(line)
+        self._lines[line] = _Line(proven)
+
+    def _dial(self, now):
+        self._dialled = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._dialled.setblocking(False)
+        code = self._dialled.connect_ex((self._spec["address"], self._spec["port"]))
+        self.next_look = now + PATIENCE
+        if code not in (0, errno.EINPROGRESS):
+            self._failed()
+
+    def _connected(self):
+        if self._dialled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._failed()
+            return
+        line, self._dialled = self._dialled, None
+        self._begin(line, proven=True)
+        self.next_look = math.inf
+        for sealed in [self._seal({"host": self._host}), *self._said]:
+            self._send(line, sealed)
+
+    def _failed(self):
+        self._dialled.close()
+        self._dialled = None
+        self._dial_later()
+
+    def _dial_later(self):
+        self.next_look = time.monotonic() + self._pause
+        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+
+    def _send(self, line, sealed):
+        """A word is short and a line is idle, so what does not go at once never will."""
+        try:
+            if line in self._lines and line.send(sealed + b"\n") == len(sealed) + 1:
+                return
+        except OSError:
+            pass
+        self._drop(line)
+
+    def _drop(self, line):
+        known = self._lines.pop(line, None)
+        if known:
+            line.close()
+            if not self._listener:
+                if time.monotonic() - known.since > PATIENCE:  # it was the hub, and it stood
+                    self._pause = FIRST_PAUSE
+                self._dial_later()
+
+    def _read(self, line):
+        try:
+            data = line.recv(LONGEST_WORD)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        known = self._lines[line]
+        *words, known.buffer = (known.buffer + data).split(b"\n")
+        for sealed in words:
+            word = self._unseal(sealed)
+            if word is None:
+                data = b""  # nobody of this run
+                break
+            self._take(line, known, sealed, word)
+        if not data or len(known.buffer) > LONGEST_WORD:
+            self._drop(line)
+
+    def _take(self, line, known, sealed, word):
+        if not known.proven:
+            known.proven = True
+            for said in self._said:
+                self._send(line, said)
+        if len(word) > 1 and sealed not in self._said:
+            self._spread(sealed, line)
+            self._heard(word)
+
+    # -- the end
+
+    @property
+    def descriptors(self):
+        """The numbers of all open sockets."""
+        return {s.fileno() for s in self.readable + self.writable}
+
+    def close(self):
+        """Hangs up; what was told still arrives."""
+        for line in self.readable + self.writable:
+            line.close()
+        self._listener = self._dialled = None
+        self._lines = {}
+
+    @property
+    def is_needed(self):
+        """Whether others reach each other through here."""
+        return self._listener is not None and any(x.proven for x in self._lines.values())
+
+    def pass_on(self):
+        """For a hub whose own part of the run is over: until all others have hung up."""
+        self._heard = lambda word: None
+        while self.is_needed:
+            for ready in select.select(self.readable, [], [], PATIENCE)[0]:
+                self.look(ready)
+            self.keep_time(time.monotonic())

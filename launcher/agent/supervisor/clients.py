@@ -1,0 +1,72 @@
+"""Those on this host who talk to a supervisor through its socket: relays, and shims of ranks."""
+
+import os
+import time
+
+from ..base import protocol
+from ..base.lean import Socket, socket
+
+
+class Clients:
+    """Listens in the current folder, which is the run's."""
+
+    def __init__(self):
+        try:
+            os.unlink("sock")
+        except FileNotFoundError:
+            pass
+        self._listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind("sock")
+        self._listener.listen(64)
+        self._open, self._subscribers = {}, set()
+        self._alone_since = time.monotonic()
+
+    @property
+    def sockets(self):
+        """What to wait for."""
+        return [self._listener, *self._open]
+
+    @property
+    def alone_since(self):
+        """When the last one left, by ``time.monotonic``; None while one is here."""
+        return None if self._open else self._alone_since
+
+    def hear(self, ready):
+        """What came through one of the sockets: pairs of a client and its message."""
+        if ready is self._listener:
+            self._open[self._listener.accept()[0]] = protocol.Decoder()
+            return []
+        try:
+            data = ready.recv(1 << 16)
+        except OSError:
+            data = b""
+        if data:
+            return [(ready, message) for message, _ in self._open[ready].feed(data)]
+        del self._open[ready]
+        self._subscribers.discard(ready)
+        self._alone_since = time.monotonic()
+        ready.close()
+        return []
+
+    def send(self, client, message):
+        """One that is gone is noticed by the next read from it."""
+        self._send(client, protocol.encode(message))
+
+    def subscribe(self, client):
+        """Wants to know of every record of the journal."""
+        self._subscribers.add(client)
+
+    def wake(self):
+        """Tells subscribers that there is something new in the journal."""
+        for client in self._subscribers:
+            self._send(client, b"\n")
+
+    def _send(self, client, data):
+        try:
+            client.sendall(data)
+        except OSError:
+            pass
+
+    def close(self):
+        for client in self.sockets:
+            client.close()

@@ -1,0 +1,121 @@
+"""Turns a fork of the relay into the supervisor of a run, away from connection and terminal."""
+
+import fcntl
+import os
+import sys
+import time
+
+from . import protocol
+from .lean import Socket, socket
+from .supervisor import Supervisor
+
+#: Seconds for the owner of a run to answer; one that stands still owns it all the same.
+ANSWERS = 15.0
+#: Seconds for a supervisor that no longer answers to leave, or for a new one to answer.
+LEAVES = 10.0
+
+
+def launch(run_dir, spec):
+    """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
+
+    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``lease`` and ``stall`` (seconds;
+    None is for ever), and ``inside``: whether Pythons are prepared to tell their stacks. Raises OSError.
+    """
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(ready)
+            os.setsid()
+            if os.fork() == 0:
+                _become_supervisor(run_dir, spec, tell)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.wait()
+    with os.fdopen(ready, "rb") as pipe:
+        answer = pipe.read().decode()
+    if answer != "ready":
+        raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
+
+
+def _become_supervisor(run_dir, spec, tell):
+    try:
+        os.chdir(run_dir)
+        _detach_streams(keep=tell)
+        lock = _own()
+        if lock is None:
+            os.write(tell, b"ready")  # another one owns this run: a process is started once
+            return
+        supervisor = Supervisor(spec)
+        os.write(tell, b"ready")
+        os.close(tell)
+        supervisor.serve()
+        os.close(lock)  # before its clients hear of the end: they may want another one at once
+        supervisor.clients.close()
+        if supervisor.news.is_needed:
+            _let_go(but=supervisor.news.descriptors)
+            supervisor.news.pass_on()
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        try:
+            os.write(tell, str(error).encode())
+        except OSError:
+            pass
+
+
+def _own():
+    """Take the lock of the run in this folder and return it, or None while its owner answers.
+
+    Wait for an owner that is about to leave. Raises OSError where it does not.
+    """
+    lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LEAVES
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if _owner_answers():
+                os.close(lock)
+                return None
+        if time.monotonic() > deadline:
+            raise OSError("the one before it neither answers nor leaves")
+        time.sleep(0.01)
+
+
+def _owner_answers():
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as owner:
+        owner.settimeout(ANSWERS)
+        try:
+            owner.connect("sock")
+            owner.sendall(protocol.encode({"op": "subscribe"}))
+            return bool(owner.recv(1 << 12))
+        except socket.timeout:
+            return True
+        except OSError:
+            return False
+
+
+def _detach_streams(keep):
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 1024)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+
+
+def _let_go(but):
+    """Closes everything that this process holds but standard streams and these descriptors, and
+    stands in no folder."""
+    os.chdir("/")
+    for number in os.listdir("/proc/self/fd"):
+        if int(number) > 2 and int(number) not in but:
+            try:
+                os.close(int(number))
+            except OSError:
+                pass  # the one that listed them

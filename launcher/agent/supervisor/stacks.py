@@ -1,0 +1,224 @@
+"""Writes down where each rank stands: Python's stacks by py-spy or by itself, or the kernel's words.
+
+A helper process does it, so that the supervisor never waits.
+"""
+
+import os
+import sys
+import time
+
+from ..base.lean import prctl, signal
+from ..processes import processes
+
+#: Seconds for all ranks of this host, and for one look at one process.
+SECONDS, ONE = 20.0, 5.0
+#: Processes of one rank that are looked at: its loaders of data, for example.
+PROCESSES = 16
+
+#: Where a Python finds what lets it be asked, and the name of the memory that it answers into.
+INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
+MEMORY = "/memfd:launcher-stacks"
+#: Seconds between two looks at an answer; it is whole when it has not grown in between.
+PAUSE = 0.05
+
+NO_PY_SPY = (
+    "There is no py-spy on this host, neither beside %s nor on PATH (pip install py-spy): each Python\n"
+    "was asked by a signal instead, and tells its Python frames only.\n"
+)
+
+
+class StackTaker:
+    """One helper at a time; records its end. ``wanted``: whether there will be anything to take."""
+
+    def __init__(self, record, wanted):
+        self._record, self._wanted = record, wanted
+        self._helper = self._stamp = None
+
+    def prepare(self, env):
+        """Lets every Python that gets this environment be asked for its stacks later on."""
+        if self._wanted:
+            behind = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
+            env["PYTHONPATH"] = os.pathsep.join([INSIDE] + behind)
+
+    def take(self, ranks, stamp, host, path):
+        """Files ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``, by the py-spy on ``path``."""
+        if self._helper is not None:
+            return
+        self._stamp = stamp
+        try:
+            self._helper = os.fork()
+        except OSError:  # too many processes here: the run has to go on
+            self._record("StacksTaken", files=0)
+            return
+        if self._helper == 0:
+            _help(ranks, stamp, host.replace("/", "_"), path)
+
+    @property
+    def pids(self):
+        """The helper, and what it runs."""
+        if self._helper is None:
+            return set()
+        return {self._helper, *processes.descendants(self._helper)}
+
+    def reaped(self, pid):
+        """True when ``pid`` was the helper."""
+        if pid != self._helper:
+            return False
+        self._helper = None
+        try:
+            files = [n for n in os.listdir("outputs/stalls") if n.startswith(self._stamp + "-")]
+        except OSError:
+            files = []
+        self._record("StacksTaken", files=len(files))
+        return True
+
+    def close(self):
+        """Ends a helper that is still at work."""
+        processes.send(self.pids, signal.SIGKILL)
+
+
+def _help(ranks, stamp, host, path):
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.closerange(3, 1024)  # among them locks, which are the supervisor's alone
+        write(ranks, stamp, host, path)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def write(ranks, stamp, host, path):
+    """The files of all ranks, as far as the time allows."""
+    folder = os.path.join("outputs", "stalls")
+    os.makedirs(folder, exist_ok=True)
+    deadline = time.monotonic() + SECONDS
+    spy = _py_spy(path)
+    for key, pid in ranks.items():
+        text = "%s on %s, process %d, %s\n" % (key, host, pid, time.strftime("%F %T %Z"))
+        text += "" if spy else NO_PY_SPY % sys.executable
+        for part in [pid] + processes.descendants(pid)[: PROCESSES - 1]:
+            text += "\n" + _stacks(spy, part, deadline)
+        with open(os.path.join(folder, "%s-%s-%s.txt" % (stamp, host, key)), "w") as file:
+            file.write(text)
+
+
+def _py_spy(path):
+    beside = os.path.dirname(sys.executable)
+    try:
+        return processes.find_program("py-spy", os.pathsep.join([beside, path]), "/")
+    except FileNotFoundError:
+        return None
+
+
+def _stacks(spy, pid, deadline):
+    """The stacks of one process, or why there are none and the kernel's words."""
+    if time.monotonic() > deadline:
+        told, complaint = "", "not asked: %d s were spent on others\n" % SECONDS
+    else:
+        told, complaint = _by_py_spy(spy, pid, deadline) if spy else ("", "")
+        told = told or ask(pid, min(ONE, deadline - time.monotonic()))
+    command = processes.describe(pid)["command"]
+    if told:
+        return told if not complaint else complaint + told
+    return "Process %d: %s\n%s%s" % (pid, command, complaint, _threads(pid))
+
+
+def _by_py_spy(spy, pid, deadline):
+    """``(stacks, complaint)``, one of them empty. Where the kernel lets only ancestors look into a
+    process (ptrace_scope), py-spy is refused."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [spy, "dump", "--pid", str(pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=min(ONE, deadline - time.monotonic()),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return "", "py-spy: %s\n" % error
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "replace"), ""
+    return "", "py-spy: %s\n" % done.stderr.decode("utf-8", "replace").strip()
+
+
+def ask(pid, seconds):
+    """What a Python says of its threads when it is asked by a signal; "" for all that cannot be.
+
+    Only a process that holds the memory for it and catches the signal is sent one: any other would
+    be killed by it.
+    """
+    number = signal.SIGRTMAX - 7
+    memory = _memory_of(pid)
+    if memory is None or not _catches(pid, number):
+        return ""
+    with open(memory, "rb") as file:
+        before = file.seek(0, os.SEEK_END)
+        processes.send([pid], number)
+        deadline, size = time.monotonic() + seconds, before
+        while time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            grown = file.seek(0, os.SEEK_END)
+            if grown == size > before:
+                break
+            size = grown
+        file.seek(before)
+        said = file.read().decode("utf-8", "replace")
+    return "Process %d: %s\n%s" % (pid, processes.describe(pid)["command"], said) if said else ""
+
+
+def _memory_of(pid):
+    """The path of the memory that this process answers into, or None."""
+    folder = "/proc/%d/fd" % pid
+    try:
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if os.readlink(path).startswith(MEMORY):
+                return path
+    except OSError:  # it has ended, or is another user's
+        pass
+    return None
+
+
+def _catches(pid, number):
+    for line in _read("/proc/%d/status" % pid).splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def _threads(pid):
+    """Of every thread: name, state, and where in the kernel it waits (its stack only for root)."""
+    folder = "/proc/%d/task" % pid
+    try:
+        threads = sorted(os.listdir(folder), key=int)
+    except OSError:
+        return "it has ended\n"
+    text = ""
+    for thread in threads:
+        place = os.path.join(folder, thread)
+        status = _read(os.path.join(place, "status"))
+        kept = [line for line in status.splitlines() if line.startswith(("Name:", "State:"))]
+        text += "\nThread %s\n  %s\n" % (
+            thread,
+            "  ".join(line.replace("\t", " ") for line in kept),
+        )
+        text += "  wchan: %s\n" % (_read(os.path.join(place, "wchan")) or "unknown")
+        text += "".join("  %s\n" % s for s in _read(os.path.join(place, "stack")).splitlines())
+    return text
+
+
+def _read(path):
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,155 @@
+"""Notices that the ranks of a run do nothing on this host: no log byte, no CPU time, no GPU.
+
+The time that torchrun and the like spend on watching their ranks does not count, once the ranks are
+known, nor what a rank spends on asking again and again whether the others are there. A rank that
+spins while it waits, without ever sleeping, counts as busy.
+"""
+
+import os
+import time
+
+from ..processes import processes
+from .polling import Polling
+
+#: The part of one core that a rank may use and still counts as idle: heartbeats, watchdogs, and what
+#: waits by asking now and then (measured: Horovod 3 %). For who asks thousands of times a second see
+#: polling.py.
+NOISE = 0.05
+#: Two ticks of the clock that the kernel counts CPU time with.
+TICKS = 0.02
+#: Percent of a GPU's time above which it is in use.
+GPU_NOISE = 5
+#: Seconds that nvidia-smi may take; one that hangs does not keep a stall from being told.
+GPU_SECONDS = 2.0
+#: Bytes of the last line that are told, and those that are searched for it.
+LINE, TAIL = 200, 4096
+
+
+class _Rank:
+    """What was seen of one rank, or of a process that has not told its ranks yet."""
+
+    def __init__(self, rank, pid, stem):
+        self.rank, self.pid, self.stem = rank, pid, stem
+        self.size = self.base = 0
+        self.cpu = 0.0
+        self.since = time.monotonic()  # when its CPU time was ``base``
+        self.polling = Polling(NOISE)
+
+    def moved(self, now, cpu, window):
+        """Whether it has written, or used more than noise within a window."""
+        size = sum(status.st_size for _, status in self._logs())
+        wrote, self.size, self.cpu = size != self.size, size, cpu
+        self.base += self.polling.spent(self.pid, now, cpu)
+        worked = cpu - self.base > max(TICKS, NOISE * window)
+        if wrote or worked or cpu < self.base or now - self.since >= window:
+            self.base, self.since = cpu, now
+        return wrote or worked
+
+    def _logs(self):
+        for stream in (".out", ".err"):
+            try:
+                yield self.stem + stream, os.stat(self.stem + stream)
+            except OSError:
+                continue
+
+    def describe(self, key):
+        """For the journal: how long its logs have been silent, what it used, what it said last."""
+        logs = sorted(self._logs(), key=lambda log: (log[1].st_size > 0, log[1].st_mtime))
+        silent = time.time() - logs[-1][1].st_mtime if logs else 0.0
+        return {
+            "key": key,
+            "rank": self.rank,
+            "pid": self.pid,
+            "silent": round(silent, 3),
+            "cpu": round(self.cpu, 2),
+            "bytes": self.size,
+            "last": _last_line(logs[-1][0]) if logs else "",
+        }
+
+
+class StallWatch:
+    """Looks now and then, and records when a stall begins and ends. ``seconds`` None: never looks."""
+
+    def __init__(self, record, seconds):
+        self._record, self._seconds = record, seconds
+        self._pause = None if seconds is None else min(10.0, max(0.05, seconds / 5))
+        self._known = {}  # key -> _Rank
+        self._moved_at, self._began = time.monotonic(), None
+        self.gpus = []
+        self.next_look = float("inf")
+
+    def heard(self, event, fields):
+        """An event of this host: which processes there are."""
+        if self._seconds is None or fields.get("key", "setup-").startswith("setup-"):
+            return
+        key = fields["key"]
+        if event == "ProcessStarted":
+            stem = os.path.join("logs", "attempt-%d" % fields["attempt"], key)
+            self._known[key] = _Rank(fields["rank"], fields["pid"], stem)
+            self.next_look = time.monotonic() + self._pause
+        elif event == "ProcessExited":
+            self._known.pop(key, None)
+        if fields.get("code", 0) == 0:  # a failure is no news of work: everything ends
+            self._move(time.monotonic())
+
+    @property
+    def watched(self):
+        """``{key: pid}`` of the ranks; of the processes that start them while no rank is known."""
+        ranks = {key: known for key, known in self._known.items() if known.rank is not None}
+        return {key: known.pid for key, known in (ranks or self._known).items()}
+
+    def look(self, now, ending):
+        """Compares with the last look, when it is time to. What is ``ending`` does not stall."""
+        if now < self.next_look:
+            return
+        watched = self.watched
+        self.next_look = now + self._pause if watched else float("inf")
+        if not watched or ending:
+            self._moved_at = now
+            return
+        used = processes.cpu_seconds(watched.values())
+        moved = [
+            self._known[key].moved(now, used[pid], self._seconds) for key, pid in watched.items()
+        ]
+        if any(moved):
+            self._move(now)
+        elif self._began is None and now - self._moved_at >= self._seconds:
+            self._begin(now, watched)
+
+    def _move(self, now):
+        self._moved_at = now
+        if self._began is not None:
+            began, self._began = self._began, None
+            self._record("StallEnded", seconds=round(now - began, 3))
+
+    def _begin(self, now, watched):
+        if self.gpus and _gpus_in_use(self.gpus):
+            self._moved_at = now
+            return
+        self._began = now
+        ranks = [self._known[key].describe(key) for key in watched]
+        self._record("StallBegan", seconds=round(now - self._moved_at, 3), ranks=ranks)
+
+
+def _last_line(path):
+    """The last line with anything in it, as a terminal would show it; at most ``LINE`` bytes."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL))
+            lines = file.read().replace(b"\r", b"\n").split(b"\n")
+    except OSError:
+        return ""
+    line = next((line.strip() for line in reversed(lines) if line.strip()), b"")
+    return line[:LINE].decode("utf-8", "replace")
+
+
+def _gpus_in_use(indices):
+    """Whether any of these GPUs computes just now; one that cannot be asked does not."""
+    query = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
+    for line in (processes.output_of(query, GPU_SECONDS) or "").splitlines():
+        index, _, percent = [word.strip() for word in line.partition(",")]
+        numbers = index.isdigit() and percent.isdigit()
+        if numbers and int(index) in indices and int(percent) > GPU_NOISE:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""What programs, the CLI and plug-ins call."""

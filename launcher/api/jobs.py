@@ -1,0 +1,64 @@
+"""Jobs as programs make them: from files, values and layers; and what would become of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..jobs import job_file, planner
+from ..runner.policy import spares
+from ..runner.requests import check_restarts
+from ..spec import inventory as inventories
+from ..spec.errors import InputError, suggestion
+from ..spec.files import read_text
+from ..spec.model import Inventory, Job, Meeting, Plan
+
+
+def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The values of a job file, ``workdir`` resolved from the file's folder. Raises DocumentError."""
+    values = job_file.load(read_text(path, "job file"), str(path))
+    values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
+    return values
+
+
+def make_job(**values: Any) -> Job:
+    """A job from values with the names of a job file. Raises InputError."""
+    return layered_job({"argument": values})
+
+
+def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
+    """A job from layers of values in rising order, such as file, environment and flags."""
+    job = job_file.make(layers, os.environ)
+    job = replace(job, workdir=str(Path(job.workdir).expanduser().resolve()))
+    for script in job.scripts:
+        if not (Path(job.workdir) / script).exists():
+            raise InputError(*_no_script(job.workdir, script))
+    return job
+
+
+def _no_script(workdir: str, script: str) -> tuple[str, str]:
+    folder = (Path(workdir) / script).parent
+    near = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    hint = suggestion(Path(script).name, near) or "paths are relative to the workdir"
+    return f"there is no {script} in {workdir}", hint
+
+
+def dry_run(job: Job, inventory: Inventory) -> Plan:
+    """The plan as far as it can be known without touching a host. Raises InputError."""
+    hosts = inventories.select(inventory, job.hosts)
+    check_restarts(job, len(hosts))
+    layout = planner.layout(job, hosts, {})
+    first = layout.nodes[0].host
+    address = job.master_addr or first.address or first.name
+    low, high = job.master_port
+    port = low if low == high else f"{low}-{high}"
+    return planner.plan(job, layout, Meeting(address, port), "agent")
+
+
+def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
+    """The hosts that could take the place of a lost one, none without restarts."""
+    hosts = inventories.select(inventory, job.hosts) if job.max_restarts else ()
+    return [host.name for host in spares.spares(hosts, plan.layout, ())]

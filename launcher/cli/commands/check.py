@@ -1,0 +1,307 @@
+"""``launcher check``: what was measured as a table, what is wrong as a list with fixes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from ...api import jobs
+from ...fleet import inventory_file
+from ...fleet.findings import ERROR, OK, WARNING, Finding, suggested
+from ...fleet.findings.group import gpus_text
+from ...fleet.findings.pair import rate_text
+from ...spec import inventory as inventories
+from ...spec import nodeset
+from ...spec.errors import InputError
+from .. import complain, options
+from ..inventory_lookup import loaded, need_inventory
+from ..render.tables import counted, duration, size, table
+
+if TYPE_CHECKING:
+    from ...fleet.check.checker import Report
+    from ...fleet.findings.survey import Survey, Trial
+    from ...spec.model import Host, Inventory, Job
+
+_COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
+#: Seconds before a check says what it is doing, and between its steps.
+STILL, STEP = 1.0, 0.2
+#: Columns that go first where the terminal is narrow.
+_SPARE = ("os", "driver", "memory", "cores")
+
+
+@click.command("check")
+@options.inventory
+@options.hosts
+@click.option("--job", "job_file", metavar="JOB.yaml", help="Would it fit and find all it needs?")
+@click.option("--no-pairs", is_flag=True, help="Each host by itself; no traffic between hosts.")
+@click.option("--smoke", is_flag=True, help="Then add up a tensor over the hosts for 10 s.")
+@click.option(
+    "--fix", is_flag=True, help="Write interfaces into the inventory, end what runs left."
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything that was measured, for programs.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    inventory: str | None,
+    hosts: str | None,
+    job_file: str | None,
+    no_pairs: bool,
+    smoke: bool,
+    fix: bool,
+    as_json: bool,
+) -> None:
+    """Looks at every host and every pair of hosts, before anything is launched.
+
+    Each finding has a stable code, what was seen, and what to do. Exit code 1 when any is an error.
+    """
+    place = need_inventory(inventory)
+    known = loaded(place)
+    job = jobs.layered_job({"file": jobs.load_job(job_file)}) if job_file else None
+    chosen = inventories.select(known, hosts or (job.hosts if job else None))
+    with inventory_file.sandbox_of(known):
+        report, done = asyncio.run(_check(known, chosen, job, fix, not no_pairs))
+        if fix:
+            report, written = _write_interfaces(report, place)
+            done += written
+        if smoke:
+            report = _with_smoke(report, job, known)
+    if as_json:
+        click.echo(json.dumps({**report.to_json(), "fixed": done}, indent=2))
+    else:
+        _show(report, len(chosen), done)
+    ctx.exit(1 if report.failed else 0)
+
+
+async def _check(
+    known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool, pairs: bool
+) -> tuple[Report, list[str]]:
+    from ...fleet.check.checker import Visitor, check
+    from ..run_argument import ask_passphrase
+
+    doing = Doing()
+    ask = ask_passphrase if sys.stdin.isatty() else None
+    async with doing, Visitor(known, chosen, ask, doing.say) as visitor:
+        return await check(visitor, job, fix, pairs)
+
+
+def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
+    """An all-reduce over the hosts that the job would get, or all that answered; not where an error
+    is known already."""
+    from ...runner.smoke import smoke
+
+    hosts = report.chosen or tuple(survey.host for survey in report.surveys)
+    if report.failed or not hosts:
+        click.echo("no all-reduce: there are errors already", err=True)
+        return report
+    if sys.stderr.isatty():
+        click.secho(
+            f"an all-reduce over {counted(len(hosts), 'host')}, some 15 s", dim=True, err=True
+        )
+    begun = time.monotonic()
+    finding = smoke(job, known, hosts)
+    took = report.seconds + time.monotonic() - begun
+    return replace(report, findings=(*report.findings, finding), seconds=took)
+
+
+def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
+    """Writes what is suggested into the inventory. What is written is no longer a finding."""
+    wanted = suggested(report.findings)
+    if not wanted:
+        return report, []
+    try:
+        inventory_file.write_interfaces(place, wanted)
+    except InputError as error:
+        complain(error)
+        return report, []
+    left = tuple(f for f in report.findings if not suggested([f]))
+    done = [f"{name}: interface: {value} in {place}" for name, value in wanted.items()]
+    return replace(report, findings=left), done
+
+
+class Doing:
+    """A line on the terminal that says what takes longer than a second; gone afterwards."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._task: asyncio.Task[None] | None = None
+        self._up = False
+
+    def say(self, text: str) -> None:
+        """What is done from now on."""
+        self._text = text
+
+    async def __aenter__(self) -> Doing:
+        if sys.stderr.isatty():
+            self._task = asyncio.ensure_future(self._tick())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._up:
+            _draw("")
+
+    async def _tick(self) -> None:
+        started = time.monotonic()
+        await asyncio.sleep(STILL)
+        while True:
+            self._up = True
+            text = f"{self._text}  {time.monotonic() - started:.0f} s"
+            width = shutil.get_terminal_size().columns - 1
+            _draw(text[:width])
+            await asyncio.sleep(STEP)
+
+
+def _draw(text: str) -> None:
+    """In place of the line that is up. Not by click, which takes a moving cursor for colour."""
+    sys.stderr.write("\r\x1b[K" + text)
+    sys.stderr.flush()
+
+
+# -- the table of hosts
+
+
+def _show(report: Report, asked: int, done: list[str]) -> None:
+    width = shutil.get_terminal_size((100, 24)).columns
+    if report.surveys:
+        head, *lines = _hosts(report.surveys, width).split("\n")
+        click.secho(head, dim=True)
+        click.echo("\n".join(lines))
+    if any(trial.bandwidth for trial in report.trials):
+        click.echo(_network(report.trials, width))
+    shown = [f for f in report.findings if f.level != OK or f.code.startswith(("JOB", "SMOKE"))]
+    for finding in shown:
+        click.echo()
+        _show_finding(finding, min(width, 110))
+    if done:
+        click.echo()
+    for line in done:
+        click.echo(click.style("fixed  ", fg="green") + line)
+    click.echo(("\n" if shown or done else "") + _verdict(report, asked))
+
+
+def _network(trials: Sequence[Trial], width: int) -> str:
+    """All pairs in a line; of many hosts, bandwidth is that of some pairs."""
+    rates = sorted(trial.bandwidth for trial in trials if trial.bandwidth)
+    trips = sorted(trial.round_trip * 1000 for trial in trials if trial.round_trip is not None)
+    sizes = sorted({trial.mtu for trial in trials if trial.mtu})
+    parts = [f"{rate_text(rates[0])} to {rate_text(rates[-1])}"]
+    if len(rates) < len(trials) / 2:
+        parts[0] += f" on {len(rates)} of {len(trials)} ways"
+    parts += [f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms"] if trips else []
+    parts += [f"MTU {' to '.join(str(s) for s in (sizes[0], sizes[-1])[: len(sizes)])}"] * bool(
+        sizes
+    )
+    head = "between them  "
+    text = "   ".join(parts)
+    if len(head + text) > width:
+        text = f"{parts[0]}\n{' ' * len(head)}{'   '.join(parts[1:])}"
+    return click.style(head, dim=True) + text
+
+
+def _verdict(report: Report, asked: int) -> str:
+    what = counted(asked, "host")
+    if report.trials:
+        what += f", {counted(len(report.trials) // 2, 'pair')}"
+    counts = [
+        click.style(counted(count, level), fg=_COLOUR[level])
+        for level in (ERROR, WARNING)
+        if (count := sum(finding.level == level for finding in report.findings))
+    ]
+    verdict = ", ".join(counts) or click.style("all is well", fg="green")
+    return f"{what}: {verdict}  {duration(report.seconds)}"
+
+
+def _show_finding(finding: Finding, width: int) -> None:
+    hosts = nodeset.fold(finding.hosts)
+    if finding.there:
+        hosts += f" -> {nodeset.fold(finding.there)}"
+    level = click.style(f"{finding.level:<8}", fg=_COLOUR[finding.level], bold=True)
+    click.echo(f"{level} {click.style(finding.code, bold=True)}  {hosts}")
+    for label, text in (("", finding.evidence), ("fix", finding.fix)):
+        if text:
+            lines = textwrap.wrap(text, max(30, width - 9), break_on_hyphens=False)
+            lines = [f"{'' if n else label:>8} {line}" for n, line in enumerate(lines)]
+            shown = "\n".join(lines)
+            click.echo(shown.replace("fix", click.style("fix", fg="cyan"), 1) if label else shown)
+
+
+_Cell = Callable[[list["Survey"]], str]
+
+
+def _hosts(surveys: Iterable[Survey], width: int) -> str:
+    """A row for hosts that are alike; what moves from minute to minute is the worst of them."""
+    groups: dict[tuple[str, ...], list[Survey]] = {}
+    for survey in surveys:
+        key = tuple(cell([survey]) for name, cell, steady in _COLUMNS if steady)
+        groups.setdefault(key, []).append(survey)
+    gpus = any(survey.facts.gpus for survey in surveys)
+    names = [name for name, _, _ in _COLUMNS if gpus or name not in ("gpus", "free", "driver")]
+    text = _table(names, groups.values())
+    for spare in _SPARE:
+        if max(map(len, text.split("\n"))) > width and spare in names:
+            names.remove(spare)
+            text = _table(names, groups.values())
+    return text
+
+
+def _table(names: list[str], groups: Iterable[list[Survey]]) -> str:
+    cells = {name: cell for name, cell, _ in _COLUMNS}
+    rows = [
+        [nodeset.fold(s.host for s in group), *(cells[name](group) for name in names)]
+        for group in groups
+    ]
+    return table(["hosts", *names], rows)
+
+
+def _torch(group: list[Survey]) -> str:
+    software = group[0].software
+    text = software.torch or "-"
+    if software.cuda:
+        text = f"{text.partition('+')[0]} cuda {software.cuda}"
+    return text + (f" nccl {software.nccl}" if software.nccl else "")
+
+
+def _free_gpus(group: list[Survey]) -> str:
+    counts = []
+    for survey in group:
+        used = {user.gpu for user in survey.devices.users} | set(survey.facts.leased)
+        counts.append(sum(gpu.index not in used for gpu in survey.facts.gpus))
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}-{max(counts)}"
+
+
+def _os(group: list[Survey]) -> str:
+    return group[0].os.replace("GNU/Linux ", "").partition(" (")[0]
+
+
+def _clock(group: list[Survey]) -> str:
+    worst = max((s.facts.clock_offset for s in group), key=abs)
+    return f"{worst:+.2f} s" if abs(worst) >= 0.005 else "0 s"
+
+
+#: Name, its text for hosts that are alike, and whether hosts that differ in it have different rows.
+_COLUMNS: tuple[tuple[str, _Cell, bool], ...] = (
+    ("os", _os, True),
+    ("python", lambda g: g[0].facts.python_version, True),
+    ("torch", _torch, True),
+    ("gpus", lambda g: gpus_text(g[0]) or "-", True),
+    ("free", _free_gpus, False),
+    ("driver", lambda g: g[0].devices.driver or "-", True),
+    ("cores", lambda g: str(g[0].facts.cpus), True),
+    ("memory", lambda g: size(g[0].memory.total), True),
+    ("disk free", lambda g: size(min(s.facts.disk_free for s in g)), False),
+    ("ping", lambda g: f"{max(s.latency for s in g) * 1000:.1f} ms", False),
+    ("clock", _clock, False),
+)

@@ -1,0 +1,30 @@
+"""``launcher import``: task files of other systems as job files of ours."""
+
+from __future__ import annotations
+
+import click
+
+from ...spec import files
+from .. import options
+from ..inventory_lookup import note
+from .inventory import write_text
+
+
+@click.command("import")
+@click.argument("form", metavar="FORMAT")
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
+@options.force
+def command(form: str, file: str, output: str | None, force: bool) -> None:
+    """Turns a task FILE of another system (skypilot, dstack, polyaxon, osmo) into a job file.
+
+    What cannot be carried over stands in comments and on stderr.
+    """
+    from ...interop import tasks
+
+    source = "stdin" if file == "-" else file
+    content = files.read_text("/dev/stdin" if file == "-" else file, "task file")
+    text, notes = tasks.read(content, source, form)
+    for one in notes:
+        note(f"{source}: {one}")
+    write_text(text, output, force, "a job")

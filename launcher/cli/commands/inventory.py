@@ -1,0 +1,178 @@
+"""``launcher inventory``: shows the hosts, and brings inventories in and out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ...spec import files, nodeset
+from ...spec.errors import DocumentError, InputError, suggestion
+from ...spec.model import Host, Inventory
+from .. import options
+from ..inventory_lookup import loaded, note, tell_notes
+from ..render.tables import counted, table
+
+_OUT = click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
+
+
+@click.group("inventory")
+def command() -> None:
+    """Shows the hosts of an inventory, and brings inventories of other tools in and out."""
+
+
+@command.command()
+@options.inventory
+@options.as_json
+def ls(inventory: str | None, as_json: bool) -> None:
+    """Lists the hosts; equal ones as a node set."""
+    known = loaded(inventory)
+    if as_json:
+        value = {
+            "source": known.source,
+            "ssh_config": known.ssh_config,
+            "hosts": [{**asdict(host), "groups": _groups(known, host)} for host in known.hosts],
+            "groups": {name: list(members) for name, members in known.groups.items()},
+            "notes": list(known.notes),
+        }
+        click.echo(json.dumps(value, indent=2))
+        return
+    click.echo(_table(known))
+
+
+def _table(inventory: Inventory) -> str:
+    rows: dict[tuple[str, ...], list[Host]] = {}
+    for host in inventory.hosts:
+        words = (
+            _shown(host.user),
+            _shown(host.port),
+            _shown(host.proxy_jump),
+            _shown(host.gpus),
+            ", ".join(_groups(inventory, host)) or "-",
+            ", ".join(f"{_shown(k)}={_shown(v)}" for k, v in host.labels.items()) or "-",
+        )
+        rows.setdefault(words, []).append(host)
+    head = ("host", "address", "user", "port", "through", "gpus", "groups", "labels")
+    cells = [(*_names(hosts), *words) for words, hosts in rows.items()]
+    used = [i for i in range(len(head)) if i < 2 or any(row[i] != "-" for row in cells)]
+    text = table([head[i] for i in used], [[row[i] for i in used] for row in cells])
+    return f"{text}\n{counted(len(inventory.hosts), 'host')} in {inventory.source}"
+
+
+def _names(hosts: list[Host]) -> tuple[str, str]:
+    addresses = [host.address for host in hosts if host.address]
+    return nodeset.fold(host.name for host in hosts), nodeset.fold(addresses) if addresses else "-"
+
+
+def _groups(inventory: Inventory, host: Host) -> list[str]:
+    return [name for name, members in inventory.groups.items() if host.name in members]
+
+
+def _shown(value: object) -> str:
+    """A value of a file as a word on a screen: nothing in it moves the cursor."""
+    text = "-" if value is None else str(value)
+    return text if text.isprintable() else repr(text)
+
+
+@command.command()
+@click.argument("name", metavar="HOST")
+@options.inventory
+@options.as_json
+def show(name: str, inventory: str | None, as_json: bool) -> None:
+    """Shows everything that holds for a host, and where each value comes from."""
+    known = loaded(inventory)
+    names = [host.name for host in known.hosts]
+    if name not in names:
+        hint = suggestion(name, names) or f"hosts: {nodeset.fold(names)}"
+        raise InputError(f'no host "{name}" in {known.source}', hint)
+    from ...fleet.settings import effective
+
+    host = known.host(name)
+    values = effective(known.source, known, host)
+    groups = _groups(known, host)
+    if as_json:
+        shown = {one.key: {"value": one.value, "origin": one.origin} for one in values}
+        click.echo(json.dumps({"host": name, "groups": groups, "values": shown}, indent=2))
+        return
+    click.echo(name + (f"  in {', '.join(groups)}" if groups else ""))
+    rows = [(one.key, _shown(one.value), one.origin) for one in values]
+    click.echo(table(("setting", "value", "from"), rows, "  "))
+
+
+@command.command("import")
+@click.argument("file", metavar="FILE")
+@click.option("--from", "form", metavar="FORMAT", help="Its format (default: what it looks like).")
+@_OUT
+@options.force
+def import_command(file: str, form: str | None, output: str | None, force: bool) -> None:
+    """Turns another tool's list of hosts (FILE, or - for stdin) into an inventory of ours.
+
+    Formats: hostfile (DeepSpeed, MPI, Horovod, plain lists), ansible, ansible-yaml, skypilot,
+    dstack, ray, clustershell, ssh_config, mlx. What cannot be carried over stands in comments.
+    """
+    from ...interop import inventories as imports
+    from ...spec.inventory_writer import inventory_text
+
+    source = "stdin" if file == "-" else file
+    content = files.read_text("/dev/stdin" if file == "-" else file, "inventory")
+    try:
+        name, found = imports.read(content, source, form)
+    except DocumentError as error:
+        if form is None and _is_ours(content, source):
+            raise InputError(f"{source} is an inventory of ours already") from None
+        raise error
+    inventory = found.inventory()
+    tell_notes(inventory, all_of_them=True)
+    head = [f"From {source} ({imports.FORMATS[name].about}), by: launcher inventory import"]
+    write_text(
+        inventory_text(inventory, head), output, force, counted(len(inventory.hosts), "host")
+    )
+
+
+def _is_ours(content: str, source: str) -> bool:
+    from ...spec import inventory
+
+    try:
+        inventory.load(content, source)
+    except DocumentError:
+        return False
+    return True
+
+
+@command.command("export")
+@click.option("--to", "form", required=True, help="hostfile, ssh_config or ansible.")
+@options.inventory
+@options.hosts
+@_OUT
+@options.force
+def export_command(
+    form: str, inventory: str | None, hosts: str | None, output: str | None, force: bool
+) -> None:
+    """Writes the inventory in another tool's format."""
+    from ...interop.inventories import export
+    from ...spec import inventory as inventories
+
+    known = loaded(inventory)
+    if hosts is not None:
+        known = inventories.narrowed(known, hosts)
+    text, notes = export.export(known, form)
+    for one in notes:
+        note(one)
+    write_text(text, output, force, counted(len(known.hosts), "host"))
+
+
+def write_text(text: str, output: str | None, force: bool, what: str) -> None:
+    """To stdout, or to a file that is not there yet. Raises InputError."""
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with Path(output).open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(f"{output} is there already", "--force overwrites it") from None
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}") from None
+    click.echo(f"{what} in {output}", err=True)

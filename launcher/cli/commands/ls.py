@@ -1,0 +1,101 @@
+"""``launcher ls``: the runs of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import asdict
+
+import click
+
+from ...fleet import inventory_file
+from ...records import catalog
+from ...spec import nodeset
+from ...spec.errors import HostError
+from .. import complain, options
+from ..inventory_lookup import loaded
+from ..render.tables import age, table
+
+_COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
+#: The reason that says no more than the status: a line should fit a terminal.
+_AS_IT_SHOULD = "all-ranks-exited-0"
+#: Runs that are listed without --all: those that go on, and the latest.
+LATEST = 20
+
+
+@click.command("ls")
+@click.option("-a", "--all", "everything", is_flag=True, help=f"Not only the latest {LATEST}.")
+@click.option("--all-users", is_flag=True, help="What goes on, and whose, as the hosts tell.")
+@click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
+@options.as_json
+def command(everything: bool, all_users: bool, inventory: str | None, as_json: bool) -> None:
+    """Lists runs, the latest first: how each stands, since when, and where."""
+    if all_users:
+        _on_the_hosts(inventory, as_json)
+        return
+    found = list(catalog.summaries())
+    shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
+    if as_json:
+        click.echo(json.dumps([asdict(run) for run in shown], indent=2))
+        return
+    if not shown:
+        click.echo("no runs yet; start one with: launcher run SCRIPT", err=True)
+        return
+    now = time.time()
+    rows = [
+        (
+            run.run,
+            run.status,
+            "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason,
+            age(now - run.started),
+            nodeset.fold(run.hosts) if run.hosts else "-",
+            str(run.ranks or "-"),
+            str(run.gpus or "-"),
+        )
+        for run in shown
+    ]
+    head, *lines = table(("run", "status", "reason", "age", "hosts", "ranks", "gpus"), rows).split(
+        "\n"
+    )
+    click.echo(click.style(head, dim=True))
+    for run, line in zip(shown, lines, strict=True):
+        colour = _COLOUR.get(run.status)
+        styled = click.style(run.status, fg=colour) if colour else run.status
+        click.echo(line[: len(run.run)] + line[len(run.run) :].replace(run.status, styled, 1))
+    if len(shown) < len(found):
+        click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
+
+
+def _on_the_hosts(place: str | None, as_json: bool) -> None:
+    from ...runner.remote_runs import HostRuns, ask_hosts
+
+    hosts = loaded(place)
+    with inventory_file.sandbox_of(hosts):
+        told = asyncio.run(ask_hosts(hosts))
+    going_on = [
+        {"host": host, **run}
+        for host, answer in told.items()
+        if isinstance(answer, HostRuns)
+        for run in answer.going_on
+    ]
+    if as_json:
+        click.echo(json.dumps(going_on, indent=2))
+    elif going_on:
+        now = time.time()
+        rows = [
+            (
+                run["host"],
+                run["user"],
+                run["run"],
+                nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
+                age(now - run["since"]),
+            )
+            for run in going_on
+        ]
+        click.echo(table(("host", "user", "run", "gpus", "age"), rows))
+    else:
+        click.echo("nothing goes on", err=True)
+    for answer in told.values():
+        if isinstance(answer, HostError):
+            complain(answer)

@@ -1,0 +1,275 @@
+"""``launcher scale``: short trials on more and more hosts, and whether more of them pay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...api import runs
+from ...runner.requests import make_request
+from ...runner.scaling import compare as scales
+from ...runner.scaling import rates
+from ...spec import inventory as inventories
+from ...spec import nodeset
+from ...spec.errors import InputError
+from ...spec.model import Inventory, Job, Request
+from .. import completion, options
+from ..inventory_lookup import loaded, note
+from ..render import chart
+from ..render.tables import counted, duration, table
+from ..run_argument import ask_passphrase
+from .run import job_of, seconds
+
+if TYPE_CHECKING:
+    from ...records.receipt import Receipt
+    from ...runner.scaling.trials import Trials
+
+#: Seconds after which hosts stop a trial by themselves when the one that began it is gone.
+LEASE = 60.0
+#: Why a trial ends that goes as it should.
+_WELL = ("all-ranks-exited-0", "lead-exited-0", "trial-over")
+
+
+@click.command("scale")
+@click.argument(
+    "command_words",
+    metavar="JOB.yaml | [--] SCRIPT [ARGS]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.scripts,
+)
+@options.inventory
+@click.option("-N", "--nodes", "sizes", metavar="N,N", help="Numbers of hosts (default: 1,2,4...).")
+@click.option("--for", "lasts", default="60s", metavar="T", help="Time of a trial (default: 60s).")
+@click.option(
+    "--warmup", metavar="T", help="Leave out numbers of the first T (default: a quarter)."
+)
+@click.option("--pattern", metavar="REGEX", help="How the number looks: 'samples/s: ([0-9.]+)'.")
+@click.option("--per-rank", is_flag=True, help="The number is one rank's, not the whole job's.")
+@options.hosts
+@options.nproc_per_node
+@options.framework
+@click.option("-o", "--output", metavar="FILE.svg", help="Draw the speed-up into this file, too.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that was measured, as JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    command_words: tuple[str, ...],
+    inventory: str | None,
+    sizes: str | None,
+    lasts: str,
+    warmup: str | None,
+    pattern: str | None,
+    per_rank: bool,
+    output: str | None,
+    as_json: bool,
+    **flags: str | int | None,
+) -> None:
+    """Runs a job for a short time on 1, 2, 4... hosts, reads the rate that it prints, and says whether
+    more hosts pay.
+
+    Each trial is an ordinary run with a receipt, stopped after its time. A rate is what programs
+    usually print (123.4 samples/s, 5 it/s, tokens per second: 9), what --pattern finds, or steps a
+    second from TensorBoard's scalars. Exit code 1 when a trial has no number.
+    """
+    hosts = loaded(inventory)
+    lasting = seconds("--for", lasts)
+    warm = lasting / 4 if warmup is None else seconds("--warmup", warmup)
+    if lasting <= 0:
+        raise InputError(f"--for {lasts}: has to be more than nothing")
+    if warm >= lasting:
+        raise InputError(f"--warmup {warm:g} s leaves nothing of --for {lasting:g} s")
+    try:
+        own = rates.pattern(pattern) if pattern is not None else None
+    except ValueError as error:
+        raise InputError(f"--pattern {error}", "such as 'samples/s: ([0-9.]+)'") from None
+    job = job_of(ctx, command_words, {**flags, "num_nodes": "1"})
+    requests = _requests(job, hosts, sizes)
+    if output and not Path(output).absolute().parent.is_dir():
+        raise InputError(f"-o {output}: there is no such folder")
+    from ...runner.scaling import trials as doing  # asyncssh takes a third of a second to import
+
+    terms = doing.Terms(lasting, warm, own, per_rank)
+    trials = doing.Trials(terms, _Begun(len(requests), lasting), _ended)
+    with runs.hosts_of(requests[-1]):
+        found = scales.compare(asyncio.run(_listening(trials, requests)))
+    _show(found, scales.caution(found, per_rank), as_json, trials.interrupted)
+    if output:
+        _draw(output, found, job)
+    lacking = any(row.trial.rate is None for row in found.rows)
+    ctx.exit(130 if trials.interrupted else int(lacking))
+
+
+def _requests(job: Job, hosts: Inventory, sizes: str | None) -> list[Request]:
+    """A run for every number of hosts, all looked at before the first one begins."""
+    if job.roles:
+        raise InputError(
+            "its roles say how many processes there are, on any number of hosts",
+            "launcher scale needs a job without roles:",
+        )
+    if job.resources.gpus:
+        raise InputError(
+            f"gpus: {job.resources.gpus} is for all hosts together, the same in every trial",
+            "nproc_per_node: in its place says how many each host has",
+        )
+    chosen = inventories.select(hosts, job.hosts)
+    trials = []
+    for number in _sizes(sizes, len(chosen)):
+        one = replace(job, num_nodes=number, elastic=None, max_restarts=0, min_nodes=None)
+        asking = ask_passphrase if sys.stdin.isatty() else None
+        trials.append(
+            make_request(
+                one, hosts, lease=LEASE, command_line=tuple(sys.argv), ask_passphrase=asking
+            )
+        )
+    return trials
+
+
+def _sizes(text: str | None, hosts: int) -> list[int]:
+    if text is None:
+        powers = [1 << place for place in range(hosts.bit_length()) if 1 << place <= hosts]
+        return sorted({*powers, hosts})
+    try:
+        found = sorted(nodeset.expand_ranks(text))
+    except ValueError as error:
+        raise InputError(f"--nodes: {error}", "--nodes 1,2,4") from None
+    if not found or found[0] < 1:
+        raise InputError(f"--nodes {text}: a trial needs at least 1 host", "--nodes 1,2,4")
+    return found
+
+
+async def _listening(trials: Trials, requests: Sequence[Request]) -> list[scales.Trial]:
+    """Ctrl-C ends the trial and skips the others; so does a closed terminal, as nobody would stop
+    it in time."""
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        first = not trials.interrupted
+        trials.stop()
+        _say("stopping; what was measured follows" if first else "killing at once", "yellow")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked)
+    return await trials.all(requests)
+
+
+# -- what is said
+
+
+def _say(text: str, colour: str | None = None) -> None:
+    with suppress(OSError):  # the terminal is gone; hosts are still to be left clean
+        click.secho(text, fg=colour, err=True)
+
+
+class _Begun:
+    """Says that a trial begins, which one of how many."""
+
+    def __init__(self, count: int, lasting: float) -> None:
+        self._number, self._count, self._lasting = 0, count, lasting
+
+    def __call__(self, nodes: int, run: str) -> None:
+        self._number += 1
+        name = click.style(run, bold=True)
+        what = f"{counted(nodes, 'node')} for {duration(self._lasting)}: run {name}"
+        _say(f"trial {self._number} of {self._count}, {what}")
+
+
+def _ended(trial: scales.Trial, receipt: Receipt) -> None:
+    if trial.rate:
+        _say(f"  {_number(trial.rate.value)} {trial.rate.unit}/s")
+    elif receipt.status in ("failed", "lost"):
+        from ..render.hints import terminal_width
+        from ..render.receipt import receipt_text
+
+        _say(receipt_text(receipt, terminal_width()))
+    else:
+        _say(f"  no rate: {trial.problem}", "yellow")
+    if trial.left:
+        _say(f"  {counted(trial.left, 'process')} left: launcher show {trial.run}", "red")
+
+
+def _number(value: float) -> str:
+    """Four digits that count: ``1,234``, ``12.34``."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _work(found: scales.Comparison) -> str:
+    """``1M samples``."""
+    power, marks = 0, ("", "k", "M", "G", "T", "P")
+    while found.work >= 1000 ** (power + 1):
+        power += 1
+    unit = found.unit or ""
+    return f"1{marks[power]} {unit}" if power else unit.removesuffix("s")
+
+
+def _show(found: scales.Comparison, caution: str, as_json: bool, interrupted: bool) -> None:
+    if as_json:
+        value = {**found.to_json(), "caution": caution, "interrupted": interrupted}
+        click.echo(json.dumps(value, indent=2))
+        return
+    if not found.rows:
+        click.echo("No trial was done.")
+        return
+    with suppress(OSError):
+        click.echo(_text(found, caution))
+
+
+def _text(found: scales.Comparison, caution: str) -> str:
+    from ..render.hints import terminal_width
+
+    parts = []
+    if found.unit:
+        things = "GPUs" if found.device == "GPU" else "processes"
+        cost = f"{found.device}-h per {_work(found)}"
+        head = ("nodes", things, f"{found.unit}/s", "±", "speed-up", "efficiency", cost, "")
+        parts.append(table(head, [_cells(row, found) for row in found.rows]))
+        plain = not sys.stdout.isatty()
+        lines = chart.bars(found.rows, terminal_width(), plain)
+        parts.append("\n".join(["", *lines, ""]))
+    else:
+        rows = [(str(row.trial.nodes), row.trial.problem) for row in found.rows]
+        parts.append(table(("nodes", "no number, because"), rows))
+    parts.append(found.sentence)
+    if caution:
+        parts.append(f"note: {caution}")
+    if any(row.trial.rate is None and row.trial.reason in _WELL for row in found.rows):
+        parts.append("hint: more time with --for, or how the number looks with --pattern REGEX")
+    return "\n".join(parts)
+
+
+def _cells(row: scales.Row, found: scales.Comparison) -> tuple[str, ...]:
+    trial = row.trial
+    count = trial.gpus if found.device == "GPU" else trial.processes
+    size = (str(trial.nodes), str(count or "-"))
+    if trial.rate is None or row.speedup is None:
+        return (*size, "-", "-", "-", "-", "-", trial.problem)
+    return (
+        *size,
+        _number(trial.rate.value),
+        f"{100 * trial.rate.spread:.0f} %",
+        f"{row.speedup:.2f}",
+        f"{row.efficiency:.2f}",
+        f"{row.cost:.3g}",
+        trial.rate.note,
+    )
+
+
+def _draw(output: str, found: scales.Comparison, job: Job) -> None:
+    if found.unit is None:
+        note(f"{output} is not written: there is no number to draw")
+        return
+    title = f"{job.name or job.script or 'the job'}: {found.unit}/s against 1.00"
+    try:
+        Path(output).write_text(chart.svg(found.rows, title, found.sentence), "utf-8")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}") from None

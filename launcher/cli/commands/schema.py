@@ -1,0 +1,18 @@
+"""``launcher schema``: what editors want to know about our files."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("schema")
+@click.argument("kind", type=click.Choice(["inventory", "job"]))
+def command(kind: str) -> None:
+    """Prints the JSON Schema of an inventory or a job file."""
+    from ...jobs import job_file
+    from ...spec import inventory
+
+    schema = inventory.json_schema() if kind == "inventory" else job_file.json_schema()
+    click.echo(json.dumps(schema, indent=2))

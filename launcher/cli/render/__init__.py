@@ -1,0 +1,1 @@
+"""What the CLI prints: plans, runs, logs, receipts, tables."""

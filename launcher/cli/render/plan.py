@@ -1,0 +1,69 @@
+"""A plan as text: every host's ranks, env and argv, and where the job's values come from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from ...spec import nodeset
+from ...spec.model import Job, NodePlan, Plan
+from .tables import counted, fold_tasks, table
+
+
+def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
+    """What would be started, without having touched a host; ``spares`` may take a lost host's place."""
+    layout, meeting = plan.layout, plan.meeting
+    head = (
+        f"{counted(layout.num_nodes, 'host')}, {counted(layout.world_size, 'rank')}, "
+        f"framework {plan.framework}\n"
+        f"master  {meeting.master_addr} port {meeting.master_port}"
+        + ("" if job.master_addr else "  (both are tested at the start)")
+        + (f"\nspares  {nodeset.fold(spares)}" if spares else "")
+    )
+    rows = [
+        (
+            entry.node.host.name,
+            str(entry.node.node_rank),
+            nodeset.fold_ranks(entry.node.ranks),
+            *([fold_tasks(task.key for task in entry.node.tasks)] if job.roles else []),
+            ",".join(map(str, entry.node.gpus)) or "-",
+            entry.node.python,
+        )
+        for entry in plan.nodes
+    ]
+    roles = ("roles",) if job.roles else ()
+    hosts = table(("host", "node_rank", "ranks", *roles, "gpus", "python"), rows)
+    values = table(
+        ("value", "from", "is"),
+        [(name, origin, _shown(job, name)) for name, origin in sorted(job.sources.items())],
+    )
+    return "\n\n".join([head, hosts, *(_node(entry) for entry in plan.nodes), values])
+
+
+def _node(entry: NodePlan) -> str:
+    common = dict(entry.processes[0].env) if entry.processes else {}
+    for process in entry.processes:
+        common = {k: v for k, v in common.items() if process.env.get(k) == v}
+    lines = [entry.node.host.name]
+    lines += [f"  env  {name}={shlex.quote(value)}" for name, value in sorted(common.items())]
+    for process in entry.processes:
+        own = {k: v for k, v in process.env.items() if k not in common}
+        words = [f"{k}={shlex.quote(v)}" for k, v in sorted(own.items())]
+        lines.append(f"  {process.key}  {' '.join([*words, shlex.join(process.argv)])}")
+    return "\n".join(lines)
+
+
+def _shown(job: Job, name: str) -> str:
+    value = getattr(job, name)
+    if name == "secrets":
+        return ", ".join(value) or "-"
+    if name == "run":
+        return value[0] if job.shell else shlex.join(value)
+    if name == "roles":
+        return (
+            ", ".join(f"{r.replicas} {r.name}" + (" (lead)" if r.lead else "") for r in value)
+            or "-"
+        )
+    if name == "resources":
+        return ", ".join(f"{k} {v}" for k, v in vars(value).items() if v is not None) or "-"
+    return "-" if value in (None, (), {}) else str(value)

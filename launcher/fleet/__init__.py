@@ -1,0 +1,1 @@
+"""Machines outside a run: finding, preparing, checking and cleaning them."""

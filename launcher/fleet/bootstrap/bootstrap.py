@@ -1,0 +1,257 @@
+"""Makes bare hosts ready for jobs: looks at all of them, asks what it has to, changes what is missing.
+
+What goes wrong on one host stays there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import fabric
+
+from ...spec.errors import HostError
+from ...spec.frozen import frozen
+from ...spec.model import Host, Node, Secret
+from ..fanout import Place, visit_hosts
+from . import interfaces, plan
+from .inspection import Look
+from .login import Logins, NeedsSudo
+from .prompting import BROKEN, Asker, Rounds, Tell, blamed
+from .request import Request
+from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
+
+BUILD_HOROVOD = Path(__file__).parent / "build-horovod.sh"
+
+
+@frozen
+class Outcome:
+    """How one host stands. ``changes`` were made, or would be with ``dry_run``."""
+
+    host: str
+    changes: tuple[plan.Change, ...] = ()
+    problems: tuple[plan.Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: HostError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left to do there."""
+        return self.error is None and not self.problems
+
+
+@frozen
+class _Seen:
+    """A host that was looked at, and the way to become root there: None for "not at all"."""
+
+    host: Host
+    look: Look
+    wish: plan.Wish
+    decision: plan.Decision
+    sudo: str | None = None
+
+
+def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
+    """Does all of it and returns how every host stands, in their order.
+
+    ``tell(host, words)`` is called from several threads.
+    """
+    logins = Logins(request.inventory, [h.name for h in request.hosts], request.login_keys)
+    rounds = Rounds(logins, asker, tell, save=not request.dry_run)
+    try:
+        return _Work(request, rounds, tell).outcomes()
+    finally:
+        rounds.close()
+
+
+class _Work:
+    def __init__(self, request: Request, rounds: Rounds, tell: Tell) -> None:
+        self.request, self.rounds, self.tell = request, rounds, tell
+        self.logins = rounds.logins
+
+    def outcomes(self) -> list[Outcome]:
+        hosts = {host.name: host for host in self.request.hosts}
+        seen = self.rounds.all(hosts, self._look)
+        looked = {name: found for name, found in seen.items() if isinstance(found, _Seen)}
+        rights = self.rounds.all(looked, self._rights)
+        changed = self.rounds.all(
+            {name: _without(looked[name], found) for name, found in rights.items()},
+            self._dry if self.request.dry_run else self._change,
+        )
+        found = {**seen, **rights, **changed}
+        outcomes = [_outcome(name, found[name]) for name in hosts]
+        if not self.request.dry_run:
+            outcomes = self._proved(outcomes)
+        return self._connected(outcomes) if "interface" in self.request.steps else outcomes
+
+    # -- what is done on one host
+
+    def _look(self, host: Host) -> _Seen:
+        connection = self.logins.connect(host.name)
+        needs_key = (
+            self.request.force_key or self.request.login_keys or self.logins.password(host.name)
+        )
+        key = self.request.keys(self.logins.way(host.name).keys) if needs_key else None
+        request = self.request
+        build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
+        wish = plan.Wish(request.steps, host.python, key, request.requirements, request.venv, build)
+        look = look_at(host, connection, wish)
+        decision = plan.decide(look, wish)
+        if needs_key and key is None and "key" in self.request.steps:
+            problem = plan.Problem(
+                "key",
+                "there is no public key of yours on this machine",
+                "ssh-keygen -t ed25519, or --key FILE",
+            )
+            decision = replace(decision, problems=(problem, *decision.problems))
+        return _Seen(host, look, wish, decision)
+
+    def _rights(self, seen: _Seen) -> _Seen:
+        """Finds out how to become root, where that is needed."""
+        if not seen.decision.needs_root or seen.look.is_root:
+            return replace(seen, sudo="")
+        name = seen.host.name
+        connection = self.logins.connect(name)
+        told = run(name, connection, "command -v sudo >/dev/null && sudo -n true", LOOK_TIME)
+        if told.ok:
+            return replace(seen, sudo="sudo -n")
+        why = f"{seen.look.user} is not root, and there is no sudo"
+        if run(name, connection, "command -v sudo", LOOK_TIME).ok:
+            if self.request.dry_run:
+                note = f"sudo there will want the password of {seen.look.user}"
+                return replace(seen, decision=_noted(seen.decision, note))
+            password = self.rounds.sudo.get(name) or self.logins.password(name)
+            if password is None:
+                raise NeedsSudo(name, self.logins.way(name), refused=False)
+            told = run(name, connection, "", LOOK_TIME, root=("sudo", password))
+            if told.ok:
+                self.rounds.sudo[name] = password
+                return replace(seen, sudo="sudo")
+            if told.refused:
+                raise NeedsSudo(name, self.logins.way(name), refused=True)
+            why = told.said
+        return replace(seen, decision=plan.without_root(seen.decision, why))
+
+    def _dry(self, seen: _Seen) -> Outcome:
+        decision = seen.decision
+        return Outcome(seen.host.name, decision.changes, decision.problems, decision.notes)
+
+    def _change(self, seen: _Seen) -> Outcome:
+        problems = list(seen.decision.problems)
+        made: list[plan.Change] = []
+        error: HostError | None = None
+        try:
+            self._make(seen, made, problems)
+        except (HostError, *BROKEN) as broken:  # what was done is told all the same
+            error = blamed(seen.host.name, broken)
+        return Outcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
+
+    def _make(self, seen: _Seen, made: list[plan.Change], problems: list[plan.Problem]) -> None:
+        host = seen.host
+        connection = self.logins.connect(host.name)
+        for change in seen.decision.changes:
+            failed = [problem.step for problem in problems]
+            if change.step in failed:
+                continue
+            if before := plan.blocked(change.step, failed):
+                problems.append(plan.Problem(change.step, f"not tried, for want of {before}", ""))
+                continue
+            self.tell(host.name, f"{change.what} ...")
+            if problem := self._apply(seen, connection, change):
+                problems.append(problem)
+            else:
+                made.append(change)
+        if made:  # what was done must be seen
+            left = plan.decide(look_at(host, connection, seen.wish), seen.wish).changes
+            for step in {c.step for c in made} - {problem.step for problem in problems}:
+                problems += [
+                    plan.Problem(step, f"no error, and yet it did not help: {change.what}", "")
+                    for change in left
+                    if change.step == step
+                ]
+
+    def _apply(
+        self, seen: _Seen, connection: fabric.Connection, change: plan.Change
+    ) -> plan.Problem | None:
+        name = seen.host.name
+        wrong = upload(connection, change.place, change.upload) if change.upload else ""
+        if wrong:
+            return plan.Problem(change.step, wrong, "safe to run again")
+        root = None
+        if change.root and seen.sudo:
+            root = (seen.sudo, self.rounds.sudo.get(name, Secret("")))
+        told = run(name, connection, change.script, CHANGE_TIME, root)
+        if told.ok:
+            return None
+        return plan.Problem(change.step, f"could not {change.what}: {told.said}", told.hint)
+
+    # -- whether it is enough
+
+    def _proved(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """The agent answers over the connection that runs use. Where steps were left out it may not."""
+        fine = {outcome.host for outcome in outcomes if outcome.ok}
+        nodes = [Node(h, 0, 0, 0, root=h.workdir) for h in self.request.hosts if h.name in fine]
+        whole = self.request.steps >= plan.USUAL
+
+        async def greet(place: Place) -> None:
+            await (await place.agent()).close()
+
+        ask = self.request.ask_passphrase
+        told = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
+        proved = []
+        for outcome in outcomes:
+            error = told.get(outcome.host)
+            if error and whole:
+                outcome = replace(outcome, error=error)
+            elif error:
+                outcome = replace(
+                    outcome, notes=(*outcome.notes, f"not ready yet: {error.message}")
+                )
+            proved.append(outcome)
+        return proved
+
+    # -- how they reach each other
+
+    def _connected(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """The interfaces of those that are ready, each as the others reach it."""
+        request = self.request
+        fine = {o.host for o in outcomes if o.ok and not (request.dry_run and o.changes)}
+        if request.dry_run and len(outcomes) > 1:  # no agent goes where something is missing
+            later = "which interface it should have is looked at when it is ready"
+            outcomes = [
+                replace(o, notes=(*o.notes, later)) if o.ok and o.changes else o for o in outcomes
+            ]
+        hosts = [host for host in request.hosts if host.name in fine]
+        changes, wrong = interfaces.interfaces(request, hosts)
+        for host, change in changes.items():
+            self.tell(host, f"{change.what} ...")
+        return [_with(outcome, changes.get(outcome.host), wrong) for outcome in outcomes]
+
+
+def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
+    """``wrong``: why nothing could be written. The host is ready without it."""
+    if change is None:
+        return outcome
+    if wrong:
+        return replace(outcome, notes=(*outcome.notes, f"could not {change.what}: {wrong}"))
+    return replace(outcome, changes=(*outcome.changes, change))
+
+
+def _outcome(name: str, found: object) -> Outcome:
+    if isinstance(found, Outcome):
+        return found
+    assert isinstance(found, HostError)
+    return Outcome(name, error=found)
+
+
+def _without(seen: _Seen, found: object) -> _Seen:
+    """What can be done on a host where nobody could say how to become root."""
+    if isinstance(found, _Seen):
+        return found
+    assert isinstance(found, HostError)
+    return replace(seen, decision=plan.without_root(seen.decision, found.message))
+
+
+def _noted(decision: plan.Decision, note: str) -> plan.Decision:
+    return replace(decision, notes=(*decision.notes, note))

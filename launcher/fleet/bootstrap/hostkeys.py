@@ -1,0 +1,94 @@
+"""Which host keys are trusted: known_hosts as runs read it, checked by paramiko.
+
+A key that has changed is an error here, and nothing repairs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+
+import paramiko
+
+from ...spec import errors
+from ...transport.asyncssh_patched import asyncssh
+from ...transport.ssh import Way
+
+
+class NotTrusted(Exception):
+    """A host showed a key that is not trusted; ``others_known``: another one of it is."""
+
+    def __init__(self, key: paramiko.PKey, others_known: bool) -> None:
+        super().__init__("host key")
+        self.key = key
+        self.others_known = others_known
+
+
+class Check(paramiko.RejectPolicy):  # type: ignore[misc] # paramiko has no types
+    """Lets in who shows one of the trusted keys; rejects all others, and says which key it was.
+
+    Every key comes here, since paramiko's own table would hold one key of a kind and know nothing
+    of patterns and aliases.
+    """
+
+    def __init__(self, trusted: tuple[paramiko.PKey, ...]) -> None:
+        self.trusted = trusted
+
+    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
+        if key not in self.trusted:
+            raise NotTrusted(key, bool(self.trusted))
+
+    def transport(self, sock: object, **options: object) -> paramiko.Transport:
+        """One that asks for a kind of key that is known first, as ssh(1) does."""
+        transport = paramiko.Transport(sock, **options)
+        kinds = {kind for key in self.trusted for kind in _signatures(key)}
+        security = transport.get_security_options()
+        security.key_types = sorted(security.key_types, key=lambda kind: kind not in kinds)
+        return transport
+
+
+def _signatures(key: paramiko.PKey) -> tuple[str, ...]:
+    """Algorithms that a key can be shown by: RFC 8332 for RSA."""
+    name = str(key.get_name())
+    return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
+
+
+def known_keys(way: Way) -> Iterable[paramiko.PKey]:
+    """What known_hosts says, by the reader that runs use, too: patterns, hashes and aliases."""
+    files = [file for file in way.known_hosts if os.access(file, os.R_OK)]
+    if not files:
+        return
+    trusted, _, revoked, *_ = asyncssh.match_known_hosts(files, way.name, "", way.port)
+    revoked_data = {key.public_data for key in revoked}
+    for key in trusted:
+        if key.public_data not in revoked_data:
+            try:
+                yield paramiko.PKey.from_type_string(key.algorithm.decode(), key.public_data)
+            except (paramiko.SSHException, paramiko.UnknownKeyType):
+                continue  # a kind that this library does not speak
+
+
+def listed(way: Way) -> str:
+    """A host's name in known_hosts: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT."""
+    return way.name if way.port == 22 else f"[{way.name}]:{way.port}"
+
+
+def append(file: str, line: str) -> None:
+    """Adds a line to known_hosts, which is made when it is not there. Raises OSError."""
+    os.makedirs(os.path.dirname(file) or ".", mode=0o700, exist_ok=True)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    with os.fdopen(os.open(file, flags, 0o600), "rb+") as known:
+        before = known.read()
+        known.write((b"" if before.endswith(b"\n") or not before else b"\n") + line.encode())
+
+
+def changed_key(name: str, way: Way, key: paramiko.PKey) -> errors.HostKeyMismatch:
+    """The one error that nobody here repairs."""
+    return errors.HostKeyMismatch(
+        name,
+        f"its host key ({key.fingerprint}) is not the one in known_hosts: somebody may be in "
+        "between, or the machine was installed anew; nothing was sent to it",
+        f"ask its admin for the fingerprint; if it is right: ssh-keygen -f {way.known_hosts[0]} "
+        f"-R {shlex.quote(listed(way))}, then again",
+    )

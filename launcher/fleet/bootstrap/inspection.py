@@ -1,0 +1,159 @@
+"""What a bare host has: a script that looks, and what it said as a value.
+
+Unlike the agent's probe it needs no Python: that may be what is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from ...spec.frozen import frozen
+
+
+@frozen
+class Interpreter:
+    """A Python of a host. ``venv``: whether it can make environments."""
+
+    path: str
+    version: tuple[int, ...]
+    venv: bool
+
+
+@frozen
+class Look:
+    """What a look at a host has found. Paths are absolute; "" stands for what is not there.
+
+    ``horovod`` has its controllers, as in "gloo mpi"; "" also where it was built for another torch.
+    ``tools`` are those of g++, cmake, make, mpicxx and Python.h that are there to build it with.
+    """
+
+    system: str
+    like: tuple[str, ...]
+    title: str
+    manager: str
+    user: str
+    is_root: bool
+    home: str
+    hostname: str
+    address: str
+    own_address: str
+    rsync: str
+    python: Interpreter | None
+    base: Interpreter | None
+    venv: bool
+    requirements: str
+    horovod: str
+    uv: str
+    mpirun: str
+    tools: tuple[str, ...]
+    key: bool
+    driverless_gpu: bool
+
+
+#: Where Open MPI's own packages of the Red Hat family put it; its users are to load a module.
+RED_HAT_MPI = "/usr/lib64/openmpi/bin"
+
+_LOOK = r"""
+exec </dev/null
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin:$5
+home() { case $1 in "~/"*) echo "$HOME${1#"~"}";; *) echo "$1";; esac; }
+say() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr -d '\n')"; }
+python() {
+    path=$(command -v "$2") || return
+    version=$("$path" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || return
+    say "$1" "$path"; say "$1-version" "$version"
+    "$path" -c 'import ensurepip, venv' 2>/dev/null && say "$1-venv" yes
+}
+echo launcher-look
+if [ -r /etc/os-release ]; then
+    (. /etc/os-release; say system "$ID"; say like "$ID_LIKE"; say title "$PRETTY_NAME")
+fi
+for m in apt-get dnf yum; do
+    command -v $m >/dev/null && { say manager $m; break; }
+done
+say user "$(id -un)"; say uid "$(id -u)"; say home "$HOME"; say hostname "$(uname -n)"
+set -- "$(home "$1")" "$(home "$2")" "$3" "$4" ${SSH_CONNECTION:-}
+say address "${7:-}"
+say own-address "$(getent hosts "$(uname -n)" | head -n 1 | cut -d ' ' -f 1)"
+say rsync "$(rsync --version 2>/dev/null | sed -n '1s/.*version \([^ ]*\).*/\1/p')"
+python python "$1"; python base python3
+[ -x "$2/bin/python" ] && say venv yes
+say requirements "$(cat "$2/.launcher-requirements" 2>/dev/null)"
+[ -x "$2/bin/python" ] && say horovod "$("$2/bin/python" -c "$4" 2>/dev/null)"
+[ -x "$2/bin/python" ] && python="$2/bin/python" || python=$(command -v "$1" || echo python3)
+headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])' 2>/dev/null)
+say tools "$(for t in g++ cmake make mpicxx; do command -v $t >/dev/null && printf '%s ' $t; done)$(
+    [ -f "$headers/Python.h" ] && echo Python.h)"
+say uv "$(command -v uv)"; say mpirun "$(command -v mpirun)"
+[ -n "$3" ] && grep -qsF -- "$3" "$HOME/.ssh/authorized_keys" && say key yes
+for d in /sys/bus/pci/devices/*; do  # a display controller of NVIDIA's
+    case $(cat "$d/vendor" "$d/class" 2>/dev/null | tr '\n' ' ') in
+    "0x10de 0x03"*) command -v nvidia-smi >/dev/null || { say driverless-gpu yes; break; };;
+    esac
+done
+echo launcher-looked
+"""
+
+# Horovod is not imported: with torch that takes seconds. `built-as` is by build-horovod.sh; of
+# another build, MPI is known by the library that its extension is linked with.
+_HOROVOD = r"""
+import pathlib, horovod
+from importlib.metadata import version
+folder = pathlib.Path(horovod.__file__).parent
+file = folder / "built-as"
+built = file.read_text() if file.exists() else ""
+mpi = any(b"\0libmpi" in file.read_bytes() for file in folder.glob("*/mpi_lib*.so"))
+if not built or "-torch-%s-" % version("torch") in built:
+    print("gloo" + " mpi" * mpi)
+"""
+
+
+def look_command(python: str, venv: str, key: str | None) -> str:
+    """A command that prints what :func:`parse_look` reads. It changes nothing.
+
+    ``python`` and ``venv`` are paths or names there; ``key`` is a line of authorized_keys.
+    """
+    blob = key.split()[1] if key else ""
+    words = [python, venv, blob, _HOROVOD, RED_HAT_MPI]
+    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", *words])
+
+
+def parse_look(text: str) -> Look:
+    """What a host said. Raises ValueError when it is not that: it comes from outside."""
+    _, begin, rest = text.partition("launcher-look\n")
+    body, end, _ = rest.partition("launcher-looked")
+    if not begin or not end:
+        raise ValueError("it did not run a shell script to its end")
+    said = dict(line.split("=", 1) for line in body.splitlines() if "=" in line)
+    return Look(
+        system=said.get("system", ""),
+        like=tuple(said.get("like", "").split()),
+        title=said.get("title", ""),
+        manager=said.get("manager", ""),
+        user=said.get("user", ""),
+        is_root=said.get("uid") == "0",
+        home=said.get("home", ""),
+        hostname=said.get("hostname", ""),
+        address=said.get("address", ""),
+        own_address=said.get("own-address", ""),
+        rsync=said.get("rsync", ""),
+        python=_interpreter(said, "python"),
+        base=_interpreter(said, "base"),
+        venv="venv" in said,
+        requirements=said.get("requirements", ""),
+        horovod=said.get("horovod", ""),
+        uv=said.get("uv", ""),
+        mpirun=said.get("mpirun", ""),
+        tools=tuple(said.get("tools", "").split()),
+        key="key" in said,
+        driverless_gpu="driverless-gpu" in said,
+    )
+
+
+def _interpreter(said: Mapping[str, str], name: str) -> Interpreter | None:
+    version = said.get(f"{name}-version", "")
+    if not re.fullmatch(r"\d+(\.\d+)+", version):
+        return None
+    return Interpreter(said[name], tuple(map(int, version.split("."))), f"{name}-venv" in said)

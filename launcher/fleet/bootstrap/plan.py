@@ -1,0 +1,387 @@
+"""Decides what a bare host still needs before jobs can run on it: from what was seen there to changes.
+
+What a host has already gives no change, so a second time there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ...spec.errors import InputError, suggestion
+from ...spec.frozen import frozen
+from . import recipes
+from .inspection import RED_HAT_MPI, Look
+
+#: The oldest Python that the agent runs on.
+OLDEST_PYTHON = (3, 8)
+#: Where the environment for jobs is made when nothing names another place.
+VENV = "~/.launcher/venv"
+HOROVOD = "horovod==0.28.1"
+#: What horovod is compiled with, and the packages that have it, of Debian and of Red Hat.
+_TOOLS = {
+    "g++": ("g++", "gcc-c++"),
+    "cmake": ("cmake", "cmake"),
+    "make": ("make", "make"),
+    "Python.h": ("{python}-dev", "{python}-devel"),
+}
+
+
+@frozen
+class Step:
+    """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for;
+    one that is not ``there`` changes nothing on the hosts."""
+
+    name: str
+    about: str
+    needs: tuple[str, ...] = ()
+    optional: bool = False
+    there: bool = True
+
+
+STEPS = (
+    Step("key", "your public key, so that logging in needs no password"),
+    Step("rsync", "rsync, which copies code and outputs"),
+    Step("python", "Python 3.8 or newer with its venv module"),
+    Step("venv", "an environment of its own for jobs", ("python",)),
+    Step("requirements", "what the job imports, into that environment", ("venv",)),
+    Step("openmpi", "Open MPI and its headers", optional=True),
+    Step("horovod", "horovod, built for the environment", ("venv", "openmpi"), optional=True),
+    Step("own-name", "the host's own name leads to its address, not to 127.0.1.1", optional=True),
+    Step(
+        "interface", "interface: in the inventory, where hosts reach each other by it", there=False
+    ),
+)
+NAMES = tuple(step.name for step in STEPS)
+#: What a host needs for its agent to answer.
+USUAL = frozenset(step.name for step in STEPS if step.there and not step.optional)
+
+
+@frozen
+class Wish:
+    """What the user asked for on one host.
+
+    ``python`` is the inventory's; ``key`` is a line of authorized_keys, None when the user logs in
+    without it; ``requirements`` is the text of a requirements file, ``build_horovod`` the script of
+    this folder that does so.
+    """
+
+    steps: frozenset[str]
+    python: str
+    key: str | None = None
+    requirements: str | None = None
+    venv: str | None = None
+    build_horovod: str = ""
+
+
+@frozen
+class Change:
+    """Something to do on a host: ``script`` is for sh, as root where ``root`` is true.
+
+    ``upload`` is text that ``script`` finds in the file ``place``. ``what`` reads after the
+    host's name, as in "gpu1: install rsync".
+    """
+
+    step: str
+    what: str
+    script: str
+    root: bool = False
+    upload: str | None = None
+    place: str = ""
+
+
+@frozen
+class Problem:
+    """A step that cannot be done there, and what to do about it."""
+
+    step: str
+    message: str
+    hint: str
+
+
+@frozen
+class Decision:
+    """What one host needs. ``notes`` are for its owner: nothing is done about them."""
+
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether something of it can only be done as root."""
+        return any(change.root for change in self.changes)
+
+
+def chosen(skip: Iterable[str], only: Iterable[str], more: Iterable[str]) -> frozenset[str]:
+    """The steps that flags mean. Raises InputError on a name that is none."""
+    skip, only, more = set(skip), set(only), set(more)
+    for name in sorted(skip | only | more):
+        if name not in NAMES:
+            hint = suggestion(name, NAMES) or f"steps: {', '.join(NAMES)}"
+            raise InputError(f'there is no step "{name}"', hint)
+    usual = {step.name for step in STEPS if not step.optional}
+    return frozenset((only or usual) - skip | more)
+
+
+def requirement_lines(text: str, source: str) -> str:
+    """The text of a requirements file, which goes to hosts alone. Raises InputError."""
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#")[0].split()
+        leads_elsewhere = words and (
+            re.match(r"(-r|-c|-e|--requirement|--constraint|--editable)(=|\Z)", words[0])
+            or words[0].startswith((".", "file:"))
+        )
+        if leads_elsewhere:
+            raise InputError(
+                f"{source}:{number}: {line.strip()!r} leads to another file of this machine",
+                "only the file itself goes to the hosts: name packages in it, pip freeze helps",
+            )
+    return text
+
+
+def venv_of(wish: Wish) -> str:
+    """Where the environment for jobs is on a host, or shall be."""
+    return wish.venv or _environment(wish.python) or VENV
+
+
+def _environment(python: str) -> str | None:
+    """The environment that an interpreter's path is in; None for a name or a system's Python."""
+    found = re.fullmatch(r"(.+)/bin/python[0-9.]*", python)
+    return found[1] if found and found[1] not in ("/usr", "/usr/local") else None
+
+
+def decide(look: Look, wish: Wish) -> Decision:
+    """Everything that a host lacks, in the order in which it has to be done."""
+    parts = {
+        "key": _key,
+        "rsync": _rsync,
+        "python": _python,
+        "venv": _venv,
+        "requirements": _requirements,
+        "openmpi": _openmpi,
+        "horovod": _horovod,
+        "own-name": _own_name,
+    }
+    found = [item for name in parts if name in wish.steps for item in parts[name](look, wish)]
+    return Decision(
+        tuple(item for item in found if isinstance(item, Change)),
+        tuple(item for item in found if isinstance(item, Problem)),
+        tuple(_notes(look, wish)),
+    )
+
+
+def without_root(decision: Decision, why: str) -> Decision:
+    """The same where the user cannot become root: those changes are for the host's admin."""
+    problems = [
+        Problem(
+            change.step,
+            f"cannot {change.what}: {why}",
+            f"ask its admin, or leave it out: --skip {change.step}",
+        )
+        for change in decision.changes
+        if change.root
+    ]
+    changes = tuple(change for change in decision.changes if not change.root)
+    return replace(decision, changes=changes, problems=(*decision.problems, *problems))
+
+
+def blocked(step: str, failed: Iterable[str]) -> str | None:
+    """The failed step that a step needs, or None."""
+    needs = next(known.needs for known in STEPS if known.name == step)
+    return next((name for name in failed if name in needs), None)
+
+
+_Found = Iterable[Change | Problem]
+
+
+def _key(look: Look, wish: Wish) -> _Found:
+    if wish.key is None or look.key:
+        return
+    line = shlex.quote(wish.key.strip())
+    yield Change(
+        "key",
+        f"add your public key ({_comment(wish.key)}) to ~/.ssh/authorized_keys",
+        'set -e; umask 077; mkdir -p "$HOME/.ssh"; f="$HOME/.ssh/authorized_keys"\n'
+        'if [ -s "$f" ] && [ -n "$(tail -c 1 "$f")" ]; then echo >>"$f"; fi\n'
+        f"printf '%s\\n' {line} >>\"$f\"\n"
+        'chmod go-w "$HOME/.ssh" "$f"\n'  # sshd(8): StrictModes
+        'if command -v restorecon >/dev/null; then restorecon -R "$HOME/.ssh"; fi',
+    )
+
+
+def _comment(key: str) -> str:
+    words = key.split(None, 2)
+    return words[2].strip() if len(words) > 2 else words[0]
+
+
+def _rsync(look: Look, wish: Wish) -> _Found:
+    if not look.rsync:
+        yield _install(look, "rsync", "rsync")
+
+
+def _python(look: Look, wish: Wish) -> _Found:
+    own = _environment(wish.python)
+    name = "python3" if own else posixpath.basename(wish.python)
+    found = look.base if own else look.python
+    if own and look.python and look.python.version >= OLDEST_PYTHON:
+        return
+    if not re.fullmatch(r"python3(\.\d+)?", name):
+        if found is None:
+            yield Problem("python", f"there is no {wish.python}", "set python: in the inventory")
+    elif found is None:
+        yield _install(look, "python", name, *([f"{name}-venv"] if _is_debian(look) else []))
+    elif found.version < OLDEST_PYTHON:
+        yield Problem(
+            "python",
+            f"its {name} is {'.'.join(map(str, found.version))}",
+            "install a newer one beside it and set python: in the inventory (3.8 or newer)",
+        )
+    elif not found.venv and found.path.startswith("/usr/bin/") and _is_debian(look):
+        yield _install(look, "python", f"{name}-venv")
+
+
+def _venv(look: Look, wish: Wish) -> _Found:
+    wanted = wish.venv or wish.requirements is not None or _environment(wish.python)
+    if look.venv or not (wanted or "horovod" in wish.steps):
+        return
+    place = _at_home(look, venv_of(wish))
+    base = look.base if _environment(wish.python) else look.python
+    python = shlex.quote(base.path if base else "python3")
+    folder = shlex.quote(place)
+    make = f"{python} -m venv {folder}"
+    if look.uv and base and not base.venv:  # uv needs no ensurepip
+        make = f"{shlex.quote(look.uv)} venv --quiet --seed --python {python} {folder}"
+    yield Change("venv", f"make the environment {place}", f"set -e; {make}")
+
+
+def _requirements(look: Look, wish: Wish) -> _Found:
+    if wish.requirements is None:
+        return
+    digest = hashlib.sha256(wish.requirements.encode()).hexdigest()
+    if look.requirements == digest:
+        return
+    place = _at_home(look, venv_of(wish))
+    file = f"{place}/requirements-{digest[:12]}.txt"
+    lines = [line.split("#")[0].strip() for line in wish.requirements.splitlines()]
+    count = sum(1 for line in lines if line and not line.startswith("-"))
+    with_what = " with uv" if look.uv else ""
+    yield Change(
+        "requirements",
+        f"install the {count} requirement{'' if count == 1 else 's'} into {place}{with_what}",
+        f"trap 'rm -f '{shlex.quote(shlex.quote(file))} EXIT\nset -e\n"
+        f"{_installer(look, place)} -r {shlex.quote(file)}\n"
+        f"echo {digest} >{shlex.quote(place)}/.launcher-requirements",
+        upload=wish.requirements,
+        place=file,
+    )
+
+
+def _installer(look: Look, place: str) -> str:
+    python = shlex.quote(f"{place}/bin/python")
+    if look.uv:
+        return f"{shlex.quote(look.uv)} pip install --quiet --python {python}"
+    return f"{python} -m pip install --quiet --disable-pip-version-check --no-input"
+
+
+def _openmpi(look: Look, wish: Wish) -> _Found:
+    if not look.mpirun or "mpicxx" not in look.tools:
+        debian = ("openmpi-bin", "libopenmpi-dev")
+        yield _install(
+            look, "openmpi", *(debian if _is_debian(look) else ("openmpi", "openmpi-devel"))
+        )
+
+
+def _horovod(look: Look, wish: Wish) -> _Found:
+    if look.horovod and ("mpi" in look.horovod.split() or "openmpi" not in wish.steps):
+        return
+    place = _at_home(look, venv_of(wish))
+    name = posixpath.basename(wish.python) if not _environment(wish.python) else "python3"
+    which = 0 if _is_debian(look) else 1
+    missing = [names[which] for tool, names in _TOOLS.items() if tool not in look.tools]
+    if missing:
+        yield _install(look, "horovod", *(package.format(python=name) for package in missing))
+    python = shlex.quote(f"{place}/bin/python")
+    yield Change(
+        "horovod",
+        f"build {HOROVOD} for the torch in {place} (takes minutes)",
+        f"set -- {python}\n{wish.build_horovod}",
+    )
+
+
+def _own_name(look: Look, wish: Wish) -> _Found:
+    if not look.own_address.startswith("127."):
+        return
+    if not look.address or look.address.startswith("127."):
+        hint = "give it an address in /etc/hosts by hand"
+        yield Problem(
+            "own-name", f"no address of {look.hostname} but {look.address} is known", hint
+        )
+        return
+    values = shlex.join([f"n={look.hostname}", "-v", f"a={look.address}"])
+    yield Change(
+        "own-name",
+        f"make its own name {look.hostname} lead to {look.address}, not to {look.own_address}",
+        "set -e; cp -p /etc/hosts /etc/hosts.before-launcher\n"
+        f"new=$(awk -v {values} {shlex.quote(recipes.MOVE_NAMES)} /etc/hosts)\n"
+        "printf '%s\\n' \"$new\" >/etc/hosts",
+        root=True,
+    )
+
+
+def _notes(look: Look, wish: Wish) -> Iterable[str]:
+    place = venv_of(wish)
+    if not _environment(wish.python) and (wish.requirements is not None or wish.venv):
+        yield f"runs use it with `python: {place}/bin/python` in the inventory"
+    if "openmpi" in wish.steps and _hides_mpi(look):
+        yield (
+            f"{RED_HAT_MPI} is not on PATH; runs find mpirun with "
+            f"`env: {{PATH: {RED_HAT_MPI}:/usr/bin:/bin}}` in the inventory"
+        )
+    if look.own_address.startswith("127.") and "own-name" not in wish.steps:
+        yield (
+            f"its own name leads to {look.own_address}; launcher works around that, "
+            "other programs may not: --with own-name"
+        )
+    if look.driverless_gpu:
+        yield (
+            "it has an NVIDIA GPU and no driver, which bootstrap never touches: its admin installs "
+            "one by the distribution's way (Debian: nvidia-driver; Ubuntu: ubuntu-drivers "
+            "install; RHEL: NVIDIA's repository) and boots it again"
+        )
+
+
+def _hides_mpi(look: Look) -> bool:
+    """Whether mpirun is, or will be, where no PATH leads to."""
+    if look.mpirun:
+        return posixpath.dirname(look.mpirun) == RED_HAT_MPI
+    return bool(look.manager) and not _is_debian(look)
+
+
+def _at_home(look: Look, path: str) -> str:
+    if path.startswith("~/"):
+        return look.home + path[1:]
+    return path if path.startswith("/") else f"{look.home}/{path}"
+
+
+def _is_debian(look: Look) -> bool:
+    return look.manager == "apt-get"
+
+
+def _install(look: Look, step: str, *packages: str) -> Change | Problem:
+    names = shlex.join(packages)
+    what = f"install {', '.join(packages)}"
+    if _is_debian(look):
+        return Change(step, what, recipes.APT.format(names=names), root=True)
+    if look.manager:
+        script = f"LC_ALL=C {look.manager} install -y -q {names}"
+        return Change(step, what, script, root=True)
+    return Problem(
+        step,
+        f"cannot {what}: {look.title or 'its system'} has no apt-get, dnf or yum",
+        f"install it there by hand, then --skip {step}",
+    )

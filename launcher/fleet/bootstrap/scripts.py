@@ -1,0 +1,121 @@
+"""Runs scripts on one host over a Fabric connection, as the user or as root.
+
+Passwords go by the standard input of sudo alone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Mapping
+
+import fabric
+from invoke import exceptions as invoked
+from invoke.watchers import FailingResponder
+
+from ...spec import errors
+from ...spec.errors import HostError
+from ...spec.frozen import frozen
+from ...spec.model import Host, Secret
+from . import plan
+from .inspection import Look, look_command, parse_look
+
+#: Seconds for a look, and for one change: a mirror far away, an interpreter to compile.
+LOOK_TIME, CHANGE_TIME = 60, 3600
+
+
+@frozen
+class Told:
+    """What came of a script. ``refused``: sudo did not take the password."""
+
+    ok: bool
+    said: str = ""
+    refused: bool = False
+    hint: str = ""
+
+
+def look_at(host: Host, connection: fabric.Connection, wish: plan.Wish) -> Look:
+    """A look at a host. Raises HostError when what it says is no answer."""
+    command = look_command(wish.python, plan.venv_of(wish), wish.key)
+    result = connection.run(command, **_QUIET, timeout=LOOK_TIME)
+    try:
+        return parse_look(result.stdout)
+    except ValueError as error:
+        said = _last_line(result.stderr or result.stdout)
+        raise HostError(
+            host.name, f"{error}{f': {said}' if said else ''}", f"try `ssh {host.name} sh -c true`"
+        ) from None
+
+
+#: What a script of ours says of itself about what to do.
+_HINT = re.compile(r"^hint: (.+)\n?", re.M)
+#: Nothing on our screen, nothing from our keyboard; exit codes are values.
+_QUIET: Mapping[str, object] = {"hide": True, "warn": True, "in_stream": False, "encoding": "utf-8"}
+
+
+def run(
+    name: str,
+    connection: fabric.Connection,
+    script: str,
+    seconds: int,
+    root: tuple[str, Secret] | None = None,
+) -> Told:
+    """A script for sh, as the user or through sudo, whose password goes by its input only."""
+    command = shlex.join(["/bin/sh", "-c", f"exec </dev/null\n{script}"])
+    watchers = []
+    prompt = f"launcher-{secrets.token_hex(8)}:"  # so that nothing else there can ask for it
+    if root:
+        how, password = root
+        command = f"env LC_ALL=C {how} -S -p {prompt} -- {command}"
+        watchers = [
+            FailingResponder(prompt, f"{password.reveal()}\n", "try again|incorrect password")
+        ]
+    try:
+        result = connection.run(command, **_QUIET, watchers=watchers, timeout=seconds)
+    except invoked.CommandTimedOut:
+        return Told(False, f"not done in {seconds} s", hint="it may go on there; look, then again")
+    except invoked.Failure:  # sudo says: try again
+        return Told(False, "sudo does not take that password", refused=True)
+    if result.exited == -1:
+        raise errors.ConnectionLost(name, "the connection broke off", "safe to run again")
+    wrong = _HINT.sub("", result.stderr.replace(prompt, ""))
+    said = _last_line(wrong) or _last_line(result.stdout)
+    return Told(result.ok, said or f"exit {result.exited}", hint=_hint(result.stderr))
+
+
+#: Of apt, and of dnf.
+_NO_MIRROR = (
+    *("Temporary failure", "Could not resolve", "Unable to locate"),
+    *("Unable to find a match", "Cannot download", "Failed to download"),
+)
+
+
+def _hint(said: str) -> str:
+    if own := _HINT.findall(said):
+        return "".join(char for char in own[-1] if char.isprintable())[:300]
+    if any(words in said for words in _NO_MIRROR):
+        return "can the host reach its package mirror? look at its network and its list of sources"
+    if "No space left" in said:
+        return "free some space there"
+    return "safe to run again"
+
+
+def _last_line(text: str) -> str:
+    """The last line that begins as an error does, and the very last one: what a program complains of."""
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    wrong = [line for line in found if line.startswith(("E:", "ERROR", "error", "Error"))]
+    lines = dict.fromkeys([*wrong[-1:], *found[-1:]])
+    lines = {line.removeprefix("error: "): None for line in lines}
+    return "".join(char for char in "; ".join(lines) if char.isprintable())[:300]
+
+
+def upload(connection: fabric.Connection, place: str, text: str) -> str:
+    """Writes a file that only the user may read; returns what is wrong, or ""."""
+    try:
+        with connection.sftp().open(place, "w") as file:
+            file.chmod(0o600)  # an index in it may have a token
+            file.write(text.encode())
+    except OSError as error:
+        return f"cannot write {place}: {error.strerror or error}"
+    return ""

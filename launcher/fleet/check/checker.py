@@ -1,0 +1,192 @@
+"""Looks at hosts before anything is launched: each by itself, and then the set.
+
+A host that fails does not stop the others: its error is a finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ...spec.errors import HostError
+from ...spec.frozen import frozen
+from ...spec.model import Host, Inventory, Job, Layout
+from ...transport import agent_client, rsync
+from ...transport.agent_client import Agent
+from ...transport.ssh import AskPassphrase, Connection, Dialler
+from .. import cleanup
+from ..findings import ERROR, Finding, fold, of_error
+from ..findings.group import of_group
+from ..findings.host import of_host
+from ..findings.job import of_job
+from ..findings.pair import of_pairs
+from ..findings.survey import Questions, Survey, Trial, survey_of
+from .job_needs import questions_of
+from .pairs import Pairs, ports_of
+
+#: Round trips to measure a clock by: the shortest tells most.
+CLOCK_TRIPS = 5
+
+#: What `--fix` ends on hosts.
+ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
+
+Progress = Callable[[str], None]
+
+
+@frozen
+class Report:
+    """What a check has found."""
+
+    surveys: tuple[Survey, ...]
+    trials: tuple[Trial, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+    chosen: tuple[str, ...] = ()  # hosts that the job would get now
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything of it is an error."""
+        return any(finding.level == ERROR for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As programs read it."""
+        return {
+            "ok": not self.failed,
+            "seconds": round(self.seconds, 3),
+            "findings": [finding.to_json() for finding in self.findings],
+            "chosen": list(self.chosen),
+            "hosts": {survey.host: asdict(survey) for survey in self.surveys},
+            "pairs": [asdict(trial) for trial in self.trials],
+        }
+
+
+class Visitor:
+    """Connections to many hosts at once, with an agent on each; ``findings`` has what failed."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        hosts: Sequence[Host],
+        ask: AskPassphrase | None = None,
+        progress: Progress = lambda doing: None,
+    ) -> None:
+        self.hosts = {host.name: host for host in hosts}
+        self.agents: dict[str, Agent] = {}
+        self.surveys: dict[str, Survey] = {}
+        self.findings: list[Finding] = []
+        self.progress = progress
+        self._dialler = Dialler(inventory, ask)
+        self._connections: list[Connection] = []
+
+    async def __aenter__(self) -> Visitor:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(agent.close() for agent in self.agents.values()))
+        for connection in self._connections:
+            connection.close()
+        await self._dialler.close()
+
+    async def survey(self, questions: Questions) -> None:
+        """Connects to all hosts at once and surveys each."""
+        self.progress(f"looking at {len(self.hosts)} hosts")
+        asked = (self._findings(host, questions) for host in self.hosts.values())
+        for findings in await asyncio.gather(*asked):
+            self.findings += findings
+        self.surveys = {name: self.surveys[name] for name in self.hosts if name in self.surveys}
+
+    async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
+        try:
+            survey = await self._survey(host, questions)
+        except HostError as error:
+            return [of_error(error)]
+        self.surveys[host.name] = survey
+        findings = of_host(survey, host)
+        try:
+            rsync.require_there(host.name, survey.facts.rsync)
+        except HostError as error:
+            findings.append(of_error(error))
+        return findings
+
+    async def _survey(self, host: Host, questions: Questions) -> Survey:
+        connection = await self._dialler.connect(host.name)
+        self._connections.append(connection)
+        agent = self.agents[host.name] = await Agent.open(host, connection)
+        latency, offset = await _clock(agent)
+        answer = await agent.ask(
+            "survey",
+            modules=list(questions.modules),
+            env={**host.env, **questions.env},
+            paths=list(questions.paths),
+        )
+        facts = agent_client.facts_of(host.name, answer["facts"], offset)
+        return survey_of(answer, facts, latency, tuple(cleanup.unfinished(host.name)))
+
+    def fits(self, job: Job) -> Layout | None:
+        """Who would do what of a job now."""
+        layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
+        told = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
+        self.findings = [
+            f for f in self.findings if f.code != "TORCH-MISSING" or not told & set(f.hosts)
+        ]
+        self.findings += findings
+        return layout
+
+    async def pairs(self, port_range: tuple[int, int], bandwidth: bool = True) -> tuple[Trial, ...]:
+        """Has all pairs of the hosts that were surveyed try their network."""
+        if len(self.surveys) < 2:
+            return ()
+        pairs = Pairs(self.hosts, self.surveys, self.agents, self.progress)
+        trials = await pairs.explore(ports_of(*port_range), bandwidth)
+        self.findings += of_pairs(trials, self.surveys, self.hosts, port_range)
+        return trials
+
+    async def fix(self) -> list[str]:
+        """Ends what earlier runs left on hosts; says what was done. What is done is no finding."""
+        done: list[str] = []
+        left = [finding for finding in self.findings if finding.code in ENDED_BY_FIX]
+        for name in dict.fromkeys(name for finding in left for name in finding.hosts):
+            agent = self.agents[name]
+            try:
+                done += [f"{name}: ended {run}" for run in await cleanup.finish(agent, name)]
+                ended = (await agent.ask("end_orphans"))["ended"]
+            except HostError:
+                continue  # the finding stays
+            done += [f"{name}: ended {ended} processes of earlier runs"] if ended else []
+            self.findings = [f for f in self.findings if f not in left or name not in f.hosts]
+        return done
+
+
+async def _clock(agent: Agent) -> tuple[float, float]:
+    """The shortest of some round trips, and by it the host's clock minus ours."""
+    best = (float("inf"), 0.0)
+    for _ in range(CLOCK_TRIPS):
+        before, started = time.time(), time.monotonic()
+        there = (await agent.ask("clock"))["time"]
+        trip = time.monotonic() - started
+        best = min(best, (trip, there - before - trip / 2))
+    return best
+
+
+async def check(
+    visitor: Visitor, job: Job | None = None, fix: bool = False, pairs: bool = True
+) -> tuple[Report, list[str]]:
+    """All of it, and what was repaired; ``visitor`` has its connections open afterwards."""
+    started = time.monotonic()
+    await visitor.survey(questions_of(job) if job else Questions())
+    done = await visitor.fix() if fix else []
+    visitor.findings += of_group(list(visitor.surveys.values()))
+    layout = visitor.fits(job) if job else None
+    ports = job.master_port if job else Job.master_port
+    trials = await visitor.pairs(ports) if pairs else ()
+    report = Report(
+        tuple(visitor.surveys.values()),
+        trials,
+        fold(visitor.findings),
+        time.monotonic() - started,
+        tuple(node.host.name for node in layout.nodes) if layout else (),
+    )
+    return report, done

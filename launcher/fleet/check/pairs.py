@@ -1,0 +1,253 @@
+"""Has every pair of hosts try its network: what costs little all at once, bandwidth in rounds.
+
+In a round each host measures with one other, first one way and then the other; n hosts would need n
+- 1 rounds for all pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...jobs import planner
+from ...spec.errors import HostError
+from ...spec.model import Host, Job
+from ...transport.agent_client import Agent
+from ..findings.pair import SLOW, usual_bandwidth
+from ..findings.survey import Survey, Trial
+
+#: Seconds of bandwidth one way, and of all rounds; with how many others each host measures it at most.
+BANDWIDTH, BANDWIDTH_IN_ALL, PARTNERS = 0.4, 3.2, 8
+#: A way on which something seems wrong is tried again alone, with so long for its bandwidth; and for
+#: all of them there is so much time, and so much more for each host.
+AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.2
+#: How often a slow way is measured once more before it is called so.
+SLOW_TRIES = 3
+#: Ways that a host tries at once: with 4 ports of some addresses each, far below 1,024 sockets.
+TOGETHER = 16
+#: Seconds for so many, or for one bandwidth.
+PATIENCE = 25.0
+
+
+Pairing = list[tuple[str, str]]
+
+
+def rounds(names: Sequence[str]) -> list[Pairing]:
+    """All pairs, once each, in as few rounds as possible: nobody is in two pairs of a round.
+
+    The circle method: one stays, the others move on by a place.
+    """
+    seats: list[str | None] = [*names, *([None] if len(names) % 2 else [])]
+    found = []
+    for _ in range(len(seats) - 1):
+        half = len(seats) // 2
+        facing = zip(seats[:half], reversed(seats[half:]), strict=True)
+        found.append([(a, b) for a, b in facing if a is not None and b is not None])
+        seats[1:] = [seats[-1], *seats[1:-1]]
+    return found
+
+
+def ports_of(low: int, high: int) -> list[int]:
+    """A few ports of a range: both ends and the middle."""
+    return sorted({low, (low + high) // 2, high})
+
+
+class Pairs:
+    """The trials of the hosts that were surveyed."""
+
+    def __init__(
+        self,
+        hosts: Mapping[str, Host],
+        surveys: Mapping[str, Survey],
+        agents: Mapping[str, Agent],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._hosts, self._surveys, self._agents = hosts, surveys, agents
+        self._progress = progress
+        # One each: addresses such as docker0's are on every host, and lead each host to itself.
+        self._tokens = {name: secrets.token_hex(16) for name in surveys}
+        self._mirrors: dict[str, Mapping[str, Any]] = {}
+        self._names: dict[str, Mapping[str, list[str] | None]] = {}
+
+    async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[Trial, ...]:
+        """Every way between two hosts, each direction for itself."""
+        self._progress(f"ways between {len(self._surveys)} hosts")
+        await asyncio.gather(*(self._prepare(name, ports) for name in self._surveys))
+        try:
+            explored = await asyncio.gather(*(self._ways(name) for name in self._surveys))
+            found = {(t.host, t.there): t for trials in explored for t in trials}
+            if bandwidth:
+                await self._speeds(found)
+            await self._again(found)
+            return tuple(found.values())
+        finally:
+            await asyncio.gather(*(self._ask(name, "unmirror") for name in self._mirrors))
+
+    async def _ask(self, name: str, op: str, **request: Any) -> dict[str, Any] | HostError:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._agents[name].ask(op, **request)
+        except HostError as error:
+            return error
+        except TimeoutError:
+            return HostError(name, f"no answer within {PATIENCE:.0f} s")
+
+    async def _prepare(self, name: str, ports: Sequence[int]) -> None:
+        answer = await self._ask(name, "mirror", ports=list(ports), token=self._tokens[name])
+        if isinstance(answer, dict):
+            self._mirrors[name] = answer
+        others = [s.facts.hostname for other, s in self._surveys.items() if other != name]
+        names = await self._ask(name, "resolve", names=sorted(set(others)))
+        if isinstance(names, dict):
+            self._names[name] = names["names"]
+
+    async def _ways(self, here: str) -> list[Trial]:
+        """From one host to all others, beginning with the next one: not all call the same first."""
+        names = list(self._surveys)
+        place = names.index(here)
+        others = names[place + 1 :] + names[:place]
+        found: list[Trial] = []
+        for start in range(0, len(others), TOGETHER):
+            found += await self._try(here, others[start : start + TOGETHER])
+        return found
+
+    async def _try(self, here: str, others: Sequence[str]) -> list[Trial]:
+        """From one host to some others, at once."""
+        ways = {there: way for there in others if (way := self._way(there))}
+        answer = await self._ask(here, "explore", ways=list(ways.values()))
+        if isinstance(answer, HostError):
+            return [Trial(here, there, error=answer.message) for there in others]
+        told = dict(zip(ways, answer["ways"], strict=True))
+        return [self._trial(here, there, told.get(there)) for there in others]
+
+    def _way(self, there: str) -> dict[str, Any] | None:
+        """What the agent of another host has to know, to try the way to this one."""
+        mirror, survey = self._mirrors.get(there), self._surveys[there]
+        mtus = {interface.address: interface.mtu for interface in survey.interfaces}
+        tried = candidates(self._hosts[there], survey)
+        if mirror is None or not tried:
+            return None
+        return {
+            "addresses": [[ip, mtus.get(ip)] for ip in tried],
+            "ports": [*mirror["ports"], mirror["high"]],
+            "udp": mirror["udp"],
+            "token": self._tokens[there],
+        }
+
+    def _trial(self, here: str, there: str, answer: Mapping[str, Any] | None) -> Trial:
+        if answer is None:
+            return Trial(here, there, error=f"{there} could not listen")
+        survey = self._surveys[there]
+        names = self._names.get(here, {}).get(survey.facts.hostname)
+        return Trial(
+            host=here,
+            there=there,
+            tried=candidates(self._hosts[there], survey),
+            address=answer["address"],
+            complete=tuple(answer["complete"]),
+            interface=answer["interface"],
+            closed={int(port): why for port, why in answer["closed"].items()},
+            high=self._mirrors[there]["high"],
+            mtu=answer.get("mtu"),
+            mtu_expected=answer.get("mtu_expected"),
+            round_trip=answer.get("round_trip"),
+            large=answer.get("large"),
+            names=tuple(names) if names is not None else None,
+        )
+
+    # -- bandwidth
+
+    async def _speeds(self, found: dict[tuple[str, str], Trial]) -> None:
+        """Of all pairs, or of some of each host: a slow host is slow with all of them."""
+        chosen = spread(rounds(list(self._surveys)), PARTNERS)
+        seconds = min(BANDWIDTH, BANDWIDTH_IN_ALL / (2 * len(chosen)))
+        for number, pairs in enumerate(chosen):
+            self._progress(f"bandwidth: round {number + 1} of {len(chosen)}")
+            for ways in (pairs, [(b, a) for a, b in pairs]):
+                measured = (self._measured(found[way], seconds) for way in ways)
+                found |= zip(ways, await asyncio.gather(*measured), strict=True)
+
+    async def _measured(self, trial: Trial, seconds: float) -> Trial:
+        """With its bandwidth, where anything comes through."""
+        mirror = self._mirrors.get(trial.there)
+        if mirror is None or trial.address is None or trial.large is False:
+            return trial
+        answer = await self._ask(
+            trial.host,
+            "bandwidth",
+            address=trial.address,
+            port=[p for p in (*mirror["ports"], mirror["high"]) if p not in trial.closed][-1],
+            token=self._tokens[trial.there],
+            seconds=seconds,
+        )
+        return replace(
+            trial, bandwidth=None if isinstance(answer, HostError) else answer["bandwidth"]
+        )
+
+    # -- what seems wrong once more: on a busy machine a pair may have had bad luck
+
+    async def _again(self, found: dict[tuple[str, str], Trial]) -> None:
+        patience = AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
+        broken = [way for way, trial in found.items() if _is_broken(trial)]
+        deadline = time.monotonic() + patience
+        while broken and time.monotonic() < deadline:
+            here, there = way = broken.pop(0)
+            self._progress(f"once more: {here} to {there}")
+            (fresh,) = await self._try(here, [there])
+            found[way] = replace(fresh, bandwidth=found[way].bandwidth, confirmed=True)
+        await self._all_again(found, broken)
+        usual = usual_bandwidth(list(found.values()))
+        slow = sorted((t.bandwidth, way) for way, t in found.items() if t.bandwidth)
+        deadline = time.monotonic() + patience
+        for bandwidth, way in slow:
+            if bandwidth >= SLOW * usual or time.monotonic() > deadline:
+                break
+            found[way] = await self._slow_again(found[way], usual)
+
+    async def _all_again(
+        self, found: dict[tuple[str, str], Trial], broken: Sequence[tuple[str, str]]
+    ) -> None:
+        """Those for which there was no time alone: together, but without all others."""
+        ways: dict[str, list[str]] = {}
+        for here, there in broken:
+            ways.setdefault(here, []).append(there)
+        tried = (self._try(here, others[:TOGETHER]) for here, others in ways.items())
+        for trials in await asyncio.gather(*tried):
+            for fresh in trials:
+                old = found[fresh.host, fresh.there]
+                found[fresh.host, fresh.there] = replace(fresh, bandwidth=old.bandwidth)
+
+    async def _slow_again(self, trial: Trial, usual: float) -> Trial:
+        """Alone it may be faster than any pair in a round: that says no more than as fast as usual. Slow
+        is what stays so: a busy machine has bad moments."""
+        self._progress(f"once more: {trial.host} to {trial.there}")
+        best = trial.bandwidth or 0.0
+        for _ in range(SLOW_TRIES):
+            best = max(best, (await self._measured(trial, AGAIN)).bandwidth or 0.0)
+            if best >= SLOW * usual:
+                break
+        return replace(trial, bandwidth=min(best, usual), confirmed=True)
+
+
+def spread(every: list[Pairing], most: int) -> list[Pairing]:
+    """So many of the rounds, from all over them: the next in a list may be in the same rack."""
+    count = min(most, len(every))
+    return [every[number * len(every) // count] for number in range(count)]
+
+
+def _is_broken(trial: Trial) -> bool:
+    small = trial.mtu is not None and trial.mtu < (trial.mtu_expected or 0)
+    return bool(trial.error or trial.closed or small) or trial.large is False
+
+
+def candidates(host: Host, survey: Survey) -> tuple[str, ...]:
+    """Addresses of a host in the order in which a run tries them; loopback only where there is no
+    other, as among hosts of a sandbox."""
+    every = planner.master_candidates(Job(run=("check",)), host, survey.facts, alone=False)
+    own = [ip for _, ip in survey.facts.addresses]
+    outside = tuple(ip for ip in every if ip in own and not ip.startswith("127."))
+    return outside or tuple(ip for ip in every if ip.startswith("127."))

@@ -1,0 +1,75 @@
+"""Ends what a run left on a host that could not be reached when it ended, and corrects its receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from ..records.run_folder import home, read_json, write_json
+from ..spec.errors import HostError
+from ..transport.agent_client import Agent
+
+#: Seconds for a supervisor to be gone after it was told to kill.
+PATIENCE = 5.0
+
+
+def _mark(run: str) -> Path:
+    """Where it stands which hosts could not be looked at when a run ended. Beside the runs, because
+    it is asked for at every connection, and there may be thousands of runs."""
+    return home() / "unfinished" / f"{run}.json"
+
+
+def remember(run: str, hosts: list[str]) -> None:
+    """Notes the hosts on which a run may go on. Raises OSError."""
+    if hosts:
+        _mark(run).parent.mkdir(mode=0o700, exist_ok=True)
+        write_json(_mark(run), hosts)
+    else:
+        _mark(run).unlink(missing_ok=True)
+
+
+def unfinished(host: str) -> list[str]:
+    """The runs of this machine that have ended, but perhaps not on this host."""
+    marks = _mark("any").parent.glob("*.json")
+    return [mark.stem for mark in marks if host in read_json(mark)]
+
+
+async def finish(agent: Agent, host: str) -> list[str]:
+    """Kills what unfinished runs still have on a host; their names. Raises HostError."""
+    ended = []
+    for run in unfinished(host):
+        try:
+            await agent.ask("stop", run=run, grace=0.0, why="its launcher had given up")
+            deadline = time.monotonic() + PATIENCE
+            standing = await agent.ask("alive", run=run)
+            while standing["alive"] and time.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+                standing = await agent.ask("alive", run=run)
+            found = await agent.ask("sweep", run=run, host=host, kill=True)
+        except HostError:
+            if agent.closed.done():
+                raise
+            continue  # the run has no folder there
+        remember(run, [name for name in read_json(_mark(run)) if name != host or found["left"]])
+        expiry = standing["expiry"]
+        if expiry:
+            expiry = {**expiry, "time": expiry["time"] - (standing["now"] - time.time())}
+        _amend(home() / "runs" / run / "receipt.json", host, found, expiry)
+        ended.append(run)
+    return ended
+
+
+def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] | None) -> None:
+    if not path.exists():  # forgotten in between
+        return
+    receipt = read_json(path)
+    for part in receipt["hosts"]:
+        if part["host"] == host:
+            when = time.strftime("%d %b %Y %H:%M:%S")
+            part["left"] = len(found["left"])
+            part["scanned"] = found["scanned"]
+            part["expiry"] = part["expiry"] or expiry
+            part["verified"] = f"reached again on {when}: all of /proc read"
+    write_json(path, receipt)

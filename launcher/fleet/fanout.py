@@ -1,0 +1,102 @@
+"""Goes to the hosts of a run for one errand, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from ..jobs import planner
+from ..spec import errors
+from ..spec.errors import HostError
+from ..spec.frozen import frozen
+from ..spec.model import Inventory, Layout, Node, Request
+from ..transport.agent_client import Agent
+from ..transport.ssh import AskPassphrase, Connection, Dialler
+from . import cleanup
+
+T = TypeVar("T")
+#: Hosts that are visited at once.
+AT_ONCE = 32
+
+
+@frozen
+class Place:
+    """One host of a run, with a connection. ``folder`` is the run's own one there."""
+
+    run: str
+    node: Node
+    connection: Connection
+    folder: str
+
+    @property
+    def host(self) -> str:
+        """Its name."""
+        return self.node.host.name
+
+    @property
+    def code(self) -> str:
+        """The run's copy of the code."""
+        return posixpath.join(self.folder, "code")
+
+    async def agent(self) -> Agent:
+        """A relay there, which has ended what unfinished runs had left. Raises HostError."""
+        agent = await Agent.open(self.node.host, self.connection)
+        try:
+            await cleanup.finish(agent, self.host)
+        except BaseException:
+            await agent.close()
+            raise
+        return agent
+
+
+async def visit(
+    request: Request,
+    layout: Layout,
+    errand: Callable[[Place], Awaitable[T]],
+    nodes: Sequence[Node] = (),
+) -> dict[str, T | HostError]:
+    """Does an errand on every host of a run at once: what came of it, or what is wrong, by host.
+
+    What runs that ended without a host have left there is ended first.
+    """
+    chosen = nodes or layout.nodes
+    ask = request.ask_passphrase
+    return await visit_hosts(request.inventory, layout.run_id, chosen, errand, ask)
+
+
+async def visit_hosts(
+    inventory: Inventory,
+    run: str,
+    nodes: Sequence[Node],
+    errand: Callable[[Place], Awaitable[T]],
+    ask: AskPassphrase | None = None,
+) -> dict[str, T | HostError]:
+    """The same for any hosts of an inventory, as the nodes of a run that may not be known here."""
+    dialler = Dialler(inventory, ask)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(node: Node) -> T | HostError:
+        async with gate:
+            try:
+                connection = await dialler.connect(node.host.name)
+            except HostError as error:
+                return error
+            try:
+                place = Place(run, node, connection, planner.run_dir(node.root, run))
+                if cleanup.unfinished(place.host):
+                    await (await place.agent()).close()
+                return await errand(place)
+            except HostError as error:
+                return error
+            except OSError as error:
+                return errors.ConnectionLost(node.host.name, str(error))
+            finally:
+                connection.close()
+
+    try:
+        found = await asyncio.gather(*(one(node) for node in nodes))
+    finally:
+        await dialler.close()
+    return {node.host.name: result for node, result in zip(nodes, found, strict=True)}

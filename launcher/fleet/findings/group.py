@@ -1,0 +1,101 @@
+"""What differs among hosts that should be alike. Pure: surveys in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from . import ERROR, Finding, by_value, found, median
+
+if TYPE_CHECKING:  # a run imports this file, and not the surveys
+    from .survey import Survey
+
+#: Seconds that clocks may differ; and from where on certificates and file times go wrong.
+CLOCK_WARNING, CLOCK_ERROR = 1.0, 60.0
+
+
+def of_group(surveys: Sequence[Survey]) -> list[Finding]:
+    """The odd ones out, folded by node set; and clocks."""
+    findings = list(clocks({s.host: (s.facts.clock_offset, s.latency) for s in surveys}))
+    for code, what, value, fix in ALIKE:
+        values = {s.host: value(s) for s in surveys}
+        known = {host: text for host, text in values.items() if text}
+        if len(set(known.values())) > 1:
+            parts = [f"{what} {text} on {hosts}" for text, hosts in by_value(known)]
+            findings.append(found(code, known, ", ".join(parts), fix))
+    return findings
+
+
+def clocks(offsets: Mapping[str, tuple[float, float]]) -> list[Finding]:
+    """Clocks that differ from the middle of all, this machine's among them.
+
+    ``offsets`` are by host ``(its clock minus ours, round trip)``: half a round trip is not known.
+    When most hosts agree with each other and not with us, the finding is about this machine.
+    """
+    if not offsets:
+        return []
+    middle = median([0.0, *(offset for offset, _ in offsets.values())])
+    if len(offsets) == 1:
+        middle = 0.0
+    findings = []
+    wrong = {
+        host: offset - middle
+        for host, (offset, trip) in offsets.items()
+        if abs(offset - middle) > CLOCK_WARNING + trip / 2
+    }
+    for host, distance in wrong.items():
+        findings.append(_clock(host, distance))
+    longest = max(trip for _, trip in offsets.values())
+    if not wrong and abs(middle) > CLOCK_WARNING + longest / 2:
+        findings.append(_clock("this machine", -middle))
+    return findings
+
+
+def _clock(host: str, distance: float) -> Finding:
+    way = "ahead of" if distance > 0 else "behind"
+    return found(
+        "CLOCK-OFFSET",
+        host,
+        f"its clock is {abs(distance):.1f} s {way} the others'",
+        "timedatectl set-ntp true there (or chrony); logs are put in order by the measured offset, "
+        "certificates and file times are not",
+        level=ERROR if abs(distance) > CLOCK_ERROR else "",
+    )
+
+
+def gpus_text(survey: Survey) -> str:
+    """``8x NVIDIA H100 80 GB``; several kinds with a plus."""
+    kinds: dict[str, int] = {}
+    for gpu in survey.facts.gpus:
+        name = gpu.name.removeprefix("NVIDIA ")
+        text = name if "GB" in name else f"{name} {round(gpu.memory / 1024)} GB"
+        kinds[text] = kinds.get(text, 0) + 1
+    return " + ".join(f"{count}x {text}" for text, count in kinds.items())
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+_SAME = "install the same version everywhere: launcher bootstrap, or pip with a pinned version"
+
+#: Code, its subject, the value of a host ("" is not compared) and what to do.
+ALIKE: tuple[tuple[str, str, Callable[[Survey], str], str], ...] = (
+    ("SET-PYTHON", "Python", lambda s: _minor(s.facts.python_version), _SAME),
+    ("SET-TORCH", "torch", lambda s: s.software.torch or "", _SAME),
+    ("SET-CUDA", "CUDA", lambda s: s.software.cuda or "", _SAME),
+    ("SET-NCCL", "NCCL", lambda s: s.software.nccl or "", _SAME),
+    ("SET-HOROVOD", "horovod", lambda s: s.software.horovod or "", _SAME),
+    (
+        "SET-DRIVER",
+        "driver",
+        lambda s: (s.devices.driver or "").partition(".")[0],
+        "fine when torch runs on each; else its admin installs the same driver",
+    ),
+    (
+        "SET-GPUS",
+        "GPUs:",
+        gpus_text,
+        "a job is as fast as its slowest GPU: --hosts, or groups: in the inventory",
+    ),
+)

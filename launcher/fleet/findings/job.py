@@ -1,0 +1,70 @@
+"""Whether a job could run on hosts as they are now. Pure: a job and surveys in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...frameworks import requirements
+from ...jobs import planner
+from ...spec.errors import PlanError
+from ...spec.model import Host, Job, Layout
+from . import ERROR, WARNING, Finding, found
+from .survey import Survey
+
+
+def of_job(
+    job: Job, hosts: Sequence[Host], surveys: Mapping[str, Survey]
+) -> tuple[Layout | None, list[Finding]]:
+    """Who would do what now, and everything that stands in the way."""
+    there = [host for host in hosts if host.name in surveys]
+    facts = {host.name: surveys[host.name].facts for host in there}
+    try:
+        layout = planner.layout(job, there, facts)
+    except PlanError as error:
+        names = [host.name for host in hosts]
+        return None, [found("JOB-NO-FIT", names, error.message, error.hint)]
+    chosen = [node.host.name for node in layout.nodes]
+    gpus = sum(len(node.gpus) for node in layout.nodes)
+    fits = f"{layout.world_size} ranks" + (f" on {gpus} GPUs" if gpus else " without GPUs")
+    findings = [found("JOB-FITS", chosen, fits)]
+    for host in there:
+        level = ERROR if host.name in chosen else WARNING
+        findings += _of_host(job, surveys[host.name], host, level)
+    return layout, findings
+
+
+def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
+    findings = []
+    by_setup = WARNING if job.setup else level
+    brings = "; its setup: may bring {}" if job.setup else ""
+    missing = list(survey.software.missing)
+    probes = {*requirements.modules_of(job.framework), *requirements.needs_of(job.framework)}
+    if without := [probe for probe in missing if probe in probes]:
+        missing = [name for name in missing if name not in probes]
+        facts, names = survey.facts, requirements.first_of(job.framework, without)
+        what, hint = requirements.told(job.framework, facts.python, facts.python_version, names)
+        what += brings.format("it" if len(names) == 1 else "them")
+        findings.append(found("JOB-FRAMEWORK", host.name, what, hint, level=by_setup))
+    if missing:
+        findings.append(
+            found(
+                "JOB-IMPORT",
+                host.name,
+                f"{host.python} does not find {', '.join(missing)}, which the job imports"
+                + brings.format("it" if len(missing) == 1 else "them"),
+                f"{host.python} -m pip install there (a package may have another name than its "
+                "module), or setup: in the job file",
+                level=by_setup,
+            )
+        )
+    for path in survey.no_paths:
+        findings.append(
+            found(
+                "JOB-NEEDS",
+                host.name,
+                f"{path} is not there, or cannot be read",
+                "copy or mount it there, or choose hosts that have it (--hosts)",
+                level=level,
+            )
+        )
+    return findings

@@ -1,0 +1,212 @@
+"""What `launcher check` measured: a survey of each host, and a trial of each pair. Values only.
+
+Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from ...spec.frozen import frozen
+from ...spec.model import Facts
+
+
+@frozen
+class Questions:
+    """What a job wants to know of every host besides: modules that its Python has to find with
+    ``env``, and paths."""
+
+    modules: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+
+
+@frozen
+class Room:
+    """A disk or memory: how large, and how much of it is free."""
+
+    total: int
+    free: int
+    files_free: int | None = None
+
+
+@frozen
+class Software:
+    """What the host's Python has; None is absent. ``missing`` are modules that were asked for. With an
+    ``error`` nothing is known; ``late``: it had not answered in time, which a busy host does."""
+
+    torch: str | None = None
+    cuda: str | None = None
+    hip: str | None = None
+    nccl: str | None = None
+    horovod: str | None = None
+    missing: tuple[str, ...] = ()
+    error: str = ""
+    late: bool = False
+
+
+@frozen
+class GpuUser:
+    """A process on a GPU. ``run`` is launcher's, where that is known."""
+
+    gpu: int
+    pid: int
+    user: str | None
+    command: str
+    run: str | None
+
+
+@frozen
+class Devices:
+    """The GPUs beyond what a plan needs. ``xid`` are ``(bus, number, text)`` of the kernel's log."""
+
+    failing: bool = False
+    driver: str | None = None
+    ecc: Mapping[int, int] | None = None
+    users: tuple[GpuUser, ...] = ()
+    xid: tuple[tuple[str, int, str], ...] = ()
+    log_readable: bool = True
+
+
+@frozen
+class Login:
+    """The session of systemd-logind that the agent was started in. ``kills``: what it leaves behind
+    when it ends is killed. ``lingers``: the user's services go on without one; ``bus``: they answer."""
+
+    session: str
+    user: str
+    kills: bool
+    lingers: bool
+    bus: bool
+
+
+@frozen
+class Interface:
+    """A network interface that is up; ``speed`` in Mbit/s where the kernel knows it."""
+
+    name: str
+    address: str
+    mtu: int | None
+    speed: int | None
+
+
+@frozen
+class Survey:
+    """One host by itself. ``latency`` is the best of some round trips through SSH."""
+
+    facts: Facts
+    latency: float
+    os: str
+    kernel: str
+    memory: Room
+    disk: Room | None
+    shm: Room | None
+    memlock: int  # the hard limit; -1 is none
+    nofile: tuple[int, int]  # soft and hard
+    own_addresses: tuple[str, ...]
+    name_is_slow: bool
+    interfaces: tuple[Interface, ...]
+    infiniband: tuple[str, ...]
+    firewall: tuple[str, tuple[str, ...]] | None
+    software: Software
+    devices: Devices
+    orphans: tuple[Mapping[str, Any], ...] = ()
+    old_folders: int = 0
+    old_bytes: int = 0
+    old_segments: tuple[int, int] = (0, 0)  # of shared memory: how many, and their bytes
+    no_paths: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()  # runs of this machine that may go on there
+    login: Login | None = None
+
+    @property
+    def host(self) -> str:
+        """The name in the inventory."""
+        return self.facts.host
+
+
+def survey_of(
+    answer: Mapping[str, Any], facts: Facts, latency: float, unfinished: tuple[str, ...]
+) -> Survey:
+    """What an agent has answered, as values."""
+    left, name, firewall = answer["leftovers"], answer["own_name"], answer["firewall"]
+    return Survey(
+        facts=facts,
+        latency=latency,
+        os=answer["os"],
+        kernel=answer["kernel"],
+        memory=Room(**answer["memory"]),
+        disk=_room(answer["disk"]),
+        shm=_room(answer["shm"]),
+        memlock=answer["limits"]["memlock"][1],
+        nofile=(answer["limits"]["nofile"][0], answer["limits"]["nofile"][1]),
+        own_addresses=tuple(name["addresses"]),
+        name_is_slow=name["slow"],
+        interfaces=tuple(Interface(*interface) for interface in answer["interfaces"]),
+        infiniband=tuple(answer["infiniband"]),
+        firewall=(firewall["kind"], tuple(firewall["rules"])) if firewall else None,
+        software=_software(answer["software"]),
+        devices=_devices(answer["devices"]),
+        orphans=tuple(left["orphans"]),
+        old_folders=left["folders"],
+        old_bytes=left["bytes"],
+        old_segments=(left["shm"]["segments"], left["shm"]["bytes"]),
+        no_paths=tuple(answer["no_paths"]),
+        unfinished=unfinished,
+        login=Login(**answer["login"]) if answer["login"] else None,
+    )
+
+
+def _room(value: Mapping[str, Any] | None) -> Room | None:
+    return Room(value["total"], value["free"], value["files_free"]) if value else None
+
+
+def _software(value: Mapping[str, Any]) -> Software:
+    names = ("torch", "cuda", "hip", "nccl", "horovod")
+    return Software(
+        **{name: value.get(name) for name in names},
+        missing=tuple(value.get("missing", ())),
+        error=value.get("error", ""),
+        late=value.get("late", False),
+    )
+
+
+def _devices(value: Mapping[str, Any]) -> Devices:
+    return Devices(
+        failing=value["failing"],
+        driver=value.get("driver"),
+        ecc={int(index): count for index, count in value.get("ecc", {}).items()},
+        users=tuple(GpuUser(**user) for user in value.get("users", ())),
+        xid=tuple((bus, number, text) for bus, number, text in value.get("xid", ())),
+        log_readable=value.get("log_readable", True),
+    )
+
+
+@frozen
+class Trial:
+    """What one host found on the way to another one, ``there``.
+
+    ``address`` is the one of ``tried`` that answered best, None when none did; ``complete`` are those
+    that answered on all ports. ``closed`` are ports that did not, with the reason, and ``high`` is the
+    port of the kernel's own range. ``mtu`` is the largest packet that came through (None: not
+    measured), ``large`` whether a piece of many packets came through TCP (None: not known),
+    ``bandwidth`` in bytes a second (None: not measured, as with most others of many hosts).
+    """
+
+    host: str
+    there: str
+    tried: tuple[str, ...] = ()
+    address: str | None = None
+    complete: tuple[str, ...] = ()
+    interface: str | None = None
+    closed: Mapping[int, str] = field(default_factory=dict)
+    high: int = 0
+    mtu: int | None = None
+    mtu_expected: int | None = None
+    round_trip: float | None = None
+    large: bool | None = None
+    bandwidth: float | None = None
+    names: tuple[str, ...] | None = ()  # what the other's own name leads to here; None: no answer
+    error: str = ""
+    confirmed: bool = False  # it seemed wrong, and was tried once more alone

@@ -1,0 +1,246 @@
+"""Embedded SSH hosts on loopback: a cluster for a first try, without root and without sshd.
+
+The server is asyncssh's, with keys made for it; the inventory ``inventory/local.yaml`` leads to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..records.run_folder import home, write, write_json
+from ..spec.errors import InputError, LauncherError
+from ..spec.frozen import frozen
+
+#: Seconds for the hosts to come up.
+PATIENCE = 30.0
+
+
+@frozen
+class SandboxHost:
+    """One embedded host."""
+
+    name: str
+    port: int
+    home: str
+
+
+def folder() -> Path:
+    """Where the sandbox keeps keys, homes and its ssh_config."""
+    return home() / "sandbox"
+
+
+def ssh_config() -> Path:
+    """The ssh_config that leads to the hosts."""
+    return folder() / "ssh_config"
+
+
+def hosts() -> tuple[SandboxHost, ...]:
+    """The hosts that are up."""
+    if not _is_up():
+        return ()
+    state = json.loads((folder() / "sandbox.json").read_text())
+    return tuple(SandboxHost(**host) for host in state["hosts"])
+
+
+def inventory(count: int) -> Path:
+    """An inventory of so many hosts, written into the folder of the sandbox."""
+    names = "local1" if count == 1 else f"local[1-{count}]"
+    file = folder() / "inventory.yaml"
+    write(file, f"sandbox: true\nhosts:\n  {names}:\n".encode())
+    return file
+
+
+def up(count: int) -> tuple[SandboxHost, ...]:
+    """Starts ``count`` hosts in the background. Raises LauncherError."""
+    if sys.platform != "linux":
+        raise LauncherError(
+            "the sandbox needs Linux: its hosts run on this machine",
+            "name a Linux host in an inventory instead",
+        )
+    if _is_up():
+        raise InputError(f"{len(hosts())} sandbox hosts are up already", "launcher sandbox down")
+    place = folder()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for stale in ("sandbox.json", "only-for-runs"):
+        (place / stale).unlink(missing_ok=True)
+    with open(place / "sandbox.log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "launcher.fleet.sandbox", str(count)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        )
+    deadline = time.monotonic() + PATIENCE
+    while not (place / "sandbox.json").exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            words = (place / "sandbox.log").read_text().strip().splitlines()
+            raise LauncherError(f"the sandbox did not start: {words[-1] if words else '?'}")
+        time.sleep(0.02)
+    return hosts()
+
+
+def down() -> int:
+    """Ends the hosts; returns how many there were."""
+    found = hosts()
+    if found:
+        pid = json.loads((folder() / "sandbox.json").read_text())["pid"]
+        os.kill(pid, signal.SIGTERM)
+        with open(folder() / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held by the server until its last breath
+    return len(found)
+
+
+@contextmanager
+def for_a_run(count: int) -> Iterator[None]:
+    """Hosts for as long as a run needs them. Runs share them, and the last one ends them, unless
+    the user had started them."""
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    only_for_runs = folder() / "only-for-runs"
+    with open(folder() / "users", "w") as users:
+        with _one_at_a_time():
+            if not _is_up():
+                up(count)
+                only_for_runs.touch()
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with _one_at_a_time(), suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else uses them
+                if only_for_runs.exists():
+                    down()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with open(folder() / "deciding", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_up() -> bool:
+    """Whether a server holds the lock: true to the last, whatever a file says."""
+    try:
+        with open(folder() / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return (folder() / "sandbox.json").exists()
+    return False
+
+
+# -- the server, a process of its own
+
+
+async def _serve(count: int) -> None:
+    import asyncssh
+
+    place = folder()
+    lock = open(place / "lock", "w")  # noqa: SIM115, ASYNC230  held until this process ends
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    login = asyncssh.generate_private_key("ssh-ed25519")
+    write(place / "id_ed25519", login.export_private_key())
+    public = login.export_public_key().decode()
+    started, known, config = [], [], []
+    for number in range(1, count + 1):
+        name = f"local{number}"
+        host_home = place / name
+        host_home.mkdir(mode=0o700, exist_ok=True)
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[key],
+            authorized_client_keys=asyncssh.import_authorized_keys(public),
+            process_factory=_Shell(host_home).run,
+            encoding=None,
+            allow_scp=False,
+            line_editor=False,
+        )
+        port = server.get_port()
+        started.append({"name": name, "port": port, "home": str(host_home)})
+        known.append(f"[127.0.0.1]:{port} {key.export_public_key().decode().strip()}\n")
+        config.append(
+            f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n"
+            f'  IdentityFile "{place}/id_ed25519"\n  IdentitiesOnly yes\n'
+            f'  UserKnownHostsFile "{place}/known_hosts"\n'
+        )
+    write(place / "known_hosts", "".join(known).encode())
+    write(place / "ssh_config", "".join(config).encode())
+    write_json(place / "sandbox.json", {"pid": os.getpid(), "hosts": started})
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await ended.wait()
+    (place / "sandbox.json").unlink(missing_ok=True)
+
+
+class _Shell:
+    """Runs the commands of one host."""
+
+    def __init__(self, host_home: Path) -> None:
+        self.home = host_home
+
+    async def run(self, process: object) -> None:
+        """One command, its streams joined to the channel's."""
+        import asyncssh
+
+        assert isinstance(process, asyncssh.SSHServerProcess)
+        peer = process.get_extra_info("peername") or ("127.0.0.1", 0)
+        own = process.get_extra_info("sockname") or ("127.0.0.1", 0)
+        env = {
+            **{key: os.environ[key] for key in ("USER", "LANG") if key in os.environ},
+            # python3 there is the one that runs launcher here, with all that it has installed.
+            "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+            "HOME": str(self.home),
+            "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
+            "LAUNCHER_LEASE_DIR": str(self.home / ".leases"),
+        }
+        argv = ["/bin/sh", "-c", process.command or "exit 0"]
+        spawn = partial(
+            asyncio.create_subprocess_exec, cwd=self.home, env=env, start_new_session=True
+        )
+        if process.term_type:
+            env["TERM"] = process.term_type
+            ours, theirs = os.openpty()
+            width, height, *_ = process.term_size
+            termios.tcsetwinsize(ours, (height or 24, width or 80))
+            # The leader of a session that opens a terminal has it, and so its Ctrl-C.
+            opened = ["/bin/sh", "-c", 'exec <>"$0" >&0 2>&0 && exec "$@"', os.ttyname(theirs)]
+            child = await spawn(*opened, *argv, stdin=theirs)
+            os.close(theirs)  # it is at its end when the last one there has closed it
+            streams: dict[str, Any] = {
+                "stdin": os.fdopen(ours, "wb", 0),
+                "stdout": os.fdopen(os.dup(ours), "rb", 0),
+            }
+        else:
+            pipe = subprocess.PIPE
+            child = await spawn(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
+            streams = {"stdin": child.stdin, "stdout": child.stdout, "stderr": child.stderr}
+        try:
+            await process.redirect(**streams)
+            code = await child.wait()
+            await process.stdout.drain()
+            process.exit(code if code >= 0 else 255)
+        finally:
+            if child.returncode is None:
+                child.terminate()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1])))

@@ -1,0 +1,119 @@
+"""What holds for a host in the end, and where each value comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..interop import inventories as imports
+from ..interop.inventories.ssh_entries import parse
+from ..spec import inventory as inventories
+from ..spec.errors import DocumentError
+from ..spec.files import read_text
+from ..spec.frozen import frozen
+from ..spec.model import Host, Inventory
+from ..spec.provenance import Given, origins
+
+#: Settings of a connection in the words of ssh_config(5); asyncssh decides them.
+_SSH = {
+    "address": ("hostname",),
+    "user": ("user",),
+    "port": ("port",),
+    "proxy_jump": ("proxyjump",),
+    "identity_file": ("identityfile",),
+}
+_FOUND_LATER = {
+    "gpus": "found by nvidia-smi on the host",
+    "interface": "found by the route to the master",
+    "identity_file": "the keys that ssh uses by itself",
+}
+_BY_DEFAULT = {"address": "its name", "user": "your name here", "port": "ssh's default"}
+
+
+@frozen
+class Effective:
+    """A value of a host and where it comes from; None where nobody has said anything."""
+
+    key: str
+    value: str | None
+    origin: str
+
+
+def effective(path: str, inventory: Inventory, host: Host) -> list[Effective]:
+    """Everything about one host. Raises DocumentError, ConnectError when ssh_config is unusable."""
+    given = _given(path, inventory).get(host.name, {})
+    ssh = asyncio.run(_connection(inventory, host.name))
+    found = [_connected(path, inventory, host, key, ssh.get(key), given) for key in _SSH]
+    found = [_with_doubt(one) for one in found]
+    for key in ("gpus", "python", "workdir", "interface"):
+        value = getattr(host, key)
+        origin = _place(path, given[key]) if key in given else "default"
+        if value is None:
+            origin = _FOUND_LATER[key]
+        found.append(Effective(key, None if value is None else str(value), origin))
+    for kind in ("env", "labels"):
+        for name, value in getattr(host, kind).items():
+            key = f"{kind}.{name}"
+            found.append(Effective(key, value, _place(path, given[key]) if key in given else path))
+    return found
+
+
+def _given(path: str, inventory: Inventory) -> Mapping[str, Mapping[str, Given]]:
+    content = read_text(path, "inventory")
+    try:
+        inventories.load(content, path)
+    except DocumentError:
+        return imports.read(content, path)[1].hosts
+    return origins(content, path)
+
+
+def _place(path: str, given: Given) -> str:
+    return f"{path}:{given.line}" + (f" ({given.via})" if given.via else "")
+
+
+async def _connection(inventory: Inventory, name: str) -> dict[str, str]:
+    from ..transport.ssh import Dialler
+
+    return Dialler(inventory).settings(name)
+
+
+def _connected(
+    path: str,
+    inventory: Inventory,
+    host: Host,
+    key: str,
+    value: str | None,
+    given: Mapping[str, Given],
+) -> Effective:
+    if key in given:
+        return Effective(key, str(getattr(host, key)), _place(path, given[key]))
+    place = _in_ssh_config(inventory, host.name, key)
+    if place:
+        return Effective(key, value, place)
+    default = _BY_DEFAULT if value is not None else _FOUND_LATER
+    return Effective(key, value, default.get(key, "not needed"))
+
+
+def _with_doubt(one: Effective) -> Effective:
+    if one.key != "identity_file" or not one.value or "%" in one.value:
+        return one
+    if Path(one.value).expanduser().exists():
+        return one
+    return Effective(one.key, one.value, f"{one.origin}; there is no such file here")
+
+
+def _in_ssh_config(inventory: Inventory, host: str, key: str) -> str | None:
+    """The line of ssh_config that sets a value. ``Match`` and ``Include`` are not looked into."""
+    shown = inventory.ssh_config or "~/.ssh/config"
+    file = Path(shown).expanduser()
+    if not file.exists():
+        return None
+    try:
+        entries = parse(read_text(file, "ssh_config"), imports.Found(str(file)))
+    except DocumentError:
+        return None
+    for keyword, _, line in entries.matching(host):
+        if keyword in _SSH[key]:
+            return f"{shown}:{line}"
+    return None

@@ -1,0 +1,1 @@
+"""Other tools' inventories, task files and batch scripts."""

@@ -1,0 +1,102 @@
+"""Other people's inventories: which format a text has, and what it means in ours.
+
+To add one: a file like those here, with ``recognise`` and ``read``, and a row in ``FORMATS``; the
+first row that recognises a text has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...spec.errors import DocumentError, InputError, suggestion
+from ...spec.frozen import frozen
+from . import (
+    ansible_ini,
+    ansible_yaml,
+    clustershell,
+    dstack,
+    hostfile,
+    mlx,
+    ray,
+    skypilot,
+    ssh_config,
+)
+from .result import CHECKS, Found
+from .source import Text, check_tags
+
+
+@frozen
+class Format:
+    """A format by name. ``recognise`` looks at a text, ``read`` puts what it says into Found."""
+
+    about: str
+    recognise: Callable[[Text], bool]
+    read: Callable[[Text, Found], None]
+
+
+FORMATS = {
+    "dstack": Format("dstack SSH fleet", dstack.recognise, dstack.read),
+    "ray": Format("Ray cluster file", ray.recognise, ray.read),
+    "mlx": Format("MLX hostfile", mlx.recognise, mlx.read),
+    "skypilot": Format("SkyPilot SSH node pools", skypilot.recognise, skypilot.read),
+    "ansible-yaml": Format("Ansible, YAML", ansible_yaml.recognise, ansible_yaml.read),
+    "ssh_config": Format("ssh_config(5)", ssh_config.recognise, ssh_config.read),
+    "ansible": Format("Ansible, INI", ansible_ini.recognise, ansible_ini.read),
+    "clustershell": Format("ClusterShell groups", clustershell.recognise, clustershell.read),
+    "hostfile": Format("hostfile or list of hosts", hostfile.recognise, hostfile.read),
+}
+#: Keys of ours, at the top of a file: whoever has one of them means our format.
+_OURS = {"hosts", "defaults", "groups", "ssh_config", "sandbox"}
+
+
+def recognise(text: Text) -> str | None:
+    """The name of the format that a text has; None when it is ours, or nobody's."""
+    if text.content.startswith("$ANSIBLE_VAULT"):
+        return "ansible"
+    ours = bool(_OURS & set(text.keys))
+    for name, known in FORMATS.items():
+        if (not ours or name in ("dstack", "mlx")) and known.recognise(text):
+            return name
+    return None
+
+
+def read(content: str, source: str, name: str | None = None) -> tuple[str, Found]:
+    """The format of a text and what stands there, by name or by what it looks like.
+
+    Raises DocumentError, and InputError on an unknown name.
+    """
+    if name is not None and name not in FORMATS:
+        raise InputError(f'unknown format "{name}"', _known(name))
+    text = Text(content, source)
+    form = name or recognise(text)
+    if form is None:
+        raise DocumentError(_unknown(text), _known(), source, 1)
+    if content.startswith("$ANSIBLE_VAULT"):
+        raise DocumentError(
+            "encrypted with ansible-vault, which is not decrypted here",
+            f"ansible-vault decrypt --output - {source} > plain; launcher inventory import plain",
+            source,
+            1,
+        )
+    if text.root is not None:
+        check_tags(text.root)
+    found = Found(source)
+    FORMATS[form].read(text, found)
+    return form, found
+
+
+def _unknown(text: Text) -> str:
+    """What is wrong with a text that no format recognises."""
+    try:
+        text.yaml()
+        problem = ""
+    except DocumentError as error:
+        problem = f" (line {error.line}: {error.message})" if ":" in text.content else ""
+    return f"not a list of hosts in any format that is known{problem}"
+
+
+def _known(name: str = "") -> str:
+    return (suggestion(name, tuple(FORMATS)) if name else "") or f"known: {', '.join(FORMATS)}"
+
+
+__all__ = ["CHECKS", "FORMATS", "Format", "Found", "Text", "read", "recognise"]

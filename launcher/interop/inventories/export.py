@@ -1,0 +1,139 @@
+"""An inventory in other people's formats: hostfile, ssh_config and Ansible.
+
+What a format cannot hold is noted.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...spec.errors import InputError, suggestion
+from ...spec.inventory import ssh_config as entry
+from ...spec.inventory_writer import comment, quoted
+from ...spec.model import Host, Inventory
+
+_HEAD = "written by: launcher inventory export"
+_ANSIBLES = ("all", "ungrouped")
+_KEPT_OUT = ("python", "workdir", "interface", "env", "labels")
+
+
+def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
+    """``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
+    notes = _lost(inventory, "address", "user", "port", "proxy_jump", "identity_file", *_KEPT_OUT)
+    if any(host.gpus is None for host in inventory.hosts):
+        notes.append("hosts without gpus have no slots=; DeepSpeed wants it on every line")
+    if any(host.address or host.user or host.port for host in inventory.hosts):
+        notes.append("what ssh needs to know: launcher inventory export --to ssh_config")
+    lines = [
+        host.name if host.gpus is None else f"{host.name} slots={host.gpus}"
+        for host in inventory.hosts
+    ]
+    return "\n".join([comment(_HEAD), *lines]) + "\n", notes + _groups_lost(inventory)
+
+
+def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
+    """An entry for every host, to be included in ``~/.ssh/config``."""
+    entries = [entry(host) or f"Host {host.name}\n" for host in inventory.hosts]
+    notes = _lost(inventory, "gpus", *_KEPT_OUT) + _groups_lost(inventory)
+    if inventory.ssh_config:
+        notes.append(f"what only {inventory.ssh_config} says is not carried over")
+    return "\n".join([comment(_HEAD) + "\n", *entries]), notes
+
+
+def ansible(inventory: Inventory) -> tuple[str, list[str]]:
+    """Ansible's YAML; what Ansible has no word for becomes variables ``launcher_...``."""
+    lines = [comment(_HEAD), "all:", "  hosts:"]
+    for host in inventory.hosts:
+        lines.append(f"    {_key(host.name)}:")
+        lines += [
+            f"      {_key(key)}: {_text(v)}" for key, v in _variables(inventory, host).items()
+        ]
+    # Ansible has groups of these names itself.
+    groups = {name: inventory.groups[name] for name in inventory.groups if name not in _ANSIBLES}
+    if groups:
+        lines.append("  children:")
+    for group, members in groups.items():
+        lines += [f"    {_key(group)}:", "      hosts:"]
+        lines += [f"        {_key(name)}:" for name in members]
+    notes = ["ssh_config is not carried over"] if inventory.ssh_config else []
+    lost = [name for name in inventory.groups if name not in groups]
+    notes += [f"the group {name} is not carried over: Ansible has its own" for name in lost]
+    return "\n".join(lines) + "\n", notes
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, int) else quoted(value)
+
+
+def _key(name: str) -> str:
+    """A name as a key: what YAML 1.1 takes for a number or a truth is quoted."""
+    plain = re.match(r"(?!(?i:null|y|n|yes|no|on|off|true|false)\Z)[A-Za-z_][\w.-]*\Z", name, re.A)
+    return name if plain else quoted(name)
+
+
+def _variables(inventory: Inventory, host: Host) -> Mapping[str, Any]:
+    jump = _through(inventory, host.proxy_jump) if host.proxy_jump else None
+    found = {
+        "ansible_host": host.address,
+        "ansible_user": host.user,
+        "ansible_port": host.port,
+        "ansible_ssh_private_key_file": host.identity_file,
+        "ansible_ssh_common_args": f"-o ProxyJump={shlex.quote(jump)}" if jump else None,
+        "ansible_python_interpreter": host.python if host.python != Host.python else None,
+        "launcher_proxy_jump": host.proxy_jump if jump != host.proxy_jump else None,
+        "launcher_gpus": host.gpus,
+        "launcher_workdir": host.workdir if host.workdir != Host.workdir else None,
+        "launcher_interface": host.interface,
+        **{f"launcher_env_{name}": value for name, value in host.env.items()},
+        **{f"launcher_label_{name}": value for name, value in host.labels.items()},
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _through(inventory: Inventory, jump: str) -> str:
+    """A jump host as ssh knows it: names of the inventory are no names to ssh."""
+    try:
+        host = inventory.host(jump)
+    except KeyError:
+        return jump
+    user = f"{host.user}@" if host.user else ""
+    return user + (host.address or host.name) + (f":{host.port}" if host.port else "")
+
+
+def _lost(inventory: Inventory, *keys: str) -> list[str]:
+    """A note on every setting that some host has and the format cannot hold."""
+    return [
+        f"{key} of {sum(map(bool, values))} hosts is not carried over".replace("1 hosts", "1 host")
+        for key in keys
+        if any(
+            values := [
+                getattr(host, key) not in (None, {}, getattr(Host, key, None))
+                for host in inventory.hosts
+            ]
+        )
+    ]
+
+
+def _groups_lost(inventory: Inventory) -> list[str]:
+    names = ", ".join(inventory.groups)
+    return [f"groups are not carried over: {names}"] if names else []
+
+
+FORMATS: Mapping[str, Callable[[Inventory], tuple[str, list[str]]]] = {
+    "hostfile": hostfile,
+    "ssh_config": ssh_config,
+    "ansible": ansible,
+}
+
+
+def export(inventory: Inventory, to: str) -> tuple[str, list[str]]:
+    """The text in that format, and what it cannot hold. Raises InputError on an unknown one."""
+    if to not in FORMATS:
+        raise InputError(
+            f'unknown format "{to}"',
+            suggestion(to, tuple(FORMATS)) or f"known: {', '.join(FORMATS)}",
+        )
+    return FORMATS[to](inventory)

@@ -1,0 +1,194 @@
+"""What an importer finds in somebody else's file: hosts, groups, and what it cannot carry over.
+
+Every value is checked here, so that what comes out can stand in an inventory of ours; nothing is
+dropped without a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ...spec.errors import DocumentError, Unbounded
+from ...spec.inventory import NAME, VARIABLE
+from ...spec.model import Host, Inventory
+from ...spec.nodeset import MOST
+from ...spec.provenance import Given
+
+_IPV6 = re.compile(r"(?=.*:.*:)[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\Z")
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
+
+
+#: Settings, notes and comparisons that one file may cost: a file of 4 MB could ask for billions.
+BUDGET = 150_000
+
+
+def quoted(word: object) -> str:
+    """Text of a file as part of a message: in one line, without control characters, and short."""
+    text = str(word)
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _setting(text: str) -> str:
+    if not text or '"' in text or not text.isprintable():
+        raise ValueError("no quotes, no line breaks, not empty")
+    return text
+
+
+def _address(text: str) -> str:
+    if set("[], /@") & set(text):
+        raise ValueError("a name or an IP")
+    return _setting(text)
+
+
+def _word(text: str) -> str:
+    if not text or not text.isprintable() or " " in text:
+        raise ValueError("one word")
+    return text
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return check
+
+
+#: What a host of an imported file can have. ``env.X`` and ``labels.x`` come besides.
+CHECKS: Mapping[str, Callable[[str], Any]] = {
+    "address": _address,
+    "user": _setting,
+    "port": _number(1, 65535),
+    "proxy_jump": _setting,
+    "identity_file": _setting,
+    "gpus": _number(0, 64),
+    "python": _word,
+    "workdir": _word,
+    "interface": _word,
+}
+
+
+class Found:
+    """Grows while a file is read; :meth:`inventory` is the result."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.hosts: dict[str, dict[str, Given]] = {}
+        self.lines: dict[str, int] = {}
+        self.groups: dict[str, dict[str, None]] = {}
+        self.ssh_config: str | None = None
+        self._notes: dict[str, list[int]] = {}
+        self._spent = 0
+
+    def spend(self, line: int, work: int = 1) -> None:
+        """Counts work. Raises Unbounded when a file asks for more than any honest one."""
+        self._spent += work
+        if self._spent > BUDGET:
+            raise Unbounded("far too much for a list of hosts", "", self.source, line or 1)
+
+    def error(self, line: int, message: str, hint: str = "") -> DocumentError:
+        """A complaint about a line."""
+        return DocumentError(message, hint, self.source, line)
+
+    def note(self, line: int, message: str) -> None:
+        """Says what is not carried over. Equal notes become one, with all their lines."""
+        self.spend(line)
+        lines = self._notes.setdefault(message, [])
+        if line and line not in lines[-1:]:
+            lines.append(line)
+
+    def host(self, word: str, line: int) -> str:
+        """The name of a host that is new here or known. Raises DocumentError on an impossible one."""
+        name = word
+        if _IPV6.match(word):
+            name = "ip-" + re.sub("[^0-9A-Za-z]+", "-", word).strip("-")
+        if not NAME.match(name) or len(name) > 253:  # which is what DNS can hold
+            raise self.error(
+                line,
+                f"{quoted(word)} cannot be the name of a host",
+                "letters, digits, '.', '_' and '-', or an IP",
+            )
+        if name not in self.hosts:
+            if len(self.hosts) == MOST:
+                raise self.error(line, f"more than {MOST} hosts")
+            self.hosts[name], self.lines[name] = {}, line
+            if name != word:
+                self.hosts[name]["address"] = Given(word, line)
+                self.note(line, f"an IPv6 address cannot be a name: the host is called {name}")
+        return name
+
+    def give(self, host: str, key: str, text: str, line: int, via: str = "") -> None:
+        """A setting of a host; a later one replaces it. Raises DocumentError on an impossible one."""
+        self.spend(line)
+        kind, _, name = key.partition(".")
+        try:
+            if len(name) > 253:
+                raise ValueError("its name is too long")
+            if kind == "env" and not VARIABLE.match(name):
+                raise ValueError("not the name of an environment variable")
+            value = text if name else CHECKS[key](text)
+        except ValueError as error:
+            if key == "gpus" and text.isdigit():
+                self.note(line, "more than 64 slots are not GPUs: gpus left out, to be found")
+                return
+            raise self.error(line, f"{quoted(text)} cannot be {key}: {error}") from None
+        self.hosts[host][key] = Given(value, line, via)
+
+    def group(self, name: str, hosts: Iterable[str], line: int) -> None:
+        """Adds hosts to a group. Raises DocumentError when that cannot be the name of one."""
+        if not _GROUP.match(name) or len(name) > 253:
+            raise self.error(line, f"{quoted(name)} cannot be the name of a group")
+        self.groups.setdefault(name, {}).update(dict.fromkeys(hosts))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not carried over, each with the lines where it stands."""
+        order = sorted(self._notes.items(), key=lambda note: ((note[1] or [0])[0], note[0]))
+        return tuple(_with_lines(text, lines) for text, lines in order)
+
+    def inventory(self) -> Inventory:
+        """All of it. Raises DocumentError when there are no hosts."""
+        if not self.hosts:
+            raise self.error(1, "there are no hosts in it")
+        groups: dict[str, tuple[str, ...]] = {}
+        for name, members in self.groups.items():
+            if not members:
+                self.note(0, f"the group {name} has no hosts: left out")
+            if not members or list(members) == [name]:
+                continue  # the host's own name chooses it
+            other = name
+            while other in self.hosts or other in groups:
+                other += "-group"
+            if other != name:
+                self.note(0, f"the group {name} has the name of a host: here it is {other}")
+            groups[other] = tuple(members)
+        return Inventory(
+            hosts=tuple(_host(name, given) for name, given in self.hosts.items()),
+            groups=groups,
+            ssh_config=self.ssh_config,
+            source=self.source,
+            notes=self.notes,
+        )
+
+
+def _with_lines(text: str, lines: list[int]) -> str:
+    if not lines:
+        return text
+    shown = ", ".join(map(str, lines[:6])) + (
+        f" and {len(lines) - 6} more" if len(lines) > 6 else ""
+    )
+    return f"line{'s' if len(lines) > 1 else ''} {shown}: {text}"
+
+
+def _host(name: str, given: Mapping[str, Given]) -> Host:
+    values: dict[str, Any] = {"env": {}, "labels": {}}
+    for key, one in given.items():
+        kind, dot, word = key.partition(".")
+        if dot:
+            values[kind][word] = one.value
+        else:
+            values[key] = one.value
+    return Host(name=name, **values)

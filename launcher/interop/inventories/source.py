@@ -1,0 +1,151 @@
+"""The text of a file that is to be recognised: as it is, as lines, and as YAML where it is that."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+
+import yaml
+
+from ...spec import nodeset
+from ...spec.errors import DocumentError, Unbounded
+from ...spec.frozen import frozen
+from ...spec.yaml_document import Node, parse
+from .result import Found, quoted
+
+_YAML = "tag:yaml.org,2002:"
+#: Ansible's own: a text that is encrypted, and one that is no template.
+_TAGS = ("!vault", "!vault-encrypted", "!unsafe")
+
+
+@frozen
+class Text:
+    """A file's content and name."""
+
+    content: str
+    source: str
+
+    @cached_property
+    def lines(self) -> list[tuple[int, str]]:
+        """Numbers (from 1) and texts of the lines that say something; ``#`` begins a comment."""
+        numbered = enumerate(self.content.split("\n"), 1)
+        stripped = ((number, re.sub(r"(^|\s)#.*", "", line).strip()) for number, line in numbered)
+        return [(number, line) for number, line in stripped if line]
+
+    @cached_property
+    def root(self) -> Node | None:
+        """The root of the YAML document; None when it is not one. Raises Unbounded."""
+        try:
+            return self.yaml()
+        except Unbounded:
+            raise
+        except DocumentError:
+            return None
+
+    def yaml(self) -> Node:
+        """The root of the YAML document. Raises DocumentError when it is not one."""
+        return parse(self.content, self.source)
+
+    @cached_property
+    def keys(self) -> dict[str, Node]:
+        """The mapping at the top of a YAML document; empty when there is none."""
+        return entries_or_none(self.root) or {}
+
+
+def entries_or_none(node: Node | None) -> dict[str, Node] | None:
+    """The entries of a mapping, without any check; None where something else stands."""
+    if node is None or not isinstance(node.yaml, yaml.MappingNode):
+        return None
+    found: dict[str, Node] = {}
+    for key, value in node.yaml.value:
+        if key.tag == f"{_YAML}merge":
+            found = {**(entries_or_none(Node(value, node.source)) or {}), **found}
+        elif isinstance(key, yaml.ScalarNode):
+            found[str(key.value)] = Node(value, node.source)
+    return found
+
+
+def entries(node: Node, what: str = "a mapping") -> dict[str, tuple[int, Node]]:
+    """Line and value of every key of a mapping, ``<<`` merged in. Raises DocumentError."""
+    own: dict[str, tuple[int, Node]] = {}
+    merged: dict[str, tuple[int, Node]] = {}
+    for name, place, value in node.items(what):
+        if place.yaml.tag != f"{_YAML}merge":
+            own[name] = (place.line, value)
+            continue
+        several = isinstance(value.yaml, yaml.SequenceNode)
+        for one in value.elements() if several else [value]:
+            merged = {**entries(one, what), **merged}
+    return {**merged, **own}
+
+
+def check_tags(node: Node) -> None:
+    """Raises DocumentError at a tag that would have to make an object: nothing is ever made."""
+    waiting, seen = [node.yaml], set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        tag = str(one.tag)
+        if (tag.startswith("!") and tag not in _TAGS) or tag.startswith(f"{_YAML}python"):
+            shown = quoted(tag.replace(_YAML, "!!"))
+            raise Node(one, node.source).error(
+                f"the tag {shown} is not read", "plain texts, lists and mappings only"
+            )
+        if isinstance(one, yaml.MappingNode):
+            waiting += [part for pair in one.value for part in pair]
+        elif isinstance(one, yaml.SequenceNode):
+            waiting += one.value
+
+
+def expand(found: Found, words: str, line: int) -> tuple[str, ...]:
+    """The names of a nodeset. Raises DocumentError."""
+    try:
+        return nodeset.expand(words)
+    except ValueError as error:
+        raise found.error(line, quoted(str(error))[1:-1], "gpu[01-08,12]") from None
+
+
+def login(word: str) -> tuple[str, str, str]:
+    """User, host and number of ``[user@]host[:number]``; what is not there is empty."""
+    user, _, place = word.rpartition("@")
+    if match := re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]*:[0-9A-Fa-f:.%\w-]*)\](?::(\d{1,9}))?", place):
+        return user, match[1], match[2] or ""
+    host, colon, number = place.partition(":")
+    if colon and ":" not in number and re.fullmatch(r"[0-9]{1,9}", number):
+        return user, host, number
+    return user, place, ""
+
+
+def unread(found: Found, node: Node, known: tuple[str, ...], what: str) -> None:
+    """Notes the keys of a mapping that nothing here reads, by name alone: values may be secret."""
+    for name, (line, value) in entries(node).items():
+        if name not in known:
+            secret = "password" in name or "pass" in name.split("_") or value.yaml.tag in _TAGS[:2]
+            found.note(
+                line,
+                f"{quoted(name)[1:-1]}{_inside(value)} of {what} is not carried over"
+                + (": passwords are never stored; use a key" if secret else ""),
+            )
+
+
+#: Names of what is inside of something left out, in one note.
+_MOST_NAMES = 40
+
+
+def _inside(node: Node) -> str:
+    """What a mapping or a list has in it, by names and numbers alone."""
+    names: list[str] = []
+    waiting = [node.yaml]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, yaml.SequenceNode):
+            names += [f"{len(one.value)} of them"]
+            waiting = [*one.value, *waiting]
+        elif isinstance(one, yaml.MappingNode):
+            names += [quoted(key.value)[1:-1] for key, _ in one.value]
+            waiting = [*(value for _, value in one.value), *waiting]
+    more = len(names) - _MOST_NAMES
+    shown = names[:_MOST_NAMES] + ([f"{more} more"] if more > 0 else [])
+    return f" ({', '.join(shown)})" if names else ""

@@ -1,0 +1,75 @@
+"""ssh_config(5): the hosts that stand there by name, with what all matching entries say of them.
+
+The first value wins, as in ssh.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .jump import of_command
+from .result import Found, quoted
+from .source import Text
+from .ssh_entries import Entries, is_meant, parse
+
+_KEYS = {
+    "hostname": "address",
+    "user": "user",
+    "port": "port",
+    "proxyjump": "proxy_jump",
+    "proxycommand": "proxy_jump",
+    "identityfile": "identity_file",
+}
+
+
+def recognise(content: Text) -> bool:
+    """Whether it has a line ``Host ...`` or ``Match ...``."""
+    return not content.keys and any(
+        re.match(r"(host|match)(\s+|\s*=\s*)\S", line, re.IGNORECASE) for _, line in content.lines
+    )
+
+
+def read(content: Text, found: Found) -> None:
+    """Every name of a ``Host`` line that is no pattern is a host."""
+    entries = parse(content.content, found)
+    for entry in entries:
+        for name in entry.patterns or ():
+            if not set("*?!") & set(name):
+                _host(entries, name, entry.line, found)
+    for entry in entries:
+        taken_in = (is_meant(entry.patterns or (), name) for name in found.hosts)
+        if entry.is_general and entry.settings and not any(taken_in):
+            found.note(entry.line, "what is said here holds for no host of the list")
+
+
+def _host(entries: Entries, name: str, line: int, found: Found) -> None:
+    given = list(entries.matching(name))
+    if any((key, value) == ("user", "git") for key, value, _ in given):
+        found.note(line, f"{quoted(name)[1:-1]} (user git) is no machine to run on: left out")
+        return
+    host = found.host(name, line)
+    if found.lines[host] != line:
+        return  # an entry further down adds to the first one, which has taken it in
+    done: set[str] = set()
+    for key, value, at in given:
+        if key in _KEYS and _KEYS[key] in done and key != "identityfile":
+            continue  # the first value wins
+        ours = _value(key, value, name)
+        if ours is None or (key in _KEYS and _KEYS[key] in done):
+            found.note(at, f"{key} is not carried over")
+        elif ours:
+            found.give(host, _KEYS[key], ours, at)
+        done |= {_KEYS[key]} if key in _KEYS else set()
+
+
+def _value(key: str, value: str, name: str) -> str | None:
+    """What a keyword says to us; empty for nothing, None for what we have no word for."""
+    if key not in _KEYS:
+        return None
+    if value.lower() == "none" and key != "user":
+        return ""
+    if key == "proxycommand":
+        return of_command(value)
+    if key == "hostname":
+        return value.replace("%%", "\0").replace("%h", name).replace("\0", "%%")
+    return value

@@ -1,0 +1,117 @@
+"""The entries of an ssh_config(5), and which of them hold for a host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from .result import Found, quoted
+
+_LINE = re.compile(r"([A-Za-z]+)(?:\s*=\s*|\s+)(.+)\Z")
+
+
+@dataclass
+class Entry:
+    """What holds for the hosts of some patterns: ``(key, value, line)``. None: nobody knows."""
+
+    patterns: Sequence[str] | None
+    settings: list[tuple[str, str, int]]
+    line: int = 0
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it has a pattern, so that one has to look whom it takes in."""
+        return any(set("*?!") & set(pattern) for pattern in self.patterns or ())
+
+
+class Entries(list[Entry]):
+    """All of a file, in its order."""
+
+    def __init__(self, found: Found) -> None:
+        super().__init__()
+        self._found = found
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        """Where names stand that are no patterns."""
+        named: dict[str, list[int]] = {}
+        for number, entry in enumerate(self):
+            for name in () if entry.is_general else entry.patterns or ():
+                named.setdefault(name, []).append(number)
+        return named
+
+    @cached_property
+    def _general(self) -> list[int]:
+        return [number for number, entry in enumerate(self) if entry.is_general]
+
+    def matching(self, host: str) -> Iterator[tuple[str, str, int]]:
+        """Everything that holds for a host, in the order of the file."""
+        numbers = set(self._by_name.get(host, ()))
+        for number in self._general:
+            self._found.spend(self[number].line, len(self[number].patterns or ()))
+            if is_meant(self[number].patterns or (), host):
+                numbers.add(number)
+        for number in sorted(numbers):
+            for setting in self[number].settings:
+                self._found.spend(setting[2])
+                yield setting
+
+
+def parse(text: str, found: Found) -> Entries:
+    """The entries of a file. Raises DocumentError."""
+    entries = Entries(found)
+    entries.append(Entry(["*"], []))
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.match(line)
+        if not match:
+            raise found.error(number, f"not a line of an ssh_config: {quoted(line)}", "User me")
+        key, value = match[1].lower(), match[2]
+        if key == "host":
+            entries.append(Entry(_words(value), [], number))
+        elif key == "match":
+            found.note(number, "Match is not carried over")
+            entries.append(Entry(None, [], number))
+        elif key == "include":
+            found.note(number, "Include is not followed: what stands there is not carried over")
+        else:
+            words = _words(value)
+            one = value if key == "proxycommand" else words[0] if words else ""
+            entries[-1].settings.append((key, one, number))
+    return entries
+
+
+def _words(value: str) -> list[str]:
+    """The words of a line; quotes hold several together, and nothing else is special."""
+    parts = re.findall(r'"([^"]*)"|([^\s"]+)', re.sub(r"\s#.*", "", value))
+    return [in_quotes or plain for in_quotes, plain in parts]
+
+
+def is_meant(patterns: Sequence[str], host: str) -> bool:
+    """Whether the patterns of an entry take a host in; one with ``!`` keeps it out."""
+    if any(like(host, one[1:]) for one in patterns if one.startswith("!")):
+        return False
+    return any(like(host, one) for one in patterns if not one.startswith("!"))
+
+
+def like(word: str, pattern: str) -> bool:
+    """Whether a word is like a pattern with ``*`` and ``?``, in time of their product."""
+    if not set("*?") & set(pattern):
+        return word == pattern
+    at = here = mark = 0
+    star = -1
+    while at < len(word):
+        if here < len(pattern) and pattern[here] in ("?", word[at]) and pattern[here] != "*":
+            at, here = at + 1, here + 1
+        elif here < len(pattern) and pattern[here] == "*":
+            star, mark, here = here, at, here + 1
+        elif star >= 0:
+            mark += 1
+            at, here = mark, star + 1
+        else:
+            return False
+    return set(pattern[here:]) <= {"*"}

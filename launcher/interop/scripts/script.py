@@ -1,0 +1,197 @@
+"""A plan as plain shell: a script for each host, and one that starts them all over ssh.
+
+Where they meet is taken as given, as nobody has tried it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ... import frameworks
+from ...jobs import planner
+from ...spec.errors import InputError
+from ...spec.inventory import ssh_config
+from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
+from . import shell
+from .script_parts import DRIVER, HOST, INTERFACE
+
+#: Where nobody has looked for a free port: torch's own default.
+_PORT = 29500
+_AGENT = "launcher-agent"
+
+
+def scripts(
+    job: Job, inventory: Inventory, hosts: Sequence[Host]
+) -> tuple[dict[str, str], list[str]]:
+    """The files by their names, and what they do not do. Raises InputError, PlanError."""
+    name = job.name or "job"
+    plan = _planned(job, hosts, name)
+    folders = {host.name: posixpath.join(host.workdir, "exported") for host in hosts}
+    files = {"run.sh": _driver(job, plan, name, folders)}
+    used = [entry.node.host for entry in plan.nodes]
+    notes = shell.left_out(job)
+    for entry in plan.nodes:
+        text = _host(job, plan, entry, folders[entry.node.host.name])
+        files[f"{entry.node.host.name}.sh"] = text
+    files["ssh_config"] = _ssh_config(inventory, used)
+    if len(used) > 1 and not job.master_addr:
+        notes.append(
+            f"the others find the first host as {plan.meeting.master_addr}, which nobody has tried: "
+            "--master-addr says another one"
+        )
+    return files, notes
+
+
+def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
+    """The plan with a hole where the folder on each host will stand."""
+    framework = frameworks.get(job.framework)
+    if getattr(framework, "joins_hosts", False):
+        raise InputError(
+            f"{job.framework} starts its ranks through launcher's own ssh: no script does that",
+            "torchrun, torch and env can be exported",
+        )
+    if job.elastic is not None:
+        raise InputError("an elastic job cannot be exported", "--nodes with one number")
+    rooted = [replace(host, workdir=shell.hole("ROOT")) for host in hosts]
+    layout = planner.layout(job, rooted, {}, name)
+    low, high = job.master_port
+    port = _PORT if low <= _PORT <= high else low
+    needed = planner.ports_needed(job, layout)
+    first = layout.nodes[0].host
+    alone = "127.0.0.1" if layout.num_nodes == 1 else None
+    address = job.master_addr or alone or first.address or first.name
+    ports: Mapping[str, tuple[int | str, ...]] = {
+        host: tuple(range(port + 1, port + 1 + count)) for host, count in needed.items()
+    }
+    addresses = {node.host.name: node.host.address or node.host.name for node in layout.nodes}
+    meeting = Meeting(address, port, addresses={**addresses, first.name: address}, ports=ports)
+    plan = planner.plan(job, layout, meeting, _AGENT)
+    return replace(plan, nodes=tuple(_without_us(job, entry) for entry in plan.nodes))
+
+
+def _without_us(job: Job, entry: NodePlan) -> NodePlan:
+    """Its processes without the shim, which gives ranks their logs. Raises InputError."""
+    return replace(entry, processes=tuple(_bare(job, p, entry) for p in entry.processes))
+
+
+def _bare(job: Job, process: Process, entry: NodePlan) -> Process:
+    agent = posixpath.join(entry.node.root, "agent", _AGENT, "start.py")
+    argv = process.argv
+    if agent in argv:
+        at = argv.index(agent)
+        if argv[at + 1 : at + 3] == ("rank", "--tokens"):
+            raise InputError(
+                "{{rank}} is filled in by launcher where the ranks are started by others",
+                "framework: torch, or $RANK in the script",
+            )
+        if argv[at + 1 : at + 3] == ("rank", "--"):
+            argv = (*argv[: at - 3], *argv[at + 3 :])
+    if any(agent in word for word in argv):
+        raise InputError(
+            f"{job.framework} needs launcher's agent on the hosts: no script does that",
+            "torchrun, torch and env can be exported",
+        )
+    return replace(process, argv=argv)
+
+
+def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
+    node, processes = entry.node, entry.processes
+    leads = [p for p in processes if p.task and job.role(p.task.role).lead]
+    on_others = [
+        p for n in plan.nodes if n is not entry for p in n.processes
+        if p.task and job.role(p.task.role).lead
+    ]  # fmt: skip
+    if on_others and leads and len(leads) < len(processes):
+        raise InputError(
+            "leads are on several hosts, beside processes that have to outlive them",
+            "no plain script can tell when to stop those; one lead, or hosts of their own",
+        )
+    lines = [
+        "#!/bin/sh",
+        shell.remark(f"{node.host.name}: node {node.node_rank} of {plan.layout.num_nodes}."),
+        shell.remark("Written by: launcher export script. run.sh starts it; or by hand: sh FILE"),
+        *(shell.remark(f"It needs in its environment: {name}") for name in job.secrets),
+        f"ROOT={shell.quote(folder)}",
+        f"RUN={shell.quote(planner.run_dir(node.root, plan.layout.run_id))}",
+        f"NODE={node.node_rank}",
+        f"GRACE={max(1, round(job.grace))}",
+        f"LEADS={len(leads)}",
+        *HOST.begin.split("\n"),
+        *shell.wanted(job),
+    ]
+    if python := posixpath.dirname(node.python):
+        lines.append(f'PATH={shell.quote(python)}:"$PATH"')
+    everyone = [process.env for process in processes]
+    if plan.layout.num_nodes > 1 and not any("NCCL_SOCKET_IFNAME" in env for env in everyone):
+        lines += [f"MASTER={shell.quote(plan.meeting.master_addr)}", *INTERFACE.split("\n")]
+    lines += _setups(job, plan, entry)
+    for number, process in enumerate(processes):
+        program, *words = process.argv
+        lines += [f"process_{number}() {{", *shell.exports(process.env, "  ")]
+        lines += [f"  exec {shell.quote(program)}{' ' if words else ''}{shell.join(words)}", "}"]
+    lines.append(HOST.middle)
+    for number, process in enumerate(processes):
+        kind = "lead" if process in leads else "other"
+        lines.append(f"begin {shell.quote(process.key)} process_{number} {kind}")
+    lines += [f"LEFT={len(processes)}", HOST.end]
+    return "\n".join(lines)
+
+
+def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
+    """The job's setup, then those of the roles there, each with the variables of the host."""
+    there = {task.role for task in entry.node.tasks}
+    found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
+    env = planner.environment(job, plan.layout, entry.node, plan.meeting, 0)
+    lines = []
+    for script in found:
+        if script:
+            started = f"  exec bash -ec {shell.plain(script)} </dev/null"
+            lines += ["(", *shell.exports(env, "  "), started, ") || exit"]
+    return lines
+
+
+def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
+    leads = 0
+    calls = []
+    for entry in plan.nodes:
+        host = entry.node.host.name
+        lead = any(p.task and job.role(p.task.role).lead for p in entry.processes)
+        leads += lead
+        kind = "lead" if lead else "other"
+        folder = folders[host]
+        # The remote shell takes its words apart once more.
+        words = [posixpath.join(folder, "runs", name), kind]
+        calls.append(f"begin {shell.plain(host)} {shell.plain(shell.quote(words[0]))} {words[1]}")
+    lines = [
+        "#!/bin/sh",
+        shell.remark(
+            f"Runs {name} on {len(plan.nodes)} hosts over ssh, all at once, and stops all"
+        ),
+        shell.remark("when one fails. Written by: launcher export script."),
+        shell.remark(
+            "SSH='ssh -v' is another way to call ssh; COPY=no leaves the code as it is there."
+        ),
+        f"WORKDIR=${{WORKDIR:-{shell.plain(job.workdir)}}}",
+        f"LEADS={leads}",
+        *shell.wanted(job),
+        *DRIVER.begin.split("\n"),
+        "secrets() {",
+        *(f'  printf "export {secret}="; quoted "${{{secret}}}"' for secret in job.secrets),
+        "  echo '#go'",
+        "}",
+        DRIVER.middle,
+        *calls,
+        f"LEFT={len(calls)}",
+        DRIVER.end,
+    ]
+    return "\n".join(lines)
+
+
+def _ssh_config(inventory: Inventory, hosts: Sequence[Host]) -> str:
+    entries = [ssh_config(host) for host in hosts]
+    jumps = {host.proxy_jump for host in hosts}
+    entries += [ssh_config(host) for host in inventory.hosts if host.name in jumps - {None}]
+    config = (inventory.ssh_config or "~/.ssh/config").replace('"', "")
+    return "".join(one for one in dict.fromkeys(entries) if one) + f'Host *\n  Include "{config}"\n'

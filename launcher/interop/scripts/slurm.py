@@ -1,0 +1,162 @@
+"""A job as a batch file for Slurm, whose srun says which rank each process is.
+
+Source of the variables: Slurm, srun(1), "OUTPUT ENVIRONMENT VARIABLES".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...jobs import placeholders
+from ...spec.errors import InputError
+from ...spec.model import Job
+from . import shell
+
+_FRAMEWORKS = ("torchrun", "torch", "env")
+_NODE = {
+    "NODE_RANK": "$SLURM_NODEID",
+    "NUM_NODES": "$SLURM_NNODES",
+    "RANK_OFFSET": "$((SLURM_NODEID * EACH))",
+    "WORLD_SIZE": "$((SLURM_NNODES * EACH))",
+    "LOCAL_WORLD_SIZE": "$EACH",
+}
+#: Variables of the processes, by framework; torchrun sets those of its ranks itself.
+_EXPORTED: Mapping[str, Mapping[str, str]] = {
+    "torchrun": {},
+    "torch": {
+        "RANK": "$SLURM_PROCID",
+        "LOCAL_RANK": "$SLURM_LOCALID",
+        "WORLD_SIZE": "$WORLD_SIZE",
+        "LOCAL_WORLD_SIZE": "$EACH",
+        "NODE_RANK": "$SLURM_NODEID",
+        "GROUP_RANK": "$SLURM_NODEID",
+        "GROUP_WORLD_SIZE": "$SLURM_NNODES",
+    },
+    "env": {
+        "NUM_NODES": "$SLURM_NNODES",
+        "NUM_TRAINERS": "$EACH",
+        "RANK": "$SLURM_NODEID",
+        "NODE_RANK": "$SLURM_NODEID",
+    },
+}
+#: srun's exit code is the highest of all tasks'. Those that it stops because one has failed would have
+#: 143 of SIGTERM, so they end with 0: the job's code is that of what failed by itself. Slurm signals one
+#: process after the other, so ours may hear of it a moment after the rank.
+_SHIELD = "code=0; trap 'stopped=1' TERM"
+_END = '[ "$code" != 143 ] || sleep 1 || :\n[ -z "${stopped-}" ] || exit 0\nexit "$code"'
+#: Tokens, and the variables of the batch file that hold what they mean.
+_TOKENS = {
+    "node_rank": "NODE_RANK",
+    "num_nodes": "NUM_NODES",
+    "rank_offset": "RANK_OFFSET",
+    "local_world_size": "LOCAL_WORLD_SIZE",
+    "world_size": "WORLD_SIZE",
+    "master_addr": "MASTER_ADDR",
+    "master_port": "MASTER_PORT",
+    "outputs": "LAUNCHER_OUTPUT_DIR",
+}
+
+
+def sbatch(job: Job) -> tuple[str, list[str]]:
+    """The text, and what it does not do. Raises InputError for what Slurm's srun cannot start."""
+    _check(job)
+    nodes = job.num_nodes or 1
+    gpus = (job.resources.gpus or 0) // nodes
+    each = job.resources.nproc_per_node or gpus or None
+    if job.framework == "torch":  # srun starts its ranks, so their number has to be known here
+        each = each or 1
+    a_node = each if job.framework == "torch" and each else 1
+    notes = shell.left_out(job)
+    if job.hosts:
+        notes.append("hosts are chosen by Slurm: --hosts is left out")
+    if each is None:
+        notes.append("one process for each GPU that Slurm gives to a node, or one")
+    low, high = job.master_port
+    head = [
+        "#!/bin/bash",
+        shell.remark(
+            "Written by: launcher export slurm. Start it in the folder of the code: sbatch"
+        ),
+        f"#SBATCH --job-name={job.name or 'job'}",
+        f"#SBATCH --nodes={nodes}",
+        f"#SBATCH --ntasks-per-node={a_node}",
+        *([f"#SBATCH --gpus-per-node={gpus}"] if gpus else []),
+        "#SBATCH --output=%x-%j.out",
+        *(shell.remark(note) for note in notes),
+        "set -eu",
+        *shell.wanted(job),
+        *shell.exports(job.envs),
+        "export PYTHONUNBUFFERED=1",
+        f"export LAUNCHER_EACH={each or '${SLURM_GPUS_ON_NODE:-1}'}",
+        'export LAUNCHER_OUTPUT_DIR="${SLURM_SUBMIT_DIR:-$PWD}/outputs-$SLURM_JOB_ID"',
+        'mkdir -p "$LAUNCHER_OUTPUT_DIR"',
+        f"export MASTER_PORT={low if low == high else f'$(({low} + SLURM_JOB_ID % {high - low + 1}))'}",
+    ]
+    if job.master_addr:
+        head.append(f"export MASTER_ADDR={shell.plain(job.master_addr)}")
+    else:
+        head.append('names=$(scontrol show hostnames "$SLURM_JOB_NODELIST")')
+        head.append('export MASTER_ADDR="${names%%[!A-Za-z0-9._-]*}"')
+    if job.setup:
+        head.append(f"srun --ntasks-per-node=1 --ntasks={nodes} bash -ec {shell.plain(job.setup)}")
+    started = f"srun --kill-on-bad-exit=1 --ntasks-per-node={a_node} bash -ec"
+    return "\n".join([*head, f"{started} {shell.plain(_node_part(job))}", ""]), notes
+
+
+def _check(job: Job) -> None:
+    if job.framework not in _FRAMEWORKS:
+        raise InputError(
+            f"{job.framework} cannot be started by srun alone: it needs more than ranks from Slurm",
+            f"can be exported: {', '.join(_FRAMEWORKS)}",
+        )
+    if job.roles:
+        raise InputError(
+            "roles cannot be exported: srun starts the same on every node",
+            "launcher export script can",
+        )
+    if job.elastic is not None:
+        raise InputError("an elastic job cannot be exported", "--nodes with one number")
+    gpus, nodes = job.resources.gpus, job.num_nodes
+    if gpus and nodes is None:
+        raise InputError(
+            f"gpus: {gpus} does not say how many nodes Slurm should give", "num_nodes: in the job"
+        )
+    if gpus and nodes and gpus % nodes:
+        raise InputError(f"gpus: {gpus} cannot be the same on {nodes} nodes")
+
+
+def _node_part(job: Job) -> str:
+    """What srun starts: once a node, or once a rank for torch."""
+    lines = ['EACH="$LAUNCHER_EACH"', *(f'{name}="{value}"' for name, value in _NODE.items())]
+    lines += [f'export {k}="{v}"' for k, v in _EXPORTED[job.framework].items()]
+    if job.framework == "torchrun":
+        head = '-m torch.distributed.run --nnodes="$SLURM_NNODES" --nproc-per-node="$EACH"'
+        head += ' --node-rank="$SLURM_NODEID" --master-addr="$MASTER_ADDR"'
+        head = f'"${{PYTHON:-python3}}" {head} --master-port="$MASTER_PORT" --no-python '
+        lines.append("export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}")
+    else:
+        head = ""
+    return "\n".join([*lines, _SHIELD, f"{head}{_command(job)} || code=$?", _END])
+
+
+def _command(job: Job) -> str:
+    variables = dict(_TOKENS)
+    if job.framework == "torch":
+        variables |= {"rank": "RANK", "local_rank": "LOCAL_RANK"}
+    elif unknown := placeholders.used(job.run) & placeholders.OF_A_RANK:
+        raise InputError(
+            f"{{{{{min(unknown)}}}}} is not known before the ranks are started",
+            "framework: torch, or $RANK in the script",
+        )
+    values = {token: shell.hole(variable) for token, variable in variables.items()}
+    words = placeholders.render(job.run, values, _first_host)
+    if job.shell:
+        return f"bash -ec {shell.plain(words[0])}"
+    is_python = words[0] == "-m" or words[0].endswith(".py")
+    return ('"${PYTHON:-python3}" ' if is_python else "") + shell.join(words)
+
+
+def _first_host(name: str) -> str:
+    if name in ("node", "node.0"):
+        return shell.hole("MASTER_ADDR")
+    raise InputError(f"{{{{host:{name}}}}} is not known before Slurm has chosen", "{{host:node.0}}")

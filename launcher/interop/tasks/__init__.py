@@ -1,0 +1,42 @@
+"""Other people's task files: what they mean as a job file of ours.
+
+To add a format: a file like those here with ``read``, and a row in ``FORMATS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...spec.errors import InputError, suggestion
+from ..inventories.source import Text, check_tags
+from . import dstack, osmo, polyaxon, skypilot
+from .result import Task
+
+#: What a format is called, and who reads it.
+FORMATS: dict[str, tuple[str, Callable[[Text, Task], None]]] = {
+    "skypilot": ("SkyPilot task", skypilot.read),
+    "dstack": ("dstack task", dstack.read),
+    "polyaxon": ("Polyaxon experiment", polyaxon.read),
+    "osmo": ("OSMO workflow", osmo.read),
+}
+
+
+def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """The job file that a task means, and what could not be carried over.
+
+    Raises DocumentError, and InputError on an unknown name.
+    """
+    if name not in FORMATS:
+        known = suggestion(name, tuple(FORMATS)) or f"known: {', '.join(FORMATS)}"
+        raise InputError(f'unknown format "{name}"', known)
+    text = Text(content, source)
+    if name == "skypilot":
+        text = skypilot.only(text)
+    check_tags(text.yaml())
+    task = Task(source)
+    about, reader = FORMATS[name]
+    reader(text, task)
+    return task.text(about), task.notes
+
+
+__all__ = ["FORMATS", "Task", "read"]

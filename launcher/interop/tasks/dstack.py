@@ -1,0 +1,145 @@
+"""dstack tasks.
+
+Source: dstack, reference of .dstack.yml, task, and "Distributed tasks".
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import yaml
+
+from ...spec.yaml_document import Node, text, texts
+from ..inventories.source import Text, entries, entries_or_none, unread
+from . import node_task
+from .result import Task
+
+_KNOWN = (
+    *("type", "name", "nodes", "env", "commands", "resources", "working_dir", "stop_criteria"),
+    *("shell", "volumes", "max_duration"),
+)
+_VARIABLES = {
+    "DSTACK_NODE_RANK": "$NODE_RANK",
+    "DSTACK_NODES_NUM": "$NUM_NODES",
+    "DSTACK_MASTER_NODE_IP": "$MASTER_ADDR",
+    "DSTACK_GPUS_PER_NODE": "$NUM_TRAINERS",
+    "DSTACK_GPUS_NUM": "$((NUM_TRAINERS * NUM_NODES))",
+    "DSTACK_RUN_NAME": "$LAUNCHER_RUN_ID",
+}
+_SECRET = re.compile(r"\$\{\{\s*secrets\.([A-Za-z0-9_-]+)\s*\}\}")
+
+
+def read(content: Text, task: Task) -> None:
+    """One task."""
+    root = content.yaml()
+    given = entries(root, "a task")
+    if "type" not in given or text(given["type"][1]) != "task":
+        raise root.error("only type: task can be carried over")
+    unread(task, root, _KNOWN, "the task")
+    node_task.name_and_nodes(task, given, "nodes")
+    line, gpus = _gpus(task, given["resources"][1]) if "resources" in given else (0, 0)
+    leads = "stop_criteria" in given and text(given["stop_criteria"][1]) == "master-done"
+    if gpus and not leads:
+        task.gpus(gpus, line)
+    if "env" in given:
+        task.variables(_shown(task, pair) for pair in node_task.pairs(given["env"][1]))
+    if "volumes" in given:
+        _volumes(task, given["volumes"][1])
+    if "max_duration" in given:
+        line, limit = given["max_duration"]
+        task.note(line, f"nothing here ends a run after {text(limit)[:20]}: no max_duration")
+    if "commands" in given:
+        line, node = given["commands"]
+        _commands(task, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
+    if leads and "run" in task.values:
+        _lead(task, given["stop_criteria"][0], gpus)
+    elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # as here
+        line, node = given["stop_criteria"]
+        task.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
+
+
+def _shown(task: Task, pair: node_task.Pair) -> node_task.Pair:
+    """A variable; one that holds a secret of their server comes from the environment here."""
+    name, value, line = pair
+    if value is None or not (found := _SECRET.search(value)):
+        return pair
+    node_task.kept_here(task, line, f"{name} (their secret {found[1]})")
+    return name, None, line
+
+
+def _volumes(task: Task, node: Node) -> None:
+    """A path of the host has to be there: ``needs``. Nothing is mounted."""
+    needs = []
+    for one in node.elements("a list of volumes"):
+        inside = entries_or_none(one) or {}
+        place, _, there = ("", "", "") if inside else text(one).partition(":")
+        if inside:
+            named = inside.get("instance_path") or inside.get("name")
+            place = text(named) if named else ""
+            there = text(inside["path"]) if "path" in inside else ""
+            unread(task, one, ("instance_path", "name", "path"), "a volume")
+        if place.startswith("/"):
+            needs.append(place)
+            task.note(one.line, f"nothing is mounted: {there[:60]} is {place[:60]} here")
+        else:
+            task.note(one.line, f"the volume {place[:40]} at {there[:60]} is not carried over")
+    if needs:
+        task.values["needs"] = needs
+
+
+def _commands(task: Task, given: dict[str, tuple[int, Node]], line: int, script: str) -> None:
+    if "working_dir" in given:
+        folder = text(given["working_dir"][1])
+        script = f"cd {shlex.quote(folder)}\n{script}"
+        if folder.startswith("/"):
+            at = given["working_dir"][0]
+            task.note(at, f"{folder[:60]} was a folder of their image: is it one of the hosts?")
+    if "shell" in given and (shell := text(given["shell"][1])) not in ("bash", "/bin/bash"):
+        task.note(given["shell"][0], f"the shell is bash here, and was {shell[:40]}")
+    node_task.command(task, line, script, _VARIABLES, "DSTACK_NODES_IPS")
+
+
+def _lead(task: Task, line: int, gpus: int) -> None:
+    """The run is over when the first node's command has ended: as roles, whose master is the lead."""
+    nodes = int(task.values.pop("num_nodes", 1))
+    each = {"resources": {"gpus": gpus}} if gpus else {}
+    roles: dict[str, object] = {"master": {"replicas": 1, "lead": True, "spread": True, **each}}
+    if nodes > 1:
+        roles["worker"] = {"replicas": nodes - 1, "spread": True, **each}
+    for number in range(nodes):
+        role = "master" if number == 0 else f"worker.{number - 1}"
+        node, other = f"{{{{host:node.{number}}}}}", f"{{{{host:{role}}}}}"
+        task.values["run"] = task.values["run"].replace(node, other)
+    task.values["roles"] = roles
+    task.note(
+        line,
+        "the first node is the role master, whose end ends the run; "
+        "a node is a process of a role here, and two may share a host",
+    )
+
+
+def _gpus(task: Task, node: Node) -> tuple[int, int]:
+    """Where it says how many GPUs a node has, and how many; 0 for none."""
+    unread(task, node, ("gpu",), "resources")
+    line, gpu = entries(node, "resources").get("gpu", (0, None))
+    if gpu is None:
+        return line, 0
+    if isinstance(gpu.yaml, yaml.MappingNode):
+        unread(task, gpu, ("count",), "gpu")
+        inside = entries(gpu)
+        count = text(inside["count"][1]) if "count" in inside else "1"
+    else:
+        parts = text(gpu).split(":")
+        counts = [part for part in parts if re.fullmatch(r"[0-9]+(\.\.[0-9]*)?", part)]
+        count = counts[-1] if counts else "1"
+        if others := [part for part in parts if part not in counts]:
+            said = ":".join(others)[:60]
+            task.note(line, f"the kind of GPU ({said}) is not carried over: choose by hosts")
+    least = re.match(r"[0-9]{1,3}(?![0-9])", count)
+    if least is None:
+        task.note(line, "a number of GPUs without a lower end is not carried over: say gpus")
+        return line, 0
+    if ".." in count:
+        task.note(line, f"of the range of GPUs the least, {least[0]}, is taken")
+    return line, int(least[0])

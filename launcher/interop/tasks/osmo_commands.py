@@ -1,0 +1,168 @@
+"""The commands of OSMO's tasks as scripts: templates, files, and numbers that a plan knows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .result import Task
+from .templates import filled
+
+#: A file of a task: line, path there, contents, and path beside the workflow's file.
+File = tuple[int, str, str | None, str | None]
+
+#: Flags of commands, and which number of the plan they repeat.
+_FLAGS = {
+    "offset": "rank_offset",
+    "size": "local_world_size",
+    "world_size": "world_size",
+    "nnodes": "num_nodes",
+    "node_rank": "node_rank",
+    "nproc_per_node": "local_world_size",
+}
+_FLAG = re.compile(
+    rf"(?<![\w-])--({'|'.join(_FLAGS)})([= ]\s*)(\d+)(?![\w.:])".replace("_", "[_-]")
+)
+_SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
+
+
+def plain(given: str, values: Mapping[str, str], task: Task, line: int) -> str:
+    """A text outside of commands, with the file's own values."""
+    return filled(given, values, task, line)
+
+
+def others(codes: str) -> str:
+    """The exit codes from 1 to 255 that are not among these: ``11-20`` gives ``1-10,21-255``."""
+    taken: set[int] = {0}
+    for part in codes.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            taken |= set(range(int(first), min(int(last or first), 255) + 1))
+    left = [code for code in range(1, 256) if code not in taken]
+    ranges: list[list[int]] = []
+    for code in left:
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+@dataclass
+class Words:
+    """The tasks of a group: their names here by theirs, and what each takes."""
+
+    task: Task
+    values: Mapping[str, str]
+    names: Mapping[str, str]
+    shares: Mapping[str, Mapping[str, Any]]
+    _shared: dict[str, set[str]] = field(default_factory=dict)
+
+    def look_for_clashes(self, files: Sequence[tuple[str, Sequence[File]]]) -> None:
+        """Remembers which paths hold different things in different tasks: each had its own disk."""
+        seen: dict[str, set[str]] = {}
+        for _, several in files:
+            for _, path, contents, _ in several:
+                if contents is not None:
+                    seen.setdefault(path, set()).add(contents)
+        self._shared = seen
+
+    def script(self, name: str, line: int, argv: Sequence[str], files: Sequence[File]) -> str:
+        """What the role runs: the task's files, then its command; a script among them is the command."""
+        made, script = [], ""
+        argv = [filled(word, self.values, self.task, line, _kept) for word in argv]
+        moved = {path: local for _, path, _, local in files if local is not None}
+        for _, path, contents, _ in files:
+            if contents is not None and len(self._shared[path]) > 1:
+                moved[path] = f"{path}.{self.names[name]}"
+        for at, path, contents, local in files:
+            if local is not None:
+                self.task.note(at, f"{path} is {local} of the workdir here")
+            elif contents is None:
+                self.task.note(at, f"{path} has no contents here: left out")
+            elif list(argv[1:]) == [path] and argv[0] in _SHELLS:
+                script = "set +e\n" + self._told(name, at, contents)  # as without -e there
+            else:
+                where = moved.get(path, path)
+                self.task.note(at, f"{where} is written on the host, and stays there")
+                made.append(_written(where, self._told(name, at, contents)))
+        if not script:
+            script = self._told(name, line, _command(argv)) + "\n"
+        text = "".join(made) + script
+        for path, other in moved.items():
+            here = other.replace("\\", "\\\\")
+            text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w./-])", here, text)
+        return text
+
+    def _told(self, name: str, line: int, given: str) -> str:
+        """A text of a command, with tokens of ours where theirs or a plan's numbers stood."""
+        text = filled(given, self.values, self.task, line, self._ours)
+
+        def flag(match: re.Match[str]) -> str:
+            token = _FLAGS[match[1].replace("-", "_")]
+            wanted = self._numbers(name)[token]
+            if int(match[3]) != wanted:
+                self.task.note(
+                    line, f"--{match[1]} {match[3]} stays as it is: by resources it were {wanted}"
+                )
+                return match[0]
+            return f"--{match[1]}{match[2]}{{{{{token}}}}}"
+
+        return _FLAG.sub(flag, text)
+
+    def _numbers(self, name: str) -> dict[str, int]:
+        """What these numbers were, with the tasks in their order."""
+        order = list(self.names)
+        sizes = {one: max(1, int(self.shares[one].get("gpus", 0))) for one in order}
+        at = order.index(name)
+        return {
+            "rank_offset": sum(sizes[one] for one in order[:at]),
+            "local_world_size": sizes[name],
+            "world_size": sum(sizes.values()),
+            "num_nodes": len(order),
+            "node_rank": at,
+        }
+
+    def _ours(self, name: str, argument: str | None) -> str | None:
+        if name == "output" and argument is None:
+            return "{{outputs}}"
+        if name == "host" and argument in self.names:
+            return f"{{{{host:{self.names[argument or '']}}}}}"
+        if name == "input" and argument:
+            return f"${{INPUT_{re.sub(r'[^A-Za-z0-9]', '_', argument)}}}"
+        if name == "workflow_id":
+            return "$LAUNCHER_RUN_ID"
+        return None
+
+
+def _command(argv: Sequence[str]) -> str:
+    """The words as a line of a shell; ``bash -c SCRIPT`` is the script itself."""
+    if len(argv) == 3 and argv[0] in _SHELLS and argv[1] in ("-c", "-ec", "-lc"):
+        return argv[2]
+    if len(argv) == 1:
+        return argv[0]
+    return " ".join(map(_quoted, argv))
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell; what its templates mean may be a variable, so they stand in double quotes."""
+    parts = re.split(r"(\{\{[^{}]*\}\})", word)
+    shown = [f'"{p}"' if n % 2 else shlex.quote(p) for n, p in enumerate(parts) if p]
+    return "".join(shown) or "''"
+
+
+def _kept(name: str, argument: str | None) -> str:
+    return f"{{{{{name}}}}}" if argument is None else f"{{{{{name}:{argument}}}}}"
+
+
+def _written(path: str, contents: str) -> str:
+    """Shell text that writes a file."""
+    end = "END_OF_FILE"
+    while end in contents.split("\n"):
+        end += "_"
+    folder = f'mkdir -p -- "$(dirname -- {shlex.quote(path)})"\n'
+    newline = "" if contents.endswith("\n") else "\n"
+    return f"{folder}cat > {shlex.quote(path)} <<'{end}'\n{contents}{newline}{end}\n"

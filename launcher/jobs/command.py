@@ -1,0 +1,59 @@
+"""Reads what is to be run: several words are an argv, one text is split or is a shell script."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import yaml
+
+from ..frameworks import Framework
+from ..spec.errors import InputError
+from ..spec.yaml_document import Node, text, texts
+from . import placeholders
+
+
+def read(node: Node) -> tuple[str, ...]:
+    """A command as it stands in a file. Raises DocumentError."""
+    is_list = isinstance(node.yaml, yaml.SequenceNode)
+    for place in node.elements() if is_list else [node]:
+        if found := placeholders.problem(text(place)):
+            raise place.error(*found)
+    if is_list:
+        words = texts(node)
+        if not words:
+            raise node.expected("a command")
+        return words
+    if not text(node).strip():
+        raise node.expected("a command")
+    return (text(node),)
+
+
+def split(
+    run: tuple[str, ...] | str, framework: Framework, called: str = "run"
+) -> tuple[tuple[str, ...], bool]:
+    """An argv and False, or a shell script and True where the framework takes one. Raises
+    InputError."""
+    nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
+    if isinstance(run, str):
+        run = (run,)
+    if not run:
+        raise nothing
+    placeholders.check(run)
+    if len(run) > 1:
+        return run, False
+    if framework.shell:
+        return run, True
+    try:
+        words = tuple(shlex.split(_one_line(run[0]), comments=True))
+    except ValueError as error:
+        raise InputError(f"{called}: {error}: {run[0]!r}") from None
+    if not words:
+        raise nothing
+    return words, False
+
+
+def _one_line(text: str) -> str:
+    """The text with its lines joined that end in a backslash, as a shell does outside of single
+    quotes; shlex would make a word of the line's end."""
+    return re.sub(r"('[^']*')|\\\n", lambda match: match[1] or "", text)

@@ -1,0 +1,142 @@
+"""What other systems call things: their commands, options and launchers, and what does the same here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ..spec.errors import InputError, suggestion
+
+_RUN = "launcher run SCRIPT, or launcher run job.yaml"
+_SHOW = "launcher show RUN"
+_END = "launcher stop RUN ends it, launcher rm RUN forgets it"
+_SHELL = "launcher shell RUN"
+
+#: Commands of others. Sources: the manuals of Run:ai, Grid, VESSL, OSMO, Polyaxon, SkyPilot, dstack.
+COMMANDS = {
+    **dict.fromkeys(("submit", "launch", "apply", "create", "start"), _RUN),
+    "submit-mpi": "launcher run --framework horovod --gpus N SCRIPT (or --framework mpi)",
+    "workflow": "launcher import osmo FILE -o job.yaml, then launcher run job.yaml; launcher show RUN",
+    "experiment": "launcher run --nodes N SCRIPT (--framework env for a command once a node)",
+    **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
+    **dict.fromkeys(("get", "describe", "query"), _SHOW),
+    "status": f"launcher ls, or {_SHOW}",
+    **dict.fromkeys(("delete", "cancel", "kill", "down"), _END),
+    **dict.fromkeys(("bash", "ssh"), _SHELL),
+    **dict.fromkeys(("artifacts", "download", "rsync-down"), "launcher pull RUN"),
+    **dict.fromkeys(
+        ("project", "projects", "quota"),
+        "there are no projects and no quotas: a run holds its GPUs until it ends, on hosts that "
+        "--hosts names",
+    ),
+    **dict.fromkeys(
+        ("dataset", "data"), "needs: in a job file names paths that every host has to have"
+    ),
+    **dict.fromkeys(
+        ("credential", "credentials", "secret"),
+        "secrets: in a job file, or --secret NAME: the value comes from the environment here",
+    ),
+    **dict.fromkeys(("sweep", "hp"), "a loop in the shell: launcher run --detach for each value"),
+}
+
+_RANKS = "--gpus N decides hosts and ranks; or --nodes and --nproc-per-node"
+_COMPUTED = "it is computed for every host: leave it out"
+_IMAGE = "there are no images: the hosts' own programs run; setup: installs what is missing"
+
+#: Options of others, as they stand in front of a script.
+OPTIONS = {
+    **dict.fromkeys(("--processes", "--num-proc", "--num_processes", "--workers", "-np"), _RANKS),
+    **dict.fromkeys(("-g", "--gpu", "--gpus-per-node"), "--gpus N counts those of all hosts"),
+    **dict.fromkeys(("--nnodes", "--num-nodes", "--num_nodes", "--worker-count"), "--nodes N"),
+    "--nproc_per_node": "--nproc-per-node N",
+    **dict.fromkeys(("--node_rank", "--node-rank", "--machine_rank", "--rdzv-endpoint"), _COMPUTED),
+    **dict.fromkeys(("--master_addr", "--main_process_ip"), "--master-addr, or leave it out"),
+    **dict.fromkeys(("--master_port", "--main_process_port"), "--master-port, or leave it out"),
+    "--framework-type": "--framework torchrun, which is the default",
+    **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
+    "--interactive": "launcher run --detach, then launcher shell RUN",
+    **dict.fromkeys(("--command", "--args"), "the command stands behind the options"),
+    "--strategy": "a run has one set of values; for a search, a loop of launcher run --detach",
+    **dict.fromkeys(
+        ("--instance_type", "--instance-type", "--accelerator", "--node-type"),
+        "--hosts chooses machines, by name, group or label",
+    ),
+    **dict.fromkeys(("--credential_id", "--credential"), "--secret NAME takes it from here"),
+    **dict.fromkeys(("-p", "--project"), COMMANDS["project"]),
+    **dict.fromkeys(("-c", "--cpu", "--memory"), "resources: of a role in a job file"),
+}
+
+#: Programs that start ranks by themselves, and the frameworks whose command they may be.
+_EVERYWHERE = ("env", "ssh")
+_LAUNCHERS = {
+    "torchrun": (),
+    "horovodrun": ("horovod", "horovod-mpi", "horovod-direct"),
+    "mpirun": ("mpi",),
+    "mpiexec": ("mpi",),
+    "deepspeed": (),
+}
+_MODULES = ("torch.distributed.run", "torch.distributed.launch")
+
+
+def check_options(words: Sequence[str], known: Collection[str], command: str) -> None:
+    """Raises InputError when a command line of ours goes on with options that we have not.
+
+    ``-m`` is Python's. All of them are told that stand before the script and are known from elsewhere.
+    """
+    if not words[0].startswith("-") or words[0] in ("-m", "-", "--"):
+        return
+    told = {words[0].partition("=")[0]: ""}
+    for word in words:
+        if word.endswith((".py", ".yaml", ".yml")):
+            break
+        told |= {word.partition("=")[0]: ""} if word.partition("=")[0] in OPTIONS else {}
+    listed = f"launcher {command} --help lists them"
+    hints = [
+        f"{name}: {OPTIONS.get(name) or suggestion(name, tuple(known)) or listed}" for name in told
+    ]
+    several = "options" if len(told) > 1 else "option"
+    raise InputError(
+        f"launcher {command} has no {several} {', '.join(told)}", "\n        ".join(hints)
+    )
+
+
+def command_error(name: str, known: Sequence[str]) -> InputError:
+    """What to say about a command that is not there."""
+    hint = COMMANDS.get(name) or suggestion(name, tuple(known))
+    return InputError(f'there is no command "{name}"', hint or "launcher --help lists them")
+
+
+def check_command(run: Sequence[str], framework: str) -> None:
+    """Raises InputError where every rank would start ranks of its own."""
+    if framework in _EVERYWHERE:
+        return
+    words = [word.rpartition("/")[2] for word in run[:3]]
+    module = run[1:3] if words[0].startswith("python") else run[:2]
+    if tuple(module[:1]) == ("-m",) and module[-1] in _MODULES:
+        words[0] = "torchrun"
+    elif words[:2] == ["accelerate", "launch"]:
+        raise _twice("accelerate launch", framework, "--framework accelerate SCRIPT starts it")
+    if words[0] not in _LAUNCHERS or framework in _LAUNCHERS[words[0]]:
+        return
+    hint = {
+        "torchrun": "launcher run SCRIPT starts torchrun on every host; or --framework env with "
+        "'... --nnodes=$NUM_NODES --nproc_per_node=$NUM_TRAINERS --node_rank=$RANK "
+        "--master_addr=$MASTER_ADDR --master_port=$MASTER_PORT SCRIPT'",
+        "deepspeed": "--framework deepspeed SCRIPT starts it",
+    }.get(words[0]) or f"--framework {_LAUNCHERS[words[0]][0]} takes this very command"
+    raise _twice(words[0], framework, hint)
+
+
+def _twice(program: str, framework: str, hint: str) -> InputError:
+    return InputError(f"{program} starts ranks, and {framework} would start it once a rank", hint)
+
+
+def importer(keys: Collection[str], run_has_kind: bool = False) -> str:
+    """Which ``launcher import`` reads a task file with these keys at its top; empty: none."""
+    if "workflow" in keys:
+        return "osmo"
+    if "environment" in keys or "component" in keys or run_has_kind:
+        return "polyaxon"
+    if "commands" in keys or "type" in keys:
+        return "dstack"
+    theirs = {"file_mounts", "service", "pool", "config", "volumes", "event_callback"}
+    return "skypilot" if theirs & set(keys) else ""

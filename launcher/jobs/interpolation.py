@@ -1,0 +1,106 @@
+"""Gives one process what is its own: the values of its tokens, the variables of its role. Pure.
+
+Where a framework starts the ranks of a node itself, through the shim, ``{{rank}}`` and
+``{{local_rank}}`` are filled in by the shim; where it does so without one, nobody can, and the plan
+says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .. import frameworks
+from ..frameworks import Place
+from ..spec.errors import PlanError, suggestion
+from ..spec.model import Process, Task
+from . import placeholders
+from .roles import cast_of
+
+
+def fill(process: Process, place: Place) -> Process:
+    """The process with its role's variables and its tokens filled in. Raises PlanError for a token
+    that has no value here."""
+    if process.task:
+        process = replace(process, env=_env(process, process.task, place))
+    return replace(process, argv=_argv(process, place))
+
+
+def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
+    """The variables of a process of a role: those of the role win over the job's, not over what
+    is computed."""
+    framework = frameworks.get(place.job.framework)
+    role = place.job.role(task.role).at(task.index)
+    computed = {"LAUNCHER_ROLE": task.role, "LAUNCHER_INDEX": str(task.index)}
+    cast, everybody = cast_of(framework), place.node.tasks
+    one_each = all(len(other.gpus) == 1 for other in everybody)
+    gpus = place.node.gpus if cast and cast.shares_gpus and one_each else task.gpus
+    computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    cores = {"OMP_NUM_THREADS": str(role.resources.cpus)} if role.resources.cpus else {}
+    said = {**place.node.host.env, **place.job.envs, **role.envs}
+    mine = {name: said[name] for name in ("OMP_NUM_THREADS", *role.envs) if name in said}
+    theirs = {n: v for n, v in process.env.items() if n in framework.computed}
+    kept = {n: v for n, v in process.env.items() if n.startswith("LAUNCHER_")}
+    return {**process.env, **cores, **mine, **theirs, **kept, **computed}
+
+
+def _argv(process: Process, place: Place) -> tuple[str, ...]:
+    node, layout = place.node, place.layout
+    values = {
+        "node_rank": str(node.node_rank),
+        "rank_offset": str(node.rank_offset),
+        "local_world_size": str(node.local_world_size),
+        "world_size": str(layout.world_size),
+        "num_nodes": str(layout.num_nodes),
+        "master_addr": place.meeting.master_addr,
+        "master_port": str(place.meeting.master_port),
+        "outputs": place.env["LAUNCHER_OUTPUT_DIR"],
+    }
+    argv, later = process.argv, frozenset[str]()
+    if process.task:
+        values |= {"role": process.task.role, "index": str(process.task.index)}
+        if process.rank is None:  # it starts ranks by itself, as a node does without roles
+            order = [task.key for other in layout.nodes for task in other.tasks]
+            values |= {
+                "node_rank": str(order.index(process.key)),
+                "num_nodes": str(len(order)),
+                "rank_offset": str(process.task.rank),
+                "local_world_size": str(process.task.size),
+            }
+    if process.rank is not None:
+        values["rank"] = str(process.rank)
+        values["local_rank"] = str(process.rank - node.rank_offset)
+    elif unknown := placeholders.used(argv) & placeholders.OF_A_RANK:
+        argv, later = _left_to_the_shim(process, place, min(unknown)), placeholders.OF_A_RANK
+
+    def host(name: str) -> str:
+        return _address(name, place)
+
+    return placeholders.render(argv, values, host, later)
+
+
+def _left_to_the_shim(process: Process, place: Place, token: str) -> tuple[str, ...]:
+    """The command whose shim fills in what only a rank knows."""
+    argv, shim = process.argv, place.rank_shim()
+    for at in range(len(argv) - len(shim)):
+        if argv[at : at + len(shim)] == shim:
+            return (*argv[: at + len(shim) - 1], "--tokens", "--", *argv[at + len(shim) :])
+    name = place.job.framework
+    raise PlanError(
+        f"{{{{{token}}}}} is not known before {name} starts the ranks",
+        "{{node_rank}} and {{rank_offset}} are; --framework torch starts each rank by itself",
+    )
+
+
+def _address(name: str, place: Place) -> str:
+    """The address of the host of a process. Raises PlanError."""
+    role, _, number = name.partition(".")
+    known = []
+    for node in place.layout.nodes:
+        there = [("node", node.node_rank), *((task.role, task.index) for task in node.tasks)]
+        if (role, number or "0") in [(kind, str(index)) for kind, index in there]:
+            return place.meeting.address_of(node.host)
+        known += [f"{kind}.{index}" for kind, index in there]
+    raise PlanError(
+        f"{{{{host:{name}}}}}: there is no {name} in this run",
+        suggestion(name, known) or f"there are {', '.join(known[:8])}",
+    )

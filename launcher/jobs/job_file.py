@@ -1,0 +1,292 @@
+"""Reads a job: what to run, where it lies, and how much of the hosts it wants.
+
+The words are those of SkyPilot and dstack; flags have the same names. Defaults < file < environment
+< flags.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import yaml
+
+from .. import frameworks
+from ..frameworks import Framework
+from ..spec.errors import DocumentError, InputError, suggestion
+from ..spec.inventory import VARIABLE, variables
+from ..spec.model import Job, Resources, Role, Secret
+from ..spec.yaml_document import (
+    SCALAR,
+    TEXT,
+    TEXT_MAP,
+    TEXTS,
+    Key,
+    Node,
+    checked,
+    parse,
+    read,
+    text,
+    texts,
+    whole,
+    whole_number,
+)
+from ..spec.yaml_document import schema as mapping_schema
+from . import command, foreign_terms, roles
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+
+
+def seconds(value: str) -> float:
+    """A duration such as ``30``, ``30s``, ``5m`` or ``2h``, in seconds. Raises ValueError."""
+    match = _DURATION.match(value)
+    if not match:
+        raise ValueError(f"not a duration: {value!r} (30s, 5m, 2h)")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def port_range(value: str) -> tuple[int, int]:
+    """``29500`` or ``29500-29600`` as the first and the last port. Raises ValueError."""
+    first, dash, last = value.partition("-")
+    try:
+        ports = (int(first), int(last if dash else first))
+    except ValueError:
+        raise ValueError(f"not a port or a range of ports: {value!r} (29500-29600)") from None
+    if not 1 <= ports[0] <= ports[1] <= 65535:
+        raise ValueError(f"not a range of ports: {value!r} (1 to 65535)")
+    return ports
+
+
+def nodes(value: str) -> int | str:
+    """``2``, or ``1:2`` for torchrun's elastic mode. Raises ValueError."""
+    least, colon, most = value.partition(":")
+    wrong = ValueError(f"not a number of hosts: {value!r} (2, or 1:2 for at least 1)")
+    if not all(part.isascii() and part.isdigit() for part in (least, most or "1")):
+        raise wrong
+    if not 1 <= int(least) <= int(most or least) or (colon and not most):
+        raise wrong
+    return value if colon else int(least)
+
+
+def job_name(value: str) -> str:
+    """A name that can be a folder's. Raises ValueError."""
+    if not _NAME.match(value):
+        raise ValueError(f"{value!r} cannot be a name: letters, digits, '.', '_' and '-'")
+    return value
+
+
+_RESOURCES: Mapping[str, Key] = {
+    "gpus": Key(whole_number(0), whole(0), "GPUs of all hosts together: one process each"),
+    "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
+}
+
+
+def _resources(node: Node) -> Resources:
+    return Resources(**read(node, _RESOURCES, "resources"))
+
+
+def _secrets(node: Node) -> dict[str, str | None]:
+    """Names to values; None means that the value comes from the environment here."""
+    for name, place in _variables(node):
+        if not VARIABLE.match(name):
+            raise place.error(f'"{name}" cannot be the name of an environment variable')
+    if isinstance(node.yaml, yaml.MappingNode):
+        items = node.items()
+        return {name: None if value.is_empty() else text(value) for name, _, value in items}
+    return dict.fromkeys(texts(node))
+
+
+def _needs(node: Node) -> tuple[str, ...]:
+    paths = texts(node)
+    for path in paths:
+        if not path.startswith(("/", "~")):
+            raise node.error(f"{path!r} is not a path from the root", "/data/imagenet or ~/data")
+    return paths
+
+
+_KEYS: Mapping[str, Key] = {
+    "name": Key(checked(job_name), TEXT, "Start of the run's name; generated when left out"),
+    "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
+    "num_nodes": Key(
+        checked(nodes),
+        {"oneOf": [whole(1), {"type": "string", "pattern": r"^\d+(:\d+)?$"}]},
+        'How many hosts; "1:2" for torchrun that goes on with 1 when others are lost',
+    ),
+    "hosts": Key(text, TEXT, "Which hosts: names, a nodeset, groups or labels"),
+    "resources": Key(_resources, mapping_schema(_RESOURCES), "GPUs or processes"),
+    "envs": Key(variables, TEXT_MAP, "Environment variables of every process"),
+    "secrets": Key(
+        _secrets,
+        {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
+        "Variables that no text shows; without a value: taken from the environment here",
+    ),
+    "setup": Key(text, TEXT, "Shell script, run once on every host before anything starts"),
+    "run": Key(
+        command.read, TEXTS, "What to start: script and arguments; for `env`: a shell script"
+    ),
+    "outputs": Key(texts, TEXTS, "Paths in workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
+    "needs": Key(
+        _needs, TEXTS, "Paths that every host must have, such as a dataset: `launcher check --job`"
+    ),
+    "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
+    "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes that differ, by their names"),
+    "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
+    "master_port": Key(checked(port_range), SCALAR, "Port or range of ports to choose from"),
+    "grace": Key(checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
+    "max_restarts": Key(whole_number(0), whole(0), "Starts after a failure or a host's loss"),
+    "min_nodes": Key(whole_number(1), whole(1), "Hosts to go on with when no spare is left"),
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a job file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "launcher job",
+        **mapping_schema(_KEYS),
+        "anyOf": [{"required": ["run"]}, {"required": ["roles"]}],
+    }
+
+
+def load(content: str, source: str) -> dict[str, Any]:
+    """The values of a job file. Raises DocumentError with ``source`` and line."""
+    root = parse(content, source)
+    try:
+        values = read(root, _KEYS, "the job")
+    except DocumentError as error:
+        raise _foreign(root, source, error) from None
+    nodes = {name: value for name, _, value in root.items()}
+    if "run" not in values and not all(role.run for role in values.get("roles", (Role(""),))):
+        raise root.error('the job has no "run"', "run: train.py --epochs 3")
+    try:
+        framework = frameworks.get(_framework(values))
+    except InputError as error:
+        raise nodes["framework"].error(error.message, error.hint) from None
+    if "roles" in values or "framework" in values:
+        place = nodes.get("roles", nodes.get("framework", root))
+        _check_roles(values.get("roles", ()), place, framework)
+    if not framework.shell and len(values.get("run", ())) == 1:
+        try:
+            shlex.split(values["run"][0], comments=True)
+        except ValueError as error:
+            raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
+    for name in ("envs", "secrets"):
+        for variable, place in _variables(nodes[name]) if name in nodes else ():
+            if variable in framework.computed:
+                raise place.error(
+                    f"{variable} is computed for every process", f"leave it out of {name}"
+                )
+    return values
+
+
+def _foreign(root: Node, source: str, error: DocumentError) -> DocumentError:
+    """The complaint, with a better hint where the file is a task of another system."""
+    keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
+    names = {str(key.value): value for key, value in keys.items()}
+    inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
+    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
+    if not form:
+        return error
+    hint = f"a task file of another system? launcher import {form} {source} -o job.yaml"
+    return DocumentError(error.message, hint, error.source, error.line)
+
+
+def _framework(values: Mapping[str, Any]) -> str:
+    """What starts the processes; torchrun starts all alike, so a job with roles has torch."""
+    return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
+
+
+def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
+    """Raises DocumentError at the role that the framework cannot take."""
+    places = {"": node, **({name: place for name, place, _ in node.items()} if given else {})}
+    for name, (complaint, hint) in roles.check(given, framework).items():
+        raise places[name].error(complaint, hint)
+
+
+def _variables(node: Node) -> list[tuple[str, Node]]:
+    if isinstance(node.yaml, yaml.MappingNode):
+        return [(name, place) for name, place, _ in node.items()]
+    elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
+    return [(text(element), element) for element in elements]
+
+
+def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
+    """A job from layers of values, named and in rising order (``{"file": ..., "flag": ...}``).
+
+    ``envs`` and ``secrets`` of several layers are merged. ``environment`` is where secrets without
+    a value come from. Raises InputError.
+    """
+    values: dict[str, Any] = {}
+    sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
+    for layer, given in layers.items():
+        for name, value in given.items():
+            if name not in sources:
+                raise InputError(f'a job has no "{name}"', suggestion(name, tuple(sources)))
+            value = _converted(layer, name, value)
+            merged = name in ("envs", "secrets") and name in values
+            values[name] = {**values[name], **value} if merged else value
+            sources[name] = layer
+    framework = frameworks.get(_framework(values))
+    values["framework"] = framework.name
+    for name in values.get("envs", {}):
+        if name in framework.computed:
+            flag = "--env" if sources["envs"] == "flag" else "envs:"
+            raise InputError(f"{flag} {name}: it is computed for every process", "leave it out")
+    if isinstance(values.get("num_nodes"), str):
+        least, most = values["num_nodes"].split(":")
+        values["elastic"], values["num_nodes"] = int(least), int(most)
+        if framework.name != "torchrun":
+            raise InputError(
+                f"--nodes {least}:{most}: only torchrun is elastic", "--framework torchrun"
+            )
+    values["secrets"] = _reveal(values.get("secrets", {}), environment)
+    given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
+    if given_roles and values.get("resources", Resources()) != Resources():
+        raise InputError(
+            "resources: and roles: cannot stand together",
+            "replicas: and resources: of each role say how much (no --gpus, no --nproc-per-node)",
+        )
+    run = values.get("run") or next((role.run for role in given_roles if role.run), ())
+    values["run"], values["shell"] = command.split(run, framework)
+    foreign_terms.check_command(values["run"], framework.name)
+    return Job(**values, sources=sources)
+
+
+def _converted(layer: str, name: str, value: Any) -> Any:
+    """A value as a program may say it, as the job holds it. Raises InputError."""
+    try:
+        if name == "resources" and isinstance(value, Mapping):
+            return Resources(**value)
+        if name == "roles" and isinstance(value, Mapping):
+            return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
+        if name in _FROM_TEXT and isinstance(value, str | int):
+            return _FROM_TEXT[name](str(value))
+    except (TypeError, ValueError) as error:
+        flag = "--nodes" if name == "num_nodes" else "--" + name.replace("_", "-")
+        called = flag if layer == "flag" else name
+        raise InputError(f"{called}: {error}") from None
+    return value
+
+
+_FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
+    "name": job_name,
+    "num_nodes": nodes,
+    "master_port": port_range,
+    "grace": seconds,
+}
+
+
+def _reveal(secrets: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, Secret]:
+    found = {}
+    for name, value in secrets.items():
+        if value is None and name not in environment:
+            raise InputError(
+                f"secret {name} is not set here", f"export {name}=... before `launcher run`"
+            )
+        found[name] = Secret(environment[name] if value is None else value)
+    return found

@@ -1,0 +1,197 @@
+"""Reads the ``roles:`` of a job: which kinds of processes it has, how many, and what each takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..frameworks import Cast, Framework
+from ..spec.errors import InputError, suggestion
+from ..spec.inventory import variables
+from ..spec.model import Override, Role, Share
+from ..spec.yaml_document import (
+    SCALAR,
+    TEXT,
+    TEXT_MAP,
+    TEXTS,
+    Key,
+    Node,
+    checked,
+    read,
+    schema,
+    text,
+    truth,
+    whole,
+    whole_number,
+)
+from . import command
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)\Z")
+_CODES = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?\Z")
+#: Beginnings of keys and logs that mean something else.
+_TAKEN = ("rank", "node", "setup")
+
+
+def amount(value: str) -> int:
+    """``512MiB``, ``4Gi``, ``4GB`` or ``1.5GiB`` in bytes. Raises ValueError."""
+    match = _MEMORY.match(value)
+    if not match:
+        raise ValueError(f"not an amount of memory: {value!r} (512MiB, 4GiB)")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** (" KMGT".index(match[2]) if match[2] else 0))
+
+
+def codes(value: str) -> tuple[tuple[int, int], ...]:
+    """``3``, ``11-20`` or ``3,11-20`` as ranges of exit codes, from 0 to 255. Raises ValueError."""
+    found = []
+    for part in value.split(","):
+        match = _CODES.match(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= 255:
+            raise ValueError(f"not exit codes: {value!r} (3, 11-20 or 3,11-20, up to 255)")
+        found.append((first, last))
+    return tuple(found)
+
+
+_SHARE: Mapping[str, Key] = {
+    "gpus": Key(whole_number(0), whole(0), "GPUs of one process"),
+    "cpus": Key(whole_number(1), whole(1), "Cores of one process"),
+    "memory": Key(checked(amount), TEXT, "Memory of one process: 512MiB, 4GiB"),
+}
+
+
+def _share(node: Node) -> dict[str, int]:
+    return read(node, _SHARE, "resources")
+
+
+_OVERRIDE: Mapping[str, Key] = {
+    "resources": Key(_share, schema(_SHARE), "What this one takes differently"),
+    "run": Key(command.read, TEXTS, "What this one starts instead"),
+    "envs": Key(variables, TEXT_MAP, "More variables of this one"),
+}
+_ON_EXIT: Mapping[str, Key] = {
+    "complete": Key(checked(codes), SCALAR, "Exit codes that count as a good end"),
+    "fail": Key(checked(codes), SCALAR, "Exit codes after which the run ends, never again"),
+    "restart": Key(checked(codes), SCALAR, "Exit codes after which all start again"),
+}
+
+
+def _overrides(node: Node) -> dict[int, Override]:
+    found = {}
+    for name, place, value in node.items("indices with what they have differently"):
+        if not name.isdigit():
+            raise place.error(f'"{name}" is no index', "0 is the first process of a role")
+        found[int(name)] = Override(**read(value, _OVERRIDE, "an override"))
+    return found
+
+
+_ROLE: Mapping[str, Key] = {
+    "replicas": Key(whole_number(1), whole(1), "How many processes (default: 1)"),
+    "resources": Key(
+        lambda node: Share(**_share(node)), schema(_SHARE), "What each of them takes of a host"
+    ),
+    "overrides": Key(
+        _overrides,
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]+$"},
+            "additionalProperties": schema(_OVERRIDE),
+        },
+        "What single ones have differently, by their index from 0",
+    ),
+    "run": Key(command.read, TEXTS, "What they start (default: the job's run)"),
+    "envs": Key(variables, TEXT_MAP, "Their environment variables, besides the job's"),
+    "setup": Key(text, TEXT, "Shell script, once on each host that has one, after the job's"),
+    "spread": Key(truth, {"type": "boolean"}, "Each on another host, as far as there are hosts"),
+    "lead": Key(truth, {"type": "boolean"}, "The run is over when these have ended well"),
+    "on_exit": Key(
+        lambda node: read(node, _ON_EXIT, "on_exit"), schema(_ON_EXIT), "What exit codes mean"
+    ),
+}
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"oneOf": [schema(_ROLE), {"type": "null"}]},
+}
+
+
+def read_roles(node: Node) -> tuple[Role, ...]:
+    """The roles of a job. Raises DocumentError."""
+    found = []
+    for name, place, value in node.items("roles by their names"):
+        if not _NAME.match(name) or name in _TAKEN:
+            raise place.error(
+                f'"{name}" cannot be the name of a role',
+                f"letters, digits, '_' and '-'; not {', '.join(_TAKEN)}",
+            )
+        role = Role(name, **({} if value.is_empty() else read(value, _ROLE, f"role {name}")))
+        for index in role.overrides:
+            if index >= role.replicas:
+                raise value.error(
+                    f"{name} has no process {index}: its indices are 0 to {role.replicas - 1}"
+                )
+        found.append(role)
+    if not found:
+        raise node.expected("at least one role")
+    return tuple(found)
+
+
+def cast_of(framework: Framework) -> Cast | None:
+    """Which roles a framework knows; None when it takes none."""
+    return getattr(framework, "cast", None)
+
+
+def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str, str]]:
+    """What the framework cannot take: complaint and hint by role; "" for all of them together."""
+    cast = cast_of(framework)
+    if cast is None and not roles:
+        return {}
+    if cast is None:
+        hint = "framework: torch starts every process by itself"
+        return {"": (f"{framework.name} starts all its ranks alike and has no roles", hint)}
+    found = {}
+    for role in roles:
+        if cast.most and role.name not in cast.most:
+            known = tuple(cast.most)
+            hint = suggestion(role.name, known) or f"its roles: {', '.join(known)}"
+            found[role.name] = (f'{framework.name} has no role "{role.name}"', hint)
+            continue
+        most = cast.most.get(role.name)
+        if most is not None and role.replicas > most:
+            found[role.name] = (f"{framework.name} has at most {most} {role.name}", "")
+        said = [role.envs, *(other.envs for other in role.overrides.values())]
+        for variable in [name for envs in said for name in envs]:
+            if variable in framework.computed:
+                found[role.name] = (f"{variable} is computed for every process", "leave it out")
+    missing = [name for name in cast.needs if name not in {role.name for role in roles}]
+    if missing and not found:
+        found[""] = (f"{framework.name} needs a role {' and a role '.join(missing)}", "")
+    return found
+
+
+def made(roles: tuple[Role, ...], framework: Framework) -> tuple[Role, ...]:
+    """The roles with their commands as argv or script, and a lead. Raises InputError."""
+    for name, (complaint, hint) in check(roles, framework).items():
+        raise InputError(f"roles{': ' + name if name else ''}: {complaint}", hint)
+    cast = cast_of(framework)
+    leads: frozenset[str] = frozenset()
+    if cast is not None and not any(role.lead for role in roles):
+        leads = cast.leads(frozenset(role.name for role in roles))
+    return tuple(replace(_made(role, framework), lead=role.lead or role.name in leads)
+                 for role in roles)  # fmt: skip
+
+
+def _made(role: Role, framework: Framework) -> Role:
+    run, shell = role.run, role.shell
+    if run:
+        run, shell = command.split(run, framework, f"roles: {role.name}: run")
+    overrides = {}
+    for index, other in role.overrides.items():
+        if other.run:
+            own, is_shell = command.split(other.run, framework, f"roles: {role.name}: {index}")
+            other = replace(other, run=own, shell=is_shell)
+        overrides[index] = other
+    return replace(role, run=run, shell=shell, overrides=overrides)

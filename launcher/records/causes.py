@@ -1,0 +1,389 @@
+r"""Known causes of failure, as a table: what the last words and the exit say, and what to do about it.
+
+To add one: a row in ``CAUSES``, and its words in the test of this module. Patterns are the words of
+torch, NCCL, gloo, CUDA, Python and the shell themselves; leave out a row without certain words.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..spec.frozen import frozen
+
+#: Lines that are looked at where there is no traceback.
+LINES = 30
+
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
+#: What stands between two tracebacks of which the first led to the second.
+_LED_TO = re.compile(
+    r"^(During handling of the above exception|The above exception was the direct cause)", re.M
+)
+#: torch writes this in front of every line of a traceback.
+_RANK = re.compile(r"^\[rank\d+\]:\s?", re.M)
+#: Quoted source and frames of a traceback: a user's own words, not those of an error.
+_QUOTED = re.compile(r"^[ \t].*\n?", re.M)
+
+
+@frozen
+class Cause:
+    """All that is said has to hold: ``pattern`` is found in the last words, the exit is one of
+    ``exits`` (minus the number of a signal), the framework one of ``frameworks``, and that the kernel
+    killed it for want of ``memory``: of the ``host``, or over the limit of its ``role``.
+
+    ``says`` and ``hint`` may name groups of the pattern.
+    """
+
+    code: str
+    pattern: str
+    says: str
+    hint: str
+    exits: frozenset[int] = frozenset()
+    frameworks: frozenset[str] = frozenset()
+    memory: str = ""
+
+
+@frozen
+class Found:
+    """A cause as it fits this failure."""
+
+    code: str
+    says: str
+    hint: str
+
+
+def _of(*exits: int) -> frozenset[int]:
+    """An exit of a process; a signal also as a shell in between tells it."""
+    return frozenset(exits) | {128 - code for code in exits if code < 0}
+
+
+_VARIABLE = r"(?P<name>RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)"
+_NO_VARIABLE = (
+    rf"^KeyError: '{_VARIABLE}'|environment variable {_VARIABLE.replace('name', 'name2')} expected"
+)
+_INTERFACE = (
+    "Set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME in the inventory's env of each host to its "
+    "interface that the other hosts reach"
+)
+
+#: The first that fits is taken: what is certain and special stands before what is general.
+CAUSES: tuple[Cause, ...] = (
+    # -- memory
+    Cause(
+        "role-out-of-memory", "", "it needed more memory than the job file gives its role",
+        "Raise resources: memory: of the role, or use fewer DataLoader workers.",
+        memory="role",
+    ),
+    Cause(
+        "host-out-of-memory", "", "the host ran out of memory and its kernel killed the process",
+        "Use fewer DataLoader workers or processes a host, or load less of the data at once.",
+        memory="host",
+    ),
+    Cause(
+        "cuda-out-of-memory", r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
+        "the GPU has not enough free memory",
+        "Make the batch smaller, or look with nvidia-smi on the host for others who use this GPU.",
+    ),
+    Cause(
+        "shared-memory",
+        r"insufficient shared memory \(shm\)|out of shared memory"
+        r"|DataLoader worker .*killed by signal: Bus error"
+        r"|unable to (?:write to|allocate|resize) .*shared memory|shm_open.*No space left"
+        r"|unable to open shared memory object .*No space left",
+        "shared memory (/dev/shm) is full",
+        "Make /dev/shm of the host larger (mount -o remount,size=16G /dev/shm), or use num_workers=0.",
+    ),
+    Cause(
+        "cannot-fork",
+        r"fork: retry|BlockingIOError: \[Errno 11\] Resource temporarily unavailable"
+        r"|RuntimeError: can't start new thread|pthread_create failed|libgomp: Thread creation failed",
+        "the user may start no more processes or threads on the host",
+        "Raise `ulimit -u` on the host, or use fewer DataLoader workers and OMP_NUM_THREADS=1.",
+    ),
+    Cause(
+        "host-allocation",
+        r"^MemoryError\b|DefaultCPUAllocator: (?:can't|not enough memory)"
+        r"|Cannot allocate memory|numpy\S*ArrayMemoryError",
+        "the host's memory is not enough for what was asked for",
+        "Load less of the data at once, or use fewer DataLoader workers and processes a host.",
+    ),
+    # -- what a framework needs on a host
+    Cause(
+        "no-horovod", r"No module named 'horovod'", "the host's Python has no Horovod",
+        "`launcher bootstrap --with horovod` builds it there for its torch; or set python: in the "
+        "inventory to one that has it.",
+    ),
+    Cause(
+        "no-open-mpi", r"\b(?P<name>mpirun|orted): (?:command )?not found", "the host has no {name}",
+        "Install Open MPI on every host: apt install openmpi-bin.",
+    ),
+    # -- GPUs and their driver
+    Cause(
+        "gpu-hardware",
+        r"uncorrectable ECC error|NVRM: Xid|\bXid \(PCI|GPU has fallen off the bus"
+        r"|CUDA error: (?:unspecified launch failure.*Xid|hardware stack error)",
+        "the GPU reported a hardware error",
+        "Leave this GPU out (gpus: in the inventory) and have it reset: see `dmesg | grep Xid`.",
+    ),
+    Cause(
+        "driver-too-old",
+        r"CUDA driver version is insufficient|NVIDIA driver on your system is too old"
+        r"|forward compatibility was attempted on non supported HW",
+        "the NVIDIA driver of the host is older than this torch needs",
+        "Update the driver, or install a torch built for the CUDA that nvidia-smi shows there.",
+    ),
+    Cause(
+        "driver-mismatch", r"Driver/library version mismatch",
+        "the NVIDIA driver was updated while its old kernel module is loaded",
+        "Reboot the host, or reload its nvidia kernel modules.",
+    ),
+    Cause(
+        "no-kernel-image", r"no kernel image is available",
+        "this torch was not built for the GPU's architecture",
+        "Install a torch on the host whose torch.cuda.get_arch_list() has the architecture of its GPU.",
+    ),
+    Cause(
+        "invalid-device", r"invalid device ordinal|Invalid device id",
+        "the script uses a GPU number that the rank does not have",
+        "Use the device LOCAL_RANK, and start no more ranks on a host than it has GPUs.",
+    ),
+    Cause(
+        "no-gpus",
+        r"ProcessGroupNCCL is only supported with GPUs|[Nn]o CUDA GPUs are available"
+        r"|Found no NVIDIA driver|no CUDA-capable device is detected",
+        "torch sees no GPU on the host",
+        "Look at nvidia-smi on the host, ask for GPUs with --gpus, or use the backend gloo.",
+    ),
+    Cause(
+        "torch-without-cuda", r"Torch not compiled with CUDA enabled",
+        "the torch of the host is a CPU build",
+        "Install a torch with CUDA into the Python of the host (python: in the inventory).",
+    ),
+    Cause(
+        "backend-not-built",
+        r"Distributed package doesn't have (?P<name>\w+) built in"
+        r"|Distributed package doesn't include",
+        "this torch was built without the backend that the script asks for",
+        "Use the backend gloo, or install a torch on the host that has the backend.",
+    ),
+    # -- the meeting and the network
+    Cause(
+        "no-such-interface",
+        r"Bootstrap : no socket interface found|Unable to find (?:address|interface) for: ?(?P<name>\S*)"
+        r"|ifa != nullptr|rv != -1\b.*Unable to find",
+        "the network interface that NCCL or gloo was told to use does not exist on the host",
+        f"{_INTERFACE}.",
+    ),
+    Cause(
+        "port-taken",
+        r"EADDRINUSE|[Aa]ddress already in use|No address added out of total \d+ resolved"
+        r"|my_node_\.port != -1 .*bind failed",
+        "a port that the program wants to listen on is taken",
+        "End what listens there (`ss -ltnp` on the host), or give the program another port.",
+    ),
+    Cause(
+        "collective-mismatch",
+        r"Detected mismatch between collectives|Collectives differ in the following aspects",
+        "ranks called different collectives",
+        "Let every rank call the same collectives in the same order, with the same shapes.",
+    ),
+    Cause(
+        "collective-timeout",
+        r"Watchdog caught collective operation timeout|collective operation timeout: WorkNCCL"
+        r"|monitoredBarrier|Timed out waiting \d+ms for (?:recv|send) operation",
+        "a collective waited in vain for another rank",
+        "Look for a rank that hangs or took another branch: "
+        "run again with TORCH_DISTRIBUTED_DEBUG=DETAIL.",
+    ),
+    Cause(
+        "meeting-timeout",
+        r"client socket has timed out|[Ww]ait timeout after \d+ ?(?:ms|seconds)|RendezvousTimeoutError"
+        r"|DistStoreError: Timed out|DistNetworkError.*(?:timed out|Connection refused)"
+        r"|client socket has failed to connect to any network address",
+        "the ranks did not all meet in time",
+        "See whether a rank is late or never called init_process_group, "
+        "and whether a firewall drops MASTER_PORT.",
+    ),
+    Cause(
+        "peer-closed",
+        r"Connection closed by peer|Connection reset by peer|ncclRemoteError|remote process exited"
+        r"|[Ss]ocket closed by remote|HorovodInternalError|DistNetworkError.*Broken pipe",
+        "another rank went away first: this is a consequence",
+        "Look at the end of the other ranks' logs for the failure that came first.",
+    ),
+    Cause(
+        "nccl-network",
+        r"ncclSystemError|unhandled system error|[Nn]o route to host|Network is unreachable"
+        r"|NET/Socket : .*(?:failed|error)",
+        "NCCL or gloo cannot reach another host",
+        f"{_INTERFACE}; NCCL_DEBUG=INFO shows what it tries.",
+    ),
+    Cause(
+        "own-name-is-loopback", r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
+        "Horovod took the address of a host's own name, which leads to that host's loopback",
+        "Map the name to the host's address in its /etc/hosts, or build Horovod there by "
+        "`launcher bootstrap --with horovod`.",
+        frameworks=frozenset({"horovod", "horovod-direct"}),
+    ),
+    Cause(
+        "connection-refused", r"^\S*ConnectionRefusedError|Connection refused",
+        "nobody listens at the address that the program connects to",
+        "Take the address from MASTER_ADDR and MASTER_PORT, and see whether its server is still alive.",
+    ),
+    Cause(
+        "nccl-cuda", r"ncclUnhandledCudaError|NCCL error .*unhandled cuda error",
+        "NCCL failed in a CUDA call",
+        "Run again with NCCL_DEBUG=INFO; let each rank call torch.cuda.set_device(LOCAL_RANK).",
+    ),
+    # -- Python, its modules and the command line
+    Cause(
+        "missing-module",
+        r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'"
+        r"|^/\S+: (?:Error while finding module .*)?No module named '?(?P<name2>[\w.]+)",
+        "the Python of the host has no module {name}",
+        "Install it with the job's setup:, or name a Python that has it with python: in the inventory.",
+    ),
+    Cause(
+        "missing-library",
+        r"^(?:ImportError|OSError): (?P<name>lib\S+): cannot open shared object file"
+        r"|error while loading shared libraries: (?P<name2>\S+):",
+        "the host lacks the library {name}",
+        "Install {name} on the host, or put its folder into LD_LIBRARY_PATH in the inventory's env.",
+    ),
+    Cause(
+        "node-rank-only", _NO_VARIABLE, "under --framework env ranks do not get {name}",
+        "Start the script with --framework torchrun or torch, which set {name} for every rank.",
+        frameworks=frozenset({"env"}),
+    ),
+    Cause(
+        "missing-variable", _NO_VARIABLE, "the script wants the variable {name}, which is not set",
+        "Start the script itself with --framework torchrun or torch, and do not clear its environment.",
+    ),
+    Cause(
+        "unknown-argument", r"error: unrecognized arguments: (?P<name>.+)",
+        "the script does not know {name}",
+        "Put options of launcher before the script, and those of the script behind it.",
+        exits=_of(2),
+    ),
+    Cause(
+        "horovod-not-built", r"Extension horovod\.(?P<name>\w+) has not been built",
+        "the horovod of the host was built without {name}",
+        "Install it again after {name}, with HOROVOD_WITH_{upper}=1.",
+    ),
+    # -- files
+    Cause(
+        "disk-full", r"No space left on device|Disk quota exceeded",
+        "a disk of the host, or the user's quota there, is full",
+        "Free space on the host (df -h, quota), or write to another disk.",
+    ),
+    Cause(
+        "too-many-files", r"[Tt]oo many open files|received 0 items of ancdata",
+        "the process may open no more files",
+        "Raise `ulimit -n` in the job, "
+        "or call torch.multiprocessing.set_sharing_strategy('file_system').",
+    ),
+    Cause(
+        "read-only", r"Read-only file system|^PermissionError: \[Errno 13\] Permission denied: .*/code/",
+        "the script writes where nobody may: the copy of the code is read-only",
+        "Write under the folder that LAUNCHER_OUTPUT_DIR names.",
+    ),
+    Cause(
+        "no-permission", r"^PermissionError: \[Errno 13\] Permission denied: (?P<name>.+)",
+        "the user may not open {name}, or it is a read-only file of the copied code",
+        "Write under the folder that LAUNCHER_OUTPUT_DIR names, or give the user access to the file.",
+    ),
+    Cause(
+        "broken-checkpoint",
+        r"UnpicklingError|^EOFError: Ran out of input|PytorchStreamReader failed"
+        r"|failed finding central directory|MetadataIncompleteBuffer|HeaderTooLarge|BadZipFile",
+        "a checkpoint or a data file is cut off or damaged",
+        "Use an older checkpoint, and write new ones under a temporary name, renamed when whole.",
+    ),
+    Cause(
+        "no-internet",
+        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|Temporary failure in name resolution"
+        r"|Name or service not known|Could not resolve host|ProxyError|Max retries exceeded with url"
+        r"|^(?:urllib\.error\.)?URLError:|Failed to establish a new connection",
+        "a download failed: the host does not reach the address, or not with its certificates",
+        "Set https_proxy in the inventory's env, or bring the files along and set HF_HUB_OFFLINE=1.",
+    ),
+    # -- the exit alone
+    Cause(
+        "not-executable", r"", "the command may not be executed",
+        "Make the file executable (chmod +x), give it a #! line, or start it through its interpreter.",
+        exits=_of(126),
+    ),
+    Cause(
+        "command-not-found", r"", "the command does not exist on the host",
+        "Install it with the job's setup:, write its whole path, or set PATH in the inventory's env.",
+        exits=_of(127),
+    ),
+    Cause(
+        "abort-at-exit",
+        r"terminate called .*(?:gloo|c10)|gloo::(?:EnforceNotMet|IoException)|ProcessGroup",
+        "the process group was still open when the process ended",
+        "Call torch.distributed.destroy_process_group() at the end of the script, on every rank.",
+        exits=_of(-6),
+    ),
+    Cause(
+        "killed", r"", "somebody or something else killed it; the kernel counted no kill for memory",
+        "Ask the other users of the host, and look at limits of its control groups "
+        "(`journalctl -k`, systemd-oomd).",
+        exits=_of(-9),
+    ),
+    Cause(
+        "segfault", r"", "native code crashed",
+        "Run again with PYTHONFAULTHANDLER=1 to see where, "
+        "and check that extensions were built for this torch.",
+        exits=_of(-11),
+    ),
+    Cause(
+        "bus-error", r"", "a mapped file or shared memory could not be read or written",
+        "Look for a full /dev/shm or disk on the host, and for data files that shrank while in use.",
+        exits=_of(-7),
+    ),
+    Cause(
+        "illegal-instruction", r"", "a program or library was built for another processor",
+        "Install the packages on the host itself, or build them without -march=native.",
+        exits=_of(-4),
+    ),
+)  # fmt: skip
+
+
+def find(words: bytes, code: int, memory: str = "", framework: str = "") -> Found | None:
+    """What probably is the cause of an exit after these last words; None when none is known."""
+    texts = _telling(words)
+    for cause in CAUSES:
+        if cause.exits and code not in cause.exits:
+            continue
+        if cause.frameworks and framework not in cause.frameworks:
+            continue
+        if cause.memory and cause.memory != memory:
+            continue
+        for text in texts:
+            if match := re.search(cause.pattern, text, re.M):
+                return _fitted(cause, match)
+    return None
+
+
+def _fitted(cause: Cause, match: re.Match[str]) -> Found:
+    groups = {name[:4]: text for name, text in match.groupdict().items() if text}
+    name = " ".join(groups.get("name", "").split())[:60]
+    known = {"name": name, "upper": {"torch": "PYTORCH"}.get(name, name.upper())}
+    return Found(cause.code, cause.says.format_map(known), cause.hint.format_map(known))
+
+
+def _telling(words: bytes) -> list[str]:
+    """The last traceback without its quoted source, and those that led to it; else the last lines.
+
+    What a library warned about before, and tried again, is no cause.
+    """
+    text = _RANK.sub("", words.decode("utf-8", "replace").replace("\r\n", "\n"))
+    starts = [match.start() for match in _TRACEBACK.finditer(text)]
+    if not starts:
+        return ["\n".join(text.splitlines()[-LINES:])]
+    ends = [*starts[1:], len(text)]
+    blocks = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    told = [blocks.pop()]
+    while blocks and _LED_TO.search(blocks[-1]):
+        told.append(blocks.pop())
+    return [_QUOTED.sub("", block) for block in told]

@@ -1,0 +1,55 @@
+"""Why a process ended badly, in words for people and for programs. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+from ..spec.frozen import frozen
+
+
+@frozen
+class Failure:
+    """Why a process ended badly: data, not an exception."""
+
+    host: str
+    key: str
+    rank: int | None
+    code: int
+    oom: bool
+    time: float
+    error: Mapping[str, str] | None = None
+    action: str = ""  # what the job says about such an exit: fail, restart
+    limit: int = 0  # bytes that it may have, when it was killed for going over them
+
+    @property
+    def exit_code(self) -> int:
+        """The status that a shell would show."""
+        return self.code if self.code >= 0 else 128 - self.code
+
+    @property
+    def reason(self) -> str:
+        """``exit-7``, ``signal-SIGSEGV`` or ``out-of-memory``."""
+        if self.oom:
+            return "out-of-memory"
+        return f"exit-{self.code}" if self.code >= 0 else f"signal-{signal_name(-self.code)}"
+
+    @property
+    def meaning(self) -> str:
+        """The exit in words."""
+        if self.limit:
+            return f"killed for more than its {self.limit >> 20} MiB of memory"
+        if self.oom:
+            return "killed by the kernel, which was out of memory"
+        if self.code < 0:
+            return f"killed by {signal_name(-self.code)}"
+        words = {126: " (not executable)", 127: " (command not found)"}
+        return f"exited with {self.code}{words.get(self.code, '')}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

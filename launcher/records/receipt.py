@@ -1,0 +1,296 @@
+"""What a run ends with: the statement that a person can trust. Pure.
+
+Every number in it was counted, and says how.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field
+from typing import Any
+
+from ..spec.errors import HANGS
+from ..spec.frozen import frozen
+from ..spec.model import Layout
+from . import causes
+from . import events as ev
+from .postmortem import LastLine, OtherEnd
+from .state import BY_USER, SKEW, Expiry, Loss, RunState
+
+VERSION = 1
+
+#: What to do about a reason that no error of ours explains.
+HINTS = {
+    "supervisor-silent": HANGS,
+    "login-session-ended": "systemd-logind there kills what you leave behind at a logout "
+    "(KillUserProcesses=yes); launcher check says how a run can outlive it",
+}
+#: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
+NOTICED = 12.0
+
+#: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
+LAST_LINES = 12
+TRACEBACK = "Traceback (most recent call last)"
+#: The frame of torch's ``@record`` itself, with its quoted source: it stands in every error file.
+_RECORD_FRAME = re.compile(
+    r'^  File ".*[/\\]multiprocessing[/\\]errors[/\\]__init__\.py", .*\n(?:    .*\n)*', re.M
+)
+
+_NO_MEMORY = re.compile(
+    rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
+)
+#: The stages of a run, in order; each one's time is in the receipt.
+STAGES = ("connect", "sync", "setup", "start", "run", "collect")
+
+
+@frozen
+class HostReceipt:
+    """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
+    the host has are not here; ``expiry`` is when it stopped the run by itself; ``departed`` says which
+    host took its place after it was lost, "" when the run went on with fewer."""
+
+    host: str
+    node_rank: int
+    ranks: tuple[int, ...]
+    gpus: tuple[int, ...]
+    gpus_used: tuple[int, ...] | None
+    exit_codes: Mapping[str, int | None]
+    logs_here: int
+    logs_there: int | None
+    logs_complete: bool
+    left: int | None
+    verified: str
+    scanned: int = 0
+    orphans: int = 0
+    problem: str = ""
+    unsaved: str = ""
+    expiry: Expiry | None = None
+    tasks: tuple[str, ...] = ()  # keys of the processes, where the job has roles
+    limits: Mapping[str, str] = field(default_factory=dict)  # by key: how it was held to what
+    departed: str | None = None
+
+
+@frozen
+class FirstFailure:
+    """Who failed first, by skew-corrected time, and its last words.
+
+    ``error`` is the message of torch's error file, whose traceback then stands in ``last_lines``;
+    empty without one. ``cause`` and ``hint`` are empty when no known cause fits.
+    """
+
+    host: str
+    key: str
+    rank: int | None
+    exit_code: int
+    meaning: str
+    time: float
+    last_lines: tuple[str, ...] = ()
+    cause: str = ""
+    hint: str = ""
+    error: str = ""
+
+
+@frozen
+class Receipt:
+    """The end of a run."""
+
+    run: str
+    status: str
+    reason: str
+    exit_code: int
+    started: float
+    seconds: float
+    stages: Mapping[str, float]
+    world_size: int
+    framework: str
+    hosts: tuple[HostReceipt, ...] = ()
+    failure: FirstFailure | None = None
+    others: tuple[OtherEnd, ...] = ()
+    others_said: tuple[LastLine, ...] = ()
+    error: str = ""
+    hint: str = ""
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    outputs_failed: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    version: int = VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @property
+    def logs_complete(self) -> bool:
+        """Whether every byte that the hosts have is here."""
+        return all(host.logs_complete for host in self.hosts)
+
+    @property
+    def left(self) -> int:
+        """Processes that are known to be alive."""
+        return sum(host.left or 0 for host in self.hosts)
+
+
+def read(value: Mapping[str, Any]) -> Receipt:
+    """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
+    hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
+    failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
+    nested = {
+        "hosts": tuple(hosts),
+        "failure": failure,
+        "others": tuple(OtherEnd(**_tuples(other)) for other in value["others"]),
+        "others_said": tuple(LastLine(**_tuples(one)) for one in value.get("others_said", ())),
+    }
+    return Receipt(**{**_tuples(value), **nested})
+
+
+def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+
+
+def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
+    """How long each stage took."""
+    starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]
+    ends = [time for _, time in starts[1:]] + [event.time for event in events[-1:]]
+    found: dict[str, float] = {}
+    for (stage, begin), end in zip(starts, ends, strict=False):
+        found[stage] = found.get(stage, 0.0) + end - begin
+    return {stage: round(found[stage], 3) for stage in STAGES if stage in found}
+
+
+def verdict(
+    state: RunState,
+    last_words: bytes,
+    stop: str | None,
+    error: BaseException | None,
+    mending: bool = False,
+) -> tuple[str, str, int]:
+    """``(status, reason, exit code)`` of a run that is over.
+
+    The first failure decides; a stop by the user decides when nothing had failed before it. When a
+    host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
+    so is what fails or is lost after a host has stopped by itself. Whoever follows a run last may
+    not be who stopped it: then what the hosts were told counts. ``mending``: a lost host was just being
+    replaced; then it is the stop that ended the run, and not the loss.
+    """
+    failure = state.failure
+    told = state.stop.why if state.stop and _unfinished(state) else None
+    stop = stop or (told if told == BY_USER else None)
+    if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
+        return "stopped", "lease-expired", 125
+    if mending and stop is not None and error is None:
+        return "stopped", stop, 130
+    if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
+        return "lost", next(iter(state.lost.values())).reason, 125
+    if stop is not None and failure is None:
+        return "stopped", stop, 130
+    if failure is not None:
+        if failure.key.startswith("setup-"):
+            return "failed", f"setup-{failure.reason}", failure.exit_code
+        no_memory = bool(_NO_MEMORY.search(last_words))
+        reason = "out-of-memory" if no_memory else failure.reason
+        return "failed", reason, failure.exit_code
+    if error is not None:
+        code = getattr(error, "code", "internal-error")
+        return "failed", code, getattr(error, "exit_code", 125)
+    if state.lead_ended is not None and not all(p.well for p in state.processes.values()):
+        return "succeeded", "lead-exited-0", 0
+    if told is not None:
+        return "stopped", told.replace(" ", "-"), 125
+    return "succeeded", "all-ranks-exited-0", 0
+
+
+def _unfinished(state: RunState) -> bool:
+    return state.lead_ended is None and not all(p.well for p in state.processes.values())
+
+
+def _first(expired: Mapping[str, Expiry]) -> float:
+    return min(expiry.time for expiry in expired.values())
+
+
+def _follows(failure: ev.Failure, lost: Mapping[str, Loss]) -> bool:
+    if failure.host in lost:
+        return False
+    return failure.time > min(loss.since for loss in lost.values()) - NOTICED
+
+
+def host_receipt(
+    host: str,
+    layout: Layout,
+    state: RunState,
+    events: Sequence[ev.Event],
+    log_bytes: tuple[int, int | None] | None,
+    problem: str = "",
+    unsaved: str = "",
+) -> HostReceipt:
+    """One host's part, from the events about it and its ``(here, there)`` log bytes."""
+    node = next((node for node in layout.nodes if node.host.name == host), None)
+    sweeps = [e for e in events if isinstance(e, ev.HostSwept) and e.host == host]
+    orphans = [e.processes for e in events if isinstance(e, ev.OrphansEnded) and e.host == host]
+    here, there = log_bytes if log_bytes else (0, None)
+    return HostReceipt(
+        host=host,
+        node_rank=node.node_rank if node else -1,
+        ranks=tuple(node.ranks) if node else (),
+        gpus=node.gpus if node else (),
+        gpus_used=state.gpus_used.get(host),
+        exit_codes={p.key: p.code for p in state.processes.values() if p.host == host},
+        logs_here=here,
+        logs_there=there,
+        logs_complete=log_bytes is None or here == there,
+        left=len(sweeps[-1].left) if sweeps else (0 if log_bytes is None else None),
+        verified=_how(sweeps[-1]) if sweeps else _unverified(log_bytes, problem),
+        scanned=sweeps[-1].scanned if sweeps else 0,
+        orphans=sum(orphans) + (sweeps[-1].killed if sweeps else 0),
+        problem=problem,
+        unsaved=unsaved,
+        expiry=state.expired.get(host),
+        tasks=tuple(task.key for task in node.tasks) if node else (),
+        limits={p.key: p.limits for p in state.processes.values() if p.host == host and p.limits},
+        departed=state.departed[host].by if host in state.departed else None,
+    )
+
+
+def _how(sweep: ev.HostSwept) -> str:
+    others = f", {sweep.unreadable} of other users" if sweep.unreadable else ""
+    return f"/proc of {sweep.scanned} processes read after the end{others}"
+
+
+def _unverified(log_bytes: tuple[int, int | None] | None, problem: str | None) -> str:
+    if log_bytes is None:
+        return "nothing was started there"
+    silent = "does not answer" if problem == "supervisor-silent" else "cannot be reached"
+    return f"not verified: the host {silent}"
+
+
+def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:
+    """The failure that started it, with the traceback of torch's error file, or else with the last
+    lines that it wrote."""
+    failure = state.failure
+    if failure is None:
+        return None
+    error = {
+        name: str(text).encode("utf-8", "replace").decode()  # JSON can hold what UTF-8 cannot
+        for name, text in (failure.error or {}).items()
+    }
+    traceback = _RECORD_FRAME.sub("", error.get("traceback") or error.get("message", ""))
+    text = traceback or last_words.decode("utf-8", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
+    if tracebacks:
+        lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
+    told = (traceback.encode(), last_words) if traceback else (last_words,)
+    memory = "role" if failure.limit else "host" if failure.oom else ""
+    fitting = (causes.find(words, failure.code, memory, framework) for words in told)
+    found = next(filter(None, fitting), None)
+    return FirstFailure(
+        host=failure.host,
+        key=failure.key,
+        rank=failure.rank,
+        exit_code=failure.exit_code,
+        meaning=failure.meaning,
+        time=failure.time,
+        last_lines=tuple(lines[-LAST_LINES:]),
+        cause=found.says if found else "",
+        hint=found.hint if found else "",
+        error=error.get("message", ""),
+    )

@@ -1,0 +1,280 @@
+"""The folder of a run on this machine: JSON and text that can be read without us.
+
+Files appear whole or not at all: each is written beside its place and renamed.
+
+::
+
+    ~/.launcher/runs/<run>/
+        run.json        version, job (no secret values), inventory, hosts, nodes, command line
+        plan.json       ranks, GPUs, address, port, argv and env of every process
+        code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
+        events.jsonl    everything that happened, a line each
+        logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
+        times.jsonl     when how many bytes of a log were here: [time, log, bytes], once a second
+        outputs/        what the processes wrote, of all hosts together
+        outputs.json    which file came from which hosts
+        receipt.json
+        shown.json      how far each log of a detached run was shown
+        given.json      which outputs each host was given, after another one was lost
+        stop.json       a wish to end it, for whoever follows it
+        launcher.lock   held (flock) by the process that follows the run; its pid stands in it
+        .hosts/<host>/  what came from one host
+    ~/.launcher/unfinished/<run>.json   hosts that could not be looked at when a run ended
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ..spec.errors import LauncherError, RecordError
+from . import events as ev
+from . import run_names
+
+VERSION = 1
+
+
+def home() -> Path:
+    """Where everything of launcher lies on this machine: LAUNCHER_HOME or ``~/.launcher``."""
+    return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
+
+
+def read_json(path: Path) -> Any:
+    """Raises OSError or ValueError."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file whole or not at all."""
+    write(
+        path,
+        (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        ),
+    )
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class RunFolder:
+    """One run's folder, private to its user."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self._events = os.open(
+            path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        self._logs: dict[str, LogFile] = {}
+        self._times: int | None = None
+        self._noted: dict[str, float] = {}
+        self._lock = os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @classmethod
+    def create(cls, prefix: str | None = None, random: Random | None = None) -> RunFolder:
+        """A new folder, held, with a name that no other run has. Raises RecordError."""
+        random = random or Random()
+        parent = home() / "runs"
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while True:
+                path = parent / run_names.generate(random, prefix)
+                try:
+                    path.mkdir(mode=0o700)
+                    folder = cls(path)
+                    folder.hold()
+                    return folder
+                except FileExistsError:
+                    continue
+        except OSError as error:
+            raise RecordError(parent, error) from None
+
+    def hold(self) -> bool:
+        """Makes this process the one that follows the run; False when another one does."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        return True
+
+    @property
+    def holder(self) -> int | None:
+        """The pid of another process that follows the run, or None."""
+        with open(self.path / "launcher.lock", "rb") as looking:
+            try:
+                fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                pid = looking.read()
+                return int(pid) if pid else None
+        return None
+
+    def read(self, name: str) -> Any:
+        """One JSON file of the folder, or None."""
+        try:
+            return read_json(self.path / name)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def came(self, name: str, size: int) -> None:
+        """Notes that so many bytes of a log are here now; at most once a second for each."""
+        now = time.time()
+        if now - self._noted.get(name, 0.0) < 1.0:
+            return
+        self._noted[name] = now
+        with suppress(OSError):  # a full disk: these times are a comfort, not a record
+            if self._times is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._times = os.open(self.path / "times.jsonl", flags, 0o600)
+            os.write(self._times, json.dumps([round(now, 3), name, size]).encode() + b"\n")
+
+    def times(self) -> dict[str, list[tuple[float, int]]]:
+        """When how many bytes of each log were here."""
+        found: dict[str, list[tuple[float, int]]] = {}
+        try:
+            lines = (self.path / "times.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return found
+        for line in lines:
+            with suppress(ValueError):
+                when, name, size = json.loads(line)
+                found.setdefault(name, []).append((when, size))
+        return found
+
+    def log_names(self) -> list[str]:
+        """The logs that are here, such as ``attempt-0/rank-3.out``."""
+        folder = self.path / "logs"
+        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
+
+    @property
+    def outputs(self) -> Path:
+        """Where the outputs of all hosts meet."""
+        return self.path / "outputs"
+
+    def mirror(self, host: str) -> Path:
+        """Where the outputs of one host lie."""
+        path = self.path / ".hosts" / host / "outputs"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def record(self, event: ev.Event) -> None:
+        """Appends one event, whole or not at all. Raises RecordError."""
+        line = (json.dumps(ev.encode(event), separators=(",", ":")) + "\n").encode()
+        try:
+            written = os.write(self._events, line)
+            if written < len(line):  # the last bytes of a full disk
+                os.ftruncate(self._events, os.fstat(self._events).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RecordError(self.path / "events.jsonl", error) from None
+
+    def events(self) -> list[ev.Event]:
+        """All events so far; a line that a power cut left unfinished is none."""
+        data = (self.path / "events.jsonl").read_bytes()
+        return ev.decode_lines(data[: data.rfind(b"\n") + 1])
+
+    def write(self, name: str, value: Any) -> None:
+        """One JSON file of the folder. Raises RecordError."""
+        try:
+            write_json(self.path / name, value)
+        except OSError as error:
+            raise RecordError(self.path / name, error) from None
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Any other file of the folder. Raises RecordError."""
+        try:
+            write(self.path / name, data)
+        except OSError as error:
+            raise RecordError(self.path / name, error) from None
+
+    def log(self, name: str) -> LogFile:
+        """The file of one rank and stream, such as ``attempt-0/rank-3.out``. Raises RecordError."""
+        if name not in self._logs:
+            path = self.path / "logs" / _safe(name)
+            try:
+                self._logs[name] = LogFile(path)
+            except OSError as error:
+                raise RecordError(path, error) from None
+        return self._logs[name]
+
+    def has_log(self, name: str) -> bool:
+        """Whether anything of that log has come here."""
+        return name in self._logs or (self.path / "logs" / _safe(name)).exists()
+
+    @property
+    def log_sizes(self) -> Mapping[str, int]:
+        """Bytes that are here, by log."""
+        return {name: log.size for name, log in self._logs.items()}
+
+    def close(self) -> None:
+        """Closes all files, and lets go of the run."""
+        os.close(self._events)
+        os.close(self._lock)
+        if self._times is not None:
+            os.close(self._times)
+        for log in self._logs.values():
+            log.close()
+
+
+def _safe(name: str) -> str:
+    """The name of a log as a host told it. Raises LauncherError when it would lead elsewhere."""
+    parts = name.split("/")
+    if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise LauncherError(f"a host sent a log with an impossible name: {name!r}")
+    return name
+
+
+class LogFile:
+    """Bytes at their offset: nothing is lost or doubled, however often a piece comes."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self._fd).st_size
+
+    def write(self, offset: int, data: bytes) -> bytes:
+        """Puts a piece where it belongs; returns what of it is new.
+
+        Raises RecordError, or LauncherError on a gap. What was written before stays.
+        """
+        if offset > self.size:
+            raise LauncherError(f"{self.path.name}: a piece is missing before byte {offset}")
+        new = data[self.size - offset :]
+        left = memoryview(new)
+        while left:
+            try:
+                count = os.pwrite(self._fd, left, self.size)
+            except OSError as error:
+                raise RecordError(self.path, error) from None
+            self.size += count
+            left = left[count:]
+        return new
+
+    def tail(self, size: int = 16384) -> bytes:
+        """The last bytes."""
+        return os.pread(self._fd, size, max(0, self.size - size))
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._fd)

@@ -1,0 +1,1 @@
+"""One run from connection to receipt, and its recovery."""

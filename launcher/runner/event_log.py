@@ -1,0 +1,116 @@
+"""What has happened so far in a run: every event recorded, folded and passed on, in that order.
+
+Steps of a run wait here for the state that they need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..records import events as ev
+from ..records import postmortem
+from ..records.run_folder import RunFolder
+from ..records.state import BY_USER, ProcessState, fold, step
+from ..spec.errors import RecordError
+
+
+class Ledger:
+    """The one place through which events go."""
+
+    def __init__(self, folder: RunFolder, on_event: Callable[[ev.Event], None]) -> None:
+        self.folder = folder
+        self.events = folder.events()  # another launcher may have begun
+        self.state = fold(self.events)
+        self.lacking: RecordError | None = None  # why a record of this run is not whole
+        self._on_event = on_event
+        self._changed = asyncio.Event()
+
+    def heard(self, host: str) -> int:
+        """The number of the last record of a host's journal that stands here; -1 without one."""
+        return max((e.seq for e in self.events if getattr(e, "host", None) == host), default=-1)
+
+    def add(self, event: ev.Event) -> None:
+        """Takes an event. A full disk here does not stop a run: it goes on unrecorded."""
+        if not isinstance(event, ev.SyncProgressed):
+            self.events.append(event)
+            try:
+                self.folder.record(event)
+            except RecordError as error:
+                self.lacking = error
+        self.state = step(self.state, event)
+        self._on_event(event)
+        self._changed.set()
+
+    def has_failed(self) -> bool:
+        """Whether a failure counts; where one does not yet, whoever waits looks again when it does."""
+        failure = self.state.failure
+        left = self.state.counts_from(failure) - time.time() if failure else 0.0
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self.wake)
+        return failure is not None and left <= 0
+
+    def last_words(self) -> bytes:
+        """What the process that failed first wrote last: on stderr, or else on stdout."""
+        failure = self.state.failure
+        if failure is None:
+            return b""
+        return self._end_of(failure.key, "err").strip() or self._end_of(failure.key, "out").strip()
+
+    def words_of_others(self) -> list[tuple[ProcessState, bytes]]:
+        """The ends of the logs, stderr last, of all that did not end well besides that one."""
+        return [
+            (process, self._end_of(process.key, "out") + b"\n" + self._end_of(process.key, "err"))
+            for process in postmortem.others(self.state)
+        ]
+
+    def _end_of(self, key: str, stream: str) -> bytes:
+        name = f"attempt-{self.state.attempt}/{key}.{stream}"
+        return self.folder.log(name).tail() if self.folder.has_log(name) else b""
+
+    def note(self, name: str, value: Any) -> None:
+        """Writes a file of the run's folder that nothing here depends on."""
+        try:
+            self.folder.write(name, value)
+        except RecordError as error:
+            self.lacking = error
+
+    def wake(self) -> None:
+        """Lets everybody who waits look again."""
+        self._changed.set()
+
+    async def until(self, reached: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Waits for a condition that events bring about; False when ``seconds`` passed first."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not reached():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                return reached()
+        return True
+
+
+class StopSwitch:
+    """The user's wish to end: once is gracefully, twice is at once."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.reason: str | None = None
+        self.asked = asyncio.Event()
+        self.kill = asyncio.Event()
+        self._wake = wake
+
+    def press(self, reason: str = BY_USER) -> None:
+        """Asks for the end; again: without grace."""
+        if self.reason is None:
+            self.reason = reason
+            self.asked.set()
+        else:
+            self.kill.set()
+        self._wake()

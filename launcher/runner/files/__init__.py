@@ -1,0 +1,1 @@
+"""Code on its way out, outputs on their way back."""

@@ -1,0 +1,267 @@
+"""What the code of a run is: the files of a folder that are not ignored, its commit, its dirty diff.
+
+In a git repository git itself says what is ignored; elsewhere ``.gitignore`` files are read with
+pathspec. ``.launcherignore`` has the same notation and also applies to files that git tracks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...agent.base.protocol import Fingerprint
+from ...records.run_folder import home
+from ...spec.errors import InputError, suggestion
+from ...spec.frozen import frozen
+
+CODE_VERSION = 1
+
+if TYPE_CHECKING:
+    import pathspec
+
+IGNORE_FILE = ".launcherignore"
+#: Never code, wherever they stand: git's own folder and what Python compiles.
+_NEVER = frozenset({b".git", b"__pycache__"})
+
+
+@frozen
+class Source:
+    """The files of a folder at one moment. ``paths`` are relative, as bytes, in order."""
+
+    folder: Path
+    paths: tuple[bytes, ...]
+    version: str
+    files: int
+    bytes: int
+    origin: Path | None = None  # where it was read first, when ``folder`` holds a copy
+
+    @property
+    def identity(self) -> str:
+        """The same for every run from this folder of this machine and user."""
+        place = f"{socket.gethostname()}:{os.getuid()}:{self.origin or self.folder}"
+        return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
+    """The source in ``folder``; ``leave_out`` are more patterns, in the notation of .gitignore.
+
+    Raises InputError for a folder that cannot be meant.
+    """
+    folder = folder.resolve()
+    _check(folder)
+    ours = home().resolve()
+    if ours.is_relative_to(folder):  # it changes while we work
+        leave_out = (*leave_out, f"/{ours.relative_to(folder)}/")
+    more = _rules(leave_out) if leave_out else None
+    paths = sorted(set(_files(folder)))
+    return _measured(folder, [p for p in paths if not (more and more.match_file(os.fsdecode(p)))])
+
+
+def read_copy(folder: Path, origin: Path) -> Source:
+    """All files of a folder that holds a copy of the source in ``origin``."""
+    root = os.fsencode(folder)
+    paths = [
+        os.path.relpath(os.path.join(base, name), root)
+        for base, folders, files in os.walk(root)
+        for name in (*files, *(f for f in folders if os.path.islink(os.path.join(base, f))))
+    ]
+    return replace(_measured(folder, sorted(paths)), origin=origin.resolve())
+
+
+def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
+    found = Fingerprint()
+    kept = []
+    for path in paths:
+        try:
+            status = os.lstat(os.path.join(os.fsencode(folder), path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # git tracks it, and it was deleted or replaced here
+        if stat.S_ISLNK(status.st_mode):
+            found.link(path, os.readlink(os.path.join(os.fsencode(folder), path)))
+        elif stat.S_ISREG(status.st_mode):
+            executable = bool(status.st_mode & stat.S_IXUSR)
+            found.file(path, status.st_size, status.st_mtime_ns, executable)
+        else:
+            continue
+        kept.append(path)
+    return Source(folder, tuple(kept), found.hexdigest(), found.files, found.bytes)
+
+
+def newest(source: Source) -> str:
+    """The file that was written last."""
+
+    def written(path: bytes) -> int:
+        try:
+            return os.lstat(os.path.join(os.fsencode(source.folder), path)).st_mtime_ns
+        except OSError:
+            return 0
+
+    return os.fsdecode(max(source.paths, key=written, default=b"?"))
+
+
+def require(source: Source, script: str | None) -> None:
+    """Raises InputError when the script of a job is not among the files that are copied."""
+    if script is None or os.path.normpath(os.fsencode(script)) in source.paths:
+        return
+    if (source.folder / script).exists():
+        raise InputError(
+            f"{script} is not copied: .gitignore, .launcherignore or `outputs` leaves it out",
+            f"git check-ignore -v {script}",
+        )
+    near = suggestion(script, [os.fsdecode(path) for path in source.paths])
+    raise InputError(f"there is no {script} in {source.folder}", near or "is the workdir right?")
+
+
+def _check(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"workdir {folder} is not a folder", "--workdir, or workdir: in the job")
+    if folder in (Path("/"), Path.home().resolve()):
+        raise InputError(
+            f"workdir {folder} would copy everything in it",
+            "go to the folder of the code, or name it with --workdir",
+        )
+
+
+def _files(folder: Path) -> Iterator[bytes]:
+    tracked = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if tracked is None:
+        yield from _walk(os.fsencode(folder), b"", [])
+        return
+    ignored = set(_lines(_launcher_ignored(folder)))
+    for path in _lines(tracked):
+        if path in ignored or _NEVER.intersection(path.split(b"/")):
+            continue
+        whole = os.path.join(os.fsencode(folder), path)
+        if os.path.isdir(whole) and not os.path.islink(whole):  # a submodule or another repository
+            inner = path.rstrip(b"/")
+            if inner in (b".", b""):  # a submodule that was never checked out
+                continue
+            yield from (inner + b"/" + name for name in _files(Path(os.fsdecode(whole))))
+        else:
+            yield path
+
+
+def _launcher_ignored(folder: Path) -> bytes:
+    """Files, tracked or not, that .launcherignore files leave out."""
+    option = f"--exclude-per-directory={IGNORE_FILE}"
+    listed = [_git(folder, "ls-files", "-z", "--ignored", kind, option) for kind in ("-c", "-o")]
+    return b"".join(part for part in listed if part)
+
+
+def _lines(output: bytes) -> list[bytes]:
+    return [line for line in output.split(b"\0") if line]
+
+
+def _git(folder: Path, *words: str) -> bytes | None:
+    """What git prints, or None when it is not there or the folder is in no repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    except OSError:
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+_Rules = list[tuple[bytes, "pathspec.GitIgnoreSpec"]]
+
+
+def _walk(root: bytes, folder: bytes, rules: _Rules) -> Iterator[bytes]:
+    """Files below a folder that is in no repository, .gitignore files respected."""
+    own = _rules_of(root, folder)
+    rules = [*rules, (folder, own)] if own else rules
+    with os.scandir(os.path.join(root, folder)) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = os.path.join(folder, entry.name)
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if entry.name in _NEVER or _ignored(path, is_folder, rules):
+                continue
+            if is_folder:
+                yield from _walk(root, path, rules)
+            else:
+                yield path
+
+
+def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
+    lines: list[str] = []
+    for name in (b".gitignore", os.fsencode(IGNORE_FILE)):
+        try:
+            lines += (
+                Path(os.fsdecode(os.path.join(root, folder, name)))
+                .read_text("utf-8", "surrogateescape")
+                .splitlines()
+            )
+        except OSError:
+            continue
+    return _rules(lines) if lines else None
+
+
+def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
+    import pathspec  # slow, and a folder in a repository without outputs: needs none of it
+
+    return pathspec.GitIgnoreSpec.from_lines(lines)
+
+
+def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
+    """The word of the deepest .gitignore that says anything."""
+    for folder, spec in reversed(rules):
+        name = os.fsdecode(os.path.relpath(path, folder) if folder else path)
+        verdict = spec.check_file(name + "/" if is_folder else name).include
+        if verdict is not None:
+            return bool(verdict)
+    return False
+
+
+@frozen
+class Revision:
+    """Where the code stands in git; ``diff`` is what is not committed."""
+
+    commit: str = ""
+    branch: str = ""
+    dirty: bool = False
+    untracked: tuple[str, ...] = ()
+    diff: bytes = b""
+
+
+def revision(folder: Path) -> Revision:
+    """The commit and the uncommitted changes of a folder; empty outside a repository."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return Revision()
+    diff = _git(folder, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative")
+    others = _git(folder, "ls-files", "-z", "--others", "--exclude-standard") or b""
+    branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or b""
+    untracked = tuple(os.fsdecode(line) for line in _lines(others))
+    return Revision(
+        commit=commit.decode().strip(),
+        branch=branch.decode().strip(),
+        dirty=bool(diff or untracked),
+        untracked=untracked,
+        diff=diff or b"",
+    )
+
+
+def describe_code(source: Source, revision: Revision) -> dict[str, Any]:
+    """``code.json``."""
+    return {
+        "version": CODE_VERSION,
+        "folder": str(source.folder),
+        "snapshot": source.version,
+        "files": source.files,
+        "bytes": source.bytes,
+        "commit": revision.commit,
+        "branch": revision.branch,
+        "dirty": revision.dirty,
+        "untracked": list(revision.untracked),
+    }

@@ -1,0 +1,137 @@
+"""Finds an address and a port of the master that every other host can reach, before anything starts.
+
+The agent there listens on a free port; all other agents try all addresses at once, and only an
+answer with this run's token counts: a name that leads each host to itself, or another program on
+that port, cannot pass.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..jobs.planner import LOOPBACK, master_candidates
+from ..spec.errors import MeetingError
+from ..spec.model import Job, Meeting
+from .concurrency import together
+from .host_session import Link
+
+#: Seconds for a connection between two hosts of one site.
+PATIENCE = 4.0
+
+
+async def meet(job: Job, links: Sequence[Link], ports: Mapping[str, int] | None = None) -> Meeting:
+    """The meeting point of these hosts, of which the first is the master. Raises MeetingError.
+
+    ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
+    it back just before they start. The master has one more, where the others tell it the news.
+    """
+    token, more = secrets.token_hex(16), ports or {}
+    listening = [link for link in links if link is links[0] or more.get(link.name)]
+    answers = await together(
+        link.agent.ask(
+            "listen",
+            ports=list(job.master_port),
+            token=token,
+            more=more.get(link.name, 0),
+            news=link is links[0] and len(links) > 1,
+        )
+        for link in listening
+    )
+    try:
+        meeting = await _meet(job, links, answers[0]["port"], token)
+    finally:
+        for link in listening:
+            if not link.agent.closed.done():
+                await link.agent.ask("unlisten")
+    own = zip(listening, answers, strict=True)
+    held = {link.name: tuple(told["more"]) for link, told in own}
+    return replace(meeting, ports=held, news_port=answers[0]["news"])
+
+
+async def _meet(job: Job, links: Sequence[Link], port: int, token: str) -> Meeting:
+    master, others = links[0], links[1:]
+    candidates = master_candidates(job, master.host, master.facts, alone=not others)
+    if not others:
+        interface = {master.name: master.host.interface or LOOPBACK}
+        return Meeting(candidates[0], port, interface, {master.name: candidates[0]})
+    tries = await together(
+        link.agent.ask("connect", addresses=candidates, port=port, token=token, seconds=PATIENCE)
+        for link in others
+    )
+    reached = dict(zip((link.name for link in others), tries, strict=True))
+    for address in candidates:
+        if all(reached[host][address]["ok"] for host in reached):
+            addresses = {host: str(tried[address]["local"]) for host, tried in reached.items()}
+            addresses[master.name] = str(next(iter(reached.values()))[address]["ip"])
+            return Meeting(address, port, _interfaces(master, address, reached), addresses)
+    raise _nobody_met(job, master, port, candidates, reached)
+
+
+_Tries = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _interfaces(master: Link, address: str, reached: _Tries) -> dict[str, str]:
+    """For every host the interface towards the master; the master's is the one that was reached."""
+    found = {host: tries[address]["interface"] for host, tries in reached.items()}
+    target = next(iter(reached.values()))[address]["ip"]
+    own = [name for name, ip in master.facts.addresses if ip == target]
+    found[master.name] = own[0] if own else None
+    return {host: interface for host, interface in found.items() if interface}
+
+
+def _nobody_met(
+    job: Job, master: Link, port: int, candidates: Sequence[str], reached: _Tries
+) -> MeetingError:
+    pairs = [
+        f"{host} cannot reach {master.name} at {_tried(tries, candidates, port)}"
+        for host, tries in reached.items()
+        if not any(tries[address]["ok"] for address in candidates)
+    ]
+    if not pairs:
+        pairs = [
+            f"no address of {master.name} is reached by all: "
+            + "; ".join(f"{host} by {_good(tries)}" for host, tries in reached.items())
+        ]
+    return MeetingError("; ".join(pairs), _hint(job, reached, candidates))
+
+
+def _good(tries: Mapping[str, Mapping[str, Any]]) -> str:
+    return ", ".join(address for address, result in tries.items() if result["ok"]) or "none"
+
+
+def _tried(tries: Mapping[str, Mapping[str, Any]], candidates: Sequence[str], port: int) -> str:
+    worth_saying = [a for a in candidates if not a.startswith("127.")] or list(candidates)
+    return ", ".join(_one(address, tries[address], port) for address in worth_saying)
+
+
+def _one(address: str, result: Mapping[str, Any], port: int) -> str:
+    if result["error"] == "unresolved":
+        return f"{address} (that name is unknown there)"
+    place = f"{address}:{port}" if address == result["ip"] else f"{address}:{port} = {result['ip']}"
+    if result["ip"].startswith("127.") and address != result["ip"]:
+        return f"{place} (there, the name leads back to that host itself)"
+    words = {
+        "timeout": "no answer: a firewall drops it",
+        "refused": "refused: a firewall rejects it, or it is another machine",
+        "stranger": "another program answered",
+    }
+    return f"{place} ({words.get(result['error'], result['why'])})"
+
+
+def _hint(job: Job, reached: _Tries, candidates: Sequence[str]) -> str:
+    results = [tries[address] for tries in reached.values() for address in candidates]
+    if any(r.get("ip", "").startswith("127.") and not r["ok"] for r in results) and job.master_addr:
+        return (
+            "a line of /etc/hosts there maps the name to loopback: give an IP with --master-addr, "
+            "or leave it out"
+        )
+    if any(r["error"] == "timeout" for r in results if not r["ok"]):
+        low, high = job.master_port
+        return (
+            f"open TCP ports {low} to {high} between the hosts, or name an open range with "
+            "--master-port"
+        )
+    return "name the network that they share: interface: in the inventory, or --master-addr"

@@ -1,0 +1,296 @@
+"""The errors that a person meets: what failed, on which host, with which value, and what to do next.
+
+::
+
+    LauncherError
+    ├── InputError              what the user wrote cannot be used            exit 2
+    │   ├── DocumentError       a YAML file: carries file and line
+    │   │   └── Unbounded       nested too deep, endless, or far too large
+    │   ├── UnknownRun          no run of that name is recorded here
+    │   └── PlanError           the hosts cannot hold what was asked for
+    ├── HostError               something about one host; carries its name    exit 125
+    │   ├── ConnectError        no usable SSH connection
+    │   │   ├── Unreachable     no answer to a TCP connection
+    │   │   ├── Refused         the port is closed
+    │   │   ├── NoBanner        the port is open, but no SSH server answers (frozen)
+    │   │   ├── UnknownHostKey, HostKeyMismatch
+    │   │   ├── AuthenticationFailed
+    │   │   └── ConnectionLost  it was there, and went away
+    │   │       └── Silent      it is there, and the agent does not answer
+    │   ├── AgentError          the agent cannot run there
+    │   │   ├── NoPython, PythonTooOld
+    │   │   └── NoRsync
+    │   ├── DiskFull, ReadOnly
+    │   ├── FrameworkMissing    its Python lacks a module of the job's framework
+    │   ├── SyncError, StartError, GpuBusy, PortTaken
+    │   └── SetupFailed         the job's setup exited with a status
+    ├── CheckFailed             hosts on which a run would be pointless       exit 125
+    ├── MeetingError            hosts that cannot reach the master            exit 125
+    ├── LauncherDied            the launcher of a run died before everything was started
+    ├── Stalled                 no rank did anything, and --on-stall stop     exit 125
+    └── RecordError             this machine cannot hold the run's files      exit 125
+"""
+
+from __future__ import annotations
+
+#: What to do about a host on which something stands still.
+HANGS = "is a disk or a network file system hanging there? df and nvidia-smi tell"
+
+
+class LauncherError(Exception):
+    """Base of all. ``hint`` says what to do next; ``exit_code`` is what the command ends with."""
+
+    exit_code = 125
+    code = "launcher-error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InputError(LauncherError):
+    """What the user wrote cannot be used."""
+
+    exit_code = 2
+    code = "bad-input"
+
+
+class DocumentError(InputError):
+    """A file that cannot be used; ``source`` and ``line`` (from 1) say where."""
+
+    def __init__(self, message: str, hint: str = "", source: str = "", line: int = 0) -> None:
+        super().__init__(message, hint)
+        self.source = source
+        self.line = line
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {self.message}" if self.line else self.message
+
+
+class Unbounded(DocumentError):
+    """YAML that nobody should go through: nested too deep, endless, or far too large."""
+
+
+class UnknownRun(InputError):
+    """No run of that name is recorded on this machine."""
+
+    code = "unknown-run"
+
+
+class PlanError(InputError):
+    """The hosts cannot hold what was asked for."""
+
+    code = "does-not-fit"
+
+
+class HostError(LauncherError):
+    """Something about one host."""
+
+    code = "host-error"
+
+    def __init__(self, host: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.host = host
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.message}"
+
+
+class ConnectError(HostError):
+    """No usable SSH connection."""
+
+    code = "no-connection"
+
+
+class Unreachable(ConnectError):
+    """No answer to a TCP connection."""
+
+    code = "unreachable"
+
+
+class Refused(ConnectError):
+    """The host answers that nobody listens on that port."""
+
+    code = "connection-refused"
+
+
+class NoBanner(ConnectError):
+    """The port is open, but no SSH server speaks."""
+
+    code = "sshd-frozen"
+
+
+class UnknownHostKey(ConnectError):
+    """known_hosts says nothing about this host."""
+
+    code = "unknown-host-key"
+
+
+class HostKeyMismatch(ConnectError):
+    """known_hosts holds another key for this host."""
+
+    code = "host-key-mismatch"
+
+
+class AuthenticationFailed(ConnectError):
+    """The host does not accept us."""
+
+    code = "authentication-failed"
+
+
+class ConnectionLost(ConnectError):
+    """A connection that was there went away."""
+
+    code = "connection-lost"
+
+
+class Silent(ConnectionLost):
+    """The connection stands, and the agent does not answer: as good as gone, or a disk that hangs."""
+
+    code = "agent-silent"
+
+
+class AgentError(HostError):
+    """The agent cannot run on the host, or said something that we do not understand."""
+
+    code = "agent-error"
+
+
+class NoPython(AgentError):
+    """The interpreter that the inventory names is not there."""
+
+    code = "no-python"
+
+
+class PythonTooOld(AgentError):
+    """The interpreter is older than the agent needs."""
+
+    code = "python-too-old"
+
+
+class NoRsync(AgentError):
+    """The host has no rsync, or one that is too old."""
+
+    code = "no-rsync"
+
+
+class DiskFull(HostError):
+    """No space left where launcher keeps its files."""
+
+    code = "disk-full"
+
+
+class ReadOnly(HostError):
+    """The folder where launcher keeps its files cannot be written."""
+
+    code = "not-writable"
+
+
+class FrameworkMissing(HostError):
+    """The host's Python lacks a module without which the job's framework starts nothing."""
+
+    code = "framework-missing"
+
+
+class SyncError(HostError):
+    """Files could not be copied."""
+
+    code = "sync-failed"
+
+
+class StartError(HostError):
+    """The agent refused to start processes."""
+
+    code = "start-failed"
+
+
+class GpuBusy(StartError):
+    """A GPU of the plan is leased to another run."""
+
+    code = "gpu-busy"
+
+
+class PortTaken(StartError):
+    """A ``port`` of the run was taken between the meeting and the start."""
+
+    code = "port-taken"
+
+    def __init__(self, host: str, message: str, hint: str = "", port: int = 0) -> None:
+        super().__init__(host, message, hint)
+        self.port = port
+
+
+class SetupFailed(HostError):
+    """The job's ``setup`` exited with ``status`` on a host."""
+
+    code = "setup-failed"
+
+    def __init__(self, host: str, message: str, hint: str = "", status: int = 1) -> None:
+        super().__init__(host, message, hint)
+        self.exit_code = status
+
+
+class CheckFailed(LauncherError):
+    """Something is wrong with hosts that makes a run pointless; the message has a finding's code."""
+
+    code = "check-failed"
+
+
+class MeetingError(LauncherError):
+    """Hosts that cannot reach the master; the message names both ends of every pair."""
+
+    code = "no-meeting-point"
+
+
+class LauncherDied(LauncherError):
+    """The launcher of a run died before it had started everything."""
+
+    code = "launcher-died"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its launcher died before all processes were started", "launcher rerun starts it again"
+        )
+
+
+class Stalled(LauncherError):
+    """No rank of the run did anything for too long; ``behind`` says which one the others wait for."""
+
+    code = "stalled"
+
+    def __init__(self, seconds: float, behind: str) -> None:
+        super().__init__(
+            f"no rank wrote or computed anything for {seconds:.0f} s; {behind}",
+            "stacks of all ranks are in outputs/stalls; --on-stall report lets a run go on",
+        )
+
+
+class RecordError(LauncherError):
+    """This machine cannot hold the files of a run."""
+
+    code = "no-room-here"
+
+    def __init__(self, place: object, error: OSError) -> None:
+        super().__init__(
+            f"cannot write {place} on this machine: {error.strerror}",
+            "free some space there, or set LAUNCHER_HOME to a folder that has room",
+        )
+
+
+def in_words(error: Exception | None) -> str:
+    """What is said of an error; "" without one."""
+    if error is None or isinstance(error, LauncherError):
+        return str(error or "")
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+def suggestion(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """``did you mean "x"?``, or the empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,301 @@
+"""Reads an inventory: the hosts, their settings, groups, and which of them a user means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from . import nodeset
+from .errors import InputError, suggestion
+from .model import Host, Inventory
+from .yaml_document import (
+    SCALAR,
+    TEXT,
+    TEXT_MAP,
+    Key,
+    Node,
+    parse,
+    read,
+    text,
+    text_map,
+    truth,
+    whole,
+    whole_number,
+)
+from .yaml_document import schema as mapping_schema
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def variables(node: Node) -> dict[str, str]:
+    """Environment variables. Raises DocumentError on a name that no shell could hold."""
+    for name, place, _ in node.items("a mapping of names to texts"):
+        if not VARIABLE.match(name):
+            raise place.error(f'"{name}" cannot be the name of an environment variable')
+    return text_map(node)
+
+
+def _setting(node: Node) -> str:
+    """A text that can stand in an ssh_config(5) as it is. Raises DocumentError."""
+    value = text(node)
+    if not value or '"' in value or not value.isprintable():
+        raise node.error(f"{value!r} cannot stand in an ssh_config", "no quotes, no line breaks")
+    return value
+
+
+HOST_KEYS: Mapping[str, Key] = {
+    "address": Key(
+        _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several"
+    ),
+    "user": Key(_setting, TEXT, "Login there"),
+    "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of its SSH server"),
+    "proxy_jump": Key(
+        _setting, TEXT, "Host to go through: a name of this inventory or [user@]host"
+    ),
+    "identity_file": Key(_setting, TEXT, "Private key to log in with"),
+    "gpus": Key(
+        whole_number(0, 64), whole(0, 64), "GPUs to use; found by nvidia-smi when left out"
+    ),
+    "python": Key(text, TEXT, "Interpreter there, 3.8 or newer: a name on PATH or a path"),
+    "workdir": Key(text, TEXT, "Folder there for everything launcher keeps"),
+    "interface": Key(text, TEXT, "Network interface towards the other hosts; found when left out"),
+    "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
+    "labels": Key(text_map, TEXT_MAP, "Free words to choose hosts by: --hosts rack=a"),
+}
+
+
+def _host_values(node: Node) -> dict[str, Any]:
+    return {} if node.is_empty() else read(node, HOST_KEYS, "a host")
+
+
+def _defaults(node: Node) -> dict[str, Any]:
+    return read(node, HOST_KEYS, "defaults")
+
+
+_HOST_SCHEMA = {"oneOf": [mapping_schema(HOST_KEYS), {"type": "null"}]}
+_MEMBERS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_KEYS: Mapping[str, Key] = {
+    "hosts": Key(
+        lambda node: node,
+        {
+            "oneOf": [
+                {"type": "object", "additionalProperties": _HOST_SCHEMA},
+                {"type": "array", "items": SCALAR},
+            ]
+        },
+        "Nodesets (gpu[01-08]) and what is special about them; or a list of nodesets",
+    ),
+    "defaults": Key(_defaults, mapping_schema(HOST_KEYS), "Settings of every host"),
+    "groups": Key(
+        lambda node: node,
+        {"type": "object", "additionalProperties": _MEMBERS},
+        "Names for sets of hosts, for --hosts",
+    ),
+    "ssh_config": Key(text, TEXT, "Read instead of ~/.ssh/config"),
+    "sandbox": Key(truth, {"type": "boolean"}, "The hosts are those of `launcher sandbox`"),
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of an inventory, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "launcher inventory",
+        **mapping_schema(_KEYS, required=("hosts",)),
+    }
+
+
+def load(content: str, source: str) -> Inventory:
+    """The inventory that a YAML text describes. Raises DocumentError with ``source`` and line."""
+    root = parse(content, source)
+    values = read(root, _KEYS, "the inventory")
+    if "hosts" not in values:
+        raise root.error('the inventory has no "hosts"', "hosts: {gpu[1-2]: {gpus: 8}}")
+    hosts = _hosts(values["hosts"], values.get("defaults", {}))
+    names = tuple(host.name for host in hosts)
+    groups = _groups(values["groups"], names) if "groups" in values else {}
+    return Inventory(
+        hosts=hosts,
+        groups=groups,
+        ssh_config=values.get("ssh_config"),
+        sandbox=values.get("sandbox", False),
+        source=source,
+    )
+
+
+def _hosts(node: Node, defaults: dict[str, Any]) -> tuple[Host, ...]:
+    if node.is_empty():
+        raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
+    found: dict[str, int] = {}
+    hosts: list[Host] = []
+    for names, place, settings in _entries(node):
+        for host in _entry(place, names, settings, defaults):
+            if host.name in found:
+                raise place.error(
+                    f'host "{host.name}" stands here twice, first in line {found[host.name]}'
+                )
+            found[host.name] = place.line
+            hosts.append(host)
+    if not hosts:
+        raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
+    return tuple(hosts)
+
+
+def _entries(node: Node) -> list[tuple[tuple[str, ...], Node, dict[str, Any]]]:
+    if isinstance(node.yaml, yaml.SequenceNode):
+        return [(_expand(element), element, {}) for element in node.elements()]
+    items = node.items("a mapping or a list of hosts")
+    return [(_expand(place), place, _host_values(value)) for _, place, value in items]
+
+
+def _expand(place: Node) -> tuple[str, ...]:
+    try:
+        names = nodeset.expand(text(place))
+    except ValueError as error:
+        raise place.error(str(error), "a nodeset looks like gpu[01-08,12]") from None
+    if not names:
+        raise place.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
+    for name in names:
+        if not NAME.match(name):
+            raise place.error(
+                f"{name!r} cannot be the name of a host",
+                "letters, digits, '.', '_' and '-'; user, port and address are keys of their own",
+            )
+    return names
+
+
+def _entry(
+    place: Node, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
+) -> list[Host]:
+    values = {**defaults, **settings}
+    for merged in ("env", "labels"):
+        if merged in values:
+            values[merged] = {**defaults.get(merged, {}), **settings.get(merged, {})}
+    addresses = _addresses(place, names, values.pop("address", None))
+    return [
+        Host(name=name, address=address, **values)
+        for name, address in zip(names, addresses, strict=True)
+    ]
+
+
+def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list[str | None]:
+    if address is None or not set("[,") & set(address):
+        if address is not None and len(names) > 1:
+            raise place.error(
+                f"one address for {len(names)} hosts", "a nodeset such as 10.0.0.[1-8] names each"
+            )
+        return [address] * len(names)
+    try:
+        found = nodeset.expand(address)
+    except ValueError as error:
+        raise place.error(str(error)) from None
+    if len(found) != len(names):
+        raise place.error(f"{len(found)} addresses for {len(names)} hosts")
+    return list(found)
+
+
+def _groups(node: Node, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    groups: dict[str, tuple[str, ...]] = {}
+    for group, _, value in node.items("a mapping of groups"):
+        members: list[str] = []
+        for element in _members(value):
+            words = text(element)
+            if words.lstrip("@") in groups:
+                members += groups[words.lstrip("@")]
+                continue
+            for name in _expand(element):
+                if name not in names:
+                    raise element.error(
+                        f'group "{group}" names an unknown host "{name}"', suggestion(name, names)
+                    )
+                members.append(name)
+        groups[group] = tuple(dict.fromkeys(members))
+    return groups
+
+
+def _members(value: Node) -> list[Node]:
+    return [value] if isinstance(value.yaml, yaml.ScalarNode) else value.elements()
+
+
+def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
+    """The hosts that ``--hosts`` means, in the order of the inventory; all without it.
+
+    A term is a name, a nodeset, a group (``a100`` or ``@a100``) or a label (``rack=a``).
+    Raises InputError.
+    """
+    if wanted is None:
+        return inventory.hosts
+    chosen: set[str] = set()
+    for term in nodeset.split_terms(wanted):
+        chosen |= _term(inventory, term)
+    if not chosen:
+        raise InputError(f'--hosts: "{wanted}" names no host', _known(inventory))
+    return tuple(host for host in inventory.hosts if host.name in chosen)
+
+
+def narrowed(inventory: Inventory, wanted: str) -> Inventory:
+    """The inventory with some of its hosts alone. Raises InputError."""
+    hosts = select(inventory, wanted)
+    left = {host.name for host in hosts}
+    groups = {
+        name: tuple(member for member in members if member in left)
+        for name, members in inventory.groups.items()
+    }
+    return replace(inventory, hosts=hosts, groups={k: v for k, v in groups.items() if v})
+
+
+def _term(inventory: Inventory, term: str) -> set[str]:
+    if "=" in term:
+        name, _, value = term.partition("=")
+        found = {host.name for host in inventory.hosts if host.labels.get(name) == value}
+        if not found:
+            raise InputError(f'--hosts: no host has the label "{term}"', _labels(inventory))
+        return found
+    group = term.removeprefix("@")
+    if group in inventory.groups:
+        return set(inventory.groups[group])
+    names = [host.name for host in inventory.hosts]
+    try:
+        wanted = nodeset.expand(term)
+    except ValueError as error:
+        raise InputError(f"--hosts: {error}", "a nodeset looks like gpu[01-08,12]") from None
+    for name in wanted:
+        if name not in names:
+            hint = suggestion(name, [*names, *inventory.groups]) or _known(inventory)
+            raise InputError(f'--hosts: no host "{name}" in {inventory.source}', hint)
+    return set(wanted)
+
+
+def _known(inventory: Inventory) -> str:
+    known = f"hosts: {nodeset.fold(host.name for host in inventory.hosts)}"
+    return known + (f"; groups: {', '.join(inventory.groups)}" if inventory.groups else "")
+
+
+def _labels(inventory: Inventory) -> str:
+    labels = sorted({f"{k}={v}" for host in inventory.hosts for k, v in host.labels.items()})
+    return f"labels: {', '.join(labels)}" if labels else "no host of the inventory has labels"
+
+
+def ssh_config(host: Host) -> str:
+    """What the inventory says about connections to a host, as ssh_config(5) text.
+
+    It is read before the user's own file, and the first value wins. ssh(1) takes quotes around a
+    ProxyJump as part of the name.
+    """
+    settings = {
+        "HostName": host.address,
+        "User": host.user,
+        "Port": host.port,
+        "ProxyJump": host.proxy_jump,
+        "IdentityFile": host.identity_file,
+    }
+    given = {key: f'"{value}"' for key, value in settings.items() if value is not None}
+    if host.proxy_jump and not any(map(str.isspace, host.proxy_jump)):
+        given["ProxyJump"] = host.proxy_jump
+    lines = [f"  {key} {value}\n" for key, value in given.items()]
+    return "".join([f"Host {host.name}\n", *lines]) if lines else ""

@@ -1,0 +1,148 @@
+"""An inventory as the YAML text that reads back as the same: node sets folded, with comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from itertools import groupby
+from typing import Any
+
+from . import nodeset
+from .model import Host, Inventory
+
+#: What can stand in YAML without quotes: starts with no sign of YAML's own, and is not null.
+_PLAIN = re.compile(r"(?!(?i:null|~)\Z)[A-Za-z0-9_./~][A-Za-z0-9_./@~+-]*\Z")
+_NODESET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*\Z")
+_DEFAULTS = {field.name: field.default for field in fields(Host)}
+_SHARED = ("user", "port", "proxy_jump", "identity_file", "gpus", "python", "workdir", "interface")
+_WIDTH = 88
+
+
+def inventory_text(inventory: Inventory, head: Iterable[str] = ()) -> str:
+    """The text; ``head`` and the notes become comments before it."""
+    lines = [comment(line) for line in head]
+    if inventory.notes:
+        lines += [
+            "#",
+            "# Left out, or read in a way to know of:",
+            *(comment(f"  {note}") for note in inventory.notes),
+        ]
+    settings = {host.name: _settings(host) for host in inventory.hosts}
+    shared = _shared(list(settings.values()))
+    lines += [""] if lines else []
+    if inventory.ssh_config:
+        lines += [f"ssh_config: {scalar(inventory.ssh_config)}"]
+    if shared:
+        lines += ["defaults:", *(f"  {key}: {scalar(value)}" for key, value in shared.items())]
+    lines.append("hosts:")
+    for name, one in _folded(inventory.hosts, settings):
+        lines += _host(name, {k: v for k, v in one.items() if k not in shared})
+    if inventory.groups:
+        lines.append("groups:")
+        for group, members in inventory.groups.items():
+            lines.append(f"  {scalar(group)}: {_members(members)}")
+    return "\n".join(lines) + "\n"
+
+
+def comment(text: str) -> str:
+    """A comment that stays one, whatever stands in it."""
+    return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
+
+
+def scalar(value: object) -> str:
+    """A text or a number, quoted where YAML would take it for something else."""
+    text = str(value)
+    return text if _PLAIN.match(text) else quoted(text)
+
+
+def quoted(text: str) -> str:
+    """A text in double quotes, with YAML's escapes for what nobody could see."""
+    signs = ("\\" + c if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(signs)}"'
+
+
+def _settings(host: Host) -> dict[str, Any]:
+    """What the inventory says of a host, besides its name."""
+    found: dict[str, Any] = {}
+    for name, default in _DEFAULTS.items():
+        value = getattr(host, name)
+        if name != "name" and value != default and value != {}:
+            found[name] = value
+    return found
+
+
+def _shared(hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings that all hosts have in common, when there is more than one."""
+    first = hosts[0]
+    return {
+        key: first[key]
+        for key in _SHARED
+        if len(hosts) > 1 and key in first and all(one.get(key) == first[key] for one in hosts)
+    }
+
+
+def _folded(
+    hosts: Sequence[Host], settings: Mapping[str, dict[str, Any]]
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Neighbours that differ in a number alone become one node set, if that means the same."""
+
+    def kind(host: Host) -> tuple[str, str]:
+        others = {key: value for key, value in settings[host.name].items() if key != "address"}
+        return _stem(host.name), repr((host.address is None, others))
+
+    for _, run in groupby(hosts, kind):
+        several = list(run)
+        names = [host.name for host in several]
+        addresses = [host.address for host in several if host.address is not None]
+        one, address = folded(names), folded(addresses) if addresses else ""
+        if len(several) > 1 and one and address is not None:
+            merged = dict(settings[names[0]])
+            if addresses:
+                merged["address"] = address
+            yield one, merged
+        else:
+            yield from ((name, settings[name]) for name in names)
+
+
+def folded(names: Sequence[str]) -> str | None:
+    """The node set that means these names in this order; None when there is none in one term."""
+    if len(set(names)) != len(names) or not all(map(_NODESET.match, names)):
+        return None
+    text = nodeset.fold(names)
+    # YAML takes a key of up to 1,024 letters, and people less.
+    if (
+        len(text) > 253
+        or len(nodeset.split_terms(text)) != 1
+        or nodeset.expand(text) != tuple(names)
+    ):
+        return None
+    return text
+
+
+def _host(name: str, settings: Mapping[str, Any]) -> list[str]:
+    key = name if _NODESET.match(name) and not re.match(r"(?i)null\Z", name) else scalar(name)
+    if not settings:
+        return [f"  {key}:"]
+    parts = [f"{setting}: {_value(value)}" for setting, value in settings.items()]
+    line = f"  {key}: {{ {', '.join(parts)} }}"
+    return [line] if len(line) <= _WIDTH else [f"  {key}:", *(f"    {part}" for part in parts)]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{scalar(k)}: {scalar(v)}" for k, v in value.items()) + " }"
+    return scalar(value)
+
+
+def _members(members: Sequence[str]) -> str:
+    terms: list[str] = []
+    for _, run in groupby(members, _stem):
+        names = list(run)
+        one = folded(names)
+        terms += [one] if one else names
+    return scalar(terms[0]) if len(terms) == 1 else f"[{', '.join(map(scalar, terms))}]"
+
+
+def _stem(name: str) -> str:
+    return re.sub("[0-9]+", "#", name)

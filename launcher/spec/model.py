@@ -1,0 +1,377 @@
+"""The values that everything else passes around: hosts, jobs, facts and plans.
+
+All are frozen; all sizes are in bytes and all times in seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import field, replace
+from typing import Any
+
+from .frozen import frozen
+
+
+class Secret:
+    """A value that no text shows. Only :meth:`reveal` gives it away."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that hands it to a process."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+
+@frozen
+class Host:
+    """A machine of the inventory. What is None comes from ssh_config or from the probe."""
+
+    name: str
+    address: str | None = None
+    user: str | None = None
+    port: int | None = None
+    proxy_jump: str | None = None
+    identity_file: str | None = None
+    gpus: int | None = None
+    python: str = "python3"
+    workdir: str = "~/.launcher/host"
+    interface: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@frozen
+class Inventory:
+    """All hosts that a person may use, in the order of the file."""
+
+    hosts: tuple[Host, ...]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ssh_config: str | None = None
+    sandbox: bool = False
+    source: str = "inventory"
+    notes: tuple[str, ...] = ()  # what another format said that could not be carried over
+
+    def host(self, name: str) -> Host:
+        """The host of that name. Raises KeyError."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+
+@frozen
+class Resources:
+    """How much of the hosts a job wants: all GPUs together, or processes on each node."""
+
+    gpus: int | None = None
+    nproc_per_node: int | None = None
+
+
+@frozen
+class Share:
+    """What one process takes of a host; memory in bytes. None: as much as it likes."""
+
+    gpus: int = 0
+    cpus: int | None = None
+    memory: int | None = None
+
+
+@frozen
+class Override:
+    """What one process of a role has differently; None: as the role."""
+
+    resources: Mapping[str, int] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    shell: bool = False
+    envs: Mapping[str, str] = field(default_factory=dict)
+
+
+@frozen
+class Role:
+    """Processes of one kind. ``run`` is empty where it is the job's.
+
+    ``lead`` says that the run is over when all of these have ended well; ``on_exit`` holds exit
+    codes (from, to) by what they mean: complete, fail or restart.
+    """
+
+    name: str
+    replicas: int = 1
+    resources: Share = Share()
+    overrides: Mapping[int, Override] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    shell: bool = False
+    envs: Mapping[str, str] = field(default_factory=dict)
+    setup: str | None = None
+    spread: bool = False
+    lead: bool = False
+    on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    def at(self, index: int) -> Role:
+        """The role as its process of that index has it."""
+        other = self.overrides.get(index)
+        if other is None:
+            return self
+        resources = replace(self.resources, **other.resources)
+        run, shell = (other.run, other.shell) if other.run else (self.run, self.shell)
+        envs = {**self.envs, **other.envs}
+        return replace(self, resources=resources, run=run, shell=shell, envs=envs)
+
+
+@frozen
+class Job:
+    """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
+
+    With ``elastic``, torchrun goes on with as few hosts as that when others are lost, and forms its
+    group anew at most ``max_restarts`` times; ``num_nodes`` is how many begin.
+    """
+
+    run: tuple[str, ...]
+    shell: bool = False
+    name: str | None = None
+    workdir: str = "."
+    num_nodes: int | None = None
+    hosts: str | None = None
+    resources: Resources = Resources()
+    envs: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    setup: str | None = None
+    outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    framework: str = "torchrun"
+    roles: tuple[Role, ...] = ()
+    master_addr: str | None = None
+    master_port: tuple[int, int] = (20000, 32000)
+    grace: float = 10.0
+    max_restarts: int = 0
+    min_nodes: int | None = None
+    elastic: int | None = None
+    sources: Mapping[str, str] = field(
+        default_factory=dict
+    )  # where each value came from: default, file, flag
+
+    @property
+    def script(self) -> str | None:
+        """The file in workdir that is run, when it is one that has to be copied."""
+        return None if self.shell else _file(self.run[0])
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """The files in workdir that any role runs."""
+        found = [self.script]
+        for role in self.roles:
+            parts = [role, *(role.at(index) for index in role.overrides)]
+            found += [_file(part.run[0]) for part in parts if part.run and not part.shell]
+        return tuple(dict.fromkeys(script for script in found if script))
+
+    def role(self, name: str) -> Role:
+        """The role of that name. Raises KeyError."""
+        for role in self.roles:
+            if role.name == name:
+                return role
+        raise KeyError(name)
+
+
+def _file(word: str) -> str | None:
+    """A word that means a file of the workdir, when it does."""
+    is_file = word.endswith(".py") or "/" in word
+    return word if is_file and not word.startswith("/") else None
+
+
+@frozen
+class Gpu:
+    """A GPU as ``nvidia-smi`` describes it; memory in MiB."""
+
+    index: int
+    name: str = ""
+    uuid: str = ""
+    memory: int = 0
+    memory_used: int = 0
+
+
+@frozen
+class Facts:
+    """What probing a host measured. ``clock_offset`` is its clock minus ours."""
+
+    host: str
+    hostname: str
+    root: str
+    python: str
+    python_version: str
+    cpus: int
+    addresses: tuple[tuple[str, str], ...] = ()
+    ssh_address: str | None = None
+    disk_free: int = 0
+    memory: int = 0  # of the machine; 0: not known
+    rsync: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+    leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    clock_offset: float = 0.0
+    strays: int = 0  # processes of earlier runs that had lost their supervisor, and were ended
+
+
+@frozen
+class Task:
+    """A process of a role, with its place: ``rank`` is its own, or the first of ``size`` ranks that
+    it starts by itself."""
+
+    role: str
+    index: int
+    rank: int
+    size: int = 1
+    gpus: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``worker-2``; without roles ``rank-2``."""
+        return f"{self.role}-{self.index}" if self.role else f"rank-{self.rank}"
+
+
+@frozen
+class Node:
+    """A host's place in a plan. ``gpus`` are the indices that its processes may see."""
+
+    host: Host
+    node_rank: int
+    local_world_size: int
+    rank_offset: int
+    gpus: tuple[int, ...] = ()
+    root: str = "~/.launcher/host"  # where the agent keeps its files there
+    python: str = "python3"
+    tasks: tuple[Task, ...] = ()  # where the job has roles
+
+    @property
+    def ranks(self) -> range:
+        """The global ranks of this node."""
+        return range(self.rank_offset, self.rank_offset + self.local_world_size)
+
+
+@frozen
+class Layout:
+    """Who does what: nodes in order of node_rank. Known before the hosts have met."""
+
+    run_id: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def world_size(self) -> int:
+        """Processes in all."""
+        return sum(node.local_world_size for node in self.nodes)
+
+    @property
+    def num_nodes(self) -> int:
+        """Hosts in all."""
+        return len(self.nodes)
+
+    def host_of(self, key: str) -> str | None:
+        """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
+        kind, _, number = key.partition(".")[0].rpartition("-")
+        for node in self.nodes:
+            if any(task.role == kind and str(task.index) == number for task in node.tasks):
+                return node.host.name
+            if kind not in ("rank", "node", "setup"):
+                continue
+            if int(number) in (node.ranks if kind == "rank" else (node.node_rank,)):
+                return node.host.name
+        return None
+
+
+@frozen
+class Meeting:
+    """Where the processes find each other, and through which interface of each host."""
+
+    master_addr: str
+    master_port: int | str
+    interfaces: Mapping[str, str] = field(
+        default_factory=dict
+    )  # host -> interface towards the master
+    addresses: Mapping[str, str] = field(default_factory=dict)  # host -> where the others find it
+    ports: Mapping[str, tuple[int | str, ...]] = field(
+        default_factory=dict
+    )  # host -> ports that were free there, for frameworks whose processes listen
+    news_port: int | None = None  # where the master's supervisor listens to those of the others
+
+    def address_of(self, host: Host) -> str:
+        """Where the others find a host; in a plan without a meeting, what the inventory says."""
+        return self.addresses.get(host.name) or host.address or host.name
+
+
+@frozen
+class Process:
+    """One thing that is started on a host. ``rank`` is None for a process that starts ranks itself."""
+
+    key: str
+    rank: int | None
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    task: Task | None = None  # where the job has roles
+
+
+@frozen
+class NodePlan:
+    """What one host starts."""
+
+    node: Node
+    processes: tuple[Process, ...]
+
+
+@frozen
+class Plan:
+    """Everything decided: for every host its processes with argv and env."""
+
+    layout: Layout
+    meeting: Meeting
+    framework: str
+    nodes: tuple[NodePlan, ...]
+
+    @property
+    def ports(self) -> dict[str, list[int]]:
+        """The ports that were free for it on each host, the master's first."""
+        meeting, hosts = self.meeting, [node.host.name for node in self.layout.nodes]
+        found = {host: [int(port) for port in meeting.ports.get(host, ())] for host in hosts}
+        found[hosts[0]].insert(0, int(meeting.master_port))
+        return found
+
+
+@frozen
+class Request:
+    """A job on hosts of an inventory, and how to treat it.
+
+    ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
+    reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
+    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is
+    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
+    host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
+    those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on
+    which it would be pointless are refused at once. ``code_of`` is a run
+    whose snapshot of the code is taken again. ``ask_passphrase`` is called
+    with a key file whose passphrase is needed.
+    """
+
+    job: Job
+    inventory: Inventory
+    hosts: tuple[Host, ...]
+    pull_every: float = 30.0
+    lost_after: float = 300.0
+    lease: float | None = None
+    stall_timeout: float | None = None
+    stop_stalled: bool = False
+    max_restarts: int = 0
+    min_nodes: int | None = None
+    check: bool = True
+    command_line: tuple[str, ...] = ()
+    code_of: str | None = None
+    ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

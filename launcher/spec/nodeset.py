@@ -1,0 +1,79 @@
+"""Sets of names and ranks in the notation of ClusterShell: ``gpu[01-08,12]``, ``0-3,7``.
+
+ClusterShell is imported for what is more than one name: that takes as long as connecting to a host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_ONE_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+#: Hosts of one inventory or nodeset at most: a range is made whole before anybody can count it.
+MOST = 4096
+_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
+
+
+def expand(text: str) -> tuple[str, ...]:
+    """The names that a nodeset means, in its order. Raises ValueError when it is not one."""
+    if _ONE_NAME.match(text):
+        return (text,)
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+
+    if _size(text) > MOST:
+        raise ValueError(f"a nodeset of more than {MOST} names: {text[:60]!r}")
+    try:
+        return tuple(NodeSet(text, resolver=RESOLVER_NOGROUP))
+    except (NodeSetException, ValueError) as error:
+        raise ValueError(f"not a nodeset: {text!r} ({error})") from None
+
+
+def _size(text: str) -> int:
+    """How many names the ranges of a nodeset could make at most, without making them."""
+    size = 1
+    for inside in re.findall(r"\[([^\[\]]*)\]", text):
+        parts = [_RANGE.match(part.strip()) for part in inside.split(",")]
+        size *= sum(max(0, int(p[2]) - int(p[1])) + 1 if p else 1 for p in parts) or 1
+        if size > MOST:
+            break
+    return size
+
+
+def fold(names: Iterable[str]) -> str:
+    """The shortest nodeset of some names."""
+    several = list(names)
+    if len(several) == 1:
+        return several[0]
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
+
+    return str(NodeSet.fromlist(several, resolver=RESOLVER_NOGROUP))
+
+
+def fold_ranks(ranks: Iterable[int]) -> str:
+    """``0-3,7`` for ranks 0, 1, 2, 3 and 7."""
+    from ClusterShell.RangeSet import RangeSet
+
+    return str(RangeSet.fromlist([str(rank) for rank in ranks]))
+
+
+def expand_ranks(text: str) -> frozenset[int]:
+    """The ranks of ``0-3,7``. Raises ValueError."""
+    from ClusterShell.RangeSet import RangeSet, RangeSetException
+
+    try:
+        return frozenset(int(rank) for rank in RangeSet(text))
+    except (RangeSetException, ValueError) as error:
+        raise ValueError(f"not a set of ranks: {text!r} ({error})") from None
+
+
+def split_terms(text: str) -> list[str]:
+    """The parts of ``a[1,2],b`` between commas that stand outside brackets."""
+    terms, depth, current = [], 0, ""
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            terms.append(current.strip())
+            current = ""
+        else:
+            current += letter
+    return [term for term in [*terms, current.strip()] if term]

@@ -1,0 +1,52 @@
+"""Where in an inventory of ours every setting of every host stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from . import nodeset
+from .frozen import frozen
+from .yaml_document import Node, parse, text
+
+
+@frozen
+class Given:
+    """A setting of a host: its value, its line (0: unknown), and by what it applies to the host."""
+
+    value: Any
+    line: int
+    via: str = ""
+
+
+def origins(content: str, source: str) -> dict[str, dict[str, Given]]:
+    """For every host the value, line and part of the file of what is set for it.
+
+    ``env`` and ``labels`` come one by one, as ``env.NAME``. Raises DocumentError.
+    """
+    root = {name: value for name, _, value in parse(content, source).items()}
+    shared = _settings(root["defaults"], "defaults") if "defaults" in root else {}
+    hosts = root["hosts"]
+    if isinstance(hosts.yaml, yaml.SequenceNode):
+        return {
+            name: dict(shared)
+            for element in hosts.elements()
+            for name in nodeset.expand(text(element))
+        }
+    return {
+        name: {**shared, **_settings(value, "")}
+        for words, _, value in hosts.items()
+        for name in nodeset.expand(words)
+    }
+
+
+def _settings(node: Node, via: str) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    for key, place, value in [] if node.is_empty() else node.items():
+        if key in ("env", "labels"):
+            for name, at, one in value.items():
+                found[f"{key}.{name}"] = Given(text(one), at.line, via)
+        else:
+            found[key] = Given(text(value), place.line, via)
+    return found

@@ -1,0 +1,123 @@
+"""The agent on its way to a host: its files, their name there, and the lines that find and start it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import shlex
+from pathlib import Path
+
+from ..spec.model import Host
+
+OLDEST_PYTHON = (3, 8)
+
+_CHECK_PYTHON = f"""\
+import sys
+if sys.version_info < {OLDEST_PYTHON}:
+    print("launcher-old-python %d.%d" % sys.version_info[:2])
+    sys.exit(0)
+"""
+
+_START_FILE = (
+    _CHECK_PYTHON
+    + """\
+import os
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from agent.main import main
+main()
+"""
+)
+
+# $1 is the inventory's workdir, $2 its python, $3 the agent's name.
+_PLACES = """\
+case $1 in "~"*) d=$HOME${1#"~"};; /*) d=$1;; *) d=$HOME/$1;; esac
+case $2 in "~"*) p=$HOME${2#"~"};; *) p=$2;; esac
+"""
+
+_START = (
+    _PLACES
+    + """\
+command -v "$p" >/dev/null 2>&1 || { echo launcher-no-python; exit 0; }
+[ -d "$d/agent/$3" ] || { echo launcher-no-agent; exit 0; }
+exec "$p" -I -S "$d/agent/$3/start.py" relay "$d"
+"""
+)
+
+_INSTALL = (
+    _PLACES
+    + """\
+umask 077
+mkdir -p "$d/agent" && exec "$p" -I -S -c "$4" "$d/agent/$3"
+"""
+)
+
+# A zip would do as it is, but Python compiles what it imports from one, at every start.
+_UNPACK = (
+    _CHECK_PYTHON
+    + """\
+import io, os, shutil, zipfile
+target = sys.argv[1]
+scratch = "%s.%d" % (target, os.getpid())
+try:
+    archive = zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read()))
+    for name in archive.namelist():
+        path = os.path.join(scratch, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(archive.read(name))
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave it there, but empty
+    os.rename(scratch, target)
+except OSError as error:
+    shutil.rmtree(scratch, ignore_errors=True)
+    if not os.path.isdir(target):  # else another launcher was faster
+        sys.exit(str(error))
+"""
+)
+
+
+@functools.lru_cache(maxsize=1)
+def _files() -> dict[str, bytes]:
+    folder = Path(__file__).parent.parent / "agent"
+    files = {f"agent/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*.py")}
+    return {
+        "start.py": _START_FILE.encode(),
+        **{name: files[name].read_bytes() for name in sorted(files)},
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def agent_name() -> str:
+    """Its folder on a host, named by the hash of its content."""
+    content = hashlib.sha256()
+    for name, data in _files().items():
+        content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
+    return f"agent-{content.hexdigest()[:16]}"
+
+
+def agent_zip() -> bytes:
+    """What a host gets that does not have it yet."""
+    import zipfile
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in _files().items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def start_command(host: Host) -> str:
+    """Starts a relay there, or says ``launcher-no-python`` or ``launcher-no-agent``."""
+    return _command(_START, host)
+
+
+def install_command(host: Host) -> str:
+    """Unpacks the zip on its stdin to where :func:`start_command` looks."""
+    return _command(_INSTALL, host, _UNPACK)
+
+
+def _command(script: str, host: Host, *more: str) -> str:
+    """A line that any login shell understands."""
+    words = ["/bin/sh", "-c", script, "sh", host.workdir, host.python, agent_name(), *more]
+    return "exec " + " ".join(shlex.quote(word) for word in words)

@@ -1,0 +1,340 @@
+"""Talks to the agent of one host: sends it there when it is missing, asks, and listens.
+
+This is the only module here that knows the agent's protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..agent.base import protocol
+from ..spec import errors
+from ..spec.model import Facts, Gpu, Host
+from .agent_bundle import agent_zip, install_command, start_command
+from .asyncssh_patched import asyncssh
+from .ssh import KEEPALIVES, Connection
+
+#: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
+FIRST_WORD = 20.0
+#: Seconds that an agent has for an answer. One that says nothing for so long is as good as gone.
+ANSWERS = 60.0
+#: The same for what takes more or less: to describe the host, and to change many files.
+PATIENCE = {
+    **dict.fromkeys(("probe", "survey"), 45.0),
+    **dict.fromkeys(("snapshot", "seal", "discard", "remove"), 600.0),
+}
+#: What we call it when a connection is gone.
+DROPPED = "the connection dropped"
+#: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
+#: modules prepare one, and on a busy host, or with a home on a network, they take their time.
+OPENING = 9
+#: What a login shell may print before the agent's first line.
+NOISE = 1 << 16
+
+
+class Agent:
+    """The agent of one host over one channel. Requests may overlap; answers come by number.
+
+    ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` hear what it
+    says unasked. A log piece for which ``on_log`` is False has to be acknowledged by itself, later.
+    """
+
+    def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes] | None) -> None:
+        self.host = host
+        self._process = process
+        self._decoder = protocol.Decoder()
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._due: dict[int, float] = {}  # when that which was asked should be answered
+        self._heard = 0.0  # when the agent said anything, logs included
+        self._next = 0
+        self._reader: asyncio.Task[None] | None = None
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it is
+        self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
+        self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
+        self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
+
+    @classmethod
+    def absent(cls, host: Host) -> Agent:
+        """An agent that was not reached yet: every request of it raises ConnectionLost."""
+        agent = cls(host, None)
+        agent.closed.set_result(DROPPED)
+        return agent
+
+    @classmethod
+    async def open(cls, host: Host, connection: Connection) -> Agent:
+        """The agent of ``host``, sent there first when it is not there. Raises HostError."""
+        for install in (True, False):
+            process = await _execute(host, connection, start_command(host))
+            try:
+                async with asyncio.timeout(FIRST_WORD):
+                    first, rest = await _first_line(host, process)
+            except TimeoutError:
+                process.close()
+                raise errors.AgentError(
+                    host.name,
+                    f"{host.python} said nothing in {FIRST_WORD:.0f} s",
+                    "is its disk or its network file system hanging?",
+                ) from None
+            if first == b"launcher-no-agent" and install:
+                await _install(host, connection)
+                continue
+            if first.startswith(b"launcher-"):
+                raise _no_agent(host, first.decode())
+            agent = cls(host, process)
+            agent._take(rest)
+            agent._reader = asyncio.ensure_future(agent._read())
+            return agent
+        raise errors.AgentError(host.name, "the agent was sent and is not there")
+
+    async def close(self) -> None:
+        """Ends the relay. What it supervises goes on."""
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        self._lost(errors.ConnectionLost(self.host.name, "the connection was closed"))
+        if self._process:
+            self._process.close()
+
+    async def ask(self, op: str, patience: float = 0.0, **request: Any) -> dict[str, Any]:
+        """One request. Raises HostError: ConnectionLost when no answer can come, Silent when it says
+        nothing for ``patience`` seconds, or for as many as the operation usually has: then the agent
+        is given up. Who only has no more time for the answer cancels this."""
+        if self.closed.done() or self._process is None:
+            raise errors.ConnectionLost(self.host.name, "the connection is gone")
+        self._next += 1
+        number = self._next
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        seconds = patience or PATIENCE.get(op, ANSWERS)
+        begins = max([time.monotonic(), *self._due.values()])  # one after the other
+        self._asked[number], self._due[number] = answer, begins + seconds
+        try:
+            self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}))
+            while not answer.done():
+                left = max(self._due[number], self._heard + seconds) - time.monotonic()
+                if left <= 0:
+                    answer.cancel()
+                    raise self._silent(seconds)
+                await asyncio.wait({answer}, timeout=left)
+            reply = answer.result()
+        except (OSError, asyncssh.Error) as error:
+            raise errors.ConnectionLost(self.host.name, str(error)) from None
+        finally:
+            del self._asked[number], self._due[number]
+        if "error" in reply:
+            raise _refusal(self.host.name, reply["error"])
+        ok: dict[str, Any] = reply["ok"]
+        return ok
+
+    async def _read(self) -> None:
+        assert self._process
+        reason = ""
+        try:
+            while data := await self._process.stdout.read(1 << 18):
+                self._heard = time.monotonic()
+                self._take(data)
+            words = (await self._process.stderr.read(4000)).decode("utf-8", "replace").strip()
+            reason = words.splitlines()[-1] if words else "the host closed it"
+        except (OSError, asyncssh.Error) as error:
+            reason = str(error)
+        except ValueError as error:
+            reason = f"not a message: {error}"
+        self._lost(errors.ConnectionLost(self.host.name, f"the connection was lost: {reason}"))
+
+    def _take(self, data: bytes) -> None:
+        taken = 0
+        for message, payload in self._decoder.feed(data):
+            if "id" in message:
+                answer = self._asked.get(message["id"])
+                if answer and not answer.done():
+                    answer.set_result(message)
+            elif "log" in message:
+                if self.on_log(message["log"], message["offset"], payload):
+                    taken += len(payload)
+            elif "journal" in message:
+                self.on_journal(message["journal"], message["end"])
+            elif "idle" in message:
+                self.on_idle(message["idle"])
+        if taken:
+            self.acknowledge(taken)
+
+    def acknowledge(self, size: int) -> None:
+        """The host may send so many more bytes of logs."""
+        try:
+            if self._process:
+                self._process.stdin.write(protocol.encode({"ack": size}))
+        except (OSError, asyncssh.Error):
+            pass  # the connection broke just now: whoever reads from it tells
+
+    def _silent(self, seconds: float) -> errors.Silent:
+        error = errors.Silent(
+            self.host.name,
+            f"it did not answer within {seconds:.0f} s",
+            errors.HANGS,
+        )
+        self._lost(error)
+        return error
+
+    def _lost(self, error: errors.ConnectionLost) -> None:
+        if not self.closed.done():
+            self.closed.set_result(error.message if isinstance(error, errors.Silent) else DROPPED)
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+    # -- requests with a result of their own
+
+    async def probe(self, with_gpus: bool = True) -> Facts:
+        """What there is on the host. The clock's offset is right to half a round trip."""
+        before = time.time()
+        answer = await self.ask("probe", gpus=with_gpus)
+        after = time.time()
+        return facts_of(self.host.name, answer, answer["time"] - (before + after) / 2)
+
+
+def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts:
+    """What an agent says of its host, as values."""
+    return Facts(
+        host=host,
+        hostname=answer["hostname"],
+        root=answer["root"],
+        python=answer["python"],
+        python_version=answer["python_version"],
+        cpus=answer["cpus"],
+        addresses=tuple((name, ip) for name, ip in answer["addresses"]),
+        ssh_address=answer["ssh_address"],
+        disk_free=answer["disk_free"],
+        memory=answer["memory"],
+        rsync=answer["rsync"],
+        gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
+        leased={int(index): lease for index, lease in answer["leased"].items()},
+        clock_offset=clock_offset,
+        strays=answer.get("strays", 0),
+    )
+
+
+async def _execute(
+    host: Host, connection: Connection, command: str
+) -> asyncssh.SSHClientProcess[bytes]:
+    _bear(connection, OPENING)
+    try:
+        return await connection.create_process(command, encoding=None)
+    except asyncssh.ChannelOpenError as error:
+        if connection.is_closed():
+            raise errors.ConnectionLost(
+                host.name, "the connection was lost while a session was opened"
+            ) from None
+        raise errors.AgentError(
+            host.name, f"it opens no session: {error.reason}", "MaxSessions in its sshd_config?"
+        ) from None
+    except (OSError, asyncssh.Error) as error:
+        raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
+    finally:
+        _bear(connection, KEEPALIVES)
+
+
+def _bear(connection: Connection, silences: int) -> None:
+    if not connection.is_closed():  # else it would begin to ask again
+        connection.set_keepalive(count_max=silences)
+
+
+async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:
+    """The agent's or our script's first line, and what came after it; a shell's noise is skipped."""
+    data = b""
+    while len(data) < NOISE:
+        piece = await process.stdout.read(NOISE)
+        data += piece
+        lines = data.split(b"\n")
+        for position, line in enumerate(lines[:-1]):
+            if line.startswith(b"launcher-") or protocol.MAGIC.encode() in line:
+                return line, b"\n".join(lines[position + 1 :])
+        if not piece:
+            break
+    complaint = (await process.stderr.read(2000)).decode("utf-8", "replace").strip()
+    raise _trouble(host, complaint or data.decode("utf-8", "replace").strip())
+
+
+async def _install(host: Host, connection: Connection) -> None:
+    process = await _execute(host, connection, install_command(host))
+    try:
+        try:
+            process.stdin.write(agent_zip())
+            process.stdin.write_eof()
+        except BrokenPipeError:
+            pass  # it has ended already: its words tell why
+        out, err = await process.communicate()
+    except (OSError, asyncssh.Error) as error:
+        raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
+    if out and out.startswith(b"launcher-"):
+        raise _no_agent(host, out.decode())
+    if process.exit_status != 0:
+        raise _trouble(host, ((err or b"") + (out or b"")).decode("utf-8", "replace").strip())
+
+
+def _no_agent(host: Host, word: str) -> errors.HostError:
+    if word.startswith("launcher-old-python"):
+        return errors.PythonTooOld(
+            host.name,
+            f"{host.python} is Python {word.split()[-1]}",
+            "launcher needs 3.8 or newer there: set python: in the inventory",
+        )
+    if word == "launcher-no-python":
+        return errors.NoPython(
+            host.name,
+            f"there is no {host.python}",
+            "apt install python3 there, or set python: in the inventory to a full path",
+        )
+    return errors.AgentError(host.name, f"the agent did not start: {word}")
+
+
+def _trouble(host: Host, complaint: str) -> errors.HostError:
+    """An error for what a shell or an interpreter complained about."""
+    last = complaint.splitlines()[-1] if complaint else "it said nothing"
+    known = os_error(host.name, complaint)
+    return known or errors.AgentError(
+        host.name, f"the agent did not start: {last}", f"try `ssh {host.name} {host.python} -V`"
+    )
+
+
+def os_error(host: str, complaint: str) -> errors.HostError | None:
+    """The error that a system's words stand for, where they are well known."""
+    full = ("No space left", "Disk quota exceeded")
+    closed = ("Read-only file system", "Permission denied")
+    if any(words in complaint for words in full):
+        return errors.DiskFull(
+            host,
+            f"no space left for launcher's files: {_telling(complaint, full)}",
+            "free some, or set workdir: in the inventory to a disk with room (df -h, df -i)",
+        )
+    if any(words in complaint for words in closed):
+        return errors.ReadOnly(
+            host,
+            f"launcher's folder cannot be written: {_telling(complaint, closed)}",
+            "set workdir: in the inventory to a folder that you may write",
+        )
+    return None
+
+
+def _telling(complaint: str, words: tuple[str, ...]) -> str:
+    """The last line that says it: programs go on with what follows from it."""
+    return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
+
+
+def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
+    code, message = error["code"], error["message"]
+    if code == "port-taken":
+        return errors.PortTaken(host, message, port=int(error["port"]))
+    if code == "gpu-busy":
+        holder = error.get("holder", {})
+        since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))
+        return errors.GpuBusy(
+            host,
+            f"GPU {error['gpu']} is held by {holder.get('user', '?')} "
+            f"for {holder.get('run', '?')} since {since}",
+            "wait for that run, or choose other hosts with --hosts",
+        )
+    if code == "os":
+        return os_error(host, message) or errors.HostError(host, message)
+    return errors.StartError(host, message)

@@ -1,0 +1,116 @@
+"""Makes the certificates by which the hosts of one run know each other, and what else they are told.
+
+The authority is made for one attempt of one run and its key is forgotten at once, so nobody can
+join later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..spec.model import Job
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.x509 import CertificateBuilder
+
+#: Clocks of hosts may be wrong by this much, and runs take no longer.
+EARLIER, LATER = timedelta(days=2), timedelta(days=3650)
+
+
+def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
+    """For every host what its agent needs to join the others; the first one leads.
+
+    The names of secrets are told, so that the lead can keep them from a framework's own launcher,
+    which would hand them on as arguments.
+    """
+    from cryptography import x509  # slow to import, and most runs need none of this
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "one run of launcher")])
+    authority = (
+        _certificate(issuer, issuer, authority_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(_key_id(authority_key), critical=False)
+    )
+    told = {
+        "lead": hosts[0],
+        "hosts": list(hosts),
+        "secrets": sorted(job.secrets),
+        "grace": job.grace,
+        "authority": _sign(authority, authority_key),
+    }
+    found = {}
+    for host in hosts:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            _certificate(x509.Name([]), issuer, key)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+                critical=False,
+            )
+        )
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        found[host] = {
+            **told,
+            "host": host,
+            "certificate": _sign(builder, authority_key),
+            "key": private.decode("ascii"),
+        }
+    return found
+
+
+def _certificate(subject: Any, issuer: Any, key: EllipticCurvePrivateKey) -> CertificateBuilder:
+    from cryptography import x509
+
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + LATER)
+    )
+
+
+def _usage(signs: bool) -> Any:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_id(key: EllipticCurvePrivateKey) -> Any:
+    from cryptography import x509
+
+    return x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+
+
+def _sign(builder: CertificateBuilder, key: EllipticCurvePrivateKey) -> str:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode("ascii")

@@ -1,0 +1,276 @@
+"""Runs the real rsync over an SSH connection that is already open.
+
+rsync starts its ``-e`` program, a line of ``sh`` which hands us the remote command and joins
+rsync's pipes to two of ours; we run that command on a channel of the connection. So there is one
+login a host, and one set of SSH options.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+
+from ..spec import errors
+from ..spec.frozen import frozen
+from . import pipes
+from .agent_client import os_error
+from .asyncssh_patched import asyncssh
+from .ssh import Connection
+
+#: Needed on both sides: the first that tells two times within one second apart (modify-window=-1).
+OLDEST = (3, 1, 3)
+
+# $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
+# By name, because dash takes descriptors of one digit only; 3 is a second stdin, because a
+# background process has /dev/null as its first. Like ssh, it ends when the far side does.
+_BRIDGE = (
+    'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
+    "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec cat <$d/$r"
+)
+#: Seconds after which a copy that does not move is given up: a disk hangs, here or there.
+SILENCE = 300
+#: Descriptors for the bridge begin here, above those that a shell script uses itself.
+_HIGH = 20
+_PERCENT = re.compile(rb"\s(\d{1,3})%\s")
+_NO_ROOM = re.compile(r'rsync: (?!\[sender\])[^"\n]*"([^"\n]+)"[^\n]*No space left')
+_SENT = re.compile(rb"Total bytes sent: ([\d,]+)|Total bytes received: ([\d,]+)")
+
+
+@frozen
+class Copied:
+    """What a copy moved over the network, in bytes."""
+
+    sent: int
+    received: int
+
+
+def version(text: str | None) -> tuple[int, ...]:
+    """``(3, 2, 7)`` of "3.2.7"; () when it is not known."""
+    return tuple(int(part) for part in re.findall(r"\d+", text or "")[:3])
+
+
+def require_here() -> None:
+    """Raises InputError when this machine has no rsync that can do what we need."""
+    if shutil.which("rsync") is None:
+        raise errors.LauncherError("there is no rsync on this machine", _how_to_get())
+    answer = subprocess.run(["rsync", "--version"], capture_output=True, check=False)
+    words = answer.stdout.decode("ascii", "replace").split()
+    if b"openrsync" in answer.stdout or len(words) < 3 or version(words[2]) < OLDEST:
+        raise errors.LauncherError(f"rsync here is {' '.join(words[:3])}: too old", _how_to_get())
+
+
+def _how_to_get() -> str:
+    return "apt install rsync, dnf install rsync, or (macOS) brew install rsync: 3.1.3 or newer"
+
+
+async def copy(
+    connection: Connection,
+    host: str,
+    arguments: list[str],
+    names: bytes,
+    progress: Callable[[int], None] = lambda percent: None,
+) -> Copied:
+    """``rsync arguments``, where the far side is written ``x:PATH``.
+
+    ``names`` goes to ``--files-from=-``, separated by NUL. Raises SyncError, DiskFull, ReadOnly,
+    ConnectionLost, or RecordError when this machine has no room.
+    """
+    command, tell = _pipe()
+    from_host, to_rsync = _pipe()
+    from_rsync, to_host = _pipe()
+    ours = [command, to_rsync, from_rsync]
+    theirs = [tell, from_host, to_host]
+    try:
+        try:
+            process = await spawn(
+                "rsync",
+                "-e",
+                f"sh -c '{_BRIDGE}' launcher {tell} {from_host} {to_host}",
+                "--from0",
+                "--files-from=-",
+                "--info=progress2",
+                "--stats",
+                "--modify-window=-1",
+                f"--timeout={SILENCE}",
+                "--protect-args",
+                "--blocking-io",  # cat gives up on a pipe that would make it wait
+                *arguments,
+                pass_fds=theirs,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        try:
+            pushing = arguments[-1].startswith("x:")
+            return await _drive(process, connection, host, ours, names, progress, pushing)
+        finally:
+            await kill(process)
+    finally:
+        for fd in ours:
+            _close(fd)
+
+
+async def spawn(
+    *argv: str, pass_fds: Sequence[int], env: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """A process in a session of its own: our Ctrl-C is not its, and one signal ends it with its
+    bridge. When we are cancelled meanwhile, it is killed as soon as it is there: asyncio itself would
+    then wait for ever for pipes that it has not opened yet (seen with Python 3.11)."""
+    spawning = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *argv,
+            pass_fds=pass_fds,
+            env=env,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    )
+    cancelled: asyncio.CancelledError | None = None
+    while not spawning.done():
+        try:
+            await asyncio.shield(spawning)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    process = spawning.result()
+    if cancelled:
+        await kill(process)
+        raise cancelled
+    return process
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """With its bridge: asyncio's wait() also waits for whoever still holds the pipes."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and asyncio was not told yet
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _pipe() -> tuple[int, int]:
+    found = []
+    for low in os.pipe():
+        found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH))
+        os.close(low)
+    return found[0], found[1]
+
+
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
+async def _drive(
+    process: asyncio.subprocess.Process,
+    connection: Connection,
+    host: str,
+    ours: list[int],
+    names: bytes,
+    progress: Callable[[int], None],
+    pushing: bool,
+) -> Copied:
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    feeding = asyncio.ensure_future(_feed(process.stdin, names))
+    far = pipes.Joint()
+    channel = asyncio.ensure_future(_serve(far, connection, ours))
+    complaints = asyncio.ensure_future(process.stderr.read())
+    summary = b""
+    try:
+        while piece := await process.stdout.read(1 << 14):
+            summary = (summary + piece)[-4000:]
+            if found := _PERCENT.findall(piece):
+                progress(int(found[-1]))
+        far.hang_up()  # rsync has ended; of one that was killed, the bridge is still there
+        code = await process.wait()
+        remote = b"" if code == 0 else await _last_words(channel)
+        if code != 0:
+            complaint = (await complaints + remote).decode("utf-8", "replace").strip()
+            if not pushing and (full := _NO_ROOM.search(complaint)):
+                raise errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            raise _failure(host, code, complaint)
+        sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(summary)]
+        return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
+    finally:
+        for task in (feeding, channel, complaints):
+            task.cancel()
+        await asyncio.gather(feeding, channel, complaints, return_exceptions=True)
+
+
+async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
+    try:
+        stdin.write(names)
+        await stdin.drain()
+        stdin.close()
+    except OSError:
+        pass  # rsync says by its exit what was wrong
+
+
+async def _serve(far: pipes.Joint, connection: Connection, ours: list[int]) -> bytes:
+    """Runs the command that rsync wants on the far side; returns what that wrote to stderr.
+
+    However that ends, rsync is told by the end of its pipes, so that it ends as well.
+    """
+    try:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours.pop(0), "rb", 0)
+        )
+        line = await reader.readline()
+        transport.close()
+        if not line:  # rsync has ended before it had a bridge
+            return b""
+        return await far.run(connection, line.decode("utf-8", "surrogateescape").strip(), ours)
+    finally:
+        while ours:
+            _close(ours.pop())
+
+
+async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
+    try:
+        async with asyncio.timeout(2.0):
+            return await channel
+    except (TimeoutError, OSError, asyncssh.Error):
+        return b""
+
+
+def _failure(host: str, code: int, complaint: str) -> errors.HostError:
+    if "rsync: not found" in complaint or "rsync: command not found" in complaint:
+        return no_rsync(host)
+    known = os_error(host, complaint)
+    if known:
+        return known
+    last = complaint.splitlines()[0] if complaint else "no word"
+    if code < 0:
+        return errors.SyncError(host, f"rsync here was ended by {signal.Signals(-code).name}")
+    if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
+        hint = errors.HANGS if "timeout" in last else ""
+        return errors.ConnectionLost(host, f"the copy broke off: {last}", hint)
+    return errors.SyncError(host, f"rsync ended with {code}: {last}")
+
+
+def no_rsync(host: str) -> errors.NoRsync:
+    """The error for a host without rsync."""
+    return errors.NoRsync(host, "there is no rsync", "apt install rsync (or dnf) on that host")
+
+
+def require_there(host: str, there: str | None) -> None:
+    """Raise NoRsync when a host has none that will do."""
+    if there is None:
+        raise no_rsync(host)
+    found = version(there)
+    if found and found < OLDEST:
+        raise errors.NoRsync(host, f"its rsync {there} is too old", "3.1.3 or newer")

@@ -1,0 +1,398 @@
+"""One SSH connection a host, for everything: opened with asyncssh, host keys always checked.
+
+Every way in which opening can fail becomes one of our errors, with the host's name and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+
+from ..spec import errors
+from ..spec.frozen import frozen
+from ..spec.inventory import ssh_config
+from ..spec.model import Inventory
+from .asyncssh_patched import asyncssh
+
+#: Seconds in one stage (TCP, first word, key exchange, login) after which a host is given up: a healthy
+#: sshd speaks at once, but not on a machine that swaps, and a false alarm costs a run. Looked at every
+#: ``LOOK``, so that what holds us up ourselves counts as one look, not against the host.
+PATIENCE, LOOK = 8.0, 0.25
+#: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
+#: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
+KEEPALIVE, KEEPALIVES = 2.5, 3
+#: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
+AT_ONCE = 16
+
+#: Hardware does AES, so it is twice as fast as chacha20; the rest follows asyncssh's own order.
+_CIPHERS = [
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+]
+
+#: Key files when ssh_config names none: ssh(1), IdentityFile.
+_USUAL_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+#: How often a passphrase may be wrong.
+PASSPHRASE_TRIES = 3
+
+Connection = asyncssh.SSHClientConnection
+AskPassphrase = Callable[[str], Awaitable[str | None]]
+
+
+@frozen
+class Way:
+    """How a host is reached, for another SSH library: what the inventory and ssh_config say.
+
+    ``name`` is what known_hosts has it under; ``hops`` are jump hosts, the first one first.
+    """
+
+    host: str
+    port: int
+    user: str
+    name: str
+    keys: tuple[str, ...]
+    hops: tuple[str, ...]
+    proxy_command: tuple[str, ...]
+    known_hosts: tuple[str, ...]
+
+
+class _Client(asyncssh.SSHClient):
+    """Watches one login, so that a failure can be told from another."""
+
+    def __init__(self, known_hosts: list[str]) -> None:
+        self.known_hosts = known_hosts
+        self._stage = "dialling"
+        self._connection: Connection | None = None
+        self.fingerprint = ""
+        self.known_other = False
+
+    @property
+    def stage(self) -> str:
+        """How far it has come."""
+        if self._stage != "greeting" or not self._connection:
+            return self._stage
+        return "key exchange" if self._connection.get_extra_info("server_version") else "greeting"
+
+    def connection_made(self, conn: Connection) -> None:
+        self._stage, self._connection = "greeting", conn
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        """Called for a key that is not in known_hosts: never trusted, only described."""
+        self.fingerprint = key.get_fingerprint()
+        known = asyncssh.match_known_hosts(_existing(self.known_hosts), host, addr, port)
+        self.known_other = bool(known[0])
+        return False
+
+    def begin_auth(self, username: str) -> None:
+        self._stage = "logging in"
+
+    def auth_completed(self) -> None:
+        self._stage = "in"
+
+
+def _is_dead(jump: asyncio.Task[Connection]) -> bool:
+    if not jump.done():
+        return False
+    return jump.cancelled() or jump.exception() is not None or jump.result().is_closed()
+
+
+def _locked_keys(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
+    """The key files of a host that need a passphrase: those that ssh_config names, or the usual."""
+    named = options.config.get("IdentityFile", ())
+    files = [
+        os.path.expanduser(str(f)) for f in (named if isinstance(named, list) else _USUAL_KEYS)
+    ]
+    locked = []
+    for file in _existing(files):
+        try:
+            asyncssh.read_private_key(file)
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, OSError) as error:
+            if "assphrase" in str(error):
+                locked.append(file)
+    return locked
+
+
+def _existing(files: list[str]) -> list[str]:
+    return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
+
+
+def _way(options: asyncssh.SSHClientConnectionOptions, user: str, port: str) -> Way:
+    named = options.config.get("IdentityFile", ())
+    files = named if isinstance(named, list) else ()
+    return Way(
+        host=str(options.host),
+        port=int(port or options.port),
+        user=user or str(options.username),
+        name=str(options.host_key_alias or options.host),
+        keys=tuple(os.path.expanduser(str(file)) for file in files),
+        hops=tuple(str(options.tunnel).split(",")) if options.tunnel else (),
+        proxy_command=tuple(options.proxy_command or ()),
+        known_hosts=tuple(os.path.expanduser(file) for file in _known_hosts(options)),
+    )
+
+
+class Dialler:
+    """Opens connections to the hosts of one inventory; jump hosts are connected to once."""
+
+    def __init__(self, inventory: Inventory, ask_passphrase: AskPassphrase | None = None) -> None:
+        self._own = {host.name: ssh_config(host) for host in inventory.hosts}
+        self._ask = ask_passphrase
+        self._limit = asyncio.Semaphore(AT_ONCE)
+        self._jumps: dict[str, asyncio.Task[Connection]] = {}
+        self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
+        self._asking = asyncio.Lock()
+        theirs = inventory.ssh_config or "~/.ssh/config"
+        self._theirs = _existing([os.path.expanduser(theirs)])
+
+    async def connect(self, name: str) -> Connection:
+        """A connection to a host of the inventory, or to any that ssh_config knows.
+
+        Raises ConnectError.
+        """
+        options = self._options(name)
+        tunnel = await self._tunnel(name, options)
+        async with self._limit:
+            return await self._open(name, options, tunnel)
+
+    def settings(self, name: str) -> dict[str, str]:
+        """What the inventory, then ssh_config, then ssh's defaults say, by the inventory's words.
+
+        Needs a running event loop. Raises ConnectError when that cannot be read.
+        """
+        options = self._options(name, client_keys=None)  # a key that is not there is no error yet
+        keys = options.config.get("IdentityFile", ())
+        found = {
+            "address": options.host,
+            "user": options.username,
+            "port": options.port,
+            "proxy_jump": options.tunnel,
+            "identity_file": keys[0] if isinstance(keys, list) and keys else None,
+        }
+        return {key: str(value) for key, value in found.items() if value}
+
+    async def way(self, hop: str) -> Way:
+        """The way to a host of the inventory, or to ``[user@]host[:port]``. Raises ConnectError."""
+        user, _, place = hop.rpartition("@")
+        name, _, port = place.partition(":")
+        options = self._options(name)
+        return _way(options, user, port)
+
+    async def close(self) -> None:
+        """Closes the connections to jump hosts."""
+        for jump in self._jumps.values():
+            jump.cancel()
+            if jump.done() and not jump.cancelled() and not jump.exception():
+                jump.result().close()
+
+    def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
+        """What the inventory and then ssh_config say of a host. Raises ConnectError when that
+        cannot be read."""
+        try:
+            with tempfile.NamedTemporaryFile("w") as own:  # asyncssh reads settings from files
+                own.write(self._own.get(name, ""))
+                own.flush()
+                return asyncssh.SSHClientConnectionOptions(
+                    host=name,
+                    config=[own.name, *self._theirs],
+                    encryption_algs=_CIPHERS,
+                    keepalive_interval=KEEPALIVE,
+                    keepalive_count_max=KEEPALIVES,
+                    agent_forwarding=False,
+                    loop=asyncio.get_running_loop(),
+                    **changes,
+                )
+        except (asyncssh.KeyImportError, asyncssh.ConfigParseError, OSError, ValueError) as error:
+            raise errors.ConnectError(
+                name, f"its SSH settings cannot be used: {error}", f"look at `ssh -G {name}`"
+            ) from None
+
+    async def _unlocked(
+        self, options: asyncssh.SSHClientConnectionOptions
+    ) -> list[asyncssh.SSHKey]:
+        """The keys that need a passphrase, which is asked for once, whoever needs the key."""
+        found = []
+        for file in _locked_keys(options) if self._ask else []:
+            if file not in self._keys:
+                self._keys[file] = asyncio.ensure_future(self._unlock(file))
+            key = await asyncio.shield(self._keys[file])
+            found += [key] if key else []
+        return found
+
+    async def _unlock(self, file: str) -> asyncssh.SSHKey | None:
+        assert self._ask
+        async with self._asking:
+            for _ in range(PASSPHRASE_TRIES):
+                passphrase = await self._ask(file)
+                if not passphrase:
+                    return None
+                try:
+                    return await asyncio.to_thread(asyncssh.read_private_key, file, passphrase)
+                except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+                    continue
+        return None
+
+    async def _tunnel(
+        self, name: str, options: asyncssh.SSHClientConnectionOptions
+    ) -> Connection | None:
+        """The connection to the last jump host on the way to ``name``."""
+        if not options.tunnel:
+            return None
+        before: Connection | None = None
+        for hop in str(options.tunnel).split(","):
+            if hop not in self._jumps or _is_dead(self._jumps[hop]):
+                self._jumps[hop] = asyncio.ensure_future(self._jump(hop, before))
+            try:
+                before = await asyncio.shield(self._jumps[hop])
+            except errors.ConnectError as error:
+                raise type(error)(
+                    name, f"its jump host {error.host}: {error.message}", error.hint
+                ) from None
+        return before
+
+    async def _jump(self, hop: str, before: Connection | None) -> Connection:
+        user, _, place = hop.rpartition("@")
+        host, _, port = place.partition(":")
+        if not user and not port:
+            options = self._options(host)
+            tunnel = before or await self._tunnel(host, options)
+            return await self._open(host, options, tunnel)
+        options = self._options(host)
+        changes = {**({"username": user} if user else {}), **({"port": int(port)} if port else {})}
+        return await self._open(host, options, before, **changes)
+
+    async def _open(
+        self,
+        name: str,
+        options: asyncssh.SSHClientConnectionOptions,
+        tunnel: Connection | None,
+        **changes: object,
+    ) -> Connection:
+        known_hosts = _known_hosts(options)
+        client = _Client(known_hosts)
+        where = f"{options.host} port {options.port}"
+        dialling = asyncio.ensure_future(
+            asyncssh.connect(
+                name,
+                port=changes.get("port", options.port),
+                options=options,
+                tunnel=tunnel,
+                known_hosts=_existing(known_hosts),
+                client_factory=lambda: client,
+                **{key: value for key, value in changes.items() if key != "port"},
+            )
+        )
+        try:
+            return await _while_it_moves(dialling, client)
+        except TimeoutError:
+            raise _timed_out(name, where, client) from None
+        except asyncssh.HostKeyNotVerifiable:
+            raise _bad_host_key(name, options, client) from None
+        except asyncssh.PermissionDenied as error:
+            if "client_keys" not in changes and (keys := await self._unlocked(options)):
+                return await self._open(name, options, tunnel, **changes, client_keys=keys)
+            raise _denied(name, options, error) from None
+        except asyncssh.ChannelOpenError as error:
+            raise errors.Unreachable(
+                name, f"the jump host cannot reach {where}: {error.reason}", f"try `ssh {name}`"
+            ) from None
+        except (OSError, asyncssh.Error) as error:
+            raise _broken(name, where, client, error) from None
+
+
+async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client) -> Connection:
+    """The connection; raises TimeoutError after ``PATIENCE`` seconds in the same stage."""
+    stage, looks = client.stage, 0
+    try:
+        while not (await asyncio.wait({dialling}, timeout=LOOK))[0]:
+            looks = looks + 1 if client.stage == stage else 0
+            stage = client.stage
+            if looks * LOOK >= PATIENCE:
+                raise TimeoutError
+        return dialling.result()
+    finally:
+        dialling.cancel()
+
+
+def _known_hosts(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
+    """The files to check against. "none" in ssh_config would mean no check at all: not with us."""
+    files = options.known_hosts
+    if isinstance(files, list) and files:
+        return [str(file) for file in files]
+    return ["~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts"]
+
+
+def _timed_out(name: str, where: str, client: _Client) -> errors.ConnectError:
+    if client.stage == "dialling":
+        return errors.Unreachable(
+            name,
+            f"no answer from {where} in {PATIENCE:.0f} s",
+            "is it on, and is the address right? a firewall that drops packets looks the same",
+        )
+    return errors.NoBanner(
+        name,
+        f"{where} takes connections, but its SSH server does not speak ({client.stage})",
+        "sshd or the whole machine is frozen or overloaded: look at its console",
+    )
+
+
+def _bad_host_key(
+    name: str, options: asyncssh.SSHClientConnectionOptions, client: _Client
+) -> errors.ConnectError:
+    found = f" ({client.fingerprint})" if client.fingerprint else ""
+    if client.known_other or not client.fingerprint:
+        return errors.HostKeyMismatch(
+            name,
+            f"its host key{found} is not the one in known_hosts: somebody may be in between, or "
+            "the machine was installed anew",
+            f"ask its admin; if the new key is right: ssh-keygen -R {options.host}, then ssh {name}",
+        )
+    return errors.UnknownHostKey(
+        name,
+        f"its host key{found} is not in known_hosts",
+        f"compare the fingerprint with the machine's own, then accept it once by: ssh {name}",
+    )
+
+
+def _denied(
+    name: str, options: asyncssh.SSHClientConnectionOptions, error: asyncssh.PermissionDenied
+) -> errors.ConnectError:
+    return errors.AuthenticationFailed(
+        name,
+        f"it does not let {options.username} in: {error.reason}",
+        f"ssh-copy-id {name}, or ssh-add when the key has a passphrase; try `ssh {name}`",
+    )
+
+
+def _broken(
+    name: str, where: str, client: _Client, error: OSError | asyncssh.Error
+) -> errors.ConnectError:
+    if isinstance(error, ConnectionRefusedError):
+        return errors.Refused(
+            name, f"nobody listens on {where}", "is sshd running there, and is the port right?"
+        )
+    if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error).lower():
+        return _bad_host_key_kind(name, error)
+    if client.stage == "dialling":
+        text = getattr(error, "strerror", None) or str(error)
+        return errors.Unreachable(
+            name, f"cannot reach {where}: {text}", f"does `ssh {name}` work from this machine?"
+        )
+    return errors.ConnectError(
+        name, f"the login at {where} broke off: {error}", f"does `ssh {name}` work?"
+    )
+
+
+def _bad_host_key_kind(name: str, error: Exception) -> errors.ConnectError:
+    return errors.HostKeyMismatch(
+        name,
+        f"it has no host key of a kind that known_hosts holds: {error}",
+        f"ssh-keyscan {name}; compare the fingerprints, then update known_hosts",
+    )
