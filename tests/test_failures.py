@@ -316,3 +316,7 @@ def test_restarts_come_to_an_end(launcher: Launcher, clean: labs.Lab) -> None:
     assert ran.code == 6
     assert ran.receipt["reason"] == "exit-6"
     assert ran.out.split() == ["lab1", "│", "0", "lab1", "│", "1"]
+    told = map(json.loads, (ran.folder / "events.jsonl").read_text().splitlines())
+    stages = [event["stage"] for event in told if event["event"] == "StageStarted"]
+    again = ["start", "run", "restart", "start", "run"]
+    assert stages == ["connect", "sync", "setup", *again, "collect"]

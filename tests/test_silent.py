@@ -19,9 +19,9 @@ from launcher.agent.relay import relay
 
 #: As a user calls it, but for less patience.
 HURRIED = """
-import launcher.runner.files.collector, launcher.runner.shutdown, launcher.runner.host_session, launcher.transport.agent_client, launcher.transport.rsync
+import launcher.runner.files.collector, launcher.runner.shutdown, launcher.runner.session.keep_alive, launcher.transport.agent_client, launcher.transport.rsync
 launcher.transport.rsync.SILENCE = 2
-launcher.transport.agent_client.ANSWERS, launcher.runner.host_session.WORD_PAUSE = {answers}, 0.2
+launcher.transport.agent_client.ANSWERS, launcher.runner.session.keep_alive.PAUSE = {answers}, 0.2
 launcher.runner.shutdown.AFTER_GRACE, launcher.runner.files.collector.LAST_TRY = 3.0, {last_try}
 from launcher.cli import main
 main()

@@ -89,6 +89,41 @@ def test_ctrl_c_leaves_nothing_and_prints_a_receipt(
         assert [o["path"] for o in receipt["outputs"]] == ["kept.txt"]
 
 
+DEAF = """
+import os, pathlib, signal, sys, time
+deaf = pathlib.Path("/tmp/deaf")
+if os.environ["RANK"] == "0":
+    while not deaf.exists():
+        time.sleep(0.05)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+deaf.touch()
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_while_a_run_starts_again_starts_nothing(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """It is the stop that ended the run, which would have gone on."""
+    clean.hosts["lab1"].run("rm", "-f", "/tmp/deaf")
+    process = launcher.start(
+        "--nproc-per-node", "2", "--framework", "torch", "--grace", "3s", "--max-restarts", "5",
+        launcher.script(DEAF),
+    )  # fmt: skip
+    try:
+        labs.wait_until(lambda: _stage_of(launcher.home) == "restart", "a restart", 40)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=40)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err.decode()
+    (folder,) = launcher.home.glob("runs/*")
+    assert not list(folder.glob("logs/attempt-1/*"))
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert (receipt["reason"], [host["left"] for host in receipt["hosts"]]) == ("by-user", [0])
+
+
 def test_kill_9_of_the_launcher_and_a_closed_terminal_leave_the_run_going(
     launcher: Launcher, clean: labs.Lab
 ) -> None:

@@ -16,7 +16,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from ..spec import errors
 from ..spec.frozen import frozen
@@ -110,13 +111,17 @@ async def copy(
             for fd in theirs:
                 os.close(fd)
         try:
-            pushing = arguments[-1].startswith("x:")
-            return await _drive(process, connection, host, ours, names, progress, pushing)
+            far = pipes.Joint()
+            ended = await _drive(process, far, _serve(far, connection, ours), names, progress)
         finally:
             await kill(process)
     finally:
         for fd in ours:
             _close(fd)
+    if ended.code != 0:
+        raise _failure(host, ended, is_pulling=not arguments[-1].startswith("x:"))
+    sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(ended.summary)]
+    return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
 
 
 async def spawn(
@@ -172,21 +177,28 @@ def _close(fd: int) -> None:
         pass
 
 
+@frozen
+class _Ended:
+    """How an rsync exited, the end of what it printed, and what it and the far side complained of."""
+
+    code: int
+    summary: bytes
+    complaint: str
+
+
 async def _drive(
     process: asyncio.subprocess.Process,
-    connection: Connection,
-    host: str,
-    ours: list[int],
+    far: pipes.Joint,
+    serving: Coroutine[Any, Any, bytes],
     names: bytes,
     progress: Callable[[int], None],
-    pushing: bool,
-) -> Copied:
+) -> _Ended:
+    """Feed rsync and its far side until it exits."""
     assert process.stdin
     assert process.stdout
     assert process.stderr
     feeding = asyncio.ensure_future(_feed(process.stdin, names))
-    far = pipes.Joint()
-    channel = asyncio.ensure_future(_serve(far, connection, ours))
+    channel = asyncio.ensure_future(serving)
     complaints = asyncio.ensure_future(process.stderr.read())
     summary = b""
     try:
@@ -196,14 +208,8 @@ async def _drive(
                 progress(int(found[-1]))
         far.hang_up()  # rsync has ended; of one that was killed, the bridge is still there
         code = await process.wait()
-        remote = b"" if code == 0 else await _last_words(channel)
-        if code != 0:
-            complaint = (await complaints + remote).decode("utf-8", "replace").strip()
-            if not pushing and (full := _NO_ROOM.search(complaint)):
-                raise errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-            raise _failure(host, code, complaint)
-        sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(summary)]
-        return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
+        complaint = b"" if code == 0 else await complaints + await _last_words(channel)
+        return _Ended(code, summary, complaint.decode("utf-8", "replace").strip())
     finally:
         for task in (feeding, channel, complaints):
             task.cancel()
@@ -247,7 +253,10 @@ async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
         return b""
 
 
-def _failure(host: str, code: int, complaint: str) -> errors.HostError:
+def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError:
+    code, complaint = ended.code, ended.complaint
+    if is_pulling and (full := _NO_ROOM.search(complaint)):
+        return errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if "rsync: not found" in complaint or "rsync: command not found" in complaint:
         return no_rsync(host)
     known = os_error(host, complaint)
