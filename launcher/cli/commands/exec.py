@@ -42,7 +42,7 @@ def _in_the_run(run: Attached, place: Place, words: str) -> str:
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planner.search_path(node, run.name))
     framework = frameworks.get(run.request.job.framework)
-    if node.node_rank == 0 and getattr(framework, "joins_hosts", False):
+    if node.node_rank == 0 and framework.joins_hosts:
         path = f"{posixpath.join(place.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
         settings += [f"{k}={v}" for k, v in rsh.names(run.layout).items()]
     return (
