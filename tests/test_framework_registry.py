@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from launcher import frameworks
 from launcher.api.jobs import dry_run, make_job
@@ -138,6 +140,31 @@ def test_a_broken_plug_in_disturbs_no_other(install: Install, name: str) -> None
     assert message.startswith(f'framework plug-in "{name}" of duck-pack 1.2 is skipped: ')
     assert why in message
     assert hint in message
+
+
+def command(folder: Path, framework: str) -> str:
+    """What the command line says of a job with that framework."""
+    (folder / "inventory.yaml").write_text("hosts: [a]\n")
+    words = ["run", "-i", "inventory.yaml", "--dry-run", "--framework", framework, "--", "true"]
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if framework == "torch" else InputError.exit_code)
+    return done.stderr
+
+
+def test_what_the_command_line_says(install: Install, tmp_path: Path) -> None:
+    install("duck", DUCK)
+    assert command(tmp_path, "torch") == ""
+    assert command(tmp_path, "duck").startswith('error: framework plug-in "duck" of duck-pack 1.2')
+    warning, error, _ = command(tmp_path, "dukc").split("\n", 2)
+    assert warning.startswith('warning: framework plug-in "duck" of duck-pack 1.2 is skipped: ')
+    assert error == 'error: unknown framework "dukc"'
 
 
 def test_a_plug_in_does_not_take_the_place_of_a_built_in_one(install: Install) -> None:

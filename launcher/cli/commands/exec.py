@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import asyncssh
 import click
 
 from ... import frameworks
@@ -22,7 +23,6 @@ from ...fleet.fanout import Place, visit
 from ...frameworks import rsh
 from ...jobs import planner
 from ...spec.errors import HostError, InputError
-from ...transport.asyncssh_patched import asyncssh
 from .. import complain
 from ..render.run_view import Screen
 from ..run_argument import run_argument, taken_up
