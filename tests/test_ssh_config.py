@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from launcher.spec.errors import ConnectError
 from launcher.spec.model import Host, Inventory
 from launcher.transport.ssh import Dialler
-from launcher.transport.ssh_config import SshConfig
+from launcher.transport.ssh_config import HostFiles, SshConfig
 
 NAMES = ("gpu1", "gpu2", "gpu3.lab", "GPU1")
 HEADS = (
@@ -34,14 +33,12 @@ TEXTS = st.lists(BLOCKS, max_size=5).map(
 )
 
 
-def said(files: Sequence[Path], host: str) -> tuple[object, ...]:
-    """What asyncssh makes of some files."""
+def said(file: str, host: str) -> tuple[object, ...]:
+    """What asyncssh makes of a file, but for the file's own name in a complaint."""
     try:
-        options = asyncssh.SSHClientConnectionOptions(
-            host=host, config=list(files), client_keys=None
-        )
+        options = asyncssh.SSHClientConnectionOptions(host=host, config=file, client_keys=None)
     except (asyncssh.ConfigParseError, ValueError) as error:
-        return (type(error), str(error).rpartition("/")[2])
+        return (type(error), str(error).partition(" line ")[2])
     return tuple(options.config.get(key) for key in KEYS)
 
 
@@ -57,8 +54,9 @@ def test_a_copy_says_the_same_of_its_host(
         file.write_text(text if file == config else text.replace("nclude", "gnored"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
-        folder = tmp_path_factory.mktemp("copies")
-        assert said([SshConfig(config).copy(host, folder)], host) == said([config], host)
+        with HostFiles(host) as files:
+            ours = said(files.copy(SshConfig(config)), host)
+        assert ours == said(str(config), host)
 
 
 def test_other_hosts_are_blank_lines_also_in_included_files(tmp_path: Path) -> None:
@@ -67,18 +65,22 @@ def test_other_hosts_are_blank_lines_also_in_included_files(tmp_path: Path) -> N
     whole.write_text(
         f"Host a\n  Port 1\nHost b\n  Port 2\n\nHost *\n  User u\nInclude {tmp_path}/m*\n"
     )
-    copy = SshConfig(whole).copy("b", tmp_path / "copies")
-    *kept, include = copy.read_text().splitlines()
-    assert kept == ["", "", "Host b", "  Port 2", "", "Host *", "  User u"]
-    assert Path(include.removeprefix("Include ")).read_text() == "\n" * 4
+    with HostFiles("b") as files:
+        *kept, include = Path(files.copy(SshConfig(whole))).read_text().splitlines()
+        assert kept == ["", "", "Host b", "  Port 2", "", "Host *", "  User u"]
+        included = Path(include.removeprefix("Include "))
+        assert included.read_text() == "\n" * 4
+    assert not included.exists()
 
 
 def test_a_circle_of_includes_is_not_followed(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text(f"Include {two}\nPort 1\n")
     two.write_text(f"Include {one}\nPort 2\n")
-    copy = SshConfig(one).copy("a", tmp_path / "copies")
-    assert copy.read_text() == f"Include {tmp_path}/copies{two}\nPort 1\n"
+    with HostFiles("a") as files:
+        include, port = Path(files.copy(SshConfig(one))).read_text().splitlines()
+        assert port == "Port 1"
+        assert Path(include.removeprefix("Include ")).read_text() == two.read_text()
 
 
 @pytest.mark.parametrize("text", ["Host a\n  Port 1\n\n  Port one\n", "Host b\n\n\n  User 'x\n"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.inventory import ssh_config
 from ..spec.model import Inventory
-from .ssh_config import SshConfig
+from .ssh_config import HostFiles, SshConfig
 
 #: Seconds in one stage (TCP, first word, key exchange, login) after which a host is given up: a healthy
 #: sshd speaks at once, but not on a machine that swaps, and a false alarm costs a run. Looked at every
@@ -198,11 +197,10 @@ class Dialler:
     def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
         """What the inventory and then ssh_config say of a host. Raises ConnectError when that
         cannot be read."""
-        with tempfile.TemporaryDirectory() as folder:  # asyncssh reads settings from files
+        with HostFiles(name) as files:
             try:
-                own = Path(folder, "inventory")
-                own.write_text(self._own.get(name, ""))
-                theirs = [file.copy(name, Path(folder)) for file in self._theirs]
+                own = files.write(self._own.get(name, ""))
+                theirs = map(files.copy, self._theirs)
                 return asyncssh.SSHClientConnectionOptions(
                     host=name,
                     config=[own, *theirs],
@@ -219,9 +217,10 @@ class Dialler:
                 OSError,
                 ValueError,
             ) as error:
-                why = str(error).replace(folder, "")  # a copy stands there at the path of its file
                 raise errors.ConnectError(
-                    name, f"its SSH settings cannot be used: {why}", f"look at `ssh -G {name}`"
+                    name,
+                    f"its SSH settings cannot be used: {files.explained(error)}",
+                    f"look at `ssh -G {name}`",
                 ) from None
 
     async def _unlocked(

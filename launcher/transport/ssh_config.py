@@ -10,7 +10,10 @@ from __future__ import annotations
 import glob
 import re
 import shlex
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from ..spec.frozen import frozen
 
@@ -25,18 +28,53 @@ class SshConfig:
         self._chain = (*above, path)  # of files that include each other, down to this one
         self._blocks: tuple[_Block, ...] | None = None
 
-    def copy(self, host: str, folder: Path) -> Path:
-        """Write what may concern ``host`` below ``folder``, at its own path there, and return where.
-        Return the whole file's path when it cannot be read, for asyncssh to say why."""
+    def blocks(self) -> tuple[_Block, ...]:
+        """Return the whole file. Raises OSError, and ValueError for a quote without its end."""
+        if self._blocks is None:
+            self._blocks = _blocks(self._chain)
+        return self._blocks
+
+
+class HostFiles(ExitStack):
+    """The files that asyncssh reads for one host; they are gone when the context ends."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__()
+        self._host = host
+        self._copied: dict[str, Path] = {}
+
+    def copy(self, config: SshConfig) -> str:
+        """Write what may concern the host; return the copy's path, or the whole one's where that
+        cannot be read, for asyncssh to say why."""
         try:
-            if self._blocks is None:
-                self._blocks = _blocks(self._chain)
-        except (OSError, ValueError):  # ValueError: a quote without its end, or no text
-            return self.path
-        place = folder / self.path.absolute().relative_to("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text("".join(block.text(host, folder) for block in self._blocks))
-        return place
+            blocks = config.blocks()
+        except (OSError, ValueError):
+            return str(config.path)
+        path = self.write("".join(map(self._text, blocks)))
+        self._copied[path] = config.path
+        return path
+
+    def write(self, text: str) -> str:
+        """Write a file of its own; return its path."""
+        file = self.enter_context(NamedTemporaryFile("w"))  # noqa: SIM115  closed by the stack
+        file.write(text)
+        file.flush()
+        return file.name
+
+    def explained(self, error: Exception) -> str:
+        """Return what an error says, with the user's own file where it names a copy."""
+        text = str(error)
+        for copy, path in self._copied.items():
+            text = text.replace(copy, str(path))
+        return text
+
+    def _text(self, block: _Block) -> str:
+        if block.names is not None and self._host not in block.names:
+            return "\n" * len(block.lines)
+        return "".join(self._including(files) if files else line for line, files in block.lines)
+
+    def _including(self, files: Iterable[SshConfig]) -> str:
+        return f"Include {shlex.join(glob.escape(self.copy(file)) for file in files)}\n"
 
 
 #: A line as it stands, and the files that it includes.
@@ -52,17 +90,6 @@ class _Block:
 
     names: frozenset[str] | None
     lines: tuple[_Line, ...]
-
-    def text(self, host: str, folder: Path) -> str:
-        """Return its lines, blank ones for a host that it is not for."""
-        if self.names is not None and host not in self.names:
-            return "\n" * len(self.lines)
-        return "".join(
-            f"Include {shlex.join(glob.escape(str(file.copy(host, folder))) for file in files)}\n"
-            if files
-            else line
-            for line, files in self.lines
-        )
 
 
 def _blocks(chain: tuple[Path, ...]) -> tuple[_Block, ...]:
