@@ -147,7 +147,7 @@ class Launch:
     def _certified(self) -> Peers:
         """Certificates of all hosts, where the framework's own launcher joins them by TLS."""
         job = self.context.job
-        if not getattr(frameworks.get(job.framework), "joins_hosts", False):
+        if not frameworks.get(job.framework).joins_hosts:
             return {}
         known = certificates.introduce([session.name for session in self.sessions], job)
         return {name: {"peer": peer} for name, peer in known.items()}
