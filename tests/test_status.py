@@ -214,5 +214,5 @@ def test_failure_in_words(code: int, oom: bool, exit_code: int, reason: str, mea
 
 
 def test_setup_is_known_by_its_key() -> None:
-    assert "setup-0".startswith(status.SETUP)
-    assert not "rank-0".startswith(status.SETUP)
+    assert status.is_setup("setup-0")
+    assert not status.is_setup("rank-0")

@@ -11,6 +11,7 @@ from ..frameworks import Cast, Framework
 from ..spec.errors import InputError, suggestion
 from ..spec.inventory import variables
 from ..spec.model import Override, Role, Share
+from ..spec.process_key import RESERVED
 from ..spec.yaml_document import (
     SCALAR,
     TEXT,
@@ -31,8 +32,6 @@ from . import command
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)\Z")
 _CODES = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?\Z")
-#: Beginnings of keys and logs that mean something else.
-_TAKEN = ("rank", "node", "setup")
 
 
 def amount(value: str) -> int:
@@ -122,10 +121,10 @@ def read_roles(node: Node) -> tuple[Role, ...]:
     """The roles of a job. Raises DocumentError."""
     found = []
     for name, place, value in node.items("roles by their names"):
-        if not _NAME.match(name) or name in _TAKEN:
+        if not _NAME.match(name) or name in RESERVED:
             raise place.error(
                 f'"{name}" cannot be the name of a role',
-                f"letters, digits, '_' and '-'; not {', '.join(_TAKEN)}",
+                f"letters, digits, '_' and '-'; not {', '.join(RESERVED)}",
             )
         role = Role(name, **({} if value.is_empty() else read(value, _ROLE, f"role {name}")))
         for index in role.overrides:

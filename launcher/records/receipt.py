@@ -16,7 +16,7 @@ from ..spec.model import Layout
 from . import causes
 from . import events as ev
 from .postmortem import LastLine, OtherEnd
-from .state import BY_USER, SKEW, Expiry, Loss, RunState
+from .state import BY_USER, SKEW, Expiry, Loss, RunState, is_setup
 
 VERSION = 1
 
@@ -184,7 +184,7 @@ def verdict(
     if stop is not None and failure is None:
         return "stopped", stop, 130
     if failure is not None:
-        if failure.key.startswith("setup-"):
+        if is_setup(failure.key):
             return "failed", f"setup-{failure.reason}", failure.exit_code
         no_memory = bool(_NO_MEMORY.search(last_words))
         reason = "out-of-memory" if no_memory else failure.reason

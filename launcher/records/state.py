@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from ..spec.frozen import frozen
+from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
 
 #: Which status may follow which. An ended run stays ended.
@@ -323,10 +324,7 @@ LEAD_PATIENCE = 1.0
 #: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
 SKEW = 0.25
 
-#: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.
-SETUP = "setup-"
-
 
 def is_setup(key: str) -> bool:
     """Whether a process runs a job's ``setup``."""
-    return key.startswith(SETUP)
+    return ProcessKey.parse(key).kind is ProcessKind.SETUP

@@ -12,9 +12,10 @@ from .. import frameworks
 from ..jobs import planner
 from ..records import codec
 from ..records import events as ev
-from ..records.state import SETUP, ProcessState, is_setup
+from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.model import Job, Layout, Node, NodePlan, Plan, Request, Task
+from ..spec.process_key import ProcessKey
 from ..transport import certificates
 from ..transport.agent_bundle import agent_name
 from .concurrency import together
@@ -52,7 +53,7 @@ async def setup(
         if not scripts:
             continue
         process = {
-            "key": f"{SETUP}{node.node_rank}",
+            "key": str(ProcessKey.of_setup(node.node_rank)),
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
             "env": planner.environment(job, layout, node, meeting, attempt),
         }

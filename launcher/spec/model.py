@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from .frozen import frozen
+from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
@@ -237,7 +238,9 @@ class Task:
     @property
     def key(self) -> str:
         """``worker-2``; without roles ``rank-2``."""
-        return f"{self.role}-{self.index}" if self.role else f"rank-{self.rank}"
+        if self.role:
+            return str(ProcessKey.of_role(self.role, self.index))
+        return str(ProcessKey.of_rank(self.rank))
 
 
 @frozen
@@ -278,13 +281,18 @@ class Layout:
 
     def host_of(self, key: str) -> str | None:
         """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
-        kind, _, number = key.partition(".")[0].rpartition("-")
+        try:
+            process = ProcessKey.parse(key.partition(".")[0])
+        except ValueError:
+            return None
         for node in self.nodes:
-            if any(task.role == kind and str(task.index) == number for task in node.tasks):
-                return node.host.name
-            if kind not in ("rank", "node", "setup"):
-                continue
-            if int(number) in (node.ranks if kind == "rank" else (node.node_rank,)):
+            if process.kind is ProcessKind.ROLE:
+                found = any((t.role, t.index) == (process.role, process.index) for t in node.tasks)
+            elif process.kind is ProcessKind.RANK:
+                found = process.index in node.ranks
+            else:
+                found = process.index == node.node_rank
+            if found:
                 return node.host.name
         return None
 

@@ -32,6 +32,10 @@ PIECE = 1 << 17
 #: A line longer than this is not ours.
 MAX_LINE = 64 << 20
 
+#: What keys of processes begin with where they are not named after a role; a number follows.
+#: launcher.spec.process_key has the same.
+RANK, SETUP = "rank-", "setup-"
+
 #: Exit status of a process that could not be executed at all, as a shell gives it.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from ..base import lean, run_lock
+from ..base import lean, protocol, run_lock
 from ..base.journal import read_from
 from ..processes import cgroup, processes
 from . import gpu_locks
@@ -148,6 +148,6 @@ def sweep(run_dir, run_id, host, kill, seconds):
 def _has_started(place):
     """Whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        if record["event"] == "ProcessStarted" and not record["key"].startswith("setup-"):
+        if record["event"] == "ProcessStarted" and not record["key"].startswith(protocol.SETUP):
             return True
     return False

@@ -11,6 +11,7 @@ from ...records.events import signal_name
 from ...records.postmortem import LastLine, OtherEnd
 from ...records.receipt import HostReceipt, Receipt
 from ...spec import nodeset
+from ...spec.process_key import ProcessKey, ProcessKind
 from .hints import labelled
 from .log_lines import harmless
 from .tables import counted, duration, fold_tasks, size, table, wrapped
@@ -45,8 +46,7 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     lines = []
     failure = receipt.failure
     if failure:
-        is_rank = failure.rank is not None and failure.key.startswith("rank-")
-        rank = f" rank {failure.rank}" if is_rank else f" {failure.key}"
+        rank = f" rank {failure.rank}" if _is_rank(failure.key) else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
         said = failure.error.partition("\n")[0].strip()
         told = not said or any(said in line for line in failure.last_lines)
@@ -159,6 +159,10 @@ def _hosts(receipt: Receipt) -> str:
     return text + (f"\n  and {rest} more, each complete and with 0 processes left" if rest else "")
 
 
+def _is_rank(key: str) -> bool:
+    return ProcessKey.parse(key).kind is ProcessKind.RANK
+
+
 def _tells(host: HostReceipt) -> bool:
     failed = any(code != 0 for code in host.exit_codes.values())
     return bool(host.problem or host.expiry or host.left != 0 or not host.logs_complete or failed)
@@ -176,7 +180,7 @@ def _gpus(host: HostReceipt) -> str:
 def _exits(host: HostReceipt) -> str:
     if host.problem:
         return host.problem
-    codes = {key: code for key, code in host.exit_codes.items() if key.startswith("rank-")}
+    codes = {key: code for key, code in host.exit_codes.items() if _is_rank(key)}
     told = set((codes or host.exit_codes).values())
     if not told:
         return "not started"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...records.state import TOO_FEW, RunState
 from ...spec.model import Layout
+from ...spec.process_key import ProcessKey
 
 
 def gone(state: RunState, layout: Layout) -> frozenset[str]:
@@ -41,7 +42,7 @@ def why_over(state: RunState, layout: Layout, least: int | None) -> str:
 
 def lead_is_done(state: RunState, layout: Layout) -> bool:
     """Whether torchrun on the lead has ended well, which it does when the group has."""
-    lead = state.processes.get((layout.nodes[0].host.name, "node-0"))
+    lead = state.processes.get((layout.nodes[0].host.name, str(ProcessKey.of_node(0))))
     return lead is not None and lead.code == 0
 
 
