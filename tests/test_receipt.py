@@ -1,4 +1,4 @@
-"""The verdict over every kind of ending, and what the receipt says of each host."""
+"""What the receipt says of each host, of the first failure and of the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
 from launcher.records import postmortem, receipt
 from launcher.records.state import RunState, fold
-from launcher.spec.errors import HostError, InputError, MeetingError, SetupFailed
 from launcher.spec.model import Host, Layout, Node
 
 LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1, 1, 2, (3,))))
@@ -19,85 +18,6 @@ LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1,
 
 def failed(code: int, oom: bool = False, key: str = "rank-0", host: str = "gpu1") -> RunState:
     return RunState(failure=ev.Failure(host, key, 0, code, oom, 5.0))
-
-
-def losing(state: RunState, since: float) -> RunState:
-    """gpu2 falls silent then, and is given up a minute later."""
-    dropped = ev.ConnectionDropped(since, "gpu2", "no answer")
-    return fold([dropped, ev.NodeLost(since + 60, "gpu2", "host-unreachable")], state)
-
-
-def expiring(state: RunState, at: float) -> RunState:
-    """gpu2 stops by itself."""
-    return fold([ev.LeaseExpired(at, "gpu2", 1800.0)], state)
-
-
-FINE = RunState()
-LOST = losing(FINE, 4.0)
-
-
-@pytest.mark.parametrize(
-    ("state", "words", "stop", "error", "verdict"),
-    [
-        (FINE, b"", None, None, ("succeeded", "all-ranks-exited-0", 0)),
-        (failed(7), b"", None, None, ("failed", "exit-7", 7)),
-        (failed(-11), b"", None, None, ("failed", "signal-SIGSEGV", 139)),
-        (failed(-9, True), b"", None, None, ("failed", "out-of-memory", 137)),
-        (failed(1), b"CUDA out of memory. Tried", None, None, ("failed", "out-of-memory", 1)),
-        (failed(1), b"torch.OutOfMemoryError: x", None, None, ("failed", "out-of-memory", 1)),
-        (failed(1), b"MemoryError\n", None, None, ("failed", "out-of-memory", 1)),
-        (failed(1), b"fork: Cannot allocate memory", None, None,
-         ("failed", "out-of-memory", 1)),
-        (failed(3, key="setup-0"), b"", None, None, ("failed", "setup-exit-3", 3)),
-        (failed(3, key="setup-0"), b"", None, SetupFailed("gpu1", "x", status=3),
-         ("failed", "setup-exit-3", 3)),
-        (FINE, b"", "by-user", None, ("stopped", "by-user", 130)),
-        (failed(7), b"", "by-user", None, ("failed", "exit-7", 7)),
-        (LOST, b"", None, None, ("lost", "host-unreachable", 125)),
-        (losing(failed(1), since=4.0), b"", None, None, ("lost", "host-unreachable", 125)),
-        (losing(failed(1), since=15.0), b"", None, None, ("lost", "host-unreachable", 125)),
-        (losing(failed(1), since=65.0), b"", None, None, ("failed", "exit-1", 1)),
-        (losing(failed(7, host="gpu2"), since=4.0), b"", None, None, ("failed", "exit-7", 7)),
-        (LOST, b"", "by-user", None, ("lost", "host-unreachable", 125)),
-        (FINE, b"", None, HostError("gpu1", "x"), ("failed", "host-error", 125)),
-        (FINE, b"", None, MeetingError("x"), ("failed", "no-meeting-point", 125)),
-        (FINE, b"", None, InputError("x"), ("failed", "bad-input", 2)),
-        (FINE, b"", None, KeyError("x"), ("failed", "internal-error", 125)),
-        (failed(7), b"", None, KeyError("x"), ("failed", "exit-7", 7)),
-        (FINE, b"", "by-user", KeyError("x"), ("stopped", "by-user", 130)),
-        (expiring(FINE, at=9.0), b"", None, None, ("stopped", "lease-expired", 125)),
-        (expiring(FINE, at=9.0), b"", None, HostError("gpu1", "x"),
-         ("stopped", "lease-expired", 125)),
-        (expiring(FINE, at=9.0), b"", "by-user", None, ("stopped", "lease-expired", 125)),
-        (expiring(LOST, at=9.0), b"", None, None, ("stopped", "lease-expired", 125)),
-        (expiring(failed(7), at=9.0), b"", None, None, ("failed", "exit-7", 7)),
-        (expiring(failed(7), at=5.1), b"", None, None, ("stopped", "lease-expired", 125)),
-        (expiring(failed(7), at=4.0), b"", None, None, ("stopped", "lease-expired", 125)),
-    ],
-)  # fmt: skip
-def test_verdict(
-    state: RunState,
-    words: bytes,
-    stop: str | None,
-    error: Exception | None,
-    verdict: tuple[str, str, int],
-) -> None:
-    assert receipt.verdict(state, words, stop, error) == verdict
-
-
-@pytest.mark.parametrize(
-    ("state", "stop", "error", "status"),
-    [
-        (LOST, "by-user", None, "stopped"),
-        (losing(failed(1), since=4.0), "by-user", None, "stopped"),  # a peer of the lost host
-        (LOST, None, None, "lost"),
-        (LOST, "by-user", HostError("gpu1", "x"), "lost"),
-    ],
-)
-def test_a_stop_while_a_lost_host_is_replaced(
-    state: RunState, stop: str | None, error: Exception | None, status: str
-) -> None:
-    assert receipt.verdict(state, b"", stop, error, mending=True)[0] == status
 
 
 # -- hosts

@@ -6,6 +6,7 @@ reason is about, if any, always stands in a field of its own.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from ..spec.frozen import frozen
@@ -91,6 +92,9 @@ WITH_DETAIL = (
     *(EndReason.FINISHED_ON, EndReason.SETUP_EXIT, EndReason.SETUP_SIGNAL),
     *(EndReason.EXIT, EndReason.SIGNAL),
 )
+_DETAILED = re.compile(
+    rf"({'|'.join(WITH_DETAIL)})-(\d+|\d+-of-\d+-hosts|SIG[A-Z0-9]+|signal \d+)\Z"
+)
 #: What the same exit is called when it was the job's ``setup`` that failed.
 OF_SETUP = {
     EndReason.EXIT: EndReason.SETUP_EXIT,
@@ -108,14 +112,14 @@ class Reason:
 
     def __str__(self) -> str:
         """``exit-7``, ``by-user``: as records and receipts have it."""
-        return f"{self.code}-{self.detail}" if self.code in WITH_DETAIL else str(self.code)
+        with_detail = self.detail and self.code in WITH_DETAIL
+        return f"{self.code}-{self.detail}" if with_detail else str(self.code)
 
     @classmethod
     def parse(cls, text: str) -> Reason:
         """The reason that was written so; what this version does not know is a detail of OTHER."""
         if (code := _CODES.get(text)) is not None:
             return cls(code)
-        for code in WITH_DETAIL:
-            if text.startswith(f"{code}-"):
-                return cls(code, text.removeprefix(f"{code}-"))
+        if found := _DETAILED.match(text):
+            return cls(EndReason(found[1]), found[2])
         return cls(StopReason.OTHER, text)

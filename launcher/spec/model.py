@@ -105,7 +105,7 @@ class Override:
 class Role:
     """Processes of one kind. ``run`` is empty where it is the job's.
 
-    ``lead`` says that the run is over when all of these have ended well; ``on_exit`` holds exit
+    ``primary`` says that the run is over when all of these have exited well; ``on_exit`` holds exit
     codes (from, to) by what they mean: complete, fail or restart.
     """
 
@@ -118,7 +118,7 @@ class Role:
     envs: Mapping[str, str] = field(default_factory=dict)
     setup: str | None = None
     spread: bool = False
-    lead: bool = False
+    primary: bool = False
     on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     def at(self, index: int) -> Role:
@@ -359,14 +359,13 @@ class Request:
     """A job on hosts of an inventory, and how to treat it.
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
-    reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
-    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is
-    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
-    host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
+    reached for ``lost_after`` is given up; one that nobody reaches for ``orphan_timeout`` stops the
+    run on its own (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10
+    minutes) is reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or
+    loses a host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
     those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on
-    which it would be pointless are refused at once. ``code_of`` is a run
-    whose snapshot of the code is taken again. ``ask_passphrase`` is called
-    with a key file whose passphrase is needed.
+    which it would be pointless are refused at once. ``code_of`` is a run whose snapshot of the code is
+    taken again. ``ask_passphrase`` is called with a key file whose passphrase is needed.
     """
 
     job: Job
@@ -374,7 +373,7 @@ class Request:
     hosts: tuple[Host, ...]
     pull_every: float = 30.0
     lost_after: float = 300.0
-    lease: float | None = None
+    orphan_timeout: float | None = None
     stall_timeout: float | None = None
     stop_stalled: bool = False
     max_restarts: int = 0

@@ -64,7 +64,7 @@ def standing(run_dir):
     """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
     a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
-    ends = [r for r in ends if r["event"] == "LeaseExpired"]
+    ends = [r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")]  # before 0.1
     expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
     return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 

@@ -11,6 +11,7 @@ import click
 
 from ...fleet import inventory_file
 from ...records import catalog
+from ...records.reasons import EndReason
 from ...spec import nodeset
 from ...spec.errors import HostError
 from .. import complain, options
@@ -19,7 +20,7 @@ from ..render.tables import age, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 #: The reason that says no more than the status: a line should fit a terminal.
-_AS_IT_SHOULD = "all-ranks-exited-0"
+_AS_IT_SHOULD = EndReason.ALL_EXITED_0
 #: Runs that are listed without --all: those that go on, and the latest.
 LATEST = 20
 

@@ -258,7 +258,7 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
             when = time.strftime("%d %b %H:%M:%S", time.localtime(part.expiry.time))
             silent = duration(part.expiry.silent)
             text = (
-                f"lease    {part.host} stopped by itself on {when}: nobody reached it for {silent}"
+                f"orphaned {part.host} stopped by itself on {when}: nobody reached it for {silent}"
             )
             lines.append(click.style(text, fg="yellow"))
         if part.departed is not None:

@@ -20,6 +20,7 @@ import click
 from click.globals import resolve_color_default
 
 from ...records import events as ev
+from ...records.reasons import EndReason
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
@@ -141,7 +142,7 @@ class Screen:
                 self._say(f"master {event.master_addr} port {event.master_port}", dim=True)
             case ev.RunRestarted():
                 self._muted = False
-                why = "the port was taken" if event.reason == "port-taken" else event.reason
+                why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
                 self._say(f"starting again after {why}: attempt {event.attempt}", "yellow")
             case ev.PortReplaced():
                 self._say(f"port {event.port} on {event.host} was taken; trying another", dim=True)
@@ -171,7 +172,7 @@ class Screen:
                 self._say(
                     f"no spare for {event.host} ({event.reason}): going on with {left}", "yellow"
                 )
-            case ev.LeaseExpired():
+            case ev.OrphanTimeoutExpired():
                 silent = duration(event.silent)
                 self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
             case ev.RunStalled():
