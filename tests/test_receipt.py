@@ -224,3 +224,37 @@ def test_many_others_are_folded_into_three_lines_at_most() -> None:
     at = next(n for n, line in enumerate(lines) if line.startswith("also: "))
     assert lines[at + 2] == "      and more"
     assert all(len(line) <= 60 for line in lines[at : at + 3])
+
+
+# -- why it ended
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "host", "detail", "says"),
+    [
+        ("stopped", "by-user", None, "", ""),
+        ("succeeded", "all-ranks-exited-0", None, "", ""),
+        ("stopped", "process-failed", "gpu2", "", "a process on gpu2 failed; how is not known here"),
+        ("lost", "host-unreachable", "gpu2", "", "gpu2 could not be reached any more"),
+        ("stopped", "restarting", None, "exit-7",
+         "its launcher died while it started the run again after exit-7"),
+        ("stopped", "other", "gpu2", "the moon is \x1b[2Jfull", "the moon is ␛[2Jfull"),
+        ("failed", "quota-exceeded", None, "", ""),
+    ],
+)  # fmt: skip
+def test_a_code_that_says_little_has_a_sentence(
+    status: str, reason: str, host: str | None, detail: str, says: str
+) -> None:
+    whole = receipt.Receipt(
+        "r", status, reason, 125, 0.0, 1.0, {}, 3, "torch", reason_host=host, reason_detail=detail
+    )
+    lines = click.unstyle(receipt_text(whole, 100)).splitlines()
+    assert lines[1].startswith(f"{status} ({reason})")
+    assert lines[2] == (says or "time")
+
+
+def test_receipts_of_the_previous_release_are_read() -> None:
+    whole = receipt.Receipt("r", "stopped", "x", 125, 0.0, 1.0, {}, 3, "torch").to_json()
+    del whole["reason_host"], whole["reason_detail"]
+    found = receipt.read({**whole, "reason": "a-rank-failed-on-gpu2"})
+    assert (found.reason, found.reason_host) == ("process-failed", "gpu2")

@@ -128,6 +128,12 @@ def test_a_record_gives_the_roles_back() -> None:
     assert again.job.roles == job.roles
     assert [n.tasks for n in layout.nodes] == [n.tasks for n in plan.layout.nodes]
     assert layout.host_of("worker-4.out") == "gpu2"
+    written["lease"] = 60.0  # as the previous release wrote it
+    del written["orphan_timeout"]
+    for role in written["job"]["roles"]:
+        role["lead"] = role.pop("primary")
+    old, _ = read_run(written)
+    assert (old.orphan_timeout, old.job.roles) == (60.0, job.roles)
 
 
 # -- what is said about bad files

@@ -101,6 +101,8 @@ OF_SETUP = {
     EndReason.SIGNAL: EndReason.SETUP_SIGNAL,
     EndReason.OUT_OF_MEMORY: EndReason.SETUP_OUT_OF_MEMORY,
 }
+#: Reasons of a run whose ``setup`` failed.
+SETUP = (*OF_SETUP.values(), EndReason.SETUP_FAILED)
 
 
 @frozen

@@ -110,6 +110,8 @@ def command(
     Options stand before the script; what follows it is passed on as it is. The exit code is that of
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
+    if lease is not None:
+        warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
     hosts = loaded(inventory)
     if dry_run:
@@ -117,8 +119,6 @@ def command(
         return
     from ..render.run_view import Screen
 
-    if lease is not None:
-        warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
     request = requests.make_request(
         job,

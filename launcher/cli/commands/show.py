@@ -65,7 +65,7 @@ def _so_far(run: Any, state: RunState, followed: bool) -> str:
     lines = [f"{click.style(state.status, bold=True)}  {run.name}  {age}"]
     if not followed:
         lines.append(
-            click.style("nobody follows it here: ", fg="yellow")
+            click.style("no launcher attached: ", fg="yellow")
             + f"this is what was last heard; launcher attach {run.name} asks the hosts"
         )
     rows = []

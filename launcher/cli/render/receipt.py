@@ -9,11 +9,13 @@ import click
 
 from ...records.events import signal_name
 from ...records.postmortem import LastLine, OtherEnd
+from ...records.reasons import SETUP, Reason
 from ...records.receipt import HostReceipt, Receipt
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey, ProcessKind
 from .hints import labelled
 from .log_lines import harmless
+from .reasons import sentence
 from .tables import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
@@ -55,11 +57,14 @@ def _first(receipt: Receipt, width: int) -> list[str]:
             lines += labelled("  likely: ", _harmless(failure.cause), width)
             lines += labelled("  hint: ", _harmless(failure.hint), width)
         lines += _also(receipt.others, width) + _said(receipt.others_said, width)
-    if receipt.error and not (failure and receipt.reason.startswith("setup")):
+    if receipt.error and not (failure and Reason.parse(receipt.reason).code in SETUP):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
             lines += labelled("  hint: ", receipt.hint, width)
-    elif receipt.hint and not failure:
+    elif not failure:
+        why = sentence(receipt.reason, receipt.reason_host, receipt.reason_detail)
+        lines += [_harmless(why)] if why else []
+    if receipt.hint and not failure and not receipt.error:
         lines += labelled("hint: ", receipt.hint, width)
     return lines
 
