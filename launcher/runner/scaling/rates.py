@@ -165,8 +165,13 @@ def unit_of(own: re.Pattern[str]) -> str:
 def key_of(log: str) -> str | None:
     """The process that a log is of: ``rank-3``; None for a file of anybody else's."""
     stem = log.rpartition("/")[2].rpartition(".")[0]
+    return stem if _process(stem) else None
+
+
+def _process(key: str) -> ProcessKey | None:
+    """The process that a key names; None for numbers that came otherwise, as scalars do."""
     try:
-        return str(ProcessKey.parse(stem))
+        return ProcessKey.parse(key)
     except ValueError:
         return None
 
@@ -210,9 +215,8 @@ def rate(
 def _of_all(
     keys: Sequence[str], by_key: dict[str, list[float]], layout: Layout
 ) -> tuple[float, str]:
-    group = ProcessKey.parse(keys[0]).group
-    alike = [key for key in keys if ProcessKey.parse(key).group == group]
-    medians = [statistics.median(by_key[key]) for key in alike]
+    group = _group(keys[0])
+    medians = [statistics.median(by_key[key]) for key in keys if _group(key) == group]
     of_nodes = group == ProcessKind.NODE
     many = layout.num_nodes if of_nodes else layout.world_size
     if len(medians) >= many:
@@ -221,9 +225,16 @@ def _of_all(
     return statistics.fmean(medians) * many, f"{len(medians)} of {many} {whose} printed it"
 
 
+def _group(key: str) -> str:
+    process = _process(key)
+    return process.group if process else key
+
+
 def _order(key: str) -> tuple[bool, bool, int]:
     """Ranks by their number; then what else has a log."""
-    process = ProcessKey.parse(key)
+    process = _process(key)
+    if process is None:
+        return True, True, 0
     return process.kind != ProcessKind.RANK, process.kind != ProcessKind.NODE, process.index
 
 
