@@ -9,9 +9,9 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import launcher.findings
 import pytest
 
-import launcher.findings
 from launcher.agent.host import reachability
 from launcher.fleet.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
 from launcher.fleet.findings.group import clocks, gpus_text, of_group

@@ -9,8 +9,7 @@ from dataclasses import asdict
 
 import click
 
-from ...fleet import inventory_file
-from ...records import catalog
+from ...api.client import AsyncClient, Client
 from ...spec import nodeset
 from ...spec.errors import HostError
 from .. import complain, options
@@ -34,7 +33,7 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
     if all_users:
         _on_the_hosts(inventory, as_json)
         return
-    found = list(catalog.summaries())
+    found = Client().list()
     shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
     if as_json:
         click.echo(json.dumps([asdict(run) for run in shown], indent=2))
@@ -68,15 +67,11 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
 
 
 def _on_the_hosts(place: str | None, as_json: bool) -> None:
-    from ...runner.remote_runs import HostRuns, ask_hosts
-
-    hosts = loaded(place)
-    with inventory_file.sandbox_of(hosts):
-        told = asyncio.run(ask_hosts(hosts))
+    told = asyncio.run(AsyncClient(loaded(place)).host_runs())
     going_on = [
         {"host": host, **run}
         for host, answer in told.items()
-        if isinstance(answer, HostRuns)
+        if not isinstance(answer, HostError)
         for run in answer.going_on
     ]
     if as_json:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from dataclasses import replace
+import asyncio
 
 import click
 
-from ...records.run_folder import read_json
-from ...spec.errors import InputError
 from .. import options
 from ..follow import begin
-from ..run_argument import run_argument, taken_up
+from ..inventory_lookup import find_inventory
+from ..run_argument import new_client, run_argument
 
 
 @click.command("rerun")
@@ -34,17 +31,15 @@ def command(
     from the environment here."""
     from ..render.run_view import Screen
 
-    old = taken_up(word)
-    names = read_json(old.path / "run.json")["job"]["secrets"]
-    missing = [name for name in names if name not in os.environ]
-    if missing:
-        raise InputError(f"secret {missing[0]} is not set here", f"export {missing[0]}=... first")
-    nodes = tuple(node.host for node in old.layout.nodes)
-    request = replace(
-        old.request,
-        hosts=nodes or old.request.hosts,
-        code_of=old.name,
-        command_line=tuple(sys.argv),
-    )
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    ctx.exit(begin(request, screen, detach, as_json))
+    client = new_client(find_inventory(None), screen.ask_passphrase)
+    started = begin(
+        client,
+        lambda client: client.rerun(
+            word, detach=detach, on_event=screen.on_event, on_log=screen.on_log
+        ),
+        screen,
+        detach,
+        as_json,
+    )
+    ctx.exit(asyncio.run(started))
