@@ -204,17 +204,16 @@ class AsyncClient(_Catalog):
                 raise
         from ..runner.remote_runs import adopt
 
-        return self.attach_here(await adopt(name, self.inventory), on_event, on_log, adopted=True)
+        return self.attach_here(await adopt(name, self.inventory), on_event, on_log)
 
     def attach_here(
-        self,
-        name: str,
-        on_event: OnEvent | None = None,
-        on_log: OnLog | None = None,
-        adopted: bool = False,
+        self, name: str, on_event: OnEvent | None = None, on_log: OnLog | None = None
     ) -> AsyncRunHandle:
-        """Return the handle of a run that is recorded on this machine. Raises InputError."""
-        return self._attached(RunReader(catalog.find(name)), on_event, on_log, adopted)
+        """Return the handle of a run that is recorded on this machine; go to no host.
+
+        Raises UnknownRun for one that is not, InputError.
+        """
+        return self._attached(RunReader(catalog.find(name)), on_event, on_log)
 
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
@@ -287,11 +286,10 @@ class AsyncClient(_Catalog):
         reader: RunReader,
         on_event: OnEvent | None,
         on_log: OnLog | None,
-        adopted: bool = False,
     ) -> AsyncRunHandle:
         following = Attached(reader, on_event, on_log)
         following.request = replace(following.request, ask_passphrase=self._ask_passphrase)
-        return AsyncRunHandle(self, following, adopted=adopted)
+        return AsyncRunHandle(self, following)
 
 
 class Client(_Catalog):

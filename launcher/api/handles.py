@@ -128,12 +128,9 @@ class AsyncRunHandle(RecordedRun):
         following: Following,
         *,
         task: asyncio.Task[Receipt] | None = None,
-        adopted: bool = False,
     ) -> None:
         super().__init__(following)
         self._client, self._task = client, task
-        #: Whether the run was started on another machine, and its record made from its hosts.
-        self.adopted = adopted
 
     async def wait(self, timeout: float | None = None) -> Receipt:
         """Wait for the end of the run, and return its receipt.

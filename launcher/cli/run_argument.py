@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..api.client import AsyncClient, OnEvent, OnLog
+from ..spec.errors import UnknownRun
 from . import completion
-from .inventory_lookup import INVENTORY, find_inventory, tell_notes
+from .inventory_lookup import INVENTORY, find_inventory, loaded
 
 if TYPE_CHECKING:
     from ..api.handles import AsyncRunHandle
@@ -53,11 +54,17 @@ async def attached(
     word: str, on_event: OnEvent | None = None, on_log: OnLog | None = None
 ) -> AsyncIterator[AsyncRunHandle]:
     """The run that the user means, from here or else from its hosts. Raises InputError."""
-    async with new_client(find_inventory(None)) as client:
+    client = new_client()
+    try:
+        run = client.attach_here(word, on_event, on_log)
+    except UnknownRun:
+        place = find_inventory(None)
+        if place is None or word == "-":
+            raise
+        client = new_client(loaded(place))
         run = await client.attach(word, on_event=on_event, on_log=on_log)
-        if run.adopted:
-            tell_notes(client.inventory)
-            click.echo(f"{run.name} was begun elsewhere: taken up from its hosts", err=True)
+        click.echo(f"{run.name} was begun elsewhere: taken up from its hosts", err=True)
+    async with client:
         yield run
 
 

@@ -63,33 +63,39 @@ class Begun:
     def __init__(
         self, request: Request, folder: RunFolder, on_event: OnEvent, on_log: OnLog
     ) -> None:
-        from .run import Run  # asyncssh takes a third of a second to import
-
         self.request, self.reader = request, RunReader(folder.path)
         self.grace = request.job.grace
-        self.killing = False
-        self._run = Run(request, folder, on_event, on_log)
+        self.killing = self._stopping = False
+        self._folder, self._on_event, self._on_log = folder, on_event, on_log
+        self._run: Run | None = None
 
     @property
     def layout(self) -> Layout:
         """Which host runs what; without nodes before that is decided."""
-        return self._run.layout
+        return self._run.layout if self._run else Layout(self.reader.name, ())
 
     async def to_the_end(self) -> Receipt:
         """Return the receipt as soon as the run has ended, whatever the ending."""
+        from .run import Run  # asyncssh takes a third of a second to import
+
+        self._run = Run(self.request, self._folder, self._on_event, self._on_log)
+        for _ in range(self._stopping + self.killing):
+            self._run.stop()
         return await follow(self._run, self._run.execute())
 
     def stop(self, grace: float | None = None) -> None:
         """Ask for the end; again: without grace."""
-        self.killing = self._run.switch.asked.is_set()
+        self.killing, self._stopping = self._stopping, True
         if grace is not None:
             self.grace = grace
             wishes.note_grace(self.reader.path, grace)
-        self._run.stop()
+        if self._run:
+            self._run.stop()
 
     def pull_now(self) -> None:
         """Bring outputs back at once, without waiting for their time."""
-        self._run.pull_now()
+        if self._run:
+            self._run.pull_now()
 
     def remember(self) -> None:
         """Nothing to note: a run in the foreground passes on all that it writes."""
@@ -182,9 +188,7 @@ class Attached:
         self._look()
         self.reader.reread()
         run = self._run = Run(self.request, folder, on_event, pass_on)
-        if self._stopping:
-            run.stop()
-        if self.killing:
+        for _ in range(self._stopping + self.killing):
             run.stop()
         return await follow(run, run.go_on(self.reader.layout, self.reader.started))
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
 from .. import options
 from ..follow import begin
-from ..inventory_lookup import find_inventory
-from ..run_argument import new_client, run_argument
+from ..run_argument import attached, new_client, run_argument
+
+if TYPE_CHECKING:
+    from ...api.client import AsyncClient
+    from ...api.handles import AsyncRunHandle
 
 
 @click.command("rerun")
@@ -32,14 +36,13 @@ def command(
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    client = new_client(find_inventory(None), screen.ask_passphrase)
-    started = begin(
-        client,
-        lambda client: client.rerun(
-            word, detach=detach, on_event=screen.on_event, on_log=screen.on_log
-        ),
-        screen,
-        detach,
-        as_json,
-    )
-    ctx.exit(asyncio.run(started))
+
+    async def start(client: AsyncClient) -> AsyncRunHandle:
+        async with attached(word) as old:
+            name = old.name
+        return await client.rerun(
+            name, detach=detach, on_event=screen.on_event, on_log=screen.on_log
+        )
+
+    client = new_client(ask=screen.ask_passphrase)
+    ctx.exit(asyncio.run(begin(client, start, screen, detach, as_json)))
