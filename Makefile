@@ -2,15 +2,17 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.stamp-$(shell cksum pyproject.toml | cut -d' ' -f1)
+LOCK   := requirements/dev.txt
+STAMP  := $(VENV)/.stamp-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
+DOCS   := $(VENV)/.stamp-docs-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
-HVDNEEDS := cffi==2.1.1 cloudpickle==3.1.2 packaging==26.3 psutil==7.2.2 PyYAML==6.0.3
+HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LOCK))
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-frameworks lint bench chaos vm horovod disk setup system clean
+.PHONY: help demo test test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +41,17 @@ lint: setup ## ruff, strict typing, and the arrows between rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(DOCS) reference ## Builds the documentation strictly, into site/
+	rm -rf site && $(BIN)/zensical build --clean --strict
+	! grep -rnE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)"' site # nothing comes from elsewhere
+
+reference: setup ## Writes the tables of docs/reference from the code
+	$(BIN)/python docs/generate.py
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[docs]'
+	@touch $@
+
 bench: setup system ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -54,16 +67,22 @@ disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` 
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
 	$(BIN)/python tests/freshroot.py
 
+lock: ## Resolves the development environment again and pins it in requirements/dev.txt
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[docs,test]'
+	@{ grep '^#' $(LOCK); build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } >build/lock.txt
+	mv build/lock.txt $(LOCK) && rm -rf build/lock
+
 system:
 	@sh tests/install-system-packages.sh test $(SUDO)
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(LOCK)
 	@sh tests/install-system-packages.sh demo $(SUDO)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) torch==2.13.0 numpy==2.4.6
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[test]'
 	@rm -f $(VENV)/.stamp-*
 	@touch $@
 

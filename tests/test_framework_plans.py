@@ -183,3 +183,20 @@ def test_deepspeed_and_accelerate_are_told_who_they_are() -> None:
     assert "ACCELERATE_USE_CPU" not in of_accelerate["node-1"].env
     for process in (of_deepspeed["node-1"], of_accelerate["node-1"]):
         assert process.argv[-3:] == ("--", "python3", "x.py"), "ranks go through the shim"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "folders"),
+    [(("127.0.0.1", "127.0.0.1"), 2), (("10.0.0.0", "10.0.0.1"), 0)],
+)
+def test_hosts_that_are_one_machine_share_no_session_of_mpi(
+    addresses: tuple[str, str], folders: int
+) -> None:
+    """Open MPI's daemons would share a folder there, and the first to end would remove it."""
+    job = job_of("framework: mpi\nrun: x.py\nnum_nodes: 2\nresources: {nproc_per_node: 2}")
+    hosts = [Host(f"h{n}", address=ip, workdir=f"/home/{n}") for n, ip in enumerate(addresses)]
+    layout = planner.layout(job, hosts, {}, "r")
+    names = {host.name: host.address or "" for host in hosts}
+    plan = planner.plan(job, layout, Meeting(addresses[0], 29500, {}, names, {}), "agent")
+    found = [p.env.get("OMPI_MCA_orte_tmpdir_base") for node in plan.nodes for p in node.processes]
+    assert len({folder for folder in found if folder}) == folders

@@ -35,6 +35,8 @@ def environment(place: Place) -> dict[str, str]:
     hosts = [place.meeting.address_of(node.host) for node in place.layout.nodes]
     if len(set(hosts)) < len(hosts):  # one machine: ranks of two of them crash in its shared memory
         chosen["OMPI_MCA_btl"] = "self,tcp"
+        # Daemons of one job on one machine share a session folder, and the first to end removes it.
+        chosen["OMPI_MCA_orte_tmpdir_base"] = f"{place.env['LAUNCHER_RUN_DIR']}/mpi"
     return {**place.threads(), **chosen, **place.env}
 
 

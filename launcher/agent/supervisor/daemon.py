@@ -3,8 +3,16 @@
 import fcntl
 import os
 import sys
+import time
 
+from ..base import protocol
+from ..base.lean import Socket, socket
 from .supervisor import Supervisor
+
+#: Seconds for the owner of a run to answer; one that stands still owns it all the same.
+ANSWERS = 15.0
+#: Seconds for a supervisor that no longer answers to leave, or for a new one to answer.
+LEAVES = 10.0
 
 
 def launch(run_dir, spec):
@@ -34,16 +42,16 @@ def _become_supervisor(run_dir, spec, tell):
     try:
         os.chdir(run_dir)
         _detach_streams(keep=tell)
-        lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        lock = _own()
+        if lock is None:
             os.write(tell, b"ready")  # another one owns this run: a process is started once
             return
         supervisor = Supervisor(spec)
         os.write(tell, b"ready")
         os.close(tell)
         supervisor.serve()
+        os.close(lock)  # before its clients hear of the end: they may want another one at once
+        supervisor.clients.close()
         if supervisor.news.is_needed:
             _let_go(but=supervisor.news.descriptors)
             supervisor.news.pass_on()
@@ -55,6 +63,39 @@ def _become_supervisor(run_dir, spec, tell):
             os.write(tell, str(error).encode())
         except OSError:
             pass
+
+
+def _own():
+    """Take the lock of the run in this folder and return it, or None while its owner answers.
+
+    Wait for an owner that is about to leave. Raises OSError where it does not.
+    """
+    lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LEAVES
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if _owner_answers():
+                os.close(lock)
+                return None
+        if time.monotonic() > deadline:
+            raise OSError("the one before it neither answers nor leaves")
+        time.sleep(0.01)
+
+
+def _owner_answers():
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as owner:
+        owner.settimeout(ANSWERS)
+        try:
+            owner.connect("sock")
+            owner.sendall(protocol.encode({"op": "subscribe"}))
+            return bool(owner.recv(1 << 12))
+        except socket.timeout:
+            return True
+        except OSError:
+            return False
 
 
 def _detach_streams(keep):

@@ -51,7 +51,7 @@ class Supervisor:
         self.signalled = set()
         self.orphans = 0
         self.leases = []
-        self.registered = gpu_locks.register(self.run_id)  # until this process ends
+        self.registered = gpu_locks.register(self.run_id)  # until the run is over here
         self.gpus = None
         self.owned = Owned(self.run_id, self.host)
         self.news = News(self._heard)  # of a run whose hosts do not know each other yet
@@ -66,7 +66,10 @@ class Supervisor:
     # -- the loop
 
     def serve(self):
-        """Returns when the run has ended on this host and nothing of it is left."""
+        """Returns when the run has ended on this host and nothing of it is left.
+
+        Clients are still connected then: the caller frees the run before it closes them.
+        """
         while not self.over:
             callers = self.clients.sockets
             readable = [self.signals, *callers, *self.news.readable]
@@ -80,7 +83,8 @@ class Supervisor:
                     self.news.look(ready)
             self._reap()
             self._keep_time()
-        self.clients.close()
+        if self.registered is not None:
+            os.close(self.registered)
 
     def _patience(self):
         moments = [m for m in (self.kill_at, self.end_at) if m is not None]
