@@ -12,13 +12,13 @@
         receipt = run.wait()              # 0 processes left, looked up on every host
         assert receipt.status == "succeeded"
 
-    client = launcher.Client()            # another program, another day
-    for summary in client.list():
-        print(summary.run, summary.status, summary.reason)
-    run = client.attach("calm-owl")       # a name, the beginning of one, or "-" for the latest
-    run.exec(["nvidia-smi"])
-    run.stop(grace=10)
-    run.rm()
+    with launcher.Client() as client:     # another program, another day
+        for summary in client.list():
+            print(summary.run, summary.status, summary.reason)
+        run = client.attach("calm-owl")   # a name, the beginning of one, or "-" for the latest
+        run.exec(["nvidia-smi"])
+        run.stop(grace=10)
+        run.rm()
 
 ========================  ====================================================================
 ``Client``                ``run`` ``rerun`` ``attach`` ``list`` ``show`` ``rm`` ``host_runs``
