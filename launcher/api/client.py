@@ -8,33 +8,32 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 from ..fleet.inventory_file import load_inventory, sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
-from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder, home
-from ..records.run_reader import RunReader
-from ..runner import follower
-from ..runner.attach import Attached, Begun, Following, OnEvent, OnLog
-from ..runner.concurrency import in_thread
-from ..runner.requests import make_request
 from ..spec.errors import HostError, InputError, UnknownRun
 from ..spec.model import Inventory, Job, Request
-from .handles import AsyncRunHandle, RunHandle
-from .loop_thread import LoopThread
 
+# Listing runs needs no more; what carries a run out is imported with the first one.
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from ..records.receipt import Receipt
+    from ..runner.attach import Following
+    from ..runner.attach import OnEvent as OnEvent
+    from ..runner.attach import OnLog as OnLog
     from ..runner.remote_runs import HostRuns
+    from .handles import AsyncRunHandle, RunHandle
 
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "OnEvent", "OnLog", "RunOptions", "home"]
+__all__ = ["AsyncClient", "Client", "RunOptions", "home"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -121,7 +120,7 @@ class AsyncClient(_Catalog):
         """Stop the runs that this client started and still follows, and wait for their receipts; let
         go of those that it took over, which continue on their hosts."""
         for task, following in list(self._live.items()):
-            if isinstance(following, Begun):
+            if following.is_ours:
                 following.stop()
             else:
                 task.cancel()
@@ -149,6 +148,8 @@ class AsyncClient(_Catalog):
         Raises InputError for what can be seen before anything starts, and LauncherError where this
         machine cannot hold the run's folder.
         """
+        from ..runner.requests import make_request
+
         request = make_request(
             job,
             self.inventory,
@@ -213,7 +214,7 @@ class AsyncClient(_Catalog):
 
         Raises UnknownRun for one that is not, InputError.
         """
-        return self._attached(RunReader(catalog.find(name)), on_event, on_log)
+        return self._attached(catalog.find(name), on_event, on_log)
 
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
@@ -221,11 +222,11 @@ class AsyncClient(_Catalog):
         As :meth:`AsyncRunHandle.rm`, also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
-        reader = RunReader(catalog.find(name))
+        path = catalog.find(name)
         try:
-            handle = self._attached(reader, None, None)
+            handle = self._attached(path)
         except InputError:  # it never came as far as a host
-            await asyncio.to_thread(shutil.rmtree, reader.path)
+            await asyncio.to_thread(shutil.rmtree, path)
             return []
         return await handle.rm(force)
 
@@ -257,6 +258,8 @@ class AsyncClient(_Catalog):
         if not inventory.sandbox:
             yield
             return
+        from ..runner.concurrency import in_thread
+
         sandbox = sandbox_of(inventory)
         await in_thread(sandbox.__enter__)
         try:
@@ -274,20 +277,25 @@ class AsyncClient(_Catalog):
     async def _start(
         self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
     ) -> AsyncRunHandle:
+        from ..runner import follower
+        from ..runner.attach import Begun
+        from .handles import AsyncRunHandle
+
         folder = RunFolder.create(request.job.name)
         if detach:
             await follower.start(request, folder)
-            return self._attached(RunReader(folder.path), on_event, on_log)
+            return self._attached(folder.path, on_event, on_log)
         following = Begun(request, folder, on_event or _ignore, on_log or _ignore)
         return AsyncRunHandle(self, following, task=self.follow(following))
 
     def _attached(
-        self,
-        reader: RunReader,
-        on_event: OnEvent | None,
-        on_log: OnLog | None,
+        self, path: Path, on_event: OnEvent | None = None, on_log: OnLog | None = None
     ) -> AsyncRunHandle:
-        following = Attached(reader, on_event, on_log)
+        from ..records.run_reader import RunReader
+        from ..runner.attach import Attached
+        from .handles import AsyncRunHandle
+
+        following = Attached(RunReader(path), on_event, on_log)
         following.request = replace(following.request, ask_passphrase=self._ask_passphrase)
         return AsyncRunHandle(self, following)
 
@@ -306,6 +314,8 @@ class Client(_Catalog):
         *,
         command_line: tuple[str, ...] = (),
     ) -> None:
+        from .loop_thread import LoopThread
+
         self._inventory = inventory
         self._client = AsyncClient(inventory, command_line=command_line)
         self._loop = LoopThread()
@@ -355,7 +365,7 @@ class Client(_Catalog):
         machine cannot hold the run's folder.
         """
         started = self._client.run(job, detach=detach, on_event=on_event, on_log=on_log, **options)
-        return RunHandle(self._loop.call(started), self._loop)
+        return self._handle(self._loop.call(started))
 
     def rerun(
         self,
@@ -371,7 +381,7 @@ class Client(_Catalog):
         those of :meth:`run`, names those of :meth:`attach`.
         """
         started = self._client.rerun(name, detach=detach, on_event=on_event, on_log=on_log)
-        return RunHandle(self._loop.call(started), self._loop)
+        return self._handle(self._loop.call(started))
 
     def attach(
         self, name: str, *, on_event: OnEvent | None = None, on_log: OnLog | None = None
@@ -388,7 +398,7 @@ class Client(_Catalog):
             found = self._client.attach_here(name, on_event, on_log)
         except UnknownRun:
             found = self._loop.call(self._client.attach(name, on_event=on_event, on_log=on_log))
-        return RunHandle(found, self._loop)
+        return self._handle(found)
 
     def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
@@ -402,6 +412,11 @@ class Client(_Catalog):
         """Ask the hosts of the inventory which runs they have, of all users. Return the answer of
         each host, or what is wrong with it. Raises InputError."""
         return self._loop.call(self._client.host_runs())
+
+    def _handle(self, handle: AsyncRunHandle) -> RunHandle:
+        from .handles import RunHandle
+
+        return RunHandle(handle, self._loop)
 
 
 def _ignore(*_: object) -> None:

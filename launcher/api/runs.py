@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from ..records.receipt import Receipt
+from typing import TYPE_CHECKING
+
 from ..spec.model import Inventory, Job
-from .client import Client, OnEvent, OnLog
+from .client import Client
+
+if TYPE_CHECKING:
+    from ..records.receipt import Receipt
+    from ..runner.attach import OnEvent, OnLog
 
 
 def run_job(

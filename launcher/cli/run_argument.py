@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..api.client import AsyncClient, OnEvent, OnLog
+from ..api.client import AsyncClient
 from ..spec.errors import UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
 
 if TYPE_CHECKING:
+    from ..api.client import OnEvent, OnLog
     from ..api.handles import AsyncRunHandle
     from ..spec.model import Inventory
 

@@ -39,6 +39,7 @@ class Following(Protocol):
     request: Request
     grace: float
     killing: bool
+    is_ours: bool  # whether this process has started it
 
     @property
     def layout(self) -> Layout:
@@ -65,7 +66,7 @@ class Begun:
     ) -> None:
         self.request, self.reader = request, RunReader(folder.path)
         self.grace = request.job.grace
-        self.killing = self._stopping = False
+        self.is_ours, self.killing, self._stopping = True, False, False
         self._folder, self._on_event, self._on_log = folder, on_event, on_log
         self._run: Run | None = None
 
@@ -111,7 +112,7 @@ class Attached:
         self.reader = reader
         self.request = _with_secrets(reader.request, reader.secret_names)
         self.grace = self.request.job.grace
-        self.killing = self._stopping = self._positioned = False
+        self.is_ours = self.killing = self._stopping = self._positioned = False
         self._on_event, self._on_log = on_event, on_log
         self._run: Run | None = None
 
