@@ -20,7 +20,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node, Request
 
 if TYPE_CHECKING:
-    from ..transport.asyncssh_patched import asyncssh
+    import asyncssh
 
 #: Of the run's environment, but not for a visitor: processes that carry these belong to the run.
 _OF_THE_RUN = ("LAUNCHER_RUN_ID", "LAUNCHER_HOST")
@@ -150,7 +150,7 @@ def _in_the_run(job: Job, layout: Layout, place: Place, words: str) -> str:
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planner.search_path(node, layout.run_id))
     framework = frameworks.get(job.framework)
-    if node.node_rank == 0 and getattr(framework, "joins_hosts", False):
+    if node.node_rank == 0 and framework.joins_hosts:
         path = f"{posixpath.join(place.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
     return (
