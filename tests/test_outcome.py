@@ -242,7 +242,14 @@ def test_what_an_exit_means_on_its_host(
     assert endings.ended(key, code) == (failed, told)
     assert endings.patience(key) == patience
     begun = ev.ProcessStarted(
-        0.0, "gpu1", 0, key, 0, 7, primary=process.get("primary", 0), primaries=process.get("primaries", 0)
+        0.0,
+        "gpu1",
+        0,
+        key,
+        0,
+        7,
+        primary=process.get("primary", 0),
+        primaries=process.get("primaries", 0),
     )
     state = fold([begun, ev.ProcessExited(5.0, "gpu1", 0, key, 0, code, **told)])
     assert (state.failure is not None) == failed
