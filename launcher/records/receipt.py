@@ -13,12 +13,10 @@ from typing import Any
 from ..spec.errors import HANGS
 from ..spec.frozen import frozen
 from ..spec.model import Layout
-from . import causes
+from . import causes, formats
 from . import events as ev
 from .postmortem import LastLine, OtherEnd
 from .state import BY_USER, SKEW, Expiry, Loss, RunState
-
-VERSION = 1
 
 #: What to do about a reason that no error of ours explains.
 HINTS = {
@@ -113,7 +111,8 @@ class Receipt:
     outputs: tuple[Mapping[str, Any], ...] = ()
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
-    version: int = VERSION
+    version: int = formats.VERSION
+    launcher: str = ""  # which version wrote it
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -130,21 +129,12 @@ class Receipt:
         return sum(host.left or 0 for host in self.hosts)
 
 
-def read(value: Mapping[str, Any]) -> Receipt:
-    """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
-    hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
-    failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
-    nested = {
-        "hosts": tuple(hosts),
-        "failure": failure,
-        "others": tuple(OtherEnd(**_tuples(other)) for other in value["others"]),
-        "others_said": tuple(LastLine(**_tuples(one)) for one in value.get("others_said", ())),
-    }
-    return Receipt(**{**_tuples(value), **nested})
+def read(value: object, file: object = "receipt.json") -> Receipt:
+    """Return the receipt that :meth:`Receipt.to_json` made, as it came back from a file.
 
-
-def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+    Raises NewerRecord, or UnreadableRecord naming file and field.
+    """
+    return formats.read_record(Receipt, value, file)
 
 
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:

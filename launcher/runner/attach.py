@@ -12,12 +12,11 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..records import codec, receipt
 from ..records import events as ev
 from ..records.receipt import Receipt
-from ..records.run_folder import RunFolder, read_json, write_json
+from ..records.run_folder import RunFolder, read_as, read_json, write_json
 from ..records.state import RunState, log_hosts, step
 from ..spec.errors import InputError, LauncherError
 from ..spec.model import Layout, Request, Secret
@@ -150,7 +149,7 @@ class Attached:
             value = folder.read("receipt.json")
         finally:
             folder.close()
-        return None if value is None else receipt.read(value)
+        return None if value is None else receipt.read(value, self.path / "receipt.json")
 
     def show_from(self, offsets: Mapping[str, int]) -> None:
         """Where the logs begin for :meth:`look`, by name; others begin at their beginning."""
@@ -186,10 +185,7 @@ class Attached:
     def _begin(self) -> None:
         """After the last byte that was shown. A run in the foreground shows all that it writes."""
         self._seen = (self.path / "events.jsonl").stat().st_size
-        try:
-            known: Mapping[str, Any] | None = read_json(self.path / SHOWN)
-        except FileNotFoundError:
-            known = None
+        known = read_as(dict[str, int], self.path / SHOWN)
         if known is not None:
             self._shown = dict(known)
         elif self.holder() is None:
@@ -219,7 +215,7 @@ class Attached:
             data = file.read()
         whole = data.rfind(b"\n") + 1
         self._seen += whole
-        events = ev.decode_lines(data[:whole])
+        events = ev.decode_lines(data[:whole], self.path / "events.jsonl")
         if any(isinstance(event, ev.NodeReplaced | ev.NodesReduced) for event in events):
             _, self._layout, _ = _described(self.path)
         return events
@@ -250,11 +246,11 @@ def _with_secrets(request: Request, names: Sequence[str]) -> Request:
 def _described(path: Path) -> tuple[Request, Layout, float]:
     try:
         value = read_json(path / "run.json")
-        request, layout = codec.read_run(value)
-        request = _with_secrets(request, value["job"]["secrets"])
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, ValueError):
         raise InputError(
             f"{path.name} cannot be taken up: {path / 'run.json'} is not whole",
             "it ended before anything was started; launcher rm forgets it",
         ) from None
+    request, layout = codec.read_run(value, path / "run.json")
+    request = _with_secrets(request, value["job"].get("secrets", ()))
     return request, layout, float(value["started"])

@@ -20,6 +20,7 @@ from ..records.run_folder import RunFolder
 from ..records.state import BY_USER, log_hosts
 from ..spec import errors
 from ..spec.model import Host, Layout, Request
+from ..spec.version import __version__
 from ..transport import rsync
 from ..transport.ssh import Dialler
 from . import connect, launch, shutdown, stall_watch
@@ -130,8 +131,8 @@ class Run:
     @property
     def grace(self) -> float:
         """Seconds between asking to end and killing; a wish in the folder wins over the job's."""
-        wish = self.folder.read("stop.json")
-        return float(wish["grace"]) if wish else self.job.grace
+        wish = self.folder.read_as(dict[str, float], "stop.json") or {}
+        return wish.get("grace", self.job.grace)
 
     @property
     def killing(self) -> bool:
@@ -297,6 +298,7 @@ class Run:
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
             folder=str(self.folder.path),
+            launcher=__version__,
         )
         self.ledger.note("receipt.json", final.to_json())
         with suppress(OSError):  # a full disk

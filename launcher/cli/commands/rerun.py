@@ -35,7 +35,7 @@ def command(
     from ..render.run_view import Screen
 
     old = taken_up(word)
-    names = read_json(old.path / "run.json")["job"]["secrets"]
+    names = read_json(old.path / "run.json")["job"].get("secrets", ())
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise InputError(f"secret {missing[0]} is not set here", f"export {missing[0]}=... first")
