@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 LOCK   := requirements/dev.txt
 STAMP  := $(VENV)/.stamp-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
+DOCS   := $(VENV)/.stamp-docs-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LOCK))
@@ -11,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-frameworks lint bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +41,17 @@ lint: setup ## ruff, strict typing, and the arrows between rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(DOCS) reference ## Builds the documentation strictly, into site/
+	rm -rf site && $(BIN)/zensical build --clean --strict
+	! grep -rnE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)"' site # nothing comes from elsewhere
+
+reference: setup ## Writes the tables of docs/reference from the code
+	$(BIN)/python docs/generate.py
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[docs]'
+	@touch $@
+
 bench: setup system ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -57,7 +69,7 @@ disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` 
 
 lock: ## Resolves the development environment again and pins it in requirements/dev.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[test]'
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[docs,test]'
 	@{ grep '^#' $(LOCK); build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } >build/lock.txt
 	mv build/lock.txt $(LOCK) && rm -rf build/lock
 

@@ -194,9 +194,9 @@ def key_of(user: User) -> list[bytes]:
 TWO = (labs.HostSpec("one", passwords=True), labs.HostSpec("two", passwords=True))
 
 BUG = """\
-import launcher.bootstrap.plan
+import launcher.fleet.bootstrap.plan
 def broken(look, wish): raise RuntimeError("broken")
-launcher.bootstrap.plan.decide = broken
+launcher.fleet.bootstrap.plan.decide = broken
 """
 
 

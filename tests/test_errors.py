@@ -50,8 +50,8 @@ def test_each_trouble_has_its_own_error(own: labs.Lab, launcher: Launcher, case:
 
 #: As a user calls it, but for less patience with a host that does not describe itself.
 HURRIED = """
-import launcher.remote
-launcher.remote.PATIENCE.update(probe=4.0, survey=4.0)
+import launcher.transport.agent_client
+launcher.transport.agent_client.PATIENCE.update(probe=4.0, survey=4.0)
 from launcher.cli import main
 main()
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import launcher.findings
+import launcher.fleet.findings
 from launcher.agent.host import reachability
 from launcher.fleet.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
 from launcher.fleet.findings.group import clocks, gpus_text, of_group
@@ -66,9 +66,10 @@ def codes(findings: list[Finding]) -> list[str]:
 
 
 def test_every_code_that_is_used_is_registered_and_every_registered_one_is_used() -> None:
-    package = Path(launcher.findings.__file__).parent
+    package = Path(launcher.fleet.findings.__file__).parent
     used = set()
-    for path in [*package.glob("*.py"), *(package.parent / "check").glob("*.py")]:
+    smoke = package.parent.parent / "runner" / "smoke.py"
+    for path in [*package.glob("*.py"), *(package.parent / "check").glob("*.py"), smoke]:
         for part in ast.parse(path.read_text()).body:
             if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == "CODES":
                 continue

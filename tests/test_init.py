@@ -13,9 +13,9 @@ import pytest
 from conftest import ROOT
 from terminal import Terminal
 
-from launcher.api import runs
 from launcher.fleet import discovery, inventory_file
 from launcher.fleet.discovery import Candidate
+from launcher.spec import inventory as inventories
 from launcher.spec.errors import InputError
 
 LAUNCHER = [sys.executable, "-m", "launcher", "init"]
@@ -115,4 +115,4 @@ def test_what_files_name() -> None:
 def test_a_comment_cannot_become_a_setting() -> None:
     """What a host says of itself is text of a stranger."""
     text = discovery.inventory_text([Candidate("a")], {"a": "x\n  evil: {}\x1b[2J"}, "today")
-    assert [host.name for host in runs.inventories.load(text, "it").hosts] == ["a"]
+    assert [host.name for host in inventories.load(text, "it").hosts] == ["a"]

@@ -19,10 +19,10 @@ from launcher.agent.relay import relay
 
 #: As a user calls it, but for less patience.
 HURRIED = """
-import launcher.collect, launcher.end, launcher.link, launcher.remote, launcher.rsync
-launcher.rsync.SILENCE = 2
-launcher.remote.ANSWERS, launcher.link.WORD_PAUSE = {answers}, 0.2
-launcher.end.AFTER_GRACE, launcher.collect.LAST_TRY = 3.0, {last_try}
+import launcher.runner.files.collector, launcher.runner.shutdown, launcher.runner.host_session, launcher.transport.agent_client, launcher.transport.rsync
+launcher.transport.rsync.SILENCE = 2
+launcher.transport.agent_client.ANSWERS, launcher.runner.host_session.WORD_PAUSE = {answers}, 0.2
+launcher.runner.shutdown.AFTER_GRACE, launcher.runner.files.collector.LAST_TRY = 3.0, {last_try}
 from launcher.cli import main
 main()
 """

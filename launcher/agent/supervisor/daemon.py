@@ -5,8 +5,8 @@ import os
 import sys
 import time
 
-from . import protocol
-from .lean import Socket, socket
+from ..base import protocol
+from ..base.lean import Socket, socket
 from .supervisor import Supervisor
 
 #: Seconds for the owner of a run to answer; one that stands still owns it all the same.
