@@ -65,7 +65,7 @@ def standing(run_dir):
     a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
     ends = [r for r in ends if r["event"] == "LeaseExpired"]
-    expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
+    expiry = {key: ends[-1].get(key) for key in ("time", "silent")} if ends else None
     return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 
 
@@ -148,6 +148,6 @@ def sweep(run_dir, run_id, host, kill, seconds):
 def _has_started(place):
     """Whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        if record["event"] == "ProcessStarted" and not record["key"].startswith("setup-"):
+        if record["event"] == "ProcessStarted" and not str(record.get("key")).startswith("setup-"):
             return True
     return False
