@@ -17,8 +17,10 @@ from conftest import ROOT
 #: The relay's part of two attempts. The first supervisor pauses at one point of its end.
 ATTEMPTS = """
 import fcntl, os, select, signal, sys
-from launcher.agent import clients, daemon, leases, protocol, supervisor
-from launcher.agent.relay import Relay
+from launcher.agent.base import protocol
+from launcher.agent.host import gpu_locks
+from launcher.agent.relay.relay import Relay
+from launcher.agent.supervisor import clients, daemon, supervisor
 
 relay = Relay(sys.argv[1])
 serve, close = supervisor.Supervisor.serve, clients.Clients.close
@@ -45,7 +47,7 @@ def close_and_pause(self):
 clients.Clients.close = close_and_pause
 supervise()
 end(lambda heard: not heard)
-assert leases.registered() == {}, "the host still lists the run"
+assert gpu_locks.registered() == {}, "the host still lists the run"
 supervise()
 """
 STILL_ENDING = """

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
+import asyncssh
+
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host
 from ..spec.typed_json import Mismatch, from_json
 from .agent_bundle import agent_zip, install_command, start_command
-from .asyncssh_patched import asyncssh
 from .ssh import KEEPALIVES, Connection
 
 #: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
