@@ -112,7 +112,6 @@ class Receipt:
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
     version: int = formats.VERSION
-    launcher: str = ""  # which version wrote it
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

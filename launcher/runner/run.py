@@ -20,7 +20,6 @@ from ..records.run_folder import RunFolder
 from ..records.state import BY_USER, log_hosts
 from ..spec import errors
 from ..spec.model import Host, Layout, Request
-from ..spec.version import __version__
 from ..transport import rsync
 from ..transport.ssh import Dialler
 from . import connect, launch, shutdown, stall_watch
@@ -298,7 +297,6 @@ class Run:
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
             folder=str(self.folder.path),
-            launcher=__version__,
         )
         self.ledger.note("receipt.json", final.to_json())
         with suppress(OSError):  # a full disk
