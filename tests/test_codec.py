@@ -20,6 +20,7 @@ from launcher.fleet import cleanup
 from launcher.records import catalog, codec, formats
 from launcher.records import events as ev
 from launcher.records import receipt as receipts
+from launcher.records.reasons import StopReason
 from launcher.records.receipt import Receipt
 from launcher.records.run_folder import RunFolder
 from launcher.spec.errors import NewerRecord, UnreadableRecord
@@ -115,8 +116,11 @@ def test_no_record_holds_a_secret() -> None:
 
 @pytest.mark.parametrize("kind", ev.KINDS.values(), ids=list(ev.KINDS))
 def test_an_event_comes_back(kind: type[ev.Event]) -> None:
-    @settings(max_examples=10)
-    @given(of(kind, seq=st.integers(-1, 9)))
+    reason = {"reason": st.sampled_from(["by-user", "exit-3", "stalled"])}
+    known = reason if kind is ev.RunEnded else {}
+
+    @settings(max_examples=30)
+    @given(of(kind, seq=st.integers(-1, 9), **known))
     def comes_back(event: ev.Event) -> None:
         assert ev.decode(written(ev.encode(event))) == event
         assert ev.decode({**written(ev.encode(event)), "later": {}}) == event
@@ -125,9 +129,22 @@ def test_an_event_comes_back(kind: type[ev.Event]) -> None:
 
 
 @FEW
-@given(of(Receipt, version=st.just(formats.VERSION)))
+@given(
+    of(
+        Receipt,
+        version=st.just(formats.VERSION),
+        reason=st.sampled_from(["by-user", "exit-3", "stalled", "code-of-a-plug-in"]),
+        reason_host=st.none() | st.just("gpu1"),
+    )
+)
 def test_a_receipt_comes_back(receipt: Receipt) -> None:
     assert receipts.read({**written(receipt.to_json()), "later": None}) == receipt
+
+
+@pytest.mark.parametrize("why", list(StopReason))
+def test_every_reason_of_a_stop_comes_back(why: StopReason) -> None:
+    event = ev.StopRequested(1.0, why)
+    assert ev.decode(written(ev.encode(event))) == event
 
 
 # -- what does not fit
@@ -242,7 +259,7 @@ def test_no_damaged_run_keeps_ls_from_the_others(home: Path) -> None:
     ran = CliRunner().invoke(cli, ["ls", "--json"])
     assert ran.exit_code == 0, ran.output
     found = {run["run"]: (run["status"], run["reason"]) for run in json.loads(ran.stdout)}
-    assert found.pop("good") == ("preparing", "nobody follows it here")
+    assert found.pop("good") == ("preparing", "")
     for name, words in {
         "typed": "typed/events.jsonl:2 is damaged: host: is missing",
         "nuls": "nuls/events.jsonl:2 is damaged: not JSON",

@@ -110,4 +110,4 @@ def test_commands_take_it_as_one_of_their_own(
 
 def test_a_wish_to_stop_is_read() -> None:
     for path in GOLDEN.glob("*/stopped/stop.json"):
-        assert read(path) == {"grace": 1.0}
+        assert read(path)["grace"] == 1.0

@@ -168,8 +168,7 @@ def test_a_run_of_this_version_that_the_previous_release_stops(
     old.call("stop", folder.name, "--grace", "1s")
     labs.wait_until((folder / "receipt.json").exists, "the receipt", 20)
     assert _receipt(folder)["status"] == "stopped"
-    (listed,) = json.loads(old.call("ls", "--json").stdout)
-    assert (listed["run"], listed["status"]) == (folder.name, "stopped")
+    _is_shown(old, folder.name, "stopped", "by-user")
 
 
 def test_a_run_of_this_version_that_the_previous_release_takes_up(
@@ -182,4 +181,21 @@ def test_a_run_of_this_version_that_the_previous_release_takes_up(
     attached = old.call("attach", folder.name)
     assert attached.returncode == 3, attached.stderr
     assert "failed (exit-3)" in attached.stderr
-    _is_shown(launcher, folder.name, "failed", "exit-3")
+    for by in (launcher, old):
+        _is_shown(by, folder.name, "failed", "exit-3")
+
+
+def test_a_run_that_the_previous_release_cannot_read_is_refused_there(
+    launcher: Launcher, old: Launcher, clean: labs.Lab
+) -> None:
+    """A job with roles: their keys have other names now. It says so in a sentence."""
+    (launcher.work / "job.yaml").write_text(
+        "framework: env\nhosts: lab1\nroles: {boss: {primary: true, run: exit 3}}\n"
+    )
+    ran = launcher.run("job.yaml")
+    assert ran.code == 3, ran.err
+    refused = old.call("show", ran.folder.name)
+    assert refused.returncode == 2
+    assert "cannot be taken up" in refused.stderr
+    (listed,) = json.loads(old.call("ls", "--json").stdout)
+    assert listed["status"] == "failed"

@@ -1,4 +1,4 @@
-"""The command line: reads flags, calls :mod:`launcher.api.runs`, prints. Nothing is decided here.
+"""The command line: reads flags, calls :mod:`launcher.api`, prints. Nothing is decided here.
 
 Modules that take long to import are imported by the command that needs them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import click
 
@@ -80,9 +81,16 @@ def cli() -> None:
     """Takes a training script to GPU machines that have nothing but SSH, and back."""
 
 
+def _notice(message: Warning | str, *_: object, **__: object) -> None:
+    """What goes away with the next version, in a line on stderr."""
+    click.secho("note: ", fg="yellow", err=True, nl=False)
+    click.echo(str(message), err=True)
+
+
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
     process.prepare()
+    warnings.showwarning = _notice
     try:
         # Around the commands' own contexts, so that errors are told in the same manner.
         with click.Context(cli, color=_colour()):
@@ -120,7 +128,7 @@ def _bug(error: Exception) -> None:
     """A line on the screen, the rest in a file."""
     import traceback
 
-    from ..records.run_folder import home
+    from ..api.client import home
 
     place = home() / "traceback.txt"
     try:

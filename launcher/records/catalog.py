@@ -109,8 +109,6 @@ def summary(path: Path) -> Summary:
         described = formats.read_record(_Described, folder.read("run.json") or {}, file)
         state = fold(folder.events())
         status, reason = state.status, state.reason
-        if status not in ENDED and not followed:
-            reason = "nobody follows it here"
     except UnreadableRecord as error:
         reason = str(error)
     finally:

@@ -13,7 +13,7 @@ from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
-from . import formats
+from . import compat, formats
 
 #: Fields of a request that ``run.json`` has in a form of its own, or not at all.
 _APART = ("job", "inventory", "hosts", "ask_passphrase")
@@ -72,7 +72,7 @@ def read_run(value: object, file: object = "run.json") -> tuple[Request, Layout]
 
     Raises NewerRecord, or UnreadableRecord naming file and field.
     """
-    record = formats.check_version(value, file)
+    record = compat.run(formats.check_version(value, file))
     try:
         return _read_run(record)
     except Mismatch as error:

@@ -13,9 +13,10 @@ from typing import Any
 from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.typed_json import Mismatch, from_json
-from . import formats
+from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
+from .reasons import StopReason
 
 
 @frozen
@@ -118,17 +119,18 @@ class RunRestarted(Event):
 
 @frozen
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``leads`` is how
-    many leads the run has, ``lead`` the same where this is one; ``limits`` is what it is held to."""
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``primaries`` is
+    how many primary processes the run has, ``primary`` the same where this is one; ``limits`` is what
+    it is held to."""
 
     host: str
     attempt: int
     key: str
     rank: int | None
     pid: int
-    lead: int = 0
+    primary: int = 0
     limits: str = ""
-    leads: int = 0
+    primaries: int = 0
 
 
 @frozen
@@ -161,16 +163,20 @@ class ProcessExited(Event):
 
 @frozen
 class StopRequested(Event):
-    """Processes were asked to end: everywhere, or on ``host``.
+    """Processes were asked to stop: everywhere, or on ``host``.
 
-    A host does so by itself when one of its ranks fails; ``asked`` says that a launcher wished it.
+    A host does so on its own when one of its ranks fails; ``asked`` says that a launcher wished it.
+    ``origin`` is the other host that reported ``why``. ``detail`` says more, such as the reason of a
+    restart.
     """
 
-    why: str
+    why: StopReason
     host: str | None = None
     processes: int = 0
     attempt: int | None = None
     asked: bool = False
+    origin: str | None = None
+    detail: str = ""
 
 
 @frozen
@@ -286,7 +292,7 @@ class NodesReduced(Event):
 
 
 @frozen
-class LeaseExpired(Event):
+class OrphanTimeoutExpired(Event):
     """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
 
     host: str
@@ -373,6 +379,7 @@ class RunEnded(Event):
 
     status: str
     reason: str
+    reason_host: str | None = None
 
 
 KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
@@ -393,6 +400,7 @@ def decode(record: object) -> Event | None:
     """
     if not isinstance(record, Mapping) or not isinstance(record.get("event"), str):
         raise Mismatch("not an event")
+    record = compat.event(record)
     kind = KINDS.get(record["event"])
     return None if kind is None else from_json(kind, record)
 
