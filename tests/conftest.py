@@ -34,7 +34,10 @@ SPECS = (
 
 
 #: Whoever asks for one of these starts hosts.
-_LAB = {"lab", "own", "clean", "launcher", "inventory"}
+_LAB = {
+    *("lab", "own", "clean", "launcher", "inventory", "alike", "arena", "cluster", "four", "pair"),
+    *("sandbox", "story"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

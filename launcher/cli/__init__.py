@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 
 import click
 
@@ -81,16 +80,9 @@ def cli() -> None:
     """Takes a training script to GPU machines that have nothing but SSH, and back."""
 
 
-def _notice(message: Warning | str, *_: object, **__: object) -> None:
-    """What goes away with the next version, in a line on stderr."""
-    click.secho("note: ", fg="yellow", err=True, nl=False)
-    click.echo(str(message), err=True)
-
-
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
     process.prepare()
-    warnings.showwarning = _notice
     try:
         # Around the commands' own contexts, so that errors are told in the same manner.
         with click.Context(cli, color=_colour()):
