@@ -82,7 +82,6 @@ class EndReason(StrEnum):
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"
     UNREACHABLE = "unreachable"
-    RUN_KEPT = "run-kept"
     UNREADABLE_RECORD = "unreadable-record"
     NEWER_RECORD = "newer-record"
 
