@@ -64,8 +64,10 @@ def standing(run_dir):
     """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
     a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
-    ends = [r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")]  # before 0.1
-    expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
+    ends = [
+        r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")
+    ]  # the latter until 0.1
+    expiry = {key: ends[-1].get(key) for key in ("time", "silent")} if ends else None
     return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 
 
@@ -148,6 +150,7 @@ def sweep(run_dir, run_id, host, kill, seconds):
 def _has_started(place):
     """Whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        if record["event"] == "ProcessStarted" and not record["key"].startswith(protocol.SETUP):
+        mine = str(record.get("key"))
+        if record["event"] == "ProcessStarted" and not mine.startswith(protocol.SETUP):
             return True
     return False

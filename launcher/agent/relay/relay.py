@@ -39,7 +39,7 @@ class Relay(Checks):
     def __init__(self, root):
         self.root = os.path.expanduser(root)
         self.out, self.said = bytearray(), time.monotonic()
-        self.decoder = protocol.Decoder()
+        self.decoder = protocol.Decoder(forgiving=True)
         self.listener = None
         self.run_dir = None
         self.supervisor = None  # a connection to it, subscribed to the journal
@@ -95,16 +95,29 @@ class Relay(Checks):
         if not data:
             self.done = True
         for message, _ in self.decoder.feed(data):
-            if "id" not in message:
-                self.follow.acknowledged(message["ack"])
-                continue
-            try:
-                answer = {"ok": getattr(self, "do_" + message["op"])(message)}
-            except Refused as refusal:
-                answer = {"error": dict(refusal.more, code=refusal.code, message=str(refusal))}
-            except OSError as error:
-                answer = {"error": {"code": "os", "errno": error.errno, "message": str(error)}}
-            self._say(dict(answer, id=message["id"]))
+            if isinstance(message.get("ack"), int):
+                if self.follow:
+                    self.follow.acknowledged(message["ack"])
+            else:
+                self._say(dict(self._answer(message), id=message.get("id")))
+
+    def _answer(self, message):
+        """Whatever a message says, there is an answer, and the relay goes on."""
+        if "bad" in message:
+            return protocol.error(protocol.BAD_REQUEST, message["bad"])
+        operation = message.get("op")
+        do = getattr(self, "do_%s" % operation, None) if isinstance(operation, str) else None
+        if do is None:
+            return protocol.error(protocol.UNKNOWN_REQUEST, "no request: %.80r" % (operation,))
+        try:
+            return {"ok": do(message)}
+        except Refused as refusal:
+            return {"error": dict(refusal.more, code=refusal.code, message=str(refusal))}
+        except OSError as error:
+            return {"error": {"code": "os", "errno": error.errno, "message": str(error)}}
+        except Exception as error:
+            what = "%s: %s: %s" % (operation, type(error).__name__, error)
+            return protocol.error(protocol.BAD_REQUEST, what)
 
     # -- one method an operation; a request is the keyword arguments of what it does
 
@@ -204,8 +217,9 @@ class Relay(Checks):
         self.follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
         try:
             self.supervisor = self._connect()
-            self.supervisor.sendall(protocol.encode({"op": "subscribe"}))
-            self.supervisor.recv(1 << 12)
+            hello = {"op": "subscribe", "version": protocol.VERSION}
+            self.supervisor.sendall(protocol.encode(hello))
+            _agree(self.supervisor.recv(1 << 12))
         except socket.timeout:
             pass  # it stands still: what there is can be read all the same
         except OSError:
@@ -301,8 +315,20 @@ class Relay(Checks):
         self.follow.eager()
 
 
+def _agree(data):
+    """Raises Refused where the supervisor that answered so is of another version."""
+    for answer, _ in protocol.Decoder(forgiving=True).feed(data):
+        if "error" in answer:
+            raise Refused(answer["error"]["code"], answer["error"]["message"])
+        if "ok" in answer:
+            theirs = answer["ok"].get("version")
+            other = protocol.other_version(theirs, "the supervisor of the run")
+            if other:
+                raise Refused(protocol.OTHER_VERSION, other)
+
+
 def _checked(run):
-    if "/" in run or run.startswith("."):
+    if not isinstance(run, str) or "/" in run or run.startswith("."):
         raise Refused("bad-run", "not the name of a run: %r" % run)
     return run
 

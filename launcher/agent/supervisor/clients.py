@@ -34,7 +34,7 @@ class Clients:
     def hear(self, ready):
         """What came through one of the sockets: pairs of a client and its message."""
         if ready is self._listener:
-            self._open[self._listener.accept()[0]] = protocol.Decoder()
+            self._open[self._listener.accept()[0]] = protocol.Decoder(forgiving=True)
             return []
         try:
             data = ready.recv(1 << 16)
@@ -42,11 +42,15 @@ class Clients:
             data = b""
         if data:
             return [(ready, message) for message, _ in self._open[ready].feed(data)]
-        del self._open[ready]
-        self._subscribers.discard(ready)
-        self._alone_since = time.monotonic()
-        ready.close()
+        self.hang_up(ready)
         return []
+
+    def hang_up(self, client):
+        """No longer listens to one, because it is gone or makes no sense."""
+        if self._open.pop(client, None) is not None:
+            self._subscribers.discard(client)
+            self._alone_since = time.monotonic()
+            client.close()
 
     def send(self, client, message):
         """One that is gone is noticed by the next read from it."""

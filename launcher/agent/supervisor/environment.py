@@ -14,5 +14,5 @@ def environment(request):
     }
     path = request.get("own_path") or env.get("PATH", os.defpath)
     env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
-    env.update(request.get("secrets", {}))
+    env.update(request.get("secrets") or {})
     return env

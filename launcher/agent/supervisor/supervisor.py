@@ -16,7 +16,7 @@ from ..host.probe import port_is_free
 from ..processes import login_session, processes
 from ..processes.limits import Cores, in_words, limit
 from ..processes.ownership import Owned
-from . import errorfile
+from . import errorfile, requests
 from .broadcast import News
 from .clients import Clients
 from .environment import environment
@@ -29,6 +29,8 @@ from .stall import StallWatch
 IDLE = 60.0
 #: Seconds that a framework's own launcher has to end its node after one of its ranks has failed.
 FRAMEWORK_REACTION = 1.0
+#: Why a run is stopped where who asks says nothing.
+BY_USER = "by-user"
 #: Seconds that processes which outlive all ranks have before they are asked to end.
 LINGER = 1.0
 
@@ -134,20 +136,38 @@ class Supervisor:
             answer = self._answer(client, message)
             if answer is not None:
                 self.clients.send(client, answer)
+            if "bad" in message:
+                self.clients.hang_up(client)
 
     def _answer(self, client, message):
-        operation = message["op"]
+        """Whatever a message says, or a request comes to, the run goes on."""
+        try:
+            return self._do(client, requests.checked(message), message)
+        except requests.Refused as refusal:
+            return protocol.error(refusal.code, str(refusal))
+        except OSError as error:
+            return protocol.error("os", str(error))
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()  # into supervisor.log
+            return protocol.error("internal-error", "%s: %s" % (type(error).__name__, error))
+
+    def _do(self, client, operation, message):
         if operation in ("start", "stop", "subscribe", "contact"):
             self.contact.renew()
         if operation == "start":
             return self.start(message)
         if operation == "stop":
-            self.stop(message["grace"], message["why"], asked=True)
+            grace = message.get("grace")
+            self.stop(self.grace if grace is None else grace, message.get("why") or BY_USER, True)
             return {"ok": {}}
         if operation == "subscribe":
             self.clients.subscribe(client)
-            return {"ok": {}}
+            return {"ok": {"version": protocol.VERSION}}
         if operation == "stacks":
+            if not self.started:
+                raise requests.Refused(protocol.BAD_REQUEST, "nothing was started yet")
             self.stacks.take(self.stall.watched, message["stamp"], self.host, self.base["PATH"])
             return {"ok": {}}
         if operation == "rank-started":
@@ -170,8 +190,10 @@ class Supervisor:
         if mark in self.started:
             return {"ok": {}}
         if self.stopped:
-            return _error("stopped", "the run was stopped before its processes were started")
-        for port in filter(None, [request.get("port")] + request.get("ports", [])):
+            return protocol.error(
+                "stopped", "the run was stopped before its processes were started"
+            )
+        for port in filter(None, [request.get("port")] + (request.get("ports") or [])):
             if not port_is_free(port):
                 return _port_taken(port)
         self.news.close()
@@ -180,9 +202,9 @@ class Supervisor:
         except OSError:
             return _port_taken(request["news"]["port"])
         try:
-            self.leases = self.leases or gpu_locks.take(request.get("gpus", []), self.run_id)
+            self.leases = self.leases or gpu_locks.take(request.get("gpus") or [], self.run_id)
         except gpu_locks.Busy as busy:
-            return dict(_error("gpu-busy", str(busy)), gpu=busy.index, holder=busy.holder)
+            return dict(protocol.error("gpu-busy", str(busy)), gpu=busy.index, holder=busy.holder)
         self.started.add(mark)
         self.stage, self.attempt = mark
         self.base = environment(request)
@@ -190,11 +212,11 @@ class Supervisor:
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
-            self.gpus = GpuWatch(self._record, request["gpu_uuids"])
-        if "peer" in request:  # with a key: its reader removes it at once
+            self.gpus = GpuWatch(self._record, request.get("gpu_uuids") or {})
+        if request.get("peer"):  # with a key: its reader removes it at once
             write_private("peer.json", request["peer"])
         self.endings, self.cores = Endings(request["processes"]), Cores(self.run_id)
-        self.owned.prepare([process.get("limits", {}) for process in request["processes"]])
+        self.owned.prepare([process.get("limits") or {} for process in request["processes"]])
         for process in request["processes"]:
             self._start_one(process)
         return {"ok": {}}
@@ -202,7 +224,7 @@ class Supervisor:
     def _start_one(self, process):
         key, rank = process["key"], process.get("rank")
         stem = os.path.join("logs", "attempt-%d" % self.attempt, key)
-        wish = process.get("limits", {})
+        wish = process.get("limits") or {}
         held = limit(wish, self.cores, self.owned.leaf(self._leaf(key), wish))
         error_file = errorfile.prepare(process["env"])
         env = {**self.base, **process["env"], "PATH": self.base["PATH"]}
@@ -281,7 +303,7 @@ class Supervisor:
             key=message["key"],
             rank=message["rank"],
             code=code,
-            at=message["at"],
+            at=message.get("at") or time.time(),
             **cause,
         )
         if code != 0 and "tolerated" not in cause:
@@ -313,6 +335,8 @@ class Supervisor:
         if "primary" in word:
             self.endings.ended_elsewhere(word["primary"])
             self._follow_the_primaries()
+            return
+        if "over" not in word:  # of a later version
             return
         why, origin = word["over"], word["host"]
         if word["grace"] <= 0 and self.children:
@@ -399,8 +423,4 @@ class Supervisor:
 
 
 def _port_taken(port):
-    return dict(_error("port-taken", "port %d is in use" % port), port=port)
-
-
-def _error(code, message):
-    return {"error": {"code": code, "message": message}}
+    return dict(protocol.error("port-taken", "port %d is in use" % port), port=port)
