@@ -14,12 +14,21 @@ logs were taken. Unasked, a relay sends
 ``{"idle": {name: size}}``                       all is ended and sent: the final size of every log
 """
 
+from __future__ import annotations
+
 try:  # as the standard library's own random.py does: hashlib loads OpenSSL, for milliseconds
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
 
 from . import lean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .messages import Message
 
 MAGIC = "launcher-agent"
 VERSION = 1
@@ -36,7 +45,7 @@ MAX_LINE = 64 << 20
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
-def encode(message, payload=b""):
+def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """One message as bytes; ``payload`` follows it raw."""
     if payload:
         message = dict(message, size=len(payload))
@@ -49,15 +58,15 @@ class Decoder:
     Raises ValueError on a line that is not JSON or is longer than ``MAX_LINE``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
         self._message = None
         self._need = 0
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[tuple[Message, bytes]]:
         """All messages that ``data`` completes."""
         self._buffer += data
-        found = []
+        found: list[tuple[Message, bytes]] = []
         start = 0
         while True:
             if self._message is None:
@@ -90,22 +99,22 @@ class Fingerprint:
     the order of their paths as bytes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
         self.files = 0
         self.bytes = 0
 
-    def file(self, path, size, mtime_ns, executable):
+    def file(self, path: bytes, size: int, mtime_ns: int, executable: bool) -> None:
         self._entry(b"f", path, "%d %d %d" % (size, mtime_ns, executable))
         self.files += 1
         self.bytes += size
 
-    def link(self, path, target):
+    def link(self, path: bytes, target: bytes) -> None:
         self._hash.update(b"l" + path + b"\0" + target + b"\0")
         self.files += 1
 
-    def _entry(self, kind, path, text):
+    def _entry(self, kind: bytes, path: bytes, text: str) -> None:
         self._hash.update(kind + path + b"\0" + text.encode("ascii") + b"\0")
 
-    def hexdigest(self):
+    def hexdigest(self) -> str:
         return self._hash.hexdigest()
