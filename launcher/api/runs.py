@@ -28,7 +28,7 @@ def run_job(
     *,
     pull_every: float = 30.0,
     lost_after: float = 300.0,
-    lease: float | None = None,
+    orphan_timeout: float | None = None,
     stall_timeout: float | None = None,
     stop_stalled: bool = False,
     on_event: OnEvent = lambda event: None,
@@ -46,7 +46,7 @@ def run_job(
         inventory,
         pull_every=pull_every,
         lost_after=lost_after,
-        lease=lease,
+        orphan_timeout=orphan_timeout,
         stall_timeout=stall_timeout,
         stop_stalled=stop_stalled,
     )

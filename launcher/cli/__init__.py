@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 
 import click
 
@@ -97,8 +98,15 @@ def _interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def _notice(message: Warning | str, *_: object, **__: object) -> None:
+    """What goes away with the next version, in a line on stderr."""
+    click.secho("note: ", fg="yellow", err=True, nl=False)
+    click.echo(str(message), err=True)
+
+
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
+    warnings.showwarning = _notice
     sys.unraisablehook = _dropped
     # Another launcher may ask for outputs by it before anybody here listens.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -59,12 +59,12 @@ def place(
     first: Collection[str] = (),
 ) -> tuple[Placed, ...]:
     """The hosts that are used, the one of the first process first, the others in the order of
-    ``rooms``. First are the roles named by ``first``, then the leads.
+    ``rooms``. First are the roles named by ``first``, then the primary ones.
 
     At most ``most`` hosts are used: those with the most to give. With ``own_ranks`` a process is a
     launcher of its own that starts one rank a GPU. Raises PlanError when there is no place.
     """
-    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.lead))
+    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.primary))
     open_rooms = _largest(rooms, most)
     homes = _homes(_wishes(ordered), open_rooms)
     if homes is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from ..frameworks import Cast, Framework
 from ..spec.errors import InputError, suggestion
 from ..spec.inventory import variables
 from ..spec.model import Override, Role, Share
+from ..spec.process_key import RESERVED
 from ..spec.yaml_document import (
     SCALAR,
     TEXT,
@@ -31,8 +33,6 @@ from . import command
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)\Z")
 _CODES = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?\Z")
-#: Beginnings of keys and logs that mean something else.
-_TAKEN = ("rank", "node", "setup")
 
 
 def amount(value: str) -> int:
@@ -106,7 +106,8 @@ _ROLE: Mapping[str, Key] = {
     "envs": Key(variables, TEXT_MAP, "Their environment variables, besides the job's"),
     "setup": Key(text, TEXT, "Shell script, once on each host that has one, after the job's"),
     "spread": Key(truth, {"type": "boolean"}, "Each on another host, as far as there are hosts"),
-    "lead": Key(truth, {"type": "boolean"}, "The run is over when these have ended well"),
+    "primary": Key(truth, {"type": "boolean"}, "The run is over when these have ended well"),
+    "lead": Key(truth, {"type": "boolean", "deprecated": True}, "The name of primary until 0.1"),
     "on_exit": Key(
         lambda node: read(node, _ON_EXIT, "on_exit"), schema(_ON_EXIT), "What exit codes mean"
     ),
@@ -122,12 +123,17 @@ def read_roles(node: Node) -> tuple[Role, ...]:
     """The roles of a job. Raises DocumentError."""
     found = []
     for name, place, value in node.items("roles by their names"):
-        if not _NAME.match(name) or name in _TAKEN:
+        if not _NAME.match(name) or name in RESERVED:
             raise place.error(
                 f'"{name}" cannot be the name of a role',
-                f"letters, digits, '_' and '-'; not {', '.join(_TAKEN)}",
+                f"letters, digits, '_' and '-'; not {', '.join(RESERVED)}",
             )
-        role = Role(name, **({} if value.is_empty() else read(value, _ROLE, f"role {name}")))
+        known = {} if value.is_empty() else read(value, _ROLE, f"role {name}")
+        if "lead" in known:
+            old = f"{value.source}: roles: {name}: lead"
+            warnings.warn(f"{old} is now called primary", FutureWarning, stacklevel=1)
+            known.setdefault("primary", known.pop("lead"))
+        role = Role(name, **known)
         for index in role.overrides:
             if index >= role.replicas:
                 raise value.error(
@@ -173,14 +179,14 @@ def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str,
 
 
 def made(roles: tuple[Role, ...], framework: Framework) -> tuple[Role, ...]:
-    """The roles with their commands as argv or script, and a lead. Raises InputError."""
+    """The roles with their commands as argv or script, and primary ones. Raises InputError."""
     for name, (complaint, hint) in check(roles, framework).items():
         raise InputError(f"roles{': ' + name if name else ''}: {complaint}", hint)
     cast = cast_of(framework)
-    leads: frozenset[str] = frozenset()
-    if cast is not None and not any(role.lead for role in roles):
-        leads = cast.leads(frozenset(role.name for role in roles))
-    return tuple(replace(_made(role, framework), lead=role.lead or role.name in leads)
+    primaries: frozenset[str] = frozenset()
+    if cast is not None and not any(role.primary for role in roles):
+        primaries = cast.primaries(frozenset(role.name for role in roles))
+    return tuple(replace(_made(role, framework), primary=role.primary or role.name in primaries)
                  for role in roles)  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import click
 
 from ...fleet import inventory_file
 from ...records import catalog
+from ...records.reasons import EndReason
+from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError
 from .. import complain, options
@@ -19,7 +21,7 @@ from ..render.tables import age, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 #: The reason that says no more than the status: a line should fit a terminal.
-_AS_IT_SHOULD = "all-ranks-exited-0"
+_AS_IT_SHOULD = EndReason.ALL_EXITED_0
 #: Runs that are listed without --all: those that go on, and the latest.
 LATEST = 20
 
@@ -47,7 +49,7 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         (
             run.run,
             run.status,
-            "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason,
+            _reason(run),
             age(now - run.started),
             nodeset.fold(run.hosts) if run.hosts else "-",
             str(run.ranks or "-"),
@@ -65,6 +67,12 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         click.echo(line[: len(run.run)] + line[len(run.run) :].replace(run.status, styled, 1))
     if len(shown) < len(found):
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
+
+
+def _reason(run: catalog.Summary) -> str:
+    if run.status not in ENDED and not run.followed:
+        return "no launcher attached"
+    return "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason
 
 
 def _on_the_hosts(place: str | None, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +56,10 @@ if TYPE_CHECKING:
 @click.option("--grace", metavar="T", help="Between asking to end and killing (default: 10s).")
 @click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
 @click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
-@click.option("--lease", metavar="T", help="Hosts that nobody reaches for this long stop the run.")
+@click.option(
+    "--orphan-timeout", metavar="T", help="Hosts that nobody reaches for this long stop the run."
+)
+@click.option("--lease", hidden=True)  # its name until 0.1
 @click.option(
     "--stall-timeout", metavar="T", help="Tell when no rank does anything (default: 10m)."
 )
@@ -95,6 +99,7 @@ def command(
     as_json: bool,
     pull_every: str,
     lost_after: str,
+    orphan_timeout: str | None,
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
@@ -105,6 +110,8 @@ def command(
     Options stand before the script; what follows it is passed on as it is. The exit code is that of
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
+    if lease is not None:
+        warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
     hosts = loaded(inventory)
     if dry_run:
@@ -118,7 +125,7 @@ def command(
         hosts,
         pull_every=seconds("--pull-every", pull_every),
         lost_after=seconds("--lost-after", lost_after),
-        lease=_some_seconds("--lease", lease),
+        orphan_timeout=_some_seconds("--orphan-timeout", orphan_timeout or lease),
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
         check=not no_check,

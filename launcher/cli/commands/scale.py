@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...api import runs
+from ...records.reasons import EndReason, StopReason
 from ...runner.requests import make_request
 from ...runner.scaling import compare as scales
 from ...runner.scaling import rates
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from ...runner.scaling.trials import Trials
 
 #: Seconds after which hosts stop a trial by themselves when the one that began it is gone.
-LEASE = 60.0
+ORPHAN_TIMEOUT = 60.0
 #: Why a trial ends that goes as it should.
-_WELL = ("all-ranks-exited-0", "lead-exited-0", "trial-over")
+_WELL = (EndReason.ALL_EXITED_0, EndReason.PRIMARY_EXITED_0, StopReason.TRIAL_OVER)
 
 
 @click.command("scale")
@@ -129,7 +130,11 @@ def _requests(job: Job, hosts: Inventory, sizes: str | None) -> list[Request]:
         asking = ask_passphrase if sys.stdin.isatty() else None
         trials.append(
             make_request(
-                one, hosts, lease=LEASE, command_line=tuple(sys.argv), ask_passphrase=asking
+                one,
+                hosts,
+                orphan_timeout=ORPHAN_TIMEOUT,
+                command_line=tuple(sys.argv),
+                ask_passphrase=asking,
             )
         )
     return trials

@@ -15,6 +15,7 @@ from ...records import events as ev
 from ...records.run_folder import RunFolder
 from ...records.state import RunState, fold
 from ...spec import nodeset
+from ...spec.process_key import ProcessKey
 from .. import options
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
@@ -64,7 +65,7 @@ def _so_far(run: Any, state: RunState, followed: bool) -> str:
     lines = [f"{click.style(state.status, bold=True)}  {run.name}  {age}"]
     if not followed:
         lines.append(
-            click.style("nobody follows it here: ", fg="yellow")
+            click.style("no launcher attached: ", fg="yellow")
             + f"this is what was last heard; launcher attach {run.name} asks the hosts"
         )
     rows = []
@@ -105,7 +106,7 @@ def _words(event: ev.Event) -> str:
     for one in fields(event):
         value = getattr(event, one.name)
         told = one.name == "code" and value is not None  # an exit with 0 is worth a word
-        twice = one.name == "rank" and getattr(event, "key", "") == f"rank-{value}"
+        twice = one.name == "rank" and getattr(event, "key", "") == str(ProcessKey.of_rank(value))
         if one.name in _ELSEWHERE or twice or not (told or value):
             continue
         said.append(f"{one.name} {_text(one.name, value)}")
