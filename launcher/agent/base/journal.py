@@ -74,15 +74,31 @@ def _read_all(fd: int) -> bytes:
 
 
 def read_from(path: str, offset: int) -> list[tuple[Message, int]]:
-    """The whole records that stand after ``offset``, as ``[(record, end offset)]``."""
+    """The whole records that stand after ``offset``, as ``[(record, end offset)]``.
+
+    A line that holds none, as a power cut may leave one, is passed over.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
         return []
-    records = []
+    records: list[tuple[Message, int]] = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         offset += len(line)
-        records.append((lean.loads(line.decode("utf-8")), offset))
+        record = _record(line)
+        if record is not None:
+            records.append((record, offset))
     return records
+
+
+def _record(line: bytes) -> Message | None:
+    """The record of a line, or None."""
+    try:
+        record = lean.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("seq"), int):
+        return None
+    return record if isinstance(record.get("event"), str) else None

@@ -28,9 +28,9 @@ class ProcessSpec(TypedDict):
     rank: NotRequired[int | None]
     role: NotRequired[str]
     index: NotRequired[int]
-    #: Of how many processes that end the run this is one, and how many there are in the run.
-    lead: NotRequired[int]
-    leads: NotRequired[int]
+    #: How many processes of the run are primary, for one of them; and the same for every process.
+    primary: NotRequired[int]
+    primaries: NotRequired[int]
     #: What exit statuses, from first to last, mean where they mean something else than usual.
     on_exit: NotRequired[Dict[str, List[Tuple[int, int]]]]
     limits: NotRequired[Limits]
@@ -66,7 +66,7 @@ class SupervisorSpec(TypedDict):
     host: str
     grace: float
     attempt: NotRequired[int]
-    lease: NotRequired[float | None]
+    orphan_timeout: NotRequired[float | None]
     stall: NotRequired[float | None]
     inside: NotRequired[bool]
 
@@ -86,9 +86,16 @@ class StartRequest(TypedDict):
     ports: NotRequired[List[int]]
     gpus: NotRequired[List[int]]
     gpu_uuids: NotRequired[Dict[str, int]]
-    elastic: NotRequired[Literal["lead", "member"]]
+    elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
+
+
+class ErrorReport(TypedDict):
+    """What a process wrote about its own failure."""
+
+    message: str
+    traceback: str
 
 
 class Holder(TypedDict, total=False):

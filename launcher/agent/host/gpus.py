@@ -55,12 +55,17 @@ def _number(text: str) -> int:
 class GpuWatch:
     """Looks now and then which GPUs the descendants of this process use, and records changes."""
 
-    def __init__(self, record: Callable[..., None], indices: dict[str, int]) -> None:
+    def __init__(self, record: Callable[..., None]) -> None:
         self._record = record
-        self._indices = indices  # UUID -> index
+        self._indices: dict[str, int] = {}  # by UUID
         self._seen: set[int] = set()
         self._query: tuple[subprocess.Popen[bytes], IO[bytes]] | None = None
         self.pids: set[int] = set()
+        self.next_look = float("inf")
+
+    def begin(self, indices: dict[str, int]) -> None:
+        """Look from now on; ``indices`` are the numbers of GPUs by UUID."""
+        self._indices = indices
         self.next_look = time.monotonic() + FIRST_LOOK
 
     def look(self, now: float) -> None:

@@ -73,7 +73,7 @@ def standing(run_dir: str) -> Message:
     a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
     ends = [r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")]  # before 0.1
-    expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
+    expiry = {key: ends[-1].get(key) for key in ("time", "silent")} if ends else None
     return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 
 
@@ -156,6 +156,7 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
 def _has_started(place: str) -> bool:
     """Whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        if record["event"] == "ProcessStarted" and not record["key"].startswith(protocol.SETUP):
+        key = str(record.get("key"))
+        if record["event"] == "ProcessStarted" and not key.startswith(protocol.SETUP):
             return True
     return False
