@@ -140,7 +140,7 @@ def test_a_node_of_an_elastic_group_may_fail(elastic: str | None, tolerated: boo
 @pytest.mark.parametrize("elastic", [None, "member", "head"])
 def test_a_framework_has_a_moment_to_react_to_a_rank(elastic: str | None) -> None:
     machine = started(spec("node-0"), elastic=elastic)
-    record, *rest = machine.rank_exited("rank-0", 0, 1, 0.0, {}, 1.0)
+    _, *rest = machine.rank_exited("rank-0", 0, 1, 0.0, {}, 1.0)
     delay = m.FRAMEWORK_REACTION
     told = [m.Tell(over=protocol.PROCESS_FAILED, delay=delay, grace=GRACE)]
     assert rest == ([] if elastic else told)
@@ -195,7 +195,7 @@ def test_the_failure_of_another_host_stops_this_one_when_it_says() -> None:
     assert machine.tick(1.4) == []
     assert machine.tick(1.5) == [m.Stop(3.0, "process-failed", "b")]
     assert machine.heard(word, 1.6) == []
-    assert machine.tick(9.0) == [m.Kill()] * (9.0 >= 4.5)
+    assert machine.tick(4.5) == [m.Kill()]
 
 
 def test_a_kill_elsewhere_kills_here_whatever_is_under_way() -> None:
