@@ -109,7 +109,15 @@ class Round:
         seconds = self.training * times
         argv = [sys.executable, "-m", "launcher", "run", "-i", "../inventory.yaml", "--gpus", "4"]
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
-        argv += ["--lost-after", LOST_AFTER, "--orphan-timeout", ORPHAN_TIMEOUT, *options, "train.py", str(seconds)]
+        argv += [
+            "--lost-after",
+            LOST_AFTER,
+            "--orphan-timeout",
+            ORPHAN_TIMEOUT,
+            *options,
+            "train.py",
+            str(seconds),
+        ]
         with open(self.scratch / "screen", "ab") as screen:
             return subprocess.Popen(
                 argv + (["light"] if self.light else []),

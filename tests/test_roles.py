@@ -295,7 +295,9 @@ EARLY, BEFORE = ended("b", "worker-0", 5, 8.0), ended("b", "worker-0", 5, 9.4)
         "fail",
     ],
 )
-def test_who_has_failed_when_the_primary_role_has_ended(events: list[ev.Event], failed: str | None) -> None:
+def test_who_has_failed_when_the_primary_role_has_ended(
+    events: list[ev.Event], failed: str | None
+) -> None:
     failure = fold(events).failure
     assert (failure and failure.key) == failed
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from ..spec.model import Process
 from ..spec.process_key import ProcessKey
-from .base import Place
+from .base import Framework, Place
 from .torch import COMPUTED
 
 
-class Torchrun:
+class Torchrun(Framework):
     """The default: torch's own launcher, found by the host's Python and never by PATH.
 
     Source: https://docs.pytorch.org/docs/stable/elastic/run.html
@@ -21,7 +21,6 @@ class Torchrun:
     name = "torchrun"
     about = "torch.distributed.run on every node, ranks started by it"
     computed = COMPUTED
-    shell = False
     modules = ("torch",)
     allreduce = "torch"
 

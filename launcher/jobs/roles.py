@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..frameworks import Cast, Framework
+from ..frameworks import Framework
 from ..spec.errors import InputError, suggestion
 from ..spec.inventory import variables
 from ..spec.model import Override, Role, Share
@@ -145,14 +145,9 @@ def read_roles(node: Node) -> tuple[Role, ...]:
     return tuple(found)
 
 
-def cast_of(framework: Framework) -> Cast | None:
-    """Which roles a framework knows; None when it takes none."""
-    return getattr(framework, "cast", None)
-
-
 def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str, str]]:
     """What the framework cannot take: complaint and hint by role; "" for all of them together."""
-    cast = cast_of(framework)
+    cast = framework.cast
     if cast is None and not roles:
         return {}
     if cast is None:
@@ -182,7 +177,7 @@ def made(roles: tuple[Role, ...], framework: Framework) -> tuple[Role, ...]:
     """The roles with their commands as argv or script, and primary ones. Raises InputError."""
     for name, (complaint, hint) in check(roles, framework).items():
         raise InputError(f"roles{': ' + name if name else ''}: {complaint}", hint)
-    cast = cast_of(framework)
+    cast = framework.cast
     primaries: frozenset[str] = frozenset()
     if cast is not None and not any(role.primary for role in roles):
         primaries = cast.primaries(frozenset(role.name for role in roles))

@@ -115,8 +115,9 @@ class Receipt:
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values, without fields that say nothing and that earlier versions do not know."""
+        value = asdict(self)
+        return {k: v for k, v in value.items() if v or k not in ("reason_host", "reason_detail")}
 
     @property
     def logs_complete(self) -> bool:

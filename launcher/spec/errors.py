@@ -27,11 +27,14 @@
     ├── CheckFailed             hosts on which a run would be pointless       exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
+    ├── RunKept                 a run cannot be removed from all its hosts   exit 1
     ├── Stalled                 no rank did anything, and --on-stall stop     exit 125
     └── RecordError             this machine cannot hold the run's files      exit 125
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 #: What to do about a host on which something stands still.
 HANGS = "is a disk or a network file system hanging there? df and nvidia-smi tell"
@@ -255,6 +258,17 @@ class LauncherDied(LauncherError):
         super().__init__(
             "its launcher died before all processes were started", "launcher rerun starts it again"
         )
+
+
+class RunKept(LauncherError):
+    """A run was not removed, as hosts cannot be reached; ``errors`` has one for each of them."""
+
+    exit_code = 1
+    code = "run-kept"
+
+    def __init__(self, run: str, errors: Sequence[HostError]) -> None:
+        super().__init__(f"{run} stays here", f"launcher rm --force {run} forgets it anyway")
+        self.errors = tuple(errors)
 
 
 class Stalled(LauncherError):

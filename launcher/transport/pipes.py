@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from .asyncssh_patched import asyncssh
+import asyncssh
+
 from .ssh import Connection
 
 #: Bytes of what a command wrote to stderr that are kept.

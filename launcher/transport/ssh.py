@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncssh
 
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.inventory import ssh_config
 from ..spec.model import Inventory
-from .asyncssh_patched import asyncssh
+from .ssh_config import HostFiles, SshConfig
 
 #: Seconds in one stage (TCP, first word, key exchange, login) after which a host is given up: a healthy
 #: sshd speaks at once, but not on a machine that swaps, and a false alarm costs a run. Looked at every
@@ -150,7 +152,7 @@ class Dialler:
         self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
         self._asking = asyncio.Lock()
         theirs = inventory.ssh_config or "~/.ssh/config"
-        self._theirs = _existing([os.path.expanduser(theirs)])
+        self._theirs = [SshConfig(Path(file)) for file in _existing([os.path.expanduser(theirs)])]
 
     async def connect(self, name: str) -> Connection:
         """A connection to a host of the inventory, or to any that ssh_config knows.
@@ -195,13 +197,13 @@ class Dialler:
     def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
         """What the inventory and then ssh_config say of a host. Raises ConnectError when that
         cannot be read."""
-        try:
-            with tempfile.NamedTemporaryFile("w") as own:  # asyncssh reads settings from files
-                own.write(self._own.get(name, ""))
-                own.flush()
+        with HostFiles(name) as files:
+            try:
+                own = files.write(self._own.get(name, ""))
+                theirs = map(files.copy, self._theirs)
                 return asyncssh.SSHClientConnectionOptions(
                     host=name,
-                    config=[own.name, *self._theirs],
+                    config=[own, *theirs],
                     encryption_algs=_CIPHERS,
                     keepalive_interval=KEEPALIVE,
                     keepalive_count_max=KEEPALIVES,
@@ -209,10 +211,17 @@ class Dialler:
                     loop=asyncio.get_running_loop(),
                     **changes,
                 )
-        except (asyncssh.KeyImportError, asyncssh.ConfigParseError, OSError, ValueError) as error:
-            raise errors.ConnectError(
-                name, f"its SSH settings cannot be used: {error}", f"look at `ssh -G {name}`"
-            ) from None
+            except (
+                asyncssh.KeyImportError,
+                asyncssh.ConfigParseError,
+                OSError,
+                ValueError,
+            ) as error:
+                raise errors.ConnectError(
+                    name,
+                    f"its SSH settings cannot be used: {files.explained(error)}",
+                    f"look at `ssh -G {name}`",
+                ) from None
 
     async def _unlocked(
         self, options: asyncssh.SSHClientConnectionOptions

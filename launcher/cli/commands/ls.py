@@ -9,8 +9,7 @@ from dataclasses import asdict
 
 import click
 
-from ...fleet import inventory_file
-from ...records import catalog
+from ...api.client import AsyncClient, Client, Summary
 from ...records.reasons import EndReason
 from ...records.state import ENDED
 from ...spec import nodeset
@@ -36,7 +35,7 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
     if all_users:
         _on_the_hosts(inventory, as_json)
         return
-    found = list(catalog.summaries())
+    found = Client().list()
     shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
     if as_json:
         click.echo(json.dumps([asdict(run) for run in shown], indent=2))
@@ -69,22 +68,18 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
 
 
-def _reason(run: catalog.Summary) -> str:
+def _reason(run: Summary) -> str:
     if run.status not in ENDED and not run.followed:
         return "no launcher attached"
     return "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason
 
 
 def _on_the_hosts(place: str | None, as_json: bool) -> None:
-    from ...runner.remote_runs import HostRuns, ask_hosts
-
-    hosts = loaded(place)
-    with inventory_file.sandbox_of(hosts):
-        told = asyncio.run(ask_hosts(hosts))
+    told = asyncio.run(AsyncClient(loaded(place)).host_runs())
     going_on = [
         {"host": host, **run}
         for host, answer in told.items()
-        if isinstance(answer, HostRuns)
+        if not isinstance(answer, HostError)
         for run in answer.going_on
     ]
     if as_json:

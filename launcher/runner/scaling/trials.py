@@ -16,6 +16,7 @@ from ...records.receipt import Receipt
 from ...records.run_folder import RunFolder
 from ...spec.frozen import frozen
 from ...spec.model import Request
+from ..attach import follow
 from ..run import Run
 from . import scalars
 from .compare import Trial
@@ -88,7 +89,7 @@ class Trials:
         nodes = request.job.num_nodes or 1
         self._begun(nodes, run.name)
         try:
-            receipt = await run.execute()
+            receipt = await follow(run, run.execute())
         finally:
             self._run = None
             if clock:
