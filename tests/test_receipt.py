@@ -9,7 +9,7 @@ import pytest
 
 from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
-from launcher.records import postmortem, receipt
+from launcher.records import formats, postmortem, receipt
 from launcher.records.state import RunState, fold
 from launcher.spec.model import Host, Layout, Node
 
@@ -127,7 +127,7 @@ def test_receipt_as_json() -> None:
     )  # fmt: skip
     assert (whole.left, whole.logs_complete) == (2, False)
     stored = json.loads(json.dumps(whole.to_json()))
-    assert stored["version"] == receipt.VERSION
+    assert stored["version"] == formats.VERSION
     assert stored["hosts"][0]["logs_there"] == 2
     assert stored["failure"]["last_lines"] == ["x"]
 

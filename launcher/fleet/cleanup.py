@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records.reasons import StopReason
-from ..records.run_folder import home, read_json, write_json
+from ..records.run_folder import home, read_as, write_json
 from ..spec.errors import HostError
 from ..transport.agent_client import Agent
 
@@ -34,7 +34,14 @@ def remember(run: str, hosts: list[str]) -> None:
 def unfinished(host: str) -> list[str]:
     """The runs of this machine that have ended, but perhaps not on this host."""
     marks = _mark("any").parent.glob("*.json")
-    return [mark.stem for mark in marks if host in read_json(mark)]
+    return [mark.stem for mark in marks if host in _hosts(mark, host)]
+
+
+def _hosts(mark: Path, host: str) -> tuple[str, ...]:
+    """The hosts that a mark names. One that a power cut has emptied may have named any host, so it
+    names the one that is asked about: to look there once more does no harm."""
+    named = read_as(tuple[str, ...], mark)
+    return (host,) if named is None else named
 
 
 async def finish(agent: Agent, host: str) -> list[str]:
@@ -53,7 +60,8 @@ async def finish(agent: Agent, host: str) -> list[str]:
             if agent.closed.done():
                 raise
             continue  # the run has no folder there
-        remember(run, [name for name in read_json(_mark(run)) if name != host or found["left"]])
+        named = _hosts(_mark(run), host)
+        remember(run, [name for name in named if name != host or found["left"]])
         expiry = standing["expiry"]
         if expiry:
             expiry = {**expiry, "time": expiry["time"] - (standing["now"] - time.time())}
@@ -63,14 +71,14 @@ async def finish(agent: Agent, host: str) -> list[str]:
 
 
 def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] | None) -> None:
-    if not path.exists():  # forgotten in between
+    receipt = read_as(dict[str, Any], path)
+    if receipt is None:  # forgotten in between, or damaged
         return
-    receipt = read_json(path)
-    for part in receipt["hosts"]:
-        if part["host"] == host:
+    for part in receipt.get("hosts", ()):
+        if part.get("host") == host:
             when = time.strftime("%d %b %Y %H:%M:%S")
             part["left"] = len(found["left"])
             part["scanned"] = found["scanned"]
-            part["expiry"] = part["expiry"] or expiry
+            part["expiry"] = part.get("expiry") or expiry
             part["verified"] = f"reached again on {when}: all of /proc read"
     write_json(path, receipt)

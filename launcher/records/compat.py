@@ -25,6 +25,7 @@ _SENTENCES: Mapping[str, StopReason | EndReason] = {
     "its launcher died before it took part": StopReason.SPARE_LEFT_OVER,
     "lead-exited-0": EndReason.PRIMARY_EXITED_0,
 }
+_STOPS = frozenset(StopReason)
 #: In receipts the same had hyphens in place of blanks.
 _KNOWN = {**_SENTENCES, **{text.replace(" ", "-"): code for text, code in _SENTENCES.items()}}
 _AGAIN = re.compile(r"(.+),[ -]starting[ -]again\Z")
@@ -40,11 +41,14 @@ def event(record: Mapping[str, Any]) -> dict[str, Any]:
         case "LeaseExpired":
             new["event"] = "OrphanTimeoutExpired"
         case "ProcessStarted":
-            new = {_KEYS.get(name, name): value for name, value in new.items()}
+            new = _renamed(new)
         case "StopRequested":
-            reason, origin = _reason(str(new.get("why", "")))
+            why = new.get("why")
+            if not isinstance(why, str) or why in _STOPS:  # "stalled" is also why a run ended
+                return new
+            reason, origin = _reason(why)
             if not isinstance(reason.code, StopReason):
-                reason = Reason(StopReason.OTHER, new["why"])
+                reason = Reason(StopReason.OTHER, why)
             new["why"] = reason.code
             if reason.detail:
                 new["detail"] = reason.detail
@@ -65,15 +69,22 @@ def run(value: Mapping[str, Any]) -> dict[str, Any]:
     new = dict(value)
     if "lease" in new:
         new["orphan_timeout"] = new.pop("lease")
-    roles = [
-        {_KEYS.get(name, name): one for name, one in role.items()}
-        for role in new["job"].get("roles", ())
-    ]
-    return {**new, "job": {**new["job"], "roles": roles}}
+    job = new.get("job")
+    if isinstance(job, Mapping) and isinstance(job.get("roles"), list):
+        new["job"] = {**job, "roles": [_renamed(role) for role in job["roles"]]}
+    return new
+
+
+def _renamed(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {_KEYS.get(name, name): one for name, one in value.items()}
 
 
 def _with_reason(value: Mapping[str, Any]) -> dict[str, Any]:
-    reason, host = _reason(str(value["reason"]))
+    if not isinstance(value.get("reason"), str):
+        return dict(value)
+    reason, host = _reason(value["reason"])
     if reason.code is StopReason.OTHER:
         return dict(value)  # the code of a plug-in's error, or of a later version
     return {**value, "reason": str(reason), **({"reason_host": host} if host else {})}

@@ -82,6 +82,8 @@ class EndReason(StrEnum):
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"
     UNREACHABLE = "unreachable"
+    UNREADABLE_RECORD = "unreadable-record"
+    NEWER_RECORD = "newer-record"
 
 
 _CODES: dict[str, EndReason | StopReason] = {

@@ -13,13 +13,11 @@ from typing import Any
 from ..spec.errors import HANGS
 from ..spec.frozen import frozen
 from ..spec.model import Layout
-from . import causes, compat
+from . import causes, compat, formats
 from . import events as ev
 from .postmortem import LastLine, OtherEnd
 from .reasons import EndReason, StopReason
 from .state import Expiry, RunState
-
-VERSION = 1
 
 #: What to do about a reason that no error of ours explains.
 HINTS: Mapping[str, str] = {
@@ -112,7 +110,7 @@ class Receipt:
     folder: str = ""
     reason_host: str | None = None
     reason_detail: str = ""
-    version: int = VERSION
+    version: int = formats.VERSION
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, without fields that say nothing and that earlier versions do not know."""
@@ -130,22 +128,13 @@ class Receipt:
         return sum(host.left or 0 for host in self.hosts)
 
 
-def read(value: Mapping[str, Any]) -> Receipt:
-    """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
-    value = compat.receipt(value)
-    hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
-    failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
-    nested = {
-        "hosts": tuple(hosts),
-        "failure": failure,
-        "others": tuple(OtherEnd(**_tuples(other)) for other in value["others"]),
-        "others_said": tuple(LastLine(**_tuples(one)) for one in value.get("others_said", ())),
-    }
-    return Receipt(**{**_tuples(value), **nested})
+def read(value: object, file: object = "receipt.json") -> Receipt:
+    """Return the receipt that :meth:`Receipt.to_json` made, as it came back from a file.
 
-
-def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+    Raises NewerRecord, or UnreadableRecord naming file and field.
+    """
+    record = formats.check_version(value, file)
+    return formats.read_record(Receipt, compat.receipt(record), file)
 
 
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:

@@ -36,13 +36,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from ..spec.errors import LauncherError, RecordError
+from ..spec.typed_json import from_json
 from . import events as ev
 from . import run_names
 
-VERSION = 1
+T = TypeVar("T")
 
 
 def home() -> Path:
@@ -53,6 +54,14 @@ def home() -> Path:
 def read_json(path: Path) -> Any:
     """Raises OSError or ValueError."""
     return json.loads(path.read_text("utf-8"))
+
+
+def read_as(kind: type[T], path: Path) -> T | None:
+    """A JSON file as a ``kind``; None where it is missing or damaged: for what can be done without."""
+    try:
+        return from_json(kind, read_json(path))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -138,6 +147,10 @@ class RunFolder:
         except (FileNotFoundError, ValueError):
             return None
 
+    def read_as(self, kind: type[T], name: str) -> T | None:
+        """As :func:`read_as`, one file of the folder."""
+        return read_as(kind, self.path / name)
+
     def came(self, name: str, size: int) -> None:
         """Notes that so many bytes of a log are here now; at most once a second for each."""
         now = time.time()
@@ -191,9 +204,13 @@ class RunFolder:
             raise RecordError(self.path / "events.jsonl", error) from None
 
     def events(self) -> list[ev.Event]:
-        """All events so far; a line that a power cut left unfinished is none."""
-        data = (self.path / "events.jsonl").read_bytes()
-        return ev.decode_lines(data[: data.rfind(b"\n") + 1])
+        """All events so far; a line that a power cut left unfinished is none.
+
+        Raises UnreadableRecord.
+        """
+        path = self.path / "events.jsonl"
+        data = path.read_bytes()
+        return ev.decode_lines(data[: data.rfind(b"\n") + 1], path, first=1)
 
     def write(self, name: str, value: Any) -> None:
         """One JSON file of the folder. Raises RecordError."""

@@ -16,7 +16,7 @@ from ..spec.model import Layout, Request
 from . import codec, receipt
 from . import events as ev
 from .receipt import Receipt
-from .run_folder import RunFolder, read_json, write_json
+from .run_folder import RunFolder, read_as, read_json, write_json
 from .state import RunState, log_hosts, step
 
 #: Most bytes of one log in one piece.
@@ -82,14 +82,14 @@ class RunReader:
         if self._described is None:
             try:
                 value = read_json(self.path / "run.json")
-                request, layout = codec.read_run(value)
-                secrets = tuple(value["job"]["secrets"])
-                self._described = request, layout, float(value["started"]), secrets
-            except (OSError, KeyError, TypeError, ValueError):
+            except (OSError, ValueError):
                 raise InputError(
                     f"{self.name} cannot be taken up: {self.path / 'run.json'} is not whole",
                     "it ended before anything was started; launcher rm forgets it",
                 ) from None
+            request, layout = codec.read_run(value, self.path / "run.json")
+            secrets = tuple(value["job"].get("secrets", ()))
+            self._described = request, layout, float(value["started"]), secrets
         return self._described
 
     # -- how it stands
@@ -98,7 +98,7 @@ class RunReader:
         """Return the receipt, or None as long as the run has not ended."""
         with closing(RunFolder(self.path)) as folder:
             value = folder.read("receipt.json")
-        return None if value is None else receipt.read(value)
+        return None if value is None else receipt.read(value, self.path / "receipt.json")
 
     def follower(self) -> int | None:
         """Return the pid of the process that follows the run, or None."""
@@ -137,7 +137,9 @@ class RunReader:
             file.seek(offset)
             data = file.read()
         whole = data.rfind(b"\n") + 1
-        return ev.decode_lines(data[:whole]), offset + whole
+        first = 1 if offset == 0 else None
+        events = ev.decode_lines(data[:whole], self.path / "events.jsonl", first)
+        return events, offset + whole
 
     # -- logs
 
@@ -181,12 +183,12 @@ class RunReader:
 
         A run that never was in the background has shown all that it wrote.
         """
-        try:
-            self._positions = dict(read_json(self.path / SHOWN))
-        except FileNotFoundError:
-            if self.follower() is None:
-                sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in self._log_names())
-                self._positions = dict(sizes)
+        shown = read_as(dict[str, int], self.path / SHOWN)
+        if shown is not None:
+            self._positions = shown
+        elif self.follower() is None:
+            sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in self._log_names())
+            self._positions = dict(sizes)
 
     def remember(self) -> None:
         """Note how far the logs were read, for the next reader. Raises OSError."""

@@ -295,7 +295,7 @@ class Link:
         if record["seq"] <= self._heard:
             return
         self._heard = record["seq"]
-        event = ev.from_journal(self.name, record, self.facts.clock_offset)
+        event = ev.from_journal(self.name, record, self.facts.clock_offset, time.time())
         if event is not None:
             self._emit(event)
 

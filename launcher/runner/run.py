@@ -131,8 +131,8 @@ class Run:
     @property
     def grace(self) -> float:
         """Seconds between asking to end and killing; a wish in the folder wins over the job's."""
-        wish = self.folder.read("stop.json")
-        return float(wish["grace"]) if wish else self.job.grace
+        wish = self.folder.read_as(dict[str, float], "stop.json") or {}
+        return wish.get("grace", self.job.grace)
 
     @property
     def killing(self) -> bool:

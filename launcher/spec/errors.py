@@ -29,7 +29,9 @@
     ├── LauncherDied            the launcher of a run died before everything was started
     ├── RunKept                 a run cannot be removed from all its hosts   exit 1
     ├── Stalled                 no rank did anything, and --on-stall stop     exit 125
-    └── RecordError             this machine cannot hold the run's files      exit 125
+    ├── RecordError             this machine cannot hold the run's files      exit 125
+    └── UnreadableRecord        a file of a run is damaged; names file, field exit 125
+        └── NewerRecord         a later major version has written it
 """
 
 from __future__ import annotations
@@ -293,6 +295,29 @@ class RecordError(LauncherError):
             f"cannot write {place} on this machine: {error.strerror}",
             "free some space there, or set LAUNCHER_HOME to a folder that has room",
         )
+
+
+class UnreadableRecord(LauncherError):
+    """A file of a run holds something else than it should."""
+
+    code = "unreadable-record"
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(
+            f"{file} is damaged: {problem}",
+            "correct that place in the file, or forget the run with launcher rm",
+        )
+
+
+class NewerRecord(UnreadableRecord):
+    """A file of a run in a format that came after this version."""
+
+    code = "newer-record"
+
+    def __init__(self, file: str, writer: str, reader: str) -> None:
+        super().__init__(file, "")
+        self.message = f"{file} was written by launcher {writer}; this is {reader}"
+        self.hint = "upgrade launcher on this machine, then ask again"
 
 
 def in_words(error: Exception | None) -> str:

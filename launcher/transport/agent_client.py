@@ -6,15 +6,19 @@ This is the only module here that knows the agent's protocol.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Any
 
 import asyncssh
 
 from ..agent.base import protocol
 from ..spec import errors
-from ..spec.model import Facts, Gpu, Host
+from ..spec.frozen import frozen
+from ..spec.model import Facts, Host
+from ..spec.typed_json import Mismatch, from_json
 from .agent_bundle import agent_zip, install_command, start_command
 from .ssh import KEEPALIVES, Connection
 
@@ -32,8 +36,34 @@ DROPPED = "the connection dropped"
 #: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
 #: modules prepare one, and on a busy host, or with a home on a network, they take their time.
 OPENING = 9
+#: What to do where launcher and agent do not understand each other.
+UPGRADE = "use the version of launcher that started the run, or the newer of the two"
 #: What a login shell may print before the agent's first line.
 NOISE = 1 << 16
+
+
+@frozen
+class _Hello:
+    """The first line of a relay."""
+
+    magic: str
+    version: int = protocol.VERSION
+
+
+@frozen
+class _Answer:
+    """What a relay says to a request."""
+
+    ok: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+
+
+@frozen
+class _Record:
+    """What every record of a journal has."""
+
+    seq: int
+    event: str
 
 
 class Agent:
@@ -84,6 +114,7 @@ class Agent:
                 continue
             if first.startswith(b"launcher-"):
                 raise _no_agent(host, first.decode())
+            _agree(host, first)
             agent = cls(host, process)
             agent._take(rest)
             agent._reader = asyncio.ensure_future(agent._read())
@@ -124,10 +155,13 @@ class Agent:
             raise errors.ConnectionLost(self.host.name, str(error)) from None
         finally:
             del self._asked[number], self._due[number]
-        if "error" in reply:
-            raise _refusal(self.host.name, reply["error"])
-        ok: dict[str, Any] = reply["ok"]
-        return ok
+        try:
+            told = from_json(_Answer, reply)
+        except Mismatch as error:
+            raise errors.AgentError(self.host.name, f"its answer to {op}: {error}") from None
+        if told.error is not None:
+            raise _refusal(self.host.name, told.error)
+        return told.ok
 
     async def _read(self) -> None:
         assert self._process
@@ -140,7 +174,7 @@ class Agent:
             reason = words.splitlines()[-1] if words else "the host closed it"
         except (OSError, asyncssh.Error) as error:
             reason = str(error)
-        except ValueError as error:
+        except (ValueError, TypeError, LookupError) as error:
             reason = f"not a message: {error}"
         self._lost(errors.ConnectionLost(self.host.name, f"the connection was lost: {reason}"))
 
@@ -155,7 +189,8 @@ class Agent:
                 if self.on_log(message["log"], message["offset"], payload):
                     taken += len(payload)
             elif "journal" in message:
-                self.on_journal(message["journal"], message["end"])
+                from_json(_Record, message["journal"])
+                self.on_journal(message["journal"], from_json(int, message["end"]))
             elif "idle" in message:
                 self.on_idle(message["idle"])
         if taken:
@@ -196,24 +231,21 @@ class Agent:
 
 
 def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts:
-    """What an agent says of its host, as values."""
-    return Facts(
-        host=host,
-        hostname=answer["hostname"],
-        root=answer["root"],
-        python=answer["python"],
-        python_version=answer["python_version"],
-        cpus=answer["cpus"],
-        addresses=tuple((name, ip) for name, ip in answer["addresses"]),
-        ssh_address=answer["ssh_address"],
-        disk_free=answer["disk_free"],
-        memory=answer["memory"],
-        rsync=answer["rsync"],
-        gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
-        leased={int(index): lease for index, lease in answer["leased"].items()},
-        clock_offset=clock_offset,
-        strays=answer.get("strays", 0),
-    )
+    """What an agent says of its host, as values. Raises AgentError."""
+    try:
+        return from_json(Facts, {**answer, "host": host, "clock_offset": clock_offset})
+    except Mismatch as error:
+        raise errors.AgentError(host, f"what it says of itself: {error}") from None
+
+
+def _agree(host: Host, first: bytes) -> None:
+    """Raises AgentError where the agent that said so is of another version of the protocol."""
+    try:
+        hello = from_json(_Hello, json.loads(first[first.rindex(b'{"magic"') :]))
+    except ValueError as error:
+        raise errors.AgentError(host.name, f"its first line is not ours: {error}") from None
+    if other := protocol.other_version(hello.version, "its agent"):
+        raise errors.AgentError(host.name, other, UPGRADE)
 
 
 async def _execute(
@@ -324,15 +356,19 @@ def _telling(complaint: str, words: tuple[str, ...]) -> str:
 
 
 def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
-    code, message = error["code"], error["message"]
-    if code == "port-taken":
-        return errors.PortTaken(host, message, port=int(error["port"]))
-    if code == "gpu-busy":
+    code, message = str(error.get("code", "")), str(error.get("message", ""))
+    if code == "port-taken" and isinstance(error.get("port"), int):
+        return errors.PortTaken(host, message, port=error["port"])
+    if code in (protocol.UNKNOWN_REQUEST, protocol.OTHER_VERSION):
+        return errors.AgentError(host, message, UPGRADE)
+    if code == protocol.BAD_REQUEST:
+        return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
+    if code == "gpu-busy" and isinstance(error.get("holder", {}), dict):
         holder = error.get("holder", {})
         since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))
         return errors.GpuBusy(
             host,
-            f"GPU {error['gpu']} is held by {holder.get('user', '?')} "
+            f"GPU {error.get('gpu')} is held by {holder.get('user', '?')} "
             f"for {holder.get('run', '?')} since {since}",
             "wait for that run, or choose other hosts with --hosts",
         )

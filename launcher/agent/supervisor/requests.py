@@ -20,7 +20,13 @@ TEXTS = {str: str}
 
 #: A process to start. Fields in _OPTIONAL may be missing, or null.
 _PROCESS = {"key": str, "argv": [str], "env": TEXTS, "cwd": str}
-_PROCESS_MORE = {"rank": int, "limits": dict, "on_exit": {str: [[int]]}, "lead": int, "leads": int}
+_PROCESS_MORE = {
+    "rank": int,
+    "limits": dict,
+    "on_exit": {str: [[int]]},
+    "primary": int,
+    "primaries": int,
+}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 #: By request: the fields that it must have, and those that it may have.
