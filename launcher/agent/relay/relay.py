@@ -15,7 +15,6 @@ from ..base.lean import Socket, socket
 from ..host import run_folders
 from ..host.probe import facts
 from ..processes import cgroup
-from ..supervisor import daemon
 from . import tree
 from .follow import Follow
 from .rendezvous import Listener, connect
@@ -178,6 +177,8 @@ class Relay(Checks):
 
     def do_supervise(self, request: Message) -> Message:
         """Makes sure that the run has a supervisor here."""
+        from ..supervisor import daemon  # a fifth of a relay's start, and most start none
+
         run_dir = self._make_run_dir(request["run"])
         for folder in ("outputs", "logs", "bin"):
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
