@@ -16,12 +16,21 @@ were taken. Unasked, a relay sends
 ``{"idle": {name: size}}``                       all is ended and sent: the final size of every log
 """
 
+from __future__ import annotations
+
 try:  # as the standard library's own random.py does: hashlib loads OpenSSL, for milliseconds
-    from _blake2 import blake2b
+    from _blake2 import blake2b as blake2b
 except ImportError:
-    from hashlib import blake2b
+    from hashlib import blake2b as blake2b
 
 from . import lean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .messages import Message
 
 MAGIC = "launcher-agent"
 #: Of this protocol. It grows when a request or a field changes its meaning, and not for new ones:
@@ -54,19 +63,19 @@ PRIMARY_PATIENCE = 1.0
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
-def encode(message, payload=b""):
+def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """One message as bytes; ``payload`` follows it raw."""
     if payload:
         message = dict(message, size=len(payload))
     return lean.dumps(message).encode("ascii") + b"\n" + payload
 
 
-def error(code, message):
+def error(code: str, message: str) -> Message:
     """The answer to a request that cannot be done."""
     return {"error": {"code": code, "message": message}}
 
 
-def other_version(theirs, who):
+def other_version(theirs: object, who: str) -> str:
     """What to say of ``who``, which speaks version ``theirs``; "" where that is ours. The only place
     that compares versions; what says none is of the first."""
     if theirs is None or theirs == VERSION:
@@ -85,16 +94,16 @@ class Decoder:
     such a line becomes ``({"bad": why}, b"")`` instead, and the next one is read.
     """
 
-    def __init__(self, forgiving=False):
+    def __init__(self, forgiving: bool = False) -> None:
         self._buffer = bytearray()
-        self._message = None
+        self._message: Message | None = None
         self._need = 0
         self._forgiving = forgiving
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[tuple[Message, bytes]]:
         """All messages that ``data`` completes."""
         self._buffer += data
-        found = []
+        found: list[tuple[Message, bytes]] = []
         start = 0
         while True:
             if self._message is None:
@@ -119,13 +128,13 @@ class Decoder:
             found.append(self._refused(ValueError("a message line is too long")))
         return found
 
-    def _refused(self, error):
+    def _refused(self, error: ValueError) -> tuple[Message, bytes]:
         if not self._forgiving:
             raise error
         return {"bad": str(error)}, b""
 
 
-def _message(line):
+def _message(line: bytes) -> tuple[Message, int]:
     """The message of a line, and how many bytes follow it. Raises ValueError."""
     try:
         message = lean.loads(line.decode("utf-8"))
@@ -146,22 +155,22 @@ class Fingerprint:
     the order of their paths as bytes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
         self.files = 0
         self.bytes = 0
 
-    def file(self, path, size, mtime_ns, executable):
+    def file(self, path: bytes, size: int, mtime_ns: int, executable: bool) -> None:
         self._entry(b"f", path, "%d %d %d" % (size, mtime_ns, executable))
         self.files += 1
         self.bytes += size
 
-    def link(self, path, target):
+    def link(self, path: bytes, target: bytes) -> None:
         self._hash.update(b"l" + path + b"\0" + target + b"\0")
         self.files += 1
 
-    def _entry(self, kind, path, text):
+    def _entry(self, kind: bytes, path: bytes, text: str) -> None:
         self._hash.update(kind + path + b"\0" + text.encode("ascii") + b"\0")
 
-    def hexdigest(self):
+    def hexdigest(self) -> str:
         return self._hash.hexdigest()

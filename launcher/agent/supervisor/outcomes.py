@@ -4,24 +4,32 @@ which ends the run.
 Without roles every process has to exit with 0, and none is primary.
 """
 
+from __future__ import annotations
+
 from ..base.protocol import PRIMARY_PATIENCE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..base.messages import Message, ProcessSpec
 
 
 class Endings:
     """Knows the roles of the processes of one start, and which primary ones have exited well."""
 
-    def __init__(self, processes):
-        self._processes = {process["key"]: process for process in processes}
-        self._done = set()
+    def __init__(self, processes: Iterable[ProcessSpec]) -> None:
+        self._processes: dict[str, Message] = {p["key"]: dict(p) for p in processes}
+        self._done: set[str] = set()
 
-    def about(self, key):
+    def about(self, key: str) -> Message:
         """What the journal tells of a process when it starts."""
         process = self._processes.get(key, {})
         return {
             name: process[name] for name in ("primary", "primaries", "role") if process.get(name)
         }
 
-    def ended(self, key, code):
+    def ended(self, key: str, code: int) -> tuple[bool, Message]:
         """Notes an end. Returns whether it is a failure, and what the journal tells of it."""
         process = self._processes.get(key, {})
         action = _action(process.get("on_exit") or {}, code)
@@ -30,22 +38,22 @@ class Endings:
             self._done.add(key)
         return failed, ({"action": action} if action else {})
 
-    def is_primary(self, key):
+    def is_primary(self, key: str) -> bool:
         """Whether this process of this host is one of those that end the run."""
         return bool(self._processes.get(key, {}).get("primary"))
 
-    def ended_elsewhere(self, key):
+    def ended_elsewhere(self, key: str) -> None:
         """Notes that a primary process on another host has exited well."""
         self._done.add(key)
 
-    def patience(self, key):
+    def patience(self, key: str) -> float:
         """Seconds until a failure of this process counts: a primary one closes its
         connections a moment before it exits."""
         process = self._processes.get(key, {})
         return PRIMARY_PATIENCE if process.get("primaries") and not process.get("primary") else 0.0
 
     @property
-    def over(self):
+    def over(self) -> bool:
         """Whether all primary processes of the run have exited well, as far as is known here."""
         primaries = [
             process["primaries"] for process in self._processes.values() if process.get("primaries")
@@ -53,7 +61,7 @@ class Endings:
         return bool(primaries) and len(self._done) == primaries[0]
 
 
-def _action(on_exit, code):
+def _action(on_exit: Mapping[str, list[tuple[int, int]]], code: int) -> str:
     """What the job says about an exit status, as a shell would give it; "" for nothing."""
     status = code if code >= 0 else 128 - code
     for action, ranges in on_exit.items():

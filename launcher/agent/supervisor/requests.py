@@ -4,7 +4,16 @@ A field that is missing has a default where one makes sense. What stands here is
 launchers of other versions: add fields, with defaults.
 """
 
+from __future__ import annotations
+
 from ..base import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..base.messages import Message
 
 NUMBER = (int, float)
 TEXTS = {str: str}
@@ -48,12 +57,12 @@ REQUESTS = {
 class Refused(Exception):
     """A message that asks for nothing that can be done: ``code`` says why."""
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-def checked(message):
+def checked(message: Message) -> str:
     """Return what a message asks for, one of REQUESTS. Raises Refused."""
     if "bad" in message:
         raise Refused(protocol.BAD_REQUEST, message["bad"])
@@ -69,7 +78,8 @@ def checked(message):
     return operation
 
 
-def _fault(value, shape, place):
+def _fault(value: Any, shape: Any, place: str) -> str:
+    parts: Iterable[tuple[str, Any, Any]]
     if isinstance(shape, type) or shape is NUMBER:
         fits = isinstance(value, shape) and not isinstance(value, bool)
         return "" if fits else "%s cannot be %.80r" % (place, value)
@@ -96,5 +106,5 @@ def _fault(value, shape, place):
     return next(filter(None, (_fault(one, inner, name) for name, one, inner in parts)), "")
 
 
-def _inside(place, name):
+def _inside(place: str, name: str) -> str:
     return "%s.%s" % (place, name) if place else name
