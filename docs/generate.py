@@ -18,9 +18,9 @@ import click
 
 # All that this file takes from the package, each by one name.
 import launcher
+from launcher import frameworks
 from launcher.cli import cli
 from launcher.fleet.findings import CODES
-from launcher.frameworks import BUILTIN as FRAMEWORKS
 from launcher.jobs.job_file import json_schema as job_schema
 from launcher.jobs.placeholders import MEANINGS as PLACEHOLDERS
 from launcher.records.causes import CAUSES
@@ -239,7 +239,7 @@ def framework_variables() -> str:
         ("Framework", "Starts", "Sets"),
         (
             (_code(name), one.about, " ".join(f"`{v}`" for v in sorted(one.computed)))
-            for name, one in FRAMEWORKS.items()
+            for name, one in ((name, frameworks.get(name)) for name in frameworks.BUILTIN)
         ),
     )
 

@@ -63,17 +63,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 #: Host, code, level, what the evidence says, what the fix says.
 CAUSED = [
     ("rsync", "RSYNC-MISSING", "error", "no rsync", "apt install rsync"),
-    ("key", "SSH-KEY-CHANGED", "error", "not the one in known_hosts", "ssh-keygen -R"),
+    ("key", "SSH-KEY-CHANGED", "error", "the host key changed", "ssh-keygen -R"),
     ("new", "SSH-KEY-UNKNOWN", "error", "is not in known_hosts", "compare the fingerprint"),
-    ("frozen", "SSH-FROZEN", "error", "does not speak", "frozen"),
+    ("frozen", "SSH-FROZEN", "error", "does not answer", "frozen"),
     ("off", "SSH-UNREACHABLE", "error", "", ""),
-    ("refused", "SSH-REFUSED", "error", "nobody listens", "is sshd running"),
-    ("login", "SSH-LOGIN", "error", "does not let root in", "ssh-copy-id login"),
+    ("refused", "SSH-REFUSED", "error", "nothing listens", "is sshd running"),
+    ("login", "SSH-LOGIN", "error", "login as root@", "ssh-copy-id login"),
     ("python", "PYTHON-MISSING", "error", "/nowhere/python", "python: in the inventory"),
     ("old", "PYTHON-OLD", "error", "old-python is Python 3.6", "3.8 or newer"),
     ("broken", "HOST-BROKEN", "error", "libc.so.7: missing", "broken-python -V"),
     ("mute", "PYTHON-SILENT", "error", "failed, and told nothing", "import site"),
-    ("handshake", "SSH-BROKEN", "error", "broke off: ", "does `ssh handshake` work"),
+    ("handshake", "SSH-BROKEN", "error", " failed: ", "does `ssh handshake` work"),
     ("readonly", "DISK-READ-ONLY", "error", "Read-only file system", "that you may write"),
     ("clock", "LIMIT-MEMLOCK", "warning", "64 KiB may be locked", "memlock unlimited"),
     ("clock", "SET-PYTHON", "warning", "Python 3.9 on clock", "same version"),
@@ -82,9 +82,9 @@ CAUSED = [
     ("driver", "SET-DRIVER", "warning", "driver 570 on driver", "same driver"),
     ("disk", "DISK-FULL", "error", "MB free at /root", "workdir:"),
     ("folders", "DISK-LOW", "warning", "MB free at /root", "workdir:"),
-    ("folders", "LEFT-FOLDERS", "warning", "1 folders of ended runs hold 34 MB", "launcher rm"),
+    ("folders", "LEFT-FOLDERS", "warning", "1 folders of earlier runs take 34 MB", "launcher rm"),
     ("shm", "DISK-SHM", "warning", "58 MB free in /dev/shm", "remount"),
-    ("shm", "LEFT-SHM", "warning", "1 segments that no process uses hold 8 MB", "ls -l /dev/shm"),
+    ("shm", "LEFT-SHM", "warning", "1 segments that no process uses take 8 MB", "ls -l /dev/shm"),
     ("shm", "TORCH-MISSING", "warning", "/usr/bin/python3", "-m pip install torch"),
     ("clock", "LIMIT-NOFILE", "warning", "256 open files", "nofile"),
     ("clock", "CLOCK-OFFSET", "error", "120.0 s ahead", "set-ntp"),
@@ -107,7 +107,7 @@ CAUSED = [
         "driver 570.10; torch 2.13.0 with CUDA 13.0 needs 580.65",
         "",
     ),
-    ("silent", "GPU-SILENT", "warning", "nvidia-smi is there and fails", "nvidia-smi"),
+    ("silent", "GPU-SILENT", "warning", "nvidia-smi exists but fails", "nvidia-smi"),
     ("torch", "SET-TORCH", "warning", "torch 2.11.0 on torch", "same version"),
     ("torch", "SET-CUDA", "warning", "CUDA 12.8 on torch", "same version"),
 ]
@@ -150,7 +150,7 @@ def test_a_clock_of_ours_that_is_wrong(story: Story) -> None:
     """All hosts agree with each other: it is not they who are told to set their clocks."""
     (clock,) = [f for f in story.behind.told["findings"] if f["code"] == "CLOCK-OFFSET"]
     assert clock["hosts"] == ["this machine"]
-    assert clock["evidence"] == "its clock is 120.0 s behind the others'"
+    assert clock["evidence"] == "the clock is 120.0 s behind the others'"
     assert (clock["level"], story.behind.code) == ("error", 1)
 
 

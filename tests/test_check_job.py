@@ -46,7 +46,7 @@ def test_a_job_before_and_after_it_has_what_it_needs(clean: labs.Lab, launcher: 
         imports, needs = lacking.of("lab2")["JOB-IMPORT"], lacking.of("lab1")["JOB-NEEDS"]
         assert lacking.code == 1
         assert imports["level"] == needs["level"] == "error"
-        assert "does not find also_missing, nosuch_module, which" in imports["evidence"]
+        assert "cannot find also_missing, nosuch_module, which" in imports["evidence"]
         assert "pip install" in imports["fix"]
         assert "/srv/data is not there" in needs["evidence"]
         assert "JOB-IMPORT" not in lacking.of("lab1")

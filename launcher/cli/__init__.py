@@ -5,18 +5,15 @@ Modules that take long to import are imported by the command that needs them.
 
 from __future__ import annotations
 
-import _thread
-import gc
 import os
-import signal
 import sys
-import time
 
 import click
 
 from ..jobs import foreign_terms
 from ..spec.errors import LauncherError
 from ..spec.version import __version__
+from . import process
 from .render.hints import below_error
 
 
@@ -83,33 +80,15 @@ def cli() -> None:
     """Takes a training script to GPU machines that have nothing but SSH, and back."""
 
 
-def _dropped(ignored: sys.UnraisableHookArgs) -> None:
-    """Python forgets a Ctrl-C that falls into a callback, such as the one at the end of every import,
-    of which there are hundreds before a run begins: it comes again."""
-    if isinstance(ignored.exc_value, KeyboardInterrupt):
-        _thread.start_new_thread(_interrupt, ())
-    else:
-        sys.__unraisablehook__(ignored)
-
-
-def _interrupt() -> None:
-    time.sleep(0.01)  # until the callback is over
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 def main() -> None:
     """The entry point: our errors become a message with a hint, and an exit code."""
-    sys.unraisablehook = _dropped
-    # Another launcher may ask for outputs by it before anybody here listens.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # What imports make is not garbage: 45,000 objects of a run, and a tenth of a second to find out.
-    gc.set_threshold(100_000)
+    process.prepare()
     try:
         # Around the commands' own contexts, so that errors are told in the same manner.
         with click.Context(cli, color=_colour()):
             sys.exit(_code())
     finally:
-        gc.freeze()  # nor is it worth a last look
+        process.finish()
 
 
 def _colour() -> bool | None:

@@ -1,68 +1,92 @@
 """How processes are started, by name: the registry, and what a framework has to be.
 
-To add one: a file with a class like those here, and a row in ``BUILTIN``; outside this package, an
-entry point in the group ``launcher.frameworks``.
+To add one here: a file with a subclass of :class:`Framework`, and its row in ``BUILTIN``. To add
+one from a package of your own, derive from the same class and name yours as an entry point::
+
+    # my_package.py
+    from launcher.frameworks import Framework, Place
+    from launcher.spec.model import Process
+
+    class Mine(Framework):
+        name = "mine"
+
+        def processes(self, place: Place) -> tuple[Process, ...]:
+            return tuple(place.process(task, {"RANK": str(task.rank)}) for task in place.tasks())
+
+    # pyproject.toml
+    [project.entry-points."launcher.frameworks"]
+    mine = "my_package:Mine"
+
+A framework is imported when it is used. A plug-in that cannot be used is an error for the job that
+names it and, where frameworks are listed, a :class:`PluginWarning`; it never disturbs another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib import import_module
 
 from ..spec.errors import InputError, suggestion
-from .accelerate import Accelerate
+from . import plugins
 from .base import Cast, Framework, Need, Place
-from .deepspeed import DeepSpeed
-from .env import Env
-from .horovod import Horovod
-from .horovod_direct import HorovodDirect
-from .horovod_mpi import HorovodMpi
-from .jax import Jax
-from .lightning import Lightning
-from .mpi import Mpi
-from .mxnet import MXNet
-from .rsh import Ssh
-from .tensorflow import TensorFlow
-from .torch import Torch
-from .torchrun import Torchrun
+from .plugins import GROUP, PluginWarning
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-GROUP = "launcher.frameworks"
-
-_ALL: tuple[Framework, ...] = (
-    *(Torchrun(), Torch(), Env(), Horovod(), HorovodDirect(), HorovodMpi(), Mpi(), Ssh()),
-    *(TensorFlow(), MXNet(), Jax(), Lightning(), Accelerate(), DeepSpeed()),
-)
-BUILTIN: dict[str, Framework] = {framework.name: framework for framework in _ALL}
+#: The module and class of each, in this package.
+BUILTIN = {
+    "torchrun": "torchrun:Torchrun",
+    "torch": "torch:Torch",
+    "env": "env:Env",
+    "horovod": "horovod:Horovod",
+    "horovod-direct": "horovod_direct:HorovodDirect",
+    "horovod-mpi": "horovod_mpi:HorovodMpi",
+    "mpi": "mpi:Mpi",
+    "ssh": "rsh:Ssh",
+    "tensorflow": "tensorflow:TensorFlow",
+    "mxnet": "mxnet:MXNet",
+    "jax": "jax:Jax",
+    "lightning": "lightning:Lightning",
+    "accelerate": "accelerate:Accelerate",
+    "deepspeed": "deepspeed:DeepSpeed",
+}
 
 
 def names() -> tuple[str, ...]:
-    """All frameworks that can be named."""
-    return (*BUILTIN, *(point.name for point in _others()))
+    """Return the names of all frameworks, built in and plugged in, without importing any."""
+    return (*BUILTIN, *(name for name in plugins.found() if name not in BUILTIN))
 
 
+@cache
 def get(name: str) -> Framework:
-    """The framework of that name. Raises InputError."""
+    """Return the framework of that name. Raises InputError."""
     if name in BUILTIN:
-        return BUILTIN[name]
-    for point in _others():
-        if point.name == name:
-            framework: Framework = point.load()()
-            return framework
-    raise InputError(f'unknown framework "{name}"', hint_for(name))
-
-
-def _others() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # slow, and most runs need none of them
-
-    return entry_points(group=GROUP)
+        module, _, class_name = BUILTIN[name].partition(":")
+        framework: Framework = getattr(import_module(f".{module}", __name__), class_name)()
+        return framework
+    if (point := plugins.found().get(name)) is None:
+        raise InputError(f'unknown framework "{name}"', hint_for(name))
+    try:
+        return plugins.load(point)
+    except plugins.Unusable as error:
+        raise InputError(
+            f"{plugins.described(point)} cannot be used: {error}", error.hint
+        ) from None
 
 
 def hint_for(name: str) -> str:
-    """What to write instead of an unknown name."""
-    return suggestion(name, names()) or f"known: {', '.join(names())}"
+    """Return what to write instead of an unknown name. Warns of plug-ins that cannot be used."""
+    known = (*BUILTIN, *plugins.usable(reserved=BUILTIN))
+    return suggestion(name, known) or f"known: {', '.join(known)}"
 
 
-__all__ = ["BUILTIN", "GROUP", "Cast", "Framework", "Need", "Place", "get", "hint_for", "names"]
+__all__ = [
+    "BUILTIN",
+    "GROUP",
+    "Cast",
+    "Framework",
+    "Need",
+    "Place",
+    "PluginWarning",
+    "get",
+    "hint_for",
+    "names",
+]

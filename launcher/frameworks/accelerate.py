@@ -6,11 +6,11 @@ It starts torch's own launcher, which starts the ranks; each goes through our sh
 from __future__ import annotations
 
 from ..spec.model import Process
-from .base import Place
+from .base import Framework, Place
 from .torch import COMPUTED
 
 
-class Accelerate:
+class Accelerate(Framework):
     """Hugging Face's launcher, found by the host's Python and never by PATH.
 
     Source: https://huggingface.co/docs/accelerate/package_reference/cli#accelerate-launch
@@ -19,7 +19,6 @@ class Accelerate:
     name = "accelerate"
     about = "accelerate launch on every host, ranks started by it"
     computed = COMPUTED
-    shell = False
     modules = ("accelerate", "torch")
     allreduce = "torch"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Protocol
+from typing import ClassVar
 
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
@@ -105,25 +106,38 @@ class Place:
         return (self.node.python, "-I", "-S", self.agent, "rank", "--")
 
 
-class Framework(Protocol):
-    """Turns a node of a plan into the processes that are started there: none, one or many.
+class Framework(ABC):
+    """Turn a node of a plan into the processes to start there: none, one or many.
 
-    ``computed`` names the variables that it sets, which a job may not; ``shell`` says whether a
-    single text to run is a shell script. More it may have: ``cast``, a :class:`Cast`, where it
-    takes roles; ``ports(node)``, how many ports its processes there need for themselves: the host
-    proves that they are free, and they come as ``place.meeting.ports``; ``joins_hosts = True``
-    where it has a launcher that calls `ssh`: see :mod:`launcher.frameworks.rsh`; ``modules``, those
-    without which it starts nothing, ``needs``, what else it cannot do without, and ``imports``, the
-    modules that ranks which it starts directly need when their script imports them: hosts that lack
-    one are told before anything is started; ``allreduce``, which of ``runner/allreduce/with_*.py`` has
-    the hosts exchange what its training would, where there is such a thing.
+    A subclass sets ``name`` and implements :meth:`processes`; everything else has a default.
     """
 
-    name: str
-    about: str
-    computed: frozenset[str]
-    shell: bool
+    #: What a job writes after ``framework:``.
+    name: ClassVar[str] = ""
+    #: One line for people: what is started, and where.
+    about: ClassVar[str] = ""
+    #: Variables that it sets itself, which a job therefore may not set.
+    computed: ClassVar[frozenset[str]] = frozenset()
+    #: Whether a ``run:`` of a single string is a shell script.
+    shell: ClassVar[bool] = False
+    #: The roles that it takes; None: all its ranks are alike.
+    cast: ClassVar[Cast | None] = None
+    #: Python modules without which it starts nothing.
+    modules: ClassVar[tuple[str, ...]] = ()
+    #: Python modules that directly started ranks need if their script imports them.
+    imports: ClassVar[tuple[str, ...]] = ()
+    #: What else every host must have. A host that lacks any of these is reported before the start.
+    needs: ClassVar[tuple[Need, ...]] = ()
+    #: Which ``runner/allreduce/with_*.py`` exchanges data between hosts as its training would.
+    allreduce: ClassVar[str | None] = None
+    #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
+    joins_hosts: ClassVar[bool] = False
 
+    def ports(self, node: Node) -> int:
+        """Return how many ports of their own its processes on ``node`` need. The host finds free
+        ones, and they come as ``place.meeting.ports``."""
+        return 0
+
+    @abstractmethod
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """What to start on this node."""
-        ...
+        """Return what to start on this node. Raises PlanError."""

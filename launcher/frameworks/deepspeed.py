@@ -11,11 +11,11 @@ import base64
 import json
 
 from ..spec.model import Process
-from .base import Place
+from .base import Framework, Place
 from .torch import COMPUTED
 
 
-class DeepSpeed:
+class DeepSpeed(Framework):
     """What the command ``deepspeed`` starts on each host by pdsh, found by the host's Python.
 
     Source: deepspeed/launcher/launch.py of DeepSpeed 0.19
@@ -24,7 +24,6 @@ class DeepSpeed:
     name = "deepspeed"
     about = "DeepSpeed's launcher on every host, ranks started by it"
     computed = COMPUTED
-    shell = False
     modules = ("deepspeed", "torch")
     allreduce = "torch"
 

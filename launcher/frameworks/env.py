@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..spec.model import Process
-from .base import Cast, Place
+from .base import Cast, Framework, Place
 
 
-class Env:
+class Env(Framework):
     """For commands that call ``torch.distributed.launch`` or anything else themselves.
 
     Source: VESSL's distributed experiments (NUM_NODES, NUM_TRAINERS, RANK, MASTER_ADDR,

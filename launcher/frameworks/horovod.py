@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..spec.model import Process
 from . import rsh
-from .base import Need, Place
+from .base import Framework, Need, Place
 
 COMPUTED = frozenset(
     {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"}
@@ -34,7 +34,7 @@ def environment(place: Place) -> dict[str, str]:
     return {**place.threads(), **chosen, **place.env, **found}
 
 
-class Horovod:
+class Horovod(Framework):
     """For scripts that call ``horovod.torch``, ``.tensorflow`` and so on.
 
     Source: https://horovod.readthedocs.io/en/stable/running_include.html
@@ -43,7 +43,6 @@ class Horovod:
     name = "horovod"
     about = "horovodrun (gloo) on the first host, which starts the ranks on all of them"
     computed = COMPUTED
-    shell = False
     needs = (HOROVOD,)
     allreduce = "horovod"
     joins_hosts = True

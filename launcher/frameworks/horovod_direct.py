@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..spec.model import Process
 from . import rsh
-from .base import Place
+from .base import Framework, Place
 from .horovod import COMPUTED, HOROVOD, environment
 
 # Ends with the ranks of its host: until then Horovod may be shut down and begun again.
@@ -39,7 +39,7 @@ with open(os.path.join(os.environ["LAUNCHER_RUN_DIR"], "journal.jsonl"), "rb") a
 """
 
 
-class HorovodDirect:
+class HorovodDirect(Framework):
     """For the same scripts as ``horovod``.
 
     Source of the variables: horovod.runner.gloo_run, create_slot_env_vars and create_run_env_vars.
@@ -48,7 +48,6 @@ class HorovodDirect:
     name = "horovod-direct"
     about = "one process a rank with Horovod's environment, no horovodrun in between"
     computed = COMPUTED
-    shell = False
     needs = (HOROVOD,)
     allreduce = "horovod"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..spec.model import Process
 from . import mpi, rsh
-from .base import Need, Place
+from .base import Framework, Need, Place
 from .horovod import COMPUTED, HOROVOD
 
 
-class HorovodMpi:
+class HorovodMpi(Framework):
     """For the same scripts as ``horovod``, where Open MPI is and Horovod was built with it.
 
     Source: horovod.runner.mpi_run, and https://horovod.readthedocs.io/en/stable/mpi_include.html
@@ -17,7 +17,6 @@ class HorovodMpi:
     name = "horovod-mpi"
     about = "horovodrun (Open MPI) on the first host, which starts the ranks on all of them"
     computed = COMPUTED
-    shell = False
     needs = (
         HOROVOD,
         mpi.MPIRUN,

@@ -6,10 +6,10 @@ JAX itself reads the address only: a script passes the other two to ``jax.distri
 from __future__ import annotations
 
 from ..spec.model import Process
-from .base import Cast, Place
+from .base import Cast, Framework, Place
 
 
-class Jax:
+class Jax(Framework):
     """``jax.distributed.initialize(num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
     process_id=int(os.environ["JAX_PROCESS_ID"]))``, or tokens in the arguments.
 
@@ -21,7 +21,6 @@ class Jax:
     computed = frozenset(
         {"JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "CUDA_VISIBLE_DEVICES"}
     )
-    shell = False
     imports = ("jax",)
     allreduce = "jax"
     cast = Cast()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..spec.model import Process
 from . import rsh
-from .base import Need, Place
+from .base import Framework, Need, Place
 
 # Open MPI refuses to run as root unless it is told twice.
 _AS_ROOT = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
@@ -40,7 +40,7 @@ def environment(place: Place) -> dict[str, str]:
     return {**place.threads(), **chosen, **place.env}
 
 
-class Mpi:
+class Mpi(Framework):
     """For programs that call MPI_Init, mpi4py among them.
 
     Source: mpirun(1) of Open MPI 4.1, and ``ompi_info --param plm rsh --level 9``.
@@ -49,7 +49,6 @@ class Mpi:
     name = "mpi"
     about = "mpirun (Open MPI) on the first host, which starts the ranks on all of them"
     computed = frozenset({"CUDA_VISIBLE_DEVICES"})
-    shell = False
     needs = (MPIRUN,)
     allreduce = "mpi"
     joins_hosts = True

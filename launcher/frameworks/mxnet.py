@@ -6,12 +6,12 @@ Scheduler and servers run ``import mxnet``, which is all they do; they end when 
 from __future__ import annotations
 
 from ..spec.model import Process
-from .base import Cast, Place
+from .base import Cast, Framework, Place
 
 _COUNTED = {"DMLC_NUM_SERVER": "server", "DMLC_NUM_WORKER": "worker"}
 
 
-class MXNet:
+class MXNet(Framework):
     """For ``kvstore`` types ``dist_*``: a role ``scheduler``, ``server`` and ``worker``.
 
     Source: https://mxnet.apache.org/versions/1.9.1/api/faq/distributed_training
@@ -22,7 +22,6 @@ class MXNet:
     computed = frozenset(
         {"DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", *_COUNTED, "CUDA_VISIBLE_DEVICES"}
     )
-    shell = False
     modules = ("mxnet",)
     allreduce = "mxnet"
     cast = Cast(

@@ -9,15 +9,13 @@ from . import Need
 
 
 def modules_of(framework: str) -> tuple[str, ...]:
-    """Without which it starts nothing."""
-    found: tuple[str, ...] = getattr(frameworks.get(framework), "modules", ())
-    return found
+    """Return the modules without which it starts nothing."""
+    return frameworks.get(framework).modules
 
 
 def needs_of(framework: str) -> dict[str, Need]:
-    """What else it cannot do without, by its probe."""
-    needs: tuple[Need, ...] = getattr(frameworks.get(framework), "needs", ())
-    return {need.probe: need for need in needs}
+    """Return what else it cannot do without, by its probe."""
+    return {need.probe: need for need in frameworks.get(framework).needs}
 
 
 def first_of(framework: str, missing: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..spec.errors import PlanError
 from ..spec.model import Layout, Process
-from .base import Place
+from .base import Framework, Place
 
 #: Starts a rank on whatever host: what a launcher hands on is the same for all of them, while paths,
 #: Python and interfaces differ. ``LAUNCHER_NODE`` is set where somebody else's environment came along.
@@ -83,7 +83,7 @@ def processes(
     return (Process(f"node-{place.node.node_rank}", None, words, env),)
 
 
-class Ssh:
+class Ssh(Framework):
     """For programs that start their own processes by ``ssh HOST COMMAND``, with hosts that hold no
     keys for each other."""
 

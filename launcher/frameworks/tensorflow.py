@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from ..spec.model import Node, Process, Task
-from .base import Cast, Place
+from .base import Cast, Framework, Place
 
 #: What a process is where the job has no roles.
 WORKER = "worker"
@@ -22,7 +22,7 @@ def _leads(names: frozenset[str]) -> frozenset[str]:
     return chiefs if chiefs and "ps" in names else trainers
 
 
-class TensorFlow:
+class TensorFlow(Framework):
     """For MultiWorkerMirroredStrategy and ParameterServerStrategy; without roles all are workers.
 
     Source: https://www.tensorflow.org/guide/distributed_training#setting_up_tf_config
@@ -31,7 +31,6 @@ class TensorFlow:
     name = "tensorflow"
     about = "one process a task with TF_CONFIG: chief, worker, ps, evaluator"
     computed = frozenset({"TF_CONFIG", "CUDA_VISIBLE_DEVICES"})
-    shell = False
     imports = ("tensorflow",)
     allreduce = "tensorflow"
     cast = Cast(

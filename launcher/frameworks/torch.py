@@ -6,9 +6,10 @@ Starts faster, because no launcher imports torch before the ranks do.
 from __future__ import annotations
 
 import posixpath
+from typing import ClassVar
 
 from ..spec.model import Process
-from .base import Cast, Place
+from .base import Cast, Framework, Place
 
 COMPUTED = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -17,7 +18,7 @@ COMPUTED = frozenset(
 )
 
 
-class Torch:
+class Torch(Framework):
     """Ranks as children of the agent: exact exit codes and logs.
 
     Source of the variables: https://docs.pytorch.org/docs/stable/elastic/run.html; as there, each
@@ -27,8 +28,7 @@ class Torch:
     name = "torch"
     about = "one process a rank with torch's environment, no torchrun in between"
     computed = COMPUTED
-    shell = False
-    imports: tuple[str, ...] = ("torch",)
+    imports: ClassVar[tuple[str, ...]] = ("torch",)
     allreduce = "torch"
     cast = Cast(shares_gpus=True)
 

@@ -7,11 +7,11 @@ elastic has a dynamic one, whose store is on the first node.
 from __future__ import annotations
 
 from ..spec.model import Process
-from .base import Place
+from .base import Framework, Place
 from .torch import COMPUTED
 
 
-class Torchrun:
+class Torchrun(Framework):
     """The default: torch's own launcher, found by the host's Python and never by PATH.
 
     Source: https://docs.pytorch.org/docs/stable/elastic/run.html
@@ -20,7 +20,6 @@ class Torchrun:
     name = "torchrun"
     about = "torch.distributed.run on every node, ranks started by it"
     computed = COMPUTED
-    shell = False
     modules = ("torch",)
     allreduce = "torch"
 

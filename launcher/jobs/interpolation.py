@@ -13,7 +13,6 @@ from ..frameworks import Place
 from ..spec.errors import PlanError, suggestion
 from ..spec.model import Process, Task
 from . import placeholders
-from .roles import cast_of
 
 
 def fill(process: Process, place: Place) -> Process:
@@ -31,7 +30,7 @@ def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
     framework = frameworks.get(place.job.framework)
     role = place.job.role(task.role).at(task.index)
     computed = {"LAUNCHER_ROLE": task.role, "LAUNCHER_INDEX": str(task.index)}
-    cast, everybody = cast_of(framework), place.node.tasks
+    cast, everybody = framework.cast, place.node.tasks
     one_each = all(len(other.gpus) == 1 for other in everybody)
     gpus = place.node.gpus if cast and cast.shares_gpus and one_each else task.gpus
     computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))

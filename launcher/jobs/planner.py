@@ -9,7 +9,7 @@ from .. import frameworks
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
-from . import placement, roles
+from . import placement
 from .interpolation import fill
 
 LOOPBACK = "lo"
@@ -97,7 +97,7 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
         known = facts.get(offer.host.name)
         cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
         rooms.append(placement.Room(offer.host.name, offer.gpus, cpus, memory))
-    cast = roles.cast_of(frameworks.get(job.framework)) or frameworks.Cast()
+    cast = frameworks.get(job.framework).cast or frameworks.Cast()
     places = placement.place(job.roles, rooms, job.num_nodes, cast.own_ranks, cast.first)
     nodes: list[Node] = []
     for placed in places:
@@ -254,8 +254,9 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
 
 def ports_needed(job: Job, where: Layout) -> dict[str, int]:
     """Return how many ports the processes of each host need for themselves."""
-    count = getattr(frameworks.get(job.framework), "ports", None)
-    return {node.host.name: count(node) for node in where.nodes} if count else {}
+    framework = frameworks.get(job.framework)
+    counts = {node.host.name: framework.ports(node) for node in where.nodes}
+    return {name: count for name, count in counts.items() if count}
 
 
 def environment(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..frameworks import Cast, Framework
+from ..frameworks import Framework
 from ..spec.errors import InputError, suggestion
 from ..spec.inventory import variables
 from ..spec.model import Override, Role, Share
@@ -140,14 +140,9 @@ def read_roles(node: Node) -> tuple[Role, ...]:
     return tuple(found)
 
 
-def cast_of(framework: Framework) -> Cast | None:
-    """Return the roles that a framework knows, or None if it takes no roles."""
-    return getattr(framework, "cast", None)
-
-
 def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str, str]]:
     """Return errors and hints by role; "" stands for all roles together."""
-    cast = cast_of(framework)
+    cast = framework.cast
     if cast is None and not roles:
         return {}
     if cast is None:
@@ -177,7 +172,7 @@ def made(roles: tuple[Role, ...], framework: Framework) -> tuple[Role, ...]:
     """Return the roles with their commands split, and primary ones chosen. Raises InputError."""
     for name, (complaint, hint) in check(roles, framework).items():
         raise InputError(f"roles{': ' + name if name else ''}: {complaint}", hint)
-    cast = cast_of(framework)
+    cast = framework.cast
     leads: frozenset[str] = frozenset()
     if cast is not None and not any(role.lead for role in roles):
         leads = cast.leads(frozenset(role.name for role in roles))

@@ -121,7 +121,7 @@ async def meet_and_start(
     job, key, peered = request.job, secrets.token_hex(16), {}
     wanted = Wanted(links if request.check else (), layout, job)
     await wanted.begin()
-    if getattr(frameworks.get(job.framework), "joins_hosts", False):
+    if frameworks.get(job.framework).joins_hosts:
         known = certificates.introduce([link.name for link in links], job)
         peered = {name: {"peer": peer} for name, peer in known.items()}
     for last in [False] * (PORT_TRIES - 1) + [True]:

@@ -18,7 +18,7 @@ def modules_of(job: Job) -> tuple[str, ...]:
     """Those of the framework's own launcher, and those that ranks which it starts directly import, as
     far as the job's script says so. Often none: a command may be anything."""
     needed = requirements.modules_of(job.framework)
-    direct: tuple[str, ...] = getattr(frameworks.get(job.framework), "imports", ())
+    direct = frameworks.get(job.framework).imports
     if direct and not job.roles:
         from ..fleet.check.job_needs import (
             imported,  # reads Python: slow, and most runs need it not

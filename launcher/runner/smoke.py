@@ -14,7 +14,6 @@ from .. import frameworks
 from ..fleet.findings import Finding, found
 from ..fleet.findings.pair import rate_text
 from ..frameworks import Cast
-from ..jobs.roles import cast_of
 from ..records.receipt import Receipt
 from ..spec.errors import FrameworkMissing, LauncherError
 from ..spec.model import Inventory, Job, Resources, Role
@@ -71,7 +70,7 @@ def job_of(base: Job, hosts: Sequence[str], seconds: float) -> Job | None:
     """The same framework, environment and processes, another script, once. None where the framework has
     nothing to add up with. Roles are left out, with what they would run, unless it has to have some."""
     framework = frameworks.get(base.framework)
-    library = getattr(framework, "allreduce", None)
+    library = framework.allreduce
     if library is None:
         return None
     words = (f"with_{library}.py", str(seconds))
@@ -83,7 +82,7 @@ def job_of(base: Job, hosts: Sequence[str], seconds: float) -> Job | None:
         workdir=str(_SCRIPTS),
         hosts=",".join(hosts),
         num_nodes=None if base.roles else base.num_nodes,  # else: all that are named
-        roles=_roles(cast_of(framework), len(hosts)),
+        roles=_roles(framework.cast, len(hosts)),
         setup=None,
         outputs=(),
         secrets={},

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import asyncssh
+
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.model import Facts, Gpu, Host
 from .agent_bundle import agent_zip, install_command, start_command
-from .asyncssh_patched import asyncssh
 from .ssh import KEEPALIVES, Connection
 
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from .asyncssh_patched import asyncssh
+import asyncssh
+
 from .ssh import Connection
 
 #: The most bytes kept of a command's stderr.

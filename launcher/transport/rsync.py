@@ -18,11 +18,12 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
+import asyncssh
+
 from ..spec import errors
 from ..spec.frozen import frozen
 from . import pipes
 from .agent_client import os_error
-from .asyncssh_patched import asyncssh
 from .ssh import Connection
 
 #: Needed on both sides: the first that compares times below a second (modify-window=-1).

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import asyncssh
 import click
 
 from ... import frameworks
@@ -22,7 +23,6 @@ from ...fleet.fanout import Place, visit
 from ...frameworks import rsh
 from ...jobs import planner
 from ...spec.errors import HostError, InputError
-from ...transport.asyncssh_patched import asyncssh
 from .. import complain
 from ..render.run_view import Screen
 from ..run_argument import run_argument, taken_up
@@ -42,7 +42,7 @@ def _in_the_run(run: Attached, place: Place, words: str) -> str:
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planner.search_path(node, run.name))
     framework = frameworks.get(run.request.job.framework)
-    if node.node_rank == 0 and getattr(framework, "joins_hosts", False):
+    if node.node_rank == 0 and framework.joins_hosts:
         path = f"{posixpath.join(place.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
         settings += [f"{k}={v}" for k, v in rsh.names(run.layout).items()]
     return (

@@ -9,10 +9,10 @@ import os
 import shlex
 from collections.abc import Iterable
 
+import asyncssh
 import paramiko
 
 from ...spec import errors
-from ...transport.asyncssh_patched import asyncssh
 from ...transport.ssh import Way
 
 

@@ -47,7 +47,7 @@ def scripts(
 def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
     """The plan with a hole where the folder on each host will stand."""
     framework = frameworks.get(job.framework)
-    if getattr(framework, "joins_hosts", False):
+    if framework.joins_hosts:
         raise InputError(
             f"{job.framework} starts its ranks through launcher's own ssh: no script does that",
             "torchrun, torch and env can be exported",

@@ -6,6 +6,8 @@ Every scalar has the wall time of each of its steps; its value does not matter.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,21 @@ def steps(folder: Path) -> list[Number]:
         raise NoReader(
             "there are TensorBoard files, and no package tensorboard here to read them"
         ) from None
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    found: list[Number] = []
-    for place in places:
-        for points in _points(reader, place):
-            numbers = of_steps(points, "scalars")
-            if len(numbers) > len(found):
-                found = numbers
-    return found
+    with _quiet():
+        every = [points for place in places for points in _points(reader, place)]
+    return max((of_steps(points, "scalars") for points in every), key=len, default=[])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorBoard's warnings off the screen, for now: its logger belongs to the program."""
+    logger = logging.getLogger("tensorboard")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _points(reader: Any, place: Path) -> list[list[tuple[float, int]]]:
