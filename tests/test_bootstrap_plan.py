@@ -131,7 +131,7 @@ def test_drivers_are_left_alone_and_names_only_offered() -> None:
     found = decide(look, Wish(USUAL, "python3"))
     assert not found.changes
     assert any("--with own-name" in note for note in found.notes)
-    assert any("driver, which bootstrap never touches" in note for note in found.notes)
+    assert any("driver, which bootstrap never installs" in note for note in found.notes)
 
 
 def test_a_user_who_cannot_be_root() -> None:
