@@ -64,7 +64,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 CAUSED = [
     ("rsync", "RSYNC-MISSING", "error", "no rsync", "apt install rsync"),
     ("key", "SSH-KEY-CHANGED", "error", "the host key changed", "ssh-keygen -R"),
-    ("new", "SSH-KEY-UNKNOWN", "error", "is not in known_hosts", "compare the fingerprint"),
+    ("new", "SSH-KEY-UNKNOWN", "error", "is not in known_hosts", "ask the admin for the fingerprint"),
     ("frozen", "SSH-FROZEN", "error", "does not answer", "frozen"),
     ("off", "SSH-UNREACHABLE", "error", "", ""),
     ("refused", "SSH-REFUSED", "error", "nothing listens", "is sshd running"),
@@ -88,18 +88,18 @@ CAUSED = [
     ("shm", "TORCH-MISSING", "warning", "/usr/bin/python3", "-m pip install torch"),
     ("clock", "LIMIT-NOFILE", "warning", "256 open files", "nofile"),
     ("clock", "CLOCK-OFFSET", "error", "120.0 s ahead", "set-ntp"),
-    ("name", "NET-LOOPBACK-NAME", "warning", "leads to 127.0.1.1", "/etc/hosts"),
-    ("silent", "NET-NAME-WRONG", "warning", "leads to 10.255.1.1", "/etc/hosts"),
+    ("name", "NET-LOOPBACK-NAME", "warning", "resolves to 127.0.1.1", "/etc/hosts"),
+    ("silent", "NET-NAME-WRONG", "warning", "resolves to 10.255.1.1", "/etc/hosts"),
     ("torch", "NET-NAME-UNKNOWN", "warning", "cannot resolve its own name", "/etc/hosts"),
     ("rsync", "NET-NAME-SLOW", "warning", "not resolve within 2 s", "resolv.conf"),
-    ("well", "NET-INTERFACE-UNKNOWN", "error", "interface: et1; up there: eth0", "interface: eth0"),
+    ("well", "NET-INTERFACE-UNKNOWN", "error", "interface: et1; the host has eth0 up", "interface: eth0"),
     ("gpu", "GPU-COUNT", "error", "says 8 GPUs, nvidia-smi finds 4", "gpus: 4"),
     ("gpu", "GPU-ECC", "error", "GPU 3: 3 uncorrectable", "ROW_REMAPPER"),
-    ("gpu", "GPU-XID", "warning", "Xid 79 at 0000:4f:00", "resets"),
-    ("gpu", "GPU-FOREIGN", "warning", "nobody uses GPU 2 without launcher", "ask nobody"),
+    ("gpu", "GPU-XID", "warning", "Xid 79 at 0000:4f:00", "reset the GPU"),
+    ("gpu", "GPU-FOREIGN", "warning", "GPU 2 is used by nobody outside launcher", "ask nobody"),
     ("gpu", "TORCH-NO-CUDA", "error", "2.13.0+cpu was built without CUDA", "CUDA build"),
-    ("gpu", "LEFT-ORPHANS", "warning", "of old-run-1: pid", "--fix"),
-    ("well", "LEFT-UNFINISHED", "warning", "old-run-2 was given up", "--fix"),
+    ("gpu", "LEFT-ORPHANS", "warning", "left from old-run-1: pid", "--fix"),
+    ("well", "LEFT-UNFINISHED", "warning", "old-run-2 was abandoned", "--fix"),
     (
         "driver",
         "DRIVER-OLD",
@@ -162,8 +162,8 @@ def test_a_pair_that_cannot_be_tried(story: Story) -> None:
 
 def test_fix_ends_what_was_left(story: Story) -> None:
     assert sorted(story.fixed.told["fixed"]) == [
-        "gpu: ended 1 processes of earlier runs",
-        "well: ended old-run-2",
+        "gpu: killed 1 process of earlier runs",
+        "well: cleaned up leftovers of old-run-2",
     ]
     assert not story.orphan_lives
     assert "LEFT-ORPHANS" not in story.fixed.of("gpu")

@@ -48,7 +48,7 @@ def test_a_job_before_and_after_it_has_what_it_needs(clean: labs.Lab, launcher: 
         assert imports["level"] == needs["level"] == "error"
         assert "cannot find also_missing, nosuch_module, which" in imports["evidence"]
         assert "pip install" in imports["fix"]
-        assert "/srv/data is not there" in needs["evidence"]
+        assert "/srv/data is missing or unreadable" in needs["evidence"]
         assert "JOB-IMPORT" not in lacking.of("lab1")
         assert "JOB-NEEDS" not in lacking.of("lab2")
         for name in ("nosuch_module/__init__.py", "also_missing.py"):
@@ -127,7 +127,7 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     lacks = check(launcher, "--job", "job.yaml", "--hosts", "lab1").of("lab1")["JOB-FRAMEWORK"]
     assert "framework mxnet needs mxnet" in lacks["evidence"]
     assert lacks["level"] == "warning", "its setup may bring it"
-    assert lacks["evidence"].endswith("its setup: may bring it")
+    assert lacks["evidence"].endswith("its setup: may install it")
 
 
 # -- without hosts
@@ -192,7 +192,7 @@ def test_questions_hold_no_secret(tmp_path: Path) -> None:
 def test_needs_are_whole_paths() -> None:
     with pytest.raises(DocumentError) as caught:
         load("run: x\nneeds: [/data, data]\n", "job.yaml")
-    assert str(caught.value).startswith("job.yaml:2: 'data' is not a path")
+    assert str(caught.value).startswith("job.yaml:2: 'data' is not an absolute path")
 
 
 def test_the_examples_are_whole() -> None:

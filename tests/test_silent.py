@@ -131,7 +131,7 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
         far.run("sh", "-c", "kill -STOP $(pgrep -x rsync)")
         _, err = running.communicate(timeout=40)
     assert running.returncode == 125
-    assert b"error: lab2: the copy was interrupted:  " in err, err.decode()
+    assert b"error: lab2: the copy was interrupted: " in err, err.decode()
     assert b"io timeout after 2 seconds" in err
     assert b"is a disk or a network file system hanging on the host?" in err
 
