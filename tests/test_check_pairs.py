@@ -156,6 +156,7 @@ def test_whole_again_after_the_fixes(story: Story) -> None:
     assert story.whole.code == 0
 
 
+@pytest.mark.lab
 def test_no_false_alarm_on_eight_healthy_hosts(tmp_path: Path) -> None:
     need_lab()
     names = " ".join(f"gpu{n}" for n in range(1, 9))

@@ -68,7 +68,7 @@ def test_osmo() -> None:
     """Source: OSMO's "Using PyTorch Distributed (multi-node)"."""
     job, notes = made("osmo-pytorch", "osmo")
     master, worker = job.roles
-    assert (master.lead, worker.lead, job.max_restarts) == (True, False, 3)
+    assert (master.primary, worker.primary, job.max_restarts) == (True, False, 3)
     assert master.on_exit == {
         "restart": ((11, 20),),
         "complete": ((3, 3),),

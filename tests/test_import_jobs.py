@@ -121,7 +121,7 @@ def test_gpus_of_dstack(gpu: str, each: int) -> None:
 
 def test_whose_end_ends_a_task_of_dstack() -> None:
     job, notes = job_of((TASKS / "dstack-distributed.yaml").read_text(), "dstack")
-    assert [(role.name, role.replicas, role.lead) for role in job.roles] == [
+    assert [(role.name, role.replicas, role.primary) for role in job.roles] == [
         ("master", 1, True),
         ("worker", 1, False),
     ]
@@ -231,7 +231,7 @@ def test_a_task_of_dstack_ends_with_its_first_node(clean: labs.Lab, launcher: La
     assert done.returncode == 0, done.stderr
     ran = launcher.run("job.yaml")
     assert ran.code == 0, ran.err
-    assert ran.receipt["reason"] == "lead-exited-0"
+    assert ran.receipt["reason"] == "primary-exited-0"
     assert [host["host"] for host in ran.receipt["hosts"]] == ["lab1", "lab2"]
     addresses = " ".join(clean.hosts[name].address for name in ("lab1", "lab2"))
     assert ran.log("master-0.out").decode() == f"hello from 0 of 2 to {addresses}\n"

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..records.reasons import StopReason
 from ..records.run_folder import home, read_json, write_json
 from ..spec.errors import HostError
 from ..transport.agent_client import Agent
@@ -43,7 +44,7 @@ async def finish(agent: Agent, host: str) -> list[str]:
     ended = []
     for run in unfinished(host):
         try:
-            await agent.ask("stop", run=run, grace=0.0, why="its launcher had given up")
+            await agent.ask("stop", run=run, grace=0.0, why=StopReason.HOST_GIVEN_UP)
             deadline = time.monotonic() + PATIENCE
             standing = await agent.ask("alive", run=run)
             while standing["alive"] and time.monotonic() < deadline:

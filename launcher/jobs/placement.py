@@ -63,7 +63,7 @@ def place(
     largest ones. With ``own_ranks`` each process starts one rank per GPU itself. Raises PlanError
     when the roles do not fit.
     """
-    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.lead))
+    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.primary))
     open_rooms = _largest(rooms, most)
     homes = _homes(_wishes(ordered), open_rooms)
     if homes is None:

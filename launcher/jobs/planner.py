@@ -91,7 +91,7 @@ def layout(
 
 
 def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
-    """Nodes with the processes of roles, the lead's first."""
+    """Nodes with the processes of roles, those of primary roles first."""
     rooms = []
     for offer in able:
         known = facts.get(offer.host.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from ..frameworks import Framework
 from ..spec.errors import InputError, suggestion
 from ..spec.inventory import variables
 from ..spec.model import Override, Role, Share
+from ..spec.process_key import RESERVED
 from ..spec.yaml_document import (
     SCALAR,
     TEXT,
@@ -31,8 +33,6 @@ from . import command
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)\Z")
 _CODES = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?\Z")
-#: Beginnings of keys and logs that mean something else.
-_TAKEN = ("rank", "node", "setup")
 
 
 def amount(value: str) -> int:
@@ -107,7 +107,8 @@ _ROLE: Mapping[str, Key] = {
     "envs": Key(variables, TEXT_MAP, "More environment variables, besides the job's"),
     "setup": Key(text, TEXT, "Shell script to run once on each of its hosts, after the job's"),
     "spread": Key(truth, {"type": "boolean"}, "Put each process on a host of its own if possible"),
-    "lead": Key(truth, {"type": "boolean"}, "End the run when all processes have succeeded"),
+    "primary": Key(truth, {"type": "boolean"}, "End the run when all processes have succeeded"),
+    "lead": Key(truth, {"type": "boolean", "deprecated": True}, "The name of primary until 0.1"),
     "on_exit": Key(
         lambda node: read(node, _ON_EXIT, "on_exit"), schema(_ON_EXIT), "What exit codes mean"
     ),
@@ -123,12 +124,17 @@ def read_roles(node: Node) -> tuple[Role, ...]:
     """Return the roles of a job. Raises DocumentError."""
     found = []
     for name, place, value in node.items("a mapping of names to roles"):
-        if not _NAME.match(name) or name in _TAKEN:
+        if not _NAME.match(name) or name in RESERVED:
             raise place.error(
                 f'"{name}" cannot be the name of a role',
-                f"use letters, digits, '_' and '-'; reserved: {', '.join(_TAKEN)}",
+                f"use letters, digits, '_' and '-'; reserved: {', '.join(RESERVED)}",
             )
-        role = Role(name, **({} if value.is_empty() else read(value, _ROLE, f"role {name}")))
+        known = {} if value.is_empty() else read(value, _ROLE, f"role {name}")
+        if "lead" in known:
+            old = f"{value.source}: roles: {name}: lead"
+            warnings.warn(f"{old} is now called primary", FutureWarning, stacklevel=1)
+            known.setdefault("primary", known.pop("lead"))
+        role = Role(name, **known)
         for index in role.overrides:
             if index >= role.replicas:
                 raise value.error(
@@ -173,11 +179,12 @@ def made(roles: tuple[Role, ...], framework: Framework) -> tuple[Role, ...]:
     for name, (complaint, hint) in check(roles, framework).items():
         raise InputError(f"roles{': ' + name if name else ''}: {complaint}", hint)
     cast = framework.cast
-    leads: frozenset[str] = frozenset()
-    if cast is not None and not any(role.lead for role in roles):
-        leads = cast.leads(frozenset(role.name for role in roles))
+    primaries: frozenset[str] = frozenset()
+    if cast is not None and not any(role.primary for role in roles):
+        primaries = cast.primaries(frozenset(role.name for role in roles))
     return tuple(
-        replace(_made(role, framework), lead=role.lead or role.name in leads) for role in roles
+        replace(_made(role, framework), primary=role.primary or role.name in primaries)
+        for role in roles
     )
 
 

@@ -84,7 +84,7 @@ def summary(path: Path) -> Summary:
     return Summary(
         run=path.name,
         status=state.status,
-        reason=state.reason if ended or followed else "nobody follows it here",
+        reason=state.reason,
         started=described.get("started", _started(path)),
         hosts=tuple(node["host"] for node in nodes) or tuple(map(str, described.get("hosts", ()))),
         gpus=sum(len(node["gpus"]) for node in nodes),

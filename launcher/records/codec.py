@@ -24,11 +24,19 @@ from ..spec.model import (
     Task,
 )
 from ..spec.version import __version__
+from . import compat
 
 VERSION = 1
 #: How a request says that a job is to be treated.
 _TREATMENT = (
-    *("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled", "max_restarts"),
+    *(
+        "pull_every",
+        "lost_after",
+        "orphan_timeout",
+        "stall_timeout",
+        "stop_stalled",
+        "max_restarts",
+    ),
     "min_nodes",
 )
 
@@ -83,6 +91,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
 
 def read_run(value: Mapping[str, Any]) -> tuple[Request, Layout]:
     """What :func:`describe_run` has written. Secrets have no values then."""
+    value = compat.run(value)
     known = value["inventory"]
     inventory = Inventory(
         hosts=tuple(Host(**host) for host in known["hosts"]),

@@ -12,8 +12,10 @@ from dataclasses import asdict, field, fields
 from typing import Any
 
 from ..spec.frozen import frozen
+from . import compat
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
+from .reasons import StopReason
 
 
 @frozen
@@ -116,17 +118,18 @@ class RunRestarted(Event):
 
 @frozen
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``leads`` is how
-    many leads the run has, ``lead`` the same where this is one; ``limits`` is what it is held to."""
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``primaries`` is
+    how many primary processes the run has, ``primary`` the same where this is one; ``limits`` is what
+    it is held to."""
 
     host: str
     attempt: int
     key: str
     rank: int | None
     pid: int
-    lead: int = 0
+    primary: int = 0
     limits: str = ""
-    leads: int = 0
+    primaries: int = 0
 
 
 @frozen
@@ -159,16 +162,20 @@ class ProcessExited(Event):
 
 @frozen
 class StopRequested(Event):
-    """Processes were asked to end: everywhere, or on ``host``.
+    """Processes were asked to stop: everywhere, or on ``host``.
 
-    A host does so by itself when one of its ranks fails; ``asked`` says that a launcher wished it.
+    A host does so on its own when one of its ranks fails; ``asked`` says that a launcher wished it.
+    ``origin`` is the other host that reported ``why``. ``detail`` says more, such as the reason of a
+    restart.
     """
 
-    why: str
+    why: StopReason
     host: str | None = None
     processes: int = 0
     attempt: int | None = None
     asked: bool = False
+    origin: str | None = None
+    detail: str = ""
 
 
 @frozen
@@ -276,7 +283,7 @@ class NodesReduced(Event):
 
 
 @frozen
-class LeaseExpired(Event):
+class OrphanTimeoutExpired(Event):
     """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
 
     host: str
@@ -363,6 +370,7 @@ class RunEnded(Event):
 
     status: str
     reason: str
+    reason_host: str | None = None
 
 
 KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
@@ -378,6 +386,7 @@ def encode(event: Event) -> dict[str, Any]:
 
 def decode(record: Mapping[str, Any]) -> Event | None:
     """The event that a record describes; None for a kind that this version does not know."""
+    record = compat.event(record)
     kind = KINDS.get(record["event"])
     if kind is None:
         return None

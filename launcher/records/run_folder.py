@@ -16,8 +16,10 @@ Files appear whole or not at all: each is written beside its place and renamed.
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given, after another one was lost
-        stop.json       a wish to end it, for whoever follows it
-        launcher.lock   held (flock) by the process that follows the run; its pid stands in it
+        stop.json       a wish to end it, for the process that follows it: grace, how often asked
+        pull.json       a wish to bring outputs back at once: how often asked
+        launcher.lock   held (flock) by the process that follows the run; its pid stands in it, with
+                        a line end where that process reads wishes from files (older ones do not)
         .hosts/<host>/  what came from one host
     ~/.launcher/unfinished/<run>.json   hosts that could not be looked at when a run ended
 """
@@ -115,7 +117,7 @@ class RunFolder:
         except OSError:
             return False
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         return True
 
     @property

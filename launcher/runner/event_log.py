@@ -12,8 +12,9 @@ from typing import Any
 
 from ..records import events as ev
 from ..records import postmortem
+from ..records.reasons import StopReason
 from ..records.run_folder import RunFolder
-from ..records.state import BY_USER, ProcessState, fold, step
+from ..records.state import ProcessState, fold, step
 from ..spec.errors import RecordError
 
 
@@ -101,12 +102,12 @@ class StopSwitch:
     """The user's wish to end: once is gracefully, twice is at once."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.reason: str | None = None
+        self.reason: StopReason | None = None
         self.asked = asyncio.Event()
         self.kill = asyncio.Event()
         self._wake = wake
 
-    def press(self, reason: str = BY_USER) -> None:
+    def press(self, reason: StopReason = StopReason.BY_USER) -> None:
         """Asks for the end; again: without grace."""
         if self.reason is None:
             self.reason = reason

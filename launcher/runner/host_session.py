@@ -15,6 +15,7 @@ from typing import Any
 
 from ..fleet import cleanup
 from ..records import events as ev
+from ..records.reasons import EndReason
 from ..records.run_folder import LogFile, RunFolder
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout, Request
@@ -28,7 +29,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 #: Seconds that the first try of a launcher that has just come may take, however short the patience
 #: with hosts that fall silent: this one has not fallen silent, nobody has asked it yet.
 FIRST_TRY = 10.0
-#: Seconds between two words to a host at most, and how many of them at least fit into a lease.
+#: Seconds between two words to a host at most, and how many of them at least fit into an orphan timeout.
 WORD_PAUSE, WORDS = 5.0, 4
 #: Seconds after which a stall is told where nobody has asked for that, as long as torch's own waits.
 STALL = 600.0
@@ -66,7 +67,7 @@ class Link:
         self._journal = 0
         self._heard = heard  # the number of the last record that was heard
         self._following: asyncio.Task[None] | None = None
-        self._lease: float | None = None
+        self._orphan_timeout: float | None = None
         self._in_touch: asyncio.Task[None] | None = None
         self._told_its_end = False
         self._rejoined = False
@@ -143,12 +144,12 @@ class Link:
     ) -> None:
         """Makes sure that a supervisor is there, and what is ``known`` of the run. Raises HostError.
 
-        It stops the run by itself when nobody is in touch for the request's ``lease``, and tells
-        when no rank does anything for its ``stall_timeout``. Only where that was asked for, Pythons
-        there are prepared to tell their stacks.
+        It stops the run on its own when nobody is in touch for the request's ``orphan_timeout``, and
+        reports when no rank does anything for its ``stall_timeout``. Only where that was asked for,
+        Pythons there are prepared to tell their stacks.
         """
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
-        self.supervised, self._lease = True, request.lease
+        self.supervised, self._orphan_timeout = True, request.orphan_timeout
         await self.agent.ask(
             "supervise",
             run=layout.run_id,
@@ -156,7 +157,7 @@ class Link:
                 "host": self.name,
                 "attempt": attempt,
                 "grace": request.job.grace,
-                "lease": request.lease,
+                "orphan_timeout": request.orphan_timeout,
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
             },
@@ -178,13 +179,17 @@ class Link:
 
     def _stay_in_touch(self) -> None:
         if self._in_touch is None:
-            pause = WORD_PAUSE if self._lease is None else min(WORD_PAUSE, self._lease / WORDS)
+            pause = (
+                WORD_PAUSE
+                if self._orphan_timeout is None
+                else min(WORD_PAUSE, self._orphan_timeout / WORDS)
+            )
             self._in_touch = asyncio.ensure_future(self._keep_in_touch(pause))
 
     def rejoin(self, run: str, request: Request, logs: Iterable[str]) -> None:
         """Goes on where another launcher stopped, with the logs that are here; in the background,
         as for a host that fell silent: one that cannot be reached now is tried for as long."""
-        self.supervised, self._lease = True, request.lease
+        self.supervised, self._orphan_timeout = True, request.orphan_timeout
         self._rejoined = True
         self.logs = {name: self._folder.log(name) for name in logs}
         self._following = asyncio.ensure_future(
@@ -246,7 +251,7 @@ class Link:
             connected = True
             dropped = time.monotonic()  # it stands still while a laptop sleeps
             if not await self._resume(run, dropped + lost_after, first):
-                self.give_up("host-unreachable")
+                self.give_up(EndReason.HOST_UNREACHABLE)
                 return
             self._emit(ev.ConnectionResumed(time.time(), self.name, time.monotonic() - dropped))
 
@@ -273,7 +278,7 @@ class Link:
             first = 0.0
         return False
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: EndReason) -> None:
         """The host is lost for this run."""
         if self.lost is None and not self.ended.is_set():
             self.lost = reason
@@ -335,7 +340,7 @@ class Link:
         self.log_sizes = dict(sizes)
         never_begun = self._rejoined and self._journal == 0  # its launcher did not come so far
         if not self._told_its_end and not never_begun:
-            self.give_up("supervisor-died")
+            self.give_up(EndReason.SUPERVISOR_DIED)
         self._finish()
 
     def _finish(self) -> None:

@@ -12,9 +12,10 @@ from .. import frameworks
 from ..jobs import planner
 from ..records import codec
 from ..records import events as ev
-from ..records.state import SETUP, ProcessState, is_setup
+from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.model import Job, Layout, Node, NodePlan, Plan, Request, Task
+from ..spec.process_key import ProcessKey
 from ..transport import certificates
 from ..transport.agent_bundle import agent_name
 from .concurrency import together
@@ -52,7 +53,7 @@ async def setup(
         if not scripts:
             continue
         process = {
-            "key": f"{SETUP}{node.node_rank}",
+            "key": str(ProcessKey.of_setup(node.node_rank)),
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
             "env": planner.environment(job, layout, node, meeting, attempt),
         }
@@ -171,7 +172,7 @@ async def _start(
         request["port"] = plan.meeting.master_port
     request["ports"] = list(plan.meeting.ports.get(link.name, ()))
     if job.elastic is not None:
-        request["elastic"] = "lead" if node.node.node_rank == 0 else "member"
+        request["elastic"] = "head" if node.node.node_rank == 0 else "member"
     request["gpus"] = list(node.node.gpus) if link.facts.gpus or link.host.gpus else []
     request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in link.facts.gpus}
     await link.insist(**request, **told.get(link.name, {}))
@@ -196,12 +197,12 @@ def _of_role(job: Job, task: Task) -> dict[str, Any]:
     """What a host has to know of a role: its limits, and what its processes' ends mean."""
     role = job.role(task.role).at(task.index)
     share = role.resources
-    leads = sum(other.replicas for other in job.roles if other.lead)
+    primaries = sum(other.replicas for other in job.roles if other.primary)
     return {
         "role": task.role,
         "index": task.index,
-        "lead": leads if role.lead else 0,
-        "leads": leads,
+        "primary": primaries if role.primary else 0,
+        "primaries": primaries,
         "on_exit": {action: list(codes) for action, codes in role.on_exit.items()},
         "limits": {"cpus": share.cpus, "memory": share.memory},
     }

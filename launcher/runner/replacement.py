@@ -12,6 +12,7 @@ from ..fleet import cleanup
 from ..jobs import planner
 from ..records import codec
 from ..records import events as ev
+from ..records.reasons import Reason, StopReason
 from ..records.state import log_hosts
 from ..spec.errors import HostError, LauncherError
 from ..spec.model import Host, Layout, Node, Request
@@ -76,7 +77,7 @@ class Reserve:
     async def _clear(self) -> None:
         """What another launcher has begun on spares ends; then they are as good as any."""
         for link in self._left_over:
-            why = "its launcher died before it took part"
+            why = StopReason.SPARE_LEFT_OVER
             await shutdown.stop([link], self._run, 0.0, why, self._ledger, self._switch)
             if link.lost is None:
                 self._cleared.add(link.name)
@@ -86,7 +87,9 @@ class Reserve:
         """Whether there may be a way without the hosts that are lost."""
         return bool(self._spares(layout, ()) or self._enough(layout, len(self._lost(layout))))
 
-    async def why_again(self, layout: Layout, ports: Mapping[str, Collection[int]]) -> str | None:
+    async def why_again(
+        self, layout: Layout, ports: Mapping[str, Collection[int]]
+    ) -> Reason | None:
         """Why everything starts once more, where it does; ``ports`` are those of the run."""
         state = self._ledger.state
         if state.failure is not None:
@@ -217,7 +220,7 @@ class Reserve:
             links.pop(host.name, None)
             code, message = error.code, getattr(error, "message", str(error))
             self._ledger.add(ev.HostFailed(time.time(), host.name, code, message, error.hint))
-            await self._leave(link, f"it cannot take the place of {node.host.name}")
+            await self._leave(link)
             return None
 
     async def _look(self, links: list[Link], layout: Layout) -> None:
@@ -225,10 +228,10 @@ class Reserve:
         await wanted.begin()
         await wanted.require()
 
-    async def _leave(self, link: Link, why: str) -> None:
+    async def _leave(self, link: Link) -> None:
         """A spare that is not taken. Where something was started it stays aside, for the receipt."""
         if link.supervised:
-            grace = self._request.job.grace
+            grace, why = self._request.job.grace, StopReason.SPARE_UNFIT
             await shutdown.stop([link], self._run, grace, why, self._ledger, self._switch)
         else:
             self.aside.remove(link)

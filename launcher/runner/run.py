@@ -15,9 +15,10 @@ from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import codec, postmortem, receipt
 from ..records import events as ev
+from ..records.reasons import EndReason, Reason, StopReason
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
-from ..records.state import BY_USER, log_hosts
+from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Host, Layout, Request
 from ..transport import rsync
@@ -27,8 +28,8 @@ from .concurrency import together
 from .event_log import Ledger, StopSwitch
 from .files import code_snapshot, code_sync
 from .host_session import Link
-from .policy import elastic
-from .policy.restart import AGAIN, PORT_TAKEN, may_replace_ports
+from .policy import elastic, outcome
+from .policy.restart import may_replace_ports
 from .replacement import Reserve
 
 #: Copies of the code at once: each is an rsync here.
@@ -88,7 +89,7 @@ class Run:
         self.layout, self.started = layout, started
         await self.rejoin()
         asked = self.ledger.state.stop
-        if asked and asked.why == BY_USER and not self.switch.asked.is_set():
+        if asked and asked.why is StopReason.BY_USER and not self.switch.asked.is_set():
             self.stop()  # the hosts may not have heard it from the one before us
         return await self._to_the_end(("run", self.follow))
 
@@ -120,7 +121,7 @@ class Run:
         except Exception as failed:  # a bug of ours must not leave processes on hosts
             error = failed
             self.ledger.note("traceback.json", traceback.format_exc().splitlines())
-        await self.end()
+        await self.end(error)
         await self.collect()
         await self.sweep()
         final = self.conclude(error)
@@ -203,7 +204,8 @@ class Run:
                 self.links, self.layout, self.request, self.attempt, self.ledger
             )
         except errors.PortTaken:
-            if not may_replace_ports(self.ledger.events) or not await self._start_again(PORT_TAKEN):
+            again = Reason(EndReason.PORT_TAKEN)
+            if not may_replace_ports(self.ledger.events) or not await self._start_again(again):
                 raise
             return
         self.ledger.note("plan.json", codec.describe_plan(plan))
@@ -239,14 +241,14 @@ class Run:
                 task.cancel()
             await asyncio.gather(pulling, watching, return_exceptions=True)
 
-    async def end(self) -> None:
-        """Nothing goes on, on any host that can be reached."""
-        state = self.ledger.state
-        why = (
-            self.switch.reason
-            or ("a rank failed" if state.failure else "")
-            or ("lease expired" if state.expired else "")
-            or elastic.why_over(state, self.layout, self.job.elastic)
+    async def end(self, error: Exception | None = None) -> None:
+        """Stop all processes on every host that can be reached."""
+        why = outcome.stop_reason(
+            self.ledger.state,
+            self.layout,
+            elastic_from=self.job.elastic,
+            asked=self.switch.reason,
+            error=error,
         )
         await shutdown.stop(self._all_links, self.name, self.grace, why, self.ledger, self.switch)
 
@@ -268,21 +270,24 @@ class Run:
     def conclude(self, error: Exception | None) -> Receipt:
         """The receipt, on disk as well."""
         words = self.ledger.last_words()
-        status, reason, exit_code = receipt.verdict(
+        ended = outcome.decide(
             self.ledger.state,
-            words,
-            stop=None if self.ledger.state.all_succeeded(len(self.links)) else self.switch.reason,
+            self.layout,
+            elastic_from=self.job.elastic,
+            asked=self.switch.reason,
             error=error,
+            last_words=words,
             mending=self._reserve.mending,
         )
-        if self.job.elastic and (fewer := elastic.succeeded(self.ledger.state, self.layout)):
-            status, reason, exit_code = "succeeded", fewer, 0
-        self.ledger.add(ev.RunEnded(time.time(), status, reason))
+        reason = str(ended.reason)
+        self.ledger.add(ev.RunEnded(time.time(), ended.status, reason, ended.host))
         final = Receipt(
             run=self.name,
-            status=status,
+            status=ended.status,
             reason=reason,
-            exit_code=exit_code,
+            reason_host=ended.host,
+            reason_detail="" if ended.reason.detail in reason else ended.reason.detail,
+            exit_code=ended.exit_code,
             started=self.started,
             seconds=round(time.time() - self.started, 3),
             stages=receipt.stage_seconds(self.ledger.events),
@@ -350,7 +355,7 @@ class Run:
             self.switch.asked.is_set()
             or self.ledger.has_failed()
             or bool(self.ledger.state.expired)
-            or self.ledger.state.lead_ended is not None
+            or self.ledger.state.primary_ended is not None
             or self._cannot_go_on()
             or all(link.ended.is_set() for link in self.links)
         )
@@ -371,18 +376,19 @@ class Run:
             unsaved=link.unsaved,
         )
 
-    async def _start_again(self, why: str) -> bool:
+    async def _start_again(self, why: Reason) -> bool:
         """Ends what was started, and starts it anew: without hosts that are lost, on another port,
         as the next attempt. False when too few hosts are left."""
+        again = StopReason.RESTARTING
         await shutdown.stop(
-            self.links, self.name, self.grace, f"{why}{AGAIN}", self.ledger, self.switch
+            self.links, self.name, self.grace, again, self.ledger, self.switch, str(why)
         )
         filling = self._reserve.fill(self.layout, self.ledger.state.attempt + 1, self.started)
         filled = await self._unless_asked(filling)
         if filled is None:
             return False
         self.layout, self.attempt = filled
-        self.ledger.add(ev.RunRestarted(time.time(), self.attempt, why))
+        self.ledger.add(ev.RunRestarted(time.time(), self.attempt, str(why)))
         await launch.supervise(self.links, self.layout, self.request, self.started, self.attempt)
         await self.start()
         return True

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from ..records import events as ev
+from ..records.reasons import EndReason, StopReason
 from ..spec.errors import HostError
 from .event_log import Ledger, StopSwitch
 from .host_session import Link
@@ -20,7 +21,13 @@ AFTER_GRACE = 10.0
 
 
 async def stop(
-    links: Sequence[Link], run: str, grace: float, why: str, ledger: Ledger, switch: StopSwitch
+    links: Sequence[Link],
+    run: str,
+    grace: float,
+    why: StopReason,
+    ledger: Ledger,
+    switch: StopSwitch,
+    detail: str = "",
 ) -> None:
     """Asks every supervisor to end what it owns, and waits until all of it is gone and told.
 
@@ -29,17 +36,18 @@ async def stop(
     alive = [link for link in links if link.supervised and not link.ended.is_set()]
     if not alive:
         return
-    ledger.add(ev.StopRequested(time.time(), why))
+    ledger.add(ev.StopRequested(time.time(), why, detail=detail))
     await _listen(alive, run)
     grace = 0.0 if switch.kill.is_set() else grace
     await _ask(alive, run, grace, why)
     if grace > 0:
         await ledger.until(lambda: _all_ended(alive) or switch.kill.is_set(), grace)
         if switch.kill.is_set():
-            await _ask(alive, run, 0.0, "killed by the user")
+            await _ask(alive, run, 0.0, StopReason.KILLED_BY_USER)
     await ledger.until(lambda: _all_ended(alive), AFTER_GRACE)
     for link in alive:
-        link.give_up("host-unreachable" if link.agent.closed.done() else "supervisor-silent")
+        silent = not link.agent.closed.done()
+        link.give_up(EndReason.SUPERVISOR_SILENT if silent else EndReason.HOST_UNREACHABLE)
 
 
 async def _listen(links: Sequence[Link], run: str) -> None:
@@ -56,7 +64,7 @@ def _all_ended(links: Sequence[Link]) -> bool:
     return all(link.ended.is_set() for link in links)
 
 
-async def _ask(links: Sequence[Link], run: str, grace: float, why: str) -> None:
+async def _ask(links: Sequence[Link], run: str, grace: float, why: StopReason) -> None:
     async def one(link: Link) -> None:
         try:
             async with asyncio.timeout(AFTER_GRACE):

@@ -27,11 +27,14 @@
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
+    ├── RunKept                 a run cannot be removed from all its hosts   exit 1
     ├── Stalled                 no rank made progress, with --on-stall stop   exit 125
     └── RecordError             this machine cannot hold the run's files      exit 125
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 #: What to do about a host on which something hangs.
 HANGS = "is a disk or a network file system hanging on the host? check df and nvidia-smi there"
@@ -256,6 +259,17 @@ class LauncherDied(LauncherError):
             "its launcher died before it had started all processes",
             "start it again with launcher rerun",
         )
+
+
+class RunKept(LauncherError):
+    """A run was not removed, as hosts cannot be reached; ``errors`` has one for each of them."""
+
+    exit_code = 1
+    code = "run-kept"
+
+    def __init__(self, run: str, errors: Sequence[HostError]) -> None:
+        super().__init__(f"{run} stays here", f"launcher rm --force {run} forgets it anyway")
+        self.errors = tuple(errors)
 
 
 class Stalled(LauncherError):

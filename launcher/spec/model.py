@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from .frozen import frozen
+from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
@@ -104,7 +105,7 @@ class Override:
 class Role:
     """Processes of one kind. Without a ``run`` they start the job's.
 
-    A primary role (``lead``) ends the run when all its processes have succeeded. ``on_exit`` maps
+    A primary role (``primary``) ends the run when all its processes have succeeded. ``on_exit`` maps
     complete, fail and restart to ranges (from, to) of exit codes.
     """
 
@@ -117,7 +118,7 @@ class Role:
     envs: Mapping[str, str] = field(default_factory=dict)
     setup: str | None = None
     spread: bool = False
-    lead: bool = False
+    primary: bool = False
     on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     def at(self, index: int) -> Role:
@@ -235,7 +236,9 @@ class Task:
     @property
     def key(self) -> str:
         """``worker-2``; without roles ``rank-2``."""
-        return f"{self.role}-{self.index}" if self.role else f"rank-{self.rank}"
+        if self.role:
+            return str(ProcessKey.of_role(self.role, self.index))
+        return str(ProcessKey.of_rank(self.rank))
 
 
 @frozen
@@ -276,13 +279,18 @@ class Layout:
 
     def host_of(self, key: str) -> str | None:
         """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
-        kind, _, number = key.partition(".")[0].rpartition("-")
+        try:
+            process = ProcessKey.parse(key.partition(".")[0])
+        except ValueError:
+            return None
         for node in self.nodes:
-            if any(task.role == kind and str(task.index) == number for task in node.tasks):
-                return node.host.name
-            if kind not in ("rank", "node", "setup"):
-                continue
-            if int(number) in (node.ranks if kind == "rank" else (node.node_rank,)):
+            if process.kind is ProcessKind.ROLE:
+                found = any((t.role, t.index) == (process.role, process.index) for t in node.tasks)
+            elif process.kind is ProcessKind.RANK:
+                found = process.index in node.ranks
+            else:
+                found = process.index == node.node_rank
+            if found:
                 return node.host.name
         return None
 
@@ -348,14 +356,13 @@ class Request:
     """A job on hosts of an inventory, and how to treat it.
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
-    reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
-    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is
-    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
-    host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
+    reached for ``lost_after`` is given up; one that nobody reaches for ``orphan_timeout`` stops the
+    run on its own (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10
+    minutes) is reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or
+    loses a host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
     those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on
-    which it would be pointless are refused at once. ``code_of`` is a run
-    whose snapshot of the code is taken again. ``ask_passphrase`` is called
-    with a key file whose passphrase is needed.
+    which it would be pointless are refused at once. ``code_of`` is a run whose snapshot of the code is
+    taken again. ``ask_passphrase`` is called with a key file whose passphrase is needed.
     """
 
     job: Job
@@ -363,7 +370,7 @@ class Request:
     hosts: tuple[Host, ...]
     pull_every: float = 30.0
     lost_after: float = 300.0
-    lease: float | None = None
+    orphan_timeout: float | None = None
     stall_timeout: float | None = None
     stop_stalled: bool = False
     max_restarts: int = 0

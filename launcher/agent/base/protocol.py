@@ -32,6 +32,17 @@ PIECE = 1 << 17
 #: A line longer than this is not ours.
 MAX_LINE = 64 << 20
 
+#: What keys of processes begin with where they are not named after a role; a number follows.
+#: launcher.spec.process_key has the same.
+RANK, SETUP = "rank-", "setup-"
+
+#: Why a host asks the processes of a run to stop; launcher.records.reasons has these and more.
+PROCESS_FAILED, PRIMARY_FINISHED = "process-failed", "primary-finished"
+ORPHAN_TIMEOUT = "orphan-timeout"
+LOGIN_SESSION_ENDED, SUPERVISOR_TERMINATED = "login-session-ended", "supervisor-terminated"
+#: Seconds that a primary process which is just exiting has, when another one fails because of that.
+PRIMARY_PATIENCE = 1.0
+
 #: Exit status of a process that could not be executed at all, as a shell gives it.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from ..base import lean, run_lock
+from ..base import lean, protocol, run_lock
 from ..base.journal import read_from
 from ..processes import cgroup, processes
 from . import gpu_locks
@@ -64,7 +64,7 @@ def standing(run_dir):
     """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
     a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
-    ends = [r for r in ends if r["event"] == "LeaseExpired"]
+    ends = [r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")]  # before 0.1
     expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
     return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 
@@ -148,6 +148,6 @@ def sweep(run_dir, run_id, host, kill, seconds):
 def _has_started(place):
     """Whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        if record["event"] == "ProcessStarted" and not record["key"].startswith("setup-"):
+        if record["event"] == "ProcessStarted" and not record["key"].startswith(protocol.SETUP):
             return True
     return False

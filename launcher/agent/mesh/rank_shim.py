@@ -36,7 +36,7 @@ def main(argv):
     if "LAUNCHER_RANK_OFFSET" in os.environ:
         rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
-    key = "rank-%d" % rank
+    key = protocol.RANK + str(rank)
     logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))
     signals, wake = os.pipe()
     os.set_blocking(wake, False)

@@ -6,6 +6,7 @@ Rules: logind.conf(5), loginctl(1), and systemd's "Control Group APIs and Delega
 import os
 import time
 
+from ..base import protocol
 from ..base.lean import prctl
 from . import cgroup, processes
 
@@ -64,17 +65,17 @@ def kills(user):
 
 
 def why_terminated():
-    """Why this process was asked to end, as far as one can know."""
+    """Return the code of why this process was asked to end, as far as one can know."""
     name, user = session(), _user()
     own = cgroup.read("/proc/self", "cgroup") or ""
     if not name and "/user@" in own and not _lingers(user):
-        return "login session ended"  # who stayed behind there was killed
+        return protocol.LOGIN_SESSION_ENDED  # who stayed behind there was killed
     if name and kills(user):
         number = name[len("session-") : -len(".scope")]
         argv = ["loginctl", "show-session", number, "--property=State", "--value"]
         if (processes.output_of(argv, PATIENCE) or "").strip() in ("", "closing"):
-            return "login session ended"
-    return "supervisor was terminated"
+            return protocol.LOGIN_SESSION_ENDED
+    return protocol.SUPERVISOR_TERMINATED
 
 
 class Refuge:

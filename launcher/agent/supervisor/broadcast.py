@@ -1,5 +1,5 @@
 """What the hosts of one run tell each other, whether or not somebody who launches is there: that it is
-over, or that a lead has ended well.
+over, or that a primary process has exited well.
 
 All dial the first host, the hub, which passes every word on. A word is a line, sealed with a key of
 this attempt alone. Nothing in it is secret, and to hear it again changes nothing: so a line that

@@ -18,7 +18,7 @@ LEAVES = 10.0
 def launch(run_dir, spec):
     """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
 
-    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``lease`` and ``stall`` (seconds;
+    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``orphan_timeout`` and ``stall`` (seconds;
     None is for ever), and ``inside``: whether Pythons are prepared to tell their stacks. Raises OSError.
     """
     ready, tell = os.pipe()

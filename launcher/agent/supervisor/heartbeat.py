@@ -1,4 +1,4 @@
-"""How long nobody who launches has been in touch with this host, against the run's lease time.
+"""How long nobody who launches has been in touch with this host, against the run's orphan timeout.
 
 It measures with a clock that nobody can set.
 """
@@ -7,10 +7,10 @@ import time
 
 
 class Contact:
-    """``lease`` is how many seconds of silence a run survives; None is for ever."""
+    """``orphan_timeout`` is how many seconds of silence a run survives; None is for ever."""
 
-    def __init__(self, lease):
-        self._lease = lease
+    def __init__(self, orphan_timeout):
+        self._timeout = orphan_timeout
         self._heard = time.monotonic()
 
     def renew(self):
@@ -19,12 +19,12 @@ class Contact:
 
     @property
     def ends(self):
-        """When the lease is over, by ``time.monotonic``, if nobody is heard."""
-        return float("inf") if self._lease is None else self._heard + self._lease
+        """When the run is orphaned, by ``time.monotonic``, if nobody is heard."""
+        return float("inf") if self._timeout is None else self._heard + self._timeout
 
     def expired(self, now):
-        """The seconds of silence when the lease is over, told once; else None."""
+        """The seconds of silence when the run is orphaned, told once; else None."""
         if now < self.ends:
             return None
-        self._lease = None
+        self._timeout = None
         return now - self._heard

@@ -8,6 +8,7 @@ spins while it waits, without ever sleeping, counts as busy.
 import os
 import time
 
+from ..base import protocol
 from ..processes import processes
 from .polling import Polling
 
@@ -80,9 +81,9 @@ class StallWatch:
 
     def heard(self, event, fields):
         """An event of this host: which processes there are."""
-        if self._seconds is None or fields.get("key", "setup-").startswith("setup-"):
+        key = fields.get("key", protocol.SETUP)
+        if self._seconds is None or key.startswith(protocol.SETUP):
             return
-        key = fields["key"]
         if event == "ProcessStarted":
             stem = os.path.join("logs", "attempt-%d" % fields["attempt"], key)
             self._known[key] = _Rank(fields["rank"], fields["pid"], stem)

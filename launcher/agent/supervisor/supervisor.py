@@ -29,8 +29,6 @@ from .stall import StallWatch
 IDLE = 60.0
 #: Seconds that a framework's own launcher has to end its node after one of its ranks has failed.
 FRAMEWORK_REACTION = 1.0
-#: Why a run is over on a host that nobody has reached for its lease time.
-LEASE_OVER = "lease expired"
 #: Seconds that processes which outlive all ranks have before they are asked to end.
 LINGER = 1.0
 
@@ -45,7 +43,7 @@ class Supervisor:
         self.stage, self.started = None, set()
         self.attempt, self.elastic = spec.get("attempt", 0), None
         self.endings = Endings([])
-        self.due = None  # (moment, grace, why) at which the processes are asked to end
+        self.due = None  # (moment, grace, why, origin) at which the processes are asked to end
         self.kill_at = self.end_at = None
         self.stopped = self.over = self.terminated = False
         self.signalled = set()
@@ -55,7 +53,7 @@ class Supervisor:
         self.gpus = None
         self.owned = Owned(self.run_id, self.host)
         self.news = News(self._heard)  # of a run whose hosts do not know each other yet
-        self.contact = Contact(spec.get("lease"))
+        self.contact = Contact(spec.get("orphan_timeout"))
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, spec.get("inside"))
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
@@ -110,8 +108,8 @@ class Supervisor:
             self._end_processes(*self.due[1:])
         silent = None if self._is_ending() else self.contact.expired(now)
         if silent is not None:
-            self._record("LeaseExpired", silent=round(silent, 3))
-            self.stop(self.grace, LEASE_OVER)
+            self._record("OrphanTimeoutExpired", silent=round(silent, 3))
+            self.stop(self.grace, protocol.ORPHAN_TIMEOUT)
         if self.stage and not self.children:
             self._finish_stage(now)
         elif self.kill_at is not None and now >= self.kill_at:
@@ -188,7 +186,7 @@ class Supervisor:
         self.started.add(mark)
         self.stage, self.attempt = mark
         self.base = environment(request)
-        self.elastic = request.get("elastic")  # "lead" or "member" of a group that can shrink
+        self.elastic = request.get("elastic")  # "head" or "member" of a group that can shrink
         os.makedirs(os.path.join("logs", "attempt-%d" % self.attempt), exist_ok=True)
         if request.get("gpus"):
             self.stall.gpus = request["gpus"]
@@ -267,13 +265,13 @@ class Supervisor:
         self._record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
         if failed and "tolerated" not in cause:
             self._fail(self.endings.patience(key))
-        if self.endings.is_lead(key) and not failed:
-            self.news.tell(led=key)
-        self._follow_the_leads()
+        if self.endings.is_primary(key) and not failed:
+            self.news.tell(primary=key)
+        self._follow_the_primaries()
 
-    def _follow_the_leads(self):
+    def _follow_the_primaries(self):
         if self.endings.over and self.children and not self.signalled:
-            self._end_processes(self.grace, "the lead has ended")
+            self._end_processes(self.grace, protocol.PRIMARY_FINISHED)
 
     def _rank_exited(self, message):
         code = message["code"]
@@ -307,32 +305,38 @@ class Supervisor:
     def _fail(self, delay):
         """One process failed: the others end as well, here and elsewhere."""
         if not self.due and not self.signalled:
-            self.due = (time.monotonic() + delay, self.grace, "a rank failed")
-            self.news.tell(over="a rank failed", delay=delay, grace=self.grace)
+            self.due = (time.monotonic() + delay, self.grace, protocol.PROCESS_FAILED, None)
+            self.news.tell(over=protocol.PROCESS_FAILED, delay=delay, grace=self.grace)
 
     def _heard(self, word):
-        """Another host says that a lead has ended well, or that the run is over."""
-        if "led" in word:
-            self.endings.ended_elsewhere(word["led"])
-            self._follow_the_leads()
+        """Another host says that a primary process has exited well, or that the run is over."""
+        if "primary" in word:
+            self.endings.ended_elsewhere(word["primary"])
+            self._follow_the_primaries()
             return
-        why = "%s on %s" % (word["over"], word["host"])
+        why, origin = word["over"], word["host"]
         if word["grace"] <= 0 and self.children:
-            self._end_processes(0.0, why)
+            self._end_processes(0.0, why, origin)
         elif self.children and not self.due and not self.signalled:
-            self.due = (time.monotonic() + word["delay"], word["grace"], why)
+            self.due = (time.monotonic() + word["delay"], word["grace"], why, origin)
 
     def stop(self, grace, why, asked=False):
         """The run is over here: ends everything, kills what is left after ``grace`` seconds."""
         self.stopped = True
-        self._end_processes(grace, why, asked)
-        if why != LEASE_OVER:  # that of the others is over as well, or they are still in touch
+        self._end_processes(grace, why, asked=asked)
+        if (
+            why != protocol.ORPHAN_TIMEOUT
+        ):  # that of the others is over as well, or they are still in touch
             self.news.tell(over=why, delay=0.0, grace=grace)
 
-    def _end_processes(self, grace, why, asked=False):
+    def _end_processes(self, grace, why, origin=None, asked=False):
+        """``why`` is a code; ``origin`` the host that told of it, where that is another one."""
         self.due = None
         owned = self._owned()
-        self._record("StopRequested", why=why, grace=grace, processes=len(owned), asked=asked)
+        told = {"origin": origin} if origin else {}
+        self._record(
+            "StopRequested", why=why, grace=grace, processes=len(owned), asked=asked, **told
+        )
         self._ask_to_end(owned, grace)
         if grace <= 0:
             self._kill()

@@ -163,7 +163,7 @@ def _role(task: Task, one: Node, words: Words, share_of: dict[str, Any]) -> dict
     unread(task, one, _TASK, "the task")
     role: dict[str, Any] = {"replicas": 1}
     if _leads(one):
-        role["lead"] = True
+        role["primary"] = True
     if share_of:
         role["resources"] = share_of
     if "image" in inside:
