@@ -183,6 +183,7 @@ def _ctrl_c(now: Round) -> None:
     _launcher(now).send_signal(signal.SIGINT)
     if now.dice.random() < 0.3:
         time.sleep(now.dice.uniform(0, 0.5))
+        now.impatient = True
         _launcher(now).send_signal(signal.SIGINT)
 
 

@@ -73,6 +73,7 @@ class Round:
     gone: set[str] = field(default_factory=set)  # hosts that will not come back in time
     back: set[str] = field(default_factory=set)  # hosts that came back after all
     stopped: set[str] = field(default_factory=set)  # runs that somebody stopped
+    impatient: bool = False  # Ctrl-C was pressed twice: outputs are given up
     failing: str | None = None  # the host on which a rank was killed
     frozen: int | None = None  # a process of the host that stands still
     undo: list[Callable[[], object]] = field(default_factory=list)
