@@ -80,7 +80,7 @@ def test_a_host_whose_files_hang(
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     assert "lab2" in said
-    assert "it did not answer within 4 s" in said
+    assert "the agent did not answer within 4 s" in said
     assert "file system" in said
     assert "Traceback" not in said
     far.spawn("sh", "-c", f"exec 3<>{run}/supervisor.lock; exec sleep 600")

@@ -1,4 +1,4 @@
-"""Ends what a run left on a host that could not be reached when it ended, and corrects its receipt."""
+"""Clean up a run on a host that was unreachable when the run ended, and correct its receipt."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from ..records.run_folder import home, read_as, write_json
 from ..spec.errors import HostError
 from ..transport.agent_client import Agent
 
-#: Seconds for a supervisor to be gone after it was told to kill.
+#: Seconds for a supervisor to exit once it was asked to kill its run.
 PATIENCE = 5.0
 
 
 def _mark(run: str) -> Path:
-    """Where it stands which hosts could not be looked at when a run ended. Beside the runs, because
-    it is asked for at every connection, and there may be thousands of runs."""
+    """Return the file with the hosts that a run could not verify at its end.
+
+    It is beside the runs because it is read at every connection, and there may be thousands of runs.
+    """
     return home() / "unfinished" / f"{run}.json"
 
 
 def remember(run: str, hosts: list[str]) -> None:
-    """Notes the hosts on which a run may go on. Raises OSError."""
+    """Record the hosts on which a run may still run. Raises OSError."""
     if hosts:
         _mark(run).parent.mkdir(mode=0o700, exist_ok=True)
         write_json(_mark(run), hosts)
@@ -32,7 +34,7 @@ def remember(run: str, hosts: list[str]) -> None:
 
 
 def unfinished(host: str) -> list[str]:
-    """The runs of this machine that have ended, but perhaps not on this host."""
+    """Return the runs of this machine that are over, but perhaps not on this host."""
     marks = _mark("any").parent.glob("*.json")
     return [mark.stem for mark in marks if host in _hosts(mark, host)]
 
@@ -45,7 +47,7 @@ def _hosts(mark: Path, host: str) -> tuple[str, ...]:
 
 
 async def finish(agent: Agent, host: str) -> list[str]:
-    """Kills what unfinished runs still have on a host; their names. Raises HostError."""
+    """Kill what unfinished runs still have on a host; return their names. Raises HostError."""
     ended = []
     for run in unfinished(host):
         try:
@@ -72,7 +74,7 @@ async def finish(agent: Agent, host: str) -> list[str]:
 
 def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] | None) -> None:
     receipt = read_as(dict[str, Any], path)
-    if receipt is None:  # forgotten in between, or damaged
+    if receipt is None:  # deleted meanwhile, or damaged
         return
     for part in receipt.get("hosts", ()):
         if part.get("host") == host:

@@ -100,9 +100,12 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
     node, processes = entry.node, entry.processes
     primaries = [p for p in processes if p.task and job.role(p.task.role).primary]
     on_others = [
-        p for n in plan.nodes if n is not entry for p in n.processes
+        p
+        for n in plan.nodes
+        if n is not entry
+        for p in n.processes
         if p.task and job.role(p.task.role).primary
-    ]  # fmt: skip
+    ]
     if on_others and primaries and len(primaries) < len(processes):
         raise InputError(
             "primary processes are on several hosts, beside processes that have to outlive them",

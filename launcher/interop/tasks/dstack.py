@@ -16,8 +16,17 @@ from . import node_task
 from .result import Task
 
 _KNOWN = (
-    *("type", "name", "nodes", "env", "commands", "resources", "working_dir", "stop_criteria"),
-    *("shell", "volumes", "max_duration"),
+    "type",
+    "name",
+    "nodes",
+    "env",
+    "commands",
+    "resources",
+    "working_dir",
+    "stop_criteria",
+    "shell",
+    "volumes",
+    "max_duration",
 )
 _VARIABLES = {
     "DSTACK_NODE_RANK": "$NODE_RANK",
