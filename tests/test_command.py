@@ -183,12 +183,17 @@ def test_the_receipt_as_json(launcher: Launcher, clean: object) -> None:
     assert "said" in ran.err
 
 
+#: `launcher ls` with a bug in what it calls.
+BUG = """
+from launcher.api.client import Client
+from launcher.cli import main
+Client.list = lambda self: None + 1
+main()
+"""
+
+
 def test_a_bug_of_ours_is_one_line_and_a_file(offline: Launcher) -> None:
-    broken = offline.home / "runs" / "odd-one" / "run.json"
-    broken.parent.mkdir(parents=True)
-    (broken.parent / "events.jsonl").touch()
-    broken.write_text('{"nodes": 7}')
-    argv = [sys.executable, "-m", "launcher", "ls"]
+    argv = [sys.executable, "-c", BUG, "ls"]
     ran = subprocess.run(
         argv, env=offline.environment(), capture_output=True, text=True, check=False, timeout=20
     )
