@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test quick test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,10 @@ demo: setup ## Trains a real DDP model over two embedded hosts
 test: setup system horovod ## Lints, then runs the suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+quick: setup ## Lints, then runs the tests that need no hosts, in about a minute
+	$(MAKE) lint
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not lab and not frameworks and not vm' $(ARGS)
 
 test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
 	@sh tests/install-system-packages.sh frameworks $(SUDO)

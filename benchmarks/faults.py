@@ -157,7 +157,7 @@ def _cable(here: Place, rounds: int) -> str:
         noticed, reported = [], []
         for _ in range(rounds):
             argv = here.launcher(
-                2, "--lost-after", f"{lost_after}s", "--lease", "10s", "--grace", "2s",
+                2, "--lost-after", f"{lost_after}s", "--orphan-timeout", "10s", "--grace", "2s",
                 "--framework", "env", "--", "sleep", "600",
             )  # fmt: skip
             with _running(here, argv) as process:
@@ -292,7 +292,7 @@ def _here(here: Place) -> int:
 
 def _idle(here: Place) -> str:
     rows = []
-    for words in ([], ["--lease", "30m", "--stall-timeout", "10m"]):
+    for words in ([], ["--orphan-timeout", "30m", "--stall-timeout", "10m"]):
         argv = here.launcher(
             2, "--detach", *words, "--framework", "env", "--", "sleep", "600.25"
         )  # fmt: skip

@@ -22,7 +22,7 @@ from launcher import frameworks
 from launcher.cli import cli
 from launcher.fleet.findings import CODES
 from launcher.jobs.job_file import json_schema as job_schema
-from launcher.jobs.placeholders import TOKENS as PLACEHOLDERS
+from launcher.jobs.placeholders import MEANINGS as PLACEHOLDERS
 from launcher.records.causes import CAUSES
 from launcher.spec.errors import LauncherError
 from launcher.spec.inventory import json_schema as inventory_schema

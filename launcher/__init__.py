@@ -6,6 +6,9 @@ The public surface is what ``__all__`` names::
     job = launcher.make_job(run=("train.py", "--epochs", "3"), num_nodes=2)
     receipt = launcher.run_job(job, inventory)
     assert receipt.status == "succeeded"
+
+:class:`Client` starts runs in the background and finds those that were started before; a
+:class:`RunHandle` waits, stops, reads logs, brings outputs back. :mod:`launcher.api` explains both.
 """
 
 from importlib import import_module
@@ -14,22 +17,39 @@ from typing import TYPE_CHECKING, Any
 from .spec.version import __version__
 
 if TYPE_CHECKING:
+    from .api.client import AsyncClient, Client, RunOptions
+    from .api.handles import AsyncRunHandle, Pulled, RunHandle
     from .api.jobs import dry_run, load_job, make_job
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
+    from .records.catalog import Summary
     from .records.receipt import Receipt
+    from .records.run_reader import LogPiece, RunReader
+    from .records.state import RunState
+    from .runner.remote_commands import ExecResult
     from .spec.errors import LauncherError
     from .spec.model import Host, Inventory, Job, Plan, Resources, Secret
 
 __all__ = [
+    "AsyncClient",
+    "AsyncRunHandle",
+    "Client",
+    "ExecResult",
     "Host",
     "Inventory",
     "Job",
     "LauncherError",
+    "LogPiece",
     "Plan",
+    "Pulled",
     "Receipt",
     "Resources",
+    "RunHandle",
+    "RunOptions",
+    "RunReader",
+    "RunState",
     "Secret",
+    "Summary",
     "__version__",
     "dry_run",
     "load_inventory",
@@ -39,10 +59,16 @@ __all__ = [
 ]
 
 _HOME = {
+    "api.client": ("AsyncClient", "Client", "RunOptions"),
+    "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
     "api.jobs": ("dry_run", "load_job", "make_job"),
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
+    "records.catalog": ("Summary",),
     "records.receipt": ("Receipt",),
+    "records.run_reader": ("LogPiece", "RunReader"),
+    "records.state": ("RunState",),
+    "runner.remote_commands": ("ExecResult",),
     "spec.errors": ("LauncherError",),
     "spec.model": ("Host", "Inventory", "Job", "Plan", "Resources", "Secret"),
 }

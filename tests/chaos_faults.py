@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lab as labs
-from chaos_round import LEASE, Round
+from chaos_round import ORPHAN_TIMEOUT, Round
 
 #: Seconds after Enter within which all ranks run on this machine; a fault comes at any of them.
 STARTING = 2.5
@@ -183,6 +183,7 @@ def _ctrl_c(now: Round) -> None:
     _launcher(now).send_signal(signal.SIGINT)
     if now.dice.random() < 0.3:
         time.sleep(now.dice.uniform(0, 0.5))
+        now.impatient = True
         _launcher(now).send_signal(signal.SIGINT)
 
 
@@ -207,7 +208,7 @@ def _stop_one(now: Round) -> None:
 FAULTS: dict[str, Fault] = {
     "power cut": _fault(_power_cut, "lost", slow=True),
     "cable pulled for good": _fault(_cable_for_long, "lost", "stopped", slow=True),
-    f"cable back when the lease of {LEASE} is over": _fault(
+    f"cable back when the orphan timeout of {ORPHAN_TIMEOUT} is over": _fault(
         _cable_for_long, "lost", "stopped", afterwards=_reached_again, slow=True
     ),
     "cable pulled for seconds": _fault(_cable_for_a_moment, "succeeded"),

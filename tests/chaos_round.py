@@ -24,7 +24,7 @@ SHARE = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [R
 #: Seconds that training goes on by itself, and within which a fault comes; in a light round.
 TRAINING, LIGHT = 6.0, 3.0
 #: Seconds after which a host that is gone is given up, and after which it ends its run by itself.
-LOST_AFTER, LEASE = "12s", "10s"
+LOST_AFTER, ORPHAN_TIMEOUT = "12s", "10s"
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -73,6 +73,7 @@ class Round:
     gone: set[str] = field(default_factory=set)  # hosts that will not come back in time
     back: set[str] = field(default_factory=set)  # hosts that came back after all
     stopped: set[str] = field(default_factory=set)  # runs that somebody stopped
+    impatient: bool = False  # Ctrl-C was pressed twice: outputs are given up
     failing: str | None = None  # the host on which a rank was killed
     frozen: int | None = None  # a process of the host that stands still
     undo: list[Callable[[], object]] = field(default_factory=list)
@@ -109,7 +110,15 @@ class Round:
         seconds = self.training * times
         argv = [sys.executable, "-m", "launcher", "run", "-i", "../inventory.yaml", "--gpus", "4"]
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
-        argv += ["--lost-after", LOST_AFTER, "--lease", LEASE, *options, "train.py", str(seconds)]
+        argv += [
+            "--lost-after",
+            LOST_AFTER,
+            "--orphan-timeout",
+            ORPHAN_TIMEOUT,
+            *options,
+            "train.py",
+            str(seconds),
+        ]
         with open(self.scratch / "screen", "ab") as screen:
             return subprocess.Popen(
                 argv + (["light"] if self.light else []),

@@ -33,6 +33,20 @@ SPECS = (
 )
 
 
+#: Whoever asks for one of these starts hosts.
+_LAB = {
+    *("lab", "own", "clean", "launcher", "inventory", "alike", "arena", "cluster", "four", "pair"),
+    *("sandbox", "story"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as ``lab`` the tests that need real hosts, by their fixtures."""
+    for item in items:
+        if _LAB & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.lab)
+
+
 def need_lab() -> None:
     """Skips a test where no lab can be made."""
     if reason := labs.missing():

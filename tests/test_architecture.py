@@ -24,7 +24,7 @@ PURE = (
     "cli.render.log_lines",
 )
 #: Modules in those rooms that read or write files, or look at this machine.
-EFFECTS = {"spec.files", "records.run_folder", "records.catalog"}
+EFFECTS = {"spec.files", "records.run_folder", "records.run_reader", "records.catalog"}
 #: What pure modules may import besides themselves and the harmless part of the standard library.
 LIBRARIES = {"yaml": ("spec", "jobs", "interop"), "ClusterShell": ("spec.nodeset",)}
 IMPURE = {
@@ -33,6 +33,8 @@ IMPURE = {
     *("socketserver", "subprocess", "tempfile", "threading", "time", "urllib"),
 }
 SURFACE = [
+    *("AsyncClient", "AsyncRunHandle", "Client", "ExecResult", "LogPiece", "Pulled", "RunHandle"),
+    *("RunOptions", "RunReader", "RunState", "Summary"),
     *("Host", "Inventory", "Job", "LauncherError", "Plan", "Receipt", "Resources", "Secret"),
     *("__version__", "dry_run", "load_inventory", "load_job", "make_job", "run_job"),
 ]

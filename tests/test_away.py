@@ -65,7 +65,7 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     name = launcher.script("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
     words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
     lease = "lease" in by
-    process = launcher.start(*(["--lease", "2s"] if lease else []), *words)
+    process = launcher.start(*(["--orphan-timeout", "2s"] if lease else []), *words)
     away = own.hosts["lab2"]
     try:
         labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/rank-1.out"))), "a log")

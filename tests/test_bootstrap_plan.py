@@ -54,11 +54,11 @@ CASES = {
     "another one that is missing": (replace(DONE, python=None), "python3.12",
                                     {"python": "install python3.12, python3.12-venv"}, {}),
     "too old": (replace(DONE, python=Interpreter("/usr/bin/python3", (3, 6, 8), True)), "python3",
-                {}, {"python": "its python3 is 3.6.8"}),
+                {}, {"python": "python3 is only 3.6.8"}),
     "a strange Python": (replace(DONE, python=None), "pypy3",
                          {}, {"python": "there is no pypy3"}),
     "an environment that is missing": (replace(DONE, python=None), "~/env/bin/python",
-                                       {"venv": "make the environment /home/alice/env"}, {}),
+                                       {"venv": "create the environment /home/alice/env"}, {}),
     "an environment that is there": (replace(DONE, venv=True), "/opt/env/bin/python3", {}, {}),
     "no package manager": (replace(DONE, rsync="", manager="", title="Arch Linux"), "python3",
                            {}, {"rsync": "cannot install rsync: Arch Linux has no apt-get, dnf or yum"}),
@@ -80,7 +80,7 @@ def test_requirements_are_installed_once() -> None:
     assert [change.step for change in first.changes] == ["venv", "requirements"]
     assert "install the 2 requirements into /home/alice/.launcher/venv" in first.changes[1].what
     assert first.notes == (
-        "runs use it with `python: ~/.launcher/venv/bin/python` in the inventory",
+        "to use it in runs, set `python: ~/.launcher/venv/bin/python` in the inventory",
     )
     digest = first.changes[1].script.rpartition("echo ")[2].split()[0]
     there = replace(DONE, venv=True, requirements=digest)
@@ -131,7 +131,7 @@ def test_drivers_are_left_alone_and_names_only_offered() -> None:
     found = decide(look, Wish(USUAL, "python3"))
     assert not found.changes
     assert any("--with own-name" in note for note in found.notes)
-    assert any("driver, which bootstrap never touches" in note for note in found.notes)
+    assert any("driver, which bootstrap never installs" in note for note in found.notes)
 
 
 def test_a_user_who_cannot_be_root() -> None:

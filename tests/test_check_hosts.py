@@ -63,17 +63,23 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 #: Host, code, level, what the evidence says, what the fix says.
 CAUSED = [
     ("rsync", "RSYNC-MISSING", "error", "no rsync", "apt install rsync"),
-    ("key", "SSH-KEY-CHANGED", "error", "not the one in known_hosts", "ssh-keygen -R"),
-    ("new", "SSH-KEY-UNKNOWN", "error", "is not in known_hosts", "compare the fingerprint"),
-    ("frozen", "SSH-FROZEN", "error", "does not speak", "frozen"),
+    ("key", "SSH-KEY-CHANGED", "error", "the host key changed", "ssh-keygen -R"),
+    (
+        "new",
+        "SSH-KEY-UNKNOWN",
+        "error",
+        "is not in known_hosts",
+        "ask the admin for the fingerprint",
+    ),
+    ("frozen", "SSH-FROZEN", "error", "does not answer", "frozen"),
     ("off", "SSH-UNREACHABLE", "error", "", ""),
-    ("refused", "SSH-REFUSED", "error", "nobody listens", "is sshd running"),
-    ("login", "SSH-LOGIN", "error", "does not let root in", "ssh-copy-id login"),
+    ("refused", "SSH-REFUSED", "error", "nothing listens", "is sshd running"),
+    ("login", "SSH-LOGIN", "error", "login as root@", "ssh-copy-id login"),
     ("python", "PYTHON-MISSING", "error", "/nowhere/python", "python: in the inventory"),
     ("old", "PYTHON-OLD", "error", "old-python is Python 3.6", "3.8 or newer"),
     ("broken", "HOST-BROKEN", "error", "libc.so.7: missing", "broken-python -V"),
     ("mute", "PYTHON-SILENT", "error", "failed, and told nothing", "import site"),
-    ("handshake", "SSH-BROKEN", "error", "broke off: ", "does `ssh handshake` work"),
+    ("handshake", "SSH-BROKEN", "error", " failed: ", "does `ssh handshake` work"),
     ("readonly", "DISK-READ-ONLY", "error", "Read-only file system", "that you may write"),
     ("clock", "LIMIT-MEMLOCK", "warning", "64 KiB may be locked", "memlock unlimited"),
     ("clock", "SET-PYTHON", "warning", "Python 3.9 on clock", "same version"),
@@ -82,24 +88,30 @@ CAUSED = [
     ("driver", "SET-DRIVER", "warning", "driver 570 on driver", "same driver"),
     ("disk", "DISK-FULL", "error", "MB free at /root", "workdir:"),
     ("folders", "DISK-LOW", "warning", "MB free at /root", "workdir:"),
-    ("folders", "LEFT-FOLDERS", "warning", "1 folders of ended runs hold 34 MB", "launcher rm"),
+    ("folders", "LEFT-FOLDERS", "warning", "1 folders of earlier runs take 34 MB", "launcher rm"),
     ("shm", "DISK-SHM", "warning", "58 MB free in /dev/shm", "remount"),
-    ("shm", "LEFT-SHM", "warning", "1 segments that no process uses hold 8 MB", "ls -l /dev/shm"),
+    ("shm", "LEFT-SHM", "warning", "1 segments that no process uses take 8 MB", "ls -l /dev/shm"),
     ("shm", "TORCH-MISSING", "warning", "/usr/bin/python3", "-m pip install torch"),
     ("clock", "LIMIT-NOFILE", "warning", "256 open files", "nofile"),
     ("clock", "CLOCK-OFFSET", "error", "120.0 s ahead", "set-ntp"),
-    ("name", "NET-LOOPBACK-NAME", "warning", "leads to 127.0.1.1", "/etc/hosts"),
-    ("silent", "NET-NAME-WRONG", "warning", "leads to 10.255.1.1", "/etc/hosts"),
+    ("name", "NET-LOOPBACK-NAME", "warning", "resolves to 127.0.1.1", "/etc/hosts"),
+    ("silent", "NET-NAME-WRONG", "warning", "resolves to 10.255.1.1", "/etc/hosts"),
     ("torch", "NET-NAME-UNKNOWN", "warning", "cannot resolve its own name", "/etc/hosts"),
     ("rsync", "NET-NAME-SLOW", "warning", "not resolve within 2 s", "resolv.conf"),
-    ("well", "NET-INTERFACE-UNKNOWN", "error", "interface: et1; up there: eth0", "interface: eth0"),
+    (
+        "well",
+        "NET-INTERFACE-UNKNOWN",
+        "error",
+        "interface: et1; the host has eth0 up",
+        "interface: eth0",
+    ),
     ("gpu", "GPU-COUNT", "error", "says 8 GPUs, nvidia-smi finds 4", "gpus: 4"),
     ("gpu", "GPU-ECC", "error", "GPU 3: 3 uncorrectable", "ROW_REMAPPER"),
-    ("gpu", "GPU-XID", "warning", "Xid 79 at 0000:4f:00", "resets"),
-    ("gpu", "GPU-FOREIGN", "warning", "nobody uses GPU 2 without launcher", "ask nobody"),
+    ("gpu", "GPU-XID", "warning", "Xid 79 at 0000:4f:00", "reset the GPU"),
+    ("gpu", "GPU-FOREIGN", "warning", "GPU 2 is used by nobody outside launcher", "ask nobody"),
     ("gpu", "TORCH-NO-CUDA", "error", "2.13.0+cpu was built without CUDA", "CUDA build"),
-    ("gpu", "LEFT-ORPHANS", "warning", "of old-run-1: pid", "--fix"),
-    ("well", "LEFT-UNFINISHED", "warning", "old-run-2 was given up", "--fix"),
+    ("gpu", "LEFT-ORPHANS", "warning", "left from old-run-1: pid", "--fix"),
+    ("well", "LEFT-UNFINISHED", "warning", "old-run-2 was abandoned", "--fix"),
     (
         "driver",
         "DRIVER-OLD",
@@ -107,7 +119,7 @@ CAUSED = [
         "driver 570.10; torch 2.13.0 with CUDA 13.0 needs 580.65",
         "",
     ),
-    ("silent", "GPU-SILENT", "warning", "nvidia-smi is there and fails", "nvidia-smi"),
+    ("silent", "GPU-SILENT", "warning", "nvidia-smi exists but fails", "nvidia-smi"),
     ("torch", "SET-TORCH", "warning", "torch 2.11.0 on torch", "same version"),
     ("torch", "SET-CUDA", "warning", "CUDA 12.8 on torch", "same version"),
 ]
@@ -150,7 +162,7 @@ def test_a_clock_of_ours_that_is_wrong(story: Story) -> None:
     """All hosts agree with each other: it is not they who are told to set their clocks."""
     (clock,) = [f for f in story.behind.told["findings"] if f["code"] == "CLOCK-OFFSET"]
     assert clock["hosts"] == ["this machine"]
-    assert clock["evidence"] == "its clock is 120.0 s behind the others'"
+    assert clock["evidence"] == "the clock is 120.0 s behind the others'"
     assert (clock["level"], story.behind.code) == ("error", 1)
 
 
@@ -162,8 +174,8 @@ def test_a_pair_that_cannot_be_tried(story: Story) -> None:
 
 def test_fix_ends_what_was_left(story: Story) -> None:
     assert sorted(story.fixed.told["fixed"]) == [
-        "gpu: ended 1 processes of earlier runs",
-        "well: ended old-run-2",
+        "gpu: killed 1 process of earlier runs",
+        "well: cleaned up leftovers of old-run-2",
     ]
     assert not story.orphan_lives
     assert "LEFT-ORPHANS" not in story.fixed.of("gpu")

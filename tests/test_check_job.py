@@ -46,9 +46,9 @@ def test_a_job_before_and_after_it_has_what_it_needs(clean: labs.Lab, launcher: 
         imports, needs = lacking.of("lab2")["JOB-IMPORT"], lacking.of("lab1")["JOB-NEEDS"]
         assert lacking.code == 1
         assert imports["level"] == needs["level"] == "error"
-        assert "does not find also_missing, nosuch_module, which" in imports["evidence"]
+        assert "cannot find also_missing, nosuch_module, which" in imports["evidence"]
         assert "pip install" in imports["fix"]
-        assert "/srv/data is not there" in needs["evidence"]
+        assert "/srv/data is missing or unreadable" in needs["evidence"]
         assert "JOB-IMPORT" not in lacking.of("lab1")
         assert "JOB-NEEDS" not in lacking.of("lab2")
         for name in ("nosuch_module/__init__.py", "also_missing.py"):
@@ -111,7 +111,7 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     (launcher.work / "job.yaml").write_text("run: train.py\nresources: {gpus: 4}\n")
     found = check(launcher, "--job", "job.yaml", "--hosts", "lab1")
     assert found.code == 1
-    assert "--gpus 4: 0 GPUs are free" in found.of("lab1")["JOB-NO-FIT"]["evidence"]
+    assert "--gpus 4: the hosts have no GPUs" in found.of("lab1")["JOB-NO-FIT"]["evidence"]
     (launcher.work / "job.yaml").write_text("run: train.py\n")
     found = check(launcher, "--job", "job.yaml", "--hosts", "lab1,lab3")
     assert [(pair["host"], pair["there"]) for pair in found.told["pairs"]] == [
@@ -127,7 +127,7 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     lacks = check(launcher, "--job", "job.yaml", "--hosts", "lab1").of("lab1")["JOB-FRAMEWORK"]
     assert "framework mxnet needs mxnet" in lacks["evidence"]
     assert lacks["level"] == "warning", "its setup may bring it"
-    assert lacks["evidence"].endswith("its setup: may bring it")
+    assert lacks["evidence"].endswith("its setup: may install it")
 
 
 # -- without hosts
@@ -192,7 +192,7 @@ def test_questions_hold_no_secret(tmp_path: Path) -> None:
 def test_needs_are_whole_paths() -> None:
     with pytest.raises(DocumentError) as caught:
         load("run: x\nneeds: [/data, data]\n", "job.yaml")
-    assert str(caught.value).startswith("job.yaml:2: 'data' is not a path")
+    assert str(caught.value).startswith("job.yaml:2: 'data' is not an absolute path")
 
 
 def test_the_examples_are_whole() -> None:

@@ -23,7 +23,7 @@ def test_a_run_on_a_missing_interface_is_refused_at_once(
     ran = launcher.run("--hosts", "lab1,lab2", "--framework", "env", "echo started")
     assert ran.code == 125
     assert ran.receipt["reason"] == "check-failed"
-    assert "lab2: the inventory says interface: enp3s1; up there: enp3s0" in ran.err
+    assert "lab2: the inventory says interface: enp3s1; the host has enp3s0 up" in ran.err
     assert "NET-INTERFACE-UNKNOWN" in ran.err
     assert "interface: enp3s0 in the inventory" in ran.err
     assert "started" not in ran.out

@@ -40,7 +40,7 @@ FILES = {
     "more GPUs than there are": (
         "run: train.py\nresources: {gpus: 17}\n", "--gpus 17", "--gpus 16 would fit"),
     "more hosts than there are": (
-        "run: train.py\nnum_nodes: 4\n", "--nodes 4: there are 3 hosts", "-i with another"),
+        "run: train.py\nnum_nodes: 4\n", "--nodes 4: there are only 3 hosts", "-i with another"),
     "no such host": ("run: train.py\nhosts: gpu3\n", 'no host "gpu3"', 'did you mean "gpu0'),
 }  # fmt: skip
 
@@ -183,12 +183,17 @@ def test_the_receipt_as_json(launcher: Launcher, clean: object) -> None:
     assert "said" in ran.err
 
 
+#: `launcher ls` with a bug in what it calls.
+BUG = """
+from launcher.api.client import Client
+from launcher.cli import main
+Client.list = lambda self: None + 1
+main()
+"""
+
+
 def test_a_bug_of_ours_is_one_line_and_a_file(offline: Launcher) -> None:
-    broken = offline.home / "runs" / "odd-one" / "run.json"
-    broken.parent.mkdir(parents=True)
-    (broken.parent / "events.jsonl").touch()
-    broken.write_text('{"nodes": 7}')
-    argv = [sys.executable, "-m", "launcher", "ls"]
+    argv = [sys.executable, "-c", BUG, "ls"]
     ran = subprocess.run(
         argv, env=offline.environment(), capture_output=True, text=True, check=False, timeout=20
     )

@@ -68,7 +68,7 @@ def test_osmo() -> None:
     """Source: OSMO's "Using PyTorch Distributed (multi-node)"."""
     job, notes = made("osmo-pytorch", "osmo")
     master, worker = job.roles
-    assert (master.lead, worker.lead, job.max_restarts) == (True, False, 3)
+    assert (master.primary, worker.primary, job.max_restarts) == (True, False, 3)
     assert master.on_exit == {
         "restart": ((11, 20),),
         "complete": ((3, 3),),
@@ -151,7 +151,7 @@ THEIRS = {
     "workflow submit pytorch_dist_training.yaml": "launcher import osmo FILE -o job.yaml, then launcher run",
     "workflow query 1": "launcher show RUN",
     "run workflow.yaml": "launcher import osmo workflow.yaml -o job.yaml",
-    "credential set s3": "--secret NAME: the value comes from the environment here",
+    "credential set s3": "--secret NAME; the value comes from your environment",
 }
 
 

@@ -117,15 +117,15 @@ THEIRS = {
     "submit-mpi dist --processes=2 -g 1": "launcher run --framework horovod --gpus N SCRIPT",
     "list": "launcher ls",
     "get dist": "launcher show RUN",
-    "delete dist": "launcher stop RUN ends it, launcher rm RUN forgets it",
+    "delete dist": "launcher stop RUN stops it, launcher rm RUN deletes it",
     "bash dist-int": "launcher shell RUN",
-    "run --processes=2 train.py": "--gpus N decides hosts and ranks",
-    "run -g 1 train.py": "-g: --gpus N counts those of all hosts",
-    "run -i gcr.io/run-ai-demo/quickstart-distributed train.py": "-i names it, and no image",
+    "run --processes=2 train.py": "--gpus N chooses hosts and ranks",
+    "run -g 1 train.py": "-g: did you mean --gpus N? (the total over all hosts)",
+    "run -i gcr.io/run-ai-demo/quickstart-distributed train.py": "create one with launcher init",
     "run --interactive train.py": "launcher run --detach, then launcher shell RUN",
-    "run --command=sh --args=-c train.py": "--args: the command stands behind the options",
+    "run --command=sh --args=-c train.py": "--args: put the command after the options",
     "run -p team-a train.py": "there are no projects",
-    "run horovodrun -np 2 python train.py": "--framework horovod takes this very command",
+    "run horovodrun -np 2 python train.py": "--framework horovod takes exactly this command",
 }
 
 

@@ -57,11 +57,11 @@ def test_the_variables_of_a_node(launcher: Launcher, clean: labs.Lab) -> None:
 THEIRS = {
     "experiment create --worker-count 2 --framework-type pytorch": "launcher run --nodes N SCRIPT",
     "run --worker-count 2 --framework-type pytorch train.py": "--worker-count: --nodes N",
-    "run --framework-type pytorch train.py": "--framework torchrun, which is the default",
+    "run --framework-type pytorch train.py": "--framework torchrun is the default",
     "run --framework pytorch train.py": 'did you mean "torch"?',
     "run python -m torch.distributed.launch train.py": "--framework env with '... --nnodes=$NUM_NODES",
     "run torchrun --nproc_per_node=2 train.py": "launcher run SCRIPT starts torchrun on every host",
-    "dataset create": "needs: in a job file names paths that every host has to have",
+    "dataset create": "list paths that every host must have under needs: in a job file",
 }
 
 

@@ -14,7 +14,8 @@ from conftest import SPECS, Launcher, wait_for
 
 from launcher.jobs import job_file as jobs
 from launcher.records import events as ev
-from launcher.records.state import TOO_FEW, fold
+from launcher.records.reasons import StopReason
+from launcher.records.state import fold
 from launcher.runner.policy import elastic
 from launcher.spec.errors import InputError
 from launcher.spec.model import Host, Layout, Node
@@ -58,9 +59,9 @@ def test_it_is_over_when_only_silent_hosts_are_missing() -> None:
     assert not elastic.is_over(fold(done), LAYOUT, 1)
     silent = fold([*done, ev.ConnectionDropped(6.0, "gpu2", "x")])
     assert elastic.is_over(silent, LAYOUT, 1)
-    assert elastic.succeeded(silent, LAYOUT) is None, "it was not given up yet"
-    assert elastic.succeeded(fold([lost(2)], silent), LAYOUT) == "finished-on-2-of-3-hosts"
-    assert elastic.succeeded(fold([lost(2)]), LAYOUT) is None
+    assert elastic.finished_on(silent, LAYOUT) is None, "it was not given up yet"
+    assert elastic.finished_on(fold([lost(2)], silent), LAYOUT) == 2
+    assert elastic.finished_on(fold([lost(2)]), LAYOUT) is None
 
 
 ENDS = [exited(2.0, 1, 3, tolerated=True), started(1, 5.0), exited(7.0, 2, -9, tolerated=True),
@@ -77,10 +78,9 @@ def test_the_first_rank_that_failed_since_the_group_was_formed_is_named() -> Non
 
 
 def test_too_few_hosts_are_the_failure_of_the_rank_that_failed() -> None:
-    state = fold([*ENDS, ev.StopRequested(9.0, TOO_FEW)])
+    state = fold([*ENDS, ev.StopRequested(9.0, StopReason.TOO_FEW_HOSTS)])
     assert state.failure is not None
     assert state.failure.code == -9
-    assert elastic.why_over(fold([lost(1), lost(2)]), LAYOUT, 2) == TOO_FEW
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_task_of_tensorflow_with_one_core_has_two_threads(
 
 
 def test_polyaxons_master_of_pytorch_is_rank_0() -> None:
-    roles = "{worker: {replicas: 3, spread: true}, master: {lead: true}}"
+    roles = "{worker: {replicas: 3, spread: true}, master: {primary: true}}"
     plan, processes = planned(f"run: x.py\nroles: {roles}", (0, 0))
     assert [processes[key].env["RANK"] for key in ("master-0", "worker-0")] == ["0", "1"]
     assert plan.layout.nodes[0].tasks[0].key == "master-0"
@@ -107,18 +107,18 @@ def test_polyaxons_master_of_pytorch_is_rank_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("roles", "leads"),
+    ("roles", "primaries"),
     [
         ("{chief: {}, worker: {}, ps: {}}", {"chief"}),
         ("{chief: {}, worker: {}, evaluator: {}}", {"chief", "worker"}),
         ("{worker: {}}", {"worker"}),
-        ("{worker: {}, chief: {lead: true}}", {"chief"}),
+        ("{worker: {}, chief: {primary: true}}", {"chief"}),
         ("{worker: {}, ps: {}}", {"worker"}),
     ],
 )
-def test_who_ends_a_run_of_tensorflow(roles: str, leads: set[str]) -> None:
+def test_who_ends_a_run_of_tensorflow(roles: str, primaries: set[str]) -> None:
     job = job_of(f"framework: tensorflow\nrun: x.py\nroles: {roles}")
-    assert {role.name for role in job.roles if role.lead} == leads
+    assert {role.name for role in job.roles if role.primary} == primaries
 
 
 def test_an_evaluator_looks_from_outside() -> None:

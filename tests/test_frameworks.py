@@ -39,7 +39,7 @@ def said(ran: Ran, *logs: str) -> str:
 @framework("tensorflow")
 def test_parameter_servers(of: Launcher) -> None:
     ran = example(of, "tensorflow_ps")
-    assert ran.receipt["reason"] == "lead-exited-0"
+    assert ran.receipt["reason"] == "primary-exited-0"
     assert "after 20 steps on 2 workers: [2. 1.]" in said(ran, "chief-0")
     assert "serves" in said(ran, "worker-0") and "serves" in said(ran, "worker-1")
     assert [output["path"] for output in ran.receipt["outputs"]] == ["fitted.npy"]

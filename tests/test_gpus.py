@@ -41,7 +41,7 @@ def test_two_runs_share_a_host_and_never_a_gpu(own: labs.Lab, launcher: Launcher
             assert expected in _line(running[-1])
         refused = launcher.run("--gpus", "2", "--framework", "env", "true")
         assert refused.code == 2
-        assert "0 GPUs are free (gpu1 0 of 4 free, held by root (" in refused.err
+        assert "all 4 GPUs are in use by root (" in refused.err
         host.write("/tmp/go", b"")
         for process in running:
             process.communicate(timeout=30)

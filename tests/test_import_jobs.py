@@ -121,7 +121,7 @@ def test_gpus_of_dstack(gpu: str, each: int) -> None:
 
 def test_whose_end_ends_a_task_of_dstack() -> None:
     job, notes = job_of((TASKS / "dstack-distributed.yaml").read_text(), "dstack")
-    assert [(role.name, role.replicas, role.lead) for role in job.roles] == [
+    assert [(role.name, role.replicas, role.primary) for role in job.roles] == [
         ("master", 1, True),
         ("worker", 1, False),
     ]
@@ -160,8 +160,8 @@ def test_what_looks_like_a_token_is_passed_on() -> None:
         ("skypilot", "run: a\n---\nrun: b", "x:1: a pipeline of several tasks"),
         ("skypilot", "- a", "x:1: expected a task, found a list"),
         ("dstack", "type: service\ncommands: [a]", "x:1: only type: task"),
-        ("dstack", "type: task\ncommands: [[a]]", "x:2: expected text, found a list"),
-        ("dstack", "[" * 9999, "x:1: nested more than 100 deep"),
+        ("dstack", "type: task\ncommands: [[a]]", "x:2: commands[0] must be text, not a list"),
+        ("dstack", "[" * 9999, "x:1: nested more than 100 levels deep"),
         ("osmo", "name: a", 'x:1: there is no "workflow"'),
         ("osmo", "workflow:\n  tasks: [{name: a}]", "x:2: the task a has no command"),
         ("osmo", "workflow:\n  groups: [{tasks: []}, {tasks: []}]", "x:2: only a workflow of one"),
@@ -231,7 +231,7 @@ def test_a_task_of_dstack_ends_with_its_first_node(clean: labs.Lab, launcher: La
     assert done.returncode == 0, done.stderr
     ran = launcher.run("job.yaml")
     assert ran.code == 0, ran.err
-    assert ran.receipt["reason"] == "lead-exited-0"
+    assert ran.receipt["reason"] == "primary-exited-0"
     assert [host["host"] for host in ran.receipt["hosts"]] == ["lab1", "lab2"]
     addresses = " ".join(clean.hosts[name].address for name in ("lab1", "lab2"))
     assert ran.log("master-0.out").decode() == f"hello from 0 of 2 to {addresses}\n"

@@ -64,7 +64,7 @@ def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:
     text = (home / "inventory.yaml").read_text()
     assert "lab3: # " in text
     assert f"ib0 {lab.hosts['lab3'].address}" in text
-    assert "not ready: nobody listens on 127.0.0.1 port 1" in text
+    assert "not ready: nothing listens on 127.0.0.1 port 1" in text
     inventory = inventory_file.load_inventory(home / "inventory.yaml")
     assert [host.name for host in inventory.hosts] == ["lab1", "lab3", "lab2", "127.0.0.1"]
     assert inventory.hosts[3].port == 1
@@ -103,7 +103,7 @@ def test_what_files_name() -> None:
     lines = "gpu[1-2] slots=8\n\n# no\nbig:4 # four\nplain\n"
     assert [(c.name, c.gpus) for c in discovery.from_hostfile(lines, "hosts")] == [
         ("gpu1", 8), ("gpu2", 8), ("big", 4), ("plain", None)]  # fmt: skip
-    with pytest.raises(InputError, match="hosts:2: 'a;b' is no host"):
+    with pytest.raises(InputError, match="hosts:2: 'a;b' is not a host"):
         discovery.from_hostfile("a\na;b\n", "hosts")
     assert discovery.from_words("alice@gpu[1-2]:22, big") == (
         Candidate("gpu1", "alice", 22),

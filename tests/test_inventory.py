@@ -108,8 +108,8 @@ def test_selection(wanted: str | None, chosen: str) -> None:
         ("@zzz", 'no host "@zzz"', "hosts: behind,gpu[01-04],old; groups: a100, mixed, most"),
         ("rack=c", 'no host has the label "rack=c"', "labels: rack=a, rack=b, site=lab"),
         ("gpu0[1", "not a nodeset", "a nodeset looks like"),
-        ("", '"" names no host', "hosts: "),
-        ("gpu01&gpu02", "names no host", "hosts: "),
+        ("", '"" selects no host', "hosts: "),
+        ("gpu01&gpu02", "selects no host", "hosts: "),
     ],
 )
 def test_selection_of_nothing(wanted: str, error: str, hint: str) -> None:

@@ -88,13 +88,13 @@ def test_show_says_where_each_value_comes_from(command: Command) -> None:
     assert found["proxy_jump"] == ["gate", "ssh.conf:4"]
     assert found["gpus"] == ["8", "inventory.yaml:5"]
     assert found["python"] == ["python3", "default"]
-    assert found["interface"] == ["-", "found by the route to the master"]
+    assert found["interface"] == ["-", "detected from the route to the master"]
     assert found["labels.rack"] == ["a", "inventory.yaml:6"]
     assert found["env.A"][0] == "'\\x1b[31mred'"  # it cannot colour the screen
     value = json.loads(command("inventory", "show", "old", "--json").stdout)
     assert value["values"]["port"] == {"value": "22", "origin": "ssh's default"}
     assert value["values"]["identity_file"]["origin"] == (
-        "inventory.yaml:7; there is no such file here"
+        "inventory.yaml:7; the file does not exist"
     )
 
 

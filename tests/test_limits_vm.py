@@ -272,7 +272,7 @@ def test_a_host_that_kills_at_a_logout_is_told_and_so_is_what_it_killed(
     with _logind(machine, "KillUserProcesses=yes"):
         finding = job.codes()["LOGOUT-KILLS"]
         assert finding["level"] == "warning"
-        assert "systemd-logind kills what ann leaves behind" in finding["evidence"]
+        assert "systemd-logind kills the processes of ann at logout" in finding["evidence"]
         assert "loginctl enable-linger ann" in finding["fix"]
         ran = job.detached(WAITER)
         labs.wait_until(

@@ -86,26 +86,26 @@ def hung_up(line: socket.socket) -> bool:
 def test_every_host_hears_every_other_one_once(site: Site) -> None:
     for host in HOSTS:
         site.join(host)
-    site.parts["lab2"].tell(over="a rank failed", grace=5.0)
-    site.parts["lab1"].tell(led="chief-0")
+    site.parts["lab2"].tell(over="process-failed", grace=5.0)
+    site.parts["lab1"].tell(primary="chief-0")
     site.until(lambda: sum(map(len, site.heard.values())) == 4)
-    assert site.has_heard("lab1", over="a rank failed", grace=5.0, host="lab2")
-    assert site.has_heard("lab3", over="a rank failed", grace=5.0, host="lab2")
-    assert site.has_heard("lab2", led="chief-0", host="lab1")
-    assert site.has_heard("lab3", led="chief-0", host="lab1")
+    assert site.has_heard("lab1", over="process-failed", grace=5.0, host="lab2")
+    assert site.has_heard("lab3", over="process-failed", grace=5.0, host="lab2")
+    assert site.has_heard("lab2", primary="chief-0", host="lab1")
+    assert site.has_heard("lab3", primary="chief-0", host="lab1")
 
 
 def test_who_comes_late_or_comes_back_hears_what_was_said(site: Site) -> None:
     """A host may start last; a line may break on either side while something is told."""
-    site.join("lab2").tell(led="chief-0")  # nobody is there yet
+    site.join("lab2").tell(primary="chief-0")  # nobody is there yet
     site.join("lab1")
-    site.until(lambda: site.has_heard("lab1", led="chief-0", host="lab2"))
+    site.until(lambda: site.has_heard("lab1", primary="chief-0", host="lab2"))
     site.join("lab3")
-    site.until(lambda: site.has_heard("lab3", led="chief-0", host="lab2"))
+    site.until(lambda: site.has_heard("lab3", primary="chief-0", host="lab2"))
     for line in site.parts["lab2"].readable:
         line.shutdown(socket.SHUT_RDWR)
-    site.parts["lab1"].tell(over="a rank failed")
-    site.until(lambda: site.has_heard("lab2", over="a rank failed", host="lab1"))
+    site.parts["lab1"].tell(over="process-failed")
+    site.until(lambda: site.has_heard("lab2", over="process-failed", host="lab1"))
     site.parts["lab2"].tell(over="so be it")
     site.until(lambda: site.has_heard("lab1", over="so be it", host="lab2"))
     assert len(site.heard["lab1"]) == 2, "what is said again is not news"
@@ -126,10 +126,10 @@ def test_strangers_are_not_heard(site: Site, words: bytes) -> None:
 def test_hosts_of_another_attempt_are_not_heard(site: Site) -> None:
     """They have another key."""
     site.join("lab1")
-    site.join("lab2", key="z" * 32).tell(over="a rank failed")
-    site.join("lab3").tell(led="chief-0")
-    site.until(lambda: site.has_heard("lab1", led="chief-0", host="lab3"))
-    assert site.heard["lab1"] == [{"led": "chief-0", "host": "lab3"}]
+    site.join("lab2", key="z" * 32).tell(over="process-failed")
+    site.join("lab3").tell(primary="chief-0")
+    site.until(lambda: site.has_heard("lab1", primary="chief-0", host="lab3"))
+    assert site.heard["lab1"] == [{"primary": "chief-0", "host": "lab3"}]
     assert site.heard["lab2"] == []
 
 
@@ -144,8 +144,8 @@ def test_a_hub_stays_for_the_others(site: Site) -> None:
     """As long as one of them is there."""
     hub = site.join("lab1")
     site.join("lab2")
-    site.join("lab3").tell(led="chief-0")
-    site.until(lambda: site.has_heard("lab2", led="chief-0", host="lab3"))
+    site.join("lab3").tell(primary="chief-0")
+    site.until(lambda: site.has_heard("lab2", primary="chief-0", host="lab3"))
     assert hub.is_needed
     assert not site.parts["lab2"].is_needed
     site.leave("lab3")
@@ -161,5 +161,5 @@ def test_the_port_of_a_hub_may_be_taken(site: Site) -> None:
 
 def test_a_run_of_one_host_has_nobody_to_tell() -> None:
     alone = News(labs.LabError)
-    alone.tell(over="a rank failed")
+    alone.tell(over="process-failed")
     assert (alone.readable, alone.writable, alone.is_needed) == ([], [], False)

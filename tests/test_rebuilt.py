@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from launcher.agent.base.journal import read_from
 from launcher.records import events as ev
-from launcher.records import receipt
+from launcher.records.reasons import StopReason
 from launcher.records.run_folder import RunFolder
-from launcher.records.state import BY_USER, RunState, fold
+from launcher.records.state import RunState, fold
+from launcher.runner.policy import outcome
+from launcher.spec.model import Host, Layout, Node
 
 HOSTS = ("gpu1", "gpu2", "gpu3")
 
@@ -39,7 +41,7 @@ class History:
     offsets: Mapping[str, float]
     time: float = 1000.0
     attempt: int = 0
-    user: str | None = None
+    user: StopReason | None = None
     journals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
     record: list[ev.Event] = field(default_factory=list)
@@ -111,7 +113,7 @@ class History:
                     self.here(ev.OutputsPulled(self.passes(), 1, 1))
 
     def ends(self, how: str) -> None:
-        """``well``, ``failure``, ``user``, ``lease`` or ``terminated``: on all hosts to the end, or
+        """``well``, ``failure``, ``user``, ``orphaned`` or ``terminated``: on all hosts to the end, or
         not quite."""
         if how == "well":
             for host in self.hosts:
@@ -123,17 +125,18 @@ class History:
         if how == "failure":
             self.fails(first)
             ended.add(first)
-        elif how == "lease":
-            self.writes(first, "LeaseExpired", silent=60.0)
-            self.writes(first, "StopRequested", why="lease expired", processes=1)
+        elif how == "orphaned":
+            self.writes(first, "OrphanTimeoutExpired", silent=60.0)
+            self.writes(first, "StopRequested", why="orphan-timeout", processes=1)
         elif how == "terminated":
-            self.writes(first, "StopRequested", why="supervisor was terminated", processes=1)
+            self.writes(first, "StopRequested", why="supervisor-terminated", processes=1)
         self.hears(first)
-        why = {"failure": "a rank failed", "lease": "lease expired", "user": "by-user"}.get(how)
+        why = {"failure": StopReason.PROCESS_FAILED, "orphaned": StopReason.ORPHAN_TIMEOUT,
+               "user": StopReason.BY_USER}.get(how)  # fmt: skip
         if why is not None:
             self.here(ev.StopRequested(self.time, why))
         for number, host in enumerate(self.hosts):
-            if host not in ended and why in ("a rank failed", "by-user") and self.chance():
+            if host not in ended and how in ("failure", "user") and self.chance():
                 self.fails(host)  # by itself, before it is asked
                 ended.add(host)
             if why is not None:
@@ -145,12 +148,12 @@ class History:
                 self.exits(host, self.rank_of(host), number, code, stopped=True)
             if self.chance():
                 self.finishes(host)
-        self.user = "by-user" if how == "user" else None
+        self.user = StopReason.BY_USER if how == "user" else None
 
     def fails(self, host: str) -> None:
         code = self.draw(st.sampled_from([1, 7, -9, -11]))
         self.exits(host, self.rank_of(host), self.hosts.index(host), code)
-        self.writes(host, "StopRequested", why="a rank failed", processes=1)
+        self.writes(host, "StopRequested", why="process-failed", processes=1)
 
     def rank_of(self, host: str) -> str:
         return f"rank-{self.hosts.index(host)}"
@@ -181,7 +184,7 @@ def histories(draw: Any) -> History:
         history.ends("failure")
         history.restarts()
     history.runs()
-    how = draw(st.sampled_from(["still", "well", "failure", "user", "lease", "terminated"]))
+    how = draw(st.sampled_from(["still", "well", "failure", "user", "orphaned", "terminated"]))
     if how != "still":
         history.ends(how)
     for host in draw(st.permutations(hosts)):
@@ -223,15 +226,12 @@ def test_journals_alone_tell_what_the_record_tells(history: History, data: st.Da
         rest[host] = rest[host][count:]
     here, there = fold(history.record), fold(rebuilt)
     assert truth(there) == truth(here)
-    ended = (receipt.verdict(state, b"", stop, None)
-             for state, stop in ((here, user_stop(history, here)), (there, None)))  # fmt: skip
-    assert next(ended) == next(ended)
+    layout = layout_of(history.hosts)
+    assert outcome.decide(here, layout, asked=history.user) == outcome.decide(there, layout)
 
 
-def user_stop(history: History, state: RunState) -> str | None:
-    """As a run says it to its verdict: not when all had ended well before."""
-    well = all(process.code == 0 for process in state.processes.values())
-    return None if well else history.user
+def layout_of(hosts: Iterable[str]) -> Layout:
+    return Layout("r", tuple(Node(Host(name), rank, 1, rank) for rank, name in enumerate(hosts)))
 
 
 # -- on real hosts
@@ -297,7 +297,8 @@ def test_a_real_run_with_a_restart_is_rebuilt_from_its_hosts(
     first, second = _journals(clean, folder).values()
     for order in (first + second, second + first):
         assert truth(fold(order)) | {"status": ""} == truth(fold(here)) | {"status": ""}
-        assert receipt.verdict(fold(order), b"", None, None)[0] == "succeeded"
+        ended = outcome.decide(fold(order), layout_of(("lab1", "lab2")))
+        assert ended.status == "succeeded"
 
 
 def test_another_machine_takes_up_a_second_attempt(
@@ -347,7 +348,7 @@ def test_a_stop_that_no_host_has_heard_is_carried_out(launcher: Launcher, clean:
     folder = _run(launcher, clean)
     os.kill(_follower(folder), signal.SIGKILL)
     record = RunFolder(folder)
-    record.record(ev.StopRequested(time.time(), BY_USER))
+    record.record(ev.StopRequested(time.time(), StopReason.BY_USER))
     record.close()
     attached = launcher.call("attach", folder.name)
     assert "stopped (by-user)" in attached.stderr

@@ -1,4 +1,4 @@
-"""The verdict over every kind of ending, and what the receipt says of each host."""
+"""What the receipt says of each host, of the first failure and of the others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 
 from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
-from launcher.records import postmortem, receipt
+from launcher.records import formats, postmortem, receipt
 from launcher.records.state import RunState, fold
-from launcher.spec.errors import HostError, InputError, MeetingError, SetupFailed
 from launcher.spec.model import Host, Layout, Node
 
 LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1, 1, 2, (3,))))
@@ -19,85 +18,6 @@ LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1,
 
 def failed(code: int, oom: bool = False, key: str = "rank-0", host: str = "gpu1") -> RunState:
     return RunState(failure=ev.Failure(host, key, 0, code, oom, 5.0))
-
-
-def losing(state: RunState, since: float) -> RunState:
-    """gpu2 falls silent then, and is given up a minute later."""
-    dropped = ev.ConnectionDropped(since, "gpu2", "no answer")
-    return fold([dropped, ev.NodeLost(since + 60, "gpu2", "host-unreachable")], state)
-
-
-def expiring(state: RunState, at: float) -> RunState:
-    """gpu2 stops by itself."""
-    return fold([ev.LeaseExpired(at, "gpu2", 1800.0)], state)
-
-
-FINE = RunState()
-LOST = losing(FINE, 4.0)
-
-
-@pytest.mark.parametrize(
-    ("state", "words", "stop", "error", "verdict"),
-    [
-        (FINE, b"", None, None, ("succeeded", "all-ranks-exited-0", 0)),
-        (failed(7), b"", None, None, ("failed", "exit-7", 7)),
-        (failed(-11), b"", None, None, ("failed", "signal-SIGSEGV", 139)),
-        (failed(-9, True), b"", None, None, ("failed", "out-of-memory", 137)),
-        (failed(1), b"CUDA out of memory. Tried", None, None, ("failed", "out-of-memory", 1)),
-        (failed(1), b"torch.OutOfMemoryError: x", None, None, ("failed", "out-of-memory", 1)),
-        (failed(1), b"MemoryError\n", None, None, ("failed", "out-of-memory", 1)),
-        (failed(1), b"fork: Cannot allocate memory", None, None,
-         ("failed", "out-of-memory", 1)),
-        (failed(3, key="setup-0"), b"", None, None, ("failed", "setup-exit-3", 3)),
-        (failed(3, key="setup-0"), b"", None, SetupFailed("gpu1", "x", status=3),
-         ("failed", "setup-exit-3", 3)),
-        (FINE, b"", "by-user", None, ("stopped", "by-user", 130)),
-        (failed(7), b"", "by-user", None, ("failed", "exit-7", 7)),
-        (LOST, b"", None, None, ("lost", "host-unreachable", 125)),
-        (losing(failed(1), since=4.0), b"", None, None, ("lost", "host-unreachable", 125)),
-        (losing(failed(1), since=15.0), b"", None, None, ("lost", "host-unreachable", 125)),
-        (losing(failed(1), since=65.0), b"", None, None, ("failed", "exit-1", 1)),
-        (losing(failed(7, host="gpu2"), since=4.0), b"", None, None, ("failed", "exit-7", 7)),
-        (LOST, b"", "by-user", None, ("lost", "host-unreachable", 125)),
-        (FINE, b"", None, HostError("gpu1", "x"), ("failed", "host-error", 125)),
-        (FINE, b"", None, MeetingError("x"), ("failed", "no-meeting-point", 125)),
-        (FINE, b"", None, InputError("x"), ("failed", "bad-input", 2)),
-        (FINE, b"", None, KeyError("x"), ("failed", "internal-error", 125)),
-        (failed(7), b"", None, KeyError("x"), ("failed", "exit-7", 7)),
-        (FINE, b"", "by-user", KeyError("x"), ("stopped", "by-user", 130)),
-        (expiring(FINE, at=9.0), b"", None, None, ("stopped", "lease-expired", 125)),
-        (expiring(FINE, at=9.0), b"", None, HostError("gpu1", "x"),
-         ("stopped", "lease-expired", 125)),
-        (expiring(FINE, at=9.0), b"", "by-user", None, ("stopped", "lease-expired", 125)),
-        (expiring(LOST, at=9.0), b"", None, None, ("stopped", "lease-expired", 125)),
-        (expiring(failed(7), at=9.0), b"", None, None, ("failed", "exit-7", 7)),
-        (expiring(failed(7), at=5.1), b"", None, None, ("stopped", "lease-expired", 125)),
-        (expiring(failed(7), at=4.0), b"", None, None, ("stopped", "lease-expired", 125)),
-    ],
-)  # fmt: skip
-def test_verdict(
-    state: RunState,
-    words: bytes,
-    stop: str | None,
-    error: Exception | None,
-    verdict: tuple[str, str, int],
-) -> None:
-    assert receipt.verdict(state, words, stop, error) == verdict
-
-
-@pytest.mark.parametrize(
-    ("state", "stop", "error", "status"),
-    [
-        (LOST, "by-user", None, "stopped"),
-        (losing(failed(1), since=4.0), "by-user", None, "stopped"),  # a peer of the lost host
-        (LOST, None, None, "lost"),
-        (LOST, "by-user", HostError("gpu1", "x"), "lost"),
-    ],
-)
-def test_a_stop_while_a_lost_host_is_replaced(
-    state: RunState, stop: str | None, error: Exception | None, status: str
-) -> None:
-    assert receipt.verdict(state, b"", stop, error, mending=True)[0] == status
 
 
 # -- hosts
@@ -207,7 +127,7 @@ def test_receipt_as_json() -> None:
     )  # fmt: skip
     assert (whole.left, whole.logs_complete) == (2, False)
     stored = json.loads(json.dumps(whole.to_json()))
-    assert stored["version"] == receipt.VERSION
+    assert stored["version"] == formats.VERSION
     assert stored["hosts"][0]["logs_there"] == 2
     assert stored["failure"]["last_lines"] == ["x"]
 
@@ -304,3 +224,37 @@ def test_many_others_are_folded_into_three_lines_at_most() -> None:
     at = next(n for n, line in enumerate(lines) if line.startswith("also: "))
     assert lines[at + 2] == "      and more"
     assert all(len(line) <= 60 for line in lines[at : at + 3])
+
+
+# -- why it ended
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "host", "detail", "says"),
+    [
+        ("stopped", "by-user", None, "", ""),
+        ("succeeded", "all-ranks-exited-0", None, "", ""),
+        ("stopped", "process-failed", "gpu2", "", "a process on gpu2 failed; how is not known here"),
+        ("lost", "host-unreachable", "gpu2", "", "gpu2 could not be reached any more"),
+        ("stopped", "restarting", None, "exit-7",
+         "its launcher died while it started the run again after exit-7"),
+        ("stopped", "other", "gpu2", "the moon is \x1b[2Jfull", "the moon is ␛[2Jfull"),
+        ("failed", "quota-exceeded", None, "", ""),
+    ],
+)  # fmt: skip
+def test_a_code_that_says_little_has_a_sentence(
+    status: str, reason: str, host: str | None, detail: str, says: str
+) -> None:
+    whole = receipt.Receipt(
+        "r", status, reason, 125, 0.0, 1.0, {}, 3, "torch", reason_host=host, reason_detail=detail
+    )
+    lines = click.unstyle(receipt_text(whole, 100)).splitlines()
+    assert lines[1].startswith(f"{status} ({reason})")
+    assert lines[2] == (says or "time")
+
+
+def test_receipts_of_the_previous_release_are_read() -> None:
+    whole = receipt.Receipt("r", "stopped", "x", 125, 0.0, 1.0, {}, 3, "torch").to_json()
+    assert not {"reason_host", "reason_detail"} & set(whole), "and it can read this one"
+    found = receipt.read({**whole, "reason": "a-rank-failed-on-gpu2"})
+    assert (found.reason, found.reason_host) == ("process-failed", "gpu2")

@@ -37,7 +37,7 @@ def test_generated_pages_are_current() -> None:
     ("page", "names"),
     [
         ("check-codes.md", tuple(findings.CODES)),
-        ("variables.md", (*placeholders.TOKENS, *frameworks.BUILTIN)),
+        ("variables.md", (*placeholders.MEANINGS, *frameworks.BUILTIN)),
         ("cli.md", ("launcher run", "launcher inventory import", "--max-restarts N")),
         ("job-file.md", ("`roles.NAME.on_exit:`", "`max_restarts`")),
         ("inventory.md", ("`proxy_jump`", "`groups`")),

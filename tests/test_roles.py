@@ -24,7 +24,7 @@ CLUSTER = """
 name: ps-training
 framework: torch
 roles:
-  chief:  {replicas: 1, lead: true, resources: {gpus: 1, cpus: 2, memory: 4GiB}}
+  chief:  {replicas: 1, primary: true, resources: {gpus: 1, cpus: 2, memory: 4GiB}}
   worker: {replicas: 7, resources: {gpus: 1}, overrides: {2: {resources: {memory: 8GiB}}}}
   ps:     {replicas: 3, resources: {cpus: 1, memory: 512MiB}}
 run: train.py --me {{role}}.{{index}} --ps {{host:ps.1}}
@@ -80,7 +80,7 @@ def test_memory_decides_too() -> None:
     assert sum(map(len, where.values())) == 11
     with pytest.raises(PlanError, match=r"worker-2 \(1 GPU, 8.0 GiB\) fits on no host") as caught:
         plan_of(CLUSTER, memory=7)
-    assert "less of it" in caught.value.hint
+    assert "lower resources:" in caught.value.hint
 
 
 def test_what_does_not_fit_says_what_would() -> None:
@@ -128,6 +128,12 @@ def test_a_record_gives_the_roles_back() -> None:
     assert again.job.roles == job.roles
     assert [n.tasks for n in layout.nodes] == [n.tasks for n in plan.layout.nodes]
     assert layout.host_of("worker-4.out") == "gpu2"
+    written["lease"] = 60.0  # as the previous release wrote it
+    del written["orphan_timeout"]
+    for role in written["job"]["roles"]:
+        role["lead"] = role.pop("primary")
+    old, _ = read_run(written)
+    assert (old.orphan_timeout, old.job.roles) == (60.0, job.roles)
 
 
 # -- what is said about bad files
@@ -140,14 +146,14 @@ ROLE = "run: x\nframework: {framework}\nroles:\n  worker: {{}}\n  {line}\n"
     ("line", "error", "hint"),
     [
         ("w: {replica: 2}", '5: unknown key "replica" in role w', '"replicas"?'),
-        ("w: {replicas: 0}", "5: expected a whole number from 1", ""),
+        ("w: {replicas: 0}", "5: roles.w.replicas must be a whole number, 1 or more", ""),
         ("w: {resources: {gpu: 1}}", '5: unknown key "gpu"', '"gpus"?'),
         ("w: {resources: {memory: 4 apples}}", "5: not an amount of memory: '4 apples'", ""),
         ("w: {overrides: {1: {}}}", "5: w has no process 1: its indices are 0 to 0", ""),
-        ("w: {overrides: {one: {}}}", '5: "one" is no index', ""),
+        ("w: {overrides: {one: {}}}", '5: "one" is not an index', ""),
         ("w: {on_exit: {again: 3}}", '5: unknown key "again"', "complete, fail, restart"),
         ("w: {on_exit: {fail: 300}}", "5: not exit codes: '300'", ""),
-        ("w: {run: '{{rnk}}'}", "5: unknown token {{rnk}}", '"rank"?'),
+        ("w: {run: '{{rnk}}'}", "5: unknown placeholder {{rnk}}", '"rank"?'),
         ("rank: {}", '5: "rank" cannot be the name of a role', ""),
         ("w: {envs: {RANK: 1}}", "5: RANK is computed for every process", "leave it out"),
     ],
@@ -160,7 +166,7 @@ def test_bad_roles(line: str, error: str, hint: str) -> None:
 
 
 def test_torchrun_takes_no_roles_and_says_what_does() -> None:
-    with pytest.raises(DocumentError, match="has no roles") as caught:
+    with pytest.raises(DocumentError, match="takes no roles") as caught:
         jobs.load(ROLE.format(framework="torchrun", line="ps: {}"), "job.yaml")
     assert "framework: torch" in caught.value.hint
     assert job_of("run: x.py\nroles: {a: {}}").framework == "torch", "the default with roles"
@@ -168,7 +174,7 @@ def test_torchrun_takes_no_roles_and_says_what_does() -> None:
 
 def test_roles_and_resources_do_not_go_together() -> None:
     layers = {"file": jobs.load(CLUSTER, "job.yaml"), "flag": {"resources": {"gpus": 4}}}
-    with pytest.raises(InputError, match="cannot stand together"):
+    with pytest.raises(InputError, match="cannot be combined"):
         jobs.make(layers, {})
 
 
@@ -191,7 +197,7 @@ def casts(draw: st.DrawFn) -> tuple[list[Role], list[Room]]:
     )
     roles = [
         Role(f"role{n}", draw(st.integers(1, 5)), draw(shares), spread=draw(st.booleans()),
-             lead=draw(st.booleans()))
+             primary=draw(st.booleans()))
         for n in range(draw(st.integers(1, 3)))
     ]  # fmt: skip
     rooms = [
@@ -231,7 +237,7 @@ def test_every_placement(cast: tuple[list[Role], list[Room]], own_ranks: bool) -
             there = getattr(room, kind)
             taken = sum(getattr(shares[task.role], kind) or 0 for task in placed.tasks)
             assert there is None or taken <= there
-    first = next((role for role in roles if role.lead), roles[0])
+    first = next((role for role in roles if role.primary), roles[0])
     assert (tasks[0].role, tasks[0].index) == (first.name, 0)
     for role in roles:
         assert [t.index for t in tasks if t.role == role.name] == list(range(role.replicas))
@@ -250,33 +256,33 @@ def test_spread_is_even(replicas: int, hosts: int) -> None:
     assert len(packed) == 1
 
 
-# -- what the end of a lead makes of others
+# -- what the end of a primary makes of others
 
 
 def ended(
-    host: str, key: str, code: int, at: float, lead: int = 0, action: str = ""
+    host: str, key: str, code: int, at: float, primary: int = 0, action: str = ""
 ) -> list[ev.Event]:
     return [
-        ev.ProcessStarted(0.0, host, 0, key, 0, 1, lead=lead, leads=1),
+        ev.ProcessStarted(0.0, host, 0, key, 0, 1, primary=primary, primaries=1),
         ev.ProcessExited(at, host, 0, key, 0, code, action=action),
     ]
 
 
-LEAD, LATE = ended("a", "chief-0", 0, 10.0, lead=1), ended("b", "worker-0", 5, 10.1)
+PRIMARY, LATE = ended("a", "chief-0", 0, 10.0, primary=1), ended("b", "worker-0", 5, 10.1)
 EARLY, BEFORE = ended("b", "worker-0", 5, 8.0), ended("b", "worker-0", 5, 9.4)
 
 
 @pytest.mark.parametrize(
     ("events", "failed"),
     [
-        (LEAD + LATE, None),
-        (LATE + LEAD, None),
-        (BEFORE + LEAD, None),
-        (LEAD + EARLY, "worker-0"),
-        (EARLY + LEAD, "worker-0"),
-        (ended("a", "chief-0", 0, 10.0, lead=2) + LATE, "worker-0"),
-        (ended("a", "chief-0", 3, 10.0, lead=1, action="complete") + LATE, None),
-        (ended("a", "chief-0", 0, 10.0, lead=1, action="fail"), "chief-0"),
+        (PRIMARY + LATE, None),
+        (LATE + PRIMARY, None),
+        (BEFORE + PRIMARY, None),
+        (PRIMARY + EARLY, "worker-0"),
+        (EARLY + PRIMARY, "worker-0"),
+        (ended("a", "chief-0", 0, 10.0, primary=2) + LATE, "worker-0"),
+        (ended("a", "chief-0", 3, 10.0, primary=1, action="complete") + LATE, None),
+        (ended("a", "chief-0", 0, 10.0, primary=1, action="fail"), "chief-0"),
     ],
     ids=[
         "after",
@@ -289,6 +295,15 @@ EARLY, BEFORE = ended("b", "worker-0", 5, 8.0), ended("b", "worker-0", 5, 9.4)
         "fail",
     ],
 )
-def test_who_has_failed_when_the_lead_has_ended(events: list[ev.Event], failed: str | None) -> None:
+def test_who_has_failed_when_the_primary_role_has_ended(
+    events: list[ev.Event], failed: str | None
+) -> None:
     failure = fold(events).failure
     assert (failure and failure.key) == failed
+
+
+def test_the_old_name_of_primary_works_with_a_notice() -> None:
+    text = "framework: torch\nrun: a.py\nroles: {chief: {lead: true}, worker: {}}\n"
+    with pytest.warns(FutureWarning, match="job.yaml: roles: chief: lead is now called primary"):
+        values = jobs.load(text, "job.yaml")
+    assert [role.primary for role in values["roles"]] == [True, False]

@@ -49,12 +49,12 @@ sys.exit(5)
 
 def test_the_lead_ends_the_run_with_its_status(launcher: Launcher, clean: labs.Lab) -> None:
     ran = run_roles(
-        launcher, "  chief: {lead: true}\n  worker: {}\n  ps: {replicas: 2, spread: true}\n", LED
+        launcher, "  chief: {primary: true}\n  worker: {}\n  ps: {replicas: 2, spread: true}\n", LED
     )
     assert ran.code == 0, ran.err
     receipt = ran.receipt
-    assert (receipt["status"], receipt["reason"]) == ("succeeded", "lead-exited-0")
-    assert receipt["failure"] is None, "who dies because the lead has gone has not failed"
+    assert (receipt["status"], receipt["reason"]) == ("succeeded", "primary-exited-0")
+    assert receipt["failure"] is None, "who dies because the primary role has gone has not failed"
     codes = {key: code for host in receipt["hosts"] for key, code in host["exit_codes"].items()}
     assert codes["chief-0"] == 0
     assert (codes["ps-0"], codes["ps-1"]) == (-15, -9)
@@ -66,7 +66,7 @@ def test_the_lead_ends_the_run_with_its_status(launcher: Launcher, clean: labs.L
 
 
 def test_a_lead_that_fails_fails_the_run(launcher: Launcher, clean: labs.Lab) -> None:
-    roles = "  chief: {lead: true, envs: {CHIEF: 7}}\n  worker: {}\n  ps: {spread: true}\n"
+    roles = "  chief: {primary: true, envs: {CHIEF: 7}}\n  worker: {}\n  ps: {spread: true}\n"
     ran = run_roles(launcher, roles, LED)
     assert ran.code == 7
     assert (ran.receipt["reason"], ran.receipt["failure"]["key"]) == ("exit-7", "chief-0")
@@ -88,26 +88,26 @@ def test_a_host_ends_the_others_of_its_lead_alone(launcher: Launcher, clean: lab
     """Nobody is there to tell it: its launcher is dead."""
     host = clean.hosts["lab1"]
     host.run("rm", "-f", "/tmp/go")
-    _without_a_launcher(launcher, "{chief: {lead: true}, ps: {replicas: 2}}")
+    _without_a_launcher(launcher, "{chief: {primary: true}, ps: {replicas: 2}}")
     host.write("/tmp/go", b"")
     labs.wait_until(lambda: _alive(host) == 0, "the end of all", 15)
     done = launcher.call("attach", "-")
     assert done.returncode == 0, done.stderr
-    assert "succeeded (lead-exited-0)" in done.stderr
+    assert "succeeded (primary-exited-0)" in done.stderr
 
 
 def test_without_a_launcher_all_hosts_of_a_lead_end(launcher: Launcher, clean: labs.Lab) -> None:
     """They tell each other, at another port than that of the job."""
     one, two = clean.hosts["lab1"], clean.hosts["lab2"]
     one.run("rm", "-f", "/tmp/go")
-    roles = "{chief: {lead: true}, ps: {replicas: 2, spread: true}}"
+    roles = "{chief: {primary: true}, ps: {replicas: 2, spread: true}}"
     _without_a_launcher(launcher, f"{roles}\nmaster_port: 29507")
     assert _alive(two) == 1
     one.write("/tmp/go", b"")
     labs.wait_until(lambda: _alive(one) + _alive(two) == 0, "the end on both hosts", 15)
     done = launcher.call("attach", "-")
     assert done.returncode == 0, done.stderr
-    assert "succeeded (lead-exited-0)" in done.stderr
+    assert "succeeded (primary-exited-0)" in done.stderr
 
 
 def test_without_a_launcher_a_failure_ends_all_hosts(launcher: Launcher, clean: labs.Lab) -> None:
@@ -127,7 +127,7 @@ def test_without_a_launcher_a_failure_ends_all_hosts(launcher: Launcher, clean: 
     assert done.returncode == 7, done.stderr
     assert "first failure: lab2 part-1 exited with 7" in done.stderr
     ends = [e for e in _events(launcher) if e["event"] == "StopRequested" and e["host"] == "lab3"]
-    assert [e["why"] for e in ends] == ["a rank failed on lab2"]
+    assert [(e["why"], e["origin"]) for e in ends] == [("process-failed", "lab2")]
 
 
 def _without_a_launcher(launcher: Launcher, roles: str) -> None:

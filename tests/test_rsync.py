@@ -57,7 +57,7 @@ def _found(*words: str) -> list[int]:
 
 
 #: What the screen says when rsync is killed in the middle, here and there.
-KILLED = {"here": "rsync here was ended by SIGKILL", "there": "the copy broke off: "}
+KILLED = {"here": "rsync here was killed by SIGKILL", "there": "the copy was interrupted: "}
 
 
 @pytest.mark.parametrize("where", KILLED)

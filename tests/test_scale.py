@@ -145,7 +145,7 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("gpus.yaml").write_text("run: train.py\nresources: {gpus: 4}\n")
     Path("roles.yaml").write_text("run: train.py\nroles: {worker: {replicas: 2}}\n")
     wrong = {
-        "--nodes 4: there are 3 hosts": ["--nodes", "1,4", "train.py"],
+        "--nodes 4: there are only 3 hosts": ["--nodes", "1,4", "train.py"],
         "a trial needs at least 1 host": ["--nodes", "0,1", "train.py"],
         "--nodes: ": ["--nodes", "many", "train.py"],
         "has 0 groups": ["--pattern", "samples", "train.py"],

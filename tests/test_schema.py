@@ -31,7 +31,7 @@ GOOD = {
         "run: x\nname: n\nworkdir: .\nnum_nodes: 1\nhosts: a\nsetup: make\noutputs: [a, b]\n"
         "framework: torch\nmaster_addr: 10.0.0.1\nmaster_port: 29500\ngrace: 10",
         "run: x\nmaster_port: 29500-29600\ngrace: 1.5m",
-        "roles: {a: {run: x}, b: {run: [x, y], replicas: 2, setup: s, spread: true, lead: no}}",
+        "roles: {a: {run: x}, b: {run: [x, y], replicas: 2, setup: s, spread: true, primary: no}}",
         "run: x\nroles: {a: , b: {resources: {gpus: 1, cpus: 2, memory: 4GiB}, envs: {A: 1}, "
         "replicas: 2, overrides: {1: {resources: {gpus: 0}}}, on_exit: {fail: 3, restart: 11-20}}}",
         "run: x\nmaster_port: 29500-29600\ngrace: 1.5m\nmax_restarts: 0\nmin_nodes: 2",

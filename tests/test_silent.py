@@ -83,7 +83,7 @@ def test_it_is_asked_anew_over_another_connection(own: labs.Lab, launcher: Launc
             host.write("/tmp/go", b"")
         _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err.decode()
-    assert b"lab2: it did not answer within " in err
+    assert b"lab2: the agent did not answer within " in err
     assert b"exception" not in err
     assert b"lab2: back after" in err
     assert next(_logs(launcher)).read_bytes() == b"ready\ndone\n"
@@ -98,8 +98,8 @@ def test_ctrl_c_does_not_wait_for_it(own: labs.Lab, launcher: Launcher) -> None:
         _, err = running.communicate(timeout=40)
     assert running.returncode == 125, err.decode()
     assert b"lost (supervisor-silent)" in err
-    assert b"outputs  of lab2 are not complete: it did not answer within 3 s" in err
-    assert b"is a disk or a network file system hanging there?" in err
+    assert b"outputs  of lab2 are not complete: the agent did not answer within 3 s" in err
+    assert b"is a disk or a network file system hanging on the host?" in err
     (file,) = launcher.home.glob("runs/*/receipt.json")
     assert [host["left"] for host in json.loads(file.read_bytes())["hosts"]] == [0, None]
 
@@ -131,9 +131,9 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
         far.run("sh", "-c", "kill -STOP $(pgrep -x rsync)")
         _, err = running.communicate(timeout=40)
     assert running.returncode == 125
-    assert b"error: lab2: the copy broke off: " in err, err.decode()
+    assert b"error: lab2: the copy was interrupted: " in err, err.decode()
     assert b"io timeout after 2 seconds" in err
-    assert b"is a disk or a network file system hanging there?" in err
+    assert b"is a disk or a network file system hanging on the host?" in err
 
 
 def test_an_agent_that_goes_over_many_files_is_not_silent(

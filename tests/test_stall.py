@@ -21,6 +21,7 @@ from launcher.agent.processes.processes import cpu_seconds
 from launcher.agent.supervisor.stall import StallWatch
 from launcher.records import events as ev
 from launcher.records import stalls as stall
+from launcher.records.reasons import StopReason
 from launcher.records.state import RunState, fold
 
 # -- who is behind
@@ -96,7 +97,7 @@ def test_a_run_stalls_when_all_that_goes_on_stalls() -> None:
     assert stalled(one, ev.HostEnded(1.0, "gpu2", 0, 9, 0)), "it waits for a host that has ended"
     assert not stalled(one, two, ev.StallEnded(2.0, "gpu1", 3.0))
     assert not stalled(one, two, ev.ConnectionDropped(2.0, "gpu2", "x")), "who knows what it does"
-    assert not stalled(one, two, ev.StopRequested(2.0, "by-user"))
+    assert not stalled(one, two, ev.StopRequested(2.0, StopReason.BY_USER))
     assert not stalled()
     again = replace(two, time=130.0)
     assert not stall.has_stalled(state(one, two), ["gpu1", "gpu2"], [one, two]), "it is known"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from launcher.records import events as ev
 from launcher.records import state as status
-from launcher.records.state import BY_USER, ENDED, TRANSITIONS, RunState, fold, step
+from launcher.records.reasons import StopReason
+from launcher.records.state import ENDED, TRANSITIONS, RunState, fold, step
 
 FEW = settings(max_examples=40)
 
@@ -30,7 +31,7 @@ EXITED = st.builds(
 ENDINGS = st.builds(ev.RunEnded, TIMES, st.sampled_from(sorted(ENDED)), st.just("over"))
 OTHERS = st.one_of(
     st.builds(ev.StageStarted, TIMES, st.just("run")),
-    st.builds(ev.StopRequested, TIMES, st.just("by-user"), st.none() | HOSTS),
+    st.builds(ev.StopRequested, TIMES, st.sampled_from(StopReason), st.none() | HOSTS),
     st.builds(ev.RunRestarted, TIMES, st.just(1), st.just("exit-1")),
     st.builds(ev.GpusUsed, TIMES, HOSTS, st.just((0, 1))),
     st.builds(ev.HostEnded, TIMES, HOSTS, st.just(0), st.just(9), st.just(0)),
@@ -56,9 +57,9 @@ def test_transitions_lead_to_known_places_only() -> None:
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(TRANSITIONS, sorted(ENDED))))
 def test_endings_follow_the_table(old: str, new: str) -> None:
-    state = step(RunState(status=old, reason="before"), ev.RunEnded(1.0, new, "after"))
+    state = step(RunState(status=old, ended_for="before"), ev.RunEnded(1.0, new, "after"))
     expected = (new, "after") if new in TRANSITIONS[old] else (old, "before")
-    assert (state.status, state.reason) == expected
+    assert (state.status, state.ended_for) == expected
 
 
 @FEW
@@ -83,12 +84,12 @@ def test_every_change_is_one_of_the_table(events: list[ev.Event]) -> None:
 def test_the_wish_of_the_user_is_why_whatever_the_clocks_of_hosts_say(order: int) -> None:
     """A host that heard it from another tells so, maybe as of a moment before."""
     stops = [
-        ev.StopRequested(4.0, BY_USER),
-        ev.StopRequested(3.9, "by-user on gpu1", host="gpu2"),
-        ev.StopRequested(4.1, BY_USER, host="gpu1", asked=True),
+        ev.StopRequested(4.0, StopReason.BY_USER),
+        ev.StopRequested(3.9, StopReason.PROCESS_FAILED, host="gpu2", origin="gpu1"),
+        ev.StopRequested(4.1, StopReason.BY_USER, host="gpu1", asked=True),
     ]
     state = fold([started("gpu1", 0), *stops[::order]])
-    assert (state.status, state.reason) == ("stopping", BY_USER)
+    assert (state.status, state.reason) == ("stopping", StopReason.BY_USER)
 
 
 def test_an_ended_run_keeps_what_it_ended_with() -> None:
@@ -113,9 +114,10 @@ def test_a_run_from_its_start_to_its_end() -> None:
 
 def test_a_stop_of_one_host_is_not_a_stop_of_the_run() -> None:
     running = fold([started("gpu1", 0)])
-    assert step(running, ev.StopRequested(1.0, "x", host="gpu1")).status == "running"
-    assert step(running, ev.StopRequested(1.0, "x")).status == "stopping"
-    assert step(running, ev.StopRequested(1.0, "x", host="gpu1", asked=True)).status == "stopping"
+    why = StopReason.PROCESS_FAILED
+    assert step(running, ev.StopRequested(1.0, why, host="gpu1")).status == "running"
+    assert step(running, ev.StopRequested(1.0, why)).status == "stopping"
+    assert step(running, ev.StopRequested(1.0, why, host="gpu1", asked=True)).status == "stopping"
 
 
 def test_a_restart_begins_anew() -> None:
@@ -158,7 +160,7 @@ VALUES: dict[str, Any] = {
     "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
     "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
-    "tuple[str, ...]": ("/dev/shm/x",),
+    "tuple[str, ...]": ("/dev/shm/x",), "StopReason": StopReason.OTHER,
 }  # fmt: skip
 
 
@@ -210,9 +212,9 @@ def test_skewed_clocks_do_not_change_who_failed_first() -> None:
 )
 def test_failure_in_words(code: int, oom: bool, exit_code: int, reason: str, meaning: str) -> None:
     failure = ev.Failure("gpu1", "rank-0", 0, code, oom, 1.0)
-    assert (failure.exit_code, failure.reason, failure.meaning) == (exit_code, reason, meaning)
+    assert (failure.exit_code, str(failure.reason), failure.meaning) == (exit_code, reason, meaning)
 
 
 def test_setup_is_known_by_its_key() -> None:
-    assert "setup-0".startswith(status.SETUP)
-    assert not "rank-0".startswith(status.SETUP)
+    assert status.is_setup("setup-0")
+    assert not status.is_setup("rank-0")

@@ -71,11 +71,11 @@ def test_a_host_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "hint"),
     [
-        ("{{rnk}}", "unknown token {{rnk}}", 'did you mean "rank"?'),
-        ("a={{ zzz }}", "unknown token {{ zzz }}", "known: rank, "),
-        ("{{user}}", "unknown token {{user}}", "\\{{user}} passes it on as it is"),
-        ("{{host}}", "{{host}} cannot be understood", "{{host:worker.2}}"),
-        ("{{rank:3}}", "{{rank:3}} cannot be understood", "write {{rank}}"),
+        ("{{rnk}}", "unknown placeholder {{rnk}}", 'did you mean "rank"?'),
+        ("a={{ zzz }}", "unknown placeholder {{ zzz }}", "known: rank, "),
+        ("{{user}}", "unknown placeholder {{user}}", "\\{{user}} to pass it on unchanged"),
+        ("{{host}}", "{{host}} is malformed", "{{host:worker.2}}"),
+        ("{{rank:3}}", "{{rank:3}} is malformed", "write {{rank}}"),
     ],
 )
 def test_bad_tokens(text: str, error: str, hint: str) -> None:
@@ -112,6 +112,6 @@ def test_an_unknown_token_is_said_before_anything_starts(
     name = launcher.script("")
     ran = launcher.run(name, "--rank={{rnk}}")
     assert ran.code == 2
-    assert "run, word 2: unknown token {{rnk}}" in ran.err
+    assert "run, word 2: unknown placeholder {{rnk}}" in ran.err
     assert 'did you mean "rank"?' in ran.err
     assert not (launcher.home / "runs").exists()

@@ -126,7 +126,7 @@ def test_bootstrap_makes_such_machines_ready(own: labs.Lab, tmp_path: Path) -> N
     words = ("bootstrap", "--login-key", str(begin), "--accept-new", "--with", "own-name")
     made = user.call(*words)
     assert made.returncode == 0, made.stdout + made.stderr
-    assert "venv: make the environment /home/alice/env" in made.stdout
+    assert "venv: create the environment /home/alice/env" in made.stdout
     assert (
         own.hosts["node3"]
         .read("/home/bob/.ssh/authorized_keys")

@@ -1,9 +1,11 @@
 """The commands of the agent: what a relay, a rank, and the hosts of one run between them start."""
 
+from __future__ import annotations
+
 import sys
 
 
-def main():
+def main() -> None:
     """Runs the part that the first argument names; imports that one only."""
     part, rest = sys.argv[1], sys.argv[2:]
     if part == "relay":

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import frameworks
 from ..jobs import job_file, planner
+from ..jobs.job_file import seconds
 from ..runner.policy import spares
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
@@ -16,21 +18,36 @@ from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
 from ..spec.model import Inventory, Job, Meeting, Plan
 
+__all__ = [
+    "describe_plan",
+    "dry_run",
+    "framework_names",
+    "layered_job",
+    "load_job",
+    "make_job",
+    "schema",
+    "seconds",
+    "spare_names",
+]
+
 
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The values of a job file, ``workdir`` resolved from the file's folder. Raises DocumentError."""
+    """Return the values of a job file, ``workdir`` resolved from its folder. Raises DocumentError."""
     values = job_file.load(read_text(path, "job file"), str(path))
     values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
     return values
 
 
 def make_job(**values: Any) -> Job:
-    """A job from values with the names of a job file. Raises InputError."""
+    """Make a job of values with the names of a job file. Raises InputError."""
     return layered_job({"argument": values})
 
 
 def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
-    """A job from layers of values in rising order, such as file, environment and flags."""
+    """Make a job of layers of values in rising order, such as file, environment and flags.
+
+    Raises InputError.
+    """
     job = job_file.make(layers, os.environ)
     job = replace(job, workdir=str(Path(job.workdir).expanduser().resolve()))
     for script in job.scripts:
@@ -47,7 +64,7 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 
 
 def dry_run(job: Job, inventory: Inventory) -> Plan:
-    """The plan as far as it can be known without touching a host. Raises InputError."""
+    """Return the plan, as far as it is known without going to a host. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
     check_restarts(job, len(hosts))
     layout = planner.layout(job, hosts, {})
@@ -59,6 +76,23 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
 
 
 def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
-    """The hosts that could take the place of a lost one, none without restarts."""
+    """Return the hosts that could take the place of a lost one; none without restarts."""
     hosts = inventories.select(inventory, job.hosts) if job.max_restarts else ()
     return [host.name for host in spares.spares(hosts, plan.layout, ())]
+
+
+def describe_plan(plan: Plan, job: Job, spares: list[str]) -> dict[str, Any]:
+    """Return a plan as JSON values; of secrets it has the names only."""
+    from ..records import codec
+
+    return {**codec.describe_plan(plan), "spares": spares, "job": codec.describe_job(job)}
+
+
+def framework_names() -> list[str]:
+    """Return the names of all frameworks, built in and from plug-ins."""
+    return list(frameworks.names())
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job file."""
+    return job_file.json_schema()

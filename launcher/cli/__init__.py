@@ -1,4 +1,4 @@
-"""The command line: reads flags, calls :mod:`launcher.api.runs`, prints. Nothing is decided here.
+"""The command line: reads flags, calls :mod:`launcher.api`, prints. Nothing is decided here.
 
 Modules that take long to import are imported by the command that needs them.
 """
@@ -120,7 +120,7 @@ def _bug(error: Exception) -> None:
     """A line on the screen, the rest in a file."""
     import traceback
 
-    from ..records.run_folder import home
+    from ..api.client import home
 
     place = home() / "traceback.txt"
     try:

@@ -13,7 +13,7 @@ from glob import escape, glob
 import click
 from click.shell_completion import CompletionItem
 
-from ..fleet import inventory_file
+from ..api.hosts import load_inventory
 from ..spec.errors import LauncherError
 from .inventory_lookup import find_inventory
 
@@ -22,9 +22,9 @@ Items = list[CompletionItem]
 
 def runs(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
     """Names of runs, the latest first."""
-    from ..records import catalog
+    from ..api.client import Client
 
-    return _items(reversed(catalog.names()), beginning)
+    return _items(reversed(Client().names()), beginning)
 
 
 def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
@@ -32,7 +32,7 @@ def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Ite
 
     place = find_inventory(ctx.params.get("inventory"))
     try:
-        inventory = inventory_file.load_inventory(place) if place else None
+        inventory = load_inventory(place) if place else None
     except (LauncherError, OSError):
         inventory = None
     if inventory is None:
@@ -44,9 +44,9 @@ def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Ite
 
 def frameworks(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
     """Names of frameworks."""
-    from .. import frameworks
+    from ..api.jobs import framework_names
 
-    return _items(frameworks.names(), beginning)
+    return _items(framework_names(), beginning)
 
 
 def files(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..fleet import inventory_file
+from ..api.hosts import load_inventory
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 
@@ -40,7 +40,7 @@ def need_inventory(given: str | None) -> str:
 def loaded(given: str | None) -> Inventory:
     """The hosts of it, after a word on what of another tool's inventory is left out. Every command that
     goes to hosts takes them from here. Raises InputError."""
-    inventory = inventory_file.load_inventory(need_inventory(given))
+    inventory = load_inventory(need_inventory(given))
     tell_notes(inventory)
     return inventory
 

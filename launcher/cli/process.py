@@ -56,10 +56,16 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning of launcher's as its errors are shown, without the line of code that warns."""
-    if not category.__module__.startswith("launcher."):
+    """Show a warning of launcher's as its errors are shown, without the line of code that warns.
+
+    A FutureWarning is a note: an option or a key has another name now.
+    """
+    if issubclass(category, FutureWarning):
+        click.secho("note: ", fg="yellow", err=True, nl=False)
+    elif category.__module__.startswith("launcher."):
+        click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
+    else:
         return _SHOW_WARNING(message, category, filename, lineno, file, line)
-    click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
     return click.echo(str(message), err=True)
 
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..api import runs
+from ..api.client import AsyncClient
 from ..spec.errors import UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
 
 if TYPE_CHECKING:
-    from ..runner.attach import Attached
+    from ..api.client import OnEvent, OnLog
+    from ..api.handles import AsyncRunHandle
+    from ..spec.model import Inventory
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -41,22 +44,29 @@ def run_argument(command: Any) -> Any:
     return argument(inventory(command))
 
 
-def taken_up(word: str, *callbacks: Any) -> Attached:
+def new_client(inventory: Inventory | str | None = None, ask: Any = None) -> AsyncClient:
+    """A client that asks at the terminal, where there is one."""
+    asks = ask or ask_passphrase if sys.stdin.isatty() else None
+    return AsyncClient(inventory, ask_passphrase=asks, command_line=tuple(sys.argv))
+
+
+@asynccontextmanager
+async def attached(
+    word: str, on_event: OnEvent | None = None, on_log: OnLog | None = None
+) -> AsyncIterator[AsyncRunHandle]:
     """The run that the user means, from here or else from its hosts. Raises InputError."""
+    client = new_client()
     try:
-        run = runs.attached(word, *callbacks)
+        run = client.attach_here(word, on_event, on_log)
     except UnknownRun:
         place = find_inventory(None)
         if place is None or word == "-":
             raise
-        from ..runner.remote_runs import adopt
-
-        name = asyncio.run(adopt(word, loaded(place)))
-        click.echo(f"{name} was begun elsewhere: taken up from its hosts", err=True)
-        run = runs.attached(name, *callbacks)
-    if sys.stdin.isatty():
-        run.request = replace(run.request, ask_passphrase=ask_passphrase)
-    return run
+        client = new_client(loaded(place))
+        run = await client.attach(word, on_event=on_event, on_log=on_log)
+        click.echo(f"{run.name} was begun elsewhere: taken up from its hosts", err=True)
+    async with client:
+        yield run
 
 
 async def ask_passphrase(file: str) -> str:

@@ -1,1 +1,1 @@
-"""Machines outside a run: finding, preparing, checking and cleaning them."""
+"""Machines outside a run: find, prepare, check and clean them up."""

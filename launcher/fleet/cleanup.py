@@ -1,4 +1,4 @@
-"""Ends what a run left on a host that could not be reached when it ended, and corrects its receipt."""
+"""Clean up a run on a host that was unreachable when the run ended, and correct its receipt."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..records.run_folder import home, read_json, write_json
+from ..records.reasons import StopReason
+from ..records.run_folder import home, read_as, write_json
 from ..spec.errors import HostError
 from ..transport.agent_client import Agent
 
-#: Seconds for a supervisor to be gone after it was told to kill.
+#: Seconds for a supervisor to exit once it was asked to kill its run.
 PATIENCE = 5.0
 
 
 def _mark(run: str) -> Path:
-    """Where it stands which hosts could not be looked at when a run ended. Beside the runs, because
-    it is asked for at every connection, and there may be thousands of runs."""
+    """Return the file with the hosts that a run could not verify at its end.
+
+    It is beside the runs because it is read at every connection, and there may be thousands of runs.
+    """
     return home() / "unfinished" / f"{run}.json"
 
 
 def remember(run: str, hosts: list[str]) -> None:
-    """Notes the hosts on which a run may go on. Raises OSError."""
+    """Record the hosts on which a run may still run. Raises OSError."""
     if hosts:
         _mark(run).parent.mkdir(mode=0o700, exist_ok=True)
         write_json(_mark(run), hosts)
@@ -31,17 +34,24 @@ def remember(run: str, hosts: list[str]) -> None:
 
 
 def unfinished(host: str) -> list[str]:
-    """The runs of this machine that have ended, but perhaps not on this host."""
+    """Return the runs of this machine that are over, but perhaps not on this host."""
     marks = _mark("any").parent.glob("*.json")
-    return [mark.stem for mark in marks if host in read_json(mark)]
+    return [mark.stem for mark in marks if host in _hosts(mark, host)]
+
+
+def _hosts(mark: Path, host: str) -> tuple[str, ...]:
+    """The hosts that a mark names. One that a power cut has emptied may have named any host, so it
+    names the one that is asked about: to look there once more does no harm."""
+    named = read_as(tuple[str, ...], mark)
+    return (host,) if named is None else named
 
 
 async def finish(agent: Agent, host: str) -> list[str]:
-    """Kills what unfinished runs still have on a host; their names. Raises HostError."""
+    """Kill what unfinished runs still have on a host; return their names. Raises HostError."""
     ended = []
     for run in unfinished(host):
         try:
-            await agent.ask("stop", run=run, grace=0.0, why="its launcher had given up")
+            await agent.ask("stop", run=run, grace=0.0, why=StopReason.HOST_GIVEN_UP)
             deadline = time.monotonic() + PATIENCE
             standing = await agent.ask("alive", run=run)
             while standing["alive"] and time.monotonic() < deadline:
@@ -52,7 +62,8 @@ async def finish(agent: Agent, host: str) -> list[str]:
             if agent.closed.done():
                 raise
             continue  # the run has no folder there
-        remember(run, [name for name in read_json(_mark(run)) if name != host or found["left"]])
+        named = _hosts(_mark(run), host)
+        remember(run, [name for name in named if name != host or found["left"]])
         expiry = standing["expiry"]
         if expiry:
             expiry = {**expiry, "time": expiry["time"] - (standing["now"] - time.time())}
@@ -62,14 +73,14 @@ async def finish(agent: Agent, host: str) -> list[str]:
 
 
 def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] | None) -> None:
-    if not path.exists():  # forgotten in between
+    receipt = read_as(dict[str, Any], path)
+    if receipt is None:  # deleted meanwhile, or damaged
         return
-    receipt = read_json(path)
-    for part in receipt["hosts"]:
-        if part["host"] == host:
+    for part in receipt.get("hosts", ()):
+        if part.get("host") == host:
             when = time.strftime("%d %b %Y %H:%M:%S")
             part["left"] = len(found["left"])
             part["scanned"] = found["scanned"]
-            part["expiry"] = part["expiry"] or expiry
+            part["expiry"] = part.get("expiry") or expiry
             part["verified"] = f"reached again on {when}: all of /proc read"
     write_json(path, receipt)

@@ -1,9 +1,10 @@
-"""Hosts that a person may mean, out of files that name some, and a first inventory of them."""
+"""Find hosts in files that name some, and write a first inventory of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..spec import nodeset
@@ -15,13 +16,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<names>[^@:]+)(?::(?P<port>\d{1,5}))?\Z")
 _SLOTS = re.compile(r"(?:slots|max_slots|gpus)=(\d+)\Z")
 
-#: What stands beside a host to which nobody went.
-UNSEEN = "not looked at"
+#: The comment of a host that was not probed.
+UNSEEN = "not probed"
 
 
 @frozen
 class Candidate:
-    """A host by name, and what is known of it. What is None comes from ssh_config or a probe."""
+    """A host by name, and what is known of it; None: taken from ssh_config or a probe."""
 
     name: str
     user: str | None = None
@@ -30,7 +31,7 @@ class Candidate:
 
 
 def from_word(word: str) -> tuple[Candidate, ...]:
-    """``[user@]host[:port]``, where host may be a nodeset. Raises InputError."""
+    """Read ``[user@]host[:port]``, where host may be a nodeset. Raises InputError."""
     match = _WORD.match(word)
     port = int(match["port"]) if match and match["port"] else None
     try:
@@ -38,12 +39,14 @@ def from_word(word: str) -> tuple[Candidate, ...]:
     except ValueError as error:
         raise InputError(str(error), "a nodeset looks like gpu[01-08,12]") from None
     if not names or not all(map(_NAME.match, names)) or not (port is None or 0 < port < 65536):
-        raise InputError(f"{word!r} is no host", "[user@]host[:port], or a nodeset: gpu[01-08]")
+        raise InputError(
+            f"{word!r} is not a host", "write [user@]host[:port] or a nodeset: gpu[01-08]"
+        )
     return tuple(Candidate(name, match["user"] if match else None, port) for name in names)
 
 
 def from_words(text: str) -> tuple[Candidate, ...]:
-    """Several of them, between blanks or commas; the first of a name counts. Raises InputError."""
+    """Read several hosts, separated by blanks or commas; duplicates are ignored. Raises InputError."""
     found: dict[str, Candidate] = {}
     for term in nodeset.split_terms(",".join(text.split())):
         for candidate in from_word(term):
@@ -52,7 +55,10 @@ def from_words(text: str) -> tuple[Candidate, ...]:
 
 
 def from_hostfile(text: str, source: str) -> tuple[Candidate, ...]:
-    """Lines ``host``, ``host slots=8`` or ``host:8``, as of MPI and DeepSpeed. Raises InputError."""
+    """Read a hostfile of MPI or DeepSpeed: ``host``, ``host slots=8`` or ``host:8`` in a line.
+
+    Raises InputError.
+    """
     found: list[Candidate] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
@@ -61,32 +67,35 @@ def from_hostfile(text: str, source: str) -> tuple[Candidate, ...]:
         name, _, count = words[0].partition(":")
         slots = [match[1] for match in map(_SLOTS.match, words[1:]) if match]
         if count and not count.isdigit():
-            raise InputError(f"{source}:{number}: {words[0]!r} is no host", "host slots=8")
+            raise InputError(f"{source}:{number}: {words[0]!r} is not a host", "write host slots=8")
+        gpus = slots[0] if slots else count
         try:
-            gpus = int(slots[0]) if slots else int(count) if count else None
-            found += [replace(candidate, gpus=gpus) for candidate in from_word(name)]
+            found += [
+                replace(candidate, gpus=int(gpus) if gpus else None)
+                for candidate in from_word(name)
+            ]
         except InputError as error:
             raise InputError(f"{source}:{number}: {error.message}", error.hint) from None
     return tuple(found)
 
 
 def from_ssh_config(text: str) -> tuple[Candidate, ...]:
-    """The names of its Host lines that are no patterns."""
+    """Return the names in Host lines that are not patterns."""
     lines = (re.split(r"[\s=]+", line.strip()) for line in text.splitlines())
     names = [name.strip('"') for key, *rest in lines if key.lower() == "host" for name in rest]
     return tuple(Candidate(name) for name in dict.fromkeys(names) if _NAME.match(name))
 
 
 def includes(text: str) -> tuple[str, ...]:
-    """The files that an ssh_config includes, as they stand there."""
+    """Return the files that an ssh_config includes, as written there."""
     lines = (re.split(r"[\s=]+", line.strip()) for line in text.splitlines())
     return tuple(name for key, *rest in lines if key.lower() == "include" for name in rest if name)
 
 
 def from_known_hosts(text: str) -> tuple[tuple[Candidate, ...], int]:
-    """The plain names of a known_hosts, and how many are hashed, so that nobody can read them.
+    """Return the plain names in a known_hosts, and how many lines have hashed names.
 
-    A line's first name stands for the line: the others are the same machine's.
+    Only the first name of a line counts: the others are of the same machine.
     """
     found: dict[str, Candidate] = {}
     hashed = 0
@@ -105,22 +114,22 @@ def from_known_hosts(text: str) -> tuple[tuple[Candidate, ...], int]:
 
 
 def inventory_text(
-    candidates: Sequence[Candidate], told: Mapping[str, Facts | str], date: str
+    candidates: Sequence[Candidate], facts: Mapping[str, Facts | str], date: str
 ) -> str:
-    """An inventory with a comment on every host: what it has, or why that is not known."""
+    """Return an inventory with a comment for every host: what it has, or why that is unknown."""
     hosts = "".join(
-        f"  {one.name}: # {plain(_comment(told.get(one.name, UNSEEN)))[:200]}\n{_settings(one)}"
+        f"  {one.name}: # {plain(_comment(facts.get(one.name, UNSEEN)))[:200]}\n{_settings(one)}"
         for one in candidates
     )
     return (
         f"# Hosts for launcher, found by `launcher init` on {date}.\n"
-        "# What is left out comes from ~/.ssh/config, or is found when a run begins. Some keys:\n"
-        "#   address: 10.0.0.11         where to connect to, when the name is not enough\n"
-        "#   python: ~/.launcher/venv/bin/python   the interpreter there, 3.8 or newer\n"
-        "#   gpus: 8                    use so many; all of nvidia-smi's when left out\n"
+        "# Keys left out come from ~/.ssh/config or are detected when a run starts. Some keys:\n"
+        "#   address: 10.0.0.11         where to connect, if not to the name\n"
+        "#   python: ~/.launcher/venv/bin/python   the host's Python, 3.8 or newer\n"
+        "#   gpus: 8                    number of GPUs to use (default: all nvidia-smi finds)\n"
         "#   proxy_jump: gateway        a host of this file, or [user@]host[:port]\n"
-        "#   labels: { rack: a }        to choose by: --hosts rack=a\n"
-        "# All of them: launcher schema inventory\n"
+        "#   labels: { rack: a }        to select by: --hosts rack=a\n"
+        "# All keys: launcher schema inventory\n"
         f"\nhosts:\n{hosts}"
     )
 
@@ -130,24 +139,20 @@ def _settings(one: Candidate) -> str:
     return "".join(f"    {key}: {value}\n" for key, value in values.items() if value is not None)
 
 
-def _comment(told: Facts | str) -> str:
-    if isinstance(told, str):
-        return told if told == UNSEEN else f"not ready: {told}"
-    kinds = dict.fromkeys(gpu.name for gpu in told.gpus)
-    parts = [
-        *(f"{sum(gpu.name == kind for gpu in told.gpus)} x {kind}" for kind in kinds),
-        f"{told.cpus} cores",
-        f"Python {told.python_version}",
-        f"rsync {told.rsync}" if told.rsync else "no rsync",
-        *_where(told),
+def _comment(facts: Facts | str) -> str:
+    if isinstance(facts, str):
+        return facts if facts == UNSEEN else f"not ready: {facts}"
+    kinds = Counter(gpu.name for gpu in facts.gpus)
+    parts = [f"{count} x {kind}" for kind, count in kinds.items()]
+    parts += [
+        f"{facts.cpus} cores",
+        f"Python {facts.python_version}",
+        f"rsync {facts.rsync}" if facts.rsync else "no rsync",
     ]
+    parts += [f"{name} {ip}" for name, ip in facts.addresses if ip == facts.ssh_address]
     return ", ".join(parts)
 
 
-def _where(facts: Facts) -> Iterable[str]:
-    return (f"{name} {ip}" for name, ip in facts.addresses if ip == facts.ssh_address)
-
-
 def plain(text: str) -> str:
-    """What a host says, for a line of ours: it cannot end it, nor move the cursor."""
+    """Return a host's text without characters that end a line or move the cursor."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

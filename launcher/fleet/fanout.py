@@ -1,4 +1,4 @@
-"""Goes to the hosts of a run for one errand, and comes back."""
+"""Connect to the hosts of a run, do one errand on each, and disconnect."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..transport.ssh import AskPassphrase, Connection, Dialler
 from . import cleanup
 
 T = TypeVar("T")
-#: Hosts that are visited at once.
+#: The most hosts to visit at once.
 AT_ONCE = 32
 
 
 @frozen
 class Place:
-    """One host of a run, with a connection. ``folder`` is the run's own one there."""
+    """A host of a run, with a connection. ``folder`` is the run's folder there."""
 
     run: str
     node: Node
@@ -32,16 +32,16 @@ class Place:
 
     @property
     def host(self) -> str:
-        """Its name."""
+        """The host's name."""
         return self.node.host.name
 
     @property
     def code(self) -> str:
-        """The run's copy of the code."""
+        """The folder of the run's copy of the code."""
         return posixpath.join(self.folder, "code")
 
     async def agent(self) -> Agent:
-        """A relay there, which has ended what unfinished runs had left. Raises HostError."""
+        """Open an agent, and kill what unfinished runs left there. Raises HostError."""
         agent = await Agent.open(self.node.host, self.connection)
         try:
             await cleanup.finish(agent, self.host)
@@ -57,9 +57,9 @@ async def visit(
     errand: Callable[[Place], Awaitable[T]],
     nodes: Sequence[Node] = (),
 ) -> dict[str, T | HostError]:
-    """Does an errand on every host of a run at once: what came of it, or what is wrong, by host.
+    """Do an errand on every host of a run at once; return its result or its error by host.
 
-    What runs that ended without a host have left there is ended first.
+    Leftovers of runs that could not reach a host at their end are killed there first.
     """
     chosen = nodes or layout.nodes
     ask = request.ask_passphrase
@@ -73,7 +73,7 @@ async def visit_hosts(
     errand: Callable[[Place], Awaitable[T]],
     ask: AskPassphrase | None = None,
 ) -> dict[str, T | HostError]:
-    """The same for any hosts of an inventory, as the nodes of a run that may not be known here."""
+    """Do the same on any hosts of an inventory; the run need not be recorded on this machine."""
     dialler = Dialler(inventory, ask)
     gate = asyncio.Semaphore(AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""The inventory as a file: read in any format that is known, resolved, edited, and its sandbox."""
+"""Load the inventory from its file, in any known format; edit it, and start its sandbox."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..spec.model import Inventory
 
 
 def load_inventory(path: str | os.PathLike[str]) -> Inventory:
-    """The inventory in a file: ours, or one of the formats of :mod:`launcher.interop.inventories`.
+    """Return the inventory in a file, in our format or one of :mod:`launcher.interop.inventories`.
 
-    What could not be carried over is in its ``notes``. Raises DocumentError.
+    Its ``notes`` list what could not be carried over. Raises DocumentError.
     """
     content = read_text(path, "inventory")
     try:
@@ -27,20 +27,20 @@ def load_inventory(path: str | os.PathLike[str]) -> Inventory:
 
 
 def _foreign(content: str, path: str | os.PathLike[str], error: DocumentError) -> Inventory:
-    """Somebody else's inventory. Raises ``error`` when it looks like ours."""
+    """Return another tool's inventory. Raises ``error`` if the file looks like ours."""
     from ..interop import inventories as formats  # most inventories are ours
 
     form = formats.recognise(formats.Text(content, str(path)))
     if form is None:
         raise error
     found = formats.read(content, str(path), form)[1].inventory()
-    if form == "ssh_config":  # ssh's own words hold for the connections, so nothing is lost
+    if form == "ssh_config":  # connections read the file itself, so nothing is lost
         return replace(found, ssh_config=str(Path(path).absolute()), notes=())
     return found
 
 
 def _resolved(inventory: Inventory, base: Path) -> Inventory:
-    """Paths that stand in the file, as paths from anywhere."""
+    """Resolve the paths in an inventory against its folder."""
     if inventory.sandbox:
         from . import sandbox
 
@@ -51,9 +51,9 @@ def _resolved(inventory: Inventory, base: Path) -> Inventory:
 
 
 def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -> None:
-    """Writes ``interface:`` of hosts into an inventory's file; the rest of it stays as it is.
+    """Write ``interface:`` of hosts into an inventory's file, and keep the rest as it is.
 
-    Raises InputError when that cannot be done safely.
+    Raises InputError if that cannot be done safely.
     """
     from ..spec.inventory_editor import with_interface
 
@@ -71,7 +71,7 @@ def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -
 
 
 def sandbox_of(inventory: Inventory) -> AbstractContextManager[None]:
-    """Keep the embedded hosts up inside this context, where the inventory wants them."""
+    """Keep the embedded hosts up inside this context, if the inventory uses them."""
     if not inventory.sandbox:
         return nullcontext()
     from . import sandbox

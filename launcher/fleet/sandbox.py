@@ -1,6 +1,6 @@
-"""Embedded SSH hosts on loopback: a cluster for a first try, without root and without sshd.
+"""Embedded SSH hosts on loopback: a cluster to try launcher on, without root and sshd.
 
-The server is asyncssh's, with keys made for it; the inventory ``inventory/local.yaml`` leads to it.
+The server is asyncssh's, with its own keys; ``inventory/local.yaml`` is its inventory.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..records.run_folder import home, write, write_json
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
 
-#: Seconds for the hosts to come up.
+#: Seconds for the hosts to start.
 PATIENCE = 30.0
 
 
 @frozen
 class SandboxHost:
-    """One embedded host."""
+    """An embedded host."""
 
     name: str
     port: int
@@ -38,17 +38,17 @@ class SandboxHost:
 
 
 def folder() -> Path:
-    """Where the sandbox keeps keys, homes and its ssh_config."""
+    """Return the folder with the sandbox's keys, homes and ssh_config."""
     return home() / "sandbox"
 
 
 def ssh_config() -> Path:
-    """The ssh_config that leads to the hosts."""
+    """Return the ssh_config for the hosts."""
     return folder() / "ssh_config"
 
 
 def hosts() -> tuple[SandboxHost, ...]:
-    """The hosts that are up."""
+    """Return the hosts that are up."""
     if not _is_up():
         return ()
     state = json.loads((folder() / "sandbox.json").read_text())
@@ -56,7 +56,7 @@ def hosts() -> tuple[SandboxHost, ...]:
 
 
 def inventory(count: int) -> Path:
-    """An inventory of so many hosts, written into the folder of the sandbox."""
+    """Write an inventory of ``count`` hosts into the sandbox's folder; return its path."""
     names = "local1" if count == 1 else f"local[1-{count}]"
     file = folder() / "inventory.yaml"
     write(file, f"sandbox: true\nhosts:\n  {names}:\n".encode())
@@ -64,14 +64,16 @@ def inventory(count: int) -> Path:
 
 
 def up(count: int) -> tuple[SandboxHost, ...]:
-    """Starts ``count`` hosts in the background. Raises LauncherError."""
+    """Start ``count`` hosts in the background. Raises LauncherError."""
     if sys.platform != "linux":
         raise LauncherError(
             "the sandbox needs Linux: its hosts run on this machine",
-            "name a Linux host in an inventory instead",
+            "use an inventory with a Linux host instead",
         )
     if _is_up():
-        raise InputError(f"{len(hosts())} sandbox hosts are up already", "launcher sandbox down")
+        raise InputError(
+            f"{len(hosts())} sandbox hosts are up already", "stop them: launcher sandbox down"
+        )
     place = folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     for stale in ("sandbox.json", "only-for-runs"):
@@ -88,27 +90,30 @@ def up(count: int) -> tuple[SandboxHost, ...]:
     deadline = time.monotonic() + PATIENCE
     while not (place / "sandbox.json").exists():
         if server.poll() is not None or time.monotonic() > deadline:
-            words = (place / "sandbox.log").read_text().strip().splitlines()
-            raise LauncherError(f"the sandbox did not start: {words[-1] if words else '?'}")
+            log_lines = (place / "sandbox.log").read_text().strip().splitlines()
+            reason = log_lines[-1] if log_lines else f"no answer in {PATIENCE:.0f} s"
+            raise LauncherError(f"the sandbox did not start: {reason}")
         time.sleep(0.02)
     return hosts()
 
 
 def down() -> int:
-    """Ends the hosts; returns how many there were."""
+    """Stop the hosts; return how many there were."""
     found = hosts()
     if found:
         pid = json.loads((folder() / "sandbox.json").read_text())["pid"]
         os.kill(pid, signal.SIGTERM)
         with open(folder() / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held by the server until its last breath
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the server holds it until it exits
     return len(found)
 
 
 @contextmanager
 def for_a_run(count: int) -> Iterator[None]:
-    """Hosts for as long as a run needs them. Runs share them, and the last one ends them, unless
-    the user had started them."""
+    """Keep hosts up while a run needs them.
+
+    Runs share the hosts, and the last run stops them, unless the user started them.
+    """
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     only_for_runs = folder() / "only-for-runs"
     with open(folder() / "users", "w") as users:
@@ -121,7 +126,7 @@ def for_a_run(count: int) -> Iterator[None]:
             yield
         finally:
             with _one_at_a_time(), suppress(BlockingIOError):
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else uses them
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no other run uses them
                 if only_for_runs.exists():
                     down()
 
@@ -134,7 +139,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _is_up() -> bool:
-    """Whether a server holds the lock: true to the last, whatever a file says."""
+    """Return whether a server holds the lock, which a stale file cannot fake."""
     try:
         with open(folder() / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -184,20 +189,20 @@ async def _serve(count: int) -> None:
     write(place / "known_hosts", "".join(known).encode())
     write(place / "ssh_config", "".join(config).encode())
     write_json(place / "sandbox.json", {"pid": os.getpid(), "hosts": started})
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    await ended.wait()
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
     (place / "sandbox.json").unlink(missing_ok=True)
 
 
 class _Shell:
-    """Runs the commands of one host."""
+    """The shell of an embedded host."""
 
     def __init__(self, host_home: Path) -> None:
         self.home = host_home
 
     async def run(self, process: object) -> None:
-        """One command, its streams joined to the channel's."""
+        """Run a command with its streams connected to the channel's."""
         import asyncssh
 
         assert isinstance(process, asyncssh.SSHServerProcess)
@@ -205,7 +210,7 @@ class _Shell:
         own = process.get_extra_info("sockname") or ("127.0.0.1", 0)
         env = {
             **{key: os.environ[key] for key in ("USER", "LANG") if key in os.environ},
-            # python3 there is the one that runs launcher here, with all that it has installed.
+            # python3 is the one that runs launcher, with its packages.
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
             "HOME": str(self.home),
             "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
@@ -220,10 +225,10 @@ class _Shell:
             ours, theirs = os.openpty()
             width, height, *_ = process.term_size
             termios.tcsetwinsize(ours, (height or 24, width or 80))
-            # The leader of a session that opens a terminal has it, and so its Ctrl-C.
+            # A session leader that opens a terminal controls it, and so gets its Ctrl-C.
             opened = ["/bin/sh", "-c", 'exec <>"$0" >&0 2>&0 && exec "$@"', os.ttyname(theirs)]
             child = await spawn(*opened, *argv, stdin=theirs)
-            os.close(theirs)  # it is at its end when the last one there has closed it
+            os.close(theirs)  # the terminal ends once the last process there has closed it
             streams: dict[str, Any] = {
                 "stdin": os.fdopen(ours, "wb", 0),
                 "stdout": os.fdopen(os.dup(ours), "rb", 0),

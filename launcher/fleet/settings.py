@@ -1,4 +1,4 @@
-"""What holds for a host in the end, and where each value comes from."""
+"""Resolve the settings of a host, and tell where each value comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory
 from ..spec.provenance import Given, origins
 
-#: Settings of a connection in the words of ssh_config(5); asyncssh decides them.
+#: Connection settings and their names in ssh_config(5); asyncssh resolves them.
 _SSH = {
     "address": ("hostname",),
     "user": ("user",),
@@ -24,16 +24,16 @@ _SSH = {
     "identity_file": ("identityfile",),
 }
 _FOUND_LATER = {
-    "gpus": "found by nvidia-smi on the host",
-    "interface": "found by the route to the master",
-    "identity_file": "the keys that ssh uses by itself",
+    "gpus": "detected by nvidia-smi on the host",
+    "interface": "detected from the route to the master",
+    "identity_file": "ssh's default keys",
 }
-_BY_DEFAULT = {"address": "its name", "user": "your name here", "port": "ssh's default"}
+_BY_DEFAULT = {"address": "the host's name", "user": "your user here", "port": "ssh's default"}
 
 
 @frozen
 class Effective:
-    """A value of a host and where it comes from; None where nobody has said anything."""
+    """A setting of a host and where its value comes from; None: not set anywhere."""
 
     key: str
     value: str | None
@@ -41,11 +41,11 @@ class Effective:
 
 
 def effective(path: str, inventory: Inventory, host: Host) -> list[Effective]:
-    """Everything about one host. Raises DocumentError, ConnectError when ssh_config is unusable."""
+    """Return all settings of a host. Raises DocumentError, or ConnectError for a bad ssh_config."""
     given = _given(path, inventory).get(host.name, {})
     ssh = asyncio.run(_connection(inventory, host.name))
     found = [_connected(path, inventory, host, key, ssh.get(key), given) for key in _SSH]
-    found = [_with_doubt(one) for one in found]
+    found = [_with_warning(one) for one in found]
     for key in ("gpus", "python", "workdir", "interface"):
         value = getattr(host, key)
         origin = _place(path, given[key]) if key in given else "default"
@@ -95,16 +95,16 @@ def _connected(
     return Effective(key, value, default.get(key, "not needed"))
 
 
-def _with_doubt(one: Effective) -> Effective:
+def _with_warning(one: Effective) -> Effective:
     if one.key != "identity_file" or not one.value or "%" in one.value:
         return one
     if Path(one.value).expanduser().exists():
         return one
-    return Effective(one.key, one.value, f"{one.origin}; there is no such file here")
+    return Effective(one.key, one.value, f"{one.origin}; the file does not exist")
 
 
 def _in_ssh_config(inventory: Inventory, host: str, key: str) -> str | None:
-    """The line of ssh_config that sets a value. ``Match`` and ``Include`` are not looked into."""
+    """Return the line of ssh_config that sets a value; ``Match`` and ``Include`` are not followed."""
     shown = inventory.ssh_config or "~/.ssh/config"
     file = Path(shown).expanduser()
     if not file.exists():

@@ -6,6 +6,7 @@ It starts torch's own launcher, which starts the ranks; each goes through our sh
 from __future__ import annotations
 
 from ..spec.model import Process
+from ..spec.process_key import ProcessKey
 from .base import Framework, Place
 from .torch import COMPUTED
 
@@ -41,4 +42,4 @@ class Accelerate(Framework):
         # Without a GPU each rank would train alone, and say nothing.
         device = {} if node.gpus else {"ACCELERATE_USE_CPU": "true"}
         env = {**place.threads(), **device, **place.env}
-        return (Process(f"node-{node.node_rank}", None, argv, env),)
+        return (Process(str(ProcessKey.of_node(node.node_rank)), None, argv, env),)

@@ -21,7 +21,7 @@ class Cast:
     """The roles that a framework knows.
 
     ``most`` names them with how many there may be (None: any number); empty: any name will do.
-    ``leads`` says, of the names that a job has, which roles end the run, where the job does not.
+    ``primaries`` says, of the names that a job has, which roles end the run, where the job does not.
     ``first``: these stand in front of all others, at the meeting point.
     ``own_ranks``: each process starts ranks of its own, one a GPU. ``shares_gpus``: where each has
     one GPU, each sees those of all, as torch's scripts expect, which take the one of LOCAL_RANK.
@@ -29,7 +29,7 @@ class Cast:
 
     most: Mapping[str, int | None] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    leads: Callable[[frozenset[str]], frozenset[str]] = _nobody
+    primaries: Callable[[frozenset[str]], frozenset[str]] = _nobody
     first: tuple[str, ...] = ()
     own_ranks: bool = False
     shares_gpus: bool = False

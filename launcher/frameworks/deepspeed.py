@@ -11,6 +11,7 @@ import base64
 import json
 
 from ..spec.model import Process
+from ..spec.process_key import ProcessKey
 from .base import Framework, Place
 from .torch import COMPUTED
 
@@ -46,4 +47,11 @@ class DeepSpeed(Framework):
             *place.rank_shim(),
             *place.command(),
         )
-        return (Process(f"node-{node.node_rank}", None, argv, {**place.threads(), **place.env}),)
+        return (
+            Process(
+                str(ProcessKey.of_node(node.node_rank)),
+                None,
+                argv,
+                {**place.threads(), **place.env},
+            ),
+        )

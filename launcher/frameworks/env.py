@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..spec.model import Process
+from ..spec.process_key import ProcessKey
 from .base import Cast, Framework, Place
 
 
@@ -34,7 +35,7 @@ class Env(Framework):
         node, layout = place.node, place.layout
         if not node.tasks:
             env = self._env(place, layout.num_nodes, node.local_world_size, node.node_rank)
-            return (Process(f"node-{node.node_rank}", None, place.command(), env),)
+            return (Process(str(ProcessKey.of_node(node.node_rank)), None, place.command(), env),)
         order = [task for other in layout.nodes for task in other.tasks]
         processes = (
             place.process(task, self._env(place, len(order), task.size, order.index(task)))

@@ -6,6 +6,7 @@ There is no horovodrun: nothing has to reach another host but the ranks themselv
 from __future__ import annotations
 
 from ..spec.model import Process
+from ..spec.process_key import ProcessKey
 from . import rsh
 from .base import Framework, Place
 from .horovod import COMPUTED, HOROVOD, environment
@@ -67,7 +68,7 @@ class HorovodDirect(Framework):
         wait = (node.python, "-I", "-S", place.agent, "await-port", address, port, "--")
         ranks = tuple(
             Process(
-                f"rank-{rank}",
+                str(ProcessKey.of_rank(rank)),
                 rank,
                 (*wait, *rsh.own_command(place)),
                 {
@@ -83,7 +84,7 @@ class HorovodDirect(Framework):
             return ranks
         words = (port, rsh.slots(place.layout), str(layout.world_size), str(len(ranks)))
         server = (node.python, "-c", SERVER, *words)
-        return (Process("node-0", None, server, dict(place.env)), *ranks)
+        return (Process(str(ProcessKey.of_node(0)), None, server, dict(place.env)), *ranks)
 
 
 def _across(place: Place, local_rank: int) -> dict[str, str]:

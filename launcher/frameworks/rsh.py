@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..spec.errors import PlanError
 from ..spec.model import Layout, Process
+from ..spec.process_key import ProcessKey
 from .base import Framework, Place
 
 #: Starts a rank on whatever host: what a launcher hands on is the same for all of them, while paths,
@@ -80,7 +81,7 @@ def processes(
         words = (*agent, "lead", *where, "with-secrets" if secrets else "bare", "--", *argv)
     else:
         words = (*agent, "peer", *where)
-    return (Process(f"node-{place.node.node_rank}", None, words, env),)
+    return (Process(str(ProcessKey.of_node(place.node.node_rank)), None, words, env),)
 
 
 class Ssh(Framework):

@@ -14,7 +14,7 @@ from .base import Cast, Framework, Place
 WORKER = "worker"
 
 
-def _leads(names: frozenset[str]) -> frozenset[str]:
+def _primaries(names: frozenset[str]) -> frozenset[str]:
     """Who ends a run: with parameter servers the chief alone, for ``ps`` and its workers wait for
     ever (``server.join()``); without, all that train. An evaluator never does."""
     trainers = names - {"ps", "evaluator"}
@@ -34,7 +34,8 @@ class TensorFlow(Framework):
     imports = ("tensorflow",)
     allreduce = "tensorflow"
     cast = Cast(
-        most={"chief": 1, "master": 1, "worker": None, "ps": None, "evaluator": 1}, leads=_leads
+        most={"chief": 1, "master": 1, "worker": None, "ps": None, "evaluator": 1},
+        primaries=_primaries,
     )
 
     def ports(self, node: Node) -> int:

@@ -7,6 +7,7 @@ elastic has a dynamic one, whose store is on the first node.
 from __future__ import annotations
 
 from ..spec.model import Process
+from ..spec.process_key import ProcessKey
 from .base import Framework, Place
 from .torch import COMPUTED
 
@@ -41,7 +42,7 @@ class Torchrun(Framework):
             env.setdefault(
                 "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1"
             )  # else who rejoins fails: 2.13
-        return (Process(f"node-{node.node_rank}", None, argv, env),)
+        return (Process(str(ProcessKey.of_node(node.node_rank)), None, argv, env),)
 
 
 def _static(place: Place) -> tuple[str, ...]:

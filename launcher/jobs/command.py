@@ -1,4 +1,4 @@
-"""Reads what is to be run: several words are an argv, one text is split or is a shell script."""
+"""Read a command: several words are an argv, one text is split or is a shell script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import placeholders
 
 
 def read(node: Node) -> tuple[str, ...]:
-    """A command as it stands in a file. Raises DocumentError."""
+    """Return a command as it is written in a file. Raises DocumentError."""
     is_list = isinstance(node.yaml, yaml.SequenceNode)
     for place in node.elements() if is_list else [node]:
         if found := placeholders.problem(text(place)):
@@ -32,8 +32,10 @@ def read(node: Node) -> tuple[str, ...]:
 def split(
     run: tuple[str, ...] | str, framework: Framework, called: str = "run"
 ) -> tuple[tuple[str, ...], bool]:
-    """An argv and False, or a shell script and True where the framework takes one. Raises
-    InputError."""
+    """Return an argv and False, or a shell script and True if the framework takes one.
+
+    Raises InputError.
+    """
     nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
     if isinstance(run, str):
         run = (run,)
@@ -54,6 +56,5 @@ def split(
 
 
 def _one_line(text: str) -> str:
-    """The text with its lines joined that end in a backslash, as a shell does outside of single
-    quotes; shlex would make a word of the line's end."""
+    """Join lines that end in a backslash, as a shell does outside single quotes; shlex does not."""
     return re.sub(r"('[^']*')|\\\n", lambda match: match[1] or "", text)

@@ -1,4 +1,4 @@
-"""What other systems call things: their commands, options and launchers, and what does the same here."""
+"""Commands, options and launchers of other systems, and their equivalents here."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ..spec.errors import InputError, suggestion
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
 _SHOW = "launcher show RUN"
-_END = "launcher stop RUN ends it, launcher rm RUN forgets it"
+_END = "launcher stop RUN stops it, launcher rm RUN deletes it"
 _SHELL = "launcher shell RUN"
 
-#: Commands of others. Sources: the manuals of Run:ai, Grid, VESSL, OSMO, Polyaxon, SkyPilot, dstack.
+#: Commands in the manuals of Run:ai, Grid, VESSL, OSMO, Polyaxon, SkyPilot and dstack.
 COMMANDS = {
     **dict.fromkeys(("submit", "launch", "apply", "create", "start"), _RUN),
     "submit-mpi": "launcher run --framework horovod --gpus N SCRIPT (or --framework mpi)",
     "workflow": "launcher import osmo FILE -o job.yaml, then launcher run job.yaml; launcher show RUN",
-    "experiment": "launcher run --nodes N SCRIPT (--framework env for a command once a node)",
+    "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
     **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
     "status": f"launcher ls, or {_SHOW}",
@@ -25,47 +25,51 @@ COMMANDS = {
     **dict.fromkeys(("artifacts", "download", "rsync-down"), "launcher pull RUN"),
     **dict.fromkeys(
         ("project", "projects", "quota"),
-        "there are no projects and no quotas: a run holds its GPUs until it ends, on hosts that "
-        "--hosts names",
+        "there are no projects and no quotas: choose hosts with --hosts; a run holds its GPUs "
+        "until it ends",
     ),
     **dict.fromkeys(
-        ("dataset", "data"), "needs: in a job file names paths that every host has to have"
+        ("dataset", "data"), "list paths that every host must have under needs: in a job file"
     ),
     **dict.fromkeys(
         ("credential", "credentials", "secret"),
-        "secrets: in a job file, or --secret NAME: the value comes from the environment here",
+        "use secrets: in a job file, or --secret NAME; the value comes from your environment",
     ),
-    **dict.fromkeys(("sweep", "hp"), "a loop in the shell: launcher run --detach for each value"),
+    **dict.fromkeys(("sweep", "hp"), "use a shell loop: launcher run --detach for each value"),
 }
 
-_RANKS = "--gpus N decides hosts and ranks; or --nodes and --nproc-per-node"
-_COMPUTED = "it is computed for every host: leave it out"
-_IMAGE = "there are no images: the hosts' own programs run; setup: installs what is missing"
+_RANKS = "--gpus N chooses hosts and ranks; or give --nodes and --nproc-per-node"
+_COMPUTED = "launcher computes it for every host; leave it out"
+_IMAGE = "there are no images: runs use what the hosts have installed; setup: can install more"
 
-#: Options of others, as they stand in front of a script.
+#: Options of other systems that may come before a script.
 OPTIONS = {
     **dict.fromkeys(("--processes", "--num-proc", "--num_processes", "--workers", "-np"), _RANKS),
-    **dict.fromkeys(("-g", "--gpu", "--gpus-per-node"), "--gpus N counts those of all hosts"),
+    **dict.fromkeys(
+        ("-g", "--gpu", "--gpus-per-node"), "did you mean --gpus N? (the total over all hosts)"
+    ),
     **dict.fromkeys(("--nnodes", "--num-nodes", "--num_nodes", "--worker-count"), "--nodes N"),
     "--nproc_per_node": "--nproc-per-node N",
     **dict.fromkeys(("--node_rank", "--node-rank", "--machine_rank", "--rdzv-endpoint"), _COMPUTED),
     **dict.fromkeys(("--master_addr", "--main_process_ip"), "--master-addr, or leave it out"),
     **dict.fromkeys(("--master_port", "--main_process_port"), "--master-port, or leave it out"),
-    "--framework-type": "--framework torchrun, which is the default",
+    "--framework-type": "--framework torchrun is the default",
     **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
     "--interactive": "launcher run --detach, then launcher shell RUN",
-    **dict.fromkeys(("--command", "--args"), "the command stands behind the options"),
-    "--strategy": "a run has one set of values; for a search, a loop of launcher run --detach",
+    **dict.fromkeys(("--command", "--args"), "put the command after the options"),
+    "--strategy": "a run has one set of values; to search, loop over launcher run --detach",
     **dict.fromkeys(
         ("--instance_type", "--instance-type", "--accelerator", "--node-type"),
-        "--hosts chooses machines, by name, group or label",
+        "choose machines with --hosts: by name, group or label",
     ),
-    **dict.fromkeys(("--credential_id", "--credential"), "--secret NAME takes it from here"),
+    **dict.fromkeys(
+        ("--credential_id", "--credential"), "--secret NAME passes it from your environment"
+    ),
     **dict.fromkeys(("-p", "--project"), COMMANDS["project"]),
-    **dict.fromkeys(("-c", "--cpu", "--memory"), "resources: of a role in a job file"),
+    **dict.fromkeys(("-c", "--cpu", "--memory"), "set resources: of a role in a job file"),
 }
 
-#: Programs that start ranks by themselves, and the frameworks whose command they may be.
+#: Programs that start ranks on their own, and the frameworks whose command they may be.
 _EVERYWHERE = ("env", "ssh")
 _LAUNCHERS = {
     "torchrun": (),
@@ -78,35 +82,38 @@ _MODULES = ("torch.distributed.run", "torch.distributed.launch")
 
 
 def check_options(words: Sequence[str], known: Collection[str], command: str) -> None:
-    """Raises InputError when a command line of ours goes on with options that we have not.
+    """Raise InputError when ``words`` begin with an option that launcher does not have.
 
-    ``-m`` is Python's. All of them are told that stand before the script and are known from elsewhere.
+    ``-m`` is Python's. The error also names options of other systems that follow.
     """
     if not words[0].startswith("-") or words[0] in ("-m", "-", "--"):
         return
-    told = {words[0].partition("=")[0]: ""}
+    unknown = [words[0].partition("=")[0]]
     for word in words:
         if word.endswith((".py", ".yaml", ".yml")):
             break
-        told |= {word.partition("=")[0]: ""} if word.partition("=")[0] in OPTIONS else {}
-    listed = f"launcher {command} --help lists them"
+        name = word.partition("=")[0]
+        if name in OPTIONS and name not in unknown:
+            unknown.append(name)
+    listed = f"launcher {command} --help lists the options"
     hints = [
-        f"{name}: {OPTIONS.get(name) or suggestion(name, tuple(known)) or listed}" for name in told
+        f"{name}: {OPTIONS.get(name) or suggestion(name, tuple(known)) or listed}"
+        for name in unknown
     ]
-    several = "options" if len(told) > 1 else "option"
+    several = "options" if len(unknown) > 1 else "option"
     raise InputError(
-        f"launcher {command} has no {several} {', '.join(told)}", "\n        ".join(hints)
+        f"launcher {command} has no {several} {', '.join(unknown)}", "\n        ".join(hints)
     )
 
 
 def command_error(name: str, known: Sequence[str]) -> InputError:
-    """What to say about a command that is not there."""
+    """Return the error for a command that does not exist."""
     hint = COMMANDS.get(name) or suggestion(name, tuple(known))
-    return InputError(f'there is no command "{name}"', hint or "launcher --help lists them")
+    return InputError(f'there is no command "{name}"', hint or "launcher --help lists the commands")
 
 
 def check_command(run: Sequence[str], framework: str) -> None:
-    """Raises InputError where every rank would start ranks of its own."""
+    """Raise InputError if every rank would start ranks of its own."""
     if framework in _EVERYWHERE:
         return
     words = [word.rpartition("/")[2] for word in run[:3]]
@@ -122,16 +129,18 @@ def check_command(run: Sequence[str], framework: str) -> None:
         "'... --nnodes=$NUM_NODES --nproc_per_node=$NUM_TRAINERS --node_rank=$RANK "
         "--master_addr=$MASTER_ADDR --master_port=$MASTER_PORT SCRIPT'",
         "deepspeed": "--framework deepspeed SCRIPT starts it",
-    }.get(words[0]) or f"--framework {_LAUNCHERS[words[0]][0]} takes this very command"
+    }.get(words[0]) or f"--framework {_LAUNCHERS[words[0]][0]} takes exactly this command"
     raise _twice(words[0], framework, hint)
 
 
 def _twice(program: str, framework: str, hint: str) -> InputError:
-    return InputError(f"{program} starts ranks, and {framework} would start it once a rank", hint)
+    return InputError(
+        f"{program} starts ranks itself, and {framework} would start it once per rank", hint
+    )
 
 
 def importer(keys: Collection[str], run_has_kind: bool = False) -> str:
-    """Which ``launcher import`` reads a task file with these keys at its top; empty: none."""
+    """Return which ``launcher import`` reads a task file with these top-level keys; "" for none."""
     if "workflow" in keys:
         return "osmo"
     if "environment" in keys or "component" in keys or run_has_kind:

@@ -1,8 +1,7 @@
-"""Gives one process what is its own: the values of its tokens, the variables of its role. Pure.
+"""Fill in the placeholders and role variables of one process.
 
-Where a framework starts the ranks of a node itself, through the shim, ``{{rank}}`` and
-``{{local_rank}}`` are filled in by the shim; where it does so without one, nobody can, and the plan
-says so.
+A framework that starts the ranks of a node itself runs a shim in each, which fills in ``{{rank}}``
+and ``{{local_rank}}``. Without the shim these placeholders are an error of the plan.
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ from . import placeholders
 
 
 def fill(process: Process, place: Place) -> Process:
-    """The process with its role's variables and its tokens filled in. Raises PlanError for a token
-    that has no value here."""
+    """Return the process with its role's variables and placeholders filled in.
+
+    Raises PlanError for a placeholder without a value.
+    """
     if process.task:
         process = replace(process, env=_env(process, process.task, place))
     return replace(process, argv=_argv(process, place))
 
 
 def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
-    """The variables of a process of a role: those of the role win over the job's, not over what
-    is computed."""
+    """Return the variables of a role's process: computed ones win, then its own."""
     framework = frameworks.get(place.job.framework)
     role = place.job.role(task.role).at(task.index)
     computed = {"LAUNCHER_ROLE": task.role, "LAUNCHER_INDEX": str(task.index)}
@@ -35,8 +35,8 @@ def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
     gpus = place.node.gpus if cast and cast.shares_gpus and one_each else task.gpus
     computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     cores = {"OMP_NUM_THREADS": str(role.resources.cpus)} if role.resources.cpus else {}
-    said = {**place.node.host.env, **place.job.envs, **role.envs}
-    mine = {name: said[name] for name in ("OMP_NUM_THREADS", *role.envs) if name in said}
+    given = {**place.node.host.env, **place.job.envs, **role.envs}
+    mine = {name: given[name] for name in ("OMP_NUM_THREADS", *role.envs) if name in given}
     theirs = {n: v for n, v in process.env.items() if n in framework.computed}
     kept = {n: v for n, v in process.env.items() if n.startswith("LAUNCHER_")}
     return {**process.env, **cores, **mine, **theirs, **kept, **computed}
@@ -57,7 +57,7 @@ def _argv(process: Process, place: Place) -> tuple[str, ...]:
     argv, later = process.argv, frozenset[str]()
     if process.task:
         values |= {"role": process.task.role, "index": str(process.task.index)}
-        if process.rank is None:  # it starts ranks by itself, as a node does without roles
+        if process.rank is None:  # it starts ranks on its own, as a node does without roles
             order = [task.key for other in layout.nodes for task in other.tasks]
             values |= {
                 "node_rank": str(order.index(process.key)),
@@ -78,7 +78,7 @@ def _argv(process: Process, place: Place) -> tuple[str, ...]:
 
 
 def _left_to_the_shim(process: Process, place: Place, token: str) -> tuple[str, ...]:
-    """The command whose shim fills in what only a rank knows."""
+    """Return the command whose shim fills in what only a rank knows."""
     argv, shim = process.argv, place.rank_shim()
     for at in range(len(argv) - len(shim)):
         if argv[at : at + len(shim)] == shim:
@@ -86,12 +86,12 @@ def _left_to_the_shim(process: Process, place: Place, token: str) -> tuple[str, 
     name = place.job.framework
     raise PlanError(
         f"{{{{{token}}}}} is not known before {name} starts the ranks",
-        "{{node_rank}} and {{rank_offset}} are; --framework torch starts each rank by itself",
+        "use {{node_rank}} or {{rank_offset}}, or --framework torch, which starts each rank itself",
     )
 
 
 def _address(name: str, place: Place) -> str:
-    """The address of the host of a process. Raises PlanError."""
+    """Return the address of a process's host. Raises PlanError."""
     role, _, number = name.partition(".")
     known = []
     for node in place.layout.nodes:
@@ -101,5 +101,5 @@ def _address(name: str, place: Place) -> str:
         known += [f"{kind}.{index}" for kind, index in there]
     raise PlanError(
         f"{{{{host:{name}}}}}: there is no {name} in this run",
-        suggestion(name, known) or f"there are {', '.join(known[:8])}",
+        suggestion(name, known) or f"known: {', '.join(known[:8])}",
     )

@@ -1,7 +1,6 @@
-"""Reads a job: what to run, where it lies, and how much of the hosts it wants.
+"""Read a job: what to run, where its code is, and how much of the hosts it wants.
 
-The words are those of SkyPilot and dstack; flags have the same names. Defaults < file < environment
-< flags.
+Keys are named as in SkyPilot and dstack, and flags as keys. Defaults < file < environment < flags.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0
 
 
 def seconds(value: str) -> float:
-    """A duration such as ``30``, ``30s``, ``5m`` or ``2h``, in seconds. Raises ValueError."""
+    """Return a duration such as ``30``, ``30s``, ``5m`` or ``2h`` in seconds. Raises ValueError."""
     match = _DURATION.match(value)
     if not match:
         raise ValueError(f"not a duration: {value!r} (30s, 5m, 2h)")
@@ -51,7 +50,7 @@ def seconds(value: str) -> float:
 
 
 def port_range(value: str) -> tuple[int, int]:
-    """``29500`` or ``29500-29600`` as the first and the last port. Raises ValueError."""
+    """Return ``29500`` or ``29500-29600`` as the first and the last port. Raises ValueError."""
     first, dash, last = value.partition("-")
     try:
         ports = (int(first), int(last if dash else first))
@@ -63,7 +62,7 @@ def port_range(value: str) -> tuple[int, int]:
 
 
 def nodes(value: str) -> int | str:
-    """``2``, or ``1:2`` for torchrun's elastic mode. Raises ValueError."""
+    """Return ``2``, or ``1:2`` for torchrun's elastic mode. Raises ValueError."""
     least, colon, most = value.partition(":")
     wrong = ValueError(f"not a number of hosts: {value!r} (2, or 1:2 for at least 1)")
     if not all(part.isascii() and part.isdigit() for part in (least, most or "1")):
@@ -74,14 +73,14 @@ def nodes(value: str) -> int | str:
 
 
 def job_name(value: str) -> str:
-    """A name that can be a folder's. Raises ValueError."""
+    """Return a name that can be part of a folder's name. Raises ValueError."""
     if not _NAME.match(value):
-        raise ValueError(f"{value!r} cannot be a name: letters, digits, '.', '_' and '-'")
+        raise ValueError(f"{value!r} cannot be a name: use letters, digits, '.', '_' and '-'")
     return value
 
 
 _RESOURCES: Mapping[str, Key] = {
-    "gpus": Key(whole_number(0), whole(0), "GPUs of all hosts together: one process each"),
+    "gpus": Key(whole_number(0), whole(0), "Total GPUs over all hosts, one process for each"),
     "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
 }
 
@@ -91,7 +90,7 @@ def _resources(node: Node) -> Resources:
 
 
 def _secrets(node: Node) -> dict[str, str | None]:
-    """Names to values; None means that the value comes from the environment here."""
+    """Return names with values; None means that the value comes from the environment."""
     for name, place in _variables(node):
         if not VARIABLE.match(name):
             raise place.error(f'"{name}" cannot be the name of an environment variable')
@@ -105,46 +104,52 @@ def _needs(node: Node) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
         if not path.startswith(("/", "~")):
-            raise node.error(f"{path!r} is not a path from the root", "/data/imagenet or ~/data")
+            raise node.error(
+                f"{path!r} is not an absolute path", "such as /data/imagenet or ~/data"
+            )
     return paths
 
 
 _KEYS: Mapping[str, Key] = {
-    "name": Key(checked(job_name), TEXT, "Start of the run's name; generated when left out"),
+    "name": Key(checked(job_name), TEXT, "Start of the run's name (default: generated)"),
     "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
     "num_nodes": Key(
         checked(nodes),
         {"oneOf": [whole(1), {"type": "string", "pattern": r"^\d+(:\d+)?$"}]},
-        'How many hosts; "1:2" for torchrun that goes on with 1 when others are lost',
+        'Number of hosts; with "1:2" torchrun continues on 1 host when the other is lost',
     ),
-    "hosts": Key(text, TEXT, "Which hosts: names, a nodeset, groups or labels"),
+    "hosts": Key(text, TEXT, "Hosts to use: names, nodesets, groups or labels"),
     "resources": Key(_resources, mapping_schema(_RESOURCES), "GPUs or processes"),
     "envs": Key(variables, TEXT_MAP, "Environment variables of every process"),
     "secrets": Key(
         _secrets,
         {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
-        "Variables that no text shows; without a value: taken from the environment here",
+        "Variables kept out of logs, ps and records; without a value: taken from your environment",
     ),
-    "setup": Key(text, TEXT, "Shell script, run once on every host before anything starts"),
-    "run": Key(
-        command.read, TEXTS, "What to start: script and arguments; for `env`: a shell script"
+    "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
+    "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
+    "outputs": Key(
+        texts, TEXTS, "Paths of the workdir to bring back, too (LAUNCHER_OUTPUT_DIR is)"
     ),
-    "outputs": Key(texts, TEXTS, "Paths in workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
     "needs": Key(
-        _needs, TEXTS, "Paths that every host must have, such as a dataset: `launcher check --job`"
+        _needs, TEXTS, "Paths that every host must have, such as a dataset; see check --job"
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
-    "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes that differ, by their names"),
-    "master_addr": Key(text, TEXT, "Address of the first host; found when left out"),
-    "master_port": Key(checked(port_range), SCALAR, "Port or range of ports to choose from"),
-    "grace": Key(checked(seconds), SCALAR, "Time between asking to end and killing: 10s"),
-    "max_restarts": Key(whole_number(0), whole(0), "Starts after a failure or a host's loss"),
-    "min_nodes": Key(whole_number(1), whole(1), "Hosts to go on with when no spare is left"),
+    "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
+    "master_addr": Key(text, TEXT, "Address of the first host (default: found by trying)"),
+    "master_port": Key(checked(port_range), SCALAR, "Port, or range of ports to choose from"),
+    "grace": Key(checked(seconds), SCALAR, "Time between SIGTERM and SIGKILL (default: 10s)"),
+    "max_restarts": Key(
+        whole_number(0), whole(0), "Restarts at most, after a failure or a lost host"
+    ),
+    "min_nodes": Key(
+        whole_number(1), whole(1), "Continue with as few hosts as this when no spare is left"
+    ),
 }
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a job file, for editors."""
+    """Return the JSON Schema of a job file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "launcher job",
@@ -154,7 +159,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def load(content: str, source: str) -> dict[str, Any]:
-    """The values of a job file. Raises DocumentError with ``source`` and line."""
+    """Return the values of a job file. Raises DocumentError."""
     root = parse(content, source)
     try:
         values = read(root, _KEYS, "the job")
@@ -185,27 +190,29 @@ def load(content: str, source: str) -> dict[str, Any]:
 
 
 def _foreign(root: Node, source: str, error: DocumentError) -> DocumentError:
-    """The complaint, with a better hint where the file is a task of another system."""
+    """Return the error, with a better hint if the file is a task of another system."""
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
     inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
-    hint = f"a task file of another system? launcher import {form} {source} -o job.yaml"
+    hint = f"is it a task of another system? launcher import {form} {source} -o job.yaml"
     return DocumentError(error.message, hint, error.source, error.line)
 
 
 def _framework(values: Mapping[str, Any]) -> str:
-    """What starts the processes; torchrun starts all alike, so a job with roles has torch."""
+    """Return the framework's name; torchrun takes no roles, so a job with roles gets torch."""
     return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
 
 
 def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
-    """Raises DocumentError at the role that the framework cannot take."""
-    places = {"": node, **({name: place for name, place, _ in node.items()} if given else {})}
-    for name, (complaint, hint) in roles.check(given, framework).items():
-        raise places[name].error(complaint, hint)
+    """Raise DocumentError at the role that the framework cannot take."""
+    places = {"": node}
+    if given:
+        places |= {name: place for name, place, _ in node.items()}
+    for name, (message, hint) in roles.check(given, framework).items():
+        raise places[name].error(message, hint)
 
 
 def _variables(node: Node) -> list[tuple[str, Node]]:
@@ -216,10 +223,10 @@ def _variables(node: Node) -> list[tuple[str, Node]]:
 
 
 def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
-    """A job from layers of values, named and in rising order (``{"file": ..., "flag": ...}``).
+    """Return a job made from layers of values, lowest first (``{"file": ..., "flag": ...}``).
 
-    ``envs`` and ``secrets`` of several layers are merged. ``environment`` is where secrets without
-    a value come from. Raises InputError.
+    ``envs`` and ``secrets`` of several layers are merged; secrets without a value come from
+    ``environment``. Raises InputError.
     """
     values: dict[str, Any] = {}
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
@@ -242,14 +249,14 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
         values["elastic"], values["num_nodes"] = int(least), int(most)
         if framework.name != "torchrun":
             raise InputError(
-                f"--nodes {least}:{most}: only torchrun is elastic", "--framework torchrun"
+                f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
         raise InputError(
-            "resources: and roles: cannot stand together",
-            "replicas: and resources: of each role say how much (no --gpus, no --nproc-per-node)",
+            "resources: and roles: cannot be combined",
+            "set replicas: and resources: of each role, and leave out --gpus and --nproc-per-node",
         )
     run = values.get("run") or next((role.run for role in given_roles if role.run), ())
     values["run"], values["shell"] = command.split(run, framework)
@@ -258,7 +265,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
 
 
 def _converted(layer: str, name: str, value: Any) -> Any:
-    """A value as a program may say it, as the job holds it. Raises InputError."""
+    """Convert a value that a program passes to the job's type. Raises InputError."""
     try:
         if name == "resources" and isinstance(value, Mapping):
             return Resources(**value)

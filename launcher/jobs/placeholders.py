@@ -1,7 +1,7 @@
-"""Fills in ``{{rank}}`` and its like in arguments: what differs from process to process. Pure.
+"""Fill in placeholders such as ``{{rank}}`` in arguments.
 
-A backslash in front (``\\{{rank}}``) passes a token on as it is; what cannot be one, such as
-``{{.Names}}``, needs none.
+A backslash in front (``\\{{rank}}``) passes a placeholder on unchanged; text that cannot be one,
+such as ``{{.Names}}``, needs none.
 """
 
 from __future__ import annotations
@@ -11,58 +11,54 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ..spec.errors import InputError, suggestion
 
-#: What each token means; ``host`` takes a process: ``{{host:worker.2}}``, ``{{host:node.1}}``.
-TOKENS: Mapping[str, str] = {
-    "rank": "number of the process among all",
+#: What each placeholder means; ``host`` takes a process: ``{{host:worker.2}}``, ``{{host:node.1}}``.
+MEANINGS: Mapping[str, str] = {
+    "rank": "number of the process in the run",
     "local_rank": "number of the process on its host",
     "node_rank": "number of the host",
-    "rank_offset": "rank of the first process of the host",
-    "local_world_size": "processes of the host",
-    "world_size": "processes in all",
-    "num_nodes": "hosts in all",
+    "rank_offset": "rank of the first process on the host",
+    "local_world_size": "number of processes on the host",
+    "world_size": "number of processes in the run",
+    "num_nodes": "number of hosts",
     "master_addr": "address of the first host",
-    "master_port": "port there",
-    "outputs": "folder whose files come back",
+    "master_port": "port on the first host",
+    "outputs": "folder whose files are brought back",
     "role": "role of the process",
-    "index": "number of the process within its role",
+    "index": "number of the process in its role",
     "host": "address of a process's host",
 }
-#: Known only to each rank where something else starts the ranks of a node.
+#: Known only to the rank, if the framework starts the ranks of a node.
 OF_A_RANK = frozenset({"rank", "local_rank"})
 
-_TOKEN = re.compile(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
+_PLACEHOLDER = re.compile(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
 
 
 def problem(text: str) -> tuple[str, str] | None:
-    """What is wrong with the tokens of a text, and a hint; None when nothing is."""
-    for match in _TOKEN.finditer(text):
+    """Return what is wrong with the placeholders of a text, and a hint; None if nothing is."""
+    for match in _PLACEHOLDER.finditer(text):
         name, argument = match[1], match[2]
         if match[0].startswith("\\"):
             continue
-        if name not in TOKENS:
-            escape = f"\\{match[0]} passes it on as it is"
-            close = suggestion(name, tuple(TOKENS))
-            return f"unknown token {match[0]}", f"{close or f'known: {_known()}'}; {escape}"
+        if name not in MEANINGS:
+            known = suggestion(name, tuple(MEANINGS)) or f"known: {', '.join(MEANINGS)}"
+            hint = f"{known}; write \\{match[0]} to pass it on unchanged"
+            return f"unknown placeholder {match[0]}", hint
         if (argument is not None) != (name == "host") or argument == "":
             example = "{{host:worker.2}}" if name == "host" else f"{{{{{name}}}}}"
-            return f"{match[0]} cannot be understood", f"write {example}"
+            return f"{match[0]} is malformed", f"write {example}"
     return None
 
 
-def _known() -> str:
-    return ", ".join(TOKENS)
-
-
 def check(words: Iterable[str]) -> None:
-    """Raises InputError for the first token that is unknown."""
+    """Raise InputError for the first unknown placeholder."""
     for number, word in enumerate(words):
         if found := problem(word):
             raise InputError(f"run, word {number + 1}: {found[0]}", found[1])
 
 
 def used(words: Iterable[str]) -> frozenset[str]:
-    """The names of the tokens in these words."""
-    found = (match for word in words for match in _TOKEN.finditer(word))
+    """Return the names of the placeholders in these words."""
+    found = (match for word in words for match in _PLACEHOLDER.finditer(word))
     return frozenset(match[1] for match in found if not match[0].startswith("\\"))
 
 
@@ -72,10 +68,10 @@ def render(
     host: Callable[[str], str],
     later: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """The words with their tokens filled in; ``host`` gives the address for ``{{host:...}}``.
+    """Return the words with placeholders filled in; ``host`` returns the address for ``{{host:...}}``.
 
-    Where one of ``later`` is used, it and what is escaped stay: somebody fills those in who knows.
-    Raises InputError for a token that has no value.
+    If the words use one of ``later``, those and escaped placeholders stay for the shim. Raises
+    InputError for a placeholder without a value.
     """
     words = tuple(words)
     keeps = bool(used(words) & set(later))
@@ -92,8 +88,11 @@ def render(
             raise InputError(*(problem(match[0]) or _no_value(match[0])))
         return values[name]
 
-    return tuple(_TOKEN.sub(filled, word) for word in words)
+    return tuple(_PLACEHOLDER.sub(filled, word) for word in words)
 
 
-def _no_value(token: str) -> tuple[str, str]:
-    return f"{token} is not known here", "{{role}} and {{index}} need roles: in the job file"
+def _no_value(placeholder: str) -> tuple[str, str]:
+    return (
+        f"{placeholder} has no value here",
+        "{{role}} and {{index}} need roles: in the job file",
+    )

@@ -1,8 +1,7 @@
-"""Places the processes of roles on hosts: by GPUs, cores and memory, packed, or spread where asked.
-Pure.
+"""Place the processes of roles on hosts by GPUs, cores and memory: packed, or spread on request.
 
-It packs into few hosts, but it does not search for ever: where several orders of placing the large
-ones first all fail, what could be placed differently by hand is refused as well.
+The search is a heuristic: it tries a few orders, large processes first, so it may refuse a set that
+could be placed by hand.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from ..spec.errors import PlanError
 from ..spec.frozen import frozen
 from ..spec.model import Role, Share, Task
 
-#: Hosts that a complaint lists one by one.
-TOLD = 8
+#: The most hosts that an error lists one by one.
+LISTED = 8
 
 
 @frozen
 class Room:
-    """What one host can give; None: not known, taken as enough."""
+    """What one host offers; None: unknown, assumed to be enough."""
 
     host: str
     gpus: tuple[int, ...] = ()
@@ -30,7 +29,7 @@ class Room:
 
 @frozen
 class Wish:
-    """One process that wants a place."""
+    """A process to place."""
 
     role: str
     index: int
@@ -39,7 +38,7 @@ class Wish:
 
     @property
     def name(self) -> str:
-        """``worker-2``, as its logs are called."""
+        """``worker-2``, the name of its log."""
         return f"{self.role}-{self.index}"
 
 
@@ -58,13 +57,13 @@ def place(
     own_ranks: bool = False,
     first: Collection[str] = (),
 ) -> tuple[Placed, ...]:
-    """The hosts that are used, the one of the first process first, the others in the order of
-    ``rooms``. First are the roles named by ``first``, then the leads.
+    """Return the hosts to use: the first process's host first, the others in the order of ``rooms``.
 
-    At most ``most`` hosts are used: those with the most to give. With ``own_ranks`` a process is a
-    launcher of its own that starts one rank a GPU. Raises PlanError when there is no place.
+    The roles in ``first`` come first, then primary roles. At most ``most`` hosts are used, the
+    largest ones. With ``own_ranks`` each process starts one rank per GPU itself. Raises PlanError
+    when the roles do not fit.
     """
-    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.lead))
+    ordered = sorted(roles, key=lambda role: (role.name not in first, not role.primary))
     open_rooms = _largest(rooms, most)
     homes = _homes(_wishes(ordered), open_rooms)
     if homes is None:
@@ -86,7 +85,7 @@ def _largest(rooms: Sequence[Room], most: int | None) -> list[Room]:
     return [room for room in rooms if room.host in chosen]
 
 
-# -- who lives where
+# -- choosing hosts
 
 
 _Homes = dict[tuple[str, int], int]  # (role, index) -> number of the room
@@ -98,7 +97,7 @@ _ORDERS = (
 
 
 def _homes(wishes: Sequence[Wish], rooms: Sequence[Room]) -> _Homes | None:
-    """The first order of placing, large ones first, by which all find a place; None: none does."""
+    """Try the orders, large processes first; return the first complete placement, or None."""
     for size in _ORDERS:
         homes = _try(sorted(wishes, key=size, reverse=True), rooms)
         if len(homes) == len(wishes):
@@ -138,8 +137,11 @@ def _minus(free: Share, share: Share) -> Share:
 def _cost(
     room: int, wish: Wish, free: Share, homes: _Homes, to_come: int
 ) -> tuple[int, bool, int, int]:
-    """Less is better: few of the same role where it is spread; a host that is used; among the
-    others the smallest that holds all GPUs to come, else the largest; no GPU host without need."""
+    """Return the cost of a room: less is better.
+
+    Prefer few processes of the same role if it is spread, then a host already in use, then the
+    smallest host for all GPUs still to place, else the largest. CPU processes avoid GPU hosts.
+    """
     alike = sum(1 for (role, _), home in homes.items() if home == room and role == wish.role)
     used = room in homes.values()
     if used or not wish.share.gpus:
@@ -149,7 +151,7 @@ def _cost(
     return (alike if wish.spread else 0, not used, gpus, room)
 
 
-# -- who is who
+# -- numbering ranks
 
 
 def _numbered(
@@ -175,7 +177,7 @@ def _numbered(
 
 
 def _in_order(roles: Sequence[Role], homes: _Homes, used: Sequence[int]) -> _Homes:
-    """The same places, but those who want the same have rising indices along the hosts."""
+    """Swap processes with equal wishes, so that their indices rise along the hosts."""
     ordered = dict(homes)
     for role in roles:
         groups: dict[Share, list[int]] = {}
@@ -187,7 +189,7 @@ def _in_order(roles: Sequence[Role], homes: _Homes, used: Sequence[int]) -> _Hom
     return ordered
 
 
-# -- when there is no place
+# -- explaining a refusal
 
 
 def _no_place(roles: Sequence[Role], rooms: Sequence[Room]) -> PlanError:
@@ -196,10 +198,10 @@ def _no_place(roles: Sequence[Role], rooms: Sequence[Room]) -> PlanError:
         if not any(_fits(wish.share, _whole(room)) for room in rooms):
             return PlanError(
                 f"{wish.name} ({in_words(wish.share)}) fits on no host: {_have(rooms)}",
-                "less of it in resources: of its role, or more hosts",
+                "lower resources: of its role, or add hosts",
             )
     return PlanError(
-        f"{_all(roles)} do not fit: {_have(rooms)}", _what_would_fit(roles, rooms) or "more hosts"
+        f"{_all(roles)} do not fit: {_have(rooms)}", _what_would_fit(roles, rooms) or "add hosts"
     )
 
 
@@ -212,12 +214,14 @@ def _all(roles: Sequence[Role]) -> str:
 
 
 def _have(rooms: Sequence[Room]) -> str:
-    told = [f"{room.host} has {in_words(_whole(room))}" for room in rooms[:TOLD]]
-    return "; ".join(told) + (f"; and {len(rooms) - TOLD} more" if len(rooms) > TOLD else "")
+    listed = [f"{room.host} has {in_words(_whole(room))}" for room in rooms[:LISTED]]
+    if len(rooms) > LISTED:
+        listed.append(f"and {len(rooms) - LISTED} more")
+    return "; ".join(listed)
 
 
 def _what_would_fit(roles: Sequence[Role], rooms: Sequence[Room]) -> str:
-    """The most replicas of one role, the last possible one, with which all would have a place."""
+    """Return how many replicas of one role, the last possible one, would fit with all others."""
     for number, role in reversed(list(enumerate(roles))):
         for replicas in range(role.replicas - 1, 0, -1):
             fewer = [*roles[:number], replace(role, replicas=replicas), *roles[number + 1 :]]
@@ -227,7 +231,7 @@ def _what_would_fit(roles: Sequence[Role], rooms: Sequence[Room]) -> str:
 
 
 def in_words(share: Share) -> str:
-    """``1 GPU, 2 cores, 4.0 GiB``."""
+    """Return ``1 GPU, 2 cores, 4.0 GiB``."""
     parts = [f"{share.gpus} GPU" + ("s" if share.gpus != 1 else "")]
     if share.cpus is not None:
         parts.append(f"{share.cpus} core" + ("s" if share.cpus != 1 else ""))

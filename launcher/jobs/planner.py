@@ -1,4 +1,4 @@
-"""Decides who runs what: hosts, ranks, GPUs, and argv and env of every process. Pure."""
+"""Plan a run: its hosts, ranks and GPUs, and argv and env of every process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from . import placement
 from .interpolation import fill
 
 LOOPBACK = "lo"
-#: For what runs before the hosts have met.
+#: For what runs before the rendezvous.
 NOWHERE = Meeting("", 0)
+#: The most hosts that an error lists one by one.
+LISTED = 8
 
 
 @frozen
 class Offer:
-    """A host with the GPUs that it could give now; ``taken`` says who holds the others."""
+    """A host with its free GPUs; ``taken`` names who holds the others."""
 
     host: Host
     gpus: tuple[int, ...]
@@ -28,7 +30,7 @@ class Offer:
 
 
 def offers(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Offer, ...]:
-    """What each host can give. Raises PlanError when the inventory promises more than is there."""
+    """Return what each host offers. Raises PlanError if the inventory claims more GPUs than exist."""
     return tuple(_offer(host, facts.get(host.name)) for host in hosts)
 
 
@@ -37,7 +39,7 @@ def _offer(host: Host, facts: Facts | None) -> Offer:
     if host.gpus is not None and found and host.gpus > len(found):
         raise PlanError(
             f"{host.name}: the inventory says {host.gpus} GPUs, nvidia-smi finds {len(found)}",
-            f"gpus: {len(found)} in the inventory, or leave it out",
+            f"set gpus: {len(found)} in the inventory, or leave it out",
         )
     count = len(found) if host.gpus is None else host.gpus
     indices = (found or list(range(count)))[:count]
@@ -54,12 +56,12 @@ def _offer(host: Host, facts: Facts | None) -> Offer:
 def layout(
     job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str = "dry-run"
 ) -> Layout:
-    """Nodes with their ranks and GPUs. Raises PlanError when the hosts cannot hold the job.
+    """Return nodes with their ranks and GPUs. Raises PlanError if the job does not fit.
 
-    ``resources.gpus`` alone chooses the fewest hosts: whole ones from the largest down, and for
-    what is left the smallest that suffices. Otherwise ``num_nodes`` hosts (1 when not said; all
-    that ``--hosts`` names), each with ``nproc_per_node`` processes, or one a GPU. Without facts
-    (a dry run) the inventory's word is taken.
+    ``resources.gpus`` alone chooses the fewest hosts: whole ones from the largest down, then the
+    smallest that holds the rest. Otherwise the job gets ``num_nodes`` hosts (default: all that
+    ``--hosts`` selects, else 1), each with ``nproc_per_node`` processes or one per GPU. Without
+    facts (a dry run) the inventory is trusted.
     """
     able = offers(hosts, facts)
     if job.roles:
@@ -89,7 +91,7 @@ def layout(
 
 
 def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
-    """Nodes with the processes of roles, the lead's first."""
+    """Nodes with the processes of roles, those of primary roles first."""
     rooms = []
     for offer in able:
         known = facts.get(offer.host.name)
@@ -120,10 +122,10 @@ _Counts = list[tuple[Offer, int, bool]]
 
 
 def _spread(able: Sequence[Offer], gpus: int) -> _Counts:
-    """``gpus`` over the fewest hosts; the last one is the smallest that suffices."""
+    """Spread ``gpus`` over the fewest hosts; the last one is the smallest that suffices."""
     free = sum(len(offer.gpus) for offer in able)
     if free < gpus:
-        raise PlanError(f"--gpus {gpus}: {_have(able, free)}", _what_would_fit(able, free))
+        raise PlanError(f"--gpus {gpus}: {_free_gpus(able)}", _what_would_fit(able))
     taken: dict[str, int] = {}
     left = gpus
     while left:
@@ -145,30 +147,27 @@ def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
         count = gpus // per_node
     if gpus:
         if gpus % count and per_node is None:
+            each = -(-gpus // count)
             raise PlanError(
-                f"--gpus {gpus} cannot be the same on {count} hosts",
-                "leave out --nodes: --gpus alone finds hosts, also unequal ones",
+                f"--gpus {gpus} is the total and cannot be split evenly over {count} hosts",
+                f"--gpus {each * count} is {each} for each host; "
+                "without --nodes, hosts may get different numbers",
             )
         if per_node is not None and gpus != per_node * count:
             raise PlanError(
-                f"--gpus {gpus} is not --nodes {count} times --nproc-per-node {per_node}",
-                "two of the three are enough",
+                f"--gpus {gpus} contradicts --nodes {count} x --nproc-per-node {per_node} "
+                f"(= {count * per_node})",
+                "leave one of them out",
             )
         per_node = gpus // count
     if count > len(able):
         names = ", ".join(offer.host.name for offer in able)
-        raise PlanError(f"--nodes {count}: there are {len(able)} hosts ({names})")
+        exist = f"are only {len(able)} hosts" if len(able) != 1 else "is only 1 host"
+        raise PlanError(f"--nodes {count}: there {exist} ({names})")
     use_gpus = gpus != 0
     fitting = [offer for offer in able if _fits(offer, per_node, use_gpus, bool(gpus))]
     if len(fitting) < count:
-        wanted = f"{per_node} processes" if per_node else "a free GPU"
-        free = sum(len(offer.gpus) for offer in able)
-        raise PlanError(
-            f"{count} hosts with {wanted} each: {_have(able, free)}",
-            "--gpus 0 starts CPU processes on hosts that have GPUs"
-            if not gpus
-            else _what_would_fit(able, free),
-        )
+        raise _too_few(able, count, per_node, bool(gpus))
     return [
         (offer, per_node or max(1, len(offer.gpus) if use_gpus else 1), _has_gpus(offer, use_gpus))
         for offer in fitting[:count]
@@ -185,32 +184,58 @@ def _fits(offer: Offer, per_node: int | None, use_gpus: bool, must_have: bool) -
     return len(offer.gpus) >= (per_node or 1)
 
 
-def _have(able: Sequence[Offer], free: int) -> str:
-    parts = [
-        f"{offer.host.name} {len(offer.gpus)} of {offer.total} free"
-        + (f", held by {offer.taken}" if offer.taken else "")
-        for offer in able
-    ]
-    return f"{free} GPUs are free ({'; '.join(parts)})"
+def _too_few(able: Sequence[Offer], count: int, per_node: int | None, gpus: bool) -> PlanError:
+    """Return the error that too few hosts have enough free GPUs."""
+    if per_node is None:
+        wanted = "a free GPU"
+    else:
+        wanted = f"{per_node} free GPU" + ("s" if per_node != 1 else "")
+    hosts = "1 host" if count == 1 else f"{count} hosts"
+    listed = [f"{offer.host.name} {len(offer.gpus)} of {offer.total} free" for offer in able]
+    if len(listed) > LISTED:
+        listed[LISTED:] = [f"and {len(listed) - LISTED} more"]
+    hint = _what_would_fit(able) if gpus else "--gpus 0 starts CPU processes on hosts with GPUs"
+    return PlanError(
+        f"{hosts} with {wanted} each: {_free_gpus(able)} ({'; '.join(listed)})",
+        hint,
+    )
 
 
-def _what_would_fit(able: Sequence[Offer], free: int) -> str:
+def _free_gpus(able: Sequence[Offer]) -> str:
+    """Return how many GPUs are free, and who holds the others."""
     total = sum(offer.total for offer in able)
+    free = sum(len(offer.gpus) for offer in able)
+    holders = ", ".join(dict.fromkeys(offer.taken for offer in able if offer.taken))
+    by = f" by {holders}" if holders else ""
     if not total:
-        return "no GPUs found: say gpus: in the inventory, or start CPU processes by --nodes"
-    return f"--gpus {free} would fit now" if free else f"all {total} are in use: try later"
+        return "the hosts have no GPUs"
+    if free == total:
+        return f"the hosts have only {total} GPU{'s' if total != 1 else ''}"
+    if free:
+        others = f"; the others are in use{by}" if holders else ""
+        return f"only {free} of {total} GPUs {'is' if free == 1 else 'are'} free{others}"
+    if total == 1:
+        return f"the only GPU is in use{by}"
+    return f"{'both' if total == 2 else f'all {total}'} GPUs are in use{by}"
+
+
+def _what_would_fit(able: Sequence[Offer]) -> str:
+    if not any(offer.total for offer in able):
+        return "set gpus: in the inventory, or start CPU processes with --nodes"
+    free = sum(len(offer.gpus) for offer in able)
+    return f"--gpus {free} would fit now" if free else "wait until they are free"
 
 
 # -- from a layout and a meeting point to processes
 
 
 def run_dir(root: str, run_id: str) -> str:
-    """The folder of a run on a host."""
+    """Return the folder of a run on a host."""
     return posixpath.join(root, "runs", run_id)
 
 
 def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0) -> Plan:
-    """Argv and env of every process. ``agent`` is the name of the agent's folder."""
+    """Return argv and env of every process. ``agent`` is the name of the agent's folder."""
     framework = frameworks.get(job.framework)
     nodes = []
     for node in where.nodes:
@@ -228,7 +253,7 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
 
 
 def ports_needed(job: Job, where: Layout) -> dict[str, int]:
-    """How many ports the processes of each host need for themselves."""
+    """Return how many ports the processes of each host need for themselves."""
     framework = frameworks.get(job.framework)
     counts = {node.host.name: framework.ports(node) for node in where.nodes}
     return {name: count for name, count in counts.items() if count}
@@ -237,7 +262,7 @@ def ports_needed(job: Job, where: Layout) -> dict[str, int]:
 def environment(
     job: Job, where: Layout, node: Node, meeting: Meeting, attempt: int
 ) -> dict[str, str]:
-    """What every process of a node has: the host's, then the job's, then what is computed."""
+    """Return the variables of a node's processes: the host's, the job's, then computed ones."""
     folder = run_dir(node.root, where.run_id)
     interface = node.host.interface or meeting.interfaces.get(node.host.name)
     chosen = {"PYTHONUNBUFFERED": "1"}
@@ -259,21 +284,21 @@ def environment(
 
 
 def search_path(node: Node, run_id: str) -> tuple[str, ...]:
-    """Folders in front of PATH: there ``python`` and ``python3`` mean the host's Python."""
+    """Return the folders to put before PATH, so that ``python`` is the host's Python."""
     own = posixpath.join(run_dir(node.root, run_id), "bin")
     folder = posixpath.dirname(node.python)
     return (own, folder) if folder else (own,)
 
 
-# -- where hosts can meet
+# -- the rendezvous
 
 
 def master_candidates(job: Job, master: Host, facts: Facts, alone: bool) -> tuple[str, ...]:
-    """Addresses of the master that others may reach, best first.
+    """Return addresses at which the others may reach the master, best first.
 
-    What the user says is the only one. Then: the address of the inventory's interface, the one
-    that we reached it by, the one in the inventory, all others. Loopback may be among them: hosts
-    of a sandbox share one machine, and a try from every host tells.
+    An address from the user is the only one. Otherwise: the address of the inventory's interface,
+    the one this machine connected to, the one in the inventory, and all others. Loopback stays in:
+    hosts of a sandbox share one machine, and every host tries the address before it is used.
     """
     if job.master_addr:
         return (job.master_addr,)

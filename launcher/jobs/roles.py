@@ -1,8 +1,9 @@
-"""Reads the ``roles:`` of a job: which kinds of processes it has, how many, and what each takes."""
+"""Read the ``roles:`` of a job: its kinds of processes, how many of each, and what they take."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from ..frameworks import Framework
 from ..spec.errors import InputError, suggestion
 from ..spec.inventory import variables
 from ..spec.model import Override, Role, Share
+from ..spec.process_key import RESERVED
 from ..spec.yaml_document import (
     SCALAR,
     TEXT,
@@ -31,21 +33,20 @@ from . import command
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)\Z")
 _CODES = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?\Z")
-#: Beginnings of keys and logs that mean something else.
-_TAKEN = ("rank", "node", "setup")
 
 
 def amount(value: str) -> int:
-    """``512MiB``, ``4Gi``, ``4GB`` or ``1.5GiB`` in bytes. Raises ValueError."""
+    """Return ``512MiB``, ``4Gi``, ``4GB`` or ``1.5GiB`` in bytes. Raises ValueError."""
     match = _MEMORY.match(value)
     if not match:
         raise ValueError(f"not an amount of memory: {value!r} (512MiB, 4GiB)")
     base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** (" KMGT".index(match[2]) if match[2] else 0))
+    power = " KMGT".index(match[2]) if match[2] else 0
+    return int(float(match[1]) * base**power)
 
 
 def codes(value: str) -> tuple[tuple[int, int], ...]:
-    """``3``, ``11-20`` or ``3,11-20`` as ranges of exit codes, from 0 to 255. Raises ValueError."""
+    """Return ``3``, ``11-20`` or ``3,11-20`` as ranges of exit codes. Raises ValueError."""
     found = []
     for part in value.split(","):
         match = _CODES.match(part.strip())
@@ -68,22 +69,22 @@ def _share(node: Node) -> dict[str, int]:
 
 
 _OVERRIDE: Mapping[str, Key] = {
-    "resources": Key(_share, schema(_SHARE), "What this one takes differently"),
-    "run": Key(command.read, TEXTS, "What this one starts instead"),
-    "envs": Key(variables, TEXT_MAP, "More variables of this one"),
+    "resources": Key(_share, schema(_SHARE), "Resources of this process, instead of the role's"),
+    "run": Key(command.read, TEXTS, "Command of this process, instead of the role's"),
+    "envs": Key(variables, TEXT_MAP, "More environment variables of this process"),
 }
 _ON_EXIT: Mapping[str, Key] = {
-    "complete": Key(checked(codes), SCALAR, "Exit codes that count as a good end"),
-    "fail": Key(checked(codes), SCALAR, "Exit codes after which the run ends, never again"),
-    "restart": Key(checked(codes), SCALAR, "Exit codes after which all start again"),
+    "complete": Key(checked(codes), SCALAR, "Exit codes that count as success"),
+    "fail": Key(checked(codes), SCALAR, "Exit codes that end the run without a restart"),
+    "restart": Key(checked(codes), SCALAR, "Exit codes that restart all processes"),
 }
 
 
 def _overrides(node: Node) -> dict[int, Override]:
     found = {}
-    for name, place, value in node.items("indices with what they have differently"):
+    for name, place, value in node.items("a mapping of indices to settings"):
         if not name.isdigit():
-            raise place.error(f'"{name}" is no index', "0 is the first process of a role")
+            raise place.error(f'"{name}" is not an index', "the first process of a role is 0")
         found[int(name)] = Override(**read(value, _OVERRIDE, "an override"))
     return found
 
@@ -91,7 +92,7 @@ def _overrides(node: Node) -> dict[int, Override]:
 _ROLE: Mapping[str, Key] = {
     "replicas": Key(whole_number(1), whole(1), "How many processes (default: 1)"),
     "resources": Key(
-        lambda node: Share(**_share(node)), schema(_SHARE), "What each of them takes of a host"
+        lambda node: Share(**_share(node)), schema(_SHARE), "What each process takes of its host"
     ),
     "overrides": Key(
         _overrides,
@@ -100,13 +101,14 @@ _ROLE: Mapping[str, Key] = {
             "propertyNames": {"pattern": "^[0-9]+$"},
             "additionalProperties": schema(_OVERRIDE),
         },
-        "What single ones have differently, by their index from 0",
+        "Settings of single processes, by index from 0",
     ),
-    "run": Key(command.read, TEXTS, "What they start (default: the job's run)"),
-    "envs": Key(variables, TEXT_MAP, "Their environment variables, besides the job's"),
-    "setup": Key(text, TEXT, "Shell script, once on each host that has one, after the job's"),
-    "spread": Key(truth, {"type": "boolean"}, "Each on another host, as far as there are hosts"),
-    "lead": Key(truth, {"type": "boolean"}, "The run is over when these have ended well"),
+    "run": Key(command.read, TEXTS, "What the processes run (default: the job's run)"),
+    "envs": Key(variables, TEXT_MAP, "More environment variables, besides the job's"),
+    "setup": Key(text, TEXT, "Shell script to run once on each of its hosts, after the job's"),
+    "spread": Key(truth, {"type": "boolean"}, "Put each process on a host of its own if possible"),
+    "primary": Key(truth, {"type": "boolean"}, "End the run when all processes have succeeded"),
+    "lead": Key(truth, {"type": "boolean", "deprecated": True}, "The name of primary until 0.1"),
     "on_exit": Key(
         lambda node: read(node, _ON_EXIT, "on_exit"), schema(_ON_EXIT), "What exit codes mean"
     ),
@@ -119,15 +121,20 @@ SCHEMA: Mapping[str, Any] = {
 
 
 def read_roles(node: Node) -> tuple[Role, ...]:
-    """The roles of a job. Raises DocumentError."""
+    """Return the roles of a job. Raises DocumentError."""
     found = []
-    for name, place, value in node.items("roles by their names"):
-        if not _NAME.match(name) or name in _TAKEN:
+    for name, place, value in node.items("a mapping of names to roles"):
+        if not _NAME.match(name) or name in RESERVED:
             raise place.error(
                 f'"{name}" cannot be the name of a role',
-                f"letters, digits, '_' and '-'; not {', '.join(_TAKEN)}",
+                f"use letters, digits, '_' and '-'; reserved: {', '.join(RESERVED)}",
             )
-        role = Role(name, **({} if value.is_empty() else read(value, _ROLE, f"role {name}")))
+        known = {} if value.is_empty() else read(value, _ROLE, f"role {name}")
+        if "lead" in known:
+            old = f"{value.source}: roles: {name}: lead"
+            warnings.warn(f"{old} is now called primary", FutureWarning, stacklevel=1)
+            known.setdefault("primary", known.pop("lead"))
+        role = Role(name, **known)
         for index in role.overrides:
             if index >= role.replicas:
                 raise value.error(
@@ -140,13 +147,13 @@ def read_roles(node: Node) -> tuple[Role, ...]:
 
 
 def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str, str]]:
-    """What the framework cannot take: complaint and hint by role; "" for all of them together."""
+    """Return errors and hints by role; "" stands for all roles together."""
     cast = framework.cast
     if cast is None and not roles:
         return {}
     if cast is None:
-        hint = "framework: torch starts every process by itself"
-        return {"": (f"{framework.name} starts all its ranks alike and has no roles", hint)}
+        hint = "framework: torch starts every process on its own"
+        return {"": (f"{framework.name} starts all ranks alike and takes no roles", hint)}
     found = {}
     for role in roles:
         if cast.most and role.name not in cast.most:
@@ -157,8 +164,8 @@ def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str,
         most = cast.most.get(role.name)
         if most is not None and role.replicas > most:
             found[role.name] = (f"{framework.name} has at most {most} {role.name}", "")
-        said = [role.envs, *(other.envs for other in role.overrides.values())]
-        for variable in [name for envs in said for name in envs]:
+        given = [role.envs, *(other.envs for other in role.overrides.values())]
+        for variable in [name for envs in given for name in envs]:
             if variable in framework.computed:
                 found[role.name] = (f"{variable} is computed for every process", "leave it out")
     missing = [name for name in cast.needs if name not in {role.name for role in roles}]
@@ -168,15 +175,17 @@ def check(roles: tuple[Role, ...], framework: Framework) -> dict[str, tuple[str,
 
 
 def made(roles: tuple[Role, ...], framework: Framework) -> tuple[Role, ...]:
-    """The roles with their commands as argv or script, and a lead. Raises InputError."""
+    """Return the roles with their commands split, and primary ones chosen. Raises InputError."""
     for name, (complaint, hint) in check(roles, framework).items():
         raise InputError(f"roles{': ' + name if name else ''}: {complaint}", hint)
     cast = framework.cast
-    leads: frozenset[str] = frozenset()
-    if cast is not None and not any(role.lead for role in roles):
-        leads = cast.leads(frozenset(role.name for role in roles))
-    return tuple(replace(_made(role, framework), lead=role.lead or role.name in leads)
-                 for role in roles)  # fmt: skip
+    primaries: frozenset[str] = frozenset()
+    if cast is not None and not any(role.primary for role in roles):
+        primaries = cast.primaries(frozenset(role.name for role in roles))
+    return tuple(
+        replace(_made(role, framework), primary=role.primary or role.name in primaries)
+        for role in roles
+    )
 
 
 def _made(role: Role, framework: Framework) -> Role:

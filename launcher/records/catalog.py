@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ..spec.errors import InputError, UnknownRun, suggestion
+from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.frozen import frozen
+from ..spec.typed_json import from_json
+from . import formats
 from .run_folder import RunFolder, home
 from .state import ENDED, fold
+
+#: The status of a run whose files cannot be read; its reason says which, and where.
+UNREADABLE = "unreadable"
 
 
 @frozen
@@ -41,8 +45,8 @@ def folders() -> list[Path]:
 def _started(path: Path) -> float:
     try:
         with open(path / "events.jsonl", "rb") as file:
-            return float(json.loads(file.readline())["time"])
-    except (OSError, ValueError, KeyError):
+            return from_json(_First, json.loads(file.readline())).time
+    except (OSError, ValueError, RecursionError):
         return path.stat().st_mtime
 
 
@@ -70,26 +74,54 @@ def find(word: str) -> Path:
     raise UnknownRun(f'there is no run "{word}" here' if known else "there are no runs here", hint)
 
 
+@frozen
+class _First:
+    """What is asked of a run's first event."""
+
+    time: float
+
+
+@frozen
+class _Place:
+    """What is asked of a node in ``run.json``."""
+
+    host: str
+    gpus: tuple[int, ...] = ()
+    local_world_size: int = 0
+
+
+@frozen
+class _Described:
+    """What is asked of ``run.json``."""
+
+    started: float | None = None
+    nodes: tuple[_Place, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
 def summary(path: Path) -> Summary:
-    """How a run stands, folded from its events."""
+    """Return how a run stands, folded from its events; UNREADABLE where a file of it is damaged."""
     folder = RunFolder(path)
+    described, status, reason = _Described(), UNREADABLE, ""
     try:
-        described: dict[str, Any] = folder.read("run.json") or {}
-        state = fold(folder.events())
         followed = folder.holder is not None
+        file = path / "run.json"
+        described = formats.read_record(_Described, folder.read("run.json") or {}, file)
+        state = fold(folder.events())
+        status, reason = state.status, state.reason
+    except UnreadableRecord as error:
+        reason = str(error)
     finally:
         folder.close()
-    nodes = described.get("nodes", [])
-    ended = state.status in ENDED
     return Summary(
         run=path.name,
-        status=state.status,
-        reason=state.reason if ended or followed else "nobody follows it here",
-        started=described.get("started", _started(path)),
-        hosts=tuple(node["host"] for node in nodes) or tuple(map(str, described.get("hosts", ()))),
-        gpus=sum(len(node["gpus"]) for node in nodes),
-        ranks=sum(node["local_world_size"] for node in nodes),
-        followed=followed and not ended,
+        status=status,
+        reason=reason,
+        started=_started(path) if described.started is None else described.started,
+        hosts=tuple(node.host for node in described.nodes) or described.hosts,
+        gpus=sum(len(node.gpus) for node in described.nodes),
+        ranks=sum(node.local_world_size for node in described.nodes),
+        followed=followed and status not in ENDED,
         folder=str(path),
     )
 

@@ -6,136 +6,118 @@ No secret's value is ever among them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields, replace
 from typing import Any
 
-from ..spec.model import (
-    Host,
-    Inventory,
-    Job,
-    Layout,
-    Node,
-    Override,
-    Plan,
-    Request,
-    Resources,
-    Role,
-    Share,
-    Task,
-)
-from ..spec.version import __version__
+from ..spec.errors import UnreadableRecord
+from ..spec.frozen import frozen
+from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request
+from ..spec.typed_json import Mismatch, from_json, to_json
+from . import compat, formats
 
-VERSION = 1
-#: How a request says that a job is to be treated.
-_TREATMENT = (
-    *("pull_every", "lost_after", "lease", "stall_timeout", "stop_stalled", "max_restarts"),
-    "min_nodes",
-)
+#: Fields of a request that ``run.json`` has in a form of its own, or not at all.
+_APART = ("job", "inventory", "hosts", "ask_passphrase")
 
 
 def describe_job(job: Job) -> dict[str, Any]:
-    """A job; of its secrets only the names."""
-    values = {
-        name: value for name, value in vars(job).items() if name not in ("secrets", "sources")
-    }
-    return {
-        **values,
-        "run": list(job.run),
-        "resources": asdict(job.resources),
-        "roles": [asdict(role) for role in job.roles],
-        "envs": dict(job.envs),
-        "outputs": list(job.outputs),
-        "needs": list(job.needs),
-        "master_port": list(job.master_port),
-        "secrets": sorted(job.secrets),
-        "sources": dict(job.sources),
-    }
+    """Return a job; of its secrets only the names."""
+    return {**to_json(replace(job, secrets={})), "secrets": sorted(job.secrets)}
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """A host; what was not said is left out."""
-    values = {**vars(host), "env": dict(host.env), "labels": dict(host.labels)}
-    return {name: value for name, value in values.items() if value not in (None, {})}
+    """Return a host, without what nobody has set."""
+    return {name: value for name, value in to_json(host).items() if value not in (None, {})}
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
-    """``run.json``: all that another launcher needs to go on with a run. Nodes are there as soon as
-    it is known who does what."""
-    inventory = request.inventory
+    """Return ``run.json``: all that another launcher needs to continue a run, or to repeat it.
+
+    Nodes are there as soon as it is known who does what.
+    """
+    own = {one.name: getattr(request, one.name) for one in fields(request)}
     return {
-        "version": VERSION,
-        "launcher": __version__,
+        **formats.stamp(),
         "run": layout.run_id,
         "started": started,
-        "command_line": list(request.command_line),
+        **{name: to_json(value) for name, value in own.items() if name not in _APART},
         "job": describe_job(request.job),
-        **{name: getattr(request, name) for name in _TREATMENT},
         "inventory": {
-            "source": inventory.source,
-            "ssh_config": inventory.ssh_config,
-            "sandbox": inventory.sandbox,
-            "hosts": [describe_host(host) for host in inventory.hosts],
+            **to_json(replace(request.inventory, hosts=())),
+            "hosts": [describe_host(host) for host in request.inventory.hosts],
         },
         "hosts": [host.name for host in request.hosts],
-        "nodes": [_describe_node(node) for node in layout.nodes],
+        "nodes": [{**to_json(node), "host": node.host.name} for node in layout.nodes],
     }
 
 
-def read_run(value: Mapping[str, Any]) -> tuple[Request, Layout]:
-    """What :func:`describe_run` has written. Secrets have no values then."""
-    known = value["inventory"]
-    inventory = Inventory(
-        hosts=tuple(Host(**host) for host in known["hosts"]),
-        ssh_config=known["ssh_config"],
-        sandbox=known["sandbox"],
-        source=known["source"],
+@frozen
+class _Run:
+    """What ``run.json`` has in a form of its own."""
+
+    run: str
+    job: Mapping[str, Any]
+    inventory: Inventory
+    started: float
+    hosts: tuple[str, ...] = ()
+    nodes: tuple[Mapping[str, Any], ...] = ()
+
+
+@frozen
+class _Secrets:
+    secrets: tuple[str, ...] = ()
+
+
+def read_run(value: object, file: object = "run.json") -> tuple[Request, Layout]:
+    """Return what :func:`describe_run` has described. Secrets have no values then.
+
+    Raises NewerRecord, or UnreadableRecord naming file and field.
+    """
+    record = compat.run(formats.check_version(value, file))
+    try:
+        return _read_run(record)
+    except Mismatch as error:
+        raise UnreadableRecord(str(file), str(error)) from None
+
+
+def _read_run(record: Mapping[str, Any]) -> tuple[Request, Layout]:
+    run = from_json(_Run, record)
+    try:
+        from_json(_Secrets, run.job)
+        job = from_json(Job, {**run.job, "secrets": {}})
+    except Mismatch as error:
+        raise error.inside("job") from None
+    hosts = {host.name: host for host in run.inventory.hosts}
+    request = from_json(
+        Request,
+        {
+            **{name: one for name, one in record.items() if name not in _APART},
+            "job": job,
+            "inventory": run.inventory,
+            "hosts": [
+                _host(hosts, name, f"hosts[{index}]") for index, name in enumerate(run.hosts)
+            ],
+        },
     )
-    request = Request(
-        job=_read_job(value["job"]),
-        inventory=inventory,
-        hosts=tuple(inventory.host(name) for name in value["hosts"]),
-        **{name: value[name] for name in _TREATMENT if name in value},
-        command_line=tuple(value["command_line"]),
-    )
-    nodes = (_read_node(node, inventory) for node in value["nodes"])
-    return request, Layout(value["run"], tuple(nodes))
+    nodes = []
+    for index, node in enumerate(run.nodes):
+        host = _host(hosts, node.get("host"), f"nodes[{index}].host")
+        try:
+            nodes.append(from_json(Node, {**node, "host": host}))
+        except Mismatch as error:
+            raise error.inside(f"nodes[{index}]") from None
+    return request, Layout(run.run, tuple(nodes))
 
 
-def _read_job(value: Mapping[str, Any]) -> Job:
-    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-    known |= {"resources": Resources(**value["resources"]), "secrets": {}}
-    known["roles"] = tuple(_read_role(role) for role in value.get("roles", ()))
-    return Job(**known)
-
-
-def _read_role(value: Mapping[str, Any]) -> Role:
-    overrides = {
-        int(index): Override(**{**other, "run": tuple(other["run"])})
-        for index, other in value["overrides"].items()
-    }
-    on_exit = {
-        action: tuple((first, last) for first, last in codes)
-        for action, codes in value["on_exit"].items()
-    }
-    known = {"resources": Share(**value["resources"]), "run": tuple(value["run"])}
-    return Role(**{**value, **known, "overrides": overrides, "on_exit": on_exit})
-
-
-def _describe_node(node: Node) -> dict[str, Any]:
-    tasks = [asdict(task) for task in node.tasks]
-    return {**vars(node), "host": node.host.name, "gpus": list(node.gpus), "tasks": tasks}
-
-
-def _read_node(value: Mapping[str, Any], inventory: Inventory) -> Node:
-    tasks = tuple(Task(**{**t, "gpus": tuple(t["gpus"])}) for t in value.get("tasks", ()))
-    known = {"host": inventory.host(value["host"]), "gpus": tuple(value["gpus"]), "tasks": tasks}
-    return Node(**{**value, **known})
+def _host(hosts: Mapping[str, Host], name: object, field: str) -> Host:
+    if not isinstance(name, str) or name not in hosts:
+        raise Mismatch(f"the inventory has no host {name!r}", field)
+    return hosts[name]
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
     """``plan.json``, and what ``--dry-run --json`` prints."""
     return {
-        "version": VERSION,
+        **formats.stamp(),
         "framework": plan.framework,
         "world_size": plan.layout.world_size,
         "num_nodes": plan.layout.num_nodes,

@@ -6,14 +6,17 @@ corrected by their clock's offset.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, field
 from typing import Any
 
+from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
+from ..spec.typed_json import Mismatch, from_json
+from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
+from .reasons import StopReason
 
 
 @frozen
@@ -116,17 +119,18 @@ class RunRestarted(Event):
 
 @frozen
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``leads`` is how
-    many leads the run has, ``lead`` the same where this is one; ``limits`` is what it is held to."""
+    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``primaries`` is
+    how many primary processes the run has, ``primary`` the same where this is one; ``limits`` is what
+    it is held to."""
 
     host: str
     attempt: int
     key: str
     rank: int | None
     pid: int
-    lead: int = 0
+    primary: int = 0
     limits: str = ""
-    leads: int = 0
+    primaries: int = 0
 
 
 @frozen
@@ -159,16 +163,20 @@ class ProcessExited(Event):
 
 @frozen
 class StopRequested(Event):
-    """Processes were asked to end: everywhere, or on ``host``.
+    """Processes were asked to stop: everywhere, or on ``host``.
 
-    A host does so by itself when one of its ranks fails; ``asked`` says that a launcher wished it.
+    A host does so on its own when one of its ranks fails; ``asked`` says that a launcher wished it.
+    ``origin`` is the other host that reported ``why``. ``detail`` says more, such as the reason of a
+    restart.
     """
 
-    why: str
+    why: StopReason
     host: str | None = None
     processes: int = 0
     attempt: int | None = None
     asked: bool = False
+    origin: str | None = None
+    detail: str = ""
 
 
 @frozen
@@ -206,6 +214,14 @@ class HostEnded(Event):
     unreadable: int
     attempt: int | None = None
     removed: tuple[str, ...] = ()
+
+
+@frozen
+class RecordPassedOver(Event):
+    """A record in the journal of a host says nothing that can be understood: ``problem``."""
+
+    host: str
+    problem: str
 
 
 @frozen
@@ -276,7 +292,7 @@ class NodesReduced(Event):
 
 
 @frozen
-class LeaseExpired(Event):
+class OrphanTimeoutExpired(Event):
     """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
 
     host: str
@@ -363,6 +379,7 @@ class RunEnded(Event):
 
     status: str
     reason: str
+    reason_host: str | None = None
 
 
 KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
@@ -376,23 +393,49 @@ def encode(event: Event) -> dict[str, Any]:
     return values
 
 
-def decode(record: Mapping[str, Any]) -> Event | None:
-    """The event that a record describes; None for a kind that this version does not know."""
+def decode(record: object) -> Event | None:
+    """Return the event that a record describes; None for a kind that this version does not know.
+
+    Fields that this version does not know are passed over. Raises Mismatch.
+    """
+    if not isinstance(record, Mapping) or not isinstance(record.get("event"), str):
+        raise Mismatch("not an event")
+    record = compat.event(record)
     kind = KINDS.get(record["event"])
-    if kind is None:
-        return None
-    known: dict[str, Any] = {f.name: record[f.name] for f in fields(kind) if f.name in record}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-    return kind(**values)
+    return None if kind is None else from_json(kind, record)
 
 
-def decode_lines(lines: bytes) -> list[Event]:
-    """The events of whole lines of JSON."""
-    decoded = (decode(json.loads(line)) for line in lines.splitlines())
-    return [event for event in decoded if event is not None]
+def decode_lines(
+    lines: bytes, file: object = "events.jsonl", first: int | None = None
+) -> list[Event]:
+    """Return the events of whole lines of JSON; ``first`` is the number of the first line in the file.
+
+    Raises UnreadableRecord naming the file, the line and the field.
+    """
+    found = []
+    for number, line in enumerate(lines.splitlines(), first or 0):
+        place = file if first is None else f"{file}:{number}"
+        try:
+            found.append(decode(formats.parse(line, place)))
+        except Mismatch as error:
+            raise UnreadableRecord(str(place), str(error)) from None
+    return [event for event in found if event is not None]
 
 
-def from_journal(host: str, record: Mapping[str, Any], clock_offset: float) -> Event | None:
-    """The event that a host's journal tells, in our time."""
-    happened = float(record.get("at", record["time"]))
-    return decode({**record, "host": host, "time": happened - clock_offset})
+def from_journal(
+    host: str, record: Mapping[str, Any], clock_offset: float, now: float = 0.0
+) -> Event | None:
+    """Return the event that a host's journal reports, in our time.
+
+    A record that cannot be understood becomes RecordPassedOver: one damaged line on a host must
+    neither end a run nor stand in our own records. ``now`` is its time then.
+    """
+    happened = record.get("at", record.get("time"))
+    try:
+        when = from_json(float, happened) - clock_offset
+        return decode({**record, "host": host, "time": when})
+    except Mismatch as error:
+        problem = f"record {record.get('seq')} of its journal: {error}"
+        seq = record.get("seq")
+        known = seq if isinstance(seq, int) else -1
+        return RecordPassedOver(now, host, problem, seq=known)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping
 
 from ..spec.frozen import frozen
+from .reasons import EndReason, Reason
 
 
 @frozen
@@ -28,11 +29,13 @@ class Failure:
         return self.code if self.code >= 0 else 128 - self.code
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> Reason:
         """``exit-7``, ``signal-SIGSEGV`` or ``out-of-memory``."""
         if self.oom:
-            return "out-of-memory"
-        return f"exit-{self.code}" if self.code >= 0 else f"signal-{signal_name(-self.code)}"
+            return Reason(EndReason.OUT_OF_MEMORY)
+        if self.code >= 0:
+            return Reason(EndReason.EXIT, str(self.code))
+        return Reason(EndReason.SIGNAL, signal_name(-self.code))
 
     @property
     def meaning(self) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from ..spec.frozen import frozen
+from ..spec.process_key import ProcessKey, ProcessKind
 from .state import ProcessState, RunState
 
 #: Characters of a last line that are kept.
@@ -82,7 +83,7 @@ def last_lines(said: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ..
 
 
 def _ranked(key: str) -> bool:
-    return key.startswith("rank-")  # and not the name of a role
+    return ProcessKey.parse(key).kind is ProcessKind.RANK
 
 
 def _lowest(group: list[tuple[ProcessState, str]]) -> int:

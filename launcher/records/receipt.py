@@ -13,21 +13,18 @@ from typing import Any
 from ..spec.errors import HANGS
 from ..spec.frozen import frozen
 from ..spec.model import Layout
-from . import causes
+from . import causes, compat, formats
 from . import events as ev
 from .postmortem import LastLine, OtherEnd
-from .state import BY_USER, SKEW, Expiry, Loss, RunState
-
-VERSION = 1
+from .reasons import EndReason, StopReason
+from .state import Expiry, RunState
 
 #: What to do about a reason that no error of ours explains.
-HINTS = {
-    "supervisor-silent": HANGS,
-    "login-session-ended": "systemd-logind there kills what you leave behind at a logout "
+HINTS: Mapping[str, str] = {
+    EndReason.SUPERVISOR_SILENT: HANGS,
+    StopReason.LOGIN_SESSION_ENDED: "systemd-logind there kills what you leave behind at a logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }
-#: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
-NOTICED = 12.0
 
 #: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
 LAST_LINES = 12
@@ -37,9 +34,6 @@ _RECORD_FRAME = re.compile(
     r'^  File ".*[/\\]multiprocessing[/\\]errors[/\\]__init__\.py", .*\n(?:    .*\n)*', re.M
 )
 
-_NO_MEMORY = re.compile(
-    rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
-)
 #: The stages of a run, in order; each one's time is in the receipt.
 STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
 
@@ -93,7 +87,8 @@ class FirstFailure:
 
 @frozen
 class Receipt:
-    """The end of a run."""
+    """The end of a run. ``reason`` is a code; ``reason_host`` the host that it is about, if any, and
+    ``reason_detail`` what the code leaves out."""
 
     run: str
     status: str
@@ -113,11 +108,14 @@ class Receipt:
     outputs: tuple[Mapping[str, Any], ...] = ()
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
-    version: int = VERSION
+    reason_host: str | None = None
+    reason_detail: str = ""
+    version: int = formats.VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values, without fields that say nothing and that earlier versions do not know."""
+        value = asdict(self)
+        return {k: v for k, v in value.items() if v or k not in ("reason_host", "reason_detail")}
 
     @property
     def logs_complete(self) -> bool:
@@ -130,21 +128,13 @@ class Receipt:
         return sum(host.left or 0 for host in self.hosts)
 
 
-def read(value: Mapping[str, Any]) -> Receipt:
-    """The receipt that :meth:`Receipt.to_json` made, as it came back from a file."""
-    hosts = (HostReceipt(**_tuples(host)) for host in value["hosts"])
-    failure = value["failure"] and FirstFailure(**_tuples(value["failure"]))
-    nested = {
-        "hosts": tuple(hosts),
-        "failure": failure,
-        "others": tuple(OtherEnd(**_tuples(other)) for other in value["others"]),
-        "others_said": tuple(LastLine(**_tuples(one)) for one in value.get("others_said", ())),
-    }
-    return Receipt(**{**_tuples(value), **nested})
+def read(value: object, file: object = "receipt.json") -> Receipt:
+    """Return the receipt that :meth:`Receipt.to_json` made, as it came back from a file.
 
-
-def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+    Raises NewerRecord, or UnreadableRecord naming file and field.
+    """
+    record = formats.check_version(value, file)
+    return formats.read_record(Receipt, compat.receipt(record), file)
 
 
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
@@ -155,62 +145,6 @@ def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
     for (stage, begin), end in zip(starts, ends, strict=False):
         found[stage] = found.get(stage, 0.0) + end - begin
     return {stage: round(found[stage], 3) for stage in STAGES if stage in found}
-
-
-def verdict(
-    state: RunState,
-    last_words: bytes,
-    stop: str | None,
-    error: BaseException | None,
-    mending: bool = False,
-) -> tuple[str, str, int]:
-    """``(status, reason, exit code)`` of a run that is over.
-
-    The first failure decides; a stop by the user decides when nothing had failed before it. When a
-    host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
-    so is what fails or is lost after a host has stopped by itself. Whoever follows a run last may
-    not be who stopped it: then what the hosts were told counts. ``mending``: a lost host was just being
-    replaced; then it is the stop that ended the run, and not the loss.
-    """
-    failure = state.failure
-    told = state.stop.why if state.stop and _unfinished(state) else None
-    stop = stop or (told if told == BY_USER else None)
-    if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
-        return "stopped", "lease-expired", 125
-    if mending and stop is not None and error is None:
-        return "stopped", stop, 130
-    if state.lost and (failure is None or (stop is None and _follows(failure, state.lost))):
-        return "lost", next(iter(state.lost.values())).reason, 125
-    if stop is not None and failure is None:
-        return "stopped", stop, 130
-    if failure is not None:
-        if failure.key.startswith("setup-"):
-            return "failed", f"setup-{failure.reason}", failure.exit_code
-        no_memory = bool(_NO_MEMORY.search(last_words))
-        reason = "out-of-memory" if no_memory else failure.reason
-        return "failed", reason, failure.exit_code
-    if error is not None:
-        code = getattr(error, "code", "internal-error")
-        return "failed", code, getattr(error, "exit_code", 125)
-    if state.lead_ended is not None and not all(p.well for p in state.processes.values()):
-        return "succeeded", "lead-exited-0", 0
-    if told is not None:
-        return "stopped", told.replace(" ", "-"), 125
-    return "succeeded", "all-ranks-exited-0", 0
-
-
-def _unfinished(state: RunState) -> bool:
-    return state.lead_ended is None and not all(p.well for p in state.processes.values())
-
-
-def _first(expired: Mapping[str, Expiry]) -> float:
-    return min(expiry.time for expiry in expired.values())
-
-
-def _follows(failure: ev.Failure, lost: Mapping[str, Loss]) -> bool:
-    if failure.host in lost:
-        return False
-    return failure.time > min(loss.since for loss in lost.values()) - NOTICED
 
 
 def host_receipt(
@@ -258,7 +192,7 @@ def _how(sweep: ev.HostSwept) -> str:
 def _unverified(log_bytes: tuple[int, int | None] | None, problem: str | None) -> str:
     if log_bytes is None:
         return "nothing was started there"
-    silent = "does not answer" if problem == "supervisor-silent" else "cannot be reached"
+    silent = "does not answer" if problem == EndReason.SUPERVISOR_SILENT else "cannot be reached"
     return f"not verified: the host {silent}"
 
 

@@ -16,8 +16,10 @@ Files appear whole or not at all: each is written beside its place and renamed.
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given, after another one was lost
-        stop.json       a wish to end it, for whoever follows it
-        launcher.lock   held (flock) by the process that follows the run; its pid stands in it
+        stop.json       a wish to end it, for the process that follows it: grace, how often asked
+        pull.json       a wish to bring outputs back at once: how often asked
+        launcher.lock   held (flock) by the process that follows the run; its pid stands in it, with
+                        a line end where that process reads wishes from files (older ones do not)
         .hosts/<host>/  what came from one host
     ~/.launcher/unfinished/<run>.json   hosts that could not be looked at when a run ended
 """
@@ -34,13 +36,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from ..spec.errors import LauncherError, RecordError
+from ..spec.typed_json import from_json
 from . import events as ev
 from . import run_names
 
-VERSION = 1
+T = TypeVar("T")
 
 
 def home() -> Path:
@@ -51,6 +54,14 @@ def home() -> Path:
 def read_json(path: Path) -> Any:
     """Raises OSError or ValueError."""
     return json.loads(path.read_text("utf-8"))
+
+
+def read_as(kind: type[T], path: Path) -> T | None:
+    """A JSON file as a ``kind``; None where it is missing or damaged: for what can be done without."""
+    try:
+        return from_json(kind, read_json(path))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -115,7 +126,7 @@ class RunFolder:
         except OSError:
             return False
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         return True
 
     @property
@@ -135,6 +146,10 @@ class RunFolder:
             return read_json(self.path / name)
         except (FileNotFoundError, ValueError):
             return None
+
+    def read_as(self, kind: type[T], name: str) -> T | None:
+        """As :func:`read_as`, one file of the folder."""
+        return read_as(kind, self.path / name)
 
     def came(self, name: str, size: int) -> None:
         """Notes that so many bytes of a log are here now; at most once a second for each."""
@@ -189,9 +204,13 @@ class RunFolder:
             raise RecordError(self.path / "events.jsonl", error) from None
 
     def events(self) -> list[ev.Event]:
-        """All events so far; a line that a power cut left unfinished is none."""
-        data = (self.path / "events.jsonl").read_bytes()
-        return ev.decode_lines(data[: data.rfind(b"\n") + 1])
+        """All events so far; a line that a power cut left unfinished is none.
+
+        Raises UnreadableRecord.
+        """
+        path = self.path / "events.jsonl"
+        data = path.read_bytes()
+        return ev.decode_lines(data[: data.rfind(b"\n") + 1], path, first=1)
 
     def write(self, name: str, value: Any) -> None:
         """One JSON file of the folder. Raises RecordError."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
 from .state import RunState
 
@@ -70,8 +71,8 @@ def _hardly_begun(ranks: list[dict[str, Any]]) -> dict[str, Any] | None:
     """A rank that waits before it has come to where all others of its kind wait for it. Those of
     another role may have little to do."""
     for rank in ranks:
-        kind = str(rank["key"]).rpartition("-")[0]
-        others = [r for r in ranks if r is not rank and str(r["key"]).rpartition("-")[0] == kind]
+        group = ProcessKey.parse(rank["key"]).group
+        others = [r for r in ranks if r is not rank and ProcessKey.parse(r["key"]).group == group]
         least = TIMES * max(float(rank["cpu"]), SOME)
         if others and all(float(other["cpu"]) > least for other in others):
             return rank
@@ -89,5 +90,5 @@ def _behind(stall: ev.RunStalled, ranks: list[dict[str, Any]], why: str) -> ev.R
         silent=round(stall.time - first["since"], 3),
         last=first["last"],
         why=why,
-        key="" if first["key"].startswith(("rank-", "node-")) else first["key"],
+        key=first["key"] if ProcessKey.parse(first["key"]).kind is ProcessKind.ROLE else "",
     )

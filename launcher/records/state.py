@@ -10,7 +10,9 @@ from dataclasses import field, replace
 from typing import Any
 
 from ..spec.frozen import frozen
+from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
+from .reasons import StopReason
 
 #: Which status may follow which. An ended run stays ended.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -22,17 +24,14 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "stopped": frozenset(),
     "lost": frozenset(),
 }
-#: Why a run is stopped when its user wants it.
-BY_USER = "by-user"
-#: Why a run is stopped that has lost more hosts than it can do without.
-TOO_FEW = "too few hosts are left"
 ENDED = frozenset(name for name, following in TRANSITIONS.items() if not following)
 
 
 @frozen
 class ProcessState:
-    """One process as last heard of; ``code`` is None while it runs. ``lead`` is how many leads the
-    run has, where it is one; ``well`` whether it ended as it should, at ``ended``."""
+    """One process as last heard of; ``code`` is None while it runs. ``primary`` is how many
+    primary processes the run has, where it is one of them; ``well`` whether it ended
+    successfully, at ``ended``."""
 
     host: str
     key: str
@@ -40,8 +39,8 @@ class ProcessState:
     pid: int | None = None
     code: int | None = None
     stopped: bool = False
-    lead: int = 0
-    leads: int = 0
+    primary: int = 0
+    primaries: int = 0
     limits: str = ""
     well: bool = False
     ended: float = 0.0
@@ -73,10 +72,13 @@ class Expiry:
 
 @frozen
 class Stop:
-    """The first time in an attempt that processes were asked to end."""
+    """The first time in an attempt that processes were asked to stop; ``host`` is where the reason
+    arose, if it did on one host."""
 
     time: float
-    why: str
+    why: StopReason
+    host: str | None = None
+    detail: str = ""
 
 
 @frozen
@@ -84,7 +86,7 @@ class RunState:
     """All that follows from the events so far."""
 
     status: str = "preparing"
-    reason: str = ""
+    ended_for: str = ""  # the reason of a run that is over
     stage: str = ""
     attempt: int = 0
     all_started: bool = False
@@ -103,18 +105,27 @@ class RunState:
     stalled: Mapping[str, ev.StallBegan] = field(default_factory=dict)
 
     @property
-    def lead_ended(self) -> float | None:
-        """When the last of the leads ended well; None before, and where nobody leads."""
-        leads = [p for p in self.processes.values() if p.lead]
-        if not leads or sum(p.well for p in leads) < leads[0].lead:
+    def reason(self) -> str:
+        """Why the run is over; while it is stopping its first failure, or else the first wish."""
+        if self.status != "stopping":
+            return self.ended_for
+        if self.failure:
+            return str(self.failure.reason)
+        return self.stop.why if self.stop else ""
+
+    @property
+    def primary_ended(self) -> float | None:
+        """When the last primary process exited well; None before, and where there is none."""
+        primaries = [p for p in self.processes.values() if p.primary]
+        if not primaries or sum(p.well for p in primaries) < primaries[0].primary:
             return None
-        return max(p.ended for p in leads)
+        return max(p.ended for p in primaries)
 
     def counts_from(self, failure: ev.Failure) -> float:
-        """When a failure counts: where a lead may be ending, whose end it follows, a moment later."""
+        """When a failure counts: where a primary process may be exiting, a moment later."""
         process = self.processes.get((failure.host, failure.key))
-        waits = process is not None and process.leads and not process.lead
-        return failure.time + (LEAD_PATIENCE if waits else 0.0)
+        waits = process is not None and process.primaries and not process.primary
+        return failure.time + (PRIMARY_PATIENCE if waits else 0.0)
 
     def alive(self, host: str) -> int:
         """Processes of a host that have not ended."""
@@ -125,7 +136,7 @@ class RunState:
         processes = self.processes.values()
         started = {p.host for p in processes if not is_setup(p.key)}
         everybody = len(started) == hosts > 0 and all(p.well for p in processes)
-        return everybody or self.lead_ended is not None
+        return everybody or self.primary_ended is not None
 
 
 def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
@@ -141,7 +152,7 @@ def step(state: RunState, event: ev.Event) -> RunState:
 
     What hosts tell of an attempt that is over changes nothing, and the first word of a new one begins
     it. So the order in which hosts are heard does not matter, nor whether a launcher has told of the
-    restart: their journals alone lead to the same state.
+    restart: their journals alone primary to the same state.
     """
     if state.status in ENDED and isinstance(event, ev.RunRestarted | ev.ProcessExited):
         return state
@@ -183,11 +194,12 @@ def step(state: RunState, event: ev.Event) -> RunState:
             return replace(state, stalled={**state.stalled, event.host: event})
         case ev.StallEnded():
             return replace(state, stalled=_without(state.stalled, event.host))
-        case ev.LeaseExpired():
+        case ev.OrphanTimeoutExpired():
             expiry = Expiry(event.time, event.silent)
             return replace(state, expired={**state.expired, event.host: expiry})
         case ev.RunEnded():
-            return _to(state, event.status, event.reason)
+            over = _to(state, event.status)
+            return state if over is state else replace(over, ended_for=event.reason)
         case _:
             return state
 
@@ -212,7 +224,7 @@ _OF_AN_ATTEMPT = (
 
 def _anew(state: RunState, attempt: int) -> RunState:
     return replace(
-        _to(state, "preparing", ""),
+        _to(state, "preparing"),
         attempt=attempt,
         processes={},
         failure=None,
@@ -226,27 +238,20 @@ def _anew(state: RunState, attempt: int) -> RunState:
 
 
 def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
-    stop = Stop(event.time, event.why)
+    host = event.origin or (None if event.asked else event.host)
+    stop = Stop(event.time, event.why, host, event.detail)
     if state.stop is None or _order_of_stops(stop) < _order_of_stops(state.stop):
         state = replace(state, stop=stop)
     if event.host is None or event.asked:
-        state = _to(state, "stopping", "")
-    if event.why == TOO_FEW and state.fallen is None and state.tolerated:
+        state = _to(state, "stopping")
+    if event.why is StopReason.TOO_FEW_HOSTS and state.fallen is None and state.tolerated:
         state = _blamed(replace(state, fallen=max(state.tolerated, key=_order)))
-    return _with_reason(state)
+    return state
 
 
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:
     """The user's own wish first: a host that hears of it from another may have a clock behind."""
-    return stop.why != BY_USER, stop.time
-
-
-def _with_reason(state: RunState) -> RunState:
-    """Why a run is stopping: its first failure, or else what was said first."""
-    if state.status != "stopping":
-        return state
-    said = state.stop.why if state.stop else ""
-    return replace(state, reason=state.failure.reason if state.failure else said)
+    return stop.why is not StopReason.BY_USER, stop.time
 
 
 def _without(hosts: Mapping[str, Any], host: str) -> dict[str, Any]:
@@ -258,22 +263,22 @@ def _departed(state: RunState, host: str, departure: Departure) -> RunState:
     return replace(state, silent=silent, departed={**state.departed, host: departure})
 
 
-def _to(state: RunState, status: str, reason: str) -> RunState:
+def _to(state: RunState, status: str) -> RunState:
     """The transition, where the table allows it; a late event changes nothing."""
     if status not in TRANSITIONS[state.status]:
         return state
-    return replace(state, status=status, reason=reason)
+    return replace(state, status=status)
 
 
 def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
     started = ProcessState(
         event.host, event.key, event.rank, event.pid,
-        lead=event.lead, leads=event.leads, limits=event.limits,
+        primary=event.primary, primaries=event.primaries, limits=event.limits,
     )  # fmt: skip
     state = replace(state, processes={**state.processes, (event.host, event.key): started})
     if event.rank is not None:
         state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
-    return _to(state, "running", "") if not is_setup(event.key) else state
+    return _to(state, "running") if not is_setup(event.key) else state
 
 
 def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
@@ -300,7 +305,7 @@ def _blamed(state: RunState) -> RunState:
     if state.fallen is None:
         return state
     known = [f for f in state.tolerated if state.reformed <= f.time and f.rank is not None]
-    return _with_reason(replace(state, failure=min(known, key=_order, default=state.fallen)))
+    return replace(state, failure=min(known, key=_order, default=state.fallen))
 
 
 def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
@@ -309,24 +314,22 @@ def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
 
 
 def _without_consequence(state: RunState) -> RunState:
-    """Who fails when the lead has ended well had nobody left to talk to: that is no failure."""
-    over, failure = state.lead_ended, state.failure
+    """Who fails when the primary processes have exited well had nobody left to talk to: no failure."""
+    over, failure = state.primary_ended, state.failure
     if over is None or failure is None or over > state.counts_from(failure) + SKEW:
         return state
-    return _with_reason(replace(state, failure=None, fallen=None))
+    return replace(state, failure=None, fallen=None)
 
 
-#: Seconds that a lead which is just ending has, when another process fails because of that.
-LEAD_PATIENCE = 1.0
+#: Seconds that a primary process which is just exiting has, when another one fails because of
+#: that: as launcher.agent.base.protocol says.
+PRIMARY_PATIENCE = 1.0
 
 
 #: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
 SKEW = 0.25
 
-#: The keys of the processes that run a job's ``setup`` begin so; a node's rank follows.
-SETUP = "setup-"
-
 
 def is_setup(key: str) -> bool:
     """Whether a process runs a job's ``setup``."""
-    return key.startswith(SETUP)
+    return ProcessKey.parse(key).kind is ProcessKind.SETUP

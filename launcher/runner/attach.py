@@ -1,258 +1,264 @@
-"""Takes up a run that another process began: watches it while somebody follows it, else follows it.
+"""What one process does for one run: it carries the run out, or watches the process that does, and
+takes over when that process is gone.
 
-Two processes never follow one run: who holds the lock of its folder does, and everybody else reads
-what that one writes there.
+Two processes never follow one run: the one that holds the lock of its folder does, and all others
+read what that one writes there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..records import codec, receipt
 from ..records import events as ev
 from ..records.receipt import Receipt
-from ..records.run_folder import RunFolder, read_json, write_json
-from ..records.state import RunState, log_hosts, step
-from ..spec.errors import InputError, LauncherError
+from ..records.run_folder import RunFolder
+from ..records.run_reader import RunReader
+from ..records.state import RunState, step
+from ..spec.errors import LauncherError
 from ..spec.model import Layout, Request, Secret
-from .listeners import OnEvent, OnLog, ignore_event, ignore_log
-from .run import Run
+from . import wishes
+from .listeners import OnEvent, OnLog, ignore_event
+
+if TYPE_CHECKING:
+    from .run import Run
 
 #: Seconds between two looks at what the follower wrote.
 LOOK = 0.1
-#: Most bytes of one log in one look.
-PIECE = 1 << 20
-#: Where it stands how far a run that was detached has been shown.
-SHOWN = "shown.json"
 
 
-class Attached:
-    """One process that takes up a run. ``on_event`` hears what is new, ``on_log`` all bytes that
-    were not shown before."""
+class Following(Protocol):
+    """A run as this process follows or watches it: :class:`Begun` here, or :class:`Attached`."""
 
-    def __init__(
-        self,
-        path: Path,
-        on_event: OnEvent = ignore_event,
-        on_log: OnLog = ignore_log,
-    ) -> None:
-        self.path, self.name = path, path.name
-        self._on_event, self._on_log = on_event, on_log
-        self.request, self._layout, self.started = _described(path)
-        self.grace = self.request.job.grace
-        self.killing = False
-        self._run: Run | None = None
-        self._stopping = False
-        self._seen = 0  # bytes of events.jsonl
-        self._shown: dict[str, int] = {}
-        self._log_hosts: dict[str, str] = {}
+    reader: RunReader
+    request: Request
+    grace: float
+    killing: bool
+    is_ours: bool  # whether this process has started it
 
     @property
     def layout(self) -> Layout:
-        """Who does what, as soon as that is known."""
-        if not self._layout.nodes:
-            _, self._layout, _ = _described(self.path)
-        return self._layout
+        """Which host runs what; without nodes before that is decided."""
 
-    async def follow(self) -> Receipt:
-        """To the end of the run. Raises LauncherError."""
-        self._begin()
+    async def to_the_end(self) -> Receipt:
+        """Return the receipt as soon as the run has ended. Raises LauncherError."""
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask for the end; again: without grace."""
+
+    def pull_now(self) -> None:
+        """Bring outputs back at once, without waiting for their time."""
+
+    def remember(self) -> None:
+        """Note how far logs were passed on, for the next process that attaches."""
+
+
+class Begun:
+    """A run that this process starts and follows. ``on_event`` and ``on_log`` get everything."""
+
+    def __init__(
+        self, request: Request, folder: RunFolder, on_event: OnEvent, on_log: OnLog
+    ) -> None:
+        self.request, self.reader = request, RunReader(folder.path)
+        self.grace = request.job.grace
+        self.is_ours, self.killing, self._stopping = True, False, False
+        self._folder, self._on_event, self._on_log = folder, on_event, on_log
+        self._run: Run | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """Which host runs what; without nodes before that is decided."""
+        return self._run.layout if self._run else Layout(self.reader.name, ())
+
+    async def to_the_end(self) -> Receipt:
+        """Return the receipt as soon as the run has ended, whatever the ending."""
+        from .run import Run  # asyncssh takes a third of a second to import
+
+        self._run = Run(self.request, self._folder, self._on_event, self._on_log)
+        for _ in range(self._stopping + self.killing):
+            self._run.stop()
+        return await follow(self._run, self._run.execute())
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask for the end; again: without grace."""
+        self.killing, self._stopping = self._stopping, True
+        if grace is not None:
+            self.grace = grace
+            wishes.note_grace(self.reader.path, grace)
+        if self._run:
+            self._run.stop()
+
+    def pull_now(self) -> None:
+        """Bring outputs back at once, without waiting for their time."""
+        if self._run:
+            self._run.pull_now()
+
+    def remember(self) -> None:
+        """Nothing to note: a run in the foreground passes on all that it writes."""
+
+
+class Attached:
+    """A run that another process started. ``on_event`` gets what is new, ``on_log`` all bytes that
+    were not shown before; without them a run that another process follows is not read."""
+
+    def __init__(
+        self, reader: RunReader, on_event: OnEvent | None = None, on_log: OnLog | None = None
+    ) -> None:
+        self.reader = reader
+        self.request = _with_secrets(reader.request, reader.secret_names)
+        self.grace = self.request.job.grace
+        self.is_ours = self.killing = self._stopping = self._positioned = False
+        self._on_event, self._on_log = on_event, on_log
+        self._run: Run | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """Which host runs what; without nodes before that is decided."""
+        return self.reader.layout
+
+    async def to_the_end(self) -> Receipt:
+        """Return the receipt as soon as the run has ended. Raises LauncherError."""
+        self._position()
         try:
             while True:
-                ended = self.receipt()
-                folder = RunFolder(self.path)
-                if ended is None and folder.hold() and self.receipt() is None:
+                ended = self.reader.receipt()
+                folder = RunFolder(self.reader.path)
+                if ended is None and folder.hold() and self.reader.receipt() is None:
                     return await self._take_over(folder)
                 folder.close()
-                self.look()
+                self._look()
                 if ended is not None:
                     return ended
                 await asyncio.sleep(LOOK)
         finally:
             self.remember()
 
-    async def until_started(self) -> Receipt | None:
-        """Until everything runs; the receipt of a run that ended before. Raises LauncherError when
-        its follower died."""
-        state = RunState()
-        while not state.all_started:
-            ended = self.receipt()
-            for event in self._new_events():
-                state = step(state, event)
-                self._on_event(event)
-            if ended is not None:
-                return ended
-            if self.holder() is None and self.receipt() is None:
-                raise LauncherError(
-                    f"the follower of {self.name} died before everything was started",
-                    f"launcher stop {self.name} ends what it had begun",
-                )
-            await asyncio.sleep(LOOK)
-        return None
-
     def stop(self, grace: float | None = None) -> None:
-        """Asks for the end, whoever follows the run; again: without grace."""
-        self.killing = self._stopping
-        self._stopping = True
-        if grace is not None:
-            self.grace = grace
-            write_json(self.path / "stop.json", {"grace": grace})
-        if self._run:
-            self._run.stop()
+        """Ask for the end, whichever process follows the run; again: without grace."""
+        self.killing, self._stopping = self._stopping, True
+        self.grace = self.grace if grace is None else grace
+        if self._run is None:
+            wishes.ask_stop(self.reader.path, self.grace)
             return
-        if (holder := self.holder()) is not None:
-            os.kill(holder, signal.SIGINT)
+        if grace is not None:
+            wishes.note_grace(self.reader.path, grace)
+        self._run.stop()
 
     def pull_now(self) -> None:
-        """Asks whoever follows the run to bring its outputs back at once."""
+        """Ask for outputs at once, whichever process follows the run."""
         if self._run:
             self._run.pull_now()
-        elif (holder := self.holder()) is not None:
-            os.kill(holder, signal.SIGUSR1)
-
-    async def bring(self) -> dict[str, str]:
-        """Logs and outputs as they are on the hosts now; the run goes on. Returns what could not be
-        brought, by host."""
-        events = (self.path / "events.jsonl").stat().st_size
-        folder = RunFolder(self.path)
-        if folder.hold():
-            return await Run(self.request, folder, started=self.started).bring(self.layout)
-        folder.close()
-        self._seen = events
-        self.pull_now()
-        while self.holder() is not None:
-            for event in self._new_events():
-                if isinstance(event, ev.OutputsPulled):
-                    return dict(event.failed)
-            await asyncio.sleep(LOOK)
-        return {}
-
-    def holder(self) -> int | None:
-        """The pid of the process that follows the run, or None."""
-        folder = RunFolder(self.path)
-        try:
-            return folder.holder
-        finally:
-            folder.close()
-
-    def receipt(self) -> Receipt | None:
-        """The receipt of a run that has ended."""
-        folder = RunFolder(self.path)
-        try:
-            value = folder.read("receipt.json")
-        finally:
-            folder.close()
-        return None if value is None else receipt.read(value)
-
-    def show_from(self, offsets: Mapping[str, int]) -> None:
-        """Where the logs begin for :meth:`look`, by name; others begin at their beginning."""
-        self._shown = dict(offsets)
-
-    def show_up_to(self, name: str, end: int) -> None:
-        """Shows one log up to a byte."""
-        begin = self._shown.get(name, 0)
-        with open(self.path / "logs" / name, "rb") as file:
-            file.seek(begin)
-            data = file.read(max(0, end - begin))
-        if data:
-            self._show(name, data)
-
-    def look(self) -> None:
-        """Shows what has come since the last look."""
-        for event in self._new_events():
-            self._on_event(event)
-        more = True
-        while more:
-            more = False
-            for path in sorted((self.path / "logs").glob("attempt-*/*")):
-                name = f"{path.parent.name}/{path.name}"
-                with open(path, "rb") as file:
-                    file.seek(self._shown.get(name, 0))
-                    data = file.read(PIECE)
-                if data:
-                    self._show(name, data)
-                    more = more or len(data) == PIECE
-
-    # -- how far it was shown
-
-    def _begin(self) -> None:
-        """After the last byte that was shown. A run in the foreground shows all that it writes."""
-        self._seen = (self.path / "events.jsonl").stat().st_size
-        try:
-            known: Mapping[str, Any] | None = read_json(self.path / SHOWN)
-        except FileNotFoundError:
-            known = None
-        if known is not None:
-            self._shown = dict(known)
-        elif self.holder() is None:
-            logs = (self.path / "logs").glob("attempt-*/*")
-            self._shown = {f"{log.parent.name}/{log.name}": log.stat().st_size for log in logs}
+        else:
+            wishes.ask_pull(self.reader.path)
 
     def remember(self) -> None:
-        """Notes how far it was shown, for the next one."""
-        write_json(self.path / SHOWN, self._shown)
+        """Note how far logs were passed on, for the next process that attaches."""
+        if self._on_log:
+            self.reader.remember()
 
-    def _show(self, name: str, data: bytes) -> None:
-        self._shown[name] = self._shown.get(name, 0) + len(data)
-        self._on_log(self._host_of(name), name, data)
+    def _position(self) -> None:
+        """Behind the last byte that was shown, and the last event."""
+        if not self._positioned:
+            self._positioned = True
+            self.reader.skip_events()
+            self.reader.resume_logs()
 
-    def _host_of(self, name: str) -> str:
-        """Whose log it is. Another attempt may have had another host there."""
-        stem = name.partition(".")[0]
-        if stem not in self._log_hosts:
-            lines = (self.path / "events.jsonl").read_bytes()
-            self._log_hosts |= log_hosts(ev.decode_lines(lines[: lines.rfind(b"\n") + 1]))
-        host = self._log_hosts.get(stem) or self.layout.host_of(name.split("/")[1])
-        return host or "?"
-
-    def _new_events(self) -> list[ev.Event]:
-        with open(self.path / "events.jsonl", "rb") as file:
-            file.seek(self._seen)
-            data = file.read()
-        whole = data.rfind(b"\n") + 1
-        self._seen += whole
-        events = ev.decode_lines(data[:whole])
-        if any(isinstance(event, ev.NodeReplaced | ev.NodesReduced) for event in events):
-            _, self._layout, _ = _described(self.path)
-        return events
-
-    # -- nobody else follows it
+    def _look(self) -> None:
+        if self._on_event:
+            for event in self.reader.new_events():
+                self._on_event(event)
+        if self._on_log:
+            for piece in self.reader.new_logs():
+                self._on_log(piece.host, piece.name, piece.data)
 
     async def _take_over(self, folder: RunFolder) -> Receipt:
-        def show(host: str, name: str, data: bytes) -> None:
-            self._show(name, data)
+        from .run import Run  # asyncssh takes a third of a second to import
 
-        self.look()
-        _, self._layout, _ = _described(self.path)  # the one before us may have replaced a host
-        run = self._run = Run(self.request, folder, self._on_event, show, self.started)
-        if self._stopping:
+        on_event, on_log = self._on_event or ignore_event, self._on_log
+
+        def pass_on(host: str, name: str, data: bytes) -> None:
+            self.reader.passed(name, len(data))
+            if on_log:
+                on_log(host, name, data)
+
+        self._look()
+        self.reader.reread()
+        run = self._run = Run(self.request, folder, on_event, pass_on, self.reader.started)
+        for _ in range(self._stopping + self.killing):
             run.stop()
-        return await run.go_on(self.layout)
+        return await follow(run, run.go_on(self.reader.layout))
 
 
-def _with_secrets(request: Request, names: Sequence[str]) -> Request:
-    """Secrets stand in no record: they come from the environment here. Without them the run goes on,
-    but nothing of it can be started again."""
+async def follow(run: Run, work: Coroutine[Any, Any, Receipt]) -> Receipt:
+    """Do the work of a run to its receipt, and meanwhile what other processes ask of it.
+
+    A cancellation lets go of the run, which continues on its hosts.
+    """
+    heard = wishes.Wishes(run.folder)
+    if heard.stop_pending and not run.switch.asked.is_set():
+        run.stop()
+    listening = asyncio.ensure_future(heard.carry_out(run))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        await run.close()
+        raise
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> Receipt | None:
+    """Wait until all processes of a run have started; return the receipt of one that ended before.
+
+    Raises LauncherError when its follower died.
+    """
+    state = RunState()
+    while not state.all_started:
+        ended = reader.receipt()
+        for event in reader.new_events():
+            state = step(state, event)
+            if on_event:
+                on_event(event)
+        if ended is not None:
+            return ended
+        if reader.follower() is None and reader.receipt() is None:
+            raise LauncherError(
+                f"the follower of {reader.name} died before everything was started",
+                f"launcher stop {reader.name} ends what it had begun",
+            )
+        await asyncio.sleep(LOOK)
+    return None
+
+
+async def bring(following: Following) -> dict[str, str]:
+    """Bring logs and outputs back as they are on the hosts now; the run continues. Return what could
+    not be brought, by host."""
+    reader = RunReader(following.reader.path)
+    reader.skip_events()
+    folder = RunFolder(reader.path)
+    if folder.hold():
+        from .run import Run  # asyncssh takes a third of a second to import
+
+        run = Run(following.request, folder, started=reader.started)
+        return await run.bring(reader.layout)
+    folder.close()
+    following.pull_now()
+    while reader.follower() is not None:
+        for event in reader.new_events():
+            if isinstance(event, ev.OutputsPulled):
+                return dict(event.failed)
+        await asyncio.sleep(LOOK)
+    return {}
+
+
+def _with_secrets(request: Request, names: tuple[str, ...]) -> Request:
+    """Secrets stand in no record: they come from the environment here. Without them the run
+    continues, but nothing of it can be started again."""
     if any(name not in os.environ for name in names):
         return replace(request, max_restarts=0, min_nodes=None)
     secrets = {name: Secret(os.environ[name]) for name in names}
     return replace(request, job=replace(request.job, secrets=secrets))
-
-
-def _described(path: Path) -> tuple[Request, Layout, float]:
-    try:
-        value = read_json(path / "run.json")
-        request, layout = codec.read_run(value)
-        request = _with_secrets(request, value["job"]["secrets"])
-    except (OSError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{path.name} cannot be taken up: {path / 'run.json'} is not whole",
-            "it ended before anything was started; launcher rm forgets it",
-        ) from None
-    return request, layout, float(value["started"])

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from ..records import codec
 from ..records import events as ev
+from ..records.reasons import EndReason, Reason, StopReason
 from ..spec import errors
 from . import shutdown, stall_watch
 from .concurrency import race
@@ -17,7 +18,7 @@ from .files.collector import Collector
 from .host_set import HostSet
 from .launch import Launch
 from .policy import elastic
-from .policy.restart import AGAIN, PORT_TAKEN, another_try, may_replace_ports
+from .policy.restart import another_try, may_replace_ports
 from .replacement import Replacement
 
 #: Seconds for the last words of a process after its exit was reported.
@@ -88,7 +89,7 @@ class Attempts:
             self._context.switch.asked.is_set()
             or self._context.event_log.has_failed()
             or bool(state.expired)
-            or state.lead_ended is not None
+            or state.primary_ended is not None
             or self._cannot_continue()
             or all(session.is_over for session in self._hosts.active)
         )
@@ -99,11 +100,11 @@ class Attempts:
             return elastic.is_over(state, layout, least)
         return any(node.host.name in state.lost for node in layout.nodes)
 
-    async def _why_again(self, error: errors.LauncherError | None) -> str | None:
+    async def _why_again(self, error: errors.LauncherError | None) -> Reason | None:
         """Why another attempt follows this one; None when it was the last."""
         context, request = self._context, self._context.request
         if isinstance(error, errors.PortTaken):
-            return PORT_TAKEN if may_replace_ports(context.events) else None
+            return Reason(EndReason.PORT_TAKEN) if may_replace_ports(context.events) else None
         if context.state.failure is not None:
             await self._hear_out(context.state.failure.host)
         if context.switch.asked.is_set():
@@ -126,17 +127,17 @@ class Attempts:
                 async with asyncio.timeout(LAST_WORDS):
                     await session.catch_up()
 
-    async def _make_ready(self, why: str) -> bool:
+    async def _make_ready(self, why: Reason) -> bool:
         """Stop what was started, and make the hosts of the next attempt ready, without those that are
         lost. False when too few are left."""
         context = self._context
         context.enter("restart")
-        await shutdown.stop(context, self._hosts.active, f"{why}{AGAIN}")
+        await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))
         number = await context.switch.unless_asked(self._replacement.fill())
         if number is None:
             return False
         self._number = number
-        context.add(ev.RunRestarted(time.time(), number, why))
+        context.add(ev.RunRestarted(time.time(), number, str(why)))
         await context.switch.unless_asked(self._launch().supervise())
         return True
 

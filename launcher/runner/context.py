@@ -49,8 +49,8 @@ class RunContext:
     @property
     def grace(self) -> float:
         """Seconds between SIGTERM and SIGKILL; a wish in the folder wins over the job's."""
-        wish = self.folder.read("stop.json")
-        return float(wish["grace"]) if wish else self.job.grace
+        wish = self.folder.read_as(dict[str, float], "stop.json") or {}
+        return wish.get("grace", self.job.grace)
 
     def add(self, event: ev.Event) -> None:
         """Record an event, and pass it on."""

@@ -1,15 +1,14 @@
-"""A request carried out, from an empty folder to the receipt, in the calling process."""
+"""A request carried out, from an empty folder to the receipt, in the calling thread."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextlib import suppress
 
 from ..fleet.inventory_file import sandbox_of
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
 from ..spec.model import Request
+from .attach import follow
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
 from .run import Run
 
@@ -23,13 +22,10 @@ def execute(
 
     Raises LauncherError when this machine cannot hold the run's folder.
     """
-    with sandbox_of(request.inventory):
+
+    async def to_the_end() -> Receipt:
         run = Run(request, RunFolder.create(request.job.name), on_event, on_log)
-        return asyncio.run(_listening(run))
+        return await follow(run, run.execute())
 
-
-async def _listening(run: Run) -> Receipt:
-    """`launcher pull` asks for outputs by a signal, which ends a process that does not listen."""
-    with suppress(RuntimeError, ValueError):  # not the main thread
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.pull_now)
-    return await run.execute()
+    with sandbox_of(request.inventory):
+        return asyncio.run(to_the_end())

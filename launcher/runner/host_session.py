@@ -14,6 +14,7 @@ from typing import Any
 
 from ..fleet import cleanup
 from ..records import events as ev
+from ..records.reasons import EndReason
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
 from ..transport.agent_client import Agent
@@ -124,9 +125,9 @@ class HostSession:
         """Make sure that a supervisor is there, which also keeps what is known of the run. Raises
         HostError.
 
-        It stops the run on its own when nobody is in touch for the request's ``lease``, and reports
-        when no rank does anything for its ``stall_timeout``. Only where that was asked for, Pythons
-        there are prepared to write their stacks.
+        It stops the run on its own when nobody is in touch for the request's ``orphan_timeout``, and
+        reports when no rank does anything for its ``stall_timeout``. Only where that was asked for,
+        Pythons there are prepared to write their stacks.
         """
         text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
         request = self._context.request
@@ -138,7 +139,7 @@ class HostSession:
                 "host": self.name,
                 "attempt": attempt,
                 "grace": request.job.grace,
-                "lease": request.lease,
+                "orphan_timeout": request.orphan_timeout,
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
             },
@@ -160,7 +161,7 @@ class HostSession:
                 self.phase = Phase.SUPERVISED
             raise
         self._following = asyncio.ensure_future(self._keep_following(lost_after))
-        self._contact.start(self._context.request.lease)
+        self._contact.start(self._context.request.orphan_timeout)
 
     def rejoin(self, logs: Iterable[str]) -> None:
         """Resume from another launcher's position, with the logs that are here, in the background. A
@@ -172,7 +173,7 @@ class HostSession:
         self._following = asyncio.ensure_future(
             self._keep_following(request.lost_after, connected=False)
         )
-        self._contact.start(request.lease)
+        self._contact.start(request.orphan_timeout)
 
     def part(self, reason: str, logs: Iterable[str]) -> None:
         """Stand for a host that has left the run: nobody connects to it, and its logs are here."""
@@ -212,7 +213,7 @@ class HostSession:
                 return
             await asyncio.sleep(0.02)
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: EndReason) -> None:
         """Count the host as lost for this run, unless the run is over there."""
         if not self.is_over:
             self._lose(reason)
@@ -250,7 +251,7 @@ class HostSession:
             connected = True
             dropped = time.monotonic()  # it stands still while a laptop sleeps
             if not await self._line.redial(self._ask_to_follow, dropped + lost_after, first):
-                self.give_up("host-unreachable")
+                self.give_up(EndReason.HOST_UNREACHABLE)
                 return
             first = 0.0
             seconds = time.monotonic() - dropped
@@ -264,7 +265,7 @@ class HostSession:
     def _hear_idle(self, sizes: Mapping[str, int]) -> None:
         self._log_sizes = sizes
         if not self._journal.is_complete:
-            self.give_up("supervisor-died")
+            self.give_up(EndReason.SUPERVISOR_DIED)
         self._finish()
 
     def _finish(self) -> None:

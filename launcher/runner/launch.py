@@ -11,10 +11,11 @@ from typing import Any
 from .. import frameworks
 from ..jobs import planner
 from ..records import events as ev
-from ..records.state import SETUP, ProcessState, is_setup
+from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node, NodePlan, Plan, Task
+from ..spec.process_key import ProcessKey
 from ..transport import certificates
 from ..transport.agent_bundle import agent_name
 from .concurrency import together
@@ -78,7 +79,7 @@ class Launch:
         if not scripts:
             return None
         process = {
-            "key": f"{SETUP}{node.node_rank}",
+            "key": str(ProcessKey.of_setup(node.node_rank)),
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
             "env": planner.environment(
                 self.context.job, self.layout, node, planner.NOWHERE, self.attempt
@@ -170,7 +171,7 @@ class Launch:
             request["port"] = plan.meeting.master_port
         request["ports"] = list(plan.meeting.ports.get(session.name, ()))
         if job.elastic is not None:
-            request["elastic"] = "lead" if is_first else "member"
+            request["elastic"] = "head" if is_first else "member"
         has_gpus = session.facts.gpus or session.host.gpus
         request["gpus"] = list(part.node.gpus) if has_gpus else []
         request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in session.facts.gpus}
@@ -236,12 +237,12 @@ def _of_role(job: Job, task: Task) -> dict[str, Any]:
     """What a host has to know of a role: its limits, and what its processes' ends mean."""
     role = job.role(task.role).at(task.index)
     share = role.resources
-    leads = sum(other.replicas for other in job.roles if other.lead)
+    primaries = sum(other.replicas for other in job.roles if other.primary)
     return {
         "role": task.role,
         "index": task.index,
-        "lead": leads if role.lead else 0,
-        "leads": leads,
+        "primary": primaries if role.primary else 0,
+        "primaries": primaries,
         "on_exit": {action: list(codes) for action, codes in role.on_exit.items()},
         "limits": {"cpus": share.cpus, "memory": share.memory},
     }

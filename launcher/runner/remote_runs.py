@@ -64,12 +64,12 @@ def _make_folder(name: str, by_host: Mapping[str, Mapping[str, Any]], inventory:
     records = [host["record"] for host in by_host.values()]
     # A host that was lost and is back still tells of the nodes as they were then.
     value = dict(max(records, key=lambda record: int(dict(record).get("attempt", 0))))
-    request, layout = codec.read_run(value)
+    request, layout = codec.read_run(value, f"run.json of {name} on its hosts")
     ours = {host.name: host for host in inventory.hosts}
     nodes = tuple(replace(node, host=ours.get(node.host.name, node.host)) for node in layout.nodes)
     request = replace(request, inventory=inventory, hosts=tuple(node.host for node in nodes))
     described = codec.describe_run(request, replace(layout, nodes=nodes), value["started"])
-    described["job"]["secrets"] = value["job"]["secrets"]
+    described["job"]["secrets"] = value["job"].get("secrets", [])
     path = home() / "runs" / name
     path.mkdir(mode=0o700, parents=True)
     folder = RunFolder(path)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..fleet import cleanup
 from ..records import events as ev
+from ..records.reasons import StopReason
 from ..spec.errors import LauncherError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Layout, Node
@@ -106,7 +107,7 @@ class Replacement:
     async def _clear(self) -> None:
         """Stop what another launcher has begun on spares; then they are as good as any."""
         for session in self._left_over:
-            why = "its launcher died before it took part"
+            why = StopReason.SPARE_LEFT_OVER
             await shutdown.stop(self._context, [session], why, grace=0.0)
             if session.lost is None:
                 self._cleared |= {session.name}
@@ -122,7 +123,7 @@ class Replacement:
         try:
             layout = await self._setup.make_ready(session, node, draft.layout, draft.attempt)
         except LauncherError as error:
-            await self._reject(session, node, error)
+            await self._reject(session, error)
             return replace(draft, attempt=draft.attempt + 1)
         lost = node.host.name
         replaced = ev.NodeReplaced(
@@ -139,13 +140,12 @@ class Replacement:
         self._hosts.put_aside(session)
         return session
 
-    async def _reject(self, session: HostSession, node: Node, error: LauncherError) -> None:
+    async def _reject(self, session: HostSession, error: LauncherError) -> None:
         """Let go of a spare. Where something was started it stays aside, for the receipt."""
         code, message = error.code, getattr(error, "message", str(error))
         self._context.add(ev.HostFailed(time.time(), session.name, code, message, error.hint))
         if session.is_supervised:
-            why = f"it cannot take the place of {node.host.name}"
-            await shutdown.stop(self._context, [session], why)
+            await shutdown.stop(self._context, [session], StopReason.SPARE_UNFIT)
         else:
             await self._hosts.dismiss(session)
 

@@ -17,7 +17,7 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     if job.num_nodes and job.num_nodes > len(hosts):
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")
         raise InputError(
-            f"--nodes {job.num_nodes}: there are {len(hosts)} hosts ({named})",
+            f"--nodes {job.num_nodes}: there are only {len(hosts)} hosts ({named})",
             "more hosts: -i with another inventory, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)

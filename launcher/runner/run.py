@@ -15,9 +15,9 @@ from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
 from ..records import postmortem, receipt
+from ..records.reasons import StopReason
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
-from ..records.state import BY_USER
 from ..spec import errors
 from ..spec.model import Layout, Request
 from ..transport import rsync
@@ -32,7 +32,7 @@ from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
-from .policy import elastic
+from .policy import outcome
 from .replacement import Replacement
 from .stop import Stopped, StopSwitch
 
@@ -97,22 +97,29 @@ class Run:
         """Continue from where another launcher left the run, to the receipt."""
         await self._rejoin(layout)
         asked = self.context.state.stop
-        if asked and asked.why == BY_USER and not self.switch.asked.is_set():
+        if asked and asked.why is StopReason.BY_USER and not self.switch.asked.is_set():
             self.stop()  # the hosts may not have heard it from the launcher before us
         return await self._to_the_end(self._follow_attempts(is_running=True))
 
     async def bring(self, layout: Layout) -> dict[str, str]:
         """Fetch what the hosts have now, logs and outputs, while the run continues. Returns what
         could not be brought, by host."""
-        await self._rejoin(layout)
-        await asyncio.gather(*(session.catch_up() for session in self.hosts.active))
-        await self._collector.pull()
-        await self._close()
-        return self._collector.failed
+        try:
+            await self._rejoin(layout)
+            await asyncio.gather(*(session.catch_up() for session in self.hosts.active))
+            await self._collector.pull()
+            return self._collector.failed
+        finally:
+            await self.close()
 
     def pull_now(self) -> None:
         """Bring outputs back at once, without waiting for their time."""
         self._collector.hurry.set()
+
+    async def close(self) -> None:
+        """Let go of everything. What runs on the hosts continues."""
+        await self.hosts.close()
+        self.folder.close()
 
     # -- the stages
 
@@ -129,11 +136,11 @@ class Run:
         except Exception as failed:  # a bug of ours must not leave processes on hosts
             error = failed
             self.context.event_log.note("traceback.json", traceback.format_exc().splitlines())
-        await self._end()
+        await self._end(error)
         await self._collect()
         await shutdown.sweep(self.context, self.hosts.touched)
         final = self._conclude(error)
-        await self._close()
+        await self.close()
         return final
 
     async def _from_the_beginning(self) -> None:
@@ -190,14 +197,14 @@ class Run:
             async with asyncio.timeout(min(REJOIN, self.context.request.lost_after)):
                 await asyncio.gather(*(one.until_reached() for one in self.hosts.touched))
 
-    async def _end(self) -> None:
+    async def _end(self, error: Exception | None) -> None:
         """Stop all processes on every host that can be reached."""
-        state = self.context.state
-        why = (
-            self.switch.reason
-            or ("a rank failed" if state.failure else "")
-            or ("lease expired" if state.expired else "")
-            or elastic.why_over(state, self.layout, self.context.job.elastic)
+        why = outcome.stop_reason(
+            self.context.state,
+            self.layout,
+            elastic_from=self.context.job.elastic,
+            asked=self.switch.reason,
+            error=error,
         )
         await shutdown.stop(self.context, self.hosts.touched, why)
 
@@ -214,23 +221,26 @@ class Run:
 
     def _conclude(self, error: Exception | None) -> Receipt:
         """The receipt, on disk as well."""
-        context, state, event_log = self.context, self.context.state, self.context.event_log
+        context, event_log = self.context, self.context.event_log
         words = event_log.last_words()
-        status, reason, exit_code = receipt.verdict(
-            state,
-            words,
-            stop=None if state.all_succeeded(len(self.hosts.active)) else self.switch.reason,
+        ended = outcome.decide(
+            context.state,
+            self.layout,
+            elastic_from=context.job.elastic,
+            asked=self.switch.reason,
             error=error,
+            last_words=words,
             mending=self._replacement.is_mending,
         )
-        if context.job.elastic and (fewer := elastic.succeeded(state, self.layout)):
-            status, reason, exit_code = "succeeded", fewer, 0
-        context.add(ev.RunEnded(time.time(), status, reason))
+        reason = str(ended.reason)
+        context.add(ev.RunEnded(time.time(), ended.status, reason, ended.host))
         final = Receipt(
             run=self.name,
-            status=status,
+            status=ended.status,
             reason=reason,
-            exit_code=exit_code,
+            reason_host=ended.host,
+            reason_detail="" if ended.reason.detail in reason else ended.reason.detail,
+            exit_code=ended.exit_code,
             started=context.started,
             seconds=round(time.time() - context.started, 3),
             stages=receipt.stage_seconds(context.events),
@@ -267,8 +277,3 @@ class Run:
 
     def _describe(self) -> None:
         self.folder.write("run.json", self.context.describe(self.layout))
-
-    async def _close(self) -> None:
-        """Let go of everything."""
-        await self.hosts.close()
-        self.folder.close()

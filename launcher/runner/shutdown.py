@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from ..records import events as ev
+from ..records.reasons import EndReason, StopReason
 from ..spec.errors import HostError
 from .context import RunContext
 from .host_session import HostSession, Phase
@@ -20,7 +21,12 @@ AFTER_GRACE = 10.0
 
 
 async def stop(
-    context: RunContext, sessions: Sequence[HostSession], why: str, grace: float | None = None
+    context: RunContext,
+    sessions: Sequence[HostSession],
+    why: StopReason,
+    *,
+    detail: str = "",
+    grace: float | None = None,
 ) -> None:
     """Ask every supervisor to stop what it owns, and wait until all of it is gone and reported.
 
@@ -30,7 +36,7 @@ async def stop(
     if not alive:
         return
     killed, until = context.switch.kill.is_set, context.event_log.until
-    context.add(ev.StopRequested(time.time(), why))
+    context.add(ev.StopRequested(time.time(), why, detail=detail))
     await _listen(alive)
     grace = context.grace if grace is None else grace
     grace = 0.0 if killed() else grace
@@ -38,11 +44,11 @@ async def stop(
     if grace > 0:
         await until(lambda: _all_over(alive) or killed(), grace)
         if killed():
-            await _ask(context, alive, 0.0, "killed by the user")
+            await _ask(context, alive, 0.0, StopReason.KILLED_BY_USER)
     await until(lambda: _all_over(alive), AFTER_GRACE)
     for session in alive:
-        unreachable = session.agent.closed.done()
-        session.give_up("host-unreachable" if unreachable else "supervisor-silent")
+        silent = not session.agent.closed.done()
+        session.give_up(EndReason.SUPERVISOR_SILENT if silent else EndReason.HOST_UNREACHABLE)
 
 
 async def _listen(sessions: Sequence[HostSession]) -> None:
@@ -60,7 +66,7 @@ def _all_over(sessions: Sequence[HostSession]) -> bool:
 
 
 async def _ask(
-    context: RunContext, sessions: Sequence[HostSession], grace: float, why: str
+    context: RunContext, sessions: Sequence[HostSession], grace: float, why: StopReason
 ) -> None:
     async def one(session: HostSession) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
-from ..records.state import BY_USER
+from ..records.reasons import StopReason
 from .concurrency import race
 
 T = TypeVar("T")
@@ -20,12 +20,12 @@ class StopSwitch:
     """Pressed once it stops a run gracefully, pressed twice at once."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.reason: str | None = None
+        self.reason: StopReason | None = None
         self.asked = asyncio.Event()
         self.kill = asyncio.Event()
         self._wake = wake
 
-    def press(self, reason: str = BY_USER) -> None:
+    def press(self, reason: StopReason = StopReason.BY_USER) -> None:
         """Ask to stop; asked again, without grace."""
         if self.reason is None:
             self.reason = reason

@@ -1,1 +1,1 @@
-"""Values that all of launcher shares, its errors, and the inventory's file format."""
+"""The values and errors that all of launcher shares, and the inventory's file format."""

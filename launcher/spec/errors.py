@@ -1,4 +1,4 @@
-"""The errors that a person meets: what failed, on which host, with which value, and what to do next.
+"""The errors that launcher reports: what failed, on which host, and what to do next.
 
 ::
 
@@ -7,7 +7,7 @@
     │   ├── DocumentError       a YAML file: carries file and line
     │   │   └── Unbounded       nested too deep, endless, or far too large
     │   ├── UnknownRun          no run of that name is recorded here
-    │   └── PlanError           the hosts cannot hold what was asked for
+    │   └── PlanError           the job does not fit on the hosts
     ├── HostError               something about one host; carries its name    exit 125
     │   ├── ConnectError        no usable SSH connection
     │   │   ├── Unreachable     no answer to a TCP connection
@@ -15,30 +15,35 @@
     │   │   ├── NoBanner        the port is open, but no SSH server answers (frozen)
     │   │   ├── UnknownHostKey, HostKeyMismatch
     │   │   ├── AuthenticationFailed
-    │   │   └── ConnectionLost  it was there, and went away
-    │   │       └── Silent      it is there, and the agent does not answer
+    │   │   └── ConnectionLost  the connection dropped
+    │   │       └── Silent      the connection is up, but the agent does not answer
     │   ├── AgentError          the agent cannot run there
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
-    │   ├── FrameworkMissing    its Python lacks a module of the job's framework
+    │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, GpuBusy, PortTaken
-    │   └── SetupFailed         the job's setup exited with a status
-    ├── CheckFailed             hosts on which a run would be pointless       exit 125
+    │   └── SetupFailed         the job's setup failed
+    ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
-    ├── Stalled                 no rank did anything, and --on-stall stop     exit 125
-    └── RecordError             this machine cannot hold the run's files      exit 125
+    ├── RunKept                 a run cannot be removed from all its hosts   exit 1
+    ├── Stalled                 no rank made progress, with --on-stall stop   exit 125
+    ├── RecordError             this machine cannot hold the run's files      exit 125
+    └── UnreadableRecord        a file of a run is damaged; names file, field exit 125
+        └── NewerRecord         a later major version has written it
 """
 
 from __future__ import annotations
 
-#: What to do about a host on which something stands still.
-HANGS = "is a disk or a network file system hanging there? df and nvidia-smi tell"
+from collections.abc import Sequence
+
+#: What to do about a host on which something hangs.
+HANGS = "is a disk or a network file system hanging on the host? check df and nvidia-smi there"
 
 
 class LauncherError(Exception):
-    """Base of all. ``hint`` says what to do next; ``exit_code`` is what the command ends with."""
+    """Base of all. ``hint`` says what to do next; the command exits with ``exit_code``."""
 
     exit_code = 125
     code = "launcher-error"
@@ -53,7 +58,7 @@ class LauncherError(Exception):
 
 
 class InputError(LauncherError):
-    """What the user wrote cannot be used."""
+    """Something the user wrote cannot be used."""
 
     exit_code = 2
     code = "bad-input"
@@ -72,7 +77,7 @@ class DocumentError(InputError):
 
 
 class Unbounded(DocumentError):
-    """YAML that nobody should go through: nested too deep, endless, or far too large."""
+    """YAML that is nested too deep, endless, or far too large to read."""
 
 
 class UnknownRun(InputError):
@@ -82,7 +87,7 @@ class UnknownRun(InputError):
 
 
 class PlanError(InputError):
-    """The hosts cannot hold what was asked for."""
+    """The job does not fit on the hosts."""
 
     code = "does-not-fit"
 
@@ -113,55 +118,55 @@ class Unreachable(ConnectError):
 
 
 class Refused(ConnectError):
-    """The host answers that nobody listens on that port."""
+    """The host answers that nothing listens on the port."""
 
     code = "connection-refused"
 
 
 class NoBanner(ConnectError):
-    """The port is open, but no SSH server speaks."""
+    """The port is open, but no SSH server answers."""
 
     code = "sshd-frozen"
 
 
 class UnknownHostKey(ConnectError):
-    """known_hosts says nothing about this host."""
+    """known_hosts has no key of this host."""
 
     code = "unknown-host-key"
 
 
 class HostKeyMismatch(ConnectError):
-    """known_hosts holds another key for this host."""
+    """known_hosts has a different key for this host."""
 
     code = "host-key-mismatch"
 
 
 class AuthenticationFailed(ConnectError):
-    """The host does not accept us."""
+    """The host refused the login."""
 
     code = "authentication-failed"
 
 
 class ConnectionLost(ConnectError):
-    """A connection that was there went away."""
+    """An established connection dropped."""
 
     code = "connection-lost"
 
 
 class Silent(ConnectionLost):
-    """The connection stands, and the agent does not answer: as good as gone, or a disk that hangs."""
+    """The connection is up, but the agent does not answer: the host is dead, or a disk hangs."""
 
     code = "agent-silent"
 
 
 class AgentError(HostError):
-    """The agent cannot run on the host, or said something that we do not understand."""
+    """The agent cannot run on the host, or its answer makes no sense."""
 
     code = "agent-error"
 
 
 class NoPython(AgentError):
-    """The interpreter that the inventory names is not there."""
+    """The interpreter that the inventory names does not exist."""
 
     code = "no-python"
 
@@ -179,7 +184,7 @@ class NoRsync(AgentError):
 
 
 class DiskFull(HostError):
-    """No space left where launcher keeps its files."""
+    """No space is left where launcher keeps its files."""
 
     code = "disk-full"
 
@@ -191,7 +196,7 @@ class ReadOnly(HostError):
 
 
 class FrameworkMissing(HostError):
-    """The host's Python lacks a module without which the job's framework starts nothing."""
+    """The host's Python lacks a module that the job's framework cannot start without."""
 
     code = "framework-missing"
 
@@ -215,7 +220,7 @@ class GpuBusy(StartError):
 
 
 class PortTaken(StartError):
-    """A ``port`` of the run was taken between the meeting and the start."""
+    """Another program took a ``port`` of the run between the rendezvous and the start."""
 
     code = "port-taken"
 
@@ -235,7 +240,7 @@ class SetupFailed(HostError):
 
 
 class CheckFailed(LauncherError):
-    """Something is wrong with hosts that makes a run pointless; the message has a finding's code."""
+    """A run on these hosts would fail; the message names the finding's code."""
 
     code = "check-failed"
 
@@ -253,19 +258,32 @@ class LauncherDied(LauncherError):
 
     def __init__(self) -> None:
         super().__init__(
-            "its launcher died before all processes were started", "launcher rerun starts it again"
+            "its launcher died before it had started all processes",
+            "start it again with launcher rerun",
         )
 
 
+class RunKept(LauncherError):
+    """A run was not removed, as hosts cannot be reached; ``errors`` has one for each of them."""
+
+    exit_code = 1
+    code = "run-kept"
+
+    def __init__(self, run: str, errors: Sequence[HostError]) -> None:
+        super().__init__(f"{run} stays here", f"launcher rm --force {run} forgets it anyway")
+        self.errors = tuple(errors)
+
+
 class Stalled(LauncherError):
-    """No rank of the run did anything for too long; ``behind`` says which one the others wait for."""
+    """No rank made progress for too long; ``behind`` says which one the others wait for."""
 
     code = "stalled"
 
     def __init__(self, seconds: float, behind: str) -> None:
         super().__init__(
-            f"no rank wrote or computed anything for {seconds:.0f} s; {behind}",
-            "stacks of all ranks are in outputs/stalls; --on-stall report lets a run go on",
+            f"no progress for {seconds:.0f} s: no output and no CPU use on any rank; {behind}",
+            "see the stacks of all ranks in outputs/stalls; "
+            "with --on-stall report the run continues",
         )
 
 
@@ -277,19 +295,42 @@ class RecordError(LauncherError):
     def __init__(self, place: object, error: OSError) -> None:
         super().__init__(
             f"cannot write {place} on this machine: {error.strerror}",
-            "free some space there, or set LAUNCHER_HOME to a folder that has room",
+            "free some space there, or set LAUNCHER_HOME to a folder with room",
         )
 
 
+class UnreadableRecord(LauncherError):
+    """A file of a run holds something else than it should."""
+
+    code = "unreadable-record"
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(
+            f"{file} is damaged: {problem}",
+            "correct that place in the file, or forget the run with launcher rm",
+        )
+
+
+class NewerRecord(UnreadableRecord):
+    """A file of a run in a format that came after this version."""
+
+    code = "newer-record"
+
+    def __init__(self, file: str, writer: str, reader: str) -> None:
+        super().__init__(file, "")
+        self.message = f"{file} was written by launcher {writer}; this is {reader}"
+        self.hint = "upgrade launcher on this machine, then ask again"
+
+
 def in_words(error: Exception | None) -> str:
-    """What is said of an error; "" without one."""
+    """Return the message of an error; "" without one."""
     if error is None or isinstance(error, LauncherError):
         return str(error or "")
     return f"internal error: {type(error).__name__}: {error}"
 
 
 def suggestion(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """``did you mean "x"?``, or the empty string."""
+    """Return ``did you mean "x"?`` for the closest known word, or ""."""
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

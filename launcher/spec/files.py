@@ -1,4 +1,4 @@
-"""Reads the small text files that people write: inventories, job files, ssh_config."""
+"""Read the small text files that people write: inventories, job files, ssh_config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from .errors import DocumentError
 
-#: Bytes of an inventory or a job file at most: nobody writes one of that size.
+#: The largest inventory or job file: nobody writes one of that size.
 MOST_BYTES = 4_000_000
 
 
@@ -18,8 +18,9 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
             data = file.read(MOST_BYTES + 1)
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
-        lost = what == "inventory" and error.errno == errno.ENOENT
-        hint = "launcher init writes one; -i names it, and no image" if lost else ""
+        hint = ""
+        if what == "inventory" and error.errno == errno.ENOENT:
+            hint = "create one with launcher init. -i is --inventory here, not a container image"
         raise DocumentError(f"{what} {path}: {error.strerror}", hint, str(path)) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -28,5 +29,5 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         raise DocumentError(f"{what} {path}: larger than {MOST_BYTES} bytes", source=str(path))
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DocumentError("not a text file: it has a NUL byte", "", str(path), line)
+        raise DocumentError("not a text file: it contains a NUL byte", "", str(path), line)
     return text

@@ -1,7 +1,7 @@
-"""Frozen values: dataclasses that are made quickly. Pure.
+"""Frozen dataclasses that are cheap to define.
 
-``@dataclass(frozen=True)`` compiles six methods for every class, at every start, which was most of
-launcher's own import time; here it compiles ``__init__`` alone.
+``@dataclass(frozen=True)`` compiles six methods for each class at every start, which was most of
+launcher's own import time; this one compiles only ``__init__``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
-    """A dataclass whose fields are set once, and compared, hashed and shown all of them.
+    """Make a class a dataclass that is immutable, comparable and hashable.
 
-    Raises FrozenInstanceError, as a frozen dataclass does, when one is set again or deleted.
+    Setting a field again or deleting it raises FrozenInstanceError, as in a frozen dataclass.
     """
     for name, method in _METHODS:
         if name not in cls.__dict__:
@@ -34,21 +34,24 @@ def _delete(self: Any, name: str) -> None:
     raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 
-def _held(self: Any) -> tuple[Any, ...]:
+def _values(self: Any) -> tuple[Any, ...]:
     return tuple(self.__dict__[name] for name in self.__dataclass_fields__)
 
 
-def _equal(self: Any, other: object) -> bool:
-    return _held(self) == _held(other) if other.__class__ is self.__class__ else NotImplemented
+def _equal(self: Any, other: object) -> Any:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    return _values(self) == _values(other)
 
 
 def _hash(self: Any) -> int:
-    return hash(_held(self))
+    return hash(_values(self))
 
 
 def _repr(self: Any) -> str:
-    held = zip(self.__dataclass_fields__, _held(self), strict=True)
-    return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in held)})"
+    pairs = zip(self.__dataclass_fields__, _values(self), strict=True)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in pairs)
+    return f"{type(self).__qualname__}({arguments})"
 
 
 _METHODS: tuple[tuple[str, Any], ...] = (

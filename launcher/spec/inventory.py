@@ -1,4 +1,4 @@
-"""Reads an inventory: the hosts, their settings, groups, and which of them a user means."""
+"""Read an inventory: the hosts, their settings and groups, and which of them ``--hosts`` selects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def variables(node: Node) -> dict[str, str]:
-    """Environment variables. Raises DocumentError on a name that no shell could hold."""
+    """Return environment variables. Raises DocumentError for a name that no shell accepts."""
     for name, place, _ in node.items("a mapping of names to texts"):
         if not VARIABLE.match(name):
             raise place.error(f'"{name}" cannot be the name of an environment variable')
@@ -41,31 +41,31 @@ def variables(node: Node) -> dict[str, str]:
 
 
 def _setting(node: Node) -> str:
-    """A text that can stand in an ssh_config(5) as it is. Raises DocumentError."""
+    """Return a text that is safe in an ssh_config(5). Raises DocumentError."""
     value = text(node)
     if not value or '"' in value or not value.isprintable():
-        raise node.error(f"{value!r} cannot stand in an ssh_config", "no quotes, no line breaks")
+        raise node.error(
+            f"{value!r} is not possible in an ssh_config", "quotes and line breaks are not allowed"
+        )
     return value
 
 
 HOST_KEYS: Mapping[str, Key] = {
     "address": Key(
-        _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several"
+        _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several hosts"
     ),
-    "user": Key(_setting, TEXT, "Login there"),
-    "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of its SSH server"),
-    "proxy_jump": Key(
-        _setting, TEXT, "Host to go through: a name of this inventory or [user@]host"
-    ),
+    "user": Key(_setting, TEXT, "User to log in as"),
+    "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of the SSH server"),
+    "proxy_jump": Key(_setting, TEXT, "Jump host: a name of this inventory or [user@]host"),
     "identity_file": Key(_setting, TEXT, "Private key to log in with"),
     "gpus": Key(
-        whole_number(0, 64), whole(0, 64), "GPUs to use; found by nvidia-smi when left out"
+        whole_number(0, 64), whole(0, 64), "Number of GPUs to use (default: all nvidia-smi finds)"
     ),
-    "python": Key(text, TEXT, "Interpreter there, 3.8 or newer: a name on PATH or a path"),
-    "workdir": Key(text, TEXT, "Folder there for everything launcher keeps"),
-    "interface": Key(text, TEXT, "Network interface towards the other hosts; found when left out"),
+    "python": Key(text, TEXT, "Python on the host, 3.8 or newer: a name on PATH or a path"),
+    "workdir": Key(text, TEXT, "Folder on the host where launcher keeps its files"),
+    "interface": Key(text, TEXT, "Network interface to the other hosts (default: detected)"),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
-    "labels": Key(text_map, TEXT_MAP, "Free words to choose hosts by: --hosts rack=a"),
+    "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }
 
 
@@ -88,21 +88,21 @@ _KEYS: Mapping[str, Key] = {
                 {"type": "array", "items": SCALAR},
             ]
         },
-        "Nodesets (gpu[01-08]) and what is special about them; or a list of nodesets",
+        "Nodesets (gpu[01-08]) and their settings, or a list of nodesets",
     ),
-    "defaults": Key(_defaults, mapping_schema(HOST_KEYS), "Settings of every host"),
+    "defaults": Key(_defaults, mapping_schema(HOST_KEYS), "Settings of all hosts"),
     "groups": Key(
         lambda node: node,
         {"type": "object", "additionalProperties": _MEMBERS},
-        "Names for sets of hosts, for --hosts",
+        "Named sets of hosts, for --hosts",
     ),
-    "ssh_config": Key(text, TEXT, "Read instead of ~/.ssh/config"),
+    "ssh_config": Key(text, TEXT, "File to read instead of ~/.ssh/config"),
     "sandbox": Key(truth, {"type": "boolean"}, "The hosts are those of `launcher sandbox`"),
 }
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of an inventory, for editors."""
+    """Return the JSON Schema of an inventory, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "launcher inventory",
@@ -111,7 +111,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def load(content: str, source: str) -> Inventory:
-    """The inventory that a YAML text describes. Raises DocumentError with ``source`` and line."""
+    """Return the inventory that a YAML text describes. Raises DocumentError."""
     root = parse(content, source)
     values = read(root, _KEYS, "the inventory")
     if "hosts" not in values:
@@ -137,7 +137,7 @@ def _hosts(node: Node, defaults: dict[str, Any]) -> tuple[Host, ...]:
         for host in _entry(place, names, settings, defaults):
             if host.name in found:
                 raise place.error(
-                    f'host "{host.name}" stands here twice, first in line {found[host.name]}'
+                    f'host "{host.name}" appears twice, first in line {found[host.name]}'
                 )
             found[host.name] = place.line
             hosts.append(host)
@@ -164,7 +164,7 @@ def _expand(place: Node) -> tuple[str, ...]:
         if not NAME.match(name):
             raise place.error(
                 f"{name!r} cannot be the name of a host",
-                "letters, digits, '.', '_' and '-'; user, port and address are keys of their own",
+                "use letters, digits, '.', '_' and '-'; user, port and address have their own keys",
             )
     return names
 
@@ -187,7 +187,8 @@ def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list
     if address is None or not set("[,") & set(address):
         if address is not None and len(names) > 1:
             raise place.error(
-                f"one address for {len(names)} hosts", "a nodeset such as 10.0.0.[1-8] names each"
+                f"one address for {len(names)} hosts",
+                "write a nodeset with an address for each: 10.0.0.[1-8]",
             )
         return [address] * len(names)
     try:
@@ -204,9 +205,9 @@ def _groups(node: Node, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     for group, _, value in node.items("a mapping of groups"):
         members: list[str] = []
         for element in _members(value):
-            words = text(element)
-            if words.lstrip("@") in groups:
-                members += groups[words.lstrip("@")]
+            other = text(element).lstrip("@")
+            if other in groups:
+                members += groups[other]
                 continue
             for name in _expand(element):
                 if name not in names:
@@ -223,7 +224,7 @@ def _members(value: Node) -> list[Node]:
 
 
 def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
-    """The hosts that ``--hosts`` means, in the order of the inventory; all without it.
+    """Return the hosts that ``--hosts`` selects, in the order of the inventory; all without it.
 
     A term is a name, a nodeset, a group (``a100`` or ``@a100``) or a label (``rack=a``).
     Raises InputError.
@@ -234,12 +235,12 @@ def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     for term in nodeset.split_terms(wanted):
         chosen |= _term(inventory, term)
     if not chosen:
-        raise InputError(f'--hosts: "{wanted}" names no host', _known(inventory))
+        raise InputError(f'--hosts: "{wanted}" selects no host', _known(inventory))
     return tuple(host for host in inventory.hosts if host.name in chosen)
 
 
 def narrowed(inventory: Inventory, wanted: str) -> Inventory:
-    """The inventory with some of its hosts alone. Raises InputError."""
+    """Return the inventory with only the hosts that ``wanted`` selects. Raises InputError."""
     hosts = select(inventory, wanted)
     left = {host.name for host in hosts}
     groups = {
@@ -278,14 +279,13 @@ def _known(inventory: Inventory) -> str:
 
 def _labels(inventory: Inventory) -> str:
     labels = sorted({f"{k}={v}" for host in inventory.hosts for k, v in host.labels.items()})
-    return f"labels: {', '.join(labels)}" if labels else "no host of the inventory has labels"
+    return f"labels: {', '.join(labels)}" if labels else "no host in the inventory has labels"
 
 
 def ssh_config(host: Host) -> str:
-    """What the inventory says about connections to a host, as ssh_config(5) text.
+    """Return the connection settings of a host as ssh_config(5) text.
 
-    It is read before the user's own file, and the first value wins. ssh(1) takes quotes around a
-    ProxyJump as part of the name.
+    It is read before the user's own file, and the first value wins.
     """
     settings = {
         "HostName": host.address,
@@ -296,6 +296,6 @@ def ssh_config(host: Host) -> str:
     }
     given = {key: f'"{value}"' for key, value in settings.items() if value is not None}
     if host.proxy_jump and not any(map(str.isspace, host.proxy_jump)):
-        given["ProxyJump"] = host.proxy_jump
+        given["ProxyJump"] = host.proxy_jump  # ssh(1) takes quotes as part of the name
     lines = [f"  {key} {value}\n" for key, value in given.items()]
     return "".join([f"Host {host.name}\n", *lines]) if lines else ""

@@ -1,7 +1,6 @@
-"""Writes one setting of a host into the text of an inventory; every other character stays.
+"""Set ``interface:`` of hosts in the text of an inventory, and keep every other character.
 
-What cannot be changed by adding or replacing a few characters is refused, with the line that a
-person would add.
+An edit that takes more than a few characters is refused, with the line to add by hand.
 """
 
 from __future__ import annotations
@@ -16,8 +15,11 @@ from .inventory import load
 
 
 def with_interface(content: str, source: str, interfaces: dict[str, str]) -> str:
-    """The text with ``interface:`` of these hosts. Raises InputError where an entry stands for
-    several hosts that need different ones, or cannot be edited safely."""
+    """Return the text with ``interface:`` set for these hosts.
+
+    Raises InputError where one entry covers hosts that need different interfaces, or where the text
+    cannot be edited safely.
+    """
     before = content
     for key, value in reversed(_entries(content)):
         names = [name for name in nodeset.expand(key.value) if name in interfaces]
@@ -26,25 +28,25 @@ def with_interface(content: str, source: str, interfaces: dict[str, str]) -> str
         wanted = {interfaces[name] for name in names}
         if len(wanted) > 1 or len(names) < len(nodeset.expand(key.value)):
             raise InputError(
-                f"{source}:{key.start_mark.line + 1}: {key.value} stands for several hosts, and "
-                f"only {nodeset.fold(names)} should have another interface",
+                f"{source}:{key.start_mark.line + 1}: {key.value} covers several hosts, but "
+                f"only {nodeset.fold(names)} should get another interface",
                 "; ".join(f"{name}: {{interface: {interfaces[name]}}}" for name in names),
             )
         content = _edited(content, key, value, wanted.pop())
     if not _as_meant(before, content, source, interfaces):
         raise InputError(
-            f"{source} cannot be edited safely: these hosts are not written one by one",
+            f"{source} cannot be edited safely: these hosts have no entries of their own",
             "; ".join(f"{name}: {{interface: {value}}}" for name, value in interfaces.items()),
         )
     return content
 
 
 def _entries(content: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
-    """Hosts and their settings, in the order of the text; none where hosts are a list."""
+    """Return the hosts and their settings, in the order of the text; none for a list of hosts."""
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
-        return []  # another tool's file: refused with the line to add
+        return []  # another tool's file
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if key.value == "hosts" and isinstance(value, yaml.MappingNode):
             return list(value.value)
@@ -74,7 +76,7 @@ def _edited(content: str, key: yaml.ScalarNode, value: yaml.Node, interface: str
 
 
 def _as_meant(before: str, after: str, source: str, interfaces: dict[str, str]) -> bool:
-    """Whether two texts describe the same hosts but for these interfaces."""
+    """Return whether the texts differ in these interfaces and in nothing else."""
     if before == after:
         return False
     old, new = load(before, source), load(after, source)

@@ -1,4 +1,4 @@
-"""An inventory as the YAML text that reads back as the same: node sets folded, with comments."""
+"""Write an inventory as YAML that reads back the same, with nodesets folded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from . import nodeset
 from .model import Host, Inventory
 
-#: What can stand in YAML without quotes: starts with no sign of YAML's own, and is not null.
+#: A text that needs no quotes in YAML: it starts with none of YAML's signs, and is not null.
 _PLAIN = re.compile(r"(?!(?i:null|~)\Z)[A-Za-z0-9_./~][A-Za-z0-9_./@~+-]*\Z")
 _NODESET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*\Z")
 _DEFAULTS = {field.name: field.default for field in fields(Host)}
@@ -20,12 +20,12 @@ _WIDTH = 88
 
 
 def inventory_text(inventory: Inventory, head: Iterable[str] = ()) -> str:
-    """The text; ``head`` and the notes become comments before it."""
+    """Return the YAML text; ``head`` and the notes become comments at its top."""
     lines = [comment(line) for line in head]
     if inventory.notes:
         lines += [
             "#",
-            "# Left out, or read in a way to know of:",
+            "# Left out, or changed:",
             *(comment(f"  {note}") for note in inventory.notes),
         ]
     settings = {host.name: _settings(host) for host in inventory.hosts}
@@ -46,24 +46,24 @@ def inventory_text(inventory: Inventory, head: Iterable[str] = ()) -> str:
 
 
 def comment(text: str) -> str:
-    """A comment that stays one, whatever stands in it."""
+    """Return a text as a comment; no character in it can end the comment."""
     return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
 
 
 def scalar(value: object) -> str:
-    """A text or a number, quoted where YAML would take it for something else."""
+    """Return a text or a number, in quotes where YAML would read something else."""
     text = str(value)
     return text if _PLAIN.match(text) else quoted(text)
 
 
 def quoted(text: str) -> str:
-    """A text in double quotes, with YAML's escapes for what nobody could see."""
+    """Return a text in double quotes, with YAML's escapes for unprintable characters."""
     signs = ("\\" + c if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
     return f'"{"".join(signs)}"'
 
 
 def _settings(host: Host) -> dict[str, Any]:
-    """What the inventory says of a host, besides its name."""
+    """Return what the inventory sets for a host, besides its name."""
     found: dict[str, Any] = {}
     for name, default in _DEFAULTS.items():
         value = getattr(host, name)
@@ -73,7 +73,7 @@ def _settings(host: Host) -> dict[str, Any]:
 
 
 def _shared(hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings that all hosts have in common, when there is more than one."""
+    """Return the settings that all hosts share, if there are several hosts."""
     first = hosts[0]
     return {
         key: first[key]
@@ -85,7 +85,7 @@ def _shared(hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _folded(
     hosts: Sequence[Host], settings: Mapping[str, dict[str, Any]]
 ) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Neighbours that differ in a number alone become one node set, if that means the same."""
+    """Fold neighbours that differ only in a number into one nodeset, if that means the same."""
 
     def kind(host: Host) -> tuple[str, str]:
         others = {key: value for key, value in settings[host.name].items() if key != "address"}
@@ -106,11 +106,11 @@ def _folded(
 
 
 def folded(names: Sequence[str]) -> str | None:
-    """The node set that means these names in this order; None when there is none in one term."""
+    """Return the one-term nodeset for these names in this order, or None."""
     if len(set(names)) != len(names) or not all(map(_NODESET.match, names)):
         return None
     text = nodeset.fold(names)
-    # YAML takes a key of up to 1,024 letters, and people less.
+    # YAML allows keys of 1,024 characters, but nobody can read those.
     if (
         len(text) > 253
         or len(nodeset.split_terms(text)) != 1

@@ -1,6 +1,6 @@
-"""The values that everything else passes around: hosts, jobs, facts and plans.
+"""The values that all rooms share: hosts, jobs, facts and plans.
 
-All are frozen; all sizes are in bytes and all times in seconds unless a name says otherwise.
+Sizes are in bytes and times in seconds, unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import field, replace
 from typing import Any
 
 from .frozen import frozen
+from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
-    """A value that no text shows. Only :meth:`reveal` gives it away."""
+    """A value that is never printed; only :meth:`reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -21,7 +22,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself, for the one place that hands it to a process."""
+        """Return the value, for the one place that passes it to a process."""
         return self._value
 
     def __repr__(self) -> str:
@@ -38,7 +39,7 @@ class Secret:
 
 @frozen
 class Host:
-    """A machine of the inventory. What is None comes from ssh_config or from the probe."""
+    """A machine of the inventory. A field that is None comes from ssh_config or the probe."""
 
     name: str
     address: str | None = None
@@ -56,17 +57,17 @@ class Host:
 
 @frozen
 class Inventory:
-    """All hosts that a person may use, in the order of the file."""
+    """The hosts that a user may use, in the order of the file."""
 
     hosts: tuple[Host, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ssh_config: str | None = None
     sandbox: bool = False
     source: str = "inventory"
-    notes: tuple[str, ...] = ()  # what another format said that could not be carried over
+    notes: tuple[str, ...] = ()  # what could not be carried over from another format
 
     def host(self, name: str) -> Host:
-        """The host of that name. Raises KeyError."""
+        """Return the host of that name. Raises KeyError."""
         for host in self.hosts:
             if host.name == name:
                 return host
@@ -75,7 +76,7 @@ class Inventory:
 
 @frozen
 class Resources:
-    """How much of the hosts a job wants: all GPUs together, or processes on each node."""
+    """How much a job wants: GPUs in total, or processes on each node."""
 
     gpus: int | None = None
     nproc_per_node: int | None = None
@@ -83,7 +84,7 @@ class Resources:
 
 @frozen
 class Share:
-    """What one process takes of a host; memory in bytes. None: as much as it likes."""
+    """What one process takes of a host. None: no limit."""
 
     gpus: int = 0
     cpus: int | None = None
@@ -92,7 +93,7 @@ class Share:
 
 @frozen
 class Override:
-    """What one process of a role has differently; None: as the role."""
+    """The settings of one process that differ from its role's."""
 
     resources: Mapping[str, int] = field(default_factory=dict)
     run: tuple[str, ...] = ()
@@ -102,10 +103,10 @@ class Override:
 
 @frozen
 class Role:
-    """Processes of one kind. ``run`` is empty where it is the job's.
+    """Processes of one kind. Without a ``run`` they start the job's.
 
-    ``lead`` says that the run is over when all of these have ended well; ``on_exit`` holds exit
-    codes (from, to) by what they mean: complete, fail or restart.
+    A primary role (``primary``) ends the run when all its processes have succeeded. ``on_exit`` maps
+    complete, fail and restart to ranges (from, to) of exit codes.
     """
 
     name: str
@@ -117,11 +118,11 @@ class Role:
     envs: Mapping[str, str] = field(default_factory=dict)
     setup: str | None = None
     spread: bool = False
-    lead: bool = False
+    primary: bool = False
     on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     def at(self, index: int) -> Role:
-        """The role as its process of that index has it."""
+        """Return the role with the overrides of one process applied."""
         other = self.overrides.get(index)
         if other is None:
             return self
@@ -135,8 +136,8 @@ class Role:
 class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
-    With ``elastic``, torchrun goes on with as few hosts as that when others are lost, and forms its
-    group anew at most ``max_restarts`` times; ``num_nodes`` is how many begin.
+    With ``elastic``, torchrun starts on ``num_nodes`` hosts, continues with as few as ``elastic``
+    when others are lost, and re-forms its group at most ``max_restarts`` times.
     """
 
     run: tuple[str, ...]
@@ -159,18 +160,17 @@ class Job:
     max_restarts: int = 0
     min_nodes: int | None = None
     elastic: int | None = None
-    sources: Mapping[str, str] = field(
-        default_factory=dict
-    )  # where each value came from: default, file, flag
+    #: Where each value came from: default, file, environment or flag.
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def script(self) -> str | None:
-        """The file in workdir that is run, when it is one that has to be copied."""
+        """The file in the workdir that the job runs, if it is one."""
         return None if self.shell else _file(self.run[0])
 
     @property
     def scripts(self) -> tuple[str, ...]:
-        """The files in workdir that any role runs."""
+        """The files in the workdir that the job and its roles run."""
         found = [self.script]
         for role in self.roles:
             parts = [role, *(role.at(index) for index in role.overrides)]
@@ -178,7 +178,7 @@ class Job:
         return tuple(dict.fromkeys(script for script in found if script))
 
     def role(self, name: str) -> Role:
-        """The role of that name. Raises KeyError."""
+        """Return the role of that name. Raises KeyError."""
         for role in self.roles:
             if role.name == name:
                 return role
@@ -186,14 +186,14 @@ class Job:
 
 
 def _file(word: str) -> str | None:
-    """A word that means a file of the workdir, when it does."""
+    """Return a word if it names a file in the workdir."""
     is_file = word.endswith(".py") or "/" in word
     return word if is_file and not word.startswith("/") else None
 
 
 @frozen
 class Gpu:
-    """A GPU as ``nvidia-smi`` describes it; memory in MiB."""
+    """A GPU as ``nvidia-smi`` reports it; memory in MiB."""
 
     index: int
     name: str = ""
@@ -204,7 +204,7 @@ class Gpu:
 
 @frozen
 class Facts:
-    """What probing a host measured. ``clock_offset`` is its clock minus ours."""
+    """What probing a host measured. ``clock_offset`` is its clock minus this machine's."""
 
     host: str
     hostname: str
@@ -215,18 +215,17 @@ class Facts:
     addresses: tuple[tuple[str, str], ...] = ()
     ssh_address: str | None = None
     disk_free: int = 0
-    memory: int = 0  # of the machine; 0: not known
+    memory: int = 0  # of the machine; 0: unknown
     rsync: str | None = None
     gpus: tuple[Gpu, ...] = ()
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
-    strays: int = 0  # processes of earlier runs that had lost their supervisor, and were ended
+    strays: int = 0  # processes of earlier runs without a supervisor, which were killed
 
 
 @frozen
 class Task:
-    """A process of a role, with its place: ``rank`` is its own, or the first of ``size`` ranks that
-    it starts by itself."""
+    """A process of a role and its place: ``rank`` is the first of the ``size`` ranks it is or starts."""
 
     role: str
     index: int
@@ -237,21 +236,23 @@ class Task:
     @property
     def key(self) -> str:
         """``worker-2``; without roles ``rank-2``."""
-        return f"{self.role}-{self.index}" if self.role else f"rank-{self.rank}"
+        if self.role:
+            return str(ProcessKey.of_role(self.role, self.index))
+        return str(ProcessKey.of_rank(self.rank))
 
 
 @frozen
 class Node:
-    """A host's place in a plan. ``gpus`` are the indices that its processes may see."""
+    """A host's place in a plan. ``gpus`` are the indices of the GPUs its processes may see."""
 
     host: Host
     node_rank: int
     local_world_size: int
     rank_offset: int
     gpus: tuple[int, ...] = ()
-    root: str = "~/.launcher/host"  # where the agent keeps its files there
+    root: str = "~/.launcher/host"  # where the agent keeps its files
     python: str = "python3"
-    tasks: tuple[Task, ...] = ()  # where the job has roles
+    tasks: tuple[Task, ...] = ()  # of a job with roles
 
     @property
     def ranks(self) -> range:
@@ -261,63 +262,67 @@ class Node:
 
 @frozen
 class Layout:
-    """Who does what: nodes in order of node_rank. Known before the hosts have met."""
+    """Which hosts are which nodes, in order of node_rank; known before the rendezvous."""
 
     run_id: str
     nodes: tuple[Node, ...]
 
     @property
     def world_size(self) -> int:
-        """Processes in all."""
+        """The number of ranks in the run."""
         return sum(node.local_world_size for node in self.nodes)
 
     @property
     def num_nodes(self) -> int:
-        """Hosts in all."""
+        """The number of hosts in the run."""
         return len(self.nodes)
 
     def host_of(self, key: str) -> str | None:
         """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
-        kind, _, number = key.partition(".")[0].rpartition("-")
+        try:
+            process = ProcessKey.parse(key.partition(".")[0])
+        except ValueError:
+            return None
         for node in self.nodes:
-            if any(task.role == kind and str(task.index) == number for task in node.tasks):
-                return node.host.name
-            if kind not in ("rank", "node", "setup"):
-                continue
-            if int(number) in (node.ranks if kind == "rank" else (node.node_rank,)):
+            if process.kind is ProcessKind.ROLE:
+                found = any((t.role, t.index) == (process.role, process.index) for t in node.tasks)
+            elif process.kind is ProcessKind.RANK:
+                found = process.index in node.ranks
+            else:
+                found = process.index == node.node_rank
+            if found:
                 return node.host.name
         return None
 
 
 @frozen
 class Meeting:
-    """Where the processes find each other, and through which interface of each host."""
+    """Where the processes find each other: the outcome of the rendezvous."""
 
     master_addr: str
     master_port: int | str
-    interfaces: Mapping[str, str] = field(
-        default_factory=dict
-    )  # host -> interface towards the master
-    addresses: Mapping[str, str] = field(default_factory=dict)  # host -> where the others find it
-    ports: Mapping[str, tuple[int | str, ...]] = field(
-        default_factory=dict
-    )  # host -> ports that were free there, for frameworks whose processes listen
-    news_port: int | None = None  # where the master's supervisor listens to those of the others
+    #: By host, its interface to the master.
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    #: By host, the address at which the others reach it.
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    #: By host, free ports for frameworks whose processes listen.
+    ports: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    news_port: int | None = None  # where the master's supervisor listens to the other supervisors
 
     def address_of(self, host: Host) -> str:
-        """Where the others find a host; in a plan without a meeting, what the inventory says."""
+        """Return the address of a host for the others; before a rendezvous, the inventory's."""
         return self.addresses.get(host.name) or host.address or host.name
 
 
 @frozen
 class Process:
-    """One thing that is started on a host. ``rank`` is None for a process that starts ranks itself."""
+    """A process to start on a host. ``rank`` is None for one that starts ranks itself."""
 
     key: str
     rank: int | None
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    task: Task | None = None  # where the job has roles
+    task: Task | None = None  # of a job with roles
 
 
 @frozen
@@ -330,7 +335,7 @@ class NodePlan:
 
 @frozen
 class Plan:
-    """Everything decided: for every host its processes with argv and env."""
+    """Everything decided before the start: the processes of each host with argv and env."""
 
     layout: Layout
     meeting: Meeting
@@ -339,7 +344,7 @@ class Plan:
 
     @property
     def ports(self) -> dict[str, list[int]]:
-        """The ports that were free for it on each host, the master's first."""
+        """The free ports that the plan uses on each host, the master port first."""
         meeting, hosts = self.meeting, [node.host.name for node in self.layout.nodes]
         found = {host: [int(port) for port in meeting.ports.get(host, ())] for host in hosts}
         found[hosts[0]].insert(0, int(meeting.master_port))
@@ -351,14 +356,13 @@ class Request:
     """A job on hosts of an inventory, and how to treat it.
 
     ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
-    reached for ``lost_after`` is given up; one that nobody reaches for ``lease`` stops the run by
-    itself (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is
-    reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or loses a
-    host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
+    reached for ``lost_after`` is given up; one that nobody reaches for ``orphan_timeout`` stops the
+    run on its own (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10
+    minutes) is reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or
+    loses a host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
     those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on
-    which it would be pointless are refused at once. ``code_of`` is a run
-    whose snapshot of the code is taken again. ``ask_passphrase`` is called
-    with a key file whose passphrase is needed.
+    which it would be pointless are refused at once. ``code_of`` is a run whose snapshot of the code is
+    taken again. ``ask_passphrase`` is called with a key file whose passphrase is needed.
     """
 
     job: Job
@@ -366,7 +370,7 @@ class Request:
     hosts: tuple[Host, ...]
     pull_every: float = 30.0
     lost_after: float = 300.0
-    lease: float | None = None
+    orphan_timeout: float | None = None
     stall_timeout: float | None = None
     stop_stalled: bool = False
     max_restarts: int = 0

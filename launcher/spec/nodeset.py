@@ -1,6 +1,6 @@
-"""Sets of names and ranks in the notation of ClusterShell: ``gpu[01-08,12]``, ``0-3,7``.
+"""Sets of names and ranks in ClusterShell's notation: ``gpu[01-08,12]``, ``0-3,7``.
 
-ClusterShell is imported for what is more than one name: that takes as long as connecting to a host.
+ClusterShell is imported only for more than one name: that takes as long as connecting to a host.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable
 
 _ONE_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
-#: Hosts of one inventory or nodeset at most: a range is made whole before anybody can count it.
+#: The most hosts in one inventory or nodeset: a range is expanded before it can be counted.
 MOST = 4096
 _RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
 def expand(text: str) -> tuple[str, ...]:
-    """The names that a nodeset means, in its order. Raises ValueError when it is not one."""
+    """Return the names in a nodeset, in its order. Raises ValueError when it is not one."""
     if _ONE_NAME.match(text):
         return (text,)
     from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
@@ -29,7 +29,7 @@ def expand(text: str) -> tuple[str, ...]:
 
 
 def _size(text: str) -> int:
-    """How many names the ranges of a nodeset could make at most, without making them."""
+    """Return an upper bound for the names in a nodeset, without expanding it."""
     size = 1
     for inside in re.findall(r"\[([^\[\]]*)\]", text):
         parts = [_RANGE.match(part.strip()) for part in inside.split(",")]
@@ -40,7 +40,7 @@ def _size(text: str) -> int:
 
 
 def fold(names: Iterable[str]) -> str:
-    """The shortest nodeset of some names."""
+    """Return the shortest nodeset for some names."""
     several = list(names)
     if len(several) == 1:
         return several[0]
@@ -50,14 +50,14 @@ def fold(names: Iterable[str]) -> str:
 
 
 def fold_ranks(ranks: Iterable[int]) -> str:
-    """``0-3,7`` for ranks 0, 1, 2, 3 and 7."""
+    """Return ``0-3,7`` for ranks 0, 1, 2, 3 and 7."""
     from ClusterShell.RangeSet import RangeSet
 
     return str(RangeSet.fromlist([str(rank) for rank in ranks]))
 
 
 def expand_ranks(text: str) -> frozenset[int]:
-    """The ranks of ``0-3,7``. Raises ValueError."""
+    """Return the ranks in ``0-3,7``. Raises ValueError."""
     from ClusterShell.RangeSet import RangeSet, RangeSetException
 
     try:
@@ -67,7 +67,7 @@ def expand_ranks(text: str) -> frozenset[int]:
 
 
 def split_terms(text: str) -> list[str]:
-    """The parts of ``a[1,2],b`` between commas that stand outside brackets."""
+    """Split ``a[1,2],b`` at the commas outside brackets."""
     terms, depth, current = [], 0, ""
     for letter in text:
         depth += (letter == "[") - (letter == "]")

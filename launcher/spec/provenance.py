@@ -1,4 +1,4 @@
-"""Where in an inventory of ours every setting of every host stands."""
+"""Where each setting of each host comes from in an inventory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .yaml_document import Node, parse, text
 
 @frozen
 class Given:
-    """A setting of a host: its value, its line (0: unknown), and by what it applies to the host."""
+    """A setting of a host: its value, its line (0: unknown), and the part of the file it is in."""
 
     value: Any
     line: int
@@ -21,9 +21,9 @@ class Given:
 
 
 def origins(content: str, source: str) -> dict[str, dict[str, Given]]:
-    """For every host the value, line and part of the file of what is set for it.
+    """Return the settings of each host with their lines, by host and name.
 
-    ``env`` and ``labels`` come one by one, as ``env.NAME``. Raises DocumentError.
+    Each variable and label is a setting of its own: ``env.NAME``. Raises DocumentError.
     """
     root = {name: value for name, _, value in parse(content, source).items()}
     shared = _settings(root["defaults"], "defaults") if "defaults" in root else {}

@@ -1,11 +1,12 @@
-"""Reads YAML text into checked values; every complaint names file, line and what was expected.
+"""Read YAML into checked values; every error names the file, the line and the key.
 
-The same table is the source of the JSON Schema for editors.
+The table that reads a document also makes its JSON Schema for editors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -13,8 +14,10 @@ import yaml
 from .errors import DocumentError, Unbounded, suggestion
 from .frozen import frozen
 
-#: Nesting of lists and mappings, and nodes with all aliases written out, that a file may have.
-MOST_DEEP, MOST_NODES = 100, 200_000
+#: How deep lists and mappings may nest.
+MOST_DEEP = 100
+#: How many nodes a file may have once its aliases are expanded.
+MOST_NODES = 200_000
 
 # libyaml's parser is several times faster; PyYAML can be built without it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -22,7 +25,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @frozen
 class Key:
-    """What one key of a mapping holds. ``read`` turns a node into a value or complains."""
+    """A key of a mapping: ``read`` turns its node into a value, or raises DocumentError."""
 
     read: Callable[[Node], Any]
     schema: Mapping[str, Any]
@@ -31,33 +34,45 @@ class Key:
 
 @frozen
 class Node:
-    """A YAML node with the file that it stands in."""
+    """A YAML node, the file it is from, and its path there, such as ``resources.gpus``."""
 
     yaml: yaml.Node
     source: str
+    name: str = ""
 
     @property
     def line(self) -> int:
-        """Where it stands, from 1."""
+        """The line of the node, from 1."""
         return int(self.yaml.start_mark.line) + 1
 
     def error(self, message: str, hint: str = "") -> DocumentError:
-        """A complaint about this place."""
+        """Return an error that points at this node."""
         return DocumentError(message, hint, self.source, self.line)
 
     def expected(self, what: str) -> DocumentError:
-        """The complaint that something else stands here."""
-        return self.error(f"expected {what}, found {self._kind()}")
+        """Return the error that this node should be something else."""
+        if not self.name:
+            return self.error(f"expected {what}, found {self._kind()}")
+        if self._kind() == "nothing":
+            return self.error(f"{self.name} has no value (expected {what})")
+        return self.error(f"{self.name} must be {what}, not {self._kind()}")
 
     def _kind(self) -> str:
         if isinstance(self.yaml, yaml.MappingNode):
             return "a mapping"
         if isinstance(self.yaml, yaml.SequenceNode):
-            return "a list"
+            return "a list" if self.yaml.value else "an empty list"
         return f"{self.yaml.value!r}" if self.yaml.value != "" else "nothing"
 
+    def _inside(self, name: str) -> str:
+        name = name if name.isprintable() else repr(name)
+        return f"{self.name}.{name}" if self.name else name
+
     def items(self, what: str = "a mapping") -> list[tuple[str, Node, Node]]:
-        """``(key, key node, value node)`` of a mapping. Raises DocumentError, on duplicates too."""
+        """Return ``(key, key node, value node)`` of a mapping.
+
+        Raises DocumentError, also for a key that appears twice.
+        """
         if not isinstance(self.yaml, yaml.MappingNode):
             raise self.expected(what)
         seen: dict[str, int] = {}
@@ -66,24 +81,27 @@ class Node:
             place = Node(key, self.source)
             name = text(place)
             if name in seen:
-                raise place.error(f'"{name}" stands here twice, first in line {seen[name]}')
+                raise place.error(f'"{name}" appears twice, first in line {seen[name]}')
             seen[name] = place.line
-            found.append((name, place, Node(value, self.source)))
+            found.append((name, place, Node(value, self.source, self._inside(name))))
         return found
 
     def elements(self, what: str = "a list") -> list[Node]:
-        """The nodes of a list. Raises DocumentError."""
+        """Return the nodes of a list. Raises DocumentError."""
         if not isinstance(self.yaml, yaml.SequenceNode):
             raise self.expected(what)
-        return [Node(value, self.source) for value in self.yaml.value]
+        return [
+            Node(value, self.source, f"{self.name}[{index}]" if self.name else "")
+            for index, value in enumerate(self.yaml.value)
+        ]
 
     def is_empty(self) -> bool:
-        """Whether nothing (null) stands here."""
+        """Return whether the node is null."""
         return isinstance(self.yaml, yaml.ScalarNode) and self.yaml.tag == "tag:yaml.org,2002:null"
 
 
 def parse(content: str, source: str) -> Node:
-    """The root of a YAML document. Raises DocumentError when it is not one."""
+    """Return the root of a YAML document. Raises DocumentError when it is not one."""
     try:
         _bounded(content, source)
         root = yaml.compose(content, Loader=_LOADER)
@@ -91,8 +109,11 @@ def parse(content: str, source: str) -> Node:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         text_of_line = (content.splitlines() or [""])[min(line, len(content.splitlines())) - 1]
         tabs = text_of_line.lstrip(" ").startswith("\t")
-        hint = "tabs are not allowed for indentation" if tabs else ""
-        raise DocumentError(f"not YAML: {error.problem}", hint, source, line) from None
+        if tabs:
+            message, hint = "YAML does not allow tabs", "indent with spaces"
+        else:
+            message, hint = f"not YAML: {error.problem}", ""
+        raise DocumentError(message, hint, source, line) from None
     except yaml.reader.ReaderError as error:
         line = content.count("\n", 0, error.position) + 1
         raise DocumentError(f"not YAML: {error.reason}", "", source, line) from None
@@ -104,7 +125,7 @@ def parse(content: str, source: str) -> Node:
 
 
 def _bounded(content: str, source: str) -> None:
-    """Raises Unbounded on nesting that libyaml would compose until the stack is full."""
+    """Raise Unbounded for nesting so deep that libyaml would overflow the stack."""
     openers = sum(map(content.count, ("[", "{", "- ", "? ", "-\t", "?\t", ":\n")))
     if openers <= MOST_DEEP:
         return
@@ -114,11 +135,11 @@ def _bounded(content: str, source: str) -> None:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEEP:
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise Unbounded(f"nested more than {MOST_DEEP} deep", "", source, line)
+            raise Unbounded(f"nested more than {MOST_DEEP} levels deep", "", source, line)
 
 
 def _finite(root: yaml.Node, source: str) -> None:
-    """Raises Unbounded on aliases that make a small file an endless or a huge one."""
+    """Raise Unbounded for aliases that make a small file endless or huge."""
     waiting = [(root, 0)]
     for _ in range(MOST_NODES):
         if not waiting:
@@ -131,13 +152,18 @@ def _finite(root: yaml.Node, source: str) -> None:
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(part, depth + 1) for part in node.value]
     line = root.start_mark.line + 1
-    raise Unbounded("its aliases (*) make it endless, or far too large", "", source, line)
+    raise Unbounded("its aliases (*) make it endless or far too large", "", source, line)
 
 
 def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
-    """The values of a mapping that may hold ``keys``. Raises DocumentError on anything else."""
+    """Return the values of a mapping that may hold ``keys``; ``what`` is what to call it.
+
+    Raises DocumentError for anything else.
+    """
+    if not isinstance(node.yaml, yaml.MappingNode):
+        raise replace(node, name=node.name or what).expected("a mapping")
     values = {}
-    for name, place, value in node.items(what):
+    for name, place, value in node.items():
         if name not in keys:
             known = ", ".join(keys)
             hint = suggestion(name, tuple(keys)) or f"known keys: {known}"
@@ -147,7 +173,7 @@ def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
 
 
 def schema(keys: Mapping[str, Key], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON Schema of a mapping that may hold ``keys``."""
+    """Return the JSON Schema of a mapping that may hold ``keys``."""
     properties = {name: {**key.schema, "description": key.about} for name, key in keys.items()}
     found = {"type": "object", "additionalProperties": False, "properties": properties}
     return {**found, "required": list(required)} if required else found
@@ -157,14 +183,14 @@ def schema(keys: Mapping[str, Key], required: tuple[str, ...] = ()) -> dict[str,
 
 
 def text(node: Node) -> str:
-    """A scalar as the text that stands there."""
+    """Return a scalar as it is written."""
     if not isinstance(node.yaml, yaml.ScalarNode) or node.is_empty():
         raise node.expected("text")
     return str(node.yaml.value)
 
 
 def checked(convert: Callable[[str], Any]) -> Callable[[Node], Any]:
-    """A reader of a text that ``convert`` takes; its ValueError becomes an error with the line."""
+    """Return a reader that passes the text to ``convert``; a ValueError gets the line."""
 
     def reader(node: Node) -> Any:
         try:
@@ -176,8 +202,11 @@ def checked(convert: Callable[[str], Any]) -> Callable[[Node], Any]:
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[Node], int]:
-    """A reader of integers within bounds."""
-    within = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
+    """Return a reader of integers within bounds."""
+    if most is None:
+        within = f"a whole number, {least} or more"
+    else:
+        within = f"a whole number from {least} to {most}"
 
     def reader(node: Node) -> int:
         if not isinstance(node.yaml, yaml.ScalarNode) or node.yaml.tag != "tag:yaml.org,2002:int":
@@ -194,30 +223,31 @@ def whole_number(least: int, most: int | None = None) -> Callable[[Node], int]:
 
 
 def truth(node: Node) -> bool:
-    """true or false."""
+    """Return true or false."""
     if not isinstance(node.yaml, yaml.ScalarNode) or node.yaml.tag != "tag:yaml.org,2002:bool":
         raise node.expected("true or false")
     return str(node.yaml.value).lower() in ("true", "yes", "on")
 
 
 def texts(node: Node) -> tuple[str, ...]:
-    """A list of texts, or one."""
+    """Return a list of texts, or a single one as a tuple."""
     if isinstance(node.yaml, yaml.ScalarNode):
         return (text(node),)
     return tuple(text(element) for element in node.elements("a list of texts"))
 
 
 def text_map(node: Node) -> dict[str, str]:
-    """A mapping of names to scalars, as the texts that stand there."""
+    """Return a mapping of names to scalars, as they are written."""
     return {name: text(value) for name, _, value in node.items("a mapping of names to texts")}
 
 
 SCALAR: Mapping[str, Any] = {"type": ["string", "number", "boolean"]}
-TEXT = SCALAR  # whatever a scalar looks like to YAML, it is taken as the text that stands there
+TEXT = SCALAR  # YAML may see a number or a truth value; it is read as written
 TEXT_MAP: Mapping[str, Any] = {"type": "object", "additionalProperties": SCALAR}
 TEXTS: Mapping[str, Any] = {"oneOf": [SCALAR, {"type": "array", "items": SCALAR}]}
 
 
 def whole(least: int, most: int | None = None) -> dict[str, Any]:
-    """The schema of a whole number."""
-    return {"type": "integer", "minimum": least, **({"maximum": most} if most else {})}
+    """Return the schema of a whole number."""
+    bounds = {"minimum": least} if most is None else {"minimum": least, "maximum": most}
+    return {"type": "integer", **bounds}

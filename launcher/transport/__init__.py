@@ -1,1 +1,1 @@
-"""SSH, rsync, and the agent on its way to a host and at the end of a connection."""
+"""SSH and rsync connections to hosts, and the client of the agent."""

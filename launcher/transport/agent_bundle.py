@@ -1,4 +1,4 @@
-"""The agent on its way to a host: its files, their name there, and the lines that find and start it."""
+"""Bundle the agent for a host: its files, their name there, and the commands to install and start it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ mkdir -p "$d/agent" && exec "$p" -I -S -c "$4" "$d/agent/$3"
 """
 )
 
-# A zip would do as it is, but Python compiles what it imports from one, at every start.
+# Unpacked, because Python compiles what it imports from a zip again at every start.
 _UNPACK = (
     _CHECK_PYTHON
     + """\
@@ -67,7 +67,7 @@ try:
         with open(path, "wb") as file:
             file.write(archive.read(name))
             file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave it there, but empty
+            os.fsync(file.fileno())  # a power cut must not leave empty files
     os.rename(scratch, target)
 except OSError as error:
     shutil.rmtree(scratch, ignore_errors=True)
@@ -89,7 +89,7 @@ def _files() -> dict[str, bytes]:
 
 @functools.lru_cache(maxsize=1)
 def agent_name() -> str:
-    """Its folder on a host, named by the hash of its content."""
+    """Return the name of the agent's folder on a host, by the hash of its content."""
     content = hashlib.sha256()
     for name, data in _files().items():
         content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
@@ -97,7 +97,7 @@ def agent_name() -> str:
 
 
 def agent_zip() -> bytes:
-    """What a host gets that does not have it yet."""
+    """Return the agent as a zip, for a host that does not have it yet."""
     import zipfile
 
     content = io.BytesIO()
@@ -108,16 +108,16 @@ def agent_zip() -> bytes:
 
 
 def start_command(host: Host) -> str:
-    """Starts a relay there, or says ``launcher-no-python`` or ``launcher-no-agent``."""
+    """Return a command that starts a relay, or prints ``launcher-no-python`` or ``-no-agent``."""
     return _command(_START, host)
 
 
 def install_command(host: Host) -> str:
-    """Unpacks the zip on its stdin to where :func:`start_command` looks."""
+    """Return a command that unpacks the zip on its stdin to where :func:`start_command` looks."""
     return _command(_INSTALL, host, _UNPACK)
 
 
 def _command(script: str, host: Host, *more: str) -> str:
-    """A line that any login shell understands."""
+    """Return a command line for any login shell."""
     words = ["/bin/sh", "-c", script, "sh", host.workdir, host.python, agent_name(), *more]
     return "exec " + " ".join(shlex.quote(word) for word in words)

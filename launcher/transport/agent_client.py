@@ -1,46 +1,76 @@
-"""Talks to the agent of one host: sends it there when it is missing, asks, and listens.
+"""Talk to the agent of one host: install it if needed, send requests, receive events and logs.
 
-This is the only module here that knows the agent's protocol.
+Only this module knows the agent's protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Any
 
 import asyncssh
 
 from ..agent.base import protocol
 from ..spec import errors
-from ..spec.model import Facts, Gpu, Host
+from ..spec.frozen import frozen
+from ..spec.model import Facts, Host
+from ..spec.typed_json import Mismatch, from_json
 from .agent_bundle import agent_zip, install_command, start_command
 from .ssh import KEEPALIVES, Connection
 
-#: Seconds that an agent has to say its first word: an interpreter on a slow disk needs some.
+#: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
-#: Seconds that an agent has for an answer. One that says nothing for so long is as good as gone.
+#: Seconds for an answer; an agent that is silent for longer is as good as gone.
 ANSWERS = 60.0
-#: The same for what takes more or less: to describe the host, and to change many files.
+#: The same for operations that take more or less: describing the host, changing many files.
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
     **dict.fromkeys(("snapshot", "seal", "discard", "remove"), 600.0),
 }
-#: What we call it when a connection is gone.
+#: Why an agent's connection is closed, unless it fell silent.
 DROPPED = "the connection dropped"
-#: Questions in vain until a connection that opens a session is lost: sshd hears nothing while its PAM
-#: modules prepare one, and on a busy host, or with a home on a network, they take their time.
+#: Unanswered keep-alives while a session opens: sshd does not answer while its PAM modules prepare
+#: it, which takes a while on a busy host or with a home on a network file system.
 OPENING = 9
+#: What to do where launcher and agent do not understand each other.
+UPGRADE = "use the version of launcher that started the run, or the newer of the two"
 #: What a login shell may print before the agent's first line.
 NOISE = 1 << 16
 
 
-class Agent:
-    """The agent of one host over one channel. Requests may overlap; answers come by number.
+@frozen
+class _Hello:
+    """The first line of a relay."""
 
-    ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` hear what it
-    says unasked. A log piece for which ``on_log`` is False has to be acknowledged by itself, later.
+    magic: str
+    version: int = protocol.VERSION
+
+
+@frozen
+class _Answer:
+    """What a relay says to a request."""
+
+    ok: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+
+
+@frozen
+class _Record:
+    """What every record of a journal has."""
+
+    seq: int
+    event: str
+
+
+class Agent:
+    """The agent of one host over one channel. Requests may overlap; answers are matched by number.
+
+    ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` are called
+    with what the agent sends unasked. If ``on_log`` returns False, acknowledge the piece later.
     """
 
     def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes] | None) -> None:
@@ -48,8 +78,8 @@ class Agent:
         self._process = process
         self._decoder = protocol.Decoder()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._due: dict[int, float] = {}  # when that which was asked should be answered
-        self._heard = 0.0  # when the agent said anything, logs included
+        self._due: dict[int, float] = {}  # when each request should be answered
+        self._heard = 0.0  # when the agent last sent anything, logs included
         self._next = 0
         self._reader: asyncio.Task[None] | None = None
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it is
@@ -59,14 +89,14 @@ class Agent:
 
     @classmethod
     def absent(cls, host: Host) -> Agent:
-        """An agent that was not reached yet: every request of it raises ConnectionLost."""
+        """Return an agent that is not connected: every request raises ConnectionLost."""
         agent = cls(host, None)
         agent.closed.set_result(DROPPED)
         return agent
 
     @classmethod
     async def open(cls, host: Host, connection: Connection) -> Agent:
-        """The agent of ``host``, sent there first when it is not there. Raises HostError."""
+        """Start the agent on ``host``; install it first if needed. Raises HostError."""
         for install in (True, False):
             process = await _execute(host, connection, start_command(host))
             try:
@@ -76,22 +106,25 @@ class Agent:
                 process.close()
                 raise errors.AgentError(
                     host.name,
-                    f"{host.python} said nothing in {FIRST_WORD:.0f} s",
-                    "is its disk or its network file system hanging?",
+                    f"{host.python} did not start within {FIRST_WORD:.0f} s",
+                    "is a disk or a network file system hanging on the host?",
                 ) from None
             if first == b"launcher-no-agent" and install:
                 await _install(host, connection)
                 continue
             if first.startswith(b"launcher-"):
                 raise _no_agent(host, first.decode())
+            _agree(host, first)
             agent = cls(host, process)
             agent._take(rest)
             agent._reader = asyncio.ensure_future(agent._read())
             return agent
-        raise errors.AgentError(host.name, "the agent was sent and is not there")
+        raise errors.AgentError(
+            host.name, "the agent was installed but could not be found afterwards"
+        )
 
     async def close(self) -> None:
-        """Ends the relay. What it supervises goes on."""
+        """Close the relay; runs on the host continue."""
         if self._reader:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -100,9 +133,12 @@ class Agent:
             self._process.close()
 
     async def ask(self, op: str, patience: float = 0.0, **request: Any) -> dict[str, Any]:
-        """One request. Raises HostError: ConnectionLost when no answer can come, Silent when it says
-        nothing for ``patience`` seconds, or for as many as the operation usually has: then the agent
-        is given up. Who only has no more time for the answer cancels this."""
+        """Send a request and return the answer.
+
+        Raises HostError: ConnectionLost if no answer can come; Silent, and drops the agent, if it is
+        silent for ``patience`` seconds (default: by operation). Cancel the call to give up on one
+        answer but keep the agent.
+        """
         if self.closed.done() or self._process is None:
             raise errors.ConnectionLost(self.host.name, "the connection is gone")
         self._next += 1
@@ -124,10 +160,13 @@ class Agent:
             raise errors.ConnectionLost(self.host.name, str(error)) from None
         finally:
             del self._asked[number], self._due[number]
-        if "error" in reply:
-            raise _refusal(self.host.name, reply["error"])
-        ok: dict[str, Any] = reply["ok"]
-        return ok
+        try:
+            told = from_json(_Answer, reply)
+        except Mismatch as error:
+            raise errors.AgentError(self.host.name, f"its answer to {op}: {error}") from None
+        if told.error is not None:
+            raise _refusal(self.host.name, told.error)
+        return told.ok
 
     async def _read(self) -> None:
         assert self._process
@@ -140,7 +179,7 @@ class Agent:
             reason = words.splitlines()[-1] if words else "the host closed it"
         except (OSError, asyncssh.Error) as error:
             reason = str(error)
-        except ValueError as error:
+        except (ValueError, TypeError, LookupError) as error:
             reason = f"not a message: {error}"
         self._lost(errors.ConnectionLost(self.host.name, f"the connection was lost: {reason}"))
 
@@ -155,24 +194,25 @@ class Agent:
                 if self.on_log(message["log"], message["offset"], payload):
                     taken += len(payload)
             elif "journal" in message:
-                self.on_journal(message["journal"], message["end"])
+                from_json(_Record, message["journal"])
+                self.on_journal(message["journal"], from_json(int, message["end"]))
             elif "idle" in message:
                 self.on_idle(message["idle"])
         if taken:
             self.acknowledge(taken)
 
     def acknowledge(self, size: int) -> None:
-        """The host may send so many more bytes of logs."""
+        """Allow the host to send ``size`` more bytes of logs."""
         try:
             if self._process:
                 self._process.stdin.write(protocol.encode({"ack": size}))
         except (OSError, asyncssh.Error):
-            pass  # the connection broke just now: whoever reads from it tells
+            pass  # the connection just dropped; the reader reports it
 
     def _silent(self, seconds: float) -> errors.Silent:
         error = errors.Silent(
             self.host.name,
-            f"it did not answer within {seconds:.0f} s",
+            f"the agent did not answer within {seconds:.0f} s",
             errors.HANGS,
         )
         self._lost(error)
@@ -188,7 +228,7 @@ class Agent:
     # -- requests with a result of their own
 
     async def probe(self, with_gpus: bool = True) -> Facts:
-        """What there is on the host. The clock's offset is right to half a round trip."""
+        """Return the facts of the host; the clock's offset is uncertain by half a round trip."""
         before = time.time()
         answer = await self.ask("probe", gpus=with_gpus)
         after = time.time()
@@ -196,24 +236,23 @@ class Agent:
 
 
 def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts:
-    """What an agent says of its host, as values."""
-    return Facts(
-        host=host,
-        hostname=answer["hostname"],
-        root=answer["root"],
-        python=answer["python"],
-        python_version=answer["python_version"],
-        cpus=answer["cpus"],
-        addresses=tuple((name, ip) for name, ip in answer["addresses"]),
-        ssh_address=answer["ssh_address"],
-        disk_free=answer["disk_free"],
-        memory=answer["memory"],
-        rsync=answer["rsync"],
-        gpus=tuple(Gpu(**gpu) for gpu in answer["gpus"]),
-        leased={int(index): lease for index, lease in answer["leased"].items()},
-        clock_offset=clock_offset,
-        strays=answer.get("strays", 0),
-    )
+    """Return an agent's description of its host as values. Raises AgentError."""
+    try:
+        return from_json(Facts, {**answer, "host": host, "clock_offset": clock_offset})
+    except Mismatch as error:
+        raise errors.AgentError(
+            host, f"its description of the host is malformed: {error}"
+        ) from None
+
+
+def _agree(host: Host, first: bytes) -> None:
+    """Raise AgentError if the agent speaks another version of the protocol."""
+    try:
+        hello = from_json(_Hello, json.loads(first[first.rindex(b'{"magic"') :]))
+    except ValueError as error:
+        raise errors.AgentError(host.name, f"its first line is not ours: {error}") from None
+    if other := protocol.other_version(hello.version, "its agent"):
+        raise errors.AgentError(host.name, other, UPGRADE)
 
 
 async def _execute(
@@ -228,7 +267,9 @@ async def _execute(
                 host.name, "the connection was lost while a session was opened"
             ) from None
         raise errors.AgentError(
-            host.name, f"it opens no session: {error.reason}", "MaxSessions in its sshd_config?"
+            host.name,
+            f"the host refused a session: {error.reason}",
+            "is MaxSessions too low in its sshd_config?",
         ) from None
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
@@ -242,7 +283,7 @@ def _bear(connection: Connection, silences: int) -> None:
 
 
 async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:
-    """The agent's or our script's first line, and what came after it; a shell's noise is skipped."""
+    """Return the first line of the agent or our script, and what followed; skip a shell's noise."""
     data = b""
     while len(data) < NOISE:
         piece = await process.stdout.read(NOISE)
@@ -264,7 +305,7 @@ async def _install(host: Host, connection: Connection) -> None:
             process.stdin.write(agent_zip())
             process.stdin.write_eof()
         except BrokenPipeError:
-            pass  # it has ended already: its words tell why
+            pass  # it has exited already: its output says why
         out, err = await process.communicate()
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
@@ -279,7 +320,7 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
         return errors.PythonTooOld(
             host.name,
             f"{host.python} is Python {word.split()[-1]}",
-            "launcher needs 3.8 or newer there: set python: in the inventory",
+            "launcher needs 3.8 or newer on hosts: set python: in the inventory",
         )
     if word == "launcher-no-python":
         return errors.NoPython(
@@ -291,8 +332,8 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
 
 
 def _trouble(host: Host, complaint: str) -> errors.HostError:
-    """An error for what a shell or an interpreter complained about."""
-    last = complaint.splitlines()[-1] if complaint else "it said nothing"
+    """Return the error for a complaint of a shell or an interpreter."""
+    last = complaint.splitlines()[-1] if complaint else "no output"
     known = os_error(host.name, complaint)
     return known or errors.AgentError(
         host.name, f"the agent did not start: {last}", f"try `ssh {host.name} {host.python} -V`"
@@ -300,40 +341,44 @@ def _trouble(host: Host, complaint: str) -> errors.HostError:
 
 
 def os_error(host: str, complaint: str) -> errors.HostError | None:
-    """The error that a system's words stand for, where they are well known."""
+    """Return the error for a well-known message of the operating system, or None."""
     full = ("No space left", "Disk quota exceeded")
     closed = ("Read-only file system", "Permission denied")
     if any(words in complaint for words in full):
         return errors.DiskFull(
             host,
             f"no space left for launcher's files: {_telling(complaint, full)}",
-            "free some, or set workdir: in the inventory to a disk with room (df -h, df -i)",
+            "free some, or set workdir: in the inventory to a disk with space (df -h, df -i)",
         )
     if any(words in complaint for words in closed):
         return errors.ReadOnly(
             host,
-            f"launcher's folder cannot be written: {_telling(complaint, closed)}",
-            "set workdir: in the inventory to a folder that you may write",
+            f"launcher's folder is not writable: {_telling(complaint, closed)}",
+            "set workdir: in the inventory to a folder that you may write to",
         )
     return None
 
 
 def _telling(complaint: str, words: tuple[str, ...]) -> str:
-    """The last line that says it: programs go on with what follows from it."""
+    """Return the last line with one of these messages; later lines are its consequences."""
     return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
 
 
 def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
-    code, message = error["code"], error["message"]
-    if code == "port-taken":
-        return errors.PortTaken(host, message, port=int(error["port"]))
-    if code == "gpu-busy":
+    code, message = str(error.get("code", "")), str(error.get("message", ""))
+    if code == "port-taken" and isinstance(error.get("port"), int):
+        return errors.PortTaken(host, message, port=error["port"])
+    if code in (protocol.UNKNOWN_REQUEST, protocol.OTHER_VERSION):
+        return errors.AgentError(host, message, UPGRADE)
+    if code == protocol.BAD_REQUEST:
+        return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
+    if code == "gpu-busy" and isinstance(error.get("holder", {}), dict):
         holder = error.get("holder", {})
         since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))
         return errors.GpuBusy(
             host,
-            f"GPU {error['gpu']} is held by {holder.get('user', '?')} "
-            f"for {holder.get('run', '?')} since {since}",
+            f"GPU {error.get('gpu')} is in use by {holder.get('user', '?')} "
+            f"({holder.get('run', '?')}, since {since})",
             "wait for that run, or choose other hosts with --hosts",
         )
     if code == "os":

@@ -1,7 +1,7 @@
-"""Makes the certificates by which the hosts of one run know each other, and what else they are told.
+"""Make the certificates by which the hosts of a run authenticate each other.
 
-The authority is made for one attempt of one run and its key is forgotten at once, so nobody can
-join later.
+The authority is made for one attempt of one run, and its key is discarded at once, so that nobody
+can join later.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import CertificateBuilder
 
-#: Clocks of hosts may be wrong by this much, and runs take no longer.
-EARLIER, LATER = timedelta(days=2), timedelta(days=3650)
+#: How far behind a host's clock may be.
+EARLIER = timedelta(days=2)
+#: No run takes longer.
+LATER = timedelta(days=3650)
 
 
 def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
-    """For every host what its agent needs to join the others; the first one leads.
+    """Return for each host what its agent needs to join the others; the first is the head node.
 
-    The names of secrets are told, so that the lead can keep them from a framework's own launcher,
-    which would hand them on as arguments.
+    It includes the names of secrets, so that the head node can hide them from a framework's own
+    launcher, which would pass them on as arguments.
     """
-    from cryptography import x509  # slow to import, and most runs need none of this
+    from cryptography import x509  # slow to import, and most runs do not need it
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
@@ -42,7 +44,7 @@ def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
         .add_extension(_usage(signs=True), critical=True)
         .add_extension(_key_id(authority_key), critical=False)
     )
-    told = {
+    shared = {
         "lead": hosts[0],
         "hosts": list(hosts),
         "secrets": sorted(job.secrets),
@@ -64,7 +66,7 @@ def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
         )
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         found[host] = {
-            **told,
+            **shared,
             "host": host,
             "certificate": _sign(builder, authority_key),
             "key": private.decode("ascii"),

@@ -1,7 +1,7 @@
-"""Joins a command on a host with two pipes here: what one writes, the other reads.
+"""Connect a command on a host with two local pipes.
 
-Whichever side ends first, the other is told by the end of its stream. (asyncssh's own redirection
-to a pipe raises in a callback, on the user's screen, when there is somebody left on one side only.)
+When one side ends, the other gets the end of its stream. (asyncssh's own redirection to a pipe
+raises in a callback, on the user's screen, when only one side is left.)
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import asyncssh
 
 from .ssh import Connection
 
-#: Bytes of what a command wrote to stderr that are kept.
-WORDS = 1 << 16
+#: The most bytes kept of a command's stderr.
+MOST_STDERR = 1 << 16
 
 
 class Joint(asyncssh.SSHClientSession[bytes]):
-    """The command: its stdout goes to a pipe, and what comes from another goes to its stdin."""
+    """A command whose stdout goes to one pipe and whose stdin comes from another."""
 
     _channel: asyncssh.SSHClientChannel[bytes]
 
     def __init__(self) -> None:
-        self._words = b""
-        self._ended = asyncio.Event()
+        self._stderr = b""
+        self._exited = asyncio.Event()
         self._hung_up = self._full = False
         self._to_pipe: asyncio.WriteTransport | None = None
         self._from_pipe: asyncio.ReadTransport | None = None
 
     async def run(self, connection: Connection, command: str, ours: list[int]) -> bytes:
-        """Runs a command, once; returns what it wrote to stderr.
+        """Run a command, once; return what it wrote to stderr.
 
-        ``ours`` are the descriptors for its stdout and of its stdin: they are taken from the list, and
-        closed when the command has ended. Raises asyncssh.Error when it cannot be run.
+        ``ours`` are the descriptors for its stdout and stdin. They are removed from the list, and
+        closed when the command exits. Raises asyncssh.Error if it cannot be run.
         """
         loop = asyncio.get_running_loop()
         self._to_pipe, _ = await loop.connect_write_pipe(
@@ -46,44 +46,46 @@ class Joint(asyncssh.SSHClientSession[bytes]):
                     lambda: _Source(self), os.fdopen(ours.pop(0), "rb", 0)
                 )
                 self.stdin_waits(self._full)
-                await self._ended.wait()
+                await self._exited.wait()
         except BaseException:
             if not self._to_pipe.is_closing():
                 self._to_pipe.abort()
             raise
         finally:
             self._close()
-        return self._words
+        return self._stderr
 
     def hang_up(self) -> None:
-        """Nobody reads the output any more. The command is told by the end of its stdin, which comes
-        when those who hold the other pipe are told by the end of theirs."""
+        """Stop reading the command's output.
+
+        The reader of the pipe sees its end and closes the other pipe, which ends the command's stdin.
+        """
         self._hung_up = True
         if self._to_pipe:
             self._to_pipe.close()
 
     def send(self, data: bytes) -> None:
-        """To stdin of the command; to nowhere once it takes no more."""
+        """Write to the command's stdin; drop the data once it is closed."""
         if not self._channel.is_closing():
             self._channel.write(data)
 
     def send_eof(self) -> None:
-        """The end of the command's stdin."""
+        """End the command's stdin."""
         self._channel.write_eof()
 
     def stdout_waits(self, waits: bool) -> None:
-        """A command whose output nobody reads has to wait."""
+        """Pause or resume the command's output, as the pipe is full or has space."""
         if hasattr(self, "_channel"):
             (self._channel.pause_reading if waits else self._channel.resume_reading)()
 
     def stdin_waits(self, waits: bool) -> None:
-        """Whoever writes has to wait for a command that does not read."""
+        """Pause or resume reading the pipe, as the command reads its stdin or not."""
         self._full = waits
         if self._from_pipe and not self._from_pipe.is_closing():
             (self._from_pipe.pause_reading if waits else self._from_pipe.resume_reading)()
 
     def _close(self) -> None:
-        """All three; what is on its way to the pipe still gets there."""
+        """Close the channel and both pipes; data already sent to the pipe still arrives."""
         for transport in (self._to_pipe, self._from_pipe):
             if transport:
                 transport.close()
@@ -97,16 +99,16 @@ class Joint(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if datatype is not None:
-            self._words = (self._words + data)[:WORDS]
+            self._stderr = (self._stderr + data)[:MOST_STDERR]
         elif self._to_pipe and not self._to_pipe.is_closing():
             self._to_pipe.write(data)
 
     def eof_received(self) -> bool:
         self.hang_up()
-        return True  # it may still be reading
+        return True  # the command may still read
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended.set()
+        self._exited.set()
         self._close()
 
     def pause_writing(self) -> None:
@@ -117,7 +119,7 @@ class Joint(asyncssh.SSHClientSession[bytes]):
 
 
 class _Source(asyncio.Protocol):
-    """What is read from a pipe goes to the command."""
+    """Passes data from a pipe to the command."""
 
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
@@ -130,7 +132,7 @@ class _Source(asyncio.Protocol):
 
 
 class _Throttle(asyncio.BaseProtocol):
-    """A pipe that is full, and one that has room again or nobody who reads it."""
+    """Pauses the command while the pipe is full."""
 
     def __init__(self, joint: Joint) -> None:
         self._joint = joint

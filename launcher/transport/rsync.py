@@ -1,8 +1,8 @@
-"""Runs the real rsync over an SSH connection that is already open.
+"""Run rsync over an SSH connection that is already open.
 
-rsync starts its ``-e`` program, a line of ``sh`` which hands us the remote command and joins
-rsync's pipes to two of ours; we run that command on a channel of the connection. So there is one
-login a host, and one set of SSH options.
+rsync starts its ``-e`` program, a line of ``sh`` that passes us the remote command and connects
+rsync's pipes to two of ours; we run the command on a channel of the connection. So each host needs
+one login, and one set of SSH options.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from . import pipes
 from .agent_client import os_error
 from .ssh import Connection
 
-#: Needed on both sides: the first that tells two times within one second apart (modify-window=-1).
+#: Needed on both sides: the first that compares times below a second (modify-window=-1).
 OLDEST = (3, 1, 3)
 
 # $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
-# By name, because dash takes descriptors of one digit only; 3 is a second stdin, because a
-# background process has /dev/null as its first. Like ssh, it ends when the far side does.
+# Through /dev/fd, because dash takes descriptors of one digit only; 3 is a second stdin, because a
+# background process has /dev/null as its first. Like ssh, it exits when the far side does.
 _BRIDGE = (
     'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
     "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec cat <$d/$r"
 )
-#: Seconds after which a copy that does not move is given up: a disk hangs, here or there.
+#: Seconds after which a copy without progress is given up: a disk hangs on either side.
 SILENCE = 300
-#: Descriptors for the bridge begin here, above those that a shell script uses itself.
+#: Descriptors for the bridge start here, above those that a shell script uses itself.
 _HIGH = 20
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
 _NO_ROOM = re.compile(r'rsync: (?!\[sender\])[^"\n]*"([^"\n]+)"[^\n]*No space left')
@@ -48,19 +48,19 @@ _SENT = re.compile(rb"Total bytes sent: ([\d,]+)|Total bytes received: ([\d,]+)"
 
 @frozen
 class Copied:
-    """What a copy moved over the network, in bytes."""
+    """The bytes that a copy moved over the network."""
 
     sent: int
     received: int
 
 
 def version(text: str | None) -> tuple[int, ...]:
-    """``(3, 2, 7)`` of "3.2.7"; () when it is not known."""
+    """Return ``(3, 2, 7)`` for "3.2.7"; () if unknown."""
     return tuple(int(part) for part in re.findall(r"\d+", text or "")[:3])
 
 
 def require_here() -> None:
-    """Raises InputError when this machine has no rsync that can do what we need."""
+    """Raise LauncherError if this machine has no rsync, or one that is too old."""
     if shutil.which("rsync") is None:
         raise errors.LauncherError("there is no rsync on this machine", _how_to_get())
     answer = subprocess.run(["rsync", "--version"], capture_output=True, check=False)
@@ -70,7 +70,7 @@ def require_here() -> None:
 
 
 def _how_to_get() -> str:
-    return "apt install rsync, dnf install rsync, or (macOS) brew install rsync: 3.1.3 or newer"
+    return "install 3.1.3 or newer: apt install rsync, dnf install rsync or brew install rsync"
 
 
 async def copy(
@@ -80,10 +80,10 @@ async def copy(
     names: bytes,
     progress: Callable[[int], None] = lambda percent: None,
 ) -> Copied:
-    """``rsync arguments``, where the far side is written ``x:PATH``.
+    """Run ``rsync arguments``, in which the host's side is written ``x:PATH``.
 
-    ``names`` goes to ``--files-from=-``, separated by NUL. Raises SyncError, DiskFull, ReadOnly,
-    ConnectionLost, or RecordError when this machine has no room.
+    ``names``, separated by NUL, go to ``--files-from=-``. Raises SyncError, DiskFull, ReadOnly,
+    ConnectionLost, or RecordError if this machine is out of space.
     """
     command, tell = _pipe()
     from_host, to_rsync = _pipe()
@@ -103,7 +103,7 @@ async def copy(
                 "--modify-window=-1",
                 f"--timeout={SILENCE}",
                 "--protect-args",
-                "--blocking-io",  # cat gives up on a pipe that would make it wait
+                "--blocking-io",  # cat fails on a pipe that would block
                 *arguments,
                 pass_fds=theirs,
                 env={**os.environ, "LC_ALL": "C"},
@@ -128,9 +128,11 @@ async def copy(
 async def spawn(
     *argv: str, pass_fds: Sequence[int], env: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """A process in a session of its own: our Ctrl-C is not its, and one signal ends it with its
-    bridge. When we are cancelled meanwhile, it is killed as soon as it is there: asyncio itself would
-    then wait for ever for pipes that it has not opened yet (seen with Python 3.11)."""
+    """Start a process in its own session: Ctrl-C does not reach it, and one signal kills its bridge too.
+
+    If cancelled meanwhile, kill it as soon as it has started: asyncio would wait for ever for pipes
+    that it has not opened yet (seen with Python 3.11).
+    """
     spawning = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
             *argv,
@@ -156,9 +158,9 @@ async def spawn(
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
-    """With its bridge: asyncio's wait() also waits for whoever still holds the pipes."""
+    """Kill a process with its bridge: asyncio's wait() waits for all that hold the pipes."""
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, and asyncio was not told yet
+        with contextlib.suppress(ProcessLookupError):  # it exited, but asyncio does not know yet
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
@@ -207,7 +209,7 @@ async def _drive(
             summary = (summary + piece)[-4000:]
             if found := _PERCENT.findall(piece):
                 progress(int(found[-1]))
-        far.hang_up()  # rsync has ended; of one that was killed, the bridge is still there
+        far.hang_up()  # rsync has exited; if it was killed, its bridge still runs
         code = await process.wait()
         complaint = b"" if code == 0 else await complaints + await _last_words(channel)
         return _Ended(code, summary, complaint.decode("utf-8", "replace").strip())
@@ -223,13 +225,13 @@ async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
         await stdin.drain()
         stdin.close()
     except OSError:
-        pass  # rsync says by its exit what was wrong
+        pass  # rsync's exit code says what was wrong
 
 
 async def _serve(far: pipes.Joint, connection: Connection, ours: list[int]) -> bytes:
-    """Runs the command that rsync wants on the far side; returns what that wrote to stderr.
+    """Run the command that rsync wants on the host; return what it wrote to stderr.
 
-    However that ends, rsync is told by the end of its pipes, so that it ends as well.
+    In any case close rsync's pipes at the end, so that rsync exits as well.
     """
     try:
         reader = asyncio.StreamReader()
@@ -238,7 +240,7 @@ async def _serve(far: pipes.Joint, connection: Connection, ours: list[int]) -> b
         )
         line = await reader.readline()
         transport.close()
-        if not line:  # rsync has ended before it had a bridge
+        if not line:  # rsync exited before it had a bridge
             return b""
         return await far.run(connection, line.decode("utf-8", "surrogateescape").strip(), ours)
     finally:
@@ -263,24 +265,24 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     known = os_error(host, complaint)
     if known:
         return known
-    last = complaint.splitlines()[0] if complaint else "no word"
+    last = complaint.splitlines()[0] if complaint else "no message"
     if code < 0:
-        return errors.SyncError(host, f"rsync here was ended by {signal.Signals(-code).name}")
+        return errors.SyncError(host, f"rsync here was killed by {signal.Signals(-code).name}")
     if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
         hint = errors.HANGS if "timeout" in last else ""
-        return errors.ConnectionLost(host, f"the copy broke off: {last}", hint)
-    return errors.SyncError(host, f"rsync ended with {code}: {last}")
+        return errors.ConnectionLost(host, f"the copy was interrupted: {last}", hint)
+    return errors.SyncError(host, f"rsync exited with {code}: {last}")
 
 
 def no_rsync(host: str) -> errors.NoRsync:
-    """The error for a host without rsync."""
+    """Return the error for a host without rsync."""
     return errors.NoRsync(host, "there is no rsync", "apt install rsync (or dnf) on that host")
 
 
 def require_there(host: str, there: str | None) -> None:
-    """Raise NoRsync when a host has none that will do."""
+    """Raise NoRsync if a host's rsync is missing or too old."""
     if there is None:
         raise no_rsync(host)
     found = version(there)
     if found and found < OLDEST:
-        raise errors.NoRsync(host, f"its rsync {there} is too old", "3.1.3 or newer")
+        raise errors.NoRsync(host, f"rsync {there} is too old", "install 3.1.3 or newer there")

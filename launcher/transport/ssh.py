@@ -1,6 +1,6 @@
-"""One SSH connection a host, for everything: opened with asyncssh, host keys always checked.
+"""Open one SSH connection to each host with asyncssh, and always check host keys.
 
-Every way in which opening can fail becomes one of our errors, with the host's name and what to do.
+Every failure to connect becomes an error with the host's name, its cause and what to do next.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from ..spec.inventory import ssh_config
 from ..spec.model import Inventory
 from .ssh_config import HostFiles, SshConfig
 
-#: Seconds in one stage (TCP, first word, key exchange, login) after which a host is given up: a healthy
-#: sshd speaks at once, but not on a machine that swaps, and a false alarm costs a run. Looked at every
-#: ``LOOK``, so that what holds us up ourselves counts as one look, not against the host.
-PATIENCE, LOOK = 8.0, 0.25
-#: A connection without a sign of life for 4 times this is lost: three questions in vain (asyncssh,
-#: keepalive_interval). Soon, because nothing is lost with it: it is opened again, at the same byte.
+#: Seconds in one stage (TCP, banner, key exchange, login) after which a host is given up: a healthy
+#: sshd answers at once, but not on a machine that swaps, and a false alarm costs a run.
+PATIENCE = 8.0
+#: Seconds between looks at the stage, so that a pause of ours counts as one look against the host.
+LOOK = 0.25
+#: Seconds between keep-alives, and how many may go unanswered. Few, because a lost connection costs
+#: nothing: it is opened again, and logs continue at the same byte.
 KEEPALIVE, KEEPALIVES = 2.5, 3
-#: Hosts that are connected to at once: key exchange is work, and sshd drops a flood (MaxStartups).
+#: The most hosts to connect to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
 #: Hardware does AES, so it is twice as fast as chacha20; the rest follows asyncssh's own order.
@@ -49,9 +50,9 @@ AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 @frozen
 class Way:
-    """How a host is reached, for another SSH library: what the inventory and ssh_config say.
+    """How a host is reached, resolved from the inventory and ssh_config for another SSH library.
 
-    ``name`` is what known_hosts has it under; ``hops`` are jump hosts, the first one first.
+    ``name`` is its name in known_hosts; ``hops`` are its jump hosts, the first one first.
     """
 
     host: str
@@ -65,7 +66,7 @@ class Way:
 
 
 class _Client(asyncssh.SSHClient):
-    """Watches one login, so that a failure can be told from another."""
+    """Watches one login, so that its failure can be explained."""
 
     def __init__(self, known_hosts: list[str]) -> None:
         self.known_hosts = known_hosts
@@ -76,7 +77,7 @@ class _Client(asyncssh.SSHClient):
 
     @property
     def stage(self) -> str:
-        """How far it has come."""
+        """The stage that the login has reached."""
         if self._stage != "greeting" or not self._connection:
             return self._stage
         return "key exchange" if self._connection.get_extra_info("server_version") else "greeting"
@@ -87,7 +88,7 @@ class _Client(asyncssh.SSHClient):
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
     ) -> bool:
-        """Called for a key that is not in known_hosts: never trusted, only described."""
+        """Reject a key that is not in known_hosts, and keep its fingerprint for the error."""
         self.fingerprint = key.get_fingerprint()
         known = asyncssh.match_known_hosts(_existing(self.known_hosts), host, addr, port)
         self.known_other = bool(known[0])
@@ -107,7 +108,7 @@ def _is_dead(jump: asyncio.Task[Connection]) -> bool:
 
 
 def _locked_keys(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
-    """The key files of a host that need a passphrase: those that ssh_config names, or the usual."""
+    """Return the key files that need a passphrase: those in ssh_config, or the usual ones."""
     named = options.config.get("IdentityFile", ())
     files = [
         os.path.expanduser(str(f)) for f in (named if isinstance(named, list) else _USUAL_KEYS)
@@ -155,7 +156,7 @@ class Dialler:
         self._theirs = [SshConfig(Path(file)) for file in _existing([os.path.expanduser(theirs)])]
 
     async def connect(self, name: str) -> Connection:
-        """A connection to a host of the inventory, or to any that ssh_config knows.
+        """Connect to a host of the inventory, or to any that ssh_config knows.
 
         Raises ConnectError.
         """
@@ -165,11 +166,11 @@ class Dialler:
             return await self._open(name, options, tunnel)
 
     def settings(self, name: str) -> dict[str, str]:
-        """What the inventory, then ssh_config, then ssh's defaults say, by the inventory's words.
+        """Return the settings from the inventory, ssh_config and ssh's defaults, by inventory key.
 
-        Needs a running event loop. Raises ConnectError when that cannot be read.
+        Needs a running event loop. Raises ConnectError if they cannot be read.
         """
-        options = self._options(name, client_keys=None)  # a key that is not there is no error yet
+        options = self._options(name, client_keys=None)  # a missing key is not an error yet
         keys = options.config.get("IdentityFile", ())
         found = {
             "address": options.host,
@@ -181,22 +182,27 @@ class Dialler:
         return {key: str(value) for key, value in found.items() if value}
 
     async def way(self, hop: str) -> Way:
-        """The way to a host of the inventory, or to ``[user@]host[:port]``. Raises ConnectError."""
+        """Return how to reach a host of the inventory or ``[user@]host[:port]``.
+
+        Raises ConnectError.
+        """
         user, _, place = hop.rpartition("@")
         name, _, port = place.partition(":")
         options = self._options(name)
         return _way(options, user, port)
 
     async def close(self) -> None:
-        """Closes the connections to jump hosts."""
+        """Close the connections to jump hosts."""
         for jump in self._jumps.values():
             jump.cancel()
             if jump.done() and not jump.cancelled() and not jump.exception():
                 jump.result().close()
 
     def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
-        """What the inventory and then ssh_config say of a host. Raises ConnectError when that
-        cannot be read."""
+        """Return the settings of a host, from the inventory first and then ssh_config.
+
+        Raises ConnectError if they cannot be read.
+        """
         with HostFiles(name) as files:
             try:
                 own = files.write(self._own.get(name, ""))
@@ -217,16 +223,22 @@ class Dialler:
                 OSError,
                 ValueError,
             ) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise errors.ConnectError(
+                        name,
+                        f"{error.filename} does not exist",
+                        "correct identity_file in the inventory, or IdentityFile in ssh_config",
+                    ) from None
                 raise errors.ConnectError(
                     name,
-                    f"its SSH settings cannot be used: {files.explained(error)}",
-                    f"look at `ssh -G {name}`",
+                    f"the SSH settings are unusable: {files.explained(error)}",
+                    f"see `ssh -G {name}`",
                 ) from None
 
     async def _unlocked(
         self, options: asyncssh.SSHClientConnectionOptions
     ) -> list[asyncssh.SSHKey]:
-        """The keys that need a passphrase, which is asked for once, whoever needs the key."""
+        """Return the keys that need a passphrase; ask for each passphrase once for all hosts."""
         found = []
         for file in _locked_keys(options) if self._ask else []:
             if file not in self._keys:
@@ -251,7 +263,7 @@ class Dialler:
     async def _tunnel(
         self, name: str, options: asyncssh.SSHClientConnectionOptions
     ) -> Connection | None:
-        """The connection to the last jump host on the way to ``name``."""
+        """Return the connection to the last jump host before ``name``."""
         if not options.tunnel:
             return None
         before: Connection | None = None
@@ -262,7 +274,7 @@ class Dialler:
                 before = await asyncio.shield(self._jumps[hop])
             except errors.ConnectError as error:
                 raise type(error)(
-                    name, f"its jump host {error.host}: {error.message}", error.hint
+                    name, f"jump host {error.host}: {error.message}", error.hint
                 ) from None
         return before
 
@@ -274,7 +286,11 @@ class Dialler:
             tunnel = before or await self._tunnel(host, options)
             return await self._open(host, options, tunnel)
         options = self._options(host)
-        changes = {**({"username": user} if user else {}), **({"port": int(port)} if port else {})}
+        changes: dict[str, object] = {}
+        if user:
+            changes["username"] = user
+        if port:
+            changes["port"] = int(port)
         return await self._open(host, options, before, **changes)
 
     async def _open(
@@ -304,10 +320,10 @@ class Dialler:
             raise _timed_out(name, where, client) from None
         except asyncssh.HostKeyNotVerifiable:
             raise _bad_host_key(name, options, client) from None
-        except asyncssh.PermissionDenied as error:
+        except asyncssh.PermissionDenied:
             if "client_keys" not in changes and (keys := await self._unlocked(options)):
                 return await self._open(name, options, tunnel, **changes, client_keys=keys)
-            raise _denied(name, options, error) from None
+            raise _denied(name, options, changes.get("username", options.username)) from None
         except asyncssh.ChannelOpenError as error:
             raise errors.Unreachable(
                 name, f"the jump host cannot reach {where}: {error.reason}", f"try `ssh {name}`"
@@ -317,7 +333,7 @@ class Dialler:
 
 
 async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client) -> Connection:
-    """The connection; raises TimeoutError after ``PATIENCE`` seconds in the same stage."""
+    """Return the connection; raise TimeoutError after ``PATIENCE`` seconds in the same stage."""
     stage, looks = client.stage, 0
     try:
         while not (await asyncio.wait({dialling}, timeout=LOOK))[0]:
@@ -331,7 +347,7 @@ async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client)
 
 
 def _known_hosts(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
-    """The files to check against. "none" in ssh_config would mean no check at all: not with us."""
+    """Return the files to check host keys against, even if ssh_config says "none"."""
     files = options.known_hosts
     if isinstance(files, list) and files:
         return [str(file) for file in files]
@@ -343,11 +359,11 @@ def _timed_out(name: str, where: str, client: _Client) -> errors.ConnectError:
         return errors.Unreachable(
             name,
             f"no answer from {where} in {PATIENCE:.0f} s",
-            "is it on, and is the address right? a firewall that drops packets looks the same",
+            "is the host on, and is the address right? or does a firewall drop packets?",
         )
     return errors.NoBanner(
         name,
-        f"{where} takes connections, but its SSH server does not speak ({client.stage})",
+        f"{where} accepts connections, but its SSH server does not answer ({client.stage})",
         "sshd or the whole machine is frozen or overloaded: look at its console",
     )
 
@@ -355,28 +371,32 @@ def _timed_out(name: str, where: str, client: _Client) -> errors.ConnectError:
 def _bad_host_key(
     name: str, options: asyncssh.SSHClientConnectionOptions, client: _Client
 ) -> errors.ConnectError:
-    found = f" ({client.fingerprint})" if client.fingerprint else ""
     if client.known_other or not client.fingerprint:
+        to = f" to {client.fingerprint}" if client.fingerprint else ""
         return errors.HostKeyMismatch(
             name,
-            f"its host key{found} is not the one in known_hosts: somebody may be in between, or "
-            "the machine was installed anew",
-            f"ask its admin; if the new key is right: ssh-keygen -R {options.host}, then ssh {name}",
+            f"the host key changed{to} (the host was reinstalled, or somebody intercepts the "
+            "connection)",
+            "ask the admin for the fingerprint; if it is right, run "
+            f"ssh-keygen -R {options.host}, then ssh {name}",
         )
     return errors.UnknownHostKey(
         name,
-        f"its host key{found} is not in known_hosts",
-        f"compare the fingerprint with the machine's own, then accept it once by: ssh {name}",
+        f"the host key {client.fingerprint} is not in known_hosts",
+        f"ask the admin for the fingerprint and compare; then accept it once with ssh {name}",
     )
 
 
 def _denied(
-    name: str, options: asyncssh.SSHClientConnectionOptions, error: asyncssh.PermissionDenied
+    name: str, options: asyncssh.SSHClientConnectionOptions, user: object
 ) -> errors.ConnectError:
+    named = options.config.get("IdentityFile", ())
+    files = _existing([str(f) for f in (named if isinstance(named, list) else _USUAL_KEYS)])
+    tried = f" (tried {', '.join(os.path.basename(file) for file in files)})" if files else ""
     return errors.AuthenticationFailed(
         name,
-        f"it does not let {options.username} in: {error.reason}",
-        f"ssh-copy-id {name}, or ssh-add when the key has a passphrase; try `ssh {name}`",
+        f"login as {user}@{options.host} refused{tried}",
+        f"run ssh-copy-id {name}, or ssh-add if the key has a passphrase; does `ssh {name}` work?",
     )
 
 
@@ -385,7 +405,7 @@ def _broken(
 ) -> errors.ConnectError:
     if isinstance(error, ConnectionRefusedError):
         return errors.Refused(
-            name, f"nobody listens on {where}", "is sshd running there, and is the port right?"
+            name, f"nothing listens on {where}", "is sshd running there, and is the port right?"
         )
     if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error).lower():
         return _bad_host_key_kind(name, error)
@@ -395,13 +415,13 @@ def _broken(
             name, f"cannot reach {where}: {text}", f"does `ssh {name}` work from this machine?"
         )
     return errors.ConnectError(
-        name, f"the login at {where} broke off: {error}", f"does `ssh {name}` work?"
+        name, f"the login at {where} failed: {error}", f"does `ssh {name}` work?"
     )
 
 
 def _bad_host_key_kind(name: str, error: Exception) -> errors.ConnectError:
     return errors.HostKeyMismatch(
         name,
-        f"it has no host key of a kind that known_hosts holds: {error}",
-        f"ssh-keyscan {name}; compare the fingerprints, then update known_hosts",
+        f"the host has no key of a kind that is in known_hosts: {error}",
+        f"run ssh-keyscan {name}, compare the fingerprints, then update known_hosts",
     )

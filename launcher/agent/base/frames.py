@@ -9,9 +9,17 @@ A frame is a letter, the length of its data in four bytes, and the data. A comma
 ``x`` {"code": n}           ── back: it has ended; or {"trouble": text}: it cannot run
 """
 
+from __future__ import annotations
+
 import struct
 
 from . import lean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+
+    from .messages import Message
 
 ASK, INPUT, TAKEN, OUTPUT, ERROR, EXIT = b"j", b"i", b"t", b"o", b"e", b"x"
 #: Bytes of standard input on their way to a command that have not been taken. The reader of frames
@@ -22,14 +30,14 @@ PIECE, LARGEST = 1 << 16, 4 << 20
 HEAD = struct.Struct("!cI")
 
 
-def frame(kind, data=b""):
+def frame(kind: bytes, data: bytes | Message = b"") -> bytes:
     """One frame; what is not bytes goes as JSON."""
     if not isinstance(data, bytes):
         data = lean.dumps(data).encode("ascii")
     return HEAD.pack(kind, len(data)) + data
 
 
-def size_of(head):
+def size_of(head: bytes) -> tuple[bytes, int]:
     """``(kind, length)``. Raises ValueError on what is not the beginning of a frame."""
     kind, length = HEAD.unpack(head)
     if length > LARGEST or kind not in (ASK, INPUT, TAKEN, OUTPUT, ERROR, EXIT):
@@ -37,7 +45,7 @@ def size_of(head):
     return kind, length
 
 
-async def read(reader):
+async def read(reader: asyncio.StreamReader) -> tuple[bytes | None, bytes]:
     """The next frame of an asyncio stream; ``(None, b"")`` when it has ended, however that was."""
     try:
         kind, length = size_of(await reader.readexactly(HEAD.size))
@@ -46,7 +54,7 @@ async def read(reader):
         return None, b""
 
 
-async def read_message(reader):
+async def read_message(reader: asyncio.StreamReader) -> Message | None:
     """The next frame's JSON object, or None."""
     kind, data = await read(reader)
     try:

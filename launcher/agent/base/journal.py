@@ -1,9 +1,17 @@
 """An append-only file of records with integer sequence numbers: what happened on this host."""
 
+from __future__ import annotations
+
 import os
 import time
 
 from . import lean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .messages import Message
 
 
 class Journal:
@@ -13,7 +21,7 @@ class Journal:
     is full, records wait in memory until it is not.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         data = _read_all(self._fd)
@@ -23,7 +31,7 @@ class Journal:
         self.seq = data.count(b"\n", 0, whole)
         self._waiting = b""
 
-    def append(self, event, **fields):
+    def append(self, event: str, **fields: Any) -> Message:
         """Writes one record and returns it."""
         record = dict(fields, seq=self.seq, time=time.time(), event=event)
         self.seq += 1
@@ -31,7 +39,7 @@ class Journal:
         self.flush()
         return record
 
-    def flush(self):
+    def flush(self) -> None:
         """Writes what could not be written before. A full disk is not an error here."""
         while self._waiting:
             try:
@@ -40,7 +48,7 @@ class Journal:
                 return
 
 
-def write_private(path, value):
+def write_private(path: str, value: object) -> None:
     """A file that nobody else may read, in one step. Raises OSError."""
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as file:
@@ -48,7 +56,7 @@ def write_private(path, value):
     os.rename(path + ".new", path)
 
 
-def forget(path):
+def forget(path: str) -> None:
     """Removes a file that may be there."""
     try:
         os.unlink(path)
@@ -56,8 +64,8 @@ def forget(path):
         pass
 
 
-def _read_all(fd):
-    pieces = []
+def _read_all(fd: int) -> bytes:
+    pieces: list[bytes] = []
     while True:
         piece = os.read(fd, 1 << 16)
         if not piece:
@@ -65,16 +73,32 @@ def _read_all(fd):
         pieces.append(piece)
 
 
-def read_from(path, offset):
-    """The whole records that stand after ``offset``, as ``[(record, end offset)]``."""
+def read_from(path: str, offset: int) -> list[tuple[Message, int]]:
+    """The whole records that stand after ``offset``, as ``[(record, end offset)]``.
+
+    A line that holds none, as a power cut may leave one, is passed over.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
         return []
-    records = []
+    records: list[tuple[Message, int]] = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         offset += len(line)
-        records.append((lean.loads(line.decode("utf-8")), offset))
+        record = _record(line)
+        if record is not None:
+            records.append((record, offset))
     return records
+
+
+def _record(line: bytes) -> Message | None:
+    """The record of a line, or None."""
+    try:
+        record = lean.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("seq"), int):
+        return None
+    return record if isinstance(record.get("event"), str) else None

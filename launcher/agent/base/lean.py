@@ -6,23 +6,33 @@ below its own modules; where one of them is lacking, or is not as it is known he
 does the same.
 """
 
-import _signal as signal  # noqa: F401
-import _socket as socket
+from __future__ import annotations
+
 import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as signal
+    import socket as socket
+    from collections.abc import Callable, Iterable
+    from typing import Any
+else:
+    import _signal as signal  # noqa: F401
+    import _socket as socket
 
 
 class Socket(socket.socket):
     """With what ``socket.socket`` has besides."""
 
-    def accept(self):
+    def accept(self) -> tuple[Socket, Any]:
         """As accept(2) does; the descriptor is not inherited."""
-        fd, address = self._accept()
+        fd, address = self._accept()  # type: ignore[attr-defined] # of the class below
         return Socket(fileno=fd), address
 
-    def __enter__(self):
+    def __enter__(self) -> Socket:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -37,25 +47,26 @@ class _Reading:
 try:
     from _json import encode_basestring_ascii, make_encoder, make_scanner
 
-    _read = make_scanner(_Reading)
-    _write = make_encoder(None, None, encode_basestring_ascii, None, ":", ",", False, False, True)
+    _read = make_scanner(_Reading)  # type: ignore[arg-type] # it takes what has these names
+    _FORM = (None, None, encode_basestring_ascii, None, ":", ",", False, False, True)
+    _write: Callable[[object, int], Iterable[str]] = make_encoder(*_FORM)  # type: ignore[arg-type]
     if _read(' {"a":[1]}', 1) != ({"a": [1]}, 10) or "".join(_write({"a": [1]}, 0)) != '{"a":[1]}':
         raise ImportError("other parts than those that are known")
 except (ImportError, TypeError, AttributeError):
     import json
 
-    _read = json.JSONDecoder().scan_once
+    _read = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # its instances have it
 
-    def _write(value, _):
+    def _write(value: object, _: int) -> Iterable[str]:
         return json.dumps(value, separators=(",", ":"))
 
 
-def dumps(value):
+def dumps(value: object) -> str:
     """``value`` as JSON in ASCII, without blanks."""
     return "".join(_write(value, 0))
 
 
-def loads(text):
+def loads(text: str) -> Any:
     """What JSON says. Raises ValueError."""
     text = text.strip(" \t\n\r")
     try:
@@ -67,7 +78,7 @@ def loads(text):
     return value
 
 
-def prctl(option, value):
+def prctl(option: int, value: int) -> bool:
     """prctl(2), or False where the interpreter or the kernel lack it."""
     try:
         try:
@@ -75,9 +86,8 @@ def prctl(option, value):
         except ImportError:
             import ctypes
 
-            return ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
-        return (
-            call_function(dlsym(dlopen(None, os.RTLD_NOW), "prctl"), (option, value, 0, 0, 0)) == 0
-        )
+            return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+        own = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type] # dlopen(3): the program itself
+        return bool(call_function(dlsym(own, "prctl"), (option, value, 0, 0, 0)) == 0)
     except Exception:  # no libc of that kind: the environment scan still finds all
         return False

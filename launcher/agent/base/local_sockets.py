@@ -1,5 +1,7 @@
 """Reaches those who listen in a run's folder on this host: its supervisor and its peer."""
 
+from __future__ import annotations
+
 import os
 
 from . import frames, lean
@@ -8,7 +10,7 @@ from .lean import Socket, socket
 SUPERVISOR, PEER = "sock", "peer.sock"
 
 
-def connect(run_dir, name):
+def connect(run_dir: str, name: str) -> Socket:
     """A connection to one of the two. Raises OSError."""
     here = os.open(".", os.O_RDONLY)
     connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -24,7 +26,7 @@ def connect(run_dir, name):
     return connection
 
 
-def node_of(run_dir):
+def node_of(run_dir: str) -> tuple[dict[str, str], str]:
     """``(environment, folder)`` that processes of this node of a run have. Raises OSError."""
     with connect(run_dir, PEER) as peer:
         peer.sendall(frames.frame(frames.ASK, {"ask": "environment"}))
@@ -33,7 +35,7 @@ def node_of(run_dir):
     return node["env"], node["cwd"]
 
 
-def _take(peer, size):
+def _take(peer: Socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = peer.recv(size - len(data))

@@ -5,8 +5,10 @@ travel as they are. The first line that a relay writes carries ``MAGIC``; whatev
 printed before it is skipped.
 
 Requests are ``{"id": n, "op": "...", ...}`` and are answered by ``{"id": n, "ok": {...}}`` or
-``{"id": n, "error": {"code", "message"}}``, one after the other. ``{"ack": n}`` says that n bytes of
-logs were taken. Unasked, a relay sends
+``{"id": n, "error": {"code", "message"}}``, one after the other: with the code ``unknown-request``
+where the other side is of a version that lacks it, and ``bad-request`` where a field is missing or
+of another type. No message ends a relay or a supervisor. ``{"ack": n}`` says that n bytes of logs
+were taken. Unasked, a relay sends
 
 ``{"journal": {...}, "end": offset}``            one record of the journal
 ``{"log": name, "offset": n, "size": k}`` + raw  bytes of a log, at their offset in the host's file
@@ -14,63 +16,106 @@ logs were taken. Unasked, a relay sends
 ``{"idle": {name: size}}``                       all is ended and sent: the final size of every log
 """
 
+from __future__ import annotations
+
 try:  # as the standard library's own random.py does: hashlib loads OpenSSL, for milliseconds
-    from _blake2 import blake2b
+    from _blake2 import blake2b as blake2b
 except ImportError:
-    from hashlib import blake2b
+    from hashlib import blake2b as blake2b
 
 from . import lean
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .messages import Message
+
 MAGIC = "launcher-agent"
+#: Of this protocol. It grows when a request or a field changes its meaning, and not for new ones:
+#: who meets another version than its own stops there, and says both.
 VERSION = 1
+UNKNOWN_REQUEST, BAD_REQUEST, OTHER_VERSION = "unknown-request", "bad-request", "other-version"
 
 #: Log bytes that a relay sends ahead of their acknowledgement. It bounds what stands in front of an
 #: urgent event on a slow link, and the memory of both sides.
 WINDOW = 1 << 20
 #: Largest piece of a log in one message.
 PIECE = 1 << 17
+#: A ``size`` above this is not ours either.
+LARGEST = 1 << 24
 #: A line longer than this is not ours.
 MAX_LINE = 64 << 20
+
+#: What keys of processes begin with where they are not named after a role; a number follows.
+#: launcher.spec.process_key has the same.
+RANK, SETUP = "rank-", "setup-"
+
+#: Why a host asks the processes of a run to stop; launcher.records.reasons has these and more.
+PROCESS_FAILED, PRIMARY_FINISHED = "process-failed", "primary-finished"
+ORPHAN_TIMEOUT = "orphan-timeout"
+LOGIN_SESSION_ENDED, SUPERVISOR_TERMINATED = "login-session-ended", "supervisor-terminated"
+#: Seconds that a primary process which is just exiting has, when another one fails because of that.
+PRIMARY_PATIENCE = 1.0
 
 #: Exit status of a process that could not be executed at all, as a shell gives it.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
-def encode(message, payload=b""):
+def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """One message as bytes; ``payload`` follows it raw."""
     if payload:
         message = dict(message, size=len(payload))
     return lean.dumps(message).encode("ascii") + b"\n" + payload
 
 
+def error(code: str, message: str) -> Message:
+    """The answer to a request that cannot be done."""
+    return {"error": {"code": code, "message": message}}
+
+
+def other_version(theirs: object, who: str) -> str:
+    """What to say of ``who``, which speaks version ``theirs``; "" where that is ours. The only place
+    that compares versions; what says none is of the first."""
+    if theirs is None or theirs == VERSION:
+        return ""
+    return "%s speaks version %.20s of the protocol; this launcher speaks %d" % (
+        who,
+        theirs,
+        VERSION,
+    )
+
+
 class Decoder:
     """Turns a stream of bytes into ``(message, payload)`` pairs.
 
-    Raises ValueError on a line that is not JSON or is longer than ``MAX_LINE``.
+    Raises ValueError on a line that is not JSON or is longer than ``MAX_LINE``. With ``forgiving``
+    such a line becomes ``({"bad": why}, b"")`` instead, and the next one is read.
     """
 
-    def __init__(self):
+    def __init__(self, forgiving: bool = False) -> None:
         self._buffer = bytearray()
-        self._message = None
+        self._message: Message | None = None
         self._need = 0
+        self._forgiving = forgiving
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[tuple[Message, bytes]]:
         """All messages that ``data`` completes."""
         self._buffer += data
-        found = []
+        found: list[tuple[Message, bytes]] = []
         start = 0
         while True:
             if self._message is None:
                 end = self._buffer.find(b"\n", start)
                 if end < 0:
                     break
-                self._message = lean.loads(bytes(self._buffer[start:end]).decode("utf-8"))
-                if not isinstance(self._message, dict):
-                    raise ValueError("not a message: %r" % (self._message,))
-                self._need = self._message.get("size", 0)
-                if not isinstance(self._need, int) or self._need < 0:
-                    raise ValueError("not a size: %r" % (self._need,))
-                start = end + 1
+                line, start = bytes(self._buffer[start:end]), end + 1
+                try:
+                    self._message, self._need = _message(line)
+                except ValueError as error:
+                    found.append(self._refused(error))
+                    continue
             if len(self._buffer) - start < self._need:
                 break
             payload = bytes(self._buffer[start : start + self._need])
@@ -79,8 +124,28 @@ class Decoder:
             self._message = None
         del self._buffer[:start]
         if self._message is None and len(self._buffer) > MAX_LINE:
-            raise ValueError("a message line is too long")
+            self._buffer.clear()
+            found.append(self._refused(ValueError("a message line is too long")))
         return found
+
+    def _refused(self, error: ValueError) -> tuple[Message, bytes]:
+        if not self._forgiving:
+            raise error
+        return {"bad": str(error)}, b""
+
+
+def _message(line: bytes) -> tuple[Message, int]:
+    """The message of a line, and how many bytes follow it. Raises ValueError."""
+    try:
+        message = lean.loads(line.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep")
+    if not isinstance(message, dict):
+        raise ValueError("not a message: %.80r" % (message,))
+    size = message.get("size", 0)
+    if not isinstance(size, int) or not 0 <= size <= LARGEST:
+        raise ValueError("not a size: %.80r" % (size,))
+    return message, size
 
 
 class Fingerprint:
@@ -90,22 +155,22 @@ class Fingerprint:
     the order of their paths as bytes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
         self.files = 0
         self.bytes = 0
 
-    def file(self, path, size, mtime_ns, executable):
+    def file(self, path: bytes, size: int, mtime_ns: int, executable: bool) -> None:
         self._entry(b"f", path, "%d %d %d" % (size, mtime_ns, executable))
         self.files += 1
         self.bytes += size
 
-    def link(self, path, target):
+    def link(self, path: bytes, target: bytes) -> None:
         self._hash.update(b"l" + path + b"\0" + target + b"\0")
         self.files += 1
 
-    def _entry(self, kind, path, text):
+    def _entry(self, kind: bytes, path: bytes, text: str) -> None:
         self._hash.update(kind + path + b"\0" + text.encode("ascii") + b"\0")
 
-    def hexdigest(self):
+    def hexdigest(self) -> str:
         return self._hash.hexdigest()

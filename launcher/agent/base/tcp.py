@@ -2,13 +2,15 @@
 and where to listen.
 """
 
+from __future__ import annotations
+
 from .lean import Socket, socket
 
 #: Seconds of silence of the other machine after which the kernel calls a line dead.
 SILENCE = 60
 
 
-def keep_alive(line):
+def keep_alive(line: socket.socket) -> None:
     """The kernel ends a line whose other machine is gone: nobody else would notice."""
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
@@ -20,7 +22,7 @@ def keep_alive(line):
         line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-def own_address(address):
+def own_address(address: str) -> str:
     """Where to listen: at the address by which we were reached, where it is one of ours. A name may
     mean something else here, and a translated address is not ours."""
     try:

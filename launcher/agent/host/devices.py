@@ -1,10 +1,18 @@
 """How the GPUs of this host are, and which processes use them: also those of other people."""
 
+from __future__ import annotations
+
 import os
 import re
 
 from ..processes import processes
 from . import gpus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..base.messages import GpuFacts
 
 _HEALTH = [
     "--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total",
@@ -13,7 +21,7 @@ _HEALTH = [
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)(.*)")
 
 
-def devices(listed):
+def devices(listed: list[GpuFacts]) -> dict[str, Any]:
     """What is known beyond the ``listed`` GPUs: ``{"driver", "ecc": {index: errors}, "users",
     "failing", "xid", "log_readable"}``. Without GPUs only ``failing``: nvidia-smi is there and
     does not answer."""
@@ -31,7 +39,7 @@ def devices(listed):
             "log_readable": readable}  # fmt: skip
 
 
-def _is_there():
+def _is_there() -> bool:
     try:
         processes.find_program("nvidia-smi", os.environ.get("PATH", os.defpath), "/")
     except FileNotFoundError:
@@ -39,12 +47,12 @@ def _is_there():
     return True
 
 
-def _rows(question):
+def _rows(question: list[str]) -> list[list[str]]:
     answer = processes.output_of(["nvidia-smi"] + question) or ""
     return [[field.strip() for field in line.split(",")] for line in answer.splitlines()]
 
 
-def users(index_of):
+def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
     """``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs; ``run`` is the
     launcher's run where its environment can be read, and ``user`` None where /proc has no such pid
     (a container's own numbers)."""
@@ -64,7 +72,7 @@ def users(index_of):
     return found
 
 
-def _owner(pid):
+def _owner(pid: int) -> str | None:
     try:
         uid = os.stat("/proc/%d" % pid).st_uid
     except OSError:
@@ -77,7 +85,7 @@ def _owner(pid):
         return str(uid)
 
 
-def _run_of(pid):
+def _run_of(pid: int) -> str | None:
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
             variables = file.read().split(b"\0")
@@ -89,7 +97,7 @@ def _run_of(pid):
     return None
 
 
-def faults():
+def faults() -> tuple[list[list[Any]], bool]:
     """``([[bus, number, text], ...], whether the kernel's log could be read)``: Xid messages since
     boot, the last of each kind and GPU."""
     text = processes.output_of(["dmesg"], 5.0)

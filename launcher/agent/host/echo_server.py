@@ -3,6 +3,8 @@
 All of it runs in threads beside the relay, and ends with it.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os
@@ -12,6 +14,10 @@ import socket
 import struct
 import threading
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Ports that are tried from each wished one on, when it is taken.
 NEXT_PORTS = 50
@@ -27,7 +33,7 @@ WARM_UP = 0.25
 class Mirror:
     """Listens on one free port near each wished one, on one that the kernel chooses, and for UDP."""
 
-    def __init__(self, wished, token):
+    def __init__(self, wished: list[int], token: str) -> None:
         """Raises OSError where nobody may listen."""
         _allow_callers()
         self.token = token.encode()
@@ -40,12 +46,13 @@ class Mirror:
             raise OSError(errno.EADDRNOTAVAIL, "no port can be listened on")
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", 0))
-        self._callers = {}  # by number: the socket, and until when its next word may come
+        #: By number: the socket, and until when its next word may come.
+        self._callers: dict[int, tuple[socket.socket, float]] = {}
         self._wake, self._end = os.pipe()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def _listen(self, wished):
+    def _listen(self, wished: int) -> socket.socket | None:
         for port in range(wished, wished + NEXT_PORTS) if wished else [0]:
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
@@ -57,12 +64,12 @@ class Mirror:
                 listener.close()
         return None
 
-    def places(self):
+    def places(self) -> dict[str, Any]:
         """``{"ports", "high", "udp"}`` to call; ``high`` is of the kernel's own range."""
         ports = [each.getsockname()[1] for each in self.listeners]
         return {"ports": ports[:-1], "high": ports[-1], "udp": self.udp.getsockname()[1]}
 
-    def close(self):
+    def close(self) -> None:
         """Ends it."""
         os.close(self._end)
         self._thread.join()
@@ -72,7 +79,7 @@ class Mirror:
 
     # -- one thread for those who only say hello, which is nearly all; one more for each other caller
 
-    def _serve(self):
+    def _serve(self) -> None:
         poll = select.poll()
         own = {each.fileno(): each for each in [self.udp] + self.listeners}
         for number in [self._wake] + list(own):
@@ -95,7 +102,7 @@ class Mirror:
             for number in [n for n, (_, until) in self._callers.items() if until < now]:
                 self._forget(number, poll).close()
 
-    def _welcome(self, caller, poll):
+    def _welcome(self, caller: socket.socket, poll: select.poll) -> None:
         if len(self._callers) >= MOST_CALLERS:
             caller.close()
             return
@@ -103,11 +110,11 @@ class Mirror:
         self._callers[caller.fileno()] = (caller, time.monotonic() + SILENCE)
         poll.register(caller.fileno(), select.POLLIN)
 
-    def _forget(self, number, poll):
+    def _forget(self, number: int, poll: select.poll) -> socket.socket:
         poll.unregister(number)
         return self._callers.pop(number)[0]
 
-    def _hear(self, number, poll):
+    def _hear(self, number: int, poll: select.poll) -> None:
         """The first line of a caller. One who said hello closes first, and is heard once more."""
         caller = self._callers[number][0]
         try:
@@ -127,13 +134,13 @@ class Mirror:
             pass
         self._forget(number, poll).close()
 
-    def _answer_packet(self):
+    def _answer_packet(self) -> None:
         """A packet of any size is answered by a small one that says how large it was."""
         data, caller = self.udp.recvfrom(1 << 16)
         if data.startswith(self.token):
             self.udp.sendto(self.token + b" %d" % len(data), caller)
 
-    def _answer(self, caller, words):
+    def _answer(self, caller: socket.socket, words: list[bytes]) -> None:
         with caller:
             try:
                 # Not settimeout, which looks for bytes before every read.
@@ -147,7 +154,7 @@ class Mirror:
             except (OSError, ValueError, IndexError):
                 pass
 
-    def _echo(self, caller, trips, large):
+    def _echo(self, caller: socket.socket, trips: int, large: int) -> None:
         """Every byte comes back, ``trips`` times; then one for ``large`` bytes."""
         caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         deadline = time.monotonic() + CALL
@@ -164,7 +171,7 @@ class Mirror:
             large -= len(data)
         caller.sendall(b".")
 
-    def _swallow(self, caller, seconds):
+    def _swallow(self, caller: socket.socket, seconds: float) -> None:
         """Reads for so long, and says how many bytes a second came; the beginning does not count."""
         buffer = bytearray(PIECE)
         marks, total = [], 0
@@ -183,7 +190,7 @@ class Mirror:
             pass  # closing now would throw away the answer
 
 
-def _allow_callers():
+def _allow_callers() -> None:
     """As many descriptors as callers need, where the host allows them to be asked for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_CALLERS if hard == resource.RLIM_INFINITY else min(hard, 2 * MOST_CALLERS)
@@ -191,7 +198,7 @@ def _allow_callers():
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def rate(marks):
+def rate(marks: list[tuple[float, int]]) -> float | None:
     """Bytes a second by ``(time, bytes so far)``, without the beginning; None when too few."""
     if len(marks) < 2:
         return None

@@ -4,11 +4,19 @@ A crash of the holder frees its leases at once, because the kernel drops the loc
 descriptor. Everybody on the host can read who holds what.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time
 
 from ..base import lean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..base.messages import Holder
 
 #: Tries before a lock counts as held: a look at it takes microseconds.
 LOOKS = 20
@@ -17,18 +25,18 @@ LOOKS = 20
 class Busy(Exception):
     """Leased to somebody else: ``index`` of a GPU and ``holder`` (user, run, since)."""
 
-    def __init__(self, name, holder):
+    def __init__(self, name: str, holder: Holder) -> None:
         super().__init__("%s is leased" % name)
         self.index = int(name[4:]) if name[4:].isdigit() else None
         self.holder = holder
 
 
-def folder():
+def folder() -> str:
     """Where the lease files of this host lie: shared by all its users."""
     return os.environ.get("LAUNCHER_LEASE_DIR", "/var/tmp/launcher-leases")
 
 
-def take(indices, run_id):
+def take(indices: Iterable[int], run_id: str) -> list[int]:
     """Leases all of ``indices`` or none. Returns the descriptors to keep open. Raises Busy."""
     taken = []
     try:
@@ -41,7 +49,7 @@ def take(indices, run_id):
     return taken
 
 
-def register(run_id):
+def register(run_id: str) -> int | None:
     """Lets all users of the host see that a run is here, as long as the descriptor is open."""
     try:
         return _take_one("run-" + run_id, run_id)
@@ -49,7 +57,7 @@ def register(run_id):
         return None
 
 
-def _take_one(name, run_id):
+def _take_one(name: str, run_id: str) -> int:
     fd = _open(name)
     try:
         _lock(fd)
@@ -63,7 +71,7 @@ def _take_one(name, run_id):
     return fd
 
 
-def _lock(fd):
+def _lock(fd: int) -> None:
     """The lock; raises OSError. Whoever only looks (:func:`held`) holds it for an instant."""
     for _ in range(LOOKS):
         try:
@@ -73,7 +81,7 @@ def _lock(fd):
     return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _open(name):
+def _open(name: str) -> int:
     place = folder()
     if not os.path.isdir(place):
         os.makedirs(place, exist_ok=True)
@@ -90,14 +98,15 @@ def _open(name):
     return fd
 
 
-def _holder(fd):
+def _holder(fd: int) -> Holder:
     try:
-        return lean.loads(os.pread(fd, 4096, 0).decode() or "{}")
+        holder: Holder = lean.loads(os.pread(fd, 4096, 0).decode() or "{}")
+        return holder
     except ValueError:
         return {}
 
 
-def _user():
+def _user() -> str:
     try:
         import pwd
 
@@ -106,20 +115,20 @@ def _user():
         return str(os.getuid())
 
 
-def held():
+def held() -> dict[int, Holder]:
     """``{GPU index: holder}`` of all leases held on this host now."""
     holders = _holders("gpu-")
     return {int(name): holder for name, holder in holders.items() if name.isdigit()}
 
 
-def registered():
+def registered() -> dict[str, Holder]:
     """``{run: holder}`` of all runs of all users on this host now."""
     return _holders("run-")
 
 
-def _holders(prefix):
+def _holders(prefix: str) -> dict[str, Holder]:
     """The holders of all locked files with this prefix, by the rest of the name."""
-    found = {}
+    found: dict[str, Holder] = {}
     try:
         names = os.listdir(folder())
     except OSError:

@@ -3,10 +3,20 @@
 Asks ``nvidia-smi``, the only interface that needs neither root nor a package.
 """
 
+from __future__ import annotations
+
 import os
 import time
 
 from ..processes import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterable
+    from typing import IO
+
+    from ..base.messages import GpuFacts
 
 #: Seconds after the start of a run, and then between, at which the use of GPUs is looked at.
 FIRST_LOOK, NEXT_LOOK = 5.0, 30.0
@@ -15,10 +25,10 @@ _GPUS = ["--query-gpu=index,name,uuid,memory.total,memory.used", "--format=csv,n
 APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
 
 
-def listed(seconds=10):
+def listed(seconds: float = 10) -> list[GpuFacts]:
     """The GPUs of this host as dictionaries; ``[]`` without ``nvidia-smi``. Memory in MiB."""
     answer = processes.output_of(["nvidia-smi"] + _GPUS, seconds) or ""
-    found = []
+    found: list[GpuFacts] = []
     for line in answer.splitlines():
         fields = [field.strip() for field in line.split(",")]
         if len(fields) == 5 and fields[0].isdigit():
@@ -35,7 +45,7 @@ def listed(seconds=10):
     return found
 
 
-def _number(text):
+def _number(text: str) -> int:
     try:
         return int(float(text))
     except ValueError:
@@ -45,15 +55,20 @@ def _number(text):
 class GpuWatch:
     """Looks now and then which GPUs the descendants of this process use, and records changes."""
 
-    def __init__(self, record, indices):
+    def __init__(self, record: Callable[..., None]) -> None:
         self._record = record
-        self._indices = indices  # UUID -> index
-        self._seen = set()
-        self._query = self._answer = None
-        self.pids = set()
+        self._indices: dict[str, int] = {}  # by UUID
+        self._seen: set[int] = set()
+        self._query: tuple[subprocess.Popen[bytes], IO[bytes]] | None = None
+        self.pids: set[int] = set()
+        self.next_look = float("inf")
+
+    def begin(self, indices: dict[str, int]) -> None:
+        """Look from now on; ``indices`` are the numbers of GPUs by UUID."""
+        self._indices = indices
         self.next_look = time.monotonic() + FIRST_LOOK
 
-    def look(self, now):
+    def look(self, now: float) -> None:
         """Starts a query when its time has come; its end is told by :meth:`reaped`."""
         if now < self.next_look or self._query is not None:
             return
@@ -61,32 +76,33 @@ class GpuWatch:
         import subprocess
         import tempfile
 
-        self._answer = tempfile.TemporaryFile()
+        answer = tempfile.TemporaryFile()
         try:
-            self._query = subprocess.Popen(
+            query = subprocess.Popen(
                 ["nvidia-smi"] + APPS,
                 stdin=subprocess.DEVNULL,
-                stdout=self._answer,
+                stdout=answer,
                 stderr=subprocess.DEVNULL,
             )
         except OSError:
             self.next_look = float("inf")
+            answer.close()
             return
-        self._query.returncode = 0  # the supervisor reaps
-        self.pids = {self._query.pid}
+        query.returncode = 0  # the supervisor reaps
+        self._query, self.pids = (query, answer), {query.pid}
 
-    def reaped(self, pid):
+    def reaped(self, pid: int) -> bool:
         """True when ``pid`` was ours; takes its answer then."""
-        if self._query is None or pid != self._query.pid:
+        if self._query is None or pid not in self.pids:
             return False
-        self._query, self.pids = None, set()
-        self._answer.seek(0)
-        lines = self._answer.read().decode("utf-8", "replace").splitlines()
-        self._answer.close()
+        (_, answer), self._query, self.pids = self._query, None, set()
+        with answer:
+            answer.seek(0)
+            lines = answer.read().decode("utf-8", "replace").splitlines()
         self._take(line.split(",") for line in lines)
         return True
 
-    def _take(self, rows):
+    def _take(self, rows: Iterable[list[str]]) -> None:
         ours = {str(pid) for pid in processes.descendants(os.getpid())}
         used = {
             self._indices[uuid.strip()]
@@ -97,7 +113,7 @@ class GpuWatch:
             self._seen |= used
             self._record("GpusUsed", gpus=sorted(self._seen))
 
-    def close(self):
+    def close(self) -> None:
         """Forgets a query that is still under way."""
         if self._query is not None:
-            processes.send([self._query.pid], 9)
+            processes.send(self.pids, 9)

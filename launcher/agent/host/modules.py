@@ -3,6 +3,8 @@ folder and its variables. Nothing is imported there: torch alone takes seconds. 
 are there, and what the extensions of a package are linked with.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
@@ -45,15 +47,16 @@ print(MARK + json.dumps([name for name in sys.argv[2:] if not there(name)]))
 class Search:
     """One that goes on by itself, in another process, until somebody wants to know."""
 
-    def __init__(self, modules, env, folder):
+    def __init__(self, modules: list[str], env: dict[str, str], folder: str) -> None:
         argv = [sys.executable, "-c", _FIND, folder] + list(modules)
         self.begun = processes.begin(argv, dict(os.environ, **env))
 
-    def missing(self):
+    def missing(self) -> list[str]:
         """What is not there; none when the interpreter does not answer, since whoever
         starts it next will tell."""
         told = processes.output(self.begun, PATIENCE) if self.begun else None
         for line in (told or "").splitlines():
             if line.startswith(MARK):
-                return json.loads(line[len(MARK) :])
+                names: list[str] = json.loads(line[len(MARK) :])
+                return names
         return []

@@ -1,5 +1,7 @@
 """Measures this host: what a plan has to know before it can be made."""
 
+from __future__ import annotations
+
 import os
 import struct
 import sys
@@ -11,8 +13,14 @@ from ..base.lean import Socket, socket
 from ..processes import processes
 from . import gpu_locks, gpus
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def facts(root, with_gpus):
+    from ..base.messages import HostFacts
+
+
+def facts(root: str, with_gpus: bool) -> HostFacts:
     """Everything that planning and meeting want to know, as a dictionary."""
     os.makedirs(root, mode=0o700, exist_ok=True)
     disk = os.statvfs(root)
@@ -33,13 +41,13 @@ def facts(root, with_gpus):
     }
 
 
-def _ssh_address():
+def _ssh_address() -> str | None:
     """The address of this host that the launcher reached, as sshd tells (sshd(8), ENVIRONMENT)."""
     words = os.environ.get("SSH_CONNECTION", "").split()
     return words[2] if len(words) == 4 else None
 
 
-def rsync_version(root):
+def rsync_version(root: str) -> str | None:
     """The version of rsync on PATH, or None. A program is asked once, until its file is another one:
     to start it costs as much as a quarter of our own start."""
     try:
@@ -50,7 +58,8 @@ def rsync_version(root):
     file = _identity(program)
     known = _read(note)
     if file and known.get("file") == file:
-        return known["version"]
+        version: str = known["version"]
+        return version
     words = (processes.output_of(["rsync", "--version"]) or "").split()
     if len(words) < 3:
         return "unknown"
@@ -62,7 +71,7 @@ def rsync_version(root):
     return words[2]
 
 
-def _identity(program):
+def _identity(program: str) -> list[Any] | None:
     """What changes when a program does; None for a script, which may lead to any other."""
     try:
         with open(program, "rb") as file:
@@ -72,19 +81,20 @@ def _identity(program):
     return [program, about.st_ino, about.st_size, about.st_ctime_ns] if is_binary else None
 
 
-def _read(note):
+def _read(note: str) -> dict[str, Any]:
     try:
         with open(note) as file:
-            return lean.loads(file.read())
+            known: dict[str, Any] = lean.loads(file.read())
+            return known
     except (OSError, ValueError):
         return {}
 
 
-def addresses():
-    """``[[interface, IPv4 address], ...]`` of interfaces that are up, loopback last."""
+def addresses() -> list[tuple[str, str]]:
+    """``[(interface, IPv4 address), ...]`` of interfaces that are up, loopback last."""
     import fcntl
 
-    found = []
+    found: list[tuple[str, str]] = []
     with Socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", os.fsencode(name)[:15])
@@ -94,12 +104,12 @@ def addresses():
             except OSError:
                 continue
             if flags & 1:
-                found.append([name, socket.inet_ntoa(answer[20:24])])
+                found.append((name, socket.inet_ntoa(answer[20:24])))
     found.sort(key=lambda item: item[1].startswith("127."))
     return found
 
 
-def interface_of(address):
+def interface_of(address: str) -> str | None:
     """The interface that owns a local address, or None."""
     for name, own in addresses():
         if own == address:
@@ -107,7 +117,7 @@ def interface_of(address):
     return None
 
 
-def port_is_free(port):
+def port_is_free(port: int) -> bool:
     """Whether a server could listen on ``port`` here now."""
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:

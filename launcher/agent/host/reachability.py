@@ -3,6 +3,8 @@
 Bounded in time and in bytes.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select
@@ -13,6 +15,25 @@ import time
 from .probe import addresses
 from .speed import echo
 from .survey import mtu_of, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypedDict
+
+    class Route(TypedDict):
+        """What is asked about another host: addresses with the MTU there, ports, and the token."""
+
+        addresses: list[tuple[str, int | None]]
+        ports: list[int]
+        udp: int
+        token: str
+
+    class State(TypedDict):
+        """What is known of one address: why ports do not answer, and by which interface."""
+
+        closed: dict[int, str]
+        interface: str | None
+
 
 #: Seconds for ports to answer, and for the rest of them once one address has answered on all.
 PATIENCE, REST = 3.0, 0.3
@@ -30,11 +51,11 @@ HEADERS, SMALLEST = 28, 576
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
 
 
-def resolve_all(names):
+def resolve_all(names: list[str]) -> dict[str, list[str] | None]:
     """``{name: its addresses here}``; None for a name whose answer did not come in time."""
     found = dict.fromkeys(names)
 
-    def ask(name):
+    def ask(name: str) -> None:
         found[name] = resolve(name)
 
     threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
@@ -46,7 +67,7 @@ def resolve_all(names):
     return dict(found)
 
 
-def explore(ways):
+def explore(ways: list[Route]) -> list[dict[str, Any]]:
     """The ways to other hosts, all at once; of each, by the first of its ``addresses`` (``[[ip, MTU
     there], ...]``, best first) that answers on all ``ports``, else on most.
 
@@ -66,14 +87,14 @@ def explore(ways):
     return told
 
 
-def _best(way, states):
+def _best(way: Route, states: dict[str, State]) -> dict[str, Any]:
     order = [ip for ip, _ in way["addresses"]]
     best = min(order, key=lambda ip: len(states[ip]["closed"]))
     complete = [ip for ip in order if not states[ip]["closed"]]
     return dict(states[best], complete=complete, address=best)
 
 
-def _measure(way, told):
+def _measure(way: Route, told: dict[str, Any]) -> None:
     """Adds the size of packets, the round trip and whether much comes through."""
     best = told["address"]
     open_ports = [port for port in way["ports"] if port not in told["closed"]]
@@ -88,7 +109,7 @@ def _measure(way, told):
     told["round_trip"], told["large"] = echo(best, open_ports[-1], way["token"])
 
 
-def reach(ways):
+def reach(ways: list[Route]) -> list[dict[str, State]]:
     """For each way ``{address: {"closed": {port: why}, "interface"}}``, all tried at once."""
     calls = Calls()
     for number, way in enumerate(ways):
@@ -101,18 +122,19 @@ def reach(ways):
 class Calls:
     """Connections to many ports of many hosts, none of which is waited for alone."""
 
-    def __init__(self):
-        self.found = {}
-        self._open = {}  # by number of the descriptor: socket, way, port, what is known, hello
-        self._until = {}  # by way
-        self._talk = {}  # by number, of those that are connected
-        self._whole = set()  # ways that have an address which answers on all ports
+    def __init__(self) -> None:
+        self.found: dict[int, dict[str, State]] = {}
+        #: By number of the descriptor: socket, way, port, what is known, hello.
+        self._open: dict[int, tuple[socket.socket, int, int, State, bytes]] = {}
+        self._until: dict[int, float] = {}  # by way
+        self._talk: dict[int, float] = {}  # by number, of those that are connected
+        self._whole: set[int] = set()  # ways that have an address which answers on all ports
         self._poll = select.poll()
         self._own = {ip: name for name, ip in addresses()}
 
-    def begin(self, way, ip, ports, hello):
+    def begin(self, way: int, ip: str, ports: list[int], hello: bytes) -> None:
         """Calls all ports of an address."""
-        state = {"closed": dict.fromkeys(ports, "no answer"), "interface": None}
+        state: State = {"closed": dict.fromkeys(ports, "no answer"), "interface": None}
         self.found.setdefault(way, {})[ip] = state
         self._until[way] = time.monotonic() + PATIENCE
         for port in ports:
@@ -126,7 +148,7 @@ class Calls:
                 state["closed"][port] = os.strerror(code)
                 caller.close()
 
-    def wait(self):
+    def wait(self) -> None:
         """Until all have answered, or had their time."""
         while self._open:
             soonest = min(map(self._deadline, self._open))
@@ -136,17 +158,17 @@ class Calls:
             for number in [n for n in self._open if self._deadline(n) <= now]:
                 self._forget(number)
 
-    def _deadline(self, number):
+    def _deadline(self, number: int) -> float:
         way = self._open[number][1]
         until = self._until[way]
         return until if way in self._whole else max(until, self._talk.get(number, until))
 
-    def _forget(self, number):
+    def _forget(self, number: int) -> None:
         self._poll.unregister(number)
         self._talk.pop(number, None)  # the next one may have this number
         self._open.pop(number)[0].close()
 
-    def _hear(self, number, event):
+    def _hear(self, number: int, event: int) -> None:
         caller, way, port, state, hello = self._open[number]
         error = caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if event == select.POLLOUT and not error:
@@ -168,15 +190,15 @@ class Calls:
             self._until[way] = min(self._until[way], time.monotonic() + REST)
 
 
-def _send(caller, hello):
+def _send(caller: socket.socket, hello: bytes) -> int:
     try:
         caller.send(hello)
     except OSError as error:
-        return error.errno
+        return error.errno or errno.EIO
     return 0
 
 
-def _heard(caller, hello):
+def _heard(caller: socket.socket, hello: bytes) -> str | None:
     """None when the right one answered, else why not."""
     try:
         heard = caller.recv(256)
@@ -185,11 +207,11 @@ def _heard(caller, hello):
     return None if heard == hello.split()[0] else "another program answers"
 
 
-def _told(number):
+def _told(number: int) -> str:
     return "refused" if number == errno.ECONNREFUSED else os.strerror(number)
 
 
-def path_mtu(address, port, token, largest):
+def path_mtu(address: str, port: int, token: str, largest: int) -> int | None:
     """The largest packet up to ``largest`` bytes that comes through whole; None when not even a
     small one does (UDP is blocked)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -211,9 +233,10 @@ def path_mtu(address, port, token, largest):
         return passes if passes >= SMALLEST else None
 
 
-def _come_through(sender, token, sizes):
+def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int]:
     """Those of ``sizes`` that were answered; no longer waited for than ``PACKET``."""
-    good, hello = set(), token.encode()
+    good: set[int] = set()
+    hello = token.encode()
     for size in sizes:
         try:
             sender.send(hello.ljust(size - HEADERS, b"."))

@@ -1,15 +1,23 @@
 """What lies in the folders of runs on this host: logs, descriptions, and whether they go on."""
 
+from __future__ import annotations
+
 import os
 import time
 
-from ..base import lean, run_lock
+from ..base import lean, protocol, run_lock
 from ..base.journal import read_from
 from ..processes import cgroup, processes
 from . import gpu_locks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def logs_of(run_dir):
+    from ..base.messages import Message, StartRequest
+
+
+def logs_of(run_dir: str) -> Iterator[tuple[str, str]]:
     """The logs of a run, as ``(name, path)``."""
     root = os.path.join(run_dir, "logs")
     try:
@@ -22,7 +30,7 @@ def logs_of(run_dir):
             yield attempt + "/" + name, os.path.join(folder, name)
 
 
-def was_started(run_dir, request):
+def was_started(run_dir: str, request: StartRequest) -> bool:
     """Whether the journal tells of a process that this request is to start."""
     keys = {process["key"] for process in request["processes"]}
     records = [record for record, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
@@ -30,7 +38,7 @@ def was_started(run_dir, request):
     return any(record.get("key") in keys for record in mine)
 
 
-def runs(root):
+def runs(root: str) -> Message:
     """The runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those of
     all users that a supervisor owns on this host now, with the GPUs that they hold."""
     found = []
@@ -50,7 +58,7 @@ def runs(root):
                 "record": record,
             }
         )
-    gpus = {}
+    gpus: dict[str | None, list[int]] = {}
     for index, holder in gpu_locks.held().items():
         gpus.setdefault(holder.get("run"), []).append(index)
     going_on = [
@@ -60,16 +68,16 @@ def runs(root):
     return {"runs": found, "going_on": going_on}
 
 
-def standing(run_dir):
+def standing(run_dir: str) -> Message:
     """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
     a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
-    ends = [r for r in ends if r["event"] == "LeaseExpired"]
-    expiry = {key: ends[-1][key] for key in ("time", "silent")} if ends else None
+    ends = [r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")]  # before 0.1
+    expiry = {key: ends[-1].get(key) for key in ("time", "silent")} if ends else None
     return {"alive": run_lock.is_alive(run_dir), "expiry": expiry, "now": time.time()}
 
 
-def strays(base):
+def strays(base: str) -> dict[int, str]:
     """``{pid: run_dir}`` of what belongs to a run below ``base`` whose supervisor is gone."""
     mark, found = b"LAUNCHER_RUN_DIR=" + os.fsencode(base) + b"/", {}
     for pid, variables in processes.environments():
@@ -84,7 +92,7 @@ def strays(base):
     return found
 
 
-def end_strays(root):
+def end_strays(root: str) -> int:
     """Kills what :func:`strays` finds; returns how many. Control groups that were left go as well.
 
     A killed supervisor takes its children along (the kernel sees to that), but not what they have
@@ -98,7 +106,7 @@ def end_strays(root):
     return len(found)
 
 
-def _with_dead_groups(base):
+def _with_dead_groups(base: str) -> Iterator[str]:
     """Folders of runs that have, or had, a control group, and no supervisor."""
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
         run_dir = os.path.join(base, name)
@@ -106,7 +114,7 @@ def _with_dead_groups(base):
             yield run_dir
 
 
-def end_strays_of(run_dir, seconds=2.0):
+def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
     """The same for one run, and waits until they are gone.
 
     A supervisor's socket is closed a moment before the kernel kills its children: until then they
@@ -123,7 +131,7 @@ def end_strays_of(run_dir, seconds=2.0):
         time.sleep(0.01)
 
 
-def sweep(run_dir, run_id, host, kill, seconds):
+def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> Message:
     """Looks at every process of this host for one of the run, and kills it when asked to."""
     deadline = time.monotonic() + seconds
     killed = set()
@@ -145,9 +153,10 @@ def sweep(run_dir, run_id, host, kill, seconds):
     }
 
 
-def _has_started(place):
+def _has_started(place: str) -> bool:
     """Whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        if record["event"] == "ProcessStarted" and not record["key"].startswith("setup-"):
+        key = str(record.get("key"))
+        if record["event"] == "ProcessStarted" and not key.startswith(protocol.SETUP):
             return True
     return False

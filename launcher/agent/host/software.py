@@ -4,12 +4,18 @@ The agent runs without site-packages, so another interpreter is asked; nothing i
 the standard library: torch alone takes seconds.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 
 from ..processes import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Seconds for an interpreter to answer: on a network file system it may have to look at many files.
 PATIENCE = 15.0
@@ -47,7 +53,7 @@ print(MARK + json.dumps(found))
 """.replace("MARK", repr(MARK))
 
 
-def packages(modules, env):
+def packages(modules: list[str], env: dict[str, str]) -> dict[str, Any]:
     """``{"executable", "missing", "torch", "cuda", "hip", "nccl", "horovod"}`` as far as there;
     ``{"error": text, "late"}`` when the interpreter did not answer, ``late`` where it was still at it.
     ``missing`` are those of ``modules`` (top-level names) that it cannot find with the variables
@@ -57,7 +63,8 @@ def packages(modules, env):
     told = processes.output_of(argv, PATIENCE, dict(os.environ, **env))
     for line in (told or "").splitlines():
         if line.startswith(MARK):
-            return json.loads(line[len(MARK) :])
+            found: dict[str, Any] = json.loads(line[len(MARK) :])
+            return found
     late = told is None and time.monotonic() - began >= PATIENCE
     how = (
         "did not answer within %.0f s" % PATIENCE if late else "failed, and told nothing of itself"

@@ -3,6 +3,8 @@
 Bounded in time and in bytes.
 """
 
+from __future__ import annotations
+
 import json
 import select
 import socket
@@ -20,14 +22,14 @@ STUCK = 2.5
 MOST, PIECE, BURST = 1 << 34, 1 << 17, 32
 
 
-def _call(address, port, token, verb):
+def _call(address: str, port: int, token: str, verb: bytes) -> socket.socket:
     caller = socket.create_connection((address, port), PATIENCE)
     caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     caller.sendall(token.encode() + verb + b"\n")
     return caller
 
 
-def echo(address, port, token):
+def echo(address: str, port: int, token: str) -> tuple[float | None, bool | None]:
     """Seconds of the shortest of some round trips of a byte, or None; and whether a large piece came
     through, None when nobody can say."""
     best, large = None, None
@@ -50,7 +52,7 @@ def echo(address, port, token):
     return best, large
 
 
-def bandwidth(address, port, token, seconds):
+def bandwidth(address: str, port: int, token: str, seconds: float) -> float | None:
     """Bytes a second towards the other host, counted there; None when it could not be measured."""
     answer = b""
     try:
@@ -62,12 +64,13 @@ def bandwidth(address, port, token, seconds):
     except OSError:
         pass
     try:
-        return json.loads(answer.decode())["rate"]
+        rate: float | None = json.loads(answer.decode())["rate"]
+        return rate
     except ValueError:
         return None
 
 
-def _pour(caller, deadline):
+def _pour(caller: socket.socket, deadline: float) -> bytes:
     """Sends what the other end takes, until it answers; its answer."""
     piece = bytes(PIECE)
     poll = select.poll()
@@ -87,7 +90,7 @@ def _pour(caller, deadline):
     return answer
 
 
-def _some(caller, piece):
+def _some(caller: socket.socket, piece: bytes) -> int:
     """Several pieces, as long as there is room: between two looks for an answer."""
     sent = 0
     try:

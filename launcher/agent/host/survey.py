@@ -3,6 +3,8 @@
 Only reads; nothing is changed here.
 """
 
+from __future__ import annotations
+
 import os
 import resource
 import socket
@@ -16,13 +18,17 @@ from ..processes.shared_memory import SharedMemory
 from . import devices, probe, software
 from .run_folders import strays
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 #: Seconds for the resolver to answer about this host's own name, and for the sizes of old runs.
 NAME_PATIENCE, SIZE_PATIENCE = 2.0, 1.0
 #: Lines of a firewall's rules that are worth saying.
 RULES = 5
 
 
-def survey(root, modules, env, paths):
+def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str]) -> dict[str, Any]:
     """All of it, as a dictionary. ``modules`` and ``env`` are for :func:`software.packages`; of
     ``paths`` those that are not there, or cannot be read, come back as ``no_paths``."""
     naming = Naming()
@@ -51,17 +57,17 @@ def survey(root, modules, env, paths):
 class Naming:
     """Resolves this host's own name in the background: a resolver may take half a minute."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.name = socket.gethostname()
         self._started = time.monotonic()
-        self._found = None
+        self._found: list[str] | None = None
         self._thread = threading.Thread(target=self._resolve, daemon=True)
         self._thread.start()
 
-    def _resolve(self):
+    def _resolve(self) -> None:
         self._found = resolve(self.name)
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         """``{"name", "addresses", "slow"}``; no addresses when the name is unknown."""
         waited = time.monotonic() - self._started
         self._thread.join(max(0.0, NAME_PATIENCE - waited))
@@ -72,16 +78,16 @@ class Naming:
         }
 
 
-def resolve(name):
+def resolve(name: str) -> list[str]:
     """The IPv4 addresses of a name here, in the resolver's order; ``[]`` when it has none."""
     try:
         answers = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return list(dict.fromkeys(answer[4][0] for answer in answers))
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
-def _os_name():
+def _os_name() -> str:
     text = _text("/etc/os-release")
     for line in text.splitlines():
         if line.startswith("PRETTY_NAME="):
@@ -89,17 +95,17 @@ def _os_name():
     return os.uname().sysname
 
 
-def _memory():
+def _memory() -> dict[str, int]:
     """Bytes in all, and those that a new program could have."""
     sizes = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines() if ":" in line)
 
-    def size(key):
+    def size(key: str) -> int:
         return int((sizes.get(key) or "0").split()[0]) * 1024
 
     return {"total": size("MemTotal"), "free": size("MemAvailable")}
 
 
-def disk(path):
+def disk(path: str) -> dict[str, Any] | None:
     """Room where ``path`` lies; None when there is no such place."""
     try:
         at = os.statvfs(path)
@@ -113,7 +119,7 @@ def disk(path):
     }
 
 
-def _limits():
+def _limits() -> dict[str, list[int]]:
     """Soft and hard; -1 is without limit."""
     return {
         "memlock": list(resource.getrlimit(resource.RLIMIT_MEMLOCK)),
@@ -121,29 +127,29 @@ def _limits():
     }
 
 
-def interfaces():
-    """``[[name, address, MTU, Mbit/s or None], ...]`` of interfaces that are up."""
-    found = []
+def interfaces() -> list[tuple[str, str, int | None, int | None]]:
+    """``[(name, address, MTU, Mbit/s or None), ...]`` of interfaces that are up."""
+    found: list[tuple[str, str, int | None, int | None]] = []
     for name, address in probe.addresses():
         speed = _text("/sys/class/net/%s/speed" % name).strip()
         known = speed.isdigit() and int(speed) > 0
-        found.append([name, address, mtu_of(name), int(speed) if known else None])
+        found.append((name, address, mtu_of(name), int(speed) if known else None))
     return found
 
 
-def mtu_of(interface):
+def mtu_of(interface: str) -> int | None:
     """Bytes of one packet (SIOCGIFMTU, netdevice(7)), or None."""
     import fcntl
 
     request = struct.pack("16si", os.fsencode(interface)[:15], 0) + bytes(12)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         try:
-            return struct.unpack_from("i", fcntl.ioctl(asker, 0x8921, request), 16)[0]
+            return int(struct.unpack_from("i", fcntl.ioctl(asker, 0x8921, request), 16)[0])
         except OSError:
             return None
 
 
-def firewall():
+def firewall() -> dict[str, Any] | None:
     """What of this host's firewall can be read: ``{"kind", "rules"}`` of those that drop or reject
     something, or None. Without root only ufw's own word."""
     if "ENABLED=yes" in _text("/etc/ufw/ufw.conf"):
@@ -163,7 +169,7 @@ def firewall():
     return None
 
 
-def leftovers(root):
+def leftovers(root: str) -> dict[str, Any]:
     """What earlier runs left here: processes without a supervisor, folders with their sizes, and shared
     memory.
 
@@ -172,7 +178,8 @@ def leftovers(root):
     base = os.path.join(root, "runs")
     folders = [name for name in _listed(base) if not run_lock.is_alive(os.path.join(base, name))]
     deadline = time.monotonic() + SIZE_PATIENCE
-    total, seen = 0, set()
+    total = 0
+    seen: set[int] = set()
     for name in folders:
         for folder, _, files in os.walk(os.path.join(base, name)):
             total += sum(_size(os.path.join(folder, file), seen) for file in files)
@@ -187,7 +194,7 @@ def leftovers(root):
     }
 
 
-def _size(path, seen):
+def _size(path: str, seen: set[int]) -> int:
     """Bytes on the disk, of a file with several names once."""
     try:
         status = os.lstat(path)
@@ -200,21 +207,21 @@ def _size(path, seen):
     return status.st_blocks * 512
 
 
-def _orphans(base):
+def _orphans(base: str) -> list[dict[str, Any]]:
     return [
         dict(processes.describe(pid), run=os.path.basename(run_dir))
         for pid, run_dir in sorted(strays(base).items())
     ]
 
 
-def _listed(folder):
+def _listed(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
-def _text(path):
+def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

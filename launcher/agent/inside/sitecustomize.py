@@ -3,10 +3,12 @@
 What the ``site`` module would have found under this name comes next.
 """
 
+from __future__ import annotations
+
 import sys
 
 
-def listen():
+def listen() -> None:
     """On a signal that hardly anybody uses, all threads' stacks go into memory with a name.
 
     ``faulthandler`` does it in C, whatever Python itself waits for. The descriptor is a high one: a
@@ -19,9 +21,9 @@ def listen():
     import signal
 
     number = signal.SIGRTMAX - 7
-    held = []
+    held: list[int] = []
 
-    def register():
+    def register() -> None:
         while held:  # a fork has that of its parent
             os.close(held.pop())
         low = os.memfd_create("launcher-stacks")
@@ -37,7 +39,7 @@ def listen():
         os.register_at_fork(after_in_child=register)
 
 
-def go_on():
+def go_on() -> None:
     """Runs the ``sitecustomize`` behind this one, if there is one; this folder leaves ``sys.path``."""
     import importlib.machinery
     import importlib.util

@@ -1,5 +1,7 @@
 """Wait until a port listens, then become the command: for ranks whose server starts with them."""
 
+from __future__ import annotations
+
 import os
 import socket
 import sys
@@ -12,7 +14,7 @@ from ..processes import processes
 PATIENCE, PAUSE = 60.0, 0.1
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """``await-port ADDRESS PORT -- COMMAND ...``"""
     where, command = (argv[0], int(argv[1])), argv[3:]
     deadline = time.monotonic() + PATIENCE

@@ -4,12 +4,21 @@ A command lives no longer than the one that asked for it: when that line ends, f
 the command is asked to end, and killed after the grace.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
 
 from ..base import frames
 from ..processes import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from ..base.messages import Message
 
 #: Seconds between looks whether a process group is gone.
 LOOK = 0.05
@@ -21,35 +30,39 @@ class Commands:
     ``env`` and ``cwd`` are those of the node; ``grace`` is in seconds. Belongs to a running loop.
     """
 
-    def __init__(self, env, cwd, grace):
+    def __init__(self, env: dict[str, str], cwd: str, grace: float) -> None:
         self._env, self._cwd, self._grace = env, cwd, grace
-        self._ends = {}  # pid -> future with its exit code
-        self._served = set()
+        self._ends: dict[int, asyncio.Future[int]] = {}  # exit codes by pid
+        self._served: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         asyncio.get_event_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
-    def start(self, argv, env, streams):
+    def start(
+        self, argv: list[str], env: dict[str, str], streams: list[int]
+    ) -> tuple[int, asyncio.Future[int]]:
         """``(pid, future with the exit code)``. Raises OSError."""
         pid = processes.start_with(argv, env, self._cwd, streams)
         self._ends[pid] = asyncio.get_event_loop().create_future()
         return pid, self._ends[pid]
 
-    def _reap(self):
+    def _reap(self) -> None:
         for pid in list(self._ends):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 self._ends.pop(pid).set_result(processes.exit_code(status))
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends all that run, as if nobody wanted them any more."""
         self._stopping.set()
 
-    async def finish(self):
+    async def finish(self) -> None:
         """Until no command is left; those that ask for them are gone."""
         while self._served:
             await asyncio.wait(self._served)
 
-    async def serve(self, reader, writer, command):
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str
+    ) -> None:
         """Runs a shell's ``command`` and speaks frames with the one that wants it, to the end."""
         task = asyncio.ensure_future(self._serve(reader, writer, command))
         self._served.add(task)
@@ -58,7 +71,9 @@ class Commands:
         finally:
             self._served.discard(task)
 
-    async def _serve(self, reader, writer, command):
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str
+    ) -> None:
         try:
             pid, ended, pipes = self._start_shell(command)
         except OSError as error:
@@ -87,7 +102,7 @@ class Commands:
             for transport in transports:
                 transport.close()
 
-    def _start_shell(self, command):
+    def _start_shell(self, command: str) -> tuple[int, asyncio.Future[int], list[int]]:
         """The command is a file in memory: an argument could be read by every user of the host."""
         script = _in_memory("exec 3<&-\n%s\n" % command)  # it is open once more in the shell itself
         stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
@@ -105,7 +120,9 @@ class Commands:
                 os.close(fd)
         return pid, ended, ours
 
-    async def _hear(self, reader, writer, stdin):
+    async def _hear(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stdin: _Input
+    ) -> None:
         """Passes input on; returns when nobody is there any more. Never waits for the command."""
         while True:
             kind, data = await frames.read(reader)
@@ -116,12 +133,17 @@ class Commands:
             else:
                 stdin.end()
 
-    async def _tell(self, writer, outputs, ended):
+    async def _tell(
+        self,
+        writer: asyncio.StreamWriter,
+        outputs: list[Coroutine[Any, Any, None]],
+        ended: asyncio.Future[int],
+    ) -> None:
         await asyncio.gather(*outputs)
         code = await ended
         await say(writer, frames.EXIT, {"code": code if code >= 0 else 128 - code})
 
-    async def _end(self, pid):
+    async def _end(self, pid: int) -> None:
         """The group of a command that nobody wants any more: asked to end, then killed."""
         loop = asyncio.get_event_loop()
         deadline = loop.time() + self._grace
@@ -133,7 +155,7 @@ class Commands:
             await asyncio.sleep(LOOK)
 
 
-def signal_group(group, number):
+def signal_group(group: int, number: int) -> bool:
     """False when no process of the group is left."""
     try:
         os.killpg(group, number)
@@ -142,7 +164,7 @@ def signal_group(group, number):
     return True
 
 
-def _in_memory(text):
+def _in_memory(text: str) -> int:
     """A descriptor of a file on no disk, or on one without a name."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("command", os.MFD_CLOEXEC)
@@ -160,31 +182,32 @@ def _in_memory(text):
 class _Input(asyncio.Protocol):
     """A command's standard input. What it does not take waits here, at most a window of it."""
 
-    def __init__(self):
-        self._transport, self._waiting = None, []
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport
+        self._waiting: list[tuple[bytes, Callable[[int], None]]] = []
         self._full = self._gone = False
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.WriteTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
-    def connection_lost(self, error):
+    def connection_lost(self, error: Exception | None) -> None:
         self._gone = True
         self._go_on()
 
-    def pause_writing(self):
+    def pause_writing(self) -> None:
         self._full = True
 
-    def resume_writing(self):
+    def resume_writing(self) -> None:
         # Not at once: a transport that is closed in this call drops what is written in it.
         asyncio.get_event_loop().call_soon(self._go_on)
 
-    def _go_on(self):
+    def _go_on(self) -> None:
         self._full = False
         waiting, self._waiting = self._waiting, []
         for data, taken in waiting:
             self.take(data, taken)
 
-    def take(self, data, taken):
+    def take(self, data: bytes, taken: Callable[[int], None]) -> None:
         """Calls ``taken`` with the size as soon as there is room for more."""
         if self._full:
             self._waiting.append((data, taken))
@@ -193,18 +216,18 @@ class _Input(asyncio.Protocol):
             self._transport.write(data)
         taken(len(data))
 
-    def end(self):
+    def end(self) -> None:
         """No more comes."""
         self.take(b"", lambda _: self._transport.close())  # after what was written
 
 
-async def _writing(fd):
+async def _writing(fd: int) -> tuple[_Input, list[asyncio.BaseTransport]]:
     pipe = os.fdopen(fd, "wb", 0)
     transport, protocol = await asyncio.get_event_loop().connect_write_pipe(_Input, pipe)
     return protocol, [transport]
 
 
-async def _reading(fd):
+async def _reading(fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
     reader = asyncio.StreamReader(limit=frames.PIECE)
     pipe = os.fdopen(fd, "rb", 0)
     transport, _ = await asyncio.get_event_loop().connect_read_pipe(
@@ -213,11 +236,11 @@ async def _reading(fd):
     return reader, transport
 
 
-async def _first_of(*tasks):
+async def _first_of(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _pass_on(reader, writer, kind):
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: bytes) -> None:
     while True:
         data = await reader.read(frames.PIECE)
         if not data:
@@ -229,7 +252,7 @@ async def _pass_on(reader, writer, kind):
 LOST = (OSError, AttributeError)
 
 
-async def say(writer, kind, data):
+async def say(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
     """Writes a frame and waits for room; nothing where nobody listens: whoever reads tells."""
     try:
         writer.write(frames.frame(kind, data))
@@ -238,14 +261,14 @@ async def say(writer, kind, data):
         pass
 
 
-def _say_soon(writer, kind, data):
+def _say_soon(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
     try:
         writer.write(frames.frame(kind, data))
     except LOST:
         pass
 
 
-def hang_up(writer):
+def hang_up(writer: asyncio.StreamWriter) -> None:
     """Closes a line, whatever has become of it."""
     try:
         writer.close()

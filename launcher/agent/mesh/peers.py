@@ -7,6 +7,8 @@ this run and this host. A line carries one command; one more from each host says
 wanted, and that the run is over.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
@@ -18,6 +20,13 @@ from ..base import frames
 from ..base.tcp import keep_alive, own_address
 from .commands import LOOK, Commands, hang_up, say, signal_group
 from .tls import context, join, name_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..base.messages import Message
+    from .tls import Line
 
 #: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
 PATIENCE = 30.0
@@ -33,7 +42,7 @@ PROGRAMS = {"ssh": "ssh {run_dir}", "rank": "rank --of {run_dir} --"}
 class Node:
     """This host's part: who it is, what commands it runs, and its socket for those here."""
 
-    def __init__(self, run_dir):
+    def __init__(self, run_dir: str) -> None:
         self.run_dir = run_dir
         path = os.path.join(run_dir, "peer.json")
         with open(path) as file:
@@ -46,7 +55,7 @@ class Node:
         self.asking = 0  # how many programs here want something just now
         self._write_programs()
 
-    def _write_programs(self):
+    def _write_programs(self) -> None:
         folder = os.path.join(self.run_dir, "relay")
         os.makedirs(folder, exist_ok=True)
         start = [sys.executable, "-I", "-S", os.path.abspath(sys.argv[0])]
@@ -58,7 +67,7 @@ class Node:
                 file.write(text)
             os.chmod(path, 0o700)
 
-    async def listen_here(self):
+    async def listen_here(self) -> asyncio.AbstractServer:
         """Opens the socket for the programs in ``relay``."""
         os.chdir(self.run_dir)  # the path of a socket may be 107 bytes at most
         try:
@@ -67,7 +76,7 @@ class Node:
             pass
         return await asyncio.start_unix_server(self._asked, "peer.sock")
 
-    async def _asked(self, reader, writer):
+    async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asking += 1
         try:
             message = await frames.read_message(reader)
@@ -79,7 +88,9 @@ class Node:
             self.asking -= 1
             hang_up(writer)
 
-    async def run(self, reader, writer, message):
+    async def run(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Message
+    ) -> None:
         """Runs what somebody here wants to run on a host: only the lead does."""
         await _refuse(writer, "only %s runs commands on other hosts" % self.lead)
 
@@ -87,13 +98,14 @@ class Node:
 class Lead(Node):
     """The host where the framework's launcher runs."""
 
-    def __init__(self, run_dir):
+    def __init__(self, run_dir: str) -> None:
         super().__init__(run_dir)
         self._others = {host: self.loop.create_future() for host in self.spec["hosts"]}
         self._others.pop(self.host)
-        self._wanted = {}  # token -> (host, future of a line to it)
+        #: By token: the host, and a line to it.
+        self._wanted: dict[str, tuple[str, asyncio.Future[Line]]] = {}
 
-    async def serve(self, address, port, secrets, argv):
+    async def serve(self, address: str, port: int, secrets: bool, argv: list[str]) -> int:
         """Until ``argv`` has ended; returns its exit code. It may see the secrets or not."""
         server = await asyncio.start_server(
             self._dialled,
@@ -115,7 +127,7 @@ class Lead(Node):
         here.close()
         return code
 
-    async def _framework(self, secrets, argv):
+    async def _framework(self, secrets: bool, argv: list[str]) -> int:
         """Many hand their environment on as arguments, which all users of a host can read: those
         see no secrets. Ranks have them from their own host."""
         hidden = () if secrets else self.spec["secrets"]
@@ -137,7 +149,7 @@ class Lead(Node):
             await asyncio.sleep(LOOK)
         return code
 
-    async def _dialled(self, reader, writer):
+    async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = name_in(writer)
         message = await frames.read_message(reader) or {}
         if host not in self._others:
@@ -152,14 +164,16 @@ class Lead(Node):
             if known.done() and known.result() is writer:
                 self._others[host] = self.loop.create_future()
         else:
-            wanted, line = self._wanted.pop(message.get("line"), (None, None))
-            if wanted == host and not line.done():
+            wanted, line = self._wanted.pop(str(message.get("line")), (None, None))
+            if line and wanted == host and not line.done():
                 keep_alive(writer.get_extra_info("socket"))
                 line.set_result((reader, writer))
                 return
         hang_up(writer)
 
-    async def run(self, reader, writer, message):
+    async def run(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Message
+    ) -> None:
         host = message["host"]
         if host == self.host:
             await self.commands.serve(reader, writer, message["command"])
@@ -179,7 +193,7 @@ class Lead(Node):
         finally:
             hang_up(to_there)
 
-    async def _line_to(self, host):
+    async def _line_to(self, host: str) -> Line | None:
         deadline = self.loop.time() + PATIENCE
         if not await _came(self._others[host], deadline, self.loop):
             return None
@@ -193,10 +207,11 @@ class Lead(Node):
 class Peer(Node):
     """Any other host: it does what the lead wants, until the lead says that the run is over."""
 
-    async def serve(self, address, port):
+    async def serve(self, address: str, port: int) -> int:
         """Returns our exit code: 0 when the run is over, 1 when the lead is gone."""
         self._where = (address, port)
-        self._context, self._lines = context(self.spec, ssl.PROTOCOL_TLS_CLIENT), set()
+        self._context = context(self.spec, ssl.PROTOCOL_TLS_CLIENT)
+        self._lines: set[asyncio.Task[None]] = set()
         self.loop.add_signal_handler(signal.SIGTERM, self._stop)
         here = await self.listen_here()
         self._over = self.loop.create_future()
@@ -210,11 +225,11 @@ class Peer(Node):
         here.close()
         return code
 
-    def _stop(self):
+    def _stop(self) -> None:
         if not self._over.done():
             self._over.set_result(128 + signal.SIGTERM)
 
-    async def _obey(self):
+    async def _obey(self) -> int:
         reached = False
         while True:
             line = await self._dial({"control": True}, once=reached)
@@ -232,7 +247,7 @@ class Peer(Node):
                 message = await frames.read_message(reader)
             hang_up(writer)
 
-    async def _take_line(self, token):
+    async def _take_line(self, token: str) -> None:
         line = await self._dial({"line": token})
         if line is None:
             return
@@ -244,7 +259,7 @@ class Peer(Node):
         finally:
             hang_up(writer)
 
-    async def _dial(self, hello, once=False):
+    async def _dial(self, hello: Message, once: bool = False) -> Line | None:
         """A line to the lead, or None. One that refuses where it has listened before is gone."""
         deadline = self.loop.time() + PATIENCE
         while self.loop.time() < deadline:
@@ -268,38 +283,40 @@ class Peer(Node):
         return None
 
 
-async def _came(future, deadline, loop):
+async def _came(
+    future: asyncio.Future[Any], deadline: float, loop: asyncio.AbstractEventLoop
+) -> bool:
     await asyncio.wait([future], timeout=max(0.0, deadline - loop.time()))
     return future.done()
 
 
-async def _refuse(writer, why):
+async def _refuse(writer: asyncio.StreamWriter, why: str) -> None:
     await say(writer, frames.EXIT, {"trouble": why})
 
 
-def _pass_on(pid, number):
+def _pass_on(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except OSError:
         pass
 
 
-def _quoted(word):
+def _quoted(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
 
 
-def _note(text):
+def _note(text: str) -> None:
     sys.stderr.write("launcher: %s\n" % text)
     sys.stderr.flush()
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """``lead ADDRESS PORT bare|with-secrets -- COMMAND ...`` or ``peer ADDRESS PORT``."""
     part, address, port = argv[0], argv[1], int(argv[2])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 
-    async def all_of_it():
+    async def all_of_it() -> int:
         run_dir = os.environ["LAUNCHER_RUN_DIR"]
         if part == "lead":
             return await Lead(run_dir).serve(address, port, argv[3] != "bare", argv[5:])

@@ -4,6 +4,8 @@ The supervisor of the run listens on a socket in the run's folder; when it goes 
 rank.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import sys
@@ -15,11 +17,19 @@ from ..base.local_sockets import SUPERVISOR, connect, node_of
 from ..processes import processes
 from ..supervisor import errorfile
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from typing import NoReturn
+
+    from ..base.lean import Socket
+    from ..base.messages import Message
+
 #: Where launchers of frameworks say which rank a process is: Horovod's, Open MPI's, torch's.
 RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """``rank [--of RUN_DIR] [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the
     environment.
 
@@ -36,7 +46,7 @@ def main(argv):
     if "LAUNCHER_RANK_OFFSET" in os.environ:
         rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]
-    key = "rank-%d" % rank
+    key = protocol.RANK + str(rank)
     logs = os.path.join(run_dir, "logs", "attempt-" + os.environ.get("LAUNCHER_ATTEMPT", "0"))
     signals, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -58,18 +68,18 @@ def main(argv):
     _exit_like(code)
 
 
-def _filled(word, known):
+def _filled(word: str, known: dict[str, str]) -> str:
     """A word with its tokens filled in; one with a backslash loses that."""
     import re  # takes a while, and most commands have no tokens
 
-    def value(found):
+    def value(found: re.Match[str]) -> str:
         text = found.group()
         return text[1:] if text.startswith("\\") else known.get(found.group(1), text)
 
     return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
 
 
-def _start(argv, logs, key):
+def _start(argv: list[str], logs: str, key: str) -> int | None:
     """Its pid, or None when it cannot be executed: its log says why then."""
     try:
         return processes.start(
@@ -81,11 +91,11 @@ def _start(argv, logs, key):
         return None
 
 
-def _log(logs, key, stream):
+def _log(logs: str, key: str, stream: str) -> str:
     return os.path.join(logs, "%s.%s" % (key, stream))
 
 
-def _join_node(run_dir):
+def _join_node(run_dir: str) -> None:
     """Another host's environment came along with us: back to that of this node, and its folder.
 
     What a framework says of the rank stays, and what its own launcher has set besides.
@@ -100,7 +110,7 @@ def _join_node(run_dir):
     os.chdir(folder)
 
 
-def _connect(run_dir):
+def _connect(run_dir: str) -> Socket | None:
     """A connection to the supervisor, or None when it is gone."""
     try:
         return connect(run_dir, SUPERVISOR)
@@ -108,7 +118,7 @@ def _connect(run_dir):
         return None
 
 
-def _tell(supervisor, message):
+def _tell(supervisor: Socket | None, message: Message) -> None:
     if supervisor is not None:
         try:
             supervisor.sendall(protocol.encode(message))
@@ -116,7 +126,7 @@ def _tell(supervisor, message):
             pass
 
 
-def _wait(child, signals, supervisor):
+def _wait(child: int, signals: int, supervisor: Socket | None) -> int:
     """The child's exit code, negative for a signal; kills it when the supervisor is gone."""
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
@@ -131,7 +141,7 @@ def _wait(child, signals, supervisor):
             return processes.exit_code(os.waitpid(child, 0)[1])
 
 
-def _exit_like(code):
+def _exit_like(code: int) -> NoReturn:
     """Ends as the child did, by the same signal where it was one, so that torchrun sees the truth."""
     if code < 0 and -code not in (signal.SIGKILL, signal.SIGSTOP):
         import resource

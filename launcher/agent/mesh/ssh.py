@@ -4,6 +4,8 @@ No key, no password and no known_hosts is needed or looked at, since only hosts 
 named.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import sys
@@ -12,13 +14,20 @@ from ..base import frames, lean
 from ..base.lean import signal
 from ..base.local_sockets import PEER, connect
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NoReturn
+
+    from ..base.lean import Socket
+
 #: Options of ssh(1) that take a value. What options say is about connections that we do not make.
 WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"
 #: What ssh(1) ends with when it could not do what was asked.
 FAILED = 255
 
 
-def parse(words):
+def parse(words: Iterable[str]) -> tuple[str | None, str | None, bool]:
     """``(host, command, stdin is wanted)``; the command is None when there is none."""
     host, wants_stdin, words = None, True, list(words)
     while words:
@@ -40,7 +49,7 @@ def parse(words):
     return host, None, wants_stdin
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """``ssh RUN_DIR WORDS``: the words of ssh(1)."""
     run_dir, words = argv[0], argv[1:]
     host, command, wants_stdin = parse(words)
@@ -58,7 +67,7 @@ def main(argv):
 class _Caller:
     """Our own streams on one side, the agent on the other."""
 
-    def __init__(self, agent, host, wants_stdin):
+    def __init__(self, agent: Socket, host: str, wants_stdin: bool) -> None:
         self._agent, self._host = agent, host
         self._room = frames.WINDOW
         self._stdin = wants_stdin
@@ -66,7 +75,7 @@ class _Caller:
         if not wants_stdin:
             agent.sendall(frames.frame(frames.INPUT))
 
-    def pump(self):
+    def pump(self) -> NoReturn:
         """Until the command has ended; then so do we, with its exit status."""
         while True:
             watched = [self._agent] + ([0] if self._stdin and self._room > 0 else [])
@@ -79,13 +88,13 @@ class _Caller:
                 self._room -= len(data)
                 self._send(frames.frame(frames.INPUT, data))
 
-    def _send(self, data):
+    def _send(self, data: bytes) -> None:
         try:
             self._agent.sendall(data)
         except OSError:
             pass  # what it still has to say is read, and then its end
 
-    def _hear(self):
+    def _hear(self) -> None:
         try:
             data = self._agent.recv(1 << 16)
         except OSError:
@@ -94,7 +103,7 @@ class _Caller:
             _fail("the line to %s was lost" % self._host)
         self._heard += data
         while len(self._heard) >= frames.HEAD.size:
-            kind, length = frames.size_of(self._heard[: frames.HEAD.size])
+            kind, length = frames.size_of(bytes(self._heard[: frames.HEAD.size]))
             end = frames.HEAD.size + length
             if len(self._heard) < end:
                 return
@@ -102,7 +111,7 @@ class _Caller:
             del self._heard[:end]
             self._take(kind, data)
 
-    def _take(self, kind, data):
+    def _take(self, kind: bytes, data: bytes) -> None:
         if kind in (frames.OUTPUT, frames.ERROR):
             _write(1 if kind == frames.OUTPUT else 2, data)
             return
@@ -115,7 +124,7 @@ class _Caller:
             os._exit(message["code"])
 
 
-def _write(fd, data):
+def _write(fd: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(fd, data) :]
@@ -125,7 +134,7 @@ def _write(fd, data):
             os._exit(FAILED)  # nobody reads it any more
 
 
-def _fail(text):
+def _fail(text: str) -> NoReturn:
     sys.stderr.write("launcher: ssh: %s\n" % text)
     sys.stderr.flush()
     os._exit(FAILED)

@@ -1,5 +1,7 @@
 """The lines between the hosts of one run: TLS that knows this run's certificates and nobody else's."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import ssl
@@ -7,8 +9,17 @@ import ssl
 from ..base import frames
 from .commands import LOST
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Tuple
 
-def context(spec, purpose):
+    from ..base.messages import PeerSpec
+
+    #: The two ends of a line.
+    Line = Tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def context(spec: PeerSpec, purpose: ssl._SSLMethod) -> ssl.SSLContext:
     """TLS that knows the certificates of this run alone; ``spec`` holds ours."""
     context = ssl.SSLContext(purpose)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -21,17 +32,17 @@ def context(spec, purpose):
     return context
 
 
-def name_in(writer):
+def name_in(writer: asyncio.StreamWriter) -> str | None:
     """The host in the certificate that the other end has shown."""
     certificate = writer.get_extra_info("peercert") or {}
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     return names[0] if len(names) == 1 else None
 
 
-async def join(one, other):
+async def join(one: Line, other: Line) -> None:
     """Passes bytes on in both directions until one of them ends."""
 
-    async def copy(reader, writer):
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 data = await reader.read(frames.PIECE)
@@ -52,10 +63,10 @@ async def join(one, other):
 class _Memory:
     """A path to bytes that are on no disk: OpenSSL reads a key from files alone."""
 
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def __enter__(self):
+    def __enter__(self) -> str:
         if hasattr(os, "memfd_create"):
             self._fd, self._path = os.memfd_create("certificate", os.MFD_CLOEXEC), None
             path = "/proc/self/fd/%d" % self._fd
@@ -67,7 +78,7 @@ class _Memory:
         os.write(self._fd, self._data)
         return path
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
         if self._path:
             os.unlink(self._path)

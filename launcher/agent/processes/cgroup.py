@@ -4,9 +4,24 @@ Where the host gives no group everything goes on without one. File names and rul
 Documentation/admin-guide/cgroup-v2.rst.
 """
 
+from __future__ import annotations
+
 import os
 import time
 import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypedDict
+
+    from ..base.messages import Limits
+
+    class Leaf(TypedDict):
+        """The control group of one process: its folder, and what it holds of the limits."""
+
+        path: str
+        holds: list[Literal["cpus", "memory"]]
+
 
 #: Beside the journal of a run: the folders of its groups, one a line. Written before they are made.
 NAMES = "groups"
@@ -19,21 +34,21 @@ EMPTY = 0.5
 class Group:
     """The group of a run: a folder, with one below it for each process that was started."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
 
-    def pids(self):
+    def pids(self) -> list[int]:
         """All processes in it and below; those of other pid namespaces have no number here."""
         found = []
         for folder in self._folders():
             found += [int(word) for word in (read(folder, "cgroup.procs") or "").split()]
         return [pid for pid in found if pid > 0]
 
-    def kill(self):
+    def kill(self) -> bool:
         """Kills all at once, also what is just forking; False where the kernel cannot (before 5.14)."""
         return write(self.path, "cgroup.kill", "1")
 
-    def remove(self, seconds=EMPTY):
+    def remove(self, seconds: float = EMPTY) -> bool:
         """Returns whether it is gone: a group stays while a process is in it."""
         deadline = time.monotonic() + seconds
         while not self._try_to_remove():
@@ -42,7 +57,7 @@ class Group:
             time.sleep(0.01)
         return True
 
-    def leaf(self, name, wish):
+    def leaf(self, name: str, wish: Limits) -> Leaf | None:
         """A group for one process, held to ``{"cpus": n, "memory": bytes}``; None where there is none.
 
         Returns ``{"path": folder, "holds": what of the wish it holds}``. A process stands in a leaf
@@ -53,7 +68,7 @@ class Group:
             os.makedirs(path, exist_ok=True)
         except OSError:
             return None
-        holds = []
+        holds: list[Literal["cpus", "memory"]] = []
         if wish.get("cpus") and write(path, "cpu.max", "%d 100000" % (wish["cpus"] * 100000)):
             holds.append("cpus")
         if wish.get("memory") and write(path, "memory.max", str(wish["memory"])):
@@ -61,11 +76,11 @@ class Group:
             write(path, "memory.swap.max", "0")  # else it goes on, at the speed of a disk
         return {"path": path, "holds": holds}
 
-    def oom_kills(self):
+    def oom_kills(self) -> int | None:
         """How many processes in it were killed for memory; None without the memory controller."""
         return _memory_events(self.path).get("oom_kill")
 
-    def over_memory(self, name):
+    def over_memory(self, name: str) -> int | None:
         """The bytes that the group ``name`` of one process may have, where the kernel has killed for
         going over them; else None."""
         folder = os.path.join(self.path, name)
@@ -74,10 +89,10 @@ class Group:
         went_over = counted.get("oom") and counted.get("oom_kill")
         return int(most) if went_over and most.strip().isdigit() else None
 
-    def _folders(self):
+    def _folders(self) -> list[str]:
         return [folder for folder, _, _ in os.walk(self.path)]
 
-    def _try_to_remove(self):
+    def _try_to_remove(self) -> bool:
         for folder in reversed(self._folders()):
             try:
                 os.rmdir(folder)
@@ -86,25 +101,25 @@ class Group:
         return not os.path.isdir(self.path)
 
 
-def _memory_events(folder):
+def _memory_events(folder: str) -> dict[str, int]:
     """``{event: how often}``; empty without the memory controller."""
     lines = (read(folder, "memory.events") or "").splitlines()
     return {name: int(count) for name, count in map(str.split, lines)}
 
 
-def join(path):
+def join(path: str) -> None:
     """Puts this process, and all that it will start, into a group. Raises OSError."""
     with open(os.path.join(path, "cgroup.procs"), "w") as file:
         file.write("0")
 
 
-def of(run_dir):
+def of(run_dir: str) -> list[Group]:
     """The groups that a run may have here; no other folder is ever ended or removed."""
     lines = (read(run_dir, NAMES) or "").splitlines()
     return [Group(line) for line in lines if os.path.basename(line).startswith(PREFIX)]
 
 
-def end(run_dir):
+def end(run_dir: str) -> list[int]:
     """Kills what is in the groups of a run and removes them; returns the pids that were there."""
     groups = of(run_dir)
     found = [pid for group in groups for pid in group.pids()]
@@ -115,23 +130,25 @@ def end(run_dir):
     return found
 
 
-def close(run_dir):
+def close(run_dir: str) -> None:
     """Removes the groups of a run of which nothing is left."""
     _remove(run_dir, of(run_dir))
 
 
-def _remove(run_dir, groups):
+def _remove(run_dir: str, groups: list[Group]) -> None:
     left = [group for group in groups if not group.remove()]
     if groups and not left:
         _forget(run_dir)
 
 
-def name_of(run_dir, run_id, host):
+def name_of(run_dir: str, run_id: str, host: str) -> str:
     """What a run's group is called: containers may share a hierarchy, and have the same run ids."""
     return "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
 
 
-def make(run_dir, run_id, host, wanted, places=None):
+def make(
+    run_dir: str, run_id: str, host: str, wanted: set[str], places: list[list[str]] | None = None
+) -> Group | None:
     """A :class:`Group` for a run, below our own; None where this host gives none.
 
     ``wanted`` are controllers: a folder above ours is taken where only that one gives them, since a
@@ -150,7 +167,7 @@ def make(run_dir, run_id, host, wanted, places=None):
     return None
 
 
-def own_groups(mounts=None, groups=None):
+def own_groups(mounts: str | None = None, groups: str | None = None) -> list[list[str]]:
     """For each cgroup2 mount the folder of this process's group and those above it, nearest first.
 
     ``mounts`` and ``groups`` are the texts of /proc/self/mountinfo and /proc/self/cgroup.
@@ -158,8 +175,10 @@ def own_groups(mounts=None, groups=None):
     mounts = read("/proc/self", "mountinfo") or "" if mounts is None else mounts
     groups = read("/proc/self", "cgroup") or "" if groups is None else groups
     own = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)
-    found = []
-    for line in mounts.splitlines() if own else ():
+    found: list[list[str]] = []
+    if own is None:
+        return found
+    for line in mounts.splitlines():
         fields, _, kind = line.partition(" - ")
         if kind.split(" ")[0] != "cgroup2":
             continue
@@ -174,7 +193,7 @@ def own_groups(mounts=None, groups=None):
     return found
 
 
-def _plain(word):
+def _plain(word: str) -> str:
     """A word of mountinfo: proc(5), blanks and backslashes are written in octal."""
     if "\\" not in word:
         return word
@@ -183,7 +202,7 @@ def _plain(word):
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), word)
 
 
-def _given(base, wanted, ask):
+def _given(base: str, wanted: set[str], ask: bool) -> set[str]:
     """The controllers that groups below ``base`` have; ``ask`` for those that are wanted first."""
     if ask:  # of our own group only: what others hand down is theirs to say
         offered = set((read(base, "cgroup.controllers") or "").split())
@@ -192,7 +211,7 @@ def _given(base, wanted, ask):
     return set((read(base, "cgroup.subtree_control") or "").split())
 
 
-def _make(run_dir, path, has_limits):
+def _make(run_dir: str, path: str, has_limits: bool) -> Group | None:
     """The group; one that somebody else has made is not ours.
 
     One that has to hold limits is tried first. That costs about 10 ms, and where a process without
@@ -224,7 +243,7 @@ def _make(run_dir, path, has_limits):
     return None
 
 
-def _can_join(path):
+def _can_join(path: str) -> bool:
     """Tried by a process of its own, because the rules are more than modes of files."""
     pid = os.fork()
     if pid == 0:
@@ -236,7 +255,7 @@ def _can_join(path):
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _note(run_dir, paths):
+def _note(run_dir: str, paths: list[str]) -> None:
     """In one step, so that a group is never there without its name."""
     if not paths:
         _forget(run_dir)
@@ -247,14 +266,14 @@ def _note(run_dir, paths):
     os.rename(path + ".new", path)
 
 
-def _forget(run_dir):
+def _forget(run_dir: str) -> None:
     try:
         os.unlink(os.path.join(run_dir, NAMES))
     except OSError:
         pass
 
 
-def _kill_each(group):
+def _kill_each(group: Group) -> None:
     deadline = time.monotonic() + EMPTY
     pids = group.pids()
     while pids and time.monotonic() < deadline:
@@ -267,7 +286,7 @@ def _kill_each(group):
         pids = group.pids()
 
 
-def read(folder, name):
+def read(folder: str, name: str) -> str | None:
     try:
         with open(os.path.join(folder, name)) as file:
             return file.read()
@@ -275,7 +294,7 @@ def read(folder, name):
         return None
 
 
-def write(folder, name, text):
+def write(folder: str, name: str, text: str) -> bool:
     """Whether the kernel took it."""
     try:
         fd = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CLOEXEC)

@@ -4,16 +4,33 @@ By its control group where that has the controllers; else cores by affinity, mem
 (memory.py). No limit of the kernel's on a process will do: they count what is only reserved.
 """
 
+from __future__ import annotations
+
 import os
 import zlib
 
 from . import cgroup
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from ..base.messages import Limits
+    from .cgroup import Leaf
+
+    class Held(TypedDict, total=False):
+        """How a process is held to its limits."""
+
+        group: str
+        by_group: dict[str, int]
+        cores: list[int]
+        memory: int
+
 
 class Cores:
     """Hands out the cores of this host, those that others of the run do not have first."""
 
-    def __init__(self, run_id):
+    def __init__(self, run_id: str) -> None:
         try:
             known = sorted(os.sched_getaffinity(0))
         except (AttributeError, OSError):
@@ -23,7 +40,7 @@ class Cores:
         self._order = known[start:] + known[:start]
         self._given = 0
 
-    def take(self, count):
+    def take(self, count: int) -> list[int]:
         """``count`` cores, or all where there are no more."""
         if count >= len(self._order):
             return list(self._order)
@@ -32,14 +49,16 @@ class Cores:
         return sorted(taken)
 
 
-def limit(wish, cores, leaf=None):
+def limit(wish: Limits, cores: Cores, leaf: Leaf | None = None) -> Held | None:
     """What a process will be held to, from ``{"cpus": n, "memory": bytes}``; None for nothing.
 
     ``leaf`` is the control group that it will be in, with what that holds of the wish already.
     """
-    found, holds = {}, leaf["holds"] if leaf else []
+    found: Held = {}
+    holds = leaf["holds"] if leaf else []
     if leaf:
-        found.update(group=leaf["path"], by_group={name: wish[name] for name in holds})
+        found["group"] = leaf["path"]
+        found["by_group"] = {name: wish[name] for name in holds}
     if wish.get("cpus") and "cpus" not in holds:
         found["cores"] = cores.take(wish["cpus"])
     if wish.get("memory") and "memory" not in holds:
@@ -47,7 +66,7 @@ def limit(wish, cores, leaf=None):
     return found or None
 
 
-def in_words(found):
+def in_words(found: Held) -> str:
     """For the receipt: how it is held to what."""
     parts, by_group = [], found.get("by_group", {})
     if by_group.get("cpus"):
@@ -61,7 +80,7 @@ def in_words(found):
     return ", ".join(parts)
 
 
-def hold(found):
+def hold(found: Held) -> None:
     """Holds this process, and all that it will start, to its limits. Raises OSError."""
     if found.get("group"):
         try:

@@ -3,11 +3,18 @@
 Rules: logind.conf(5), loginctl(1), and systemd's "Control Group APIs and Delegation".
 """
 
+from __future__ import annotations
+
 import os
 import time
 
+from ..base import protocol
 from ..base.lean import prctl
 from . import cgroup, processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Who stays up without a session, by name (loginctl(1), enable-linger).
 LINGER = "/var/lib/systemd/linger"
@@ -20,7 +27,7 @@ _MANAGER = [
 ]  # fmt: skip
 
 
-def session(groups=None):
+def session(groups: str | None = None) -> str | None:
     """The scope of the session that this process belongs to, or None. ``groups`` is the text of
     /proc/self/cgroup."""
     groups = cgroup.read("/proc/self", "cgroup") or "" if groups is None else groups
@@ -32,7 +39,7 @@ def session(groups=None):
     return None
 
 
-def survey():
+def survey() -> dict[str, Any] | None:
     """``{"session", "user", "kills", "lingers", "bus"}``: whether what this user's sessions leave
     behind is killed when they end, and what could be done about it; None outside of a session."""
     name = session()
@@ -48,7 +55,7 @@ def survey():
     }
 
 
-def kills(user):
+def kills(user: str) -> bool:
     """Whether logind kills what is left of a session of ``user`` when that ends."""
     names = ["KillUserProcesses", "KillOnlyUsers", "KillExcludeUsers"]
     import re  # takes a while to import, and most hosts are not asked
@@ -63,18 +70,18 @@ def kills(user):
     return user in only if only else lines[0] == "b true"
 
 
-def why_terminated():
-    """Why this process was asked to end, as far as one can know."""
+def why_terminated() -> str:
+    """Return the code of why this process was asked to end, as far as one can know."""
     name, user = session(), _user()
     own = cgroup.read("/proc/self", "cgroup") or ""
     if not name and "/user@" in own and not _lingers(user):
-        return "login session ended"  # who stayed behind there was killed
+        return protocol.LOGIN_SESSION_ENDED  # who stayed behind there was killed
     if name and kills(user):
         number = name[len("session-") : -len(".scope")]
         argv = ["loginctl", "show-session", number, "--property=State", "--value"]
         if (processes.output_of(argv, PATIENCE) or "").strip() in ("", "closing"):
-            return "login session ended"
-    return "supervisor was terminated"
+            return protocol.LOGIN_SESSION_ENDED
+    return protocol.SUPERVISOR_TERMINATED
 
 
 class Refuge:
@@ -85,12 +92,12 @@ class Refuge:
     then goes on for as long as it is not killed.
     """
 
-    def __init__(self):
-        self.pids = set()  # who stays behind
-        self._hold = None
+    def __init__(self) -> None:
+        self.pids: set[int] = set()  # who stays behind
+        self._hold: int | None = None
         self._tried = False
 
-    def seek(self, name, wanted):
+    def seek(self, name: str, wanted: set[str]) -> None:
         """Moves this process there, once, where that helps: for ``wanted`` controllers, or because
         the session's end would kill it. ``name`` is the scope's, without its suffix."""
         if self._tried or not session() or not os.path.exists(_bus()):
@@ -104,19 +111,19 @@ class Refuge:
         if not _move(name + ".scope", wanted):
             self.close()
 
-    def reaped(self, pid):
+    def reaped(self, pid: int) -> bool:
         """Whether it was one of ours."""
         found = pid in self.pids
         self.pids.discard(pid)
         return found
 
-    def close(self):
+    def close(self) -> None:
         """Nobody stays behind any longer."""
         if self._hold is not None:
             os.close(self._hold)
             self._hold = None
 
-    def _stay_behind(self):
+    def _stay_behind(self) -> None:
         hold, self._hold = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -133,7 +140,7 @@ class Refuge:
         self.pids.add(pid)
 
 
-def _user():
+def _user() -> str:
     import pwd
 
     try:
@@ -142,15 +149,15 @@ def _user():
         return str(os.getuid())
 
 
-def _lingers(user):
+def _lingers(user: str) -> bool:
     return os.path.exists(os.path.join(LINGER, user))
 
 
-def _bus():
+def _bus() -> str:
     return "/run/user/%d/bus" % os.getuid()
 
 
-def _delegated():
+def _delegated() -> set[str]:
     """The controllers that the user's manager has, which stands beside our session."""
     name = "user@%d.service" % os.getuid()
     found = set()
@@ -160,7 +167,7 @@ def _delegated():
     return found
 
 
-def _move(scope, wanted):
+def _move(scope: str, wanted: set[str]) -> bool:
     """Whether we are in ``scope``, in a group that leaves its controllers to others."""
     properties = ["PIDs", "au", "1", str(os.getpid()), "Delegate", "b", "true"]
     # The manager's own default is a share of what the user may have; a session has no limit.
@@ -179,7 +186,7 @@ def _move(scope, wanted):
     return False
 
 
-def _settle(scope, wanted):
+def _settle(scope: str, wanted: set[str]) -> bool:
     """A group with processes in it cannot hand controllers down: we go into one beside them."""
     own = os.path.join(scope, "agent")
     try:

@@ -1,10 +1,16 @@
 """Holds processes to the memory of their roles where no control group does: by measuring."""
 
+from __future__ import annotations
+
 import os
 import time
 
 from ..base.lean import signal
 from . import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 #: Bytes a second that a process is thought to take at most, and the seconds between two looks: one at
 #: whose end it may have reached its limit, but neither all the time nor hardly ever.
@@ -23,24 +29,25 @@ class MemoryWatch:
     pages that several share would be counted several times.
     """
 
-    def __init__(self, kill=processes.send):
+    def __init__(self, kill: Callable[[Iterable[int], int], None] = processes.send) -> None:
         self._kill = kill
-        self._limits = {}  # pid -> (name, bytes)
-        self._families, self._listed = {}, float("-inf")
-        self._over = {}
+        self._limits: dict[int, tuple[str, int]] = {}  # of pids: name, bytes
+        self._families: dict[int, list[int]] = {}
+        self._listed = float("-inf")
+        self._over: dict[str, int] = {}
         self.next_look = float("inf")
 
-    def hold(self, pid, name, most):
+    def hold(self, pid: int, name: str, most: int) -> None:
         """From now on ``pid`` and what descends from it may hold ``most`` bytes each."""
         self._limits[pid] = (name, most)
         self._listed = float("-inf")
         self.next_look = time.monotonic()
 
-    def over(self, name):
+    def over(self, name: str) -> int | None:
         """The limit in bytes for which the process ``name`` was killed, or None."""
         return self._over.get(name)
 
-    def look(self, now):
+    def look(self, now: float) -> None:
         """Measures when it is time to."""
         if now < self.next_look:
             return
@@ -62,7 +69,7 @@ class MemoryWatch:
         self.next_look = now + pause if self._limits else float("inf")
 
 
-def held(pid):
+def held(pid: int) -> int:
     """Bytes of memory that a process holds now; 0 for one that is gone."""
     try:
         with open("/proc/%d/status" % pid, "rb") as file:

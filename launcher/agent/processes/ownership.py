@@ -1,5 +1,7 @@
 """Knows which processes of this host are the run's, by descent, by mark and by control group."""
 
+from __future__ import annotations
+
 import os
 import time
 
@@ -7,6 +9,14 @@ from ..base.lean import signal
 from . import cgroup, login_session, processes
 from .memory import MemoryWatch
 from .shared_memory import SharedMemory, cleaners, only_cleaners
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..base.messages import Limits
+    from .cgroup import Leaf
+    from .limits import Held
 
 #: Seconds that processes have which clean up after the others, once those were killed or are gone:
 #: torch's waits for two before it does (SHUTDOWN_TIMEOUT in its libshm/manager.cpp).
@@ -16,18 +26,19 @@ CLEANING = 4.0
 class Owned:
     """What a supervisor, which stands in the folder of its run, has to answer for."""
 
-    def __init__(self, run_id, host):
+    def __init__(self, run_id: str, host: str) -> None:
         self._run_id, self._host = run_id, host
-        self._groups, self._group = cgroup.of("."), None
+        self._groups = cgroup.of(".")
+        self._group: cgroup.Group | None = None
         self._refuge = login_session.Refuge()
         self._memory, self._shared = MemoryWatch(), SharedMemory(time.monotonic())
-        self._spared_until = None
+        self._spared_until: float | None = None
         self._kills = self._memory_kills()
         self.scanned = self.unreadable = 0
 
-    def prepare(self, wishes):
+    def prepare(self, wishes: list[Limits]) -> None:
         """Makes the control group, where this host gives one, for processes with these limits."""
-        asked = {name for wish in wishes for name in wish if wish[name]}
+        asked = {name for wish in wishes for name, most in wish.items() if most}
         wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
         self._spared_until = None
         self._refuge.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
@@ -38,31 +49,31 @@ class Owned:
         self._groups = cgroup.of(".")
         self._kills = self._memory_kills()
 
-    def leaf(self, name, wish):
+    def leaf(self, name: str, wish: Limits) -> Leaf | None:
         """A group for one process, as :meth:`cgroup.Group.leaf` has it, or None."""
         return self._group.leaf(name, wish) if self._group else None
 
-    def started(self, pid, name, held):
+    def started(self, pid: int, name: str, held: Held | None) -> None:
         """A process ``name`` of the run that is held to this, as limits.py says it."""
         if held and held.get("memory"):
             self._memory.hold(pid, name, held["memory"])
 
     @property
-    def next_look(self):
+    def next_look(self) -> float:
         """When to :meth:`look` again."""
         return min(self._memory.next_look, self._shared.next_look)
 
-    def look(self, now):
+    def look(self, now: float) -> None:
         """Measures what has to be measured."""
         self._memory.look(now)
         if now >= self._shared.next_look:
             self._shared.look(now, processes.descendants(os.getpid()))
 
-    def reaped(self, pid):
+    def reaped(self, pid: int) -> bool:
         """Whether it was a helper of ours, now gone."""
         return self._refuge.reaped(pid)
 
-    def find(self, helpers):
+    def find(self, helpers: set[int]) -> list[int]:
         """All pids of the run here but these: what descends from us, carries its mark, or is in its
         group."""
         marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
@@ -70,7 +81,7 @@ class Owned:
         descended = processes.descendants(os.getpid())
         return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers - self._refuge.pids)
 
-    def ask(self, pids):
+    def ask(self, pids: list[int]) -> None:
         """Asks these to end, but not those that clean up after others: they end when those have."""
         self._shared.look(
             time.monotonic(), pids
@@ -78,16 +89,16 @@ class Owned:
         waiting = cleaners(pids)
         processes.send([pid for pid in pids if pid not in waiting], signal.SIGTERM)
 
-    def only_cleaning(self, pids):
+    def only_cleaning(self, pids: list[int]) -> bool:
         """Whether these do nothing else, and still have time for it."""
         return only_cleaners(pids) and self._sparing()
 
-    def _sparing(self):
+    def _sparing(self) -> bool:
         now = time.monotonic()
         self._spared_until = self._spared_until or now + CLEANING
         return now < self._spared_until
 
-    def kill(self, pids):
+    def kill(self, pids: list[int]) -> None:
         """Kills these, and whatever else is in the group by then; a moment later what cleans up."""
         self._shared.look(time.monotonic(), pids)
         waiting = cleaners(pids)
@@ -98,7 +109,7 @@ class Owned:
             group.kill()
         processes.send(pids, signal.SIGKILL)
 
-    def killed_for_memory(self, name):
+    def killed_for_memory(self, name: str) -> dict[str, Any]:
         """What is known of a kill for want of memory, where one was: ``{"oom": True}``, and ``limit``
         in bytes where it was for that of the process ``name``."""
         limit = self._memory.over(name)
@@ -108,17 +119,17 @@ class Owned:
             return {"oom": True, "limit": limit}
         return {"oom": True} if self.lost_one_for_memory() else {}
 
-    def lost_one_for_memory(self):
+    def lost_one_for_memory(self) -> bool:
         """Whether the kernel has killed a process for want of memory since the start: one of the run
         where its group counts them, else any of this host."""
         kills = self._memory_kills()
         return kills is not None and self._kills is not None and kills > self._kills
 
-    def _memory_kills(self):
+    def _memory_kills(self) -> int | None:
         counted = self._group.oom_kills() if self._group else None
         return processes.out_of_memory_kills() if counted is None else counted
 
-    def close(self, left):
+    def close(self, left: list[int]) -> dict[str, Any]:
         """The run is over, and these are ``left`` of it. Returns what the journal tells of that."""
         removed = [] if left else self._shared.remove()
         if not left:

@@ -1,5 +1,7 @@
 """Finds, starts and signals processes through /proc: what a supervisor does to what it owns."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -9,6 +11,13 @@ import time
 from ..base.lean import prctl, signal
 from .limits import hold
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from typing import Any, NoReturn
+
+    from .limits import Held
+
 #: The exit of a process that was killed, also as a shell in between tells it.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
@@ -16,7 +25,14 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def start(argv, env, cwd, stdout, stderr, limits=None):
+def start(
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    stdout: str,
+    stderr: str,
+    limits: Held | None = None,
+) -> int:
     """Starts ``argv`` in a session of its own, streams appended to two files, stdin empty.
 
     Returns its pid. It hears all signals, whatever its supervisor ignores, and is killed by the
@@ -33,7 +49,9 @@ def start(argv, env, cwd, stdout, stderr, limits=None):
             os.close(fd)
 
 
-def start_with(argv, env, cwd, streams, limits=None):
+def start_with(
+    argv: list[str], env: dict[str, str], cwd: str, streams: list[int], limits: Held | None = None
+) -> int:
     """The same with these descriptors as its first ones: stdin, stdout, stderr, and so on."""
     # A search on PATH has to use the PATH of the process, not the one of this interpreter.
     program = find_program(argv[0], env.get("PATH", os.defpath), cwd)
@@ -55,7 +73,16 @@ def start_with(argv, env, cwd, streams, limits=None):
     return pid
 
 
-def _become(program, argv, env, cwd, streams, parent, tell, limits):
+def _become(
+    program: str,
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    streams: list[int],
+    parent: int,
+    tell: int,
+    limits: Held | None,
+) -> NoReturn:
     """What a fork does until it is the program; ``tell`` hears the errno when that fails."""
     try:
         forget_handlers()
@@ -78,7 +105,7 @@ def _become(program, argv, env, cwd, streams, parent, tell, limits):
         os._exit(127)
 
 
-def watch_signals(terminated):
+def watch_signals(terminated: Callable[[], None]) -> int:
     """A descriptor that can be read from after every SIGCHLD and SIGTERM, of which the latter also calls
     ``terminated``. What a closed terminal sends is ignored."""
     ready, wake = os.pipe()
@@ -92,7 +119,7 @@ def watch_signals(terminated):
     return ready
 
 
-def forget_handlers():
+def forget_handlers() -> None:
     """A fork hears signals as any process does, not as its parent."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -100,19 +127,23 @@ def forget_handlers():
             signal.signal(number, signal.SIG_DFL)
 
 
-def output_of(argv, seconds=10.0, env=None):
+def output_of(
+    argv: list[str], seconds: float = 10.0, env: Mapping[str, str] | None = None
+) -> str | None:
     """What a program writes to stdout, or None when it is not there, fails or takes too long.
     ``env`` is its environment, where it is not ours."""
     begun = begin(argv, env)
     return output(begun, seconds) if begun else None
 
 
-def begin(argv, env=None):
+def begin(argv: list[str], env: Mapping[str, str] | None = None) -> tuple[int, int] | None:
     """A program whose :func:`output` is wanted later; None when it is not there."""
     heard, say = os.pipe()
-    streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-    streams += [(os.POSIX_SPAWN_DUP2, say, 1)]
-    streams += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, say, 1),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
     try:
         pid = os.posix_spawnp(argv[0], argv, env or os.environ, file_actions=streams)
     except OSError:
@@ -123,7 +154,7 @@ def begin(argv, env=None):
     return pid, heard
 
 
-def output(begun, seconds):
+def output(begun: tuple[int, int], seconds: float) -> str | None:
     """What one that was begun writes to stdout, as of :func:`output_of`, after so many more seconds."""
     pid, heard = begun
     said, deadline = b"", time.monotonic() + seconds
@@ -138,12 +169,12 @@ def output(begun, seconds):
     return said.decode("utf-8", "replace") if os.waitpid(pid, 0)[1] == 0 else None
 
 
-def exit_code(status):
+def exit_code(status: int) -> int:
     """What waitpid(2) told, as an exit code, or minus the number of the signal that ended it."""
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def find_program(name, path, cwd):
+def find_program(name: str, path: str, cwd: str) -> str:
     """The file that ``name`` means in ``cwd`` with this PATH. Raises FileNotFoundError."""
     if "/" in name:
         return name
@@ -154,12 +185,12 @@ def find_program(name, path, cwd):
     raise FileNotFoundError(errno.ENOENT, "command not found on PATH (%s)" % path, name)
 
 
-def table():
+def table() -> dict[int, tuple[int, str, int]]:
     """``{pid: (parent, state, start time)}`` of all processes that can be seen."""
     return {pid: (int(f[1]), f[0].decode(), int(f[19])) for pid, f in _stats()}
 
 
-def _stats():
+def _stats() -> Iterator[tuple[int, list[bytes]]]:
     """``(pid, fields)`` of all processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -169,19 +200,19 @@ def _stats():
                 continue
 
 
-def _stat(pid):
+def _stat(pid: int | str) -> list[bytes]:
     """The fields of a process: proc(5), /proc/PID/stat, from the state (field 3) on. Raises OSError."""
     text = _read("/proc/%s/stat" % pid)
     return text[text.rfind(b")") + 2 :].split()
 
 
-def faults(pid):
+def faults(pid: int) -> tuple[int, int]:
     """Pages that a process was given, and those that had to be read for it. Raises OSError."""
     fields = _stat(pid)
     return int(fields[7]), int(fields[9])
 
 
-def _read(path):
+def _read(path: str) -> bytes:
     """A whole file, at half of what a file object costs: a look at all processes reads hundreds."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -194,7 +225,7 @@ def _read(path):
         os.close(fd)
 
 
-def cpu_seconds(roots):
+def cpu_seconds(roots: Collection[int]) -> dict[int, float]:
     """``{pid: seconds}`` of CPU time that each process and all below it have used.
 
     What children have used that ended and were waited for is in it.
@@ -206,18 +237,18 @@ def cpu_seconds(roots):
     return {root: sum(own[pid] for pid in families[root]) / tick for root in roots}
 
 
-def families(roots):
+def families(roots: Iterable[int]) -> dict[int, list[int]]:
     """``{pid: pids}`` of each process that is there and all below it, zombies left out."""
     seen = table()
     whole = _families(roots, {pid: parent for pid, (parent, _, _) in seen.items()})
     return {root: [pid for pid in pids if seen[pid][1] not in "ZX"] for root, pids in whole.items()}
 
 
-def _families(roots, parents):
-    children = {}
+def _families(roots: Iterable[int], parents: dict[int, int]) -> dict[int, list[int]]:
+    children: dict[int, list[int]] = {}
     for pid, parent in parents.items():
         children.setdefault(parent, []).append(pid)
-    found = {}
+    found: dict[int, list[int]] = {}
     for root in roots:
         found[root], queue = [], [root] if root in parents else []
         while queue:
@@ -227,12 +258,12 @@ def _families(roots, parents):
     return found
 
 
-def descendants(root):
+def descendants(root: int) -> list[int]:
     """Pids below ``root``, zombies left out."""
     return [pid for pid in families([root])[root] if pid != root]
 
 
-def marked(run_id, host):
+def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
     """Pids whose environment says that they belong to this run on this host.
 
     Returns ``(pids, scanned, unreadable)``; processes of other users cannot be read, nor are they
@@ -249,7 +280,7 @@ def marked(run_id, host):
     return found, scanned, unreadable
 
 
-def environments():
+def environments() -> Iterator[tuple[int, list[bytes] | None]]:
     """``(pid, variables)`` of all other processes that live; None for one that cannot be read."""
     for pid, (_, state, _) in table().items():
         if state in "ZX" or pid == os.getpid():
@@ -262,7 +293,7 @@ def environments():
             yield pid, text.split(b"\0")
 
 
-def send(pids, number):
+def send(pids: Iterable[int], number: int) -> None:
     """Signals each, whether it is still there or not."""
     for pid in pids:
         try:
@@ -271,7 +302,7 @@ def send(pids, number):
             pass
 
 
-def describe(pid):
+def describe(pid: int) -> dict[str, Any]:
     """A process in a few words, for a receipt."""
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as file:
@@ -281,7 +312,7 @@ def describe(pid):
     return {"pid": pid, "command": words.strip()[:200]}
 
 
-def out_of_memory_kills():
+def out_of_memory_kills() -> int | None:
     """How many processes this kernel has killed for memory since it booted, or None."""
     try:
         with open("/proc/vmstat") as file:

@@ -1,9 +1,15 @@
 """Removes what libraries of a run left in /dev/shm, where it would stay until a reboot."""
 
+from __future__ import annotations
+
 import os
 import stat
 
 from . import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = "/dev/shm"
 #: What segments are called that belong to one execution and that nobody means to find later: Open MPI's
@@ -22,14 +28,14 @@ CLEANERS = (b"torch_shm_manager", b"multiprocessing.resource_tracker")
 class SharedMemory:
     """What processes of a run were seen to have mapped, that was not there before the run."""
 
-    def __init__(self, now, folder=FOLDER):
+    def __init__(self, now: float, folder: str = FOLDER) -> None:
         self._folder = folder
         self._before = set(self._there())
-        self._ours = set()
+        self._ours: set[int] = set()
         self._pause = FIRST_LOOK
         self._looked, self.next_look = float("-inf"), now + FIRST_LOOK
 
-    def abandoned(self):
+    def abandoned(self) -> dict[str, int]:
         """``{"segments": how many, "bytes": of memory}`` that no process here uses any more, whose ever
         they were. Torch's are in use while its helper lives, also those that nobody has mapped."""
         everybody = list(processes.table())
@@ -40,7 +46,7 @@ class SharedMemory:
         size = sum(_held(os.path.join(self._folder, there[inode])) for inode in left)
         return {"segments": len(left), "bytes": size}
 
-    def look(self, now, pids):
+    def look(self, now: float, pids: Iterable[int]) -> None:
         """Notes which new segments these have mapped; looks into processes only where there is one."""
         if now < self._looked + SOONEST:
             return
@@ -50,7 +56,7 @@ class SharedMemory:
         if new:
             self._ours |= new & self._mapped(pids)
 
-    def remove(self):
+    def remove(self) -> list[str]:
         """Removes what nobody has mapped or open any more; returns the names."""
         there = self._there()
         left = self._ours & set(there)
@@ -66,9 +72,9 @@ class SharedMemory:
                 continue
         return sorted(removed)
 
-    def _there(self, beginnings=OF_LIBRARIES):
+    def _there(self, beginnings: tuple[str, ...] = OF_LIBRARIES) -> dict[int, str]:
         """``{inode: name}`` of segments of libraries that are this user's alone."""
-        found = {}
+        found: dict[int, str] = {}
         try:
             self._device = os.stat(self._folder).st_dev
             names = [name for name in os.listdir(self._folder) if name.startswith(beginnings)]
@@ -85,10 +91,10 @@ class SharedMemory:
                 found[about.st_ino] = name
         return found
 
-    def _mapped(self, pids):
+    def _mapped(self, pids: Iterable[int]) -> set[int]:
         """Inodes there: proc(5), /proc/PID/maps."""
         device = b"%02x:%02x" % (os.major(self._device), os.minor(self._device))
-        found = set()
+        found: set[int] = set()
         for pid in pids:
             try:
                 with open("/proc/%d/maps" % pid, "rb") as file:
@@ -98,8 +104,8 @@ class SharedMemory:
             found.update(int(words[4]) for words in lines if words[3] == device)
         return found
 
-    def _opened(self, pids):
-        found = set()
+    def _opened(self, pids: Iterable[int]) -> set[int]:
+        found: set[int] = set()
         for pid in pids:
             folder = "/proc/%d/fd/" % pid
             try:
@@ -116,24 +122,24 @@ class SharedMemory:
         return found
 
 
-def _held(path):
+def _held(path: str) -> int:
     try:
         return os.lstat(path).st_blocks * 512
     except OSError:
         return 0
 
 
-def cleaners(pids):
+def cleaners(pids: Iterable[int]) -> set[int]:
     """Those that have yet to remove what the others leave: they end by themselves, once those have."""
     return {pid for pid in pids if any(word in _words(pid) for word in CLEANERS)}
 
 
-def only_cleaners(pids):
+def only_cleaners(pids: Iterable[int]) -> bool:
     """Whether all these are; or just ending, when a process has no words any more."""
     return not [pid for pid in set(pids) - cleaners(pids) if _words(pid)]
 
 
-def _words(pid):
+def _words(pid: int) -> bytes:
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as file:
             return file.read(4096)

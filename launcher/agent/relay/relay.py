@@ -4,6 +4,8 @@ Everything a relay sends about a run it reads from the run's folder, so that any
 where another stopped.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import time
@@ -13,11 +15,16 @@ from ..base.lean import Socket, socket
 from ..host import run_folders
 from ..host.probe import facts
 from ..processes import cgroup
-from ..supervisor import daemon
 from . import tree
 from .follow import Follow
 from .rendezvous import Listener, connect
 from .self_tests import Checks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..base.messages import HostFacts, Message, Reached, StartRequest, SupervisorSpec
 
 #: Seconds that a supervisor has for an answer.
 PATIENCE = 15.0
@@ -28,7 +35,7 @@ WORKING = 5.0
 class Refused(Exception):
     """A request that cannot be done: ``code`` for programs, the text for people."""
 
-    def __init__(self, code, message, **more):
+    def __init__(self, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
         self.code, self.more = code, more
 
@@ -36,22 +43,23 @@ class Refused(Exception):
 class Relay(Checks):
     """The loop over stdin, stdout, the supervisor's socket and the run's files."""
 
-    def __init__(self, root):
+    def __init__(self, root: str) -> None:
         self.root = os.path.expanduser(root)
         self.out, self.said = bytearray(), time.monotonic()
-        self.decoder = protocol.Decoder()
-        self.listener = None
-        self.run_dir = None
-        self.supervisor = None  # a connection to it, subscribed to the journal
-        self.follow = None
+        self.decoder = protocol.Decoder(forgiving=True)
+        self.listener: Listener | None = None
+        self.run_dir = ""  # of the run that was last asked about
+        #: A connection to the supervisor, subscribed to the journal.
+        self.supervisor: Socket | None = None
+        self.follow: Follow | None = None
         self.done = False
 
-    def serve(self):
+    def serve(self) -> None:
         """Until stdin ends and everything is written."""
         os.set_blocking(1, False)
         self._say({"magic": protocol.MAGIC, "version": protocol.VERSION, "pid": os.getpid()})
         while not (self.done and not self.out):
-            reading = [] if self.done else [0]
+            reading: list[int | Socket] = [] if self.done else [0]
             reading += [self.supervisor] if self.supervisor else []
             reading += [self.listener.socket] if self.listener else []
             writing = [1] if self.out else []
@@ -60,22 +68,22 @@ class Relay(Checks):
                 self._write()
             if self.listener and self.listener.socket in ready:
                 self.listener.answer()
-            if self.supervisor in ready:
-                self._hear_supervisor()
+            if self.supervisor and self.supervisor in ready:
+                self._hear_supervisor(self.supervisor)
             if 0 in ready:
                 self._hear()
             if self.follow:
                 self.follow.pump()
 
-    def _patience(self):
+    def _patience(self) -> float:
         return self.follow.patience() if self.follow else 30.0
 
-    def _say(self, message, payload=b""):
+    def _say(self, message: Message, payload: bytes = b"") -> None:
         self.said = time.monotonic()
         self.out += protocol.encode(message, payload)
         self._write()
 
-    def _write(self):
+    def _write(self) -> None:
         try:
             while self.out:
                 del self.out[: os.write(1, memoryview(self.out)[: 1 << 18].tobytes())]
@@ -85,34 +93,49 @@ class Relay(Checks):
             self.out.clear()
             self.done = True
 
-    def _go_on(self):
+    def _go_on(self) -> None:
         """Called while an answer takes long: says so, now and then."""
         if time.monotonic() > self.said + WORKING:
             self._say({"working": 1})
 
-    def _hear(self):
+    def _hear(self) -> None:
         data = os.read(0, 1 << 16)
         if not data:
             self.done = True
         for message, _ in self.decoder.feed(data):
-            if "id" not in message:
-                self.follow.acknowledged(message["ack"])
-                continue
-            try:
-                answer = {"ok": getattr(self, "do_" + message["op"])(message)}
-            except Refused as refusal:
-                answer = {"error": dict(refusal.more, code=refusal.code, message=str(refusal))}
-            except OSError as error:
-                answer = {"error": {"code": "os", "errno": error.errno, "message": str(error)}}
-            self._say(dict(answer, id=message["id"]))
+            if isinstance(message.get("ack"), int):
+                if self.follow:
+                    self.follow.acknowledged(message["ack"])
+            else:
+                self._say(dict(self._answer(message), id=message.get("id")))
+
+    def _answer(self, message: Message) -> Message:
+        """Whatever a message says, there is an answer, and the relay goes on."""
+        if "bad" in message:
+            return protocol.error(protocol.BAD_REQUEST, message["bad"])
+        operation = message.get("op")
+        do = getattr(self, "do_%s" % operation, None) if isinstance(operation, str) else None
+        if do is None:
+            return protocol.error(protocol.UNKNOWN_REQUEST, "no request: %.80r" % (operation,))
+        try:
+            return {"ok": do(message)}
+        except Refused as refusal:
+            return {"error": dict(refusal.more, code=refusal.code, message=str(refusal))}
+        except OSError as error:
+            return {"error": {"code": "os", "errno": error.errno, "message": str(error)}}
+        except Exception as error:
+            what = "%s: %s: %s" % (operation, type(error).__name__, error)
+            return protocol.error(protocol.BAD_REQUEST, what)
 
     # -- one method an operation; a request is the keyword arguments of what it does
 
-    def do_probe(self, request):
+    def do_probe(self, request: Message) -> HostFacts:
         """Facts of this host."""
-        return dict(facts(self.root, request["gpus"]), strays=run_folders.end_strays(self.root))
+        found = facts(self.root, request["gpus"])
+        found["strays"] = run_folders.end_strays(self.root)
+        return found
 
-    def do_snapshot(self, request):
+    def do_snapshot(self, request: Message) -> Message:
         """A run's own copy of a version of the code, when that version is here."""
         source = os.path.join(self.root, "code", request["source"])
         os.makedirs(source, mode=0o700, exist_ok=True)
@@ -123,47 +146,50 @@ class Relay(Checks):
         have = tree.snapshot(source, request["version"], code)
         return {"have": have, "base": None if have else tree.sealed(source), "folder": source}
 
-    def do_seal(self, request):
+    def do_seal(self, request: Message) -> Message:
         """Names what rsync has brought; the version that it is."""
         source = os.path.join(self.root, "code", request["source"])
         return {"version": tree.seal(source, request["incoming"])}
 
-    def do_discard(self, request):
+    def do_discard(self, request: Message) -> Message:
         """Forgets a copy that did not come to its end."""
         tree.remove(os.path.join(self.root, "code", request["source"], request["incoming"]))
         return {}
 
-    def do_listen(self, request):
+    def do_listen(self, request: Message) -> Message:
         """Opens the meeting point here."""
         if self.listener:
             self.listener.close()
-        wanted = [request[name] for name in ("ports", "token", "more", "news")]
-        self.listener = Listener(*wanted)
+        ports, token = request["ports"], request["token"]
+        self.listener = Listener(ports, token, request["more"], request["news"])
         return {name: getattr(self.listener, name) for name in ("port", "more", "news")}
 
-    def do_unlisten(self, request):
+    def do_unlisten(self, request: Message) -> Message:
         """Frees the meeting point."""
         if self.listener:
             self.listener.close()
             self.listener = None
         return {}
 
-    def do_connect(self, request):
+    def do_connect(self, request: Message) -> dict[str, Reached]:
         """Tries to reach the meeting point from here."""
         return connect(request["addresses"], request["port"], request["token"], request["seconds"])
 
-    def do_supervise(self, request):
+    def do_supervise(self, request: Message) -> Message:
         """Makes sure that the run has a supervisor here."""
+        from ..supervisor import daemon  # a fifth of a relay's start, and most start none
+
         run_dir = self._make_run_dir(request["run"])
         for folder in ("outputs", "logs", "bin"):
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
         for name, text in request.get("programs", {}).items():
             _write(os.path.join(run_dir, "bin", name), text, 0o700)
         _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
-        daemon.launch(run_dir, {"run_id": request["run"], **request["spec"]})
+        spec: SupervisorSpec = dict(request["spec"], run_id=request["run"])  # type: ignore[assignment]
+        daemon.launch(run_dir, spec)
         return {}
 
-    def do_start(self, request):
+    def do_start(self, request: StartRequest) -> Message:
         """Starts processes through the supervisor, once: fine where all is over by the second time."""
         try:
             return self._ask(request)
@@ -172,7 +198,7 @@ class Relay(Checks):
                 raise
             return {}
 
-    def do_stop(self, request):
+    def do_stop(self, request: Message) -> Message:
         """Ends the run here; fine when nothing of it is left."""
         self._use(request["run"])
         try:
@@ -180,12 +206,12 @@ class Relay(Checks):
         except OSError:
             return {"gone": True}
 
-    def do_alive(self, request):
+    def do_alive(self, request: Message) -> Message:
         """Whether a supervisor owns the run here, and when that ended the run by itself."""
         self._use(request["run"])
         return run_folders.standing(self.run_dir)
 
-    def do_contact(self, request):
+    def do_contact(self, request: Message) -> Message:
         """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
         if self.supervisor:
             try:
@@ -194,25 +220,27 @@ class Relay(Checks):
                 pass  # the next read from it says that it is gone
         return {}
 
-    def do_stacks(self, request):
+    def do_stacks(self, request: Message) -> Message:
         """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
         return self._ask(request)
 
-    def do_follow(self, request):
+    def do_follow(self, request: Message) -> Message:
         """Sends journal and logs of a run from these offsets on, and goes on doing so."""
         self._use(request["run"])
-        self.follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
+        follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
+        self.follow = follow
         try:
             self.supervisor = self._connect()
-            self.supervisor.sendall(protocol.encode({"op": "subscribe"}))
-            self.supervisor.recv(1 << 12)
+            hello = {"op": "subscribe", "version": protocol.VERSION}
+            self.supervisor.sendall(protocol.encode(hello))
+            _agree(self.supervisor.recv(1 << 12))
         except socket.timeout:
             pass  # it stands still: what there is can be read all the same
         except OSError:
-            self._supervisor_gone()
+            self._supervisor_gone(follow)
         return {}
 
-    def do_outputs(self, request):
+    def do_outputs(self, request: Message) -> Message:
         """What the run has written under its output folder, and at the paths that the job names."""
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
@@ -222,11 +250,11 @@ class Relay(Checks):
         listed = tree.listing(outputs, None, self._go_on)
         return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
 
-    def do_runs(self, request):
+    def do_runs(self, request: Message) -> Message:
         """The runs of this user that lie here, and those of all users that go on here."""
         return run_folders.runs(self.root)
 
-    def do_remove(self, request):
+    def do_remove(self, request: Message) -> Message:
         """Forgets a run that has ended here."""
         self._use(request["run"])
         if run_lock.is_alive(self.run_dir):
@@ -235,24 +263,25 @@ class Relay(Checks):
         tree.remove(self.run_dir)
         return {}
 
-    def do_sweep(self, request):
+    def do_sweep(self, request: Message) -> Message:
         """Looks at every process of this host for one of the run, and kills it when asked to."""
-        run_dir = os.path.join(self.root, "runs", _checked(request["run"]))
+        run_dir = self._use(request["run"])
         seconds = request.get("seconds", 2.0)
         return run_folders.sweep(run_dir, request["run"], request["host"], request["kill"], seconds)
 
     # -- the run and its supervisor
 
-    def _make_run_dir(self, run):
-        self._use(run)
+    def _make_run_dir(self, run: str) -> str:
+        run_dir = self._use(run)
         os.makedirs(os.path.join(self.root, "runs"), mode=0o700, exist_ok=True)
-        os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
+        os.makedirs(run_dir, mode=0o700, exist_ok=True)
+        return run_dir
+
+    def _use(self, run: str) -> str:
+        self.run_dir = os.path.join(self.root, "runs", _checked(run))
         return self.run_dir
 
-    def _use(self, run):
-        self.run_dir = os.path.join(self.root, "runs", _checked(run))
-
-    def _connect(self):
+    def _connect(self) -> Socket:
         connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(PATIENCE)
         try:
@@ -263,7 +292,7 @@ class Relay(Checks):
             raise
         return connection
 
-    def _ask(self, request):
+    def _ask(self, request: Message | StartRequest) -> Message:
         """One question to the supervisor. Raises OSError when there is none, Refused when it says no."""
         self._use(request["run"])
         with self._connect() as connection:
@@ -280,40 +309,54 @@ class Relay(Checks):
                     if "error" in answer:
                         error = dict(answer.pop("error"), **answer)
                         raise Refused(error.pop("code"), error.pop("message"), **error)
-                    return answer["ok"]
+                    ok: Message = answer["ok"]
+                    return ok
 
-    def _hear_supervisor(self):
+    def _hear_supervisor(self, supervisor: Socket) -> None:
         try:
-            heard = self.supervisor.recv(1 << 16)
+            heard = supervisor.recv(1 << 16)
         except OSError:
             heard = b""
-        if heard:
-            self.follow.eager()
-        else:
-            self._supervisor_gone()
+        follow = self.follow
+        if follow and heard:
+            follow.eager()
+        elif follow:
+            self._supervisor_gone(follow)
 
-    def _supervisor_gone(self):
+    def _supervisor_gone(self, follow: Follow) -> None:
         if self.supervisor:
             self.supervisor.close()
         self.supervisor = None
-        run_folders.end_strays_of(self.follow.run_dir)
-        self.follow.ended = True
-        self.follow.eager()
+        run_folders.end_strays_of(follow.run_dir)
+        follow.ended = True
+        follow.eager()
 
 
-def _checked(run):
-    if "/" in run or run.startswith("."):
+def _agree(data: bytes) -> None:
+    """Raises Refused where the supervisor that answered so is of another version."""
+    for answer, _ in protocol.Decoder(forgiving=True).feed(data):
+        if "error" in answer:
+            raise Refused(answer["error"]["code"], answer["error"]["message"])
+        if "ok" in answer:
+            theirs = answer["ok"].get("version")
+            other = protocol.other_version(theirs, "the supervisor of the run")
+            if other:
+                raise Refused(protocol.OTHER_VERSION, other)
+
+
+def _checked(run: str) -> str:
+    if not isinstance(run, str) or "/" in run or run.startswith("."):
         raise Refused("bad-run", "not the name of a run: %r" % run)
     return run
 
 
-def _write(path, text, mode):
+def _write(path: str, text: str, mode: int) -> None:
     with open(path, "w") as file:
         file.write(text)
     os.chmod(path, mode)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """``relay ROOT``: serves one connection."""
     relay = Relay(argv[0])
     os.makedirs(relay.root, mode=0o700, exist_ok=True)

@@ -1,5 +1,7 @@
 """Proves that hosts can meet: a listener on the master, and tries to connect from the others."""
 
+from __future__ import annotations
+
 import errno
 import os
 import select
@@ -8,16 +10,24 @@ import time
 from ..base.lean import Socket, socket
 from ..host.probe import interface_of, port_is_free
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..base.messages import Reached
+
 
 class Listener:
     """Listens on a free port and answers every caller with a token, until it is closed."""
 
-    def __init__(self, ports, token, more=0, news=False):
+    def __init__(
+        self, ports: tuple[int, int], token: str, more: int = 0, news: bool = False
+    ) -> None:
         """``ports`` is ``[first, last]``; ``more`` ports are held besides, which nobody answers at.
         With ``news`` one more, which is another one where these are too few. Raises OSError when
         there are not so many free ones."""
         self.token = token.encode()
-        self.held = []
+        self.held: list[Socket] = []
         for port in _candidates(*ports):
             if len(self.held) <= more + news and port_is_free(port):
                 try:
@@ -34,7 +44,7 @@ class Listener:
         self.port, *self.more = [listener.getsockname()[1] for listener in self.held]
         self.news = self.more.pop() if news else None
 
-    def _listen(self, port):
+    def _listen(self, port: int) -> Socket:
         listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,7 +55,7 @@ class Listener:
             raise
         return listener
 
-    def answer(self):
+    def answer(self) -> None:
         """Takes one caller. The caller closes first, so that no TIME_WAIT keeps the port here."""
         caller = self.socket.accept()[0]
         with caller:
@@ -56,12 +66,12 @@ class Listener:
             except OSError:
                 pass
 
-    def close(self):
+    def close(self) -> None:
         for listener in self.held:
             listener.close()
 
 
-def _candidates(first, last):
+def _candidates(first: int, last: int) -> Iterator[int]:
     """The ports in an order that two runs on one host hardly share."""
     count = last - first + 1
     start = int.from_bytes(os.urandom(4), "big") % count
@@ -69,17 +79,18 @@ def _candidates(first, last):
         yield first + (start + step) % count
 
 
-def connect(addresses, port, token, seconds):
+def connect(addresses: list[str], port: int, token: str, seconds: float) -> dict[str, Reached]:
     """Tries all ``addresses`` of the master at once.
 
     Returns ``{address: {"ok", "ip", "local", "interface", "error", "why"}}``; ``error`` is one of
     "unresolved", "refused", "timeout", "unreachable", "stranger" (somebody else answered).
     """
-    results, waiting = {}, {}
+    results: dict[str, Reached] = {}
+    waiting: dict[Socket, tuple[str, str]] = {}
     for address in addresses:
         try:
             name = address.encode("ascii") if address.isascii() else address  # text imports idna
-            ip = socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+            ip = str(socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
         except (OSError, UnicodeError) as error:
             results[address] = {"ok": False, "error": "unresolved", "why": str(error)}
             continue
@@ -92,7 +103,7 @@ def connect(addresses, port, token, seconds):
             results[address] = _failed(ip, code)
             caller.close()
     deadline = time.monotonic() + seconds
-    connected = set()
+    connected: set[Socket] = set()
     while waiting and time.monotonic() < deadline:
         left = deadline - time.monotonic()
         outgoing = [caller for caller in waiting if caller not in connected]
@@ -116,12 +127,12 @@ def connect(addresses, port, token, seconds):
     return results
 
 
-def _failed(ip, code):
+def _failed(ip: str, code: int) -> Reached:
     kind = {errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "timeout"}.get(code, "unreachable")
     return {"ok": False, "ip": ip, "error": kind, "why": os.strerror(code)}
 
 
-def _heard(caller, ip, token):
+def _heard(caller: Socket, ip: str, token: bytes) -> Reached:
     try:
         heard = caller.recv(256)
     except OSError as error:

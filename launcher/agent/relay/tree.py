@@ -4,6 +4,8 @@ What takes long to import is imported where it is needed: a relay starts with ev
 host.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import posixpath
@@ -11,11 +13,22 @@ import stat
 
 from ..base import protocol
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Tuple
+
+    Visit = Callable[[bytes, os.DirEntry[bytes]], None]
+    #: A path, its size, and its time of change in nanoseconds.
+    Listed = Tuple[str, int, int]
+
 #: Sealed versions of one source that a host keeps, the newest ones.
 KEPT = 3
 
 
-def walk(root, going_on=lambda: None):
+def walk(
+    root: bytes, going_on: Callable[[], object] = lambda: None
+) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
     """``(relative path, os.DirEntry)`` of every file and link below ``root``, in order of path.
 
     The order is that of the paths as bytes, on every machine. ``going_on()`` is called all the time.
@@ -37,7 +50,7 @@ def walk(root, going_on=lambda: None):
         yield item
 
 
-def fingerprint(root, visit=lambda path, entry: None):
+def fingerprint(root: bytes, visit: Visit = lambda path, entry: None) -> protocol.Fingerprint:
     """The :class:`protocol.Fingerprint` of a tree; ``visit`` sees every entry on the way."""
     result = protocol.Fingerprint()
     for path, entry in walk(root):
@@ -51,7 +64,7 @@ def fingerprint(root, visit=lambda path, entry: None):
     return result
 
 
-def sealed(source):
+def sealed(source: str) -> str | None:
     """The newest sealed version below ``source``, as a name, or None."""
     try:
         names = [name for name in os.listdir(source) if not name.startswith("incoming-")]
@@ -60,14 +73,14 @@ def sealed(source):
     return max(names, key=lambda name: _mtime(os.path.join(source, name)), default=None)
 
 
-def _mtime(path):
+def _mtime(path: str) -> int:
     try:
         return os.lstat(path).st_mtime_ns
     except OSError:
         return 0
 
 
-def snapshot(source, version, code):
+def snapshot(source: str, version: str, code: str) -> bool:
     """Makes ``code`` a tree of hard links to a sealed version.
 
     Returns False when that version is not there, or is no longer what its name says (somebody wrote
@@ -89,7 +102,7 @@ def snapshot(source, version, code):
     return True
 
 
-def link_tree(source, target):
+def link_tree(source: str, target: str) -> bool:
     """Makes ``target`` a tree of hard links to another one; False when that is not there."""
     if not os.path.isdir(source):
         return False
@@ -99,7 +112,7 @@ def link_tree(source, target):
     return True
 
 
-def _linker(tree):
+def _linker(tree: str) -> Visit:
     """Empties ``tree``; returns what makes a link in it to an entry of another one."""
     if os.path.exists(tree):
         remove(tree)
@@ -107,7 +120,7 @@ def _linker(tree):
     made = {b""}
     target = os.fsencode(tree)
 
-    def link(path, entry):
+    def link(path: bytes, entry: os.DirEntry[bytes]) -> None:
         folder = path.rpartition(b"/")[0]
         place = target + b"/" + path
         if folder not in made:
@@ -121,7 +134,7 @@ def _linker(tree):
     return link
 
 
-def _link_or_copy(path, target):
+def _link_or_copy(path: bytes, target: bytes) -> None:
     try:
         os.link(path, target, follow_symlinks=False)
     except OSError as error:
@@ -132,7 +145,7 @@ def _link_or_copy(path, target):
         shutil.copy2(path, target, follow_symlinks=False)
 
 
-def seal(source, incoming):
+def seal(source: str, incoming: str) -> str:
     """Gives what rsync brought into ``incoming`` the name of its fingerprint, which is returned."""
     tree = os.path.join(source, incoming)
     os.makedirs(tree, exist_ok=True)
@@ -147,7 +160,7 @@ def seal(source, incoming):
     return found.hexdigest()
 
 
-def _forget_old(source, keep):
+def _forget_old(source: str, keep: str) -> None:
     names = [name for name in os.listdir(source) if not name.startswith("incoming-")]
     names.sort(key=lambda name: _mtime(os.path.join(source, name)), reverse=True)
     for name in names[KEPT:]:
@@ -155,7 +168,7 @@ def _forget_old(source, keep):
             remove(os.path.join(source, name))
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Removes a tree, also one with folders that may not be written."""
     import shutil
 
@@ -167,13 +180,15 @@ def remove(path):
     shutil.rmtree(path, ignore_errors=True)
 
 
-def listing(root, patterns=None, going_on=lambda: None):
-    """The files below ``root`` as ``[path, size, mtime_ns]``, links and special files left out.
+def listing(
+    root: str, patterns: list[str] | None = None, going_on: Callable[[], object] = lambda: None
+) -> list[Listed]:
+    """The files below ``root`` as ``(path, size, mtime_ns)``, links and special files left out.
 
     ``patterns`` are paths or globs relative to ``root``; a folder stands for all below it. Paths
     that are not text are passed on with surrogates. ``going_on()`` is called all the time.
     """
-    found = []
+    found: list[Listed] = []
     if not os.path.isdir(root):
         return found
     for path, entry in walk(os.fsencode(root), going_on):
@@ -185,11 +200,11 @@ def listing(root, patterns=None, going_on=lambda: None):
         except FileNotFoundError:
             continue
         if stat.S_ISREG(status.st_mode):
-            found.append([name, status.st_size, status.st_mtime_ns])
+            found.append((name, status.st_size, status.st_mtime_ns))
     return found
 
 
-def _matches(name, pattern):
+def _matches(name: str, pattern: str) -> bool:
     import fnmatch
 
     pattern = posixpath.normpath(pattern)

@@ -1,10 +1,12 @@
 """What the hosts of one run tell each other, whether or not somebody who launches is there: that it is
-over, or that a lead has ended well.
+over, or that a primary process has exited well.
 
 All dial the first host, the hub, which passes every word on. A word is a line, sealed with a key of
 this attempt alone. Nothing in it is secret, and to hear it again changes nothing: so a line that
 broke is dialled anew, and everything is said once more.
 """
+
+from __future__ import annotations
 
 import errno
 import math
@@ -17,6 +19,13 @@ from ..base.lean import Socket, socket
 from ..base.protocol import blake2b
 from ..base.tcp import keep_alive, own_address
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..base.messages import BroadcastSpec, Message
+
 #: Seconds between two tries to reach the hub: the first, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 #: Seconds for a connection, and for who has dialled to say a word of this run.
@@ -25,8 +34,12 @@ PATIENCE = 10.0
 LONGEST_WORD, STRANGERS = 4096, 16
 
 
+#: Of a run whose hosts do not know each other.
+NOBODY: BroadcastSpec = {"hub": "", "address": "", "port": 0, "key": "", "hosts": 0}
+
+
 class _Line:
-    def __init__(self, proven):
+    def __init__(self, proven: bool) -> None:
         self.proven, self.since, self.buffer = proven, time.monotonic(), b""
 
 
@@ -37,18 +50,21 @@ class News:
     tell. Raises OSError where the hub cannot listen.
     """
 
-    def __init__(self, heard, host="", spec=None):
-        self._heard, self._host, self._spec = heard, host, spec
-        self._said = {}  # sealed words in their order
-        self._lines = {}  # socket -> _Line
-        self._listener = self._dialled = None
+    def __init__(
+        self, heard: Callable[[Message], object], host: str = "", spec: BroadcastSpec | None = None
+    ) -> None:
+        self._heard, self._host, self._spec = heard, host, spec or NOBODY
+        self._said: dict[bytes, None] = {}  # sealed words in their order
+        self._lines: dict[Socket, _Line] = {}
+        self._listener: Socket | None = None
+        self._dialled: Socket | None = None
         self._pause, self.next_look = FIRST_PAUSE, math.inf
         if spec and spec["hub"] == host:
             self._listener = self._listen()
         elif spec:
             self.next_look = 0.0
 
-    def _listen(self):
+    def _listen(self) -> Socket:
         listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,25 +79,25 @@ class News:
     # -- the loop of whoever owns this
 
     @property
-    def readable(self):
+    def readable(self) -> list[Socket]:
         """Sockets to wait for until there is something to read."""
         return ([self._listener] if self._listener else []) + list(self._lines)
 
     @property
-    def writable(self):
+    def writable(self) -> list[Socket]:
         """Sockets to wait for until they are connected."""
         return [self._dialled] if self._dialled else []
 
-    def look(self, ready):
+    def look(self, ready: Socket) -> None:
         """Deals with one of these; with any other socket not at all."""
         if ready is self._listener:
-            self._accept()
+            self._accept(ready)
         elif ready is self._dialled:
-            self._connected()
+            self._connected(ready)
         elif ready in self._lines:
             self._read(ready)
 
-    def keep_time(self, now):
+    def keep_time(self, now: float) -> None:
         """Dials where that is due, and hangs up on who says nothing of this run."""
         if now < self.next_look:
             return
@@ -93,40 +109,43 @@ class News:
             if any(not line.proven for line in self._lines.values()):
                 self.next_look = now + PATIENCE
         elif self._dialled:
-            self._failed()
+            self._failed(self._dialled)
         elif not self._lines:
             self._dial(now)
 
     # -- words
 
-    def tell(self, **word):
+    def tell(self, **word: Any) -> None:
         """Tells all other hosts, now or as soon as they are reached again."""
-        if self._spec:
+        if self._spec is not NOBODY:
             self._spread(self._seal(dict(word, host=self._host)), None)
 
-    def _spread(self, sealed, source):
+    def _spread(self, sealed: bytes, source: Socket | None) -> None:
         self._said[sealed] = None
         for line in [s for s, known in self._lines.items() if known.proven and s is not source]:
             self._send(line, sealed)
 
-    def _seal(self, word):
+    def _seal(self, word: Message) -> bytes:
         text = lean.dumps(dict(sorted(word.items()))).encode("ascii")
         return self._mark(text) + b" " + text
 
-    def _unseal(self, sealed):
+    def _unseal(self, sealed: bytes) -> Message | None:
         """The word, or None. ``hmac`` would do it as well, and load OpenSSL at every start."""
         mark, _, text = sealed.partition(b" ")
-        return lean.loads(text.decode("ascii")) if same(mark, self._mark(text)) else None
+        word: Message | None = (
+            lean.loads(text.decode("ascii")) if same(mark, self._mark(text)) else None
+        )
+        return word
 
-    def _mark(self, text):
+    def _mark(self, text: bytes) -> bytes:
         key = self._spec["key"].encode("ascii")
         return blake2b(text, key=key, digest_size=16).hexdigest().encode("ascii")
 
     # -- lines
 
-    def _accept(self):
+    def _accept(self, listener: Socket) -> None:
         try:
-            caller = self._listener.accept()[0]
+            caller = listener.accept()[0]
         except OSError:
             return
         if len(self._lines) >= self._spec["hosts"] + STRANGERS:
@@ -135,39 +154,39 @@ class News:
         self._begin(caller, proven=False)
         self.next_look = min(self.next_look, time.monotonic() + PATIENCE)
 
-    def _begin(self, line, proven):
+    def _begin(self, line: Socket, proven: bool) -> None:
         line.setblocking(False)
         keep_alive(line)
         self._lines[line] = _Line(proven)
 
-    def _dial(self, now):
-        self._dialled = Socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._dialled.setblocking(False)
-        code = self._dialled.connect_ex((self._spec["address"], self._spec["port"]))
+    def _dial(self, now: float) -> None:
+        line = self._dialled = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        line.setblocking(False)
+        code = line.connect_ex((self._spec["address"], self._spec["port"]))
         self.next_look = now + PATIENCE
         if code not in (0, errno.EINPROGRESS):
-            self._failed()
+            self._failed(line)
 
-    def _connected(self):
-        if self._dialled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._failed()
+    def _connected(self, line: Socket) -> None:
+        if line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._failed(line)
             return
-        line, self._dialled = self._dialled, None
+        self._dialled = None
         self._begin(line, proven=True)
         self.next_look = math.inf
         for sealed in [self._seal({"host": self._host}), *self._said]:
             self._send(line, sealed)
 
-    def _failed(self):
-        self._dialled.close()
+    def _failed(self, line: Socket) -> None:
+        line.close()
         self._dialled = None
         self._dial_later()
 
-    def _dial_later(self):
+    def _dial_later(self) -> None:
         self.next_look = time.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
-    def _send(self, line, sealed):
+    def _send(self, line: Socket, sealed: bytes) -> None:
         """A word is short and a line is idle, so what does not go at once never will."""
         try:
             if line in self._lines and line.send(sealed + b"\n") == len(sealed) + 1:
@@ -176,7 +195,7 @@ class News:
             pass
         self._drop(line)
 
-    def _drop(self, line):
+    def _drop(self, line: Socket) -> None:
         known = self._lines.pop(line, None)
         if known:
             line.close()
@@ -185,7 +204,7 @@ class News:
                     self._pause = FIRST_PAUSE
                 self._dial_later()
 
-    def _read(self, line):
+    def _read(self, line: Socket) -> None:
         try:
             data = line.recv(LONGEST_WORD)
         except BlockingIOError:
@@ -203,7 +222,7 @@ class News:
         if not data or len(known.buffer) > LONGEST_WORD:
             self._drop(line)
 
-    def _take(self, line, known, sealed, word):
+    def _take(self, line: Socket, known: _Line, sealed: bytes, word: Message) -> None:
         if not known.proven:
             known.proven = True
             for said in self._said:
@@ -215,11 +234,11 @@ class News:
     # -- the end
 
     @property
-    def descriptors(self):
+    def descriptors(self) -> set[int]:
         """The numbers of all open sockets."""
         return {s.fileno() for s in self.readable + self.writable}
 
-    def close(self):
+    def close(self) -> None:
         """Hangs up; what was told still arrives."""
         for line in self.readable + self.writable:
             line.close()
@@ -227,11 +246,11 @@ class News:
         self._lines = {}
 
     @property
-    def is_needed(self):
+    def is_needed(self) -> bool:
         """Whether others reach each other through here."""
         return self._listener is not None and any(x.proven for x in self._lines.values())
 
-    def pass_on(self):
+    def pass_on(self) -> None:
         """For a hub whose own part of the run is over: until all others have hung up."""
         self._heard = lambda word: None
         while self.is_needed:

@@ -1,5 +1,7 @@
 """Turns a fork of the relay into the supervisor of a run, away from connection and terminal."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import sys
@@ -9,16 +11,22 @@ from ..base import protocol
 from ..base.lean import Socket, socket
 from .supervisor import Supervisor
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from ..base.messages import SupervisorSpec
+
 #: Seconds for the owner of a run to answer; one that stands still owns it all the same.
 ANSWERS = 15.0
 #: Seconds for a supervisor that no longer answers to leave, or for a new one to answer.
 LEAVES = 10.0
 
 
-def launch(run_dir, spec):
+def launch(run_dir: str, spec: SupervisorSpec) -> None:
     """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
 
-    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``lease`` and ``stall`` (seconds;
+    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``orphan_timeout`` and ``stall`` (seconds;
     None is for ever), and ``inside``: whether Pythons are prepared to tell their stacks. Raises OSError.
     """
     ready, tell = os.pipe()
@@ -38,7 +46,7 @@ def launch(run_dir, spec):
         raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
 
 
-def _become_supervisor(run_dir, spec, tell):
+def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
     try:
         os.chdir(run_dir)
         _detach_streams(keep=tell)
@@ -65,7 +73,7 @@ def _become_supervisor(run_dir, spec, tell):
             pass
 
 
-def _own():
+def _own() -> int | None:
     """Take the lock of the run in this folder and return it, or None while its owner answers.
 
     Wait for an owner that is about to leave. Raises OSError where it does not.
@@ -85,7 +93,7 @@ def _own():
         time.sleep(0.01)
 
 
-def _owner_answers():
+def _owner_answers() -> bool:
     with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as owner:
         owner.settimeout(ANSWERS)
         try:
@@ -98,7 +106,7 @@ def _owner_answers():
             return False
 
 
-def _detach_streams(keep):
+def _detach_streams(keep: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
@@ -109,7 +117,7 @@ def _detach_streams(keep):
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
 
 
-def _let_go(but):
+def _let_go(but: Container[int]) -> None:
     """Closes everything that this process holds but standard streams and these descriptors, and
     stands in no folder."""
     os.chdir("/")

@@ -1,9 +1,15 @@
 """The environment that every process of a run has from its host."""
 
+from __future__ import annotations
+
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..base.messages import StartRequest
 
-def environment(request):
+
+def environment(request: StartRequest) -> dict[str, str]:
     """What every process has from this host: the login's environment, secrets, and our PATH.
 
     A PATH of the job or of the inventory stands behind the folders that make ``python`` mean the
@@ -14,5 +20,5 @@ def environment(request):
     }
     path = request.get("own_path") or env.get("PATH", os.defpath)
     env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
-    env.update(request.get("secrets", {}))
+    env.update(request.get("secrets") or {})
     return env

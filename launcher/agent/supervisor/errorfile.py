@@ -1,9 +1,17 @@
 """Reads what a rank wrote about its own failure: the file that TORCHELASTIC_ERROR_FILE names."""
 
+from __future__ import annotations
+
 import os
 import stat
 
 from ..base import lean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..base.messages import ErrorReport
 
 VARIABLE = "TORCHELASTIC_ERROR_FILE"
 #: A file larger than this is not read at all: JSON cannot be read in part.
@@ -12,7 +20,7 @@ LARGEST = 1 << 20
 MESSAGE, TRACEBACK = 2000, 16000
 
 
-def prepare(env):
+def prepare(env: Mapping[str, str]) -> str | None:
     """The file that a process with this environment may write, or None; its folder exists then."""
     path = env.get(VARIABLE)
     if path:
@@ -23,7 +31,7 @@ def prepare(env):
     return path
 
 
-def read(path):
+def read(path: str | None) -> ErrorReport | None:
     """``{"message": ..., "traceback": ...}``, or None where there is nothing that can be read.
 
     Source of the format: ``ErrorHandler.record_exception`` of torch; an older one, and what other
@@ -45,7 +53,7 @@ def read(path):
     return {"message": message[:MESSAGE], "traceback": traceback[-TRACEBACK:]}
 
 
-def _content(path):
+def _content(path: str) -> bytes:
     """Raises OSError; never waits, whatever stands there."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

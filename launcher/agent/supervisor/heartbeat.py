@@ -1,30 +1,30 @@
-"""How long nobody who launches has been in touch with this host, against the run's lease time.
+"""How long no launcher has been in touch with this host, against the run's orphan timeout."""
 
-It measures with a clock that nobody can set.
-"""
-
-import time
+from __future__ import annotations
 
 
 class Contact:
-    """``lease`` is how many seconds of silence a run survives; None is for ever."""
+    """``orphan_timeout`` is how many seconds of silence a run survives; None is for ever.
 
-    def __init__(self, lease):
-        self._lease = lease
-        self._heard = time.monotonic()
+    It is given the time, from a clock that nobody can set.
+    """
 
-    def renew(self):
-        """Somebody who launches was heard just now."""
-        self._heard = time.monotonic()
+    def __init__(self, orphan_timeout: float | None, now: float) -> None:
+        self._timeout = orphan_timeout
+        self._heard = now
+
+    def renew(self, now: float) -> None:
+        """Note that a launcher was heard."""
+        self._heard = now
 
     @property
-    def ends(self):
-        """When the lease is over, by ``time.monotonic``, if nobody is heard."""
-        return float("inf") if self._lease is None else self._heard + self._lease
+    def ends(self) -> float:
+        """When the run is orphaned, if no launcher is heard."""
+        return float("inf") if self._timeout is None else self._heard + self._timeout
 
-    def expired(self, now):
-        """The seconds of silence when the lease is over, told once; else None."""
+    def expired(self, now: float) -> float | None:
+        """Return the seconds of silence when the run is orphaned, once; else None."""
         if now < self.ends:
             return None
-        self._lease = None
+        self._timeout = None
         return now - self._heard

@@ -1,55 +1,67 @@
-"""What the end of a process means for the run on this host: well, badly, or the lead's, which ends all.
+"""What the exit of a process means for the run on this host: well, badly, or that of a primary process,
+which ends the run.
 
-Without roles every process has to end with 0, and none leads.
+Without roles every process has to exit with 0, and none is primary.
 """
 
-#: Seconds that a lead which is just ending has, when another process fails because of that.
-LEAD_PATIENCE = 1.0
+from __future__ import annotations
+
+from ..base.protocol import PRIMARY_PATIENCE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..base.messages import Message, ProcessSpec
 
 
 class Endings:
-    """Knows the roles of the processes of one start, and which leads have ended well."""
+    """Knows the roles of the processes of one start, and which primary ones have exited well."""
 
-    def __init__(self, processes):
-        self._processes = {process["key"]: process for process in processes}
-        self._led = set()
+    def __init__(self, processes: Iterable[ProcessSpec]) -> None:
+        self._processes: dict[str, Message] = {p["key"]: dict(p) for p in processes}
+        self._done: set[str] = set()
 
-    def about(self, key):
+    def about(self, key: str) -> Message:
         """What the journal tells of a process when it starts."""
         process = self._processes.get(key, {})
-        return {name: process[name] for name in ("lead", "leads", "role") if process.get(name)}
+        return {
+            name: process[name] for name in ("primary", "primaries", "role") if process.get(name)
+        }
 
-    def ended(self, key, code):
+    def ended(self, key: str, code: int) -> tuple[bool, Message]:
         """Notes an end. Returns whether it is a failure, and what the journal tells of it."""
         process = self._processes.get(key, {})
         action = _action(process.get("on_exit") or {}, code)
         failed = action in ("fail", "restart") or (code != 0 and action != "complete")
-        if process.get("lead") and not failed:
-            self._led.add(key)
+        if process.get("primary") and not failed:
+            self._done.add(key)
         return failed, ({"action": action} if action else {})
 
-    def is_lead(self, key):
+    def is_primary(self, key: str) -> bool:
         """Whether this process of this host is one of those that end the run."""
-        return bool(self._processes.get(key, {}).get("lead"))
+        return bool(self._processes.get(key, {}).get("primary"))
 
-    def ended_elsewhere(self, key):
-        """Notes that a lead on another host has ended well."""
-        self._led.add(key)
+    def ended_elsewhere(self, key: str) -> None:
+        """Notes that a primary process on another host has exited well."""
+        self._done.add(key)
 
-    def patience(self, key):
-        """Seconds until a failure of this process counts: a lead closes its connections a moment
-        before it has ended."""
+    def patience(self, key: str) -> float:
+        """Seconds until a failure of this process counts: a primary one closes its
+        connections a moment before it exits."""
         process = self._processes.get(key, {})
-        return LEAD_PATIENCE if process.get("leads") and not process.get("lead") else 0.0
+        return PRIMARY_PATIENCE if process.get("primaries") and not process.get("primary") else 0.0
 
     @property
-    def over(self):
-        """Whether all leads of the run have ended well, as far as is known here."""
-        leads = [process["leads"] for process in self._processes.values() if process.get("leads")]
-        return bool(leads) and len(self._led) == leads[0]
+    def over(self) -> bool:
+        """Whether all primary processes of the run have exited well, as far as is known here."""
+        primaries = [
+            process["primaries"] for process in self._processes.values() if process.get("primaries")
+        ]
+        return bool(primaries) and len(self._done) == primaries[0]
 
 
-def _action(on_exit, code):
+def _action(on_exit: Mapping[str, list[tuple[int, int]]], code: int) -> str:
     """What the job says about an exit status, as a shell would give it; "" for nothing."""
     status = code if code >= 0 else 128 - code
     for action, ranges in on_exit.items():

@@ -3,6 +3,8 @@
 What spins without ever sleeping is work to it.
 """
 
+from __future__ import annotations
+
 import os
 
 from ..processes import processes
@@ -22,12 +24,13 @@ class Polling:
     ``noise`` is the part of a core that counts as idle anyway.
     """
 
-    def __init__(self, noise):
+    def __init__(self, noise: float) -> None:
         self._noise = noise
-        self._looked = None  # when, and the CPU time by then
-        self._counted = None  # wake-ups and bytes by then; None where nobody had to count
+        self._looked: tuple[float, float] | None = None  # when, and the CPU time by then
+        #: Wake-ups and bytes by then; None where nobody had to count.
+        self._counted: tuple[int, int] | None = None
 
-    def spent(self, pid, now, cpu):
+    def spent(self, pid: int, now: float, cpu: float) -> float:
         """Seconds of CPU time since the last look that went into polling; 0 for what works.
 
         ``cpu`` is what the process has used by ``now``. Nothing is counted for who uses much, or next
@@ -47,7 +50,7 @@ class Polling:
         return min(used, WAKE * wakes, MOST * passed)
 
 
-def _count(root):
+def _count(root: int) -> tuple[int, int] | None:
     """``(times that it slept and woke up, bytes that it moved)``, or None where that cannot be seen.
 
     proc(5): /proc/PID/task/TID/status and /proc/PID/io; a fault is a page.
@@ -67,7 +70,7 @@ def _count(root):
     return wakes, moved
 
 
-def _numbers(path, names):
+def _numbers(path: str, names: tuple[bytes, ...]) -> list[int]:
     with open(path, "rb") as file:
         found = [
             int(words[1]) for words in map(bytes.split, file) if words[:1] and words[0] in names

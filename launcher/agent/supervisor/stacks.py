@@ -3,12 +3,19 @@
 A helper process does it, so that the supervisor never waits.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
 
 from ..base.lean import prctl, signal
 from ..processes import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 #: Seconds for all ranks of this host, and for one look at one process.
 SECONDS, ONE = 20.0, 5.0
@@ -30,17 +37,18 @@ NO_PY_SPY = (
 class StackTaker:
     """One helper at a time; records its end. ``wanted``: whether there will be anything to take."""
 
-    def __init__(self, record, wanted):
+    def __init__(self, record: Callable[..., None], wanted: bool) -> None:
         self._record, self._wanted = record, wanted
-        self._helper = self._stamp = None
+        self._helper: int | None = None
+        self._stamp = ""
 
-    def prepare(self, env):
+    def prepare(self, env: dict[str, str]) -> None:
         """Lets every Python that gets this environment be asked for its stacks later on."""
         if self._wanted:
             behind = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
             env["PYTHONPATH"] = os.pathsep.join([INSIDE] + behind)
 
-    def take(self, ranks, stamp, host, path):
+    def take(self, ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
         """Files ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``, by the py-spy on ``path``."""
         if self._helper is not None:
             return
@@ -54,13 +62,13 @@ class StackTaker:
             _help(ranks, stamp, host.replace("/", "_"), path)
 
     @property
-    def pids(self):
+    def pids(self) -> set[int]:
         """The helper, and what it runs."""
         if self._helper is None:
             return set()
         return {self._helper, *processes.descendants(self._helper)}
 
-    def reaped(self, pid):
+    def reaped(self, pid: int) -> bool:
         """True when ``pid`` was the helper."""
         if pid != self._helper:
             return False
@@ -72,12 +80,12 @@ class StackTaker:
         self._record("StacksTaken", files=len(files))
         return True
 
-    def close(self):
+    def close(self) -> None:
         """Ends a helper that is still at work."""
         processes.send(self.pids, signal.SIGKILL)
 
 
-def _help(ranks, stamp, host, path):
+def _help(ranks: dict[str, int], stamp: str, host: str, path: str) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -94,7 +102,7 @@ def _help(ranks, stamp, host, path):
         os._exit(0)
 
 
-def write(ranks, stamp, host, path):
+def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
     """The files of all ranks, as far as the time allows."""
     folder = os.path.join("outputs", "stalls")
     os.makedirs(folder, exist_ok=True)
@@ -109,7 +117,7 @@ def write(ranks, stamp, host, path):
             file.write(text)
 
 
-def _py_spy(path):
+def _py_spy(path: str) -> str | None:
     beside = os.path.dirname(sys.executable)
     try:
         return processes.find_program("py-spy", os.pathsep.join([beside, path]), "/")
@@ -117,7 +125,7 @@ def _py_spy(path):
         return None
 
 
-def _stacks(spy, pid, deadline):
+def _stacks(spy: str | None, pid: int, deadline: float) -> str:
     """The stacks of one process, or why there are none and the kernel's words."""
     if time.monotonic() > deadline:
         told, complaint = "", "not asked: %d s were spent on others\n" % SECONDS
@@ -130,7 +138,7 @@ def _stacks(spy, pid, deadline):
     return "Process %d: %s\n%s%s" % (pid, command, complaint, _threads(pid))
 
 
-def _by_py_spy(spy, pid, deadline):
+def _by_py_spy(spy: str, pid: int, deadline: float) -> tuple[str, str]:
     """``(stacks, complaint)``, one of them empty. Where the kernel lets only ancestors look into a
     process (ptrace_scope), py-spy is refused."""
     import subprocess
@@ -150,7 +158,7 @@ def _by_py_spy(spy, pid, deadline):
     return "", "py-spy: %s\n" % done.stderr.decode("utf-8", "replace").strip()
 
 
-def ask(pid, seconds):
+def ask(pid: int, seconds: float) -> str:
     """What a Python says of its threads when it is asked by a signal; "" for all that cannot be.
 
     Only a process that holds the memory for it and catches the signal is sent one: any other would
@@ -175,7 +183,7 @@ def ask(pid, seconds):
     return "Process %d: %s\n%s" % (pid, processes.describe(pid)["command"], said) if said else ""
 
 
-def _memory_of(pid):
+def _memory_of(pid: int) -> str | None:
     """The path of the memory that this process answers into, or None."""
     folder = "/proc/%d/fd" % pid
     try:
@@ -188,14 +196,14 @@ def _memory_of(pid):
     return None
 
 
-def _catches(pid, number):
+def _catches(pid: int, number: int) -> bool:
     for line in _read("/proc/%d/status" % pid).splitlines():
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
     return False
 
 
-def _threads(pid):
+def _threads(pid: int) -> str:
     """Of every thread: name, state, and where in the kernel it waits (its stack only for root)."""
     folder = "/proc/%d/task" % pid
     try:
@@ -216,7 +224,7 @@ def _threads(pid):
     return text
 
 
-def _read(path):
+def _read(path: str) -> str:
     try:
         with open(path, errors="replace") as file:
             return file.read()

@@ -5,11 +5,20 @@ known, nor what a rank spends on asking again and again whether the others are t
 spins while it waits, without ever sleeping, counts as busy.
 """
 
+from __future__ import annotations
+
 import os
 import time
 
+from ..base import protocol
 from ..processes import processes
 from .polling import Polling
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+
+    from ..base.messages import Message
 
 #: The part of one core that a rank may use and still counts as idle: heartbeats, watchdogs, and what
 #: waits by asking now and then (measured: Horovod 3 %). For who asks thousands of times a second see
@@ -28,14 +37,14 @@ LINE, TAIL = 200, 4096
 class _Rank:
     """What was seen of one rank, or of a process that has not told its ranks yet."""
 
-    def __init__(self, rank, pid, stem):
+    def __init__(self, rank: int | None, pid: int, stem: str) -> None:
         self.rank, self.pid, self.stem = rank, pid, stem
-        self.size = self.base = 0
-        self.cpu = 0.0
+        self.size = 0
+        self.base = self.cpu = 0.0
         self.since = time.monotonic()  # when its CPU time was ``base``
         self.polling = Polling(NOISE)
 
-    def moved(self, now, cpu, window):
+    def moved(self, now: float, cpu: float, window: float) -> bool:
         """Whether it has written, or used more than noise within a window."""
         size = sum(status.st_size for _, status in self._logs())
         wrote, self.size, self.cpu = size != self.size, size, cpu
@@ -45,14 +54,14 @@ class _Rank:
             self.base, self.since = cpu, now
         return wrote or worked
 
-    def _logs(self):
+    def _logs(self) -> Iterator[tuple[str, os.stat_result]]:
         for stream in (".out", ".err"):
             try:
                 yield self.stem + stream, os.stat(self.stem + stream)
             except OSError:
                 continue
 
-    def describe(self, key):
+    def describe(self, key: str) -> Message:
         """For the journal: how long its logs have been silent, what it used, what it said last."""
         logs = sorted(self._logs(), key=lambda log: (log[1].st_size > 0, log[1].st_mtime))
         silent = time.time() - logs[-1][1].st_mtime if logs else 0.0
@@ -70,19 +79,21 @@ class _Rank:
 class StallWatch:
     """Looks now and then, and records when a stall begins and ends. ``seconds`` None: never looks."""
 
-    def __init__(self, record, seconds):
-        self._record, self._seconds = record, seconds
-        self._pause = None if seconds is None else min(10.0, max(0.05, seconds / 5))
-        self._known = {}  # key -> _Rank
-        self._moved_at, self._began = time.monotonic(), None
-        self.gpus = []
+    def __init__(self, record: Callable[..., None], seconds: float | None) -> None:
+        self._record = record
+        self._seconds = float("inf") if seconds is None else seconds
+        self._pause = min(10.0, max(0.05, self._seconds / 5))
+        self._known: dict[str, _Rank] = {}  # by key
+        self._moved_at = time.monotonic()
+        self._began: float | None = None
+        self.gpus: list[int] = []
         self.next_look = float("inf")
 
-    def heard(self, event, fields):
+    def heard(self, event: str, fields: Message) -> None:
         """An event of this host: which processes there are."""
-        if self._seconds is None or fields.get("key", "setup-").startswith("setup-"):
+        key = fields.get("key", protocol.SETUP)
+        if self._seconds == float("inf") or key.startswith(protocol.SETUP):
             return
-        key = fields["key"]
         if event == "ProcessStarted":
             stem = os.path.join("logs", "attempt-%d" % fields["attempt"], key)
             self._known[key] = _Rank(fields["rank"], fields["pid"], stem)
@@ -93,12 +104,12 @@ class StallWatch:
             self._move(time.monotonic())
 
     @property
-    def watched(self):
+    def watched(self) -> dict[str, int]:
         """``{key: pid}`` of the ranks; of the processes that start them while no rank is known."""
         ranks = {key: known for key, known in self._known.items() if known.rank is not None}
         return {key: known.pid for key, known in (ranks or self._known).items()}
 
-    def look(self, now, ending):
+    def look(self, now: float, ending: bool) -> None:
         """Compares with the last look, when it is time to. What is ``ending`` does not stall."""
         if now < self.next_look:
             return
@@ -116,13 +127,13 @@ class StallWatch:
         elif self._began is None and now - self._moved_at >= self._seconds:
             self._begin(now, watched)
 
-    def _move(self, now):
+    def _move(self, now: float) -> None:
         self._moved_at = now
         if self._began is not None:
             began, self._began = self._began, None
             self._record("StallEnded", seconds=round(now - began, 3))
 
-    def _begin(self, now, watched):
+    def _begin(self, now: float, watched: dict[str, int]) -> None:
         if self.gpus and _gpus_in_use(self.gpus):
             self._moved_at = now
             return
@@ -131,7 +142,7 @@ class StallWatch:
         self._record("StallBegan", seconds=round(now - self._moved_at, 3), ranks=ranks)
 
 
-def _last_line(path):
+def _last_line(path: str) -> str:
     """The last line with anything in it, as a terminal would show it; at most ``LINE`` bytes."""
     try:
         with open(path, "rb") as file:
@@ -144,7 +155,7 @@ def _last_line(path):
     return line[:LINE].decode("utf-8", "replace")
 
 
-def _gpus_in_use(indices):
+def _gpus_in_use(indices: Container[int]) -> bool:
     """Whether any of these GPUs computes just now; one that cannot be asked does not."""
     query = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
     for line in (processes.output_of(query, GPU_SECONDS) or "").splitlines():

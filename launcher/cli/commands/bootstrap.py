@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...api import jobs
-from ...fleet.bootstrap import plan as bootstrap_plan
-from ...fleet.discovery import plain
-from ...spec import inventory as inventories
+from ...api.bootstrap import (
+    STEPS,
+    VENV,
+    bootstrap_hosts,
+    chosen_steps,
+    plain,
+    requirement_lines,
+)
+from ...api.hosts import select_hosts
 from ...spec import nodeset
 from ...spec.errors import DocumentError, InputError
 from ...spec.model import Secret
@@ -25,10 +31,10 @@ from ..render.tables import counted
 from ..run_argument import ask_passphrase
 
 if TYPE_CHECKING:
-    from ...fleet.bootstrap.bootstrap import Outcome
+    from ...api.bootstrap import Outcome
 
-_STEPS = ", ".join(s.name for s in bootstrap_plan.STEPS if not s.optional)
-_MORE = ", ".join(s.name for s in bootstrap_plan.STEPS if s.optional)
+_STEPS = ", ".join(s.name for s in STEPS if not s.optional)
+_MORE = ", ".join(s.name for s in STEPS if s.optional)
 #: Public keys when neither a flag nor ssh_config names one, in this order.
 _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pub")
 
@@ -45,9 +51,7 @@ _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pu
 @click.option("--accept-new", is_flag=True, help="Trust host keys that are not known, and say so.")
 @click.option("--requirements", metavar="FILE", help="Packages for the environment there.")
 @click.option("--job", metavar="FILE", help="Take requirements.txt of this job's workdir.")
-@click.option(
-    "--venv", metavar="DIR", help=f"The environment there (default: {bootstrap_plan.VENV})."
-)
+@click.option("--venv", metavar="DIR", help=f"The environment there (default: {VENV}).")
 @options.as_json
 @click.pass_context
 def command(
@@ -73,24 +77,18 @@ def command(
     kept nowhere. What is there already is left alone, so it can be run again at any time. It never
     touches drivers. Exit code 1 when a host is not ready.
     """
-    steps = bootstrap_plan.chosen(skip, only, more)
+    steps = chosen_steps(skip, only, more)
     place = need_inventory(inventory)
     known = loaded(place)
     if known.sandbox:
         raise InputError("the embedded hosts need nothing", "-i with another inventory")
-    wanted = inventories.select(known, hosts)
+    wanted = select_hosts(known, hosts)
     text = _requirements(requirements, job)
     given = _public_key(Path(key).expanduser(), must=True) if key else None
-    try:
-        from ...fleet.bootstrap.bootstrap import bootstrap
-        from ...fleet.bootstrap.request import Request
-    except ImportError as error:
-        raise InputError(
-            f"bootstrap needs Fabric, which is not installed here ({error})",
-            f"{sys.executable} -m pip install 'launcher[bootstrap]', or 'fabric>=3.2,<4'",
-        ) from None
     person = _Person(accept_new)
-    request = Request(
+    outcomes = bootstrap_hosts(
+        person,
+        person.tell,
         inventory=known,
         place=place,
         hosts=wanted,
@@ -103,7 +101,6 @@ def command(
         dry_run=dry_run,
         ask_passphrase=ask_passphrase if sys.stdin.isatty() else None,
     )
-    outcomes = bootstrap(request, person, person.tell)
     if as_json:
         click.echo(json.dumps([_described(outcome, dry_run) for outcome in outcomes], indent=2))
     else:
@@ -117,7 +114,7 @@ def _requirements(file: str | None, job: str | None) -> str | None:
         return None
     path = Path(file) if file else Path(jobs.load_job(str(job))["workdir"]) / "requirements.txt"
     try:
-        return bootstrap_plan.requirement_lines(path.read_text("utf-8"), str(path))
+        return requirement_lines(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         words = getattr(error, "strerror", None) or "not UTF-8 text"
         hint = "" if file else "--requirements FILE says where the job's requirements are"

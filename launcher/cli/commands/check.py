@@ -10,17 +10,24 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from ...api import jobs
-from ...fleet import inventory_file
-from ...fleet.findings import ERROR, OK, WARNING, Finding, suggested
-from ...fleet.findings.group import gpus_text
-from ...fleet.findings.pair import rate_text
-from ...spec import inventory as inventories
+from ...api.check import (
+    ERROR,
+    OK,
+    WARNING,
+    Finding,
+    check_hosts,
+    gpus_text,
+    rate_text,
+    sandbox_of,
+    with_smoke,
+    write_suggested,
+)
+from ...api.hosts import select_hosts
 from ...spec import nodeset
 from ...spec.errors import InputError
 from .. import complain, options
@@ -28,8 +35,7 @@ from ..inventory_lookup import loaded, need_inventory
 from ..render.tables import counted, duration, size, table
 
 if TYPE_CHECKING:
-    from ...fleet.check.checker import Report
-    from ...fleet.findings.survey import Survey, Trial
+    from ...api.check import Report, Survey, Trial
     from ...spec.model import Host, Inventory, Job
 
 _COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
@@ -67,8 +73,8 @@ def command(
     place = need_inventory(inventory)
     known = loaded(place)
     job = jobs.layered_job({"file": jobs.load_job(job_file)}) if job_file else None
-    chosen = inventories.select(known, hosts or (job.hosts if job else None))
-    with inventory_file.sandbox_of(known):
+    chosen = select_hosts(known, hosts or (job.hosts if job else None))
+    with sandbox_of(known):
         report, done = asyncio.run(_check(known, chosen, job, fix, not no_pairs))
         if fix:
             report, written = _write_interfaces(report, place)
@@ -85,20 +91,18 @@ def command(
 async def _check(
     known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool, pairs: bool
 ) -> tuple[Report, list[str]]:
-    from ...fleet.check.checker import Visitor, check
     from ..run_argument import ask_passphrase
 
-    doing = Doing()
     ask = ask_passphrase if sys.stdin.isatty() else None
-    async with doing, Visitor(known, chosen, ask, doing.say) as visitor:
-        return await check(visitor, job, fix, pairs)
+    async with Doing() as doing:
+        return await check_hosts(
+            known, chosen, job, fix=fix, pairs=pairs, ask_passphrase=ask, progress=doing.say
+        )
 
 
 def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
     """An all-reduce over the hosts that the job would get, or all that answered; not where an error
     is known already."""
-    from ...runner.smoke import smoke
-
     hosts = report.chosen or tuple(survey.host for survey in report.surveys)
     if report.failed or not hosts:
         click.echo("no all-reduce: there are errors already", err=True)
@@ -107,25 +111,16 @@ def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
         click.secho(
             f"an all-reduce over {counted(len(hosts), 'host')}, some 15 s", dim=True, err=True
         )
-    begun = time.monotonic()
-    finding = smoke(job, known, hosts)
-    took = report.seconds + time.monotonic() - begun
-    return replace(report, findings=(*report.findings, finding), seconds=took)
+    return with_smoke(report, job, known, hosts)
 
 
 def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
-    """Writes what is suggested into the inventory. What is written is no longer a finding."""
-    wanted = suggested(report.findings)
-    if not wanted:
-        return report, []
+    """Writes what is suggested into the inventory, or says why not."""
     try:
-        inventory_file.write_interfaces(place, wanted)
+        return write_suggested(report, place)
     except InputError as error:
         complain(error)
         return report, []
-    left = tuple(f for f in report.findings if not suggested([f]))
-    done = [f"{name}: interface: {value} in {place}" for name, value in wanted.items()]
-    return replace(report, findings=left), done
 
 
 class Doing:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ...api import jobs
-from ...spec import inventory as inventories
+from ...api import formats, jobs
+from ...api.hosts import select_hosts
 from ...spec.errors import InputError
 from ...spec.model import Job
 from .. import options
@@ -49,11 +49,9 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
 
     They do what the plan says (env, argv, ranks, address and port). All are stopped when one fails.
     """
-    from ...interop.scripts import scripts
-
     job = _job(file, **flags)
     known = loaded(inventory)
-    files, notes = scripts(job, known, inventories.select(known, job.hosts))
+    files, notes = formats.export_scripts(job, known, select_hosts(known, job.hosts))
     folder = Path(output)
     there = [name for name in files if (folder / name).exists()]
     if there and not force:
@@ -81,10 +79,8 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
 @options.force
 def slurm(file: str, output: str | None, force: bool, **flags: Any) -> None:
     """A batch file for sbatch, whose srun sets the ranks (torchrun, torch, env)."""
-    from ...interop.scripts import sbatch
-
     job = _job(file, **flags)
-    text, notes = sbatch(job)
+    text, notes = formats.export_sbatch(job)
     for one in notes:
         note(one)
     write_text(text, output, force, "a batch file")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from ...spec import files
 from .. import options
 from ..inventory_lookup import note
 from .inventory import write_text
@@ -20,11 +19,10 @@ def command(form: str, file: str, output: str | None, force: bool) -> None:
 
     What cannot be carried over stands in comments and on stderr.
     """
-    from ...interop import tasks
+    from ...api import formats
 
-    source = "stdin" if file == "-" else file
-    content = files.read_text("/dev/stdin" if file == "-" else file, "task file")
-    text, notes = tasks.read(content, source, form)
+    content, source = formats.read_file(file, "task file")
+    text, notes = formats.import_task(content, source, form)
     for one in notes:
         note(f"{source}: {one}")
     write_text(text, output, force, "a job")

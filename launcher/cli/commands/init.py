@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import glob
 import json
 import os
 import sys
@@ -14,12 +13,11 @@ from typing import Any
 
 import click
 
-from ...fleet import discovery
-from ...fleet.discovery import Candidate
-from ...spec import inventory as inventories
+from ...api import discovery
+from ...api.discovery import Candidate
 from ...spec import nodeset
 from ...spec.errors import HostError, HostKeyMismatch, InputError, NoBanner, Refused, Unreachable
-from ...spec.model import Facts, Node
+from ...spec.model import Facts
 from .. import options
 from ..inventory_lookup import USUAL_PLACES
 from ..render.tables import counted, table
@@ -78,7 +76,7 @@ def command(
 
 def _choose(asks: bool) -> tuple[Candidate, ...]:
     """Those that a person takes of what this machine knows. Raises InputError without a person."""
-    own, known, hashed = _found_here()
+    own, known, hashed = discovery.found_here()
     if own:
         click.echo(f"in ~/.ssh/config: {nodeset.fold(c.name for c in own)}", err=True)
     if known:
@@ -100,25 +98,6 @@ def _choose(asks: bool) -> tuple[Candidate, ...]:
             click.echo(f"{error.message}: {error.hint}", err=True)
 
 
-def _found_here() -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], int]:
-    ssh = Path("~/.ssh").expanduser()
-    texts = [_read_some(ssh / "config")]
-    for pattern in discovery.includes(texts[0]):
-        place = os.path.expanduser(pattern)  # relative to ~/.ssh: ssh_config(5), Include
-        texts += [_read_some(Path(file)) for file in sorted(glob.glob(str(ssh / place)))]
-    own = discovery.from_ssh_config("\n".join(texts))
-    known, hashed = discovery.from_known_hosts(_read_some(ssh / "known_hosts"))
-    names = {candidate.name for candidate in own}
-    return own, tuple(one for one in known if one.name not in names), hashed
-
-
-def _read_some(file: Path) -> str:
-    try:
-        return file.read_text("utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
@@ -130,21 +109,8 @@ def _read(file: Path) -> str:
 
 
 def _probe(chosen: Sequence[Candidate], asks: bool) -> dict[str, Facts | HostError]:
-    from ...fleet.fanout import Place, visit_hosts
-
-    inventory = inventories.load(discovery.inventory_text(chosen, {}, ""), "these hosts")
-    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
-
-    async def look(place: Place) -> Facts:
-        agent = await place.agent()
-        try:
-            return await agent.probe(True)
-        finally:
-            await agent.close()
-
-    click.echo(f"looking at {counted(len(nodes), 'host')} ...", err=True)
-    ask = ask_passphrase if asks else None
-    return asyncio.run(visit_hosts(inventory, "", nodes, look, ask))
+    click.echo(f"looking at {counted(len(chosen), 'host')} ...", err=True)
+    return asyncio.run(discovery.probe(chosen, ask_passphrase if asks else None))
 
 
 def _words(told: dict[str, Facts | HostError]) -> dict[str, Facts | str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from ...spec import files, nodeset
-from ...spec.errors import DocumentError, InputError, suggestion
+from ...api import formats
+from ...api.hosts import narrowed, settings_of
+from ...spec import nodeset
+from ...spec.errors import InputError, suggestion
 from ...spec.model import Host, Inventory
 from .. import options
 from ..inventory_lookup import loaded, note, tell_notes
@@ -87,10 +89,8 @@ def show(name: str, inventory: str | None, as_json: bool) -> None:
     if name not in names:
         hint = suggestion(name, names) or f"hosts: {nodeset.fold(names)}"
         raise InputError(f'no host "{name}" in {known.source}', hint)
-    from ...fleet.settings import effective
-
     host = known.host(name)
-    values = effective(known.source, known, host)
+    values = settings_of(known, host)
     groups = _groups(known, host)
     if as_json:
         shown = {one.key: {"value": one.value, "origin": one.origin} for one in values}
@@ -112,33 +112,10 @@ def import_command(file: str, form: str | None, output: str | None, force: bool)
     Formats: hostfile (DeepSpeed, MPI, Horovod, plain lists), ansible, ansible-yaml, skypilot,
     dstack, ray, clustershell, ssh_config, mlx. What cannot be carried over stands in comments.
     """
-    from ...interop import inventories as imports
-    from ...spec.inventory_writer import inventory_text
-
-    source = "stdin" if file == "-" else file
-    content = files.read_text("/dev/stdin" if file == "-" else file, "inventory")
-    try:
-        name, found = imports.read(content, source, form)
-    except DocumentError as error:
-        if form is None and _is_ours(content, source):
-            raise InputError(f"{source} is an inventory of ours already") from None
-        raise error
-    inventory = found.inventory()
+    content, source = formats.read_file(file, "inventory")
+    inventory, text = formats.import_inventory(content, source, form)
     tell_notes(inventory, all_of_them=True)
-    head = [f"From {source} ({imports.FORMATS[name].about}), by: launcher inventory import"]
-    write_text(
-        inventory_text(inventory, head), output, force, counted(len(inventory.hosts), "host")
-    )
-
-
-def _is_ours(content: str, source: str) -> bool:
-    from ...spec import inventory
-
-    try:
-        inventory.load(content, source)
-    except DocumentError:
-        return False
-    return True
+    write_text(text, output, force, counted(len(inventory.hosts), "host"))
 
 
 @command.command("export")
@@ -151,13 +128,10 @@ def export_command(
     form: str, inventory: str | None, hosts: str | None, output: str | None, force: bool
 ) -> None:
     """Writes the inventory in another tool's format."""
-    from ...interop.inventories import export
-    from ...spec import inventory as inventories
-
     known = loaded(inventory)
     if hosts is not None:
-        known = inventories.narrowed(known, hosts)
-    text, notes = export.export(known, form)
+        known = narrowed(known, hosts)
+    text, notes = formats.export_inventory(known, form)
     for one in notes:
         note(one)
     write_text(text, output, force, counted(len(known.hosts), "host"))

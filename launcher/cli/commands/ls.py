@@ -9,8 +9,9 @@ from dataclasses import asdict
 
 import click
 
-from ...fleet import inventory_file
-from ...records import catalog
+from ...api.client import AsyncClient, Client, Summary
+from ...records.reasons import EndReason
+from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError
 from .. import complain, options
@@ -19,7 +20,7 @@ from ..render.tables import age, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 #: The reason that says no more than the status: a line should fit a terminal.
-_AS_IT_SHOULD = "all-ranks-exited-0"
+_AS_IT_SHOULD = EndReason.ALL_EXITED_0
 #: Runs that are listed without --all: those that go on, and the latest.
 LATEST = 20
 
@@ -34,7 +35,7 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
     if all_users:
         _on_the_hosts(inventory, as_json)
         return
-    found = list(catalog.summaries())
+    found = Client().list()
     shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
     if as_json:
         click.echo(json.dumps([asdict(run) for run in shown], indent=2))
@@ -47,7 +48,7 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         (
             run.run,
             run.status,
-            "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason,
+            _reason(run),
             age(now - run.started),
             nodeset.fold(run.hosts) if run.hosts else "-",
             str(run.ranks or "-"),
@@ -67,16 +68,18 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
 
 
-def _on_the_hosts(place: str | None, as_json: bool) -> None:
-    from ...runner.remote_runs import HostRuns, ask_hosts
+def _reason(run: Summary) -> str:
+    if run.status not in ENDED and not run.followed:
+        return "no launcher attached"
+    return "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason
 
-    hosts = loaded(place)
-    with inventory_file.sandbox_of(hosts):
-        told = asyncio.run(ask_hosts(hosts))
+
+def _on_the_hosts(place: str | None, as_json: bool) -> None:
+    told = asyncio.run(AsyncClient(loaded(place)).host_runs())
     going_on = [
         {"host": host, **run}
         for host, answer in told.items()
-        if isinstance(answer, HostRuns)
+        if not isinstance(answer, HostError)
         for run in answer.going_on
     ]
     if as_json:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import click
 
-from ...api import runs
+from ...api.handles import Pulled
 from ..render.tables import counted, size
-from ..run_argument import run_argument, taken_up
+from ..run_argument import attached, run_argument
 
 
 @click.command("pull")
@@ -20,19 +19,15 @@ from ..run_argument import run_argument, taken_up
 def command(ctx: click.Context, word: str, dest: Path | None) -> None:
     """Brings outputs and logs of a run back as they are on its hosts now; into DEST as well, when it
     is given. The run goes on."""
-    run = taken_up(word)
-    with runs.hosts_of(run.request):
-        failed = asyncio.run(run.bring())
-    outputs = run.path / "outputs"
-    files = [path for path in outputs.rglob("*") if path.is_file()]
-    total = sum(path.stat().st_size for path in files)
-    place = outputs
-    if dest:
-        for name in ("outputs", "logs"):
-            if (run.path / name).exists():
-                shutil.copytree(run.path / name, dest / name, dirs_exist_ok=True)
-        place = dest / "outputs"
-    click.echo(f"{counted(len(files), 'file')}, {size(total)} in {place}", err=True)
-    for host, why in failed.items():
+    pulled = asyncio.run(_pull(word, dest))
+    click.echo(
+        f"{counted(pulled.files, 'file')}, {size(pulled.bytes)} in {pulled.outputs}", err=True
+    )
+    for host, why in pulled.failed.items():
         click.secho(f"{host}: not complete: {why}", fg="yellow", err=True)
-    ctx.exit(1 if failed else 0)
+    ctx.exit(1 if pulled.failed else 0)
+
+
+async def _pull(word: str, dest: Path | None) -> Pulled:
+    async with attached(word) as run:
+        return await run.pull(dest)

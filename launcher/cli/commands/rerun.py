@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from dataclasses import replace
+import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
-from ...records.run_folder import read_json
-from ...spec.errors import InputError
 from .. import options
 from ..follow import begin
-from ..run_argument import run_argument, taken_up
+from ..run_argument import attached, new_client, run_argument
+
+if TYPE_CHECKING:
+    from ...api.client import AsyncClient
+    from ...api.handles import AsyncRunHandle
 
 
 @click.command("rerun")
@@ -34,17 +35,14 @@ def command(
     from the environment here."""
     from ..render.run_view import Screen
 
-    old = taken_up(word)
-    names = read_json(old.path / "run.json")["job"]["secrets"]
-    missing = [name for name in names if name not in os.environ]
-    if missing:
-        raise InputError(f"secret {missing[0]} is not set here", f"export {missing[0]}=... first")
-    nodes = tuple(node.host for node in old.layout.nodes)
-    request = replace(
-        old.request,
-        hosts=nodes or old.request.hosts,
-        code_of=old.name,
-        command_line=tuple(sys.argv),
-    )
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    ctx.exit(begin(request, screen, detach, as_json))
+
+    async def start(client: AsyncClient) -> AsyncRunHandle:
+        async with attached(word) as old:
+            name = old.name
+        return await client.rerun(
+            name, detach=detach, on_event=screen.on_event, on_log=screen.on_log
+        )
+
+    client = new_client(ask=screen.ask_passphrase)
+    ctx.exit(asyncio.run(begin(client, start, screen, detach, as_json)))

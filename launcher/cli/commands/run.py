@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import Any
 
 import click
 
 from ...api import jobs
-from ...jobs import foreign_terms, job_file
-from ...runner import requests
+from ...api.client import RunOptions
+from ...jobs import foreign_terms
 from ...spec.errors import InputError
 from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
 from ..follow import begin
 from ..inventory_lookup import loaded
-
-if TYPE_CHECKING:
-    pass
+from ..run_argument import new_client
 
 
 @click.command(
@@ -55,7 +54,10 @@ if TYPE_CHECKING:
 @click.option("--grace", metavar="T", help="Between asking to end and killing (default: 10s).")
 @click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
 @click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
-@click.option("--lease", metavar="T", help="Hosts that nobody reaches for this long stop the run.")
+@click.option(
+    "--orphan-timeout", metavar="T", help="Hosts that nobody reaches for this long stop the run."
+)
+@click.option("--lease", hidden=True)  # its name until 0.1
 @click.option(
     "--stall-timeout", metavar="T", help="Tell when no rank does anything (default: 10m)."
 )
@@ -95,6 +97,7 @@ def command(
     as_json: bool,
     pull_every: str,
     lost_after: str,
+    orphan_timeout: str | None,
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
@@ -105,6 +108,8 @@ def command(
     Options stand before the script; what follows it is passed on as it is. The exit code is that of
     the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
     """
+    if lease is not None:
+        warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
     hosts = loaded(inventory)
     if dry_run:
@@ -113,19 +118,23 @@ def command(
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    request = requests.make_request(
-        job,
-        hosts,
+    treatment = RunOptions(
         pull_every=seconds("--pull-every", pull_every),
         lost_after=seconds("--lost-after", lost_after),
-        lease=_some_seconds("--lease", lease),
+        orphan_timeout=_some_seconds("--orphan-timeout", orphan_timeout or lease),
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
         check=not no_check,
-        command_line=tuple(sys.argv),
-        ask_passphrase=screen.ask_passphrase if sys.stdin.isatty() else None,
     )
-    ctx.exit(begin(request, screen, detach, as_json))
+    callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
+    started = begin(
+        new_client(hosts, screen.ask_passphrase),
+        lambda client: client.run(job, detach=detach, **callbacks, **treatment),
+        screen,
+        detach,
+        as_json,
+    )
+    ctx.exit(asyncio.run(started))
 
 
 # -- from words to a job
@@ -199,7 +208,7 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
 def seconds(flag: str, text: str) -> float:
     """The duration that a flag names. Raises InputError."""
     try:
-        return job_file.seconds(text)
+        return jobs.seconds(text)
     except ValueError as error:
         raise InputError(f"{flag}: {error}") from None
 
@@ -218,10 +227,7 @@ def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
     plan = jobs.dry_run(job, hosts)
     spares = jobs.spare_names(job, hosts, plan)
     if as_json:
-        from ...records.codec import describe_job, describe_plan
-
-        both = {**describe_plan(plan), "spares": spares, "job": describe_job(job)}
-        click.echo(json.dumps(both, indent=2))
+        click.echo(json.dumps(jobs.describe_plan(plan, job, spares), indent=2))
         return
     from ..render.plan import plan_text
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from ...fleet import sandbox
+from ...api import sandbox
 from .. import options
 from ..render.tables import counted, table
 

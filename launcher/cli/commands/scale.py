@@ -8,20 +8,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ...api import runs
-from ...runner.requests import make_request
-from ...runner.scaling import compare as scales
-from ...runner.scaling import rates
-from ...spec import inventory as inventories
-from ...spec import nodeset
+from ...api import scaling
+from ...records.reasons import EndReason, StopReason
 from ...spec.errors import InputError
-from ...spec.model import Inventory, Job, Request
+from ...spec.model import Job, Request
 from .. import completion, options
 from ..inventory_lookup import loaded, note
 from ..render import chart
@@ -30,13 +25,11 @@ from ..run_argument import ask_passphrase
 from .run import job_of, seconds
 
 if TYPE_CHECKING:
+    from ...api.scaling import Trials
     from ...records.receipt import Receipt
-    from ...runner.scaling.trials import Trials
 
-#: Seconds after which hosts stop a trial by themselves when the one that began it is gone.
-LEASE = 60.0
 #: Why a trial ends that goes as it should.
-_WELL = ("all-ranks-exited-0", "lead-exited-0", "trial-over")
+_WELL = (EndReason.ALL_EXITED_0, EndReason.PRIMARY_EXITED_0, StopReason.TRIAL_OVER)
 
 
 @click.command("scale")
@@ -90,65 +83,31 @@ def command(
     if warm >= lasting:
         raise InputError(f"--warmup {warm:g} s leaves nothing of --for {lasting:g} s")
     try:
-        own = rates.pattern(pattern) if pattern is not None else None
+        own = scaling.pattern(pattern) if pattern is not None else None
     except ValueError as error:
         raise InputError(f"--pattern {error}", "such as 'samples/s: ([0-9.]+)'") from None
     job = job_of(ctx, command_words, {**flags, "num_nodes": "1"})
-    requests = _requests(job, hosts, sizes)
+    requests = scaling.requests_for(
+        job,
+        hosts,
+        sizes,
+        command_line=tuple(sys.argv),
+        ask_passphrase=ask_passphrase if sys.stdin.isatty() else None,
+    )
     if output and not Path(output).absolute().parent.is_dir():
         raise InputError(f"-o {output}: there is no such folder")
-    from ...runner.scaling import trials as doing  # asyncssh takes a third of a second to import
-
-    terms = doing.Terms(lasting, warm, own, per_rank)
-    trials = doing.Trials(terms, _Begun(len(requests), lasting), _ended)
-    with runs.hosts_of(requests[-1]):
-        found = scales.compare(asyncio.run(_listening(trials, requests)))
-    _show(found, scales.caution(found, per_rank), as_json, trials.interrupted)
+    begun = _Begun(len(requests), lasting)
+    trials = scaling.trials_of(lasting, warm, own, per_rank, begun=begun, ended=_ended)
+    with scaling.sandbox_of(hosts):
+        found = scaling.compare(asyncio.run(_listening(trials, requests)))
+    _show(found, scaling.caution(found, per_rank), as_json, trials.interrupted)
     if output:
         _draw(output, found, job)
     lacking = any(row.trial.rate is None for row in found.rows)
     ctx.exit(130 if trials.interrupted else int(lacking))
 
 
-def _requests(job: Job, hosts: Inventory, sizes: str | None) -> list[Request]:
-    """A run for every number of hosts, all looked at before the first one begins."""
-    if job.roles:
-        raise InputError(
-            "its roles say how many processes there are, on any number of hosts",
-            "launcher scale needs a job without roles:",
-        )
-    if job.resources.gpus:
-        raise InputError(
-            f"gpus: {job.resources.gpus} is for all hosts together, the same in every trial",
-            "nproc_per_node: in its place says how many each host has",
-        )
-    chosen = inventories.select(hosts, job.hosts)
-    trials = []
-    for number in _sizes(sizes, len(chosen)):
-        one = replace(job, num_nodes=number, elastic=None, max_restarts=0, min_nodes=None)
-        asking = ask_passphrase if sys.stdin.isatty() else None
-        trials.append(
-            make_request(
-                one, hosts, lease=LEASE, command_line=tuple(sys.argv), ask_passphrase=asking
-            )
-        )
-    return trials
-
-
-def _sizes(text: str | None, hosts: int) -> list[int]:
-    if text is None:
-        powers = [1 << place for place in range(hosts.bit_length()) if 1 << place <= hosts]
-        return sorted({*powers, hosts})
-    try:
-        found = sorted(nodeset.expand_ranks(text))
-    except ValueError as error:
-        raise InputError(f"--nodes: {error}", "--nodes 1,2,4") from None
-    if not found or found[0] < 1:
-        raise InputError(f"--nodes {text}: a trial needs at least 1 host", "--nodes 1,2,4")
-    return found
-
-
-async def _listening(trials: Trials, requests: Sequence[Request]) -> list[scales.Trial]:
+async def _listening(trials: Trials, requests: Sequence[Request]) -> list[scaling.Trial]:
     """Ctrl-C ends the trial and skips the others; so does a closed terminal, as nobody would stop
     it in time."""
     loop = asyncio.get_running_loop()
@@ -184,7 +143,7 @@ class _Begun:
         _say(f"trial {self._number} of {self._count}, {what}")
 
 
-def _ended(trial: scales.Trial, receipt: Receipt) -> None:
+def _ended(trial: scaling.Trial, receipt: Receipt) -> None:
     if trial.rate:
         _say(f"  {_number(trial.rate.value)} {trial.rate.unit}/s")
     elif receipt.status in ("failed", "lost"):
@@ -203,7 +162,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def _work(found: scales.Comparison) -> str:
+def _work(found: scaling.Comparison) -> str:
     """``1M samples``."""
     power, marks = 0, ("", "k", "M", "G", "T", "P")
     while found.work >= 1000 ** (power + 1):
@@ -212,7 +171,7 @@ def _work(found: scales.Comparison) -> str:
     return f"1{marks[power]} {unit}" if power else unit.removesuffix("s")
 
 
-def _show(found: scales.Comparison, caution: str, as_json: bool, interrupted: bool) -> None:
+def _show(found: scaling.Comparison, caution: str, as_json: bool, interrupted: bool) -> None:
     if as_json:
         value = {**found.to_json(), "caution": caution, "interrupted": interrupted}
         click.echo(json.dumps(value, indent=2))
@@ -224,7 +183,7 @@ def _show(found: scales.Comparison, caution: str, as_json: bool, interrupted: bo
         click.echo(_text(found, caution))
 
 
-def _text(found: scales.Comparison, caution: str) -> str:
+def _text(found: scaling.Comparison, caution: str) -> str:
     from ..render.hints import terminal_width
 
     parts = []
@@ -247,7 +206,7 @@ def _text(found: scales.Comparison, caution: str) -> str:
     return "\n".join(parts)
 
 
-def _cells(row: scales.Row, found: scales.Comparison) -> tuple[str, ...]:
+def _cells(row: scaling.Row, found: scaling.Comparison) -> tuple[str, ...]:
     trial = row.trial
     count = trial.gpus if found.device == "GPU" else trial.processes
     size = (str(trial.nodes), str(count or "-"))
@@ -264,7 +223,7 @@ def _cells(row: scales.Row, found: scales.Comparison) -> tuple[str, ...]:
     )
 
 
-def _draw(output: str, found: scales.Comparison, job: Job) -> None:
+def _draw(output: str, found: scaling.Comparison, job: Job) -> None:
     if found.unit is None:
         note(f"{output} is not written: there is no number to draw")
         return

@@ -11,8 +11,7 @@ import click
 @click.argument("kind", type=click.Choice(["inventory", "job"]))
 def command(kind: str) -> None:
     """Prints the JSON Schema of an inventory or a job file."""
-    from ...jobs import job_file
-    from ...spec import inventory
+    from ...api import hosts, jobs
 
-    schema = inventory.json_schema() if kind == "inventory" else job_file.json_schema()
+    schema = hosts.schema() if kind == "inventory" else jobs.schema()
     click.echo(json.dumps(schema, indent=2))

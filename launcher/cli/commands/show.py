@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ...records import events as ev
-from ...records.run_folder import RunFolder
-from ...records.state import RunState, fold
+from ...records.state import RunState
 from ...spec import nodeset
+from ...spec.process_key import ProcessKey
 from .. import options
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
 from ..render.tables import counted, duration, fold_tasks, table
-from ..run_argument import run_argument, taken_up
+from ..run_argument import attached, run_argument
+
+if TYPE_CHECKING:
+    from ...api.handles import AsyncRunHandle
 
 #: Events that are left out of the timeline, because others say the same.
 _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
@@ -34,11 +38,8 @@ _ELSEWHERE = ("time", "host", "seq")
 @options.as_json
 def command(word: str, whole: bool, as_json: bool) -> None:
     """Shows a run: its receipt, or how it stands so far; then what happened when."""
-    run = taken_up(word)
-    folder = RunFolder(run.path)
-    events, followed = folder.events(), folder.holder is not None
-    folder.close()
-    state, receipt = fold(events), run.receipt()
+    run = asyncio.run(_found(word))
+    events, followed, state, receipt = run.events(), run.followed, run.state(), run.receipt
     if as_json:
         value = {
             "run": run.name,
@@ -59,12 +60,17 @@ def command(word: str, whole: bool, as_json: bool) -> None:
     click.echo(_timeline(events, 1000 if whole else 20))
 
 
-def _so_far(run: Any, state: RunState, followed: bool) -> str:
+async def _found(word: str) -> AsyncRunHandle:
+    async with attached(word) as run:
+        return run
+
+
+def _so_far(run: AsyncRunHandle, state: RunState, followed: bool) -> str:
     age = duration(time.time() - run.started)
     lines = [f"{click.style(state.status, bold=True)}  {run.name}  {age}"]
     if not followed:
         lines.append(
-            click.style("nobody follows it here: ", fg="yellow")
+            click.style("no launcher attached: ", fg="yellow")
             + f"this is what was last heard; launcher attach {run.name} asks the hosts"
         )
     rows = []
@@ -105,7 +111,7 @@ def _words(event: ev.Event) -> str:
     for one in fields(event):
         value = getattr(event, one.name)
         told = one.name == "code" and value is not None  # an exit with 0 is worth a word
-        twice = one.name == "rank" and getattr(event, "key", "") == f"rank-{value}"
+        twice = one.name == "rank" and getattr(event, "key", "") == str(ProcessKey.of_rank(value))
         if one.name in _ELSEWHERE or twice or not (told or value):
             continue
         said.append(f"{one.name} {_text(one.name, value)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from ...runner.scaling.compare import Row
+from ...api.scaling import Row
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 

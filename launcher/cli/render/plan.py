@@ -61,7 +61,7 @@ def _shown(job: Job, name: str) -> str:
         return value[0] if job.shell else shlex.join(value)
     if name == "roles":
         return (
-            ", ".join(f"{r.replicas} {r.name}" + (" (lead)" if r.lead else "") for r in value)
+            ", ".join(f"{r.replicas} {r.name}" + (" (primary)" if r.primary else "") for r in value)
             or "-"
         )
     if name == "resources":

@@ -9,10 +9,13 @@ import click
 
 from ...records.events import signal_name
 from ...records.postmortem import LastLine, OtherEnd
+from ...records.reasons import SETUP, Reason
 from ...records.receipt import HostReceipt, Receipt
 from ...spec import nodeset
+from ...spec.process_key import ProcessKey, ProcessKind
 from .hints import labelled
 from .log_lines import harmless
+from .reasons import sentence
 from .tables import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
@@ -45,8 +48,7 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     lines = []
     failure = receipt.failure
     if failure:
-        is_rank = failure.rank is not None and failure.key.startswith("rank-")
-        rank = f" rank {failure.rank}" if is_rank else f" {failure.key}"
+        rank = f" rank {failure.rank}" if _is_rank(failure.key) else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
         said = failure.error.partition("\n")[0].strip()
         told = not said or any(said in line for line in failure.last_lines)
@@ -55,11 +57,14 @@ def _first(receipt: Receipt, width: int) -> list[str]:
             lines += labelled("  likely: ", _harmless(failure.cause), width)
             lines += labelled("  hint: ", _harmless(failure.hint), width)
         lines += _also(receipt.others, width) + _said(receipt.others_said, width)
-    if receipt.error and not (failure and receipt.reason.startswith("setup")):
+    if receipt.error and not (failure and Reason.parse(receipt.reason).code in SETUP):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
             lines += labelled("  hint: ", receipt.hint, width)
-    elif receipt.hint and not failure:
+    elif not failure:
+        why = sentence(receipt.reason, receipt.reason_host, receipt.reason_detail)
+        lines += [_harmless(why)] if why else []
+    if receipt.hint and not failure and not receipt.error:
         lines += labelled("hint: ", receipt.hint, width)
     return lines
 
@@ -159,6 +164,10 @@ def _hosts(receipt: Receipt) -> str:
     return text + (f"\n  and {rest} more, each complete and with 0 processes left" if rest else "")
 
 
+def _is_rank(key: str) -> bool:
+    return ProcessKey.parse(key).kind is ProcessKind.RANK
+
+
 def _tells(host: HostReceipt) -> bool:
     failed = any(code != 0 for code in host.exit_codes.values())
     return bool(host.problem or host.expiry or host.left != 0 or not host.logs_complete or failed)
@@ -176,7 +185,7 @@ def _gpus(host: HostReceipt) -> str:
 def _exits(host: HostReceipt) -> str:
     if host.problem:
         return host.problem
-    codes = {key: code for key, code in host.exit_codes.items() if key.startswith("rank-")}
+    codes = {key: code for key, code in host.exit_codes.items() if _is_rank(key)}
     told = set((codes or host.exit_codes).values())
     if not told:
         return "not started"
@@ -254,7 +263,7 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
             when = time.strftime("%d %b %H:%M:%S", time.localtime(part.expiry.time))
             silent = duration(part.expiry.silent)
             text = (
-                f"lease    {part.host} stopped by itself on {when}: nobody reached it for {silent}"
+                f"orphaned {part.host} stopped by itself on {when}: nobody reached it for {silent}"
             )
             lines.append(click.style(text, fg="yellow"))
         if part.departed is not None:

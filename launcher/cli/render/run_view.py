@@ -20,7 +20,9 @@ import click
 from click.globals import resolve_color_default
 
 from ...records import events as ev
+from ...records.reasons import EndReason
 from ...spec import nodeset
+from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from . import log_lines
 from .hints import below_error, terminal_width
@@ -38,7 +40,7 @@ STILL, STEP = 1.0, 0.2
 UNFINISHED = 10.0
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
-_LOG_NAME = re.compile(r"attempt-\d+/([\w-]+)-(\d+)\.(out|err)\Z")
+_LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
@@ -140,7 +142,7 @@ class Screen:
                 self._say(f"master {event.master_addr} port {event.master_port}", dim=True)
             case ev.RunRestarted():
                 self._muted = False
-                why = "the port was taken" if event.reason == "port-taken" else event.reason
+                why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
                 self._say(f"starting again after {why}: attempt {event.attempt}", "yellow")
             case ev.PortReplaced():
                 self._say(f"port {event.port} on {event.host} was taken; trying another", dim=True)
@@ -170,7 +172,7 @@ class Screen:
                 self._say(
                     f"no spare for {event.host} ({event.reason}): going on with {left}", "yellow"
                 )
-            case ev.LeaseExpired():
+            case ev.OrphanTimeoutExpired():
                 silent = duration(event.silent)
                 self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
             case ev.RunStalled():
@@ -242,7 +244,7 @@ class Screen:
         source = self._sources[place]
         if self._ranks is not None and source.rank not in self._ranks:
             return
-        if self._muted and source.kind == "node" and source.stream == "err":
+        if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
             return  # a framework's launcher complains about the end that we brought about
         self._enqueue(source, source.splitter.feed(data))
 
@@ -371,22 +373,23 @@ def _who(node: Node) -> str:
 class _Source:
     """One log: whose it is, and its unfinished line."""
 
-    def __init__(self, host: str, log: str, kind: str, number: int, stream: str) -> None:
-        self.host, self.log, self.kind, self.key = host, log, kind, f"{kind}-{number}"
-        self.number, self.stream = number, stream
-        self.rank = number if kind == "rank" else None
-        self.label = f"{host} [{number}]" if kind == "rank" else host
-        if kind not in ("rank", "node", "setup"):
-            self.label = f"{host} {kind}-{number}"
+    def __init__(self, host: str, log: str, process: ProcessKey, stream: str) -> None:
+        self.host, self.log, self.kind, self.key = host, log, process.kind, str(process)
+        self.number, self.stream = process.index, stream
+        is_rank = process.kind is ProcessKind.RANK
+        self.rank = process.index if is_rank else None
+        self.label = f"{host} [{process.index}]" if is_rank else host
+        if process.kind is ProcessKind.ROLE:
+            self.label = f"{host} {process}"
         self.splitter = log_lines.Splitter()
         self.shown = time.monotonic()
 
     @classmethod
     def named(cls, host: str, log: str, tasks: Mapping[str, Task]) -> _Source:
         match = _LOG_NAME.match(log)
-        kind, number, stream = match.groups() if match else ("node", "0", "out")
-        source = cls(host, log, kind, int(number), stream)
-        if task := tasks.get(f"{kind}-{number}"):
+        key, stream = match.groups() if match else (str(ProcessKey.of_node(0)), "out")
+        source = cls(host, log, ProcessKey.parse(key), stream)
+        if task := tasks.get(source.key):
             source.rank, source.number = task.rank, task.rank
         return source
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...spec import nodeset
+from ...spec.process_key import ProcessKey
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:
@@ -27,7 +28,7 @@ def fold_tasks(keys: Iterable[str]) -> str:
     """``chief-0 worker-[0-2]``: the processes of roles, role by role."""
     groups: dict[str, list[str]] = {}
     for key in keys:
-        groups.setdefault(key.rpartition("-")[0], []).append(key)
+        groups.setdefault(ProcessKey.parse(key).group, []).append(key)
     return " ".join(nodeset.fold(group) for group in groups.values())
 
 

@@ -1,1 +1,1 @@
-"""Bare hosts made ready for jobs, over Fabric: `launcher bootstrap`."""
+"""Prepare bare hosts for jobs over Fabric: `launcher bootstrap`."""

@@ -1,6 +1,6 @@
-"""Makes bare hosts ready for jobs: looks at all of them, asks what it has to, changes what is missing.
+"""Prepare bare hosts for jobs: inspect all, ask what is needed, install what is missing.
 
-What goes wrong on one host stays there.
+A failure on one host does not affect the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BUILD_HOROVOD = Path(__file__).parent / "build-horovod.sh"
 
 @frozen
 class Outcome:
-    """How one host stands. ``changes`` were made, or would be with ``dry_run``."""
+    """The result for one host. ``changes`` were made, or would be with ``dry_run``."""
 
     host: str
     changes: tuple[plan.Change, ...] = ()
@@ -37,13 +37,13 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is left to do there."""
+        """Whether nothing is left to do."""
         return self.error is None and not self.problems
 
 
 @frozen
 class _Seen:
-    """A host that was looked at, and the way to become root there: None for "not at all"."""
+    """An inspected host. ``sudo`` is the command to become root; None: not possible."""
 
     host: Host
     look: Look
@@ -53,9 +53,9 @@ class _Seen:
 
 
 def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
-    """Does all of it and returns how every host stands, in their order.
+    """Bootstrap all hosts; return the outcomes in the order of the hosts.
 
-    ``tell(host, words)`` is called from several threads.
+    ``tell(host, message)`` is called from several threads.
     """
     logins = Logins(request.inventory, [h.name for h in request.hosts], request.login_keys)
     rounds = Rounds(logins, asker, tell, save=not request.dry_run)
@@ -85,7 +85,7 @@ class _Work:
             outcomes = self._proved(outcomes)
         return self._connected(outcomes) if "interface" in self.request.steps else outcomes
 
-    # -- what is done on one host
+    # -- on one host
 
     def _look(self, host: Host) -> _Seen:
         connection = self.logins.connect(host.name)
@@ -101,14 +101,14 @@ class _Work:
         if needs_key and key is None and "key" in self.request.steps:
             problem = plan.Problem(
                 "key",
-                "there is no public key of yours on this machine",
-                "ssh-keygen -t ed25519, or --key FILE",
+                "you have no public key on this machine",
+                "create one with ssh-keygen -t ed25519, or name one with --key FILE",
             )
             decision = replace(decision, problems=(problem, *decision.problems))
         return _Seen(host, look, wish, decision)
 
     def _rights(self, seen: _Seen) -> _Seen:
-        """Finds out how to become root, where that is needed."""
+        """Find out how to become root, if any change needs it."""
         if not seen.decision.needs_root or seen.look.is_root:
             return replace(seen, sudo="")
         name = seen.host.name
@@ -119,7 +119,7 @@ class _Work:
         why = f"{seen.look.user} is not root, and there is no sudo"
         if run(name, connection, "command -v sudo", LOOK_TIME).ok:
             if self.request.dry_run:
-                note = f"sudo there will want the password of {seen.look.user}"
+                note = f"sudo will ask for the password of {seen.look.user}"
                 return replace(seen, decision=_noted(seen.decision, note))
             password = self.rounds.sudo.get(name) or self.logins.password(name)
             if password is None:
@@ -143,7 +143,7 @@ class _Work:
         error: HostError | None = None
         try:
             self._make(seen, made, problems)
-        except (HostError, *BROKEN) as broken:  # what was done is told all the same
+        except (HostError, *BROKEN) as broken:  # changes made so far are still reported
             error = blamed(seen.host.name, broken)
         return Outcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
 
@@ -155,18 +155,19 @@ class _Work:
             if change.step in failed:
                 continue
             if before := plan.blocked(change.step, failed):
-                problems.append(plan.Problem(change.step, f"not tried, for want of {before}", ""))
+                message = f"not tried, because {before} failed"
+                problems.append(plan.Problem(change.step, message, ""))
                 continue
             self.tell(host.name, f"{change.what} ...")
             if problem := self._apply(seen, connection, change):
                 problems.append(problem)
             else:
                 made.append(change)
-        if made:  # what was done must be seen
+        if made:  # verify it
             left = plan.decide(look_at(host, connection, seen.wish), seen.wish).changes
             for step in {c.step for c in made} - {problem.step for problem in problems}:
                 problems += [
-                    plan.Problem(step, f"no error, and yet it did not help: {change.what}", "")
+                    plan.Problem(step, f"no error, but it had no effect: {change.what}", "")
                     for change in left
                     if change.step == step
                 ]
@@ -186,10 +187,13 @@ class _Work:
             return None
         return plan.Problem(change.step, f"could not {change.what}: {told.said}", told.hint)
 
-    # -- whether it is enough
+    # -- verification
 
     def _proved(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """The agent answers over the connection that runs use. Where steps were left out it may not."""
+        """Check that the agent answers, over the connection that runs use.
+
+        With steps left out it may not, which is a note and no error.
+        """
         fine = {outcome.host for outcome in outcomes if outcome.ok}
         nodes = [Node(h, 0, 0, 0, root=h.workdir) for h in self.request.hosts if h.name in fine]
         whole = self.request.steps >= plan.USUAL
@@ -211,14 +215,14 @@ class _Work:
             proved.append(outcome)
         return proved
 
-    # -- how they reach each other
+    # -- interfaces
 
     def _connected(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """The interfaces of those that are ready, each as the others reach it."""
+        """Set the interfaces by which the ready hosts reach each other."""
         request = self.request
         fine = {o.host for o in outcomes if o.ok and not (request.dry_run and o.changes)}
-        if request.dry_run and len(outcomes) > 1:  # no agent goes where something is missing
-            later = "which interface it should have is looked at when it is ready"
+        if request.dry_run and len(outcomes) > 1:  # no agent runs where something is missing
+            later = "its interface is checked once the host is ready"
             outcomes = [
                 replace(o, notes=(*o.notes, later)) if o.ok and o.changes else o for o in outcomes
             ]
@@ -230,7 +234,7 @@ class _Work:
 
 
 def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
-    """``wrong``: why nothing could be written. The host is ready without it."""
+    """Add a change, or a note why it could not be written; the host is ready without it."""
     if change is None:
         return outcome
     if wrong:
@@ -246,7 +250,7 @@ def _outcome(name: str, found: object) -> Outcome:
 
 
 def _without(seen: _Seen, found: object) -> _Seen:
-    """What can be done on a host where nobody could say how to become root."""
+    """Return what can be done on a host without root."""
     if isinstance(found, _Seen):
         return found
     assert isinstance(found, HostError)

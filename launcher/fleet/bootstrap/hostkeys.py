@@ -1,6 +1,6 @@
-"""Which host keys are trusted: known_hosts as runs read it, checked by paramiko.
+"""Check host keys with paramiko, against known_hosts as runs read it.
 
-A key that has changed is an error here, and nothing repairs it.
+A changed key is an error, and nothing here repairs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...transport.ssh import Way
 
 
 class NotTrusted(Exception):
-    """A host showed a key that is not trusted; ``others_known``: another one of it is."""
+    """A host offered an untrusted key; ``others_known``: another key of it is trusted."""
 
     def __init__(self, key: paramiko.PKey, others_known: bool) -> None:
         super().__init__("host key")
@@ -26,10 +26,10 @@ class NotTrusted(Exception):
 
 
 class Check(paramiko.RejectPolicy):  # type: ignore[misc] # paramiko has no types
-    """Lets in who shows one of the trusted keys; rejects all others, and says which key it was.
+    """Accept only trusted keys; raise NotTrusted with any other.
 
-    Every key comes here, since paramiko's own table would hold one key of a kind and know nothing
-    of patterns and aliases.
+    Every key is checked here: paramiko's own table knows no patterns and aliases, and only one key
+    of each kind.
     """
 
     def __init__(self, trusted: tuple[paramiko.PKey, ...]) -> None:
@@ -40,7 +40,7 @@ class Check(paramiko.RejectPolicy):  # type: ignore[misc] # paramiko has no type
             raise NotTrusted(key, bool(self.trusted))
 
     def transport(self, sock: object, **options: object) -> paramiko.Transport:
-        """One that asks for a kind of key that is known first, as ssh(1) does."""
+        """Return a transport that prefers kinds of keys that are known, as ssh(1) does."""
         transport = paramiko.Transport(sock, **options)
         kinds = {kind for key in self.trusted for kind in _signatures(key)}
         security = transport.get_security_options()
@@ -49,13 +49,13 @@ class Check(paramiko.RejectPolicy):  # type: ignore[misc] # paramiko has no type
 
 
 def _signatures(key: paramiko.PKey) -> tuple[str, ...]:
-    """Algorithms that a key can be shown by: RFC 8332 for RSA."""
+    """Return the signature algorithms of a key: RFC 8332 for RSA."""
     name = str(key.get_name())
     return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
 
 
 def known_keys(way: Way) -> Iterable[paramiko.PKey]:
-    """What known_hosts says, by the reader that runs use, too: patterns, hashes and aliases."""
+    """Yield a host's keys in known_hosts, read as runs do: with patterns, hashes and aliases."""
     files = [file for file in way.known_hosts if os.access(file, os.R_OK)]
     if not files:
         return
@@ -66,16 +66,16 @@ def known_keys(way: Way) -> Iterable[paramiko.PKey]:
             try:
                 yield paramiko.PKey.from_type_string(key.algorithm.decode(), key.public_data)
             except (paramiko.SSHException, paramiko.UnknownKeyType):
-                continue  # a kind that this library does not speak
+                continue  # a kind that paramiko does not support
 
 
 def listed(way: Way) -> str:
-    """A host's name in known_hosts: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT."""
+    """Return a host's name in known_hosts: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT."""
     return way.name if way.port == 22 else f"[{way.name}]:{way.port}"
 
 
 def append(file: str, line: str) -> None:
-    """Adds a line to known_hosts, which is made when it is not there. Raises OSError."""
+    """Add a line to known_hosts, and create the file if needed. Raises OSError."""
     os.makedirs(os.path.dirname(file) or ".", mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     with os.fdopen(os.open(file, flags, 0o600), "rb+") as known:
@@ -84,11 +84,11 @@ def append(file: str, line: str) -> None:
 
 
 def changed_key(name: str, way: Way, key: paramiko.PKey) -> errors.HostKeyMismatch:
-    """The one error that nobody here repairs."""
+    """Return the error for a changed key."""
     return errors.HostKeyMismatch(
         name,
-        f"its host key ({key.fingerprint}) is not the one in known_hosts: somebody may be in "
-        "between, or the machine was installed anew; nothing was sent to it",
-        f"ask its admin for the fingerprint; if it is right: ssh-keygen -f {way.known_hosts[0]} "
-        f"-R {shlex.quote(listed(way))}, then again",
+        f"the host key changed to {key.fingerprint} (the host was reinstalled, or somebody "
+        "intercepts the connection); nothing was sent",
+        "ask the admin for the fingerprint; if it is right, run "
+        f"ssh-keygen -f {way.known_hosts[0]} -R {shlex.quote(listed(way))} and try again",
     )

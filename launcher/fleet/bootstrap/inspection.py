@@ -1,6 +1,6 @@
-"""What a bare host has: a script that looks, and what it said as a value.
+"""Inspect a bare host with a shell script, and parse its answer.
 
-Unlike the agent's probe it needs no Python: that may be what is missing.
+Unlike the agent's probe, this needs no Python: the host may lack it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ...spec.frozen import frozen
 
 @frozen
 class Interpreter:
-    """A Python of a host. ``venv``: whether it can make environments."""
+    """A Python on a host. ``venv``: whether it can create environments."""
 
     path: str
     version: tuple[int, ...]
@@ -23,10 +23,10 @@ class Interpreter:
 
 @frozen
 class Look:
-    """What a look at a host has found. Paths are absolute; "" stands for what is not there.
+    """The result of an inspection. Paths are absolute; "" means missing.
 
-    ``horovod`` has its controllers, as in "gloo mpi"; "" also where it was built for another torch.
-    ``tools`` are those of g++, cmake, make, mpicxx and Python.h that are there to build it with.
+    ``horovod`` lists its controllers, as in "gloo mpi", unless it was built for another torch;
+    ``tools`` lists which of g++, cmake, make, mpicxx and Python.h exist to build it.
     """
 
     system: str
@@ -52,7 +52,7 @@ class Look:
     driverless_gpu: bool
 
 
-#: Where Open MPI's own packages of the Red Hat family put it; its users are to load a module.
+#: Where packages of the Red Hat family install Open MPI: not on PATH, but behind a module.
 RED_HAT_MPI = "/usr/lib64/openmpi/bin"
 
 _LOOK = r"""
@@ -96,8 +96,8 @@ done
 echo launcher-looked
 """
 
-# Horovod is not imported: with torch that takes seconds. `built-as` is by build-horovod.sh; of
-# another build, MPI is known by the library that its extension is linked with.
+# Importing horovod takes seconds, with its torch. build-horovod.sh writes `built-as`; for another
+# build, the library that the extension is linked with shows whether it has MPI.
 _HOROVOD = r"""
 import pathlib, horovod
 from importlib.metadata import version
@@ -111,9 +111,9 @@ if not built or "-torch-%s-" % version("torch") in built:
 
 
 def look_command(python: str, venv: str, key: str | None) -> str:
-    """A command that prints what :func:`parse_look` reads. It changes nothing.
+    """Return a command that prints what :func:`parse_look` reads, and changes nothing.
 
-    ``python`` and ``venv`` are paths or names there; ``key`` is a line of authorized_keys.
+    ``python`` and ``venv`` are paths or names on the host; ``key`` is a line of authorized_keys.
     """
     blob = key.split()[1] if key else ""
     words = [python, venv, blob, _HOROVOD, RED_HAT_MPI]
@@ -121,11 +121,11 @@ def look_command(python: str, venv: str, key: str | None) -> str:
 
 
 def parse_look(text: str) -> Look:
-    """What a host said. Raises ValueError when it is not that: it comes from outside."""
+    """Parse a host's answer, which is untrusted. Raises ValueError."""
     _, begin, rest = text.partition("launcher-look\n")
     body, end, _ = rest.partition("launcher-looked")
     if not begin or not end:
-        raise ValueError("it did not run a shell script to its end")
+        raise ValueError("the host did not run a shell script to its end")
     said = dict(line.split("=", 1) for line in body.splitlines() if "=" in line)
     return Look(
         system=said.get("system", ""),

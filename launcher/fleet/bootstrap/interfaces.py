@@ -1,4 +1,4 @@
-"""Finds out by which interfaces hosts reach each other, and writes them into the inventory."""
+"""Find the interfaces by which hosts reach each other, and write them into the inventory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .request import Request
 
 
 def interfaces(request: Request, hosts: Sequence[Host]) -> tuple[dict[str, plan.Change], str]:
-    """What is written for each host that needs it, and why it could not be, or "".
+    """Write the interfaces that hosts need; return the changes, and why they failed or "".
 
-    Nothing is asked where there is nothing to choose: one host, without an interface of its own.
+    A single host without an ``interface:`` has nothing to choose and is not asked.
     """
     if len(hosts) < 2 and not any(host.interface for host in hosts):
         return {}, ""

@@ -1,7 +1,6 @@
-"""Logs in to hosts with Fabric, one blocking connection each; host keys are checked, never skipped.
+"""Log in to hosts with Fabric, one blocking connection each, and always check host keys.
 
-Answers stay in memory, and are gone with it. For anything but administration there is
-:mod:`launcher.transport.ssh`.
+Passwords stay in memory. Everything but bootstrap uses :mod:`launcher.transport.ssh`.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from .hostkeys import Check, NotTrusted, append, changed_key, known_keys, listed
 
 #: Seconds for a TCP connection, for the server's first line, and for a login.
 PATIENCE = 10.0
-#: Seconds between signs of life; a connection without an answer to 3 of them is lost.
+#: Seconds between keep-alives; a connection that misses 3 of them is lost.
 KEEPALIVE = 5
 
 
 class Question(Exception):
-    """A login stands still until a person has decided; ``subject`` is a host or a jump host."""
+    """A login that waits for a person's decision; ``subject`` is a host or a jump host."""
 
     def __init__(self, subject: str, way: Way) -> None:
         super().__init__(subject)
@@ -37,7 +36,7 @@ class Question(Exception):
 
 
 class UnknownKey(Question):
-    """known_hosts has no key of that host; this one was offered."""
+    """known_hosts has no key of the host, which offered this one."""
 
     def __init__(self, subject: str, way: Way, key: paramiko.PKey) -> None:
         super().__init__(subject, way)
@@ -45,7 +44,7 @@ class UnknownKey(Question):
 
 
 class NeedsPassword(Question):
-    """No key of the user's is accepted. ``refused``: nor is the password that was tried."""
+    """The host accepts none of the user's keys; ``refused``: nor the password that was tried."""
 
     def __init__(self, subject: str, way: Way, refused: bool) -> None:
         super().__init__(subject, way)
@@ -53,7 +52,7 @@ class NeedsPassword(Question):
 
 
 class NeedsSudo(Question):
-    """sudo there wants a password. ``refused``: not the one that was tried."""
+    """sudo asks for a password; ``refused``: it did not accept the one that was tried."""
 
     def __init__(self, subject: str, way: Way, refused: bool) -> None:
         super().__init__(subject, way)
@@ -67,7 +66,7 @@ class _Hop:
 
 
 class Logins:
-    """Ways to the hosts of one inventory, the answers so far, and every open connection."""
+    """The routes to the hosts of an inventory, the answers so far, and the open connections."""
 
     def __init__(
         self, inventory: Inventory, names: Iterable[str], login_keys: tuple[str, ...] = ()
@@ -84,11 +83,11 @@ class Logins:
         )
 
     def way(self, name: str) -> Way:
-        """How a host is reached. Raises ConnectError when its settings cannot be used."""
+        """Return how a host is reached. Raises ConnectError if its settings are unusable."""
         return self._route(name)[-1].way
 
     def connect(self, name: str) -> fabric.Connection:
-        """The open connection to a host, made when there is none.
+        """Return the open connection to a host; open one if needed.
 
         Raises Question, or ConnectError.
         """
@@ -100,15 +99,15 @@ class Logins:
             except errors.ConnectError as error:
                 if hop.name == name:
                     raise
-                message = f"its jump host {hop.name}: {error.message}"
+                message = f"jump host {hop.name}: {error.message}"
                 raise type(error)(name, message, error.hint) from None
         assert before is not None
         return before
 
     def trust(self, subject: str, way: Way, key: paramiko.PKey, save: bool) -> str:
-        """Takes a host's key for right from now on; with ``save`` also in known_hosts.
+        """Trust a host's key from now on; with ``save``, add it to known_hosts.
 
-        Returns the file. Raises ConnectError when it cannot be written.
+        Return the path of known_hosts. Raises ConnectError if it cannot be written.
         """
         file = way.known_hosts[0]
         if save:
@@ -116,21 +115,21 @@ class Logins:
                 append(file, f"{listed(way)} {key.get_name()} {key.get_base64()}\n")
             except OSError as error:
                 raise errors.ConnectError(
-                    subject, f"its key cannot be added to {file}: {error.strerror}"
+                    subject, f"cannot add the host key to {file}: {error.strerror}"
                 ) from None
         self._trusted.setdefault(subject, []).append(key)
         return file
 
     def answer(self, subject: str, password: Secret) -> None:
-        """The password to log in with at a host or jump host."""
+        """Set the password for logging in to a host or jump host."""
         self._passwords[subject] = password
 
     def password(self, subject: str) -> Secret | None:
-        """The password that was given for it."""
+        """Return the password given for a host or jump host."""
         return self._passwords.get(subject)
 
     def close(self) -> None:
-        """Closes every connection; what waits for one ends with an error."""
+        """Close every connection; a pending login fails."""
         with self._lock:
             self._is_closed = True
             opened = list(self._open.values())
@@ -181,7 +180,7 @@ class Logins:
         if password is None:
             settings |= {"key_filename": keys} if keys else {}
             settings["look_for_keys"] = not way.keys
-        else:  # sshd counts every key as a try (MaxAuthTries)
+        else:  # sshd counts every key as an attempt (MaxAuthTries)
             settings |= {"allow_agent": False, "look_for_keys": False}
             settings["password"] = password.reveal()
         command = shlex.join(way.proxy_command) if way.proxy_command and not before else None
@@ -192,7 +191,7 @@ class Logins:
             gateway=before or command or False,
             forward_agent=False,
             connect_kwargs=settings,
-            # Not the user's fabric.yaml, nor ssh_config again: the way is known.
+            # The route is known: read neither fabric.yaml nor ssh_config again.
             config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
         )
         connection.client.set_missing_host_key_policy(check)
@@ -210,14 +209,14 @@ class Logins:
                 return NeedsPassword(hop.name, hop.way, hop.name in self._passwords)
             return errors.AuthenticationFailed(
                 hop.name,
-                f"it does not let {hop.way.user} in, and takes no password",
-                "a key that it knows: --login-key FILE, or ssh-add",
+                f"login as {hop.way.user}@{hop.way.host} refused; the host accepts keys only",
+                "use a key that it accepts: --login-key FILE, or ssh-add",
             )
         return _broken(hop, error)
 
 
 def _stay_awake(transport: paramiko.Transport) -> None:
-    """A host that has died is noticed within seconds: by itself TCP takes a quarter of an hour."""
+    """Notice a dead host within seconds; plain TCP takes a quarter of an hour."""
     transport.set_keepalive(KEEPALIVE)
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # tcp(7): Linux
     if option is not None and isinstance(transport.sock, socket.socket):
@@ -225,14 +224,14 @@ def _stay_awake(transport: paramiko.Transport) -> None:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    # paramiko has a plain SSHException for "there was nothing to try".
+    # paramiko raises a plain SSHException if there was nothing to try.
     return isinstance(error, paramiko.AuthenticationException) or (
         isinstance(error, paramiko.SSHException) and "No authentication methods" in str(error)
     )
 
 
 def _allowed(connection: fabric.Connection, user: str, error: BaseException) -> tuple[str, ...]:
-    """How the host lets people in, as it says when it is asked: RFC 4252, 5.2."""
+    """Ask the host for the login methods that it allows: RFC 4252, 5.2."""
     transport = connection.client.get_transport()
     if not _is_refusal(error):
         return ()
@@ -241,7 +240,7 @@ def _allowed(connection: fabric.Connection, user: str, error: BaseException) -> 
     except paramiko.BadAuthenticationType as answer:
         return tuple(answer.allowed_types)
     except (paramiko.SSHException, EOFError, OSError, AttributeError):
-        pass  # it has hung up after too many tries: it may take a password next time
+        pass  # it hung up after too many attempts, but may accept a password next time
     return ("password",)
 
 
@@ -258,16 +257,16 @@ async def _routes(
     return found
 
 
-async def _route(dialler: Dialler, name: str, on_the_way: tuple[str, ...]) -> tuple[_Hop, ...]:
+async def _route(dialler: Dialler, name: str, passed: tuple[str, ...]) -> tuple[_Hop, ...]:
     way = await dialler.way(name)
-    if name in on_the_way:
-        raise errors.ConnectError(name, "its jump hosts lead back to itself", "look at ProxyJump")
+    if name in passed:
+        raise errors.ConnectError(name, "its jump hosts form a loop", "correct ProxyJump")
     hops: tuple[_Hop, ...] = ()
     for index, hop in enumerate(way.hops):
         if index:
             hops = (*hops, _Hop(hop, await dialler.way(hop)))
         else:
-            hops = await _route(dialler, hop, (*on_the_way, name))
+            hops = await _route(dialler, hop, (*passed, name))
     return (*hops, _Hop(name, way))
 
 
@@ -277,13 +276,13 @@ def _broken(hop: _Hop, error: BaseException) -> BaseException:
         causes: Mapping[object, OSError] = error.errors
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes.values()):
             hint = "is sshd running there, and is the port right?"
-            return errors.Refused(hop.name, f"nobody listens on {where}", hint)
+            return errors.Refused(hop.name, f"nothing listens on {where}", hint)
         error = next(iter(causes.values()))
     if isinstance(error, TimeoutError):
         return errors.Unreachable(
             hop.name,
             f"no answer from {where} in {PATIENCE:.0f} s",
-            "is it on, and is the address right? a firewall that drops packets looks the same",
+            "is the host on, and is the address right? or does a firewall drop packets?",
         )
     if isinstance(error, paramiko.ChannelException):
         return errors.Unreachable(hop.name, f"the jump host cannot reach {where}: {error.text}")
@@ -291,8 +290,8 @@ def _broken(hop: _Hop, error: BaseException) -> BaseException:
         text = error.strerror or str(error)
         return errors.Unreachable(hop.name, f"cannot reach {where}: {text}")
     if isinstance(error, paramiko.SSHException | EOFError):
-        text = str(error) or "it hung up"
+        text = str(error) or "the host hung up"
         return errors.ConnectError(
-            hop.name, f"the login at {where} broke off: {text}", f"does `ssh {hop.name}` work?"
+            hop.name, f"the login at {where} failed: {text}", f"does `ssh {hop.name}` work?"
         )
     return error

@@ -1,6 +1,6 @@
-"""Decides what a bare host still needs before jobs can run on it: from what was seen there to changes.
+"""Decide which changes a bare host needs before jobs can run on it.
 
-What a host has already gives no change, so a second time there is nothing to do.
+What a host has already needs no change, so a second bootstrap does nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .inspection import RED_HAT_MPI, Look
 
 #: The oldest Python that the agent runs on.
 OLDEST_PYTHON = (3, 8)
-#: Where the environment for jobs is made when nothing names another place.
+#: The default place of the environment for jobs.
 VENV = "~/.launcher/venv"
 HOROVOD = "horovod==0.28.1"
-#: What horovod is compiled with, and the packages that have it, of Debian and of Red Hat.
+#: What horovod is compiled with, and its packages on Debian and on Red Hat.
 _TOOLS = {
     "g++": ("g++", "gcc-c++"),
     "cmake": ("cmake", "cmake"),
@@ -33,8 +33,10 @@ _TOOLS = {
 
 @frozen
 class Step:
-    """One thing that bootstrap sees to. ``needs`` has to be done before; optional ones are asked for;
-    one that is not ``there`` changes nothing on the hosts."""
+    """A step of bootstrap. It comes after ``needs``; an optional one runs on request.
+
+    A step that is not ``there`` changes nothing on the hosts.
+    """
 
     name: str
     about: str
@@ -47,17 +49,15 @@ STEPS = (
     Step("key", "your public key, so that logging in needs no password"),
     Step("rsync", "rsync, which copies code and outputs"),
     Step("python", "Python 3.8 or newer with its venv module"),
-    Step("venv", "an environment of its own for jobs", ("python",)),
+    Step("venv", "a virtual environment for jobs", ("python",)),
     Step("requirements", "what the job imports, into that environment", ("venv",)),
     Step("openmpi", "Open MPI and its headers", optional=True),
     Step("horovod", "horovod, built for the environment", ("venv", "openmpi"), optional=True),
-    Step("own-name", "the host's own name leads to its address, not to 127.0.1.1", optional=True),
-    Step(
-        "interface", "interface: in the inventory, where hosts reach each other by it", there=False
-    ),
+    Step("own-name", "the host's own name resolves to its address, not 127.0.1.1", optional=True),
+    Step("interface", "interface: in the inventory, by which hosts reach each other", there=False),
 )
 NAMES = tuple(step.name for step in STEPS)
-#: What a host needs for its agent to answer.
+#: The steps that a host's agent needs.
 USUAL = frozenset(step.name for step in STEPS if step.there and not step.optional)
 
 
@@ -65,9 +65,9 @@ USUAL = frozenset(step.name for step in STEPS if step.there and not step.optiona
 class Wish:
     """What the user asked for on one host.
 
-    ``python`` is the inventory's; ``key`` is a line of authorized_keys, None when the user logs in
-    without it; ``requirements`` is the text of a requirements file, ``build_horovod`` the script of
-    this folder that does so.
+    ``python`` is the inventory's; ``key`` is a line for authorized_keys, None if logging in works
+    without it; ``requirements`` is the text of a requirements file; ``build_horovod`` is the script
+    that builds horovod.
     """
 
     steps: frozenset[str]
@@ -80,10 +80,10 @@ class Wish:
 
 @frozen
 class Change:
-    """Something to do on a host: ``script`` is for sh, as root where ``root`` is true.
+    """A change on a host: sh runs ``script``, as root if ``root`` is true.
 
-    ``upload`` is text that ``script`` finds in the file ``place``. ``what`` reads after the
-    host's name, as in "gpu1: install rsync".
+    ``upload`` is text that ``script`` finds in the file ``place``. ``what`` follows the host's name,
+    as in "gpu1: install rsync".
     """
 
     step: str
@@ -96,7 +96,7 @@ class Change:
 
 @frozen
 class Problem:
-    """A step that cannot be done there, and what to do about it."""
+    """A step that cannot be done on a host, and what to do about it."""
 
     step: str
     message: str
@@ -105,7 +105,7 @@ class Problem:
 
 @frozen
 class Decision:
-    """What one host needs. ``notes`` are for its owner: nothing is done about them."""
+    """What one host needs. ``notes`` are for its owner; bootstrap does nothing about them."""
 
     changes: tuple[Change, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -113,12 +113,12 @@ class Decision:
 
     @property
     def needs_root(self) -> bool:
-        """Whether something of it can only be done as root."""
+        """Whether any change needs root."""
         return any(change.root for change in self.changes)
 
 
 def chosen(skip: Iterable[str], only: Iterable[str], more: Iterable[str]) -> frozenset[str]:
-    """The steps that flags mean. Raises InputError on a name that is none."""
+    """Return the steps that flags select. Raises InputError for an unknown name."""
     skip, only, more = set(skip), set(only), set(more)
     for name in sorted(skip | only | more):
         if name not in NAMES:
@@ -129,7 +129,7 @@ def chosen(skip: Iterable[str], only: Iterable[str], more: Iterable[str]) -> fro
 
 
 def requirement_lines(text: str, source: str) -> str:
-    """The text of a requirements file, which goes to hosts alone. Raises InputError."""
+    """Return the text of a requirements file, checked to stand alone. Raises InputError."""
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
         leads_elsewhere = words and (
@@ -138,25 +138,25 @@ def requirement_lines(text: str, source: str) -> str:
         )
         if leads_elsewhere:
             raise InputError(
-                f"{source}:{number}: {line.strip()!r} leads to another file of this machine",
-                "only the file itself goes to the hosts: name packages in it, pip freeze helps",
+                f"{source}:{number}: {line.strip()!r} refers to another file on this machine",
+                "only this file is copied to the hosts: name packages in it (see pip freeze)",
             )
     return text
 
 
 def venv_of(wish: Wish) -> str:
-    """Where the environment for jobs is on a host, or shall be."""
+    """Return where the environment for jobs is, or will be, on a host."""
     return wish.venv or _environment(wish.python) or VENV
 
 
 def _environment(python: str) -> str | None:
-    """The environment that an interpreter's path is in; None for a name or a system's Python."""
+    """Return the environment of an interpreter's path; None for a name or the system's Python."""
     found = re.fullmatch(r"(.+)/bin/python[0-9.]*", python)
     return found[1] if found and found[1] not in ("/usr", "/usr/local") else None
 
 
 def decide(look: Look, wish: Wish) -> Decision:
-    """Everything that a host lacks, in the order in which it has to be done."""
+    """Return everything that a host needs, in the order in which to do it."""
     parts = {
         "key": _key,
         "rsync": _rsync,
@@ -176,12 +176,12 @@ def decide(look: Look, wish: Wish) -> Decision:
 
 
 def without_root(decision: Decision, why: str) -> Decision:
-    """The same where the user cannot become root: those changes are for the host's admin."""
+    """Turn the changes that need root into problems for the host's admin."""
     problems = [
         Problem(
             change.step,
             f"cannot {change.what}: {why}",
-            f"ask its admin, or leave it out: --skip {change.step}",
+            f"ask the admin, or skip it: --skip {change.step}",
         )
         for change in decision.changes
         if change.root
@@ -191,7 +191,7 @@ def without_root(decision: Decision, why: str) -> Decision:
 
 
 def blocked(step: str, failed: Iterable[str]) -> str | None:
-    """The failed step that a step needs, or None."""
+    """Return the failed step that a step needs, or None."""
     needs = next(known.needs for known in STEPS if known.name == step)
     return next((name for name in failed if name in needs), None)
 
@@ -234,12 +234,13 @@ def _python(look: Look, wish: Wish) -> _Found:
         if found is None:
             yield Problem("python", f"there is no {wish.python}", "set python: in the inventory")
     elif found is None:
-        yield _install(look, "python", name, *([f"{name}-venv"] if _is_debian(look) else []))
+        packages = (name, f"{name}-venv") if _is_debian(look) else (name,)
+        yield _install(look, "python", *packages)
     elif found.version < OLDEST_PYTHON:
         yield Problem(
             "python",
-            f"its {name} is {'.'.join(map(str, found.version))}",
-            "install a newer one beside it and set python: in the inventory (3.8 or newer)",
+            f"{name} is only {'.'.join(map(str, found.version))}",
+            "install 3.8 or newer beside it, and set python: in the inventory",
         )
     elif not found.venv and found.path.startswith("/usr/bin/") and _is_debian(look):
         yield _install(look, "python", f"{name}-venv")
@@ -256,7 +257,7 @@ def _venv(look: Look, wish: Wish) -> _Found:
     make = f"{python} -m venv {folder}"
     if look.uv and base and not base.venv:  # uv needs no ensurepip
         make = f"{shlex.quote(look.uv)} venv --quiet --seed --python {python} {folder}"
-    yield Change("venv", f"make the environment {place}", f"set -e; {make}")
+    yield Change("venv", f"create the environment {place}", f"set -e; {make}")
 
 
 def _requirements(look: Look, wish: Wish) -> _Found:
@@ -289,11 +290,12 @@ def _installer(look: Look, place: str) -> str:
 
 
 def _openmpi(look: Look, wish: Wish) -> _Found:
-    if not look.mpirun or "mpicxx" not in look.tools:
-        debian = ("openmpi-bin", "libopenmpi-dev")
-        yield _install(
-            look, "openmpi", *(debian if _is_debian(look) else ("openmpi", "openmpi-devel"))
-        )
+    if look.mpirun and "mpicxx" in look.tools:
+        return
+    if _is_debian(look):
+        yield _install(look, "openmpi", "openmpi-bin", "libopenmpi-dev")
+    else:
+        yield _install(look, "openmpi", "openmpi", "openmpi-devel")
 
 
 def _horovod(look: Look, wish: Wish) -> _Found:
@@ -304,7 +306,8 @@ def _horovod(look: Look, wish: Wish) -> _Found:
     which = 0 if _is_debian(look) else 1
     missing = [names[which] for tool, names in _TOOLS.items() if tool not in look.tools]
     if missing:
-        yield _install(look, "horovod", *(package.format(python=name) for package in missing))
+        packages = [package.format(python=name) for package in missing]
+        yield _install(look, "horovod", *packages)
     python = shlex.quote(f"{place}/bin/python")
     yield Change(
         "horovod",
@@ -317,15 +320,16 @@ def _own_name(look: Look, wish: Wish) -> _Found:
     if not look.own_address.startswith("127."):
         return
     if not look.address or look.address.startswith("127."):
-        hint = "give it an address in /etc/hosts by hand"
         yield Problem(
-            "own-name", f"no address of {look.hostname} but {look.address} is known", hint
+            "own-name",
+            f"no address of {look.hostname} is known but {look.address}",
+            "add its address to /etc/hosts by hand",
         )
         return
     values = shlex.join([f"n={look.hostname}", "-v", f"a={look.address}"])
     yield Change(
         "own-name",
-        f"make its own name {look.hostname} lead to {look.address}, not to {look.own_address}",
+        f"make its name {look.hostname} resolve to {look.address}, not {look.own_address}",
         "set -e; cp -p /etc/hosts /etc/hosts.before-launcher\n"
         f"new=$(awk -v {values} {shlex.quote(recipes.MOVE_NAMES)} /etc/hosts)\n"
         "printf '%s\\n' \"$new\" >/etc/hosts",
@@ -336,27 +340,27 @@ def _own_name(look: Look, wish: Wish) -> _Found:
 def _notes(look: Look, wish: Wish) -> Iterable[str]:
     place = venv_of(wish)
     if not _environment(wish.python) and (wish.requirements is not None or wish.venv):
-        yield f"runs use it with `python: {place}/bin/python` in the inventory"
+        yield f"to use it in runs, set `python: {place}/bin/python` in the inventory"
     if "openmpi" in wish.steps and _hides_mpi(look):
         yield (
-            f"{RED_HAT_MPI} is not on PATH; runs find mpirun with "
+            f"{RED_HAT_MPI} is not on PATH; for runs to find mpirun, set "
             f"`env: {{PATH: {RED_HAT_MPI}:/usr/bin:/bin}}` in the inventory"
         )
     if look.own_address.startswith("127.") and "own-name" not in wish.steps:
         yield (
-            f"its own name leads to {look.own_address}; launcher works around that, "
+            f"its own name resolves to {look.own_address}; launcher works around it, "
             "other programs may not: --with own-name"
         )
     if look.driverless_gpu:
         yield (
-            "it has an NVIDIA GPU and no driver, which bootstrap never touches: its admin installs "
-            "one by the distribution's way (Debian: nvidia-driver; Ubuntu: ubuntu-drivers "
-            "install; RHEL: NVIDIA's repository) and boots it again"
+            "it has an NVIDIA GPU but no driver, which bootstrap never installs: ask the admin to "
+            "install the distribution's (Debian: nvidia-driver; Ubuntu: ubuntu-drivers install; "
+            "RHEL: NVIDIA's repository) and to reboot"
         )
 
 
 def _hides_mpi(look: Look) -> bool:
-    """Whether mpirun is, or will be, where no PATH leads to."""
+    """Return whether mpirun is, or will be, in a folder that is not on PATH."""
     if look.mpirun:
         return posixpath.dirname(look.mpirun) == RED_HAT_MPI
     return bool(look.manager) and not _is_debian(look)
@@ -383,5 +387,5 @@ def _install(look: Look, step: str, *packages: str) -> Change | Problem:
     return Problem(
         step,
         f"cannot {what}: {look.title or 'its system'} has no apt-get, dnf or yum",
-        f"install it there by hand, then --skip {step}",
+        f"install it by hand, then use --skip {step}",
     )

@@ -1,7 +1,7 @@
-"""Works on many hosts at once, and asks a person in between: never from a thread, never twice.
+"""Work on many hosts at once, and ask a person between rounds: never from a thread, never twice.
 
-A host that needs an answer waits until all others have got as far; then host keys are asked about
-first, since no password goes to a host that is not trusted.
+A host that needs an answer waits until the round is over. Host keys come first: no password goes to
+an untrusted host.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ...spec.errors import HostError
 from ...spec.model import Secret
 from .login import Logins, NeedsPassword, NeedsSudo, Question, UnknownKey
 
-#: Hosts that are worked on at once.
+#: The most hosts to work on at once.
 AT_ONCE = 16
-#: How often a password may be wrong on a host.
+#: How often a password may be wrong on one host.
 TRIES = 3
 
 T = TypeVar("T")
@@ -28,19 +28,19 @@ Tell = Callable[[str, str], None]
 
 
 class Asker(Protocol):
-    """A person, or what stands for one. None and False are "no"."""
+    """A person, or a stand-in for one. None and False mean "no"."""
 
     def trust(self, subject: str, where: str, kind: str, fingerprint: str) -> bool:
-        """Whether a host's key is the right one."""
+        """Return whether a host's key is the right one."""
 
     def password(self, user: str, hosts: Sequence[str], what: str, again: bool) -> Secret | None:
-        """The password of a user there; ``what`` is "login" or "sudo"."""
+        """Return the password of a user on hosts; ``what`` is "login" or "sudo"."""
 
 
 class Rounds:
-    """The threads, and the answers so far. ``sudo`` has passwords by host.
+    """The threads and the answers so far. ``sudo`` has passwords by host.
 
-    ``save``: keys that are accepted go into known_hosts.
+    With ``save``, accepted keys are added to known_hosts.
     """
 
     def __init__(self, logins: Logins, asker: Asker, tell: Tell, save: bool) -> None:
@@ -52,12 +52,12 @@ class Rounds:
         self._typed: dict[tuple[str, str], Secret] = {}
 
     def close(self) -> None:
-        """Ends everything, also what is being done at this moment."""
+        """Stop everything, including work in progress."""
         self.logins.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def all(self, items: Mapping[str, T], work: Callable[[T], object]) -> dict[str, object]:
-        """What came of it on every host: a value or a HostError."""
+        """Do the work on every host; return a value or a HostError for each."""
         found: dict[str, object] = {}
         waiting = list(items)
         while waiting:
@@ -78,7 +78,7 @@ class Rounds:
         return found
 
     def _ask(self, questions: Sequence[Question]) -> dict[str, HostError | None]:
-        """Answers, by subject: None to go on, or why not. Keys first, as no password goes before."""
+        """Ask the questions; return an error by subject, or None to continue. Keys come first."""
         by_subject = {question.subject: question for question in questions}
         unknown = {n: q for n, q in by_subject.items() if isinstance(q, UnknownKey)}
         if unknown:
@@ -99,18 +99,18 @@ class Rounds:
         if not self.asker.trust(name, where, key.get_name(), key.fingerprint):
             return errors.UnknownHostKey(
                 name,
-                f"its host key ({key.fingerprint}) is not in known_hosts, and was not accepted",
-                "compare it with what the machine's console says: ssh-keygen -lf "
-                "/etc/ssh/ssh_host_ed25519_key.pub; for scripts: --accept-new",
+                f"the host key {key.fingerprint} is not in known_hosts and was not accepted",
+                "compare it on the machine's console: ssh-keygen -lf "
+                "/etc/ssh/ssh_host_ed25519_key.pub; in scripts: --accept-new",
             )
         try:
             file = self.logins.trust(name, way, key, save=self._save)
         except HostError as error:
             return error
         if not self._save:
-            self.tell(name, f"its host key would be added to {file}")
+            self.tell(name, f"would add the host key to {file}")
         else:
-            self.tell(name, f"its host key {key.fingerprint} was added to {file}")
+            self.tell(name, f"added the host key {key.fingerprint} to {file}")
         return None
 
     def _ask_password(
@@ -118,14 +118,14 @@ class Rounds:
     ) -> dict[str, HostError | None]:
         names = [question.subject for question in group]
         given = None if refused else self._typed.get((kind, user))
-        worn_out = [n for n in names if self._tries.get((kind, n), 0) >= TRIES]
-        left = [name for name in names if name not in worn_out]
+        exhausted = [n for n in names if self._tries.get((kind, n), 0) >= TRIES]
+        left = [name for name in names if name not in exhausted]
         if given is None and left:
             given = self.asker.password(user, left, kind, refused)
         answers: dict[str, HostError | None] = {}
         for name in names:
             self._tries[kind, name] = self._tries.get((kind, name), 0) + 1
-            if given is None or name in worn_out:
+            if given is None or name in exhausted:
                 answers[name] = _no_password(name, user, kind, refused)
                 continue
             self._typed[kind, user] = given
@@ -137,12 +137,12 @@ class Rounds:
         return answers
 
 
-#: What paramiko, Fabric and the system raise when a connection breaks off.
+#: What paramiko, Fabric and the system raise when a connection drops.
 BROKEN = (paramiko.SSHException, EOFError, OSError, invoked.ThreadException)
 
 
 def _caught(name: str, work: Callable[[T], object], item: T) -> object:
-    """Its value; questions and what a host can be blamed for are values, too."""
+    """Return the value of the work; questions and a host's errors are values, too."""
     try:
         return work(item)
     except Question as question:
@@ -152,13 +152,13 @@ def _caught(name: str, work: Callable[[T], object], item: T) -> object:
 
 
 def blamed(name: str, error: BaseException) -> HostError:
-    """The error that a host is told with."""
+    """Return an exception as an error of the host."""
     if isinstance(error, HostError):
         return error
-    words = str(error) or type(error).__name__
+    message = str(error) or type(error).__name__
     if isinstance(error, invoked.ThreadException):
-        words = ", ".join(str(inner.value) for inner in error.exceptions)
-    return errors.ConnectionLost(name, f"the connection broke off: {words}", "safe to run again")
+        message = ", ".join(str(inner.value) for inner in error.exceptions)
+    return errors.ConnectionLost(name, f"the connection dropped: {message}", "safe to run again")
 
 
 def _kind(question: Question) -> str:
@@ -166,20 +166,23 @@ def _kind(question: Question) -> str:
 
 
 def _about(name: str, error: HostError) -> HostError:
-    """An error of a jump host, as that of the host behind it."""
+    """Return an error of a jump host as one of the host behind it."""
     if error.host == name:
         return error
-    return type(error)(name, f"its jump host {error.host}: {error.message}", error.hint)
+    return type(error)(name, f"jump host {error.host}: {error.message}", error.hint)
 
 
 def _no_password(name: str, user: str, kind: str, refused: bool) -> HostError:
     if refused:
         return errors.AuthenticationFailed(
             name,
-            f"it does not take that {'sudo ' if kind == 'sudo' else ''}password of {user}",
-            "again with the right one; what was done stays done",
+            f"wrong {'sudo ' if kind == 'sudo' else ''}password for {user}",
+            "run it again with the right one; what is done stays done",
         )
-    what = "sudo wants a password" if kind == "sudo" else f"it lets {user} in by password only"
+    if kind == "sudo":
+        what = f"sudo needs the password of {user}"
+    else:
+        what = f"login as {user} needs a password"
     return errors.AuthenticationFailed(
-        name, f"{what}, and none was given", "run it in a terminal, where it can be asked for"
+        name, f"{what}, and none was given", "run it in a terminal, where launcher can ask"
     )

@@ -1,17 +1,17 @@
-"""Shell text for the longer changes that bootstrap makes on a host.
+"""Shell scripts for the longer changes that bootstrap makes on a host.
 
-Each can be cut off at any point and run again.
+Each may be interrupted at any point and run again.
 """
 
-# The lists of a fresh machine are empty, those of an old one stale: only then they are fetched. A
-# lock may be held by the machine's own upgrade, and an earlier one may have been cut off.
+# Package lists are fetched only if the install fails without them: they may be empty or stale. The
+# machine's own upgrade may hold the lock, and an earlier install may have been interrupted.
 APT = """\
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 apt() {{ apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }}
 install() {{ apt install -y --no-install-recommends {names}; }}
 install >/dev/null 2>&1 || {{ dpkg --configure -a; apt update; install >/dev/null; }}"""
 
-# awk: the line of 127.x with the name n keeps localhost; its other names go to the address a.
+# For awk: in the line of 127.x with the name n, keep localhost; move other names to the address a.
 MOVE_NAMES = r"""
 /^127\./ {
     left = $1; names = ""; mine = 0

@@ -1,4 +1,4 @@
-"""What `launcher bootstrap` is asked to do, and where."""
+"""The request of a `launcher bootstrap`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ...transport.ssh import AskPassphrase
 
 @frozen
 class Request:
-    """What to do, and where. ``keys`` has a line of authorized_keys for each host, or None.
+    """What to do, and on which hosts. ``place`` is the inventory's file.
 
-    ``force_key``: install it also where logging in needs no password. ``place`` is the inventory's
-    file.
+    ``keys`` returns the line for authorized_keys, or None, from a host's identity files.
+    ``force_key`` installs it even where logging in needs no password.
     """
 
     inventory: Inventory

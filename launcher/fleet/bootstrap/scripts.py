@@ -1,6 +1,6 @@
-"""Runs scripts on one host over a Fabric connection, as the user or as root.
+"""Run scripts on a host over a Fabric connection, as the user or as root.
 
-Passwords go by the standard input of sudo alone.
+Passwords are only ever written to sudo's standard input.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from ...spec.model import Host, Secret
 from . import plan
 from .inspection import Look, look_command, parse_look
 
-#: Seconds for a look, and for one change: a mirror far away, an interpreter to compile.
-LOOK_TIME, CHANGE_TIME = 60, 3600
+#: Seconds for an inspection.
+LOOK_TIME = 60
+#: Seconds for one change: a mirror may be far away, or an interpreter compiled.
+CHANGE_TIME = 3600
 
 
 @frozen
 class Told:
-    """What came of a script. ``refused``: sudo did not take the password."""
+    """The result of a script. ``refused``: sudo did not accept the password."""
 
     ok: bool
     said: str = ""
@@ -36,7 +38,7 @@ class Told:
 
 
 def look_at(host: Host, connection: fabric.Connection, wish: plan.Wish) -> Look:
-    """A look at a host. Raises HostError when what it says is no answer."""
+    """Inspect a host. Raises HostError if its answer makes no sense."""
     command = look_command(wish.python, plan.venv_of(wish), wish.key)
     result = connection.run(command, **_QUIET, timeout=LOOK_TIME)
     try:
@@ -48,9 +50,9 @@ def look_at(host: Host, connection: fabric.Connection, wish: plan.Wish) -> Look:
         ) from None
 
 
-#: What a script of ours says of itself about what to do.
+#: A hint that a script of ours prints.
 _HINT = re.compile(r"^hint: (.+)\n?", re.M)
-#: Nothing on our screen, nothing from our keyboard; exit codes are values.
+#: Print nothing, read nothing, and return exit codes instead of raising.
 _QUIET: Mapping[str, object] = {"hide": True, "warn": True, "in_stream": False, "encoding": "utf-8"}
 
 
@@ -61,10 +63,10 @@ def run(
     seconds: int,
     root: tuple[str, Secret] | None = None,
 ) -> Told:
-    """A script for sh, as the user or through sudo, whose password goes by its input only."""
+    """Run a script with sh, as the user or through sudo."""
     command = shlex.join(["/bin/sh", "-c", f"exec </dev/null\n{script}"])
     watchers = []
-    prompt = f"launcher-{secrets.token_hex(8)}:"  # so that nothing else there can ask for it
+    prompt = f"launcher-{secrets.token_hex(8)}:"  # nothing else on the host can fake it
     if root:
         how, password = root
         command = f"env LC_ALL=C {how} -S -p {prompt} -- {command}"
@@ -74,20 +76,25 @@ def run(
     try:
         result = connection.run(command, **_QUIET, watchers=watchers, timeout=seconds)
     except invoked.CommandTimedOut:
-        return Told(False, f"not done in {seconds} s", hint="it may go on there; look, then again")
-    except invoked.Failure:  # sudo says: try again
-        return Told(False, "sudo does not take that password", refused=True)
+        hint = "it may still be running there; check, then run it again"
+        return Told(False, f"not done in {seconds} s", hint=hint)
+    except invoked.Failure:  # sudo printed "try again"
+        return Told(False, "sudo refused the password", refused=True)
     if result.exited == -1:
-        raise errors.ConnectionLost(name, "the connection broke off", "safe to run again")
+        raise errors.ConnectionLost(name, "the connection dropped", "safe to run again")
     wrong = _HINT.sub("", result.stderr.replace(prompt, ""))
     said = _last_line(wrong) or _last_line(result.stdout)
     return Told(result.ok, said or f"exit {result.exited}", hint=_hint(result.stderr))
 
 
-#: Of apt, and of dnf.
+#: Messages of apt and dnf.
 _NO_MIRROR = (
-    *("Temporary failure", "Could not resolve", "Unable to locate"),
-    *("Unable to find a match", "Cannot download", "Failed to download"),
+    "Temporary failure",
+    "Could not resolve",
+    "Unable to locate",
+    "Unable to find a match",
+    "Cannot download",
+    "Failed to download",
 )
 
 
@@ -95,14 +102,14 @@ def _hint(said: str) -> str:
     if own := _HINT.findall(said):
         return "".join(char for char in own[-1] if char.isprintable())[:300]
     if any(words in said for words in _NO_MIRROR):
-        return "can the host reach its package mirror? look at its network and its list of sources"
+        return "can the host reach its package mirror? check its network and package sources"
     if "No space left" in said:
-        return "free some space there"
+        return "free some space on the host"
     return "safe to run again"
 
 
 def _last_line(text: str) -> str:
-    """The last line that begins as an error does, and the very last one: what a program complains of."""
+    """Return the last line that starts like an error, and the very last one."""
     found = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in found if line.startswith(("E:", "ERROR", "error", "Error"))]
     lines = dict.fromkeys([*wrong[-1:], *found[-1:]])
@@ -111,10 +118,10 @@ def _last_line(text: str) -> str:
 
 
 def upload(connection: fabric.Connection, place: str, text: str) -> str:
-    """Writes a file that only the user may read; returns what is wrong, or ""."""
+    """Write a file that only the user may read; return what is wrong, or ""."""
     try:
         with connection.sftp().open(place, "w") as file:
-            file.chmod(0o600)  # an index in it may have a token
+            file.chmod(0o600)  # the URL of an index may have a token
             file.write(text.encode())
     except OSError as error:
         return f"cannot write {place}: {error.strerror or error}"

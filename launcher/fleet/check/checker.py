@@ -1,6 +1,6 @@
-"""Looks at hosts before anything is launched: each by itself, and then the set.
+"""Check hosts before anything is launched: each on its own, then together.
 
-A host that fails does not stop the others: its error is a finding.
+A host that fails does not stop the check: its error is a finding.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..findings.survey import Questions, Survey, Trial, survey_of
 from .job_needs import questions_of
 from .pairs import Pairs, ports_of
 
-#: Round trips to measure a clock by: the shortest tells most.
+#: Round trips to measure a clock by; the shortest is the most exact.
 CLOCK_TRIPS = 5
 
-#: What `--fix` ends on hosts.
+#: Findings whose processes `--fix` kills.
 ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
 
 Progress = Callable[[str], None]
@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 @frozen
 class Report:
-    """What a check has found."""
+    """The result of a check."""
 
     surveys: tuple[Survey, ...]
     trials: tuple[Trial, ...]
@@ -48,11 +48,11 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether anything of it is an error."""
+        """Whether any finding is an error."""
         return any(finding.level == ERROR for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """As programs read it."""
+        """Return the report for programs."""
         return {
             "ok": not self.failed,
             "seconds": round(self.seconds, 3),
@@ -64,7 +64,7 @@ class Report:
 
 
 class Visitor:
-    """Connections to many hosts at once, with an agent on each; ``findings`` has what failed."""
+    """Connections to many hosts, with an agent on each; collects ``findings``."""
 
     def __init__(
         self,
@@ -91,8 +91,8 @@ class Visitor:
         await self._dialler.close()
 
     async def survey(self, questions: Questions) -> None:
-        """Connects to all hosts at once and surveys each."""
-        self.progress(f"looking at {len(self.hosts)} hosts")
+        """Connect to all hosts at once, and survey each."""
+        self.progress(f"surveying {len(self.hosts)} host{'s' if len(self.hosts) != 1 else ''}")
         asked = (self._findings(host, questions) for host in self.hosts.values())
         for findings in await asyncio.gather(*asked):
             self.findings += findings
@@ -126,17 +126,17 @@ class Visitor:
         return survey_of(answer, facts, latency, tuple(cleanup.unfinished(host.name)))
 
     def fits(self, job: Job) -> Layout | None:
-        """Who would do what of a job now."""
+        """Return the layout that a job would get now, and add its findings."""
         layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
-        told = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
+        lacking = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
         self.findings = [
-            f for f in self.findings if f.code != "TORCH-MISSING" or not told & set(f.hosts)
+            f for f in self.findings if f.code != "TORCH-MISSING" or not lacking & set(f.hosts)
         ]
         self.findings += findings
         return layout
 
     async def pairs(self, port_range: tuple[int, int], bandwidth: bool = True) -> tuple[Trial, ...]:
-        """Has all pairs of the hosts that were surveyed try their network."""
+        """Have all pairs of surveyed hosts test their network."""
         if len(self.surveys) < 2:
             return ()
         pairs = Pairs(self.hosts, self.surveys, self.agents, self.progress)
@@ -145,23 +145,28 @@ class Visitor:
         return trials
 
     async def fix(self) -> list[str]:
-        """Ends what earlier runs left on hosts; says what was done. What is done is no finding."""
+        """Kill what earlier runs left on hosts, and drop those findings; return what was done."""
         done: list[str] = []
         left = [finding for finding in self.findings if finding.code in ENDED_BY_FIX]
         for name in dict.fromkeys(name for finding in left for name in finding.hosts):
             agent = self.agents[name]
             try:
-                done += [f"{name}: ended {run}" for run in await cleanup.finish(agent, name)]
-                ended = (await agent.ask("end_orphans"))["ended"]
+                done += [
+                    f"{name}: cleaned up leftovers of {run}"
+                    for run in await cleanup.finish(agent, name)
+                ]
+                killed = (await agent.ask("end_orphans"))["ended"]
             except HostError:
                 continue  # the finding stays
-            done += [f"{name}: ended {ended} processes of earlier runs"] if ended else []
+            if killed:
+                processes = "1 process" if killed == 1 else f"{killed} processes"
+                done.append(f"{name}: killed {processes} of earlier runs")
             self.findings = [f for f in self.findings if f not in left or name not in f.hosts]
         return done
 
 
 async def _clock(agent: Agent) -> tuple[float, float]:
-    """The shortest of some round trips, and by it the host's clock minus ours."""
+    """Return the shortest of some round trips, and the host's clock minus this machine's."""
     best = (float("inf"), 0.0)
     for _ in range(CLOCK_TRIPS):
         before, started = time.time(), time.monotonic()
@@ -174,7 +179,7 @@ async def _clock(agent: Agent) -> tuple[float, float]:
 async def check(
     visitor: Visitor, job: Job | None = None, fix: bool = False, pairs: bool = True
 ) -> tuple[Report, list[str]]:
-    """All of it, and what was repaired; ``visitor`` has its connections open afterwards."""
+    """Run the whole check; return its report and what was fixed. Connections stay open."""
     started = time.monotonic()
     await visitor.survey(questions_of(job) if job else Questions())
     done = await visitor.fix() if fix else []

@@ -1,4 +1,4 @@
-"""What a job wants to know of every host, read from its files here."""
+"""Find out from a job's files what every host must have."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from ...spec.model import Job
 from ..findings.script_imports import needed
 from ..findings.survey import Questions
 
-#: Files of the job itself that are read for their imports, at most.
+#: The most files of a job that are read for their imports.
 MOST_FILES = 500
 
 
 def questions_of(job: Job) -> Questions:
-    """What the job's framework cannot do without, modules from elsewhere that its script and its own
-    modules import, and its paths."""
+    """Return the modules that the job and its framework need from the host, and its paths."""
     framework = (*requirements.modules_of(job.framework), *requirements.needs_of(job.framework))
     modules = sorted({*framework, *outside(job)})
     return Questions(tuple(modules), dict(job.envs), job.needs)
 
 
 def imported(job: Job) -> set[str]:
-    """Top-level names that the job's script itself imports and that do not lie beside it."""
+    """Return the top-level names that the job's script imports and that are not beside it."""
     names = {n.partition(".")[0] for path in _scripts(job) for n in _needed(path)}
     own = {entry.stem for path in _scripts(job) for entry in path.parent.iterdir()}
     return names - own
 
 
 def outside(job: Job) -> set[str]:
-    """Top-level names that the job imports and does not bring along."""
+    """Return the top-level names that the job imports and does not bring along."""
     queue = [(path, path.parent) for path in _scripts(job)]
     seen, found = {path for path, _ in queue}, _named_module(job)
     while queue and len(seen) < MOST_FILES:
         path, root = queue.pop()
         for name in _needed(path):
             files = list(_own_files(name, path, root))
-            found |= set() if files or name.startswith(".") else {name.partition(".")[0]}
+            if not files and not name.startswith("."):
+                found.add(name.partition(".")[0])
             queue += [(file, root) for file in files if file not in seen]
             seen |= set(files)
     own = {
@@ -55,7 +55,7 @@ def _needed(path: Path) -> tuple[str, ...]:
     try:
         return needed(path.read_text("utf-8", "replace"))
     except (OSError, SyntaxError, ValueError):
-        return ()  # it may be of another Python, or never be imported
+        return ()  # it may be for another Python, or never imported
 
 
 def _words(job: Job) -> list[str]:
@@ -68,7 +68,7 @@ def _words(job: Job) -> list[str]:
 
 
 def _scripts(job: Job) -> list[Path]:
-    """The Python files of the command that lie in the job's folder."""
+    """Return the Python files of the command that are in the job's folder."""
     base = Path(job.workdir)
     words = [word for word in _words(job) if word.endswith(".py")]
     named = _words(job)
@@ -79,7 +79,7 @@ def _scripts(job: Job) -> list[Path]:
 
 
 def _named_module(job: Job) -> set[str]:
-    """The package of ``-m package``, when it is not the job's own."""
+    """Return the package of ``-m package``, unless it is the job's own."""
     words = _words(job)
     if "-m" not in words[:-1] or _scripts(job):
         return set()
@@ -88,7 +88,7 @@ def _named_module(job: Job) -> set[str]:
 
 
 def _own_files(name: str, importer: Path, root: Path) -> Iterator[Path]:
-    """The files of the job that a dotted name stands for."""
+    """Yield the files of the job that a dotted name refers to."""
     dots = len(name) - len(name.lstrip("."))
     base = importer.parents[dots - 1] if dots and dots <= len(importer.parents) else root
     parts = [part for part in name.lstrip(".").split(".") if part]

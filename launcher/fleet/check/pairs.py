@@ -1,7 +1,7 @@
-"""Has every pair of hosts try its network: what costs little all at once, bandwidth in rounds.
+"""Test the network between every pair of hosts: cheap tests all at once, bandwidth in rounds.
 
-In a round each host measures with one other, first one way and then the other; n hosts would need n
-- 1 rounds for all pairs.
+In a round each host measures with one other, in both directions; all pairs of n hosts would take
+n - 1 rounds.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ from ...transport.agent_client import Agent
 from ..findings.pair import SLOW, usual_bandwidth
 from ..findings.survey import Survey, Trial
 
-#: Seconds of bandwidth one way, and of all rounds; with how many others each host measures it at most.
-BANDWIDTH, BANDWIDTH_IN_ALL, PARTNERS = 0.4, 3.2, 8
-#: A way on which something seems wrong is tried again alone, with so long for its bandwidth; and for
-#: all of them there is so much time, and so much more for each host.
-AGAIN, AGAIN_IN_ALL, AGAIN_A_HOST = 0.4, 4.0, 0.2
-#: How often a slow way is measured once more before it is called so.
+#: Seconds to measure bandwidth in one direction.
+BANDWIDTH = 0.4
+#: Seconds for all rounds of bandwidth.
+BANDWIDTH_IN_ALL = 3.2
+#: The most others with which a host measures bandwidth.
+PARTNERS = 8
+#: Seconds of bandwidth for a route that looked wrong and is tried again, alone.
+AGAIN = 0.4
+#: Seconds to try routes again: for all of them, and in addition for each host.
+AGAIN_IN_ALL, AGAIN_PER_HOST = 4.0, 0.2
+#: How often a slow route is measured again before it is reported.
 SLOW_TRIES = 3
-#: Ways that a host tries at once: with 4 ports of some addresses each, far below 1,024 sockets.
+#: Routes that a host tries at once: at 4 ports for each address, far below 1,024 sockets.
 TOGETHER = 16
-#: Seconds for so many, or for one bandwidth.
+#: Seconds for that many routes, or for one bandwidth.
 PATIENCE = 25.0
 
 
@@ -37,11 +42,13 @@ Pairing = list[tuple[str, str]]
 
 
 def rounds(names: Sequence[str]) -> list[Pairing]:
-    """All pairs, once each, in as few rounds as possible: nobody is in two pairs of a round.
+    """Return all pairs in as few rounds as possible, with each host once in a round.
 
-    The circle method: one stays, the others move on by a place.
+    The circle method: one stays, the others move on by one seat.
     """
-    seats: list[str | None] = [*names, *([None] if len(names) % 2 else [])]
+    seats: list[str | None] = list(names)
+    if len(names) % 2:
+        seats.append(None)
     found = []
     for _ in range(len(seats) - 1):
         half = len(seats) // 2
@@ -52,12 +59,12 @@ def rounds(names: Sequence[str]) -> list[Pairing]:
 
 
 def ports_of(low: int, high: int) -> list[int]:
-    """A few ports of a range: both ends and the middle."""
+    """Return a few ports of a range: both ends and the middle."""
     return sorted({low, (low + high) // 2, high})
 
 
 class Pairs:
-    """The trials of the hosts that were surveyed."""
+    """The network tests between surveyed hosts."""
 
     def __init__(
         self,
@@ -68,17 +75,17 @@ class Pairs:
     ) -> None:
         self._hosts, self._surveys, self._agents = hosts, surveys, agents
         self._progress = progress
-        # One each: addresses such as docker0's are on every host, and lead each host to itself.
+        # A token each: an address such as docker0's leads every host to itself.
         self._tokens = {name: secrets.token_hex(16) for name in surveys}
         self._mirrors: dict[str, Mapping[str, Any]] = {}
         self._names: dict[str, Mapping[str, list[str] | None]] = {}
 
     async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[Trial, ...]:
-        """Every way between two hosts, each direction for itself."""
-        self._progress(f"ways between {len(self._surveys)} hosts")
+        """Try every route between two hosts, in both directions."""
+        self._progress(f"testing routes between {len(self._surveys)} hosts")
         await asyncio.gather(*(self._prepare(name, ports) for name in self._surveys))
         try:
-            explored = await asyncio.gather(*(self._ways(name) for name in self._surveys))
+            explored = await asyncio.gather(*(self._routes(name) for name in self._surveys))
             found = {(t.host, t.there): t for trials in explored for t in trials}
             if bandwidth:
                 await self._speeds(found)
@@ -105,8 +112,8 @@ class Pairs:
         if isinstance(names, dict):
             self._names[name] = names["names"]
 
-    async def _ways(self, here: str) -> list[Trial]:
-        """From one host to all others, beginning with the next one: not all call the same first."""
+    async def _routes(self, here: str) -> list[Trial]:
+        """Try from one host to all others, starting with the next, so that not all call the same."""
         names = list(self._surveys)
         place = names.index(here)
         others = names[place + 1 :] + names[:place]
@@ -116,16 +123,16 @@ class Pairs:
         return found
 
     async def _try(self, here: str, others: Sequence[str]) -> list[Trial]:
-        """From one host to some others, at once."""
-        ways = {there: way for there in others if (way := self._way(there))}
-        answer = await self._ask(here, "explore", ways=list(ways.values()))
+        """Try from one host to some others, at once."""
+        routes = {there: route for there in others if (route := self._route(there))}
+        answer = await self._ask(here, "explore", ways=list(routes.values()))
         if isinstance(answer, HostError):
             return [Trial(here, there, error=answer.message) for there in others]
-        told = dict(zip(ways, answer["ways"], strict=True))
-        return [self._trial(here, there, told.get(there)) for there in others]
+        answers = dict(zip(routes, answer["ways"], strict=True))
+        return [self._trial(here, there, answers.get(there)) for there in others]
 
-    def _way(self, there: str) -> dict[str, Any] | None:
-        """What the agent of another host has to know, to try the way to this one."""
+    def _route(self, there: str) -> dict[str, Any] | None:
+        """Return what another host's agent needs to try the route to this one."""
         mirror, survey = self._mirrors.get(there), self._surveys[there]
         mtus = {interface.address: interface.mtu for interface in survey.interfaces}
         tried = candidates(self._hosts[there], survey)
@@ -162,7 +169,7 @@ class Pairs:
     # -- bandwidth
 
     async def _speeds(self, found: dict[tuple[str, str], Trial]) -> None:
-        """Of all pairs, or of some of each host: a slow host is slow with all of them."""
+        """Measure the bandwidth of all pairs, or of some for each host: a slow host is slow with all."""
         chosen = spread(rounds(list(self._surveys)), PARTNERS)
         seconds = min(BANDWIDTH, BANDWIDTH_IN_ALL / (2 * len(chosen)))
         for number, pairs in enumerate(chosen):
@@ -172,7 +179,7 @@ class Pairs:
                 found |= zip(ways, await asyncio.gather(*measured), strict=True)
 
     async def _measured(self, trial: Trial, seconds: float) -> Trial:
-        """With its bandwidth, where anything comes through."""
+        """Return the trial with its bandwidth, if anything arrives at all."""
         mirror = self._mirrors.get(trial.there)
         if mirror is None or trial.address is None or trial.large is False:
             return trial
@@ -188,15 +195,15 @@ class Pairs:
             trial, bandwidth=None if isinstance(answer, HostError) else answer["bandwidth"]
         )
 
-    # -- what seems wrong once more: on a busy machine a pair may have had bad luck
+    # -- retries: on a busy machine a pair may have had bad luck
 
     async def _again(self, found: dict[tuple[str, str], Trial]) -> None:
-        patience = AGAIN_IN_ALL + AGAIN_A_HOST * len(self._surveys)
+        patience = AGAIN_IN_ALL + AGAIN_PER_HOST * len(self._surveys)
         broken = [way for way, trial in found.items() if _is_broken(trial)]
         deadline = time.monotonic() + patience
         while broken and time.monotonic() < deadline:
             here, there = way = broken.pop(0)
-            self._progress(f"once more: {here} to {there}")
+            self._progress(f"testing again: {here} to {there}")
             (fresh,) = await self._try(here, [there])
             found[way] = replace(fresh, bandwidth=found[way].bandwidth, confirmed=True)
         await self._all_again(found, broken)
@@ -211,7 +218,7 @@ class Pairs:
     async def _all_again(
         self, found: dict[tuple[str, str], Trial], broken: Sequence[tuple[str, str]]
     ) -> None:
-        """Those for which there was no time alone: together, but without all others."""
+        """Try the routes for which no time was left, together but without the others."""
         ways: dict[str, list[str]] = {}
         for here, there in broken:
             ways.setdefault(here, []).append(there)
@@ -222,9 +229,11 @@ class Pairs:
                 found[fresh.host, fresh.there] = replace(fresh, bandwidth=old.bandwidth)
 
     async def _slow_again(self, trial: Trial, usual: float) -> Trial:
-        """Alone it may be faster than any pair in a round: that says no more than as fast as usual. Slow
-        is what stays so: a busy machine has bad moments."""
-        self._progress(f"once more: {trial.host} to {trial.there}")
+        """Measure a slow route again, alone: it is slow only if it stays so.
+
+        The result is capped at the usual bandwidth, because alone a route may beat any pair of a round.
+        """
+        self._progress(f"testing again: {trial.host} to {trial.there}")
         best = trial.bandwidth or 0.0
         for _ in range(SLOW_TRIES):
             best = max(best, (await self._measured(trial, AGAIN)).bandwidth or 0.0)
@@ -234,7 +243,7 @@ class Pairs:
 
 
 def spread(every: list[Pairing], most: int) -> list[Pairing]:
-    """So many of the rounds, from all over them: the next in a list may be in the same rack."""
+    """Pick at most ``most`` rounds, evenly spaced: neighbours in a list may share a rack."""
     count = min(most, len(every))
     return [every[number * len(every) // count] for number in range(count)]
 
@@ -245,8 +254,10 @@ def _is_broken(trial: Trial) -> bool:
 
 
 def candidates(host: Host, survey: Survey) -> tuple[str, ...]:
-    """Addresses of a host in the order in which a run tries them; loopback only where there is no
-    other, as among hosts of a sandbox."""
+    """Return a host's addresses in the order in which a run tries them.
+
+    Loopback is only used without any other, as among hosts of a sandbox.
+    """
     every = planner.master_candidates(Job(run=("check",)), host, survey.facts, alone=False)
     own = [ip for _, ip in survey.facts.addresses]
     outside = tuple(ip for ip in every if ip in own and not ip.startswith("127."))

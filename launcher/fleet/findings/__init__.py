@@ -1,7 +1,7 @@
-"""What a check finds, each with a stable code: the registry, and how equal findings become one.
+"""The findings of a check: the registry of their codes, and how equal findings are folded.
 
-One file a subject: a host by itself, the set, pairs, and a job. To add a finding: a row here and a
-function in the table of its file.
+Each subject has its file: a single host, the group, pairs and a job. To add a finding, add a row
+here and a function in the table of its file.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from ...spec.frozen import frozen
 OK, WARNING, ERROR = "ok", "warning", "error"
 LEVELS = (ERROR, WARNING, OK)
 
-#: Every code, its usual level, and what it says. Programs may rely on the codes.
+#: Every code with its usual level and its meaning. Programs may rely on the codes.
 CODES: Mapping[str, tuple[str, str]] = {
     "SSH-UNREACHABLE": (ERROR, "no answer to a TCP connection"),
-    "SSH-REFUSED": (ERROR, "nobody listens on the SSH port"),
-    "SSH-FROZEN": (ERROR, "the port is open, and no SSH server speaks"),
-    "SSH-KEY-UNKNOWN": (ERROR, "known_hosts does not know the host"),
-    "SSH-KEY-CHANGED": (ERROR, "known_hosts holds another key; never fixed by launcher"),
-    "SSH-LOGIN": (ERROR, "the host does not let the user in"),
-    "SSH-BROKEN": (ERROR, "the connection cannot be opened, or broke off"),
-    "PYTHON-MISSING": (ERROR, "the inventory's interpreter is not there"),
+    "SSH-REFUSED": (ERROR, "nothing listens on the SSH port"),
+    "SSH-FROZEN": (ERROR, "the port is open, but no SSH server answers"),
+    "SSH-KEY-UNKNOWN": (ERROR, "known_hosts has no key of the host"),
+    "SSH-KEY-CHANGED": (ERROR, "known_hosts has a different key; launcher never changes it"),
+    "SSH-LOGIN": (ERROR, "the host refused the login"),
+    "SSH-BROKEN": (ERROR, "the connection could not be opened, or dropped"),
+    "PYTHON-MISSING": (ERROR, "the inventory's interpreter does not exist"),
     "PYTHON-OLD": (ERROR, "the interpreter is older than 3.8"),
-    "PYTHON-SILENT": (ERROR, "the interpreter does not answer with its own packages"),
-    "HOST-BROKEN": (ERROR, "the agent cannot work there"),
-    "RSYNC-MISSING": (ERROR, "no rsync, or one older than 3.1.3"),
-    "DISK-FULL": (ERROR, "no room at workdir"),
-    "DISK-LOW": (WARNING, "little room at workdir"),
-    "DISK-READ-ONLY": (ERROR, "workdir cannot be written"),
-    "DISK-SHM": (WARNING, "little room in /dev/shm, where data loaders hand over batches"),
-    "LIMIT-NOFILE": (WARNING, "few open files allowed"),
-    "LIMIT-MEMLOCK": (WARNING, "InfiniBand, and little memory that may be locked"),
-    "LOGOUT-KILLS": (WARNING, "a run would end with the SSH connection that started it"),
+    "PYTHON-SILENT": (ERROR, "the interpreter hangs or fails when it loads its packages"),
+    "HOST-BROKEN": (ERROR, "the agent cannot work on the host"),
+    "RSYNC-MISSING": (ERROR, "rsync is missing, or older than 3.1.3"),
+    "DISK-FULL": (ERROR, "no space at workdir"),
+    "DISK-LOW": (WARNING, "little space at workdir"),
+    "DISK-READ-ONLY": (ERROR, "workdir is not writable"),
+    "DISK-SHM": (WARNING, "little space in /dev/shm, through which data loaders pass batches"),
+    "LIMIT-NOFILE": (WARNING, "a low limit for open files"),
+    "LIMIT-MEMLOCK": (WARNING, "InfiniBand, and a low limit for locked memory"),
+    "LOGOUT-KILLS": (WARNING, "a run would stop with the SSH connection that started it"),
     "CLOCK-OFFSET": (WARNING, "a clock differs from most others"),
     "TORCH-MISSING": (WARNING, "the interpreter has no torch"),
-    "TORCH-NO-CUDA": (ERROR, "GPUs, and a torch that was built without them"),
+    "TORCH-NO-CUDA": (ERROR, "the host has GPUs, but its torch was built without CUDA"),
     "DRIVER-OLD": (ERROR, "the driver is older than torch's CUDA needs"),
-    "GPU-SILENT": (WARNING, "nvidia-smi is there and fails"),
+    "GPU-SILENT": (WARNING, "nvidia-smi exists but fails"),
     "GPU-COUNT": (ERROR, "fewer GPUs than the inventory says"),
     "GPU-ECC": (ERROR, "uncorrectable memory errors since the driver was loaded"),
-    "GPU-XID": (WARNING, "the kernel's log tells of a hardware fault of a GPU"),
-    "GPU-FOREIGN": (WARNING, "somebody uses GPUs without launcher"),
-    "LEFT-ORPHANS": (WARNING, "processes of an earlier run; --fix ends them"),
-    "LEFT-UNFINISHED": (WARNING, "a run was given up and may go on there; --fix ends it"),
-    "LEFT-FOLDERS": (WARNING, "folders of earlier runs hold much of the disk"),
-    "LEFT-SHM": (WARNING, "memory that ended programs hold in /dev/shm"),
+    "GPU-XID": (WARNING, "the kernel log reports a hardware fault of a GPU"),
+    "GPU-FOREIGN": (WARNING, "somebody uses GPUs outside launcher"),
+    "LEFT-ORPHANS": (WARNING, "processes of an earlier run; --fix kills them"),
+    "LEFT-UNFINISHED": (WARNING, "an abandoned run may still run there; --fix stops it"),
+    "LEFT-FOLDERS": (WARNING, "folders of earlier runs fill the disk"),
+    "LEFT-SHM": (WARNING, "exited programs left memory in /dev/shm"),
     "SET-PYTHON": (WARNING, "Python versions differ"),
     "SET-TORCH": (WARNING, "torch versions differ"),
     "SET-CUDA": (WARNING, "the CUDA versions of torch differ"),
@@ -57,38 +57,38 @@ CODES: Mapping[str, tuple[str, str]] = {
     "SET-HOROVOD": (WARNING, "horovod versions differ"),
     "SET-DRIVER": (WARNING, "GPU drivers differ"),
     "SET-GPUS": (WARNING, "GPUs differ in number, model or memory"),
-    "NET-LOOPBACK-NAME": (WARNING, "the host's own name leads to a loopback address"),
+    "NET-LOOPBACK-NAME": (WARNING, "the host's own name resolves to a loopback address"),
     "NET-NAME-UNKNOWN": (WARNING, "the host cannot resolve its own name"),
     "NET-NAME-SLOW": (WARNING, "the host's own name takes seconds to resolve"),
-    "NET-NAME-WRONG": (WARNING, "a host's name leads elsewhere on another host"),
-    "NET-NAME-PRIVATE": (OK, "hosts do not know each other's names; launcher uses addresses"),
-    "NET-INTERFACE-UNKNOWN": (ERROR, "the inventory's interface is not there"),
-    "NET-INTERFACE": (WARNING, "another interface is the way to the others; --fix writes it"),
-    "NET-NO-ROUTE": (ERROR, "no address of a host answers another one"),
-    "NET-PORT-CLOSED": (ERROR, "ports that runs use do not answer between two hosts"),
-    "NET-MTU": (ERROR, "packets as large as the interface allows do not come through"),
+    "NET-NAME-WRONG": (WARNING, "a host's name resolves to something else on another host"),
+    "NET-NAME-PRIVATE": (OK, "hosts cannot resolve each other's names; launcher uses addresses"),
+    "NET-INTERFACE-UNKNOWN": (ERROR, "the inventory's interface does not exist"),
+    "NET-INTERFACE": (WARNING, "another interface reaches the other hosts; --fix writes it"),
+    "NET-NO-ROUTE": (ERROR, "one host cannot reach another at any address"),
+    "NET-PORT-CLOSED": (ERROR, "ports that runs use are closed between two hosts"),
+    "NET-MTU": (ERROR, "packets as large as the interface allows do not arrive"),
     "NET-SLOW": (WARNING, "a pair is much slower than the others"),
-    "NET-UNTESTED": (WARNING, "a pair could not be tried"),
+    "NET-UNTESTED": (WARNING, "a pair could not be tested"),
     "JOB-FITS": (OK, "the job would fit now"),
     "JOB-NO-FIT": (ERROR, "the job would not fit now"),
-    "JOB-FRAMEWORK": (ERROR, "a host lacks what the job's framework cannot do without"),
-    "JOB-IMPORT": (ERROR, "a module that the job imports is not there"),
-    "JOB-NEEDS": (ERROR, "a path that the job needs is not there, or cannot be read"),
+    "JOB-FRAMEWORK": (ERROR, "a host lacks a requirement of the job's framework"),
+    "JOB-IMPORT": (ERROR, "a host lacks a module that the job imports"),
+    "JOB-NEEDS": (ERROR, "a path that the job needs is missing or unreadable"),
     "SMOKE": (OK, "an all-reduce over the hosts, with its bandwidth"),
     "SMOKE-FAILED": (ERROR, "the all-reduce failed"),
     "SMOKE-UNTRIED": (
         WARNING,
-        "no all-reduce could be tried: the framework has none, or it lacks something",
+        "the all-reduce could not be tried: the framework has none, or misses something",
     ),
 }
 
 
 @frozen
 class Finding:
-    """One thing that was found on ``hosts`` (towards ``there``, for a pair).
+    """Something found on ``hosts``; for a pair, between ``hosts`` and ``there``.
 
-    ``evidence`` is what was seen, without the names of the hosts; ``fix`` is what to do. ``value``
-    is what ``--fix`` would write.
+    ``evidence`` is what was seen, without the names of the hosts, so that equal findings fold;
+    ``fix`` is what to do about it, and ``value`` what ``--fix`` writes.
     """
 
     code: str
@@ -100,7 +100,7 @@ class Finding:
     value: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As programs read it."""
+        """Return the finding for programs."""
         return asdict(self)
 
 
@@ -113,7 +113,7 @@ def found(
     there: Iterable[str] = (),
     value: str = "",
 ) -> Finding:
-    """A finding with the level that its code usually has."""
+    """Return a finding, at the usual level of its code unless ``level`` is given."""
     names = (hosts,) if isinstance(hosts, str) else tuple(hosts)
     return Finding(code, level or CODES[code][0], names, evidence, fix, tuple(there), value)
 
@@ -137,22 +137,22 @@ _OF_ERRORS: tuple[tuple[type[errors.HostError], str], ...] = (
 
 
 def of_error(error: errors.HostError) -> Finding:
-    """The finding that an error of one host is."""
+    """Return the finding for an error of a host."""
     code = next(code for kind, code in _OF_ERRORS if isinstance(error, kind))
     return found(code, error.host, error.message, error.hint)
 
 
-#: What can be put right by a line in the inventory, which is the finding's ``value``.
+#: Findings that an ``interface:`` in the inventory fixes; it is their ``value``.
 INTERFACES = ("NET-INTERFACE", "NET-INTERFACE-UNKNOWN")
 
 
 def suggested(findings: Iterable[Finding]) -> dict[str, str]:
-    """The ``interface:`` that hosts should have in the inventory, for those that should have another."""
+    """Return the ``interface:`` to write into the inventory, by host."""
     return {host: f.value for f in findings if f.code in INTERFACES for host in f.hosts if f.value}
 
 
 def fold(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Equal findings of several hosts as one, the worst first, else in their order."""
+    """Fold equal findings of several hosts into one; return the worst first."""
     same: dict[tuple[str, ...], list[Finding]] = {}
     for one in findings:
         key = (one.level, one.code, one.evidence, one.fix, one.value, *one.there)
@@ -165,14 +165,14 @@ def fold(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one (the module ``statistics`` takes as long to import as a host to answer)."""
+    """Return the median (importing ``statistics`` takes as long as a host to answer)."""
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def by_value(values: Mapping[str, str]) -> list[tuple[str, str]]:
-    """``(value, node set)`` of hosts with the same value, the largest set first."""
+    """Return ``(value, nodeset)`` for hosts with the same value, the largest set first."""
     hosts: dict[str, list[str]] = {}
     for name, value in values.items():
         hosts.setdefault(value, []).append(name)

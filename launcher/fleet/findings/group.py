@@ -1,4 +1,4 @@
-"""What differs among hosts that should be alike. Pure: surveys in, findings out."""
+"""Find what differs among hosts that should be alike, from their surveys."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from . import ERROR, Finding, by_value, found, median
 
-if TYPE_CHECKING:  # a run imports this file, and not the surveys
+if TYPE_CHECKING:  # a run imports this file, but not the surveys
     from .survey import Survey
 
-#: Seconds that clocks may differ; and from where on certificates and file times go wrong.
-CLOCK_WARNING, CLOCK_ERROR = 1.0, 60.0
+#: Seconds that clocks may differ.
+CLOCK_WARNING = 1.0
+#: Seconds from which on certificates and file times go wrong.
+CLOCK_ERROR = 60.0
 
 
 def of_group(surveys: Sequence[Survey]) -> list[Finding]:
-    """The odd ones out, folded by node set; and clocks."""
+    """Return what differs among the hosts, folded by nodeset, and wrong clocks."""
     findings = list(clocks({s.host: (s.facts.clock_offset, s.latency) for s in surveys}))
     for code, what, value, fix in ALIKE:
         values = {s.host: value(s) for s in surveys}
@@ -27,10 +29,10 @@ def of_group(surveys: Sequence[Survey]) -> list[Finding]:
 
 
 def clocks(offsets: Mapping[str, tuple[float, float]]) -> list[Finding]:
-    """Clocks that differ from the middle of all, this machine's among them.
+    """Return clocks that differ from the median of all, this machine's among them.
 
-    ``offsets`` are by host ``(its clock minus ours, round trip)``: half a round trip is not known.
-    When most hosts agree with each other and not with us, the finding is about this machine.
+    ``offsets`` has by host ``(its clock minus this machine's, round trip)``; the offset is uncertain
+    by half a round trip. If the hosts agree with each other, the finding is about this machine.
     """
     if not offsets:
         return []
@@ -52,19 +54,19 @@ def clocks(offsets: Mapping[str, tuple[float, float]]) -> list[Finding]:
 
 
 def _clock(host: str, distance: float) -> Finding:
-    way = "ahead of" if distance > 0 else "behind"
+    side = "ahead of" if distance > 0 else "behind"
     return found(
         "CLOCK-OFFSET",
         host,
-        f"its clock is {abs(distance):.1f} s {way} the others'",
-        "timedatectl set-ntp true there (or chrony); logs are put in order by the measured offset, "
-        "certificates and file times are not",
+        f"the clock is {abs(distance):.1f} s {side} the others'",
+        "run timedatectl set-ntp true there (or chrony); launcher corrects times in logs, but not "
+        "certificates and file times",
         level=ERROR if abs(distance) > CLOCK_ERROR else "",
     )
 
 
 def gpus_text(survey: Survey) -> str:
-    """``8x NVIDIA H100 80 GB``; several kinds with a plus."""
+    """Return ``8x H100 80 GB``; several kinds with a plus."""
     kinds: dict[str, int] = {}
     for gpu in survey.facts.gpus:
         name = gpu.name.removeprefix("NVIDIA ")
@@ -79,7 +81,7 @@ def _minor(version: str) -> str:
 
 _SAME = "install the same version everywhere: launcher bootstrap, or pip with a pinned version"
 
-#: Code, its subject, the value of a host ("" is not compared) and what to do.
+#: Code, subject, the value of a host ("" is not compared), and the fix.
 ALIKE: tuple[tuple[str, str, Callable[[Survey], str], str], ...] = (
     ("SET-PYTHON", "Python", lambda s: _minor(s.facts.python_version), _SAME),
     ("SET-TORCH", "torch", lambda s: s.software.torch or "", _SAME),
@@ -90,12 +92,13 @@ ALIKE: tuple[tuple[str, str, Callable[[Survey], str], str], ...] = (
         "SET-DRIVER",
         "driver",
         lambda s: (s.devices.driver or "").partition(".")[0],
-        "fine when torch runs on each; else its admin installs the same driver",
+        "fine if torch runs on each; else ask the admin to install the same driver",
     ),
     (
         "SET-GPUS",
         "GPUs:",
         gpus_text,
-        "a job is as fast as its slowest GPU: --hosts, or groups: in the inventory",
+        "a job is as fast as its slowest GPU: choose equal hosts with --hosts, or make groups: in "
+        "the inventory",
     ),
 )

@@ -1,4 +1,4 @@
-"""What can be wrong with a host by itself. Pure: a survey in, findings out."""
+"""Find what is wrong with a single host, from its survey."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
-if TYPE_CHECKING:  # a run imports this file, and not the surveys
+if TYPE_CHECKING:  # a run imports this file, but not the surveys
     from .survey import GpuUser, Survey
 
-#: Bytes free at workdir below which a run cannot work, and below which a person should know.
-DISK_FULL, DISK_LOW = 20_000_000, 2_000_000_000
-#: Files that may still be made there.
+#: Free bytes at workdir below which a run fails.
+DISK_FULL = 20_000_000
+#: Free bytes at workdir below which a user should know.
+DISK_LOW = 2_000_000_000
+#: Free inodes at workdir below which a run fails.
 FILES_LOW = 1000
-#: Docker's own default for /dev/shm is 64 MiB: data loaders die there of a bus error.
+#: Docker's default for /dev/shm is 64 MiB, and data loaders die there of a bus error.
 SHM_LOW = 512 << 20
-#: Of this many parts of it more than one, left behind, is told.
+#: Leftovers in /dev/shm are reported above 1/10 of it.
 SHM_LEFT = 10
-#: The usual soft limit of open files, and what InfiniBand verbs want to lock at least.
-NOFILE_LOW, MEMLOCK_LOW = 1024, 64 << 20
+#: The usual soft limit of open files.
+NOFILE_LOW = 1024
+#: The least memory that InfiniBand verbs lock.
+MEMLOCK_LOW = 64 << 20
 #: NVIDIA's oldest Linux driver for each CUDA (CUDA Compatibility, minor version compatibility).
 OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
-#: Xid numbers that speak of the hardware (NVIDIA, XID Errors); a program cannot cause them by
-#: itself. The others mostly tell of a program's own mistake.
+#: Xid numbers of hardware faults (NVIDIA, XID Errors); most others are a program's own mistake.
 XID_FAULTS = {
     48: "uncorrectable memory error",
     62: "internal micro-controller halt",
@@ -40,60 +43,64 @@ XID_FAULTS = {
 
 
 def of_host(survey: Survey, host: Host) -> list[Finding]:
-    """Everything that is wrong with a host by itself."""
+    """Return everything that is wrong with a single host."""
     return [finding for check in CHECKS for finding in check(survey, host)]
 
 
 def _name(survey: Survey, host: Host) -> Iterator[Finding]:
     own = survey.own_addresses
-    advice = "a line with its own name and its real address in /etc/hosts there"
+    advice = "add a line with the host's own name and real address to its /etc/hosts"
     if survey.name_is_slow:
         yield found(
             "NET-NAME-SLOW",
             host.name,
-            "its own name did not resolve within 2 s: torchrun and gloo ask for it, and wait",
-            f"{advice}, or a DNS server that answers in /etc/resolv.conf",
+            "the host's own name did not resolve within 2 s: torchrun and gloo wait for it",
+            f"{advice}, or name a DNS server that answers in /etc/resolv.conf",
         )
     elif not own:
         yield found(
             "NET-NAME-UNKNOWN",
             host.name,
-            "it cannot resolve its own name: gloo and MPI stop when no interface is named",
+            "the host cannot resolve its own name: gloo and MPI fail unless given an interface",
             advice,
         )
     elif all(ip.startswith("127.") for ip in own):
         yield found(
             "NET-LOOPBACK-NAME",
             host.name,
-            f"its own name leads to {own[0]}, and what gloo or MPI tell the others when they are "
-            "started without launcher is just that",
-            f"{advice}, in place of the one with {own[0]}",
+            f"the host's own name resolves to {own[0]}. launcher works around it; gloo or MPI "
+            "started by hand will hang",
+            f"in the host's /etc/hosts, replace {own[0]} by its real address "
+            "(launcher bootstrap --with own-name does)",
         )
     elif not set(own) & {ip for _, ip in survey.facts.addresses}:
         yield found(
             "NET-NAME-WRONG",
             host.name,
-            f"its own name leads to {own[0]}, which is none of its addresses",
+            f"the host's own name resolves to {own[0]}, which is not one of its addresses",
             f"{advice}, or correct DNS",
         )
 
 
 def interface(host: Host, known: list[str]) -> Iterator[Finding]:
-    """Whether the inventory's interface is there; a run asks this by itself. NCCL also takes the
-    beginnings and lists of names: those are not looked at."""
+    """Check that the inventory's interface is up; every run does this too.
+
+    NCCL also accepts prefixes and lists of names: lists are not checked.
+    """
     wanted = host.interface
     if not wanted or set(wanted) & set("^=,") or any(name.startswith(wanted) for name in known):
         return
     from difflib import get_close_matches
 
     near = get_close_matches(wanted, known, n=1)
+    fix = "bring the interface up"
+    if known:
+        fix = f"set interface: {(near or known)[0]} in the inventory, or leave it out"
     yield found(
         "NET-INTERFACE-UNKNOWN",
         host.name,
-        f"the inventory says interface: {wanted}; up there: {', '.join(known) or 'none'}",
-        f"interface: {near[0] if near else known[0]} in the inventory, or leave it out"
-        if known
-        else "bring the interface up",
+        f"the inventory says interface: {wanted}; the host has {', '.join(known) or 'none'} up",
+        fix,
         value=near[0] if near else "",
     )
 
@@ -103,8 +110,8 @@ def _interface(survey: Survey, host: Host) -> Iterator[Finding]:
 
 
 def disk_room(host: str, free: int, workdir: str) -> Iterator[Finding]:
-    """Whether there is room for a run; a run asks this by itself."""
-    advice = "free some (launcher rm RUN), or set workdir: in the inventory to a disk with room"
+    """Check that there is space for a run; every run does this too."""
+    advice = "free some (launcher rm RUN), or set workdir: in the inventory to a disk with space"
     if free < DISK_FULL:
         yield found("DISK-FULL", host, f"{free / 1e6:.0f} MB free at {workdir}", advice)
     elif free < DISK_LOW:
@@ -118,7 +125,7 @@ def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "DISK-FULL",
             host.name,
-            f"{survey.disk.files_free} more files can be made at {workdir} (df -i)",
+            f"only {survey.disk.files_free} more files fit at {workdir} (df -i)",
             "remove small files there, or set workdir: in the inventory to another disk",
         )
     if survey.shm and survey.shm.free < SHM_LOW:
@@ -126,7 +133,7 @@ def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
             "DISK-SHM",
             host.name,
             f"{survey.shm.free / 1e6:.0f} MB free in /dev/shm: data loader workers die of SIGBUS",
-            "rm what lies in /dev/shm, or mount -o remount,size=50% /dev/shm "
+            "remove files in /dev/shm, or mount -o remount,size=50% /dev/shm "
             "(docker: --shm-size=8g)",
         )
 
@@ -137,15 +144,15 @@ def _limits(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "LIMIT-NOFILE",
             host.name,
-            f"{soft} open files are allowed (ulimit -n; at most {hard})",
-            "raise nofile in /etc/security/limits.conf there",
+            f"only {soft} open files are allowed (ulimit -n; at most {hard})",
+            "raise nofile in the host's /etc/security/limits.conf",
         )
     if survey.infiniband and 0 <= survey.memlock < MEMLOCK_LOW:
         yield found(
             "LIMIT-MEMLOCK",
             host.name,
-            f"{survey.memlock >> 10} KiB may be locked (ulimit -l): InfiniBand needs more",
-            '"* - memlock unlimited" in /etc/security/limits.conf there',
+            f"only {survey.memlock >> 10} KiB may be locked (ulimit -l): InfiniBand needs more",
+            'add "* - memlock unlimited" to the host\'s /etc/security/limits.conf',
         )
 
 
@@ -164,14 +171,15 @@ def _software(survey: Survey, host: Host) -> Iterator[Finding]:
             "TORCH-MISSING",
             host.name,
             f"{host.python} (Python {survey.facts.python_version}) has no torch",
-            f"{host.python} -m pip install torch there, or python: in the inventory to one that has",
+            f"run {host.python} -m pip install torch there, or set python: in the inventory to "
+            "an interpreter with torch",
         )
     elif survey.facts.gpus and not software.cuda and not software.hip:
         yield found(
             "TORCH-NO-CUDA",
             host.name,
-            f"torch {software.torch} was built without CUDA, and there are GPUs",
-            "install the CUDA build of torch there (pytorch.org says from where)",
+            f"torch {software.torch} was built without CUDA, but the host has GPUs",
+            "install a CUDA build of torch there (see pytorch.org)",
         )
     yield from _driver(survey, host)
 
@@ -189,7 +197,7 @@ def _driver(survey: Survey, host: Host) -> Iterator[Finding]:
             host.name,
             f"driver {driver}; torch {survey.software.torch} with CUDA {cuda} needs "
             f"{oldest[0]}.{oldest[1]} or newer",
-            "its admin installs a newer driver, or you a torch for an older CUDA",
+            "ask the host's admin for a newer driver, or install a torch for an older CUDA",
         )
 
 
@@ -199,8 +207,8 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "GPU-SILENT",
             host.name,
-            "nvidia-smi is there and fails",
-            f"`ssh {host.name} nvidia-smi` says why; after a driver update a reboot helps",
+            "nvidia-smi exists but fails",
+            f"see `ssh {host.name} nvidia-smi`; after a driver update, reboot the host",
             level=ERROR if host.gpus else WARNING,
         )
     elif count and host.gpus and host.gpus > count:
@@ -208,7 +216,7 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
             "GPU-COUNT",
             host.name,
             f"the inventory says {host.gpus} GPUs, nvidia-smi finds {count}",
-            f"gpus: {count} in the inventory, or look for the lost one: dmesg | grep Xid",
+            f"set gpus: {count} in the inventory, or look for the missing one: dmesg | grep Xid",
         )
     for index, errors in sorted((devices.ecc or {}).items()):
         if errors:
@@ -216,7 +224,7 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
                 "GPU-ECC",
                 host.name,
                 f"GPU {index}: {errors} uncorrectable memory errors",
-                "nvidia-smi -q -d ECC,ROW_REMAPPER; its admin resets or replaces the GPU",
+                "see nvidia-smi -q -d ECC,ROW_REMAPPER; ask the admin to reset or replace the GPU",
             )
     for bus, number, text in devices.xid:
         if number in XID_FAULTS:
@@ -224,40 +232,44 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
                 "GPU-XID",
                 host.name,
                 f"Xid {number} at {bus} since boot: {XID_FAULTS[number]} ({text})",
-                "its admin looks at nvidia-smi -q and the kernel's log, and resets the GPU",
+                "see nvidia-smi -q and the kernel log; ask the admin to reset the GPU",
             )
 
 
 def _login(survey: Survey, host: Host) -> Iterator[Finding]:
-    """With lingering, a run moves out of the session into the user's own services."""
+    """Check that a run survives the logout: with lingering it moves into the user's services."""
     login = survey.login
     if login is None or not login.kills or (login.lingers and login.bus):
         return
-    before = "dbus-user-session (its package), and " if not login.bus else ""
+    before = "install the package dbus-user-session, and " if not login.bus else ""
     yield found(
         "LOGOUT-KILLS",
         host.name,
-        f"systemd-logind kills what {login.user} leaves behind at a logout (KillUserProcesses=yes): "
-        "a run ends with the SSH connection that started it",
-        f"{before}loginctl enable-linger {login.user} there (runs then stand outside of the "
-        "session), or KillUserProcesses=no in /etc/systemd/logind.conf",
+        f"systemd-logind kills the processes of {login.user} at logout (KillUserProcesses=yes): "
+        "a run stops with the SSH connection that started it",
+        f"{before}run loginctl enable-linger {login.user} there (runs then leave the session), "
+        "or set KillUserProcesses=no in /etc/systemd/logind.conf",
     )
 
 
 def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
-    """Users of GPUs that no lease knows of. Who cannot be looked at and is on a leased GPU is taken
-    for the holder."""
+    """Find users of GPUs without a lease.
+
+    A process that cannot be inspected is taken for the lease holder's if its GPU is leased.
+    """
     by_user: dict[str, list[GpuUser]] = {}
     for user in survey.devices.users:
         if user.run is None and user.gpu not in survey.facts.leased:
             by_user.setdefault(user.user or "somebody in a container", []).append(user)
     for name, uses in sorted(by_user.items()):
-        indices = ",".join(str(i) for i in sorted({use.gpu for use in uses}))
+        indices = sorted({use.gpu for use in uses})
+        listed = ",".join(map(str, indices))
+        gpus = f"GPU {listed} is" if len(indices) == 1 else f"GPUs {listed} are"
         yield found(
             "GPU-FOREIGN",
             host.name,
-            f"{name} uses GPU {indices} without launcher: pid {uses[0].pid} {uses[0].command}",
-            f"ask {name}; runs of launcher do not know of it: leave the host out, or say gpus:",
+            f"{gpus} used by {name} outside launcher (pid {uses[0].pid} {uses[0].command})",
+            f"leave {host.name} out with --hosts, or ask {uses[0].user or 'the owner'}",
         )
 
 
@@ -268,35 +280,35 @@ def _leftovers(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "LEFT-ORPHANS",
             host.name,
-            f"of {first['run']}: pid {first['pid']} {first['command'][:60]}{more}",
-            "launcher check --fix ends them; so does the next run there",
+            f"left from {first['run']}: pid {first['pid']} {first['command'][:60]}{more}",
+            "launcher check --fix kills them; so does the next run there",
         )
     for run in survey.unfinished:
         yield found(
             "LEFT-UNFINISHED",
             host.name,
-            f"{run} was given up while the host was away, and may go on there",
-            "launcher check --fix ends it; so does the next run there",
+            f"{run} was abandoned while the host was offline and may still run there",
+            "launcher check --fix stops it; so does the next run there",
         )
     if survey.disk and survey.old_bytes > max(survey.disk.free, DISK_LOW // 1000):
         yield found(
             "LEFT-FOLDERS",
             host.name,
-            f"{survey.old_folders} folders of ended runs hold {survey.old_bytes / 1e6:.0f} MB, "
+            f"{survey.old_folders} folders of earlier runs take {survey.old_bytes / 1e6:.0f} MB, "
             f"more than the {survey.disk.free / 1e6:.0f} MB that are free",
-            "launcher rm RUN forgets one, here and there; launcher ls --all lists them",
+            "launcher rm RUN deletes one, here and on its hosts; launcher ls --all lists them",
         )
     count, size = survey.old_segments
     if survey.shm and size > survey.shm.total / SHM_LEFT:
         yield found(
             "LEFT-SHM",
             host.name,
-            f"{count} segments that no process uses hold {size / 1e6:.0f} MB in /dev/shm",
-            "rm those of your ended programs there: ls -l /dev/shm",
+            f"{count} segments that no process uses take {size / 1e6:.0f} MB in /dev/shm",
+            "remove those of your exited programs: ls -l /dev/shm",
         )
 
 
-#: What is looked at, in this order.
+#: The checks of a host, in the order of their findings.
 CHECKS: tuple[Callable[[Survey, Host], Iterator[Finding]], ...] = (
     _disks,
     _limits,

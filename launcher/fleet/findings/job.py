@@ -1,4 +1,4 @@
-"""Whether a job could run on hosts as they are now. Pure: a job and surveys in, findings out."""
+"""Find out whether a job could run now, from the surveys of its hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .survey import Survey
 def of_job(
     job: Job, hosts: Sequence[Host], surveys: Mapping[str, Survey]
 ) -> tuple[Layout | None, list[Finding]]:
-    """Who would do what now, and everything that stands in the way."""
+    """Return the layout that the job would get now, and what keeps it from running."""
     there = [host for host in hosts if host.name in surveys]
     facts = {host.name: surveys[host.name].facts for host in there}
     try:
@@ -36,7 +36,7 @@ def of_job(
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     findings = []
     by_setup = WARNING if job.setup else level
-    brings = "; its setup: may bring {}" if job.setup else ""
+    brings = "; its setup: may install {}" if job.setup else ""
     missing = list(survey.software.missing)
     probes = {*requirements.modules_of(job.framework), *requirements.needs_of(job.framework)}
     if without := [probe for probe in missing if probe in probes]:
@@ -50,10 +50,10 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
             found(
                 "JOB-IMPORT",
                 host.name,
-                f"{host.python} does not find {', '.join(missing)}, which the job imports"
+                f"{host.python} cannot find {', '.join(missing)}, which the job imports"
                 + brings.format("it" if len(missing) == 1 else "them"),
-                f"{host.python} -m pip install there (a package may have another name than its "
-                "module), or setup: in the job file",
+                f"run {host.python} -m pip install there (the package's name may differ from "
+                "the module's), or install it in setup: of the job file",
                 level=by_setup,
             )
         )
@@ -62,7 +62,7 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
             found(
                 "JOB-NEEDS",
                 host.name,
-                f"{path} is not there, or cannot be read",
+                f"{path} is missing or unreadable",
                 "copy or mount it there, or choose hosts that have it (--hosts)",
                 level=level,
             )

@@ -1,7 +1,4 @@
-"""What is wrong between two hosts. Pure: trials in, findings out.
-
-What is the same for several pairs becomes one finding.
-"""
+"""Find what is wrong between two hosts, from their trials; fold equal findings of several pairs."""
 
 from __future__ import annotations
 
@@ -14,12 +11,11 @@ from .survey import Survey, Trial
 
 #: A pair with less than this part of the usual bandwidth is slow.
 SLOW = 0.25
-#: An interface has to be so many times as fast to be worth a word.
+#: An interface is suggested if it is this many times as fast.
 FASTER = 2.0
-#: What the agent says of a port whose host takes the connection, and where its program is silent: no
-#: firewall does that, a host with too much to do does.
+#: The agent's word for a port that connects but stays silent: a busy host's, not a firewall's.
 SILENT = "connects, and nobody answers"
-_BUSY = "the host may have too much to do just now: look again when it has less"
+_BUSY = "the host may be busy: check again when it is idle"
 
 
 def of_pairs(
@@ -28,20 +24,20 @@ def of_pairs(
     hosts: Mapping[str, Host],
     port_range: tuple[int, int],
 ) -> list[Finding]:
-    """Everything that is wrong between hosts."""
+    """Return everything that is wrong between hosts."""
     findings: list[Finding] = []
     for trial in trials:
         findings += _ports(trial, surveys[trial.there], port_range)
         findings += _packets(trial)
         if surveys[trial.host].facts.hostname != surveys[trial.there].facts.hostname:
-            findings += _names(trial, surveys[trial.there])  # else: one machine twice, a sandbox
+            findings += _names(trial, surveys[trial.there])  # else one machine twice: a sandbox
     findings += _speed(trials)
     return [*_folded(findings), *_interfaces(trials, surveys, hosts)]
 
 
 def _ports(trial: Trial, there: Survey, port_range: tuple[int, int]) -> Iterator[Finding]:
     if trial.error:
-        yield _between("NET-UNTESTED", trial, trial.error, "look at the other findings first")
+        yield _between("NET-UNTESTED", trial, trial.error, "fix the other findings first")
     elif trial.closed and set(trial.closed.values()) == {SILENT}:
         yield _between("NET-UNTESTED", trial, _closed(trial), _BUSY)
     elif trial.address is None:
@@ -50,16 +46,16 @@ def _ports(trial: Trial, there: Survey, port_range: tuple[int, int]) -> Iterator
             "NET-NO-ROUTE",
             trial,
             f"none of its addresses answers on any port ({reasons}){_rules(there)}",
-            "open TCP between the hosts, or name the network that they share: interface: in the "
-            "inventory",
+            "open TCP between the hosts, or set interface: in the inventory to a network that "
+            "they share",
         )
     elif trial.closed:
         low, high = port_range
-        fix = f"open TCP ports {low} to {high} there, or --master-port with a range that is open"
+        fix = f"open TCP ports {low} to {high} there, or set --master-port to an open range"
         if trial.high in trial.closed:
             fix = (
-                "open all TCP ports between the hosts: NCCL and gloo use those that the kernel "
-                "chooses (ip_local_port_range), besides the master's"
+                "open all TCP ports between the hosts: besides the master port, NCCL and gloo use "
+                "ports that the kernel chooses (ip_local_port_range)"
             )
         yield _between("NET-PORT-CLOSED", trial, _closed(trial) + _rules(there), fix)
 
@@ -67,7 +63,7 @@ def _ports(trial: Trial, there: Survey, port_range: tuple[int, int]) -> Iterator
 def _closed(trial: Trial) -> str:
     by_reason: dict[str, list[str]] = {}
     for port, why in sorted(trial.closed.items()):
-        name = "one of the kernel's own range" if port == trial.high else str(port)
+        name = "one from the kernel's range" if port == trial.high else str(port)
         by_reason.setdefault(why, []).append(name)
     return "TCP " + "; ".join(f"{', '.join(ports)}: {why}" for why, ports in by_reason.items())
 
@@ -86,18 +82,18 @@ def _packets(trial: Trial) -> Iterator[Finding]:
         yield _between(
             "NET-MTU",
             trial,
-            f"packets up to {trial.mtu} bytes come through, the interfaces say "
+            f"packets up to {trial.mtu} bytes arrive, but the interfaces have MTU "
             f"{trial.mtu_expected}" + ("; large TCP transfers hang" if stuck else ""),
-            f"ip link set {trial.interface or 'DEV'} mtu {trial.mtu} on both, or a switch or tunnel "
-            f"on the way that lets {trial.mtu_expected} through",
+            f"ip link set {trial.interface or 'DEV'} mtu {trial.mtu} on both hosts, or configure "
+            f"the switch or tunnel between them to pass {trial.mtu_expected}",
             level=ERROR if stuck else WARNING,
         )
     elif stuck:
         yield _between(
             "NET-MTU",
             trial,
-            "small packets come through and large ones do not: a transfer hangs at once",
-            f"lower the MTU of {trial.interface or 'the interface'} on both, or let ICMP "
+            "small packets arrive, large ones do not: every transfer hangs",
+            f"lower the MTU of {trial.interface or 'the interface'} on both hosts, or let ICMP "
             '"fragmentation needed" through',
         )
 
@@ -109,24 +105,24 @@ def _names(trial: Trial, there: Survey) -> Iterator[Finding]:
         yield _between(
             "NET-NAME-SLOW",
             trial,
-            "the other's name takes more than 3 s to resolve",
-            "a line for it in /etc/hosts, or a DNS server that answers in /etc/resolv.conf",
+            "the other host's name takes more than 3 s to resolve",
+            "add it to /etc/hosts, or name a DNS server that answers in /etc/resolv.conf",
         )
     elif not trial.names:
-        yield _between("NET-NAME-PRIVATE", trial, "the other's name is not known", "")
+        yield _between("NET-NAME-PRIVATE", trial, "the other host's name does not resolve", "")
     elif own and not own & set(trial.names):
         yield _between(
             "NET-NAME-WRONG",
             trial,
-            f"the name {name} leads to {trial.names[0]}, which is not that host",
+            f"the name {name} resolves to {trial.names[0]}, which is not that host",
             f"correct the line of {name} in /etc/hosts, or DNS",
         )
 
 
 def usual_bandwidth(trials: Sequence[Trial]) -> float:
-    """What most hosts reach with somebody, in bytes a second; 0.0 when nothing was measured.
+    """Return the median of each host's best bandwidth, in bytes per second; 0.0 without any.
 
-    Not the middle of all pairs: of three hosts with one slow cable, most pairs are slow.
+    The median of all pairs would mislead: of three hosts with one slow cable, most pairs are slow.
     """
     best: dict[str, float] = {}
     for trial in trials:
@@ -144,13 +140,13 @@ def _speed(trials: Sequence[Trial]) -> Iterator[Finding]:
             "NET-SLOW",
             trial,
             f"{_span(rates)}; {rate_text(usual)} is usual here",
-            "look at cable and port: ethtool (speed, duplex), ip -s link (errors); or leave the "
+            "check cable and port: ethtool (speed, duplex), ip -s link (errors); or leave the "
             "host out",
         )
 
 
 def rate_text(bandwidth: float) -> str:
-    """Bytes a second as a network is spoken of: ``9.4 Gbit/s``."""
+    """Return bytes per second in network units: ``9.4 Gbit/s``."""
     bits = bandwidth * 8
     return f"{bits / 1e9:.1f} Gbit/s" if bits >= 1e9 else f"{bits / 1e6:.0f} Mbit/s"
 
@@ -164,11 +160,12 @@ def _between(code: str, trial: Trial, evidence: str, fix: str, level: str = "") 
     return found(code, trial.host, evidence, fix, level, there=(trial.there,))
 
 
-_Way = tuple[tuple[str, ...], tuple[str, ...]]
+#: Some hosts and those they should reach.
+_Routes = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _folded(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Equal findings with the same far host as one; then those with the same near hosts."""
+    """Fold equal findings with the same far host, then those with the same near hosts."""
     near: dict[tuple[str, ...], list[str]] = {}
     for one in findings:
         key = (one.code, one.level, one.evidence, one.fix, one.there[0])
@@ -176,28 +173,28 @@ def _folded(findings: Sequence[Finding]) -> Iterator[Finding]:
     far: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for (*what, there), hosts in near.items():
         far.setdefault((tuple(what), tuple(hosts)), []).append(there)
-    every: dict[tuple[str, ...], list[_Way]] = {}
-    for (told, several), others in far.items():
-        every.setdefault(told, []).append((several, tuple(others)))
-    for (code, level, evidence, fix), ways in every.items():
-        if _all_of_them(ways):
-            names = tuple(dict.fromkeys(name for hosts, _ in ways for name in hosts))
-            ways = [(names, names)]
-        for hosts_of_way, others_of_way in ways:
-            yield Finding(code, level, hosts_of_way, evidence, fix, others_of_way)
+    by_text: dict[tuple[str, ...], list[_Routes]] = {}
+    for (text, several), others in far.items():
+        by_text.setdefault(text, []).append((several, tuple(others)))
+    for (code, level, evidence, fix), routes in by_text.items():
+        if _is_complete(routes):
+            names = tuple(dict.fromkeys(name for hosts, _ in routes for name in hosts))
+            routes = [(names, names)]
+        for hosts_of_route, others_of_route in routes:
+            yield Finding(code, level, hosts_of_route, evidence, fix, others_of_route)
 
 
-def _all_of_them(ways: Sequence[_Way]) -> bool:
-    """Whether these are all ways among some hosts."""
-    pairs = {(a, b) for near, far in ways for a in near for b in far}
+def _is_complete(routes: Sequence[_Routes]) -> bool:
+    """Return whether these are all routes among some hosts."""
+    pairs = {(a, b) for near, far in routes for a in near for b in far}
     names = {name for pair in pairs for name in pair}
-    return len(ways) > 1 and len(pairs) == len(names) * (len(names) - 1)
+    return len(routes) > 1 and len(pairs) == len(names) * (len(names) - 1)
 
 
 def _interfaces(
     trials: Sequence[Trial], surveys: Mapping[str, Survey], hosts: Mapping[str, Host]
 ) -> Iterator[Finding]:
-    """A better way to a host than the one that a run would try first."""
+    """Suggest an interface that is better than the one a run would try first."""
     for name, survey in surveys.items():
         towards = [trial for trial in trials if trial.there == name and trial.address]
         if not towards:
@@ -211,13 +208,15 @@ def _interfaces(
         if first not in common:
             choice = common[0]
             others = nodeset.fold(trial.host for trial in towards)
-            evidence = f"{first}, by which it is reached from here, does not answer {others}; runs "
-            evidence += f"lose 4 s with it. {by_address[choice].name} ({choice}) does"
+            evidence = (
+                f"{first}, the address used from here, does not answer {others}; runs lose 4 s "
+                f"trying it. {by_address[choice].name} ({choice}) answers"
+            )
         elif (by_address[best].speed or 0) >= FASTER * (by_address[first].speed or 1 << 40):
             choice = best
             evidence = (
-                f"{by_address[best].name} ({by_address[best].speed} Mbit/s) reaches the others, and "
-                f"runs take {by_address[first].name} ({by_address[first].speed} Mbit/s)"
+                f"{by_address[best].name} ({by_address[best].speed} Mbit/s) reaches the others, but "
+                f"runs use {by_address[first].name} ({by_address[first].speed} Mbit/s)"
             )
         else:
             continue
@@ -227,6 +226,6 @@ def _interfaces(
                 "NET-INTERFACE",
                 name,
                 evidence,
-                f"interface: {interface} in the inventory (launcher check --fix writes it)",
+                f"set interface: {interface} in the inventory (launcher check --fix does)",
                 value=interface,
             )

@@ -1,4 +1,4 @@
-"""What a run looks at by itself: only what connecting to its hosts has told already. Pure."""
+"""The checks of every run: they use only what connecting to its hosts measured."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from ...spec.model import Facts, Host
 from . import ERROR, Finding, fold
 from .host import disk_room, interface
 
-#: Bytes without which not even the code of a small run arrives.
+#: Free bytes below which not even the code of a small run fits.
 LEAST_DISK = 1_000_000
 
 
 def of_facts(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Finding, ...]:
-    """Findings that make a run pointless: errors only. A wrong clock does not: a run measures it,
-    and puts everything in order by what it measured."""
+    """Return findings with which a run would fail.
+
+    A wrong clock is not one: a run measures clocks and corrects times by them.
+    """
     findings: list[Finding] = []
     for host in hosts:
         known = facts[host.name]
@@ -26,9 +28,9 @@ def of_facts(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Finding
 
 
 def require(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> None:
-    """Raises CheckFailed when something is wrong."""
+    """Raise CheckFailed if a run on these hosts would fail."""
     findings = of_facts(hosts, facts)
     if findings:
-        told = "; ".join(f"{', '.join(f.hosts)}: {f.evidence} ({f.code})" for f in findings)
+        message = "; ".join(f"{', '.join(f.hosts)}: {f.evidence} ({f.code})" for f in findings)
         fixes = "; ".join(dict.fromkeys(finding.fix for finding in findings))
-        raise CheckFailed(told, f"{fixes}. launcher check tells more; --no-check runs it anyway")
+        raise CheckFailed(message, f"{fixes}. launcher check shows more; --no-check runs it anyway")

@@ -1,7 +1,7 @@
-"""Reads which modules a Python script needs to start. Pure.
+"""Find the modules that a Python script needs to start.
 
-What a program can live without is left out: imports in a function, in a ``try`` that catches the
-failure, under ``TYPE_CHECKING`` or another condition.
+Optional imports are left out: in a function, in a ``try`` that catches the failure, and under
+``TYPE_CHECKING`` or another condition.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _CATCHES = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
 def needed(text: str) -> tuple[str, ...]:
-    """Dotted names that the text imports in any case; ``from a import b`` is ``a`` and ``a.b``.
+    """Return the dotted names that a text always imports; ``from a import b`` is ``a`` and ``a.b``.
 
-    Relative imports begin with dots. Raises SyntaxError.
+    Relative imports start with dots. Raises SyntaxError.
     """
     return tuple(dict.fromkeys(_in(ast.parse(text).body)))
 

@@ -1,4 +1,4 @@
-"""What `launcher check` measured: a survey of each host, and a trial of each pair. Values only.
+"""What `launcher check` measured: a survey of each host and a trial of each pair.
 
 Sizes are in bytes, times in seconds.
 """
@@ -15,8 +15,7 @@ from ...spec.model import Facts
 
 @frozen
 class Questions:
-    """What a job wants to know of every host besides: modules that its Python has to find with
-    ``env``, and paths."""
+    """What a job needs on every host: paths, and modules that its Python must find with ``env``."""
 
     modules: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -25,7 +24,7 @@ class Questions:
 
 @frozen
 class Room:
-    """A disk or memory: how large, and how much of it is free."""
+    """The size of a disk or memory, and how much of it is free."""
 
     total: int
     free: int
@@ -34,8 +33,10 @@ class Room:
 
 @frozen
 class Software:
-    """What the host's Python has; None is absent. ``missing`` are modules that were asked for. With an
-    ``error`` nothing is known; ``late``: it had not answered in time, which a busy host does."""
+    """What the host's Python has; None: not installed. ``missing`` lists wanted modules it lacks.
+
+    With an ``error`` nothing is known; ``late`` means no answer in time, as on a busy host.
+    """
 
     torch: str | None = None
     cuda: str | None = None
@@ -49,7 +50,7 @@ class Software:
 
 @frozen
 class GpuUser:
-    """A process on a GPU. ``run`` is launcher's, where that is known."""
+    """A process on a GPU. ``run`` is the run it belongs to, if known."""
 
     gpu: int
     pid: int
@@ -60,7 +61,7 @@ class GpuUser:
 
 @frozen
 class Devices:
-    """The GPUs beyond what a plan needs. ``xid`` are ``(bus, number, text)`` of the kernel's log."""
+    """The GPUs beyond what a plan needs. ``xid`` has ``(bus, number, text)`` from the kernel log."""
 
     failing: bool = False
     driver: str | None = None
@@ -72,8 +73,11 @@ class Devices:
 
 @frozen
 class Login:
-    """The session of systemd-logind that the agent was started in. ``kills``: what it leaves behind
-    when it ends is killed. ``lingers``: the user's services go on without one; ``bus``: they answer."""
+    """The systemd-logind session in which the agent was started.
+
+    ``kills``: processes that remain at its end are killed. ``lingers``: the user's services run
+    without a session; ``bus``: they answer.
+    """
 
     session: str
     user: str
@@ -84,7 +88,7 @@ class Login:
 
 @frozen
 class Interface:
-    """A network interface that is up; ``speed`` in Mbit/s where the kernel knows it."""
+    """A network interface that is up; ``speed`` is in Mbit/s, if the kernel knows it."""
 
     name: str
     address: str
@@ -94,7 +98,7 @@ class Interface:
 
 @frozen
 class Survey:
-    """One host by itself. ``latency`` is the best of some round trips through SSH."""
+    """A single host. ``latency`` is the best of some round trips through SSH."""
 
     facts: Facts
     latency: float
@@ -115,21 +119,21 @@ class Survey:
     orphans: tuple[Mapping[str, Any], ...] = ()
     old_folders: int = 0
     old_bytes: int = 0
-    old_segments: tuple[int, int] = (0, 0)  # of shared memory: how many, and their bytes
+    old_segments: tuple[int, int] = (0, 0)  # of shared memory: number and bytes
     no_paths: tuple[str, ...] = ()
-    unfinished: tuple[str, ...] = ()  # runs of this machine that may go on there
+    unfinished: tuple[str, ...] = ()  # runs of this machine that may still run there
     login: Login | None = None
 
     @property
     def host(self) -> str:
-        """The name in the inventory."""
+        """The host's name in the inventory."""
         return self.facts.host
 
 
 def survey_of(
     answer: Mapping[str, Any], facts: Facts, latency: float, unfinished: tuple[str, ...]
 ) -> Survey:
-    """What an agent has answered, as values."""
+    """Return an agent's answer as values."""
     left, name, firewall = answer["leftovers"], answer["own_name"], answer["firewall"]
     return Survey(
         facts=facts,
@@ -185,13 +189,13 @@ def _devices(value: Mapping[str, Any]) -> Devices:
 
 @frozen
 class Trial:
-    """What one host found on the way to another one, ``there``.
+    """How one host reaches another one, ``there``.
 
-    ``address`` is the one of ``tried`` that answered best, None when none did; ``complete`` are those
-    that answered on all ports. ``closed`` are ports that did not, with the reason, and ``high`` is the
-    port of the kernel's own range. ``mtu`` is the largest packet that came through (None: not
-    measured), ``large`` whether a piece of many packets came through TCP (None: not known),
-    ``bandwidth`` in bytes a second (None: not measured, as with most others of many hosts).
+    ``address`` is the one of ``tried`` that answered best, None if none did; ``complete`` lists those
+    that answered on all ports. ``closed`` maps the other ports to reasons; ``high`` is the port from
+    the kernel's own range. ``mtu`` is the largest packet that arrived (None: not measured); ``large``
+    is whether many packets through TCP arrived (None: unknown); ``bandwidth`` is in bytes per second
+    (None: not measured, as for most pairs of many hosts).
     """
 
     host: str
@@ -207,6 +211,6 @@ class Trial:
     round_trip: float | None = None
     large: bool | None = None
     bandwidth: float | None = None
-    names: tuple[str, ...] | None = ()  # what the other's own name leads to here; None: no answer
+    names: tuple[str, ...] | None = ()  # what the other's name resolves to; None: no answer
     error: str = ""
-    confirmed: bool = False  # it seemed wrong, and was tried once more alone
+    confirmed: bool = False  # it looked wrong, and was tried again alone

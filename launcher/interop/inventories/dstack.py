@@ -47,7 +47,7 @@ def _host(found: Found, node: Node, common: dict[str, tuple[int, Node]]) -> str:
         word = own["hostname"][1]
     name = found.host(text(word), node.line)
     if found.lines[name] != node.line:
-        raise node.error(f"host {name} stands here twice, first in line {found.lines[name]}")
+        raise node.error(f"host {name} appears twice, first in line {found.lines[name]}")
     for given, via in ((common, "ssh_config"), (own, "")):
         for key in _SETTINGS:
             if key in given:

@@ -98,15 +98,18 @@ def _bare(job: Job, process: Process, entry: NodePlan) -> Process:
 
 def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
     node, processes = entry.node, entry.processes
-    leads = [p for p in processes if p.task and job.role(p.task.role).lead]
+    primaries = [p for p in processes if p.task and job.role(p.task.role).primary]
     on_others = [
-        p for n in plan.nodes if n is not entry for p in n.processes
-        if p.task and job.role(p.task.role).lead
-    ]  # fmt: skip
-    if on_others and leads and len(leads) < len(processes):
+        p
+        for n in plan.nodes
+        if n is not entry
+        for p in n.processes
+        if p.task and job.role(p.task.role).primary
+    ]
+    if on_others and primaries and len(primaries) < len(processes):
         raise InputError(
-            "leads are on several hosts, beside processes that have to outlive them",
-            "no plain script can tell when to stop those; one lead, or hosts of their own",
+            "primary processes are on several hosts, beside processes that have to outlive them",
+            "no plain script can tell when to stop those; one primary process, or hosts of their own",
         )
     lines = [
         "#!/bin/sh",
@@ -117,7 +120,7 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
         f"RUN={shell.quote(planner.run_dir(node.root, plan.layout.run_id))}",
         f"NODE={node.node_rank}",
         f"GRACE={max(1, round(job.grace))}",
-        f"LEADS={len(leads)}",
+        f"PRIMARIES={len(primaries)}",
         *HOST.begin.split("\n"),
         *shell.wanted(job),
     ]
@@ -133,7 +136,7 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
         lines += [f"  exec {shell.quote(program)}{' ' if words else ''}{shell.join(words)}", "}"]
     lines.append(HOST.middle)
     for number, process in enumerate(processes):
-        kind = "lead" if process in leads else "other"
+        kind = "primary" if process in primaries else "other"
         lines.append(f"begin {shell.quote(process.key)} process_{number} {kind}")
     lines += [f"LEFT={len(processes)}", HOST.end]
     return "\n".join(lines)
@@ -153,13 +156,13 @@ def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
 
 
 def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
-    leads = 0
+    primaries = 0
     calls = []
     for entry in plan.nodes:
         host = entry.node.host.name
-        lead = any(p.task and job.role(p.task.role).lead for p in entry.processes)
-        leads += lead
-        kind = "lead" if lead else "other"
+        primary = any(p.task and job.role(p.task.role).primary for p in entry.processes)
+        primaries += primary
+        kind = "primary" if primary else "other"
         folder = folders[host]
         # The remote shell takes its words apart once more.
         words = [posixpath.join(folder, "runs", name), kind]
@@ -174,7 +177,7 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
             "SSH='ssh -v' is another way to call ssh; COPY=no leaves the code as it is there."
         ),
         f"WORKDIR=${{WORKDIR:-{shell.plain(job.workdir)}}}",
-        f"LEADS={leads}",
+        f"PRIMARIES={primaries}",
         *shell.wanted(job),
         *DRIVER.begin.split("\n"),
         "secrets() {",

@@ -78,7 +78,7 @@ stop_all() {
   done
 }
 
-begin() { # KEY FUNCTION lead|other
+begin() { # KEY FUNCTION primary|other
   mkfifo "$scratch/$1"
   (
     exec 3<&- 8>&-
@@ -100,14 +100,14 @@ while [ "$LEFT" -gt 0 ]; do
   read -r key status kind <&8 || continue
   if [ "$key" != stop ]; then
     LEFT=$((LEFT - 1))
-    [ "$kind" != lead ] || [ "$status" -ne 0 ] || LEADS=$((LEADS - 1))
+    [ "$kind" != primary ] || [ "$status" -ne 0 ] || PRIMARIES=$((PRIMARIES - 1))
   fi
   [ -z "$stopping" ] || continue
   if [ "$status" -ne 0 ]; then
     code=$status stopping=yes
     echo "$key ended with $status: the others here are stopped" >&2
     stop_all
-  elif [ "$kind" = lead ] && [ "$LEADS" -eq 0 ]; then
+  elif [ "$kind" = primary ] && [ "$PRIMARIES" -eq 0 ]; then
     stopping=yes # what is left has nobody to work for
     stop_all
   fi
@@ -143,7 +143,7 @@ take() { # HOST FOLDER: the code and the host's script
   fi && to "$1" "mkdir -p $2 && cat >$2/run.sh" <"$here/$1.sh"
 }
 
-begin() { # HOST FOLDER lead|other
+begin() { # HOST FOLDER primary|other
   mkfifo "$scratch/in.$1"
   (
     exec 9>&- 8>&-
@@ -167,14 +167,14 @@ while [ "$LEFT" -gt 0 ]; do
   read -r host status kind <&8 || continue
   if [ "$host" != stop ]; then
     LEFT=$((LEFT - 1))
-    [ "$kind" != lead ] || [ "$status" -ne 0 ] || LEADS=$((LEADS - 1))
+    [ "$kind" != primary ] || [ "$status" -ne 0 ] || PRIMARIES=$((PRIMARIES - 1))
   fi
   [ -z "$stopping" ] || continue
   if [ "$status" -ne 0 ]; then
     code=$status stopping=yes
     echo "$host ended with $status: all others are stopped" >&2
     exec 9>&-
-  elif [ "$kind" = lead ] && [ "$LEADS" -eq 0 ]; then
+  elif [ "$kind" = primary ] && [ "$PRIMARIES" -eq 0 ]; then
     stopping=yes
     exec 9>&-
   fi

@@ -16,8 +16,17 @@ from . import node_task
 from .result import Task
 
 _KNOWN = (
-    *("type", "name", "nodes", "env", "commands", "resources", "working_dir", "stop_criteria"),
-    *("shell", "volumes", "max_duration"),
+    "type",
+    "name",
+    "nodes",
+    "env",
+    "commands",
+    "resources",
+    "working_dir",
+    "stop_criteria",
+    "shell",
+    "volumes",
+    "max_duration",
 )
 _VARIABLES = {
     "DSTACK_NODE_RANK": "$NODE_RANK",
@@ -53,7 +62,7 @@ def read(content: Text, task: Task) -> None:
         line, node = given["commands"]
         _commands(task, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
     if leads and "run" in task.values:
-        _lead(task, given["stop_criteria"][0], gpus)
+        _primary(task, given["stop_criteria"][0], gpus)
     elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # as here
         line, node = given["stop_criteria"]
         task.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
@@ -100,11 +109,11 @@ def _commands(task: Task, given: dict[str, tuple[int, Node]], line: int, script:
     node_task.command(task, line, script, _VARIABLES, "DSTACK_NODES_IPS")
 
 
-def _lead(task: Task, line: int, gpus: int) -> None:
-    """The run is over when the first node's command has ended: as roles, whose master is the lead."""
+def _primary(task: Task, line: int, gpus: int) -> None:
+    """The run is over when the first node's command has ended: as roles, whose master is primary."""
     nodes = int(task.values.pop("num_nodes", 1))
     each = {"resources": {"gpus": gpus}} if gpus else {}
-    roles: dict[str, object] = {"master": {"replicas": 1, "lead": True, "spread": True, **each}}
+    roles: dict[str, object] = {"master": {"replicas": 1, "primary": True, "spread": True, **each}}
     if nodes > 1:
         roles["worker"] = {"replicas": nodes - 1, "spread": True, **each}
     for number in range(nodes):

@@ -20,8 +20,18 @@ from .result import Task
 from .templates import Values
 
 _TASK = (
-    *("name", "lead", "image", "command", "args", "environment", "credentials", "resource"),
-    *("inputs", "outputs", "files", "exitActions"),
+    "name",
+    "lead",
+    "image",
+    "command",
+    "args",
+    "environment",
+    "credentials",
+    "resource",
+    "inputs",
+    "outputs",
+    "files",
+    "exitActions",
 )
 _ACTIONS = {"COMPLETE": "complete", "FAIL": "fail", "RESCHEDULE": "restart"}
 #: Starts after an exit code that asks for one; theirs is a setting of their server.
@@ -163,7 +173,7 @@ def _role(task: Task, one: Node, words: Words, share_of: dict[str, Any]) -> dict
     unread(task, one, _TASK, "the task")
     role: dict[str, Any] = {"replicas": 1}
     if _leads(one):
-        role["lead"] = True
+        role["primary"] = True
     if share_of:
         role["resources"] = share_of
     if "image" in inside:
@@ -235,8 +245,9 @@ def _files(one: Node, task: Task | None = None) -> list[tuple[int, str, str | No
             unread(task, file, ("path", "contents", "localpath"), "a file")
         if "path" not in known:
             raise file.error("a file has no path")
-        contents, local = (text(known[k][1]) if k in known else None
-                           for k in ("contents", "localpath"))  # fmt: skip
+        contents, local = (
+            text(known[k][1]) if k in known else None for k in ("contents", "localpath")
+        )
         found.append((file.line, text(known["path"][1]), contents, local))
     return found
 

@@ -17,8 +17,18 @@ from ...spec.inventory_writer import comment, scalar
 from ..inventories.result import Found, quoted
 
 _KEYS = (
-    *("name", "workdir", "num_nodes", "hosts", "resources", "envs", "secrets", "max_restarts"),
-    *("needs", "setup", "run", "roles"),
+    "name",
+    "workdir",
+    "num_nodes",
+    "hosts",
+    "resources",
+    "envs",
+    "secrets",
+    "max_restarts",
+    "needs",
+    "setup",
+    "run",
+    "roles",
 )
 
 

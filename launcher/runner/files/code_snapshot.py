@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...agent.base.protocol import Fingerprint
+from ...records import formats
 from ...records.run_folder import home
 from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
-
-CODE_VERSION = 1
 
 if TYPE_CHECKING:
     import pathspec
@@ -255,7 +254,7 @@ def revision(folder: Path) -> Revision:
 def describe_code(source: Source, revision: Revision) -> dict[str, Any]:
     """``code.json``."""
     return {
-        "version": CODE_VERSION,
+        **formats.stamp(),
         "folder": str(source.folder),
         "snapshot": source.version,
         "files": source.files,

@@ -44,16 +44,18 @@ class Collector:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self.hurry.wait()
+            asked = self.hurry.is_set()
             self.hurry.clear()
-            await self.pull(final=False)
+            await self.pull(final=False, asked=asked)
 
-    async def pull(self, final: bool = True) -> None:
-        """Bring what is new. What could not be brought stands in ``failed``, by host."""
+    async def pull(self, final: bool = True, asked: bool = False) -> None:
+        """Bring what is new. What could not be brought stands in ``failed``, by host. It is reported
+        where anything is new, or somebody ``asked``."""
         async with self._busy:
             self.failed = {}
             hosts = [*self._hosts.active, *(self._hosts.aside if final else ())]
             moved = await asyncio.gather(*(self._one(session, final) for session in hosts))
-            if any(moved) or final or not self.outputs:
+            if any(moved) or final or asked or not self.outputs:
                 await self._lay_together()
 
     async def _lay_together(self) -> None:

@@ -7,7 +7,6 @@ name with the host in it: ``metrics@gpu1.json``.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -208,8 +207,5 @@ def _remove(root: Path, path: str) -> None:
 
 def _before(folder: RunFolder) -> set[str]:
     """What the view held when it was made last."""
-    try:
-        text = (folder.path / "outputs.json").read_text()
-    except OSError:
-        return set()
-    return {entry["path"] for entry in json.loads(text)}
+    known = folder.read_as(tuple[dict[str, object], ...], "outputs.json") or ()
+    return {str(entry.get("path", "")) for entry in known} - {""}

@@ -26,11 +26,8 @@ class Handover:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        known = folder.read(NOTE) or {}
-        self.given: dict[str, dict[str, State]] = {
-            host: {path: (size, written) for path, (size, written) in files.items()}
-            for host, files in known.items()
-        }
+        known = folder.read_as(dict[str, dict[str, State]], NOTE) or {}
+        self.given = known
 
     def own(self, host: str, what: Listed) -> Listed:
         """What of a host's list it has written itself."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from ...records import events as ev
+from ...records.reasons import EndReason, Reason, StopReason
 from ...records.state import RunState, is_setup
 
 #: How often a role's exit code may start everything again, where no larger number is asked for.
@@ -13,9 +14,6 @@ RESTARTS = 3
 
 #: How often ports of a run may be taken by somebody else before that is an error.
 PORT_TRIES = 4
-
-#: Why a run starts again that no failure of the user's has ended.
-PORT_TAKEN = "port-taken"
 
 #: torch's words and those of sockets, and gRPC's (TensorFlow, JAX): each names the port.
 _PORT_IN_USE = re.compile(
@@ -25,17 +23,13 @@ _PORT_IN_USE = re.compile(
 _MEETING_IN_USE = re.compile(rb"my_node_\.port != -1 .*bind failed")
 
 
-#: How it is said why processes are ended that are started again.
-AGAIN = ", starting again"
-
-
 def was_starting_again(events: Sequence[ev.Event]) -> bool:
     """Whether the launcher that is gone had ended everything, and was about to start it again."""
     for event in reversed(events):
         if isinstance(event, ev.RunRestarted):
             return False
         if isinstance(event, ev.StopRequested) and event.host is None:
-            return event.why.endswith(AGAIN)
+            return event.why is StopReason.RESTARTING
     return False
 
 
@@ -43,7 +37,7 @@ def may_replace_ports(events: Sequence[ev.Event]) -> bool:
     """Whether a run may try other ports once more."""
     tries = sum(
         isinstance(e, ev.PortReplaced)
-        or (isinstance(e, ev.RunRestarted) and e.reason == PORT_TAKEN)
+        or (isinstance(e, ev.RunRestarted) and e.reason == EndReason.PORT_TAKEN)
         for e in events
     )
     return tries < PORT_TRIES
@@ -55,9 +49,9 @@ def another_try(
     last_words: bytes,
     ports: Mapping[str, Collection[int]],
     max_restarts: int,
-) -> str | None:
-    """Why a run starts again: ``port-taken``, the reason of its failure or of a host's loss, or None
-    when it ends.
+) -> Reason | None:
+    """Why a run starts again: a port that was taken, the reason of its failure or of a host's loss;
+    None when it ends.
 
     A port that another program took while torch was still being imported is no failure of the
     user's: it does not count. ``ports`` are those that were free on each host, the master's first;
@@ -69,7 +63,7 @@ def another_try(
     before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
     in_use = failure and _is_in_use(ports, failure.host, last_words)
     if in_use and not state.lost and may_replace_ports(events):
-        return PORT_TAKEN
+        return Reason(EndReason.PORT_TAKEN)
     if failure is not None and failure.action == "fail":
         return None
     most = max_restarts
@@ -78,9 +72,11 @@ def another_try(
     # Another machine's are in no record here. Numbers have gaps: spares that were tried have their own.
     ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
     tries = max(len(before), len(ran - {0}))
-    if tries - before.count(PORT_TAKEN) >= most:
+    if tries - before.count(EndReason.PORT_TAKEN) >= most:
         return None
-    return next((loss.reason for loss in state.lost.values()), failure.reason if failure else None)
+    for loss in state.lost.values():
+        return Reason.parse(loss.reason)
+    return failure.reason if failure else None
 
 
 def _is_in_use(ports: Mapping[str, Collection[int]], host: str, last_words: bytes) -> bool:

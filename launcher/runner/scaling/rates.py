@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ...spec.frozen import frozen
 from ...spec.model import Layout
+from ...spec.process_key import ProcessKey, ProcessKind
 
 #: A line is read up to here; nobody prints a number later than that.
 LONGEST = 4096
@@ -126,11 +127,14 @@ class Reader:
     def feed(self, log: str, data: bytes, when: float) -> None:
         """New bytes of a log such as ``attempt-0/rank-3.err``. A carriage return ends a line as well:
         progress bars have nothing else."""
+        key = key_of(log)
+        if key is None:
+            return
         *lines, rest = (self._rest.get(log, b"") + data).replace(b"\r", b"\n").split(b"\n")
         self._rest[log] = rest[:LONGEST]
         for line in lines:
             if line:
-                self._line(key_of(log), line[:LONGEST].decode("utf-8", "replace"), when)
+                self._line(key, line[:LONGEST].decode("utf-8", "replace"), when)
 
     def finish(self, when: float) -> None:
         """The logs have ended: what is left of each is a line."""
@@ -158,9 +162,18 @@ def unit_of(own: re.Pattern[str]) -> str:
     return WORK
 
 
-def key_of(log: str) -> str:
-    """The process that a log is of: ``rank-3``."""
-    return log.rpartition("/")[2].rpartition(".")[0]
+def key_of(log: str) -> str | None:
+    """The process that a log is of: ``rank-3``; None for a file of anybody else's."""
+    stem = log.rpartition("/")[2].rpartition(".")[0]
+    return stem if _process(stem) else None
+
+
+def _process(key: str) -> ProcessKey | None:
+    """The process that a key names; None for numbers that came otherwise, as scalars do."""
+    try:
+        return ProcessKey.parse(key)
+    except ValueError:
+        return None
 
 
 def rate(
@@ -202,19 +215,27 @@ def rate(
 def _of_all(
     keys: Sequence[str], by_key: dict[str, list[float]], layout: Layout
 ) -> tuple[float, str]:
-    kind = keys[0].rpartition("-")[0]
-    medians = [statistics.median(by_key[key]) for key in keys if key.rpartition("-")[0] == kind]
-    many = layout.num_nodes if kind == "node" else layout.world_size
+    group = _group(keys[0])
+    medians = [statistics.median(by_key[key]) for key in keys if _group(key) == group]
+    of_nodes = group == ProcessKind.NODE
+    many = layout.num_nodes if of_nodes else layout.world_size
     if len(medians) >= many:
         return sum(medians), ""
-    whose = "nodes" if kind == "node" else "ranks"
+    whose = "nodes" if of_nodes else "ranks"
     return statistics.fmean(medians) * many, f"{len(medians)} of {many} {whose} printed it"
+
+
+def _group(key: str) -> str:
+    process = _process(key)
+    return process.group if process else key
 
 
 def _order(key: str) -> tuple[bool, bool, int]:
     """Ranks by their number; then what else has a log."""
-    kind, _, number = key.rpartition("-")
-    return kind != "rank", kind != "node", int(number) if number.isdigit() else 0
+    process = _process(key)
+    if process is None:
+        return True, True, 0
+    return process.kind != ProcessKind.RANK, process.kind != ProcessKind.NODE, process.index
 
 
 def spread(values: Sequence[float]) -> float:

@@ -11,18 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...records import events as ev
+from ...records.reasons import StopReason
 from ...records.receipt import Receipt
 from ...records.run_folder import RunFolder
-from ...records.state import BY_USER
 from ...spec.frozen import frozen
 from ...spec.model import Request
+from ..attach import follow
 from ..run import Run
 from . import scalars
 from .compare import Trial
 from .rates import NoRate, Number, Rate, Reader, rate
-
-#: The reason of a run whose time as a trial was over.
-OVER = "trial-over"
 
 
 @frozen
@@ -55,7 +53,7 @@ class Trials:
         """Ends the trial that runs, at once when asked a second time; no other one begins."""
         self.interrupted = True
         if self._run:
-            self._run.stop(BY_USER)
+            self._run.stop()
 
     async def all(self, requests: Sequence[Request]) -> list[Trial]:
         """As many as were done; what failed among them says so. Raises LauncherError when this machine
@@ -74,7 +72,7 @@ class Trials:
 
         def over() -> None:
             if not run.switch.asked.is_set():  # a second wish would kill
-                run.stop(OVER)
+                run.stop(StopReason.TRIAL_OVER)
 
         def on_event(event: ev.Event) -> None:
             nonlocal clock
@@ -91,7 +89,7 @@ class Trials:
         nodes = request.job.num_nodes or 1
         self._begun(nodes, run.name)
         try:
-            receipt = await run.execute()
+            receipt = await follow(run, run.execute())
         finally:
             self._run = None
             if clock:
@@ -104,7 +102,9 @@ class Trials:
                 trial = replace(trial, rate=await self._rate(run, reader))
             except NoRate as why:
                 early = "stopped before it had a rate"
-                trial = replace(trial, problem=early if receipt.reason == BY_USER else str(why))
+                trial = replace(
+                    trial, problem=early if receipt.reason == StopReason.BY_USER else str(why)
+                )
             if trial.rate:
                 self._unit = self._unit or trial.rate.unit
         self._ended(trial, receipt)
@@ -149,7 +149,10 @@ def _trial(nodes: int, run: Run, receipt: Receipt) -> Trial:
 
 def _problem(receipt: Receipt) -> str:
     """Why a run was no good as a trial; empty when it was."""
-    if receipt.status == "succeeded" or receipt.reason in (OVER, BY_USER):
+    if receipt.status == "succeeded" or receipt.reason in (
+        StopReason.TRIAL_OVER,
+        StopReason.BY_USER,
+    ):
         return ""
     if failure := receipt.failure:
         who = f"rank {failure.rank}" if failure.rank is not None else failure.key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,4 +37,4 @@ class JournalCursor:
         if record["seq"] <= self._heard:
             return None
         self._heard = record["seq"]
-        return ev.from_journal(host, record, clock_offset)
+        return ev.from_journal(host, record, clock_offset, time.time())

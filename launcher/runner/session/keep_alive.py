@@ -21,10 +21,10 @@ class KeepAlive:
         self._line = line
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, lease: float | None) -> None:
-        """Begin, unless it has begun. ``lease``: seconds that the supervisor bears silence."""
+    def start(self, orphan_timeout: float | None) -> None:
+        """Start, unless it has started. A supervisor bears silence for ``orphan_timeout`` seconds."""
         if self._task is None:
-            pause = PAUSE if lease is None else min(PAUSE, lease / CONTACTS)
+            pause = PAUSE if orphan_timeout is None else min(PAUSE, orphan_timeout / CONTACTS)
             self._task = asyncio.ensure_future(self._call(pause))
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Lease time: hosts that nobody reaches stop the run by themselves, and only then."""
+"""--orphan-timeout: hosts that nobody reaches stop the run on their own, and only then."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
 ) -> None:
     """Without a cable, or with a launcher that is connected but stands still (a closed laptop)."""
     host = clean.hosts["lab2"]
-    with _running(launcher, SLEEPER, "--lease", "2s") as (process, run):
+    with _running(launcher, SLEEPER, "--orphan-timeout", "2s") as (process, run):
         try:
             host.unplug() if how == "cable" else os.kill(process.pid, signal.SIGSTOP)
             labs.wait_until(lambda: _is_empty(host, run), "an empty host")
@@ -88,7 +88,7 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
             os.kill(process.pid, signal.SIGCONT)
         _, err = process.communicate(timeout=60)
         receipt = json.loads((run / "receipt.json").read_text())
-        assert (receipt["status"], receipt["reason"]) == ("stopped", "lease-expired"), err.decode()
+        assert (receipt["status"], receipt["reason"]) == ("stopped", "orphan-timeout"), err.decode()
         assert process.returncode == 125
         assert receipt["failure"] is None
         assert receipt["hosts"][1]["expiry"]["silent"] >= 2.0
@@ -97,24 +97,24 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
         assert b"lab2 stopped by itself on " in err
 
 
-def test_after_kill_9_of_the_launcher_hosts_stop_when_the_lease_is_over(
+def test_after_kill_9_of_the_launcher_hosts_stop_when_the_timeout_is_over(
     launcher: Launcher, clean: labs.Lab
 ) -> None:
-    with _running(launcher, SLEEPER, "--lease", "2s") as (process, run):
+    with _running(launcher, SLEEPER, "--orphan-timeout", "2s") as (process, run):
         process.kill()
         process.communicate(timeout=20)
         for host in (clean.hosts["lab1"], clean.hosts["lab2"]):
             labs.wait_until(lambda host=host: _is_empty(host, run), f"{host} to be empty")
             told = {record["event"]: record for record in _journal(host, run)}
-            assert told["LeaseExpired"]["silent"] >= 2.0
+            assert told["OrphanTimeoutExpired"]["silent"] >= 2.0
             assert told["HostEnded"]["left"] == 0
 
 
-@pytest.mark.parametrize(("words", "away"), [(["--lease", "5s"], 1), ([], 3)])
+@pytest.mark.parametrize(("words", "away"), [(["--orphan-timeout", "5s"], 1), ([], 3)])
 def test_a_partition_that_heals_in_time_leaves_no_trace(
     launcher: Launcher, clean: labs.Lab, words: list[str], away: int
 ) -> None:
-    """Within the lease, or as long as it likes without one. All of it is longer than the lease."""
+    """Within the timeout, or as long as it likes without one. All of it is longer than the timeout."""
     host = clean.hosts["lab2"]
     for name in ("lab1", "lab2"):
         clean.hosts[name].run("rm", "-f", "/tmp/end")
@@ -136,11 +136,20 @@ def test_a_partition_that_heals_in_time_leaves_no_trace(
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err.decode()
         assert log.read_bytes() == _there(host, run)
-        assert "LeaseExpired" not in [record["event"] for record in _journal(host, run)]
+        assert "OrphanTimeoutExpired" not in [record["event"] for record in _journal(host, run)]
 
 
-def test_a_lease_of_nothing_is_refused(launcher: Launcher) -> None:
+def test_a_timeout_of_nothing_is_refused(launcher: Launcher) -> None:
     launcher.script("")
-    ran = launcher.run("--lease", "0", "train.py")
+    ran = launcher.run("--orphan-timeout", "0", "train.py")
     assert ran.code == 2
-    assert "--lease 0" in ran.err
+    assert "--orphan-timeout 0" in ran.err
+
+
+def test_the_old_name_works_with_a_notice(launcher: Launcher) -> None:
+    """For one version. It is not in the help."""
+    launcher.script("")
+    ran = launcher.run("--lease", "30m", "--dry-run", "train.py")
+    assert ran.code == 0, ran.err
+    assert ran.err == "note: --lease is now --orphan-timeout\n"
+    assert "--lease" not in launcher.call("run", "--help").stdout

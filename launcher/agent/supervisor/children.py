@@ -1,0 +1,123 @@
+"""Starts the processes of a run, notices their exits, and signals all that is left of them."""
+
+from __future__ import annotations
+
+import os
+
+from ..base.lean import signal
+from ..processes import processes
+from ..processes.limits import Cores, in_words, limit
+from ..processes.ownership import Owned
+from . import errorfile
+from .environment import environment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from ..base.messages import Message, ProcessSpec, StartRequest
+
+    class Helper(Protocol):
+        """Who has processes of the supervisor's own: they are nothing of the run."""
+
+        @property
+        def pids(self) -> set[int]: ...
+
+        def reaped(self, pid: int) -> bool: ...
+
+
+class Child:
+    """A process that was started, under its key, and the file that it may write its error into."""
+
+    def __init__(self, key: str, rank: int | None, error_file: str | None) -> None:
+        self.key, self.rank, self.error_file = key, rank, error_file
+
+
+class Children:
+    """The processes of a run on this host. ``helpers`` have processes that are none of it."""
+
+    def __init__(self, run_id: str, host: str, helpers: tuple[Helper, ...]) -> None:
+        self.owned = Owned(run_id, host)
+        self.path = os.defpath  # the PATH that they have
+        self._run_id, self._helpers = run_id, helpers
+        self._cores = Cores(run_id)
+        self._env: dict[str, str] = {}
+        self._attempt = 0
+        self._known: dict[int, Child] = {}
+        self._asked: set[int] = set()  # to stop, in this stage
+
+    def prepare(self, request: StartRequest) -> None:
+        """Make ready for the processes of a stage."""
+        self._attempt, self._asked = request["attempt"], set()
+        self._env = environment(request)
+        self.path = self._env["PATH"]
+        os.makedirs(os.path.join("logs", "attempt-%d" % self._attempt), exist_ok=True)
+        self._cores = Cores(self._run_id)
+        self.owned.prepare([process.get("limits") or {} for process in request["processes"]])
+
+    def start(self, process: ProcessSpec, env: dict[str, str]) -> tuple[int, str]:
+        """Start a process with ``env`` besides; return its pid, and how it is held to its limits.
+
+        Raises OSError when it cannot be executed: its log says why then.
+        """
+        key, wish = process["key"], process.get("limits") or {}
+        stem = os.path.join("logs", "attempt-%d" % self._attempt, key)
+        held = limit(wish, self._cores, self.owned.leaf(self._leaf(key), wish))
+        error_file = errorfile.prepare(process["env"])
+        argv, env = process["argv"], {**self._env, **env, "PATH": self.path}
+        try:
+            pid = processes.start(argv, env, process["cwd"], stem + ".out", stem + ".err", held)
+        except OSError as error:
+            with open(stem + ".err", "a") as file:
+                file.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))
+            raise
+        self._known[pid] = Child(key, process.get("rank"), error_file)
+        self.owned.started(pid, self._leaf(key), held)
+        return pid, in_words(held or {})
+
+    def environment(self, process: ProcessSpec) -> dict[str, str]:
+        """What a process has from this host and from its request."""
+        return {**self._env, **process["env"]}
+
+    def exits(self) -> Iterator[tuple[Child, int]]:
+        """Those that have exited, with their exit codes."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.owned.reaped(pid) or any(helper.reaped(pid) for helper in self._helpers):
+                continue
+            if pid in self._known:
+                yield self._known.pop(pid), processes.exit_code(status)
+
+    def evidence(self, child: Child, code: int) -> Message:
+        """What belongs to an exit: the process's own words, and a kill for want of memory."""
+        error = errorfile.read(child.error_file) if code else None
+        return dict({"error": error} if error else {}, **self.lack_of_memory(child.key, code))
+
+    def lack_of_memory(self, key: str, code: int) -> Message:
+        """What is known of a kill for want of memory, where this exit may be one."""
+        killed = code in processes.KILLED
+        return self.owned.killed_for_memory(self._leaf(key)) if killed else {}
+
+    def left(self) -> list[int]:
+        """All pids of the run here, but those of our helpers."""
+        return self.owned.find({pid for helper in self._helpers for pid in helper.pids})
+
+    def ask(self, pids: list[int]) -> None:
+        """Ask these to stop, each once."""
+        self.owned.ask([pid for pid in pids if pid not in self._asked])
+        processes.send(pids, signal.SIGCONT)  # a stopped process gets SIGTERM when it continues
+        self._asked.update(pids)
+
+    def kill(self, pids: list[int]) -> None:
+        """Kill these, and what else is in the control group of the run by then."""
+        self.owned.kill(pids)
+        self._asked.update(pids)
+
+    def _leaf(self, key: str) -> str:
+        return "%d-%s" % (self._attempt, key)

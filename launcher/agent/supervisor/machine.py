@@ -1,0 +1,354 @@
+"""Decides what becomes of a run on one host: when its processes are asked to stop, when they are
+killed, what the other hosts are told, and when the run is over here.
+
+It is pure: it has no clock, and starts, signals and writes nothing. The supervisor calls it with what
+has happened, and follows the instructions that it returns.
+"""
+
+from __future__ import annotations
+
+from ..base import protocol
+from .heartbeat import Contact
+from .outcomes import Endings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..base.messages import Message, ProcessSpec
+
+#: Seconds without a client before a supervisor that has started nothing gives up.
+UNUSED = 60.0
+#: Seconds that a framework's own launcher has to end its node after one of its ranks has failed.
+FRAMEWORK_REACTION = 1.0
+#: Seconds that processes which outlive all others have before they are asked to stop.
+LINGER = 1.0
+#: Seconds until those that were killed are looked for again.
+KILL_AGAIN = 0.1
+#: Seconds between two looks while processes stop: orphans are nobody's children, and nothing tells
+#: of their exit.
+LOOK = 0.05
+
+#: No stage runs: before the first, and between two.
+IDLE = "idle"
+#: The processes of a stage run, or have exited while something that they started has not.
+RUNNING = "running"
+#: They were asked to stop: an exit from now on is no failure.
+STOPPING = "stopping"
+#: The run has ended on this host.
+OVER = "over"
+
+
+class Instruction:
+    """What the supervisor has to do; two with the same fields are equal."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._fields() == other._fields()
+
+    def __repr__(self) -> str:
+        return "%s%r" % (type(self).__name__, self._fields())
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+
+class Record(Instruction):
+    """Write an event into the journal."""
+
+    __slots__ = ("event", "fields")
+
+    def __init__(self, event: str, **fields: Any) -> None:
+        self.event, self.fields = event, fields
+
+
+class Tell(Instruction):
+    """Tell the other hosts of the run."""
+
+    __slots__ = ("word",)
+
+    def __init__(self, **word: Any) -> None:
+        self.word = word
+
+
+class Stop(Instruction):
+    """Record that, and ask everything of the run here to stop: ``why`` is a code, ``origin`` the host
+    that told of it, if it is another one, and ``asked`` whether a launcher wants it."""
+
+    __slots__ = ("asked", "grace", "origin", "why")
+
+    def __init__(self, grace: float, why: str, origin: str | None = None, asked: bool = False):
+        self.grace, self.why, self.origin, self.asked = grace, why, origin, asked
+
+
+class StopOrphans(Instruction):
+    """Record these, and ask them to stop: they have outlived all that was started."""
+
+    __slots__ = ("pids",)
+
+    def __init__(self, pids: list[int]) -> None:
+        self.pids = pids
+
+
+class Kill(Instruction):
+    """Kill everything of the run here."""
+
+
+class Look(Instruction):
+    """Look what is left of the run here, and answer with :meth:`Machine.found`."""
+
+
+class Close(Instruction):
+    """Free what the run holds here, and record its end."""
+
+
+class Due:
+    """A stop that comes by itself at a moment, unless another one is asked for before."""
+
+    def __init__(self, at: float, grace: float, why: str, origin: str | None) -> None:
+        self.at, self.grace, self.why, self.origin = at, grace, why, origin
+
+
+class Machine:
+    """The state of a run on one host. Its methods are what happens; they return instructions.
+
+    Do not modify attributes from outside: the supervisor reads ``phase``, ``attempt``, and what the
+    properties say. ``now`` is a moment of one monotonic clock, all else is in seconds. ``grace`` is
+    the run's own; ``orphan_timeout`` is how long it survives without a launcher, None for ever.
+    """
+
+    def __init__(
+        self, grace: float, orphan_timeout: float | None, now: float, attempt: int = 0
+    ) -> None:
+        self.phase = IDLE
+        self.stage, self.attempt = "", attempt
+        self.stopped = False  # no further stage starts
+        self._grace = grace
+        self._contact = Contact(orphan_timeout, now)
+        self._begun: set[tuple[str, int]] = set()
+        self._endings = Endings([])
+        self._elastic: str | None = None
+        self._running: set[str] = set()  # keys
+        self._due: Due | None = None
+        self._kill_at: float | None = None
+        self._orphans = 0  # how many had outlived all that was started
+        self._stop_orphans_at: float | None = None
+
+    # -- what the supervisor wants to know
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing that was started here is at work any longer."""
+        return self.phase == STOPPING or (self.phase == RUNNING and not self._running)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any stage has begun."""
+        return bool(self._begun)
+
+    def was_begun(self, stage: str, attempt: int) -> bool:
+        """Return whether this stage of this attempt was started: that happens once."""
+        return (stage, attempt) in self._begun
+
+    def next_tick(self, now: float, alone_since: float | None) -> float:
+        """Return when to call :meth:`tick` at the latest, if nothing happens before."""
+        moments = [now + LOOK if self.is_ending else self._contact.ends]
+        moments += [m for m in (self._kill_at, self._stop_orphans_at) if m is not None]
+        if self._due:
+            moments.append(self._due.at)
+        if self.phase == IDLE and alone_since is not None:
+            moments.append(alone_since + UNUSED)
+        return min(moments)
+
+    # -- launchers
+
+    def heard_launcher(self, now: float) -> None:
+        """A launcher is in touch."""
+        self._contact.renew(now)
+
+    def stop(self, grace: float, why: str, asked: bool, now: float) -> list[Instruction]:
+        """The run is to stop on all hosts; what is left after ``grace`` is killed."""
+        self.stopped = True
+        out = self._stop(grace, why, None, asked, now)
+        # Not when the timeout is over: so is that of the others, or they are still in touch.
+        if why != protocol.ORPHAN_TIMEOUT:
+            out.append(Tell(over=why, delay=0.0, grace=grace))
+        return out
+
+    def terminated(self) -> None:
+        """The supervisor was asked to end: whoever did may have ended its children in the same
+        moment, which is no failure of theirs. Its stop follows."""
+        if self._running:
+            self.phase = STOPPING
+
+    # -- processes
+
+    def begin(
+        self, stage: str, attempt: int, processes: Iterable[ProcessSpec], elastic: str | None
+    ) -> None:
+        """A stage begins; what an earlier one has left behind here runs beside it."""
+        self._begun.add((stage, attempt))
+        self._leave_stage()
+        self.phase, self.stage, self.attempt = RUNNING, stage, attempt
+        self._elastic, self._endings = elastic, Endings(processes)
+
+    def started(self, key: str, rank: int | None, pid: int, limits: str) -> list[Instruction]:
+        """A process was started; ``limits`` says how it is held to what."""
+        self._running.add(key)
+        told = self._endings.about(key)
+        if limits:
+            told["limits"] = limits
+        return [Record("ProcessStarted", key=key, rank=rank, pid=pid, **told)]
+
+    def could_not_start(
+        self, key: str, rank: int | None, code: int, at: float, now: float
+    ) -> list[Instruction]:
+        """A process could not be started, which is a failure."""
+        record = Record("ProcessExited", key=key, rank=rank, code=code, at=at)
+        return [record, *self._fail(0.0, now)]
+
+    def exited(
+        self, key: str, rank: int | None, code: int, at: float, evidence: Message, now: float
+    ) -> list[Instruction]:
+        """A process that was started here has exited, at ``at`` by the host's clock."""
+        self._running.discard(key)
+        tolerated = self.stage == "run" and self._elastic == "member"
+        cause = self._cause(code, evidence, tolerated)
+        failed, told = self._endings.ended(key, code)
+        out: list[Instruction] = [
+            Record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
+        ]
+        if failed and "tolerated" not in cause:
+            out += self._fail(self._endings.patience(key), now)
+        if self._endings.is_primary(key) and not failed:
+            out.append(Tell(primary=key))
+        return out + self._follow_primaries(now)
+
+    def rank_exited(
+        self, key: str, rank: int, code: int, at: float, evidence: Message, now: float
+    ) -> list[Instruction]:
+        """A rank that a framework's own launcher has started has exited: the launcher may react."""
+        cause = self._cause(code, evidence, bool(self._elastic))
+        out: list[Instruction] = [
+            Record("ProcessExited", key=key, rank=rank, code=code, at=at, **cause)
+        ]
+        if code != 0 and "tolerated" not in cause:
+            out += self._fail(FRAMEWORK_REACTION, now)
+        return out
+
+    # -- other hosts
+
+    def heard(self, word: Message, now: float) -> list[Instruction]:
+        """Another host says that a primary process has exited well, or that the run is over."""
+        if "primary" in word:
+            self._endings.ended_elsewhere(word["primary"])
+            return self._follow_primaries(now)
+        if "over" not in word or not self._running:  # the first: of a later version
+            return []
+        if word["grace"] <= 0:
+            return self._stop(0.0, word["over"], word["host"], False, now)
+        if self.phase == RUNNING and not self._due:
+            self._due = Due(now + word["delay"], word["grace"], word["over"], word["host"])
+        return []
+
+    # -- time
+
+    def tick(self, now: float, alone_since: float | None = None) -> list[Instruction]:
+        """Time has passed; no client is connected since ``alone_since``, if that is a moment."""
+        out: list[Instruction] = []
+        if self._due and now >= self._due.at:
+            out += self._stop(self._due.grace, self._due.why, self._due.origin, False, now)
+        silent = None if self.is_ending else self._contact.expired(now)
+        if silent is not None:
+            out.append(Record("OrphanTimeoutExpired", silent=round(silent, 3)))
+            out += self.stop(self._grace, protocol.ORPHAN_TIMEOUT, False, now)
+        if self.phase in (RUNNING, STOPPING) and not self._running:
+            out.append(Look())
+        elif self._kill_at is not None and now >= self._kill_at:
+            out += self._kill(now)
+        if self.phase == IDLE and self.stopped:
+            out += self._close()
+        elif self.phase == IDLE and alone_since is not None and now - alone_since > UNUSED:
+            self.phase = OVER
+            out.append(Record("SupervisorGaveUp", seconds=UNUSED))
+        return out
+
+    def found(self, left: list[int], cleaning: bool, now: float) -> list[Instruction]:
+        """These are left of the run here; ``cleaning``: all of them only clean up, and have time."""
+        if self._running or self.phase not in (RUNNING, STOPPING):
+            return []
+        if not left:
+            return self._end_stage()
+        if cleaning:
+            return []
+        if not self._orphans:
+            self._orphans = len(left)
+            self._stop_orphans_at = now + (0.0 if self.phase == STOPPING else LINGER)
+        elif self._stop_orphans_at is not None and now >= self._stop_orphans_at:
+            self._stop_orphans_at = None
+            self.phase = STOPPING
+            self._kill_by(now + self._grace)
+            return [StopOrphans(left)]
+        elif self._kill_at is not None and now >= self._kill_at:
+            return self._kill(now)
+        return []
+
+    # -- decisions
+
+    def _cause(self, code: int, evidence: Message, tolerated: bool) -> Message:
+        """What the journal tells of an exit besides: whether we wanted it, else the ``evidence``
+        for a lack of memory; what the process wrote; and whether its framework can continue."""
+        if self.phase == STOPPING:
+            error = {"error": evidence["error"]} if "error" in evidence else {}
+            return dict(error, stopped=True)
+        return dict(evidence, tolerated=True) if tolerated and code != 0 else dict(evidence)
+
+    def _fail(self, delay: float, now: float) -> list[Instruction]:
+        """One process failed: the others stop as well, here and elsewhere, once."""
+        if self.phase != RUNNING or self._due:
+            return []
+        self._due = Due(now + delay, self._grace, protocol.PROCESS_FAILED, None)
+        return [Tell(over=protocol.PROCESS_FAILED, delay=delay, grace=self._grace)]
+
+    def _follow_primaries(self, now: float) -> list[Instruction]:
+        if self._endings.over and self._running and self.phase == RUNNING:
+            return self._stop(self._grace, protocol.PRIMARY_FINISHED, None, False, now)
+        return []
+
+    def _stop(
+        self, grace: float, why: str, origin: str | None, asked: bool, now: float
+    ) -> list[Instruction]:
+        self._due = None
+        out: list[Instruction] = [Stop(grace, why, origin, asked)]
+        if self.phase == RUNNING:
+            self.phase = STOPPING
+        self._kill_by(now + grace)
+        return out + self._kill(now) if grace <= 0 else out
+
+    def _kill_by(self, moment: float) -> None:
+        """A deadline comes nearer, and never goes away again."""
+        self._kill_at = moment if self._kill_at is None else min(moment, self._kill_at)
+
+    def _kill(self, now: float) -> list[Instruction]:
+        self._kill_at = now + KILL_AGAIN
+        return [Kill()]
+
+    def _leave_stage(self) -> None:
+        self.phase, self.stage = IDLE, ""
+        self._running = set()
+        self._due = self._kill_at = self._stop_orphans_at = None
+        self._orphans = 0
+
+    def _end_stage(self) -> list[Instruction]:
+        out: list[Instruction] = []
+        if self._orphans:
+            out.append(Record("OrphansEnded", processes=self._orphans))
+        was_last = self.stage == "run" or self.stopped
+        self._leave_stage()
+        return out + self._close() if was_last else out
+
+    def _close(self) -> list[Instruction]:
+        self.phase = OVER
+        return [Close()]

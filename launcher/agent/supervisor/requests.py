@@ -1,0 +1,110 @@
+"""What a supervisor may be asked, so that it looks at a message before it acts on it.
+
+A field that is missing has a default where one makes sense. What stands here is the promise to
+launchers of other versions: add fields, with defaults.
+"""
+
+from __future__ import annotations
+
+from ..base import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..base.messages import Message
+
+NUMBER = (int, float)
+TEXTS = {str: str}
+
+#: A process to start. Fields in _OPTIONAL may be missing, or null.
+_PROCESS = {"key": str, "argv": [str], "env": TEXTS, "cwd": str}
+_PROCESS_MORE = {
+    "rank": int,
+    "limits": dict,
+    "on_exit": {str: [[int]]},
+    "primary": int,
+    "primaries": int,
+}
+_NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
+
+#: By request: the fields that it must have, and those that it may have.
+REQUESTS = {
+    "start": (
+        {"stage": str, "attempt": int, "processes": [(_PROCESS, _PROCESS_MORE)], "path": [str]},
+        {
+            "port": int,
+            "ports": [int],
+            "gpus": [int],
+            "gpu_uuids": {str: int},
+            "news": (_NEWS, {}),
+            "peer": dict,
+            "elastic": str,
+            "secrets": TEXTS,
+            "own_path": str,
+        },
+    ),
+    "stop": ({}, {"grace": NUMBER, "why": str}),
+    "subscribe": ({}, {"version": NUMBER}),
+    "contact": ({}, {}),
+    "stacks": ({"stamp": str}, {}),
+    "rank-started": ({"key": str, "rank": int, "pid": int}, {}),
+    "rank-exited": ({"key": str, "rank": int, "code": int}, {"at": NUMBER, "error": dict}),
+}
+
+
+class Refused(Exception):
+    """A message that asks for nothing that can be done: ``code`` says why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def checked(message: Message) -> str:
+    """Return what a message asks for, one of REQUESTS. Raises Refused."""
+    if "bad" in message:
+        raise Refused(protocol.BAD_REQUEST, message["bad"])
+    operation = message.get("op")
+    if not isinstance(operation, str) or operation not in REQUESTS:
+        raise Refused(protocol.UNKNOWN_REQUEST, "no request: %.80r" % (operation,))
+    fault = _fault(message, REQUESTS[operation], "")
+    if fault:
+        raise Refused(protocol.BAD_REQUEST, "%s: %s" % (operation, fault))
+    other = protocol.other_version(message.get("version"), "who asks")
+    if other:
+        raise Refused(protocol.OTHER_VERSION, other)
+    return operation
+
+
+def _fault(value: Any, shape: Any, place: str) -> str:
+    parts: Iterable[tuple[str, Any, Any]]
+    if isinstance(shape, type) or shape is NUMBER:
+        fits = isinstance(value, shape) and not isinstance(value, bool)
+        return "" if fits else "%s cannot be %.80r" % (place, value)
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return "%s is not a list" % place
+        parts = (("%s[%d]" % (place, i), one, shape[0]) for i, one in enumerate(value))
+    elif not isinstance(value, dict):
+        return "%s is not an object" % place
+    elif isinstance(shape, dict):
+        (inner,) = shape.values()
+        parts = (("%s.%s" % (place, name), one, inner) for name, one in value.items())
+    else:
+        required, optional = shape
+        lacking = [name for name in required if name not in value]
+        if lacking:
+            return "%s is missing" % _inside(place, lacking[0])
+        known = dict(required, **optional)
+        parts = [
+            (_inside(place, name), value[name], inner)
+            for name, inner in known.items()
+            if value.get(name) is not None or (name in value and name in required)
+        ]
+    return next(filter(None, (_fault(one, inner, name) for name, one, inner in parts)), "")
+
+
+def _inside(place: str, name: str) -> str:
+    return "%s.%s" % (place, name) if place else name

@@ -1,0 +1,79 @@
+"""Looks at hosts before anything is launched: findings with stable codes, and what to do about each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..fleet.findings import ERROR, OK, WARNING, Finding, suggested
+from ..fleet.findings.group import gpus_text
+from ..fleet.findings.pair import rate_text
+from ..fleet.inventory_file import sandbox_of, write_interfaces
+from ..spec.model import Host, Inventory, Job
+
+if TYPE_CHECKING:
+    from ..fleet.check.checker import Report as Report
+    from ..fleet.findings.survey import Survey as Survey
+    from ..fleet.findings.survey import Trial as Trial
+    from .client import AskPassphrase
+
+__all__ = [
+    "ERROR",
+    "OK",
+    "WARNING",
+    "Finding",
+    "check_hosts",
+    "gpus_text",
+    "rate_text",
+    "sandbox_of",
+    "with_smoke",
+    "write_suggested",
+]
+
+
+async def check_hosts(
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    job: Job | None = None,
+    *,
+    fix: bool = False,
+    pairs: bool = True,
+    ask_passphrase: AskPassphrase | None = None,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> tuple[Report, list[str]]:
+    """Look at each host and, with ``pairs``, at the network between them; with a job, whether it would
+    fit and find what it needs. Return a report, and what ``fix`` has repaired.
+
+    A host that cannot be reached is a finding and no error.
+    """
+    from ..fleet.check.checker import Visitor, check
+
+    async with Visitor(inventory, hosts, ask_passphrase, progress) as visitor:
+        return await check(visitor, job, fix, pairs)
+
+
+def with_smoke(
+    report: Report, job: Job | None, inventory: Inventory, hosts: Sequence[str]
+) -> Report:
+    """Run an all-reduce over hosts, as an ordinary run; return the report with what came of it."""
+    from ..runner.smoke import smoke
+
+    begun = time.monotonic()
+    finding = smoke(job, inventory, hosts)
+    took = report.seconds + time.monotonic() - begun
+    return replace(report, findings=(*report.findings, finding), seconds=took)
+
+
+def write_suggested(report: Report, place: str | os.PathLike[str]) -> tuple[Report, list[str]]:
+    """Write the interfaces that a report suggests into the inventory's file. Return the report without
+    those findings, and what was written. Raises InputError."""
+    wanted = suggested(report.findings)
+    if not wanted:
+        return report, []
+    write_interfaces(place, wanted)
+    left = tuple(f for f in report.findings if not suggested([f]))
+    done = [f"{name}: interface: {value} in {place}" for name, value in wanted.items()]
+    return replace(report, findings=left), done

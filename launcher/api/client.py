@@ -1,0 +1,430 @@
+"""Starts and finds runs: :class:`Client`, and :class:`AsyncClient` for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+
+from ..fleet.inventory_file import load_inventory, sandbox_of
+from ..records import catalog
+from ..records.catalog import Summary
+from ..records.run_folder import RunFolder, home
+from ..spec.errors import HostError, InputError, UnknownRun
+from ..spec.model import Inventory, Job, Request
+
+# Listing runs needs no more; what carries a run out is imported with the first one.
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ..records.receipt import Receipt
+    from ..runner.attach import Following
+    from ..runner.listeners import OnEvent as OnEvent
+    from ..runner.listeners import OnLog as OnLog
+    from ..runner.remote_runs import HostRuns
+    from .handles import AsyncRunHandle, RunHandle
+
+    AskPassphrase = Callable[[str], Awaitable[str | None]]
+
+
+__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home"]
+
+
+class RunOptions(TypedDict, total=False):
+    """How a run is treated. All times are in seconds."""
+
+    pull_every: float
+    """Bring outputs back this often while it runs. Default: 30."""
+    lost_after: float
+    """Give up a host that cannot be reached for this long. Default: 300."""
+    orphan_timeout: float | None
+    """A host that nobody reaches for this long stops the run on its own. Default: never."""
+    stall_timeout: float | None
+    """Report that no rank does anything after this long. Default: 600."""
+    stop_stalled: bool
+    """Then stop the run as well."""
+    check: bool
+    """Refuse hosts whose facts say that a run would be pointless. Default: True."""
+
+
+class _Catalog:
+    """The runs of this machine. Reading them takes no connection and never waits."""
+
+    _inventory: Inventory | str | os.PathLike[str] | None
+
+    @property
+    def inventory(self) -> Inventory:
+        """The hosts of this client. Raises InputError without any, DocumentError."""
+        if self._inventory is None:
+            raise InputError(
+                "this client has no inventory", 'name one: launcher.Client("inventory/lab.yaml")'
+            )
+        if not isinstance(self._inventory, Inventory):
+            self._inventory = load_inventory(self._inventory)
+        return self._inventory
+
+    def names(self) -> list[str]:
+        """Return the names of all runs of this machine, the oldest first."""
+        return catalog.names()
+
+    def show(self, name: str) -> Summary:
+        """Return how one run of this machine stands.
+
+        ``name`` may be the beginning of a name, or ``-`` for the latest. Raises UnknownRun, or
+        InputError where several fit.
+        """
+        return catalog.summary(catalog.find(name))
+
+    def list(self) -> list[Summary]:
+        """Return all runs of this machine, the latest first: how each stands, since when and where."""
+        return list(catalog.summaries())
+
+
+class AsyncClient(_Catalog):
+    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``.
+
+    ``inventory`` is a file or its content, for :meth:`run`, :meth:`host_runs`, and to find runs of
+    other machines. ``ask_passphrase`` is awaited with the name of a key file whose passphrase is
+    needed. ``command_line`` is recorded with runs. Nothing is read or opened before it is needed.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory | str | os.PathLike[str] | None = None,
+        *,
+        ask_passphrase: AskPassphrase | None = None,
+        command_line: tuple[str, ...] = (),
+    ) -> None:
+        self._inventory = inventory
+        self._ask_passphrase, self._command_line = ask_passphrase, command_line
+        self._live: dict[asyncio.Task[Receipt], Following] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the runs that this client started and still follows, and wait for their receipts; let
+        go of those that it took over, which continue on their hosts."""
+        for task, following in list(self._live.items()):
+            if following.is_ours:
+                following.stop()
+            else:
+                task.cancel()
+        if self._live:
+            await asyncio.wait(self._live)
+
+    async def run(
+        self,
+        job: Job,
+        *,
+        detach: bool = False,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncRunHandle:
+        """Start a job on the hosts of this client's inventory, and return its handle.
+
+        It returns before any host is reached; what goes wrong then is in the receipt. This client
+        follows the run; with ``detach`` a process of its own does, which outlives this program, and
+        this returns once the run is recorded. ``on_event`` gets every event of the run, and
+        ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
+        run they get what is read by :meth:`AsyncRunHandle.wait`. Options are those of
+        :class:`RunOptions`.
+
+        Raises InputError for what can be seen before anything starts, and LauncherError where this
+        machine cannot hold the run's folder.
+        """
+        from ..runner.requests import make_request
+
+        request = make_request(
+            job,
+            self.inventory,
+            command_line=self._command_line,
+            ask_passphrase=self._ask_passphrase,
+            **options,
+        )
+        return await self._start(request, detach, on_event, on_log)
+
+    async def rerun(
+        self,
+        name: str,
+        *,
+        detach: bool = False,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
+    ) -> AsyncRunHandle:
+        """Start a run again: the same snapshot of the code, the same job, the same hosts.
+
+        Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
+        those of :meth:`run`, names those of :meth:`attach`.
+        """
+        old = await self.attach(name)
+        missing = [name for name in old.reader().secret_names if name not in os.environ]
+        if missing:
+            raise InputError(
+                f"secret {missing[0]} is not set here", f"export {missing[0]}=... first"
+            )
+        request = old._following.request
+        nodes = tuple(node.host for node in old.layout.nodes)
+        request = replace(
+            request,
+            hosts=nodes or request.hosts,
+            code_of=old.name,
+            command_line=self._command_line,
+        )
+        return await self._start(request, detach, on_event, on_log)
+
+    async def attach(
+        self, name: str, *, on_event: OnEvent | None = None, on_log: OnLog | None = None
+    ) -> AsyncRunHandle:
+        """Return the handle of a run that was started before, by any process.
+
+        ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
+        here is looked for on the hosts of this client's inventory. Nothing is followed before
+        :meth:`AsyncRunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``on_log(host, name, data)`` with the bytes that were not shown before. Raises InputError.
+        """
+        try:
+            return self.attach_here(name, on_event, on_log)
+        except UnknownRun:
+            if self._inventory is None or name == "-":
+                raise
+        from ..runner.remote_runs import adopt
+
+        return self.attach_here(await adopt(name, self.inventory), on_event, on_log)
+
+    def attach_here(
+        self, name: str, on_event: OnEvent | None = None, on_log: OnLog | None = None
+    ) -> AsyncRunHandle:
+        """Return the handle of a run that is recorded on this machine; go to no host.
+
+        Raises UnknownRun for one that is not, InputError.
+        """
+        return self._attached(catalog.find(name), on_event, on_log)
+
+    async def rm(self, name: str, force: bool = False) -> list[HostError]:
+        """Remove a run of this machine that has ended, here and on its hosts.
+
+        As :meth:`AsyncRunHandle.rm`, also for a run that ended before it was recorded. Raises
+        InputError, RunKept.
+        """
+        path = catalog.find(name)
+        try:
+            handle = self._attached(path)
+        except InputError:  # it never came as far as a host
+            await asyncio.to_thread(shutil.rmtree, path)
+            return []
+        return await handle.rm(force)
+
+    async def host_runs(self) -> dict[str, HostRuns | HostError]:
+        """Ask the hosts of the inventory which runs they have, of all users. Return the answer of
+        each host, or what is wrong with it. Raises InputError."""
+        from ..runner.remote_runs import ask_hosts
+
+        async with self.hosts_up(self.inventory):
+            return await ask_hosts(self.inventory)
+
+    # -- for handles
+
+    def follow(self, following: Following) -> asyncio.Task[Receipt]:
+        """Start to follow a run, or to watch who follows it; the task returns its receipt."""
+        task = asyncio.ensure_future(self._to_the_end(following))
+        self._live[task] = following
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Receipt]) -> None:
+        del self._live[task]
+        if not task.cancelled():
+            task.exception()  # it is raised to those who wait; nobody may
+
+    @asynccontextmanager
+    async def hosts_up(self, inventory: Inventory) -> AsyncIterator[None]:
+        """Keep the embedded hosts up, where the inventory wants them."""
+        if not inventory.sandbox:
+            yield
+            return
+        from ..runner.concurrency import in_thread
+
+        sandbox = sandbox_of(inventory)
+        await in_thread(sandbox.__enter__)
+        try:
+            yield
+        finally:
+            await in_thread(sandbox.__exit__, None, None, None)
+
+    async def _to_the_end(self, following: Following) -> Receipt:
+        try:
+            async with self.hosts_up(following.request.inventory):
+                return await following.to_the_end()
+        finally:
+            _drop_if_empty(following)
+
+    async def _start(
+        self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
+    ) -> AsyncRunHandle:
+        from ..runner import follower
+        from ..runner.attach import Begun
+        from .handles import AsyncRunHandle
+
+        folder = RunFolder.create(request.job.name)
+        if detach:
+            await follower.start(request, folder)
+            return self._attached(folder.path, on_event, on_log)
+        following = Begun(request, folder, on_event or _ignore, on_log or _ignore)
+        return AsyncRunHandle(self, following, task=self.follow(following))
+
+    def _attached(
+        self, path: Path, on_event: OnEvent | None = None, on_log: OnLog | None = None
+    ) -> AsyncRunHandle:
+        from ..records.run_reader import RunReader
+        from ..runner.attach import Attached
+        from .handles import AsyncRunHandle
+
+        following = Attached(RunReader(path), on_event, on_log)
+        following.request = replace(following.request, ask_passphrase=self._ask_passphrase)
+        return AsyncRunHandle(self, following)
+
+
+class Client(_Catalog):
+    """Starts, finds and follows runs. Use it with ``with``.
+
+    ``inventory`` is a file or its content, for :meth:`run`, :meth:`host_runs`, and to find runs of
+    other machines. ``command_line`` is recorded with runs. Nothing is read or opened before it is
+    needed. Work with hosts is done in a thread that ends with the client; callbacks are called there.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory | str | os.PathLike[str] | None = None,
+        *,
+        command_line: tuple[str, ...] = (),
+    ) -> None:
+        from .loop_thread import LoopThread
+
+        self._inventory = inventory
+        self._client = AsyncClient(inventory, command_line=command_line)
+        self._loop = LoopThread()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the runs that this client started and still follows, and wait for their receipts; let
+        go of those that it took over, which continue on their hosts. Ctrl-C meanwhile kills them."""
+        try:
+            if self._client._live:
+                self._loop.call(self._client.aclose())
+        except KeyboardInterrupt:
+            self._loop.call(self._client.aclose())
+            raise
+        finally:
+            self._loop.close()
+
+    def run(
+        self,
+        job: Job,
+        *,
+        detach: bool = False,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunHandle:
+        """Start a job on the hosts of this client's inventory, and return its handle.
+
+        It returns before any host is reached; what goes wrong then is in the receipt. This client
+        follows the run; with ``detach`` a process of its own does, which outlives this program, and
+        this returns once the run is recorded. ``on_event`` gets every event of the run, and
+        ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
+        detached run they get what is read by :meth:`RunHandle.wait`. Options are those of
+        :class:`RunOptions`.
+
+        Raises InputError for what can be seen before anything starts, and LauncherError where this
+        machine cannot hold the run's folder.
+        """
+        started = self._client.run(job, detach=detach, on_event=on_event, on_log=on_log, **options)
+        return self._handle(self._loop.call(started))
+
+    def rerun(
+        self,
+        name: str,
+        *,
+        detach: bool = False,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
+    ) -> RunHandle:
+        """Start a run again: the same snapshot of the code, the same job, the same hosts.
+
+        Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
+        those of :meth:`run`, names those of :meth:`attach`.
+        """
+        started = self._client.rerun(name, detach=detach, on_event=on_event, on_log=on_log)
+        return self._handle(self._loop.call(started))
+
+    def attach(
+        self, name: str, *, on_event: OnEvent | None = None, on_log: OnLog | None = None
+    ) -> RunHandle:
+        """Return the handle of a run that was started before, by any process.
+
+        ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
+        here is looked for on the hosts of this client's inventory. Nothing is followed before
+        :meth:`RunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``on_log(host, name, data)`` with the bytes that were not shown before, both in the client's
+        thread. Raises InputError.
+        """
+        try:  # without a thread, where no host has to be asked
+            found = self._client.attach_here(name, on_event, on_log)
+        except UnknownRun:
+            found = self._loop.call(self._client.attach(name, on_event=on_event, on_log=on_log))
+        return self._handle(found)
+
+    def rm(self, name: str, force: bool = False) -> list[HostError]:
+        """Remove a run of this machine that has ended, here and on its hosts.
+
+        As :meth:`RunHandle.rm`, also for a run that ended before it was recorded. Raises InputError,
+        RunKept.
+        """
+        return self._loop.call(self._client.rm(name, force))
+
+    def host_runs(self) -> dict[str, HostRuns | HostError]:
+        """Ask the hosts of the inventory which runs they have, of all users. Return the answer of
+        each host, or what is wrong with it. Raises InputError."""
+        return self._loop.call(self._client.host_runs())
+
+    def _handle(self, handle: AsyncRunHandle) -> RunHandle:
+        from .handles import RunHandle
+
+        return RunHandle(handle, self._loop)
+
+
+def _ignore(*_: object) -> None:
+    """A callback that nobody wants."""
+
+
+def _drop_if_empty(following: Following) -> None:
+    """Remove the folder of a run of which nothing was recorded: `ls` would show it for ever."""
+    path = following.reader.path
+    if not any((path / name).exists() for name in ("run.json", "receipt.json")):
+        shutil.rmtree(path, ignore_errors=True)

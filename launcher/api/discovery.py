@@ -1,0 +1,76 @@
+"""Hosts for a first inventory: those that this machine knows, and what is on them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..fleet.discovery import (
+    Candidate,
+    from_hostfile,
+    from_known_hosts,
+    from_ssh_config,
+    from_words,
+    includes,
+    inventory_text,
+    plain,
+)
+from ..spec.errors import HostError
+from ..spec.inventory import load
+from ..spec.model import Facts, Node
+
+if TYPE_CHECKING:
+    from .client import AskPassphrase
+
+__all__ = [
+    "Candidate",
+    "found_here",
+    "from_hostfile",
+    "from_words",
+    "inventory_text",
+    "plain",
+    "probe",
+]
+
+
+def found_here() -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], int]:
+    """Return the hosts that ~/.ssh/config names, those that only known_hosts does, and how many lines
+    of known_hosts are hashed."""
+    ssh = Path("~/.ssh").expanduser()
+    texts = [_read(ssh / "config")]
+    for pattern in includes(texts[0]):
+        place = os.path.expanduser(pattern)  # relative to ~/.ssh: ssh_config(5), Include
+        texts += [_read(Path(file)) for file in sorted(glob.glob(str(ssh / place)))]
+    own = from_ssh_config("\n".join(texts))
+    known, hashed = from_known_hosts(_read(ssh / "known_hosts"))
+    names = {candidate.name for candidate in own}
+    return own, tuple(one for one in known if one.name not in names), hashed
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+async def probe(
+    chosen: Sequence[Candidate], ask_passphrase: AskPassphrase | None = None
+) -> dict[str, Facts | HostError]:
+    """Go to hosts, and return what each is, or what is wrong with it."""
+    from ..fleet.fanout import Place, visit_hosts
+
+    inventory = load(inventory_text(chosen, {}, ""), "these hosts")
+    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
+
+    async def look(place: Place) -> Facts:
+        agent = await place.agent()
+        try:
+            return await agent.probe(True)
+        finally:
+            await agent.close()
+
+    return await visit_hosts(inventory, "", nodes, look, ask_passphrase)

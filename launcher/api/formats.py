@@ -1,0 +1,79 @@
+"""Files of other tools: inventories, tasks and scripts, in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..spec.errors import DocumentError, InputError
+from ..spec.files import read_text
+from ..spec.model import Host, Inventory, Job
+
+
+def read_file(file: str, what: str) -> tuple[str, str]:
+    """Return the text of a small file, or of stdin for ``-``, and what to call it. Raises
+    DocumentError."""
+    if file == "-":
+        return read_text("/dev/stdin", what), "stdin"
+    return read_text(file, what), file
+
+
+def import_inventory(text: str, source: str, form: str | None = None) -> tuple[Inventory, str]:
+    """Return the inventory that another tool's file means, and its text as a file of ours.
+
+    ``form`` is a format of :mod:`launcher.interop.inventories`; None takes what it looks like. What
+    could not be carried over is in the inventory's notes. Raises DocumentError, InputError.
+    """
+    from ..interop import inventories
+    from ..spec.inventory_writer import inventory_text
+
+    try:
+        name, found = inventories.read(text, source, form)
+    except DocumentError:
+        if form is None and _is_ours(text, source):
+            raise InputError(f"{source} is an inventory of ours already") from None
+        raise
+    inventory = found.inventory()
+    head = [f"From {source} ({inventories.FORMATS[name].about}), by: launcher inventory import"]
+    return inventory, inventory_text(inventory, head)
+
+
+def _is_ours(text: str, source: str) -> bool:
+    from ..spec import inventory
+
+    try:
+        inventory.load(text, source)
+    except DocumentError:
+        return False
+    return True
+
+
+def export_inventory(inventory: Inventory, form: str) -> tuple[str, Sequence[str]]:
+    """Return an inventory in another tool's format, and notes on what is lost. Raises InputError."""
+    from ..interop.inventories.export import export
+
+    return export(inventory, form)
+
+
+def import_task(text: str, source: str, form: str) -> tuple[str, Sequence[str]]:
+    """Return the job file that a task of another system means, and notes on what could not be carried
+    over. Raises DocumentError, InputError."""
+    from ..interop import tasks
+
+    return tasks.read(text, source, form)
+
+
+def export_scripts(
+    job: Job, inventory: Inventory, hosts: Sequence[Host]
+) -> tuple[Mapping[str, str], Sequence[str]]:
+    """Return shell scripts by file name that do what the job's plan says, and notes. Raises
+    InputError."""
+    from ..interop.scripts import scripts
+
+    return scripts(job, inventory, tuple(hosts))
+
+
+def export_sbatch(job: Job) -> tuple[str, Sequence[str]]:
+    """Return a batch file for Slurm, and notes. Raises InputError for what its srun cannot start."""
+    from ..interop.scripts import sbatch
+
+    return sbatch(job)

@@ -1,0 +1,402 @@
+"""One run, as a program holds it: :class:`RunHandle`, and :class:`AsyncRunHandle` for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..records import events as ev
+from ..records.receipt import Receipt
+from ..records.run_reader import LogPiece, RunReader
+from ..records.state import RunState
+from ..runner.attach import LOOK, Following, bring, until_started
+from ..runner.listeners import OnEvent
+from ..spec.errors import HostError, InputError, RunKept
+from ..spec.frozen import frozen
+from ..spec.model import Inventory, Job, Layout
+from .loop_thread import LoopThread
+
+if TYPE_CHECKING:
+    from ..runner.remote_commands import ExecResult, OnOutput
+    from ..runner.remote_commands import RemoteShell as RemoteShell
+
+
+class Owner(Protocol):
+    """What a handle needs of the client that made it."""
+
+    def follow(self, following: Following) -> asyncio.Task[Receipt]:
+        """Start to follow a run, or to watch who follows it; the task returns its receipt."""
+
+    def hosts_up(self, inventory: Inventory) -> AbstractAsyncContextManager[None]:
+        """Keep the embedded hosts up, where the inventory wants them."""
+
+
+@frozen
+class Pulled:
+    """What a pull has brought: so many files and bytes are in ``outputs`` now. ``failed`` says by host
+    what could not be brought."""
+
+    outputs: Path
+    files: int
+    bytes: int
+    failed: Mapping[str, str]
+
+
+class RecordedRun:
+    """What is recorded of a run on this machine. Reading it takes no connection and never waits."""
+
+    def __init__(self, following: Following) -> None:
+        self._following = following
+        self._reader = RunReader(following.reader.path)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The run's name, such as ``calm-owl-12``."""
+        return self._reader.name
+
+    @property
+    def folder(self) -> Path:
+        """Its folder on this machine: records, logs and outputs."""
+        return self._reader.path
+
+    @property
+    def job(self) -> Job:
+        """What it runs."""
+        return self._following.request.job
+
+    @property
+    def layout(self) -> Layout:
+        """Which host runs what; without nodes before that is decided."""
+        return self._following.layout
+
+    @property
+    def started(self) -> float:
+        """When it was started, in seconds since the epoch. Raises InputError before it is recorded."""
+        return self._reader.started
+
+    @property
+    def grace(self) -> float:
+        """Seconds between asking processes to end and killing them."""
+        return self._following.grace
+
+    @property
+    def killing(self) -> bool:
+        """Whether this handle was asked twice to stop: then there is no grace."""
+        return self._following.killing
+
+    def state(self) -> RunState:
+        """Return how the run stands, folded from its events so far."""
+        return self._reader.state()
+
+    def events(self) -> list[ev.Event]:
+        """Return all that has happened so far, in its order."""
+        return self._reader.events()
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt, or None as long as the run has not ended."""
+        return self._reader.receipt()
+
+    @property
+    def followed(self) -> bool:
+        """Whether a process of this machine follows the run: then what is recorded is up to date."""
+        return self._reader.follower() is not None
+
+    def reader(self) -> RunReader:
+        """Return a reader of events and logs with a position of its own, for a console that polls."""
+        return RunReader(self.folder)
+
+    def remember(self) -> None:
+        """Note how far ``on_log`` got the logs; the next attach continues there. Raises OSError."""
+        self._following.remember()
+
+
+class AsyncRunHandle(RecordedRun):
+    """One run. :class:`~launcher.AsyncClient` makes it; it works as long as its client is open."""
+
+    def __init__(
+        self,
+        client: Owner,
+        following: Following,
+        *,
+        task: asyncio.Task[Receipt] | None = None,
+    ) -> None:
+        super().__init__(following)
+        self._client, self._task = client, task
+
+    async def wait(self, timeout: float | None = None) -> Receipt:
+        """Wait for the end of the run, and return its receipt.
+
+        A run that nobody follows is followed by this client from then on, until it ends or the client
+        is closed. Raises TimeoutError after ``timeout`` seconds, and then the run continues;
+        LauncherError when this machine cannot hold its records.
+        """
+        if self._task is None or (self._task.done() and _is_broken(self._task)):
+            self._task = self._client.follow(self._following)
+        async with asyncio.timeout(timeout):
+            return await asyncio.shield(self._task)
+
+    async def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
+        """Wait until all processes run. Return None then, or the receipt of a run that ended before.
+
+        ``on_event`` gets the events up to there. Raises LauncherError when the process that follows
+        the run died.
+        """
+        return await until_started(self.reader(), on_event)
+
+    def request_stop(self, grace: float | None = None) -> None:
+        """Ask for the end, and return at once; ask again to kill without grace.
+
+        ``grace`` is in seconds; None takes the job's. Nothing happens to a run that has ended. A run
+        that nobody follows stops with the next ``wait`` or ``stop``.
+        """
+        if self.receipt is None:
+            self._following.stop(grace)
+
+    async def stop(self, grace: float | None = None) -> Receipt:
+        """End the run on all its hosts, and return its receipt: what is left, counted on each.
+
+        Processes get SIGTERM, ``grace`` seconds (None: the job's) and SIGKILL; outputs are brought
+        back. A run that has ended already is looked at again on hosts that could not be reached then;
+        ``receipt.hosts`` says which still cannot. Raises as :meth:`wait`.
+        """
+        ended = self.receipt
+        if ended is None:
+            self.request_stop(grace)
+            return await self.wait()
+        await self.finish()
+        return self.receipt or ended
+
+    async def finish(self) -> list[HostError]:
+        """End what a run that is over has left on hosts that could not be reached at its end.
+
+        Return the errors of hosts that still cannot be reached.
+        """
+        from ..runner.ended_runs import finish
+
+        async with self._client.hosts_up(self._following.request.inventory):
+            return await finish(self._following.request, self.layout)
+
+    async def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        merged: bool = False,
+    ) -> AsyncIterator[LogPiece]:
+        """Yield the logs of all processes, from their beginning, as pieces of bytes.
+
+        With ``follow`` until the run ends. ``since`` leaves out what came longer than that many
+        seconds ago, ``tail`` all but the last lines of each log. Logs come one after the other;
+        ``merged`` yields them in the order in which they arrived, to the second. Where nobody follows
+        the run, its hosts are asked first for what is not here. Raises LauncherError.
+        """
+        await self._bring_if_nobody_does()
+        reader = self.reader()
+        for piece in reader.logs(since, tail, merged):
+            yield piece
+        while follow and reader.receipt() is None:
+            await asyncio.sleep(LOOK)
+            for piece in reader.new_logs():
+                yield piece
+        for piece in reader.new_logs():
+            yield piece
+
+    async def pull(self, dest: Path | str | None = None) -> Pulled:
+        """Bring logs and outputs back as they are on the hosts now; the run continues.
+
+        They are in :attr:`folder` then, and in ``dest`` as well where that is given. Raises
+        LauncherError.
+        """
+        async with self._client.hosts_up(self._following.request.inventory):
+            failed = await bring(self._following)
+        return await asyncio.to_thread(_brought, self.folder, Path(dest) if dest else None, failed)
+
+    def request_pull(self) -> None:
+        """Ask for outputs, and return at once."""
+        self._following.pull_now()
+
+    async def exec(
+        self, argv: Sequence[str], *, node: int | None = None, on_output: OnOutput | None = None
+    ) -> list[ExecResult]:
+        """Run a command on all hosts of the run at once, or on one ``node`` (0 to N-1).
+
+        It has the run's folder and environment, without secrets, and is no part of the run. Return a
+        result for each host, with all its output; ``on_output(host, node, stream, data)`` gets the
+        output as it comes instead. Raises InputError for a node that the run has not.
+        """
+        from ..runner.remote_commands import execute_on_hosts
+
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            return await execute_on_hosts(request, self.layout, list(argv), node, on_output)
+
+    async def shell(
+        self,
+        talk: Callable[[RemoteShell], Awaitable[None]],
+        *,
+        node: int = 0,
+        terminal: tuple[str, int, int] = ("xterm", 80, 24),
+    ) -> int:
+        """Open a terminal in the run's folder on one node, and return the exit code of its shell.
+
+        ``talk`` writes to it and reads from it; ``terminal`` is its type, columns and lines. Raises
+        InputError, HostError.
+        """
+        from ..runner.remote_commands import open_shell
+
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            return await open_shell(request, self.layout, node, terminal, talk)
+
+    async def rm(self, force: bool = False) -> list[HostError]:
+        """Remove a run that has ended: its folder here, outputs and all, and on every host.
+
+        Raises InputError while it is followed, and RunKept where a host cannot be reached: then all of
+        it stays here. With ``force`` it is removed here all the same, and the errors of those hosts
+        are returned.
+        """
+        from ..runner.ended_runs import forget
+
+        if self.followed:
+            raise InputError(
+                f"{self.name} goes on, and is followed here", f"launcher stop {self.name}"
+            )
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            errors = await forget(request, self.layout, self.receipt)
+        if errors and not force:
+            raise RunKept(self.name, errors)
+        await asyncio.to_thread(shutil.rmtree, self.folder)
+        return errors
+
+    async def _bring_if_nobody_does(self) -> None:
+        if self.receipt is None and not self.followed:
+            async with self._client.hosts_up(self._following.request.inventory):
+                await bring(self._following)
+
+
+class RunHandle(RecordedRun):
+    """One run. :class:`~launcher.Client` makes it; it works as long as its client is open.
+
+    It can be used from several threads, and where an event loop runs, as in a notebook.
+    """
+
+    def __init__(self, handle: AsyncRunHandle, loop: LoopThread) -> None:
+        super().__init__(handle._following)
+        self._handle, self._loop = handle, loop
+
+    def wait(self, timeout: float | None = None) -> Receipt:
+        """Wait for the end of the run, and return its receipt.
+
+        A run that nobody follows is followed by this client from then on, until it ends or the client
+        is closed. Raises TimeoutError after ``timeout`` seconds, and then the run continues;
+        LauncherError when this machine cannot hold its records. Ctrl-C ends the waiting; closing the
+        client then stops a run that it started.
+        """
+        return self._loop.call(self._handle.wait(timeout))
+
+    def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
+        """Wait until all processes run. Return None then, or the receipt of a run that ended before.
+
+        ``on_event`` gets the events up to there, in another thread. Raises LauncherError when the
+        process that follows the run died.
+        """
+        return self._loop.call(self._handle.wait_until_started(on_event))
+
+    def request_stop(self, grace: float | None = None) -> None:
+        """Ask for the end, and return at once; ask again to kill without grace.
+
+        ``grace`` is in seconds; None takes the job's. Also for callbacks. Nothing happens to a run
+        that has ended. A run that nobody follows stops with the next ``wait`` or ``stop``.
+        """
+        self._loop.soon(partial(self._handle.request_stop, grace))
+
+    def stop(self, grace: float | None = None) -> Receipt:
+        """End the run on all its hosts, and return its receipt: what is left, counted on each.
+
+        Processes get SIGTERM, ``grace`` seconds (None: the job's) and SIGKILL; outputs are brought
+        back. A run that has ended already is looked at again on hosts that could not be reached then;
+        ``receipt.hosts`` says which still cannot. Raises as :meth:`wait`.
+        """
+        return self._loop.call(self._handle.stop(grace))
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        merged: bool = False,
+    ) -> Iterator[LogPiece]:
+        """Yield the logs of all processes, from their beginning, as pieces of bytes.
+
+        With ``follow`` until the run ends. ``since`` leaves out what came longer than that many
+        seconds ago, ``tail`` all but the last lines of each log. Logs come one after the other;
+        ``merged`` yields them in the order in which they arrived, to the second. Where nobody follows
+        the run, its hosts are asked first for what is not here. Raises LauncherError.
+        """
+        if self.receipt is None and not self.followed:
+            self._loop.call(self._handle._bring_if_nobody_does())
+        reader = self.reader()
+        yield from reader.logs(since, tail, merged)
+        while follow and reader.receipt() is None:
+            time.sleep(LOOK)
+            yield from reader.new_logs()
+        yield from reader.new_logs()
+
+    def pull(self, dest: Path | str | None = None) -> Pulled:
+        """Bring logs and outputs back as they are on the hosts now; the run continues.
+
+        They are in :attr:`folder` then, and in ``dest`` as well where that is given. Raises
+        LauncherError.
+        """
+        return self._loop.call(self._handle.pull(dest))
+
+    def request_pull(self) -> None:
+        """Ask for outputs, and return at once. Also for callbacks."""
+        self._loop.soon(self._handle.request_pull)
+
+    def exec(
+        self, argv: Sequence[str], *, node: int | None = None, on_output: OnOutput | None = None
+    ) -> list[ExecResult]:
+        """Run a command on all hosts of the run at once, or on one ``node`` (0 to N-1).
+
+        It has the run's folder and environment, without secrets, and is no part of the run. Return a
+        result for each host, with all its output; ``on_output(host, node, stream, data)`` gets the
+        output as it comes instead, in another thread. Raises InputError for a node that the run has
+        not.
+        """
+        return self._loop.call(self._handle.exec(argv, node=node, on_output=on_output))
+
+    def rm(self, force: bool = False) -> list[HostError]:
+        """Remove a run that has ended: its folder here, outputs and all, and on every host.
+
+        Raises InputError while it is followed, and RunKept where a host cannot be reached: then all of
+        it stays here. With ``force`` it is removed here all the same, and the errors of those hosts
+        are returned.
+        """
+        return self._loop.call(self._handle.rm(force))
+
+
+def _is_broken(task: asyncio.Task[Receipt]) -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
+def _brought(folder: Path, dest: Path | None, failed: Mapping[str, str]) -> Pulled:
+    sizes = [path.stat().st_size for path in (folder / "outputs").rglob("*") if path.is_file()]
+    if dest:
+        for name in ("outputs", "logs"):
+            if (folder / name).exists():
+                shutil.copytree(folder / name, dest / name, dirs_exist_ok=True)
+    return Pulled((dest or folder) / "outputs", len(sizes), sum(sizes), failed)

@@ -1,0 +1,32 @@
+"""The hosts of an inventory: which there are, and what holds for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..fleet.inventory_file import load_inventory
+from ..spec.inventory import narrowed
+from ..spec.inventory import select as select_hosts
+from ..spec.model import Host, Inventory
+
+if TYPE_CHECKING:
+    from ..fleet.settings import Effective
+
+__all__ = ["load_inventory", "narrowed", "schema", "select_hosts", "settings_of"]
+
+
+def settings_of(inventory: Inventory, host: Host) -> list[Effective]:
+    """Return all that holds for a host, and where each value comes from.
+
+    Raises DocumentError, and ConnectError when ssh_config cannot be used.
+    """
+    from ..fleet.settings import effective
+
+    return effective(inventory.source, inventory, host)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of an inventory."""
+    from ..spec.inventory import json_schema
+
+    return json_schema()

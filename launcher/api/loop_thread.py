@@ -1,0 +1,82 @@
+"""An event loop in a thread of its own, so that blocking calls work where a loop runs already."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from ..spec.errors import LauncherError
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Starts its thread with the first call, and has none left after :meth:`close`."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over: asyncio.Event | None = None
+        self._closed = False
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work in the loop, and return what it returns. It is cancelled when the caller is
+        interrupted. Raises LauncherError where that could never return."""
+        try:
+            loop = self._running()
+        except LauncherError:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Do something short in the loop, without waiting; here, where there is none."""
+        if self._loop is None or self._is_here():
+            work()
+        else:
+            self._loop.call_soon_threadsafe(work)
+
+    def close(self) -> None:
+        """Cancel what is under way, and wait for the thread's end."""
+        with self._guard:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        if thread and self._loop and self._over:
+            self._loop.call_soon_threadsafe(self._over.set)
+            thread.join()
+            self._loop = None
+
+    def _is_here(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._is_here():
+            raise LauncherError(
+                "a callback of a client cannot wait for that client",
+                "request_stop() and request_pull() do not wait",
+            )
+        with self._guard:
+            if self._closed:
+                raise LauncherError("this client is closed", "make another one: launcher.Client()")
+            if self._thread is None:
+                ready = threading.Event()
+                self._thread = threading.Thread(
+                    target=lambda: asyncio.run(self._serve(ready)), name="launcher", daemon=True
+                )
+                self._thread.start()
+                ready.wait()
+            assert self._loop
+            return self._loop
+
+    async def _serve(self, ready: threading.Event) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        ready.set()
+        await self._over.wait()

@@ -1,0 +1,129 @@
+"""Why a run was stopped and why it ended, as codes. Faces make sentences of them. Pure.
+
+Codes are stable: they stand in records and receipts, and travel between hosts. The host that a
+reason is about, if any, always stands in a field of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from ..spec.frozen import frozen
+
+
+class StopReason(StrEnum):
+    """Why processes were asked to stop. ``agent/base/protocol.py`` names those that hosts use."""
+
+    BY_USER = "by-user"
+    KILLED_BY_USER = "killed-by-user"  # asked twice
+    TRIAL_OVER = "trial-over"
+    PROCESS_FAILED = "process-failed"
+    PRIMARY_FINISHED = "primary-finished"
+    GROUP_FINISHED = "group-finished"  # torchrun on the head node exited with 0
+    TOO_FEW_HOSTS = "too-few-hosts"
+    RESTARTING = "restarting"  # the detail is the reason of the restart
+    STALLED = "stalled"
+    ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher reached the host for so long
+    LOGIN_SESSION_ENDED = "login-session-ended"
+    SUPERVISOR_TERMINATED = "supervisor-terminated"
+    LAUNCHER_FAILED = "launcher-failed"  # the error is in the receipt
+    HOST_GIVEN_UP = "host-given-up"  # the run ended while the host was unreachable
+    SPARE_UNFIT = "spare-unfit"
+    SPARE_LEFT_OVER = "spare-left-over"  # its launcher died before the spare took part
+    OTHER = "other"  # the detail is what a host of another version wrote
+
+
+class EndReason(StrEnum):
+    """Why a run ended, where it was not stopped: the reason in its receipt."""
+
+    ALL_EXITED_0 = "all-ranks-exited-0"
+    PRIMARY_EXITED_0 = "primary-exited-0"
+    FINISHED_ON = "finished-on"  # finished-on-2-of-3-hosts
+    EXIT = "exit"  # exit-7
+    SIGNAL = "signal"  # signal-SIGSEGV
+    OUT_OF_MEMORY = "out-of-memory"
+    SETUP_EXIT = "setup-exit"  # setup-exit-3
+    SETUP_SIGNAL = "setup-signal"  # setup-signal-SIGKILL
+    SETUP_OUT_OF_MEMORY = "setup-out-of-memory"
+    HOST_UNREACHABLE = "host-unreachable"
+    SUPERVISOR_SILENT = "supervisor-silent"
+    SUPERVISOR_DIED = "supervisor-died"
+    INTERNAL_ERROR = "internal-error"
+    # The codes of errors, as launcher.spec.errors has them.
+    AGENT_ERROR = "agent-error"
+    AGENT_SILENT = "agent-silent"
+    AUTHENTICATION_FAILED = "authentication-failed"
+    BAD_INPUT = "bad-input"
+    CHECK_FAILED = "check-failed"
+    CONNECTION_LOST = "connection-lost"
+    CONNECTION_REFUSED = "connection-refused"
+    DISK_FULL = "disk-full"
+    DOES_NOT_FIT = "does-not-fit"
+    FRAMEWORK_MISSING = "framework-missing"
+    GPU_BUSY = "gpu-busy"
+    HOST_ERROR = "host-error"
+    HOST_KEY_MISMATCH = "host-key-mismatch"
+    LAUNCHER_DIED = "launcher-died"
+    LAUNCHER_ERROR = "launcher-error"
+    NO_CONNECTION = "no-connection"
+    NO_MEETING_POINT = "no-meeting-point"
+    NO_PYTHON = "no-python"
+    NO_ROOM_HERE = "no-room-here"
+    NO_RSYNC = "no-rsync"
+    NOT_WRITABLE = "not-writable"
+    PORT_TAKEN = "port-taken"
+    PYTHON_TOO_OLD = "python-too-old"
+    SETUP_FAILED = "setup-failed"
+    SSHD_FROZEN = "sshd-frozen"
+    STALLED = "stalled"
+    START_FAILED = "start-failed"
+    SYNC_FAILED = "sync-failed"
+    UNKNOWN_HOST_KEY = "unknown-host-key"
+    UNKNOWN_RUN = "unknown-run"
+    UNREACHABLE = "unreachable"
+    UNREADABLE_RECORD = "unreadable-record"
+    NEWER_RECORD = "newer-record"
+
+
+_CODES: dict[str, EndReason | StopReason] = {
+    code.value: code for codes in (StopReason, EndReason) for code in codes
+}
+#: Codes that are written together with their detail.
+WITH_DETAIL = (
+    *(EndReason.FINISHED_ON, EndReason.SETUP_EXIT, EndReason.SETUP_SIGNAL),
+    *(EndReason.EXIT, EndReason.SIGNAL),
+)
+_DETAILED = re.compile(
+    rf"({'|'.join(WITH_DETAIL)})-(\d+|\d+-of-\d+-hosts|SIG[A-Z0-9]+|signal \d+)\Z"
+)
+#: What the same exit is called when it was the job's ``setup`` that failed.
+OF_SETUP = {
+    EndReason.EXIT: EndReason.SETUP_EXIT,
+    EndReason.SIGNAL: EndReason.SETUP_SIGNAL,
+    EndReason.OUT_OF_MEMORY: EndReason.SETUP_OUT_OF_MEMORY,
+}
+#: Reasons of a run whose ``setup`` failed.
+SETUP = (*OF_SETUP.values(), EndReason.SETUP_FAILED)
+
+
+@frozen
+class Reason:
+    """A code and its detail. A run that was stopped ended for the reason of the stop."""
+
+    code: EndReason | StopReason
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """``exit-7``, ``by-user``: as records and receipts have it."""
+        with_detail = self.detail and self.code in WITH_DETAIL
+        return f"{self.code}-{self.detail}" if with_detail else str(self.code)
+
+    @classmethod
+    def parse(cls, text: str) -> Reason:
+        """The reason that was written so; what this version does not know is a detail of OTHER."""
+        if (code := _CODES.get(text)) is not None:
+            return cls(code)
+        if found := _DETAILED.match(text):
+            return cls(EndReason(found[1]), found[2])
+        return cls(StopReason.OTHER, text)

@@ -1,0 +1,239 @@
+"""Reads a run from its folder, as the process that follows the run writes it.
+
+A console, ``launcher logs`` and ``launcher attach`` stand on this. No host is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from ..spec.errors import InputError
+from ..spec.frozen import frozen
+from ..spec.model import Layout, Request
+from . import codec, receipt
+from . import events as ev
+from .receipt import Receipt
+from .run_folder import RunFolder, read_as, read_json, write_json
+from .state import RunState, log_hosts, step
+
+#: Most bytes of one log in one piece.
+PIECE = 1 << 20
+#: Where it stands how far the logs of a run have been shown.
+SHOWN = "shown.json"
+
+
+@frozen
+class LogPiece:
+    """Bytes of one log that follow those of the piece before.
+
+    ``host`` is the host that wrote them, ``name`` the log: ``attempt-0/rank-3.out``. A piece may end
+    within a line.
+    """
+
+    host: str
+    name: str
+    data: bytes
+
+
+class RunReader:
+    """Reads what is recorded of one run: events, state, logs and receipt.
+
+    :meth:`new_events` and :meth:`new_logs` return what has come since their last call, so a reader
+    belongs to one consumer; make as many as you like. All methods read files of this machine and
+    return at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name
+        self._described: tuple[Request, Layout, float, tuple[str, ...]] | None = None
+        self._seen = self._folded = 0  # bytes of events.jsonl
+        self._state = RunState()
+        self._positions: dict[str, int] = {}
+        self._log_hosts: dict[str, str] = {}
+
+    # -- what the run is
+
+    @property
+    def request(self) -> Request:
+        """The job, its hosts and how it is treated; secrets have no values. Raises InputError."""
+        return self._described_run()[0]
+
+    @property
+    def layout(self) -> Layout:
+        """Which host runs what. It has no nodes before that is decided. Raises InputError."""
+        if not self._described_run()[1].nodes:
+            self.reread()
+        return self._described_run()[1]
+
+    @property
+    def started(self) -> float:
+        """When the run was started, in seconds since the epoch. Raises InputError."""
+        return self._described_run()[2]
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names of the job's secrets. Raises InputError."""
+        return self._described_run()[3]
+
+    def _described_run(self) -> tuple[Request, Layout, float, tuple[str, ...]]:
+        if self._described is None:
+            try:
+                value = read_json(self.path / "run.json")
+            except (OSError, ValueError):
+                raise InputError(
+                    f"{self.name} cannot be taken up: {self.path / 'run.json'} is not whole",
+                    "it ended before anything was started; launcher rm forgets it",
+                ) from None
+            request, layout = codec.read_run(value, self.path / "run.json")
+            secrets = tuple(value["job"].get("secrets", ()))
+            self._described = request, layout, float(value["started"]), secrets
+        return self._described
+
+    # -- how it stands
+
+    def receipt(self) -> Receipt | None:
+        """Return the receipt, or None as long as the run has not ended."""
+        with closing(RunFolder(self.path)) as folder:
+            value = folder.read("receipt.json")
+        return None if value is None else receipt.read(value, self.path / "receipt.json")
+
+    def follower(self) -> int | None:
+        """Return the pid of the process that follows the run, or None."""
+        with closing(RunFolder(self.path)) as folder:
+            return folder.holder
+
+    def state(self) -> RunState:
+        """Return the state that follows from all events so far."""
+        events, self._folded = self._events_from(self._folded)
+        for event in events:
+            self._state = step(self._state, event)
+        return self._state
+
+    def events(self) -> list[ev.Event]:
+        """Return all events so far."""
+        return self._events_from(0)[0]
+
+    def new_events(self) -> list[ev.Event]:
+        """Return the events since the last call."""
+        events, self._seen = self._events_from(self._seen)
+        if any(isinstance(event, ev.NodeReplaced | ev.NodesReduced) for event in events):
+            self.reread()
+        return events
+
+    def reread(self) -> None:
+        """Read what the run is again: its follower may have replaced a host."""
+        self._described = None
+
+    def skip_events(self) -> None:
+        """Leave out the events so far: :meth:`new_events` returns what comes from now on."""
+        self._seen = self._events_from(self._seen)[1]
+
+    def _events_from(self, offset: int) -> tuple[list[ev.Event], int]:
+        """The whole lines behind an offset, and where they end."""
+        with open(self.path / "events.jsonl", "rb") as file:
+            file.seek(offset)
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        first = 1 if offset == 0 else None
+        events = ev.decode_lines(data[:whole], self.path / "events.jsonl", first)
+        return events, offset + whole
+
+    # -- logs
+
+    def new_logs(self) -> Iterator[LogPiece]:
+        """Yield the bytes of all logs since the last call."""
+        more = True
+        while more:
+            more = False
+            for name in self._log_names():
+                if piece := self._piece(name, PIECE):
+                    yield piece
+                    more = more or len(piece.data) == PIECE
+
+    def logs(
+        self, since: float | None = None, tail: int | None = None, merged: bool = False
+    ) -> Iterator[LogPiece]:
+        """Yield all logs so far, from their beginning; :meth:`new_logs` continues behind them.
+
+        ``since`` leaves out what came longer than that many seconds ago, ``tail`` all but the last
+        lines of each log. Logs come one after the other; with ``merged`` in the order in which they
+        arrived here, which is noted once a second.
+        """
+        names, times = self._log_names(), self._arrivals()
+        self._positions = dict.fromkeys(names, 0)
+        if since is not None:
+            moment = time.time() - since
+            self._positions = {name: _arrived_by(times.get(name, []), moment) for name in names}
+        if tail is not None:
+            for name in names:
+                last = _offset_of_last_lines(self.path / "logs" / name, tail)
+                self._positions[name] = max(self._positions[name], last)
+        if merged:
+            arrivals = ((when, name, end) for name in names for when, end in times.get(name, []))
+            for _, name, end in sorted(arrivals):
+                if piece := self._piece(name, end - self._positions[name]):
+                    yield piece
+        yield from self.new_logs()
+
+    def resume_logs(self) -> None:
+        """Leave out what was shown already: the logs continue where :meth:`remember` noted it.
+
+        A run that never was in the background has shown all that it wrote.
+        """
+        shown = read_as(dict[str, int], self.path / SHOWN)
+        if shown is not None:
+            self._positions = shown
+        elif self.follower() is None:
+            sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in self._log_names())
+            self._positions = dict(sizes)
+
+    def remember(self) -> None:
+        """Note how far the logs were read, for the next reader. Raises OSError."""
+        write_json(self.path / SHOWN, self._positions)
+
+    def passed(self, name: str, count: int) -> None:
+        """Take bytes of a log as read: somebody got them on another route."""
+        self._positions[name] = self._positions.get(name, 0) + count
+
+    def _piece(self, name: str, size: int) -> LogPiece | None:
+        with open(self.path / "logs" / name, "rb") as file:
+            file.seek(self._positions.get(name, 0))
+            data = file.read(max(0, size))
+        if not data:
+            return None
+        self.passed(name, len(data))
+        return LogPiece(self._host_of(name), name, data)
+
+    def _log_names(self) -> list[str]:
+        folder = self.path / "logs"
+        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
+
+    def _arrivals(self) -> Mapping[str, list[tuple[float, int]]]:
+        with closing(RunFolder(self.path)) as folder:
+            return folder.times()
+
+    def _host_of(self, name: str) -> str:
+        """Whose log it is. Another attempt may have had another host there."""
+        stem = name.partition(".")[0]
+        if stem not in self._log_hosts:
+            self._log_hosts |= log_hosts(self.events())
+        return self._log_hosts.get(stem) or self.layout.host_of(name.split("/")[1]) or "?"
+
+
+def _arrived_by(times: list[tuple[float, int]], moment: float) -> int:
+    """How many bytes of a log had come by then."""
+    return max((end for when, end in times if when < moment), default=0)
+
+
+def _offset_of_last_lines(path: Path, count: int) -> int:
+    """Where the last lines of a file begin."""
+    data = path.read_bytes()
+    end = len(data) - data.endswith(b"\n")
+    for _ in range(count):
+        end = data.rfind(b"\n", 0, max(0, end))
+        if end < 0:
+            return 0
+    return len(data) if count == 0 else end + 1

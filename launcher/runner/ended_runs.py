@@ -1,0 +1,49 @@
+"""After the end of a run: hosts that could not be looked at then, and forgetting it everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..fleet.cleanup import unfinished
+from ..fleet.fanout import Place, visit
+from ..records.receipt import Receipt
+from ..spec.errors import HostError
+from ..spec.model import Layout, Node, Request
+
+
+async def finish(request: Request, layout: Layout) -> list[HostError]:
+    """End what a run left on hosts that could not be reached when it ended, and correct its receipt.
+    Return the errors of hosts that still cannot be reached."""
+    # A host that was lost and replaced is no node any more.
+    nodes = [
+        Node(host, 0, 0, 0, root=host.workdir)
+        for host in request.inventory.hosts
+        if layout.run_id in unfinished(host.name)
+    ]
+    return await _visit(request, layout, nodes)
+
+
+async def forget(request: Request, layout: Layout, receipt: Receipt | None) -> list[HostError]:
+    """Remove the run's folder from all its hosts; return the errors of those where it is not removed.
+
+    Also from hosts that were lost and replaced: they may be back.
+    """
+    nodes = {node.host.name: node for node in layout.nodes}
+    names = [host.host for host in receipt.hosts if host.host not in nodes] if receipt else []
+    others = [Node(request.inventory.host(name), 0, 0, 0) for name in names]
+    return await _visit(request, layout, [*nodes.values(), *others], remove=True)
+
+
+async def _visit(
+    request: Request, layout: Layout, nodes: Sequence[Node], remove: bool = False
+) -> list[HostError]:
+    async def one(place: Place) -> None:
+        agent = await place.agent()  # which ends what unfinished runs have left
+        try:
+            if remove:
+                await agent.ask("remove", run=place.run)
+        finally:
+            await agent.close()
+
+    found = await visit(request, layout, one, nodes) if nodes else {}
+    return [error for error in found.values() if error is not None]

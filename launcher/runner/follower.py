@@ -1,0 +1,150 @@
+"""A process in the background that follows one run to its receipt, whatever becomes of its parent.
+
+It is started as a fresh Python, not forked: a library cannot fork a process with threads. The request
+comes over stdin, so that secrets stand in no file and on no command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..records.receipt import Receipt
+    from ..records.run_folder import RunFolder
+    from ..spec.model import Request
+    from .run import Run
+
+#: Seconds between two looks at whether a new follower has recorded its run.
+LOOK = 0.02
+LOG = "follower.log"
+
+
+async def start(request: Request, folder: RunFolder) -> None:
+    """Hand a new run to a follower; return as soon as it is recorded there.
+
+    Lets go of ``folder``. Raises LauncherError when the follower cannot begin.
+    """
+    import pickle
+    from dataclasses import replace
+
+    from ..records.run_folder import write_json
+    from ..records.run_reader import SHOWN
+    from ..spec.errors import LauncherError
+    from .concurrency import in_thread
+
+    write_json(folder.path / SHOWN, {})
+    folder.close()
+    log = folder.path / LOG
+    # Nobody sits before it to be asked for a passphrase: ssh-add is for that.
+    alive = await in_thread(
+        _spawn, folder.path, pickle.dumps(replace(request, ask_passphrase=None))
+    )
+    try:
+        while not (folder.path / "run.json").exists():
+            if _is_closed(alive):
+                said = log.read_text("utf-8", "replace").splitlines()
+                raise LauncherError(said[-1] if said else "the follower died at once", f"see {log}")
+            await asyncio.sleep(LOOK)
+    finally:
+        os.close(alive)
+
+
+def _spawn(path: Path, request: bytes) -> int:
+    """Start the process; return the end of a pipe that closes when the process ends."""
+    package_root = str(Path(__file__).parent.parent.parent)
+    python_path = filter(None, (package_root, os.environ.get("PYTHONPATH")))
+    alive, held_by_follower = os.pipe()
+    os.set_blocking(alive, False)
+    try:
+        with open(path / LOG, "ab", opener=_private) as words:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "launcher.runner.follower", str(path)],
+                stdin=subprocess.PIPE,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,
+                pass_fds=(held_by_follower,),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path)},
+            )
+        child.communicate(request)
+    except BaseException:
+        os.close(alive)
+        raise
+    finally:
+        os.close(held_by_follower)
+    return alive
+
+
+def _is_closed(pipe: int) -> bool:
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def main(path: str) -> None:
+    """Follow the run of a folder; its request stands on stdin."""
+    signal.signal(
+        signal.SIGUSR1, signal.SIG_IGN
+    )  # an older launcher may ask before anybody listens
+    data = sys.stdin.buffer.read()
+    if os.fork():
+        os._exit(0)  # the process that started us has no child to wait for
+    import gc
+    import pickle
+
+    from ..records.run_folder import RunFolder
+    from ..spec.errors import LauncherError
+
+    gc.set_threshold(100_000)  # as in the CLI: what imports make is not garbage
+    code = 125
+    try:
+        request: Request = pickle.loads(data)
+        folder = RunFolder(Path(path))
+        folder.hold()
+        code = _follow(request, folder).exit_code
+    except LauncherError as error:
+        sys.stderr.write(f"{error}\n")
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _follow(request: Request, folder: RunFolder) -> Receipt:
+    from ..fleet.inventory_file import sandbox_of
+    from .attach import follow
+    from .run import Run
+
+    async def listening() -> Receipt:
+        run = Run(request, folder)
+        _on_signals(run)
+        return await follow(run, run.execute())
+
+    with sandbox_of(request.inventory):
+        return asyncio.run(listening())
+
+
+def _on_signals(run: Run) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, run.stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    loop.add_signal_handler(signal.SIGUSR1, run.pull_now)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

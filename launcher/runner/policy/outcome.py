@@ -1,0 +1,138 @@
+"""How a run ended, and why what still runs of it is stopped: decided here and nowhere else. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ...records.events import Failure
+from ...records.reasons import OF_SETUP, EndReason, Reason, StopReason
+from ...records.state import SKEW, Expiry, Loss, RunState, is_setup
+from ...spec.errors import LauncherError
+from ...spec.frozen import frozen
+from ...spec.model import Layout
+from . import elastic
+
+#: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
+NOTICED = 12.0
+#: Exit codes of a run that launcher, or its user, ended.
+BY_LAUNCHER, BY_USER = 125, 130
+
+_NO_MEMORY = re.compile(
+    rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
+)
+
+
+@frozen
+class Outcome:
+    """How a run ended. ``host`` is the one that the reason is about, if it is about one."""
+
+    status: str
+    reason: Reason
+    exit_code: int
+    host: str | None = None
+
+
+def decide(
+    state: RunState,
+    layout: Layout,
+    *,
+    elastic_from: int | None = None,
+    asked: StopReason | None = None,
+    error: BaseException | None = None,
+    last_words: bytes = b"",
+    mending: bool = False,
+) -> Outcome:
+    """Return how a run that is over ended.
+
+    The first failure decides; a stop by the user decides when nothing had failed before it. When a
+    host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
+    so is what fails or is lost after a host has stopped on its own. The process that writes the
+    receipt may not be the one that stopped the run: then what the hosts were asked for counts.
+
+    ``elastic_from`` is the least number of hosts of an elastic group; ``asked`` what was asked of
+    this process, and ``error`` what went wrong in it; ``last_words`` are those of the process that
+    failed first. ``mending``: a lost host was being replaced; then the stop ended the run, and not
+    the loss.
+    """
+    failure = state.failure
+    if elastic_from and (left := elastic.finished_on(state, layout)):
+        detail = f"{left}-of-{layout.num_nodes}-hosts"
+        return Outcome("succeeded", Reason(EndReason.FINISHED_ON, detail), 0)
+    if state.all_succeeded(layout.num_nodes):
+        asked = None
+    told = state.stop if state.stop and _is_unfinished(state) else None
+    if asked is None and told and told.why is StopReason.BY_USER:
+        asked = told.why
+    if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
+        host = min(state.expired, key=lambda name: state.expired[name].time)
+        return Outcome("stopped", Reason(StopReason.ORPHAN_TIMEOUT), BY_LAUNCHER, host)
+    if mending and asked is not None and error is None:
+        return Outcome("stopped", Reason(asked), BY_USER)
+    if state.lost and (failure is None or (asked is None and _follows(failure, state.lost))):
+        host, loss = next(iter(state.lost.items()))
+        return Outcome("lost", Reason.parse(loss.reason), BY_LAUNCHER, host)
+    if asked is not None and failure is None:
+        return Outcome("stopped", Reason(asked), BY_USER)
+    if failure is not None:
+        return Outcome("failed", _reason_of(failure, last_words), failure.exit_code, failure.host)
+    if error is not None:
+        return _of_error(error)
+    if state.primary_ended is not None and not all(p.well for p in state.processes.values()):
+        return Outcome("succeeded", Reason(EndReason.PRIMARY_EXITED_0), 0)
+    if told is not None:
+        return Outcome("stopped", Reason(told.why, told.detail), BY_LAUNCHER, told.host)
+    return Outcome("succeeded", Reason(EndReason.ALL_EXITED_0), 0)
+
+
+def stop_reason(
+    state: RunState,
+    layout: Layout,
+    *,
+    elastic_from: int | None = None,
+    asked: StopReason | None = None,
+    error: BaseException | None = None,
+) -> StopReason:
+    """Return why what still runs is stopped when a run is over."""
+    if asked is not None:
+        return asked
+    if state.failure:
+        return StopReason.PROCESS_FAILED
+    if state.expired:
+        return StopReason.ORPHAN_TIMEOUT
+    if state.primary_ended is not None:
+        return StopReason.PRIMARY_FINISHED
+    if elastic_from and elastic.head_has_finished(state, layout):
+        return StopReason.GROUP_FINISHED
+    if elastic.too_few(state, layout, elastic_from) if elastic_from else state.lost:
+        return StopReason.TOO_FEW_HOSTS
+    stalled = isinstance(error, LauncherError) and error.code == EndReason.STALLED
+    return StopReason.STALLED if stalled else StopReason.LAUNCHER_FAILED
+
+
+def _reason_of(failure: Failure, last_words: bytes) -> Reason:
+    reason = failure.reason
+    if is_setup(failure.key):
+        return Reason(OF_SETUP[EndReason(reason.code)], reason.detail)
+    return Reason(EndReason.OUT_OF_MEMORY) if _NO_MEMORY.search(last_words) else reason
+
+
+def _of_error(error: BaseException) -> Outcome:
+    if not isinstance(error, LauncherError):
+        return Outcome("failed", Reason(EndReason.INTERNAL_ERROR), BY_LAUNCHER)
+    host = getattr(error, "host", None)
+    return Outcome("failed", Reason.parse(error.code), error.exit_code, host)
+
+
+def _is_unfinished(state: RunState) -> bool:
+    return state.primary_ended is None and not all(p.well for p in state.processes.values())
+
+
+def _first(expired: Mapping[str, Expiry]) -> float:
+    return min(expiry.time for expiry in expired.values())
+
+
+def _follows(failure: Failure, lost: Mapping[str, Loss]) -> bool:
+    if failure.host in lost:
+        return False
+    return failure.time > min(loss.since for loss in lost.values()) - NOTICED

@@ -1,0 +1,159 @@
+"""Commands of the user's on the hosts of a run, in the run's folder and environment there.
+
+They are visitors: what they start is no part of the run and does not end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import shlex
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from .. import frameworks
+from ..fleet.fanout import Place, visit
+from ..frameworks import rsh
+from ..jobs import planner
+from ..spec.errors import HostError, InputError
+from ..spec.frozen import frozen
+from ..spec.model import Job, Layout, Node, Request
+
+if TYPE_CHECKING:
+    import asyncssh
+
+#: Of the run's environment, but not for a visitor: processes that carry these belong to the run.
+_OF_THE_RUN = ("LAUNCHER_RUN_ID", "LAUNCHER_HOST")
+#: The status of a command whose connection ended before it.
+_NO_STATUS = 128
+
+#: Gets the host, its number in the run, ``out`` or ``err``, and the bytes.
+OnOutput = Callable[[str, int, str, bytes], None]
+
+
+@frozen
+class ExecResult:
+    """What came of a command on one host. ``error`` is set where it could not be run to its end;
+    ``exit_code`` is that of the error then. Output that went to a callback is not here."""
+
+    host: str
+    node: int
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    error: HostError | None = None
+
+
+class RemoteShell:
+    """A terminal on a host: bytes in, bytes out."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._process = process
+
+    def write(self, data: bytes) -> None:
+        """Send what was typed."""
+        self._process.stdin.write(data)
+
+    async def read(self) -> bytes:
+        """Return what the terminal shows next; empty after its end."""
+        return await self._process.stdout.read(1 << 16)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Tell it the size of the window."""
+        self._process.change_terminal_size(columns, lines)
+
+
+async def execute_on_hosts(
+    request: Request,
+    layout: Layout,
+    argv: list[str] | tuple[str, ...],
+    number: int | None,
+    on_output: OnOutput | None,
+) -> list[ExecResult]:
+    """Run a command on all hosts of a run, or on one node. Raises InputError for a node it has not."""
+    words = shlex.join(argv)
+    nodes = _chosen(layout, number)
+
+    async def one(place: Place) -> ExecResult:
+        command = _in_the_run(request.job, layout, place, words)
+        process = await place.connection.create_process(command, encoding=None)
+        kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
+
+        async def pass_on(reader: asyncssh.SSHReader[bytes], stream: str) -> None:
+            while data := await reader.read(1 << 16):
+                if on_output:
+                    on_output(place.host, place.node.node_rank, stream, data)
+                else:
+                    kept[stream] += data
+
+        await asyncio.gather(pass_on(process.stdout, "out"), pass_on(process.stderr, "err"))
+        await process.wait_closed()
+        code = process.exit_status if process.exit_status is not None else _NO_STATUS
+        out, err = bytes(kept["out"]), bytes(kept["err"])
+        return ExecResult(place.host, place.node.node_rank, code, out, err)
+
+    found = await visit(request, layout, one, nodes)
+    numbers = {node.host.name: node.node_rank for node in nodes}
+    return [
+        ExecResult(host, numbers[host], result.exit_code, error=result)
+        if isinstance(result, HostError)
+        else result
+        for host, result in found.items()
+    ]
+
+
+async def open_shell(
+    request: Request,
+    layout: Layout,
+    number: int,
+    terminal: tuple[str, int, int],
+    talk: Callable[[RemoteShell], Awaitable[None]],
+) -> int:
+    """Open a login shell of the user's on a node, in a terminal (its type, columns and lines); return
+    its exit code once ``talk`` is over.
+
+    Raises InputError for a node that the run has not, HostError.
+    """
+    kind, columns, lines = terminal
+
+    async def one(place: Place) -> int:
+        process = await place.connection.create_process(
+            _in_the_run(request.job, layout, place, '"${SHELL:-sh}" -i'),
+            term_type=kind,
+            term_size=(columns, lines),
+            encoding=None,
+        )
+        await talk(RemoteShell(process))
+        await process.wait_closed()
+        return process.exit_status if process.exit_status is not None else _NO_STATUS
+
+    (result,) = (await visit(request, layout, one, _chosen(layout, number))).values()
+    if isinstance(result, HostError):
+        raise result
+    return result
+
+
+def _chosen(layout: Layout, number: int | None) -> tuple[Node, ...]:
+    if number is None:
+        return layout.nodes
+    nodes = layout.nodes[number : number + 1] if number >= 0 else ()
+    if not nodes:
+        last = layout.num_nodes - 1
+        raise InputError(f"--node {number}: {layout.run_id} has nodes 0 to {last}")
+    return nodes
+
+
+def _in_the_run(job: Job, layout: Layout, place: Place, words: str) -> str:
+    """A command in the run's folder and environment there; secrets are not in it."""
+    node = place.node
+    env = planner.environment(job, layout, node, planner.NOWHERE, 0)
+    settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
+    path = ":".join(planner.search_path(node, layout.run_id))
+    framework = frameworks.get(job.framework)
+    if node.node_rank == 0 and framework.joins_hosts:
+        path = f"{posixpath.join(place.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
+        settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
+    return (
+        f"cd {shlex.quote(place.code)} && PATH={shlex.quote(path)}:$PATH "
+        f"exec env {shlex.join(settings)} {words}"
+    )

@@ -1,0 +1,82 @@
+"""What other processes ask of the one that follows a run: to stop it, to bring outputs back.
+
+A wish is a file in the run's folder, which the follower looks at ten times a second. A signal would
+need a handler, which a library must not install, and would end a program that has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..records.run_folder import RunFolder, read_json, write_json
+
+if TYPE_CHECKING:
+    from .run import Run
+
+#: Seconds between two looks at the wishes.
+LOOK = 0.1
+_STOP, _PULL = "stop.json", "pull.json"
+
+
+def ask_stop(path: Path, grace: float) -> None:
+    """Ask the follower to end a run with so many seconds of grace; each wish counts. Raises OSError."""
+    write_json(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP) + 1})
+    _signal_older(path, signal.SIGINT)
+
+
+def note_grace(path: Path, grace: float) -> None:
+    """Note the grace of a stop that this process carries out itself. Raises OSError."""
+    write_json(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP)})
+
+
+def ask_pull(path: Path) -> None:
+    """Ask the follower to bring outputs back at once. Raises OSError."""
+    write_json(path / _PULL, {"asked": _asked(path, _PULL) + 1})
+    _signal_older(path, signal.SIGUSR1)
+
+
+class Wishes:
+    """The wishes of other processes for a run that this process follows."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = folder.path
+        self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL)}
+        #: Whether a stop was asked for that the follower before may not have carried out.
+        self.stop_pending = self._heard[_STOP] > 0
+
+    async def carry_out(self, run: Run) -> None:
+        """Do what is asked, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            for _ in range(self._new(_STOP)):
+                run.stop()
+            if self._new(_PULL):
+                run.pull_now()
+
+    def _new(self, name: str) -> int:
+        before, self._heard[name] = self._heard[name], _asked(self._path, name)
+        return self._heard[name] - before
+
+
+def _asked(path: Path, name: str) -> int:
+    try:
+        wish: Any = read_json(path / name)
+        return int(wish.get("asked", 0))
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _signal_older(path: Path, number: signal.Signals) -> None:
+    """Signal a follower of an older version: it reads no wishes, and wrote no line end after its pid."""
+    with open(path / "launcher.lock", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            pid = lock.read()
+            if pid and not pid.endswith(b"\n"):
+                os.kill(int(pid), number)

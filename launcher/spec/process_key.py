@@ -1,0 +1,78 @@
+"""Names of processes within a run: the one place that reads and writes their text."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import lru_cache
+
+from .frozen import frozen
+
+_TEXT = re.compile(r"([\w-]+)-(\d+)\Z", re.A)
+
+
+class ProcessKind(StrEnum):
+    """What a process is for."""
+
+    RANK = "rank"
+    NODE = "node"  # starts the ranks of its node by itself, as torchrun does
+    SETUP = "setup"
+    ROLE = "role"  # of a role with a name of the user's
+
+
+#: What the text of a key begins with where it is no role: roles cannot have these names.
+RESERVED = (ProcessKind.RANK, ProcessKind.NODE, ProcessKind.SETUP)
+
+
+@frozen
+class ProcessKey:
+    """Which process of a run: ``rank-3``, ``node-0``, ``setup-1``, or ``worker-2`` of a role."""
+
+    kind: ProcessKind
+    index: int
+    role: str = ""
+
+    def __str__(self) -> str:
+        """As events, logs and hosts have it."""
+        return f"{self.role or self.kind}-{self.index}"
+
+    @staticmethod
+    def of_rank(rank: int) -> ProcessKey:
+        """A rank without a role."""
+        return ProcessKey(ProcessKind.RANK, rank)
+
+    @staticmethod
+    def of_node(node_rank: int) -> ProcessKey:
+        """The process that starts the ranks of a node."""
+        return ProcessKey(ProcessKind.NODE, node_rank)
+
+    @staticmethod
+    def of_setup(node_rank: int) -> ProcessKey:
+        """The job's ``setup`` on a node."""
+        return ProcessKey(ProcessKind.SETUP, node_rank)
+
+    @staticmethod
+    def of_role(role: str, index: int) -> ProcessKey:
+        """A process of a role."""
+        return ProcessKey(ProcessKind.ROLE, index, role)
+
+    @staticmethod
+    def parse(text: str) -> ProcessKey:
+        """The key that is written so. Raises ValueError."""
+        return _parse(text)
+
+    @property
+    def group(self) -> str:
+        """What processes of the same kind and role have in common."""
+        return self.role or self.kind
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> ProcessKey:
+    match = _TEXT.match(text)
+    if match is None:
+        raise ValueError(f"not the key of a process: {text!r}")
+    name, index = match[1], int(match[2])
+    if name in RESERVED:
+        return ProcessKey(ProcessKind(name), index)
+    return ProcessKey(ProcessKind.ROLE, index, name)
