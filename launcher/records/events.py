@@ -29,7 +29,7 @@ class Event:
 
 @frozen
 class StageStarted(Event):
-    """The run went on to ``stage``: connect, sync, setup, start, run, collect."""
+    """The run went on to ``stage``: connect, sync, setup, start, run, restart, collect."""
 
     stage: str
 
