@@ -22,4 +22,5 @@ for _ in range(steps):
     optimizer.step()
 weight, bias = (float(value) for value in accelerator.unwrap_model(model).parameters())
 print(f"rank {rank} of {size}: weight {weight:.1f} bias {bias:.1f}")
+accelerator.wait_for_everyone()  # no rank leaves while another one still sums up with it
 accelerator.end_training()
