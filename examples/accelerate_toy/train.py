@@ -22,5 +22,6 @@ for _ in range(steps):
     optimizer.step()
 weight, bias = (float(value) for value in accelerator.unwrap_model(model).parameters())
 print(f"rank {rank} of {size}: weight {weight:.1f} bias {bias:.1f}")
-accelerator.wait_for_everyone()  # no rank leaves while another one still sums up with it
+model, optimizer = accelerator.free_memory(model, optimizer)  # what holds the group goes before it
+accelerator.wait_for_everyone()
 accelerator.end_training()

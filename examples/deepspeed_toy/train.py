@@ -24,4 +24,5 @@ for _ in range(steps):
     engine.step()
 weight, bias = (float(value.detach()) for value in model.parameters())
 print(f"rank {rank} of {size}: weight {weight:.1f} bias {bias:.1f}", flush=True)
+torch.distributed.barrier()  # no rank leaves while another one still needs it
 torch.distributed.destroy_process_group()

@@ -47,3 +47,5 @@ trainer = lightning.Trainer(
 trainer.fit(Line(), torch.utils.data.DataLoader(data, batch_size=16, shuffle=True))
 loss = float(trainer.callback_metrics["loss"])
 print(f"rank {trainer.global_rank} of {trainer.world_size}: loss {loss:.3f}")
+trainer.strategy.barrier()  # no rank leaves while another one still needs it
+torch.distributed.destroy_process_group()
