@@ -7,6 +7,7 @@ import json
 import click
 import pytest
 
+from launcher.cli.render import run_view
 from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
 from launcher.records import formats, postmortem, receipt
@@ -258,3 +259,8 @@ def test_receipts_of_the_previous_release_are_read() -> None:
     assert not {"reason_host", "reason_detail"} & set(whole), "and it can read this one"
     found = receipt.read({**whole, "reason": "a-rank-failed-on-gpu2"})
     assert (found.reason, found.reason_host) == ("process-failed", "gpu2")
+
+
+def test_the_screen_has_a_word_for_every_stage_that_takes_its_time() -> None:
+    """While a run runs, its own logs are what is to be seen."""
+    assert {*run_view._DOING, "run"} == set(receipt.STAGES)

@@ -46,6 +46,7 @@ _DOING = {
     "sync": "copying code",
     "setup": "running setup",
     "start": "starting",
+    "restart": "restarting",
     "collect": "bringing outputs back",
 }
 
