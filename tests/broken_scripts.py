@@ -129,6 +129,7 @@ import mxnet
 store = mxnet.kv.create("dist_sync")
 met()
 store._barrier()
+time.sleep(600)  # where both workers have come, the barrier is no wait
 """,
         size="roles: {scheduler: {}, server: {}, worker: {replicas: 2, spread: true}}",
         number="{{index}}",
