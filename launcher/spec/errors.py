@@ -264,13 +264,16 @@ class LauncherDied(LauncherError):
 
 
 class RunKept(LauncherError):
-    """A run was not removed, as hosts cannot be reached; ``errors`` has one for each of them."""
+    """A run was not deleted, because hosts are unreachable; ``errors`` has one for each."""
 
     exit_code = 1
     code = "run-kept"
 
     def __init__(self, run: str, errors: Sequence[HostError]) -> None:
-        super().__init__(f"{run} stays here", f"launcher rm --force {run} forgets it anyway")
+        super().__init__(
+            f"{run} was not deleted here",
+            f"launcher rm --force {run} deletes it here and leaves its files on those hosts",
+        )
         self.errors = tuple(errors)
 
 
