@@ -129,7 +129,7 @@ def test_from_a_password_to_ready(user: User) -> None:
         terminal.expect("password of alice on near")
         assert not user.known_hosts.read_bytes().count(b"[")  # far was not reached yet
         terminal.type("wrong")
-        terminal.expect("not the login password of alice")
+        terminal.expect("wrong login password for alice")
         terminal.expect("password of alice on near")
         terminal.type(PASSWORD)
         terminal.expect(fingerprint(far))
@@ -153,7 +153,7 @@ def test_from_a_password_to_ready(user: User) -> None:
     with user.at_a_terminal("bootstrap", "--only", "own-name", "--hosts", "near") as terminal:
         terminal.expect("sudo password of alice on near")
         terminal.type("wrong")
-        terminal.expect("near: not the sudo password of alice")
+        terminal.expect("near: wrong sudo password for alice")
         terminal.expect("sudo password of alice on near")  # what is typed before is thrown away
         terminal.type(PASSWORD)
         assert terminal.end() == 0, terminal.seen.decode()

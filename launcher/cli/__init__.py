@@ -47,8 +47,8 @@ class _Commands(click.Group):
 
 
 _ABOUT = {
-    "run": "run a script or a job file on the hosts, and bring everything back",
-    "check": "check every host and every pair of hosts, with a fix for each finding",
+    "run": "run a script or a job file on the hosts; bring everything back",
+    "check": "check every host and pair of hosts, with a fix for each finding",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "ls": "list runs: status, age, hosts",
     "attach": "follow a running run again, from where you left off",
@@ -61,7 +61,7 @@ _ABOUT = {
     "rerun": "run a run again: same code, job and hosts",
     "rm": "delete a run, here and on its hosts",
     "inventory": "show the hosts; import and export inventories of other tools",
-    "import": "turn a task file of SkyPilot, dstack, Polyaxon or OSMO into a job file",
+    "import": "convert a task file of SkyPilot, dstack, Polyaxon or OSMO",
     "export": "write a job as shell scripts for its hosts, or for Slurm",
     "bootstrap": "prepare bare hosts: your key, rsync, Python, an environment",
     "init": "find hosts, probe them, write an inventory",
