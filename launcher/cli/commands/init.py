@@ -56,18 +56,18 @@ def command(
         chosen += discovery.from_hostfile(_read(Path(hostfile)), hostfile)
     chosen = chosen or _choose(asks)
     _may_write(Path(output), yes, asks)
-    told = {} if no_probe else _probe(chosen, asks)
-    text = discovery.inventory_text(chosen, _words(told), time.strftime("%d %B %Y"))
+    answers = {} if no_probe else _probe(chosen, asks)
+    text = discovery.inventory_text(chosen, _facts_or_message(answers), time.strftime("%d %B %Y"))
     _write(Path(output), text)
-    ready = all(isinstance(answer, Facts) and answer.rsync for answer in told.values())
+    ready = all(isinstance(answer, Facts) and answer.rsync for answer in answers.values())
     if as_json:
-        rows = [_described(one, told.get(one.name)) for one in chosen]
+        rows = [_described(one, answers.get(one.name)) for one in chosen]
         click.echo(json.dumps({"inventory": output, "hosts": rows}, indent=2))
     else:
-        if told:
-            click.echo(_table(told))
+        if answers:
+            click.echo(_table(answers))
         click.echo(f"{output}: {counted(len(chosen), 'host')}")
-        _next_step(ctx, output, told)
+        _next_step(ctx, output, answers)
     ctx.exit(0 if ready else 1)
 
 
@@ -113,16 +113,19 @@ def _probe(chosen: Sequence[Candidate], asks: bool) -> dict[str, Facts | HostErr
     return asyncio.run(discovery.probe(chosen, ask_passphrase if asks else None))
 
 
-def _words(told: dict[str, Facts | HostError]) -> dict[str, Facts | str]:
-    return {n: a if isinstance(a, Facts) else a.message for n, a in told.items()}
+def _facts_or_message(answers: dict[str, Facts | HostError]) -> dict[str, Facts | str]:
+    return {
+        name: answer if isinstance(answer, Facts) else answer.message
+        for name, answer in answers.items()
+    }
 
 
-def _table(told: dict[str, Facts | HostError]) -> str:
-    return table(("host", "gpus", "cores", "python", "rsync", ""), list(_rows(told)))
+def _table(answers: dict[str, Facts | HostError]) -> str:
+    return table(("host", "gpus", "cores", "python", "rsync", ""), list(_rows(answers)))
 
 
-def _rows(told: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:
-    for name, answer in told.items():
+def _rows(answers: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:
+    for name, answer in answers.items():
         if isinstance(answer, Facts):
             gpus, cores = str(len(answer.gpus) or "-"), str(answer.cpus)
             yield name, gpus, cores, answer.python_version, answer.rsync or "-", ""
@@ -158,14 +161,16 @@ def _write(file: Path, text: str) -> None:
         raise InputError(f"{file}: {error.strerror}", "-o FILE") from None
 
 
-def _next_step(ctx: click.Context, output: str, told: dict[str, Facts | HostError]) -> None:
+def _next_step(ctx: click.Context, output: str, answers: dict[str, Facts | HostError]) -> None:
     """Propose a bootstrap for hosts that are not ready; if all are, check them."""
-    bare = [n for n, a in told.items() if not (isinstance(a, Facts) and a.rsync)]
-    helped = [name for name in bare if not isinstance(told[name], _NO_BOOTSTRAP)]
-    if helped:
-        names = nodeset.fold(helped)
+    bare = [
+        name for name, answer in answers.items() if not (isinstance(answer, Facts) and answer.rsync)
+    ]
+    helpable = [name for name in bare if not isinstance(answers[name], _NO_BOOTSTRAP)]
+    if helpable:
+        names = nodeset.fold(helpable)
         click.echo(f"next: launcher bootstrap -i {output} --hosts {names}", err=True)
     group = ctx.parent.command if ctx.parent else None
     check = group.get_command(ctx, "check") if isinstance(group, click.Group) else None
-    if check and told and not bare:
+    if check and answers and not bare:
         check.main(["-i", output], prog_name="launcher check", standalone_mode=False)
