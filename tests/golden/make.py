@@ -17,9 +17,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-import lab as labs  # noqa: E402
 import releases  # noqa: E402
 
+import lab as labs  # noqa: E402
 from launcher.spec.version import __version__  # noqa: E402
 
 #: Where it happens, since records hold paths.

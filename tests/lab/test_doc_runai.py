@@ -1,0 +1,160 @@
+"""Run:ai's "Distributed Training": what a user of it brings along works here, or a hint says what does.
+
+No TensorFlow benchmark is at hand for Horovod, so a script of ours stands in its place, with its
+arguments, and adds up a tensor over all ranks with the real Horovod.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.jobs import job_file as jobs
+from launcher.jobs import planner
+from launcher.spec.errors import PlanError
+from launcher.spec.model import Host, Meeting
+from support import lab as labs
+from support.command import Launcher
+from support.documents import answered, hosts_with
+from support.terminal import Terminal
+
+#: The command as it stands there.
+HOROVODRUN = """horovodrun -np %RUNAI_MPI_NUM_WORKERS% python scripts/tf_cnn_benchmarks/tf_cnn_benchmarks.py \\
+   --model=resnet20 --num_batches=1000000 --data_name cifar10  \\
+   --data_dir /cifar10 --batch_size=64 --variable_update=horovod"""
+BENCHMARK = """
+import argparse, os, time
+import horovod.torch as hvd, torch
+parser = argparse.ArgumentParser()
+for name in ("model", "data_name", "data_dir", "variable_update"):
+    parser.add_argument("--" + name, required=True)
+parser.add_argument("--num_batches", type=int)
+parser.add_argument("--batch_size", type=int)
+args = parser.parse_args()
+hvd.init()
+for step in range(args.num_batches):
+    total = hvd.allreduce(torch.tensor([float(hvd.rank() + 1)]), op=hvd.Sum)
+    if step == 0:
+        host = os.uname().nodename
+        print("worker", hvd.rank(), "of", hvd.size(), "on", host, "sum", total.item(), args.data_dir, flush=True)
+    time.sleep(0.01)
+"""
+SCRIPT = "scripts/tf_cnn_benchmarks/tf_cnn_benchmarks.py"
+SAID = [f"worker {rank} of 2 on lab{rank + 1} sum 3.0 /cifar10" for rank in (0, 1)]
+
+
+@pytest.mark.frameworks
+def test_the_walkthrough(launcher: Launcher, clean: labs.Lab) -> None:
+    """submit-mpi dist --processes=2 -g 1, list, get, logs, delete."""
+    pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
+    launcher.script(BENCHMARK, SCRIPT)
+    command = "\n".join(f"  {line}" for line in HOROVODRUN.splitlines())
+    launcher.script(f"name: dist\nframework: horovod\ngrace: 1s\nresources: {{gpus: 2}}\nrun: |\n{command}\n", "dist.yaml")  # fmt: skip
+    launcher.inventory.write_text(launcher.inventory.read_text().replace("{}", "{gpus: 1}"))
+    left = launcher.run("--detach", "dist.yaml")
+    assert left.code == 0, left.err
+    try:
+        (run,) = json.loads(launcher.call("ls", "--json").stdout)
+        assert run["run"].startswith("dist-")
+        assert run["status"] == "running"
+        labs.wait_until(lambda: "worker 1 of 2" in launcher.call("logs", "dist").stdout, "logs", 40)
+        shown = json.loads(launcher.call("show", "dist", "--json").stdout)
+        ranks = [one for one in shown["processes"] if one["rank"] is not None]
+        assert {one["rank"]: one["host"] for one in ranks} == {0: "lab1", 1: "lab2"}
+        lines = launcher.call("logs", "dist").stdout.splitlines()
+        assert sorted(line.split("│ ")[1] for line in lines if "worker" in line) == SAID
+    finally:
+        stopped = launcher.call("stop", "dist")
+    assert "stopped (by-user)" in stopped.stdout + stopped.stderr
+    assert launcher.call("rm", "dist").returncode == 0
+    assert json.loads(launcher.call("ls", "--json").stdout) == []
+
+
+@pytest.fixture
+def alike(tmp_path: Path) -> Iterator[Launcher]:
+    """The command with two hosts whose interfaces have one name, as horovodrun by hand wants it."""
+    with hosts_with("torch", (labs.HostSpec("lab1"), labs.HostSpec("lab2")), tmp_path) as launcher:
+        yield launcher
+
+
+@pytest.mark.frameworks
+def test_an_interactive_job(alike: Launcher) -> None:
+    """`sh -c "sleep infinity"`, a shell in it, and horovodrun by hand from there."""
+    launcher = alike
+    pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
+    launcher.script(BENCHMARK, SCRIPT)
+    flags = ["--name", "dist-int", "--nodes", "2", "--framework", "ssh", "--grace", "1s"]
+    left = launcher.run("--detach", *flags, "sh", "-c", "sleep infinity")
+    assert left.code == 0, left.err
+    try:
+        argv = [sys.executable, "-m", "launcher", "shell", "dist-int"]
+        with Terminal(argv, launcher.work, launcher.environment()) as terminal:
+            terminal.type("ssh lab2 hostname | sed s/^/from-/")
+            terminal.expect("from-lab2")
+            terminal.expect("# ")  # until then `ssh` reads what is typed, as that of OpenSSH does
+            words = HOROVODRUN.replace("%RUNAI_MPI_NUM_WORKERS%", "2 -H $SLOTS --gloo")
+            words = words.replace("1000000", "3").replace("\\\n", "")
+            words = words.replace(
+                "horovodrun", "python $(which horovodrun)", 1
+            )  # for any first line of it
+            terminal.type(f"{words}; echo over: $?")
+            terminal.expect("over: 0\r", 50)
+            terminal.type("exit")
+            terminal.end()
+        seen = terminal.seen.decode()
+        assert all(line in seen for line in SAID), seen
+    finally:
+        launcher.call("stop", "dist-int")
+
+
+#: Its commands and options, and a word of what is said about each.
+THEIRS = {
+    "project set team-a": "there are no projects and no quotas",
+    "submit-mpi dist --processes=2 -g 1": "launcher run --framework horovod --gpus N SCRIPT",
+    "list": "launcher ls",
+    "get dist": "launcher show RUN",
+    "delete dist": "launcher stop RUN stops it, launcher rm RUN deletes it",
+    "bash dist-int": "launcher shell RUN",
+    "run --processes=2 train.py": "--gpus N chooses hosts and ranks",
+    "run -g 1 train.py": "-g: did you mean --gpus N? (the total over all hosts)",
+    "run -i gcr.io/run-ai-demo/quickstart-distributed train.py": "create one with launcher init",
+    "run --interactive train.py": "launcher run --detach, then launcher shell RUN",
+    "run --command=sh --args=-c train.py": "--args: put the command after the options",
+    "run -p team-a train.py": "there are no projects",
+    "run horovodrun -np 2 python train.py": "--framework horovod takes exactly this command",
+}
+
+
+@pytest.mark.parametrize("words", THEIRS)
+def test_what_is_called_otherwise_here(words: str, tmp_path: Path) -> None:
+    answered(words, THEIRS[words], tmp_path)
+
+
+#: What horovodrun and mpirun may be told inside of a job: nothing that is not the plan's.
+INNER = {
+    ("horovod", "horovodrun -np 2 python a.py"): "",
+    ("horovod-direct", "horovodrun -np %RUNAI_MPI_NUM_WORKERS% --gloo python a.py"): "",
+    ("mpi", "mpirun -n {{world_size}} --allow-run-as-root python a.py"): "",
+    ("horovod", "horovodrun -np 4 python a.py"): "horovodrun -np 4: there are 2 ranks here",
+    ("horovod", "horovodrun -H a:1 python a.py"): "horovodrun -H cannot be taken over",
+    ("mpi", "mpirun -np 2"): "mpirun has no command",
+}
+
+
+@pytest.mark.parametrize(("framework", "words"), INNER)
+def test_launchers_inside_of_a_job(framework: str, words: str) -> None:
+    job = jobs.make({"file": {"framework": framework, "num_nodes": 2, "run": (words,)}}, {})
+    hosts = [Host("a", gpus=1), Host("b", gpus=1)]
+    layout, meeting = planner.layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
+    if error := INNER[framework, words]:
+        with pytest.raises(PlanError, match=f"^{error}$") as caught:
+            planner.plan(job, layout, meeting, "x")
+        assert caught.value.hint
+        return
+    first = planner.plan(job, layout, meeting, "x").nodes[0].processes
+    assert any(process.argv[-2:] in ((*py, "a.py"),) for process in first for py in [("python",), ("python3",)])  # fmt: skip
+    assert not any("RUNAI" in word for process in first for word in process.argv)
