@@ -112,5 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             folder = item.path.relative_to(here).parts[0]
+            if folder == "unit" and {"lab", "own"} & set(getattr(item, "fixturenames", ())):
+                raise pytest.UsageError(f"{item.nodeid} needs hosts: move it to tests/lab")
             if marker := markers.get(folder):
                 item.add_marker(marker)

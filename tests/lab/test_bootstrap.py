@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,15 +239,3 @@ def wheel(host: labs.LabHost, folder: str) -> None:
         archive.writestr(f"{about}/WHEEL", tag)
         archive.writestr(f"{about}/RECORD", "")
     host.write(f"{folder}/{file.name}", file.read_bytes())
-
-
-def test_without_fabric_it_says_how_to_get_it(tmp_path: Path) -> None:
-    (tmp_path / "fabric.py").write_text("raise ImportError('no fabric')\n")
-    (tmp_path / "inventory.yaml").write_text("hosts: [gpu1]\n")
-    ran = subprocess.run(
-        [sys.executable, "-m", "launcher", "bootstrap", "-i", str(tmp_path / "inventory.yaml")],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "LAUNCHER_HOME": str(tmp_path)},
-        cwd=tmp_path, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert ran.returncode == 2
-    assert "pip install 'launcher[bootstrap]'" in ran.stderr

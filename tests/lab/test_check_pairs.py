@@ -5,20 +5,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from launcher.fleet.check.pairs import PARTNERS, rounds, spread
-from launcher.spec.errors import InputError
-from launcher.spec.inventory import load
-from launcher.spec.inventory_editor import with_interface
 from support import lab as labs
 from support.checked import Checked, check
 from support.command import Launcher
@@ -173,81 +166,6 @@ def test_no_false_alarm_on_eight_healthy_hosts(tmp_path: Path) -> None:
     assert hosts.startswith("gpu[1-8] ")
     assert "MTU 1500" in between
     assert verdict.startswith("8 hosts, 28 pairs: all is well")
-
-
-# -- without hosts
-
-
-@given(st.integers(2, 70))
-def test_rounds_are_disjoint_and_complete(count: int) -> None:
-    names = [f"h{n}" for n in range(count)]
-    schedule = rounds(names)
-    assert len(schedule) == count - 1 + count % 2
-    pairs = Counter(frozenset(pair) for pairs in schedule for pair in pairs)
-    assert len(pairs) == count * (count - 1) // 2
-    assert set(pairs.values()) == {1}
-    for each in schedule:
-        busy = [name for pair in each for name in pair]
-        assert len(busy) == len(set(busy))
-
-
-@pytest.mark.parametrize("count", [2, 8, 9, 10, 64])
-def test_bandwidth_is_measured_with_a_few_others_each(count: int) -> None:
-    """Of up to nine hosts that is every pair; and those of a large set are not all neighbours."""
-    names = [f"h{n}" for n in range(count)]
-    pairs = [pair for each in spread(rounds(names), PARTNERS) for pair in each]
-    partners = Counter(name for pair in pairs for name in pair)
-    assert all(min(count - 1, PARTNERS) - count % 2 <= n <= PARTNERS for n in partners.values())
-    assert len(set(map(frozenset, pairs))) == len(pairs)
-    if count > 16:
-        apart = [abs(names.index(a) - names.index(b)) for a, b in pairs]
-        assert sum(distance > count / 4 for distance in apart) > len(pairs) / 3
-
-
-EDITS = [
-    ("hosts:\n  a:\n  b: {}\n", "hosts:\n  a: { interface: x }\n  b: {}\n"),
-    ("hosts:\n  b: {}\n  a: {}  # c\n", "hosts:\n  b: {}\n  a: {interface: x}  # c\n"),
-    ("hosts: {a: {gpus: 8}, b: }\n", "hosts: {a: {gpus: 8, interface: x}, b: }\n"),
-    ("hosts:\n  a: { gpus: 8 } # c\n", "hosts:\n  a: { gpus: 8, interface: x} # c\n"),
-    (
-        "hosts:\n  # one\n  a: # two\n    # three\n    gpus: 8 # four\n    env: {A: b}\n",
-        "hosts:\n  # one\n  a: # two\n    # three\n    interface: x\n    gpus: 8 # four\n    env: {A: b}\n",
-    ),
-    ("hosts:\n  a: {interface: old} # c\n", "hosts:\n  a: {interface: x} # c\n"),
-    ('hosts:\n  "a": # c\n', 'hosts:\n  "a": { interface: x } # c\n'),
-]
-
-
-@pytest.mark.parametrize(("before", "after"), EDITS)
-def test_an_edit_changes_nothing_else(before: str, after: str) -> None:
-    assert with_interface(before, "i.yaml", {"a": "x"}) == after
-
-
-def test_a_node_set_is_edited_as_a_whole() -> None:
-    text = "hosts:\n  gpu[1-2]: {gpus: 8}\n  c:\n"
-    edited = with_interface(text, "i.yaml", {"gpu1": "x", "gpu2": "x"})
-    assert {h.name: h.interface for h in load(edited, "").hosts} == {
-        "gpu1": "x",
-        "gpu2": "x",
-        "c": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("hosts:\n  gpu[1-2]: {gpus: 8}\n", {"gpu1": "x"}),
-        ("hosts:\n  gpu[1-2]: {gpus: 8}\n", {"gpu1": "x", "gpu2": "y"}),
-        ("hosts: [gpu1, gpu2]\n", {"gpu1": "x"}),
-        ("x: &h {gpus: 1}\n".replace("x:", "defaults:") + "hosts:\n  gpu1: *h\n  b: *h\n", {"gpu1": "x"}),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_edited_is_refused_with_the_line_to_add(
-    text: str, wanted: dict[str, str]
-) -> None:
-    with pytest.raises(InputError) as caught:
-        with_interface(text, "i.yaml", wanted)
-    assert "gpu1: {interface: x}" in caught.value.hint
 
 
 def test_everything_is_json(story: Story) -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from support import lab as labs
 from support.command import Launcher
-from support.documents import answered
 
 #: The start command as it stands there.
 COMMAND = """python -m torch.distributed.launch  \\
@@ -53,19 +48,3 @@ def test_the_variables_of_a_node(launcher: Launcher, clean: labs.Lab) -> None:
         assert variables == f"2 3 {rank}"
         ports.add(port)
     assert len(ports) == 1
-
-
-THEIRS = {
-    "experiment create --worker-count 2 --framework-type pytorch": "launcher run --nodes N SCRIPT",
-    "run --worker-count 2 --framework-type pytorch train.py": "--worker-count: --nodes N",
-    "run --framework-type pytorch train.py": "--framework torchrun is the default",
-    "run --framework pytorch train.py": 'did you mean "torch"?',
-    "run python -m torch.distributed.launch train.py": "--framework env with '... --nnodes=$NUM_NODES",
-    "run torchrun --nproc_per_node=2 train.py": "launcher run SCRIPT starts torchrun on every host",
-    "dataset create": "list paths that every host must have under needs: in a job file",
-}
-
-
-@pytest.mark.parametrize("words", THEIRS)
-def test_what_is_called_otherwise_here(words: str, tmp_path: Path) -> None:
-    answered(words, THEIRS[words], tmp_path)

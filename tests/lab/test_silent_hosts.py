@@ -11,9 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
-from launcher.agent.relay import relay
 from support import lab as labs
 from support.command import Launcher, of_runs, wait_for
 
@@ -134,23 +131,6 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
     assert b"error: lab2: the copy was interrupted: " in err, err.decode()
     assert b"io timeout after 2 seconds" in err
     assert b"is a disk or a network file system hanging on the host?" in err
-
-
-def test_an_agent_that_goes_over_many_files_is_not_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its answer may take longer than anything else: it says so on the way."""
-    outputs = tmp_path / "runs" / "calm-hare" / "outputs"
-    outputs.mkdir(parents=True)
-    for number in range(3):
-        (outputs / str(number)).touch()
-    said: list[object] = []
-    monkeypatch.setattr(relay, "WORKING", -1.0)
-    host = relay.Relay(str(tmp_path))
-    monkeypatch.setattr(host, "_say", lambda message, payload=b"": said.append(message))
-    answer = host.do_outputs({"run": "calm-hare", "paths": []})
-    assert [path for path, _, _ in answer["outputs"]] == ["0", "1", "2"]
-    assert said == [{"working": 1}] * 4, "one folder and three files"
 
 
 def _logs(launcher: Launcher) -> Iterator[Path]:

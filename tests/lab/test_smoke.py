@@ -91,14 +91,7 @@ def test_a_job_of_mpi_need_not_know_mpi4py(tried: Launcher, clean: labs.Lab) -> 
     assert found.fix
 
 
-# -- without hosts
-
 HOSTS = [Host("gpu1", gpus=4), Host("gpu2", gpus=2)]
-ROLES = """
-framework: {}
-run: train.py
-roles: {{worker: {{replicas: 3, run: own.py, resources: {{gpus: 1}}}}, ps: {{run: other.py}}}}
-"""
 
 
 def plan_of(text: str) -> Plan:
@@ -130,28 +123,3 @@ def test_every_framework_has_its_script_or_says_that_there_is_none(
     assert (Path(job.workdir) / script).is_file()
     processes = [p for node in plan_of(text).nodes for p in node.processes]
     assert any(script in " ".join(process.argv) for process in processes)
-
-
-@pytest.mark.parametrize("framework", ["tensorflow", "torch", "env", "jax"])
-def test_roles_are_left_out_with_what_they_would_run(framework: str) -> None:
-    text = ROLES.format(framework)
-    if framework != "tensorflow":
-        text = text.replace("ps:", "server:")
-    plan = plan_of(text)
-    words = [" ".join(process.argv) for node in plan.nodes for process in node.processes]
-    assert [node.node.host.name for node in plan.nodes] == ["gpu1", "gpu2"]
-    assert all("with_" in text for text in words), words
-
-
-def test_mxnet_gets_a_server_and_a_worker_a_host() -> None:
-    plan = plan_of(
-        "framework: mxnet\nrun: x.py\nroles: {scheduler: , server: , worker: {run: y.py}}"
-    )
-    keys = [[process.key for process in node.processes] for node in plan.nodes]
-    assert keys == [["scheduler-0", "server-0", "worker-0"], ["server-1", "worker-1"]]
-
-
-def test_hosts_with_different_numbers_of_gpus() -> None:
-    """As the job itself has them."""
-    plan = plan_of("run: train.py\nresources: {gpus: 6}")
-    assert [node.node.local_world_size for node in plan.nodes] == [4, 2]

@@ -6,12 +6,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support import ROOT
 from support import lab as labs
 from support.command import Launcher, of_runs, wait_for
 
@@ -169,31 +167,6 @@ def test_ctrl_c_before_the_run_can_hear_it_leaves_no_folder_without_a_word(
     assert process.returncode == 130
     for folder in (launcher.home / "runs").iterdir():
         assert (folder / "receipt.json").exists()
-
-
-DROPPED = """
-import os, signal, sys, time, weakref
-from launcher import cli
-
-class Import: pass
-
-def code():
-    lock = Import()
-    callback = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))
-    del lock
-    time.sleep(30)
-    return 0
-
-cli._code = code
-cli.main()
-"""
-
-
-def test_ctrl_c_in_a_callback_is_not_forgotten(tmp_path: Path) -> None:
-    """Python ends every import with one, and drops an exception in it, KeyboardInterrupt as well."""
-    ran = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, timeout=60, cwd=ROOT)
-    assert ran.returncode == -signal.SIGINT, ran.stderr
-    assert b"Exception ignored" not in ran.stderr
 
 
 def _agents(host: labs.LabHost) -> int:

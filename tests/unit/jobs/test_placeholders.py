@@ -1,8 +1,6 @@
-"""Tokens in arguments: what each process is given, what is passed on, and what is said about others."""
+"""Placeholders in arguments: who fills in what, and what is refused."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +10,6 @@ from launcher.jobs import job_file as jobs
 from launcher.jobs import placeholders, planner
 from launcher.spec.errors import DocumentError, InputError, PlanError
 from launcher.spec.model import Host, Job, Meeting, Plan, Resources
-from support import lab as labs
-from support.command import Launcher
 
 MEETING = Meeting("10.0.0.1", 29500, {}, {"gpu0": "10.0.0.1", "gpu1": "10.0.0.2"})
 #: Two of the processes of a job over hosts of 1, 3 and 2 GPUs.
@@ -93,25 +89,3 @@ def test_bad_tokens(text: str, error: str, hint: str) -> None:
 def test_text_without_tokens_is_not_touched(text: str) -> None:
     if placeholders.problem(text) is None and not placeholders.used([text]) and "\\{{" not in text:
         assert placeholders.render([text], {}, str) == (text,)
-
-
-def test_torchruns_ranks_fill_in_their_own(launcher: Launcher, clean: labs.Lab) -> None:
-    name = launcher.script("import sys; print(sys.argv[1:])")
-    given = ["{{rank}}/{{world_size}}", "{{local_rank}}@{{node_rank}}", "\\{{rank}}", "{{outputs}}"]
-    ran = launcher.run("--nproc-per-node", "2", name, *given)
-    assert ran.code == 0, ran.err
-    outputs = f"/root/.launcher/host/runs/{ran.receipt['run']}/outputs"
-    for rank in range(2):
-        wanted = [f"{rank}/2", f"{rank}@0", "{{rank}}", outputs]
-        assert ran.log(f"rank-{rank}.out").decode().strip() == str(wanted)
-
-
-def test_an_unknown_token_is_said_before_anything_starts(
-    launcher: Launcher, tmp_path: Path
-) -> None:
-    name = launcher.script("")
-    ran = launcher.run(name, "--rank={{rnk}}")
-    assert ran.code == 2
-    assert "run, word 2: unknown placeholder {{rnk}}" in ran.err
-    assert 'did you mean "rank"?' in ran.err
-    assert not (launcher.home / "runs").exists()

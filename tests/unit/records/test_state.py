@@ -1,10 +1,8 @@
-"""Events and the state that follows from them, however they are cut, stored and ordered."""
+"""The state that follows from events, however they are cut, stored and ordered."""
 
 from __future__ import annotations
 
 import itertools
-import json
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -45,9 +43,6 @@ def exited(host: str, rank: int, code: int, time: float = 0.0, **more: Any) -> e
 
 def started(host: str, rank: int, time: float = 0.0) -> ev.ProcessStarted:
     return ev.ProcessStarted(time, host, 0, f"rank-{rank}", rank, 100 + rank)
-
-
-# -- the state
 
 
 def test_transitions_lead_to_known_places_only() -> None:
@@ -152,43 +147,6 @@ def test_what_we_ended_and_what_succeeded_is_no_failure() -> None:
     assert fold([exited("gpu1", 0, 0), exited("gpu1", 1, -15, stopped=True)]).failure is None
 
 
-# -- events as records
-
-
-VALUES: dict[str, Any] = {
-    "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
-    "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
-    "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
-    "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
-    "tuple[str, ...]": ("/dev/shm/x",), "StopReason": StopReason.OTHER,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ev.KINDS.values(), ids=ev.KINDS)
-def test_events_survive_being_stored(kind: type[ev.Event]) -> None:
-    assert kind.__doc__
-    event = kind(**{field.name: VALUES[str(field.type)] for field in fields(kind)})
-    record = json.loads(json.dumps(ev.encode(event)))
-    assert record["event"] == kind.__name__
-    assert ev.decode(record) == event
-    assert ev.decode({**record, "of a newer version": 1}) == event
-
-
-def test_unknown_events_are_passed_over() -> None:
-    assert ev.decode({"event": "MoonRose", "time": 1.0}) is None
-
-
-def test_a_journal_is_told_in_our_time() -> None:
-    record = {"seq": 3, "time": 1000.0, "event": "ProcessExited", "attempt": 0, "key": "rank-0",
-              "rank": 0, "code": 1}  # fmt: skip
-    event = ev.from_journal("gpu1", record, clock_offset=90.0)
-    assert event == ev.ProcessExited(910.0, "gpu1", 0, "rank-0", 0, 1, seq=3)
-    seen_later = ev.from_journal("gpu1", {**record, "at": 995.0}, clock_offset=-5.0)
-    assert seen_later is not None
-    assert seen_later.time == 1000.0
-    assert ev.from_journal("gpu1", {**record, "event": "MoonRose"}, 0.0) is None
-
-
 def test_skewed_clocks_do_not_change_who_failed_first() -> None:
     record = {"event": "ProcessExited", "attempt": 0, "key": "rank-0", "rank": 0, "code": 1}
     fast = ev.from_journal("fast", {**record, "time": 1064.0}, clock_offset=60.0)
@@ -198,21 +156,6 @@ def test_skewed_clocks_do_not_change_who_failed_first() -> None:
     failure = fold([slow, fast]).failure
     assert failure is not None
     assert failure.host == "fast"
-
-
-@pytest.mark.parametrize(
-    ("code", "oom", "exit_code", "reason", "meaning"),
-    [
-        (1, False, 1, "exit-1", "exited with 1"),
-        (127, False, 127, "exit-127", "exited with 127 (command not found)"),
-        (-11, False, 139, "signal-SIGSEGV", "killed by SIGSEGV"),
-        (-9, True, 137, "out-of-memory", "killed by the kernel, which was out of memory"),
-        (-99, False, 227, "signal-signal 99", "killed by signal 99"),
-    ],
-)
-def test_failure_in_words(code: int, oom: bool, exit_code: int, reason: str, meaning: str) -> None:
-    failure = ev.Failure("gpu1", "rank-0", 0, code, oom, 1.0)
-    assert (failure.exit_code, str(failure.reason), failure.meaning) == (exit_code, reason, meaning)
 
 
 def test_setup_is_known_by_its_key() -> None:

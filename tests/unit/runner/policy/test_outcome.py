@@ -1,5 +1,4 @@
-"""How a run ended, as a table: what was heard, to status, reason, host and exit code; and the same for
-what agents decide on their own."""
+"""How a run ended, as a table: what was heard, to status, reason, host and exit code."""
 
 from __future__ import annotations
 
@@ -7,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.base import protocol
-from launcher.agent.supervisor.outcomes import Endings
 from launcher.records import events as ev
 from launcher.records.reasons import EndReason, Reason, StopReason
 from launcher.records.state import fold
@@ -190,91 +187,3 @@ def test_every_error_is_a_reason() -> None:
     """But for the one that ends no run: removing it was refused."""
     unknown = {code for code in _all(errors.LauncherError) if Reason.parse(code).code != code}
     assert unknown == {errors.RunKept.code}
-
-
-@pytest.mark.parametrize("code", [*EndReason, *StopReason])
-def test_codes_say_no_more_than_they_are(code: EndReason | StopReason) -> None:
-    """No blank, no name of a host, and what is written is read back."""
-    assert str(code).replace("-", "").isalnum()
-    assert str(Reason.parse(str(code))) == code
-
-
-@pytest.mark.parametrize("text", ["exit-7", "signal-SIGSEGV", "signal-signal 99", "setup-exit-3",
-                                  "finished-on-1-of-2-hosts", "by-user"])  # fmt: skip
-def test_a_reason_is_read_as_it_was_written(text: str) -> None:
-    assert str(Reason.parse(text)) == text
-    assert Reason.parse(text).code != StopReason.OTHER
-
-
-def test_hosts_use_codes_that_are_known_here() -> None:
-    names = [name for name in dir(protocol) if name in StopReason.__members__]
-    assert {getattr(protocol, name) for name in names} == {StopReason[name].value for name in names}
-    assert len(names) == 5
-
-
-# -- what a host decides on its own
-
-PRIMARY = {"key": "chief-0", "primary": 2, "primaries": 2, "on_exit": {}}
-SECOND = {**PRIMARY, "key": "chief-1"}
-WORKER = {"key": "worker-0", "primary": 0, "primaries": 2,
-          "on_exit": {"complete": [(3, 3)], "fail": [(4, 9)], "restart": [(137, 137)]}}  # fmt: skip
-PLAIN = {"key": "rank-0"}
-
-
-@pytest.mark.parametrize(
-    ("process", "code", "failed", "told", "patience"),
-    [
-        (PLAIN, 0, False, {}, 0.0),
-        (PLAIN, 1, True, {}, 0.0),
-        (PLAIN, -9, True, {}, 0.0),
-        (PRIMARY, 0, False, {}, 0.0),
-        (PRIMARY, 5, True, {}, 0.0),
-        (WORKER, 0, False, {}, protocol.PRIMARY_PATIENCE),
-        (WORKER, 1, True, {}, protocol.PRIMARY_PATIENCE),
-        (WORKER, 3, False, {"action": "complete"}, protocol.PRIMARY_PATIENCE),
-        (WORKER, 4, True, {"action": "fail"}, protocol.PRIMARY_PATIENCE),
-        (WORKER, -9, True, {"action": "restart"}, protocol.PRIMARY_PATIENCE),
-    ],
-)
-def test_what_an_exit_means_on_its_host(
-    process: dict[str, Any], code: int, failed: bool, told: dict[str, str], patience: float
-) -> None:
-    """And here: both sides read an exit, and wait for a primary process, in the same manner."""
-    endings, key = Endings([process]), process["key"]
-    assert endings.ended(key, code) == (failed, told)
-    assert endings.patience(key) == patience
-    begun = ev.ProcessStarted(
-        0.0,
-        "gpu1",
-        0,
-        key,
-        0,
-        7,
-        primary=process.get("primary", 0),
-        primaries=process.get("primaries", 0),
-    )
-    state = fold([begun, ev.ProcessExited(5.0, "gpu1", 0, key, 0, code, **told)])
-    assert (state.failure is not None) == failed
-    failure = ev.Failure("gpu1", key, 0, code, False, 5.0)
-    assert state.counts_from(failure) - 5.0 == patience
-
-
-@pytest.mark.parametrize(
-    ("ends", "over"),
-    [
-        ([], False),
-        ([("chief-0", 0)], False),
-        ([("chief-0", 0), ("chief-1", 0)], True),
-        ([("chief-0", 0), ("elsewhere", 0)], True),
-        ([("chief-0", 1), ("chief-1", 0)], False),
-        ([("worker-0", 0), ("chief-0", 0)], False),
-    ],
-)
-def test_when_a_run_is_over_for_a_host(ends: list[tuple[str, int]], over: bool) -> None:
-    endings = Endings([PRIMARY, SECOND, WORKER])
-    for key, code in ends:
-        if key == "elsewhere":
-            endings.ended_elsewhere("chief-1")
-        else:
-            endings.ended(key, code)
-    assert endings.over is over

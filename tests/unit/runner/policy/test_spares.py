@@ -1,8 +1,7 @@
-"""Which host may take the place of a lost one, who does what then, and whose outputs count."""
+"""Which host may replace a lost one, and whose outputs count."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +14,8 @@ from launcher.records import events as ev
 from launcher.records.state import Departure, fold
 from launcher.runner import requests
 from launcher.runner.policy import spares
-from launcher.runner.policy.restart import PORT_TRIES, another_try
 from launcher.spec.errors import InputError, PlanError
 from launcher.spec.model import Facts, Gpu, Host, Inventory, Job, Layout, Node, Resources
-from support.command import Launcher
 
 HOSTS = tuple(Host(f"gpu{number}") for number in range(1, 6))
 JOB = Job(run=("train.py",))
@@ -123,7 +120,6 @@ def test_paths_that_the_job_names(path: str, means: bool) -> None:
 # -- the state, and whether it goes on
 
 LOST = ev.NodeLost(3.0, "gpu2", "host-unreachable")
-FAILED = ev.ProcessExited(2.0, "gpu1", 0, "rank-0", 0, 1)
 AGAIN = ev.RunRestarted(5.0, 1, "host-unreachable")
 
 
@@ -136,48 +132,6 @@ def test_a_host_that_left_is_no_loss_any_more() -> None:
     )
     reduced = fold([LOST, ev.NodesReduced(4.0, "gpu2", 1, 1, "host-unreachable"), AGAIN])
     assert reduced.departed == {"gpu2": Departure("host-unreachable", "")}
-
-
-@pytest.mark.parametrize(
-    ("events", "restarts", "why"),
-    [
-        ([LOST], 1, "host-unreachable"),
-        ([FAILED, LOST], 1, "host-unreachable"),
-        ([LOST], 0, None),
-        ([AGAIN, LOST], 1, None),
-        ([AGAIN, LOST], 2, "host-unreachable"),
-        ([LOST, ev.OrphanTimeoutExpired(4.0, "gpu1", 9.0)], 1, None),
-        ([FAILED], 1, "exit-1"),
-        ([], 1, None),
-    ],
-)
-def test_why_it_starts_again(events: list[ev.Event], restarts: int, why: str | None) -> None:
-    words = b"Address already in use: 29500"  # of a rank whose peer has died: no reason by itself
-    ports = {"gpu1": [29500]} if LOST in events else {}
-    found = another_try(fold(events), events, words, ports, restarts)
-    assert (found and str(found)) == why
-
-
-@pytest.mark.parametrize(
-    ("host", "words", "again"),
-    [
-        ("gpu1", "[::]:29500 Address already in use", True),
-        ("gpu1", "the server socket has failed to listen. port: 29501, EADDRINUSE", True),
-        ("gpu1", "port: 129500, EADDRINUSE", False),
-        ("gpu2", "No address added out of total 1 resolved for '0.0.0.0:29601'", True),
-        ("gpu2", "No address added out of total 1 resolved for '0.0.0.0:29500'", False),
-        ("gpu1", "Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed", True),
-        ("gpu2", "Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed", False),
-        ("gpu2", "cannot listen on 29601", False),
-    ],
-)
-def test_a_port_of_the_run_that_somebody_else_has(host: str, words: str, again: bool) -> None:
-    """Of that host, in words that mean nothing else; and not for ever."""
-    events = [ev.ProcessExited(2.0, host, 0, "rank-0", 0, 1)]
-    ports = {"gpu1": [29500, 29501], "gpu2": [29601]}
-    tried = [*events, *(ev.PortReplaced(1.0, "gpu1", 29400) for _ in range(PORT_TRIES))]
-    found = [another_try(fold(events), e, words.encode(), ports, 0) for e in (events, tried)]
-    assert [found[0] and str(found[0]), found[1]] == ["port-taken" if again else None, None]
 
 
 # -- what is said before anything starts
@@ -196,21 +150,3 @@ def test_numbers_that_cannot_be(values: dict[str, Any], said: str) -> None:
     for use in (requests.make_request, jobs.dry_run):
         with pytest.raises(InputError, match=said):
             use(job, Inventory(HOSTS))
-
-
-def test_a_dry_run_names_the_spares(launcher: Launcher) -> None:
-    launcher.inventory.write_text("hosts: ['gpu[1-4]']")
-    launcher.script("pass")
-    (launcher.work / "job.yaml").write_text(
-        "run: train.py\nnum_nodes: 2\nmax_restarts: 1\nmin_nodes: 1\n"
-    )
-    assert "spares  gpu[3-4]" in launcher.run("--dry-run", "job.yaml").out
-    assert (
-        "spares"
-        not in launcher.run("--dry-run", "--max-restarts", "1", "--nodes", "4", "train.py").out
-    )
-    told = json.loads(launcher.run("--dry-run", "--json", "job.yaml").out)
-    assert told["spares"] == ["gpu3", "gpu4"]
-    assert (told["job"]["max_restarts"], told["job"]["min_nodes"]) == (1, 1)
-    refused = launcher.run("--min-nodes", "1", "train.py")
-    assert (refused.code, "--max-restarts 1" in refused.err) == (2, True)
