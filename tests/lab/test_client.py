@@ -19,7 +19,7 @@ import pytest
 import launcher as library
 from launcher import api
 from launcher.records import events as ev
-from launcher.spec.errors import InputError, LauncherError, RunKept, UnknownRun
+from launcher.spec.errors import InputError, LauncherError, RunKept
 from support import lab as labs
 from support.command import Launcher, of_runs
 
@@ -247,27 +247,6 @@ def test_a_host_that_is_away_keeps_a_run_from_being_removed(
         assert run.folder.exists()
         assert [error.host for error in run.rm(force=True)] == ["lab2"]
         assert not run.folder.exists()
-
-
-def test_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a host, and without a thread."""
-    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    client = library.Client()
-    with pytest.raises(UnknownRun, match="there are no runs here"):
-        client.show("-")
-    with pytest.raises(UnknownRun):
-        client.rm("calm-owl-1")
-    with pytest.raises(InputError) as lacking:
-        client.run(a_job("true"))
-    assert "launcher.Client(" in lacking.value.hint
-    (tmp_path / "home" / "runs" / "calm-owl-1").mkdir(parents=True)
-    (tmp_path / "home" / "runs" / "calm-owl-1" / "events.jsonl").touch()
-    with pytest.raises(InputError, match="cannot be taken up"):
-        client.attach("calm")
-    assert client.rm("calm") == []
-    assert client.list() == []
-    client.close()
 
 
 PROGRAM = """

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from support import ROOT
+import pytest
+
+import launcher as library
+from launcher.spec.errors import InputError, UnknownRun
 
 
-def test_a_dry_run_and_a_list_import_no_ssh(tmp_path: Path) -> None:
-    """asyncssh takes a third of a second; only what goes to hosts pays for it."""
-    (tmp_path / "lab.yaml").write_text("hosts: {a: {}}\n")
-    for words in (["run", "-i", "lab.yaml", "--dry-run", "true"], ["ls"], ["show", "x"]):
-        program = (
-            "import sys\nfrom launcher.cli import main\n"
-            f"sys.argv[1:] = {words!r}\n"
-            "try: main()\nexcept SystemExit: pass\n"
-            "assert 'asyncssh' not in sys.modules and 'cryptography' not in sys.modules\n"
-        )
-        env = {**os.environ, "LAUNCHER_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        argv = [sys.executable, "-c", program]
-        ran = subprocess.run(
-            argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-        assert ran.returncode == 0, (words, ran.stderr)
+def test_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a host, and without a thread."""
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    client = library.Client()
+    with pytest.raises(UnknownRun, match="there are no runs here"):
+        client.show("-")
+    with pytest.raises(UnknownRun):
+        client.rm("calm-owl-1")
+    with pytest.raises(InputError) as lacking:
+        client.run(library.make_job(run=("true",)))
+    assert "launcher.Client(" in lacking.value.hint
+    (tmp_path / "home" / "runs" / "calm-owl-1").mkdir(parents=True)
+    (tmp_path / "home" / "runs" / "calm-owl-1" / "events.jsonl").touch()
+    with pytest.raises(InputError, match="cannot be taken up"):
+        client.attach("calm")
+    assert client.rm("calm") == []
+    assert client.list() == []
+    client.close()
