@@ -234,7 +234,10 @@ FAULTS: dict[str, Fault] = {
     "kill -9 of the follower": _fault(_kill_follower, "succeeded", options=("--detach",)),
     "kill -9 of the follower before training": _fault(
         _kill_follower_early,
-        *("not begun", "failed", "stopped", "succeeded"),
+        "not begun",
+        "failed",
+        "stopped",
+        "succeeded",
         early=True,
         options=("--detach",),
     ),

@@ -75,8 +75,15 @@ def test_one_dies_and_the_others_are_deaf(of: Launcher, name: str) -> None:
 
 # lightning: its rank 0 is nothing else than its rank 1.
 @each(
-    *("tensorflow", "tensorflow ps", "mxnet", "jax", "accelerate", "deepspeed"),
-    *("horovod", "horovod-direct", "mpi"),
+    "tensorflow",
+    "tensorflow ps",
+    "mxnet",
+    "jax",
+    "accelerate",
+    "deepspeed",
+    "horovod",
+    "horovod-direct",
+    "mpi",
 )
 def test_the_lead_dies(of: Launcher, lab: labs.Lab, name: str) -> None:
     """Rank 0, the chief, the scheduler, or the framework's own launcher is killed once all have met."""

@@ -92,24 +92,14 @@ def test_from_a_password_to_ready(user: User) -> None:
     assert near.run("getent", "hosts", "near").stdout.split()[0] == near.address.encode()
 
     near.run("cp", "/etc/hosts.before-launcher", "/etc/hosts")  # now it lets in without a password
-    with user.at_a_terminal("bootstrap", "--only", "own-name", "--hosts", "near") as terminal:
-        terminal.expect("sudo password of alice on near")
-        terminal.type("wrong")
-        terminal.expect("near: not the sudo password of alice")
-        terminal.expect("sudo password of alice on near")  # what is typed before is thrown away
-        terminal.type(PASSWORD)
-        assert terminal.end() == 0, terminal.seen.decode()
-    said += terminal.seen.decode()
+    said += with_the_sudo_password(user)
     assert near.run("getent", "hosts", "near").stdout.split()[0] == near.address.encode()
 
     spied += near.read("/spied")
     assert b"sudo" in spied, "it looked while sudo ran"
     assert PASSWORD.encode() not in spied
     assert PASSWORD not in said
-    written = [h.dir / part for h in (near, far) for part in ("upper", "home")]  # their disks
-    written += [h.path(part) for h in (near, far) for part in ("/tmp", "/run")]
-    for folder in [user.place, *written]:
-        assert not [file for file, data in files(folder) if PASSWORD.encode() in data]
+    assert_no_file_holds_the_password(user, near, far)
 
     off.start_sshd()
     known = user.known_hosts.read_bytes()
@@ -117,6 +107,26 @@ def test_from_a_password_to_ready(user: User) -> None:
     assert again.returncode == 0, again.stderr
     assert again.stdout == "far,near  ready, nothing to do\n"
     assert user.known_hosts.read_bytes() == known
+
+
+def with_the_sudo_password(user: User) -> str:
+    """Bootstrap ``near`` again, with a wrong password first; return what the terminal showed."""
+    with user.at_a_terminal("bootstrap", "--only", "own-name", "--hosts", "near") as terminal:
+        terminal.expect("sudo password of alice on near")
+        terminal.type("wrong")
+        terminal.expect("near: not the sudo password of alice")
+        terminal.expect("sudo password of alice on near")  # what is typed before is thrown away
+        terminal.type(PASSWORD)
+        assert terminal.end() == 0, terminal.seen.decode()
+    return terminal.seen.decode()
+
+
+def assert_no_file_holds_the_password(user: User, *hosts: labs.LabHost) -> None:
+    """Look through the user's files, and the disks, /tmp and /run of hosts."""
+    written = [host.dir / part for host in hosts for part in ("upper", "home")]
+    written += [host.path(part) for host in hosts for part in ("/tmp", "/run")]
+    for folder in [user.place, *written]:
+        assert not [file for file, data in files(folder) if PASSWORD.encode() in data]
 
 
 def fingerprint(host: labs.LabHost) -> str:

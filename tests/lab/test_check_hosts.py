@@ -56,8 +56,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         repair_all(lab)
         launcher.inventory.write_text(inventory_of(lab, REPAIRED))
         fixed = check(launcher, *ALONE, "--fix", "--hosts", "gpu,well")
-        alive = any("sleep" in p.argv and "LAUNCHER_RUN_DIR" in p.environ
-                    for p in lab.hosts["gpu"].processes())  # fmt: skip
+        alive = any(
+            "sleep" in p.argv and "LAUNCHER_RUN_DIR" in p.environ
+            for p in lab.hosts["gpu"].processes()
+        )
         after = check(launcher, *ALONE)
         behind = check(launcher, *ALONE, "--hosts", "name,disk", program=BEHIND)
         yield Story(broken, shown, fixed, after, alive, behind, between)

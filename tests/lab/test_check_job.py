@@ -115,8 +115,10 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     assert codes == {"JOB-FRAMEWORK", "JOB-FITS"}
     assert found.of("lab1")["JOB-FRAMEWORK"]["level"] == "error"
     assert "framework torchrun needs torch" in found.of("lab1")["JOB-FRAMEWORK"]["evidence"]
-    (launcher.work / "job.yaml").write_text("run: train.py\nframework: mxnet\nsetup: 'true'\n"
-        "roles: {scheduler: {}, server: {}, worker: {}}\n")  # fmt: skip
+    (launcher.work / "job.yaml").write_text(
+        "run: train.py\nframework: mxnet\nsetup: 'true'\n"
+        "roles: {scheduler: {}, server: {}, worker: {}}\n"
+    )
     lacks = check(launcher, "--job", "job.yaml", "--hosts", "lab1").of("lab1")["JOB-FRAMEWORK"]
     assert "framework mxnet needs mxnet" in lacks["evidence"]
     assert lacks["level"] == "warning", "its setup may bring it"

@@ -280,9 +280,12 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launche
 def test_ctrl_c_in_a_program_stops_its_run(sandbox: Launcher) -> None:
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "close"],
-        cwd=sandbox.work, env=sandbox.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=sandbox.work,
+        env=sandbox.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     assert program.stdout
     name = program.stdout.readline().strip()
     program.send_signal(signal.SIGINT)
@@ -296,9 +299,14 @@ def test_ctrl_c_in_a_program_stops_its_run(sandbox: Launcher) -> None:
 def test_a_program_that_ends_without_closing_leaves_its_run_to_the_next(sandbox: Launcher) -> None:
     """It ends at once, with nothing on the screen; the run continues on its hosts."""
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=sandbox.work, env=sandbox.environment(),
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM],
+        cwd=sandbox.work,
+        env=sandbox.environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
     with library.Client() as client:
         run = client.attach(ended.stdout.strip())

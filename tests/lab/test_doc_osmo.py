@@ -46,7 +46,9 @@ def test_a_workflow_of_osmo_trains_on_two_hosts(clean: labs.Lab, launcher: Launc
     text = (TASKS / "osmo-pytorch.yaml").read_text()
     text = text.replace("gpu: 8, cpu: 16, memory: 30Gi", "gpu: 1").replace("size 16", "size 2")
     text = text.replace("--size 8", "--size 1").replace('--size, "8"', '--size, "1"')
-    text = text.replace('--offset, "8"', '--offset, "1"').replace('--world_size, "16"', '--world_size, "2"')  # fmt: skip
+    text = text.replace('--offset, "8"', '--offset, "1"').replace(
+        '--world_size, "16"', '--world_size, "2"'
+    )
     text = text.replace(', --data, "{{input:0}}/a b"', "")
     launcher.script(TRAIN_DIST, "scripts/train_dist.py")
     launcher.script(text, "workflow.yaml")

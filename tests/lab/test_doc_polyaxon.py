@@ -41,9 +41,13 @@ def test_a_topology_trains(name: str, cores: int, tmp_path: Path) -> None:
     """In the cores and the memory that the document gives each process."""
     example, log, said = REAL[name]
     text = (TASKS / f"polyaxon-{name}.yaml").read_text()
-    for old, new in (("n_workers: 7", "n_workers: 2"), ("n_workers: 3", "n_workers: 2"),
-                     ("n_ps: 3", "n_ps: 2"), ("- index: 2", "- index: 1"),
-                     ("limits: 2\n", f"limits: {cores}\n")):  # fmt: skip
+    for old, new in (
+        ("n_workers: 7", "n_workers: 2"),
+        ("n_workers: 3", "n_workers: 2"),
+        ("n_ps: 3", "n_ps: 2"),
+        ("- index: 2", "- index: 1"),
+        ("limits: 2\n", f"limits: {cores}\n"),
+    ):
         text = text.replace(old, new)
     text = yaml.safe_dump(without_gpus(yaml.safe_load(text)))
     steps = 20 if name == "tensorflow" else 60

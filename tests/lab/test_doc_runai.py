@@ -49,7 +49,10 @@ def test_the_walkthrough(launcher: Launcher, clean: labs.Lab) -> None:
     pytest.importorskip("horovod", reason="horovod is not built here: make horovod")
     launcher.script(BENCHMARK, SCRIPT)
     command = "\n".join(f"  {line}" for line in HOROVODRUN.splitlines())
-    launcher.script(f"name: dist\nframework: horovod\ngrace: 1s\nresources: {{gpus: 2}}\nrun: |\n{command}\n", "dist.yaml")  # fmt: skip
+    launcher.script(
+        f"name: dist\nframework: horovod\ngrace: 1s\nresources: {{gpus: 2}}\nrun: |\n{command}\n",
+        "dist.yaml",
+    )
     launcher.inventory.write_text(launcher.inventory.read_text().replace("{}", "{gpus: 1}"))
     left = launcher.run("--detach", "dist.yaml")
     assert left.code == 0, left.err

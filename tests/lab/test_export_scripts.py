@@ -15,8 +15,8 @@ def exported(launcher: Launcher, clean: labs.Lab, job: str) -> list[str]:
     """The command of the script that runs a job on two hosts."""
     launcher.script(job, "job.yaml")
     master = clean.hosts["lab1"].address
-    done = launcher.call("export", "script", "job.yaml", "-i", str(launcher.inventory),
-                         "--hosts", "lab[1-2]", "--master-addr", master, "-o", "to go")  # fmt: skip
+    place = ["-i", str(launcher.inventory), "--hosts", "lab[1-2]", "--master-addr", master]
+    done = launcher.call("export", "script", "job.yaml", *place, "-o", "to go")
     assert done.returncode == 0, done.stderr
     return ["sh", str(launcher.work / "to go" / "run.sh")]
 
@@ -64,8 +64,9 @@ run: |
 
 
 def test_a_script_stops_all_when_one_fails(clean: labs.Lab, launcher: Launcher) -> None:
-    done = subprocess.run(exported(launcher, clean, FAILS), capture_output=True, text=True,
-                          check=False, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        exported(launcher, clean, FAILS), capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 7
     assert "lab2 ended with 7: all others are stopped" in done.stderr
     assert nobody_left(clean)

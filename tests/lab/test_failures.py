@@ -42,33 +42,37 @@ time.sleep(600)
 """
 
 CASES = [
-    ("torch", 2, "raise", 1, "exit-1", "loss is NaN in step 7"),
-    ("torchrun", 2, "raise", 1, "exit-1", "loss is NaN in step 7"),
-    ("torch", 1, "exit", 7, "exit-7", "giving up"),
-    ("torchrun", 1, "exit", 7, "exit-7", "giving up"),
-    ("torch", 0, "kill", 137, "signal-SIGKILL", "killed by SIGKILL"),
-    ("torchrun", 0, "segv", 139, "signal-SIGSEGV", "killed by SIGSEGV"),
-    ("torch", 3, "memory", 1, "out-of-memory", "cannot allocate 64 GiB"),
+    ("torch", 2, "raise", (1, "exit-1", "loss is NaN in step 7")),
+    ("torchrun", 2, "raise", (1, "exit-1", "loss is NaN in step 7")),
+    ("torch", 1, "exit", (7, "exit-7", "giving up")),
+    ("torchrun", 1, "exit", (7, "exit-7", "giving up")),
+    ("torch", 0, "kill", (137, "signal-SIGKILL", "killed by SIGKILL")),
+    ("torchrun", 0, "segv", (139, "signal-SIGSEGV", "killed by SIGSEGV")),
+    ("torch", 3, "memory", (1, "out-of-memory", "cannot allocate 64 GiB")),
 ]
 
 
-@pytest.mark.parametrize(("framework", "rank", "how", "code", "reason", "words"), CASES)
+@pytest.mark.parametrize(("framework", "rank", "how", "expected"), CASES)
 def test_first_failure_is_named_and_its_code_passes_through(
     launcher: Launcher,
     clean: labs.Lab,
     framework: str,
     rank: int,
     how: str,
-    code: int,
-    reason: str,
-    words: str,
+    expected: tuple[int, str, str],
 ) -> None:
     """Also when the other ranks ignore SIGTERM: after the grace they are killed."""
+    code, reason, words = expected
     name = launcher.script(SCRIPT)
     ran = launcher.run(
-        "--nodes", "2", "--nproc-per-node", "2", "--framework", framework, "--grace", "1s",
-        name, str(rank), how,
-    )  # fmt: skip
+        "--nodes=2",
+        "--nproc-per-node=2",
+        f"--framework={framework}",
+        "--grace=1s",
+        name,
+        str(rank),
+        how,
+    )
     receipt = ran.receipt
     assert ran.code == code, ran.err
     assert (receipt["status"], receipt["reason"]) == ("failed", reason)

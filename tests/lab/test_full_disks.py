@@ -16,7 +16,10 @@ SMALL_HOME = (SPECS[0], labs.HostSpec("lab2", home_size="6M"))
 
 #: Runs a command with a small disk of its own at $LAUNCHER_HOME, which others reach through /proc.
 SMALL_HERE = (
-    *("unshare", "--mount", "sh", "-c"),
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
     'mkdir -p "$LAUNCHER_HOME" && mount -t tmpfs -o size=600k none "$LAUNCHER_HOME" && exec "$@"',
     "sh",
 )

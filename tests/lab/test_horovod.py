@@ -125,9 +125,14 @@ def test_a_rank_fails(
 ) -> None:
     """It is named with its own exit status, and all others are gone after the grace."""
     ran = launcher.run(
-        "--nodes", "2", "--nproc-per-node", "2", "--grace", "1s", "--framework", framework,
-        launcher.script(FAILS), str(rank), how,
-    )  # fmt: skip
+        "--nodes=2",
+        "--nproc-per-node=2",
+        "--grace=1s",
+        f"--framework={framework}",
+        launcher.script(FAILS),
+        str(rank),
+        how,
+    )
     receipt = ran.receipt
     assert ran.code == code, ran.err
     assert receipt["failure"]["rank"] == rank
@@ -157,9 +162,13 @@ hvd.allreduce(torch.zeros(1))
 def test_a_rank_fails_over_mpi(launcher: Launcher, clean: labs.Lab, framework: str) -> None:
     """Four ranks have added up; then one dies: its own status and words are told, none is left."""
     ran = launcher.run(
-        "--nodes", "2", "--nproc-per-node", "2", "--grace", "1s", "--framework", framework,
-        *POLITE, launcher.script(OVER_MPI),
-    )  # fmt: skip
+        "--nodes=2",
+        "--nproc-per-node=2",
+        "--grace=1s",
+        f"--framework={framework}",
+        *POLITE,
+        launcher.script(OVER_MPI),
+    )
     assert ran.code == 7, ran.out + ran.err
     for rank in range(4):
         assert ran.log(f"rank-{rank}.out") == f"{rank} 10\n".encode()

@@ -37,8 +37,8 @@ def test_each_trouble_has_its_own_error(own: labs.Lab, launcher: Launcher, case:
     breaks, code = CASES[case]
     breaks(own)
     ran = launcher.run(
-        "--nodes", "2", "--framework", "env", "--master-port", "29555", "--", "true", timeout=40
-    )  # fmt: skip
+        "--nodes=2", "--framework=env", "--master-port=29555", "--", "true", timeout=40
+    )
     assert ran.code == 125, ran.err
     assert ran.receipt["reason"] == code, ran.err
     assert "hint:" in ran.err
@@ -75,9 +75,14 @@ def test_a_host_whose_files_hang(
     far.spawn("env", f"LAUNCHER_RUN_DIR={run}", "sleep", "600")
     done = subprocess.run(
         [sys.executable, "-c", HURRIED, words[0], "-i", launcher.inventory, *words[1:]],
-        cwd=launcher.work, env=launcher.environment(), capture_output=True, text=True, timeout=60,
-        stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
+        cwd=launcher.work,
+        env=launcher.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     assert "lab2" in said
@@ -132,9 +137,7 @@ def test_a_name_that_leads_to_loopback(own: labs.Lab, launcher: Launcher) -> Non
     """--master-addr by a name that each host maps to itself: both hosts are named, in seconds."""
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     own.hosts["lab2"].run("sh", "-c", "echo 127.0.1.1 trap >>/etc/hosts")
-    ran = launcher.run(
-        "--nodes", "2", "--framework", "env", "--master-addr", "trap", "--", "true"
-    )  # fmt: skip
+    ran = launcher.run("--nodes=2", "--framework=env", "--master-addr=trap", "--", "true")
     assert ran.receipt["reason"] == "no-meeting-point"
     assert "lab2 cannot reach lab1" in ran.err
     assert "leads back" in ran.err

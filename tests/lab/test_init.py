@@ -32,9 +32,15 @@ def environment(home: Path) -> dict[str, str]:
 
 def init(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LAUNCHER, *words], cwd=home, env=environment(home), capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=60, check=False,
-    )  # fmt: skip
+        [*LAUNCHER, *words],
+        cwd=home,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:

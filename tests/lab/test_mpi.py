@@ -40,9 +40,13 @@ def test_ranks_on_two_hosts_add_up(launcher: Launcher, clean: labs.Lab) -> None:
 def test_a_rank_fails(launcher: Launcher, clean: labs.Lab) -> None:
     """It is named, with its own exit status; nothing of the others is left."""
     ran = launcher.run(
-        "--nodes", "2", "--nproc-per-node", "2", "--framework", "mpi", "--grace", "1s",
-        launcher.script(SCRIPT), "2",
-    )  # fmt: skip
+        "--nodes=2",
+        "--nproc-per-node=2",
+        "--framework=mpi",
+        "--grace=1s",
+        launcher.script(SCRIPT),
+        "2",
+    )
     assert ran.code == 9, ran.err
     assert (ran.receipt["failure"]["host"], ran.receipt["failure"]["rank"]) == ("lab2", 2)
     assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]

@@ -30,8 +30,9 @@ def test_lines_of_ranks_are_folded_and_harmless(launcher: Launcher, clean: objec
     every = ["all say this", "100 %", "␛]0;title␇red ␛[2Jclear", "no end"]
     own = {f"only {rank}": [rank] for rank in range(4)}
     assert {text: sorted(ranks) for text, ranks in said.items()} == {
-        **{text: [0, 1, 2, 3] for text in every}, **own
-    }  # fmt: skip
+        **{text: [0, 1, 2, 3] for text in every},
+        **own,
+    }
     # A machine that starves a rank shows its lines later, and apart.
     assert len(ran.out.splitlines()) < 4 * len(every) + len(own), "nothing was folded"
     assert ran.log("rank-3.out").endswith(b"clear\nno end"), "the file has the bytes as they were"

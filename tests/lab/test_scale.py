@@ -89,9 +89,14 @@ def test_ctrl_c_shows_what_is_there(launcher: Launcher, clean: labs.Lab) -> None
         "train.py",
     ]
     process = subprocess.Popen(
-        [*argv, *words], cwd=launcher.work, env=launcher.environment(), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [*argv, *words],
+        cwd=launcher.work,
+        env=launcher.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     logs = "runs/*/logs/attempt-0/rank-0.out"
     try:
         labs.wait_until(

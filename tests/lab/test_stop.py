@@ -65,9 +65,13 @@ def test_ctrl_c_leaves_nothing_and_prints_a_receipt(
     (launcher.work / "data.bin").write_bytes(os.urandom(30_000_000))
     words = ["--setup", "sleep 300"] if stage == "setup" else []
     process = launcher.start(
-        "--nodes", "2", "--nproc-per-node", "2", "--framework", "torch", "--grace", "1s",
-        *words, name,
-    )  # fmt: skip
+        "--nodes=2",
+        "--nproc-per-node=2",
+        "--framework=torch",
+        "--grace=1s",
+        *words,
+        name,
+    )
     try:
         _interrupt_in(stage, process, launcher.home, times)
         _, err = process.communicate(timeout=40)
@@ -82,8 +86,10 @@ def test_ctrl_c_leaves_nothing_and_prints_a_receipt(
         assert process.returncode in (0, 130)
     else:
         assert (process.returncode, receipt["status"], receipt["reason"]) == (
-            130, "stopped", "by-user",
-        )  # fmt: skip
+            130,
+            "stopped",
+            "by-user",
+        )
     assert all(host["left"] == 0 for host in receipt["hosts"])
     if stage == "run" and times == 1:
         assert [o["path"] for o in receipt["outputs"]] == ["kept.txt"]
@@ -108,9 +114,12 @@ def test_ctrl_c_while_a_run_starts_again_starts_nothing(
     """It is the stop that ended the run, which would have gone on."""
     clean.hosts["lab1"].run("rm", "-f", "/tmp/deaf")
     process = launcher.start(
-        "--nproc-per-node", "2", "--framework", "torch", "--grace", "3s", "--max-restarts", "5",
+        "--nproc-per-node=2",
+        "--framework=torch",
+        "--grace=3s",
+        "--max-restarts=5",
         launcher.script(DEAF),
-    )  # fmt: skip
+    )
     try:
         labs.wait_until(lambda: _stage_of(launcher.home) == "restart", "a restart", 40)
         os.kill(process.pid, signal.SIGINT)

@@ -55,9 +55,15 @@ class User:
     def call(self, *words: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         """Without a terminal."""
         return subprocess.run(
-            self.argv(*words), cwd=self.place, env=self.env, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, timeout=timeout, check=False,
-        )  # fmt: skip
+            self.argv(*words),
+            cwd=self.place,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
 
     def at_a_terminal(self, *words: str) -> Terminal:
         return Terminal(self.argv(*words), self.place, self.env)

@@ -73,9 +73,13 @@ def make() -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         root = Path(scratch, "root")
         run(
-            "debootstrap", "--variant=minbase", f"--include={','.join(INSTALLED)}",
-            suite(), str(root), mirror(),
-        )  # fmt: skip
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(INSTALLED)}",
+            suite(),
+            str(root),
+            mirror(),
+        )
         _offer(root)
         with contextlib.suppress(OSError):  # somebody else was faster
             root.rename(target)
@@ -90,8 +94,8 @@ def _offer(root: Path) -> None:
         "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n"
     )
     chroot(root, "apt-get", "-qq", "update")
-    chroot(root, "apt-get", "-qq", "--no-install-recommends", "--download-only", "install", "-y",
-            *OFFERED)  # fmt: skip
+    install = ["install", "-y", "-qq", "--no-install-recommends", "--download-only"]
+    chroot(root, "apt-get", *install, *OFFERED)
     folder = root / REPOSITORY.lstrip("/")
     folder.mkdir(parents=True)
     for package in (root / "var/cache/apt/archives").glob("*.deb"):

@@ -59,8 +59,8 @@ class LabHost(Host):
         """A second cable, between these two alone; its ends, and so the interfaces, have names."""
         ends = ((self, interface, 1), (other, far, 2))
         pids = [str(host.pid) for host, *_ in ends]
-        sh(["ip", "link", "add", interface, "netns", pids[0], "type", "veth",
-            "peer", "name", far, "netns", pids[1]])  # fmt: skip
+        mine, peer = [interface, "netns", pids[0]], ["name", far, "netns", pids[1]]
+        sh(["ip", "link", "add", *mine, "type", "veth", "peer", *peer])
         for host, name, number in ends:
             host._net(["ip", "address", "add", f"172.30.7.{number}/24", "dev", name])
             host._net(["ip", "link", "set", name, "up"])

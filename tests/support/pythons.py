@@ -19,8 +19,10 @@ def find(version: str) -> str:
     if not candidates and (uv := shutil.which("uv")):
         told = subprocess.run(
             [uv, "python", "find", "--no-python-downloads", version],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         candidates += told.stdout.split("\n")[:1] if told.returncode == 0 else []
     for python in candidates:
         ask = "import sys; print('%d.%d' % sys.version_info[:2])"

@@ -29,9 +29,28 @@ from support.freshroot import NoRoot
 
 #: What is on the disk besides Debian's smallest. No udev: all devices are known beforehand.
 INSTALLED = (
-    "systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "openssh-server",
-    "python3", "rsync", "iproute2", "busybox-static",
-)  # fmt: skip
+    "systemd",
+    "systemd-sysv",
+    "libpam-systemd",
+    "dbus",
+    "dbus-user-session",
+    "openssh-server",
+    "python3",
+    "rsync",
+    "iproute2",
+    "busybox-static",
+)
+#: Units that would only take time and processor.
+_MASKED = (
+    "getty.target",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "motd-news.timer",
+)
 KERNEL = "linux-image-cloud-amd64"
 #: What the disk and the network of a virtual machine need, and Debian does not build in.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net")
@@ -91,9 +110,13 @@ def make() -> Path:
         root, found = Path(scratch, "root"), Path(scratch, "vm")
         found.mkdir()
         freshroot.run(
-            "debootstrap", "--variant=minbase", f"--include={','.join(INSTALLED)}",
-            freshroot.suite(), str(root), freshroot.mirror(),
-        )  # fmt: skip
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(INSTALLED)}",
+            freshroot.suite(),
+            str(root),
+            freshroot.mirror(),
+        )
         _kernel(root, Path(scratch), found)
         freshroot.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(found / "key"))
         _settle(root, (found / "key.pub").read_text())
@@ -118,9 +141,7 @@ def _settle(root: Path, key: str) -> None:
     (root / "etc/fstab").write_text("/dev/vda / ext4 rw 0 0\n")
     (root / "etc/systemd/system/network.service").write_text(_NETWORK)
     freshroot.chroot(root, "systemctl", "enable", "--quiet", "network", "ssh")
-    freshroot.chroot(root, "systemctl", "mask", "--quiet", "getty.target", "apt-daily.timer",
-                     "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer",
-                     "e2scrub_all.timer", "e2scrub_reap.service", "motd-news.timer")  # fmt: skip
+    freshroot.chroot(root, "systemctl", "mask", "--quiet", *_MASKED)
     freshroot.chroot(root, "systemctl", "set-default", "--quiet", "multi-user.target")
 
 
@@ -128,8 +149,8 @@ def _kernel(root: Path, scratch: Path, found: Path) -> None:
     """Kernel, and a first disk in memory that can mount the real one. Modules lie there alone."""
     archives = root / "var/cache/apt/archives"
     freshroot.chroot(root, "apt-get", "-qq", "update")
-    freshroot.chroot(root, "apt-get", "-qq", "--no-install-recommends", "--download-only",
-                     "install", "-y", KERNEL)  # fmt: skip
+    install = ["install", "-y", "-qq", "--no-install-recommends", "--download-only"]
+    freshroot.chroot(root, "apt-get", *install, KERNEL)
     (package,) = archives.glob("linux-image-*.*.*-cloud-amd64_*.deb")
     unpacked, first = scratch / "kernel", scratch / "first"
     freshroot.run("dpkg-deb", "--extract", str(package), str(unpacked))
@@ -151,8 +172,14 @@ def _kernel(root: Path, scratch: Path, found: Path) -> None:
     files = "\n".join(str(path.relative_to(first)) for path in [first, *first.rglob("*")])
     with (found / "initrd").open("wb") as file:
         busybox = [str(first / "bin/busybox"), "cpio", "-o", "-H", "newc"]
-        subprocess.run(busybox, input=files.encode(), stdout=file, cwd=first, check=True,
-                       stderr=subprocess.DEVNULL)  # fmt: skip
+        subprocess.run(
+            busybox,
+            input=files.encode(),
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            cwd=first,
+            check=True,
+        )
 
 
 def _in_order(modules: dict[str, Path]) -> list[str]:
@@ -208,8 +235,9 @@ class Machine:
             self._await_boot()
             self._root = subprocess.Popen(
                 self.ssh("root", "-M", "-S", "control", "-N"),
-                cwd=self._scratch, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                cwd=self._scratch,
+                stdin=subprocess.DEVNULL,
+            )
             self._await("root's login", (self._scratch / "control").exists)
         except BaseException:
             self.__exit__()
@@ -253,15 +281,21 @@ class Machine:
     def ssh(self, user: str, *options: str) -> list[str]:
         """The command that logs in as ``user``."""
         known = f"UserKnownHostsFile={self.known_hosts}"
-        return ["ssh", "-F", "/dev/null", "-i", str(self.key), "-p", str(self.port), "-o", known,
-                "-o", "BatchMode=yes", *options, f"{user}@127.0.0.1"]  # fmt: skip
+        common = ["-F", "/dev/null", "-i", str(self.key), "-p", str(self.port)]
+        common += ["-o", known, "-o", "BatchMode=yes"]
+        return ["ssh", *common, *options, f"{user}@127.0.0.1"]
 
     def run(self, *words: str, check: bool = True) -> str:
         """What a command of root's says there; all in the same session."""
         done = subprocess.run(
-            [*self.ssh("root", "-S", "control"), shlex.join(words)], capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=240, cwd=self._scratch,
-        )  # fmt: skip
+            [*self.ssh("root", "-S", "control"), shlex.join(words)],
+            cwd=self._scratch,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
         if check and done.returncode:
             raise RuntimeError(f"{shlex.join(words)}: {done.returncode}: {done.stderr.strip()}")
         return done.stdout

@@ -11,7 +11,10 @@ DOCS = ROOT / "docs"
 
 
 def test_each_document_has_a_module_that_names_it() -> None:
-    here = {path.stem.removeprefix("test_doc_"): path for path in (ROOT / "tests" / "lab").glob("test_doc_*.py")}  # fmt: skip
+    here = {
+        path.stem.removeprefix("test_doc_"): path
+        for path in (ROOT / "tests" / "lab").glob("test_doc_*.py")
+    }
     assert set(here) == set(DOCUMENTS)
     for name, title in DOCUMENTS.items():
         head = here[name].read_text().partition("\n")[0]

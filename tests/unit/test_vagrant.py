@@ -43,7 +43,15 @@ def test_vagrant_itself_takes_it(tmp_path: Path) -> None:
     if shutil.which("vagrant") is None:
         pytest.skip("vagrant is not installed here")
     told = subprocess.run(
-        ["vagrant", "validate", "--ignore-provider"], cwd=ROOT, capture_output=True, text=True,
-        check=False, env={**os.environ, "VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_DOTFILE_PATH": str(tmp_path)},
-    )  # fmt: skip
+        ["vagrant", "validate", "--ignore-provider"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "VAGRANT_DOTFILE_PATH": str(tmp_path),
+        },
+    )
     assert told.returncode == 0, told.stdout + told.stderr

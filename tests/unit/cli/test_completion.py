@@ -56,9 +56,14 @@ def offered(env: dict[str, str], line: str) -> list[str]:
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(
-        [str(BASH), "--norc", "-c", script], cwd=env["PWD"], env=env,
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+        [str(BASH), "--norc", "-c", script],
+        cwd=env["PWD"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stderr == ""
     return done.stdout.split()
 

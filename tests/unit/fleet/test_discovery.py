@@ -22,7 +22,11 @@ def test_what_files_name() -> None:
     assert discovery.includes(config) == ("conf.d/*", "~/more")
     lines = "gpu[1-2] slots=8\n\n# no\nbig:4 # four\nplain\n"
     assert [(c.name, c.gpus) for c in discovery.from_hostfile(lines, "hosts")] == [
-        ("gpu1", 8), ("gpu2", 8), ("big", 4), ("plain", None)]  # fmt: skip
+        ("gpu1", 8),
+        ("gpu2", 8),
+        ("big", 4),
+        ("plain", None),
+    ]
     with pytest.raises(InputError, match="hosts:2: 'a;b' is not a host"):
         discovery.from_hostfile("a\na;b\n", "hosts")
     assert discovery.from_words("alice@gpu[1-2]:22, big") == (

@@ -142,8 +142,14 @@ def test_make_job_takes_one_text_as_a_job_file_does(tmp_path: Path) -> None:
 
 
 def test_make_job_takes_what_a_job_file_may_say(tmp_path: Path) -> None:
-    job = jobs.make_job(run="a b", workdir=str(tmp_path), framework="env", master_port=29500,
-                       grace="1m", resources={"gpus": 2})  # fmt: skip
+    job = jobs.make_job(
+        run="a b",
+        workdir=str(tmp_path),
+        framework="env",
+        master_port=29500,
+        grace="1m",
+        resources={"gpus": 2},
+    )
     assert (job.master_port, job.grace, job.resources.gpus) == ((29500, 29500), 60.0, 2)
 
 

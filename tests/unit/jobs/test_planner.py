@@ -191,8 +191,15 @@ def test_every_process(job: Job, cluster: tuple[tuple[Host, ...], dict[str, Fact
 
 NAMES = st.sampled_from(
     [
-        *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-        *("CUDA_VISIBLE_DEVICES", "LAUNCHER_RUN_ID", "LAUNCHER_OUTPUT_DIR", "LAUNCHER_NODE_RANK"),
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "CUDA_VISIBLE_DEVICES",
+        "LAUNCHER_RUN_ID",
+        "LAUNCHER_OUTPUT_DIR",
+        "LAUNCHER_NODE_RANK",
     ]
 )
 

@@ -193,15 +193,24 @@ def casts(draw: st.DrawFn) -> tuple[list[Role], list[Room]]:
         memory=st.none() | st.integers(1, 8),
     )
     roles = [
-        Role(f"role{n}", draw(st.integers(1, 5)), draw(shares), spread=draw(st.booleans()),
-             primary=draw(st.booleans()))
+        Role(
+            f"role{n}",
+            draw(st.integers(1, 5)),
+            draw(shares),
+            spread=draw(st.booleans()),
+            primary=draw(st.booleans()),
+        )
         for n in range(draw(st.integers(1, 3)))
-    ]  # fmt: skip
+    ]
     rooms = [
-        Room(f"h{n}", tuple(sorted(draw(st.sets(st.integers(0, 8), max_size=6)))),
-             draw(st.none() | st.integers(1, 8)), draw(st.none() | st.integers(1, 16)))
+        Room(
+            f"h{n}",
+            tuple(sorted(draw(st.sets(st.integers(0, 8), max_size=6)))),
+            draw(st.none() | st.integers(1, 8)),
+            draw(st.none() | st.integers(1, 16)),
+        )
         for n in range(draw(st.integers(1, 5)))
-    ]  # fmt: skip
+    ]
     return roles, rooms
 
 

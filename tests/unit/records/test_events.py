@@ -35,8 +35,15 @@ def test_unknown_events_are_passed_over() -> None:
 
 
 def test_a_journal_is_told_in_our_time() -> None:
-    record = {"seq": 3, "time": 1000.0, "event": "ProcessExited", "attempt": 0, "key": "rank-0",
-              "rank": 0, "code": 1}  # fmt: skip
+    record = {
+        "seq": 3,
+        "time": 1000.0,
+        "event": "ProcessExited",
+        "attempt": 0,
+        "key": "rank-0",
+        "rank": 0,
+        "code": 1,
+    }
     event = ev.from_journal("gpu1", record, clock_offset=90.0)
     assert event == ev.ProcessExited(910.0, "gpu1", 0, "rank-0", 0, 1, seq=3)
     seen_later = ev.from_journal("gpu1", {**record, "at": 995.0}, clock_offset=-5.0)

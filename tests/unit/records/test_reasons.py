@@ -15,8 +15,17 @@ def test_codes_say_no_more_than_they_are(code: EndReason | StopReason) -> None:
     assert str(Reason.parse(str(code))) == code
 
 
-@pytest.mark.parametrize("text", ["exit-7", "signal-SIGSEGV", "signal-signal 99", "setup-exit-3",
-                                  "finished-on-1-of-2-hosts", "by-user"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exit-7",
+        "signal-SIGSEGV",
+        "signal-signal 99",
+        "setup-exit-3",
+        "finished-on-1-of-2-hosts",
+        "by-user",
+    ],
+)
 def test_a_reason_is_read_as_it_was_written(text: str) -> None:
     assert str(Reason.parse(text)) == text
     assert Reason.parse(text).code != StopReason.OTHER

@@ -103,32 +103,28 @@ class History:
                 case "pull":
                     self.here(ev.OutputsPulled(self.passes(), 1, 1))
 
+    def ends_well(self) -> None:
+        for host in self.hosts:
+            self.exits(host, self.rank_of(host), self.hosts.index(host), 0)
+            self.finishes(host)
+
     def ends(self, how: str) -> None:
-        """``well``, ``failure``, ``user``, ``orphaned`` or ``terminated``: on all hosts to the end, or
-        not quite."""
-        if how == "well":
-            for host in self.hosts:
-                self.exits(host, self.rank_of(host), self.hosts.index(host), 0)
-                self.finishes(host)
-            return
+        """By ``failure``, ``user``, ``orphaned`` or ``terminated``: on all hosts to the end, or not
+        quite."""
         first = self.draw(st.sampled_from(self.hosts))
-        ended: set[str] = set()
-        if how == "failure":
-            self.fails(first)
-            ended.add(first)
-        elif how == "orphaned":
-            self.writes(first, "OrphanTimeoutExpired", silent=60.0)
-            self.writes(first, "StopRequested", why="orphan-timeout", processes=1)
-        elif how == "terminated":
-            self.writes(first, "StopRequested", why="supervisor-terminated", processes=1)
+        self.begins_to_end(how, first)
         self.hears(first)
-        why = {"failure": StopReason.PROCESS_FAILED, "orphaned": StopReason.ORPHAN_TIMEOUT,
-               "user": StopReason.BY_USER}.get(how)  # fmt: skip
+        why = {
+            "failure": StopReason.PROCESS_FAILED,
+            "orphaned": StopReason.ORPHAN_TIMEOUT,
+            "user": StopReason.BY_USER,
+        }.get(how)
+        ended = {first} if how == "failure" else set()
         if why is not None:
             self.here(ev.StopRequested(self.time, why))
         for number, host in enumerate(self.hosts):
             if host not in ended and how in ("failure", "user") and self.chance():
-                self.fails(host)  # by itself, before it is asked
+                self.fails(host)  # on its own, before it is asked
                 ended.add(host)
             if why is not None:
                 self.writes(host, "StopRequested", why=why, processes=1, asked=True)
@@ -140,6 +136,16 @@ class History:
             if self.chance():
                 self.finishes(host)
         self.user = StopReason.BY_USER if how == "user" else None
+
+    def begins_to_end(self, how: str, host: str) -> None:
+        """Write what the first host has in its journal of it."""
+        if how == "failure":
+            self.fails(host)
+        elif how == "orphaned":
+            self.writes(host, "OrphanTimeoutExpired", silent=60.0)
+            self.writes(host, "StopRequested", why="orphan-timeout", processes=1)
+        elif how == "terminated":
+            self.writes(host, "StopRequested", why="supervisor-terminated", processes=1)
 
     def fails(self, host: str) -> None:
         code = self.draw(st.sampled_from([1, 7, -9, -11]))
@@ -176,7 +182,9 @@ def histories(draw: Any) -> History:
         history.restarts()
     history.runs()
     how = draw(st.sampled_from(["still", "well", "failure", "user", "orphaned", "terminated"]))
-    if how != "still":
+    if how == "well":
+        history.ends_well()
+    elif how != "still":
         history.ends(how)
     for host in draw(st.permutations(hosts)):
         history.hears(host)

@@ -113,19 +113,39 @@ def test_a_receipt_comes_back_from_its_file() -> None:
     host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
     state = failed(1)
     whole = receipt.Receipt(
-        "r", "failed", "exit-1", 1, 0.0, 1.0, {"run": 1.0}, 3, "torch", hosts=(host,),
-        failure=receipt.first_failure(state, b"x"), outputs=({"path": "a", "size": 1},),
-        others=postmortem.other_ends(state), others_said=(postmortem.LastLine((1, 2), ("gpu1 ps-0",), "x"),),
-    )  # fmt: skip
+        run="r",
+        status="failed",
+        reason="exit-1",
+        exit_code=1,
+        started=0.0,
+        seconds=1.0,
+        stages={"run": 1.0},
+        world_size=3,
+        framework="torch",
+        hosts=(host,),
+        failure=receipt.first_failure(state, b"x"),
+        outputs=({"path": "a", "size": 1},),
+        others=postmortem.other_ends(state),
+        others_said=(postmortem.LastLine((1, 2), ("gpu1 ps-0",), "x"),),
+    )
     assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
 
 
 def test_receipt_as_json() -> None:
     host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
     whole = receipt.Receipt(
-        "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 3, "torch", hosts=(host,),
+        run="r",
+        status="failed",
+        reason="exit-1",
+        exit_code=1,
+        started=0.0,
+        seconds=1.0,
+        stages={},
+        world_size=3,
+        framework="torch",
+        hosts=(host,),
         failure=receipt.first_failure(failed(1), b"x"),
-    )  # fmt: skip
+    )
     assert (whole.left, whole.logs_complete) == (2, False)
     stored = json.loads(json.dumps(whole.to_json()))
     assert stored["version"] == formats.VERSION
@@ -143,10 +163,21 @@ def exited(host: str, rank: int | None, code: int, stopped: bool = False) -> ev.
 
 def screen(state: RunState, words: bytes, width: int = 100, **said: bytes) -> str:
     whole = receipt.Receipt(
-        "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 3, "torch",
-        failure=receipt.first_failure(state, words), others=postmortem.other_ends(state),
-        others_said=postmortem.last_lines((p, said.get(p.key.replace("-", "_"), b"")) for p in postmortem.others(state)),
-    )  # fmt: skip
+        run="r",
+        status="failed",
+        reason="exit-1",
+        exit_code=1,
+        started=0.0,
+        seconds=1.0,
+        stages={},
+        world_size=3,
+        framework="torch",
+        failure=receipt.first_failure(state, words),
+        others=postmortem.other_ends(state),
+        others_said=postmortem.last_lines(
+            (p, said.get(p.key.replace("-", "_"), b"")) for p in postmortem.others(state)
+        ),
+    )
     return click.unstyle(receipt_text(whole, width))
 
 

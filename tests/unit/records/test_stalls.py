@@ -16,10 +16,17 @@ from launcher.records.state import RunState, fold
 def began(host: str, *ranks: tuple[int, float, str], time: float = 100.0) -> ev.StallBegan:
     """Each rank: its number, when its log fell silent, its last line ("" for a log without any)."""
     told = tuple(
-        {"key": f"rank-{n}", "rank": n, "pid": n, "silent": time - at, "cpu": 1.0,
-         "bytes": len(last), "last": last}
+        {
+            "key": f"rank-{n}",
+            "rank": n,
+            "pid": n,
+            "silent": time - at,
+            "cpu": 1.0,
+            "bytes": len(last),
+            "last": last,
+        }
         for n, at, last in ranks
-    )  # fmt: skip
+    )
     return ev.StallBegan(time, host, 10.0, told)
 
 

@@ -23,9 +23,15 @@ STARTED = st.builds(
     ev.ProcessStarted, TIMES, HOSTS, st.just(0), KEYS, st.none(), st.integers(1, 99)
 )
 EXITED = st.builds(
-    ev.ProcessExited, TIMES, HOSTS, st.just(0), KEYS, st.none(), st.sampled_from([0, 1, -9]),
+    ev.ProcessExited,
+    TIMES,
+    HOSTS,
+    st.just(0),
+    KEYS,
+    st.none(),
+    st.sampled_from([0, 1, -9]),
     stopped=st.booleans(),
-)  # fmt: skip
+)
 ENDINGS = st.builds(ev.RunEnded, TIMES, st.sampled_from(sorted(ENDED)), st.just("over"))
 OTHERS = st.one_of(
     st.builds(ev.StageStarted, TIMES, st.just("run")),

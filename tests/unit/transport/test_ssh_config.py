@@ -17,15 +17,42 @@ from launcher.transport.ssh_config import HostFiles, SshConfig
 
 NAMES = ("gpu1", "gpu2", "gpu3.lab", "GPU1")
 HEADS = (
-    *("Host gpu1", "host gpu2 gpu3.lab", "Host=gpu1", 'Host "gpu2"', "HOST = gpu3.lab", "Host gpu*"),
-    *("Host * !gpu1", "Host gpu1,gpu2", "Host gpu?", "Match all", "Match host gpu1", "Match !host gpu2"),
-    *("Match=all", "Match originalhost gpu1,gpu2", "# Host gpu1", "Hostname 10.0.0.9", ""),
-)  # fmt: skip
+    "Host gpu1",
+    "host gpu2 gpu3.lab",
+    "Host=gpu1",
+    'Host "gpu2"',
+    "HOST = gpu3.lab",
+    "Host gpu*",
+    "Host * !gpu1",
+    "Host gpu1,gpu2",
+    "Host gpu?",
+    "Match all",
+    "Match host gpu1",
+    "Match !host gpu2",
+    "Match=all",
+    "Match originalhost gpu1,gpu2",
+    "# Host gpu1",
+    "Hostname 10.0.0.9",
+    "",
+)
 SETTINGS = (
-    *("Port 1", "Port=2", "User ada", 'User "bob"', "HostName %h.example", "  IdentityFile ~/.ssh/a"),
-    *("IdentityFile /k/%n", "ProxyJump gpu2", "# User eve", "", "SendEnv A B", "Include one", "include ~/two"),
-    *("Include one ~/.ssh/o*", "Include =one ~/two", "Include nowhere"),
-)  # fmt: skip
+    "Port 1",
+    "Port=2",
+    "User ada",
+    'User "bob"',
+    "HostName %h.example",
+    "  IdentityFile ~/.ssh/a",
+    "IdentityFile /k/%n",
+    "ProxyJump gpu2",
+    "# User eve",
+    "",
+    "SendEnv A B",
+    "Include one",
+    "include ~/two",
+    "Include one ~/.ssh/o*",
+    "Include =one ~/two",
+    "Include nowhere",
+)
 KEYS = ("HostName", "Port", "User", "IdentityFile", "ProxyJump", "SendEnv")
 BLOCKS = st.tuples(st.sampled_from(HEADS), st.lists(st.sampled_from(SETTINGS), max_size=2))
 TEXTS = st.lists(BLOCKS, max_size=5).map(

@@ -52,8 +52,10 @@ def test_leases_exclude_each_other_all_or_nothing(
     assert set(gpu_locks.held()) == {1, 2}, "0 was let go again"
     mine = gpu_locks.take([0], "mine")
     assert {index: holder["run"] for index, holder in gpu_locks.held().items()} == {
-        0: "mine", 1: "theirs", 2: "theirs"
-    }  # fmt: skip
+        0: "mine",
+        1: "theirs",
+        2: "theirs",
+    }
     other.kill()
     other.wait()
     assert set(gpu_locks.held()) == {0}, "a crash frees leases"

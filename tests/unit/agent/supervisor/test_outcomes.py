@@ -13,8 +13,12 @@ from launcher.records.state import fold
 
 PRIMARY = {"key": "chief-0", "primary": 2, "primaries": 2, "on_exit": {}}
 SECOND = {**PRIMARY, "key": "chief-1"}
-WORKER = {"key": "worker-0", "primary": 0, "primaries": 2,
-          "on_exit": {"complete": [(3, 3)], "fail": [(4, 9)], "restart": [(137, 137)]}}  # fmt: skip
+WORKER = {
+    "key": "worker-0",
+    "primary": 0,
+    "primaries": 2,
+    "on_exit": {"complete": [(3, 3)], "fail": [(4, 9)], "restart": [(137, 137)]},
+}
 PLAIN = {"key": "rank-0"}
 
 

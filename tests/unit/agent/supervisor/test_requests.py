@@ -145,8 +145,12 @@ def test_a_start_that_fails_is_answered(supervised: Supervised) -> None:
     assert supervised.ask(**START)["error"]["code"] == "os"
 
 
-@given(st.dictionaries(st.sampled_from(["stage", "attempt", "processes", "path", "news", "grace"]), JSON),
-       st.sampled_from(sorted(requests.REQUESTS)))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(["stage", "attempt", "processes", "path", "news", "grace"]), JSON
+    ),
+    st.sampled_from(sorted(requests.REQUESTS)),
+)
 def test_any_message_is_looked_at(message: dict[str, Any], op: str) -> None:
     with suppress(requests.Refused):
         assert requests.checked({**message, "op": op}) == op
@@ -187,9 +191,16 @@ def test_a_request_without_its_fields_is_answered(op: str, tmp_path: Path) -> No
 
 
 def test_no_message_ends_a_relay(tmp_path: Path) -> None:
-    lines = [b"what?", b"{}", b'{"id": 1, "op": "dance"}', b'{"ack": 5}', b'{"ack": "x"}',
-             b'{"id": 2, "op": "alive", "run": 7}', b'{"id": 3, "op": "__init__"}',
-             b'{"id": 4, "op": "clock"}']  # fmt: skip
+    lines = [
+        b"what?",
+        b"{}",
+        b'{"id": 1, "op": "dance"}',
+        b'{"ack": 5}',
+        b'{"ack": "x"}',
+        b'{"id": 2, "op": "alive", "run": 7}',
+        b'{"id": 3, "op": "__init__"}',
+        b'{"id": 4, "op": "clock"}',
+    ]
     program = f"import sys; sys.argv = ['x', 'relay', {str(tmp_path)!r}]; from launcher.agent.main import main; main()"
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -218,8 +229,14 @@ def test_an_agent_of_another_version_is_named() -> None:
 def test_a_journal_with_a_damaged_line_is_read(tmp_path: Path) -> None:
     """A power cut leaves zeros, and a boot later somebody attaches."""
     path = tmp_path / "journal.jsonl"
-    lines = [b'{"seq": 0, "event": "A"}', b"\0\0\0", b"[]", b'{"seq": "1", "event": "B"}',
-             b'{"event": "C"}', b'{"seq": 5, "event": "D"}']  # fmt: skip
+    lines = [
+        b'{"seq": 0, "event": "A"}',
+        b"\0\0\0",
+        b"[]",
+        b'{"seq": "1", "event": "B"}',
+        b'{"event": "C"}',
+        b'{"seq": 5, "event": "D"}',
+    ]
     path.write_bytes(b"\n".join(lines) + b"\n")
     read = read_from(str(path), 0)
     assert [record["event"] for record, _ in read] == ["A", "D"]

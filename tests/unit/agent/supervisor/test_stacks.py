@@ -113,8 +113,10 @@ def test_a_sitecustomize_of_the_users_own_runs_as_before(tmp_path: Path) -> None
     plain = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     assert "mine is broken" in ran.stderr
     assert (ran.stdout, ran.stderr, ran.returncode) == (
-        plain.stdout, plain.stderr, plain.returncode
-    )  # fmt: skip
+        plain.stdout,
+        plain.stderr,
+        plain.returncode,
+    )
 
 
 def test_without_a_time_for_stalls_no_python_is_touched() -> None:

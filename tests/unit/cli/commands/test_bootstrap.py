@@ -16,7 +16,11 @@ def test_without_fabric_it_says_how_to_get_it(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "launcher", "bootstrap", "-i", str(tmp_path / "inventory.yaml")],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "LAUNCHER_HOME": str(tmp_path)},
-        cwd=tmp_path, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert ran.returncode == 2
     assert "pip install 'launcher[bootstrap]'" in ran.stderr

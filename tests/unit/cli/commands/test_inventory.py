@@ -160,9 +160,14 @@ def test_importers_are_not_loaded_for_an_inventory_of_ours(command: Command) -> 
         "from launcher.cli.commands import run; print([m for m in sys.modules if 'interop' in m])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=command.folder, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=30,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=command.folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=30,
+    )
     assert done.stdout == "[]\n"
 
 

@@ -18,9 +18,17 @@ from launcher.records.state import RunState
 def shown(error: Any, words: bytes = b"bare last line") -> str:
     state = RunState(failure=ev.Failure("gpu1", "rank-0", 0, 1, False, 5.0, error))
     whole = receipt.Receipt(
-        "r", "failed", "exit-1", 1, 0.0, 1.0, {}, 1, "torch",
+        run="r",
+        status="failed",
+        reason="exit-1",
+        exit_code=1,
+        started=0.0,
+        seconds=1.0,
+        stages={},
+        world_size=1,
+        framework="torch",
         failure=receipt.first_failure(state, words),
-    )  # fmt: skip
+    )
     assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
     return click.unstyle(receipt_text(whole, 80))
 

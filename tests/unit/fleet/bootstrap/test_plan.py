@@ -18,11 +18,28 @@ USUAL = chosen((), (), ())
 KEY = "ssh-ed25519 AAAAC3Nz me@home"
 PYTHON = Interpreter("/usr/bin/python3", (3, 11, 2), True)
 BARE = Look(
-    system="debian", like=(), title="Debian 12", manager="apt-get", user="alice", is_root=False,
-    home="/home/alice", hostname="gpu1", address="10.0.0.11", own_address="10.0.0.11", rsync="",
-    python=None, base=None, venv=False, requirements="", horovod="", uv="", mpirun="", tools=(),
-    key=False, driverless_gpu=False,
-)  # fmt: skip
+    system="debian",
+    like=(),
+    title="Debian 12",
+    manager="apt-get",
+    user="alice",
+    is_root=False,
+    home="/home/alice",
+    hostname="gpu1",
+    address="10.0.0.11",
+    own_address="10.0.0.11",
+    rsync="",
+    python=None,
+    base=None,
+    venv=False,
+    requirements="",
+    horovod="",
+    uv="",
+    mpirun="",
+    tools=(),
+    key=False,
+    driverless_gpu=False,
+)
 DONE = replace(BARE, rsync="3.2.7", python=PYTHON, base=PYTHON, key=True)
 RED = replace(BARE, system="rocky", like=("rhel", "fedora"), manager="dnf")
 
@@ -103,7 +120,10 @@ def test_horovod_is_built_after_its_tools() -> None:
     there = replace(DONE, venv=True)
     found = decide(there, wish).changes
     assert [(change.step, change.root) for change in found] == [
-        ("openmpi", True), ("horovod", True), ("horovod", False)]  # fmt: skip
+        ("openmpi", True),
+        ("horovod", True),
+        ("horovod", False),
+    ]
     assert found[1].what == "install g++, cmake, make, python3-dev"
     assert found[2].script == f"set -- /opt/env/bin/python\n{build}"
     red = decide(replace(RED, tools=("cmake", "make")), replace(wish, python="python3.12")).changes

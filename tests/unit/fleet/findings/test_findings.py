@@ -135,11 +135,16 @@ def test_a_faster_network_is_suggested() -> None:
     surveys = {name: both(name) for name in ("a1", "a2")}
     trials = [
         Trial(
-            a, b, (f"10.0.0.{b[-1]}", f"10.1.0.{b[-1]}"), f"10.0.0.{b[-1]}",
-            (f"10.0.0.{b[-1]}", f"10.1.0.{b[-1]}"), "eth0", names=(f"10.0.0.{b[-1]}",),
+            a,
+            b,
+            (f"10.0.0.{b[-1]}", f"10.1.0.{b[-1]}"),
+            f"10.0.0.{b[-1]}",
+            (f"10.0.0.{b[-1]}", f"10.1.0.{b[-1]}"),
+            "eth0",
+            names=(f"10.0.0.{b[-1]}",),
         )
         for a, b in (("a1", "a2"), ("a2", "a1"))
-    ]  # fmt: skip
+    ]
     hosts = {name: Host(name) for name in surveys}
     findings = of_pairs(trials, surveys, hosts, (1, 2))
     assert [(f.code, f.hosts, f.value) for f in findings] == [
@@ -154,8 +159,18 @@ def test_a_faster_network_is_suggested() -> None:
 
 def test_udp_that_is_blocked_is_no_wrong_packet_size() -> None:
     surveys = {name: survey(name) for name in ("a1", "a2")}
-    trial = Trial("a1", "a2", ("10.0.0.2",), "10.0.0.2", ("10.0.0.2",), "eth0", mtu_expected=1500,
-                  round_trip=0.001, bandwidth=1e9, names=("10.0.0.2",))  # fmt: skip
+    trial = Trial(
+        "a1",
+        "a2",
+        ("10.0.0.2",),
+        "10.0.0.2",
+        ("10.0.0.2",),
+        "eth0",
+        mtu_expected=1500,
+        round_trip=0.001,
+        bandwidth=1e9,
+        names=("10.0.0.2",),
+    )
     hosts = {name: Host(name) for name in surveys}
     assert of_pairs([trial], surveys, hosts, (1, 2)) == []
     stuck = replace(trial, large=False, bandwidth=None)

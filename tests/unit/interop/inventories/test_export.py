@@ -44,14 +44,16 @@ def inventories_of_all_kinds(draw: st.DrawFn) -> Inventory:
             user=draw(st.none() | st.sampled_from(["ann", "b o b", "null", "o'neill"])),
             port=draw(st.none() | st.integers(1, 65535)),
             proxy_jump=draw(st.none() | st.sampled_from(jumps)),
-            identity_file=draw(st.none() | st.sampled_from(["~/.ssh/id", "~/my key's", "a: b", "~"])),
+            identity_file=draw(
+                st.none() | st.sampled_from(["~/.ssh/id", "~/my key's", "a: b", "~"])
+            ),
             gpus=draw(st.none() | st.integers(0, 64)),
             python=draw(st.sampled_from(["python3", "/opt/py/bin/python"])),
             workdir=draw(st.sampled_from(["~/.launcher/host", "/scratch/x"])),
             interface=draw(st.none() | st.sampled_from(["ib0", "0"])),
             env=draw(st.dictionaries(st.sampled_from(["A", "HF_HOME", "null"]), TEXTS, max_size=2)),
             labels=draw(st.dictionaries(WORDS, TEXTS, max_size=2)),
-        )  # fmt: skip
+        )
 
     groups = draw(
         st.dictionaries(

@@ -152,6 +152,10 @@ def test_a_mistake_in_a_file_of_ours_is_told_as_one(tmp_path: Path) -> None:
     assert caught.value.hint == 'did you mean "user"?'
 
 
+#: What means something in one of the formats, or to a terminal.
+PIECES = [*":[]{}'\"*@\n =#!,é\x1b", "", "&a", "- ", "9" * 5000]
+
+
 @settings(max_examples=250)
 @given(data=st.data())
 def test_a_broken_sample_never_ends_in_a_traceback(data: st.DataObject) -> None:
@@ -160,7 +164,7 @@ def test_a_broken_sample_never_ends_in_a_traceback(data: st.DataObject) -> None:
     text = case["text"]
     for _ in range(data.draw(st.integers(1, 4))):
         at, end = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
-        piece = data.draw(st.sampled_from(["", ":", "[", "]", "{", "'", '"', "*", "@", "\n", " ", "=", "#", "&a", "- ", "\x1b", "é", "!", ",", "9" * 5000]))  # fmt: skip
+        piece = data.draw(st.sampled_from(PIECES))
         text = text[:at] + piece + text[min(end, at + 20) :]
     try:
         inventory = imports.read(text, "x", form)[1].inventory()

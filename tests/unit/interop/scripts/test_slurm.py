@@ -31,11 +31,22 @@ def test_slurm_stops_a_rank_a_moment_before_its_shell(
         (tmp_path / name).chmod(0o755)
     text, _ = sbatch(job_of(run=("train.py",), framework="torch"))
     done = subprocess.run(
-        ["bash", "-c", text], capture_output=True, timeout=20, check=False, cwd=tmp_path,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "1", "SLURM_NODEID": "0",
-             "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "a",
-             "PYTHON": str(tmp_path / "rank")},
-    )  # fmt: skip
+        ["bash", "-c", text],
+        capture_output=True,
+        timeout=20,
+        check=False,
+        cwd=tmp_path,
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_JOB_ID": "1",
+            "SLURM_NODEID": "0",
+            "SLURM_PROCID": "0",
+            "SLURM_LOCALID": "0",
+            "SLURM_NNODES": "1",
+            "SLURM_JOB_NODELIST": "a",
+            "PYTHON": str(tmp_path / "rank"),
+        },
+    )
     assert done.returncode == code, done.stderr
 
 
@@ -69,7 +80,11 @@ def batch(tmp_path: Path, job: Job) -> list[str]:
     ):
         (fakes / name).write_text(content)
         (fakes / name).chmod(0o755)
-    env = {"PATH": f"{fakes}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]"}  # fmt: skip
+    env = {
+        "PATH": f"{fakes}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+    }
     done = subprocess.run(
         ["bash", str(file)], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -80,8 +95,10 @@ def batch(tmp_path: Path, job: Job) -> list[str]:
 def test_slurm_and_torchrun(tmp_path: Path) -> None:
     job = job_of(
         run=("train.py", "a 'b $x", "{{node_rank}}/{{world_size}}", "{{master_addr}}"),
-        resources={"nproc_per_node": 4}, setup="echo set up '$HOME'", master_port=(29500, 29500),
-    )  # fmt: skip
+        resources={"nproc_per_node": 4},
+        setup="echo set up '$HOME'",
+        master_port=(29500, 29500),
+    )
     assert batch(tmp_path, job) == [
         "set up $HOME",
         "set up $HOME",

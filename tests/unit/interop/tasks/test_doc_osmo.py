@@ -47,8 +47,16 @@ def test_osmo() -> None:
         " --data \"${INPUT_0}\"'/a b'\n"
     )
     for said in (
-        *("storage", "exec_timeout", "image", "of the workdir", "INPUT_0"),
-        *("not fetched", "nothing is sent", "HF_TOKEN", "credential data", "max_restarts"),
+        "storage",
+        "exec_timeout",
+        "image",
+        "of the workdir",
+        "INPUT_0",
+        "not fetched",
+        "nothing is sent",
+        "HF_TOKEN",
+        "credential data",
+        "max_restarts",
     ):
         assert said in notes
     assert "hunter2" not in notes

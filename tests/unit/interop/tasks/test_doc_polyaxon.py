@@ -61,7 +61,10 @@ def test_a_pytorchjob_of_polyaxon_2() -> None:
     job, notes = made("polyaxon-pytorchjob", "polyaxon")
     assert {r.name: r.replicas for r in job.roles} == {"master": 1, "worker": 3}
     assert job.role("master").run == (
-        *("python", "-u", "train.py", "--lr=0.1"),
+        "python",
+        "-u",
+        "train.py",
+        "--lr=0.1",
         "--name=\\{{ globals.name }}",
     )
     assert shares(job, "master") == [(1, 2, 4096)]

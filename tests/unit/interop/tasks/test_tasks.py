@@ -48,7 +48,13 @@ def test_skypilot() -> None:
     }
     assert [note.partition(":")[0] for note in notes] == [
         "line 1",
-        *("line 3", "line 3", "line 4", "line 5", "line 8", "line 9", "line 10"),
+        "line 3",
+        "line 3",
+        "line 4",
+        "line 5",
+        "line 8",
+        "line 9",
+        "line 10",
     ]
     assert "abc123" not in str(notes)
 

@@ -76,8 +76,13 @@ def test_tracked_untracked_and_ignored(repo: Path) -> None:
     fill(repo, "new.py", "x.log", "other.bin", "out/model.pt", "pkg/out/kept.pt")
     fill(repo, "pkg/__pycache__/a.pyc")
     assert names(repo) == {
-        ".gitignore", "tracked.py", "pkg/deep/a.py", "pkg/out/kept.pt", "new.py", "data.bin"
-    }  # fmt: skip
+        ".gitignore",
+        "tracked.py",
+        "pkg/deep/a.py",
+        "pkg/out/kept.pt",
+        "new.py",
+        "data.bin",
+    }
 
 
 def test_launcherignore_applies_to_tracked_files_too(repo: Path) -> None:
@@ -105,9 +110,13 @@ def test_nested_repositories_and_submodules(repo: Path, tmp_path: Path) -> None:
     shutil.copytree(library, repo / "nested")
     fill(repo, "nested/new.log", "vendor/lib/new.py")
     assert names(repo) == {
-        ".gitmodules", "vendor/lib/.gitignore", "vendor/lib/lib.py", "vendor/lib/new.py",
-        "nested/.gitignore", "nested/lib.py",
-    }  # fmt: skip
+        ".gitmodules",
+        "vendor/lib/.gitignore",
+        "vendor/lib/lib.py",
+        "vendor/lib/new.py",
+        "nested/.gitignore",
+        "nested/lib.py",
+    }
 
 
 def test_a_submodule_that_was_not_fetched(repo: Path, tmp_path: Path) -> None:
@@ -173,8 +182,13 @@ def test_gitignore_files_without_git(plain: Path) -> None:
     (plain / "pkg" / ".gitignore").write_text("!b.log\n")
     (plain / ".launcherignore").write_text("data/*\n!data/y.txt\n")
     assert names(plain) == {
-        ".launcherignore", "train.py", "keep.log", "data/y.txt", "pkg/b.log", "pkg/out/m.pt"
-    }  # fmt: skip
+        ".launcherignore",
+        "train.py",
+        "keep.log",
+        "data/y.txt",
+        "pkg/b.log",
+        "pkg/out/m.pt",
+    }
 
 
 def test_outputs_are_left_out(plain: Path) -> None:

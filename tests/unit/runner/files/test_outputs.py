@@ -72,9 +72,13 @@ def test_different_files_carry_their_host(folder: RunFolder, lay: Lay) -> None:
     )
     assert found["a/metrics@gpu1.json"] == ("gpu1", "gpu3")
     assert view(folder) == {
-        "a/metrics@gpu1.json": "1", "a/metrics@gpu2.json": "2",
-        "log@gpu1": "1", "log@gpu2": "2", ".env@gpu1": "1", ".env@gpu2": "2",
-    }  # fmt: skip
+        "a/metrics@gpu1.json": "1",
+        "a/metrics@gpu2.json": "2",
+        "log@gpu1": "1",
+        "log@gpu2": "2",
+        ".env@gpu1": "1",
+        ".env@gpu2": "2",
+    }
 
 
 def test_names_that_collide(folder: RunFolder, lay: Lay) -> None:

@@ -56,8 +56,12 @@ def test_it_is_over_when_only_silent_hosts_are_missing() -> None:
     assert elastic.finished_on(fold([lost(2)]), LAYOUT) is None
 
 
-ENDS = [exited(2.0, 1, 3, tolerated=True), started(1, 5.0), exited(7.0, 2, -9, tolerated=True),
-        exited(8.0, 1, 1, tolerated=True)]  # fmt: skip
+ENDS = [
+    exited(2.0, 1, 3, tolerated=True),
+    started(1, 5.0),
+    exited(7.0, 2, -9, tolerated=True),
+    exited(8.0, 1, 1, tolerated=True),
+]
 
 
 def test_the_first_rank_that_failed_since_the_group_was_formed_is_named() -> None:
@@ -75,9 +79,7 @@ def test_too_few_hosts_are_the_failure_of_the_rank_that_failed() -> None:
     assert state.failure.code == -9
 
 
-@pytest.mark.parametrize(
-    ("text", "least", "most"), [("1:2", 1, 2), ("2:2", 2, 2), ("3", None, 3)]
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "least", "most"), [("1:2", 1, 2), ("2:2", 2, 2), ("3", None, 3)])
 def test_how_many_hosts(text: str, least: int | None, most: int) -> None:
     values = jobs.load(f"run: a.py\nnum_nodes: {text}\n", "job.yaml")
     for layers in ({"file": values}, {"flag": {"run": ("a.py",), "num_nodes": text}}):

@@ -35,8 +35,16 @@ def facts(gpus: int, leased: tuple[int, ...] = ()) -> Facts:
     """Of a host with GPUs, some of them held by somebody."""
     found = tuple(Gpu(index) for index in range(gpus))
     holder = {"user": "ada", "run": "keen-fox"}
-    return Facts("gpu5", "gpu5", "/home/x/.launcher", "/usr/bin/python3", "3.11", 8, gpus=found,
-                 leased=dict.fromkeys(leased, holder))  # fmt: skip
+    return Facts(
+        "gpu5",
+        "gpu5",
+        "/home/x/.launcher",
+        "/usr/bin/python3",
+        "3.11",
+        8,
+        gpus=found,
+        leased=dict.fromkeys(leased, holder),
+    )
 
 
 def test_spares_are_the_hosts_that_are_not_in_the_run_and_never_were() -> None:
