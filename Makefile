@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test quick test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,9 @@ test: setup system horovod ## Lints, then runs the suite, on real sshd hosts whe
 quick: setup ## Lints and runs the unit tests, in under a minute
 	$(MAKE) lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit $(ARGS)
+
+flakes: setup system horovod ## Runs the suite N times on a busy machine (10): N=3 ARGS="--spin 2 --select tests/lab"
+	PYTHONPATH=tests $(BIN)/python -m support.flakes $(N) $(ARGS)
 
 test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)
