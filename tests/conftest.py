@@ -20,14 +20,14 @@ from support.hosts import SPECS, need_lab
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-#: `make test &` in a script hears no Ctrl-C, and all that it starts inherits that; tests press it.
+#: `make test &` in a script ignores Ctrl-C, and its children inherit that; tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    """Three real hosts: other interface names, one on another port and only behind a jump host."""
+    """Three real hosts: different interfaces, and one on another port behind a jump host."""
     need_lab()
     # `sys.prefix` is the environment that runs the tests, with torch: read-only on every host.
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
@@ -37,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 @pytest.fixture
 def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[labs.Lab]:
-    """A lab for one test alone, to be broken: the first two hosts, or the test's parameter."""
+    """A lab that one test may break: the first two hosts, or the test's parameter."""
     need_lab()
     specs = getattr(request, "param", SPECS[:2])
     with labs.Lab(specs, tmp_path / "own") as standing:
@@ -62,10 +62,7 @@ def launcher(inventory: Path, tmp_path: Path) -> Launcher:
 
 @pytest.fixture
 def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
-    """The lab, with all faults undone afterwards; fails a test that leaves a process on a host.
-
-    That one alone: what it left is ended.
-    """
+    """The lab. Fail a test that leaves a process of a run on a host, and kill what it left."""
     yield lab
     left = []
     for host in lab.hosts.values():
@@ -78,9 +75,9 @@ def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
 
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaves a pipe or a socket of this process behind.
+    """Fail a test that leaves a pipe or a socket of this process open.
 
-    Not the lab's own tests: they boot hosts of a lab that goes on, which holds a pipe to each.
+    The lab's own tests are exempt: they boot hosts of a lab that stays, which has a pipe to each.
     """
     before = _open_files()
     yield
@@ -102,7 +99,7 @@ def _open_files() -> set[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder: those in ``lab`` and ``chaos`` need hosts."""
+    """Mark tests by their folder; refuse a unit test that asks for hosts."""
     here = Path(__file__).parent
     markers = {
         "lab": pytest.mark.lab,

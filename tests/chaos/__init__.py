@@ -1,1 +1,1 @@
-"""Real training, a fault at a random moment, and a verdict on what is left."""
+"""Train on real hosts, strike a fault at a random moment, and judge what is left."""

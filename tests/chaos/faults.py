@@ -1,7 +1,4 @@
-"""What can happen to a run: the faults, and what may come of each.
-
-Not responsible for the round around it (round.py).
-"""
+"""The faults, and how a run may end after each. The round around them is in round.py."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ from dataclasses import dataclass
 from chaos.round import ORPHAN_TIMEOUT, Round
 from support import lab as labs
 
-#: Seconds after Enter within which all ranks run on this machine; a fault comes at any of them.
+#: Seconds in which all ranks have started on this machine; an early fault comes within them.
 STARTING = 2.5
 
 
 @dataclass(frozen=True)
 class Fault:
-    """``strike`` breaks something at a random moment; then the run may end in one of ``allowed``.
+    """``strike`` breaks something at a random moment; the run may then end as ``allowed``.
 
-    prepare: what is done before the run begins.
-    options: more words for ``launcher run``.
-    early: it comes while the launcher connects, copies and starts, so there may be no run at all.
-    beside: another run goes on, on the same hosts.
-    afterwards: what the user does when all is whole again and the launcher has ended.
-    slow: it takes half a minute or more by its nature.
+    prepare: called before the run starts.
+    options: more options for ``launcher run``.
+    early: strike while the launcher connects, copies and starts; there may be no run at all.
+    beside: another run is under way on the same hosts.
+    afterwards: what the user does once everything is whole again and the launcher has exited.
+    slow: takes half a minute or more.
     """
 
     strike: Callable[[Round], object]
@@ -61,7 +58,7 @@ def _cable_for_long(now: Round) -> None:
 
 
 def _reached_again(now: Round) -> None:
-    """The cable is back after all; some other command reaches the host, and the receipt is amended."""
+    """Reach the host with some other command, now that its cable is back: the receipt is amended."""
     words = ("ls", "--all-users", "-i", "../inventory.yaml")
     if now.dice.random() < 0.5:
         words = (
@@ -80,7 +77,7 @@ def _reached_again(now: Round) -> None:
         raise labs.LabError(done.stderr)
     for folder in now.folders:
         if "torch" in (folder / "receipt.json").read_text():
-            now.call("pull", folder.name)  # what it could not bring when it ended
+            now.call("pull", folder.name)  # what could not be pulled at the end
     now.back, now.gone = now.gone, set()
 
 
@@ -131,7 +128,7 @@ def _kill_relay(now: Round) -> None:
 
 
 def _freeze_relay(now: Round) -> None:
-    """As a disk that hangs does. It stays so until all is over."""
+    """Stop the relay, as a disk that hangs does, until the run is over."""
     if relays := _relays(now):
         now.frozen = relays[0]
         now.host.run("kill", "-STOP", str(now.frozen))
@@ -149,7 +146,7 @@ def _kill_rank(now: Round) -> None:
 
 
 def _kill_rank_anywhere(now: Round) -> None:
-    """On the host with the other clock, or on the other one: who was first must be told right."""
+    """Kill a rank on either host: the first failure must be named, whatever the clocks say."""
     now.host = now.dice.choice([now.lab.hosts[name] for name in sorted(now.lab.hosts)])
     _kill_rank(now)
 
@@ -167,7 +164,7 @@ def _kill_launcher(now: Round) -> None:
 
 
 def _kill_follower(now: Round) -> None:
-    """Its pid stands in the run's folder; then some time in which nobody follows."""
+    """Kill the process that follows the run, and leave the run without one for a while."""
     for folder in now.folders:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
             os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
@@ -176,7 +173,7 @@ def _kill_follower(now: Round) -> None:
 
 def _kill_follower_early(now: Round) -> None:
     _kill_follower(now)
-    _launcher(now).wait(30)  # the one in front notices, and says so
+    _launcher(now).wait(30)  # it notices, and reports it
 
 
 def _ctrl_c(now: Round) -> None:
@@ -247,8 +244,8 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def lacking(name: str) -> str | None:
-    """What this machine lacks for a fault, or None."""
+def missing(name: str) -> str | None:
+    """Return what this machine needs for a fault and does not have, or None."""
     if FAULTS[name].prepare is _other_clock and not shutil.which("cc"):
         return "a clock of one host needs a C compiler (cc)"
     return None

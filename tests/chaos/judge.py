@@ -1,7 +1,4 @@
-"""Whether a round went well: asks the hosts themselves, and compares what is here with that.
-
-Not responsible for what was done to them (faults.py).
-"""
+"""Whether a round went well: ask the hosts themselves, and compare with what is here."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ SKEW = 2.0
 
 
 def judge(now: Round, allowed: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """How the runs ended, and everything that is not as it must be."""
+    """Return how the runs ended, and everything that is wrong."""
     statuses: list[str] = []
     wrong: list[str] = []
     for host in now.lab.hosts.values():
-        wrong += _left(host) + _leases(host)
+        wrong += _left(host) + _gpu_locks(host)
     for folder in now.folders:
         if not (folder / "receipt.json").exists():
             statuses.append("not begun")
@@ -46,14 +43,14 @@ def judge(now: Round, allowed: frozenset[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _receipt(now: Round, receipt: dict[str, Any]) -> list[str]:
-    """What it says about hosts that we know better."""
+    """Check what the receipt says about hosts."""
     wrong = []
     for part in receipt["hosts"]:
         name = part["host"]
         if part["left"] not in (0, *([None] if name in now.gone else [])):
             wrong.append(f"the receipt says that {part['left']} are left on {name}")
         if name in now.back and not part["expiry"]:
-            wrong.append(f"the receipt does not say when {name} stopped by itself")
+            wrong.append(f"the receipt does not say when {name} stopped on its own")
     failure = receipt["failure"]
     if now.failing and receipt["status"] == "failed" and failure["host"] != now.failing:
         wrong.append(f"the first failure is on {failure['host']}, not {now.failing}")
@@ -61,23 +58,23 @@ def _receipt(now: Round, receipt: dict[str, Any]) -> list[str]:
 
 
 def _not_begun(now: Round, folder: Path, allowed: frozenset[str]) -> list[str]:
-    """A run without a receipt may have nothing on any host."""
+    """Check that a run without a receipt never started on any host."""
     if "not begun" not in allowed:
         return [f"{folder.name} has no receipt"]
     run = f"/root/.launcher/host/runs/{folder.name}"
     started = [h.name for h in now.lab.hosts.values() if h.exists(f"{run}/journal.jsonl")]
-    return [f"{folder.name} began on {host} and has no receipt" for host in started]
+    return [f"{folder.name} started on {host} and has no receipt" for host in started]
 
 
 def _times(now: Round, folder: Path) -> list[str]:
-    """By the clock of this machine, whatever the clocks of the hosts say."""
+    """Check that events are in this machine's time, whatever the clocks of hosts say."""
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     wrong = [e for e in events if not now.began - SKEW < e["time"] < time.time() + SKEW]
     return [f"the time of {event['event']} is not ours" for event in wrong[:1]]
 
 
 def _left(host: labs.LabHost) -> list[str]:
-    """What of any run is still on a host, by its own process table."""
+    """Return the processes of any run that are still on a host."""
 
     def found() -> list[str]:
         marked = [p for p in host.processes() if "LAUNCHER_RUN_ID" in p.environ]
@@ -88,8 +85,8 @@ def _left(host: labs.LabHost) -> list[str]:
     return [f"left on {host.name}: {argv}" for argv in found()]
 
 
-def _leases(host: labs.LabHost) -> list[str]:
-    """Leases that are still held there."""
+def _gpu_locks(host: labs.LabHost) -> list[str]:
+    """Return the GPU locks that are still held on a host."""
     script = "for f in /var/tmp/launcher-leases/*; do flock -n $f true || echo $f; done"
     held = host.run("sh", "-c", script, check=False).stdout.decode().split()
     return [f"{host.name} holds {file}" for file in held if not file.endswith("*")]

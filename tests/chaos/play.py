@@ -1,10 +1,10 @@
-"""Real training on real hosts, a fault at a random moment, then the hosts' own word on what is left.
+"""Train on real hosts, strike a fault at a random moment, then ask the hosts what is left.
 
     PYTHONPATH=tests python -m chaos.play [--rounds N] [--seed S] [--faults NAME...] [--light]
 
-Not responsible for the hosts (lab.py), the faults (faults.py) or the verdict
-(judge.py). Each round prints one line; at the end a table in Markdown. The exit code is the
-number of rounds in which anything was lost, left or untrue.
+The hosts are in support/lab.py, the faults in faults.py, the verdict in judge.py. Each round prints
+one line; a table in Markdown follows. The exit code is the number of rounds in which anything was
+lost, left behind or untrue.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.faults import FAULTS, STARTING, Fault, lacking
+from chaos.faults import FAULTS, STARTING, Fault, missing
 from chaos.judge import judge
 from chaos.round import SHARE, SPECS, Round
 from support import lab as labs
 
-__all__ = ["FAULTS", "SHARE", "SPECS", "Outcome", "lacking", "play"]
+__all__ = ["FAULTS", "SHARE", "SPECS", "Outcome", "missing", "play"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a round. ``wrong`` is empty when all is as it must be; times in seconds."""
+    """What came of a round. ``wrong`` is empty if all is well; ``to_end`` is in seconds."""
 
     fault: str
     status: str
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def play(lab: labs.Lab, name: str, seed: int, light: bool, scratch: Path) -> Outcome:
-    """One round. Raises LabError when the lab itself fails."""
+    """Play one round. Raise LabError if the lab itself fails."""
     fault = FAULTS[name]
     now = Round(lab, scratch, random.Random(seed), light)
     try:
@@ -65,7 +65,7 @@ def play(lab: labs.Lab, name: str, seed: int, light: bool, scratch: Path) -> Out
 
 
 def _begin(now: Round, fault: Fault) -> None:
-    """Until all train, where the fault does not come before."""
+    """Start the run; wait until all ranks train, unless the fault comes earlier."""
     if fault.beside:
         now.other = now.run(times=2)
         now.until_training(now.other)
@@ -75,7 +75,7 @@ def _begin(now: Round, fault: Fault) -> None:
 
 
 def _was_over(now: Round, before: float) -> bool:
-    """Whether the host's ranks had ended when the fault came: then there was nothing to break."""
+    """Return whether the host's ranks had exited before the fault, so that it broke nothing."""
     lines = [line for folder in now.folders for line in (folder / "events.jsonl").open()]
     events = [json.loads(line) for line in lines]
     exits = [e for e in events if e["event"] == "ProcessExited" and e["host"] == now.host.name]
@@ -83,7 +83,7 @@ def _was_over(now: Round, before: float) -> bool:
 
 
 def _take_up(now: Round, fault: Fault) -> None:
-    """Another process takes up what nobody follows to its end, as a user would."""
+    """Attach to, or stop, what nobody follows, as a user would."""
     for folder in now.folders:
         if (folder / "receipt.json").exists():
             continue
@@ -93,7 +93,7 @@ def _take_up(now: Round, fault: Fault) -> None:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Fault, rounds, seconds to the end (median and most), and what was lost."""
+    """Return a table: fault, rounds, endings, seconds to the end (median and most), what was wrong."""
     by_fault: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_fault[outcome.fault].append(outcome)
@@ -113,7 +113,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def main() -> int:
-    """As many rounds as asked for, every fault in turn."""
+    """Play as many rounds as asked for, every fault in turn."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, help="default: two of each fault")
     parser.add_argument("--seed", type=int, default=int(time.time()))
@@ -123,8 +123,8 @@ def main() -> int:
     if reason := labs.missing():
         sys.exit(f"no lab of real hosts here: {reason}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
-    for name in [name for name in args.faults if lacking(name)]:
-        print(f"{name}: left out: {lacking(name)}")
+    for name in [name for name in args.faults if missing(name)]:
+        print(f"{name}: left out: {missing(name)}")
         args.faults.remove(name)
     print(f"seed {args.seed}", flush=True)
     outcomes: list[Outcome] = []
@@ -137,7 +137,7 @@ def main() -> int:
             place = Path(scratch) / str(number)
             outcome = play(lab, fault, args.seed + number, args.light, place)
             outcomes.append(outcome)
-            wrong = "; ".join(outcome.wrong) or "as it must be"
+            wrong = "; ".join(outcome.wrong) or "all is well"
             print(f"{number + 1:3} {fault}: {outcome.status}, {wrong}", flush=True)
     print(f"\n{table(outcomes)}")
     return sum(bool(outcome.wrong) for outcome in outcomes)

@@ -1,7 +1,4 @@
-"""One round of chaos while it lasts: real hosts, a run on them, and what was done to them.
-
-Not responsible for what is done (faults.py), or for whether it went well (judge.py).
-"""
+"""One round of chaos: real hosts, a run on them, and what was done to them."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ from support import lab as labs
 SPECS = tuple(labs.HostSpec(f"h{n}", interface=f"eth{n}", gpus=4, home_size="30M") for n in (1, 2))
 #: The environment that runs this, with torch: read-only on every host.
 SHARE = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-#: Seconds that training goes on by itself, and within which a fault comes; in a light round.
+#: Seconds that training takes, and within which a fault comes; and the same in a light round.
 TRAINING, LIGHT = 6.0, 3.0
-#: Seconds after which a host that is gone is given up, and after which it ends its run by itself.
+#: When an unreachable host is given up, and when it stops its run on its own.
 LOST_AFTER, ORPHAN_TIMEOUT = "12s", "10s"
 
 TRAIN = """
@@ -35,7 +32,7 @@ if not light:
     import torch, torch.distributed as dist
     dist.init_process_group("gloo")
     weights = torch.zeros(1000)
-print("begun", flush=True)
+print("started", flush=True)
 end = time.monotonic() + seconds
 while True:
     if not light:
@@ -61,7 +58,7 @@ print("done", step)
 
 @dataclass
 class Round:
-    """What is known of a round. ``process`` is the launcher of the run that the fault meets."""
+    """The state of a round. ``process`` is the launcher of the run that the fault strikes."""
 
     lab: labs.Lab
     scratch: Path
@@ -70,12 +67,12 @@ class Round:
     began: float = field(default_factory=time.time)
     process: subprocess.Popen[bytes] | None = None
     other: subprocess.Popen[bytes] | None = None  # of a run beside it
-    gone: set[str] = field(default_factory=set)  # hosts that will not come back in time
+    gone: set[str] = field(default_factory=set)  # hosts that do not come back in time
     back: set[str] = field(default_factory=set)  # hosts that came back after all
     stopped: set[str] = field(default_factory=set)  # runs that somebody stopped
     impatient: bool = False  # Ctrl-C was pressed twice: outputs are given up
     failing: str | None = None  # the host on which a rank was killed
-    frozen: int | None = None  # a process of the host that stands still
+    frozen: int | None = None  # a process of the host that is stopped
     undo: list[Callable[[], object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,38 +84,31 @@ class Round:
 
     @property
     def training(self) -> float:
-        """Seconds that it goes on by itself."""
+        """Seconds that training takes."""
         return LIGHT if self.light else TRAINING
 
     @property
     def home(self) -> Path:
-        """Where the launcher keeps its runs."""
+        """The launcher's home."""
         return self.scratch / "home"
 
     @property
     def folders(self) -> list[Path]:
-        """Of the runs here, the first one first."""
+        """The folders of all runs, the oldest first."""
         return sorted((self.home / "runs").glob("*"), key=lambda path: path.stat().st_ctime_ns)
 
     @property
     def environment(self) -> dict[str, str]:
-        """A user's, with the launcher's home in the round's folder."""
+        """A user's environment, with the launcher's home in the round's folder."""
         return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
     def run(self, *options: str, times: int = 1) -> subprocess.Popen[bytes]:
-        """``launcher run``, which goes on; it trains so many times as long."""
+        """Start ``launcher run``; its training takes ``times`` as long."""
         seconds = self.training * times
         argv = [sys.executable, "-m", "launcher", "run", "-i", "../inventory.yaml", "--gpus", "4"]
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
-        argv += [
-            "--lost-after",
-            LOST_AFTER,
-            "--orphan-timeout",
-            ORPHAN_TIMEOUT,
-            *options,
-            "train.py",
-            str(seconds),
-        ]
+        argv += ["--lost-after", LOST_AFTER, "--orphan-timeout", ORPHAN_TIMEOUT, *options]
+        argv += ["train.py", str(seconds)]
         with open(self.scratch / "screen", "ab") as screen:
             return subprocess.Popen(
                 argv + (["light"] if self.light else []),
@@ -130,20 +120,20 @@ class Round:
             )
 
     def until_training(self, process: subprocess.Popen[bytes]) -> None:
-        """Until all ranks of the newest run have begun. Raises LabError when its launcher failed."""
+        """Wait until all ranks of the newest run train. Raise LabError if its launcher fails."""
         known = len(self.folders)
 
-        def begun() -> bool:
+        def started() -> bool:
             if process.poll():
                 raise labs.LabError((self.scratch / "screen").read_text())
             folders = self.folders[-1:]
             logs = [log for folder in folders for log in folder.glob("logs/attempt-0/rank-?.out")]
-            return len(logs) == 4 and all(b"begun" in log.read_bytes() for log in logs)
+            return len(logs) == 4 and all(b"started" in log.read_bytes() for log in logs)
 
-        labs.wait_until(lambda: len(self.folders) >= max(1, known) and begun(), "training", 90)
+        labs.wait_until(lambda: len(self.folders) >= max(1, known) and started(), "training", 90)
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Another command of a user, to its end."""
+        """Run another command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "launcher", *words],
             cwd=self.scratch / "work",
@@ -156,16 +146,16 @@ class Round:
         )
 
     def pids(self, wanted: Callable[[labs.Process], bool]) -> list[int]:
-        """Processes of the host that the fault meets."""
+        """Return processes of the host that the fault strikes."""
         return [process.pid for process in self.host.processes() if wanted(process)]
 
     def kill(self, pids: list[int]) -> None:
-        """kill -9 on that host."""
+        """Kill processes of that host with SIGKILL."""
         if pids:
             self.host.run("kill", "-9", *map(str, pids), check=False)
 
     def heal(self) -> None:
-        """Everything as it was: hosts up and plugged in, no loss, room on disks."""
+        """Undo everything: hosts up and plugged in, no loss, no limit, room on disks."""
         for host in self.lab.hosts.values():
             if host.is_off:
                 host.boot()
@@ -178,7 +168,7 @@ class Round:
             self.undo.pop()()
 
     def end(self) -> None:
-        """Whatever became of it: no process and no fault is left here."""
+        """Leave no process and no fault, whatever became of the round."""
         for process in (self.process, self.other):
             if process:
                 process.kill()

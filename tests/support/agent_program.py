@@ -1,4 +1,4 @@
-"""Uses the agent as a launcher does, without anything of the launcher: run by the Pythons of hosts.
+"""Use the agent as launcher does, but without launcher: run by the Pythons that hosts have.
 
 ``PYTHON -I -S agent_program.py FOLDER``, where FOLDER has ``agent`` and ``start.py`` as on a host. It
 imports every module, then asks a relay for a whole run. Python 3.8 has to understand it.
@@ -26,7 +26,7 @@ def import_everything():
 
 
 class Relay:
-    """A relay as a child, with its answers by number."""
+    """A relay as a child process, with its answers by request number."""
 
     def __init__(self):
         argv = [sys.executable, "-I", "-S", os.path.join(FOLDER, "start.py"), "relay"]

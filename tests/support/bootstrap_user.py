@@ -1,4 +1,4 @@
-"""A user who has a password for each host, and no key there yet."""
+"""A user who has a password on each host, and no key there yet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class User:
         }
 
     def write(self, **hosts: str) -> None:
-        """The inventory: host names to more settings, in YAML's braces."""
+        """Write the inventory: more settings by host name, in YAML's braces."""
         lines = "".join(
             f"  {name}: {{address: {self.lab.hosts[name].address}, gpus: 0, {more}}}\n"
             for name, more in hosts.items()
@@ -53,7 +53,7 @@ class User:
         return [sys.executable, "-m", "launcher", first, "-i", str(self.inventory), *rest]
 
     def call(self, *words: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
-        """Without a terminal."""
+        """Run a command without a terminal."""
         return subprocess.run(
             self.argv(*words),
             cwd=self.place,
@@ -69,7 +69,7 @@ class User:
         return Terminal(self.argv(*words), self.place, self.env)
 
     def knows(self, *names: str) -> None:
-        """As after a first `ssh`."""
+        """Record the host keys, as a first `ssh` does."""
         entries = self.lab.known_hosts.read_text().splitlines(keepends=True)
         lines = [line for line in entries if line.split(",")[0].split("]")[0].lstrip("[") in names]
         self.known_hosts.write_text("".join(lines))

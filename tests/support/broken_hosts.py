@@ -1,6 +1,6 @@
-"""Hosts of a lab with everything broken that a check of each host by itself looks for, and repaired.
+"""Break on hosts of a lab everything that a check of single hosts looks for, and repair it.
 
-It knows nothing of the launcher, but for its folders on a host and its environment there. nvidia-smi,
+It knows nothing of launcher but its folders and its environment on a host. nvidia-smi,
 dmesg, packages, InfiniBand and odd interpreters are fakes on these hosts.
 """
 
@@ -86,14 +86,14 @@ def _fake_torch(host: labs.LabHost, version: str, cuda: str) -> None:
 
 
 def _fake_package(host: labs.LabHost, name: str, version: str) -> None:
-    """As far as metadata tells of one."""
+    """Write the metadata of a package, and nothing else."""
     host.write(f"/srv/fake/{name}/__init__.py", b"")
     text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     host.write(f"/srv/fake/{name.replace('-', '_')}-{version}.dist-info/METADATA", text.encode())
 
 
 def _configure(host: labs.LabHost, first: bytes, config: bytes) -> None:
-    """Another sshd_config, with something in front."""
+    """Change sshd_config, with something in front."""
     host.stop_sshd()
     host.write("/etc/ssh/lab/sshd_config", first + config)
     host.start_sshd()
@@ -107,7 +107,7 @@ def _name_leads_to(host: labs.LabHost, address: str) -> None:
 
 
 def break_all(lab: labs.Lab) -> None:
-    """All faults at once, a host or two each."""
+    """Break everything at once, each fault on a host or two."""
     hosts = lab.hosts
     hosts["rsync"].hide("/usr/bin/rsync")
     hosts["key"].change_host_key()
@@ -151,7 +151,7 @@ def break_all(lab: labs.Lab) -> None:
 
 
 def repair_all(lab: labs.Lab) -> None:
-    """What the fixes say."""
+    """Repair everything as the fixes say."""
     hosts = lab.hosts
     hosts["rsync"].write("/usr/bin/rsync", Path("/usr/bin/rsync").read_bytes(), 0o755)
     kept = [
@@ -188,7 +188,7 @@ def repair_all(lab: labs.Lab) -> None:
 
 
 def inventory_of(lab: labs.Lab, settings: dict[str, dict[str, Any]]) -> str:
-    """Its text: `BROKEN` or `REPAIRED` are settings by host."""
+    """Return an inventory; `settings` by host is `BROKEN` or `REPAIRED`."""
     lines = [f"  {name}: {json.dumps(settings.get(name, {}))}\n" for name in lab.hosts]
     return (
         f"ssh_config: {json.dumps(str(lab.ssh_config))}\n"

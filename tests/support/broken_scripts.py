@@ -1,15 +1,13 @@
-"""The shortest script of each framework whose processes meet, to be broken.
-
-Not responsible for what is broken, nor for what has to follow from it.
+"""The shortest script of each framework whose processes meet, and how to break it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What each begins with: ``train.py MODE NUMBER``. With "die" number 1 dies of 7 once all have met; with
-#: "absent" it never comes; with "taken" another program has its port, before it listens itself. All
-#: others are deaf to SIGTERM, and would go on for ever.
+#: What each starts with: ``train.py MODE NUMBER``. With "die", number 1 exits with 7 once all have met;
+#: with "absent" it never comes; with "taken" another program has its port before it listens. All others
+#: ignore SIGTERM, and would run for ever.
 BEGINNING = """
 import json, os, signal, subprocess, sys, time
 mode = sys.argv[1]

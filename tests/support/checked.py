@@ -1,6 +1,4 @@
-"""Calls `launcher check` as a program does.
-
-Not responsible for hosts.
+"""Call `launcher check` as a program does.
 """
 
 from __future__ import annotations
@@ -16,14 +14,14 @@ from support.command import Launcher
 
 @dataclass
 class Checked:
-    """What one `launcher check` said."""
+    """The report of one `launcher check`."""
 
     code: int
     told: dict[str, Any]
     text: str = ""
 
     def of(self, host: str) -> dict[str, dict[str, Any]]:
-        """The findings of a host, by code."""
+        """Return the findings of a host, by code."""
         return {f["code"]: f for f in self.told["findings"] if host in f["hosts"]}
 
 
@@ -36,7 +34,7 @@ BEHIND = "import time; real = time.time; time.time = lambda: real() - 120; " + _
 
 
 def check(launcher: Launcher, *words: str, program: str = _HURRIED) -> Checked:
-    """What `launcher check` tells a program."""
+    """Return the report of `launcher check` for programs."""
     done = subprocess.run(
         [sys.executable, "-c", program, "check", "-i", launcher.inventory, "--json", *words],
         cwd=launcher.work,

@@ -1,4 +1,4 @@
-"""The `launcher` command as a user calls it, and what is there afterwards."""
+"""The `launcher` command as a user calls it, and what it leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.terminal import Terminal
 
 @dataclass
 class Ran:
-    """What a user has after `launcher run`."""
+    """What `launcher run` leaves for its user."""
 
     code: int
     out: str
@@ -39,18 +39,18 @@ class Ran:
 
     @property
     def receipts(self) -> list[dict[str, Any]]:
-        """The receipts of all runs so far, in their order."""
+        """The receipts of all runs so far, the oldest first."""
         found = [json.loads(f.read_text()) for f in (self.home / "runs").glob("*/receipt.json")]
         return sorted(found, key=lambda receipt: float(receipt["started"]))
 
     def log(self, name: str, attempt: int = 0) -> bytes:
-        """One rank's log here."""
+        """Return one rank's log, as it is here."""
         return (self.folder / "logs" / f"attempt-{attempt}" / name).read_bytes()
 
 
 @dataclass
 class Launcher:
-    """Calls the command line in a process of its own, in a work folder of its own."""
+    """Call the command line in a process of its own, in a work folder of its own."""
 
     inventory: Path
     work: Path
@@ -58,15 +58,15 @@ class Launcher:
     env: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        """A user's environment, with launcher's home in the test's folder."""
+        """Return a user's environment, with launcher's home in the test's folder."""
         return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.env}
 
     def argv(self, *words: str) -> list[str]:
-        """``launcher run -i INVENTORY words``."""
+        """Return ``launcher run -i INVENTORY words``."""
         return [sys.executable, "-m", "launcher", "run", "-i", str(self.inventory), *words]
 
     def run(self, *words: str, timeout: float = 90, within: Sequence[str] = ()) -> Ran:
-        """Runs to the end; ``within`` is a command that runs a command."""
+        """Run to the end; ``within`` is a command that runs a command."""
         done = subprocess.run(
             [*within, *self.argv(*words)],
             cwd=self.work,
@@ -79,7 +79,7 @@ class Launcher:
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(), self.home)
 
     def start(self, *words: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Starts and returns at once; output goes to pipes."""
+        """Start a run, and return at once; output goes to pipes."""
         return subprocess.Popen(
             [*within, *self.argv(*words)],
             cwd=self.work,
@@ -90,7 +90,7 @@ class Launcher:
         )
 
     def call(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """``launcher words`` to its end: any command."""
+        """Run any ``launcher`` command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "launcher", *words],
             cwd=self.work,
@@ -103,7 +103,7 @@ class Launcher:
         )
 
     def script(self, text: str, name: str = "train.py") -> str:
-        """Writes a script into the work folder; returns its name."""
+        """Write a script into the work folder; return its name."""
         file = self.work / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -111,14 +111,14 @@ class Launcher:
 
 
 def of_runs(host: labs.LabHost) -> list[labs.Process]:
-    """What carries the mark of a run on a host."""
+    """Return the processes of runs on a host."""
     return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
 
 
 def wait_for(
     path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30
 ) -> None:
-    """Until a file holds a text; fails when the process ends before."""
+    """Wait until a file holds a text. Stop waiting when the process exits."""
     labs.wait_until(
         lambda: process.poll() is not None or (path.exists() and text in path.read_bytes()),
         f"{text!r} in {path}",
@@ -127,7 +127,7 @@ def wait_for(
 
 
 def at_a_terminal(launcher: Launcher, *words: str, columns: int = 0) -> tuple[int, bytes]:
-    """The exit code of a command, and all that it shows on stdout and stderr."""
+    """Run a command at a terminal; return its exit code, and all that it shows."""
     argv = [sys.executable, "-m", "launcher", *words]
     env = {**launcher.environment(), "TERM": "xterm"}
     with Terminal(argv, Path(launcher.work), env, columns) as terminal:

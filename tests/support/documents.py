@@ -1,4 +1,4 @@
-"""What the tests of other systems' documents share: the five of them, and how a command is answered."""
+"""What tests of other systems' documents share: the documents, and how a foreign command is refused."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ DOCUMENTS = {
 
 
 def answered(words: str, hint: str, folder: Path) -> None:
-    """Checks that what others call so is refused, in an empty folder, with a hint to what does it
-    here."""
+    """Check that another launcher's command is refused, with a hint to what does the same here."""
     (folder / "train.py").touch()
     (folder / "inventory.yaml").write_text("hosts: {a: }\n")
     with contextlib.chdir(folder):
@@ -42,8 +41,10 @@ def answered(words: str, hint: str, folder: Path) -> None:
 def hosts_with(
     name: str, specs: Sequence[labs.HostSpec], folder: Path, gpus: str = ""
 ) -> Iterator[Launcher]:
-    """The command with hosts of one's own, whose Python has a framework (``torch``: that of the tests);
-    ``gpus``: what the inventory says of each. Skips where there is no environment of it."""
+    """Start hosts whose Python has a framework (``torch``: that of the tests); yield the command.
+
+    ``gpus`` is what the inventory says of each host. Skip the test without such an environment.
+    """
     python = Path(sys.executable)
     if reason := labs.missing() or (environments.missing(name) if name != "torch" else ""):
         pytest.skip(reason)

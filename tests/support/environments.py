@@ -1,7 +1,7 @@
-"""Makes the environments of the heavier frameworks, each once, in a cache outside the clone.
+"""Make the environments of the heavier frameworks, each once, in a cache outside the clone.
 
-It knows nothing of the launcher and of pytest. `PYTHONPATH=tests python -m support.environments` makes all of them,
-or those that are named. Each is keyed by its pins: other pins are another environment.
+It knows nothing of launcher or pytest. `PYTHONPATH=tests python -m support.environments` makes all of
+them, or those that are named. An environment is keyed by its pins: other pins make another one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BUILD = {"deepspeed": {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}}
 
 
 def folder(name: str) -> Path:
-    """Where an environment is, or would be."""
+    """Return where an environment is, or would be."""
     pins = (PINS[name], *BUILD.get(name, {}).items(), sys.version_info[:2])
     key = hashlib.sha256(repr(pins).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -44,14 +44,14 @@ def folder(name: str) -> Path:
 
 
 def missing(name: str) -> str:
-    """Why an environment cannot be used, or the empty text."""
+    """Return why an environment cannot be used, or ""."""
     if (folder(name) / "complete").exists():
         return ""
     return f"no environment of {name}: make test-frameworks, or PYTHONPATH=tests python -m support.environments {name}"
 
 
 def make(name: str) -> Path:
-    """The environment, made now if it is not there. Raises CalledProcessError."""
+    """Return an environment; make it if it is not there. Raise CalledProcessError."""
     place = folder(name)
     if missing(name):
         shutil.rmtree(place, ignore_errors=True)  # what a broken try has left

@@ -1,6 +1,6 @@
-"""What tests of frameworks share: two hosts, and the command with the Python that has a framework.
+"""What tests of frameworks share: two hosts, and the command with a Python that has the framework.
 
-Not responsible for making the environments: environments.py is.
+environments.py makes the environments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPECS = (
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    """Two real hosts that share the environments there are."""
+    """Two real hosts that share all environments that are made."""
     reason = labs.missing()
     if reason:
         pytest.skip(f"no lab of real hosts here: {reason}")
@@ -40,12 +40,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 def of(
     lab: labs.Lab, launcher: Launcher, clean: labs.Lab, request: pytest.FixtureRequest
 ) -> Launcher:
-    """The command, with an inventory whose Python has the test's environment."""
+    """The command, with an inventory whose Python is that of the test's environment."""
     return with_python_of(request.param, lab, launcher)
 
 
 def with_python_of(name: str, lab: labs.Lab, launcher: Launcher) -> Launcher:
-    """The command for one environment: one of environments.py, or a module of the tests' own Python."""
+    """Return the command for an environment of environments.py, or for a module of the tests' own Python."""
     if name in environments.PINS:
         if reason := environments.missing(name):
             pytest.skip(reason)

@@ -1,9 +1,9 @@
-"""A disk as an installer leaves it, for lab hosts that shall be bare: Debian's smallest, and sshd.
+"""A disk as an installer leaves it, for bare lab hosts: the smallest Debian, and sshd.
 
-It knows nothing of the launcher. The disk is made once by debootstrap, from the mirror that this
+It knows nothing of launcher. The disk is made once by debootstrap, from the mirror that this
 machine's own apt uses, and kept outside the clone; hosts get it as the lower layer of theirs. A
-lab has no way out, so the packages that such a host may want to install lie on it as well, as a
-repository in a folder, and its apt knows no other.
+lab is offline, so the disk also has a folder with the packages that such a host may install: the only
+repository of its apt.
 
 As a command: `PYTHONPATH=tests python -m support.freshroot` makes it, and prints where it is.
 """
@@ -34,28 +34,28 @@ _ENV = {"PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
 class NoRoot(Exception):
-    """No such disk can be made here; says why."""
+    """No such disk can be made here, for this reason."""
 
 
 def cache() -> Path:
-    """Where what is made once for tests is kept."""
+    """Return the folder for what is made once for tests."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "launcher-tests"
 
 
 def place() -> Path:
-    """The folder of the disk for this machine's suite. Raises NoRoot."""
+    """Return the folder of the disk for this machine's suite. Raise NoRoot."""
     return cache() / f"{suite()}-{VERSION}"
 
 
 def ready() -> bool:
-    """Whether it is there already."""
+    """Return whether the disk is there."""
     with contextlib.suppress(NoRoot):
         return place().is_dir()
     return False
 
 
 def require(*programs: str) -> None:
-    """Raises NoRoot where a disk cannot be made with these."""
+    """Raise NoRoot if a disk cannot be made here with these programs."""
     if os.geteuid() != 0:
         raise NoRoot("debootstrap needs root")
     for program in programs:
@@ -64,7 +64,7 @@ def require(*programs: str) -> None:
 
 
 def make() -> Path:
-    """The folder, made when it is not there. Raises NoRoot."""
+    """Return the folder; make the disk if it is not there. Raise NoRoot."""
     target = place()
     if target.is_dir():
         return target
@@ -87,7 +87,7 @@ def make() -> Path:
 
 
 def _offer(root: Path) -> None:
-    """Puts the packages of ``OFFERED`` and all that they need into a folder that apt reads."""
+    """Put the packages of ``OFFERED``, and all that they need, into a folder that apt reads."""
     own = root / "etc/apt/sources.list"
     # A test's host needs to survive no power cut, and nobody reads its manuals.
     (root / "etc/dpkg/dpkg.cfg.d/quick").write_text(
@@ -107,7 +107,7 @@ def _offer(root: Path) -> None:
 
 
 def _described(folder: Path) -> Iterator[str]:
-    """The paragraphs of an index: deb822, see apt-ftparchive(1)."""
+    """Yield the paragraphs of a package index: deb822, see apt-ftparchive(1)."""
     for package in sorted(folder.glob("*.deb")):
         data = package.read_bytes()
         fields = run("dpkg-deb", "--field", str(package)).strip()
@@ -117,7 +117,7 @@ def _described(folder: Path) -> Iterator[str]:
 
 @functools.cache
 def suite() -> str:
-    """The code name of this machine's Debian or Ubuntu. Raises NoRoot."""
+    """Return the code name of this machine's Debian or Ubuntu. Raise NoRoot."""
     found = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.M)
     if found is None or shutil.which("apt-get") is None:
         raise NoRoot("this machine is no Debian or Ubuntu")
@@ -125,7 +125,7 @@ def suite() -> str:
 
 
 def mirror() -> str:
-    """Where this machine's own apt finds the suite."""
+    """Return where this machine's apt finds the suite."""
     told = run(
         "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"
     )
@@ -136,12 +136,12 @@ def mirror() -> str:
 
 
 def chroot(root: Path, *words: str) -> None:
-    """Runs a command in a folder that is a whole system. Raises NoRoot."""
+    """Run a command in a folder that holds a whole system. Raise NoRoot."""
     run("chroot", str(root), *words)
 
 
 def run(*words: str) -> str:
-    """What a command says. Raises NoRoot when it fails."""
+    """Return the output of a command. Raise NoRoot if it fails."""
     done = subprocess.run(
         words, capture_output=True, text=True, env=_ENV, check=False, stdin=subprocess.DEVNULL
     )

@@ -14,6 +14,6 @@ SPECS = (
 
 
 def need_lab() -> None:
-    """Skips a test where no lab can be made."""
+    """Skip the test if no lab can be made."""
     if reason := labs.missing():
         pytest.skip(f"no lab of real hosts here: {reason}")

@@ -1,4 +1,4 @@
-"""What the journals of hosts and the record of a run are compared by."""
+"""How the journals of hosts are compared with the record of a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from launcher.records.state import RunState
 
 
 def told(host: str, journal: Iterable[dict[str, Any]], offset: float) -> list[ev.Event]:
-    """What a journal tells, as it comes over the wire."""
+    """Return the events of a journal, as they come over the wire."""
     wire = (json.loads(json.dumps(line)) for line in journal)
     events = (ev.from_journal(host, line, offset) for line in wire)
     return [event for event in events if event is not None]
 
 
 def truth(state: RunState) -> dict[str, Any]:
-    """All that hosts know of a run: not what a launcher alone can see, such as their silence."""
+    """Return what hosts know about a run, without what only a launcher sees, such as their silence."""
     return {
         "status": (state.status, state.reason),
         "attempt": state.attempt,

@@ -1,22 +1,21 @@
-"""Makes real OpenSSH hosts on one Linux machine, and breaks them on request.
+"""Make real OpenSSH hosts on one Linux machine, and break them on request.
 
-It knows nothing of the launcher, of pytest or of what runs on the hosts.
+This module knows nothing of launcher, of pytest or of what runs on the hosts.
 
 Each host is a set of namespaces (network, pid, mount, uts) with an overlay of this machine's `/`
-as its own disk, a cable to a bridge that only this lab uses, and its own sshd. To the outside it
-is a machine: it has its own files, processes, address, names and host key. It has no route
-beyond the lab, so it is offline.
+as its disk, a cable to a bridge that only this lab uses, and its own sshd. Seen from outside it is
+a machine with its own files, processes, address, names and host key. It has no route beyond the
+lab, so it is offline.
 
-What a host shares with this machine: the kernel, the clock, the devices, the processors and
-memory, and (as the lower layer of its disk) every file that it has not changed. Its `/root`,
-`/tmp`, `/run` and `/dev/shm` are its own; `/root/.pyenv` and the folders in `share` are this
-machine's, read-only.
+A host shares with this machine the kernel, the clock, the devices, the processors, the memory and
+(as the lower layer of its disk) every file that it has not changed. Its `/root`, `/tmp`, `/run` and
+`/dev/shm` are its own; `/root/.pyenv` and the folders in `share` are this machine's, read-only.
 
-The lower layer is not a live view: a file that is replaced here by rename, as git and editors do,
-stays the old one on a host that has read it, until that host boots. A folder in `share` is live.
+The lower layer is not a live view: when a file is replaced here by a rename, as git and editors do,
+a host that has read it keeps seeing the old one until it boots. A folder in `share` is live.
 
-As a command: `PYTHONPATH=tests python -m support.lab up 3 --dir /tmp/x` prints the path of an inventory and keeps
-the lab until Ctrl-C.
+As a command, `PYTHONPATH=tests python -m support.lab up 3 --dir /tmp/x` prints the path of an
+inventory and keeps the lab until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ _lab_numbers = itertools.count()
 
 @functools.cache
 def missing() -> str | None:
-    """Why no lab can be made on this machine, or None when one can. The answer is remembered."""
+    """Return why no lab can be made on this machine, or None. The answer is cached."""
     if sys.platform != "linux":
         return "a lab needs Linux"
     if os.geteuid() != 0:
@@ -100,11 +99,11 @@ def missing() -> str | None:
 
 
 class Lab:
-    """Some hosts and the launcher's side of them: a context manager, or `up` and `down`.
+    """Hosts, and what is needed to reach them: a context manager, or `up` and `down`.
 
-    root is for the hosts' disks, logs and keys, and is left for a look afterwards. (`ssh -F` with a
-    ProxyJump takes no space or quote in its path: OpenSSH puts -F into a shell command as it is.)
-    `share` are folders of this machine that hosts have at the same path, read-only.
+    `root` holds the hosts' disks, logs and keys, and is kept for inspection afterwards. (With a
+    ProxyJump, its path may have no space or quote: OpenSSH puts -F into a shell command unquoted.)
+    Hosts see the folders in `share` at the same path, read-only.
     """
 
     def __init__(self, specs: Sequence[HostSpec], root: Path, share: Sequence[Path] = ()) -> None:
@@ -137,7 +136,7 @@ class Lab:
         self.down()
 
     def up(self) -> None:
-        """Start every host; returns when every sshd answers. On failure nothing is left."""
+        """Start every host; return when every sshd answers. On failure leave nothing behind."""
         self._maker = os.getpid()
         atexit.register(self.down)
         try:
@@ -148,7 +147,7 @@ class Lab:
             raise
 
     def down(self) -> None:
-        """Kill the hosts and remove the network; the files under `root` stay."""
+        """Kill the hosts and remove the network; keep the files under `root`."""
         atexit.unregister(self.down)
         if self._maker != os.getpid():  # not up, or a fork of the process that has the lab
             return
@@ -219,7 +218,7 @@ class Lab:
 
 
 def inventory(lab: Lab, python: str) -> str:
-    """The text of an inventory of a lab's hosts; `python` is the interpreter to use there."""
+    """Return an inventory of a lab's hosts, as YAML; `python` is the interpreter to use there."""
     # A JSON string is a YAML string, whatever is in it.
     defaults = f"{{python: {json.dumps(python)}, user: root}}"
     hosts = "".join(f"  {name}: {{}}\n" for name in lab.hosts)
@@ -228,7 +227,7 @@ def inventory(lab: Lab, python: str) -> str:
 
 
 def _remove_network(bridge: str) -> None:
-    """Remove a bridge, its live port and the cables to it: those that are there."""
+    """Remove a bridge, its live port and the cables to it, as far as they exist."""
     names = sorted(os.listdir("/sys/class/net"))
     # The letter, because ...n1 must not take ...n10h2 for its own.
     mine = [n for n in names if n == bridge or n[: len(bridge) + 1] in {bridge + c for c in "hxy"}]
@@ -238,7 +237,7 @@ def _remove_network(bridge: str) -> None:
 
 
 def _remove_ruins() -> None:
-    """Remove the networks of labs whose process was killed; their hosts ended with it."""
+    """Remove the networks of labs whose process was killed; their hosts died with it."""
     for name in os.listdir("/sys/class/net"):
         bridge = re.fullmatch("lab([0-9a-f]+)n[0-9a-f]+", name)
         if bridge and not Path(f"/proc/{int(bridge[1], 16)}").exists():
@@ -253,10 +252,10 @@ def _known_host(host: LabHost) -> str:
 
 
 def _free_prefix() -> str:
-    """The first three numbers of a 10.x.y.0/24 that no route of this machine leads to."""
+    """Return the first three numbers of a 10.x.y.0/24 that no route of this machine covers."""
     routes = json.loads(sh(["ip", "-4", "-json", "route", "show", "table", "all"]).stdout)
     taken = [ipaddress.ip_network(r["dst"]) for r in routes if r["dst"] != "default"]
-    # Two processes that look at the same time begin at different places.
+    # Two processes that look at the same time start in different places.
     for offset in range(100 * 256):
         x, y = divmod((os.getpid() * 257 + offset) % (100 * 256), 256)
         network = ipaddress.ip_network(f"10.{100 + x}.{y}.0/24")

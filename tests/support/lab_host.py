@@ -1,7 +1,6 @@
 """One host of a lab: its files, processes and power, and how it boots.
 
-Not responsible for how its network and its sshd are broken (lab_faults.py), or for the network and
-the keys that hosts share (lab.py).
+lab_faults.py breaks its network and its sshd; lab.py makes the network and keys that hosts share.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from support.lab_spec import (
 
 
 class Host:
-    """What is on it, and its power."""
+    """A host: what is on it, and its power."""
 
     def __init__(self, spec: HostSpec, site: Site, index: int) -> None:
         self.spec = spec
@@ -57,14 +56,14 @@ class Host:
 
     @property
     def pid(self) -> int:
-        """The pid, on this machine, of the host's `unshare`: LabError while it is powered off."""
+        """The pid, on this machine, of the host's `unshare`. LabError while it is off."""
         if self._process is None:
             raise LabError(f"{self.name} is powered off")
         return self._process.pid
 
     @property
     def is_off(self) -> bool:
-        """Whether its power is cut."""
+        """Whether it is powered off."""
         return self._process is None
 
     # Its files and processes, seen without its network or sshd.
@@ -72,15 +71,15 @@ class Host:
     def run(
         self, *argv: str | Path, check: bool = True, input: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on the host, in its /, and capture its output. LabError if it fails."""
+        """Run a command on the host, in its /; return its output. Raise LabError if it fails."""
         inside = ["--mount", "--uts", "--net", "--pid", "--root", "--wd"]
         command = ["nsenter", f"--target={self._pid_1()}", *inside, "--", *map(str, argv)]
         return sh(command, check=check, input=input)
 
     def spawn(self, *argv: str | Path) -> int:
-        """Start a command on the host that is nobody's, as a daemon or a stray is: its pid there.
+        """Start a command that belongs to nobody, as a daemon does; return its pid on the host.
 
-        Returns when the command itself runs, or has ended. Its streams are /dev/null.
+        Return when the command itself runs, or has exited. Its streams are /dev/null.
         """
         # A shell's background job has SIGINT ignored. The marker is in the argv of each step.
         marker = "--default-signal"
@@ -98,11 +97,11 @@ class Host:
         return pid
 
     def read(self, path: str | Path) -> bytes:
-        """The bytes of a file there."""
+        """Return the bytes of a file on the host."""
         return self.run("cat", "--", path).stdout
 
     def write(self, path: str | Path, data: bytes, mode: int = 0o644) -> None:
-        """Write a file there, and the folders above it: who waits for it finds it whole."""
+        """Write a file, and the folders above it. It appears whole."""
         script = (
             'mkdir -p -- "$(dirname -- "$1")" && t="$1.written" && cat >"$t" && '
             'chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
@@ -110,24 +109,24 @@ class Host:
         self.run("sh", "-c", script, "sh", path, f"{mode:o}", input=data)
 
     def exists(self, path: str | Path) -> bool:
-        """Whether the path leads to something there."""
+        """Return whether the path leads to something on the host."""
         return self.run("test", "-e", path, check=False).returncode == 0
 
     def path(self, path: str | Path) -> Path:
-        """Where this machine sees the host's path, while the host is up.
+        """Return where this machine sees a path of the host, while the host is up.
 
-        An absolute symbolic link on the way leads to this machine's files: use `read` there.
+        An absolute symbolic link in it would lead to this machine's files: use `read` for those.
         """
         return Path(f"/proc/{self._pid_1()}/root", str(path).lstrip("/"))
 
     def _pid_1(self) -> int:
-        """The pid, on this machine, of the host's pid 1: LabError while it is powered off."""
+        """Return the pid, on this machine, of the host's pid 1. Raise LabError while it is off."""
         if self._init == 0:
             raise LabError(f"{self.name} is powered off")
         return self._init
 
     def processes(self) -> list[Process]:
-        """What runs there, by its own /proc: without pid 1, sshd's processes and zombies."""
+        """Return what runs on the host, by its /proc, without pid 1, sshd and zombies."""
         return [
             Process(pid, _words(argv), dict(w.split("=", 1) for w in _words(env) if "=" in w))
             for pid, name, argv, env in self._all_processes()
@@ -138,7 +137,7 @@ class Host:
         proc = self.path("/proc")
         for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdigit()):
             here = proc / str(pid)
-            # It may end while we look.
+            # It may exit while we look.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 name, argv, env = (
                     (here / part).read_bytes() for part in ("comm", "cmdline", "environ")
@@ -146,7 +145,7 @@ class Host:
                 yield pid, name.decode().strip(), argv, env
 
     def add_user(self, name: str, password: str, *, sudo: bool = False) -> None:
-        """Give it a user who logs in by a password, and may be root by it; root may be the user."""
+        """Add a user with a password, or give root one. With `sudo`, the password makes one root."""
         if name != "root":
             self.run("useradd", "--create-home", "--shell", "/bin/bash", name)
         self.run("chpasswd", input=f"{name}:{password}\n".encode())
@@ -154,36 +153,36 @@ class Host:
             self.write(f"/etc/sudoers.d/{name}", f"{name} ALL=(ALL:ALL) ALL\n".encode(), 0o440)
 
     def hide(self, path: str | Path) -> None:
-        """Remove a path from the host's disk for good: this machine's stays.
+        """Remove a path from the host's disk for good; this machine keeps it.
 
-        Only that path: a link, and not what it leads to. What `share` and .pyenv hold cannot go.
+        Of a link, remove the link alone. What is in `share` or .pyenv cannot be removed.
         """
         self.run("rm", "-rf", "--", path)
 
     def read_only_home(self) -> None:
-        """Make /root read-only until the next boot. Fails while a file is open for writing."""
+        """Make /root read-only until the next boot. Fail while a file is open for writing."""
         self.run("mount", "-o", "remount,bind,ro", "/root")
 
     # Its power.
 
     def power_cut(self) -> None:
-        """Kill everything on it at once. As with a real one, its peers are told nothing."""
+        """Kill everything on it at once. As in a real power cut, its peers hear nothing."""
         self._pid_1()
         # The cable first: the kernel must not close the dead processes' connections politely.
         sh(["ip", "link", "delete", self._cable])
         self._kill()
 
     def boot(self) -> None:
-        """Start it again, with the same files, key and address; returns when sshd answers."""
+        """Start it again, with the same files, key and address; return when sshd answers."""
         boot([self])
 
     def _kill(self) -> None:
-        """Kill it; returns when nothing of it runs. Harmless when nothing does."""
+        """Kill it, if it runs; return when nothing of it is left."""
         process, self._process = self._process, None
         if process is None:
             return
-        # Its pid 1 can be waited for only after every process of its pid namespace has ended, and
-        # unshare waits for it: so this wait is for all of them.
+        # The kernel lets pid 1 be reaped only after every other process of its pid namespace, and
+        # unshare waits for pid 1: so this waits for all of them.
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._init or process.pid, signal.SIGKILL)
         process.wait(DEADLINE)
@@ -206,13 +205,13 @@ class Host:
     # Its boot, step by step: see boot.
 
     def _prepare(self, authorized_key: str) -> None:
-        """Write what is this host's own onto its disk, before it is mounted."""
+        """Write the host's own files onto its disk, before it is mounted."""
         folders(self.dir, "work")
         folders(self.dir, "merged")
         folders(self.dir, "home")
         (self.dir / "home").chmod(0o700)
         put(self.dir, "upper/etc/hosts", self._hosts_file())
-        # A lab without DNS: a look-up fails at once, instead of waiting for a server out of reach.
+        # No DNS: a look-up fails at once, instead of waiting for a server that is unreachable.
         put(self.dir, "upper/etc/resolv.conf", "nameserver 127.0.0.1\n")
         put(self.dir, "upper/etc/hostname", f"{self.name}\n")
         with_passwords = self.spec.passwords
@@ -234,7 +233,7 @@ class Host:
             put(self.dir, "upper/usr/local/bin/nvidia-smi", NVIDIA_SMI.format(gpus=gpus), 0o755)
 
     def _neighbours(self) -> str:
-        """For `ip -batch`: in a large lab, where the others are; see `Site.is_large`."""
+        """Return lines for `ip -batch`: in a large lab, where others are; see `Site.is_large`."""
         others = self._site.addresses.values() if self._site.is_large else ()
         permanent = f"dev {self.spec.interface} nud permanent"
         return "".join(
@@ -264,7 +263,7 @@ class Host:
                 stdout=subprocess.PIPE,
                 stderr=console,
                 env=env,
-                start_new_session=True,  # Ctrl-C is for us: we take the hosts down in order
+                start_new_session=True,  # Ctrl-C is ours: we take the hosts down in order
             )
 
     def _find_init(self) -> None:
@@ -272,7 +271,7 @@ class Host:
         self._init = int(children)
 
     def _cable_command(self) -> str:
-        """For `ip -batch`. No IPv6: it would be a second way to a host that is behind another."""
+        """Return lines for `ip -batch`. No IPv6: it would be a second route to a host behind another."""
         return (
             f"link add {self._cable} type veth"
             f" peer name {self.spec.interface} address {mac_of(self.address)} netns {self._init}\n"
@@ -299,7 +298,7 @@ class Host:
 
 
 def boot(hosts: Iterable[Host]) -> None:
-    """Start hosts, all at once: each step is begun on every host before it is awaited on any."""
+    """Start hosts at once: start each step on every host before awaiting it on any."""
     hosts = tuple(hosts)
     for host in hosts:
         host._start()
@@ -318,18 +317,19 @@ def boot(hosts: Iterable[Host]) -> None:
 
 
 def folders(root: Path, name: str) -> None:
-    """Make a folder and those between it and root, readable by all whatever the umask is."""
+    """Make a folder, and those between it and root, readable by all whatever the umask."""
     for part in (*reversed(Path(name).parents), Path(name)):
         (root / part).mkdir(parents=True, exist_ok=True)
         (root / part).chmod(0o755)
 
 
 def put(root: Path, name: str, text: str, mode: int = 0o644) -> None:
+    """Write a file below root, and the folders between."""
     folders(root, str(Path(name).parent))
     (root / name).write_text(text)
     (root / name).chmod(mode)
 
 
 def _words(data: bytes) -> list[str]:
-    """The NUL-ended words of /proc/PID/cmdline or environ."""
+    """Return the NUL-terminated words of /proc/PID/cmdline or environ."""
     return data.decode(errors="surrogateescape").split("\0")[:-1]

@@ -1,7 +1,4 @@
-"""What the lab's modules share: what a host shall be, the scripts of its boot, and small tools.
-
-Not responsible for any host: see lab_host.py.
-"""
+"""What the lab's modules share: the specification of a host, its boot scripts, and small tools."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from typing import NamedTuple
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAUNCHER = "launcher"
-"""The name by which hosts know this machine, and by which `block_port` takes it."""
+"""The name of this machine on hosts, and for `block_port`."""
 
 TOOLS = ("bash", "ip", "nft", "nsenter", "rsync", "ssh", "ssh-keygen", "sshd", "tc", "unshare")
 NAMESPACES = ("unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--kill-child")
 DEADLINE = 30.0
 
-# Runs before chroot, with this machine's tools, so that what a host hides cannot stop its boot.
+# Runs before chroot, with this machine's tools: a host boots whatever is hidden from it.
 # Relative names after `cd`: overlay options have no escape for a comma or a colon in a path.
 BOOT = r"""
 set -eu
@@ -62,9 +59,9 @@ echo online
 exec chroot merged env -i --default-signal PATH="$PATH" HOME=/root bash -c "$PID_1" >/dev/null
 """
 
-# The host's pid 1. It starts one sshd per line of its standard input and ends with that input, so
-# a lab never outlives its maker. bash, because it reaps orphans while it reads. setsid, because a
-# daemon has a session of its own, and not SIGINT ignored as a shell's background job has.
+# The host's pid 1. It starts one sshd per line of its standard input and exits when that input ends,
+# so a lab never outlives its maker. bash, because it reaps orphans while it reads. setsid, because
+# a daemon has its own session, and does not ignore SIGINT as a shell's background job does.
 PID_1 = r"""
 while read -r line; do
     setsid --fork /usr/sbin/sshd -D -e -f /etc/ssh/lab/sshd_config </dev/null 2>&4 4>&-
@@ -122,7 +119,7 @@ esac
 
 
 class LabError(Exception):
-    """The lab could not be made, or a host did not do what was asked of it."""
+    """The lab could not be made, or a host did not do what it was asked to."""
 
 
 class Process(NamedTuple):
@@ -135,18 +132,18 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True)
 class HostSpec:
-    """What a host shall be.
+    """What a host is to be.
 
-    port: where its sshd listens.
-    interface: the name of its one network interface.
-    own_name: the address to which its own /etc/hosts maps its own name, as Debian's images do;
-        "" for its real one. The names of the other hosts resolve to their real addresses.
-    behind: the host that ssh must jump through. This one drops every packet from the launcher.
-    home_size: for example "8M": /root is a tmpfs of that size (so a power cut empties it).
-    disk: the lower layer of its disk instead of this machine's /; nothing is shared with it then.
-    passwords: its sshd takes passwords, and the keys in each user's own ~/.ssh/authorized_keys,
-        which is empty at first; see `LabHost.add_user`.
-    gpus: more than 0 puts a fake nvidia-smi with so many GPUs at /usr/local/bin.
+    port: the port of its sshd.
+    interface: the name of its only network interface.
+    own_name: the address that its /etc/hosts gives for its own name, as Debian's images do; "" for
+        its real address. The names of other hosts always resolve to their real addresses.
+    behind: the host that ssh must jump through. The host drops every packet from this machine.
+    home_size: the size of /root, for example "8M". It is then a tmpfs, which a power cut empties.
+    disk: the lower layer of its disk, instead of this machine's /. Nothing is shared with it then.
+    passwords: sshd accepts passwords, and the keys in each user's ~/.ssh/authorized_keys, which is
+        empty at first; see `LabHost.add_user`.
+    gpus: how many GPUs the fake nvidia-smi in /usr/local/bin has; no such file for 0.
     """
 
     name: str
@@ -161,18 +158,18 @@ class HostSpec:
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
-        """The UUIDs that the fake nvidia-smi reports, by index; the same on every run."""
+        """The UUIDs that the fake nvidia-smi reports, by index. They never change."""
         seeds = (f"{self.name}/{index}" for index in range(self.gpus))
         return tuple(f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, seed)}" for seed in seeds)
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a host needs to know of its lab. `addresses` is by host name, and has LAUNCHER too.
+    """What a host needs to know about its lab. `addresses` is by host name, and includes LAUNCHER.
 
-    is_large: hosts know each other's hardware addresses from the start. Those that they would have to
-    ask for share one table of all namespaces (net.ipv4.neigh.default.gc_thresh3, 1,024 by default),
-    which all pairs of 33 hosts fill; permanent entries do not count.
+    is_large: hosts know each other's hardware addresses from the start. Learned ones share one table
+    of all namespaces (net.ipv4.neigh.default.gc_thresh3, 1,024 entries by default), which the pairs
+    of 33 hosts fill; permanent entries do not count.
     """
 
     root: Path
@@ -183,7 +180,7 @@ class Site:
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = DEADLINE) -> None:
-    """Poll until `condition` holds; LabError with `what` after `timeout` seconds."""
+    """Poll until `condition` holds. Raise LabError with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -194,7 +191,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = DEADLI
 def sh(
     command: Sequence[str], *, check: bool = True, input: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    # Never our own standard input, which may be a terminal, nor our own environment.
+    """Run a command without our standard input, which may be a terminal, and our environment."""
     env = {"PATH": PATH, "HOME": "/root"}
     done = subprocess.run(command, input=input or b"", capture_output=True, env=env, check=False)
     if check and done.returncode:
@@ -204,9 +201,10 @@ def sh(
 
 
 def mac_of(address: str) -> str:
-    """The hardware address that belongs to an IPv4 address of a lab."""
+    """Return the hardware address that belongs to an IPv4 address of a lab."""
     return "02:1a:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def keygen(path: Path) -> list[str]:
+    """Return the command that makes a key pair without a passphrase."""
     return ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(path)]

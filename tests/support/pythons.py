@@ -1,4 +1,4 @@
-"""The Pythons of this machine, by version: what hosts have is older or newer than what runs the tests."""
+"""The Pythons of this machine, by version: those of hosts are older or newer than ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def find(version: str) -> str:
-    """Return a Python of this version: on PATH, of pyenv, or of uv. Skips the test without one."""
+    """Return a Python of this version, from PATH, pyenv or uv. Skip the test if there is none."""
     pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
     candidates = [str(path) for path in pyenv]
     on_path = shutil.which(f"python{version}")

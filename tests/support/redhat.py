@@ -1,8 +1,7 @@
-"""Makes a lab host one of the Red Hat family: its system's name, no apt, and the real dnf with packages.
+"""Turn a lab host into one of the Red Hat family: its system's name, no apt, and the real dnf.
 
-It knows nothing of the launcher. The packages are real RPMs, built here from this machine's own files,
-in a folder of the host that its dnf takes for its only repository: a lab has no way out, and no mirror
-of a Red Hat system may be in reach. The rest of the disk is still this machine's.
+It knows nothing of launcher. The packages are real RPMs, built here from this machine's files, in
+a folder that is the only repository of the host's dnf: a lab is offline. The rest of the disk is still this machine's.
 """
 
 from __future__ import annotations
@@ -60,12 +59,12 @@ AutoReqProv: no
 
 
 def missing() -> str:
-    """The tools that this machine lacks for it; "" when there are all."""
+    """Return the tools that this machine needs for it and does not have, or ""."""
     return " ".join(tool for tool in TOOLS if shutil.which(tool) is None)
 
 
 def packages(folder: Path) -> Path:
-    """A repository with all of them, made in a folder."""
+    """Make a repository with all packages in a folder."""
     head = "Name: lab\nVersion: 1\nRelease: 1\nSummary: a lab\nLicense: none\n%description\na lab\n"
     parts, copies = [], []
     for name, files in PACKAGES.items():
@@ -92,7 +91,7 @@ def packages(folder: Path) -> Path:
 
 
 def convert(host: LabHost, repository: Path) -> None:
-    """Makes of a Debian host of a lab what is said above."""
+    """Turn a Debian host of a lab into one of the Red Hat family."""
     host.run("mkdir", "-p", REPOSITORY, "/usr/libexec")
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

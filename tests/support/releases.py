@@ -1,4 +1,4 @@
-"""Earlier releases of launcher, taken from git, to meet the one of today."""
+"""Earlier releases of launcher, taken from git, to be tested with this one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A small Slurm of its own on hosts of a lab: the controller on the first, a daemon on each.
+"""A small Slurm on hosts of a lab: the controller on the first, a daemon on each.
 
-It knows nothing of the launcher. Who may do what is not what it is for: every user is believed
-(``auth/none``), so it needs no munge. There is no shared disk; a job's folder has to be on each host.
+It knows nothing of launcher. It trusts every user (``auth/none``), so it needs no
+munge. There is no shared disk; a job's folder has to be on each host.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """Why there can be no Slurm here, or the empty text."""
+    """Return why there can be no Slurm here, or ""."""
     absent = [name for name in PROGRAMS if shutil.which(name, path="/usr/sbin:/usr/bin") is None]
     return f"no Slurm here ({', '.join(absent)}): apt-get install slurm-wlm" if absent else ""
 
 
 class Slurm:
-    """Started when it is made; it ends with the hosts."""
+    """A cluster that starts when it is made, and stops with its hosts."""
 
     def __init__(self, hosts: Sequence[labs.LabHost], cpus: int) -> None:
         self.first = hosts[0]
@@ -67,7 +67,7 @@ class Slurm:
         return told.stdout.decode().split().count("idle")
 
     def sbatch(self, folder: str, file: str, **env: str) -> tuple[int, str]:
-        """Runs a batch file to its end: the job's exit code (negative: a signal), and what it printed."""
+        """Run a batch file to its end; return the exit code (negative: a signal), and the output."""
         words = [f"{name}={value}" for name, value in env.items()]
         submit = f"cd {folder} && env {shlex.join(words)} sbatch --parsable {file}"
         number = self.first.run("bash", "-c", submit).stdout.decode().strip()

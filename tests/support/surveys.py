@@ -1,4 +1,4 @@
-"""What `check` would have measured on a healthy host."""
+"""What `check` measures on a healthy host."""
 
 from __future__ import annotations
 

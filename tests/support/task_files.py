@@ -1,4 +1,4 @@
-"""What the tests of task files of other systems share: the job that one becomes, and its plan."""
+"""What tests of other systems' task files share: the job that a file becomes, and its plan."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ MIB = 1 << 20
 
 
 def made(name: str, form: str) -> tuple[Job, str]:
-    """The job that a file becomes, and all notes."""
+    """Return the job that a file becomes, and all notes."""
     return job_of((TASKS / f"{name}.yaml").read_text(), form)
 
 
 def loaded(text: str, form: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What our job file holds that a text becomes, and the notes, which all stand in it."""
+    """Return the content of the job file that a text becomes, and its notes; check that it has them all."""
     ours, notes = tasks.read(text, "theirs", form)
     assert all(f"#   {note}\n" in ours for note in notes)
     return jobs.load(ours, "ours"), notes
 
 
 def job_of(text: str, form: str) -> tuple[Job, str]:
-    """The job itself, and all notes as a text."""
+    """Return the job that a text becomes, and all notes as one text."""
     values, notes = loaded(text, form)
     return jobs.make(
         {"file": values}, {"HF_TOKEN": "1", "TOKEN": "2", "WANDB_API_KEY": "3"}

@@ -1,6 +1,6 @@
-"""A command at a terminal of its own: what it shows, and keys to it.
+"""A command at a terminal of its own: what it shows, and keys to press.
 
-It knows nothing of the launcher.
+It knows nothing of launcher.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Terminal:
         os.close(self.fd)
 
     def expect(self, text: str, seconds: float = 60) -> None:
-        """Until it shows a text, after what was expected before."""
+        """Wait until it shows a text, after what was expected before."""
         deadline = time.monotonic() + seconds
         while (found := self.seen.find(text.encode(), self._looked_at)) < 0:
             assert time.monotonic() < deadline and self._read(), self.seen.decode()
@@ -44,7 +44,7 @@ class Terminal:
         os.write(self.fd, text.encode() + b"\n")
 
     def end(self) -> int:
-        """Its exit code."""
+        """Wait for its end; return the exit code."""
         while self._read():
             pass
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -1,4 +1,4 @@
-"""What the Vagrantfile says of its machines, read by ruby without Vagrant."""
+"""The machines of the Vagrantfile, read by ruby without Vagrant."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ load "Vagrantfile"
 
 
 def machines() -> dict[str, dict[str, Any]]:
-    """What the Vagrantfile says of each machine: its calls by name."""
+    """Return the calls that the Vagrantfile makes for each machine."""
     if shutil.which("ruby") is None:
         pytest.skip("no ruby to read a Vagrantfile with")
     said = json.loads(

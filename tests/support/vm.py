@@ -1,10 +1,9 @@
-"""A machine with a kernel of its own, for what a namespace cannot show: Debian with systemd, in qemu.
+"""A machine with a kernel of its own, for what namespaces cannot show: Debian with systemd, in qemu.
 
-It knows nothing of the launcher. Its disk and kernel are made once, from the mirror that this
-machine's own apt uses, and kept outside the clone; each boot writes to a scratch copy. Nothing
-leads out of it: one port of its sshd is forwarded from loopback, and that is all. The processor is
-emulated in software by default, which needs no rights and takes its time; `LAUNCHER_VM_ACCEL=kvm`
-uses the hardware where one may.
+It knows nothing of launcher. Its disk and kernel are made once, from the mirror that this
+machine's own apt uses, and kept outside the clone; each boot writes to a scratch copy. It
+is offline: loopback forwards one port to its sshd, and that is all. By default the processor is
+emulated, which needs no rights and is slow; `LAUNCHER_VM_ACCEL=kvm` uses the hardware, if it may.
 
 As a command: `PYTHONPATH=tests python -m support.vm` makes disk and kernel, and prints where they are.
 """
@@ -85,12 +84,12 @@ WantedBy=multi-user.target
 
 
 def place() -> Path:
-    """The folder of disk, kernel and keys for this machine's suite. Raises NoRoot."""
+    """Return the folder of disk, kernel and keys for this machine's suite. Raise NoRoot."""
     return freshroot.cache() / f"vm-{freshroot.suite()}-{VERSION}"
 
 
 def missing() -> str:
-    """Why no such machine can be started here now, or the empty text."""
+    """Return why no such machine can be started here now, or ""."""
     if shutil.which("qemu-system-x86_64") is None:
         return "qemu-system-x86_64 is not installed (Debian: qemu-system-x86)"
     with contextlib.suppress(NoRoot):
@@ -100,7 +99,7 @@ def missing() -> str:
 
 
 def make() -> Path:
-    """The folder, made when it is not there. Raises NoRoot."""
+    """Return the folder; make what is in it if it is not there. Raise NoRoot."""
     target = place()
     if target.is_dir():
         return target
@@ -128,7 +127,7 @@ def make() -> Path:
 
 
 def _settle(root: Path, key: str) -> None:
-    """Users, network, and nothing that waits for what such a machine does not have."""
+    """Set up users and network; mask what waits for hardware that the machine does not have."""
     for home in (Path("root"), *(Path("home", name) for name in USERS)):
         if home.parts[0] == "home":
             freshroot.chroot(root, "useradd", "--create-home", "--shell", "/bin/bash", home.name)
@@ -146,7 +145,7 @@ def _settle(root: Path, key: str) -> None:
 
 
 def _kernel(root: Path, scratch: Path, found: Path) -> None:
-    """Kernel, and a first disk in memory that can mount the real one. Modules lie there alone."""
+    """Unpack the kernel; build an initrd with its modules, which mounts the real disk."""
     archives = root / "var/cache/apt/archives"
     freshroot.chroot(root, "apt-get", "-qq", "update")
     install = ["install", "-y", "-qq", "--no-install-recommends", "--download-only"]
@@ -183,7 +182,7 @@ def _kernel(root: Path, scratch: Path, found: Path) -> None:
 
 
 def _in_order(modules: dict[str, Path]) -> list[str]:
-    """``MODULES`` behind all that they depend on, as each tells of itself; modinfo(8)."""
+    """Return ``MODULES``, each behind those that it depends on by its modinfo(8)."""
     order: list[str] = []
 
     def add(name: str) -> None:
@@ -200,7 +199,7 @@ def _in_order(modules: dict[str, Path]) -> list[str]:
 
 
 class Machine:
-    """One that runs, until the context ends. ``port`` on loopback is its sshd."""
+    """A machine that runs until the context exits. ``port`` on loopback is its sshd."""
 
     def __init__(self, scratch: Path) -> None:
         self.key, self.folder = scratch / "key", place()
@@ -250,7 +249,7 @@ class Machine:
             process.wait()
 
     def _await_boot(self) -> None:
-        """Until sshd says its name: qemu takes the connection, long before the guest can."""
+        """Wait for sshd's banner: qemu accepts connections long before the guest does."""
 
         def speaks() -> bool:
             with (
@@ -279,14 +278,14 @@ class Machine:
         return self.console.read_text(errors="replace")[-2000:]
 
     def ssh(self, user: str, *options: str) -> list[str]:
-        """The command that logs in as ``user``."""
+        """Return the command that logs in as ``user``."""
         known = f"UserKnownHostsFile={self.known_hosts}"
         common = ["-F", "/dev/null", "-i", str(self.key), "-p", str(self.port)]
         common += ["-o", known, "-o", "BatchMode=yes"]
         return ["ssh", *common, *options, f"{user}@127.0.0.1"]
 
     def run(self, *words: str, check: bool = True) -> str:
-        """What a command of root's says there; all in the same session."""
+        """Run a command as root, all in one session; return its output."""
         done = subprocess.run(
             [*self.ssh("root", "-S", "control"), shlex.join(words)],
             cwd=self._scratch,
@@ -302,7 +301,7 @@ class Machine:
 
     @contextlib.contextmanager
     def login(self, user: str) -> Iterator[None]:
-        """A session of ``user`` that stays until the context ends, with nothing in it."""
+        """Keep an idle session of ``user`` until the context exits."""
         command = [*self.ssh(user), "echo in; exec cat"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin and process.stdout
@@ -312,7 +311,7 @@ class Machine:
             process.stdin.close()
 
     def inventory(self, user: str) -> str:
-        """An inventory of this machine alone."""
+        """Return an inventory of this machine alone."""
         config = self._scratch / "ssh_config"
         config.write_text(f"UserKnownHostsFile {self.known_hosts}\nIdentityFile {self.key}\n")
         return (
