@@ -1,5 +1,4 @@
-"""The shortest script of each framework whose processes meet, and how to break it.
-"""
+"""The shortest script of each framework whose processes meet, and how to break it."""
 
 from __future__ import annotations
 

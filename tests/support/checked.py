@@ -1,5 +1,4 @@
-"""Call `launcher check` as a program does.
-"""
+"""Call `launcher check` as a program does."""
 
 from __future__ import annotations
 
