@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import lab as labs
-from chaos_round import ORPHAN_TIMEOUT, Round
+from chaos_round import ORPHAN_SECONDS, ORPHAN_TIMEOUT, Round
 
 #: Seconds after Enter within which all ranks run on this machine; a fault comes at any of them.
 STARTING = 2.5
@@ -31,6 +31,7 @@ class Fault:
     beside: another run goes on, on the same hosts.
     afterwards: what the user does when all is whole again and the launcher has ended.
     slow: it takes half a minute or more by its nature.
+    lasts: seconds after it for which the ranks must still train, for what is judged to happen.
     """
 
     strike: Callable[[Round], object]
@@ -41,6 +42,7 @@ class Fault:
     beside: bool = False
     afterwards: Callable[[Round], object] = lambda now: None
     slow: bool = False
+    lasts: float = 0.0
 
 
 def _fault(strike: Callable[[Round], object], *allowed: str, **more: object) -> Fault:
@@ -60,6 +62,13 @@ def _cable_for_long(now: Round) -> None:
     now.host.unplug()
 
 
+def _reach_each_other(now: Round) -> bool:
+    """Whether ARP between the hosts has recovered: the kernel remembers failures for a while."""
+    one, other = now.lab.hosts.values()
+    script = f"exec 3<>/dev/tcp/{other.address}/{other.port}"
+    return one.run("timeout", "2", "bash", "-c", script, check=False).returncode == 0
+
+
 def _reached_again(now: Round) -> None:
     """The cable is back after all; some other command reaches the host, and the receipt is amended."""
     words = ("ls", "--all-users", "-i", "../inventory.yaml")
@@ -75,6 +84,7 @@ def _reached_again(now: Round) -> None:
             "--",
             "true",
         )
+    labs.wait_until(lambda: _reach_each_other(now), "resolve each other's addresses", 20)
     done = now.call(*words)
     if done.returncode:
         raise labs.LabError(done.stderr)
@@ -209,7 +219,11 @@ FAULTS: dict[str, Fault] = {
     "power cut": _fault(_power_cut, "lost", slow=True),
     "cable pulled for good": _fault(_cable_for_long, "lost", "stopped", slow=True),
     f"cable back when the orphan timeout of {ORPHAN_TIMEOUT} is over": _fault(
-        _cable_for_long, "lost", "stopped", afterwards=_reached_again, slow=True
+        _cable_for_long,
+        *("lost", "stopped"),
+        afterwards=_reached_again,
+        slow=True,
+        lasts=ORPHAN_SECONDS + 5,  # ranks that finish earlier leave nothing for the timeout to stop
     ),
     "cable pulled for seconds": _fault(_cable_for_a_moment, "succeeded"),
     "20 % packet loss": _fault(lambda now: now.host.loss(20), "succeeded"),

@@ -24,7 +24,8 @@ SHARE = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [R
 #: Seconds that training goes on by itself, and within which a fault comes; in a light round.
 TRAINING, LIGHT = 6.0, 3.0
 #: Seconds after which a host that is gone is given up, and after which it ends its run by itself.
-LOST_AFTER, ORPHAN_TIMEOUT = "12s", "10s"
+ORPHAN_SECONDS = 10
+LOST_AFTER, ORPHAN_TIMEOUT = "12s", f"{ORPHAN_SECONDS}s"
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -105,9 +106,9 @@ class Round:
         """A user's, with the launcher's home in the round's folder."""
         return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
-    def run(self, *options: str, times: int = 1) -> subprocess.Popen[bytes]:
-        """``launcher run``, which goes on; it trains so many times as long."""
-        seconds = self.training * times
+    def run(self, *options: str, longer: float = 0.0) -> subprocess.Popen[bytes]:
+        """Start ``launcher run``; it trains ``longer`` seconds than ``training``."""
+        seconds = self.training + longer
         argv = [sys.executable, "-m", "launcher", "run", "-i", "../inventory.yaml", "--gpus", "4"]
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
         argv += [
