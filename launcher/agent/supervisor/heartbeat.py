@@ -1,12 +1,12 @@
-"""How long no launcher has been in touch with this host, against the run's orphan timeout."""
+"""Compares how long this host has not heard from a launcher with the run's orphan timeout."""
 
 from __future__ import annotations
 
 
 class Contact:
-    """``orphan_timeout`` is how many seconds of silence a run survives; None is for ever.
+    """``orphan_timeout`` is how many seconds without a launcher a run survives; None is for ever.
 
-    It is given the time, from a clock that nobody can set.
+    Times come from a monotonic clock.
     """
 
     def __init__(self, orphan_timeout: float | None, now: float) -> None:
@@ -19,7 +19,7 @@ class Contact:
 
     @property
     def ends(self) -> float:
-        """When the run is orphaned, if no launcher is heard."""
+        """The moment at which the run is orphaned, if no launcher is heard before."""
         return float("inf") if self._timeout is None else self._heard + self._timeout
 
     def expired(self, now: float) -> float | None:

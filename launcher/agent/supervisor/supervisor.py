@@ -1,7 +1,7 @@
-"""Owns the processes of one run on one host, from their start to the last one gone.
+"""Owns the processes of one run on one host, from their start until the last one is gone.
 
-One supervisor a host and run, in a session of its own: it survives the SSH connection. What is to be
-done when is decided in machine.py; here it is done.
+There is one supervisor for each run and host. It has a session of its own, so it survives the SSH
+connection. machine.py decides what is done when; this module does it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import Message, ProcessSpec, StartRequest, SupervisorSpec
 
-#: Why a run is stopped where who asks says nothing.
+#: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
-#: Seconds between two looks at anything, at most.
+#: Most seconds between two looks at anything.
 LONGEST = 5.0
 
 
 class Supervisor:
-    """The loop of one host: hears clients, other hosts and children, and follows the machine."""
+    """The loop of one host: listens to clients, other hosts and children, and obeys the machine."""
 
     def __init__(self, spec: SupervisorSpec) -> None:
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
@@ -64,9 +64,9 @@ class Supervisor:
     # -- the loop
 
     def serve(self) -> None:
-        """Return when the run has ended on this host and nothing of it is left.
+        """Return when the run is over on this host and no process of it is left.
 
-        Clients are still connected then: the caller frees the run before it closes them.
+        Clients stay connected: the caller releases the lock of the run before it closes them.
         """
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
@@ -107,7 +107,7 @@ class Supervisor:
     # -- what happens
 
     def _note_termination(self) -> None:
-        """Called by the handler of SIGTERM, at any moment."""
+        """Note SIGTERM; called by its handler at any moment."""
         self.terminated = True
 
     def _reap(self) -> None:
@@ -130,7 +130,7 @@ class Supervisor:
                 self.clients.hang_up(client)
 
     def _answer(self, client: Socket, message: Message) -> Message | None:
-        """Whatever a message says, or a request comes to, the run goes on."""
+        """Answer any message; neither it nor an error in handling it ends the run."""
         try:
             return self._do(client, requests.checked(message), message)
         except requests.Refused as refusal:
@@ -185,7 +185,7 @@ class Supervisor:
         self._follow(self.machine.rank_exited(key, message["rank"], code, at, evidence, now))
 
     def _start(self, request: StartRequest) -> Message:
-        """Start the processes of a stage ("setup" or "run"), once however often it is asked."""
+        """Start the processes of a stage, "setup" or "run"; do nothing if that was done before."""
         if self.machine.was_begun(request["stage"], request["attempt"]):
             return {"ok": {}}
         refusal = self._prepare(request)
@@ -198,14 +198,14 @@ class Supervisor:
         if indices:
             self.stall.gpus = indices
             self.gpus.begin(request.get("gpu_uuids") or {})
-        if request.get("peer"):  # with a key: its reader removes it at once
+        if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
         for process in specs:
             self._start_one(process)
         return {"ok": {}}
 
     def _prepare(self, request: StartRequest) -> Message | None:
-        """Take ports and GPUs for a stage; return why it cannot be started, if so."""
+        """Take ports and GPUs for a stage; return an error when they are not free."""
         if self.machine.stopped:
             return protocol.error(
                 "stopped", "the run was stopped before its processes were started"
@@ -271,14 +271,14 @@ class Supervisor:
 
     def _ask_all(self, stop: machine.Stop) -> None:
         left = self.children.left()
-        told = {"origin": stop.origin} if stop.origin else {}
+        origin = {"origin": stop.origin} if stop.origin else {}
         self._record(
             "StopRequested",
             why=stop.why,
             grace=stop.grace,
             processes=len(left),
             asked=stop.asked,
-            **told,
+            **origin,
         )
         self.children.ask(left)
 
@@ -294,7 +294,7 @@ class Supervisor:
         self.gpu_locks = []
         self.gpus.close()
         self.stacks.close()
-        forget("peer.json")  # where nobody came to read it
+        forget("peer.json")  # if the peer never started to read it
         self._record("HostEnded", **self.children.owned.close(self.children.left()))
 
 

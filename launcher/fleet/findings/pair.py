@@ -14,7 +14,7 @@ SLOW = 0.25
 #: An interface is suggested if it is this many times as fast.
 FASTER = 2.0
 #: The agent's word for a port that connects but stays silent: a busy host's, not a firewall's.
-SILENT = "connects, and nobody answers"
+SILENT = "connects, but nothing answers"
 _BUSY = "the host may be busy: check again when it is idle"
 
 
