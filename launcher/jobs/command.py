@@ -9,11 +9,11 @@ import yaml
 
 from ..frameworks import Framework
 from ..spec.errors import InputError
-from ..spec.yaml_document import Node, text, texts
+from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders
 
 
-def read(node: Node) -> tuple[str, ...]:
+def read(node: YamlNode) -> tuple[str, ...]:
     """Return a command as it is written in a file. Raises DocumentError."""
     is_list = isinstance(node.yaml, yaml.SequenceNode)
     for place in node.elements() if is_list else [node]:

@@ -24,7 +24,7 @@ from ..spec.yaml_document import (
     TEXT_MAP,
     TEXTS,
     Key,
-    Node,
+    YamlNode,
     checked,
     parse,
     read,
@@ -85,11 +85,11 @@ _RESOURCES: Mapping[str, Key] = {
 }
 
 
-def _resources(node: Node) -> Resources:
+def _resources(node: YamlNode) -> Resources:
     return Resources(**read(node, _RESOURCES, "resources"))
 
 
-def _secrets(node: Node) -> dict[str, str | None]:
+def _secrets(node: YamlNode) -> dict[str, str | None]:
     """Return names with values; None means that the value comes from the environment."""
     for name, place in _variables(node):
         if not VARIABLE.match(name):
@@ -100,7 +100,7 @@ def _secrets(node: Node) -> dict[str, str | None]:
     return dict.fromkeys(texts(node))
 
 
-def _needs(node: Node) -> tuple[str, ...]:
+def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
         if not path.startswith(("/", "~")):
@@ -189,7 +189,7 @@ def load(content: str, source: str) -> dict[str, Any]:
     return values
 
 
-def _foreign(root: Node, source: str, error: DocumentError) -> DocumentError:
+def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError:
     """Return the error, with a better hint if the file is a task of another system."""
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
@@ -206,7 +206,7 @@ def _framework(values: Mapping[str, Any]) -> str:
     return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
 
 
-def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
+def _check_roles(given: tuple[Role, ...], node: YamlNode, framework: Framework) -> None:
     """Raise DocumentError at the role that the framework cannot take."""
     places = {"": node}
     if given:
@@ -215,7 +215,7 @@ def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> N
         raise places[name].error(message, hint)
 
 
-def _variables(node: Node) -> list[tuple[str, Node]]:
+def _variables(node: YamlNode) -> list[tuple[str, YamlNode]]:
     if isinstance(node.yaml, yaml.MappingNode):
         return [(name, place) for name, place, _ in node.items()]
     elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]

@@ -19,7 +19,7 @@ from ..spec.yaml_document import (
     TEXT_MAP,
     TEXTS,
     Key,
-    Node,
+    YamlNode,
     checked,
     read,
     schema,
@@ -64,7 +64,7 @@ _SHARE: Mapping[str, Key] = {
 }
 
 
-def _share(node: Node) -> dict[str, int]:
+def _share(node: YamlNode) -> dict[str, int]:
     return read(node, _SHARE, "resources")
 
 
@@ -80,7 +80,7 @@ _ON_EXIT: Mapping[str, Key] = {
 }
 
 
-def _overrides(node: Node) -> dict[int, Override]:
+def _overrides(node: YamlNode) -> dict[int, Override]:
     found = {}
     for name, place, value in node.items("a mapping of indices to settings"):
         if not name.isdigit():
@@ -120,7 +120,7 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
-def read_roles(node: Node) -> tuple[Role, ...]:
+def read_roles(node: YamlNode) -> tuple[Role, ...]:
     """Return the roles of a job. Raises DocumentError."""
     found = []
     for name, place, value in node.items("a mapping of names to roles"):

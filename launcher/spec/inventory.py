@@ -17,7 +17,7 @@ from .yaml_document import (
     TEXT,
     TEXT_MAP,
     Key,
-    Node,
+    YamlNode,
     parse,
     read,
     text,
@@ -32,7 +32,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def variables(node: Node) -> dict[str, str]:
+def variables(node: YamlNode) -> dict[str, str]:
     """Return environment variables. Raises DocumentError for a name that no shell accepts."""
     for name, place, _ in node.items("a mapping of names to texts"):
         if not VARIABLE.match(name):
@@ -40,7 +40,7 @@ def variables(node: Node) -> dict[str, str]:
     return text_map(node)
 
 
-def _setting(node: Node) -> str:
+def _setting(node: YamlNode) -> str:
     """Return a text that is safe in an ssh_config(5). Raises DocumentError."""
     value = text(node)
     if not value or '"' in value or not value.isprintable():
@@ -69,11 +69,11 @@ HOST_KEYS: Mapping[str, Key] = {
 }
 
 
-def _host_values(node: Node) -> dict[str, Any]:
+def _host_values(node: YamlNode) -> dict[str, Any]:
     return {} if node.is_empty() else read(node, HOST_KEYS, "a host")
 
 
-def _defaults(node: Node) -> dict[str, Any]:
+def _defaults(node: YamlNode) -> dict[str, Any]:
     return read(node, HOST_KEYS, "defaults")
 
 
@@ -128,7 +128,7 @@ def load(content: str, source: str) -> Inventory:
     )
 
 
-def _hosts(node: Node, defaults: dict[str, Any]) -> tuple[Host, ...]:
+def _hosts(node: YamlNode, defaults: dict[str, Any]) -> tuple[Host, ...]:
     if node.is_empty():
         raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
     found: dict[str, int] = {}
@@ -146,14 +146,14 @@ def _hosts(node: Node, defaults: dict[str, Any]) -> tuple[Host, ...]:
     return tuple(hosts)
 
 
-def _entries(node: Node) -> list[tuple[tuple[str, ...], Node, dict[str, Any]]]:
+def _entries(node: YamlNode) -> list[tuple[tuple[str, ...], YamlNode, dict[str, Any]]]:
     if isinstance(node.yaml, yaml.SequenceNode):
         return [(_expand(element), element, {}) for element in node.elements()]
     items = node.items("a mapping or a list of hosts")
     return [(_expand(place), place, _host_values(value)) for _, place, value in items]
 
 
-def _expand(place: Node) -> tuple[str, ...]:
+def _expand(place: YamlNode) -> tuple[str, ...]:
     try:
         names = nodeset.expand(text(place))
     except ValueError as error:
@@ -170,7 +170,7 @@ def _expand(place: Node) -> tuple[str, ...]:
 
 
 def _entry(
-    place: Node, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
+    place: YamlNode, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
 ) -> list[Host]:
     values = {**defaults, **settings}
     for merged in ("env", "labels"):
@@ -183,7 +183,7 @@ def _entry(
     ]
 
 
-def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list[str | None]:
+def _addresses(place: YamlNode, names: tuple[str, ...], address: str | None) -> list[str | None]:
     if address is None or not set("[,") & set(address):
         if address is not None and len(names) > 1:
             raise place.error(
@@ -200,7 +200,7 @@ def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list
     return list(found)
 
 
-def _groups(node: Node, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def _groups(node: YamlNode, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     for group, _, value in node.items("a mapping of groups"):
         members: list[str] = []
@@ -219,7 +219,7 @@ def _groups(node: Node, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def _members(value: Node) -> list[Node]:
+def _members(value: YamlNode) -> list[YamlNode]:
     return [value] if isinstance(value.yaml, yaml.ScalarNode) else value.elements()
 
 

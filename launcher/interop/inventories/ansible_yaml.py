@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import yaml
 
-from ...spec.yaml_document import Node
+from ...spec.yaml_document import YamlNode
 from .ansible import Group, Groups
 from .ansible_vars import Var
 from .result import Found, quoted
@@ -35,7 +35,7 @@ def read(content: Text, found: Found) -> None:
     groups.carry()
 
 
-def _group(groups: Groups, name: str, line: int, node: Node) -> None:
+def _group(groups: Groups, name: str, line: int, node: YamlNode) -> None:
     group = groups.group(name, line)
     if node.is_empty():
         return
@@ -46,7 +46,7 @@ def _group(groups: Groups, name: str, line: int, node: Node) -> None:
             _part(groups, group, part, at, value)
 
 
-def _part(groups: Groups, group: Group, part: str, line: int, node: Node) -> None:
+def _part(groups: Groups, group: Group, part: str, line: int, node: YamlNode) -> None:
     if part == "vars":
         group.variables.update(_variables(node))
         return
@@ -63,7 +63,7 @@ def _part(groups: Groups, group: Group, part: str, line: int, node: Node) -> Non
                 groups.variables[host].update(_variables(value))
 
 
-def _variables(node: Node) -> dict[str, Var]:
+def _variables(node: YamlNode) -> dict[str, Var]:
     found = {}
     for name, (line, value) in entries(node, "a mapping of variables").items():
         scalar = isinstance(value.yaml, yaml.ScalarNode) and not value.is_empty()

@@ -9,7 +9,7 @@ import re
 
 import yaml
 
-from ...spec.yaml_document import Node, texts
+from ...spec.yaml_document import YamlNode, texts
 from .groupsets import renamed, resolve
 from .result import Found, quoted
 from .source import Text, entries, entries_or_none
@@ -26,7 +26,7 @@ def recognise(content: Text) -> bool:
     return bool(content.lines) and all(_LINE.match(line) for _, line in content.lines)
 
 
-def _is_nodes(node: Node) -> bool:
+def _is_nodes(node: YamlNode) -> bool:
     if isinstance(node.yaml, yaml.SequenceNode):
         return all(isinstance(one, yaml.ScalarNode) for one in node.yaml.value)
     return isinstance(node.yaml, yaml.ScalarNode) and not node.is_empty()
@@ -42,7 +42,7 @@ def read(content: Text, found: Found) -> None:
     resolve(found, _from_yaml(sources) if sources else _from_lines(content, found))
 
 
-def _from_yaml(sources: dict[str, Node]) -> dict[str, tuple[int, str]]:
+def _from_yaml(sources: dict[str, YamlNode]) -> dict[str, tuple[int, str]]:
     groups = {}
     for source, node in sources.items():
         prefix = f"{source}:" if len(sources) > 1 else ""

@@ -5,7 +5,7 @@ Source: dstack, reference of .dstack.yml, fleet.
 
 from __future__ import annotations
 
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from .result import Found
 from .source import Text, entries, entries_or_none, unread
 
@@ -36,8 +36,8 @@ def read(content: Text, found: Found) -> None:
         found.group(text(top["name"][1]), names, top["name"][0])
 
 
-def _host(found: Found, node: Node, common: dict[str, tuple[int, Node]]) -> str:
-    own: dict[str, tuple[int, Node]] = {}
+def _host(found: Found, node: YamlNode, common: dict[str, tuple[int, YamlNode]]) -> str:
+    own: dict[str, tuple[int, YamlNode]] = {}
     word = node
     if entries_or_none(node) is not None:
         own = entries(node)
@@ -58,7 +58,7 @@ def _host(found: Found, node: Node, common: dict[str, tuple[int, Node]]) -> str:
     return name
 
 
-def _jump(found: Found, node: Node) -> str:
+def _jump(found: Found, node: YamlNode) -> str:
     """``[user@]host[:port]`` of a jump host."""
     if entries_or_none(node) is None:
         return text(node)

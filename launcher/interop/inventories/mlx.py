@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import yaml
 
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from .result import Found
 from .source import Text, entries, entries_or_none, login, unread
 
@@ -17,7 +17,7 @@ def recognise(content: Text) -> bool:
     return any("ssh" in (entries_or_none(host) or ()) for host in _hosts(content))
 
 
-def _hosts(content: Text) -> list[Node]:
+def _hosts(content: Text) -> list[YamlNode]:
     node = content.keys.get("hosts") or content.root
     if node is None or not isinstance(node.yaml, yaml.SequenceNode):
         return []

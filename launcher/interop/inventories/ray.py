@@ -5,7 +5,7 @@ Source: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration O
 
 from __future__ import annotations
 
-from ...spec.yaml_document import Node, text, texts
+from ...spec.yaml_document import YamlNode, text, texts
 from .jump import of_command
 from .result import Found
 from .source import Text, entries, unread
@@ -44,7 +44,7 @@ def read(content: Text, found: Found) -> None:
         _auth(found, top["auth"][1], dict.fromkeys(names))
 
 
-def _auth(found: Found, node: Node, names: dict[str, None]) -> None:
+def _auth(found: Found, node: YamlNode, names: dict[str, None]) -> None:
     given = entries(node, "auth")
     unread(found, node, ("ssh_user", "ssh_private_key", "ssh_proxy_command"), "auth")
     for name in names:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import yaml
 
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from .result import Found
 from .source import Text, entries, entries_or_none, unread
 
@@ -35,7 +35,7 @@ def read(content: Text, found: Found) -> None:
         found.group(pool, names, line)
 
 
-def _host(found: Found, node: Node, pool: dict[str, tuple[int, Node]], called: str) -> str:
+def _host(found: Found, node: YamlNode, pool: dict[str, tuple[int, YamlNode]], called: str) -> str:
     settings = dict(pool)
     word = node
     if entries_or_none(node) is not None:

@@ -10,7 +10,7 @@ import shlex
 
 import yaml
 
-from ...spec.yaml_document import Node, text, texts
+from ...spec.yaml_document import YamlNode, text, texts
 from ..inventories.source import Text, entries, entries_or_none, unread
 from . import node_task
 from .result import Task
@@ -77,7 +77,7 @@ def _shown(task: Task, pair: node_task.Pair) -> node_task.Pair:
     return name, None, line
 
 
-def _volumes(task: Task, node: Node) -> None:
+def _volumes(task: Task, node: YamlNode) -> None:
     """A path of the host has to be there: ``needs``. Nothing is mounted."""
     needs = []
     for one in node.elements("a list of volumes"):
@@ -97,7 +97,7 @@ def _volumes(task: Task, node: Node) -> None:
         task.values["needs"] = needs
 
 
-def _commands(task: Task, given: dict[str, tuple[int, Node]], line: int, script: str) -> None:
+def _commands(task: Task, given: dict[str, tuple[int, YamlNode]], line: int, script: str) -> None:
     if "working_dir" in given:
         folder = text(given["working_dir"][1])
         script = f"cd {shlex.quote(folder)}\n{script}"
@@ -128,7 +128,7 @@ def _primary(task: Task, line: int, gpus: int) -> None:
     )
 
 
-def _gpus(task: Task, node: Node) -> tuple[int, int]:
+def _gpus(task: Task, node: YamlNode) -> tuple[int, int]:
     """Where it says how many GPUs a node has, and how many; 0 for none."""
     unread(task, node, ("gpu",), "resources")
     line, gpu = entries(node, "resources").get("gpu", (0, None))

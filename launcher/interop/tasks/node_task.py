@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from ..inventories.source import entries
 from .result import Task
 from .templates import filled
@@ -16,7 +16,7 @@ from .templates import filled
 Pair = tuple[str, str | None, int]
 
 
-def name_and_nodes(task: Task, given: Mapping[str, tuple[int, Node]], nodes: str) -> None:
+def name_and_nodes(task: Task, given: Mapping[str, tuple[int, YamlNode]], nodes: str) -> None:
     """The task's name, and how many nodes it has. Raises DocumentError."""
     if "name" in given:
         task.name(text(given["name"][1]), given["name"][0])
@@ -27,7 +27,7 @@ def name_and_nodes(task: Task, given: Mapping[str, tuple[int, Node]], nodes: str
         task.values["num_nodes"] = int(text(node))
 
 
-def pairs(node: Node) -> list[Pair]:
+def pairs(node: YamlNode) -> list[Pair]:
     """Variables of a mapping, or of a list of ``NAME=value`` and ``NAME``; null is no value."""
     if node.is_empty():
         return []

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ...jobs.job_file import seconds
-from ...spec.yaml_document import Node, text, texts
+from ...spec.yaml_document import YamlNode, text, texts
 from ..inventories.source import Text, entries, unread
 from . import osmo_commands
 from .osmo_commands import Words
@@ -71,7 +71,7 @@ def read(content: Text, task: Task) -> None:
     values.tell(task)
 
 
-def _tasks(task: Task, flow: Node, inside: dict[str, tuple[int, Node]]) -> list[Node]:
+def _tasks(task: Task, flow: YamlNode, inside: dict[str, tuple[int, YamlNode]]) -> list[YamlNode]:
     """Those of the one group, or the one task. Raises DocumentError."""
     if "groups" in inside:
         groups = inside["groups"][1].elements()
@@ -102,16 +102,16 @@ def _tasks(task: Task, flow: Node, inside: dict[str, tuple[int, Node]]) -> list[
     return tasks
 
 
-def _name(one: Node) -> str:
+def _name(one: YamlNode) -> str:
     return text(entries(one)["name"][1])
 
 
-def _leads(one: Node) -> bool:
+def _leads(one: YamlNode) -> bool:
     inside = entries(one)
     return "lead" in inside and text(inside["lead"][1]).lower() == "true"
 
 
-def _own_name(task: Task, one: Node) -> str:
+def _own_name(task: Task, one: YamlNode) -> str:
     """What the role is called: their name, or what of it can be a name here."""
     name = re.sub("[^A-Za-z0-9_-]+", "-", _name(one)).strip("-_")[:31]
     if not name[:1].isalpha() or name in _TAKEN:
@@ -121,13 +121,16 @@ def _own_name(task: Task, one: Node) -> str:
     return name
 
 
-def _kind(one: Node) -> str:
+def _kind(one: YamlNode) -> str:
     inside = entries(one)
     return text(inside["resource"][1]) if "resource" in inside else "default"
 
 
 def _shares(
-    task: Task, inside: dict[str, tuple[int, Node]], tasks: list[Node], values: dict[str, str]
+    task: Task,
+    inside: dict[str, tuple[int, YamlNode]],
+    tasks: list[YamlNode],
+    values: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
     """What each kind of resources that is used means here."""
     used = dict.fromkeys(map(_kind, tasks))
@@ -145,7 +148,7 @@ def _shares(
     return found
 
 
-def _with_values(node: Node, values: dict[str, str], task: Task) -> Node:
+def _with_values(node: YamlNode, values: dict[str, str], task: Task) -> YamlNode:
     """The mapping with the templates of its texts filled in."""
     if not isinstance(node.yaml, yaml.MappingNode):
         return node
@@ -156,10 +159,10 @@ def _with_values(node: Node, values: dict[str, str], task: Task) -> Node:
             value = yaml.ScalarNode(value.tag, said, value.start_mark, value.end_mark)
         pairs.append((key, value))
     own = yaml.MappingNode(node.yaml.tag, pairs, node.yaml.start_mark, node.yaml.end_mark)
-    return Node(own, node.source)
+    return YamlNode(own, node.source)
 
 
-def _timeout(task: Task, node: Node) -> None:
+def _timeout(task: Task, node: YamlNode) -> None:
     for name, (line, value) in entries(node, "time limits").items():
         try:
             said = f"{seconds(text(value)):.0f} s"
@@ -168,7 +171,7 @@ def _timeout(task: Task, node: Node) -> None:
         task.note(line, f"{name} is not carried over: nothing here ends a run after {said}")
 
 
-def _role(task: Task, one: Node, words: Words, share_of: dict[str, Any]) -> dict[str, Any]:
+def _role(task: Task, one: YamlNode, words: Words, share_of: dict[str, Any]) -> dict[str, Any]:
     inside = entries(one)
     unread(task, one, _TASK, "the task")
     role: dict[str, Any] = {"replicas": 1}
@@ -206,7 +209,7 @@ _PLACES = {
 }
 
 
-def _credentials(task: Task, node: Node) -> None:
+def _credentials(task: Task, node: YamlNode) -> None:
     for name, (line, value) in entries(node, "credentials").items():
         if isinstance(value.yaml, yaml.MappingNode):
             for variable in entries(value):
@@ -216,7 +219,7 @@ def _credentials(task: Task, node: Node) -> None:
             task.note(line, f"the credential {name[:60]} is a file there: not carried over")
 
 
-def _on_exit(task: Task, node: Node) -> dict[str, str]:
+def _on_exit(task: Task, node: YamlNode) -> dict[str, str]:
     """Their codes, and what stands in neither: it fails, and is not started again."""
     unread(task, node, tuple(_ACTIONS), "exitActions")
     found = {
@@ -235,7 +238,9 @@ def _on_exit(task: Task, node: Node) -> dict[str, str]:
     return found
 
 
-def _files(one: Node, task: Task | None = None) -> list[tuple[int, str, str | None, str | None]]:
+def _files(
+    one: YamlNode, task: Task | None = None
+) -> list[tuple[int, str, str | None, str | None]]:
     """Line, path, contents and local path of each file of a task; with ``task``, other keys are told."""
     inside = entries(one)
     found = []
@@ -252,7 +257,7 @@ def _files(one: Node, task: Task | None = None) -> list[tuple[int, str, str | No
     return found
 
 
-def _script(one: Node, inside: dict[str, tuple[int, Node]], words: Words) -> str:
+def _script(one: YamlNode, inside: dict[str, tuple[int, YamlNode]], words: Words) -> str:
     argv = [word for key in ("command", "args") if key in inside for word in texts(inside[key][1])]
     if not argv:
         raise one.error(f"the task {_name(one)[:40]} has no command")

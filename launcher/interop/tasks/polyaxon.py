@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ...spec.yaml_document import Node, text, texts
+from ...spec.yaml_document import YamlNode, text, texts
 from ..inventories.source import Text, entries, unread
 from . import polyaxon_run
 from .resources import share
@@ -51,7 +51,7 @@ def read(content: Text, task: Task) -> None:
     values.tell(task)
 
 
-def _command(task: Task, given: dict[str, tuple[int, Node]], values: dict[str, str]) -> None:
+def _command(task: Task, given: dict[str, tuple[int, YamlNode]], values: dict[str, str]) -> None:
     if "run" not in given:
         task.values["run"] = "train.py"
         task.note(0, "it does not say what to run: put your command in the place of train.py")
@@ -70,7 +70,7 @@ def _command(task: Task, given: dict[str, tuple[int, Node]], values: dict[str, s
         task.values["run"] = script
 
 
-def _environment(task: Task, node: Node) -> None:
+def _environment(task: Task, node: YamlNode) -> None:
     inside = entries(node, "an environment")
     topologies = [name for name in (*_TOPOLOGIES, *_ALIKE) if name in inside]
     unread(task, node, ("resources", "env_vars", *topologies[:1]), "the environment")
@@ -100,7 +100,7 @@ def _single(task: Task, master: dict[str, Any], line: int) -> None:
         task.note(line, "limits of cpu and memory are those of roles here: not carried over")
 
 
-def _alike(task: Task, node: Node) -> None:
+def _alike(task: Task, node: YamlNode) -> None:
     unread(task, node, ("n_workers", "default_worker"), task.framework)
     task.values["num_nodes"] = 1 + _count(task, node, "n_workers")
     task.note(node.line, "one host for each worker and the master, a process a GPU: num_nodes")
@@ -113,7 +113,7 @@ def _alike(task: Task, node: Node) -> None:
             task.note(default[0], f"{task.framework} has no limits of cpu and memory: left out")
 
 
-def _roles(task: Task, node: Node, section: str, master: dict[str, Any]) -> None:
+def _roles(task: Task, node: YamlNode, section: str, master: dict[str, Any]) -> None:
     _, first, worker, server = _TOPOLOGIES[section]
     kinds = {"worker": ("n_workers", worker), **({"ps": ("n_ps", server)} if server else {})}
     known = [count for count, _ in kinds.values()]
@@ -128,7 +128,7 @@ def _roles(task: Task, node: Node, section: str, master: dict[str, Any]) -> None
     task.values["roles"] = roles
 
 
-def _of_kind(task: Task, node: Node, kind: str, count: int) -> dict[str, Any]:
+def _of_kind(task: Task, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
     """Default and overrides: what one has by its index stands there in the place of the default."""
     inside = entries(node)
     default: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def _of_kind(task: Task, node: Node, kind: str, count: int) -> dict[str, Any]:
     }
 
 
-def _resources(task: Task, node: Node) -> dict[str, Any]:
+def _resources(task: Task, node: YamlNode) -> dict[str, Any]:
     """Under ``resources``, or, in an older form, right there."""
     inside = entries(node)
     if "resources" in inside:
@@ -164,10 +164,10 @@ def _resources(task: Task, node: Node) -> dict[str, Any]:
         return share(task, inside["resources"][1], _MIB)
     pairs = [pair for pair in node.yaml.value if pair[0].value != "index"]
     plain = yaml.MappingNode(node.yaml.tag, pairs, node.yaml.start_mark, node.yaml.end_mark)
-    return share(task, Node(plain, node.source), _MIB)
+    return share(task, YamlNode(plain, node.source), _MIB)
 
 
-def _count(task: Task, node: Node, name: str) -> int:
+def _count(task: Task, node: YamlNode, name: str) -> int:
     line, value = entries(node).get(name, (0, None))
     if value is None:
         return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ...spec.yaml_document import Node, text, texts
+from ...spec.yaml_document import YamlNode, text, texts
 from ..inventories.source import entries, unread
 from .resources import share
 from .result import Task
@@ -26,20 +26,20 @@ _KINDS = {
 _ROLES = ("master", "chief", "scheduler", "worker", "ps", "server", "evaluator")
 
 
-def is_one(given: dict[str, tuple[int, Node]]) -> bool:
+def is_one(given: dict[str, tuple[int, YamlNode]]) -> bool:
     """Whether this is an operation or a component, with a run of some kind."""
     if "component" in given:
         return True
     return "run" in given and _has(given["run"][1], "kind")
 
 
-def _has(node: Node, key: str) -> bool:
+def _has(node: YamlNode, key: str) -> bool:
     return hasattr(node.yaml, "value") and any(
         isinstance(pair, tuple) and pair[0].value == key for pair in node.yaml.value
     )
 
 
-def read(root: Node, task: Task) -> None:
+def read(root: YamlNode, task: Task) -> None:
     """The component, with the values of its parameters."""
     given = entries(root)
     values = _params(task, given)
@@ -73,7 +73,7 @@ def read(root: Node, task: Task) -> None:
     values.tell(task)
 
 
-def _params(task: Task, given: dict[str, tuple[int, Node]]) -> Values:
+def _params(task: Task, given: dict[str, tuple[int, YamlNode]]) -> Values:
     """Values of parameters, and of inputs that have one by themselves."""
     found = Values()
     for one in given["inputs"][1].elements() if "inputs" in given else ():
@@ -92,7 +92,7 @@ def _params(task: Task, given: dict[str, tuple[int, Node]]) -> Values:
     return found
 
 
-def _role(task: Task, node: Node, values: dict[str, str]) -> dict[str, Any]:
+def _role(task: Task, node: YamlNode, values: dict[str, str]) -> dict[str, Any]:
     unread(task, node, ("replicas", "container"), "a role")
     inside = entries(node, "a role")
     count = text(inside["replicas"][1]) if "replicas" in inside else "1"
@@ -103,7 +103,7 @@ def _role(task: Task, node: Node, values: dict[str, str]) -> dict[str, Any]:
 
 
 def _container(
-    task: Task, node: Node, values: dict[str, str], found: dict[str, Any]
+    task: Task, node: YamlNode, values: dict[str, str], found: dict[str, Any]
 ) -> dict[str, Any]:
     known = ("image", "command", "args", "env", "resources", "name")
     unread(task, node, known, "the container")
@@ -127,7 +127,7 @@ def _container(
     return found
 
 
-def _env(task: Task, node: Node, values: dict[str, str]) -> list[tuple[str, str, int]]:
+def _env(task: Task, node: YamlNode, values: dict[str, str]) -> list[tuple[str, str, int]]:
     found = []
     for one in node.elements("a list of variables"):
         unread(task, one, ("name", "value"), "a variable")

@@ -8,7 +8,7 @@ import re
 import yaml
 
 from ...jobs.roles import amount
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from ..inventories.source import entries, unread
 from .result import Task
 
@@ -16,7 +16,7 @@ _GPUS = ("gpu", "gpus", "nvidia.com/gpu")
 _NAMES = {"cpu": "cpus", "memory": "memory", **dict.fromkeys(_GPUS, "gpus")}
 
 
-def share(task: Task, node: Node, unit: str = "") -> dict[str, int | str]:
+def share(task: Task, node: YamlNode, unit: str = "") -> dict[str, int | str]:
     """``cpu``, ``memory`` and ``gpu``, each a number or ``requests`` and ``limits``, of which the
     limit counts; also the other way round, as in Kubernetes. ``unit`` is that of memory without one.
     """
@@ -34,7 +34,7 @@ def share(task: Task, node: Node, unit: str = "") -> dict[str, int | str]:
     return found
 
 
-def _limit(task: Task, node: Node) -> str:
+def _limit(task: Task, node: YamlNode) -> str:
     if not isinstance(node.yaml, yaml.MappingNode):
         return text(node)
     unread(task, node, ("limits", "limit", "requests", "request"), "a resource")

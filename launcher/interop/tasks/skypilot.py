@@ -1,6 +1,6 @@
 """SkyPilot tasks.
 
-Source: SkyPilot, "SkyPilot YAML" and "Distributed Multi-Node Jobs".
+Source: SkyPilot, "SkyPilot YAML" and "Distributed Multi-YamlNode Jobs".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 import yaml
 
 from ...spec.errors import DocumentError
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from ..inventories.source import Text, entries, entries_or_none, unread
 from . import node_task
 from .result import Task
@@ -73,7 +73,7 @@ def only(content: Text) -> Text:
     return replace(content, content="".join(said))
 
 
-def _resources(task: Task, node: Node) -> None:
+def _resources(task: Task, node: YamlNode) -> None:
     unread(task, node, ("accelerators", "infra", "job_recovery"), "resources")
     inside = entries(node, "resources")
     if "infra" in inside:
@@ -90,7 +90,7 @@ def _resources(task: Task, node: Node) -> None:
         _accelerators(task, *inside["accelerators"])
 
 
-def _recovery(task: Task, line: int, node: Node) -> None:
+def _recovery(task: Task, line: int, node: YamlNode) -> None:
     known = entries_or_none(node)
     if known is None:
         task.note(line, "job_recovery is not carried over: max_restarts starts a job again")
@@ -103,7 +103,7 @@ def _recovery(task: Task, line: int, node: Node) -> None:
         task.values["max_restarts"] = int(restarts)
 
 
-def _accelerators(task: Task, line: int, node: Node) -> None:
+def _accelerators(task: Task, line: int, node: YamlNode) -> None:
     if isinstance(node.yaml, yaml.ScalarNode):
         kind, _, count = text(node).partition(":")
     else:

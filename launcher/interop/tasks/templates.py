@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from ...spec.yaml_document import Node, text
+from ...spec.yaml_document import YamlNode, text
 from ..inventories.source import entries, unread
 from .result import Task
 
@@ -36,7 +36,7 @@ def filled(
     return _TEMPLATE.sub(one, given)
 
 
-def scalars(node: Node) -> dict[str, str]:
+def scalars(node: YamlNode) -> dict[str, str]:
     """The values of a mapping that are texts: what templates are filled in from."""
     return {n: text(v) for n, (_, v) in entries(node).items() if hasattr(v.yaml.value, "strip")}
 
@@ -53,7 +53,7 @@ class Values(dict[str, str]):
         self._used.add(name)
         return super().__getitem__(name)
 
-    def add(self, task: Task, node: Node, what: str) -> None:
+    def add(self, task: Task, node: YamlNode, what: str) -> None:
         """The texts of a mapping; anything else in it is told."""
         known = scalars(node)
         unread(task, node, tuple(known), what)
