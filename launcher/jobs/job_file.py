@@ -91,9 +91,9 @@ def _resources(node: YamlNode) -> Resources:
 
 def _secrets(node: YamlNode) -> dict[str, str | None]:
     """Return names with values; None means that the value comes from the environment."""
-    for name, place in _variables(node):
+    for name, key_node in _variables(node):
         if not VARIABLE.match(name):
-            raise place.error(f'"{name}" cannot be the name of an environment variable')
+            raise key_node.error(f'"{name}" cannot be the name of an environment variable')
     if isinstance(node.yaml, yaml.MappingNode):
         items = node.items()
         return {name: None if value.is_empty() else text(value) for name, _, value in items}
@@ -173,17 +173,17 @@ def load(content: str, source: str) -> dict[str, Any]:
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
     if "roles" in values or "framework" in values:
-        place = nodes.get("roles", nodes.get("framework", root))
-        _check_roles(values.get("roles", ()), place, framework)
+        reported_at = nodes.get("roles", nodes.get("framework", root))
+        _check_roles(values.get("roles", ()), reported_at, framework)
     if not framework.shell and len(values.get("run", ())) == 1:
         try:
             shlex.split(values["run"][0], comments=True)
         except ValueError as error:
             raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
     for name in ("envs", "secrets"):
-        for variable, place in _variables(nodes[name]) if name in nodes else ():
+        for variable, key_node in _variables(nodes[name]) if name in nodes else ():
             if variable in framework.computed:
-                raise place.error(
+                raise key_node.error(
                     f"{variable} is computed for every process", f"leave it out of {name}"
                 )
     return values
@@ -208,16 +208,16 @@ def _framework(values: Mapping[str, Any]) -> str:
 
 def _check_roles(given: tuple[Role, ...], node: YamlNode, framework: Framework) -> None:
     """Raise DocumentError at the role that the framework cannot take."""
-    places = {"": node}
+    key_nodes = {"": node}
     if given:
-        places |= {name: place for name, place, _ in node.items()}
+        key_nodes |= {name: key_node for name, key_node, _ in node.items()}
     for name, (message, hint) in roles.check(given, framework).items():
-        raise places[name].error(message, hint)
+        raise key_nodes[name].error(message, hint)
 
 
 def _variables(node: YamlNode) -> list[tuple[str, YamlNode]]:
     if isinstance(node.yaml, yaml.MappingNode):
-        return [(name, place) for name, place, _ in node.items()]
+        return [(name, key_node) for name, key_node, _ in node.items()]
     elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
     return [(text(element), element) for element in elements]
 

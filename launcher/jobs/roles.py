@@ -82,9 +82,9 @@ _ON_EXIT: Mapping[str, Key] = {
 
 def _overrides(node: YamlNode) -> dict[int, Override]:
     found = {}
-    for name, place, value in node.items("a mapping of indices to settings"):
+    for name, key_node, value in node.items("a mapping of indices to settings"):
         if not name.isdigit():
-            raise place.error(f'"{name}" is not an index', "the first process of a role is 0")
+            raise key_node.error(f'"{name}" is not an index', "the first process of a role is 0")
         found[int(name)] = Override(**read(value, _OVERRIDE, "an override"))
     return found
 
@@ -123,9 +123,9 @@ SCHEMA: Mapping[str, Any] = {
 def read_roles(node: YamlNode) -> tuple[Role, ...]:
     """Return the roles of a job. Raises DocumentError."""
     found = []
-    for name, place, value in node.items("a mapping of names to roles"):
+    for name, key_node, value in node.items("a mapping of names to roles"):
         if not _NAME.match(name) or name in RESERVED:
-            raise place.error(
+            raise key_node.error(
                 f'"{name}" cannot be the name of a role',
                 f"use letters, digits, '_' and '-'; reserved: {', '.join(RESERVED)}",
             )

@@ -34,9 +34,9 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 def variables(node: YamlNode) -> dict[str, str]:
     """Return environment variables. Raises DocumentError for a name that no shell accepts."""
-    for name, place, _ in node.items("a mapping of names to texts"):
+    for name, key_node, _ in node.items("a mapping of names to texts"):
         if not VARIABLE.match(name):
-            raise place.error(f'"{name}" cannot be the name of an environment variable')
+            raise key_node.error(f'"{name}" cannot be the name of an environment variable')
     return text_map(node)
 
 
@@ -133,13 +133,13 @@ def _hosts(node: YamlNode, defaults: dict[str, Any]) -> tuple[Host, ...]:
         raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
     found: dict[str, int] = {}
     hosts: list[Host] = []
-    for names, place, settings in _entries(node):
-        for host in _entry(place, names, settings, defaults):
+    for names, key_node, settings in _entries(node):
+        for host in _entry(key_node, names, settings, defaults):
             if host.name in found:
-                raise place.error(
+                raise key_node.error(
                     f'host "{host.name}" appears twice, first in line {found[host.name]}'
                 )
-            found[host.name] = place.line
+            found[host.name] = key_node.line
             hosts.append(host)
     if not hosts:
         raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
@@ -150,19 +150,19 @@ def _entries(node: YamlNode) -> list[tuple[tuple[str, ...], YamlNode, dict[str, 
     if isinstance(node.yaml, yaml.SequenceNode):
         return [(_expand(element), element, {}) for element in node.elements()]
     items = node.items("a mapping or a list of hosts")
-    return [(_expand(place), place, _host_values(value)) for _, place, value in items]
+    return [(_expand(key_node), key_node, _host_values(value)) for _, key_node, value in items]
 
 
-def _expand(place: YamlNode) -> tuple[str, ...]:
+def _expand(key_node: YamlNode) -> tuple[str, ...]:
     try:
-        names = nodeset.expand(text(place))
+        names = nodeset.expand(text(key_node))
     except ValueError as error:
-        raise place.error(str(error), "a nodeset looks like gpu[01-08,12]") from None
+        raise key_node.error(str(error), "a nodeset looks like gpu[01-08,12]") from None
     if not names:
-        raise place.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
+        raise key_node.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
     for name in names:
         if not NAME.match(name):
-            raise place.error(
+            raise key_node.error(
                 f"{name!r} cannot be the name of a host",
                 "use letters, digits, '.', '_' and '-'; user, port and address have their own keys",
             )
@@ -170,23 +170,23 @@ def _expand(place: YamlNode) -> tuple[str, ...]:
 
 
 def _entry(
-    place: YamlNode, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
+    key_node: YamlNode, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
 ) -> list[Host]:
     values = {**defaults, **settings}
     for merged in ("env", "labels"):
         if merged in values:
             values[merged] = {**defaults.get(merged, {}), **settings.get(merged, {})}
-    addresses = _addresses(place, names, values.pop("address", None))
+    addresses = _addresses(key_node, names, values.pop("address", None))
     return [
         Host(name=name, address=address, **values)
         for name, address in zip(names, addresses, strict=True)
     ]
 
 
-def _addresses(place: YamlNode, names: tuple[str, ...], address: str | None) -> list[str | None]:
+def _addresses(key_node: YamlNode, names: tuple[str, ...], address: str | None) -> list[str | None]:
     if address is None or not set("[,") & set(address):
         if address is not None and len(names) > 1:
-            raise place.error(
+            raise key_node.error(
                 f"one address for {len(names)} hosts",
                 "write a nodeset with an address for each: 10.0.0.[1-8]",
             )
@@ -194,9 +194,9 @@ def _addresses(place: YamlNode, names: tuple[str, ...], address: str | None) -> 
     try:
         found = nodeset.expand(address)
     except ValueError as error:
-        raise place.error(str(error)) from None
+        raise key_node.error(str(error)) from None
     if len(found) != len(names):
-        raise place.error(f"{len(found)} addresses for {len(names)} hosts")
+        raise key_node.error(f"{len(found)} addresses for {len(names)} hosts")
     return list(found)
 
 

@@ -78,12 +78,12 @@ class YamlNode:
         seen: dict[str, int] = {}
         found = []
         for key, value in self.yaml.value:
-            place = YamlNode(key, self.source)
-            name = text(place)
+            key_node = YamlNode(key, self.source)
+            name = text(key_node)
             if name in seen:
-                raise place.error(f'"{name}" appears twice, first in line {seen[name]}')
-            seen[name] = place.line
-            found.append((name, place, YamlNode(value, self.source, self._inside(name))))
+                raise key_node.error(f'"{name}" appears twice, first in line {seen[name]}')
+            seen[name] = key_node.line
+            found.append((name, key_node, YamlNode(value, self.source, self._inside(name))))
         return found
 
     def elements(self, what: str = "a list") -> list[YamlNode]:
@@ -163,11 +163,11 @@ def read(node: YamlNode, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
     if not isinstance(node.yaml, yaml.MappingNode):
         raise replace(node, name=node.name or what).expected("a mapping")
     values = {}
-    for name, place, value in node.items():
+    for name, key_node, value in node.items():
         if name not in keys:
             known = ", ".join(keys)
             hint = suggestion(name, tuple(keys)) or f"known keys: {known}"
-            raise place.error(f'unknown key "{name}" in {what}', hint)
+            raise key_node.error(f'unknown key "{name}" in {what}', hint)
         values[name] = keys[name].read(value)
     return values
 

@@ -69,9 +69,9 @@ def entries(node: YamlNode, what: str = "a mapping") -> dict[str, tuple[int, Yam
     """Line and value of every key of a mapping, ``<<`` merged in. Raises DocumentError."""
     own: dict[str, tuple[int, YamlNode]] = {}
     merged: dict[str, tuple[int, YamlNode]] = {}
-    for name, place, value in node.items(what):
-        if place.yaml.tag != f"{_YAML}merge":
-            own[name] = (place.line, value)
+    for name, key_node, value in node.items(what):
+        if key_node.yaml.tag != f"{_YAML}merge":
+            own[name] = (key_node.line, value)
             continue
         several = isinstance(value.yaml, yaml.SequenceNode)
         for one in value.elements() if several else [value]:
@@ -109,13 +109,13 @@ def expand(found: Found, words: str, line: int) -> tuple[str, ...]:
 
 def login(word: str) -> tuple[str, str, str]:
     """User, host and number of ``[user@]host[:number]``; what is not there is empty."""
-    user, _, place = word.rpartition("@")
-    if match := re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]*:[0-9A-Fa-f:.%\w-]*)\](?::(\d{1,9}))?", place):
+    user, _, rest = word.rpartition("@")
+    if match := re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]*:[0-9A-Fa-f:.%\w-]*)\](?::(\d{1,9}))?", rest):
         return user, match[1], match[2] or ""
-    host, colon, number = place.partition(":")
+    host, colon, number = rest.partition(":")
     if colon and ":" not in number and re.fullmatch(r"[0-9]{1,9}", number):
         return user, host, number
-    return user, place, ""
+    return user, rest, ""
 
 
 def unread(found: Found, node: YamlNode, known: tuple[str, ...], what: str) -> None:
