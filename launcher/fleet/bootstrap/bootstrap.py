@@ -14,7 +14,7 @@ import fabric
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Node, Secret
-from ..fanout import Place, visit_hosts
+from ..fanout import Visited, visit_hosts
 from . import interfaces, plan
 from .inspection import Look
 from .login import Logins, NeedsSudo
@@ -198,8 +198,8 @@ class _Work:
         nodes = [Node(h, 0, 0, 0, root=h.workdir) for h in self.request.hosts if h.name in fine]
         whole = self.request.steps >= plan.USUAL
 
-        async def greet(place: Place) -> None:
-            await (await place.agent()).close()
+        async def greet(visited: Visited) -> None:
+            await (await visited.agent()).close()
 
         ask = self.request.ask_passphrase
         told = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
