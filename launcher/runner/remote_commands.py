@@ -151,9 +151,8 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, words: str) -> str:
     path = ":".join(planner.search_path(node, layout.run_id))
     framework = frameworks.get(job.framework)
     if node.node_rank == 0 and framework.joins_hosts:
-        path = (
-            f"{posixpath.join(visited.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
-        )
+        # the run's own `ssh` comes first, as for its command
+        path = f"{posixpath.join(visited.folder, 'relay')}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
     return (
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "

@@ -90,7 +90,7 @@ def command(
         person,
         person.tell,
         inventory=known,
-        place=place,
+        inventory_file=place,
         hosts=wanted,
         steps=steps,
         keys=lambda files: given or _own_key(files),

@@ -19,7 +19,7 @@ from . import interfaces, plan
 from .inspection import Look
 from .login import Logins, NeedsSudo
 from .prompting import BROKEN, Asker, Rounds, Tell, blamed
-from .request import Request
+from .request import BootstrapRequest
 from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
 
 BUILD_HOROVOD = Path(__file__).parent / "build-horovod.sh"
@@ -52,7 +52,7 @@ class _Seen:
     sudo: str | None = None
 
 
-def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
+def bootstrap(request: BootstrapRequest, asker: Asker, tell: Tell) -> list[Outcome]:
     """Bootstrap all hosts; return the outcomes in the order of the hosts.
 
     ``tell(host, message)`` is called from several threads.
@@ -66,7 +66,7 @@ def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
 
 
 class _Work:
-    def __init__(self, request: Request, rounds: Rounds, tell: Tell) -> None:
+    def __init__(self, request: BootstrapRequest, rounds: Rounds, tell: Tell) -> None:
         self.request, self.rounds, self.tell = request, rounds, tell
         self.logins = rounds.logins
 
@@ -176,7 +176,7 @@ class _Work:
         self, seen: _Seen, connection: fabric.Connection, change: plan.Change
     ) -> plan.Problem | None:
         name = seen.host.name
-        wrong = upload(connection, change.place, change.upload) if change.upload else ""
+        wrong = upload(connection, change.upload_to, change.upload) if change.upload else ""
         if wrong:
             return plan.Problem(change.step, wrong, "safe to run again")
         root = None
