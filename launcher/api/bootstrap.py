@@ -22,9 +22,9 @@ __all__ = ["STEPS", "VENV", "bootstrap_hosts", "chosen_steps", "plain", "require
 def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[Outcome]:
     """Do what is wanted, and return how every host stands, in their order.
 
-    ``wanted`` are the fields of :class:`launcher.fleet.bootstrap.request.BootstrapRequest`. ``asker`` is asked
-    about host keys and passwords; ``tell(host, words)`` is called from several threads. Raises
-    InputError where Fabric is not installed.
+    ``wanted`` are the fields of :class:`~launcher.fleet.bootstrap.request.BootstrapRequest`.
+    ``asker`` is asked about host keys and passwords; ``tell(host, message)`` is called from several
+    threads. Raises InputError where Fabric is not installed.
     """
     try:
         from ..fleet.bootstrap.bootstrap import bootstrap

@@ -11,7 +11,7 @@ from ...transport.ssh import AskPassphrase
 
 @frozen
 class BootstrapRequest:
-    """What to do, and on which hosts. ``inventory_file`` is the inventory's file.
+    """What to do, and on which hosts.
 
     ``keys`` returns the line for authorized_keys, or None, from a host's identity files.
     ``force_key`` installs it even where logging in needs no password.
