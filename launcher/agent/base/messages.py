@@ -47,7 +47,8 @@ class BroadcastSpec(TypedDict):
 
 
 class PeerSpec(TypedDict):
-    """What a host needs to join the others of a run by TLS; ``lead`` starts the framework."""
+    """What a host needs to join the others of a run by TLS; ``lead`` is the head node, which
+    starts the framework; the key keeps the name that older agents read."""
 
     host: str
     lead: str

@@ -1,8 +1,8 @@
-"""Joins the hosts of one run: the lead starts a framework's own launcher, whose ``ssh`` reaches the
+"""Joins the hosts of one run: the head starts a framework's own launcher, whose ``ssh`` reaches the
 others through here.
 
-The others dial the lead, at the address and port where all of them have reached it before; so
-nobody listens but the lead. All lines are TLS, and both ends show a certificate that was made for
+The others dial the head, at the address and port where all of them have reached it before; so
+nobody listens but the head. All lines are TLS, and both ends show a certificate that was made for
 this run and this host. A line carries one command; one more from each host says when another is
 wanted, and that the run is over.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..base.messages import Message
     from .tls import Line
 
-#: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
+#: Seconds for all hosts to dial the head after it has begun, or for a new line of one of them.
 PATIENCE = 30.0
 #: Looks until what a framework's launcher has started has noticed its end.
 SETTLE = 20
@@ -39,7 +39,7 @@ AFTER = 0.4
 PROGRAMS = {"ssh": "ssh {run_dir}", "rank": "rank --of {run_dir} --"}
 
 
-class Node:
+class Member:
     """This host's part: who it is, what commands it runs, and its socket for those here."""
 
     def __init__(self, run_dir: str) -> None:
@@ -48,7 +48,7 @@ class Node:
         with open(path) as file:
             self.spec = json.load(file)
         os.unlink(path)  # it holds our key
-        self.host, self.lead = self.spec["host"], self.spec["lead"]
+        self.host, self.head = self.spec["host"], self.spec["lead"]  # the key of older agents, too
         self.env, self.cwd = dict(os.environ), os.getcwd()
         self.loop = asyncio.get_event_loop()
         self.commands = Commands(self.env, self.cwd, self.spec["grace"])
@@ -91,12 +91,12 @@ class Node:
     async def run(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Message
     ) -> None:
-        """Runs what somebody here wants to run on a host: only the lead does."""
-        await _refuse(writer, "only %s runs commands on other hosts" % self.lead)
+        """Runs what somebody here wants to run on a host: only the head does."""
+        await _refuse(writer, "only %s runs commands on other hosts" % self.head)
 
 
-class Lead(Node):
-    """The host where the framework's launcher runs."""
+class Head(Member):
+    """The head node, where the framework's launcher runs."""
 
     def __init__(self, run_dir: str) -> None:
         super().__init__(run_dir)
@@ -204,11 +204,11 @@ class Lead(Node):
         return line.result() if await _came(line, deadline, self.loop) else None
 
 
-class Peer(Node):
-    """Any other host: it does what the lead wants, until the lead says that the run is over."""
+class Peer(Member):
+    """Any other host: it does what the head wants, until the head says that the run is over."""
 
     async def serve(self, address: str, port: int) -> int:
-        """Returns our exit code: 0 when the run is over, 1 when the lead is gone."""
+        """Returns our exit code: 0 when the run is over, 1 when the head is gone."""
         self._where = (address, port)
         self._context = context(self.spec, ssl.PROTOCOL_TLS_CLIENT)
         self._lines: set[asyncio.Task[None]] = set()
@@ -219,7 +219,7 @@ class Peer(Node):
         await asyncio.wait([obeying, self._over], return_when=asyncio.FIRST_COMPLETED)
         code = self._over.result() if self._over.done() else obeying.result()
         if code == 1:
-            _note("%s, where this run is led, is gone: what ran here for it is ended" % self.lead)
+            _note("%s, where this run is led, is gone: what ran here for it is ended" % self.head)
         self.commands.stop()
         await self.commands.finish()
         here.close()
@@ -260,7 +260,7 @@ class Peer(Node):
             hang_up(writer)
 
     async def _dial(self, hello: Message, once: bool = False) -> Line | None:
-        """A line to the lead, or None. One that refuses where it has listened before is gone."""
+        """A line to the head, or None. One that refuses where it has listened before is gone."""
         deadline = self.loop.time() + PATIENCE
         while self.loop.time() < deadline:
             try:
@@ -269,12 +269,12 @@ class Peer(Node):
                 if once:
                     return None
             except ssl.SSLError as error:
-                _note("who answers at %s:%s is not %s: %s" % (*self._where, self.lead, error))
+                _note("who answers at %s:%s is not %s: %s" % (*self._where, self.head, error))
                 return None
             except OSError:
                 pass
             else:
-                if name_in(writer) == self.lead:
+                if name_in(writer) == self.head:
                     keep_alive(writer.get_extra_info("socket"))
                     await say(writer, frames.ASK, hello)
                     return reader, writer
@@ -319,7 +319,7 @@ def main(argv: list[str]) -> None:
     async def all_of_it() -> int:
         run_dir = os.environ["LAUNCHER_RUN_DIR"]
         if part == "lead":
-            return await Lead(run_dir).serve(address, port, argv[3] != "bare", argv[5:])
+            return await Head(run_dir).serve(address, port, argv[3] != "bare", argv[5:])
         return await Peer(run_dir).serve(address, port)
 
     try:
