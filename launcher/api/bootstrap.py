@@ -13,13 +13,13 @@ from ..spec.errors import InputError
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..fleet.bootstrap.bootstrap import Outcome as Outcome
+    from ..fleet.bootstrap.bootstrap import HostOutcome as HostOutcome
     from ..fleet.bootstrap.prompting import Asker, Tell
 
 __all__ = ["STEPS", "VENV", "bootstrap_hosts", "chosen_steps", "plain", "requirement_lines"]
 
 
-def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[Outcome]:
+def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[HostOutcome]:
     """Do what is wanted, and return how every host stands, in their order.
 
     ``wanted`` are the fields of :class:`~launcher.fleet.bootstrap.request.BootstrapRequest`.
