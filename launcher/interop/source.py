@@ -7,11 +7,11 @@ from functools import cached_property
 
 import yaml
 
-from ...spec import nodeset
-from ...spec.errors import DocumentError, Unbounded
-from ...spec.frozen import frozen
-from ...spec.yaml_document import YamlNode, parse
-from .result import Found, quoted
+from ..spec import nodeset
+from ..spec.errors import DocumentError, Unbounded
+from ..spec.frozen import frozen
+from ..spec.yaml_document import YamlNode, parse
+from .draft import Draft, quoted
 
 _YAML = "tag:yaml.org,2002:"
 #: Ansible's own: a text that is encrypted, and one that is no template.
@@ -99,12 +99,12 @@ def check_tags(node: YamlNode) -> None:
             waiting += one.value
 
 
-def expand(found: Found, words: str, line: int) -> tuple[str, ...]:
+def expand(draft: Draft, words: str, line: int) -> tuple[str, ...]:
     """The names of a nodeset. Raises DocumentError."""
     try:
         return nodeset.expand(words)
     except ValueError as error:
-        raise found.error(line, quoted(str(error))[1:-1], "gpu[01-08,12]") from None
+        raise draft.error(line, quoted(str(error))[1:-1], "gpu[01-08,12]") from None
 
 
 def login(word: str) -> tuple[str, str, str]:
@@ -118,12 +118,12 @@ def login(word: str) -> tuple[str, str, str]:
     return user, rest, ""
 
 
-def unread(found: Found, node: YamlNode, known: tuple[str, ...], what: str) -> None:
+def unread(draft: Draft, node: YamlNode, known: tuple[str, ...], what: str) -> None:
     """Notes the keys of a mapping that nothing here reads, by name alone: values may be secret."""
     for name, (line, value) in entries(node).items():
         if name not in known:
             secret = "password" in name or "pass" in name.split("_") or value.yaml.tag in _TAGS[:2]
-            found.note(
+            draft.note(
                 line,
                 f"{quoted(name)[1:-1]}{_inside(value)} of {what} is not carried over"
                 + (": passwords are never stored; use a key" if secret else ""),
