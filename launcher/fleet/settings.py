@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..interop import inventories as imports
+from ..interop.draft import Draft
 from ..interop.inventories.ssh_entries import parse
 from ..spec import inventory as inventories
 from ..spec.errors import DocumentError
@@ -110,7 +111,7 @@ def _in_ssh_config(inventory: Inventory, host: str, key: str) -> str | None:
     if not file.exists():
         return None
     try:
-        entries = parse(read_text(file, "ssh_config"), imports.Found(str(file)))
+        entries = parse(read_text(file, "ssh_config"), Draft(str(file)))
     except DocumentError:
         return None
     for keyword, _, line in entries.matching(host):

@@ -39,7 +39,7 @@ AFTER = 0.4
 PROGRAMS = {"ssh": "ssh {run_dir}", "rank": "rank --of {run_dir} --"}
 
 
-class Node:
+class Member:
     """What the head and a peer have in common: commands, and a socket for the programs of this host."""
 
     def __init__(self, run_dir: str) -> None:
@@ -95,7 +95,7 @@ class Node:
         await _refuse(writer, "only %s can run commands on other hosts" % self.head)
 
 
-class Head(Node):
+class Head(Member):
     """The host where the framework's launcher runs."""
 
     def __init__(self, run_dir: str) -> None:
@@ -212,7 +212,7 @@ class Head(Node):
         return streams.result() if await _is_done(streams, deadline, self.loop) else None
 
 
-class Peer(Node):
+class Peer(Member):
     """Any other host: it runs what the head asks for, until the head says that the run is over."""
 
     async def serve(self, address: str, port: int) -> int:

@@ -49,7 +49,7 @@ class StackTaker:
             env["PYTHONPATH"] = os.pathsep.join([INSIDE] + behind)
 
     def take(self, ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
-        """Write ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``, with the py-spy on ``path``."""
+        """Write ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``; ``path`` may have py-spy."""
         if self._helper is not None:
             return
         self._stamp = stamp

@@ -14,19 +14,19 @@ import fabric
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Node, Secret
-from ..fanout import Place, visit_hosts
+from ..fanout import Visited, visit_hosts
 from . import interfaces, plan
 from .inspection import Look
 from .login import Logins, NeedsSudo
 from .prompting import BROKEN, Asker, Rounds, Tell, blamed
-from .request import Request
+from .request import BootstrapRequest
 from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
 
 BUILD_HOROVOD = Path(__file__).parent / "build-horovod.sh"
 
 
 @frozen
-class Outcome:
+class HostOutcome:
     """The result for one host. ``changes`` were made, or would be with ``dry_run``."""
 
     host: str
@@ -52,7 +52,7 @@ class _Seen:
     sudo: str | None = None
 
 
-def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
+def bootstrap(request: BootstrapRequest, asker: Asker, tell: Tell) -> list[HostOutcome]:
     """Bootstrap all hosts; return the outcomes in the order of the hosts.
 
     ``tell(host, message)`` is called from several threads.
@@ -66,11 +66,11 @@ def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
 
 
 class _Work:
-    def __init__(self, request: Request, rounds: Rounds, tell: Tell) -> None:
+    def __init__(self, request: BootstrapRequest, rounds: Rounds, tell: Tell) -> None:
         self.request, self.rounds, self.tell = request, rounds, tell
         self.logins = rounds.logins
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[HostOutcome]:
         hosts = {host.name: host for host in self.request.hosts}
         seen = self.rounds.all(hosts, self._look)
         looked = {name: found for name, found in seen.items() if isinstance(found, _Seen)}
@@ -133,11 +133,11 @@ class _Work:
             why = told.said
         return replace(seen, decision=plan.without_root(seen.decision, why))
 
-    def _dry(self, seen: _Seen) -> Outcome:
+    def _dry(self, seen: _Seen) -> HostOutcome:
         decision = seen.decision
-        return Outcome(seen.host.name, decision.changes, decision.problems, decision.notes)
+        return HostOutcome(seen.host.name, decision.changes, decision.problems, decision.notes)
 
-    def _change(self, seen: _Seen) -> Outcome:
+    def _change(self, seen: _Seen) -> HostOutcome:
         problems = list(seen.decision.problems)
         made: list[plan.Change] = []
         error: HostError | None = None
@@ -145,7 +145,7 @@ class _Work:
             self._make(seen, made, problems)
         except (HostError, *BROKEN) as broken:  # changes made so far are still reported
             error = blamed(seen.host.name, broken)
-        return Outcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
+        return HostOutcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
 
     def _make(self, seen: _Seen, made: list[plan.Change], problems: list[plan.Problem]) -> None:
         host = seen.host
@@ -176,7 +176,7 @@ class _Work:
         self, seen: _Seen, connection: fabric.Connection, change: plan.Change
     ) -> plan.Problem | None:
         name = seen.host.name
-        wrong = upload(connection, change.place, change.upload) if change.upload else ""
+        wrong = upload(connection, change.upload_to, change.upload) if change.upload else ""
         if wrong:
             return plan.Problem(change.step, wrong, "safe to run again")
         root = None
@@ -189,7 +189,7 @@ class _Work:
 
     # -- verification
 
-    def _proved(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _proved(self, outcomes: list[HostOutcome]) -> list[HostOutcome]:
         """Check that the agent answers, over the connection that runs use.
 
         With steps left out it may not, which is a note and no error.
@@ -198,8 +198,8 @@ class _Work:
         nodes = [Node(h, 0, 0, 0, root=h.workdir) for h in self.request.hosts if h.name in fine]
         whole = self.request.steps >= plan.USUAL
 
-        async def greet(place: Place) -> None:
-            await (await place.agent()).close()
+        async def greet(visited: Visited) -> None:
+            await (await visited.agent()).close()
 
         ask = self.request.ask_passphrase
         told = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
@@ -217,7 +217,7 @@ class _Work:
 
     # -- interfaces
 
-    def _connected(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _connected(self, outcomes: list[HostOutcome]) -> list[HostOutcome]:
         """Set the interfaces by which the ready hosts reach each other."""
         request = self.request
         fine = {o.host for o in outcomes if o.ok and not (request.dry_run and o.changes)}
@@ -233,7 +233,7 @@ class _Work:
         return [_with(outcome, changes.get(outcome.host), wrong) for outcome in outcomes]
 
 
-def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
+def _with(outcome: HostOutcome, change: plan.Change | None, wrong: str) -> HostOutcome:
     """Add a change, or a note why it could not be written; the host is ready without it."""
     if change is None:
         return outcome
@@ -242,11 +242,11 @@ def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
     return replace(outcome, changes=(*outcome.changes, change))
 
 
-def _outcome(name: str, found: object) -> Outcome:
-    if isinstance(found, Outcome):
+def _outcome(name: str, found: object) -> HostOutcome:
+    if isinstance(found, HostOutcome):
         return found
     assert isinstance(found, HostError)
-    return Outcome(name, error=found)
+    return HostOutcome(name, error=found)
 
 
 def _without(seen: _Seen, found: object) -> _Seen:

@@ -82,7 +82,7 @@ class Wish:
 class Change:
     """A change on a host: sh runs ``script``, as root if ``root`` is true.
 
-    ``upload`` is text that ``script`` finds in the file ``place``. ``what`` follows the host's name,
+    ``upload`` is text that ``script`` finds in the file ``upload_to``. ``what`` follows the host's name,
     as in "gpu1: install rsync".
     """
 
@@ -91,7 +91,7 @@ class Change:
     script: str
     root: bool = False
     upload: str | None = None
-    place: str = ""
+    upload_to: str = ""
 
 
 @frozen
@@ -278,7 +278,7 @@ def _requirements(look: Look, wish: Wish) -> _Found:
         f"{_installer(look, place)} -r {shlex.quote(file)}\n"
         f"echo {digest} >{shlex.quote(place)}/.launcher-requirements",
         upload=wish.requirements,
-        place=file,
+        upload_to=file,
     )
 
 

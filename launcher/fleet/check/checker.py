@@ -23,7 +23,7 @@ from ..findings.group import of_group
 from ..findings.host import of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
-from ..findings.survey import Questions, Survey, Trial, survey_of
+from ..findings.survey import PairTest, Questions, Survey, survey_of
 from .job_needs import questions_of
 from .pairs import Pairs, ports_of
 
@@ -41,7 +41,7 @@ class Report:
     """The result of a check."""
 
     surveys: tuple[Survey, ...]
-    trials: tuple[Trial, ...]
+    tests: tuple[PairTest, ...]
     findings: tuple[Finding, ...]
     seconds: float
     chosen: tuple[str, ...] = ()  # hosts that the job would get now
@@ -59,7 +59,7 @@ class Report:
             "findings": [finding.to_json() for finding in self.findings],
             "chosen": list(self.chosen),
             "hosts": {survey.host: asdict(survey) for survey in self.surveys},
-            "pairs": [asdict(trial) for trial in self.trials],
+            "pairs": [asdict(test) for test in self.tests],
         }
 
 
@@ -135,14 +135,16 @@ class Visitor:
         self.findings += findings
         return layout
 
-    async def pairs(self, port_range: tuple[int, int], bandwidth: bool = True) -> tuple[Trial, ...]:
+    async def pairs(
+        self, port_range: tuple[int, int], bandwidth: bool = True
+    ) -> tuple[PairTest, ...]:
         """Have all pairs of surveyed hosts test their network."""
         if len(self.surveys) < 2:
             return ()
         pairs = Pairs(self.hosts, self.surveys, self.agents, self.progress)
-        trials = await pairs.explore(ports_of(*port_range), bandwidth)
-        self.findings += of_pairs(trials, self.surveys, self.hosts, port_range)
-        return trials
+        tests = await pairs.explore(ports_of(*port_range), bandwidth)
+        self.findings += of_pairs(tests, self.surveys, self.hosts, port_range)
+        return tests
 
     async def fix(self) -> list[str]:
         """Kill what earlier runs left on hosts, and drop those findings; return what was done."""
@@ -186,10 +188,10 @@ async def check(
     visitor.findings += of_group(list(visitor.surveys.values()))
     layout = visitor.fits(job) if job else None
     ports = job.master_port if job else Job.master_port
-    trials = await visitor.pairs(ports) if pairs else ()
+    tests = await visitor.pairs(ports) if pairs else ()
     report = Report(
         tuple(visitor.surveys.values()),
-        trials,
+        tests,
         fold(visitor.findings),
         time.monotonic() - started,
         tuple(node.host.name for node in layout.nodes) if layout else (),
