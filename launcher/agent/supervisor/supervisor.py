@@ -114,9 +114,9 @@ class Supervisor:
         for child, code in self.children.exits():
             if self.terminated:
                 self.machine.terminated()
-            at, evidence = time.time(), self.children.evidence(child, code)
-            now = time.monotonic()
-            self._follow(self.machine.exited(child.key, child.rank, code, at, evidence, now))
+            evidence = self.children.evidence(child, code)
+            exited = machine.Exited(child.key, child.rank, code, time.time(), evidence)
+            self._follow(self.machine.exited(exited, time.monotonic()))
 
     def _heard(self, word: Message) -> None:
         self._follow(self.machine.heard(word, time.monotonic()))
@@ -181,8 +181,9 @@ class Supervisor:
         evidence = self.children.lack_of_memory(key, code)
         if message.get("error"):
             evidence["error"] = message["error"]
-        at, now = message.get("at") or time.time(), time.monotonic()
-        self._follow(self.machine.rank_exited(key, message["rank"], code, at, evidence, now))
+        at = message.get("at") or time.time()
+        exited = machine.Exited(key, message["rank"], code, at, evidence)
+        self._follow(self.machine.rank_exited(exited, time.monotonic()))
 
     def _start(self, request: StartRequest) -> Message:
         """Start the processes of a stage, "setup" or "run"; do nothing if that was done before."""
@@ -236,8 +237,8 @@ class Supervisor:
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             code = protocol.NOT_FOUND if missing else protocol.NOT_EXECUTABLE
-            at, now = time.time(), time.monotonic()
-            self._follow(self.machine.could_not_start(key, rank, code, at, now))
+            exited = machine.Exited(key, rank, code, time.time())
+            self._follow(self.machine.could_not_start(exited, time.monotonic()))
         else:
             self._follow(self.machine.started(key, rank, pid, limits))
 
