@@ -47,7 +47,7 @@ class _Seen:
 
     host: Host
     look: Look
-    wish: plan.Wish
+    goal: plan.Goal
     decision: plan.Decision
     sudo: str | None = None
 
@@ -82,7 +82,7 @@ class _Work:
         found = {**seen, **rights, **changed}
         outcomes = [_outcome(name, found[name]) for name in hosts]
         if not self.request.dry_run:
-            outcomes = self._proved(outcomes)
+            outcomes = self._verified(outcomes)
         return self._connected(outcomes) if "interface" in self.request.steps else outcomes
 
     # -- on one host
@@ -92,12 +92,12 @@ class _Work:
         needs_key = (
             self.request.force_key or self.request.login_keys or self.logins.password(host.name)
         )
-        key = self.request.keys(self.logins.way(host.name).keys) if needs_key else None
+        key = self.request.keys(self.logins.endpoint(host.name).keys) if needs_key else None
         request = self.request
         build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
-        wish = plan.Wish(request.steps, host.python, key, request.requirements, request.venv, build)
-        look = look_at(host, connection, wish)
-        decision = plan.decide(look, wish)
+        goal = plan.Goal(request.steps, host.python, key, request.requirements, request.venv, build)
+        look = look_at(host, connection, goal)
+        decision = plan.decide(look, goal)
         if needs_key and key is None and "key" in self.request.steps:
             problem = plan.Problem(
                 "key",
@@ -105,7 +105,7 @@ class _Work:
                 "create one with ssh-keygen -t ed25519, or name one with --key FILE",
             )
             decision = replace(decision, problems=(problem, *decision.problems))
-        return _Seen(host, look, wish, decision)
+        return _Seen(host, look, goal, decision)
 
     def _rights(self, seen: _Seen) -> _Seen:
         """Find out how to become root, if any change needs it."""
@@ -113,8 +113,8 @@ class _Work:
             return replace(seen, sudo="")
         name = seen.host.name
         connection = self.logins.connect(name)
-        told = run(name, connection, "command -v sudo >/dev/null && sudo -n true", LOOK_TIME)
-        if told.ok:
+        outcome = run(name, connection, "command -v sudo >/dev/null && sudo -n true", LOOK_TIME)
+        if outcome.ok:
             return replace(seen, sudo="sudo -n")
         why = f"{seen.look.user} is not root, and there is no sudo"
         if run(name, connection, "command -v sudo", LOOK_TIME).ok:
@@ -123,14 +123,14 @@ class _Work:
                 return replace(seen, decision=_noted(seen.decision, note))
             password = self.rounds.sudo.get(name) or self.logins.password(name)
             if password is None:
-                raise NeedsSudo(name, self.logins.way(name), refused=False)
-            told = run(name, connection, "", LOOK_TIME, root=("sudo", password))
-            if told.ok:
+                raise NeedsSudo(name, self.logins.endpoint(name), refused=False)
+            outcome = run(name, connection, "", LOOK_TIME, root=("sudo", password))
+            if outcome.ok:
                 self.rounds.sudo[name] = password
                 return replace(seen, sudo="sudo")
-            if told.refused:
-                raise NeedsSudo(name, self.logins.way(name), refused=True)
-            why = told.said
+            if outcome.refused:
+                raise NeedsSudo(name, self.logins.endpoint(name), refused=True)
+            why = outcome.message
         return replace(seen, decision=plan.without_root(seen.decision, why))
 
     def _dry(self, seen: _Seen) -> HostOutcome:
@@ -164,7 +164,7 @@ class _Work:
             else:
                 made.append(change)
         if made:  # verify it
-            left = plan.decide(look_at(host, connection, seen.wish), seen.wish).changes
+            left = plan.decide(look_at(host, connection, seen.goal), seen.goal).changes
             for step in {c.step for c in made} - {problem.step for problem in problems}:
                 problems += [
                     plan.Problem(step, f"no error, but it had no effect: {change.what}", "")
@@ -182,14 +182,15 @@ class _Work:
         root = None
         if change.root and seen.sudo:
             root = (seen.sudo, self.rounds.sudo.get(name, Secret("")))
-        told = run(name, connection, change.script, CHANGE_TIME, root)
-        if told.ok:
+        outcome = run(name, connection, change.script, CHANGE_TIME, root)
+        if outcome.ok:
             return None
-        return plan.Problem(change.step, f"could not {change.what}: {told.said}", told.hint)
+        message = f"could not {change.what}: {outcome.message}"
+        return plan.Problem(change.step, message, outcome.hint)
 
     # -- verification
 
-    def _proved(self, outcomes: list[HostOutcome]) -> list[HostOutcome]:
+    def _verified(self, outcomes: list[HostOutcome]) -> list[HostOutcome]:
         """Check that the agent answers, over the connection that runs use.
 
         With steps left out it may not, which is a note and no error.
@@ -202,18 +203,18 @@ class _Work:
             await (await visited.agent()).close()
 
         ask = self.request.ask_passphrase
-        told = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
-        proved = []
+        greeted = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
+        verified = []
         for outcome in outcomes:
-            error = told.get(outcome.host)
+            error = greeted.get(outcome.host)
             if error and whole:
                 outcome = replace(outcome, error=error)
             elif error:
                 outcome = replace(
                     outcome, notes=(*outcome.notes, f"not ready yet: {error.message}")
                 )
-            proved.append(outcome)
-        return proved
+            verified.append(outcome)
+        return verified
 
     # -- interfaces
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...spec.errors import HostError
+from ...spec.errors import HostError, LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
 from ...transport import agent_client, rsync
@@ -19,7 +19,7 @@ from ...transport.agent_client import Agent
 from ...transport.ssh import AskPassphrase, Connection, Dialler
 from .. import cleanup
 from ..findings import ERROR, Finding, fold, of_error
-from ..findings.group import of_group
+from ..findings.group import of_group, rsync_here
 from ..findings.host import of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
@@ -98,6 +98,10 @@ class Visitor:
             self.findings += findings
         self.surveys = {name: self.surveys[name] for name in self.hosts if name in self.surveys}
 
+    async def here(self) -> None:
+        """Check what runs need on this machine."""
+        self.findings += await asyncio.to_thread(_rsync_here)
+
     async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
         try:
             survey = await self._survey(host, questions)
@@ -128,9 +132,9 @@ class Visitor:
     def fits(self, job: Job) -> Layout | None:
         """Return the layout that a job would get now, and add its findings."""
         layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
-        lacking = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
+        without = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
         self.findings = [
-            f for f in self.findings if f.code != "TORCH-MISSING" or not lacking & set(f.hosts)
+            f for f in self.findings if f.code != "TORCH-MISSING" or not without & set(f.hosts)
         ]
         self.findings += findings
         return layout
@@ -167,6 +171,14 @@ class Visitor:
         return done
 
 
+def _rsync_here() -> list[Finding]:
+    try:
+        version = rsync.require_here()
+    except LauncherError as error:
+        return rsync_here("", error, False)
+    return rsync_here(version, None, rsync.rejects_extras(version))
+
+
 async def _clock(agent: Agent) -> tuple[float, float]:
     """Return the shortest of some round trips, and the host's clock minus this machine's."""
     best = (float("inf"), 0.0)
@@ -183,7 +195,7 @@ async def check(
 ) -> tuple[Report, list[str]]:
     """Run the whole check; return its report and what was fixed. Connections stay open."""
     started = time.monotonic()
-    await visitor.survey(questions_of(job) if job else Questions())
+    await asyncio.gather(visitor.survey(questions_of(job) if job else Questions()), visitor.here())
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
     layout = visitor.fits(job) if job else None

@@ -75,9 +75,9 @@ class Pairs:
     ) -> None:
         self._hosts, self._surveys, self._agents = hosts, surveys, agents
         self._progress = progress
-        # A token each: an address such as docker0's leads every host to itself.
+        # One token for each host: an address such as docker0's reaches the caller itself.
         self._tokens = {name: secrets.token_hex(16) for name in surveys}
-        self._mirrors: dict[str, Mapping[str, Any]] = {}
+        self._mirrors: dict[str, Mapping[str, Any]] = {}  # ports of the echo servers, by host
         self._names: dict[str, Mapping[str, list[str] | None]] = {}
 
     async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[PairTest, ...]:
@@ -174,9 +174,9 @@ class Pairs:
         seconds = min(BANDWIDTH, BANDWIDTH_IN_ALL / (2 * len(chosen)))
         for number, pairs in enumerate(chosen):
             self._progress(f"bandwidth: round {number + 1} of {len(chosen)}")
-            for ways in (pairs, [(b, a) for a, b in pairs]):
-                measured = (self._measured(found[way], seconds) for way in ways)
-                found |= zip(ways, await asyncio.gather(*measured), strict=True)
+            for directed in (pairs, [(b, a) for a, b in pairs]):
+                measured = (self._measured(found[pair], seconds) for pair in directed)
+                found |= zip(directed, await asyncio.gather(*measured), strict=True)
 
     async def _measured(self, test: PairTest, seconds: float) -> PairTest:
         """Return the test with its bandwidth, if anything arrives at all."""
@@ -199,30 +199,30 @@ class Pairs:
 
     async def _again(self, found: dict[tuple[str, str], PairTest]) -> None:
         patience = AGAIN_IN_ALL + AGAIN_PER_HOST * len(self._surveys)
-        broken = [way for way, test in found.items() if _is_broken(test)]
+        broken = [pair for pair, test in found.items() if _is_broken(test)]
         deadline = time.monotonic() + patience
         while broken and time.monotonic() < deadline:
-            here, there = way = broken.pop(0)
+            here, there = pair = broken.pop(0)
             self._progress(f"testing again: {here} to {there}")
             (fresh,) = await self._try(here, [there])
-            found[way] = replace(fresh, bandwidth=found[way].bandwidth, confirmed=True)
+            found[pair] = replace(fresh, bandwidth=found[pair].bandwidth, confirmed=True)
         await self._all_again(found, broken)
         usual = usual_bandwidth(list(found.values()))
-        slow = sorted((t.bandwidth, way) for way, t in found.items() if t.bandwidth)
+        slow = sorted((t.bandwidth, pair) for pair, t in found.items() if t.bandwidth)
         deadline = time.monotonic() + patience
-        for bandwidth, way in slow:
+        for bandwidth, pair in slow:
             if bandwidth >= SLOW * usual or time.monotonic() > deadline:
                 break
-            found[way] = await self._slow_again(found[way], usual)
+            found[pair] = await self._slow_again(found[pair], usual)
 
     async def _all_again(
         self, found: dict[tuple[str, str], PairTest], broken: Sequence[tuple[str, str]]
     ) -> None:
         """Try the routes for which no time was left, together but without the others."""
-        ways: dict[str, list[str]] = {}
+        by_host: dict[str, list[str]] = {}
         for here, there in broken:
-            ways.setdefault(here, []).append(there)
-        tried = (self._try(here, others[:TOGETHER]) for here, others in ways.items())
+            by_host.setdefault(here, []).append(there)
+        tried = (self._try(here, others[:TOGETHER]) for here, others in by_host.items())
         for tests in await asyncio.gather(*tried):
             for fresh in tests:
                 old = found[fresh.host, fresh.there]
