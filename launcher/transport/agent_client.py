@@ -259,7 +259,7 @@ def _agree(host: Host, first: bytes) -> None:
 async def _execute(
     host: Host, connection: Connection, command: str
 ) -> asyncssh.SSHClientProcess[bytes]:
-    _bear(connection, OPENING)
+    _tolerate(connection, OPENING)
     try:
         return await connection.create_process(command, encoding=None)
     except asyncssh.ChannelOpenError as error:
@@ -275,10 +275,10 @@ async def _execute(
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
     finally:
-        _bear(connection, KEEPALIVES)
+        _tolerate(connection, KEEPALIVES)
 
 
-def _bear(connection: Connection, silences: int) -> None:
+def _tolerate(connection: Connection, silences: int) -> None:
     if not connection.is_closed():  # else it would begin to ask again
         connection.set_keepalive(count_max=silences)
 
@@ -348,19 +348,19 @@ def os_error(host: str, complaint: str) -> errors.HostError | None:
     if any(words in complaint for words in full):
         return errors.DiskFull(
             host,
-            f"no space left for launcher's files: {_telling(complaint, full)}",
+            f"no space left for launcher's files: {_last_with(complaint, full)}",
             "free some, or set workdir: in the inventory to a disk with space (df -h, df -i)",
         )
     if any(words in complaint for words in closed):
         return errors.ReadOnly(
             host,
-            f"launcher's folder is not writable: {_telling(complaint, closed)}",
+            f"launcher's folder is not writable: {_last_with(complaint, closed)}",
             "set workdir: in the inventory to a folder that you may write to",
         )
     return None
 
 
-def _telling(complaint: str, words: tuple[str, ...]) -> str:
+def _last_with(complaint: str, words: tuple[str, ...]) -> str:
     """Return the last line with one of these messages; later lines are its consequences."""
     return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
 

@@ -94,7 +94,7 @@ def _open(name: str) -> int:
     try:
         os.fchmod(fd, 0o666)
     except PermissionError:
-        pass  # not our file: whoever made it has done so
+        pass  # not our file: its owner has done so
     return fd
 
 

@@ -42,7 +42,7 @@ def launch(run_dir: str, spec: SupervisorSpec) -> None:
     with os.fdopen(ready, "rb") as pipe:
         answer = pipe.read().decode()
     if answer != "ready":
-        raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
+        raise OSError("the supervisor did not start: %s" % (answer or "it exited at once"))
 
 
 def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:

@@ -132,11 +132,11 @@ def requirement_lines(text: str, source: str) -> str:
     """Return the text of a requirements file, checked to stand alone. Raises InputError."""
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
-        leads_elsewhere = words and (
+        names_a_file = words and (
             re.match(r"(-r|-c|-e|--requirement|--constraint|--editable)(=|\Z)", words[0])
             or words[0].startswith((".", "file:"))
         )
-        if leads_elsewhere:
+        if names_a_file:
             raise InputError(
                 f"{source}:{number}: {line.strip()!r} refers to another file on this machine",
                 "only this file is copied to the hosts: name packages in it (see pip freeze)",
