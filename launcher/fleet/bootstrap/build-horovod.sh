@@ -74,10 +74,10 @@ horovod==$version --hash=sha256:92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483
 TXT
     pip install "$@" || fail "horovod's dependencies could not be installed" "$packages"
     pip install --require-hashes --no-deps --target "$scratch/tools" -r "$scratch/tools.txt" ||
-        fail "setuptools, which builds horovod, could not be fetched" "$packages"
+        fail "setuptools, which builds horovod, could not be fetched, or has another hash" "$packages"
     PYTHONPATH=$scratch/tools "$python" -m pip --quiet --disable-pip-version-check --no-input download \
         --require-hashes --no-binary :all: --no-deps --no-build-isolation -d "$scratch" -r "$scratch/source.txt" ||
-        fail "the source of horovod $version could not be fetched" "$packages"
+        fail "the source of horovod $version could not be fetched, or has another hash" "$packages"
     tar -xzf "$scratch/horovod-$version.tar.gz" -C "$scratch"
     file=$scratch/horovod-$version/horovod/common/gloo/gloo_context.cc
     sed -i '/GlooContext::InitializeForProcessSet(/,/^}/ s/^  device_attr.iface = gloo_iface_;$/  gloo_iface_ = global_context.gloo_iface_;\n&/' "$file"
