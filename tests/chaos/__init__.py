@@ -1,0 +1,1 @@
+"""Real training, a fault at a random moment, and a verdict on what is left."""
