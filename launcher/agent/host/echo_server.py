@@ -30,7 +30,7 @@ LINE, PIECE = 200, 1 << 17
 WARM_UP = 0.25
 
 
-class Mirror:
+class EchoServer:
     """Listens on a free port near each wanted one, on one that the kernel chooses, and for UDP."""
 
     def __init__(self, wanted: list[int], token: str) -> None:

@@ -91,7 +91,7 @@ def why_terminated() -> str:
     return protocol.SUPERVISOR_TERMINATED
 
 
-class Refuge:
+class UserScope:
     """A scope of the user's own service manager, where a process survives the end of its session.
 
     There, unlike in a session, we may make groups, and they have controllers. The manager exits with

@@ -30,7 +30,7 @@ class Owned:
         self._run_id, self._host = run_id, host
         self._groups = cgroup.of(".")
         self._group: cgroup.Group | None = None
-        self._refuge = login_session.Refuge()
+        self._user_scope = login_session.UserScope()
         self._memory, self._shared = MemoryWatch(), SharedMemory(time.monotonic())
         self._spared_until: float | None = None
         self._kills = self._memory_kills()
@@ -41,7 +41,7 @@ class Owned:
         asked = {name for each in limits for name, most in each.items() if most}
         wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
         self._spared_until = None
-        self._refuge.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
+        self._user_scope.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
         try:
             self._group = cgroup.make(".", self._run_id, self._host, wanted)
         except OSError:  # a full disk: no group, because its name could not be written down
@@ -71,7 +71,7 @@ class Owned:
 
     def reaped(self, pid: int) -> bool:
         """Return whether ``pid`` was a helper of ours."""
-        return self._refuge.reaped(pid)
+        return self._user_scope.reaped(pid)
 
     def find(self, helpers: set[int]) -> list[int]:
         """Return all pids of the run here without ``helpers``: our descendants, processes with the
@@ -79,7 +79,9 @@ class Owned:
         marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
         grouped = [pid for group in self._groups for pid in group.pids()]
         descended = processes.descendants(os.getpid())
-        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers - self._refuge.pids)
+        return sorted(
+            {*descended, *marked, *grouped} - {os.getpid()} - helpers - self._user_scope.pids
+        )
 
     def ask(self, pids: list[int]) -> None:
         """Send SIGTERM to these, but not to those that clean up: they exit after the others."""
@@ -134,7 +136,7 @@ class Owned:
         removed = [] if left else self._shared.remove()
         if not left:
             cgroup.close(".")
-            self._refuge.close()
+            self._user_scope.close()
         return {
             "scanned": self.scanned,
             "unreadable": self.unreadable,

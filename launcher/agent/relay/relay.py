@@ -18,7 +18,7 @@ from ..processes import cgroup
 from . import tree
 from .follow import Follow
 from .rendezvous import Listener, connect
-from .self_tests import Checks
+from .self_tests import SelfTests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Refused(Exception):
         self.code, self.more = code, more
 
 
-class Relay(Checks):
+class Relay(SelfTests):
     """Selects over stdin, stdout and the supervisor's socket, and follows the run's files."""
 
     def __init__(self, root: str) -> None:

@@ -7,15 +7,15 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..base.messages import Message
-    from ..host.echo_server import Mirror
+    from ..host.echo_server import EchoServer
     from ..host.modules import Search
 
 
-class Checks:
+class SelfTests:
     """Requests by name, like the relay's own. Each imports what it needs: a run needs none of it."""
 
     root: str
-    mirror: Mirror | None = None
+    echo_server: EchoServer | None = None
     searching: Search | None = None
 
     def do_clock(self, request: Message) -> Message:
@@ -48,18 +48,18 @@ class Checks:
 
     def do_mirror(self, request: Message) -> Message:
         """Start to answer the network tests of other hosts."""
-        from ..host.echo_server import Mirror
+        from ..host.echo_server import EchoServer
 
-        if self.mirror:
-            self.mirror.close()
-        self.mirror = Mirror(request["ports"], request["token"])
-        return self.mirror.places()
+        if self.echo_server:
+            self.echo_server.close()
+        self.echo_server = EchoServer(request["ports"], request["token"])
+        return self.echo_server.places()
 
     def do_unmirror(self, request: Message) -> Message:
         """Stop answering them."""
-        if self.mirror:
-            self.mirror.close()
-            self.mirror = None
+        if self.echo_server:
+            self.echo_server.close()
+            self.echo_server = None
         return {}
 
     def do_resolve(self, request: Message) -> Message:

@@ -43,7 +43,7 @@ class _Line:
         self.proven, self.since, self.buffer = proven, time.monotonic(), b""
 
 
-class News:
+class Broadcast:
     """One host's part. Calls ``heard(word)`` with every message of another host, once.
 
     Without a ``spec`` there are no other hosts. Raises OSError when this is the hub and it cannot

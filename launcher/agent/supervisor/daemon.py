@@ -59,9 +59,9 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         supervisor.serve()
         os.close(lock)  # before clients notice the end: they may start another supervisor at once
         supervisor.clients.close()
-        if supervisor.news.is_needed:
-            _let_go(but=supervisor.news.descriptors)
-            supervisor.news.pass_on()
+        if supervisor.broadcast.is_needed:
+            _let_go(but=supervisor.broadcast.descriptors)
+            supervisor.broadcast.pass_on()
     except Exception as error:
         import traceback
 

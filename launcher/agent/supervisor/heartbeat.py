@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Contact:
+class Heartbeat:
     """``orphan_timeout`` is how many seconds without a launcher a run survives; None is for ever.
 
     Times come from a monotonic clock.
@@ -18,13 +18,13 @@ class Contact:
         self._heard = now
 
     @property
-    def ends(self) -> float:
+    def deadline(self) -> float:
         """The moment at which the run is orphaned, if no launcher is heard before."""
         return float("inf") if self._timeout is None else self._heard + self._timeout
 
     def expired(self, now: float) -> float | None:
         """Return the seconds of silence when the run is orphaned, once; else None."""
-        if now < self.ends:
+        if now < self.deadline:
             return None
         self._timeout = None
         return now - self._heard

@@ -8,8 +8,8 @@ has happened, and follows the instructions that it returns.
 from __future__ import annotations
 
 from ..base import protocol
-from .heartbeat import Contact
-from .outcomes import Endings
+from .heartbeat import Heartbeat
+from .outcomes import Outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ class Machine:
         self.stage, self.attempt = "", attempt
         self.stopped = False  # no further stage starts
         self._grace = grace
-        self._contact = Contact(orphan_timeout, now)
+        self._heartbeat = Heartbeat(orphan_timeout, now)
         self._begun: set[tuple[str, int]] = set()
-        self._endings = Endings([])
+        self._outcomes = Outcomes([])
         self._elastic: str | None = None
         self._running: set[str] = set()  # keys
         self._due: Due | None = None
@@ -172,7 +172,7 @@ class Machine:
 
     def next_tick(self, now: float, alone_since: float | None) -> float:
         """Return the moment by which to call :meth:`tick`, if nothing happens before."""
-        moments = [now + LOOK if self.is_ending else self._contact.ends]
+        moments = [now + LOOK if self.is_ending else self._heartbeat.deadline]
         moments += [m for m in (self._kill_at, self._stop_orphans_at) if m is not None]
         if self._due:
             moments.append(self._due.at)
@@ -184,7 +184,7 @@ class Machine:
 
     def heard_launcher(self, now: float) -> None:
         """Note that a launcher is in touch."""
-        self._contact.renew(now)
+        self._heartbeat.renew(now)
 
     def stop(self, grace: float, why: str, asked: bool, now: float) -> list[Instruction]:
         """Stop the run on all hosts; what is left after ``grace`` is killed."""
@@ -212,12 +212,12 @@ class Machine:
         self._begun.add((stage, attempt))
         self._leave_stage()
         self.phase, self.stage, self.attempt = RUNNING, stage, attempt
-        self._elastic, self._endings = elastic, Endings(processes)
+        self._elastic, self._outcomes = elastic, Outcomes(processes)
 
     def started(self, key: str, rank: int | None, pid: int, limits: str) -> list[Instruction]:
         """Note that a process was started; ``limits`` describes how it is limited."""
         self._running.add(key)
-        more = self._endings.about(key)
+        more = self._outcomes.about(key)
         if limits:
             more["limits"] = limits
         return [Record("ProcessStarted", key=key, rank=rank, pid=pid, **more)]
@@ -231,11 +231,11 @@ class Machine:
         self._running.discard(process.key)
         tolerated = self.stage == "run" and self._elastic == "member"
         cause = self._cause(process, tolerated)
-        failed, action = self._endings.ended(process.key, process.code)
+        failed, action = self._outcomes.exited(process.key, process.code)
         out: list[Instruction] = [_record(process, dict(cause, **action))]
         if failed and "tolerated" not in cause:
-            out += self._fail(self._endings.patience(process.key), now)
-        if self._endings.is_primary(process.key) and not failed:
+            out += self._fail(self._outcomes.patience(process.key), now)
+        if self._outcomes.is_primary(process.key) and not failed:
             out.append(Tell(primary=process.key))
         return out + self._follow_primaries(now)
 
@@ -252,7 +252,7 @@ class Machine:
     def heard(self, word: Message, now: float) -> list[Instruction]:
         """Obey another host: a primary process of it has succeeded, or the run is over."""
         if "primary" in word:
-            self._endings.ended_elsewhere(word["primary"])
+            self._outcomes.succeeded_elsewhere(word["primary"])
             return self._follow_primaries(now)
         if "over" not in word or not self._running:  # not "over": of a later version
             return []
@@ -269,7 +269,7 @@ class Machine:
         out: list[Instruction] = []
         if self._due and now >= self._due.at:
             out += self._stop(self._due.grace, self._due.why, self._due.origin, False, now)
-        silent = None if self.is_ending else self._contact.expired(now)
+        silent = None if self.is_ending else self._heartbeat.expired(now)
         if silent is not None:
             out.append(Record("OrphanTimeoutExpired", silent=round(silent, 3)))
             out += self.stop(self._grace, protocol.ORPHAN_TIMEOUT, False, now)
@@ -329,7 +329,7 @@ class Machine:
         return [Tell(over=protocol.PROCESS_FAILED, delay=delay, grace=self._grace)]
 
     def _follow_primaries(self, now: float) -> list[Instruction]:
-        if self._endings.over and self._running and self.phase == RUNNING:
+        if self._outcomes.over and self._running and self.phase == RUNNING:
             return self._stop(self._grace, protocol.PRIMARY_FINISHED, None, False, now)
         return []
 

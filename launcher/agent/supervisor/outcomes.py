@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..base.messages import Message, ProcessSpec
 
 
-class Endings:
+class Outcomes:
     """The roles of the processes of one start, and which primary processes have succeeded."""
 
     def __init__(self, processes: Iterable[ProcessSpec]) -> None:
@@ -29,7 +29,7 @@ class Endings:
             name: process[name] for name in ("primary", "primaries", "role") if process.get(name)
         }
 
-    def ended(self, key: str, code: int) -> tuple[bool, Message]:
+    def exited(self, key: str, code: int) -> tuple[bool, Message]:
         """Note an exit; return whether it is a failure, and its fields for the journal."""
         process = self._processes.get(key, {})
         action = _action(process.get("on_exit") or {}, code)
@@ -42,7 +42,7 @@ class Endings:
         """Return whether this process of this host is primary."""
         return bool(self._processes.get(key, {}).get("primary"))
 
-    def ended_elsewhere(self, key: str) -> None:
+    def succeeded_elsewhere(self, key: str) -> None:
         """Note that a primary process on another host has succeeded."""
         self._done.add(key)
 

@@ -18,7 +18,7 @@ from ..host.gpus import GpuWatch
 from ..host.probe import port_is_free
 from ..processes import login_session, processes
 from . import machine, requests
-from .broadcast import News
+from .broadcast import Broadcast
 from .children import Children
 from .clients import Clients
 from .machine import Machine
@@ -54,7 +54,7 @@ class Supervisor:
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
         self.children = Children(self.run_id, self.host, (self.stacks, self.gpus))
-        self.news = News(self._heard)  # of a run whose hosts do not know each other yet
+        self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients = Clients()
         self.terminated = False
@@ -70,15 +70,15 @@ class Supervisor:
         """
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
-            readable: list[Any] = [self.signals, *callers, *self.news.readable]
-            found = select.select(readable, self.news.writable, [], self._patience())
+            readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
+            found = select.select(readable, self.broadcast.writable, [], self._patience())
             for ready in found[0] + found[1]:
                 if ready == self.signals:
                     os.read(self.signals, 512)
                 elif ready in callers:
                     self._hear(ready)
                 else:
-                    self.news.look(ready)
+                    self.broadcast.look(ready)
             self._reap()
             self._keep_time()
         if self.registered is not None:
@@ -87,7 +87,7 @@ class Supervisor:
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
-        moments += [self.stall.next_look, self.news.next_look, self.gpus.next_look]
+        moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
     def _keep_time(self) -> None:
@@ -101,7 +101,7 @@ class Supervisor:
             self.gpus.look(now)
             self.stall.look(now, self.machine.is_ending)
             self.children.owned.look(now)
-            self.news.keep_time(now)
+            self.broadcast.keep_time(now)
         self.journal.flush()
 
     # -- what happens
@@ -214,10 +214,10 @@ class Supervisor:
         for port in filter(None, [request.get("port"), *(request.get("ports") or [])]):
             if not port_is_free(port):
                 return _port_taken(port)
-        self.news.close()
+        self.broadcast.close()
         news = request.get("news")
         try:
-            self.news = News(self._heard, self.host, news)
+            self.broadcast = Broadcast(self._heard, self.host, news)
         except OSError:
             return _port_taken(news["port"] if news else 0)
         try:
@@ -249,7 +249,7 @@ class Supervisor:
             if isinstance(each, machine.Record):
                 self._record(each.event, **each.fields)
             elif isinstance(each, machine.Tell):
-                self.news.tell(**each.word)
+                self.broadcast.tell(**each.word)
             elif isinstance(each, machine.Stop):
                 self._ask_all(each)
             elif isinstance(each, machine.StopOrphans):
