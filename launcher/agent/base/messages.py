@@ -99,7 +99,7 @@ class ErrorReport(TypedDict):
 
 
 class Holder(TypedDict, total=False):
-    """Who holds a GPU, or has a run here; empty when it cannot be read."""
+    """Who holds a GPU, or has a run here; empty where that could not be read."""
 
     user: str
     run: str

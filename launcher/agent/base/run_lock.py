@@ -1,4 +1,4 @@
-"""The lock in the folder of a run, held by its supervisor for as long as it lives."""
+"""The lock in the folder of a run: its supervisor holds it for as long as it lives."""
 
 from __future__ import annotations
 

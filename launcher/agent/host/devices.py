@@ -61,11 +61,9 @@ def _rows(query: list[str]) -> list[list[str]]:
 
 
 def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
-    """Return ``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs.
-
-    ``run`` is the launcher run, where the environment can be read; ``user`` is None where /proc has
-    no such pid (a container with its own pid namespace).
-    """
+    """``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs; ``run`` is the
+    launcher's run where its environment can be read, and ``user`` None where /proc has no such pid
+    (a container's own numbers)."""
     found = []
     for row in _rows(gpus.APPS):
         if len(row) >= 2 and row[0].isdigit() and row[1] in index_of:

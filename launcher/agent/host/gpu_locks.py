@@ -1,7 +1,7 @@
-"""GPU leases without a daemon: one ``flock``ed file for each GPU, held by the supervisor of a run.
+"""GPU leases without a daemon: one ``flock``ed file a GPU, held by the supervisor of a run.
 
 A crash of the holder frees its leases at once, because the kernel drops the lock with the
-descriptor. Every user of the host can read who holds what.
+descriptor. Everybody on the host can read who holds what.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..base.messages import Holder
 
-#: Tries before a lock counts as held: another process that only looks holds it for microseconds.
+#: Tries before a lock counts as held: a look at it takes microseconds.
 LOOKS = 20
 
 
@@ -32,12 +32,12 @@ class Busy(Exception):
 
 
 def folder() -> str:
-    """Return the folder of this host's lease files, shared by all its users."""
+    """Where the lease files of this host lie: shared by all its users."""
     return os.environ.get("LAUNCHER_LEASE_DIR", "/var/tmp/launcher-leases")
 
 
 def take(indices: Iterable[int], run_id: str) -> list[int]:
-    """Lease all of ``indices`` or none; return the descriptors to keep open. Raises Busy."""
+    """Leases all of ``indices`` or none. Returns the descriptors to keep open. Raises Busy."""
     taken = []
     try:
         for index in indices:
@@ -50,7 +50,7 @@ def take(indices: Iterable[int], run_id: str) -> list[int]:
 
 
 def register(run_id: str) -> int | None:
-    """Show all users of the host that a run is here, for as long as the descriptor is open."""
+    """Lets all users of the host see that a run is here, as long as the descriptor is open."""
     try:
         return _take_one("run-" + run_id, run_id)
     except (Busy, OSError):  # not worth a run
@@ -72,7 +72,7 @@ def _take_one(name: str, run_id: str) -> int:
 
 
 def _lock(fd: int) -> None:
-    """Take the lock. Raises OSError. :func:`held` of another process holds it for an instant."""
+    """The lock; raises OSError. Whoever only looks (:func:`held`) holds it for an instant."""
     for _ in range(LOOKS):
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,7 +94,7 @@ def _open(name: str) -> int:
     try:
         os.fchmod(fd, 0o666)
     except PermissionError:
-        pass  # not our file: its owner has done so
+        pass  # not our file: whoever made it has done so
     return fd
 
 
@@ -116,18 +116,18 @@ def _user() -> str:
 
 
 def held() -> dict[int, Holder]:
-    """Return ``{GPU index: holder}`` of all leases held on this host now."""
+    """``{GPU index: holder}`` of all leases held on this host now."""
     holders = _holders("gpu-")
     return {int(name): holder for name, holder in holders.items() if name.isdigit()}
 
 
 def registered() -> dict[str, Holder]:
-    """Return ``{run: holder}`` of all runs of all users on this host now."""
+    """``{run: holder}`` of all runs of all users on this host now."""
     return _holders("run-")
 
 
 def _holders(prefix: str) -> dict[str, Holder]:
-    """Return the holders of all locked files with this prefix, by the rest of the name."""
+    """The holders of all locked files with this prefix, by the rest of the name."""
     found: dict[str, Holder] = {}
     try:
         names = os.listdir(folder())

@@ -262,9 +262,10 @@ def descendants(root: int) -> list[int]:
 
 
 def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
-    """Find the processes whose environment names this run and host.
+    """Pids whose environment says that they belong to this run on this host.
 
-    Return ``(pids, scanned, unreadable)``. Processes of other users are unreadable, and not ours.
+    Returns ``(pids, scanned, unreadable)``; processes of other users cannot be read, nor are they
+    ours.
     """
     wanted = {b"LAUNCHER_RUN_ID=" + os.fsencode(run_id), b"LAUNCHER_HOST=" + os.fsencode(host)}
     found, scanned, unreadable = [], 0, 0
@@ -278,7 +279,7 @@ def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
 
 
 def environments() -> Iterator[tuple[int, list[bytes] | None]]:
-    """Yield ``(pid, variables)`` of all other live processes; None for an unreadable one."""
+    """``(pid, variables)`` of all other processes that live; None for one that cannot be read."""
     for pid, (_, state, _) in table().items():
         if state in "ZX" or pid == os.getpid():
             continue

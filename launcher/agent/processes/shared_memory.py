@@ -36,10 +36,8 @@ class SharedMemory:
         self._looked, self.next_look = float("-inf"), now + FIRST_LOOK
 
     def abandoned(self) -> dict[str, int]:
-        """Return ``{"segments": count, "bytes": size}`` of segments that no process uses any more.
-
-        Torch's count as used while its helper lives, even if no process has them mapped.
-        """
+        """``{"segments": how many, "bytes": of memory}`` that no process here uses any more, whose ever
+        they were. Torch's are in use while its helper lives, also those that nobody has mapped."""
         everybody = list(processes.table())
         there = self._there(OF_LIBRARIES + (() if cleaners(everybody) else ("torch_",)))
         left = set(there)

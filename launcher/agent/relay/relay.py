@@ -346,7 +346,7 @@ def _agree(data: bytes) -> None:
 
 def _checked(run: str) -> str:
     if not isinstance(run, str) or "/" in run or run.startswith("."):
-        raise Refused("bad-run", "not a run's name: %r" % run)
+        raise Refused("bad-run", "not the name of a run: %r" % run)
     return run
 
 
