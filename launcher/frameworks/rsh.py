@@ -78,7 +78,7 @@ def processes(
     where = (place.meeting.master_addr, str(place.meeting.master_port))
     agent = (place.node.python, "-I", "-S", place.agent)
     if place.node.node_rank == 0:
-        words = (*agent, "lead", *where, "with-secrets" if secrets else "bare", "--", *argv)
+        words = (*agent, "head", *where, "with-secrets" if secrets else "bare", "--", *argv)
     else:
         words = (*agent, "peer", *where)
     return (Process(str(ProcessKey.of_node(place.node.node_rank)), None, words, env),)

@@ -9,16 +9,16 @@ import yaml
 
 from ..frameworks import Framework
 from ..spec.errors import InputError
-from ..spec.yaml_document import Node, text, texts
+from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders
 
 
-def read(node: Node) -> tuple[str, ...]:
+def read(node: YamlNode) -> tuple[str, ...]:
     """Return a command as it is written in a file. Raises DocumentError."""
     is_list = isinstance(node.yaml, yaml.SequenceNode)
-    for place in node.elements() if is_list else [node]:
-        if found := placeholders.problem(text(place)):
-            raise place.error(*found)
+    for element in node.elements() if is_list else [node]:
+        if found := placeholders.problem(text(element)):
+            raise element.error(*found)
     if is_list:
         words = texts(node)
         if not words:

@@ -24,7 +24,7 @@ from ..spec.yaml_document import (
     TEXT_MAP,
     TEXTS,
     Key,
-    Node,
+    YamlNode,
     checked,
     parse,
     read,
@@ -85,22 +85,22 @@ _RESOURCES: Mapping[str, Key] = {
 }
 
 
-def _resources(node: Node) -> Resources:
+def _resources(node: YamlNode) -> Resources:
     return Resources(**read(node, _RESOURCES, "resources"))
 
 
-def _secrets(node: Node) -> dict[str, str | None]:
+def _secrets(node: YamlNode) -> dict[str, str | None]:
     """Return names with values; None means that the value comes from the environment."""
-    for name, place in _variables(node):
+    for name, key_node in _variables(node):
         if not VARIABLE.match(name):
-            raise place.error(f'"{name}" cannot be the name of an environment variable')
+            raise key_node.error(f'"{name}" cannot be the name of an environment variable')
     if isinstance(node.yaml, yaml.MappingNode):
         items = node.items()
         return {name: None if value.is_empty() else text(value) for name, _, value in items}
     return dict.fromkeys(texts(node))
 
 
-def _needs(node: Node) -> tuple[str, ...]:
+def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
         if not path.startswith(("/", "~")):
@@ -173,23 +173,23 @@ def load(content: str, source: str) -> dict[str, Any]:
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
     if "roles" in values or "framework" in values:
-        place = nodes.get("roles", nodes.get("framework", root))
-        _check_roles(values.get("roles", ()), place, framework)
+        reported_at = nodes.get("roles", nodes.get("framework", root))
+        _check_roles(values.get("roles", ()), reported_at, framework)
     if not framework.shell and len(values.get("run", ())) == 1:
         try:
             shlex.split(values["run"][0], comments=True)
         except ValueError as error:
             raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
     for name in ("envs", "secrets"):
-        for variable, place in _variables(nodes[name]) if name in nodes else ():
+        for variable, key_node in _variables(nodes[name]) if name in nodes else ():
             if variable in framework.computed:
-                raise place.error(
+                raise key_node.error(
                     f"{variable} is computed for every process", f"leave it out of {name}"
                 )
     return values
 
 
-def _foreign(root: Node, source: str, error: DocumentError) -> DocumentError:
+def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError:
     """Return the error, with a better hint if the file is a task of another system."""
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
@@ -206,18 +206,18 @@ def _framework(values: Mapping[str, Any]) -> str:
     return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
 
 
-def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
+def _check_roles(given: tuple[Role, ...], node: YamlNode, framework: Framework) -> None:
     """Raise DocumentError at the role that the framework cannot take."""
-    places = {"": node}
+    key_nodes = {"": node}
     if given:
-        places |= {name: place for name, place, _ in node.items()}
+        key_nodes |= {name: key_node for name, key_node, _ in node.items()}
     for name, (message, hint) in roles.check(given, framework).items():
-        raise places[name].error(message, hint)
+        raise key_nodes[name].error(message, hint)
 
 
-def _variables(node: Node) -> list[tuple[str, Node]]:
+def _variables(node: YamlNode) -> list[tuple[str, YamlNode]]:
     if isinstance(node.yaml, yaml.MappingNode):
-        return [(name, place) for name, place, _ in node.items()]
+        return [(name, key_node) for name, key_node, _ in node.items()]
     elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
     return [(text(element), element) for element in elements]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.round import ORPHAN_TIMEOUT, Round
+from chaos.round import ORPHAN_SECONDS, ORPHAN_TIMEOUT, Round
 from support import lab as labs
 
 #: Seconds in which all ranks have started on this machine; an early fault comes within them.
@@ -28,6 +28,7 @@ class Fault:
     beside: another run is under way on the same hosts.
     afterwards: what the user does once everything is whole again and the launcher has exited.
     slow: takes half a minute or more.
+    lasts: seconds for which the ranks must still train after it, so that it can be judged.
     """
 
     strike: Callable[[Round], object]
@@ -38,6 +39,7 @@ class Fault:
     beside: bool = False
     afterwards: Callable[[Round], object] = lambda now: None
     slow: bool = False
+    lasts: float = 0.0
 
 
 def _fault(strike: Callable[[Round], object], *allowed: str, **more: object) -> Fault:
@@ -57,6 +59,13 @@ def _cable_for_long(now: Round) -> None:
     now.host.unplug()
 
 
+def _reach_each_other(now: Round) -> bool:
+    """Whether ARP between the hosts has recovered: the kernel remembers failures for a while."""
+    one, other = now.lab.hosts.values()
+    script = f"exec 3<>/dev/tcp/{other.address}/{other.port}"
+    return one.run("timeout", "2", "bash", "-c", script, check=False).returncode == 0
+
+
 def _reached_again(now: Round) -> None:
     """Reach the host with some other command, now that its cable is back: the receipt is amended."""
     words = ("ls", "--all-users", "-i", "../inventory.yaml")
@@ -72,6 +81,7 @@ def _reached_again(now: Round) -> None:
             "--",
             "true",
         )
+    labs.wait_until(lambda: _reach_each_other(now), "resolve each other's addresses", 20)
     done = now.call(*words)
     if done.returncode:
         raise labs.LabError(done.stderr)
@@ -206,7 +216,11 @@ FAULTS: dict[str, Fault] = {
     "power cut": _fault(_power_cut, "lost", slow=True),
     "cable pulled for good": _fault(_cable_for_long, "lost", "stopped", slow=True),
     f"cable back when the orphan timeout of {ORPHAN_TIMEOUT} is over": _fault(
-        _cable_for_long, "lost", "stopped", afterwards=_reached_again, slow=True
+        _cable_for_long,
+        *("lost", "stopped"),
+        afterwards=_reached_again,
+        slow=True,
+        lasts=ORPHAN_SECONDS + 5,  # ranks that finish earlier leave nothing for the timeout to stop
     ),
     "cable pulled for seconds": _fault(_cable_for_a_moment, "succeeded"),
     "20 % packet loss": _fault(lambda now: now.host.loss(20), "succeeded"),

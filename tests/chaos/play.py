@@ -67,9 +67,9 @@ def play(lab: labs.Lab, name: str, seed: int, light: bool, scratch: Path) -> Out
 def _begin(now: Round, fault: Fault) -> None:
     """Start the run; wait until all ranks train, unless the fault comes earlier."""
     if fault.beside:
-        now.other = now.run(times=2)
+        now.other = now.run(longer=now.training)
         now.until_training(now.other)
-    now.process = now.run(*fault.options)
+    now.process = now.run(*fault.options, longer=fault.lasts)
     if not fault.early:
         now.until_training(now.process)
 

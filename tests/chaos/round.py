@@ -20,8 +20,9 @@ SPECS = tuple(labs.HostSpec(f"h{n}", interface=f"eth{n}", gpus=4, home_size="30M
 SHARE = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
 #: Seconds that training takes, and within which a fault comes; and the same in a light round.
 TRAINING, LIGHT = 6.0, 3.0
-#: When an unreachable host is given up, and when it stops its run on its own.
-LOST_AFTER, ORPHAN_TIMEOUT = "12s", "10s"
+#: Seconds after which an unreachable host is given up, and after which it stops its run on its own.
+ORPHAN_SECONDS = 10
+LOST_AFTER, ORPHAN_TIMEOUT = "12s", f"{ORPHAN_SECONDS}s"
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -102,9 +103,9 @@ class Round:
         """A user's environment, with the launcher's home in the round's folder."""
         return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
-    def run(self, *options: str, times: int = 1) -> subprocess.Popen[bytes]:
-        """Start ``launcher run``; its training takes ``times`` as long."""
-        seconds = self.training * times
+    def run(self, *options: str, longer: float = 0.0) -> subprocess.Popen[bytes]:
+        """Start ``launcher run``; it trains ``longer`` seconds than ``training``."""
+        seconds = self.training + longer
         argv = [sys.executable, "-m", "launcher", "run", "-i", "../inventory.yaml", "--gpus", "4"]
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
         argv += ["--lost-after", LOST_AFTER, "--orphan-timeout", ORPHAN_TIMEOUT, *options]

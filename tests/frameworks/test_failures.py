@@ -115,7 +115,7 @@ def _lead(of: Launcher, lab: labs.Lab, name: str) -> int:
     broken = BROKEN[name]
     if broken.word:
         processes = lab.hosts["lab1"].processes()
-        return next(p.pid for p in processes if broken.word in p.argv and "lead" not in p.argv)
+        return next(p.pid for p in processes if broken.word in p.argv and "head" not in p.argv)
     started = (e for e in events_of(of) if e["event"] == "ProcessStarted")
     return next(int(e["pid"]) for e in started if e["key"] == broken.lead)
 

@@ -143,7 +143,7 @@ TWO = (labs.HostSpec("one", passwords=True), labs.HostSpec("two", passwords=True
 
 BUG = """\
 import launcher.fleet.bootstrap.plan
-def broken(look, wish): raise RuntimeError("broken")
+def broken(look, goal): raise RuntimeError("broken")
 launcher.fleet.bootstrap.plan.decide = broken
 """
 

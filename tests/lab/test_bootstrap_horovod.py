@@ -109,7 +109,7 @@ def test_from_torch_to_a_run(hosts: labs.Lab, tmp_path: Path) -> None:
     assert f"there is no torch in {ENVIRONMENT}/bin/python" in problem["message"]
     assert problem["hint"] == f"{ENVIRONMENT}/bin/python -m pip install torch"
     (problem,) = told["two"]["problems"]
-    assert "g++ is missing on two, and horovod has to be compiled" in problem["message"]
+    assert "g++ is missing on two, and horovod must be compiled" in problem["message"]
     assert "apt-get install g++ cmake make python3-dev" in problem["hint"]
     assert not two.run("find", ENVIRONMENT, "-name", "horovod").stdout
 

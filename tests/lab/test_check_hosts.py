@@ -83,7 +83,7 @@ CAUSED = [
     ("python", "PYTHON-MISSING", "error", "/nowhere/python", "python: in the inventory"),
     ("old", "PYTHON-OLD", "error", "old-python is Python 3.6", "3.8 or newer"),
     ("broken", "HOST-BROKEN", "error", "libc.so.7: missing", "broken-python -V"),
-    ("mute", "PYTHON-SILENT", "error", "failed, and told nothing", "import site"),
+    ("mute", "PYTHON-SILENT", "error", "failed without an answer", "import site"),
     ("handshake", "SSH-BROKEN", "error", " failed: ", "does `ssh handshake` work"),
     ("readonly", "DISK-READ-ONLY", "error", "Read-only file system", "that you may write"),
     ("clock", "LIMIT-MEMLOCK", "warning", "64 KiB may be locked", "memlock unlimited"),

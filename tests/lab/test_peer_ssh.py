@@ -55,7 +55,7 @@ seen = says("lab2", f"true {mark}; cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 assert "sh /proc/self/fd/3" in seen and mark not in seen
 
 done = ssh("lab9", "true")
-assert done.returncode == 255 and b"lab9 is no host of this run (lab1, lab2)" in done.stderr
+assert done.returncode == 255 and b"lab9 is not a host of this run (lab1, lab2)" in done.stderr
 
 # Who asks is gone, politely or not: what runs for it is ended, also when it is deaf.
 deaf = "trap '' TERM; echo $$; exec 1>&-; while :; do sleep 0.1; done"
@@ -111,7 +111,7 @@ SLEEPS = "ssh lab2 'echo ready; sleep 600'"
 
 
 def _spoken_to(where: tuple[str, int], certificate: Path | None) -> bytes:
-    """What the lead says to one who wants to be told of commands, with this certificate."""
+    """What the head says to a caller that asks for the control connection, with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if certificate:
@@ -151,7 +151,7 @@ def _gone(lab: labs.Lab) -> bool:
     return not any("LAUNCHER_RUN_ID" in p.environ for host in hosts for p in host)
 
 
-@pytest.mark.parametrize(("host", "word"), [("lab1", "lead"), ("lab2", "peer")])
+@pytest.mark.parametrize(("host", "word"), [("lab1", "head"), ("lab2", "peer")])
 def test_an_agent_is_killed(launcher: Launcher, clean: labs.Lab, host: str, word: str) -> None:
     """What it led or ran is ended on both hosts, without a launcher; who takes the run up then is
     told who failed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ...spec.errors import DocumentError, InputError, suggestion
 from ...spec.frozen import frozen
+from ..source import Text, check_tags
 from . import (
     ansible_ini,
     ansible_yaml,
@@ -21,17 +22,16 @@ from . import (
     skypilot,
     ssh_config,
 )
-from .result import CHECKS, Found
-from .source import Text, check_tags
+from .draft import CHECKS, InventoryDraft
 
 
 @frozen
 class Format:
-    """A format by name. ``recognise`` looks at a text, ``read`` puts what it says into Found."""
+    """A format of inventories: ``recognise`` tells a text of it, ``read`` fills the draft from it."""
 
     about: str
     recognise: Callable[[Text], bool]
-    read: Callable[[Text, Found], None]
+    read: Callable[[Text, InventoryDraft], None]
 
 
 FORMATS = {
@@ -60,7 +60,7 @@ def recognise(text: Text) -> str | None:
     return None
 
 
-def read(content: str, source: str, name: str | None = None) -> tuple[str, Found]:
+def read(content: str, source: str, name: str | None = None) -> tuple[str, InventoryDraft]:
     """The format of a text and what stands there, by name or by what it looks like.
 
     Raises DocumentError, and InputError on an unknown name.
@@ -80,9 +80,9 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Found
         )
     if text.root is not None:
         check_tags(text.root)
-    found = Found(source)
-    FORMATS[form].read(text, found)
-    return form, found
+    draft = InventoryDraft(source)
+    FORMATS[form].read(text, draft)
+    return form, draft
 
 
 def _unknown(text: Text) -> str:
@@ -99,4 +99,4 @@ def _known(name: str = "") -> str:
     return (suggestion(name, tuple(FORMATS)) if name else "") or f"known: {', '.join(FORMATS)}"
 
 
-__all__ = ["CHECKS", "FORMATS", "Format", "Found", "Text", "read", "recognise"]
+__all__ = ["CHECKS", "FORMATS", "Format", "InventoryDraft", "Text", "read", "recognise"]

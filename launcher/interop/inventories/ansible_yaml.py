@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import yaml
 
-from ...spec.yaml_document import Node
+from ...spec.yaml_document import YamlNode
+from ..draft import quoted
+from ..source import Text, entries, entries_or_none
 from .ansible import Group, Groups
 from .ansible_vars import Var
-from .result import Found, quoted
-from .source import Text, entries, entries_or_none
+from .draft import InventoryDraft
 
 _PARTS = ("hosts", "children", "vars")
 
@@ -27,26 +28,26 @@ def recognise(content: Text) -> bool:
     )
 
 
-def read(content: Text, found: Found) -> None:
+def read(content: Text, draft: InventoryDraft) -> None:
     """Every entry is a group, whatever it stands in."""
-    groups = Groups(found)
+    groups = Groups(draft)
     for name, (line, value) in entries(content.yaml(), "a mapping of groups").items():
         _group(groups, name, line, value)
     groups.carry()
 
 
-def _group(groups: Groups, name: str, line: int, node: Node) -> None:
+def _group(groups: Groups, name: str, line: int, node: YamlNode) -> None:
     group = groups.group(name, line)
     if node.is_empty():
         return
     for part, (at, value) in entries(node, "a group").items():
         if part not in _PARTS:
-            groups.found.note(at, f"{quoted(part)} of group {quoted(name)} is not carried over")
+            groups.draft.note(at, f"{quoted(part)} of group {quoted(name)} is not carried over")
         elif not value.is_empty():
             _part(groups, group, part, at, value)
 
 
-def _part(groups: Groups, group: Group, part: str, line: int, node: Node) -> None:
+def _part(groups: Groups, group: Group, part: str, line: int, node: YamlNode) -> None:
     if part == "vars":
         group.variables.update(_variables(node))
         return
@@ -63,7 +64,7 @@ def _part(groups: Groups, group: Group, part: str, line: int, node: Node) -> Non
                 groups.variables[host].update(_variables(value))
 
 
-def _variables(node: Node) -> dict[str, Var]:
+def _variables(node: YamlNode) -> dict[str, Var]:
     found = {}
     for name, (line, value) in entries(node, "a mapping of variables").items():
         scalar = isinstance(value.yaml, yaml.ScalarNode) and not value.is_empty()

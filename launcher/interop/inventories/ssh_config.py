@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
+from ..draft import quoted
+from ..source import Text
+from .draft import InventoryDraft
 from .jump import of_command
-from .result import Found, quoted
-from .source import Text
 from .ssh_entries import Entries, is_meant, parse
 
 _KEYS = {
@@ -29,26 +30,26 @@ def recognise(content: Text) -> bool:
     )
 
 
-def read(content: Text, found: Found) -> None:
+def read(content: Text, draft: InventoryDraft) -> None:
     """Every name of a ``Host`` line that is no pattern is a host."""
-    entries = parse(content.content, found)
+    entries = parse(content.content, draft)
     for entry in entries:
         for name in entry.patterns or ():
             if not set("*?!") & set(name):
-                _host(entries, name, entry.line, found)
+                _host(entries, name, entry.line, draft)
     for entry in entries:
-        taken_in = (is_meant(entry.patterns or (), name) for name in found.hosts)
+        taken_in = (is_meant(entry.patterns or (), name) for name in draft.hosts)
         if entry.is_general and entry.settings and not any(taken_in):
-            found.note(entry.line, "what is said here holds for no host of the list")
+            draft.note(entry.line, "what is said here holds for no host of the list")
 
 
-def _host(entries: Entries, name: str, line: int, found: Found) -> None:
+def _host(entries: Entries, name: str, line: int, draft: InventoryDraft) -> None:
     given = list(entries.matching(name))
     if any((key, value) == ("user", "git") for key, value, _ in given):
-        found.note(line, f"{quoted(name)[1:-1]} (user git) is no machine to run on: left out")
+        draft.note(line, f"{quoted(name)[1:-1]} (user git) is no machine to run on: left out")
         return
-    host = found.host(name, line)
-    if found.lines[host] != line:
+    host = draft.host(name, line)
+    if draft.lines[host] != line:
         return  # an entry further down adds to the first one, which has taken it in
     done: set[str] = set()
     for key, value, at in given:
@@ -56,9 +57,9 @@ def _host(entries: Entries, name: str, line: int, found: Found) -> None:
             continue  # the first value wins
         ours = _value(key, value, name)
         if ours is None or (key in _KEYS and _KEYS[key] in done):
-            found.note(at, f"{key} is not carried over")
+            draft.note(at, f"{key} is not carried over")
         elif ours:
-            found.give(host, _KEYS[key], ours, at)
+            draft.give(host, _KEYS[key], ours, at)
         done |= {_KEYS[key]} if key in _KEYS else set()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from .result import Found, quoted
+from ..draft import Draft, quoted
 
 _LINE = re.compile(r"([A-Za-z]+)(?:\s*=\s*|\s+)(.+)\Z")
 
@@ -29,9 +29,9 @@ class Entry:
 class Entries(list[Entry]):
     """All of a file, in its order."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, draft: Draft) -> None:
         super().__init__()
-        self._found = found
+        self._draft = draft
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
@@ -50,18 +50,18 @@ class Entries(list[Entry]):
         """Everything that holds for a host, in the order of the file."""
         numbers = set(self._by_name.get(host, ()))
         for number in self._general:
-            self._found.spend(self[number].line, len(self[number].patterns or ()))
+            self._draft.spend(self[number].line, len(self[number].patterns or ()))
             if is_meant(self[number].patterns or (), host):
                 numbers.add(number)
         for number in sorted(numbers):
             for setting in self[number].settings:
-                self._found.spend(setting[2])
+                self._draft.spend(setting[2])
                 yield setting
 
 
-def parse(text: str, found: Found) -> Entries:
+def parse(text: str, draft: Draft) -> Entries:
     """The entries of a file. Raises DocumentError."""
-    entries = Entries(found)
+    entries = Entries(draft)
     entries.append(Entry(["*"], []))
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
@@ -69,15 +69,15 @@ def parse(text: str, found: Found) -> Entries:
             continue
         match = _LINE.match(line)
         if not match:
-            raise found.error(number, f"not a line of an ssh_config: {quoted(line)}", "User me")
+            raise draft.error(number, f"not a line of an ssh_config: {quoted(line)}", "User me")
         key, value = match[1].lower(), match[2]
         if key == "host":
             entries.append(Entry(_words(value), [], number))
         elif key == "match":
-            found.note(number, "Match is not carried over")
+            draft.note(number, "Match is not carried over")
             entries.append(Entry(None, [], number))
         elif key == "include":
-            found.note(number, "Include is not followed: what stands there is not carried over")
+            draft.note(number, "Include is not followed: what stands there is not carried over")
         else:
             words = _words(value)
             one = value if key == "proxycommand" else words[0] if words else ""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...spec.errors import InputError, suggestion
-from ..inventories.source import Text, check_tags
+from ..source import Text, check_tags
 from . import dstack, osmo, polyaxon, skypilot
-from .result import Task
+from .draft import JobDraft
 
 #: What a format is called, and who reads it.
-FORMATS: dict[str, tuple[str, Callable[[Text, Task], None]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Text, JobDraft], None]]] = {
     "skypilot": ("SkyPilot task", skypilot.read),
     "dstack": ("dstack task", dstack.read),
     "polyaxon": ("Polyaxon experiment", polyaxon.read),
@@ -33,10 +33,10 @@ def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
     if name == "skypilot":
         text = skypilot.only(text)
     check_tags(text.yaml())
-    task = Task(source)
+    draft = JobDraft(source)
     about, reader = FORMATS[name]
-    reader(text, task)
-    return task.text(about), task.notes
+    reader(text, draft)
+    return draft.text(about), draft.notes
 
 
-__all__ = ["FORMATS", "Task", "read"]
+__all__ = ["FORMATS", "JobDraft", "read"]

@@ -1,6 +1,6 @@
 """dstack tasks.
 
-Source: dstack, reference of .dstack.yml, task, and "Distributed tasks".
+Source: dstack, reference of .dstack.yml, draft, and "Distributed tasks".
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import shlex
 
 import yaml
 
-from ...spec.yaml_document import Node, text, texts
-from ..inventories.source import Text, entries, entries_or_none, unread
+from ...spec.yaml_document import YamlNode, text, texts
+from ..source import Text, entries, entries_or_none, unread
 from . import node_task
-from .result import Task
+from .draft import JobDraft
 
 _KNOWN = (
     "type",
@@ -39,45 +39,45 @@ _VARIABLES = {
 _SECRET = re.compile(r"\$\{\{\s*secrets\.([A-Za-z0-9_-]+)\s*\}\}")
 
 
-def read(content: Text, task: Task) -> None:
-    """One task."""
+def read(content: Text, draft: JobDraft) -> None:
+    """One draft."""
     root = content.yaml()
     given = entries(root, "a task")
     if "type" not in given or text(given["type"][1]) != "task":
         raise root.error("only type: task can be carried over")
-    unread(task, root, _KNOWN, "the task")
-    node_task.name_and_nodes(task, given, "nodes")
-    line, gpus = _gpus(task, given["resources"][1]) if "resources" in given else (0, 0)
+    unread(draft, root, _KNOWN, "the task")
+    node_task.name_and_nodes(draft, given, "nodes")
+    line, gpus = _gpus(draft, given["resources"][1]) if "resources" in given else (0, 0)
     leads = "stop_criteria" in given and text(given["stop_criteria"][1]) == "master-done"
     if gpus and not leads:
-        task.gpus(gpus, line)
+        draft.gpus(gpus, line)
     if "env" in given:
-        task.variables(_shown(task, pair) for pair in node_task.pairs(given["env"][1]))
+        draft.variables(_shown(draft, pair) for pair in node_task.pairs(given["env"][1]))
     if "volumes" in given:
-        _volumes(task, given["volumes"][1])
+        _volumes(draft, given["volumes"][1])
     if "max_duration" in given:
         line, limit = given["max_duration"]
-        task.note(line, f"nothing here ends a run after {text(limit)[:20]}: no max_duration")
+        draft.note(line, f"nothing here ends a run after {text(limit)[:20]}: no max_duration")
     if "commands" in given:
         line, node = given["commands"]
-        _commands(task, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
-    if leads and "run" in task.values:
-        _primary(task, given["stop_criteria"][0], gpus)
+        _commands(draft, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
+    if leads and "run" in draft.values:
+        _primary(draft, given["stop_criteria"][0], gpus)
     elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # as here
         line, node = given["stop_criteria"]
-        task.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
+        draft.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
 
 
-def _shown(task: Task, pair: node_task.Pair) -> node_task.Pair:
+def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
     """A variable; one that holds a secret of their server comes from the environment here."""
     name, value, line = pair
     if value is None or not (found := _SECRET.search(value)):
         return pair
-    node_task.kept_here(task, line, f"{name} (their secret {found[1]})")
+    node_task.kept_here(draft, line, f"{name} (their secret {found[1]})")
     return name, None, line
 
 
-def _volumes(task: Task, node: Node) -> None:
+def _volumes(draft: JobDraft, node: YamlNode) -> None:
     """A path of the host has to be there: ``needs``. Nothing is mounted."""
     needs = []
     for one in node.elements("a list of volumes"):
@@ -87,31 +87,33 @@ def _volumes(task: Task, node: Node) -> None:
             named = inside.get("instance_path") or inside.get("name")
             place = text(named) if named else ""
             there = text(inside["path"]) if "path" in inside else ""
-            unread(task, one, ("instance_path", "name", "path"), "a volume")
+            unread(draft, one, ("instance_path", "name", "path"), "a volume")
         if place.startswith("/"):
             needs.append(place)
-            task.note(one.line, f"nothing is mounted: {there[:60]} is {place[:60]} here")
+            draft.note(one.line, f"nothing is mounted: {there[:60]} is {place[:60]} here")
         else:
-            task.note(one.line, f"the volume {place[:40]} at {there[:60]} is not carried over")
+            draft.note(one.line, f"the volume {place[:40]} at {there[:60]} is not carried over")
     if needs:
-        task.values["needs"] = needs
+        draft.values["needs"] = needs
 
 
-def _commands(task: Task, given: dict[str, tuple[int, Node]], line: int, script: str) -> None:
+def _commands(
+    draft: JobDraft, given: dict[str, tuple[int, YamlNode]], line: int, script: str
+) -> None:
     if "working_dir" in given:
         folder = text(given["working_dir"][1])
         script = f"cd {shlex.quote(folder)}\n{script}"
         if folder.startswith("/"):
             at = given["working_dir"][0]
-            task.note(at, f"{folder[:60]} was a folder of their image: is it one of the hosts?")
+            draft.note(at, f"{folder[:60]} was a folder of their image: is it one of the hosts?")
     if "shell" in given and (shell := text(given["shell"][1])) not in ("bash", "/bin/bash"):
-        task.note(given["shell"][0], f"the shell is bash here, and was {shell[:40]}")
-    node_task.command(task, line, script, _VARIABLES, "DSTACK_NODES_IPS")
+        draft.note(given["shell"][0], f"the shell is bash here, and was {shell[:40]}")
+    node_task.command(draft, line, script, _VARIABLES, "DSTACK_NODES_IPS")
 
 
-def _primary(task: Task, line: int, gpus: int) -> None:
+def _primary(draft: JobDraft, line: int, gpus: int) -> None:
     """The run is over when the first node's command has ended: as roles, whose master is primary."""
-    nodes = int(task.values.pop("num_nodes", 1))
+    nodes = int(draft.values.pop("num_nodes", 1))
     each = {"resources": {"gpus": gpus}} if gpus else {}
     roles: dict[str, object] = {"master": {"replicas": 1, "primary": True, "spread": True, **each}}
     if nodes > 1:
@@ -119,23 +121,23 @@ def _primary(task: Task, line: int, gpus: int) -> None:
     for number in range(nodes):
         role = "master" if number == 0 else f"worker.{number - 1}"
         node, other = f"{{{{host:node.{number}}}}}", f"{{{{host:{role}}}}}"
-        task.values["run"] = task.values["run"].replace(node, other)
-    task.values["roles"] = roles
-    task.note(
+        draft.values["run"] = draft.values["run"].replace(node, other)
+    draft.values["roles"] = roles
+    draft.note(
         line,
         "the first node is the role master, whose end ends the run; "
         "a node is a process of a role here, and two may share a host",
     )
 
 
-def _gpus(task: Task, node: Node) -> tuple[int, int]:
+def _gpus(draft: JobDraft, node: YamlNode) -> tuple[int, int]:
     """Where it says how many GPUs a node has, and how many; 0 for none."""
-    unread(task, node, ("gpu",), "resources")
+    unread(draft, node, ("gpu",), "resources")
     line, gpu = entries(node, "resources").get("gpu", (0, None))
     if gpu is None:
         return line, 0
     if isinstance(gpu.yaml, yaml.MappingNode):
-        unread(task, gpu, ("count",), "gpu")
+        unread(draft, gpu, ("count",), "gpu")
         inside = entries(gpu)
         count = text(inside["count"][1]) if "count" in inside else "1"
     else:
@@ -144,11 +146,11 @@ def _gpus(task: Task, node: Node) -> tuple[int, int]:
         count = counts[-1] if counts else "1"
         if others := [part for part in parts if part not in counts]:
             said = ":".join(others)[:60]
-            task.note(line, f"the kind of GPU ({said}) is not carried over: choose by hosts")
+            draft.note(line, f"the kind of GPU ({said}) is not carried over: choose by hosts")
     least = re.match(r"[0-9]{1,3}(?![0-9])", count)
     if least is None:
-        task.note(line, "a number of GPUs without a lower end is not carried over: say gpus")
+        draft.note(line, "a number of GPUs without a lower end is not carried over: say gpus")
         return line, 0
     if ".." in count:
-        task.note(line, f"of the range of GPUs the least, {least[0]}, is taken")
+        draft.note(line, f"of the range of GPUs the least, {least[0]}, is taken")
     return line, int(least[0])

@@ -7,27 +7,27 @@ from collections.abc import Mapping
 
 import yaml
 
-from ...spec.yaml_document import Node, text
-from ..inventories.source import entries
-from .result import Task
+from ...spec.yaml_document import YamlNode, text
+from ..source import entries
+from .draft import JobDraft
 from .templates import filled
 
 #: A variable with its line; without a value it comes from the environment here.
 Pair = tuple[str, str | None, int]
 
 
-def name_and_nodes(task: Task, given: Mapping[str, tuple[int, Node]], nodes: str) -> None:
+def name_and_nodes(draft: JobDraft, given: Mapping[str, tuple[int, YamlNode]], nodes: str) -> None:
     """The task's name, and how many nodes it has. Raises DocumentError."""
     if "name" in given:
-        task.name(text(given["name"][1]), given["name"][0])
+        draft.name(text(given["name"][1]), given["name"][0])
     if nodes in given:
         line, node = given[nodes]
         if not re.fullmatch("[1-9][0-9]{0,3}", text(node)):
-            raise task.error(line, f"{nodes} is a whole number")
-        task.values["num_nodes"] = int(text(node))
+            raise draft.error(line, f"{nodes} is a whole number")
+        draft.values["num_nodes"] = int(text(node))
 
 
-def pairs(node: Node) -> list[Pair]:
+def pairs(node: YamlNode) -> list[Pair]:
     """Variables of a mapping, or of a list of ``NAME=value`` and ``NAME``; null is no value."""
     if node.is_empty():
         return []
@@ -43,15 +43,17 @@ def pairs(node: Node) -> list[Pair]:
     return found
 
 
-def command(task: Task, line: int, script: str, variables: Mapping[str, str], ips: str) -> None:
+def command(
+    draft: JobDraft, line: int, script: str, variables: Mapping[str, str], ips: str
+) -> None:
     """The script as it was, after the variables of theirs that it mentions; ``ips`` is the one that
     holds the addresses of all nodes, one a line, the first node's first."""
-    nodes = range(int(task.values.get("num_nodes", 1)))
+    nodes = range(int(draft.values.get("num_nodes", 1)))
     hosts = " ".join(f"{{{{host:node.{number}}}}}" for number in nodes)
     all_of_them = {**variables, ips: f"\"$(printf '%s\\n' {hosts})\""}
-    task.command(filled(script, {}, task, line), all_of_them)
+    draft.command(filled(script, {}, draft, line), all_of_them)
 
 
-def kept_here(task: Task, line: int, name: str) -> None:
+def kept_here(draft: JobDraft, line: int, name: str) -> None:
     """Says that a value which stands in the file, or on a server of theirs, is not written down."""
-    task.note(line, f"the value of {name[:60]} is not written down: export it before the run")
+    draft.note(line, f"the value of {name[:60]} is not written down: export it before the run")

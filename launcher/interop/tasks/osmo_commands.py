@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .result import Task
+from .draft import JobDraft
 from .templates import filled
 
-#: A file of a task: line, path there, contents, and path beside the workflow's file.
+#: A file of a draft: line, path there, contents, and path beside the workflow's file.
 File = tuple[int, str, str | None, str | None]
 
 #: Flags of commands, and which number of the plan they repeat.
@@ -29,9 +29,9 @@ _FLAG = re.compile(
 _SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
 
 
-def plain(given: str, values: Mapping[str, str], task: Task, line: int) -> str:
+def plain(given: str, values: Mapping[str, str], draft: JobDraft, line: int) -> str:
     """A text outside of commands, with the file's own values."""
-    return filled(given, values, task, line)
+    return filled(given, values, draft, line)
 
 
 def others(codes: str) -> str:
@@ -55,7 +55,7 @@ def others(codes: str) -> str:
 class Words:
     """The tasks of a group: their names here by theirs, and what each takes."""
 
-    task: Task
+    draft: JobDraft
     values: Mapping[str, str]
     names: Mapping[str, str]
     shares: Mapping[str, Mapping[str, Any]]
@@ -73,21 +73,21 @@ class Words:
     def script(self, name: str, line: int, argv: Sequence[str], files: Sequence[File]) -> str:
         """What the role runs: the task's files, then its command; a script among them is the command."""
         made, script = [], ""
-        argv = [filled(word, self.values, self.task, line, _kept) for word in argv]
+        argv = [filled(word, self.values, self.draft, line, _kept) for word in argv]
         moved = {path: local for _, path, _, local in files if local is not None}
         for _, path, contents, _ in files:
             if contents is not None and len(self._shared[path]) > 1:
                 moved[path] = f"{path}.{self.names[name]}"
         for at, path, contents, local in files:
             if local is not None:
-                self.task.note(at, f"{path} is {local} of the workdir here")
+                self.draft.note(at, f"{path} is {local} of the workdir here")
             elif contents is None:
-                self.task.note(at, f"{path} has no contents here: left out")
+                self.draft.note(at, f"{path} has no contents here: left out")
             elif list(argv[1:]) == [path] and argv[0] in _SHELLS:
                 script = "set +e\n" + self._told(name, at, contents)  # as without -e there
             else:
                 where = moved.get(path, path)
-                self.task.note(at, f"{where} is written on the host, and stays there")
+                self.draft.note(at, f"{where} is written on the host, and stays there")
                 made.append(_written(where, self._told(name, at, contents)))
         if not script:
             script = self._told(name, line, _command(argv)) + "\n"
@@ -99,13 +99,13 @@ class Words:
 
     def _told(self, name: str, line: int, given: str) -> str:
         """A text of a command, with tokens of ours where theirs or a plan's numbers stood."""
-        text = filled(given, self.values, self.task, line, self._ours)
+        text = filled(given, self.values, self.draft, line, self._ours)
 
         def flag(match: re.Match[str]) -> str:
             token = _FLAGS[match[1].replace("-", "_")]
             wanted = self._numbers(name)[token]
             if int(match[3]) != wanted:
-                self.task.note(
+                self.draft.note(
                     line, f"--{match[1]} {match[3]} stays as it is: by resources it were {wanted}"
                 )
                 return match[0]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from ...spec.yaml_document import Node, text
-from ..inventories.source import entries, unread
-from .result import Task
+from ...spec.yaml_document import YamlNode, text
+from ..source import entries, unread
+from .draft import JobDraft
 
 _TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
 
@@ -15,7 +15,7 @@ _TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*(?::\s*([^{}\s]*)\s*)?\}\}"
 def filled(
     given: str,
     values: Mapping[str, str],
-    task: Task,
+    draft: JobDraft,
     line: int,
     ours: Callable[[str, str | None], str | None] = lambda name, argument: None,
 ) -> str:
@@ -30,13 +30,13 @@ def filled(
         found = ours(name, argument)
         if found is not None:
             return found
-        task.note(line, f"nobody here fills in {match[0]}: it stays as it is")
+        draft.note(line, f"nobody here fills in {match[0]}: it stays as it is")
         return "\\" + match[0]
 
     return _TEMPLATE.sub(one, given)
 
 
-def scalars(node: Node) -> dict[str, str]:
+def scalars(node: YamlNode) -> dict[str, str]:
     """The values of a mapping that are texts: what templates are filled in from."""
     return {n: text(v) for n, (_, v) in entries(node).items() if hasattr(v.yaml.value, "strip")}
 
@@ -53,10 +53,10 @@ class Values(dict[str, str]):
         self._used.add(name)
         return super().__getitem__(name)
 
-    def add(self, task: Task, node: Node, what: str) -> None:
+    def add(self, draft: JobDraft, node: YamlNode, what: str) -> None:
         """The texts of a mapping; anything else in it is told."""
         known = scalars(node)
-        unread(task, node, tuple(known), what)
+        unread(draft, node, tuple(known), what)
         self.update(known)
         self._lines |= {name: line for name, (line, _) in entries(node).items() if name in known}
 
@@ -65,8 +65,8 @@ class Values(dict[str, str]):
         self[name] = value
         self._lines[name] = line
 
-    def tell(self, task: Task) -> None:
+    def tell(self, draft: JobDraft) -> None:
         """Notes those that nothing has asked for."""
         for name, line in self._lines.items():
             if name not in self._used:
-                task.note(line, f"nothing here uses the value {name[:60]}: left out")
+                draft.note(line, f"nothing here uses the value {name[:60]}: left out")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.supervisor.broadcast import LONGEST_WORD, News
+from launcher.agent.supervisor.broadcast import LONGEST_WORD, Broadcast
 from support import lab as labs
 
 HOSTS = ("lab1", "lab2", "lab3")
@@ -24,14 +24,14 @@ class Site:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.parts: dict[str, News] = {}
+        self.parts: dict[str, Broadcast] = {}
         self.heard: dict[str, list[dict[str, Any]]] = {}
 
-    def join(self, host: str, key: str = "k" * 32) -> News:
+    def join(self, host: str, key: str = "k" * 32) -> Broadcast:
         """One more host, which knows that key."""
         spec = {"hub": "lab1", "address": "127.0.0.1", "port": self.port, "key": key, "hosts": 3}
         self.heard[host] = []
-        self.parts[host] = News(self.heard[host].append, host, spec)
+        self.parts[host] = Broadcast(self.heard[host].append, host, spec)
         return self.parts[host]
 
     def leave(self, host: str) -> None:
@@ -160,6 +160,6 @@ def test_the_port_of_a_hub_may_be_taken(site: Site) -> None:
 
 
 def test_a_run_of_one_host_has_nobody_to_tell() -> None:
-    alone = News(labs.LabError)
+    alone = Broadcast(labs.LabError)
     alone.tell(over="process-failed")
     assert (alone.readable, alone.writable, alone.is_needed) == ([], [], False)

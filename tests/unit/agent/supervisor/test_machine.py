@@ -33,7 +33,7 @@ def started(*specs: Any, stage: str = "run", elastic: str | None = None, **more:
 
 
 def exits(machine: Machine, key: str, code: int, now: float, **evidence: Any) -> list[Any]:
-    return machine.exited(key, 0, code, 0.0, evidence, now)
+    return machine.exited(m.Exited(key, 0, code, 0.0, evidence), now)
 
 
 def what(instructions: list[Any]) -> list[str]:
@@ -122,7 +122,8 @@ def test_evidence_belongs_to_the_exit_but_not_to_one_that_was_wanted() -> None:
 def test_what_cannot_be_started_is_a_failure() -> None:
     machine = Machine(GRACE, None, 0.0)
     machine.begin("run", 0, [spec("rank-0")], None)
-    assert what(machine.could_not_start("rank-0", 0, 127, 0.0, 1.0)) == ["ProcessExited", "Tell"]
+    exited = m.Exited("rank-0", 0, 127, 0.0)
+    assert what(machine.could_not_start(exited, 1.0)) == ["ProcessExited", "Tell"]
     assert machine.tick(1.0) == [STOP_FAILED, m.Look()]
     assert machine.found([], False, 1.0) == [m.Close()]
 
@@ -140,7 +141,7 @@ def test_a_node_of_an_elastic_group_may_fail(elastic: str | None, tolerated: boo
 @pytest.mark.parametrize("elastic", [None, "member", "head"])
 def test_a_framework_has_a_moment_to_react_to_a_rank(elastic: str | None) -> None:
     machine = started(spec("node-0"), elastic=elastic)
-    _, *rest = machine.rank_exited("rank-0", 0, 1, 0.0, {}, 1.0)
+    _, *rest = machine.rank_exited(m.Exited("rank-0", 0, 1, 0.0), 1.0)
     delay = m.FRAMEWORK_REACTION
     told = [m.Tell(over=protocol.PROCESS_FAILED, delay=delay, grace=GRACE)]
     assert rest == ([] if elastic else told)
@@ -372,7 +373,7 @@ class World:
     def exit(self, key: str, code: int) -> None:
         self.alive.remove(key)
         self.left += key in self.orphans
-        self.follow(self.machine.exited(key, 0, code, 0.0, {}, self.now))
+        self.follow(self.machine.exited(m.Exited(key, 0, code, 0.0), self.now))
 
     def wait(self, until: float) -> None:
         """Ticks as the supervisor does: when the machine wants to."""
@@ -393,7 +394,7 @@ def test_whatever_happens_a_stopped_run_ends(
     acts: dict[str, Callable[..., Any]] = {
         "exit": lambda n, code: keys[n] in world.alive and world.exit(keys[n], code),
         "rank": lambda n, code: world.follow(
-            machine.rank_exited(f"rank-{n}", n, code, 0.0, {}, world.now)
+            machine.rank_exited(m.Exited(f"rank-{n}", n, code, 0.0), world.now)
         ),
         "stop": lambda grace: world.follow(machine.stop(grace, "by-user", True, world.now)),
         "over": lambda grace: world.follow(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from launcher.agent.base import protocol
-from launcher.agent.supervisor.outcomes import Endings
+from launcher.agent.supervisor.outcomes import Outcomes
 from launcher.records import events as ev
 from launcher.records.state import fold
 
@@ -41,9 +41,9 @@ def test_what_an_exit_means_on_its_host(
     process: dict[str, Any], code: int, failed: bool, told: dict[str, str], patience: float
 ) -> None:
     """And here: both sides read an exit, and wait for a primary process, in the same manner."""
-    endings, key = Endings([process]), process["key"]
-    assert endings.ended(key, code) == (failed, told)
-    assert endings.patience(key) == patience
+    outcomes, key = Outcomes([process]), process["key"]
+    assert outcomes.exited(key, code) == (failed, told)
+    assert outcomes.patience(key) == patience
     begun = ev.ProcessStarted(
         0.0,
         "gpu1",
@@ -72,10 +72,10 @@ def test_what_an_exit_means_on_its_host(
     ],
 )
 def test_when_a_run_is_over_for_a_host(ends: list[tuple[str, int]], over: bool) -> None:
-    endings = Endings([PRIMARY, SECOND, WORKER])
+    outcomes = Outcomes([PRIMARY, SECOND, WORKER])
     for key, code in ends:
         if key == "elsewhere":
-            endings.ended_elsewhere("chief-1")
+            outcomes.succeeded_elsewhere("chief-1")
         else:
-            endings.ended(key, code)
-    assert endings.over is over
+            outcomes.exited(key, code)
+    assert outcomes.over is over

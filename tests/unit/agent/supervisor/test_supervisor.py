@@ -73,7 +73,7 @@ fcntl.flock(lock, fcntl.LOCK_EX)
 try:
     supervise()
 except OSError as error:
-    assert "neither answers nor leaves" in str(error), error
+    assert "neither answers nor exits" in str(error), error
 else:
     raise AssertionError("it started")
 """

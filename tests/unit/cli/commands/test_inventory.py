@@ -85,7 +85,7 @@ def test_show_says_where_each_value_comes_from(command: Command) -> None:
     assert found["proxy_jump"] == ["gate", "ssh.conf:4"]
     assert found["gpus"] == ["8", "inventory.yaml:5"]
     assert found["python"] == ["python3", "default"]
-    assert found["interface"] == ["-", "detected from the route to the master"]
+    assert found["interface"] == ["-", "detected from the route to the head node"]
     assert found["labels.rack"] == ["a", "inventory.yaml:6"]
     assert found["env.A"][0] == "'\\x1b[31mred'"  # it cannot colour the screen
     value = json.loads(command("inventory", "show", "old", "--json").stdout)

@@ -11,7 +11,7 @@ import pytest
 from launcher.fleet.bootstrap import plan
 from launcher.fleet.bootstrap.bootstrap import BUILD_HOROVOD
 from launcher.fleet.bootstrap.inspection import Interpreter, Look, look_command, parse_look
-from launcher.fleet.bootstrap.plan import Wish, chosen, decide
+from launcher.fleet.bootstrap.plan import Goal, chosen, decide
 from launcher.spec.errors import InputError
 
 USUAL = chosen((), (), ())
@@ -44,24 +44,24 @@ DONE = replace(BARE, rsync="3.2.7", python=PYTHON, base=PYTHON, key=True)
 RED = replace(BARE, system="rocky", like=("rhel", "fedora"), manager="dnf")
 
 
-def changes(look: Look, wish: Wish) -> dict[str, str]:
-    return {change.step: change.what for change in decide(look, wish).changes}
+def changes(look: Look, goal: Goal) -> dict[str, str]:
+    return {change.step: change.what for change in decide(look, goal).changes}
 
 
-def problems(look: Look, wish: Wish) -> dict[str, str]:
-    return {problem.step: problem.message for problem in decide(look, wish).problems}
+def problems(look: Look, goal: Goal) -> dict[str, str]:
+    return {problem.step: problem.message for problem in decide(look, goal).problems}
 
 
 def test_a_bare_host() -> None:
-    wish = Wish(USUAL, "python3", KEY)
-    assert changes(BARE, wish) == {
+    goal = Goal(USUAL, "python3", KEY)
+    assert changes(BARE, goal) == {
         "key": "add your public key (me@home) to ~/.ssh/authorized_keys",
         "rsync": "install rsync",
         "python": "install python3, python3-venv",
     }
-    assert changes(RED, wish)["python"] == "install python3"
-    assert "dnf install -y -q rsync" in decide(RED, wish).changes[1].script
-    assert decide(DONE, wish) == plan.Decision()
+    assert changes(RED, goal)["python"] == "install python3"
+    assert "dnf install -y -q rsync" in decide(RED, goal).changes[1].script
+    assert decide(DONE, goal) == plan.Decision()
 
 
 CASES = {
@@ -85,15 +85,15 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_pythons_and_systems(case: str) -> None:
     look, python, made, wrong = CASES[case]
-    wish = Wish(USUAL, python, KEY)
-    assert changes(look, wish) == made
-    assert problems(look, wish) == wrong
+    goal = Goal(USUAL, python, KEY)
+    assert changes(look, goal) == made
+    assert problems(look, goal) == wrong
 
 
 def test_requirements_are_installed_once() -> None:
     text = "--no-index\ntorch==2.13.0 # cpu\n\nnumpy\n"
-    wish = Wish(USUAL, "python3", None, text)
-    first = decide(DONE, wish)
+    goal = Goal(USUAL, "python3", None, text)
+    first = decide(DONE, goal)
     assert [change.step for change in first.changes] == ["venv", "requirements"]
     assert "install the 2 requirements into /home/alice/.launcher/venv" in first.changes[1].what
     assert first.notes == (
@@ -101,12 +101,12 @@ def test_requirements_are_installed_once() -> None:
     )
     digest = first.changes[1].script.rpartition("echo ")[2].split()[0]
     there = replace(DONE, venv=True, requirements=digest)
-    assert changes(there, wish) == {}
-    assert list(changes(there, replace(wish, requirements=text + "scipy\n"))) == ["requirements"]
-    with_uv = decide(replace(DONE, uv="/usr/bin/uv"), wish).changes[1]
+    assert changes(there, goal) == {}
+    assert list(changes(there, replace(goal, requirements=text + "scipy\n"))) == ["requirements"]
+    with_uv = decide(replace(DONE, uv="/usr/bin/uv"), goal).changes[1]
     assert "/usr/bin/uv pip install" in with_uv.script
     without_ensurepip = replace(DONE, uv="/usr/bin/uv", python=replace(PYTHON, venv=False))
-    assert "/usr/bin/uv venv" in decide(without_ensurepip, wish).changes[1].script
+    assert "/usr/bin/uv venv" in decide(without_ensurepip, goal).changes[1].script
 
 
 TOOLS = ("g++", "cmake", "make", "mpicxx", "Python.h")
@@ -116,9 +116,9 @@ def test_horovod_is_built_after_its_tools() -> None:
     """With the one script that is shipped; where both are asked for, until it has MPI."""
     build = BUILD_HOROVOD.read_text()
     steps = chosen((), ["openmpi", "horovod"], ())
-    wish = Wish(steps, "/opt/env/bin/python", build_horovod=build)
+    goal = Goal(steps, "/opt/env/bin/python", build_horovod=build)
     there = replace(DONE, venv=True)
-    found = decide(there, wish).changes
+    found = decide(there, goal).changes
     assert [(change.step, change.root) for change in found] == [
         ("openmpi", True),
         ("horovod", True),
@@ -126,14 +126,14 @@ def test_horovod_is_built_after_its_tools() -> None:
     ]
     assert found[1].what == "install g++, cmake, make, python3-dev"
     assert found[2].script == f"set -- /opt/env/bin/python\n{build}"
-    red = decide(replace(RED, tools=("cmake", "make")), replace(wish, python="python3.12")).changes
+    red = decide(replace(RED, tools=("cmake", "make")), replace(goal, python="python3.12")).changes
     assert red[-2].what == "install gcc-c++, python3.12-devel"
     ready = replace(there, mpirun="/usr/bin/mpirun", tools=TOOLS)
-    assert [change.root for change in decide(ready, wish).changes] == [False]
-    assert decide(replace(ready, tools=TOOLS[:3]), wish).changes[0].step == "openmpi", "no headers"
-    assert not decide(replace(ready, horovod="gloo mpi"), wish).changes
-    assert len(decide(replace(ready, horovod="gloo"), wish).changes) == 1
-    without = replace(wish, steps=chosen((), ["horovod"], ()))
+    assert [change.root for change in decide(ready, goal).changes] == [False]
+    assert decide(replace(ready, tools=TOOLS[:3]), goal).changes[0].step == "openmpi", "no headers"
+    assert not decide(replace(ready, horovod="gloo mpi"), goal).changes
+    assert len(decide(replace(ready, horovod="gloo"), goal).changes) == 1
+    without = replace(goal, steps=chosen((), ["horovod"], ()))
     assert not decide(replace(ready, horovod="gloo"), without).changes
 
 
@@ -148,14 +148,14 @@ def test_steps_are_chosen_by_name() -> None:
 
 def test_drivers_are_left_alone_and_names_only_offered() -> None:
     look = replace(DONE, driverless_gpu=True, own_address="127.0.1.1")
-    found = decide(look, Wish(USUAL, "python3"))
+    found = decide(look, Goal(USUAL, "python3"))
     assert not found.changes
     assert any("--with own-name" in note for note in found.notes)
     assert any("driver, which bootstrap never installs" in note for note in found.notes)
 
 
 def test_a_user_who_cannot_be_root() -> None:
-    found = plan.without_root(decide(BARE, Wish(USUAL, "python3", KEY)), "there is no sudo")
+    found = plan.without_root(decide(BARE, Goal(USUAL, "python3", KEY)), "there is no sudo")
     assert [change.step for change in found.changes] == ["key"]
     assert [problem.step for problem in found.problems] == ["rsync", "python"]
     assert plan.blocked("venv", ["python"]) == "python"
@@ -179,7 +179,7 @@ def test_the_own_name_moves_and_the_rest_stays(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
     file.write_text(HOSTS)
     look = replace(DONE, own_address="127.0.1.1")
-    (change,) = decide(look, Wish(frozenset({"own-name"}), "python3")).changes
+    (change,) = decide(look, Goal(frozenset({"own-name"}), "python3")).changes
     script = change.script.replace("/etc/hosts", str(file))
     subprocess.run(["sh", "-c", script], check=True)
     assert file.read_text() == MOVED

@@ -20,9 +20,9 @@ from launcher.fleet.findings.pair import SILENT, of_pairs
 from launcher.fleet.findings.survey import (
     GpuUser,
     Interface,
+    PairTest,
     Software,
     Survey,
-    Trial,
 )
 from launcher.spec import errors
 from launcher.spec.model import Gpu, Host
@@ -133,8 +133,8 @@ def test_a_faster_network_is_suggested() -> None:
         return survey(name, interfaces=interfaces)
 
     surveys = {name: both(name) for name in ("a1", "a2")}
-    trials = [
-        Trial(
+    tests = [
+        PairTest(
             a,
             b,
             (f"10.0.0.{b[-1]}", f"10.1.0.{b[-1]}"),
@@ -146,20 +146,20 @@ def test_a_faster_network_is_suggested() -> None:
         for a, b in (("a1", "a2"), ("a2", "a1"))
     ]
     hosts = {name: Host(name) for name in surveys}
-    findings = of_pairs(trials, surveys, hosts, (1, 2))
+    findings = of_pairs(tests, surveys, hosts, (1, 2))
     assert [(f.code, f.hosts, f.value) for f in findings] == [
         ("NET-INTERFACE", ("a1",), "ib0"),
         ("NET-INTERFACE", ("a2",), "ib0"),
     ]
     named = {name: Host(name, interface="ib0") for name in surveys}
-    assert of_pairs(trials, surveys, named, (1, 2)) == []
-    slower = [replace(trial, complete=trial.complete[:1]) for trial in trials]
+    assert of_pairs(tests, surveys, named, (1, 2)) == []
+    slower = [replace(test, complete=test.complete[:1]) for test in tests]
     assert of_pairs(slower, surveys, hosts, (1, 2)) == []
 
 
 def test_udp_that_is_blocked_is_no_wrong_packet_size() -> None:
     surveys = {name: survey(name) for name in ("a1", "a2")}
-    trial = Trial(
+    test = PairTest(
         "a1",
         "a2",
         ("10.0.0.2",),
@@ -172,10 +172,10 @@ def test_udp_that_is_blocked_is_no_wrong_packet_size() -> None:
         names=("10.0.0.2",),
     )
     hosts = {name: Host(name) for name in surveys}
-    assert of_pairs([trial], surveys, hosts, (1, 2)) == []
-    stuck = replace(trial, large=False, bandwidth=None)
+    assert of_pairs([test], surveys, hosts, (1, 2)) == []
+    stuck = replace(test, large=False, bandwidth=None)
     assert codes(of_pairs([stuck], surveys, hosts, (1, 2))) == ["NET-MTU"]
-    tunnel = replace(trial, mtu=1450)
+    tunnel = replace(test, mtu=1450)
     (finding,) = of_pairs([tunnel], surveys, hosts, (1, 2))
     assert (finding.code, finding.level) == ("NET-MTU", "warning")
 
@@ -184,15 +184,15 @@ def test_the_same_between_all_hosts_is_one_finding() -> None:
     surveys = {f"a{n}": survey(f"a{n}") for n in (1, 2, 3)}
     hosts = {name: Host(name) for name in surveys}
     closed = {20000: "no answer"}
-    trials = [
-        Trial(a, b, ("x",), "x", (), "eth0", closed, 9, names=surveys[b].own_addresses)
+    tests = [
+        PairTest(a, b, ("x",), "x", (), "eth0", closed, 9, names=surveys[b].own_addresses)
         for a in surveys
         for b in surveys
         if a != b
     ]
-    (finding,) = of_pairs(trials, surveys, hosts, (20000, 32000))
+    (finding,) = of_pairs(tests, surveys, hosts, (20000, 32000))
     assert sorted(finding.hosts) == sorted(finding.there) == ["a1", "a2", "a3"]
-    (finding,) = of_pairs([t for t in trials if t.there == "a3"], surveys, hosts, (20000, 32000))
+    (finding,) = of_pairs([t for t in tests if t.there == "a3"], surveys, hosts, (20000, 32000))
     assert (finding.hosts, finding.there) == (("a1", "a2"), ("a3",))
 
 
@@ -226,8 +226,8 @@ def test_what_could_not_be_measured_in_time_is_no_error() -> None:
         ({20000: SILENT, 26000: "no answer"}, "10.0.0.2", "NET-PORT-CLOSED"),
         ({20000: "no answer"}, None, "NET-NO-ROUTE"),
     ):
-        trial = Trial("a1", "b2", ("10.0.0.2",), address=address, closed=closed, high=40000)
-        found = of_pairs([trial], surveys, hosts, (20000, 32000))
+        test = PairTest("a1", "b2", ("10.0.0.2",), address=address, closed=closed, high=40000)
+        found = of_pairs([test], surveys, hosts, (20000, 32000))
         assert code in codes(found), closed
         levels = {finding.level for finding in found if finding.code == code}
         assert levels == {"warning" if code == "NET-UNTESTED" else "error"}

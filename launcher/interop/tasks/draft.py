@@ -1,4 +1,4 @@
-"""What an importer finds in somebody else's task, and the job file of ours that it makes.
+"""What an importer finds in somebody else's draft, and the job file of ours that it makes.
 
 A task becomes a command a node (framework ``env``), as it was; one with several kinds of processes
 becomes roles.
@@ -14,7 +14,7 @@ from ...frameworks import get
 from ...jobs.job_file import job_name
 from ...spec.inventory import VARIABLE
 from ...spec.inventory_writer import comment, scalar
-from ..inventories.result import Found, quoted
+from ..draft import Draft, quoted
 
 _KEYS = (
     "name",
@@ -32,7 +32,7 @@ _KEYS = (
 )
 
 
-class Task(Found):
+class JobDraft(Draft):
     """Grows while a file is read; :meth:`text` is the result."""
 
     def __init__(self, source: str) -> None:

@@ -10,24 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ...spec.errors import DocumentError, Unbounded
 from ...spec.inventory import NAME, VARIABLE
 from ...spec.model import Host, Inventory
 from ...spec.nodeset import MOST
 from ...spec.provenance import Given
+from ..draft import Draft, quoted
 
 _IPV6 = re.compile(r"(?=.*:.*:)[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\Z")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
-
-
-#: Settings, notes and comparisons that one file may cost: a file of 4 MB could ask for billions.
-BUDGET = 150_000
-
-
-def quoted(word: object) -> str:
-    """Text of a file as part of a message: in one line, without control characters, and short."""
-    text = str(word)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _setting(text: str) -> str:
@@ -71,34 +61,15 @@ CHECKS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-class Found:
-    """Grows while a file is read; :meth:`inventory` is the result."""
+class InventoryDraft(Draft):
+    """Hosts and groups found so far; :meth:`inventory` is the result."""
 
     def __init__(self, source: str) -> None:
-        self.source = source
+        super().__init__(source)
         self.hosts: dict[str, dict[str, Given]] = {}
         self.lines: dict[str, int] = {}
         self.groups: dict[str, dict[str, None]] = {}
         self.ssh_config: str | None = None
-        self._notes: dict[str, list[int]] = {}
-        self._spent = 0
-
-    def spend(self, line: int, work: int = 1) -> None:
-        """Counts work. Raises Unbounded when a file asks for more than any honest one."""
-        self._spent += work
-        if self._spent > BUDGET:
-            raise Unbounded("far too much for a list of hosts", "", self.source, line or 1)
-
-    def error(self, line: int, message: str, hint: str = "") -> DocumentError:
-        """A complaint about a line."""
-        return DocumentError(message, hint, self.source, line)
-
-    def note(self, line: int, message: str) -> None:
-        """Says what is not carried over. Equal notes become one, with all their lines."""
-        self.spend(line)
-        lines = self._notes.setdefault(message, [])
-        if line and line not in lines[-1:]:
-            lines.append(line)
 
     def host(self, word: str, line: int) -> str:
         """The name of a host that is new here or known. Raises DocumentError on an impossible one."""
@@ -143,12 +114,6 @@ class Found:
             raise self.error(line, f"{quoted(name)} cannot be the name of a group")
         self.groups.setdefault(name, {}).update(dict.fromkeys(hosts))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is not carried over, each with the lines where it stands."""
-        order = sorted(self._notes.items(), key=lambda note: ((note[1] or [0])[0], note[0]))
-        return tuple(_with_lines(text, lines) for text, lines in order)
-
     def inventory(self) -> Inventory:
         """All of it. Raises DocumentError when there are no hosts."""
         if not self.hosts:
@@ -172,15 +137,6 @@ class Found:
             source=self.source,
             notes=self.notes,
         )
-
-
-def _with_lines(text: str, lines: list[int]) -> str:
-    if not lines:
-        return text
-    shown = ", ".join(map(str, lines[:6])) + (
-        f" and {len(lines) - 6} more" if len(lines) > 6 else ""
-    )
-    return f"line{'s' if len(lines) > 1 else ''} {shown}: {text}"
 
 
 def _host(name: str, given: Mapping[str, Given]) -> Host:

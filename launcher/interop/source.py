@@ -7,11 +7,11 @@ from functools import cached_property
 
 import yaml
 
-from ...spec import nodeset
-from ...spec.errors import DocumentError, Unbounded
-from ...spec.frozen import frozen
-from ...spec.yaml_document import Node, parse
-from .result import Found, quoted
+from ..spec import nodeset
+from ..spec.errors import DocumentError, Unbounded
+from ..spec.frozen import frozen
+from ..spec.yaml_document import YamlNode, parse
+from .draft import Draft, quoted
 
 _YAML = "tag:yaml.org,2002:"
 #: Ansible's own: a text that is encrypted, and one that is no template.
@@ -33,7 +33,7 @@ class Text:
         return [(number, line) for number, line in stripped if line]
 
     @cached_property
-    def root(self) -> Node | None:
+    def root(self) -> YamlNode | None:
         """The root of the YAML document; None when it is not one. Raises Unbounded."""
         try:
             return self.yaml()
@@ -42,36 +42,36 @@ class Text:
         except DocumentError:
             return None
 
-    def yaml(self) -> Node:
+    def yaml(self) -> YamlNode:
         """The root of the YAML document. Raises DocumentError when it is not one."""
         return parse(self.content, self.source)
 
     @cached_property
-    def keys(self) -> dict[str, Node]:
+    def keys(self) -> dict[str, YamlNode]:
         """The mapping at the top of a YAML document; empty when there is none."""
         return entries_or_none(self.root) or {}
 
 
-def entries_or_none(node: Node | None) -> dict[str, Node] | None:
+def entries_or_none(node: YamlNode | None) -> dict[str, YamlNode] | None:
     """The entries of a mapping, without any check; None where something else stands."""
     if node is None or not isinstance(node.yaml, yaml.MappingNode):
         return None
-    found: dict[str, Node] = {}
+    found: dict[str, YamlNode] = {}
     for key, value in node.yaml.value:
         if key.tag == f"{_YAML}merge":
-            found = {**(entries_or_none(Node(value, node.source)) or {}), **found}
+            found = {**(entries_or_none(YamlNode(value, node.source)) or {}), **found}
         elif isinstance(key, yaml.ScalarNode):
-            found[str(key.value)] = Node(value, node.source)
+            found[str(key.value)] = YamlNode(value, node.source)
     return found
 
 
-def entries(node: Node, what: str = "a mapping") -> dict[str, tuple[int, Node]]:
+def entries(node: YamlNode, what: str = "a mapping") -> dict[str, tuple[int, YamlNode]]:
     """Line and value of every key of a mapping, ``<<`` merged in. Raises DocumentError."""
-    own: dict[str, tuple[int, Node]] = {}
-    merged: dict[str, tuple[int, Node]] = {}
-    for name, place, value in node.items(what):
-        if place.yaml.tag != f"{_YAML}merge":
-            own[name] = (place.line, value)
+    own: dict[str, tuple[int, YamlNode]] = {}
+    merged: dict[str, tuple[int, YamlNode]] = {}
+    for name, key_node, value in node.items(what):
+        if key_node.yaml.tag != f"{_YAML}merge":
+            own[name] = (key_node.line, value)
             continue
         several = isinstance(value.yaml, yaml.SequenceNode)
         for one in value.elements() if several else [value]:
@@ -79,7 +79,7 @@ def entries(node: Node, what: str = "a mapping") -> dict[str, tuple[int, Node]]:
     return {**merged, **own}
 
 
-def check_tags(node: Node) -> None:
+def check_tags(node: YamlNode) -> None:
     """Raises DocumentError at a tag that would have to make an object: nothing is ever made."""
     waiting, seen = [node.yaml], set()
     while waiting:
@@ -90,7 +90,7 @@ def check_tags(node: Node) -> None:
         tag = str(one.tag)
         if (tag.startswith("!") and tag not in _TAGS) or tag.startswith(f"{_YAML}python"):
             shown = quoted(tag.replace(_YAML, "!!"))
-            raise Node(one, node.source).error(
+            raise YamlNode(one, node.source).error(
                 f"the tag {shown} is not read", "plain texts, lists and mappings only"
             )
         if isinstance(one, yaml.MappingNode):
@@ -99,31 +99,31 @@ def check_tags(node: Node) -> None:
             waiting += one.value
 
 
-def expand(found: Found, words: str, line: int) -> tuple[str, ...]:
+def expand(draft: Draft, words: str, line: int) -> tuple[str, ...]:
     """The names of a nodeset. Raises DocumentError."""
     try:
         return nodeset.expand(words)
     except ValueError as error:
-        raise found.error(line, quoted(str(error))[1:-1], "gpu[01-08,12]") from None
+        raise draft.error(line, quoted(str(error))[1:-1], "gpu[01-08,12]") from None
 
 
 def login(word: str) -> tuple[str, str, str]:
     """User, host and number of ``[user@]host[:number]``; what is not there is empty."""
-    user, _, place = word.rpartition("@")
-    if match := re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]*:[0-9A-Fa-f:.%\w-]*)\](?::(\d{1,9}))?", place):
+    user, _, rest = word.rpartition("@")
+    if match := re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]*:[0-9A-Fa-f:.%\w-]*)\](?::(\d{1,9}))?", rest):
         return user, match[1], match[2] or ""
-    host, colon, number = place.partition(":")
+    host, colon, number = rest.partition(":")
     if colon and ":" not in number and re.fullmatch(r"[0-9]{1,9}", number):
         return user, host, number
-    return user, place, ""
+    return user, rest, ""
 
 
-def unread(found: Found, node: Node, known: tuple[str, ...], what: str) -> None:
+def unread(draft: Draft, node: YamlNode, known: tuple[str, ...], what: str) -> None:
     """Notes the keys of a mapping that nothing here reads, by name alone: values may be secret."""
     for name, (line, value) in entries(node).items():
         if name not in known:
             secret = "password" in name or "pass" in name.split("_") or value.yaml.tag in _TAGS[:2]
-            found.note(
+            draft.note(
                 line,
                 f"{quoted(name)[1:-1]}{_inside(value)} of {what} is not carried over"
                 + (": passwords are never stored; use a key" if secret else ""),
@@ -134,7 +134,7 @@ def unread(found: Found, node: Node, known: tuple[str, ...], what: str) -> None:
 _MOST_NAMES = 40
 
 
-def _inside(node: Node) -> str:
+def _inside(node: YamlNode) -> str:
     """What a mapping or a list has in it, by names and numbers alone."""
     names: list[str] = []
     waiting = [node.yaml]
