@@ -68,7 +68,7 @@ def test_a_script_is_the_plan() -> None:
     for line in ("export RANK=3", "export WORLD_SIZE=4", "export MASTER_ADDR=10.0.0.1"):
         assert f"  {line}\n" in made["b.sh"]
     assert notes[0] == "outputs stay on the hosts"
-    assert "10.0.0.1, which nobody has tried" in notes[1]
+    assert "10.0.0.1, which is untested" in notes[1]
     assert 'HostName "10.0.0.2"' in made["ssh_config"]
 
 
@@ -160,7 +160,7 @@ def test_a_script_trains_over_plain_ssh(clean: labs.Lab, launcher: Launcher) -> 
     assert 'secret"' not in text
     bare = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert bare.returncode == 2
-    assert "TOKEN: has to be in the environment" in bare.stderr
+    assert "TOKEN: must be set in the environment" in bare.stderr
     env = {**os.environ, "TOKEN": token}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, env=env
@@ -188,7 +188,7 @@ def test_a_script_stops_all_when_one_fails(clean: labs.Lab, launcher: Launcher) 
     done = subprocess.run(exported(launcher, clean, FAILS), capture_output=True, text=True,
                           check=False, timeout=60)  # fmt: skip
     assert done.returncode == 7
-    assert "lab2 ended with 7: all others are stopped" in done.stderr
+    assert "lab2 exited with 7: stopping all others" in done.stderr
     assert nobody_left(clean)
 
 
@@ -282,7 +282,7 @@ def test_slurm_and_env(tmp_path: Path) -> None:
     [
         ({"framework": "mpi"}, "mpi cannot be started by srun alone"),
         ({"framework": "torch", "roles": {"a": None}}, "roles cannot be exported"),
-        ({"num_nodes": None, "resources": {"gpus": 4}}, "gpus: 4 does not say how many nodes"),
+        ({"num_nodes": None, "resources": {"gpus": 4}}, "gpus: 4 does not tell Slurm how many nodes"),
         ({"run": ("a.py", "{{host:node.1}}")}, "{{host:node.1}} is not known before Slurm"),
     ],
 )

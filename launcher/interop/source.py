@@ -91,7 +91,7 @@ def check_tags(node: YamlNode) -> None:
         if (tag.startswith("!") and tag not in _TAGS) or tag.startswith(f"{_YAML}python"):
             shown = quoted(tag.replace(_YAML, "!!"))
             raise YamlNode(one, node.source).error(
-                f"the tag {shown} is not read", "plain texts, lists and mappings only"
+                f"the YAML tag {shown} is not supported", "use plain text, lists and mappings only"
             )
         if isinstance(one, yaml.MappingNode):
             waiting += [part for pair in one.value for part in pair]
@@ -141,7 +141,7 @@ def _inside(node: YamlNode) -> str:
     while waiting:
         one = waiting.pop(0)
         if isinstance(one, yaml.SequenceNode):
-            names += [f"{len(one.value)} of them"]
+            names += [f"{len(one.value)} item{'' if len(one.value) == 1 else 's'}"]
             waiting = [*one.value, *waiting]
         elif isinstance(one, yaml.MappingNode):
             names += [quoted(key.value)[1:-1] for key, _ in one.value]

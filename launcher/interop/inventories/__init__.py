@@ -73,7 +73,7 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Inven
         raise DocumentError(_unknown(text), _known(), source, 1)
     if content.startswith("$ANSIBLE_VAULT"):
         raise DocumentError(
-            "encrypted with ansible-vault, which is not decrypted here",
+            "encrypted with ansible-vault, which launcher does not decrypt",
             f"ansible-vault decrypt --output - {source} > plain; launcher inventory import plain",
             source,
             1,
@@ -92,7 +92,7 @@ def _unknown(text: Text) -> str:
         problem = ""
     except DocumentError as error:
         problem = f" (line {error.line}: {error.message})" if ":" in text.content else ""
-    return f"not a list of hosts in any format that is known{problem}"
+    return f"not an inventory in any known format{problem}"
 
 
 def _known(name: str = "") -> str:

@@ -48,7 +48,7 @@ def means_something(draft: InventoryDraft, key: str, one: Var) -> bool:
         return False
     why = ": passwords are never stored; use a key" if one.vault or "pass" in key else ""
     if key == "ansible_connection":
-        why = ": hosts are reached by ssh"
+        why = ": hosts are reached over SSH"
     draft.note(one.line, f"variable {quoted(key)[1:-1]} is not carried over{why}")
     return False
 
@@ -85,11 +85,13 @@ def _plain(draft: InventoryDraft, host: str, key: str, one: Var) -> str:
             one.line, f"{key} is encrypted with ansible-vault", "write the value as plain text"
         )
     if one.text is None:
-        raise draft.error(one.line, f"{key} has to be a text")
+        raise draft.error(one.line, f"{key} must be text")
     text = one.text if key.startswith("launcher_") else _OWN_NAME.sub(host, one.text)
     if "{{" in text and not key.startswith("launcher_"):
         raise draft.error(
-            one.line, f"{key} is a template, which is not evaluated", "write the value itself"
+            one.line,
+            f"{key} is a template, which launcher does not evaluate",
+            "write the value instead",
         )
     return text
 

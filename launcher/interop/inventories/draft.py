@@ -88,7 +88,7 @@ class InventoryDraft(Draft):
             self.hosts[name], self.lines[name] = {}, line
             if name != word:
                 self.hosts[name]["address"] = Given(word, line)
-                self.note(line, f"an IPv6 address cannot be a name: the host is called {name}")
+                self.note(line, f"an IPv6 address cannot be a host name: the host is named {name}")
         return name
 
     def give(self, host: str, key: str, text: str, line: int, via: str = "") -> None:
@@ -103,7 +103,9 @@ class InventoryDraft(Draft):
             value = text if name else CHECKS[key](text)
         except ValueError as error:
             if key == "gpus" and text.isdigit():
-                self.note(line, "more than 64 slots are not GPUs: gpus left out, to be found")
+                self.note(
+                    line, "more than 64 slots cannot be GPUs: gpus is left out and will be detected"
+                )
                 return
             raise self.error(line, f"{quoted(text)} cannot be {key}: {error}") from None
         self.hosts[host][key] = Given(value, line, via)
@@ -117,18 +119,18 @@ class InventoryDraft(Draft):
     def inventory(self) -> Inventory:
         """All of it. Raises DocumentError when there are no hosts."""
         if not self.hosts:
-            raise self.error(1, "there are no hosts in it")
+            raise self.error(1, "it has no hosts")
         groups: dict[str, tuple[str, ...]] = {}
         for name, members in self.groups.items():
             if not members:
-                self.note(0, f"the group {name} has no hosts: left out")
+                self.note(0, f"group {name} has no hosts and is left out")
             if not members or list(members) == [name]:
                 continue  # the host's own name chooses it
             other = name
             while other in self.hosts or other in groups:
                 other += "-group"
             if other != name:
-                self.note(0, f"the group {name} has the name of a host: here it is {other}")
+                self.note(0, f"group {name} has the name of a host and is renamed {other}")
             groups[other] = tuple(members)
         return Inventory(
             hosts=tuple(_host(name, given) for name, given in self.hosts.items()),

@@ -68,7 +68,7 @@ def _jump(draft: InventoryDraft, node: YamlNode) -> str:
     if "identity_file" in inside:
         draft.note(
             node.line,
-            "identity_file of the jump host is not carried over: name it in ~/.ssh/config, under "
+            "identity_file of the jump host is not carried over: set it in ~/.ssh/config under "
             f"Host {inside['hostname']}",
         )
     user = f"{inside['user']}@" if "user" in inside else ""

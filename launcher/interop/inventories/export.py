@@ -24,9 +24,11 @@ def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
     """``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
     notes = _lost(inventory, "address", "user", "port", "proxy_jump", "identity_file", *_KEPT_OUT)
     if any(host.gpus is None for host in inventory.hosts):
-        notes.append("hosts without gpus have no slots=; DeepSpeed wants it on every line")
+        notes.append("hosts without gpus have no slots=, which DeepSpeed needs on every line")
     if any(host.address or host.user or host.port for host in inventory.hosts):
-        notes.append("what ssh needs to know: launcher inventory export --to ssh_config")
+        notes.append(
+            "connection settings: export them with launcher inventory export --to ssh_config"
+        )
     lines = [
         host.name if host.gpus is None else f"{host.name} slots={host.gpus}"
         for host in inventory.hosts
@@ -39,7 +41,7 @@ def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
     entries = [entry(host) or f"Host {host.name}\n" for host in inventory.hosts]
     notes = _lost(inventory, "gpus", *_KEPT_OUT) + _groups_lost(inventory)
     if inventory.ssh_config:
-        notes.append(f"what only {inventory.ssh_config} says is not carried over")
+        notes.append(f"settings that only {inventory.ssh_config} has are not carried over")
     return "\n".join([comment(_HEAD) + "\n", *entries]), notes
 
 
@@ -60,7 +62,7 @@ def ansible(inventory: Inventory) -> tuple[str, list[str]]:
         lines += [f"        {_key(name)}:" for name in members]
     notes = ["ssh_config is not carried over"] if inventory.ssh_config else []
     lost = [name for name in inventory.groups if name not in groups]
-    notes += [f"the group {name} is not carried over: Ansible has its own" for name in lost]
+    notes += [f"group {name} is not carried over: Ansible defines its own" for name in lost]
     return "\n".join(lines) + "\n", notes
 
 

@@ -55,10 +55,12 @@ def _hosts(draft: InventoryDraft, term: str, line: int) -> list[str]:
         if number and (user or int(number) >= FIRST_PORT):
             draft.give(name, "port", number, line)
         elif number:
-            draft.note(line, f"the number behind a colon is read as slots (below {FIRST_PORT})")
+            draft.note(
+                line, f"a number below {FIRST_PORT} after a colon is read as slots, not as a port"
+            )
             _slots(draft, name, number, line)
         if name in again:
-            draft.note(line, "a host that stands there again is one host; its slots are added up")
+            draft.note(line, "a host listed again is the same host; its slots are added up")
     return names
 
 

@@ -21,15 +21,15 @@ def read(content: Text, draft: InventoryDraft) -> None:
     root = content.yaml()
     top = entries(root, "a cluster")
     if "provider" not in top:
-        raise root.error("a cluster file without provider", "provider: {type: local, head_ip: a}")
+        raise root.error("the cluster file has no provider", "provider: {type: local, head_ip: a}")
     line, provider = top["provider"]
     inside = entries(provider, "a provider")
     kind = text(inside["type"][1]) if "type" in inside else "none"
     if kind != "local" or "head_ip" not in inside:
         raise draft.error(
             line,
-            f"the provider ({kind}) lists no machines",
-            "only type: local with head_ip and worker_ips does",
+            f"provider type {kind} lists no hosts",
+            "use type: local with head_ip and worker_ips",
         )
     unread(draft, root, ("cluster_name", "provider", "auth"), "the cluster")
     unread(draft, provider, ("type", "head_ip", "worker_ips"), "provider")

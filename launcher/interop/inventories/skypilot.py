@@ -54,7 +54,7 @@ def _host(
         draft.give(name, key, text(value), line, via)
         if key in before and before[key].value != draft.hosts[name][key].value:
             raise node.error(
-                f"host {name} stands here twice with another {key}, first in line "
+                f"host {name} appears twice with a different {key}, first in line "
                 f"{draft.lines[name]}",
             )
     return name

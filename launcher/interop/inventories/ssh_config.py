@@ -40,13 +40,13 @@ def read(content: Text, draft: InventoryDraft) -> None:
     for entry in entries:
         taken_in = (is_meant(entry.patterns or (), name) for name in draft.hosts)
         if entry.is_general and entry.settings and not any(taken_in):
-            draft.note(entry.line, "what is said here holds for no host of the list")
+            draft.note(entry.line, "this entry applies to none of the hosts")
 
 
 def _host(entries: Entries, name: str, line: int, draft: InventoryDraft) -> None:
     given = list(entries.matching(name))
     if any((key, value) == ("user", "git") for key, value, _ in given):
-        draft.note(line, f"{quoted(name)[1:-1]} (user git) is no machine to run on: left out")
+        draft.note(line, f"{quoted(name)[1:-1]} (user git) is a Git server, not a host: left out")
         return
     host = draft.host(name, line)
     if draft.lines[host] != line:

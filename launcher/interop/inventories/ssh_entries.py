@@ -77,7 +77,7 @@ def parse(text: str, draft: Draft) -> Entries:
             draft.note(number, "Match is not carried over")
             entries.append(Entry(None, [], number))
         elif key == "include":
-            draft.note(number, "Include is not followed: what stands there is not carried over")
+            draft.note(number, "Include is not followed: that file is not carried over")
         else:
             words = _words(value)
             one = value if key == "proxycommand" else words[0] if words else ""

@@ -38,8 +38,8 @@ def scripts(
     files["ssh_config"] = _ssh_config(inventory, used)
     if len(used) > 1 and not job.master_addr:
         notes.append(
-            f"the others find the first host as {plan.meeting.master_addr}, which nobody has tried: "
-            "--master-addr says another one"
+            f"the other hosts reach the first one at {plan.meeting.master_addr}, which is untested: "
+            "--master-addr sets another address"
         )
     return files, notes
 
@@ -49,7 +49,7 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
     framework = frameworks.get(job.framework)
     if framework.joins_hosts:
         raise InputError(
-            f"{job.framework} starts its ranks through launcher's own ssh: no script does that",
+            f"{job.framework} starts its ranks through launcher's own ssh, which a script cannot do",
             "torchrun, torch and env can be exported",
         )
     if job.elastic is not None:
@@ -83,14 +83,14 @@ def _bare(job: Job, process: Process, entry: NodePlan) -> Process:
         at = argv.index(agent)
         if argv[at + 1 : at + 3] == ("rank", "--tokens"):
             raise InputError(
-                "{{rank}} is filled in by launcher where the ranks are started by others",
+                "{{rank}} is filled in by launcher for ranks that another program starts",
                 "framework: torch, or $RANK in the script",
             )
         if argv[at + 1 : at + 3] == ("rank", "--"):
             argv = (*argv[: at - 3], *argv[at + 3 :])
     if any(agent in word for word in argv):
         raise InputError(
-            f"{job.framework} needs launcher's agent on the hosts: no script does that",
+            f"{job.framework} needs launcher's agent on the hosts, which a script cannot do without",
             "torchrun, torch and env can be exported",
         )
     return replace(process, argv=argv)
@@ -108,14 +108,14 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
     ]
     if on_others and primaries and len(primaries) < len(processes):
         raise InputError(
-            "primary processes are on several hosts, beside processes that have to outlive them",
-            "no plain script can tell when to stop those; one primary process, or hosts of their own",
+            "primary processes run on several hosts, next to processes that must outlive them",
+            "a script cannot tell when to stop those: use one primary process, or hosts of their own",
         )
     lines = [
         "#!/bin/sh",
         shell.remark(f"{node.host.name}: node {node.node_rank} of {plan.layout.num_nodes}."),
         shell.remark("Written by: launcher export script. run.sh starts it; or by hand: sh FILE"),
-        *(shell.remark(f"It needs in its environment: {name}") for name in job.secrets),
+        *(shell.remark(f"Needs in its environment: {name}") for name in job.secrets),
         f"ROOT={shell.quote(folder)}",
         f"RUN={shell.quote(planner.run_dir(node.root, plan.layout.run_id))}",
         f"NODE={node.node_rank}",
@@ -174,7 +174,7 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
         ),
         shell.remark("when one fails. Written by: launcher export script."),
         shell.remark(
-            "SSH='ssh -v' is another way to call ssh; COPY=no leaves the code as it is there."
+            "SSH='ssh -v' calls ssh differently; COPY=no keeps the code that is on the hosts."
         ),
         f"WORKDIR=${{WORKDIR:-{shell.plain(job.workdir)}}}",
         f"PRIMARIES={primaries}",

@@ -105,7 +105,7 @@ while [ "$LEFT" -gt 0 ]; do
   [ -z "$stopping" ] || continue
   if [ "$status" -ne 0 ]; then
     code=$status stopping=yes
-    echo "$key ended with $status: the others here are stopped" >&2
+    echo "$key exited with $status: stopping the others on this host" >&2
     stop_all
   elif [ "$kind" = primary ] && [ "$PRIMARIES" -eq 0 ]; then
     stopping=yes # what is left has nobody to work for
@@ -172,7 +172,7 @@ while [ "$LEFT" -gt 0 ]; do
   [ -z "$stopping" ] || continue
   if [ "$status" -ne 0 ]; then
     code=$status stopping=yes
-    echo "$host ended with $status: all others are stopped" >&2
+    echo "$host exited with $status: stopping all others" >&2
     exec 9>&-
   elif [ "$kind" = primary ] && [ "$PRIMARIES" -eq 0 ]; then
     stopping=yes

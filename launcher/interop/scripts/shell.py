@@ -51,17 +51,19 @@ def wanted(job: Job) -> list[str]:
     """Lines that end a script where a secret is not in its environment; values are written nowhere."""
     lines = []
     for name in job.secrets:
-        lines += [f': "${{{name}:?has to be in the environment: no value of it is in this file}}"']
+        lines += [
+            f': "${{{name}:?must be set in the environment; this file does not hold its value}}"'
+        ]
         lines += [f"export {name}"]
     return lines
 
 
 #: What only a run of launcher does.
 _OURS = {
-    "max_restarts": "nothing is started again after a failure (max_restarts)",
-    "min_nodes": "a lost host ends everything (min_nodes)",
+    "max_restarts": "nothing is restarted after a failure (max_restarts)",
+    "min_nodes": "a lost host ends the run (min_nodes)",
     "outputs": "outputs stay on the hosts",
-    "needs": "nobody looks whether the paths of needs: are there",
+    "needs": "the paths of needs: are not checked",
 }
 
 
@@ -69,8 +71,8 @@ def left_out(job: Job) -> list[str]:
     """What of a job a plain script does not do."""
     notes = [text for name, text in _OURS.items() if getattr(job, name)]
     if any(role.on_exit for role in job.roles):
-        notes.append("exit codes mean what they always do (on_exit is left out)")
+        notes.append("exit codes have no special meaning (on_exit is left out)")
     shares = [role.at(i).resources for role in job.roles for i in range(role.replicas)]
     if any(share.cpus or share.memory for share in shares):
-        notes.append("nobody holds processes to their cpus and memory")
+        notes.append("cpus and memory are not enforced")
     return notes

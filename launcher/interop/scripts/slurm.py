@@ -68,14 +68,14 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
     a_node = each if job.framework == "torch" and each else 1
     notes = shell.left_out(job)
     if job.hosts:
-        notes.append("hosts are chosen by Slurm: --hosts is left out")
+        notes.append("Slurm chooses the hosts: --hosts is left out")
     if each is None:
-        notes.append("one process for each GPU that Slurm gives to a node, or one")
+        notes.append("one process per GPU that Slurm allocates on a node, or one without GPUs")
     low, high = job.master_port
     head = [
         "#!/bin/bash",
         shell.remark(
-            "Written by: launcher export slurm. Start it in the folder of the code: sbatch"
+            "Written by: launcher export slurm. Submit it from the folder of the code with sbatch."
         ),
         f"#SBATCH --job-name={job.name or 'job'}",
         f"#SBATCH --nodes={nodes}",
@@ -106,23 +106,25 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
 def _check(job: Job) -> None:
     if job.framework not in _FRAMEWORKS:
         raise InputError(
-            f"{job.framework} cannot be started by srun alone: it needs more than ranks from Slurm",
-            f"can be exported: {', '.join(_FRAMEWORKS)}",
+            f"{job.framework} cannot be started by srun alone",
+            f"{', '.join(_FRAMEWORKS)} can be exported",
         )
     if job.roles:
         raise InputError(
-            "roles cannot be exported: srun starts the same on every node",
-            "launcher export script can",
+            "roles cannot be exported: srun starts the same command on every node",
+            "use launcher export script",
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
     gpus, nodes = job.resources.gpus, job.num_nodes
     if gpus and nodes is None:
         raise InputError(
-            f"gpus: {gpus} does not say how many nodes Slurm should give", "num_nodes: in the job"
+            f"gpus: {gpus} does not tell Slurm how many nodes to allocate", "num_nodes: in the job"
         )
     if gpus and nodes and gpus % nodes:
-        raise InputError(f"gpus: {gpus} cannot be the same on {nodes} nodes")
+        raise InputError(
+            f"gpus: {gpus} is the total and cannot be split evenly over num_nodes: {nodes}"
+        )
 
 
 def _node_part(job: Job) -> str:
@@ -145,7 +147,7 @@ def _command(job: Job) -> str:
         variables |= {"rank": "RANK", "local_rank": "LOCAL_RANK"}
     elif unknown := placeholders.used(job.run) & placeholders.OF_A_RANK:
         raise InputError(
-            f"{{{{{min(unknown)}}}}} is not known before the ranks are started",
+            f"{{{{{min(unknown)}}}}} is not known before the ranks start",
             "framework: torch, or $RANK in the script",
         )
     values = {token: shell.hole(variable) for token, variable in variables.items()}
@@ -159,4 +161,6 @@ def _command(job: Job) -> str:
 def _first_host(name: str) -> str:
     if name in ("node", "node.0"):
         return shell.hole("MASTER_ADDR")
-    raise InputError(f"{{{{host:{name}}}}} is not known before Slurm has chosen", "{{host:node.0}}")
+    raise InputError(
+        f"{{{{host:{name}}}}} is not known before Slurm has chosen the hosts", "{{host:node.0}}"
+    )

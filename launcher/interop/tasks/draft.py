@@ -46,10 +46,10 @@ class JobDraft(Draft):
         try:
             self.values["name"] = job_name(name)
         except ValueError:
-            self.note(line, "its name is not carried over")
+            self.note(line, "the name is not carried over: it has no letter or digit to start with")
             return
         if name != text:
-            self.note(line, f"its name is {name} here")
+            self.note(line, f"the name becomes {name}")
 
     def variables(self, given: Iterable[tuple[str, str | None, int]]) -> None:
         """``(name, value, line)``; without a value it comes from the environment here, unseen."""
@@ -77,7 +77,7 @@ class JobDraft(Draft):
         if not VARIABLE.match(name):
             raise self.error(line, f"{quoted(name)} cannot be the name of a variable")
         if name in get(self.framework).computed:
-            self.note(line, f"{name} is computed for every node: left out")
+            self.note(line, f"{name} is left out: launcher computes it for every node")
             return False
         return True
 
@@ -86,7 +86,9 @@ class JobDraft(Draft):
         nodes = self.values.get("num_nodes", 1)
         self.values["resources"] = {"gpus": each * int(str(nodes))}
         if int(str(nodes)) > 1:
-            self.note(line, f"GPUs are counted together here: {each} on each of {nodes} nodes")
+            self.note(
+                line, f"gpus counts the GPUs of all nodes together: {each} on each of {nodes} nodes"
+            )
 
     def command(self, script: str, variables: Mapping[str, str]) -> None:
         """The script, after the variables of the other system that it mentions."""
@@ -97,12 +99,12 @@ class JobDraft(Draft):
         """The job file. Raises DocumentError when there is nothing to run."""
         roles = self.values.get("roles", {}).values()
         if "run" not in self.values and not (roles and all("run" in role for role in roles)):
-            raise self.error(1, "there is nothing to run in it")
+            raise self.error(1, "it has no command to run")
         lines = [comment(f"From {self.source} ({about}), by: launcher import")]
         if self.notes:
-            lines += ["#", "# Left out, or read in a way to know of:"]
+            lines += ["#", "# Not carried over, or changed:"]
             lines += [comment(f"  {note}") for note in self.notes]
-        about_env = " # the command once a node" if self.framework == "env" else ""
+        about_env = " # runs the command once per node" if self.framework == "env" else ""
         lines += ["", f"framework: {self.framework}{about_env}"]
         for key in _KEYS:
             if key in self.values:

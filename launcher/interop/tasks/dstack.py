@@ -44,7 +44,7 @@ def read(content: Text, draft: JobDraft) -> None:
     root = content.yaml()
     given = entries(root, "a task")
     if "type" not in given or text(given["type"][1]) != "task":
-        raise root.error("only type: task can be carried over")
+        raise root.error("only type: task can be imported")
     unread(draft, root, _KNOWN, "the task")
     node_task.name_and_nodes(draft, given, "nodes")
     line, gpus = _gpus(draft, given["resources"][1]) if "resources" in given else (0, 0)
@@ -57,7 +57,10 @@ def read(content: Text, draft: JobDraft) -> None:
         _volumes(draft, given["volumes"][1])
     if "max_duration" in given:
         line, limit = given["max_duration"]
-        draft.note(line, f"nothing here ends a run after {text(limit)[:20]}: no max_duration")
+        draft.note(
+            line,
+            f"max_duration is not carried over: launcher does not end a run after {text(limit)[:20]}",
+        )
     if "commands" in given:
         line, node = given["commands"]
         _commands(draft, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
@@ -73,7 +76,7 @@ def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
     name, value, line = pair
     if value is None or not (found := _SECRET.search(value)):
         return pair
-    node_task.kept_here(draft, line, f"{name} (their secret {found[1]})")
+    node_task.kept_here(draft, line, f"{name} (dstack secret {found[1]})")
     return name, None, line
 
 
@@ -90,7 +93,7 @@ def _volumes(draft: JobDraft, node: YamlNode) -> None:
             unread(draft, one, ("instance_path", "name", "path"), "a volume")
         if place.startswith("/"):
             needs.append(place)
-            draft.note(one.line, f"nothing is mounted: {there[:60]} is {place[:60]} here")
+            draft.note(one.line, f"nothing is mounted: use {place[:60]} instead of {there[:60]}")
         else:
             draft.note(one.line, f"the volume {place[:40]} at {there[:60]} is not carried over")
     if needs:
@@ -105,9 +108,9 @@ def _commands(
         script = f"cd {shlex.quote(folder)}\n{script}"
         if folder.startswith("/"):
             at = given["working_dir"][0]
-            draft.note(at, f"{folder[:60]} was a folder of their image: is it one of the hosts?")
+            draft.note(at, f"{folder[:60]} was a folder of the image: check that the hosts have it")
     if "shell" in given and (shell := text(given["shell"][1])) not in ("bash", "/bin/bash"):
-        draft.note(given["shell"][0], f"the shell is bash here, and was {shell[:40]}")
+        draft.note(given["shell"][0], f"the commands run in bash instead of {shell[:40]}")
     node_task.command(draft, line, script, _VARIABLES, "DSTACK_NODES_IPS")
 
 
@@ -125,8 +128,8 @@ def _primary(draft: JobDraft, line: int, gpus: int) -> None:
     draft.values["roles"] = roles
     draft.note(
         line,
-        "the first node is the role master, whose end ends the run; "
-        "a node is a process of a role here, and two may share a host",
+        "the first node becomes the role master, whose end ends the run; "
+        "nodes become processes of roles, and two may share a host",
     )
 
 
@@ -146,11 +149,13 @@ def _gpus(draft: JobDraft, node: YamlNode) -> tuple[int, int]:
         count = counts[-1] if counts else "1"
         if others := [part for part in parts if part not in counts]:
             said = ":".join(others)[:60]
-            draft.note(line, f"the kind of GPU ({said}) is not carried over: choose by hosts")
+            draft.note(
+                line, f"the GPU type ({said}) is not carried over: select hosts by name or label"
+            )
     least = re.match(r"[0-9]{1,3}(?![0-9])", count)
     if least is None:
-        draft.note(line, "a number of GPUs without a lower end is not carried over: say gpus")
+        draft.note(line, "a GPU count without a lower bound is not carried over: set gpus")
         return line, 0
     if ".." in count:
-        draft.note(line, f"of the range of GPUs the least, {least[0]}, is taken")
+        draft.note(line, f"the lower bound of the GPU range, {least[0]}, is used")
     return line, int(least[0])

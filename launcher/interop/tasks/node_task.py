@@ -56,4 +56,4 @@ def command(
 
 def kept_here(draft: JobDraft, line: int, name: str) -> None:
     """Says that a value which stands in the file, or on a server of theirs, is not written down."""
-    draft.note(line, f"the value of {name[:60]} is not written down: export it before the run")
+    draft.note(line, f"the value of {name[:60]} is not copied: export it before the run")

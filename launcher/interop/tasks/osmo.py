@@ -44,7 +44,7 @@ def read(content: Text, draft: JobDraft) -> None:
     root = content.yaml()
     given = entries(root, "a workflow file")
     if "workflow" not in given:
-        raise root.error('there is no "workflow" in it')
+        raise root.error('the file has no "workflow"')
     unread(draft, root, ("version", "workflow", "default-values"), "the file")
     values = Values()
     if "default-values" in given:
@@ -62,7 +62,7 @@ def read(content: Text, draft: JobDraft) -> None:
     names = {_name(one): _own_name(draft, one) for one in tasks}
     leads = [_leads(one) for one in tasks]
     if True in leads[1:] and not leads[0]:
-        draft.note(tasks[leads.index(True)].line, "the lead comes first here: it has rank 0")
+        draft.note(tasks[leads.index(True)].line, "the lead task comes first and has rank 0")
     words = Words(draft, values, names, {_name(one): shares[_kind(one)] for one in tasks})
     words.look_for_clashes([(_name(one), _files(one)) for one in tasks])
     draft.values["roles"] = {
@@ -79,23 +79,26 @@ def _tasks(
         groups = inside["groups"][1].elements()
         if len(groups) != 1 or "tasks" in inside:
             raise flow.error(
-                "only a workflow of one group is one run",
-                "a file for each group, one after another",
+                "only a workflow of one group can be imported",
+                "put each group in a file of its own and run one after another",
             )
         group = entries(groups[0], "a group")
         unread(draft, groups[0], ("tasks", "ignoreNonleadStatus"), "the group")
         tasks = group["tasks"][1].elements() if "tasks" in group else []
         line, ignores = group.get("ignoreNonleadStatus", (groups[0].line, None))
         if len(tasks) > 1 and (ignores is None or text(ignores).lower() != "false"):
-            draft.note(line, "a task that fails before the lead has ended ends the run here, too")
+            draft.note(
+                line, "any task that fails ends the run, also before the lead task has finished"
+            )
     else:
         tasks = inside["tasks"][1].elements() if "tasks" in inside else []
         if len(tasks) > 1:
             raise flow.error(
-                "tasks without a group are runs of their own", "put them in groups:, or in files"
+                "tasks without a group are separate runs",
+                "put them in one group, or each in a file of its own",
             )
     if not tasks:
-        raise flow.error("there are no tasks in it")
+        raise flow.error("the workflow has no tasks")
     for one in tasks:
         if "name" not in entries(one, "a task"):
             raise one.error("a task has no name")
@@ -119,7 +122,7 @@ def _own_name(draft: JobDraft, one: YamlNode) -> str:
     if not name[:1].isalpha() or name in _TAKEN:
         name = f"task-{name}"[:31]
     if name != _name(one):
-        draft.note(one.line, f"the task is the role {name} here")
+        draft.note(one.line, f"the task becomes the role {name}")
     return name
 
 
@@ -141,12 +144,12 @@ def _shares(
     for kind in used:
         if kind not in known and kind != "default":
             raise inside.get("resources", (0, tasks[0]))[1].error(
-                f"there are no resources {kind!r}"
+                f"the workflow has no resources {kind!r}"
             )
         node = _with_values(known[kind][1], values, draft) if kind in known else None
         found[kind] = dict(share(draft, node)) if node is not None else {}
     for kind in set(known) - set(used):
-        draft.note(known[kind][0], f"no task has the resources {kind[:40]}: left out")
+        draft.note(known[kind][0], f"no task uses the resources {kind[:40]}: left out")
     return found
 
 
@@ -170,7 +173,7 @@ def _timeout(draft: JobDraft, node: YamlNode) -> None:
             said = f"{seconds(text(value)):.0f} s"
         except ValueError:
             said = "it"
-        draft.note(line, f"{name} is not carried over: nothing here ends a run after {said}")
+        draft.note(line, f"{name} is not carried over: launcher does not end a run after {said}")
 
 
 def _role(draft: JobDraft, one: YamlNode, words: Words, share_of: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +186,8 @@ def _role(draft: JobDraft, one: YamlNode, words: Words, share_of: dict[str, Any]
         role["resources"] = share_of
     if "image" in inside:
         draft.note(
-            inside["image"][0], "its image is not carried over: the host's own programs, or setup:"
+            inside["image"][0],
+            "the image is not carried over: the host's own programs run, and setup: can install others",
         )
     if "environment" in inside:
         pairs = entries(inside["environment"][1]).items()
@@ -206,8 +210,8 @@ def _role(draft: JobDraft, one: YamlNode, words: Words, share_of: dict[str, Any]
 
 #: Without the urls themselves: some have a password in them.
 _PLACES = {
-    "inputs": "an input is not fetched: {{input:0}} is ${INPUT_0} here, a path on the host that you say",
-    "outputs": "what is in {{outputs}} comes back to this machine; nothing is sent to any store",
+    "inputs": "inputs are not fetched: {{input:0}} becomes ${INPUT_0}, to be set to a path on the host",
+    "outputs": "files in {{outputs}} are copied to this machine, and to no object store",
 }
 
 
@@ -216,9 +220,9 @@ def _credentials(draft: JobDraft, node: YamlNode) -> None:
         if isinstance(value.yaml, yaml.MappingNode):
             for variable in entries(value):
                 draft.secret(variable)
-                draft.note(line, f"{variable[:60]} comes from the environment here: secrets:")
+                draft.note(line, f"{variable[:60]} is read from your environment (secrets:)")
         else:
-            draft.note(line, f"the credential {name[:60]} is a file there: not carried over")
+            draft.note(line, f"credential {name[:60]} is a file and is not carried over")
 
 
 def _on_exit(draft: JobDraft, node: YamlNode) -> dict[str, str]:
@@ -232,7 +236,7 @@ def _on_exit(draft: JobDraft, node: YamlNode) -> dict[str, str]:
     if "restart" in found:
         draft.values["max_restarts"] = _RESTARTS
         draft.note(
-            node.line, f"RESCHEDULE starts all tasks again, {_RESTARTS} times here: max_restarts"
+            node.line, f"RESCHEDULE restarts all tasks, up to {_RESTARTS} times (max_restarts)"
         )
         if "fail" not in found:
             rest = osmo_commands.others(",".join(found.values()))

@@ -80,14 +80,14 @@ class Words:
                 moved[path] = f"{path}.{self.names[name]}"
         for at, path, contents, local in files:
             if local is not None:
-                self.draft.note(at, f"{path} is {local} of the workdir here")
+                self.draft.note(at, f"{path} is read from {local} in the workdir")
             elif contents is None:
-                self.draft.note(at, f"{path} has no contents here: left out")
+                self.draft.note(at, f"{path} has no contents and is left out")
             elif list(argv[1:]) == [path] and argv[0] in _SHELLS:
                 script = "set +e\n" + self._told(name, at, contents)  # as without -e there
             else:
                 where = moved.get(path, path)
-                self.draft.note(at, f"{where} is written on the host, and stays there")
+                self.draft.note(at, f"{where} is written on the host and not removed")
                 made.append(_written(where, self._told(name, at, contents)))
         if not script:
             script = self._told(name, line, _command(argv)) + "\n"
@@ -106,7 +106,8 @@ class Words:
             wanted = self._numbers(name)[token]
             if int(match[3]) != wanted:
                 self.draft.note(
-                    line, f"--{match[1]} {match[3]} stays as it is: by resources it were {wanted}"
+                    line,
+                    f"--{match[1]} {match[3]} stays as it is, although the resources imply {wanted}",
                 )
                 return match[0]
             return f"--{match[1]}{match[2]}{{{{{token}}}}}"

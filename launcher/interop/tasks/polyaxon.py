@@ -38,7 +38,7 @@ def read(content: Text, draft: JobDraft) -> None:
         return
     unread(draft, root, _KNOWN, "the experiment")
     if "kind" in given and text(given["kind"][1]) != "experiment":
-        raise root.error("only kind: experiment can be carried over, and operations with run:")
+        raise root.error("only kind: experiment and operations with run: can be imported")
     if "name" in given:
         draft.name(text(given["name"][1]), given["name"][0])
     if "environment" in given:
@@ -56,7 +56,7 @@ def _command(
 ) -> None:
     if "run" not in given:
         draft.values["run"] = "train.py"
-        draft.note(0, "it does not say what to run: put your command in the place of train.py")
+        draft.note(0, "the file names no command: replace train.py by yours")
         return
     line, node = given["run"]
     if isinstance(node.yaml, yaml.MappingNode):
@@ -77,7 +77,7 @@ def _environment(draft: JobDraft, node: YamlNode) -> None:
     topologies = [name for name in (*_TOPOLOGIES, *_ALIKE) if name in inside]
     unread(draft, node, ("resources", "env_vars", *topologies[:1]), "the environment")
     if len(topologies) > 1:
-        raise inside[topologies[1]][1].error(f"{' and '.join(topologies)}: one of them")
+        raise inside[topologies[1]][1].error(f"{' and '.join(topologies)}: choose one of them")
     if topologies and topologies[0] in _TOPOLOGIES:
         draft.framework = _TOPOLOGIES[topologies[0]][0]
     elif topologies:
@@ -99,20 +99,26 @@ def _single(draft: JobDraft, master: dict[str, Any], line: int) -> None:
     if "gpus" in master:
         draft.values["resources"] = {"gpus": master["gpus"]}
     if set(master) - {"gpus"}:
-        draft.note(line, "limits of cpu and memory are those of roles here: not carried over")
+        draft.note(line, "cpu and memory limits are not carried over: only roles have them")
 
 
 def _alike(draft: JobDraft, node: YamlNode) -> None:
     unread(draft, node, ("n_workers", "default_worker"), draft.framework)
     draft.values["num_nodes"] = 1 + _count(draft, node, "n_workers")
-    draft.note(node.line, "one host for each worker and the master, a process a GPU: num_nodes")
+    draft.note(
+        node.line,
+        "num_nodes counts a host for each worker and one for the master, with a process per GPU",
+    )
     default = entries(node).get("default_worker")
     if default is not None and "resources" in entries(default[1]):
         each = share(draft, entries(default[1])["resources"][1], _MIB)
         if each.get("gpus"):
             draft.gpus(int(each["gpus"]), default[0])
         if set(each) - {"gpus"}:
-            draft.note(default[0], f"{draft.framework} has no limits of cpu and memory: left out")
+            draft.note(
+                default[0],
+                f"cpu and memory limits are not carried over: {draft.framework} has none",
+            )
 
 
 def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]) -> None:
@@ -142,7 +148,7 @@ def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str
         for one in inside[key][1].elements() if key in inside else ():
             found = entries(one, "one process")
             if "index" not in found or not text(found["index"][1]).isdigit():
-                raise one.error(f"{key} says nothing of its index")
+                raise one.error(f"{key} has no index")
             index = int(text(found["index"][1]))
             if index >= count:
                 raise one.error(f"{kind} has no process {index}: its indices are 0 to {count - 1}")
@@ -151,7 +157,7 @@ def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str
             if gone:
                 what = " and ".join(gone)
                 draft.note(
-                    one.line, f"{kind} {index} has no limit of {what}: here that of its role"
+                    one.line, f"{kind} {index} has no limit of {what} and takes that of its role"
                 )
             overrides[index] = {"resources": {**({"gpus": 0} if "gpus" in default else {}), **own}}
     return {

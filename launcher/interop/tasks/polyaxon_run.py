@@ -60,7 +60,9 @@ def read(root: YamlNode, draft: JobDraft) -> None:
     kind = text(inside["kind"][1]) if "kind" in inside else "job"
     if kind not in _KINDS:
         known = ", ".join(_KINDS)
-        raise inside["kind"][1].error(f"a run of kind {kind[:40]!r}", f"can be read: {known}")
+        raise inside["kind"][1].error(
+            f"a run of kind {kind[:40]!r} cannot be imported", f"known: {known}"
+        )
     draft.framework, names = _KINDS[kind]
     roles = [name for name in _ROLES if name in inside]
     unread(draft, run, ("kind", *roles, *(() if roles else ("container",))), "the run")
@@ -88,7 +90,7 @@ def _params(draft: JobDraft, given: dict[str, tuple[int, YamlNode]]) -> Values:
         elif isinstance(value.yaml, yaml.ScalarNode):
             found.one(name, text(value), line)
         else:
-            draft.note(line, f"the parameter {name[:60]} has no value: left out")
+            draft.note(line, f"parameter {name[:60]} has no value and is left out")
     return found
 
 
@@ -111,12 +113,18 @@ def _container(
     unread(draft, node, known, "the container")
     inside = entries(node, "a container")
     if "image" in inside:
-        draft.note(inside["image"][0], "its image is not carried over: setup: can install things")
+        draft.note(
+            inside["image"][0],
+            "the image is not carried over: the host's own programs run, and setup: can install others",
+        )
     if "resources" in inside:
         found["resources"] = share(draft, inside["resources"][1])
         if draft.framework == "env":  # of a job without roles
             found["resources"] = {"gpus": found["resources"].get("gpus", 0)}
-            draft.note(inside["resources"][0], "limits of cpu and memory are those of roles here")
+            draft.note(
+                inside["resources"][0],
+                "cpu and memory limits are not carried over: only roles have them",
+            )
     if "env" in inside:
         found["envs"] = draft.own_variables(_env(draft, inside["env"][1], values))
     words = [
@@ -141,5 +149,5 @@ def _env(draft: JobDraft, node: YamlNode, values: dict[str, str]) -> list[tuple[
             )
         else:
             draft.secret(name)
-            draft.note(one.line, f"the value of {name[:60]} comes from the environment here")
+            draft.note(one.line, f"the value of {name[:60]} is read from your environment")
     return found

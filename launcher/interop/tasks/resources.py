@@ -24,9 +24,7 @@ def share(draft: JobDraft, node: YamlNode, unit: str = "") -> dict[str, int | st
     if "limits" in inside or "requests" in inside:  # {limits: {cpu: 2, memory: 1Gi}}
         unread(draft, node, ("limits", "requests"), "resources")
         if "limits" in inside and "requests" in inside:
-            draft.note(
-                inside["requests"][0], "requests are not carried over: limits count for both"
-            )
+            draft.note(inside["requests"][0], "requests are not carried over: the limits are used")
         return share(draft, inside["limits" if "limits" in inside else "requests"][1], unit)
     unread(draft, node, tuple(_NAMES), "resources")
     found: dict[str, int | str] = {}
@@ -46,7 +44,7 @@ def _limit(draft: JobDraft, node: YamlNode) -> str:
     if chosen is None:
         return ""
     if len(inside) > 1 and text(inside["request"][1]) != text(chosen):
-        draft.note(inside["request"][0], "requests are not carried over: limits count for both")
+        draft.note(inside["request"][0], "requests are not carried over: the limits are used")
     return text(chosen)
 
 
@@ -63,5 +61,5 @@ def _checked(draft: JobDraft, line: int, name: str, given: str, unit: str) -> in
     number = float(given.rstrip("m")) / (1000 if given.endswith("m") else 1)
     whole = math.ceil(number)
     if whole != number:
-        draft.note(line, f"{name} are whole here: {given} became {whole}")
+        draft.note(line, f"{name} must be whole: {given} is rounded up to {whole}")
     return max(1, whole) if name == "cpus" else whole

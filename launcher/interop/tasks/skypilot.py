@@ -37,7 +37,7 @@ def read(content: Text, draft: JobDraft) -> None:
         if entries_or_none(node) is None:
             draft.values["workdir"] = text(node)
         else:
-            unread(draft, node, (), "workdir, a git repository to clone here,")
+            unread(draft, node, (), "workdir (a git repository)")
     if "resources" in given and not given["resources"][1].is_empty():
         _resources(draft, given["resources"][1])
     envs = node_task.pairs(given["envs"][1]) if "envs" in given else []
@@ -63,7 +63,7 @@ def only(content: Text) -> Text:
     parts = re.split(r"(?m)^---[ \t]*$", content.content)
     at = [number for number, part in enumerate(parts) if re.search(r"(?m)^run:", part)]
     if len(at) > 1:
-        hint = "a file for each task"
+        hint = "put each task in a file of its own"
         raise DocumentError("a pipeline of several tasks is not one run", hint, content.source, 1)
     said = ["\n" * part.count("\n") for part in parts]  # lines keep their numbers
     others = [part for number, part in enumerate(parts) if number not in at]
@@ -81,9 +81,11 @@ def _resources(draft: JobDraft, node: YamlNode) -> None:
         cloud, _, pool = text(infra).partition("/")
         if cloud == "ssh" and pool:
             draft.values["hosts"] = pool
-            draft.note(line, f"the pool {pool} has to be a group of the inventory")
+            draft.note(line, f"pool {pool} must be a group of the inventory")
         else:
-            draft.note(line, f"infra {text(infra)[:60]} is not carried over: hosts are ours")
+            draft.note(
+                line, f"infra {text(infra)[:60]} is not carried over: hosts come from the inventory"
+            )
     if "job_recovery" in inside:
         _recovery(draft, *inside["job_recovery"])
     if "accelerators" in inside:
@@ -93,7 +95,7 @@ def _resources(draft: JobDraft, node: YamlNode) -> None:
 def _recovery(draft: JobDraft, line: int, node: YamlNode) -> None:
     known = entries_or_none(node)
     if known is None:
-        draft.note(line, "job_recovery is not carried over: max_restarts starts a job again")
+        draft.note(line, "job_recovery is not carried over: use max_restarts")
         return
     unread(draft, node, ("max_restarts_on_errors",), "job_recovery")
     if "max_restarts_on_errors" in known:
@@ -109,9 +111,7 @@ def _accelerators(draft: JobDraft, line: int, node: YamlNode) -> None:
     else:
         several = entries_or_none(node) or {}
         if len(several) != 1:
-            unread(
-                draft, node, (), "accelerators, of which one has to be chosen,"
-            ) if several else (
+            unread(draft, node, (), "accelerators (a choice of several)") if several else (
                 draft.note(
                     line, f"a choice of {len(node.elements())} accelerators is not carried over"
                 )
@@ -120,9 +120,9 @@ def _accelerators(draft: JobDraft, line: int, node: YamlNode) -> None:
         ((kind, value),) = several.items()
         count = text(value)
     if not re.fullmatch("[0-9]{0,3}", count):
-        draft.note(line, f"accelerators {kind[:40]}:{count[:9]} are not carried over: say gpus")
+        draft.note(line, f"accelerators {kind[:40]}:{count[:9]} are not carried over: set gpus")
         return
     draft.note(
-        line, f"the kind of GPU ({kind[:40]}) is not carried over: choose by hosts or labels"
+        line, f"the GPU type ({kind[:40]}) is not carried over: select hosts by name or label"
     )
     draft.gpus(int(count or 1), line)

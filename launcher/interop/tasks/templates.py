@@ -30,7 +30,7 @@ def filled(
         found = ours(name, argument)
         if found is not None:
             return found
-        draft.note(line, f"nobody here fills in {match[0]}: it stays as it is")
+        draft.note(line, f"{match[0]} is unknown and stays as it is")
         return "\\" + match[0]
 
     return _TEMPLATE.sub(one, given)
@@ -69,4 +69,4 @@ class Values(dict[str, str]):
         """Notes those that nothing has asked for."""
         for name, line in self._lines.items():
             if name not in self._used:
-                draft.note(line, f"nothing here uses the value {name[:60]}: left out")
+                draft.note(line, f"no template uses the value {name[:60]}: left out")
