@@ -1,7 +1,8 @@
-"""Ansible's variables of one host as our settings.
+"""Turn Ansible's variables of a host into our settings.
 
-Sources: Ansible, "Connecting to hosts: behavioral inventory parameters", and the ssh connection
-plugin. Templates are not evaluated and encrypted values not decrypted.
+Sources: Ansible, "Connecting to hosts: behavioral inventory parameters", and the documentation of
+the connection plugin ``ansible.builtin.ssh``. Templates are not evaluated, and encrypted values are
+not decrypted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _OWN_NAME = re.compile(r"\{\{\s*inventory_hostname\s*\}\}")
 
 @frozen
 class Var:
-    """A variable: its text (None: a list, a mapping), its line, whether ansible-vault hides it."""
+    """A variable. ``text`` is None for a list or a mapping; ``vault``: encrypted with ansible-vault."""
 
     text: str | None
     line: int
@@ -41,7 +42,7 @@ class Var:
 
 
 def means_something(draft: InventoryDraft, key: str, one: Var) -> bool:
-    """Whether a variable is a setting of ours; if not, that is noted."""
+    """Return whether a variable is a setting of ours, and note it if it is not."""
     if key in _KEYS or key.startswith(_OURS) or (key in _ARGUMENTS and one.text is not None):
         return True
     if key == "ansible_connection" and one.text in ("ssh", "smart", "paramiko"):
@@ -54,8 +55,8 @@ def means_something(draft: InventoryDraft, key: str, one: Var) -> bool:
 
 
 def settings(draft: InventoryDraft, host: str, given: Mapping[str, tuple[Var, str]]) -> None:
-    """Everything that the variables of a host say; the rest is noted. Raises DocumentError."""
-    # Ours last: what `launcher inventory export` wrote is more exact than Ansible's own words.
+    """Set what the variables of a host say, and note the rest. Raises DocumentError."""
+    # Ours last: what `launcher inventory export` wrote is more exact than Ansible's variables.
     for key in sorted(given, key=lambda key: (key.startswith("launcher_"), key in _KEYS)):
         one, via = given[key]
         if not means_something(draft, key, one):

@@ -1,6 +1,6 @@
-"""An inventory in other people's formats: hostfile, ssh_config and Ansible.
+"""Write an inventory in other tools' formats: hostfile, ssh_config and Ansible.
 
-What a format cannot hold is noted.
+Each function returns the text, and a note for everything that the format cannot hold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KEPT_OUT = ("python", "workdir", "interface", "env", "labels")
 
 
 def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
-    """``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
+    """Return lines ``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
     notes = _lost(inventory, "address", "user", "port", "proxy_jump", "identity_file", *_KEPT_OUT)
     if any(host.gpus is None for host in inventory.hosts):
         notes.append("hosts without gpus have no slots=, which DeepSpeed needs on every line")
@@ -37,7 +37,7 @@ def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
 
 
 def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
-    """An entry for every host, to be included in ``~/.ssh/config``."""
+    """Return an entry for every host, to be included in ``~/.ssh/config``."""
     entries = [entry(host) or f"Host {host.name}\n" for host in inventory.hosts]
     notes = _lost(inventory, "gpus", *_KEPT_OUT) + _groups_lost(inventory)
     if inventory.ssh_config:
@@ -46,14 +46,14 @@ def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
 
 
 def ansible(inventory: Inventory) -> tuple[str, list[str]]:
-    """Ansible's YAML; what Ansible has no word for becomes variables ``launcher_...``."""
+    """Return Ansible's YAML; settings that Ansible lacks become variables ``launcher_...``."""
     lines = [comment(_HEAD), "all:", "  hosts:"]
     for host in inventory.hosts:
         lines.append(f"    {_key(host.name)}:")
         lines += [
             f"      {_key(key)}: {_text(v)}" for key, v in _variables(inventory, host).items()
         ]
-    # Ansible has groups of these names itself.
+    # Ansible defines groups of these names itself.
     groups = {name: inventory.groups[name] for name in inventory.groups if name not in _ANSIBLES}
     if groups:
         lines.append("  children:")
@@ -71,7 +71,7 @@ def _text(value: Any) -> str:
 
 
 def _key(name: str) -> str:
-    """A name as a key: what YAML 1.1 takes for a number or a truth is quoted."""
+    """Return a name as a YAML key, quoted where YAML 1.1 would read a number, a truth or null."""
     plain = re.match(r"(?!(?i:null|y|n|yes|no|on|off|true|false)\Z)[A-Za-z_][\w.-]*\Z", name, re.A)
     return name if plain else quoted(name)
 
@@ -96,7 +96,7 @@ def _variables(inventory: Inventory, host: Host) -> Mapping[str, Any]:
 
 
 def _through(inventory: Inventory, jump: str) -> str:
-    """A jump host as ssh knows it: names of the inventory are no names to ssh."""
+    """Return a jump host as ssh knows it: ssh does not know the inventory's names."""
     try:
         host = inventory.host(jump)
     except KeyError:
@@ -106,7 +106,7 @@ def _through(inventory: Inventory, jump: str) -> str:
 
 
 def _lost(inventory: Inventory, *keys: str) -> list[str]:
-    """A note on every setting that some host has and the format cannot hold."""
+    """Return a note for every setting that some host has and the format cannot hold."""
     return [
         f"{key} of {sum(map(bool, values))} hosts is not carried over".replace("1 hosts", "1 host")
         for key in keys
@@ -132,7 +132,7 @@ FORMATS: Mapping[str, Callable[[Inventory], tuple[str, list[str]]]] = {
 
 
 def export(inventory: Inventory, to: str) -> tuple[str, list[str]]:
-    """The text in that format, and what it cannot hold. Raises InputError on an unknown one."""
+    """Return the text in format ``to`` and its notes. Raises InputError for an unknown format."""
     if to not in FORMATS:
         raise InputError(
             f'unknown format "{to}"',

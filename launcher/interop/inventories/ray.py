@@ -1,6 +1,6 @@
-"""Ray cluster files with the local provider, which are lists of machines.
+"""Read Ray cluster files with the local provider, which list hosts.
 
-Source: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration Options".
+Sources: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration Options".
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from .jump import of_command
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has a provider."""
+    """Whether it has a ``provider``."""
     return "provider" in content.keys and "hosts" not in content.keys
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """The head comes first; the cluster's name is a group of all."""
+    """Read the hosts, the head first; the cluster's name becomes a group of them all."""
     root = content.yaml()
     top = entries(root, "a cluster")
     if "provider" not in top:

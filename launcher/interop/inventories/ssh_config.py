@@ -1,4 +1,4 @@
-"""ssh_config(5): the hosts that stand there by name, with what all matching entries say of them.
+"""Read an ssh_config(5): the hosts named in it, with the settings of all entries that match.
 
 The first value wins, as in ssh.
 """
@@ -31,7 +31,7 @@ def recognise(content: Text) -> bool:
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """Every name of a ``Host`` line that is no pattern is a host."""
+    """Read every name of a ``Host`` line that is not a pattern as a host."""
     entries = parse(content.content, draft)
     for entry in entries:
         for name in entry.patterns or ():
@@ -50,7 +50,7 @@ def _host(entries: Entries, name: str, line: int, draft: InventoryDraft) -> None
         return
     host = draft.host(name, line)
     if draft.lines[host] != line:
-        return  # an entry further down adds to the first one, which has taken it in
+        return  # a later entry of the same name was already read with the first one
     done: set[str] = set()
     for key, value, at in given:
         if key in _KEYS and _KEYS[key] in done and key != "identityfile":
@@ -64,7 +64,7 @@ def _host(entries: Entries, name: str, line: int, draft: InventoryDraft) -> None
 
 
 def _value(key: str, value: str, name: str) -> str | None:
-    """What a keyword says to us; empty for nothing, None for what we have no word for."""
+    """Return a keyword's value as ours; empty for no value, None if we have no such setting."""
     if key not in _KEYS:
         return None
     if value.lower() == "none" and key != "user":

@@ -1,6 +1,6 @@
-"""A plan as plain shell: a script for each host, and one that starts them all over ssh.
+"""Export a plan as shell: a script for each host, and one that starts them all over ssh.
 
-Where they meet is taken as given, as nobody has tried it.
+The address and port at which the hosts meet are not tested.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
 from . import shell
 from .script_parts import DRIVER, HOST, INTERFACE
 
-#: Where nobody has looked for a free port: torch's own default.
+#: torch's default, as nothing searches for a free port.
 _PORT = 29500
 _AGENT = "launcher-agent"
 
@@ -25,7 +25,7 @@ _AGENT = "launcher-agent"
 def scripts(
     job: Job, inventory: Inventory, hosts: Sequence[Host]
 ) -> tuple[dict[str, str], list[str]]:
-    """The files by their names, and what they do not do. Raises InputError, PlanError."""
+    """Return the files by name, and notes on what they do not do. Raises InputError, PlanError."""
     name = job.name or "job"
     plan = _planned(job, hosts, name)
     folders = {host.name: posixpath.join(host.workdir, "exported") for host in hosts}
@@ -45,7 +45,7 @@ def scripts(
 
 
 def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
-    """The plan with a hole where the folder on each host will stand."""
+    """Return the plan, with a hole for the folder on each host. Raises InputError, PlanError."""
     framework = frameworks.get(job.framework)
     if framework.joins_hosts:
         raise InputError(
@@ -72,7 +72,7 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
 
 
 def _without_us(job: Job, entry: NodePlan) -> NodePlan:
-    """Its processes without the shim, which gives ranks their logs. Raises InputError."""
+    """Return a node without the shim that gives ranks their logs. Raises InputError."""
     return replace(entry, processes=tuple(_bare(job, p, entry) for p in entry.processes))
 
 
@@ -143,7 +143,7 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
 
 
 def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
-    """The job's setup, then those of the roles there, each with the variables of the host."""
+    """Return the job's setup, then those of the node's roles, each with the node's variables."""
     there = {task.role for task in entry.node.tasks}
     found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
     env = planner.environment(job, plan.layout, entry.node, plan.meeting, 0)
@@ -164,7 +164,7 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
         primaries += primary
         kind = "primary" if primary else "other"
         folder = folders[host]
-        # The remote shell takes its words apart once more.
+        # The remote shell splits its words once more.
         words = [posixpath.join(folder, "runs", name), kind]
         calls.append(f"begin {shell.plain(host)} {shell.plain(shell.quote(words[0]))} {words[1]}")
     lines = [

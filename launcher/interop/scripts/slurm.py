@@ -1,6 +1,6 @@
-"""A job as a batch file for Slurm, whose srun says which rank each process is.
+"""Export a job as a batch file for Slurm, whose srun numbers the processes.
 
-Source of the variables: Slurm, srun(1), "OUTPUT ENVIRONMENT VARIABLES".
+Source of the variables: srun(1) of Slurm, "OUTPUT ENVIRONMENT VARIABLES".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NODE = {
     "WORLD_SIZE": "$((SLURM_NNODES * EACH))",
     "LOCAL_WORLD_SIZE": "$EACH",
 }
-#: Variables of the processes, by framework; torchrun sets those of its ranks itself.
+#: Variables of the processes, by framework; torchrun sets those of its own ranks.
 _EXPORTED: Mapping[str, Mapping[str, str]] = {
     "torchrun": {},
     "torch": {
@@ -39,12 +39,12 @@ _EXPORTED: Mapping[str, Mapping[str, str]] = {
         "NODE_RANK": "$SLURM_NODEID",
     },
 }
-#: srun's exit code is the highest of all tasks'. Those that it stops because one has failed would have
-#: 143 of SIGTERM, so they end with 0: the job's code is that of what failed by itself. Slurm signals one
-#: process after the other, so ours may hear of it a moment after the rank.
+#: srun exits with the highest code of all tasks. Those that it stops because another one failed would
+#: exit with 143 (SIGTERM); they exit with 0 instead, so that the job has the code of the failed task.
+#: Slurm signals one process after the other, so the shell may get the signal just after the rank.
 _SHIELD = "code=0; trap 'stopped=1' TERM"
 _END = '[ "$code" != 143 ] || sleep 1 || :\n[ -z "${stopped-}" ] || exit 0\nexit "$code"'
-#: Tokens, and the variables of the batch file that hold what they mean.
+#: Placeholders, and the variables of the batch file with their values.
 _TOKENS = {
     "node_rank": "NODE_RANK",
     "num_nodes": "NUM_NODES",
@@ -58,12 +58,12 @@ _TOKENS = {
 
 
 def sbatch(job: Job) -> tuple[str, list[str]]:
-    """The text, and what it does not do. Raises InputError for what Slurm's srun cannot start."""
+    """Return the batch file, and notes on what it does not do. Raises InputError."""
     _check(job)
     nodes = job.num_nodes or 1
     gpus = (job.resources.gpus or 0) // nodes
     each = job.resources.nproc_per_node or gpus or None
-    if job.framework == "torch":  # srun starts its ranks, so their number has to be known here
+    if job.framework == "torch":  # srun starts the ranks, so their number must be known now
         each = each or 1
     a_node = each if job.framework == "torch" and each else 1
     notes = shell.left_out(job)
@@ -128,7 +128,7 @@ def _check(job: Job) -> None:
 
 
 def _node_part(job: Job) -> str:
-    """What srun starts: once a node, or once a rank for torch."""
+    """Return the script that srun starts: once per node, or per rank for torch."""
     lines = ['EACH="$LAUNCHER_EACH"', *(f'{name}="{value}"' for name, value in _NODE.items())]
     lines += [f'export {k}="{v}"' for k, v in _EXPORTED[job.framework].items()]
     if job.framework == "torchrun":

@@ -1,6 +1,6 @@
-"""dstack tasks.
+"""Read dstack tasks.
 
-Source: dstack, reference of .dstack.yml, draft, and "Distributed tasks".
+Sources: dstack's reference of ``.dstack.yml``, page "task", and its guide "Distributed tasks".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SECRET = re.compile(r"\$\{\{\s*secrets\.([A-Za-z0-9_-]+)\s*\}\}")
 
 
 def read(content: Text, draft: JobDraft) -> None:
-    """One draft."""
+    """Read a task. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "a task")
     if "type" not in given or text(given["type"][1]) != "task":
@@ -66,13 +66,13 @@ def read(content: Text, draft: JobDraft) -> None:
         _commands(draft, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
     if leads and "run" in draft.values:
         _primary(draft, given["stop_criteria"][0], gpus)
-    elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # as here
+    elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # our default
         line, node = given["stop_criteria"]
         draft.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
 
 
 def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
-    """A variable; one that holds a secret of their server comes from the environment here."""
+    """Return a variable; one that refers to a secret of dstack's server loses its value."""
     name, value, line = pair
     if value is None or not (found := _SECRET.search(value)):
         return pair
@@ -81,7 +81,7 @@ def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
 
 
 def _volumes(draft: JobDraft, node: YamlNode) -> None:
-    """A path of the host has to be there: ``needs``. Nothing is mounted."""
+    """Turn paths of the host into ``needs``: they must exist, and nothing is mounted."""
     needs = []
     for one in node.elements("a list of volumes"):
         inside = entries_or_none(one) or {}
@@ -115,7 +115,7 @@ def _commands(
 
 
 def _primary(draft: JobDraft, line: int, gpus: int) -> None:
-    """The run is over when the first node's command has ended: as roles, whose master is primary."""
+    """Turn nodes into roles with a primary master, since the first node's end ends the run."""
     nodes = int(draft.values.pop("num_nodes", 1))
     each = {"resources": {"gpus": gpus}} if gpus else {}
     roles: dict[str, object] = {"master": {"replicas": 1, "primary": True, "spread": True, **each}}
@@ -134,7 +134,7 @@ def _primary(draft: JobDraft, line: int, gpus: int) -> None:
 
 
 def _gpus(draft: JobDraft, node: YamlNode) -> tuple[int, int]:
-    """Where it says how many GPUs a node has, and how many; 0 for none."""
+    """Return the line that sets the GPUs of a node, and their number (0: none)."""
     unread(draft, node, ("gpu",), "resources")
     line, gpu = entries(node, "resources").get("gpu", (0, None))
     if gpu is None:

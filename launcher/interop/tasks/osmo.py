@@ -1,6 +1,6 @@
-"""OSMO workflows of one group: each task becomes a role that starts its own ranks, one a GPU.
+"""Read OSMO workflows of one group: each task becomes a role that starts its own ranks, one per GPU.
 
-Source: OSMO, "Workflow specification" and "Using PyTorch Distributed (multi-node)".
+Sources: OSMO, "Workflow specification" and "Using PyTorch Distributed (multi-node)".
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _TASK = (
     "exitActions",
 )
 _ACTIONS = {"COMPLETE": "complete", "FAIL": "fail", "RESCHEDULE": "restart"}
-#: Starts after an exit code that asks for one; theirs is a setting of their server.
+#: Restarts after an exit code that asks for one; in OSMO this is a setting of the server.
 _RESTARTS = 3
 _TAKEN = ("rank", "node", "setup")
 
 
 def read(content: Text, draft: JobDraft) -> None:
-    """One workflow."""
+    """Read a workflow. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "a workflow file")
     if "workflow" not in given:
@@ -74,7 +74,7 @@ def read(content: Text, draft: JobDraft) -> None:
 def _tasks(
     draft: JobDraft, flow: YamlNode, inside: dict[str, tuple[int, YamlNode]]
 ) -> list[YamlNode]:
-    """Those of the one group, or the one draft. Raises DocumentError."""
+    """Return the tasks of the only group, or the only task. Raises DocumentError."""
     if "groups" in inside:
         groups = inside["groups"][1].elements()
         if len(groups) != 1 or "tasks" in inside:
@@ -117,7 +117,7 @@ def _leads(one: YamlNode) -> bool:
 
 
 def _own_name(draft: JobDraft, one: YamlNode) -> str:
-    """What the role is called: their name, or what of it can be a name here."""
+    """Return the role's name: the task's, reduced to the characters that ours may have."""
     name = re.sub("[^A-Za-z0-9_-]+", "-", _name(one)).strip("-_")[:31]
     if not name[:1].isalpha() or name in _TAKEN:
         name = f"task-{name}"[:31]
@@ -137,7 +137,7 @@ def _shares(
     tasks: list[YamlNode],
     values: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """What each kind of resources that is used means here."""
+    """Return the resources of a role for each kind of resources that a task uses."""
     used = dict.fromkeys(map(_kind, tasks))
     known = entries(inside["resources"][1]) if "resources" in inside else {}
     found: dict[str, dict[str, Any]] = {}
@@ -154,7 +154,7 @@ def _shares(
 
 
 def _with_values(node: YamlNode, values: dict[str, str], draft: JobDraft) -> YamlNode:
-    """The mapping with the templates of its texts filled in."""
+    """Return a mapping with the templates of its texts filled in."""
     if not isinstance(node.yaml, yaml.MappingNode):
         return node
     pairs = []
@@ -208,7 +208,7 @@ def _role(draft: JobDraft, one: YamlNode, words: Words, share_of: dict[str, Any]
     return role
 
 
-#: Without the urls themselves: some have a password in them.
+#: These notes leave out the URLs, some of which contain a password.
 _PLACES = {
     "inputs": "inputs are not fetched: {{input:0}} becomes ${INPUT_0}, to be set to a path on the host",
     "outputs": "files in {{outputs}} are copied to this machine, and to no object store",
@@ -226,7 +226,7 @@ def _credentials(draft: JobDraft, node: YamlNode) -> None:
 
 
 def _on_exit(draft: JobDraft, node: YamlNode) -> dict[str, str]:
-    """Their codes, and what stands in neither: it fails, and is not started again."""
+    """Return our exit actions; with RESCHEDULE, unlisted codes fail without a restart."""
     unread(draft, node, tuple(_ACTIONS), "exitActions")
     found = {
         _ACTIONS[name]: "".join(text(value).split())
@@ -247,7 +247,10 @@ def _on_exit(draft: JobDraft, node: YamlNode) -> dict[str, str]:
 def _files(
     one: YamlNode, draft: JobDraft | None = None
 ) -> list[tuple[int, str, str | None, str | None]]:
-    """Line, path, contents and local path of each file of a task; with ``task``, other keys are told."""
+    """Return line, path, contents and local path of each file of a task.
+
+    With a draft, note other keys. Raises DocumentError for a file without a path.
+    """
     inside = entries(one)
     found = []
     for file in inside["files"][1].elements() if "files" in inside else ():

@@ -1,6 +1,6 @@
-"""Polyaxon experiments: the environment of version 0.x, with its topology for each framework.
+"""Read Polyaxon experiments of version 0.x, whose environment has a topology for each framework.
 
-Source: Polyaxon, "Distributed Experiments".
+Source: Polyaxon 0.x, "Distributed Experiments".
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .draft import JobDraft
 from .resources import share
 from .templates import Values, filled
 
-#: Their section: our framework, and what the master, the workers and the servers are called here.
+#: By section: our framework, and our roles for the master, the workers and the servers.
 _TOPOLOGIES = {
     "tensorflow": ("tensorflow", "chief", "worker", "ps"),
     "mxnet": ("mxnet", "scheduler", "worker", "server"),
     "pytorch": ("torch", "master", "worker", ""),
 }
-#: Theirs where all processes are alike and start together: ours of the same name.
+#: Sections whose processes are all alike; our frameworks have the same names.
 _ALIKE = ("horovod", "mpi")
 _KNOWN = ("version", "kind", "name", "environment", "run", "declarations", "params")
-_MIB = "MiB"  # what a number for memory means there
+_MIB = "MiB"  # the unit of a plain number for memory
 
 
 def read(content: Text, draft: JobDraft) -> None:
-    """One experiment, of either kind."""
+    """Read an experiment or an operation. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "an experiment")
     if polyaxon_run.is_one(given):
@@ -137,7 +137,7 @@ def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]
 
 
 def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
-    """Default and overrides: what one has by its index stands there in the place of the default."""
+    """Return a role's default resources, and overrides by index, which replace the default."""
     inside = entries(node)
     default: dict[str, Any] = {}
     for key in (f"default_{kind}", f"default_{kind}_resources"):
@@ -167,7 +167,7 @@ def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str
 
 
 def _resources(draft: JobDraft, node: YamlNode) -> dict[str, Any]:
-    """Under ``resources``, or, in an older form, right there."""
+    """Return the resources under ``resources``, or, in the older form, of ``node`` itself."""
     inside = entries(node)
     if "resources" in inside:
         unread(draft, node, ("index", "resources"), "one process")

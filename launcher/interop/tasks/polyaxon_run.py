@@ -1,4 +1,4 @@
-"""Polyaxon operations (version 1 and 2) whose run is a distributed job: roles with replicas.
+"""Read Polyaxon operations (versions 1 and 2): a distributed job has roles with replicas.
 
 Source: Polyaxon, "Distributed jobs".
 """
@@ -16,7 +16,7 @@ from .draft import JobDraft
 from .resources import share
 from .templates import Values, filled, scalars
 
-#: Their kind: our framework, and their names of roles that are others here.
+#: By kind of run: our framework, and our names for roles that we call differently.
 _KINDS = {
     "pytorchjob": ("torch", {}),
     "tfjob": ("tensorflow", {"master": "chief"}),
@@ -27,7 +27,7 @@ _ROLES = ("master", "chief", "scheduler", "worker", "ps", "server", "evaluator")
 
 
 def is_one(given: dict[str, tuple[int, YamlNode]]) -> bool:
-    """Whether this is an operation or a component, with a run of some kind."""
+    """Return whether this is an operation or a component, rather than an experiment."""
     if "component" in given:
         return True
     return "run" in given and _has(given["run"][1], "kind")
@@ -40,7 +40,7 @@ def _has(node: YamlNode, key: str) -> bool:
 
 
 def read(root: YamlNode, draft: JobDraft) -> None:
-    """The component, with the values of its parameters."""
+    """Read the component with the values of its parameters. Raises DocumentError."""
     given = entries(root)
     values = _params(draft, given)
     if "component" in given:
@@ -76,7 +76,7 @@ def read(root: YamlNode, draft: JobDraft) -> None:
 
 
 def _params(draft: JobDraft, given: dict[str, tuple[int, YamlNode]]) -> Values:
-    """Values of parameters, and of inputs that have one by themselves."""
+    """Return the values of parameters, and the default values of inputs."""
     found = Values()
     for one in given["inputs"][1].elements() if "inputs" in given else ():
         unread(draft, one, ("name", "value"), "an input")
@@ -119,7 +119,7 @@ def _container(
         )
     if "resources" in inside:
         found["resources"] = share(draft, inside["resources"][1])
-        if draft.framework == "env":  # of a job without roles
+        if draft.framework == "env":  # a job without roles
             found["resources"] = {"gpus": found["resources"].get("gpus", 0)}
             draft.note(
                 inside["resources"][0],

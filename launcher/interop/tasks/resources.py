@@ -1,4 +1,4 @@
-"""Resources in other people's words: cores, memory and GPUs of one process, as those of a role here."""
+"""Translate the cores, memory and GPUs of a process into the resources of a role."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _NAMES = {"cpu": "cpus", "memory": "memory", **dict.fromkeys(_GPUS, "gpus")}
 
 
 def share(draft: JobDraft, node: YamlNode, unit: str = "") -> dict[str, int | str]:
-    """``cpu``, ``memory`` and ``gpu``, each a number or ``requests`` and ``limits``, of which the
-    limit counts; also the other way round, as in Kubernetes. ``unit`` is that of memory without one.
+    """Return the resources of a role. Raises DocumentError.
+
+    ``cpu``, ``memory`` and ``gpu`` may be numbers, or may have ``requests`` and ``limits``; these may
+    also enclose the three, as in Kubernetes. Limits win over requests. ``unit`` is appended to a
+    memory size without a unit.
     """
     inside = entries(node, "resources")
     if "limits" in inside or "requests" in inside:  # {limits: {cpu: 2, memory: 1Gi}}

@@ -1,6 +1,6 @@
-"""SkyPilot tasks.
+"""Read SkyPilot tasks.
 
-Source: SkyPilot, "SkyPilot YAML" and "Distributed Multi-YamlNode Jobs".
+Sources: SkyPilot, "SkyPilot YAML" and "Distributed Multi-Node Jobs".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import node_task
 from .draft import JobDraft
 
 _KNOWN = ("name", "workdir", "num_nodes", "resources", "envs", "secrets", "setup", "run")
-#: Their variables in ours.
+#: SkyPilot's variables, as expressions of ours.
 _VARIABLES = {
     "SKYPILOT_NODE_RANK": "$NODE_RANK",
     "SKYPILOT_NUM_NODES": "$NUM_NODES",
@@ -27,7 +27,7 @@ _VARIABLES = {
 
 
 def read(content: Text, draft: JobDraft) -> None:
-    """One task; a pipeline of several is not one."""
+    """Read a single task. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "a task")
     unread(draft, root, _KNOWN, "the task")
@@ -45,7 +45,7 @@ def read(content: Text, draft: JobDraft) -> None:
     for name, value, line in secrets:
         if value is not None:
             node_task.kept_here(draft, line, name)
-    # An empty value of theirs has to be given on the command line.
+    # SkyPilot requires a value on the command line for an empty one.
     draft.variables((name, value or None, line) for name, value, line in envs)
     draft.variables((name, None, line) for name, _, line in secrets)
     if "setup" in given:
@@ -53,19 +53,21 @@ def read(content: Text, draft: JobDraft) -> None:
     if "run" in given:
         line, node = given["run"]
         node_task.command(draft, line, text(node), _VARIABLES, "SKYPILOT_NODE_IPS")
-        # Theirs goes on after a command that failed; ours would end there.
+        # SkyPilot continues after a command that failed; our shell would stop there.
         draft.values["run"] = f"set +e\n{draft.values['run']}"
 
 
 def only(content: Text) -> Text:
-    """The one draft, without the document in front that names a pipeline of one. Raises
-    DocumentError."""
+    """Return the only task of a file, without the document that names a pipeline of one.
+
+    Raises DocumentError for a pipeline of several tasks.
+    """
     parts = re.split(r"(?m)^---[ \t]*$", content.content)
     at = [number for number, part in enumerate(parts) if re.search(r"(?m)^run:", part)]
     if len(at) > 1:
         hint = "put each task in a file of its own"
         raise DocumentError("a pipeline of several tasks is not one run", hint, content.source, 1)
-    said = ["\n" * part.count("\n") for part in parts]  # lines keep their numbers
+    said = ["\n" * part.count("\n") for part in parts]  # line numbers stay the same
     others = [part for number, part in enumerate(parts) if number not in at]
     if not at or not all(re.fullmatch(r"(\s|#.*|name:.*)*", part) for part in others):
         return content
