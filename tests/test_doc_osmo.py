@@ -85,7 +85,7 @@ def test_osmo() -> None:
         " --data \"${INPUT_0}\"'/a b'\n"
     )
     for said in (
-        *("storage", "exec_timeout", "image", "of the workdir", "INPUT_0"),
+        *("storage", "exec_timeout", "image", "in the workdir", "INPUT_0"),
         *("not fetched", "nothing is sent", "HF_TOKEN", "credential data", "max_restarts"),
     ):
         assert said in notes

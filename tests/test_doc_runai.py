@@ -139,8 +139,8 @@ INNER = {
     ("horovod", "horovodrun -np 2 python a.py"): "",
     ("horovod-direct", "horovodrun -np %RUNAI_MPI_NUM_WORKERS% --gloo python a.py"): "",
     ("mpi", "mpirun -n {{world_size}} --allow-run-as-root python a.py"): "",
-    ("horovod", "horovodrun -np 4 python a.py"): "horovodrun -np 4: there are 2 ranks here",
-    ("horovod", "horovodrun -H a:1 python a.py"): "horovodrun -H cannot be taken over",
+    ("horovod", "horovodrun -np 4 python a.py"): "horovodrun -np 4: the run has 2 ranks",
+    ("horovod", "horovodrun -H a:1 python a.py"): "horovodrun -H cannot be used",
     ("mpi", "mpirun -np 2"): "mpirun has no command",
 }
 

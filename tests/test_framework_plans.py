@@ -167,7 +167,7 @@ def test_jax_knows_who_it_is_and_sees_its_own_gpus() -> None:
 
 @pytest.mark.parametrize("name", ["lightning", "accelerate", "deepspeed"])
 def test_who_wants_equal_hosts(name: str) -> None:
-    with pytest.raises(PlanError, match="as many processes on every host: h0 2, h1 1"):
+    with pytest.raises(PlanError, match="the same number of processes on every host: h0 2, h1 1"):
         planned(f"framework: {name}\nrun: x.py\nresources: {{gpus: 3}}", (2, 1))
 
 

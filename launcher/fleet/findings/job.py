@@ -42,7 +42,9 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     if without := [probe for probe in missing if probe in probes]:
         missing = [name for name in missing if name not in probes]
         facts, names = survey.facts, requirements.first_of(job.framework, without)
-        what, hint = requirements.told(job.framework, facts.python, facts.python_version, names)
+        what, hint = requirements.describe_missing(
+            job.framework, facts.python, facts.python_version, names
+        )
         what += brings.format("it" if len(names) == 1 else "them")
         findings.append(found("JOB-FRAMEWORK", host.name, what, hint, level=by_setup))
     if missing:

@@ -19,7 +19,7 @@ _PAIR = re.compile(r"([A-Za-z_][\w-]*)\s*=\s*(.*)\Z", re.DOTALL)
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has sections, or hosts with variables ``ansible_...``."""
+    """Return whether it has sections, or hosts with variables ``ansible_...``."""
     return not content.keys and any(
         _SECTION.match(line) or re.search(r"\sansible_\w+\s*=", line) for _, line in content.lines
     )

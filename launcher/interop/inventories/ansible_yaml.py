@@ -18,7 +18,7 @@ _PARTS = ("hosts", "children", "vars")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every entry is a group, and some group has hosts, children or vars as a mapping."""
+    """Return whether every entry is a group, and some group has hosts, children or vars as a mapping."""
     groups = [entries_or_none(v) if not v.is_empty() else {} for v in content.keys.values()]
     return all(group is not None for group in groups) and any(
         not isinstance(group[part].yaml, yaml.SequenceNode)

@@ -19,7 +19,7 @@ _LINE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*):\s+(\S.*)\Z")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every line is a group of nodes, or it is YAML with sources of such groups."""
+    """Return whether every line is a group of nodes, or it is YAML with sources of such groups."""
     if content.keys:
         sources = [entries_or_none(value) for value in content.keys.values()]
         if any(source is not None for source in sources):

@@ -13,7 +13,7 @@ _SETTINGS = ("user", "port", "identity_file")
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has ``type: fleet``, or hosts under ssh_config."""
+    """Return whether it has ``type: fleet``, or hosts under ssh_config."""
     kind = content.keys.get("type")
     inside = entries_or_none(content.keys.get("ssh_config"))
     return (kind is not None and kind.yaml.value == "fleet") or bool(inside and "hosts" in inside)

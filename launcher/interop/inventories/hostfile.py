@@ -24,7 +24,7 @@ FIRST_PORT = 22
 
 
 def recognise(text: Text) -> bool:
-    """Whether every line is a host, with or without slots."""
+    """Return whether every line is a host, with or without slots."""
     lines = text.lines
     return bool(lines) and not text.keys and all(_LINE.match(line) for _, line in lines)
 

@@ -13,7 +13,7 @@ from .draft import InventoryDraft
 
 
 def recognise(content: Text) -> bool:
-    """Whether it is a list of hosts with ``ssh``."""
+    """Return whether it is a list of hosts with ``ssh``."""
     return any("ssh" in (entries_or_none(host) or ()) for host in _hosts(content))
 
 

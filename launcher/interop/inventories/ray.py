@@ -12,7 +12,7 @@ from .jump import of_command
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has a ``provider``."""
+    """Return whether it has a ``provider``."""
     return "provider" in content.keys and "hosts" not in content.keys
 
 

@@ -15,7 +15,7 @@ _SETTINGS = ("user", "identity_file")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every entry is a pool, and some pool has a list of hosts."""
+    """Return whether every entry is a pool, and some pool has a list of hosts."""
     pools = [entries_or_none(value) for value in content.keys.values()]
     return all(pool is not None for pool in pools) and any(
         pool and "hosts" in pool and isinstance(pool["hosts"].yaml, yaml.SequenceNode)

@@ -24,7 +24,7 @@ _KEYS = {
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has a line ``Host ...`` or ``Match ...``."""
+    """Return whether it has a line ``Host ...`` or ``Match ...``."""
     return not content.keys and any(
         re.match(r"(host|match)(\s+|\s*=\s*)\S", line, re.IGNORECASE) for _, line in content.lines
     )
