@@ -86,7 +86,7 @@ def test_osmo() -> None:
     )
     for said in (
         *("storage", "exec_timeout", "image", "in the workdir", "INPUT_0"),
-        *("not fetched", "nothing is sent", "HF_TOKEN", "credential data", "max_restarts"),
+        *("not fetched", "no object store", "HF_TOKEN", "credential data", "max_restarts"),
     ):
         assert said in notes
     assert "hunter2" not in notes
