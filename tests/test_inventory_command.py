@@ -152,7 +152,10 @@ def test_export(command: Command) -> None:
     done = command("inventory", "export", "--to", "hostfile", "--hosts", "@fast")
     assert done.stdout == "# written by: launcher inventory export\ngpu01 slots=8\ngpu02 slots=8\n"
     assert "note: groups are not carried over: fast\n" in done.stderr
-    assert "note: connection settings: export them with launcher inventory export --to ssh_config" in done.stderr
+    assert (
+        "note: connection settings: export them with launcher inventory export --to ssh_config"
+        in done.stderr
+    )
     back = command("inventory", "import", "-", given=done.stdout)
     assert back.stdout.endswith("defaults:\n  gpus: 8\nhosts:\n  gpu[01-02]:\n"), back.stdout
 
