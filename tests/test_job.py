@@ -172,7 +172,7 @@ def test_secrets_of_several_layers() -> None:
 
 
 def test_a_secret_that_is_not_set() -> None:
-    with pytest.raises(InputError, match="secret TOKEN is not set here") as caught:
+    with pytest.raises(InputError, match="secret TOKEN is not set in your environment") as caught:
         from_file("run: x\nsecrets: [TOKEN]")
     assert "export TOKEN=" in caught.value.hint
 

@@ -1,4 +1,4 @@
-"""Read a command: several words are an argv, one text is split or is a shell script."""
+"""Read a command: a list is an argv, a single text is split into one or is a shell script."""
 
 from __future__ import annotations
 

@@ -160,17 +160,19 @@ def _numbered(
     first = homes[roles[0].name, 0]
     used = sorted(set(homes.values()), key=lambda number: (number != first, number))
     homes = _in_order(roles, homes, used)
-    found, rank = [], 0
+    found = []
+    rank = 0
     for number in used:
-        free, tasks = list(rooms[number].gpus), []
+        free = list(rooms[number].gpus)
+        tasks = []
         for role in roles:
             for index in range(role.replicas):
                 if homes[role.name, index] != number:
                     continue
                 count = role.at(index).resources.gpus
-                gpus, free = tuple(free[:count]), free[count:]
                 size = max(1, count) if own_ranks else 1
-                tasks.append(Task(role.name, index, rank, size, gpus))
+                tasks.append(Task(role.name, index, rank, size, tuple(free[:count])))
+                free = free[count:]
                 rank += size
         found.append(Placed(rooms[number].host, tuple(tasks)))
     return tuple(found)
@@ -184,8 +186,9 @@ def _in_order(roles: Sequence[Role], homes: _Homes, used: Sequence[int]) -> _Hom
         for index in range(role.replicas):
             groups.setdefault(role.at(index).resources, []).append(index)
         for group in groups.values():
-            places = sorted((homes[role.name, index] for index in group), key=used.index)
-            ordered.update(zip(((role.name, index) for index in group), places, strict=True))
+            keys = [(role.name, index) for index in group]
+            rising = sorted((homes[key] for key in keys), key=used.index)
+            ordered.update(zip(keys, rising, strict=True))
     return ordered
 
 

@@ -91,16 +91,16 @@ def layout(
 
 
 def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
-    """Nodes with the processes of roles, those of primary roles first."""
+    """Return nodes with the processes of roles, those of primary roles first. Raises PlanError."""
     rooms = []
     for offer in able:
         known = facts.get(offer.host.name)
         cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
         rooms.append(placement.Room(offer.host.name, offer.gpus, cpus, memory))
     cast = frameworks.get(job.framework).cast or frameworks.Cast()
-    places = placement.place(job.roles, rooms, job.num_nodes, cast.own_ranks, cast.first)
+    placed_hosts = placement.place(job.roles, rooms, job.num_nodes, cast.own_ranks, cast.first)
     nodes: list[Node] = []
-    for placed in places:
+    for placed in placed_hosts:
         host = next(offer.host for offer in able if offer.host.name == placed.host)
         known = facts.get(host.name)
         nodes.append(
@@ -137,7 +137,7 @@ def _spread(able: Sequence[Offer], gpus: int) -> _Counts:
             chosen = max(open_offers, key=lambda offer: len(offer.gpus))
         taken[chosen.host.name] = min(left, len(chosen.gpus))
         left -= taken[chosen.host.name]
-    return [(o, taken[o.host.name], True) for o in able if o.host.name in taken]
+    return [(offer, taken[offer.host.name], True) for offer in able if offer.host.name in taken]
 
 
 def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:

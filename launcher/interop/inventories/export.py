@@ -107,16 +107,14 @@ def _through(inventory: Inventory, jump: str) -> str:
 
 def _lost(inventory: Inventory, *keys: str) -> list[str]:
     """Return a note for every setting that some host has and the format cannot hold."""
-    return [
-        f"{key} of {sum(map(bool, values))} hosts is not carried over".replace("1 hosts", "1 host")
-        for key in keys
-        if any(
-            values := [
-                getattr(host, key) not in (None, {}, getattr(Host, key, None))
-                for host in inventory.hosts
-            ]
-        )
-    ]
+    notes = []
+    for key in keys:
+        unset: tuple[Any, ...] = (None, {}, getattr(Host, key, None))
+        count = sum(getattr(host, key) not in unset for host in inventory.hosts)
+        if count:
+            hosts = "1 host" if count == 1 else f"{count} hosts"
+            notes.append(f"{key} of {hosts} is not carried over")
+    return notes
 
 
 def _groups_lost(inventory: Inventory) -> list[str]:

@@ -102,7 +102,7 @@ class JobDraft(Draft):
             raise self.error(1, "it has no command to run")
         lines = [comment(f"From {self.source} ({about}), by: launcher import")]
         if self.notes:
-            lines += ["#", "# Not carried over, or changed:"]
+            lines += ["#", "# Left out, or changed:"]
             lines += [comment(f"  {note}") for note in self.notes]
         about_env = " # runs the command once per node" if self.framework == "env" else ""
         lines += ["", f"framework: {self.framework}{about_env}"]

@@ -85,17 +85,20 @@ def _volumes(draft: JobDraft, node: YamlNode) -> None:
     needs = []
     for one in node.elements("a list of volumes"):
         inside = entries_or_none(one) or {}
-        place, _, there = ("", "", "") if inside else text(one).partition(":")
         if inside:
             named = inside.get("instance_path") or inside.get("name")
-            place = text(named) if named else ""
-            there = text(inside["path"]) if "path" in inside else ""
+            volume = text(named) if named else ""
+            mounted_at = text(inside["path"]) if "path" in inside else ""
             unread(draft, one, ("instance_path", "name", "path"), "a volume")
-        if place.startswith("/"):
-            needs.append(place)
-            draft.note(one.line, f"nothing is mounted: use {place[:60]} instead of {there[:60]}")
         else:
-            draft.note(one.line, f"the volume {place[:40]} at {there[:60]} is not carried over")
+            volume, _, mounted_at = text(one).partition(":")
+        if volume.startswith("/"):
+            needs.append(volume)
+            draft.note(one.line, f"nothing is mounted: use {volume[:60]} for {mounted_at[:60]}")
+        else:
+            draft.note(
+                one.line, f"the volume {volume[:40]} at {mounted_at[:60]} is not carried over"
+            )
     if needs:
         draft.values["needs"] = needs
 

@@ -15,7 +15,7 @@ from ...spec.yaml_document import YamlNode, text, texts
 from ..source import Text, entries, unread
 from . import osmo_commands
 from .draft import JobDraft
-from .osmo_commands import Words
+from .osmo_commands import GroupCommands
 from .resources import share
 from .templates import Values
 
@@ -63,10 +63,12 @@ def read(content: Text, draft: JobDraft) -> None:
     leads = [_leads(one) for one in tasks]
     if True in leads[1:] and not leads[0]:
         draft.note(tasks[leads.index(True)].line, "the lead task comes first and has rank 0")
-    words = Words(draft, values, names, {_name(one): shares[_kind(one)] for one in tasks})
-    words.look_for_clashes([(_name(one), _files(one)) for one in tasks])
+    commands = GroupCommands(
+        draft, values, names, {_name(one): shares[_kind(one)] for one in tasks}
+    )
+    commands.look_for_clashes([(_name(one), _files(one)) for one in tasks])
     draft.values["roles"] = {
-        names[_name(one)]: _role(draft, one, words, shares[_kind(one)]) for one in tasks
+        names[_name(one)]: _role(draft, one, commands, shares[_kind(one)]) for one in tasks
     }
     values.tell(draft)
 
@@ -176,7 +178,9 @@ def _timeout(draft: JobDraft, node: YamlNode) -> None:
         draft.note(line, f"{name} is not carried over: launcher does not end a run after {said}")
 
 
-def _role(draft: JobDraft, one: YamlNode, words: Words, share_of: dict[str, Any]) -> dict[str, Any]:
+def _role(
+    draft: JobDraft, one: YamlNode, commands: GroupCommands, share_of: dict[str, Any]
+) -> dict[str, Any]:
     inside = entries(one)
     unread(draft, one, _TASK, "the task")
     role: dict[str, Any] = {"replicas": 1}
@@ -192,24 +196,24 @@ def _role(draft: JobDraft, one: YamlNode, words: Words, share_of: dict[str, Any]
     if "environment" in inside:
         pairs = entries(inside["environment"][1]).items()
         role["envs"] = draft.own_variables(
-            (name, osmo_commands.plain(text(value), words.values, draft, line), line)
+            (name, osmo_commands.plain(text(value), commands.values, draft, line), line)
             for name, (line, value) in pairs
         )
     if "credentials" in inside:
         _credentials(draft, inside["credentials"][1])
-    for key, hint in _PLACES.items():
-        for place in inside[key][1].elements() if key in inside else ():
-            unread(draft, place, ("url",), key)
-            if "url" in entries(place):
-                draft.note(place.line, hint)
+    for key, hint in _STORES.items():
+        for element in inside[key][1].elements() if key in inside else ():
+            unread(draft, element, ("url",), key)
+            if "url" in entries(element):
+                draft.note(element.line, hint)
     if "exitActions" in inside:
         role["on_exit"] = _on_exit(draft, inside["exitActions"][1])
-    role["run"] = _script(one, inside, words)
+    role["run"] = _script(one, inside, commands)
     return role
 
 
 #: These notes leave out the URLs, some of which contain a password.
-_PLACES = {
+_STORES = {
     "inputs": "inputs are not fetched: {{input:0}} becomes ${INPUT_0}, to be set to a path on the host",
     "outputs": "files in {{outputs}} are copied to this machine, and to no object store",
 }
@@ -266,9 +270,9 @@ def _files(
     return found
 
 
-def _script(one: YamlNode, inside: dict[str, tuple[int, YamlNode]], words: Words) -> str:
+def _script(one: YamlNode, inside: dict[str, tuple[int, YamlNode]], commands: GroupCommands) -> str:
     argv = [word for key in ("command", "args") if key in inside for word in texts(inside[key][1])]
     if not argv:
         raise one.error(f"the task {_name(one)[:40]} has no command")
     line = inside["command" if "command" in inside else "args"][0]
-    return words.script(_name(one), line, argv, _files(one, words.draft))
+    return commands.script(_name(one), line, argv, _files(one, commands.draft))

@@ -52,7 +52,7 @@ def others(codes: str) -> str:
 
 
 @dataclass
-class Words:
+class GroupCommands:
     """The tasks of a group: our roles' names and resources, by the task's name."""
 
     draft: JobDraft

@@ -123,7 +123,9 @@ def _alike(draft: JobDraft, node: YamlNode) -> None:
 
 def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]) -> None:
     _, first, worker, server = _TOPOLOGIES[section]
-    kinds = {"worker": ("n_workers", worker), **({"ps": ("n_ps", server)} if server else {})}
+    kinds = {"worker": ("n_workers", worker)}
+    if server:
+        kinds["ps"] = ("n_ps", server)
     known = [count for count, _ in kinds.values()]
     for kind in kinds:
         known += [kind, f"default_{kind}", f"{kind}_resources", f"default_{kind}_resources"]
@@ -159,11 +161,10 @@ def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str
                 draft.note(
                     one.line, f"{kind} {index} has no limit of {what} and takes that of its role"
                 )
-            overrides[index] = {"resources": {**({"gpus": 0} if "gpus" in default else {}), **own}}
-    return {
-        **({"resources": default} if default else {}),
-        **({"overrides": overrides} if overrides else {}),
-    }
+            no_gpus = {"gpus": 0} if "gpus" in default else {}
+            overrides[index] = {"resources": {**no_gpus, **own}}
+    settings = {"resources": default, "overrides": overrides}
+    return {key: value for key, value in settings.items() if value}
 
 
 def _resources(draft: JobDraft, node: YamlNode) -> dict[str, Any]:

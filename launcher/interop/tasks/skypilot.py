@@ -113,11 +113,11 @@ def _accelerators(draft: JobDraft, line: int, node: YamlNode) -> None:
     else:
         several = entries_or_none(node) or {}
         if len(several) != 1:
-            unread(draft, node, (), "accelerators (a choice of several)") if several else (
-                draft.note(
-                    line, f"a choice of {len(node.elements())} accelerators is not carried over"
-                )
-            )
+            if several:
+                unread(draft, node, (), "accelerators (a choice of several)")
+            else:
+                number = len(node.elements())
+                draft.note(line, f"a choice of {number} accelerators is not carried over")
             return
         ((kind, value),) = several.items()
         count = text(value)
