@@ -19,6 +19,7 @@ from terminal import Terminal
 
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.spec.errors import PlanError
 from launcher.spec.model import Host, Meeting
 
@@ -149,7 +150,7 @@ INNER = {
 def test_launchers_inside_of_a_job(framework: str, words: str) -> None:
     job = jobs.make({"file": {"framework": framework, "num_nodes": 2, "run": (words,)}}, {})
     hosts = [Host("a", gpus=1), Host("b", gpus=1)]
-    layout, meeting = planner.layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
+    layout, meeting = make_layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
     if error := INNER[framework, words]:
         with pytest.raises(PlanError, match=f"^{error}$") as caught:
             planner.plan(job, layout, meeting, "x")

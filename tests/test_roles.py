@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.jobs.placement import Placed, Room, place
 from launcher.jobs.roles import amount, codes
 from launcher.records import events as ev
@@ -46,7 +47,7 @@ def plan_of(text: str, *, memory: int = 64, hosts: tuple[Host, ...] = HOSTS) -> 
         )
         for h in hosts
     }  # fmt: skip
-    layout = planner.layout(job, hosts, known, "r")
+    layout = make_layout(job, hosts, known, "r")
     return planner.plan(job, layout, Meeting("10.0.0.1", 29500), "agent")
 
 

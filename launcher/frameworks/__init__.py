@@ -40,7 +40,7 @@ BUILTIN = {
     "horovod-direct": "horovod_direct:HorovodDirect",
     "horovod-mpi": "horovod_mpi:HorovodMpi",
     "mpi": "mpi:Mpi",
-    "ssh": "rsh:Ssh",
+    "ssh": "ssh:Ssh",
     "tensorflow": "tensorflow:TensorFlow",
     "mxnet": "mxnet:MXNet",
     "jax": "jax:Jax",

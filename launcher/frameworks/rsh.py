@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..spec.errors import PlanError
 from ..spec.model import Layout, Process
 from ..spec.process_key import ProcessKey
-from .base import Framework, Place
+from .base import Place
 
 #: Start a rank on any host: the launcher sends the same command to all hosts, while their paths,
 #: Pythons and interfaces differ. ``LAUNCHER_NODE`` is set where another host's environment came along.
@@ -88,18 +88,3 @@ def processes(
     else:
         words = (*agent, "peer", *where)
     return (Process(str(ProcessKey.of_node(place.node.node_rank)), None, words, env),)
-
-
-class Ssh(Framework):
-    """For programs that run ``ssh HOST COMMAND`` themselves; hosts need no keys for each other."""
-
-    name = "ssh"
-    about = "the command on the first host only; `ssh HOST` in it reaches the others"
-    computed = frozenset({"HOSTS", "SLOTS", "CUDA_VISIBLE_DEVICES"})
-    shell = True
-    joins_hosts = True
-
-    def processes(self, place: Place) -> tuple[Process, ...]:
-        """Return the command on the first host, with the names of all hosts in HOSTS and SLOTS."""
-        env = {**place.env, **names(place.layout)}
-        return processes(place, place.command(), env, secrets=True)

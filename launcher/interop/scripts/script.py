@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ... import frameworks
 from ...jobs import planner
+from ...jobs.layout import make_layout
 from ...spec.errors import InputError
 from ...spec.inventory import ssh_config
 from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
@@ -55,7 +56,7 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
     rooted = [replace(host, workdir=shell.hole("ROOT")) for host in hosts]
-    layout = planner.layout(job, rooted, {}, name)
+    layout = make_layout(job, rooted, {}, name)
     low, high = job.master_port
     port = _PORT if low <= _PORT <= high else low
     needed = planner.ports_needed(job, layout)
