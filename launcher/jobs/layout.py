@@ -90,13 +90,13 @@ def make_layout(
 
 def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
     """Return nodes with the processes of roles, those of primary roles first. Raises PlanError."""
-    rooms = []
+    capacities = []
     for offer in able:
         known = facts.get(offer.host.name)
         cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
-        rooms.append(placement.Room(offer.host.name, offer.gpus, cpus, memory))
+        capacities.append(placement.Capacity(offer.host.name, offer.gpus, cpus, memory))
     cast = frameworks.get(job.framework).cast or frameworks.Cast()
-    placed_hosts = placement.place(job.roles, rooms, job.num_nodes, cast.own_ranks, cast.first)
+    placed_hosts = placement.place(job.roles, capacities, job.num_nodes, cast.own_ranks, cast.first)
     nodes: list[Node] = []
     for placed in placed_hosts:
         host = next(offer.host for offer in able if offer.host.name == placed.host)
