@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from ...spec.nodeset import MOST
 from ..draft import quoted
-from .ansible_vars import Var, means_something, settings
+from .ansible_vars import Var, is_setting, settings
 from .draft import InventoryDraft
 
 #: ``host:22``, ``host[01:08]:22``; not an IPv6 address.
@@ -67,7 +67,7 @@ class Groups:
             words = [word.replace(match[0], value, 1) for word in words for value in made]
         return words
 
-    def carry(self) -> None:
+    def finish(self) -> None:
         """Put everything into the draft: groups with the hosts of their children, variables as settings.
 
         Raises DocumentError.
@@ -97,7 +97,7 @@ class Groups:
         return {
             key: (one, f"group {name}")
             for key, one in variables.items()
-            if means_something(self.draft, key, one)
+            if is_setting(self.draft, key, one)
         }
 
     def _order(self) -> list[str]:

@@ -44,7 +44,7 @@ def read(content: Text, draft: InventoryDraft) -> None:
             group.children[_words(draft, text, line)[0]] = line
         else:
             _host(groups, group, text, line)
-    groups.carry()
+    groups.finish()
 
 
 def _words(draft: InventoryDraft, text: str, line: int) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from ...spec.frozen import frozen
 from ..draft import quoted
 from .draft import CHECKS, InventoryDraft
-from .jump import of_arguments
+from .jump import from_arguments
 
 _KEYS = {
     "ansible_host": "address",
@@ -41,7 +41,7 @@ class Var:
     vault: bool = False
 
 
-def means_something(draft: InventoryDraft, key: str, one: Var) -> bool:
+def is_setting(draft: InventoryDraft, key: str, one: Var) -> bool:
     """Return whether a variable is a setting of ours, and note it if it is not."""
     if key in _KEYS or key.startswith(_OURS) or (key in _ARGUMENTS and one.text is not None):
         return True
@@ -59,7 +59,7 @@ def settings(draft: InventoryDraft, host: str, given: Mapping[str, tuple[Var, st
     # Ours last: what `launcher inventory export` wrote is more exact than Ansible's variables.
     for key in sorted(given, key=lambda key: (key.startswith("launcher_"), key in _KEYS)):
         one, via = given[key]
-        if not means_something(draft, key, one):
+        if not is_setting(draft, key, one):
             continue
         if key in _ARGUMENTS:
             _arguments(draft, host, key, one, via)
@@ -98,7 +98,7 @@ def _plain(draft: InventoryDraft, host: str, key: str, one: Var) -> str:
 
 
 def _arguments(draft: InventoryDraft, host: str, key: str, one: Var, via: str) -> None:
-    ours, other = of_arguments(_plain(draft, host, key, one))
+    ours, other = from_arguments(_plain(draft, host, key, one))
     for setting, value in ours.items():
         draft.give(host, setting, value, one.line, via)
     for option in other:

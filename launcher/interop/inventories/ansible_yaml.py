@@ -33,7 +33,7 @@ def read(content: Text, draft: InventoryDraft) -> None:
     groups = Groups(draft)
     for name, (line, value) in entries(content.yaml(), "a mapping of groups").items():
         _group(groups, name, line, value)
-    groups.carry()
+    groups.finish()
 
 
 def _group(groups: Groups, name: str, line: int, node: YamlNode) -> None:

@@ -17,12 +17,14 @@ from ...spec.model import Host, Inventory
 
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")
-_KEPT_OUT = ("python", "workdir", "interface", "env", "labels")
+_LAUNCHERS_OWN = ("python", "workdir", "interface", "env", "labels")
 
 
 def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
     """Return lines ``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
-    notes = _lost(inventory, "address", "user", "port", "proxy_jump", "identity_file", *_KEPT_OUT)
+    notes = _setting_notes(
+        inventory, "address", "user", "port", "proxy_jump", "identity_file", *_LAUNCHERS_OWN
+    )
     if any(host.gpus is None for host in inventory.hosts):
         notes.append("hosts without gpus have no slots=, which DeepSpeed needs on every line")
     if any(host.address or host.user or host.port for host in inventory.hosts):
@@ -33,13 +35,13 @@ def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
         host.name if host.gpus is None else f"{host.name} slots={host.gpus}"
         for host in inventory.hosts
     ]
-    return "\n".join([comment(_HEAD), *lines]) + "\n", notes + _groups_lost(inventory)
+    return "\n".join([comment(_HEAD), *lines]) + "\n", notes + _group_notes(inventory)
 
 
 def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
     """Return an entry for every host, to be included in ``~/.ssh/config``."""
     entries = [entry(host) or f"Host {host.name}\n" for host in inventory.hosts]
-    notes = _lost(inventory, "gpus", *_KEPT_OUT) + _groups_lost(inventory)
+    notes = _setting_notes(inventory, "gpus", *_LAUNCHERS_OWN) + _group_notes(inventory)
     if inventory.ssh_config:
         notes.append(f"settings that only {inventory.ssh_config} has are not carried over")
     return "\n".join([comment(_HEAD) + "\n", *entries]), notes
@@ -105,7 +107,7 @@ def _through(inventory: Inventory, jump: str) -> str:
     return user + (host.address or host.name) + (f":{host.port}" if host.port else "")
 
 
-def _lost(inventory: Inventory, *keys: str) -> list[str]:
+def _setting_notes(inventory: Inventory, *keys: str) -> list[str]:
     """Return a note for every setting that some host has and the format cannot hold."""
     notes = []
     for key in keys:
@@ -117,7 +119,7 @@ def _lost(inventory: Inventory, *keys: str) -> list[str]:
     return notes
 
 
-def _groups_lost(inventory: Inventory) -> list[str]:
+def _group_notes(inventory: Inventory) -> list[str]:
     names = ", ".join(inventory.groups)
     return [f"groups are not carried over: {names}"] if names else []
 

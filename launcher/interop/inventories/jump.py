@@ -15,7 +15,7 @@ _OPTIONS = {
 }
 
 
-def of_arguments(text: str) -> tuple[dict[str, str], list[str]]:
+def from_arguments(text: str) -> tuple[dict[str, str], list[str]]:
     """Return the settings of ours in ssh arguments, and the names of all other options."""
     try:
         words = shlex.split(text)
@@ -43,13 +43,13 @@ def _option(settings: dict[str, str], name: str, value: str) -> list[str]:
     if name.lower() in _OPTIONS:
         settings[_OPTIONS[name.lower()]] = value
         return []
-    if name.lower() == "proxycommand" and (jump := of_command(value)):
+    if name.lower() == "proxycommand" and (jump := from_proxy_command(value)):
         settings["proxy_jump"] = jump
         return []
     return [name]
 
 
-def of_command(command: str) -> str | None:
+def from_proxy_command(command: str) -> str | None:
     """Return ``[user@]host[:port]`` if a ProxyCommand is ``ssh -W %h:%p`` through a host, else None."""
     try:
         words = shlex.split(command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...spec.yaml_document import YamlNode, text, texts
 from ..source import Text, entries, unread
 from .draft import InventoryDraft
-from .jump import of_command
+from .jump import from_proxy_command
 
 
 def recognise(content: Text) -> bool:
@@ -53,7 +53,7 @@ def _auth(draft: InventoryDraft, node: YamlNode, names: dict[str, None]) -> None
                 draft.give(name, ours, text(given[key][1]), given[key][0], "auth")
         if "ssh_proxy_command" in given:
             line, command = given["ssh_proxy_command"]
-            jump = of_command(text(command))
+            jump = from_proxy_command(text(command))
             if jump:
                 draft.give(name, "proxy_jump", jump, line, "auth")
             else:

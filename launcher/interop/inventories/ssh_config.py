@@ -10,8 +10,8 @@ import re
 from ..draft import quoted
 from ..source import Text
 from .draft import InventoryDraft
-from .jump import of_command
-from .ssh_entries import Entries, is_meant, parse
+from .jump import from_proxy_command
+from .ssh_entries import Entries, matches_host, parse
 
 _KEYS = {
     "hostname": "address",
@@ -38,7 +38,7 @@ def read(content: Text, draft: InventoryDraft) -> None:
             if not set("*?!") & set(name):
                 _host(entries, name, entry.line, draft)
     for entry in entries:
-        taken_in = (is_meant(entry.patterns or (), name) for name in draft.hosts)
+        taken_in = (matches_host(entry.patterns or (), name) for name in draft.hosts)
         if entry.is_general and entry.settings and not any(taken_in):
             draft.note(entry.line, "this entry applies to none of the hosts")
 
@@ -70,7 +70,7 @@ def _value(key: str, value: str, name: str) -> str | None:
     if value.lower() == "none" and key != "user":
         return ""
     if key == "proxycommand":
-        return of_command(value)
+        return from_proxy_command(value)
     if key == "hostname":
         return value.replace("%%", "\0").replace("%h", name).replace("\0", "%%")
     return value

@@ -51,7 +51,7 @@ class Entries(list[Entry]):
         numbers = set(self._by_name.get(host, ()))
         for number in self._general:
             self._draft.spend(self[number].line, len(self[number].patterns or ()))
-            if is_meant(self[number].patterns or (), host):
+            if matches_host(self[number].patterns or (), host):
                 numbers.add(number)
         for number in sorted(numbers):
             for setting in self[number].settings:
@@ -91,14 +91,14 @@ def _words(value: str) -> list[str]:
     return [in_quotes or plain for in_quotes, plain in parts]
 
 
-def is_meant(patterns: Sequence[str], host: str) -> bool:
+def matches_host(patterns: Sequence[str], host: str) -> bool:
     """Return whether an entry's patterns match a host; a match of a ``!`` pattern excludes it."""
-    if any(like(host, one[1:]) for one in patterns if one.startswith("!")):
+    if any(matches(host, one[1:]) for one in patterns if one.startswith("!")):
         return False
-    return any(like(host, one) for one in patterns if not one.startswith("!"))
+    return any(matches(host, one) for one in patterns if not one.startswith("!"))
 
 
-def like(word: str, pattern: str) -> bool:
+def matches(word: str, pattern: str) -> bool:
     """Return whether a word matches a pattern with ``*`` and ``?``.
 
     It takes time proportional to the product of their lengths, whatever the pattern.

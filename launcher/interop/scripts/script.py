@@ -69,15 +69,15 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
     addresses = {node.host.name: node.host.address or node.host.name for node in layout.nodes}
     meeting = Meeting(address, port, addresses={**addresses, first.name: address}, ports=ports)
     plan = planner.plan(job, layout, meeting, _AGENT)
-    return replace(plan, nodes=tuple(_without_us(job, entry) for entry in plan.nodes))
+    return replace(plan, nodes=tuple(_bare_node(job, entry) for entry in plan.nodes))
 
 
-def _without_us(job: Job, entry: NodePlan) -> NodePlan:
+def _bare_node(job: Job, entry: NodePlan) -> NodePlan:
     """Return a node without the shim that gives ranks their logs. Raises InputError."""
-    return replace(entry, processes=tuple(_bare(job, p, entry) for p in entry.processes))
+    return replace(entry, processes=tuple(_without_shim(job, p, entry) for p in entry.processes))
 
 
-def _bare(job: Job, process: Process, entry: NodePlan) -> Process:
+def _without_shim(job: Job, process: Process, entry: NodePlan) -> Process:
     agent = posixpath.join(entry.node.root, "agent", _AGENT, "start.py")
     argv = process.argv
     if agent in argv:
@@ -123,7 +123,7 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
         f"GRACE={max(1, round(job.grace))}",
         f"PRIMARIES={len(primaries)}",
         *HOST.begin.split("\n"),
-        *shell.wanted(job),
+        *shell.require_secrets(job),
     ]
     if python := posixpath.dirname(node.python):
         lines.append(f'PATH={shell.quote(python)}:"$PATH"')
@@ -179,7 +179,7 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
         ),
         f"WORKDIR=${{WORKDIR:-{shell.plain(job.workdir)}}}",
         f"PRIMARIES={primaries}",
-        *shell.wanted(job),
+        *shell.require_secrets(job),
         *DRIVER.begin.split("\n"),
         "secrets() {",
         *(f'  printf "export {secret}="; quoted "${{{secret}}}"' for secret in job.secrets),

@@ -35,10 +35,10 @@ HOST = Parts(
 set -u
 exec 3<&0
 if [ "${1-}" = --stdin ]; then # from run.sh: variables, then nothing until it ends
-  said=
-  while IFS= read -r line && [ "$line" != '#go' ]; do said="$said$line
+  received=
+  while IFS= read -r line && [ "$line" != '#go' ]; do received="$received$line
 "; done
-  eval "$said"
+  eval "$received"
 fi
 mkdir -p "$RUN/code" "$RUN/outputs" "$RUN/errors/attempt-0" && cd "$RUN/code" || exit 125""",
     middle="""\

@@ -47,7 +47,7 @@ def remark(text: str) -> str:
     return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
 
 
-def wanted(job: Job) -> list[str]:
+def require_secrets(job: Job) -> list[str]:
     """Return lines that end the script unless its environment has every secret of the job."""
     lines = []
     for name in job.secrets:

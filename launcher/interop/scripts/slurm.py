@@ -84,7 +84,7 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
         "#SBATCH --output=%x-%j.out",
         *(shell.remark(note) for note in notes),
         "set -eu",
-        *shell.wanted(job),
+        *shell.require_secrets(job),
         *shell.exports(job.envs),
         "export PYTHONUNBUFFERED=1",
         f"export LAUNCHER_EACH={each or '${SLURM_GPUS_ON_NODE:-1}'}",

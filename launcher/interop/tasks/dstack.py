@@ -76,7 +76,7 @@ def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
     name, value, line = pair
     if value is None or not (found := _SECRET.search(value)):
         return pair
-    node_task.kept_here(draft, line, f"{name} (dstack secret {found[1]})")
+    node_task.note_secret(draft, line, f"{name} (dstack secret {found[1]})")
     return name, None, line
 
 
@@ -151,9 +151,9 @@ def _gpus(draft: JobDraft, node: YamlNode) -> tuple[int, int]:
         counts = [part for part in parts if re.fullmatch(r"[0-9]+(\.\.[0-9]*)?", part)]
         count = counts[-1] if counts else "1"
         if others := [part for part in parts if part not in counts]:
-            said = ":".join(others)[:60]
+            kind = ":".join(others)[:60]
             draft.note(
-                line, f"the GPU type ({said}) is not carried over: select hosts by name or label"
+                line, f"the GPU type ({kind}) is not carried over: select hosts by name or label"
             )
     least = re.match(r"[0-9]{1,3}(?![0-9])", count)
     if least is None:

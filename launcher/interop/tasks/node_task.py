@@ -56,6 +56,6 @@ def command(
     draft.command(filled(script, {}, draft, line), all_of_them)
 
 
-def kept_here(draft: JobDraft, line: int, name: str) -> None:
+def note_secret(draft: JobDraft, line: int, name: str) -> None:
     """Note that a secret value of the file or of a foreign server is not copied."""
     draft.note(line, f"the value of {name[:60]} is not copied: export it before the run")

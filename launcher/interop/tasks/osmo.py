@@ -59,18 +59,18 @@ def read(content: Text, draft: JobDraft) -> None:
         _timeout(draft, inside["timeout"][1])
     tasks = _tasks(draft, flow, inside)
     shares = _shares(draft, inside, tasks, values)
-    names = {_name(one): _own_name(draft, one) for one in tasks}
-    leads = [_leads(one) for one in tasks]
+    names = {_name(one): _role_name(draft, one) for one in tasks}
+    leads = [_is_lead(one) for one in tasks]
     if True in leads[1:] and not leads[0]:
         draft.note(tasks[leads.index(True)].line, "the lead task comes first and has rank 0")
     commands = GroupCommands(
         draft, values, names, {_name(one): shares[_kind(one)] for one in tasks}
     )
-    commands.look_for_clashes([(_name(one), _files(one)) for one in tasks])
+    commands.find_clashes([(_name(one), _files(one)) for one in tasks])
     draft.values["roles"] = {
         names[_name(one)]: _role(draft, one, commands, shares[_kind(one)]) for one in tasks
     }
-    values.tell(draft)
+    values.note_unused(draft)
 
 
 def _tasks(
@@ -113,12 +113,12 @@ def _name(one: YamlNode) -> str:
     return text(entries(one)["name"][1])
 
 
-def _leads(one: YamlNode) -> bool:
+def _is_lead(one: YamlNode) -> bool:
     inside = entries(one)
     return "lead" in inside and text(inside["lead"][1]).lower() == "true"
 
 
-def _own_name(draft: JobDraft, one: YamlNode) -> str:
+def _role_name(draft: JobDraft, one: YamlNode) -> str:
     """Return the role's name: the task's, reduced to the characters that ours may have."""
     name = re.sub("[^A-Za-z0-9_-]+", "-", _name(one)).strip("-_")[:31]
     if not name[:1].isalpha() or name in _TAKEN:
@@ -162,8 +162,8 @@ def _with_values(node: YamlNode, values: dict[str, str], draft: JobDraft) -> Yam
     pairs = []
     for key, value in node.yaml.value:
         if isinstance(value, yaml.ScalarNode):
-            said = osmo_commands.plain(str(value.value), values, draft, node.line)
-            value = yaml.ScalarNode(value.tag, said, value.start_mark, value.end_mark)
+            filled_in = osmo_commands.plain(str(value.value), values, draft, node.line)
+            value = yaml.ScalarNode(value.tag, filled_in, value.start_mark, value.end_mark)
         pairs.append((key, value))
     own = yaml.MappingNode(node.yaml.tag, pairs, node.yaml.start_mark, node.yaml.end_mark)
     return YamlNode(own, node.source)
@@ -172,10 +172,10 @@ def _with_values(node: YamlNode, values: dict[str, str], draft: JobDraft) -> Yam
 def _timeout(draft: JobDraft, node: YamlNode) -> None:
     for name, (line, value) in entries(node, "time limits").items():
         try:
-            said = f"{seconds(text(value)):.0f} s"
+            limit = f"{seconds(text(value)):.0f} s"
         except ValueError:
-            said = "it"
-        draft.note(line, f"{name} is not carried over: launcher does not end a run after {said}")
+            limit = "that time"
+        draft.note(line, f"{name} is not carried over: launcher does not end a run after {limit}")
 
 
 def _role(
@@ -184,7 +184,7 @@ def _role(
     inside = entries(one)
     unread(draft, one, _TASK, "the task")
     role: dict[str, Any] = {"replicas": 1}
-    if _leads(one):
+    if _is_lead(one):
         role["primary"] = True
     if share_of:
         role["resources"] = share_of

@@ -61,7 +61,7 @@ class GroupCommands:
     shares: Mapping[str, Mapping[str, Any]]
     _shared: dict[str, set[str]] = field(default_factory=dict)
 
-    def look_for_clashes(self, files: Sequence[tuple[str, Sequence[File]]]) -> None:
+    def find_clashes(self, files: Sequence[tuple[str, Sequence[File]]]) -> None:
         """Remember which paths differ between tasks, which had a disk each."""
         seen: dict[str, set[str]] = {}
         for _, several in files:
@@ -87,20 +87,20 @@ class GroupCommands:
             elif contents is None:
                 self.draft.note(at, f"{path} has no contents and is left out")
             elif list(argv[1:]) == [path] and argv[0] in _SHELLS:
-                script = "set +e\n" + self._told(name, at, contents)  # OSMO's shell has no -e
+                script = "set +e\n" + self._translated(name, at, contents)  # OSMO's shell has no -e
             else:
                 where = moved.get(path, path)
                 self.draft.note(at, f"{where} is written on the host and not removed")
-                made.append(_written(where, self._told(name, at, contents)))
+                made.append(_written(where, self._translated(name, at, contents)))
         if not script:
-            script = self._told(name, line, _command(argv)) + "\n"
+            script = self._translated(name, line, _command(argv)) + "\n"
         text = "".join(made) + script
         for path, other in moved.items():
             here = other.replace("\\", "\\\\")
             text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w./-])", here, text)
         return text
 
-    def _told(self, name: str, line: int, given: str) -> str:
+    def _translated(self, name: str, line: int, given: str) -> str:
         """Replace OSMO's templates and the plan's numbers in a command by our placeholders."""
         text = filled(given, self.values, self.draft, line, self._ours)
 

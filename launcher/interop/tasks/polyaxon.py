@@ -33,7 +33,7 @@ def read(content: Text, draft: JobDraft) -> None:
     """Read an experiment or an operation. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "an experiment")
-    if polyaxon_run.is_one(given):
+    if polyaxon_run.is_operation(given):
         polyaxon_run.read(root, draft)
         return
     unread(draft, root, _KNOWN, "the experiment")
@@ -48,7 +48,7 @@ def read(content: Text, draft: JobDraft) -> None:
         if key in given:
             values.add(draft, given[key][1], key)
     _command(draft, given, values)
-    values.tell(draft)
+    values.note_unused(draft)
 
 
 def _command(
@@ -90,7 +90,7 @@ def _environment(draft: JobDraft, node: YamlNode) -> None:
     if not topologies:
         _single(draft, master, line)
     elif topologies[0] in _ALIKE:
-        _alike(draft, inside[topologies[0]][1])
+        _same_processes(draft, inside[topologies[0]][1])
     else:
         _roles(draft, inside[topologies[0]][1], topologies[0], master)
 
@@ -102,7 +102,7 @@ def _single(draft: JobDraft, master: dict[str, Any], line: int) -> None:
         draft.note(line, "cpu and memory limits are not carried over: only roles have them")
 
 
-def _alike(draft: JobDraft, node: YamlNode) -> None:
+def _same_processes(draft: JobDraft, node: YamlNode) -> None:
     unread(draft, node, ("n_workers", "default_worker"), draft.framework)
     draft.values["num_nodes"] = 1 + _count(draft, node, "n_workers")
     draft.note(
@@ -134,11 +134,11 @@ def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]
     for kind, (counter, role) in kinds.items():
         count = _count(draft, node, counter)
         if count:
-            roles[role] = {"replicas": count, **_of_kind(draft, node, kind, count)}
+            roles[role] = {"replicas": count, **_role_resources(draft, node, kind, count)}
     draft.values["roles"] = roles
 
 
-def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
+def _role_resources(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
     """Return a role's default resources, and overrides by index, which replace the default."""
     inside = entries(node)
     default: dict[str, Any] = {}

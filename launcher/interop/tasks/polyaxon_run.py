@@ -26,7 +26,7 @@ _KINDS = {
 _ROLES = ("master", "chief", "scheduler", "worker", "ps", "server", "evaluator")
 
 
-def is_one(given: dict[str, tuple[int, YamlNode]]) -> bool:
+def is_operation(given: dict[str, tuple[int, YamlNode]]) -> bool:
     """Return whether this is an operation or a component, rather than an experiment."""
     if "component" in given:
         return True
@@ -72,7 +72,7 @@ def read(root: YamlNode, draft: JobDraft) -> None:
         }
     elif "container" in inside:
         draft.values |= _container(draft, inside["container"][1], values, {})
-    values.tell(draft)
+    values.note_unused(draft)
 
 
 def _params(draft: JobDraft, given: dict[str, tuple[int, YamlNode]]) -> Values:

@@ -44,7 +44,7 @@ def read(content: Text, draft: JobDraft) -> None:
     secrets = node_task.pairs(given["secrets"][1]) if "secrets" in given else []
     for name, value, line in secrets:
         if value is not None:
-            node_task.kept_here(draft, line, name)
+            node_task.note_secret(draft, line, name)
     # SkyPilot requires a value on the command line for an empty one.
     draft.variables((name, value or None, line) for name, value, line in envs)
     draft.variables((name, None, line) for name, _, line in secrets)
@@ -67,12 +67,12 @@ def only(content: Text) -> Text:
     if len(at) > 1:
         hint = "put each task in a file of its own"
         raise DocumentError("a pipeline of several tasks is not one run", hint, content.source, 1)
-    said = ["\n" * part.count("\n") for part in parts]  # line numbers stay the same
+    blank = ["\n" * part.count("\n") for part in parts]  # line numbers stay the same
     others = [part for number, part in enumerate(parts) if number not in at]
     if not at or not all(re.fullmatch(r"(\s|#.*|name:.*)*", part) for part in others):
         return content
-    said[at[0]] = parts[at[0]]
-    return replace(content, content="".join(said))
+    blank[at[0]] = parts[at[0]]
+    return replace(content, content="".join(blank))
 
 
 def _resources(draft: JobDraft, node: YamlNode) -> None:

@@ -67,7 +67,7 @@ class Values(dict[str, str]):
         self[name] = value
         self._lines[name] = line
 
-    def tell(self, draft: JobDraft) -> None:
+    def note_unused(self, draft: JobDraft) -> None:
         """Note the values that no template has used."""
         for name, line in self._lines.items():
             if name not in self._used:
