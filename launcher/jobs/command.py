@@ -12,6 +12,9 @@ from ..spec.errors import InputError
 from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders
 
+#: Commands of a shell that no program replaces.
+_BUILTINS = frozenset({"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval"})
+
 
 def read(node: YamlNode) -> tuple[str, ...]:
     """Return a command as it is written in a file. Raises DocumentError."""
@@ -36,23 +39,28 @@ def split(
 
     Raises InputError.
     """
-    nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
     if isinstance(run, str):
         run = (run,)
-    if not run:
-        raise nothing
     placeholders.check(run)
-    if len(run) > 1:
-        return run, False
-    if framework.shell:
+    if len(run) == 1 and framework.shell:
         return run, True
-    try:
-        words = tuple(shlex.split(_one_line(run[0]), comments=True))
-    except ValueError as error:
-        raise InputError(f"{called}: {error}: {run[0]!r}") from None
+    words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
-        raise nothing
+        raise InputError("nothing to run", "launcher run train.py --epochs 3")
+    if words[0] in _BUILTINS:
+        raise InputError(
+            f"{called}: {words[0]} is a shell builtin, and run: is not a shell script under "
+            f"{framework.name}",
+            "run: [bash, -c, SCRIPT], or --framework env, whose run: is a shell script",
+        )
     return words, False
+
+
+def _words(text: str, called: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(_one_line(text), comments=True))
+    except ValueError as error:
+        raise InputError(f"{called}: {error}: {text!r}") from None
 
 
 def _one_line(text: str) -> str:
