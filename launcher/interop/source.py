@@ -1,4 +1,4 @@
-"""The text of a file that is to be recognised: as it is, as lines, and as YAML where it is that."""
+"""The text of a foreign file: as it is, as lines, and as YAML where it is YAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..spec.yaml_document import YamlNode, parse
 from .draft import Draft, quoted
 
 _YAML = "tag:yaml.org,2002:"
-#: Ansible's own: a text that is encrypted, and one that is no template.
+#: Ansible's own tags: encrypted text, and text that is not a template.
 _TAGS = ("!vault", "!vault-encrypted", "!unsafe")
 
 
@@ -27,14 +27,14 @@ class Text:
 
     @cached_property
     def lines(self) -> list[tuple[int, str]]:
-        """Numbers (from 1) and texts of the lines that say something; ``#`` begins a comment."""
+        """The lines that are not blank, numbered from 1 and without ``#`` comments."""
         numbered = enumerate(self.content.split("\n"), 1)
         stripped = ((number, re.sub(r"(^|\s)#.*", "", line).strip()) for number, line in numbered)
         return [(number, line) for number, line in stripped if line]
 
     @cached_property
     def root(self) -> YamlNode | None:
-        """The root of the YAML document; None when it is not one. Raises Unbounded."""
+        """The root of the YAML document, or None if the text is not YAML. Raises Unbounded."""
         try:
             return self.yaml()
         except Unbounded:
@@ -43,17 +43,17 @@ class Text:
             return None
 
     def yaml(self) -> YamlNode:
-        """The root of the YAML document. Raises DocumentError when it is not one."""
+        """Return the root of the YAML document. Raises DocumentError if the text is not YAML."""
         return parse(self.content, self.source)
 
     @cached_property
     def keys(self) -> dict[str, YamlNode]:
-        """The mapping at the top of a YAML document; empty when there is none."""
+        """The top-level mapping of the YAML document; empty without one."""
         return entries_or_none(self.root) or {}
 
 
 def entries_or_none(node: YamlNode | None) -> dict[str, YamlNode] | None:
-    """The entries of a mapping, without any check; None where something else stands."""
+    """Return the entries of a mapping, unchecked, or None if ``node`` is not a mapping."""
     if node is None or not isinstance(node.yaml, yaml.MappingNode):
         return None
     found: dict[str, YamlNode] = {}
@@ -66,7 +66,7 @@ def entries_or_none(node: YamlNode | None) -> dict[str, YamlNode] | None:
 
 
 def entries(node: YamlNode, what: str = "a mapping") -> dict[str, tuple[int, YamlNode]]:
-    """Line and value of every key of a mapping, ``<<`` merged in. Raises DocumentError."""
+    """Return line and value by key of a mapping, with ``<<`` merged in. Raises DocumentError."""
     own: dict[str, tuple[int, YamlNode]] = {}
     merged: dict[str, tuple[int, YamlNode]] = {}
     for name, key_node, value in node.items(what):
@@ -80,7 +80,7 @@ def entries(node: YamlNode, what: str = "a mapping") -> dict[str, tuple[int, Yam
 
 
 def check_tags(node: YamlNode) -> None:
-    """Raises DocumentError at a tag that would have to make an object: nothing is ever made."""
+    """Raise DocumentError at a tag that would create an object; launcher never creates one."""
     waiting, seen = [node.yaml], set()
     while waiting:
         one = waiting.pop()
@@ -91,7 +91,7 @@ def check_tags(node: YamlNode) -> None:
         if (tag.startswith("!") and tag not in _TAGS) or tag.startswith(f"{_YAML}python"):
             shown = quoted(tag.replace(_YAML, "!!"))
             raise YamlNode(one, node.source).error(
-                f"the tag {shown} is not read", "plain texts, lists and mappings only"
+                f"the YAML tag {shown} is not supported", "use plain text, lists and mappings only"
             )
         if isinstance(one, yaml.MappingNode):
             waiting += [part for pair in one.value for part in pair]
@@ -100,7 +100,7 @@ def check_tags(node: YamlNode) -> None:
 
 
 def expand(draft: Draft, words: str, line: int) -> tuple[str, ...]:
-    """The names of a nodeset. Raises DocumentError."""
+    """Return the names of a nodeset. Raises DocumentError."""
     try:
         return nodeset.expand(words)
     except ValueError as error:
@@ -108,7 +108,7 @@ def expand(draft: Draft, words: str, line: int) -> tuple[str, ...]:
 
 
 def login(word: str) -> tuple[str, str, str]:
-    """User, host and number of ``[user@]host[:number]``; what is not there is empty."""
+    """Split ``[user@]host[:number]`` into user, host and number; a missing part is empty."""
     user, _, rest = word.rpartition("@")
     if match := re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]*:[0-9A-Fa-f:.%\w-]*)\](?::(\d{1,9}))?", rest):
         return user, match[1], match[2] or ""
@@ -119,7 +119,7 @@ def login(word: str) -> tuple[str, str, str]:
 
 
 def unread(draft: Draft, node: YamlNode, known: tuple[str, ...], what: str) -> None:
-    """Notes the keys of a mapping that nothing here reads, by name alone: values may be secret."""
+    """Note the keys of a mapping that are not ``known``; only their names, as values may be secret."""
     for name, (line, value) in entries(node).items():
         if name not in known:
             secret = "password" in name or "pass" in name.split("_") or value.yaml.tag in _TAGS[:2]
@@ -130,18 +130,18 @@ def unread(draft: Draft, node: YamlNode, known: tuple[str, ...], what: str) -> N
             )
 
 
-#: Names of what is inside of something left out, in one note.
+#: The most names that one note lists.
 _MOST_NAMES = 40
 
 
 def _inside(node: YamlNode) -> str:
-    """What a mapping or a list has in it, by names and numbers alone."""
+    """Describe what a mapping or a list contains, by names and counts, without values."""
     names: list[str] = []
     waiting = [node.yaml]
     while waiting:
         one = waiting.pop(0)
         if isinstance(one, yaml.SequenceNode):
-            names += [f"{len(one.value)} of them"]
+            names += [f"{len(one.value)} item{'' if len(one.value) == 1 else 's'}"]
             waiting = [*one.value, *waiting]
         elif isinstance(one, yaml.MappingNode):
             names += [quoted(key.value)[1:-1] for key, _ in one.value]

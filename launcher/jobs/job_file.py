@@ -128,15 +128,13 @@ _KEYS: Mapping[str, Key] = {
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
-    "outputs": Key(
-        texts, TEXTS, "Paths of the workdir to bring back, too (LAUNCHER_OUTPUT_DIR is)"
-    ),
+    "outputs": Key(texts, TEXTS, "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
     "needs": Key(
         _needs, TEXTS, "Paths that every host must have, such as a dataset; see check --job"
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
-    "master_addr": Key(text, TEXT, "Address of the first host (default: found by trying)"),
+    "master_addr": Key(text, TEXT, "Address of the first host (default: one that all hosts reach)"),
     "master_port": Key(checked(port_range), SCALAR, "Port, or range of ports to choose from"),
     "grace": Key(checked(seconds), SCALAR, "Time between SIGTERM and SIGKILL (default: 10s)"),
     "max_restarts": Key(
@@ -223,7 +221,7 @@ def _variables(node: YamlNode) -> list[tuple[str, YamlNode]]:
 
 
 def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
-    """Return a job made from layers of values, lowest first (``{"file": ..., "flag": ...}``).
+    """Make a job from layers of values, lowest first: ``{"file": {...}, "flag": {...}}``.
 
     ``envs`` and ``secrets`` of several layers are merged; secrets without a value come from
     ``environment``. Raises InputError.
@@ -293,7 +291,8 @@ def _reveal(secrets: Mapping[str, str | None], environment: Mapping[str, str]) -
     for name, value in secrets.items():
         if value is None and name not in environment:
             raise InputError(
-                f"secret {name} is not set here", f"export {name}=... before `launcher run`"
+                f"secret {name} is not set in your environment",
+                f"export {name}=... before `launcher run`",
             )
         found[name] = Secret(environment[name] if value is None else value)
     return found

@@ -39,7 +39,7 @@ def test_a_script_trains_over_plain_ssh(clean: labs.Lab, launcher: Launcher) -> 
     assert 'secret"' not in text
     bare = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert bare.returncode == 2
-    assert "TOKEN: has to be in the environment" in bare.stderr
+    assert "TOKEN: must be set in the environment" in bare.stderr
     env = {**os.environ, "TOKEN": token}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, env=env
@@ -68,7 +68,7 @@ def test_a_script_stops_all_when_one_fails(clean: labs.Lab, launcher: Launcher) 
         exported(launcher, clean, FAILS), capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 7
-    assert "lab2 ended with 7: all others are stopped" in done.stderr
+    assert "lab2 exited with 7: stopping all others" in done.stderr
     assert nobody_left(clean)
 
 

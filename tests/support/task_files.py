@@ -7,6 +7,7 @@ from typing import Any
 from launcher.interop import tasks
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.spec.model import Facts, Host, Job, Meeting, Plan
 from support import CASE_FILES
 
@@ -37,9 +38,7 @@ def job_of(text: str, form: str) -> tuple[Job, str]:
 def planned(job: Job, gpus: int) -> Plan:
     hosts = tuple(Host(f"gpu{n}", gpus=gpus, address=f"10.0.0.{n}") for n in (1, 2, 3))
     known = {h.name: Facts(h.name, h.name, "/r", "python3", "3.11", 64) for h in hosts}
-    return planner.plan(
-        job, planner.layout(job, hosts, known, "r"), Meeting("10.0.0.1", 29500), "a"
-    )
+    return planner.plan(job, make_layout(job, hosts, known, "r"), Meeting("10.0.0.1", 29500), "a")
 
 
 def shares(job: Job, role: str) -> list[tuple[int, Any, Any]]:

@@ -1,6 +1,6 @@
-"""Ansible inventories in INI.
+"""Read Ansible inventories in INI.
 
-Source: Ansible, the inventory plugin ``ini``.
+Source: the documentation of Ansible's inventory plugin ``ansible.builtin.ini``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PAIR = re.compile(r"([A-Za-z_][\w-]*)\s*=\s*(.*)\Z", re.DOTALL)
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has sections, or hosts with variables of Ansible's."""
+    """Return whether it has sections, or hosts with variables ``ansible_...``."""
     return not content.keys and any(
         _SECTION.match(line) or re.search(r"\sansible_\w+\s*=", line) for _, line in content.lines
     )
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """What stands before the first section is ungrouped."""
+    """Read hosts, sections and variables; hosts before the first section are ungrouped."""
     groups = Groups(draft)
     groups.group("all", 0)
     group, kind = groups.group("ungrouped", 0), "hosts"
@@ -44,7 +44,7 @@ def read(content: Text, draft: InventoryDraft) -> None:
             group.children[_words(draft, text, line)[0]] = line
         else:
             _host(groups, group, text, line)
-    groups.carry()
+    groups.finish()
 
 
 def _words(draft: InventoryDraft, text: str, line: int) -> list[str]:
@@ -77,7 +77,7 @@ def _host(groups: Groups, group: Group, text: str, line: int) -> None:
 
 
 def _literal(text: str) -> str:
-    """A value without the quotes of a Python text, as Ansible takes it; nothing is evaluated."""
+    """Strip the quotes of a Python string literal, as Ansible does, without evaluating anything."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
         return text[1:-1]

@@ -1,6 +1,6 @@
-"""Ansible inventories in YAML.
+"""Read Ansible inventories in YAML.
 
-Source: Ansible, the inventory plugin ``yaml``.
+Source: the documentation of Ansible's inventory plugin ``ansible.builtin.yaml``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PARTS = ("hosts", "children", "vars")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every entry is a group, and one has hosts, children or vars as a mapping."""
+    """Return whether every entry is a group, and some group has hosts, children or vars as a mapping."""
     groups = [entries_or_none(v) if not v.is_empty() else {} for v in content.keys.values()]
     return all(group is not None for group in groups) and any(
         not isinstance(group[part].yaml, yaml.SequenceNode)
@@ -29,11 +29,11 @@ def recognise(content: Text) -> bool:
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """Every entry is a group, whatever it stands in."""
+    """Read every top-level entry as a group, with the groups nested in it."""
     groups = Groups(draft)
     for name, (line, value) in entries(content.yaml(), "a mapping of groups").items():
         _group(groups, name, line, value)
-    groups.carry()
+    groups.finish()
 
 
 def _group(groups: Groups, name: str, line: int, node: YamlNode) -> None:
@@ -52,7 +52,9 @@ def _part(groups: Groups, group: Group, part: str, line: int, node: YamlNode) ->
         group.variables.update(_variables(node))
         return
     if part == "hosts" and isinstance(node.yaml, yaml.ScalarNode):
-        groups.host(node.yaml.value, line, group)  # one host without a colon: Ansible takes that
+        groups.host(
+            node.yaml.value, line, group
+        )  # a single host without a colon, which Ansible accepts
         return
     for name, (at, value) in entries(node, f"a mapping of {part}").items():
         if part == "children":

@@ -1,4 +1,4 @@
-"""ClusterShell's groups: flat files (``gpu: gpu[01-08]``) and YAML with sources of groups.
+"""Read ClusterShell's groups: flat files (``gpu: gpu[01-08]``) and YAML with several sources.
 
 Source: ClusterShell, "Node groups configuration", file-based group sources.
 """
@@ -19,7 +19,7 @@ _LINE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*):\s+(\S.*)\Z")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every line is a group of nodes, or it is YAML with sources of such groups."""
+    """Return whether every line is a group of nodes, or it is YAML with sources of such groups."""
     if content.keys:
         sources = [entries_or_none(value) for value in content.keys.values()]
         if any(source is not None for source in sources):
@@ -34,7 +34,7 @@ def _is_nodes(node: YamlNode) -> bool:
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """Every group, by ``source:group`` when there is more than one source."""
+    """Read every group, named ``source:group`` if there is more than one source."""
     sources = {
         source: value
         for source, value in content.keys.items()

@@ -1,7 +1,7 @@
-"""What an importer finds in somebody else's file: hosts, groups, and what it cannot carry over.
+"""Collect the hosts and groups of a foreign inventory.
 
-Every value is checked here, so that what comes out can stand in an inventory of ours; nothing is
-dropped without a note.
+Every value is checked, so that the result is a valid inventory of ours; nothing is dropped without
+a note.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     return check
 
 
-#: What a host of an imported file can have. ``env.X`` and ``labels.x`` come besides.
+#: The settings of an imported host, each with its check; ``env.X`` and ``labels.x`` are free.
 CHECKS: Mapping[str, Callable[[str], Any]] = {
     "address": _address,
     "user": _setting,
@@ -72,11 +72,11 @@ class InventoryDraft(Draft):
         self.ssh_config: str | None = None
 
     def host(self, word: str, line: int) -> str:
-        """The name of a host that is new here or known. Raises DocumentError on an impossible one."""
+        """Add a host unless it is known; return its name. Raises DocumentError on an invalid name."""
         name = word
         if _IPV6.match(word):
             name = "ip-" + re.sub("[^0-9A-Za-z]+", "-", word).strip("-")
-        if not NAME.match(name) or len(name) > 253:  # which is what DNS can hold
+        if not NAME.match(name) or len(name) > 253:  # DNS allows 253
             raise self.error(
                 line,
                 f"{quoted(word)} cannot be the name of a host",
@@ -88,11 +88,14 @@ class InventoryDraft(Draft):
             self.hosts[name], self.lines[name] = {}, line
             if name != word:
                 self.hosts[name]["address"] = Given(word, line)
-                self.note(line, f"an IPv6 address cannot be a name: the host is called {name}")
+                self.note(line, f"an IPv6 address cannot be a host name: the host is named {name}")
         return name
 
     def give(self, host: str, key: str, text: str, line: int, via: str = "") -> None:
-        """A setting of a host; a later one replaces it. Raises DocumentError on an impossible one."""
+        """Set a setting of a host, replacing an earlier value. Raises DocumentError on an invalid one.
+
+        ``via`` names the group or section that the value was inherited from.
+        """
         self.spend(line)
         kind, _, name = key.partition(".")
         try:
@@ -103,32 +106,34 @@ class InventoryDraft(Draft):
             value = text if name else CHECKS[key](text)
         except ValueError as error:
             if key == "gpus" and text.isdigit():
-                self.note(line, "more than 64 slots are not GPUs: gpus left out, to be found")
+                self.note(
+                    line, "more than 64 slots cannot be GPUs: gpus is left out and will be detected"
+                )
                 return
             raise self.error(line, f"{quoted(text)} cannot be {key}: {error}") from None
         self.hosts[host][key] = Given(value, line, via)
 
     def group(self, name: str, hosts: Iterable[str], line: int) -> None:
-        """Adds hosts to a group. Raises DocumentError when that cannot be the name of one."""
+        """Add hosts to a group. Raises DocumentError on an invalid group name."""
         if not _GROUP.match(name) or len(name) > 253:
             raise self.error(line, f"{quoted(name)} cannot be the name of a group")
         self.groups.setdefault(name, {}).update(dict.fromkeys(hosts))
 
     def inventory(self) -> Inventory:
-        """All of it. Raises DocumentError when there are no hosts."""
+        """Return the inventory. Raises DocumentError if it has no hosts."""
         if not self.hosts:
-            raise self.error(1, "there are no hosts in it")
+            raise self.error(1, "it has no hosts")
         groups: dict[str, tuple[str, ...]] = {}
         for name, members in self.groups.items():
             if not members:
-                self.note(0, f"the group {name} has no hosts: left out")
+                self.note(0, f"group {name} has no hosts and is left out")
             if not members or list(members) == [name]:
-                continue  # the host's own name chooses it
+                continue  # the host's own name selects it already
             other = name
             while other in self.hosts or other in groups:
                 other += "-group"
             if other != name:
-                self.note(0, f"the group {name} has the name of a host: here it is {other}")
+                self.note(0, f"group {name} has the name of a host and is renamed {other}")
             groups[other] = tuple(members)
         return Inventory(
             hosts=tuple(_host(name, given) for name, given in self.hosts.items()),

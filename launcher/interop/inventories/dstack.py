@@ -1,6 +1,6 @@
-"""SSH fleets of dstack: ``type: fleet`` with ``ssh_config``.
+"""Read SSH fleets of dstack: ``type: fleet`` with ``ssh_config``.
 
-Source: dstack, reference of .dstack.yml, fleet.
+Source: dstack's reference of ``.dstack.yml``, page "fleet".
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _SETTINGS = ("user", "port", "identity_file")
 
 
 def recognise(content: Text) -> bool:
-    """Whether it calls itself a fleet, or has hosts under ssh_config."""
+    """Return whether it has ``type: fleet``, or hosts under ssh_config."""
     kind = content.keys.get("type")
     inside = entries_or_none(content.keys.get("ssh_config"))
     return (kind is not None and kind.yaml.value == "fleet") or bool(inside and "hosts" in inside)
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """The fleet is a group; its settings hold for the hosts that say nothing else."""
+    """Read the fleet as a group; its settings are the defaults of its hosts."""
     root = content.yaml()
     top = entries(root, "a fleet")
     if "ssh_config" not in top:
@@ -59,7 +59,7 @@ def _host(draft: InventoryDraft, node: YamlNode, common: dict[str, tuple[int, Ya
 
 
 def _jump(draft: InventoryDraft, node: YamlNode) -> str:
-    """``[user@]host[:port]`` of a jump host."""
+    """Return a jump host as ``[user@]host[:port]``."""
     if entries_or_none(node) is None:
         return text(node)
     inside = {key: text(value) for key, (_, value) in entries(node).items()}
@@ -68,7 +68,7 @@ def _jump(draft: InventoryDraft, node: YamlNode) -> str:
     if "identity_file" in inside:
         draft.note(
             node.line,
-            "identity_file of the jump host is not carried over: name it in ~/.ssh/config, under "
+            "identity_file of the jump host is not carried over: set it in ~/.ssh/config under "
             f"Host {inside['hostname']}",
         )
     user = f"{inside['user']}@" if "user" in inside else ""

@@ -1,7 +1,7 @@
-"""Groups of node sets that name each other, as ClusterShell combines them.
+"""Resolve groups of node sets that refer to each other, as ClusterShell combines them.
 
-ClusterShell's own resolver would evaluate a group again wherever it is named, which a hostile file
-could make endless; here each is evaluated once.
+ClusterShell's own resolver evaluates a group again wherever it is named, which a hostile file could
+make endless; here each group is evaluated once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from ..source import expand
 from .draft import InventoryDraft
 
 _GROUP = re.compile(r"@(?:([\w.-]+):)?([\w.-]+)")
-#: What combines node sets, from left to right: union, difference, intersection, one of both.
+#: A term with its operator, applied from left to right: ``,`` union, ``!`` difference, ``&``
+#: intersection, ``^`` symmetric difference.
 _TERM = re.compile(r"([,\s!&^]*)((?:[^,\s!&^\[]|\[[^\[\]]*\])+)")
 
 
 def renamed(words: str, source: str) -> str:
-    """Node sets with every group by ``@source:group``, or by ``@group`` where there is no source."""
+    """Rewrite group references as ``@source:group``, or as ``@group`` if ``source`` is empty."""
 
     def name(match: re.Match[str]) -> str:
         return f"@{match[1] or source}:{match[2]}" if source else f"@{match[2]}"
@@ -28,7 +29,7 @@ def renamed(words: str, source: str) -> str:
 
 
 def resolve(draft: InventoryDraft, groups: dict[str, tuple[int, str]]) -> None:
-    """Hosts and groups into ``draft``; a group is its line and its node sets.
+    """Add all hosts and groups to ``draft``; each group is given as its line and its node sets.
 
     Raises DocumentError on unknown groups and on circles.
     """

@@ -1,7 +1,8 @@
-"""Hostfiles of DeepSpeed, Open MPI, MPICH and Horovod, and plain lists of hosts, one a line.
+"""Read hostfiles of DeepSpeed, Open MPI, MPICH and Horovod, and plain lists of hosts.
 
 ``gpu1 slots=8 max_slots=8``, ``gpu1:8``, ``gpu1:8,gpu2:4`` (horovodrun -H), ``me@gpu1:2222``.
-Sources: deepspeed/launcher/runner.py; Open MPI, "Scheduling processes across hosts"; MPICH's Hydra.
+Sources: DeepSpeed's deepspeed/launcher/runner.py; Open MPI, "Scheduling processes across hosts";
+MPICH's guide to the Hydra process manager.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ _LINE = re.compile(
     r"(\s+(slots|max[-_]slots|count|cpus?|user(name)?|port)(\s*=\s*|\s+)\S+)*\Z"
 )
 _PAIR = re.compile(r"([a-z_-]+)(?:\s*=\s*|\s+)(\S+)")
-#: ``host:22`` and above is a port, below it is a number of slots: no machine has 22 GPUs.
+#: ``host:22`` and above is a port, below it a number of slots: no host has 22 GPUs.
 FIRST_PORT = 22
 
 
 def recognise(text: Text) -> bool:
-    """Whether every line is a host, maybe with slots."""
+    """Return whether every line is a host, with or without slots."""
     lines = text.lines
     return bool(lines) and not text.keys and all(_LINE.match(line) for _, line in lines)
 
 
 def read(text: Text, draft: InventoryDraft) -> None:
-    """Every line is a host or several; slots are GPUs, and add up when a host stands there again."""
+    """Read one or more hosts from every line; slots are GPUs, and add up if a host is listed again."""
     for line, words in text.lines:
         first, _, rest = words.partition(" ")
         if not _LINE.match(words):
@@ -55,10 +56,12 @@ def _hosts(draft: InventoryDraft, term: str, line: int) -> list[str]:
         if number and (user or int(number) >= FIRST_PORT):
             draft.give(name, "port", number, line)
         elif number:
-            draft.note(line, f"the number behind a colon is read as slots (below {FIRST_PORT})")
+            draft.note(
+                line, f"a number below {FIRST_PORT} after a colon is read as slots, not as a port"
+            )
             _slots(draft, name, number, line)
         if name in again:
-            draft.note(line, "a host that stands there again is one host; its slots are added up")
+            draft.note(line, "a host listed again is the same host; its slots are added up")
     return names
 
 

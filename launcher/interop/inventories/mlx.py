@@ -1,4 +1,4 @@
-"""Hostfiles of mlx.launch: JSON with ``ssh`` and ``ips`` of every host.
+"""Read hostfiles of mlx.launch: JSON with ``ssh`` and ``ips`` of every host.
 
 Source: MLX, "Launching Distributed Programs".
 """
@@ -13,7 +13,7 @@ from .draft import InventoryDraft
 
 
 def recognise(content: Text) -> bool:
-    """Whether it is a list of hosts with ``ssh``."""
+    """Return whether it is a list of hosts with ``ssh``."""
     return any("ssh" in (entries_or_none(host) or ()) for host in _hosts(content))
 
 
@@ -25,7 +25,7 @@ def _hosts(content: Text) -> list[YamlNode]:
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """Every host is known by its ``ssh``; the envs are those of all."""
+    """Read every host, named by its ``ssh``; ``envs`` apply to all of them."""
     root = content.yaml()
     envs = content.keys.get("envs")
     if content.keys:

@@ -1,6 +1,6 @@
-"""Ray cluster files with the local provider, which are lists of machines.
+"""Read Ray cluster files with the local provider, which list hosts.
 
-Source: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration Options".
+Sources: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration Options".
 """
 
 from __future__ import annotations
@@ -8,28 +8,28 @@ from __future__ import annotations
 from ...spec.yaml_document import YamlNode, text, texts
 from ..source import Text, entries, unread
 from .draft import InventoryDraft
-from .jump import of_command
+from .jump import from_proxy_command
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has a provider."""
+    """Return whether it has a ``provider``."""
     return "provider" in content.keys and "hosts" not in content.keys
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """The head comes first; the cluster's name is a group of all."""
+    """Read the hosts, the head first; the cluster's name becomes a group of them all."""
     root = content.yaml()
     top = entries(root, "a cluster")
     if "provider" not in top:
-        raise root.error("a cluster file without provider", "provider: {type: local, head_ip: a}")
+        raise root.error("the cluster file has no provider", "provider: {type: local, head_ip: a}")
     line, provider = top["provider"]
     inside = entries(provider, "a provider")
     kind = text(inside["type"][1]) if "type" in inside else "none"
     if kind != "local" or "head_ip" not in inside:
         raise draft.error(
             line,
-            f"the provider ({kind}) lists no machines",
-            "only type: local with head_ip and worker_ips does",
+            f"provider type {kind} lists no hosts",
+            "use type: local with head_ip and worker_ips",
         )
     unread(draft, root, ("cluster_name", "provider", "auth"), "the cluster")
     unread(draft, provider, ("type", "head_ip", "worker_ips"), "provider")
@@ -53,7 +53,7 @@ def _auth(draft: InventoryDraft, node: YamlNode, names: dict[str, None]) -> None
                 draft.give(name, ours, text(given[key][1]), given[key][0], "auth")
         if "ssh_proxy_command" in given:
             line, command = given["ssh_proxy_command"]
-            jump = of_command(text(command))
+            jump = from_proxy_command(text(command))
             if jump:
                 draft.give(name, "proxy_jump", jump, line, "auth")
             else:

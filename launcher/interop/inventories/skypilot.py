@@ -1,6 +1,6 @@
-"""SkyPilot's SSH node pools: ``~/.sky/ssh_node_pools.yaml``.
+"""Read SkyPilot's SSH node pools: ``~/.sky/ssh_node_pools.yaml``.
 
-Source: SkyPilot, "Deploy SkyPilot on existing machines", Defining SSH Node Pools.
+Source: SkyPilot, "Deploy SkyPilot on existing machines", section "Defining SSH Node Pools".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SETTINGS = ("user", "identity_file")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every entry is a pool, and one has a list of hosts."""
+    """Return whether every entry is a pool, and some pool has a list of hosts."""
     pools = [entries_or_none(value) for value in content.keys.values()]
     return all(pool is not None for pool in pools) and any(
         pool and "hosts" in pool and isinstance(pool["hosts"].yaml, yaml.SequenceNode)
@@ -24,7 +24,7 @@ def recognise(content: Text) -> bool:
 
 
 def read(content: Text, draft: InventoryDraft) -> None:
-    """Every pool is a group; what it says holds for its hosts that say nothing else."""
+    """Read every pool as a group; its settings are the defaults of its hosts."""
     for pool, (line, value) in entries(content.yaml(), "a mapping of pools").items():
         unread(draft, value, (*_SETTINGS, "hosts"), f"pool {pool}")
         inside = entries(value, "a pool")
@@ -54,7 +54,7 @@ def _host(
         draft.give(name, key, text(value), line, via)
         if key in before and before[key].value != draft.hosts[name][key].value:
             raise node.error(
-                f"host {name} stands here twice with another {key}, first in line "
+                f"host {name} appears twice with a different {key}, first in line "
                 f"{draft.lines[name]}",
             )
     return name

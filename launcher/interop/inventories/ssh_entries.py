@@ -1,4 +1,4 @@
-"""The entries of an ssh_config(5), and which of them hold for a host."""
+"""Parse the entries of an ssh_config(5), and find those that apply to a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE = re.compile(r"([A-Za-z]+)(?:\s*=\s*|\s+)(.+)\Z")
 
 @dataclass
 class Entry:
-    """What holds for the hosts of some patterns: ``(key, value, line)``. None: nobody knows."""
+    """The settings ``(key, value, line)`` for some patterns; None for ``Match``, which is not read."""
 
     patterns: Sequence[str] | None
     settings: list[tuple[str, str, int]]
@@ -22,12 +22,12 @@ class Entry:
 
     @property
     def is_general(self) -> bool:
-        """Whether it has a pattern, so that one has to look whom it takes in."""
+        """Whether it has a wildcard or ``!``, and so has to be matched against every host."""
         return any(set("*?!") & set(pattern) for pattern in self.patterns or ())
 
 
 class Entries(list[Entry]):
-    """All of a file, in its order."""
+    """All entries of a file, in its order."""
 
     def __init__(self, draft: Draft) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Entries(list[Entry]):
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
-        """Where names stand that are no patterns."""
+        """The numbers of the entries that name a host without a wildcard."""
         named: dict[str, list[int]] = {}
         for number, entry in enumerate(self):
             for name in () if entry.is_general else entry.patterns or ():
@@ -47,11 +47,11 @@ class Entries(list[Entry]):
         return [number for number, entry in enumerate(self) if entry.is_general]
 
     def matching(self, host: str) -> Iterator[tuple[str, str, int]]:
-        """Everything that holds for a host, in the order of the file."""
+        """Yield the settings that apply to a host, in the order of the file. Raises Unbounded."""
         numbers = set(self._by_name.get(host, ()))
         for number in self._general:
             self._draft.spend(self[number].line, len(self[number].patterns or ()))
-            if is_meant(self[number].patterns or (), host):
+            if matches_host(self[number].patterns or (), host):
                 numbers.add(number)
         for number in sorted(numbers):
             for setting in self[number].settings:
@@ -60,7 +60,7 @@ class Entries(list[Entry]):
 
 
 def parse(text: str, draft: Draft) -> Entries:
-    """The entries of a file. Raises DocumentError."""
+    """Return the entries of a file. Raises DocumentError."""
     entries = Entries(draft)
     entries.append(Entry(["*"], []))
     for number, raw in enumerate(text.split("\n"), 1):
@@ -77,7 +77,7 @@ def parse(text: str, draft: Draft) -> Entries:
             draft.note(number, "Match is not carried over")
             entries.append(Entry(None, [], number))
         elif key == "include":
-            draft.note(number, "Include is not followed: what stands there is not carried over")
+            draft.note(number, "Include is not followed: that file is not carried over")
         else:
             words = _words(value)
             one = value if key == "proxycommand" else words[0] if words else ""
@@ -86,20 +86,23 @@ def parse(text: str, draft: Draft) -> Entries:
 
 
 def _words(value: str) -> list[str]:
-    """The words of a line; quotes hold several together, and nothing else is special."""
+    """Split a value into words; double quotes hold words together, and nothing else is special."""
     parts = re.findall(r'"([^"]*)"|([^\s"]+)', re.sub(r"\s#.*", "", value))
     return [in_quotes or plain for in_quotes, plain in parts]
 
 
-def is_meant(patterns: Sequence[str], host: str) -> bool:
-    """Whether the patterns of an entry take a host in; one with ``!`` keeps it out."""
-    if any(like(host, one[1:]) for one in patterns if one.startswith("!")):
+def matches_host(patterns: Sequence[str], host: str) -> bool:
+    """Return whether an entry's patterns match a host; a match of a ``!`` pattern excludes it."""
+    if any(matches(host, one[1:]) for one in patterns if one.startswith("!")):
         return False
-    return any(like(host, one) for one in patterns if not one.startswith("!"))
+    return any(matches(host, one) for one in patterns if not one.startswith("!"))
 
 
-def like(word: str, pattern: str) -> bool:
-    """Whether a word is like a pattern with ``*`` and ``?``, in time of their product."""
+def matches(word: str, pattern: str) -> bool:
+    """Return whether a word matches a pattern with ``*`` and ``?``.
+
+    It takes time proportional to the product of their lengths, whatever the pattern.
+    """
     if not set("*?") & set(pattern):
         return word == pattern
     at = here = mark = 0

@@ -1,6 +1,6 @@
-"""Other people's task files: what they mean as a job file of ours.
+"""Translate foreign task files into job files of ours.
 
-To add a format: a file like those here with ``read``, and a row in ``FORMATS``.
+To add a format, write a module with ``read``, and add a row to ``FORMATS``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..source import Text, check_tags
 from . import dstack, osmo, polyaxon, skypilot
 from .draft import JobDraft
 
-#: What a format is called, and who reads it.
+#: By format: its name for people, and its reader.
 FORMATS: dict[str, tuple[str, Callable[[Text, JobDraft], None]]] = {
     "skypilot": ("SkyPilot task", skypilot.read),
     "dstack": ("dstack task", dstack.read),
@@ -22,9 +22,9 @@ FORMATS: dict[str, tuple[str, Callable[[Text, JobDraft], None]]] = {
 
 
 def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """The job file that a task means, and what could not be carried over.
+    """Return a task as a job file of ours, and notes on what could not be carried over.
 
-    Raises DocumentError, and InputError on an unknown name.
+    Raises DocumentError, and InputError for an unknown format ``name``.
     """
     if name not in FORMATS:
         known = suggestion(name, tuple(FORMATS)) or f"known: {', '.join(FORMATS)}"

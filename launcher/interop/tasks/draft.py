@@ -1,6 +1,6 @@
-"""What an importer finds in somebody else's draft, and the job file of ours that it makes.
+"""Collect what a foreign task says, and write it as a job file of ours.
 
-A task becomes a command a node (framework ``env``), as it was; one with several kinds of processes
+A task becomes one command per node (framework ``env``); a task with several kinds of processes
 becomes roles.
 """
 
@@ -33,7 +33,7 @@ _KEYS = (
 
 
 class JobDraft(Draft):
-    """Grows while a file is read; :meth:`text` is the result."""
+    """Keys of a job file found so far; :meth:`text` is the result."""
 
     def __init__(self, source: str) -> None:
         super().__init__(source)
@@ -41,18 +41,18 @@ class JobDraft(Draft):
         self.framework = "env"
 
     def name(self, text: str, line: int) -> None:
-        """The task's name, or what of it can be a name of ours."""
+        """Set the job's name, reduced to the characters that ours may have."""
         name = re.sub("[^A-Za-z0-9_.-]+", "-", text).strip("-._")[:41]
         try:
             self.values["name"] = job_name(name)
         except ValueError:
-            self.note(line, "its name is not carried over")
+            self.note(line, "the name is not carried over: it has no letter or digit to start with")
             return
         if name != text:
-            self.note(line, f"its name is {name} here")
+            self.note(line, f"the name becomes {name}")
 
     def variables(self, given: Iterable[tuple[str, str | None, int]]) -> None:
-        """``(name, value, line)``; without a value it comes from the environment here, unseen."""
+        """Set variables ``(name, value, line)``; those without a value become secrets."""
         envs: dict[str, str] = {}
         for name, value, line in given:
             if not self._may_set(name, line):
@@ -65,11 +65,11 @@ class JobDraft(Draft):
             self.values["envs"] = {**self.values.get("envs", {}), **envs}
 
     def own_variables(self, given: Iterable[tuple[str, str, int]]) -> dict[str, str]:
-        """The same for the variables of a role."""
+        """Return the variables that a role may set. Raises DocumentError on an invalid name."""
         return {name: value for name, value, line in given if self._may_set(name, line)}
 
     def secret(self, name: str) -> None:
-        """A variable whose value comes from the environment here."""
+        """Add a variable whose value is read from the user's environment."""
         known = self.values.get("secrets", [])
         self.values["secrets"] = [*known, *([] if name in known else [name])]
 
@@ -77,32 +77,34 @@ class JobDraft(Draft):
         if not VARIABLE.match(name):
             raise self.error(line, f"{quoted(name)} cannot be the name of a variable")
         if name in get(self.framework).computed:
-            self.note(line, f"{name} is computed for every node: left out")
+            self.note(line, f"{name} is left out: launcher computes it for every node")
             return False
         return True
 
     def gpus(self, each: int, line: int) -> None:
-        """GPUs of every node; ours are those of all together."""
+        """Set the GPUs of every node; ours count all nodes together."""
         nodes = self.values.get("num_nodes", 1)
         self.values["resources"] = {"gpus": each * int(str(nodes))}
         if int(str(nodes)) > 1:
-            self.note(line, f"GPUs are counted together here: {each} on each of {nodes} nodes")
+            self.note(
+                line, f"gpus counts the GPUs of all nodes together: {each} on each of {nodes} nodes"
+            )
 
     def command(self, script: str, variables: Mapping[str, str]) -> None:
-        """The script, after the variables of the other system that it mentions."""
+        """Set the script, preceded by exports of the foreign ``variables`` that it mentions."""
         used = [f"export {k}={v}\n" for k, v in variables.items() if re.search(rf"\b{k}\b", script)]
         self.values["run"] = "".join(used) + script
 
     def text(self, about: str) -> str:
-        """The job file. Raises DocumentError when there is nothing to run."""
+        """Return the job file. Raises DocumentError if it has no command."""
         roles = self.values.get("roles", {}).values()
         if "run" not in self.values and not (roles and all("run" in role for role in roles)):
-            raise self.error(1, "there is nothing to run in it")
+            raise self.error(1, "it has no command to run")
         lines = [comment(f"From {self.source} ({about}), by: launcher import")]
         if self.notes:
-            lines += ["#", "# Left out, or read in a way to know of:"]
+            lines += ["#", "# Left out, or changed:"]
             lines += [comment(f"  {note}") for note in self.notes]
-        about_env = " # the command once a node" if self.framework == "env" else ""
+        about_env = " # runs the command once per node" if self.framework == "env" else ""
         lines += ["", f"framework: {self.framework}{about_env}"]
         for key in _KEYS:
             if key in self.values:

@@ -1,4 +1,4 @@
-"""What tasks of SkyPilot and dstack have in common: a command a node, its variables, nodes and GPUs."""
+"""Read what tasks of SkyPilot and dstack have in common: one command per node, variables, nodes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..source import entries
 from .draft import JobDraft
 from .templates import filled
 
-#: A variable with its line; without a value it comes from the environment here.
+#: Name, value and line of a variable; one without a value is read from the user's environment.
 Pair = tuple[str, str | None, int]
 
 
 def name_and_nodes(draft: JobDraft, given: Mapping[str, tuple[int, YamlNode]], nodes: str) -> None:
-    """The task's name, and how many nodes it has. Raises DocumentError."""
+    """Set the job's name and number of nodes; ``nodes`` is the key. Raises DocumentError."""
     if "name" in given:
         draft.name(text(given["name"][1]), given["name"][0])
     if nodes in given:
@@ -28,7 +28,7 @@ def name_and_nodes(draft: JobDraft, given: Mapping[str, tuple[int, YamlNode]], n
 
 
 def pairs(node: YamlNode) -> list[Pair]:
-    """Variables of a mapping, or of a list of ``NAME=value`` and ``NAME``; null is no value."""
+    """Return the variables of a mapping, or of a list of ``NAME=value`` and ``NAME``."""
     if node.is_empty():
         return []
     if isinstance(node.yaml, yaml.MappingNode):
@@ -46,14 +46,16 @@ def pairs(node: YamlNode) -> list[Pair]:
 def command(
     draft: JobDraft, line: int, script: str, variables: Mapping[str, str], ips: str
 ) -> None:
-    """The script as it was, after the variables of theirs that it mentions; ``ips`` is the one that
-    holds the addresses of all nodes, one a line, the first node's first."""
+    """Set the script, preceded by exports of the foreign ``variables`` that it mentions.
+
+    ``ips`` is the variable with the addresses of all nodes, one per line, the first node's first.
+    """
     nodes = range(int(draft.values.get("num_nodes", 1)))
     hosts = " ".join(f"{{{{host:node.{number}}}}}" for number in nodes)
     all_of_them = {**variables, ips: f"\"$(printf '%s\\n' {hosts})\""}
     draft.command(filled(script, {}, draft, line), all_of_them)
 
 
-def kept_here(draft: JobDraft, line: int, name: str) -> None:
-    """Says that a value which stands in the file, or on a server of theirs, is not written down."""
-    draft.note(line, f"the value of {name[:60]} is not written down: export it before the run")
+def note_secret(draft: JobDraft, line: int, name: str) -> None:
+    """Note that a secret value of the file or of a foreign server is not copied."""
+    draft.note(line, f"the value of {name[:60]} is not copied: export it before the run")

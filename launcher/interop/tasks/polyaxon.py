@@ -1,6 +1,6 @@
-"""Polyaxon experiments: the environment of version 0.x, with its topology for each framework.
+"""Read Polyaxon experiments of version 0.x, whose environment has a topology for each framework.
 
-Source: Polyaxon, "Distributed Experiments".
+Source: Polyaxon 0.x, "Distributed Experiments".
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from .draft import JobDraft
 from .resources import share
 from .templates import Values, filled
 
-#: Their section: our framework, and what the master, the workers and the servers are called here.
+#: By section: our framework, and our roles for the master, the workers and the servers.
 _TOPOLOGIES = {
     "tensorflow": ("tensorflow", "chief", "worker", "ps"),
     "mxnet": ("mxnet", "scheduler", "worker", "server"),
     "pytorch": ("torch", "master", "worker", ""),
 }
-#: Theirs where all processes are alike and start together: ours of the same name.
+#: Sections whose processes are all alike; our frameworks have the same names.
 _ALIKE = ("horovod", "mpi")
 _KNOWN = ("version", "kind", "name", "environment", "run", "declarations", "params")
-_MIB = "MiB"  # what a number for memory means there
+_MIB = "MiB"  # the unit of a plain number for memory
 
 
 def read(content: Text, draft: JobDraft) -> None:
-    """One experiment, of either kind."""
+    """Read an experiment or an operation. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "an experiment")
-    if polyaxon_run.is_one(given):
+    if polyaxon_run.is_operation(given):
         polyaxon_run.read(root, draft)
         return
     unread(draft, root, _KNOWN, "the experiment")
     if "kind" in given and text(given["kind"][1]) != "experiment":
-        raise root.error("only kind: experiment can be carried over, and operations with run:")
+        raise root.error("only kind: experiment and operations with run: can be imported")
     if "name" in given:
         draft.name(text(given["name"][1]), given["name"][0])
     if "environment" in given:
@@ -48,7 +48,7 @@ def read(content: Text, draft: JobDraft) -> None:
         if key in given:
             values.add(draft, given[key][1], key)
     _command(draft, given, values)
-    values.tell(draft)
+    values.note_unused(draft)
 
 
 def _command(
@@ -56,7 +56,7 @@ def _command(
 ) -> None:
     if "run" not in given:
         draft.values["run"] = "train.py"
-        draft.note(0, "it does not say what to run: put your command in the place of train.py")
+        draft.note(0, "the file names no command: replace train.py by yours")
         return
     line, node = given["run"]
     if isinstance(node.yaml, yaml.MappingNode):
@@ -77,7 +77,7 @@ def _environment(draft: JobDraft, node: YamlNode) -> None:
     topologies = [name for name in (*_TOPOLOGIES, *_ALIKE) if name in inside]
     unread(draft, node, ("resources", "env_vars", *topologies[:1]), "the environment")
     if len(topologies) > 1:
-        raise inside[topologies[1]][1].error(f"{' and '.join(topologies)}: one of them")
+        raise inside[topologies[1]][1].error(f"{' and '.join(topologies)}: choose one of them")
     if topologies and topologies[0] in _TOPOLOGIES:
         draft.framework = _TOPOLOGIES[topologies[0]][0]
     elif topologies:
@@ -90,7 +90,7 @@ def _environment(draft: JobDraft, node: YamlNode) -> None:
     if not topologies:
         _single(draft, master, line)
     elif topologies[0] in _ALIKE:
-        _alike(draft, inside[topologies[0]][1])
+        _same_processes(draft, inside[topologies[0]][1])
     else:
         _roles(draft, inside[topologies[0]][1], topologies[0], master)
 
@@ -99,25 +99,33 @@ def _single(draft: JobDraft, master: dict[str, Any], line: int) -> None:
     if "gpus" in master:
         draft.values["resources"] = {"gpus": master["gpus"]}
     if set(master) - {"gpus"}:
-        draft.note(line, "limits of cpu and memory are those of roles here: not carried over")
+        draft.note(line, "cpu and memory limits are not carried over: only roles have them")
 
 
-def _alike(draft: JobDraft, node: YamlNode) -> None:
+def _same_processes(draft: JobDraft, node: YamlNode) -> None:
     unread(draft, node, ("n_workers", "default_worker"), draft.framework)
     draft.values["num_nodes"] = 1 + _count(draft, node, "n_workers")
-    draft.note(node.line, "one host for each worker and the master, a process a GPU: num_nodes")
+    draft.note(
+        node.line,
+        "num_nodes counts a host for each worker and one for the master, with a process per GPU",
+    )
     default = entries(node).get("default_worker")
     if default is not None and "resources" in entries(default[1]):
         each = share(draft, entries(default[1])["resources"][1], _MIB)
         if each.get("gpus"):
             draft.gpus(int(each["gpus"]), default[0])
         if set(each) - {"gpus"}:
-            draft.note(default[0], f"{draft.framework} has no limits of cpu and memory: left out")
+            draft.note(
+                default[0],
+                f"cpu and memory limits are not carried over: {draft.framework} has none",
+            )
 
 
 def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]) -> None:
     _, first, worker, server = _TOPOLOGIES[section]
-    kinds = {"worker": ("n_workers", worker), **({"ps": ("n_ps", server)} if server else {})}
+    kinds = {"worker": ("n_workers", worker)}
+    if server:
+        kinds["ps"] = ("n_ps", server)
     known = [count for count, _ in kinds.values()]
     for kind in kinds:
         known += [kind, f"default_{kind}", f"{kind}_resources", f"default_{kind}_resources"]
@@ -126,12 +134,12 @@ def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]
     for kind, (counter, role) in kinds.items():
         count = _count(draft, node, counter)
         if count:
-            roles[role] = {"replicas": count, **_of_kind(draft, node, kind, count)}
+            roles[role] = {"replicas": count, **_role_resources(draft, node, kind, count)}
     draft.values["roles"] = roles
 
 
-def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
-    """Default and overrides: what one has by its index stands there in the place of the default."""
+def _role_resources(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
+    """Return a role's default resources, and overrides by index, which replace the default."""
     inside = entries(node)
     default: dict[str, Any] = {}
     for key in (f"default_{kind}", f"default_{kind}_resources"):
@@ -142,7 +150,7 @@ def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str
         for one in inside[key][1].elements() if key in inside else ():
             found = entries(one, "one process")
             if "index" not in found or not text(found["index"][1]).isdigit():
-                raise one.error(f"{key} says nothing of its index")
+                raise one.error(f"{key} has no index")
             index = int(text(found["index"][1]))
             if index >= count:
                 raise one.error(f"{kind} has no process {index}: its indices are 0 to {count - 1}")
@@ -151,17 +159,16 @@ def _of_kind(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str
             if gone:
                 what = " and ".join(gone)
                 draft.note(
-                    one.line, f"{kind} {index} has no limit of {what}: here that of its role"
+                    one.line, f"{kind} {index} has no limit of {what} and takes that of its role"
                 )
-            overrides[index] = {"resources": {**({"gpus": 0} if "gpus" in default else {}), **own}}
-    return {
-        **({"resources": default} if default else {}),
-        **({"overrides": overrides} if overrides else {}),
-    }
+            no_gpus = {"gpus": 0} if "gpus" in default else {}
+            overrides[index] = {"resources": {**no_gpus, **own}}
+    settings = {"resources": default, "overrides": overrides}
+    return {key: value for key, value in settings.items() if value}
 
 
 def _resources(draft: JobDraft, node: YamlNode) -> dict[str, Any]:
-    """Under ``resources``, or, in an older form, right there."""
+    """Return the resources under ``resources``, or, in the older form, of ``node`` itself."""
     inside = entries(node)
     if "resources" in inside:
         unread(draft, node, ("index", "resources"), "one process")

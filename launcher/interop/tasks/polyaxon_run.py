@@ -1,4 +1,4 @@
-"""Polyaxon operations (version 1 and 2) whose run is a distributed job: roles with replicas.
+"""Read Polyaxon operations (versions 1 and 2): a distributed job has roles with replicas.
 
 Source: Polyaxon, "Distributed jobs".
 """
@@ -16,7 +16,7 @@ from .draft import JobDraft
 from .resources import share
 from .templates import Values, filled, scalars
 
-#: Their kind: our framework, and their names of roles that are others here.
+#: By kind of run: our framework, and our names for roles that we call differently.
 _KINDS = {
     "pytorchjob": ("torch", {}),
     "tfjob": ("tensorflow", {"master": "chief"}),
@@ -26,8 +26,8 @@ _KINDS = {
 _ROLES = ("master", "chief", "scheduler", "worker", "ps", "server", "evaluator")
 
 
-def is_one(given: dict[str, tuple[int, YamlNode]]) -> bool:
-    """Whether this is an operation or a component, with a run of some kind."""
+def is_operation(given: dict[str, tuple[int, YamlNode]]) -> bool:
+    """Return whether this is an operation or a component, rather than an experiment."""
     if "component" in given:
         return True
     return "run" in given and _has(given["run"][1], "kind")
@@ -40,7 +40,7 @@ def _has(node: YamlNode, key: str) -> bool:
 
 
 def read(root: YamlNode, draft: JobDraft) -> None:
-    """The component, with the values of its parameters."""
+    """Read the component with the values of its parameters. Raises DocumentError."""
     given = entries(root)
     values = _params(draft, given)
     if "component" in given:
@@ -60,7 +60,9 @@ def read(root: YamlNode, draft: JobDraft) -> None:
     kind = text(inside["kind"][1]) if "kind" in inside else "job"
     if kind not in _KINDS:
         known = ", ".join(_KINDS)
-        raise inside["kind"][1].error(f"a run of kind {kind[:40]!r}", f"can be read: {known}")
+        raise inside["kind"][1].error(
+            f"a run of kind {kind[:40]!r} cannot be imported", f"known: {known}"
+        )
     draft.framework, names = _KINDS[kind]
     roles = [name for name in _ROLES if name in inside]
     unread(draft, run, ("kind", *roles, *(() if roles else ("container",))), "the run")
@@ -70,11 +72,11 @@ def read(root: YamlNode, draft: JobDraft) -> None:
         }
     elif "container" in inside:
         draft.values |= _container(draft, inside["container"][1], values, {})
-    values.tell(draft)
+    values.note_unused(draft)
 
 
 def _params(draft: JobDraft, given: dict[str, tuple[int, YamlNode]]) -> Values:
-    """Values of parameters, and of inputs that have one by themselves."""
+    """Return the values of parameters, and the default values of inputs."""
     found = Values()
     for one in given["inputs"][1].elements() if "inputs" in given else ():
         unread(draft, one, ("name", "value"), "an input")
@@ -88,7 +90,7 @@ def _params(draft: JobDraft, given: dict[str, tuple[int, YamlNode]]) -> Values:
         elif isinstance(value.yaml, yaml.ScalarNode):
             found.one(name, text(value), line)
         else:
-            draft.note(line, f"the parameter {name[:60]} has no value: left out")
+            draft.note(line, f"parameter {name[:60]} has no value and is left out")
     return found
 
 
@@ -111,12 +113,18 @@ def _container(
     unread(draft, node, known, "the container")
     inside = entries(node, "a container")
     if "image" in inside:
-        draft.note(inside["image"][0], "its image is not carried over: setup: can install things")
+        draft.note(
+            inside["image"][0],
+            "the image is not carried over: the host's own programs run, and setup: can install others",
+        )
     if "resources" in inside:
         found["resources"] = share(draft, inside["resources"][1])
-        if draft.framework == "env":  # of a job without roles
+        if draft.framework == "env":  # a job without roles
             found["resources"] = {"gpus": found["resources"].get("gpus", 0)}
-            draft.note(inside["resources"][0], "limits of cpu and memory are those of roles here")
+            draft.note(
+                inside["resources"][0],
+                "cpu and memory limits are not carried over: only roles have them",
+            )
     if "env" in inside:
         found["envs"] = draft.own_variables(_env(draft, inside["env"][1], values))
     words = [
@@ -141,5 +149,5 @@ def _env(draft: JobDraft, node: YamlNode, values: dict[str, str]) -> list[tuple[
             )
         else:
             draft.secret(name)
-            draft.note(one.line, f"the value of {name[:60]} comes from the environment here")
+            draft.note(one.line, f"the value of {name[:60]} is read from your environment")
     return found

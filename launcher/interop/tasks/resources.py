@@ -1,4 +1,4 @@
-"""Resources in other people's words: cores, memory and GPUs of one process, as those of a role here."""
+"""Translate the cores, memory and GPUs of a process into the resources of a role."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _NAMES = {"cpu": "cpus", "memory": "memory", **dict.fromkeys(_GPUS, "gpus")}
 
 
 def share(draft: JobDraft, node: YamlNode, unit: str = "") -> dict[str, int | str]:
-    """``cpu``, ``memory`` and ``gpu``, each a number or ``requests`` and ``limits``, of which the
-    limit counts; also the other way round, as in Kubernetes. ``unit`` is that of memory without one.
+    """Return the resources of a role. Raises DocumentError.
+
+    ``cpu``, ``memory`` and ``gpu`` may be numbers, or may have ``requests`` and ``limits``; these may
+    also enclose the three, as in Kubernetes. Limits win over requests. ``unit`` is appended to a
+    memory size without a unit.
     """
     inside = entries(node, "resources")
     if "limits" in inside or "requests" in inside:  # {limits: {cpu: 2, memory: 1Gi}}
         unread(draft, node, ("limits", "requests"), "resources")
         if "limits" in inside and "requests" in inside:
-            draft.note(
-                inside["requests"][0], "requests are not carried over: limits count for both"
-            )
+            draft.note(inside["requests"][0], "requests are not carried over: the limits are used")
         return share(draft, inside["limits" if "limits" in inside else "requests"][1], unit)
     unread(draft, node, tuple(_NAMES), "resources")
     found: dict[str, int | str] = {}
@@ -46,7 +47,7 @@ def _limit(draft: JobDraft, node: YamlNode) -> str:
     if chosen is None:
         return ""
     if len(inside) > 1 and text(inside["request"][1]) != text(chosen):
-        draft.note(inside["request"][0], "requests are not carried over: limits count for both")
+        draft.note(inside["request"][0], "requests are not carried over: the limits are used")
     return text(chosen)
 
 
@@ -63,5 +64,5 @@ def _checked(draft: JobDraft, line: int, name: str, given: str, unit: str) -> in
     number = float(given.rstrip("m")) / (1000 if given.endswith("m") else 1)
     whole = math.ceil(number)
     if whole != number:
-        draft.note(line, f"{name} are whole here: {given} became {whole}")
+        draft.note(line, f"{name} must be whole: {given} is rounded up to {whole}")
     return max(1, whole) if name == "cpus" else whole

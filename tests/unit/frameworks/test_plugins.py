@@ -41,14 +41,14 @@ class Mine:
 """
 BROKEN = {
     "import": ("import not_installed_anywhere", "ModuleNotFoundError", "pip uninstall duck-pack"),
-    "raises": ("class Mine:\n    def __init__(self): raise OSError('no licence')", "no licence", "mend it"),
-    "exits": ("raise SystemExit(3)", "SystemExit: 3", "mend it"),
-    "no-class": ("", "Mine", "mend it"),
+    "raises": ("class Mine:\n    def __init__(self): raise OSError('no licence')", "no licence", "repair it"),
+    "exits": ("raise SystemExit(3)", "SystemExit: 3", "repair it"),
+    "no-class": ("", "Mine", "repair it"),
     "duck": (DUCK, "is not a launcher.frameworks.Framework", "derive its class from"),
     "abstract": (
         "from launcher.frameworks import Framework\nclass Mine(Framework):\n    name = 'abstract'",
         "processes",
-        "mend it",
+        "repair it",
     ),
     "misnamed": (WHOLE.replace("{name}", "other"), 'has the name "other"', 'set name = "misnamed"'),
 }  # fmt: skip
@@ -171,5 +171,5 @@ def test_a_plug_in_does_not_take_the_place_of_a_built_in_one(install: Install) -
     install("torch", WHOLE)
     assert frameworks.names().count("torch") == 1
     assert type(frameworks.get("torch")).__module__ == "launcher.frameworks.torch"
-    with pytest.warns(PluginWarning, match="the built-in one of that name is used"):
+    with pytest.warns(PluginWarning, match="a built-in framework has that name"):
         frameworks.hint_for("torchh")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.spec.errors import DocumentError, PlanError
 from launcher.spec.model import Host, Meeting, Plan, Process
 from support.jobs import job_of
@@ -41,7 +42,7 @@ roles:
 def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, Process]]:
     job = job_of(text)
     hosts = [Host(f"h{n}", gpus=count, address=f"10.0.0.{n}") for n, count in enumerate(gpus)]
-    layout = planner.layout(job, hosts, {}, "r")
+    layout = make_layout(job, hosts, {}, "r")
     counts = planner.ports_needed(job, layout)
     ports: dict[str, tuple[int | str, ...]] = {
         name: tuple(range(100 * at, 100 * at + count))
@@ -167,7 +168,7 @@ def test_jax_knows_who_it_is_and_sees_its_own_gpus() -> None:
 
 @pytest.mark.parametrize("name", ["lightning", "accelerate", "deepspeed"])
 def test_who_wants_equal_hosts(name: str) -> None:
-    with pytest.raises(PlanError, match="as many processes on every host: h0 2, h1 1"):
+    with pytest.raises(PlanError, match="the same number of processes on every host: h0 2, h1 1"):
         planned(f"framework: {name}\nrun: x.py\nresources: {{gpus: 3}}", (2, 1))
 
 
@@ -195,7 +196,7 @@ def test_hosts_that_are_one_machine_share_no_session_of_mpi(
     """Open MPI's daemons would share a folder there, and the first to end would remove it."""
     job = job_of("framework: mpi\nrun: x.py\nnum_nodes: 2\nresources: {nproc_per_node: 2}")
     hosts = [Host(f"h{n}", address=ip, workdir=f"/home/{n}") for n, ip in enumerate(addresses)]
-    layout = planner.layout(job, hosts, {}, "r")
+    layout = make_layout(job, hosts, {}, "r")
     names = {host.name: host.address or "" for host in hosts}
     plan = planner.plan(job, layout, Meeting(addresses[0], 29500, {}, names, {}), "agent")
     found = [p.env.get("OMPI_MCA_orte_tmpdir_base") for node in plan.nodes for p in node.processes]

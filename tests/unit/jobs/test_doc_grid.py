@@ -28,8 +28,8 @@ def test_more_gpus_than_a_host_has_is_multi_node(tmp_path: Path) -> None:
     assert planned(launcher, "--gpus", "5") == (0, "", {"gpu1": 4, "gpu2": 1})
     code, said, _ = planned(launcher, "--gpus", "5", "--framework", "lightning")
     assert code == 2
-    assert "Lightning wants as many processes on every host: gpu1 4, gpu2 1" in said
-    assert "torchrun and torch take unequal hosts" in said
+    assert "Lightning needs the same number of processes on every host: gpu1 4, gpu2 1" in said
+    assert "use torchrun or torch, which take unequal hosts" in said
 
 
 THEIRS = {

@@ -8,6 +8,7 @@ import pytest
 
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.spec.errors import PlanError
 from launcher.spec.model import Host, Meeting
 from support.documents import answered
@@ -40,8 +41,8 @@ INNER = {
     ("horovod", "horovodrun -np 2 python a.py"): "",
     ("horovod-direct", "horovodrun -np %RUNAI_MPI_NUM_WORKERS% --gloo python a.py"): "",
     ("mpi", "mpirun -n {{world_size}} --allow-run-as-root python a.py"): "",
-    ("horovod", "horovodrun -np 4 python a.py"): "horovodrun -np 4: there are 2 ranks here",
-    ("horovod", "horovodrun -H a:1 python a.py"): "horovodrun -H cannot be taken over",
+    ("horovod", "horovodrun -np 4 python a.py"): "horovodrun -np 4: the run has 2 ranks",
+    ("horovod", "horovodrun -H a:1 python a.py"): "horovodrun -H cannot be used",
     ("mpi", "mpirun -np 2"): "mpirun has no command",
 }
 
@@ -50,7 +51,7 @@ INNER = {
 def test_launchers_inside_of_a_job(framework: str, words: str) -> None:
     job = jobs.make({"file": {"framework": framework, "num_nodes": 2, "run": (words,)}}, {})
     hosts = [Host("a", gpus=1), Host("b", gpus=1)]
-    layout, meeting = planner.layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
+    layout, meeting = make_layout(job, hosts, {}, "r"), Meeting("10.0.0.1", 29500)
     if error := INNER[framework, words]:
         with pytest.raises(PlanError, match=f"^{error}$") as caught:
             planner.plan(job, layout, meeting, "x")

@@ -122,6 +122,8 @@ def test_higher_layers_win_and_say_so() -> None:
         ({"run": ("x",), "framework": "torchrn"}, 'unknown framework "torchrn"', '"torchrun"?'),
         ({"run": ("x",), "envs": {"RANK": "1"}}, "RANK: it is computed", "leave it out"),
         ({"run": ("train.py 'a",)}, "No closing quotation", ""),
+        ({"run": ("cd src\npython train.py",)}, "run: cd is a shell builtin", "bash, -c"),
+        ({"run": ("cd", "src")}, "and run: is not a shell script under torchrun", "env"),
         ({"run": ("x",), "grace": "soon"}, "--grace: not a duration: 'soon'", ""),
         ({"run": ("x",), "master_port": "http"}, "--master-port: not a port", ""),
         ({"run": ("x",), "resources": {"cpus": 3}}, "--resources: ", ""),
@@ -179,7 +181,7 @@ def test_secrets_of_several_layers() -> None:
 
 
 def test_a_secret_that_is_not_set() -> None:
-    with pytest.raises(InputError, match="secret TOKEN is not set here") as caught:
+    with pytest.raises(InputError, match="secret TOKEN is not set in your environment") as caught:
         from_file("run: x\nsecrets: [TOKEN]")
     assert "export TOKEN=" in caught.value.hint
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.jobs import job_file as jobs
 from launcher.jobs import placeholders, planner
+from launcher.jobs.layout import make_layout
 from launcher.spec.errors import DocumentError, InputError, PlanError
 from launcher.spec.model import Host, Job, Meeting, Plan, Resources
 
@@ -32,7 +33,7 @@ VALUES = {
 def plan(words: tuple[str, ...], framework: str, gpus: tuple[int, ...] = (1, 3, 2)) -> Plan:
     hosts = [Host(f"gpu{n}", gpus=count, workdir="/w") for n, count in enumerate(gpus)]
     job = Job(words, framework=framework, resources=Resources(gpus=sum(gpus)))
-    return planner.plan(job, planner.layout(job, hosts, {}, "r"), MEETING, "agent")
+    return planner.plan(job, make_layout(job, hosts, {}, "r"), MEETING, "agent")
 
 
 @pytest.mark.parametrize("token", VALUES)

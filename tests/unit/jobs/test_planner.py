@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.spec import inventory as inventories
 from launcher.spec.errors import PlanError
 from launcher.spec.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Resources
@@ -42,7 +43,7 @@ def planned(case: dict[str, Any]) -> Plan:
     inventory = inventories.load(case["inventory"], "inventory.yaml")
     job = jobs.make({"file": jobs.load(case["job"], "job.yaml")}, {})
     known = {name: facts(name, **what) for name, what in case.get("facts", {}).items()}
-    layout = planner.layout(job, inventories.select(inventory, job.hosts), known, RUN)
+    layout = make_layout(job, inventories.select(inventory, job.hosts), known, RUN)
     return planner.plan(job, layout, Meeting(**case["meeting"]), "agent")
 
 
@@ -114,7 +115,7 @@ def free(host: Host, known: dict[str, Facts]) -> set[int]:
 
 def layout_or_none(job: Job, hosts: tuple[Host, ...], known: dict[str, Facts]) -> Layout | None:
     try:
-        return planner.layout(job, hosts, known, RUN)
+        return make_layout(job, hosts, known, RUN)
     except PlanError:
         return None
 
@@ -212,7 +213,7 @@ def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str])
     envs = []
     for host, given_envs in ((plain, {}), (chatty, of_job)):
         job = Job(("train.py",), framework="torch", envs=given_envs)
-        plan = planner.plan(job, planner.layout(job, [host], {}, RUN), MEETING, "agent")
+        plan = planner.plan(job, make_layout(job, [host], {}, RUN), MEETING, "agent")
         envs.append([process.env for process in plan.nodes[0].processes])
     assert envs[0] == envs[1]
 
@@ -262,5 +263,5 @@ def test_master_candidates(
 def test_python_of_the_host_is_first_on_path() -> None:
     host = Host("gpu1", python="/opt/conda/bin/python")
     job = Job(("train.py",))
-    node = planner.layout(job, [host], {}).nodes[0]
+    node = make_layout(job, [host], {}).nodes[0]
     assert planner.search_path(node, "r") == ("~/.launcher/host/runs/r/bin", "/opt/conda/bin")

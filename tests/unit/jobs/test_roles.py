@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
-from launcher.jobs.placement import Placed, Room, place
+from launcher.jobs.layout import make_layout
+from launcher.jobs.placement import Capacity, Placed, place
 from launcher.jobs.roles import amount, codes
 from launcher.records import events as ev
 from launcher.records.codec import describe_run, read_run
@@ -43,7 +44,7 @@ def plan_of(text: str, *, memory: int = 64, hosts: tuple[Host, ...] = HOSTS) -> 
         )
         for h in hosts
     }  # fmt: skip
-    layout = planner.layout(job, hosts, known, "r")
+    layout = make_layout(job, hosts, known, "r")
     return planner.plan(job, layout, Meeting("10.0.0.1", 29500), "agent")
 
 
@@ -185,7 +186,7 @@ def test_amounts_and_codes() -> None:
 
 
 @st.composite
-def casts(draw: st.DrawFn) -> tuple[list[Role], list[Room]]:
+def casts(draw: st.DrawFn) -> tuple[list[Role], list[Capacity]]:
     shares = st.builds(
         Share,
         gpus=st.integers(0, 3),
@@ -202,8 +203,8 @@ def casts(draw: st.DrawFn) -> tuple[list[Role], list[Room]]:
         )
         for n in range(draw(st.integers(1, 3)))
     ]
-    rooms = [
-        Room(
+    capacities = [
+        Capacity(
             f"h{n}",
             tuple(sorted(draw(st.sets(st.integers(0, 8), max_size=6)))),
             draw(st.none() | st.integers(1, 8)),
@@ -211,7 +212,7 @@ def casts(draw: st.DrawFn) -> tuple[list[Role], list[Room]]:
         )
         for n in range(draw(st.integers(1, 5)))
     ]
-    return roles, rooms
+    return roles, capacities
 
 
 def placed_or_none(*args: Any) -> tuple[Placed, ...] | None:
@@ -223,9 +224,9 @@ def placed_or_none(*args: Any) -> tuple[Placed, ...] | None:
 
 @settings(max_examples=150)
 @given(casts(), st.booleans())
-def test_every_placement(cast: tuple[list[Role], list[Room]], own_ranks: bool) -> None:
-    roles, rooms = cast
-    found = placed_or_none(roles, rooms, None, own_ranks)
+def test_every_placement(cast: tuple[list[Role], list[Capacity]], own_ranks: bool) -> None:
+    roles, capacities = cast
+    found = placed_or_none(roles, capacities, None, own_ranks)
     if found is None:
         return
     tasks = [task for placed in found for task in placed.tasks]
@@ -235,12 +236,12 @@ def test_every_placement(cast: tuple[list[Role], list[Room]], own_ranks: bool) -
     assert ranks == list(range(len(ranks)))
     shares = {role.name: role.resources for role in roles}
     for placed in found:
-        room = next(room for room in rooms if room.host == placed.host)
+        capacity = next(capacity for capacity in capacities if capacity.host == placed.host)
         gpus = [gpu for task in placed.tasks for gpu in task.gpus]
-        assert len(set(gpus)) == len(gpus) and set(gpus) <= set(room.gpus)
+        assert len(set(gpus)) == len(gpus) and set(gpus) <= set(capacity.gpus)
         assert all(len(task.gpus) == shares[task.role].gpus for task in placed.tasks)
         for kind in ("cpus", "memory"):
-            there = getattr(room, kind)
+            there = getattr(capacity, kind)
             taken = sum(getattr(shares[task.role], kind) or 0 for task in placed.tasks)
             assert there is None or taken <= there
     first = next((role for role in roles if role.primary), roles[0])
@@ -254,11 +255,11 @@ def test_every_placement(cast: tuple[list[Role], list[Room]], own_ranks: bool) -
 @settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(1, 4))
 def test_spread_is_even(replicas: int, hosts: int) -> None:
-    rooms = [Room(f"h{n}", tuple(range(9))) for n in range(hosts)]
-    found = place([Role("a", replicas, Share(1), spread=True)], rooms)
+    capacities = [Capacity(f"h{n}", tuple(range(9))) for n in range(hosts)]
+    found = place([Role("a", replicas, Share(1), spread=True)], capacities)
     counts = [len(placed.tasks) for placed in found]
     assert len(found) == min(replicas, hosts) and max(counts) - min(counts) <= 1
-    packed = place([Role("a", replicas, Share(1))], rooms)
+    packed = place([Role("a", replicas, Share(1))], capacities)
     assert len(packed) == 1
 
 

@@ -110,7 +110,7 @@ def test_no_record_holds_a_secret() -> None:
     record = codec.describe_run(Request(job, Inventory((host,)), (host,)), Layout("r", ()), 0.0)
     assert record["job"]["secrets"] == ["TOKEN"]
     assert "abc" not in json.dumps(record)
-    with pytest.raises(TypeError, match="Secret cannot stand in a record"):
+    with pytest.raises(TypeError, match="Secret cannot be part of a record"):
         to_json({"a": Secret("abc")})
 
 

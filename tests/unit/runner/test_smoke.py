@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
 from launcher.runner.smoke import job_of
 from launcher.spec.model import Host, Meeting, Plan
 from support.jobs import job_of as written
@@ -21,7 +22,7 @@ def plan_of(text: str) -> Plan:
     """What a smoke run of that job on both hosts would start."""
     job = job_of(written(text), ["gpu1", "gpu2"], 10.0)
     assert job is not None
-    return planner.plan(job, planner.layout(job, HOSTS, {}), Meeting("10.0.0.1", 29500), "agent")
+    return planner.plan(job, make_layout(job, HOSTS, {}), Meeting("10.0.0.1", 29500), "agent")
 
 
 @pytest.mark.parametrize("framework", ["tensorflow", "torch", "env", "jax"])

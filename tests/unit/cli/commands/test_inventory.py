@@ -134,7 +134,7 @@ def test_import_by_name_and_from_stdin(command: Command) -> None:
     assert done.stdout.endswith('hosts:\n  a[1-2]:\ngroups:\n  hosts: "a[1-2]"\n'), done.stderr
     done = command("inventory", "import", "-", given="Dear all")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: stdin:1: not a list of hosts in any format that is known")
+    assert done.stderr.startswith("error: stdin:1: not an inventory in any known format")
     assert "hint: known: dstack, ray" in done.stderr
     done = command("inventory", "import", "inventory.yaml")
     assert (done.returncode, done.stderr) == (
@@ -149,7 +149,10 @@ def test_export(command: Command) -> None:
     done = command("inventory", "export", "--to", "hostfile", "--hosts", "@fast")
     assert done.stdout == "# written by: launcher inventory export\ngpu01 slots=8\ngpu02 slots=8\n"
     assert "note: groups are not carried over: fast\n" in done.stderr
-    assert "note: what ssh needs to know: launcher inventory export --to ssh_config" in done.stderr
+    assert (
+        "note: connection settings: export them with launcher inventory export --to ssh_config"
+        in done.stderr
+    )
     back = command("inventory", "import", "-", given=done.stdout)
     assert back.stdout.endswith("defaults:\n  gpus: 8\nhosts:\n  gpu[01-02]:\n"), back.stdout
 

@@ -84,7 +84,7 @@ def test_a_bad_inventory(offline: Launcher, case: str) -> None:
         (["--ranks", "a-b"], "--ranks: not a set of ranks"),
         (["--env", "1x=2"], "--env 1x=2: '1x' cannot be the name of a variable"),
         (["--env", "NOT_SET_HERE"], "--env NOT_SET_HERE: it is not set here"),
-        (["--secret", "NOT_SET_HERE"], "secret NOT_SET_HERE is not set here"),
+        (["--secret", "NOT_SET_HERE"], "secret NOT_SET_HERE is not set in your environment"),
         (["--framework", "torchrn"], 'unknown framework "torchrn"'),
         (["--hosts", "small,bgi"], 'no host "bgi"'),
         (["--nodes", "0"], "--nodes"),

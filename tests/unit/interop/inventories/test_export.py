@@ -115,9 +115,9 @@ def test_what_a_format_cannot_hold_is_said() -> None:
     assert "port of 1 host is not carried over" in notes
     assert "env of 6 hosts is not carried over" in notes
     assert "groups are not carried over: fast, all" in notes
-    assert "hosts without gpus have no slots=; DeepSpeed wants it on every line" in notes
+    assert "hosts without gpus have no slots=, which DeepSpeed needs on every line" in notes
     _, notes = export.export(inventory, "ansible")
-    assert notes == ["the group all is not carried over: Ansible has its own"]
+    assert notes == ["group all is not carried over: Ansible defines its own"]
     with pytest.raises(InputError, match="unknown format") as caught:
         export.export(inventory, "hostfle")
     assert caught.value.hint == 'did you mean "hostfile"?'

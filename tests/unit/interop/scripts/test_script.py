@@ -63,7 +63,7 @@ def test_a_script_is_the_plan() -> None:
     for line in ("export RANK=3", "export WORLD_SIZE=4", "export MASTER_ADDR=10.0.0.1"):
         assert f"  {line}\n" in made["b.sh"]
     assert notes[0] == "outputs stay on the hosts"
-    assert "10.0.0.1, which nobody has tried" in notes[1]
+    assert "10.0.0.1, which is untested" in notes[1]
     assert 'HostName "10.0.0.2"' in made["ssh_config"]
 
 

@@ -132,7 +132,10 @@ def test_slurm_and_env(tmp_path: Path) -> None:
     [
         ({"framework": "mpi"}, "mpi cannot be started by srun alone"),
         ({"framework": "torch", "roles": {"a": None}}, "roles cannot be exported"),
-        ({"num_nodes": None, "resources": {"gpus": 4}}, "gpus: 4 does not say how many nodes"),
+        (
+            {"num_nodes": None, "resources": {"gpus": 4}},
+            "gpus: 4 does not tell Slurm how many nodes",
+        ),
         ({"run": ("a.py", "{{host:node.1}}")}, "{{host:node.1}} is not known before Slurm"),
     ],
 )

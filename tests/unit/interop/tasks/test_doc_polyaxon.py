@@ -19,7 +19,7 @@ def test_tensorflow_of_polyaxon() -> None:
     assert shares(job, "worker") == [(0 if n == 2 else 1, 2, 1024) for n in range(7)]
     assert shares(job, "ps") == [(0, 1, 512), (0, 1, 256), (0, 1, 256)]
     assert "requests are not carried over" in notes
-    assert "does not say what to run" in notes
+    assert "names no command" in notes
     keys = {p.key for node in planned(job, 4).nodes for p in node.processes}
     assert keys == {"chief-0", *(f"worker-{n}" for n in range(7)), *(f"ps-{n}" for n in range(3))}
 
@@ -52,7 +52,7 @@ def test_polyaxons_command_and_older_keys() -> None:
     assert job.run == ("bash", "-ec", "cd x && python train.py --lr=0.1 \\{{ other }}")
     assert job.envs == {"A": "b c"}
     assert shares(job, "worker") == [(1, 2, None), (0, 1, None)]
-    for said in ("tags", "WORLD_SIZE", "{{ other }}", "0.5 became 1"):
+    for said in ("tags", "WORLD_SIZE", "{{ other }}", "0.5 is rounded up to 1"):
         assert said in notes
     assert planned(job, 1).nodes[0].processes[0].argv[-1].endswith("--lr=0.1 {{ other }}")
 

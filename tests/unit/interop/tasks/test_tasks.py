@@ -80,10 +80,10 @@ def test_dstack() -> None:
     said = " ".join(notes)
     for word in (
         "python of the task",
-        "the least, 1,",
+        "the GPU range, 1, is used",
         "shm_size",
         "priority",
-        "the kind of GPU (24GB)",
+        "the GPU type (24GB)",
     ):
         assert word in said
 
@@ -113,7 +113,7 @@ def test_whose_end_ends_a_task_of_dstack() -> None:
         (process,) = node.processes
         assert "DSTACK_NODES_IPS=\"$(printf '%s\\n' 10.0.0.1 10.0.0.2)\"" in process.argv[-1]
         assert process.env["NUM_TRAINERS"] == "8"
-    assert "their secret wandb" in notes
+    assert "dstack secret wandb" in notes
     assert "counted together" not in notes
 
 
@@ -121,32 +121,32 @@ def test_what_looks_like_a_token_is_passed_on() -> None:
     text = "type: task\ncommands: [\"echo '{{ user }}' '{{.Names}}'\"]"
     job, notes = job_of(text, "dstack")
     assert planned(job, 1).nodes[0].processes[0].argv[-1] == "echo '{{ user }}' '{{.Names}}'"
-    assert "nobody here fills in {{ user }}" in notes
+    assert "{{ user }} is unknown and stays as it is" in notes
 
 
 @pytest.mark.parametrize(
     ("form", "text", "error"),
     [
-        ("skypilot", "name: a", "x:1: there is nothing to run in it"),
+        ("skypilot", "name: a", "x:1: it has no command to run"),
         ("skypilot", "run: a\nnum_nodes: many", "x:2: num_nodes is a whole number"),
         ("skypilot", "run: a\nenvs: {'A B': 1}", "x:2: 'A B' cannot be the name of a variable"),
         (
             "skypilot",
             "run: !!python/object:os.system a",
-            "x:1: the tag '!!python/object:os.system'",
+            "x:1: the YAML tag '!!python/object:os.system'",
         ),
         ("skypilot", "run: a\n---\nrun: b", "x:1: a pipeline of several tasks"),
         ("skypilot", "- a", "x:1: expected a task, found a list"),
         ("dstack", "type: service\ncommands: [a]", "x:1: only type: task"),
         ("dstack", "type: task\ncommands: [[a]]", "x:2: commands[0] must be text, not a list"),
         ("dstack", "[" * 9999, "x:1: nested more than 100 levels deep"),
-        ("osmo", "name: a", 'x:1: there is no "workflow"'),
+        ("osmo", "name: a", 'x:1: the file has no "workflow"'),
         ("osmo", "workflow:\n  tasks: [{name: a}]", "x:2: the task a has no command"),
         ("osmo", "workflow:\n  groups: [{tasks: []}, {tasks: []}]", "x:2: only a workflow of one"),
         (
             "osmo",
             "workflow:\n  tasks: [{name: a, command: [b], resource: big}]",
-            "x:2: there are no resources 'big'",
+            "x:2: the workflow has no resources 'big'",
         ),
         ("polyaxon", "environment: {pytorch: {n_workers: x}}", "x:1: n_workers is a whole"),
         (
