@@ -60,13 +60,13 @@ async def probe(
     chosen: Sequence[Candidate], ask_passphrase: AskPassphrase | None = None
 ) -> dict[str, Facts | HostError]:
     """Connect to hosts; return the facts of each, or its error."""
-    from ..fleet.fanout import Place, visit_hosts
+    from ..fleet.fanout import Visited, visit_hosts
 
     inventory = load(inventory_text(chosen, {}, ""), "these hosts")
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
 
-    async def look(place: Place) -> Facts:
-        agent = await place.agent()
+    async def look(visited: Visited) -> Facts:
+        agent = await visited.agent()
         try:
             return await agent.probe(True)
         finally:

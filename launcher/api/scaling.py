@@ -85,13 +85,13 @@ def trials_of(
     own: re.Pattern[str] | None = None,
     per_rank: bool = False,
     *,
-    begun: Callable[[int, str], None] = lambda nodes, run: None,
+    started: Callable[[int, str], None] = lambda nodes, run: None,
     ended: Callable[[Trial, Receipt], None] = lambda trial, receipt: None,
 ) -> Trials:
     """Return trials: ``all(requests)`` runs one after the other, ``stop()`` ends them early.
 
     ``seconds`` count from the start of all processes, ``warmup`` from the first rate. ``own`` is the
-    format of a rate; with ``per_rank`` it is one rank's. ``begun`` gets the number of hosts and the
+    format of a rate; with ``per_rank`` it is one rank's. ``started`` gets the number of hosts and the
     run's name, ``ended`` each trial and its receipt.
     """
     from ..runner.scaling.trials import (  # imports asyncssh, which takes a third of a second
@@ -99,4 +99,4 @@ def trials_of(
         Trials,
     )
 
-    return Trials(Terms(seconds, warmup, own, per_rank), begun, ended)
+    return Trials(Terms(seconds, warmup, own, per_rank), started, ended)

@@ -313,15 +313,6 @@ CAUSES: tuple[Cause, ...] = (
         exits=_of(126),
     ),
     Cause(
-        "shell-builtin",
-        r"launcher: cannot start (?P<name>cd|source|\.|export|alias|eval|set|ulimit|module|conda"
-        r"|[A-Za-z_]\w*=\S*): ",
-        "`{name}` belongs to the shell, and run: is not a shell script under this framework",
-        "Put the lines into a script and run `bash script.sh`, or use framework: env, where run: is "
-        "a shell script.",
-        exits=_of(127),
-    ),
-    Cause(
         "command-not-found", r"", "the command does not exist on the host",
         "Install it with the job's setup:, write its whole path, or set PATH in the inventory's env.",
         exits=_of(127),

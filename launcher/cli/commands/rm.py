@@ -30,7 +30,7 @@ def command(ctx: click.Context, word: str, force: bool) -> None:
     except RunKept as kept:
         for error in kept.errors:
             complain(error)
-        click.echo(f"{kept}: {kept.hint}", err=True)
+        click.echo(f"{kept.message}: {kept.hint}", err=True)
         ctx.exit(1)
     for error in unreachable:
         complain(error)

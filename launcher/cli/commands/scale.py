@@ -95,8 +95,8 @@ def command(
     )
     if output and not Path(output).absolute().parent.is_dir():
         raise InputError(f"-o {output}: no such folder")
-    begun = _Begun(len(requests), lasting)
-    trials = scaling.trials_of(lasting, warm, own, per_rank, begun=begun, ended=_ended)
+    started = _Started(len(requests), lasting)
+    trials = scaling.trials_of(lasting, warm, own, per_rank, started=started, ended=_ended)
     with scaling.sandbox_of(hosts):
         found = scaling.compare(asyncio.run(_listening(trials, requests)))
     _show(found, scaling.caution(found, per_rank), as_json, trials.interrupted)
@@ -131,7 +131,7 @@ def _say(text: str, colour: str | None = None) -> None:
         click.secho(text, fg=colour, err=True)
 
 
-class _Begun:
+class _Started:
     """Print that a trial starts, and which one of how many."""
 
     def __init__(self, count: int, lasting: float) -> None:

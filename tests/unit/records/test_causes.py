@@ -1,0 +1,143 @@
+"""Known causes of failure: each by the words that users really see, and what is not a cause."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.records import causes
+
+TRACE = b'Traceback (most recent call last):\n  File "train.py", line 7, in <module>\n    main()\n'
+
+CASES = [
+    ("role-out-of-memory", 137, b""),
+    ("host-out-of-memory", -9, b""),
+    ("cuda-out-of-memory", 1, b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"),
+    ("shared-memory", 1, b"ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient shared memory (shm)."),
+    ("shared-memory", 1, b"RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."),
+    ("cannot-fork", 254, b"train.sh: fork: retry: Resource temporarily unavailable"),
+    ("host-allocation", 1, b"RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ("no-horovod", 1, b"/usr/bin/python3: Error while finding module specification for 'horovod.runner.launch' (ModuleNotFoundError: No module named 'horovod')"),
+    ("no-open-mpi", 127, b"mpirun: 4: exec: mpirun: not found"),
+    ("gpu-hardware", 1, b"RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+    ("driver-too-old", 1, b"RuntimeError: CUDA error: CUDA driver version is insufficient for CUDA runtime version"),
+    ("driver-mismatch", 255, b"Failed to initialize NVML: Driver/library version mismatch"),
+    ("no-kernel-image", 1, b"RuntimeError: CUDA error: no kernel image is available for execution on the device"),
+    ("invalid-device", 1, b"RuntimeError: CUDA error: invalid device ordinal"),
+    ("no-gpus", 1, b"ValueError: ProcessGroupNCCL is only supported with GPUs, no GPUs found!"),
+    ("torch-without-cuda", 1, b"AssertionError: Torch not compiled with CUDA enabled"),
+    ("backend-not-built", 1, b"RuntimeError: Distributed package doesn't have NCCL built in"),
+    ("no-such-interface", 1, b"NCCL WARN Bootstrap : no socket interface found"),
+    ("no-such-interface", 1, b"RuntimeError: [/gloo/device.cc:79] ifa != nullptr. Unable to find address for: eth7"),
+    ("port-taken", 1, b"torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use"),
+    ("collective-mismatch", 1, b"RuntimeError: Detected mismatch between collectives on ranks. Rank 0 is running collective: ..."),
+    ("collective-timeout", -6, b"[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE) ran for 600000 milliseconds"),
+    ("meeting-timeout", 1, b"torch.distributed.DistNetworkError: The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 29500)."),
+    ("meeting-timeout", -6, b"gloo::IoException: [gloo/http_store.cc:54] Wait timeout after 30 seconds for key(s): 1. You may want to increase the timeout via HOROVOD_GLOO_TIMEOUT_SECONDS"),
+    ("port-taken", 1, b"E0000 add_port.cc:83] Failed to add port to server: No address added out of total 1 resolved for '0.0.0.0:22936'"),
+    ("port-taken", 1, b"MXNetError: Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed"),
+    ("peer-closed", 1, b"RuntimeError: [/gloo/pair.cc:538] Connection closed by peer [10.0.0.2]:41234"),
+    ("nccl-network", 1, b"torch.distributed.DistBackendError: NCCL error in: x.cpp:1, unhandled system error, NCCL version 2.21"),
+    ("connection-refused", 1, b"ConnectionRefusedError: [Errno 111] Connection refused"),
+    ("nccl-cuda", 1, b"ncclUnhandledCudaError: Call to CUDA function failed."),
+    ("missing-module", 1, b"ModuleNotFoundError: No module named 'einops.layers'"),
+    ("missing-module", 1, b"/usr/bin/python3: Error while finding module specification for 'torch.distributed.run' (ModuleNotFoundError: No module named 'torch')"),
+    ("missing-module", 1, b"/usr/bin/python3: No module named accelerate"),
+    ("missing-library", 1, b"ImportError: libGL.so.1: cannot open shared object file: No such file or directory"),
+    ("missing-variable", 1, b"KeyError: 'RANK'"),
+    ("missing-variable", 1, b"ValueError: Error initializing torch.distributed using env:// rendezvous: environment variable WORLD_SIZE expected, but not set"),
+    ("unknown-argument", 2, b"train.py: error: unrecognized arguments: --nodes 2"),
+    ("horovod-not-built", 1, b"ImportError: Extension horovod.torch has not been built: x.so not found"),
+    ("disk-full", 1, b"OSError: [Errno 28] No space left on device"),
+    ("too-many-files", 1, b"OSError: [Errno 24] Too many open files: 'x'"),
+    ("read-only", 1, b"OSError: [Errno 30] Read-only file system: 'x'"),
+    ("no-permission", 1, b"PermissionError: [Errno 13] Permission denied: 'log.txt'"),
+    ("broken-checkpoint", 1, b"_pickle.UnpicklingError: pickle data was truncated"),
+    ("broken-checkpoint", 1, b"EOFError: Ran out of input"),
+    ("no-internet", 1, b"urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>"),
+    ("not-executable", 126, b"launcher: cannot start ./train.sh: Permission denied"),
+    ("command-not-found", 127, b"launcher: cannot start trian: command not found on PATH (/usr/bin)"),
+    ("command-not-found", 127, b"bash: line 1: trian: command not found"),
+    ("abort-at-exit", -6, b"terminate called after throwing an instance of 'gloo::IoException'"),
+    ("killed", -9, b"epoch 3"),
+    ("killed", 137, b""),
+    ("segfault", -11, b""),
+    ("bus-error", -7, b""),
+    ("illegal-instruction", 132, b""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "code", "words"), CASES)
+@pytest.mark.parametrize("before", [b"epoch 1\n", TRACE])
+def test_a_cause_is_known_by_its_words(name: str, code: int, words: bytes, before: bytes) -> None:
+    memory = name.partition("-")[0] if name.endswith("-out-of-memory") else ""
+    found = causes.find(before + words, code, memory)
+    assert found is not None
+    assert found.code == name
+    assert found.says and found.hint.endswith(".")
+    assert "{" not in found.says + found.hint
+
+
+def test_every_row_has_its_case() -> None:
+    of_a_framework = {"node-rank-only", "own-name-is-loopback"}
+    assert {case[0] for case in CASES} | of_a_framework == {c.code for c in causes.CAUSES}
+    assert len({cause.code for cause in causes.CAUSES}) == len(causes.CAUSES)
+
+
+def test_horovod_that_takes_a_loopback_address() -> None:
+    """What an unpatched 0.28.1 says where /etc/hosts maps a host's own name to 127.0.1.1."""
+    words = (
+        b"terminate called after throwing an instance of 'gloo::IoException'\n  what():  [/tmp/pip/"
+        b"gloo/gloo/transport/tcp/pair.cc:799] connect [127.0.1.1]:12207: Connection refused\n"
+    )
+    for framework, name in (("horovod", "own-name-is-loopback"), ("torch", "connection-refused")):
+        found = causes.find(words, -6, framework=framework)
+        assert found is not None
+        assert found.code == name
+
+
+UNKNOWN = [
+    (1, TRACE + b"RuntimeError: loss is NaN in step 7\n"),
+    (7, b"giving up\n"),
+    (1, TRACE + b"KeyError: 'image'\n"),
+    (2, b"usage: train.py [-h]\ntrain.py: error: argument --lr: invalid float value: 'x'\n"),
+    (1, TRACE + b"ValueError: shapes (2,3) and (4,) not aligned\n"),
+    (1, TRACE + b"TimeoutError: the data server timed out\n"),
+    (1, TRACE + b"FileNotFoundError: [Errno 2] No such file or directory: 'data/train.csv'\n"),
+    (1, b"[W] The client socket has failed to connect: Connection refused\n" + TRACE + b"AssertionError\n"),
+    (1, TRACE.replace(b"main()", b"raise Bad('x')  # CUDA out of memory") + b"Bad: x\n"),
+    (1, b"No space left on device\n" + b"a line\n" * 40),
+    (-15, b""),
+    (1, b""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "words"), UNKNOWN)
+def test_a_users_own_bug_has_no_known_cause(code: int, words: bytes) -> None:
+    """Nor has one that follows a warning which was got over, or that quotes such words."""
+    assert causes.find(words, code) is None
+
+
+def test_names_are_told() -> None:
+    found = causes.find(
+        b"[rank3]: " + TRACE + b"[rank3]: ModuleNotFoundError: No module named 'x.y'", 1
+    )
+    assert found is not None and "no module x.y" in found.says
+    found = causes.find(b"ImportError: Extension horovod.torch has not been built: x", 1)
+    assert found is not None and "HOROVOD_WITH_PYTORCH=1" in found.hint
+    found = causes.find(b"error while loading shared libraries: libmpi.so.40: cannot open", 127)
+    assert found is not None and "libmpi.so.40" in found.says
+
+
+def test_the_framework_decides_what_to_do_about_a_missing_variable() -> None:
+    found = causes.find(TRACE + b"KeyError: 'LOCAL_RANK'", 1, framework="env")
+    assert found is not None and found.code == "node-rank-only"
+    assert "LOCAL_RANK" in found.hint
+
+
+def test_what_led_to_the_last_traceback_counts_and_what_did_not_does_not() -> None:
+    root = TRACE + b"OSError: [Errno 28] No space left on device\n"
+    end = TRACE + b"RuntimeError: cannot save\n"
+    led = b"\nThe above exception was the direct cause of the following exception:\n\n"
+    found = causes.find(root + led + end, 1)
+    assert found is not None and found.code == "disk-full"
+    assert causes.find(root + b"going on\n" + end, 1) is None
