@@ -97,7 +97,7 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     else:
         other = launcher.run("--hosts", "lab2", "--framework", "env", "true")
         assert other.code == 0, other.err
-        assert f"lab2: ended {folder.name}" in other.err
+        assert f"lab2: cleaned up leftovers of {folder.name}" in other.err
     assert not of_runs(away)
     receipt = json.loads((folder / "receipt.json").read_text())
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]
