@@ -16,6 +16,7 @@ import freshroot
 import lab as labs
 import pytest
 from conftest import ROOT
+from own_home import at_home
 from terminal import Terminal
 
 PASSWORD = "correct-Horse 7"
@@ -62,7 +63,8 @@ class User:
 
     def argv(self, *words: str) -> list[str]:
         first, *rest = words
-        return [sys.executable, "-m", "launcher", first, "-i", str(self.inventory), *rest]
+        launcher = [sys.executable, "-m", "launcher", first, "-i", str(self.inventory), *rest]
+        return at_home(self.home, launcher)
 
     def call(self, *words: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         """Without a terminal."""

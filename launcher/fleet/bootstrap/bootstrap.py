@@ -92,7 +92,7 @@ class _Work:
         needs_key = (
             self.request.force_key or self.request.login_keys or self.logins.password(host.name)
         )
-        key = self.request.keys(self.logins.way(host.name).keys) if needs_key else None
+        key = self.request.keys(self.logins.settings(host.name).named_keys) if needs_key else None
         request = self.request
         build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
         wish = plan.Wish(request.steps, host.python, key, request.requirements, request.venv, build)
@@ -123,13 +123,13 @@ class _Work:
                 return replace(seen, decision=_noted(seen.decision, note))
             password = self.rounds.sudo.get(name) or self.logins.password(name)
             if password is None:
-                raise NeedsSudo(name, self.logins.way(name), refused=False)
+                raise NeedsSudo(name, self.logins.settings(name), refused=False)
             told = run(name, connection, "", LOOK_TIME, root=("sudo", password))
             if told.ok:
                 self.rounds.sudo[name] = password
                 return replace(seen, sudo="sudo")
             if told.refused:
-                raise NeedsSudo(name, self.logins.way(name), refused=True)
+                raise NeedsSudo(name, self.logins.settings(name), refused=True)
             why = told.said
         return replace(seen, decision=plan.without_root(seen.decision, why))
 

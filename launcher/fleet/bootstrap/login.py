@@ -17,8 +17,9 @@ import paramiko
 from ...spec import errors
 from ...spec.frozen import frozen
 from ...spec.model import Inventory, Secret
-from ...transport.ssh import Dialler, Way
-from .hostkeys import Check, NotTrusted, append, changed_key, known_keys, listed
+from ...transport.ssh import Dialler
+from ...transport.ssh_settings import SshSettings
+from .hostkeys import Check, NotTrusted, append, changed_key, known_keys
 
 #: Seconds for a TCP connection, for the server's first line, and for a login.
 PATIENCE = 10.0
@@ -29,40 +30,40 @@ KEEPALIVE = 5
 class Question(Exception):
     """A login that waits for a person's decision; ``subject`` is a host or a jump host."""
 
-    def __init__(self, subject: str, way: Way) -> None:
+    def __init__(self, subject: str, settings: SshSettings) -> None:
         super().__init__(subject)
         self.subject = subject
-        self.way = way
+        self.settings = settings
 
 
 class UnknownKey(Question):
     """known_hosts has no key of the host, which offered this one."""
 
-    def __init__(self, subject: str, way: Way, key: paramiko.PKey) -> None:
-        super().__init__(subject, way)
+    def __init__(self, subject: str, settings: SshSettings, key: paramiko.PKey) -> None:
+        super().__init__(subject, settings)
         self.key = key
 
 
 class NeedsPassword(Question):
     """The host accepts none of the user's keys; ``refused``: nor the password that was tried."""
 
-    def __init__(self, subject: str, way: Way, refused: bool) -> None:
-        super().__init__(subject, way)
+    def __init__(self, subject: str, settings: SshSettings, refused: bool) -> None:
+        super().__init__(subject, settings)
         self.refused = refused
 
 
 class NeedsSudo(Question):
     """sudo asks for a password; ``refused``: it did not accept the one that was tried."""
 
-    def __init__(self, subject: str, way: Way, refused: bool) -> None:
-        super().__init__(subject, way)
+    def __init__(self, subject: str, settings: SshSettings, refused: bool) -> None:
+        super().__init__(subject, settings)
         self.refused = refused
 
 
 @frozen
 class _Hop:
     name: str
-    way: Way
+    settings: SshSettings
 
 
 class Logins:
@@ -82,9 +83,9 @@ class Logins:
             _routes(inventory, tuple(names))
         )
 
-    def way(self, name: str) -> Way:
+    def settings(self, name: str) -> SshSettings:
         """Return how a host is reached. Raises ConnectError if its settings are unusable."""
-        return self._route(name)[-1].way
+        return self._route(name)[-1].settings
 
     def connect(self, name: str) -> fabric.Connection:
         """Return the open connection to a host; open one if needed.
@@ -104,15 +105,15 @@ class Logins:
         assert before is not None
         return before
 
-    def trust(self, subject: str, way: Way, key: paramiko.PKey, save: bool) -> str:
+    def trust(self, subject: str, settings: SshSettings, key: paramiko.PKey, save: bool) -> str:
         """Trust a host's key from now on; with ``save``, add it to known_hosts.
 
         Return the path of known_hosts. Raises ConnectError if it cannot be written.
         """
-        file = way.known_hosts[0]
+        file = settings.known_hosts[0]
         if save:
             try:
-                append(file, f"{listed(way)} {key.get_name()} {key.get_base64()}\n")
+                append(file, f"{settings.known_name} {key.get_name()} {key.get_base64()}\n")
             except OSError as error:
                 raise errors.ConnectError(
                     subject, f"cannot add the host key to {file}: {error.strerror}"
@@ -155,7 +156,7 @@ class Logins:
         try:
             connection.open()
         except BaseException as error:
-            allowed = _allowed(connection, hop.way.user, error)
+            allowed = _allowed(connection, hop.settings.user, error)
             connection.client.close()
             raise self._what_went_wrong(hop, error, allowed) from None
         _stay_awake(connection.transport)
@@ -166,11 +167,11 @@ class Logins:
         return connection
 
     def _connection(self, hop: _Hop, before: fabric.Connection | None) -> fabric.Connection:
-        way = hop.way
+        settings = hop.settings
         password = self._passwords.get(hop.name)
-        keys = [*way.keys, *self._login_keys]
-        check = Check((*known_keys(way), *self._trusted.get(hop.name, ())))
-        settings: dict[str, object] = {
+        keys = [*settings.named_keys, *self._login_keys]
+        check = Check((*known_keys(settings), *self._trusted.get(hop.name, ())))
+        kwargs: dict[str, object] = {
             "transport_factory": check.transport,
             "timeout": PATIENCE,
             "banner_timeout": PATIENCE,
@@ -178,19 +179,19 @@ class Logins:
             "channel_timeout": PATIENCE,
         }
         if password is None:
-            settings |= {"key_filename": keys} if keys else {}
-            settings["look_for_keys"] = not way.keys
+            kwargs |= {"key_filename": keys} if keys else {}
+            kwargs["look_for_keys"] = not settings.named_keys
         else:  # sshd counts every key as an attempt (MaxAuthTries)
-            settings |= {"allow_agent": False, "look_for_keys": False}
-            settings["password"] = password.reveal()
-        command = shlex.join(way.proxy_command) if way.proxy_command and not before else None
+            kwargs |= {"allow_agent": False, "look_for_keys": False}
+            kwargs["password"] = password.reveal()
+        command = shlex.join(settings.proxy_argv) if settings.proxy_argv and not before else None
         connection = fabric.Connection(
-            way.host,
-            user=way.user,
-            port=way.port,
+            settings.host,
+            user=settings.user,
+            port=settings.port,
             gateway=before or command or False,
             forward_agent=False,
-            connect_kwargs=settings,
+            connect_kwargs=kwargs,
             # The route is known: read neither fabric.yaml nor ssh_config again.
             config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
         )
@@ -202,14 +203,14 @@ class Logins:
     ) -> BaseException:
         if isinstance(error, NotTrusted):
             if error.others_known:
-                return changed_key(hop.name, hop.way, error.key)
-            return UnknownKey(hop.name, hop.way, error.key)
+                return changed_key(hop.name, hop.settings, error.key)
+            return UnknownKey(hop.name, hop.settings, error.key)
         if _is_refusal(error):
             if "password" in allowed or "keyboard-interactive" in allowed:
-                return NeedsPassword(hop.name, hop.way, hop.name in self._passwords)
+                return NeedsPassword(hop.name, hop.settings, hop.name in self._passwords)
             return errors.AuthenticationFailed(
                 hop.name,
-                f"login as {hop.way.user}@{hop.way.host} refused; the host accepts keys only",
+                f"login as {hop.settings.user}@{hop.settings.host} refused; the host accepts keys only",
                 "use a key that it accepts: --login-key FILE, or ssh-add",
             )
         return _broken(hop, error)
@@ -251,27 +252,14 @@ async def _routes(
     found: dict[str, tuple[_Hop, ...] | errors.ConnectError] = {}
     for name in names:
         try:
-            found[name] = await _route(dialler, name, ())
+            found[name] = tuple(_Hop(hop.name, hop) for hop in await dialler.route(name))
         except errors.ConnectError as error:
             found[name] = error
     return found
 
 
-async def _route(dialler: Dialler, name: str, passed: tuple[str, ...]) -> tuple[_Hop, ...]:
-    way = await dialler.way(name)
-    if name in passed:
-        raise errors.ConnectError(name, "its jump hosts form a loop", "correct ProxyJump")
-    hops: tuple[_Hop, ...] = ()
-    for index, hop in enumerate(way.hops):
-        if index:
-            hops = (*hops, _Hop(hop, await dialler.way(hop)))
-        else:
-            hops = await _route(dialler, hop, (*passed, name))
-    return (*hops, _Hop(name, way))
-
-
 def _broken(hop: _Hop, error: BaseException) -> BaseException:
-    where = f"{hop.way.host} port {hop.way.port}"
+    where = f"{hop.settings.host} port {hop.settings.port}"
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         causes: Mapping[object, OSError] = error.errors
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes.values()):
