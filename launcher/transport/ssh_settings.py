@@ -196,8 +196,8 @@ def _settings(name: str, values: _Values) -> SshSettings:
         alias=alias.lower() if alias else None,
         known_hosts=tuple(
             fill(path, True)
-            for keyword in ("userknownhostsfile", "globalknownhostsfile")
-            for path in _paths(one(keyword) or "")
+            for keyword, usual in _KNOWN_HOSTS.items()
+            for path in (_paths(one(keyword) or "") if keyword in named else usual)
         ),
         known_hosts_command=command and fill(command),
         family=family,
@@ -209,6 +209,11 @@ def _settings(name: str, values: _Values) -> SshSettings:
     )
 
 
+#: Where hosts' keys are looked up unless somebody says otherwise: ssh_config(5).
+_KNOWN_HOSTS = {
+    "userknownhostsfile": ("~/.ssh/known_hosts", "~/.ssh/known_hosts2"),
+    "globalknownhostsfile": ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"),
+}
 _ALGORITHMS = frozenset(
     ("ciphers", "kexalgorithms", "macs", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
 )
