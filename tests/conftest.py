@@ -16,6 +16,8 @@ import lab as labs
 import pytest
 from hypothesis import HealthCheck, settings
 
+from launcher.spec.inventory import ASYNCSSH, TRANSPORTS
+
 ROOT = Path(__file__).parent.parent
 
 # The machine may be busy: how long an example takes says nothing of the code.
@@ -38,6 +40,16 @@ _LAB = {
     *("lab", "own", "clean", "launcher", "inventory", "alike", "arena", "cluster", "four", "pair"),
     *("sandbox", "story"),
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--transport openssh``: hosts of the lab are reached by OpenSSH's client."""
+    parser.addoption("--transport", choices=TRANSPORTS, default=ASYNCSSH)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have all inventories of labs say so."""
+    labs.transport = config.getoption("--transport")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -214,9 +214,12 @@ async def by_launcher(config: Path | None, target: str) -> list[str] | str:
     known = Inventory((Host(target),), ssh_config=str(config) if config else None)
     dialler = Dialler(known)
     try:
-        async with await dialler.connect(target) as connection:
-            done = await connection.run(WHO, check=True)
-            return str(done.stdout).splitlines()
+        connection = await dialler.connect(target)
+        try:
+            out, _ = await (await connection.execute(WHO)).communicate()
+            return (out or b"").decode().splitlines()
+        finally:
+            connection.close()
     except ConnectError as error:
         return str(error)
     finally:

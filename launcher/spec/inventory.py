@@ -50,6 +50,19 @@ def _setting(node: Node) -> str:
     return value
 
 
+#: Who makes SSH connections: the library, or OpenSSH's own client.
+ASYNCSSH, OPENSSH = TRANSPORTS = ("asyncssh", "openssh")
+
+
+def _transport(node: Node) -> str:
+    value = text(node)
+    if value not in TRANSPORTS:
+        raise node.error(
+            f'transport is "{value}"', suggestion(value, TRANSPORTS) or "asyncssh or openssh"
+        )
+    return value
+
+
 HOST_KEYS: Mapping[str, Key] = {
     "address": Key(
         _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several hosts"
@@ -58,6 +71,11 @@ HOST_KEYS: Mapping[str, Key] = {
     "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of the SSH server"),
     "proxy_jump": Key(_setting, TEXT, "Jump host: a name of this inventory or [user@]host"),
     "identity_file": Key(_setting, TEXT, "Private key to log in with"),
+    "transport": Key(
+        _transport,
+        {"enum": list(TRANSPORTS)},
+        "asyncssh (default), or openssh for logins that need it: second factors, FIDO, Kerberos",
+    ),
     "gpus": Key(
         whole_number(0, 64), whole(0, 64), "Number of GPUs to use (default: all nvidia-smi finds)"
     ),

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import asyncssh
 from asyncssh.encryption import get_encryption_algs
@@ -17,10 +19,13 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
 from ..spec import errors
-from ..spec.inventory import ssh_values
+from ..spec.inventory import OPENSSH, ssh_config, ssh_values
 from ..spec.model import Inventory
 from . import known_hosts, ssh_keys
+from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
+from .connection import Connection
 from .known_hosts import KnownKeys
+from .openssh_connection import OpensshConnection
 from .proxy_command import ProxyCommand
 from .ssh_keys import OfferedKeys
 from .ssh_settings import SshSettings, host_of, resolve
@@ -30,9 +35,6 @@ from .ssh_settings import SshSettings, host_of, resolve
 PATIENCE = 8.0
 #: Seconds between looks at the stage, so that a pause of ours counts as one look against the host.
 LOOK = 0.25
-#: Seconds between keep-alives, and how many may go unanswered. Few, because a lost connection costs
-#: nothing: it is opened again, and logs continue at the same byte.
-KEEPALIVE, KEEPALIVES = 2.5, 3
 #: The most hosts to connect to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
@@ -49,7 +51,7 @@ _CIPHERS = [
 #: How often a passphrase may be wrong.
 PASSPHRASE_TRIES = 3
 
-Connection = asyncssh.SSHClientConnection
+_Login = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 #: The keywords of ssh_config whose values asyncssh takes, and what asyncssh knows of each.
@@ -68,7 +70,7 @@ class _Client(asyncssh.SSHClient):
     def __init__(self, known: KnownKeys) -> None:
         self._known = known
         self._stage = "dialling"
-        self._connection: Connection | None = None
+        self._connection: _Login | None = None
         self.fingerprint = ""
         self.known_other = False
         self.proxy: ProxyCommand | None = None
@@ -80,7 +82,7 @@ class _Client(asyncssh.SSHClient):
             return self._stage
         return "key exchange" if self._connection.get_extra_info("server_version") else "greeting"
 
-    def connection_made(self, conn: Connection) -> None:
+    def connection_made(self, conn: _Login) -> None:
         self._stage, self._connection = "greeting", conn
 
     def validate_host_public_key(
@@ -102,6 +104,16 @@ class _Client(asyncssh.SSHClient):
         self._stage = "in"
 
 
+class TransportNote(UserWarning):
+    """asyncssh was denied by a host, and ssh(1) got in."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} denies asyncssh and lets `ssh {host}` in: connected by OpenSSH. "
+            "transport: openssh in the inventory does so at once"
+        )
+
+
 class Dialler:
     """Opens connections to the hosts of one inventory; jump hosts are connected to once.
 
@@ -110,23 +122,36 @@ class Dialler:
 
     def __init__(self, inventory: Inventory, ask_passphrase: AskPassphrase | None = None) -> None:
         self._own = {host.name: ssh_values(host) for host in inventory.hosts}
+        self._own_blocks = "".join(map(ssh_config, inventory.hosts))
+        self._by_openssh = {host.name for host in inventory.hosts if host.transport == OPENSSH}
         self._config = inventory.ssh_config and os.path.expanduser(inventory.ssh_config)
         self._ask = ask_passphrase
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._settings: dict[str, asyncio.Task[SshSettings]] = {}
-        self._jumps: dict[tuple[str, ...], asyncio.Task[Connection]] = {}
+        self._jumps: dict[tuple[str, ...], asyncio.Task[_Login]] = {}
         self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
         self._asking = asyncio.Lock()
 
     async def connect(self, name: str) -> Connection:
         """Connect to a host of the inventory, or to any that ssh(1) knows.
 
-        Raises ConnectError.
+        By asyncssh, unless the inventory says ``transport: openssh``, or asyncssh is denied and ssh(1)
+        gets in. Raises ConnectError.
         """
+        if name in self._by_openssh:
+            return await self._open_by_openssh(name)
         *jumps, settings = await self.route(name)
         tunnel = await self._tunnel(name, jumps)
         async with self._limit:
-            return await self._open(settings, tunnel)
+            try:
+                return AsyncsshConnection(name, await self._open(settings, tunnel))
+            except errors.AuthenticationFailed as denied:
+                with suppress(errors.ConnectError):
+                    connection = await OpensshConnection.open(name, self._config_for_openssh())
+                    self._by_openssh.add(name)
+                    warnings.warn(TransportNote(name), stacklevel=2)
+                    return connection
+                raise denied
 
     async def settings(self, destination: str) -> SshSettings:
         """Return how to reach a host of the inventory, or ``[user@]host[:port]``; ssh is asked once.
@@ -148,6 +173,17 @@ class Dialler:
         it: ssh(1), -J. Raises ConnectError.
         """
         return await self._route(name, ())
+
+    async def _open_by_openssh(self, name: str) -> Connection:
+        async with self._limit:
+            return await OpensshConnection.open(name, self._config_for_openssh())
+
+    def _config_for_openssh(self) -> str:
+        """Return the settings of all hosts, also of those that others jump through."""
+        usual = ("~/.ssh/config", "/etc/ssh/ssh_config")
+        files = (self._config,) if self._config else usual
+        includes = "".join(f'Include "{file}"\n' for file in files)
+        return f"{self._own_blocks}Match all\n{includes}"
 
     async def close(self) -> None:
         """Close the connections to jump hosts."""
@@ -193,9 +229,9 @@ class Dialler:
                     continue
         return None
 
-    async def _tunnel(self, name: str, jumps: Sequence[SshSettings]) -> Connection | None:
+    async def _tunnel(self, name: str, jumps: Sequence[SshSettings]) -> _Login | None:
         """Return the connection to the last jump host before ``name``."""
-        before: Connection | None = None
+        before: _Login | None = None
         for index, settings in enumerate(jumps, 1):
             key = tuple(f"{jump.user}@{jump.host}:{jump.port}" for jump in jumps[:index])
             if key not in self._jumps or _is_dead(self._jumps[key]):
@@ -211,9 +247,9 @@ class Dialler:
     async def _open(
         self,
         settings: SshSettings,
-        tunnel: Connection | None,
+        tunnel: _Login | None,
         unlocked: Sequence[asyncssh.SSHKey] = (),
-    ) -> Connection:
+    ) -> _Login:
         known = await asyncio.to_thread(_known_keys, settings)
         offered = await OfferedKeys.gather(settings, unlocked)
         client = _Client(known)
@@ -268,7 +304,7 @@ def _known_keys(settings: SshSettings) -> KnownKeys:
 
 
 def _options(
-    settings: SshSettings, tunnel: Connection | None, proxy: ProxyCommand | None
+    settings: SshSettings, tunnel: _Login | None, proxy: ProxyCommand | None
 ) -> dict[str, object]:
     """Return the arguments of asyncssh.connect that do not depend on keys."""
     options: dict[str, object] = {
@@ -295,7 +331,7 @@ def _options(
     return options
 
 
-async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client) -> Connection:
+async def _while_it_moves(dialling: asyncio.Future[_Login], client: _Client) -> _Login:
     """Return the connection; raise TimeoutError after ``PATIENCE`` seconds in the same stage."""
     stage, looks = client.stage, 0
     try:
@@ -406,7 +442,7 @@ def _bad_host_key_kind(name: str, error: Exception) -> errors.ConnectError:
     )
 
 
-def _is_dead(jump: asyncio.Task[Connection]) -> bool:
+def _is_dead(jump: asyncio.Task[_Login]) -> bool:
     if not jump.done():
         return False
     return jump.cancelled() or jump.exception() is not None or jump.result().is_closed()
