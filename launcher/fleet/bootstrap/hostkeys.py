@@ -54,9 +54,9 @@ def _signatures(key: paramiko.PKey) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
 
 
-def known_keys(settings: SshSettings) -> Iterable[paramiko.PKey]:
+def known_keys(endpoint: SshSettings) -> Iterable[paramiko.PKey]:
     """Yield a host's keys in known_hosts, read as runs do: with patterns, hashes and aliases."""
-    known = known_hosts.lookup(known_hosts.read(settings.known_hosts), settings.known_name)
+    known = known_hosts.lookup(known_hosts.read(endpoint.known_hosts), endpoint.known_name)
     revoked_data = {key.public_data for key in known.revoked}
     for key in known.trusted:
         if key.public_data not in revoked_data:
@@ -75,12 +75,12 @@ def append(file: str, line: str) -> None:
         known.write((b"" if before.endswith(b"\n") or not before else b"\n") + line.encode())
 
 
-def changed_key(name: str, settings: SshSettings, key: paramiko.PKey) -> errors.HostKeyMismatch:
+def changed_key(name: str, endpoint: SshSettings, key: paramiko.PKey) -> errors.HostKeyMismatch:
     """Return the error for a changed key."""
     return errors.HostKeyMismatch(
         name,
         f"the host key changed to {key.fingerprint} (the host was reinstalled, or somebody "
         "intercepts the connection); nothing was sent",
         "ask the admin for the fingerprint; if it is right, run "
-        f"ssh-keygen -f {settings.known_hosts[0]} -R {shlex.quote(settings.known_name)} and try again",
+        f"ssh-keygen -f {endpoint.known_hosts[0]} -R {shlex.quote(endpoint.known_name)} and try again",
     )

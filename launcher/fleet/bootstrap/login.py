@@ -30,44 +30,44 @@ KEEPALIVE = 5
 class Question(Exception):
     """A login that waits for a person's decision; ``subject`` is a host or a jump host."""
 
-    def __init__(self, subject: str, settings: SshSettings) -> None:
+    def __init__(self, subject: str, endpoint: SshSettings) -> None:
         super().__init__(subject)
         self.subject = subject
-        self.settings = settings
+        self.endpoint = endpoint
 
 
 class UnknownKey(Question):
     """known_hosts has no key of the host, which offered this one."""
 
-    def __init__(self, subject: str, settings: SshSettings, key: paramiko.PKey) -> None:
-        super().__init__(subject, settings)
+    def __init__(self, subject: str, endpoint: SshSettings, key: paramiko.PKey) -> None:
+        super().__init__(subject, endpoint)
         self.key = key
 
 
 class NeedsPassword(Question):
     """The host accepts none of the user's keys; ``refused``: nor the password that was tried."""
 
-    def __init__(self, subject: str, settings: SshSettings, refused: bool) -> None:
-        super().__init__(subject, settings)
+    def __init__(self, subject: str, endpoint: SshSettings, refused: bool) -> None:
+        super().__init__(subject, endpoint)
         self.refused = refused
 
 
 class NeedsSudo(Question):
     """sudo asks for a password; ``refused``: it did not accept the one that was tried."""
 
-    def __init__(self, subject: str, settings: SshSettings, refused: bool) -> None:
-        super().__init__(subject, settings)
+    def __init__(self, subject: str, endpoint: SshSettings, refused: bool) -> None:
+        super().__init__(subject, endpoint)
         self.refused = refused
 
 
 @frozen
 class _Hop:
     name: str
-    settings: SshSettings
+    endpoint: SshSettings
 
 
 class Logins:
-    """The routes to the hosts of an inventory, the answers so far, and the open connections."""
+    """Routes to the hosts of an inventory, answers to questions so far, and open connections."""
 
     def __init__(
         self, inventory: Inventory, names: Iterable[str], login_keys: tuple[str, ...] = ()
@@ -83,9 +83,9 @@ class Logins:
             _routes(inventory, tuple(names))
         )
 
-    def settings(self, name: str) -> SshSettings:
+    def endpoint(self, name: str) -> SshSettings:
         """Return how a host is reached. Raises ConnectError if its settings are unusable."""
-        return self._route(name)[-1].settings
+        return self._route(name)[-1].endpoint
 
     def connect(self, name: str) -> fabric.Connection:
         """Return the open connection to a host; open one if needed.
@@ -105,15 +105,15 @@ class Logins:
         assert before is not None
         return before
 
-    def trust(self, subject: str, settings: SshSettings, key: paramiko.PKey, save: bool) -> str:
+    def trust(self, subject: str, endpoint: SshSettings, key: paramiko.PKey, save: bool) -> str:
         """Trust a host's key from now on; with ``save``, add it to known_hosts.
 
         Return the path of known_hosts. Raises ConnectError if it cannot be written.
         """
-        file = settings.known_hosts[0]
+        file = endpoint.known_hosts[0]
         if save:
             try:
-                append(file, f"{settings.known_name} {key.get_name()} {key.get_base64()}\n")
+                append(file, f"{endpoint.known_name} {key.get_name()} {key.get_base64()}\n")
             except OSError as error:
                 raise errors.ConnectError(
                     subject, f"cannot add the host key to {file}: {error.strerror}"
@@ -156,7 +156,7 @@ class Logins:
         try:
             connection.open()
         except BaseException as error:
-            allowed = _allowed(connection, hop.settings.user, error)
+            allowed = _allowed(connection, hop.endpoint.user, error)
             connection.client.close()
             raise self._what_went_wrong(hop, error, allowed) from None
         _stay_awake(connection.transport)
@@ -167,11 +167,11 @@ class Logins:
         return connection
 
     def _connection(self, hop: _Hop, before: fabric.Connection | None) -> fabric.Connection:
-        settings = hop.settings
+        endpoint = hop.endpoint
         password = self._passwords.get(hop.name)
-        keys = [*settings.named_keys, *self._login_keys]
-        check = Check((*known_keys(settings), *self._trusted.get(hop.name, ())))
-        kwargs: dict[str, object] = {
+        keys = [*endpoint.named_keys, *self._login_keys]
+        check = Check((*known_keys(endpoint), *self._trusted.get(hop.name, ())))
+        settings: dict[str, object] = {
             "transport_factory": check.transport,
             "timeout": PATIENCE,
             "banner_timeout": PATIENCE,
@@ -179,19 +179,19 @@ class Logins:
             "channel_timeout": PATIENCE,
         }
         if password is None:
-            kwargs |= {"key_filename": keys} if keys else {}
-            kwargs["look_for_keys"] = not settings.named_keys
+            settings |= {"key_filename": keys} if keys else {}
+            settings["look_for_keys"] = not endpoint.named_keys
         else:  # sshd counts every key as an attempt (MaxAuthTries)
-            kwargs |= {"allow_agent": False, "look_for_keys": False}
-            kwargs["password"] = password.reveal()
-        command = shlex.join(settings.proxy_argv) if settings.proxy_argv and not before else None
+            settings |= {"allow_agent": False, "look_for_keys": False}
+            settings["password"] = password.reveal()
+        command = shlex.join(endpoint.proxy_argv) if endpoint.proxy_argv and not before else None
         connection = fabric.Connection(
-            settings.host,
-            user=settings.user,
-            port=settings.port,
+            endpoint.host,
+            user=endpoint.user,
+            port=endpoint.port,
             gateway=before or command or False,
             forward_agent=False,
-            connect_kwargs=kwargs,
+            connect_kwargs=settings,
             # The route is known: read neither fabric.yaml nor ssh_config again.
             config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
         )
@@ -203,14 +203,14 @@ class Logins:
     ) -> BaseException:
         if isinstance(error, NotTrusted):
             if error.others_known:
-                return changed_key(hop.name, hop.settings, error.key)
-            return UnknownKey(hop.name, hop.settings, error.key)
+                return changed_key(hop.name, hop.endpoint, error.key)
+            return UnknownKey(hop.name, hop.endpoint, error.key)
         if _is_refusal(error):
             if "password" in allowed or "keyboard-interactive" in allowed:
-                return NeedsPassword(hop.name, hop.settings, hop.name in self._passwords)
+                return NeedsPassword(hop.name, hop.endpoint, hop.name in self._passwords)
             return errors.AuthenticationFailed(
                 hop.name,
-                f"login as {hop.settings.user}@{hop.settings.host} refused; the host accepts keys only",
+                f"login as {hop.endpoint.user}@{hop.endpoint.host} refused; the host accepts keys only",
                 "use a key that it accepts: --login-key FILE, or ssh-add",
             )
         return _broken(hop, error)
@@ -259,7 +259,7 @@ async def _routes(
 
 
 def _broken(hop: _Hop, error: BaseException) -> BaseException:
-    where = f"{hop.settings.host} port {hop.settings.port}"
+    where = f"{hop.endpoint.host} port {hop.endpoint.port}"
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         causes: Mapping[object, OSError] = error.errors
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes.values()):

@@ -88,7 +88,7 @@ class Rounds:
         groups: dict[tuple[str, str, bool], list[Question]] = {}
         for question in by_subject.values():
             refused = isinstance(question, NeedsPassword | NeedsSudo) and question.refused
-            groups.setdefault((_kind(question), question.settings.user, refused), []).append(
+            groups.setdefault((_kind(question), question.endpoint.user, refused), []).append(
                 question
             )
         for (kind, user, refused), group in groups.items():
@@ -96,8 +96,8 @@ class Rounds:
         return answers
 
     def _ask_trust(self, question: UnknownKey) -> HostError | None:
-        name, settings, key = question.subject, question.settings, question.key
-        where = settings.where
+        name, endpoint, key = question.subject, question.endpoint, question.key
+        where = f"{endpoint.host} port {endpoint.port}"
         if not self.asker.trust(name, where, key.get_name(), key.fingerprint):
             return errors.UnknownHostKey(
                 name,
@@ -106,7 +106,7 @@ class Rounds:
                 "/etc/ssh/ssh_host_ed25519_key.pub; in scripts: --accept-new",
             )
         try:
-            file = self.logins.trust(name, settings, key, save=self._save)
+            file = self.logins.trust(name, endpoint, key, save=self._save)
         except HostError as error:
             return error
         if not self._save:
