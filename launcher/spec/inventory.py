@@ -54,7 +54,7 @@ def _setting(node: YamlNode) -> str:
 ASYNCSSH, OPENSSH = TRANSPORTS = ("asyncssh", "openssh")
 
 
-def _transport(node: Node) -> str:
+def _transport(node: YamlNode) -> str:
     value = text(node)
     if value not in TRANSPORTS:
         raise node.error(
