@@ -5,11 +5,12 @@ asyncssh's own way takes what the command writes to stderr for the host's answer
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 import socket
+import subprocess
+import threading
 from collections.abc import Sequence
 
 #: What is kept of what the command wrote to stderr, in bytes.
@@ -22,45 +23,51 @@ class ProxyCommand:
     It has a session of its own: Ctrl-C at the terminal is not for it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, end: socket.socket) -> None:
-        self.socket = end
-        self._process = process
-        self._said = b""
-        self._reader = asyncio.ensure_future(self._read())
-
-    @classmethod
-    async def start(cls, argv: Sequence[str]) -> ProxyCommand:
+    def __init__(self, argv: Sequence[str]) -> None:
         """Start it. Raises OSError."""
-        ours, theirs = socket.socketpair()
+        self.socket, theirs = socket.socketpair()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
+            self._process = subprocess.Popen(
+                argv,
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=asyncio.subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 start_new_session=True,
             )
         except BaseException:
-            ours.close()
+            self.socket.close()
             raise
         finally:
             theirs.close()
-        return cls(process, ours)
+        self._tail = b""
+        # A thread, and not the event loop: the command may outlive that.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    @property
     def complaint(self) -> str:
-        """The last line that it wrote to stderr."""
-        lines = self._said.decode(errors="replace").split("\n")
+        """Return the last line that it wrote to stderr, once it is over."""
+        self._reader.join(1.0)
+        lines = self._tail.decode(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def end(self) -> None:
         """End it as ssh(1) does: by SIGHUP."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGHUP)
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGHUP)
         self.socket.close()
 
-    async def _read(self) -> None:
+    def wait(self) -> None:
+        """Wait until it is over, and kill it where it takes more than a second."""
+        self._reader.join(1.0)
+        if self._reader.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._reader.join()
+
+    def _read(self) -> None:
         assert self._process.stderr
-        while piece := await self._process.stderr.read(TAIL):
-            self._said = (self._said + piece)[-TAIL:]
-        await self._process.wait()
+        with self._process.stderr as stderr:
+            while piece := os.read(stderr.fileno(), TAIL):
+                self._tail = (self._tail + piece)[-TAIL:]
+        self._process.wait()

@@ -129,6 +129,7 @@ class Dialler:
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._settings: dict[str, asyncio.Task[SshSettings]] = {}
         self._jumps: dict[tuple[str, ...], asyncio.Task[_Login]] = {}
+        self._proxies: list[ProxyCommand] = []
         self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
         self._asking = asyncio.Lock()
 
@@ -186,12 +187,15 @@ class Dialler:
         return f"{self._own_blocks}Match all\n{includes}"
 
     async def close(self) -> None:
-        """Close the connections to jump hosts."""
+        """Close the connections to jump hosts, and end all proxy commands."""
         for task in (*self._settings.values(), *self._jumps.values()):
             task.cancel()
         for jump in self._jumps.values():
             if jump.done() and not jump.cancelled() and not jump.exception():
                 jump.result().close()
+        for proxy in self._proxies:
+            proxy.end()
+        await asyncio.gather(*(asyncio.to_thread(proxy.wait) for proxy in self._proxies))
 
     async def _route(self, name: str, passed: tuple[str, ...]) -> tuple[SshSettings, ...]:
         if name in passed:
@@ -255,7 +259,8 @@ class Dialler:
         client = _Client(known)
         try:
             if settings.proxy_argv and tunnel is None:
-                client.proxy = await ProxyCommand.start(settings.proxy_argv)
+                client.proxy = ProxyCommand(settings.proxy_argv)
+                self._proxies.append(client.proxy)
             dialling = asyncio.ensure_future(
                 asyncssh.connect(
                     settings.host,
@@ -421,7 +426,7 @@ def _broken(
     if client.proxy and client.stage in ("dialling", "greeting"):
         return errors.Unreachable(
             name,
-            f"the ProxyCommand failed: {client.proxy.complaint or error}",
+            f"the ProxyCommand failed: {client.proxy.complaint() or error}",
             f"does it work by hand? {settings.proxy_command}",
         )
     if client.stage == "dialling":
