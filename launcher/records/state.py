@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from functools import singledispatch
 from typing import Any
 
 from ..spec.frozen import frozen
@@ -148,11 +149,11 @@ def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
 
 
 def step(state: RunState, event: ev.Event) -> RunState:
-    """The state after one event. What has ended stays as it is.
+    """Return the state after one event. A run that has ended stays as it is.
 
-    What hosts tell of an attempt that is over changes nothing, and the first word of a new one begins
-    it. So the order in which hosts are heard does not matter, nor whether a launcher has told of the
-    restart: their journals alone primary to the same state.
+    Events of older attempts are ignored, and the first event of a newer attempt starts it. So the
+    order in which hosts report does not matter, nor whether a launcher has recorded the restart:
+    the hosts' journals alone give the same state.
     """
     if state.status in ENDED and isinstance(event, ev.RunRestarted | ev.ProcessExited):
         return state
@@ -160,48 +161,8 @@ def step(state: RunState, event: ev.Event) -> RunState:
     if isinstance(event, _OF_AN_ATTEMPT) and attempt is not None and state.status not in ENDED:
         if attempt < state.attempt:
             return state
-        state = _anew(state, attempt) if attempt > state.attempt else state
-    match event:
-        case ev.StageStarted():
-            return replace(state, stage=event.stage)
-        case ev.ProcessStarted():
-            return _started(state, event)
-        case ev.AllStarted():
-            return replace(state, all_started=True)
-        case ev.ProcessExited():
-            return _exited(state, event)
-        case ev.StopRequested():
-            return _stopping(state, event)
-        case ev.RunRestarted():
-            return replace(_anew(state, event.attempt), all_started=False, lost={})
-        case ev.NodeReplaced():
-            return _departed(state, event.host, Departure(event.reason, event.by))
-        case ev.NodesReduced():
-            return _departed(state, event.host, Departure(event.reason))
-        case ev.HostEnded():
-            ended = state.ended_hosts | {event.host}
-            return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
-        case ev.GpusUsed():
-            return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
-        case ev.ConnectionDropped():
-            return replace(state, silent={**state.silent, event.host: event.time})
-        case ev.ConnectionResumed():
-            return replace(state, silent=_without(state.silent, event.host))
-        case ev.NodeLost():
-            loss = Loss(event.reason, state.silent.get(event.host, event.time))
-            return replace(state, lost={**state.lost, event.host: loss})
-        case ev.StallBegan():
-            return replace(state, stalled={**state.stalled, event.host: event})
-        case ev.StallEnded():
-            return replace(state, stalled=_without(state.stalled, event.host))
-        case ev.OrphanTimeoutExpired():
-            expiry = Expiry(event.time, event.silent)
-            return replace(state, expired={**state.expired, event.host: expiry})
-        case ev.RunEnded():
-            over = _to(state, event.status)
-            return state if over is state else replace(over, ended_for=event.reason)
-        case _:
-            return state
+        state = _begin_attempt(state, attempt) if attempt > state.attempt else state
+    return _apply(event, state)
 
 
 def log_hosts(events: Iterable[ev.Event]) -> dict[str, str]:
@@ -222,7 +183,7 @@ _OF_AN_ATTEMPT = (
 )
 
 
-def _anew(state: RunState, attempt: int) -> RunState:
+def _begin_attempt(state: RunState, attempt: int) -> RunState:
     return replace(
         _to(state, "preparing"),
         attempt=attempt,
@@ -237,7 +198,68 @@ def _anew(state: RunState, attempt: int) -> RunState:
     )
 
 
-def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
+def _to(state: RunState, status: str) -> RunState:
+    """Return the state with this status, where the table allows it: a late event changes nothing."""
+    if status not in TRANSITIONS[state.status]:
+        return state
+    return replace(state, status=status)
+
+
+# -- what each event changes
+
+
+@singledispatch
+def _apply(event: ev.Event, state: RunState) -> RunState:
+    """Return the state after an event; one without a function below changes nothing."""
+    return state
+
+
+@_apply.register
+def _stage_started(event: ev.StageStarted, state: RunState) -> RunState:
+    return replace(state, stage=event.stage)
+
+
+@_apply.register
+def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
+    started = ProcessState(
+        host=event.host,
+        key=event.key,
+        rank=event.rank,
+        pid=event.pid,
+        primary=event.primary,
+        primaries=event.primaries,
+        limits=event.limits,
+    )
+    state = replace(state, processes={**state.processes, (event.host, event.key): started})
+    if event.rank is not None:
+        state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
+    return _to(state, "running") if not is_setup(event.key) else state
+
+
+@_apply.register
+def _all_started(event: ev.AllStarted, state: RunState) -> RunState:
+    return replace(state, all_started=True)
+
+
+@_apply.register
+def _process_exited(event: ev.ProcessExited, state: RunState) -> RunState:
+    place = (event.host, event.key)
+    before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
+    after = replace(
+        before, code=event.code, stopped=event.stopped, well=event.is_well, ended=event.time
+    )
+    state = replace(state, processes={**state.processes, place: after})
+    if not event.is_well and not event.stopped:
+        failure = _failure_of(event)
+        if event.tolerated:
+            return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
+        fallen = min((f for f in (state.fallen, failure) if f), key=_order)
+        state = _blamed(replace(state, fallen=fallen))
+    return _without_consequence(state)
+
+
+@_apply.register
+def _stop_requested(event: ev.StopRequested, state: RunState) -> RunState:
     host = event.origin or (None if event.asked else event.host)
     stop = Stop(event.time, event.why, host, event.detail)
     if state.stop is None or _order_of_stops(stop) < _order_of_stops(state.stop):
@@ -247,6 +269,73 @@ def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
     if event.why is StopReason.TOO_FEW_HOSTS and state.fallen is None and state.tolerated:
         state = _blamed(replace(state, fallen=max(state.tolerated, key=_order)))
     return state
+
+
+@_apply.register
+def _run_restarted(event: ev.RunRestarted, state: RunState) -> RunState:
+    return replace(_begin_attempt(state, event.attempt), all_started=False, lost={})
+
+
+@_apply.register
+def _node_replaced(event: ev.NodeReplaced, state: RunState) -> RunState:
+    return _departed(state, event.host, Departure(event.reason, event.by))
+
+
+@_apply.register
+def _nodes_reduced(event: ev.NodesReduced, state: RunState) -> RunState:
+    return _departed(state, event.host, Departure(event.reason))
+
+
+@_apply.register
+def _host_ended(event: ev.HostEnded, state: RunState) -> RunState:
+    ended = state.ended_hosts | {event.host}
+    return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
+
+
+@_apply.register
+def _gpus_used(event: ev.GpusUsed, state: RunState) -> RunState:
+    return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
+
+
+@_apply.register
+def _connection_dropped(event: ev.ConnectionDropped, state: RunState) -> RunState:
+    return replace(state, silent={**state.silent, event.host: event.time})
+
+
+@_apply.register
+def _connection_resumed(event: ev.ConnectionResumed, state: RunState) -> RunState:
+    return replace(state, silent=_without(state.silent, event.host))
+
+
+@_apply.register
+def _node_lost(event: ev.NodeLost, state: RunState) -> RunState:
+    loss = Loss(event.reason, state.silent.get(event.host, event.time))
+    return replace(state, lost={**state.lost, event.host: loss})
+
+
+@_apply.register
+def _stall_began(event: ev.StallBegan, state: RunState) -> RunState:
+    return replace(state, stalled={**state.stalled, event.host: event})
+
+
+@_apply.register
+def _stall_ended(event: ev.StallEnded, state: RunState) -> RunState:
+    return replace(state, stalled=_without(state.stalled, event.host))
+
+
+@_apply.register
+def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired, state: RunState) -> RunState:
+    expiry = Expiry(event.time, event.silent)
+    return replace(state, expired={**state.expired, event.host: expiry})
+
+
+@_apply.register
+def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
+    over = _to(state, event.status)
+    return state if over is state else replace(over, ended_for=event.reason)
+
+
+# -- parts of those changes
 
 
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:
@@ -263,41 +352,18 @@ def _departed(state: RunState, host: str, departure: Departure) -> RunState:
     return replace(state, silent=silent, departed={**state.departed, host: departure})
 
 
-def _to(state: RunState, status: str) -> RunState:
-    """The transition, where the table allows it; a late event changes nothing."""
-    if status not in TRANSITIONS[state.status]:
-        return state
-    return replace(state, status=status)
-
-
-def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
-    started = ProcessState(
-        event.host, event.key, event.rank, event.pid,
-        primary=event.primary, primaries=event.primaries, limits=event.limits,
-    )  # fmt: skip
-    state = replace(state, processes={**state.processes, (event.host, event.key): started})
-    if event.rank is not None:
-        state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
-    return _to(state, "running") if not is_setup(event.key) else state
-
-
-def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
-    place = (event.host, event.key)
-    before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
-    after = replace(
-        before, code=event.code, stopped=event.stopped, well=event.is_well, ended=event.time
+def _failure_of(event: ev.ProcessExited) -> ev.Failure:
+    return ev.Failure(
+        host=event.host,
+        key=event.key,
+        rank=event.rank,
+        code=event.code,
+        oom=event.oom,
+        time=event.time,
+        error=event.error,
+        action=event.action,
+        limit=event.limit,
     )
-    state = replace(state, processes={**state.processes, place: after})
-    if not event.is_well and not event.stopped:
-        failure = ev.Failure(
-            event.host, event.key, event.rank, event.code, event.oom, event.time, event.error,
-            event.action, event.limit,
-        )  # fmt: skip
-        if event.tolerated:
-            return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
-        fallen = min((f for f in (state.fallen, failure) if f), key=_order)
-        state = _blamed(replace(state, fallen=fallen))
-    return _without_consequence(state)
 
 
 def _blamed(state: RunState) -> RunState:
