@@ -1,6 +1,6 @@
-"""Where a run stands: one state, folded from its events by one function.
+"""The state of a run, folded from its events by one function.
 
-The command line, the record and every later face use this fold, so that they can never disagree.
+The CLI, the records and the API all use this fold, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
 from .reasons import StopReason
 
-#: Which status may follow which. An ended run stays ended.
+#: Which status may follow which. A run that has ended stays so.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "preparing": frozenset({"running", "stopping", "failed", "stopped", "lost"}),
     "running": frozenset({"preparing", "stopping", "succeeded", "failed", "stopped", "lost"}),
@@ -30,9 +30,11 @@ ENDED = frozenset(name for name, following in TRANSITIONS.items() if not followi
 
 @frozen
 class ProcessState:
-    """One process as last heard of; ``code`` is None while it runs. ``primary`` is how many
-    primary processes the run has, where it is one of them; ``well`` whether it ended
-    successfully, at ``ended``."""
+    """One process as last reported; ``code`` is None while it runs.
+
+    ``primaries`` is how many primary processes the run has; ``primary`` is the same number for one of
+    them, else 0. ``well``: it exited successfully, at ``ended``.
+    """
 
     host: str
     key: str
@@ -49,7 +51,7 @@ class ProcessState:
 
 @frozen
 class Loss:
-    """A host that the run cannot go on without; ``since`` is when it was last heard of."""
+    """The loss of a host. ``since`` is when the host was last heard from."""
 
     reason: str
     since: float
@@ -57,7 +59,7 @@ class Loss:
 
 @frozen
 class Departure:
-    """A lost host that has left the run; ``by`` took its place, "" when nobody did."""
+    """A lost host that has left the run; ``by`` replaced it, "" when no host did."""
 
     reason: str
     by: str = ""
@@ -65,7 +67,7 @@ class Departure:
 
 @frozen
 class Expiry:
-    """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
+    """A host stopped the run on its own at ``time``, after ``silent`` seconds without contact."""
 
     time: float
     silent: float
@@ -73,8 +75,8 @@ class Expiry:
 
 @frozen
 class Stop:
-    """The first time in an attempt that processes were asked to stop; ``host`` is where the reason
-    arose, if it did on one host."""
+    """The first request in an attempt to stop processes; ``host`` is where the reason arose, if it
+    arose on one host."""
 
     time: float
     why: StopReason
@@ -84,7 +86,7 @@ class Stop:
 
 @frozen
 class RunState:
-    """All that follows from the events so far."""
+    """Everything that follows from the events so far."""
 
     status: str = "preparing"
     ended_for: str = ""  # the reason of a run that is over
@@ -93,8 +95,8 @@ class RunState:
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
-    fallen: ev.Failure | None = None  # the first that nothing could go on after
-    tolerated: tuple[ev.Failure, ...] = ()  # those that torchrun could go on after
+    fallen: ev.Failure | None = None  # the first that ended the attempt
+    tolerated: tuple[ev.Failure, ...] = ()  # those that torchrun could recover from
     reformed: float = 0.0  # when the last rank was started
     stop: Stop | None = None
     ended_hosts: frozenset[str] = frozenset()
@@ -107,7 +109,7 @@ class RunState:
 
     @property
     def reason(self) -> str:
-        """Why the run is over; while it is stopping its first failure, or else the first wish."""
+        """Why the run ended; while it is stopping, its first failure or else why it was asked to."""
         if self.status != "stopping":
             return self.ended_for
         if self.failure:
@@ -116,24 +118,25 @@ class RunState:
 
     @property
     def primary_ended(self) -> float | None:
-        """When the last primary process exited well; None before, and where there is none."""
+        """When the last primary process exited successfully; None before, and without primaries."""
         primaries = [p for p in self.processes.values() if p.primary]
         if not primaries or sum(p.well for p in primaries) < primaries[0].primary:
             return None
         return max(p.ended for p in primaries)
 
     def counts_from(self, failure: ev.Failure) -> float:
-        """When a failure counts: where a primary process may be exiting, a moment later."""
+        """Return when a failure counts: a moment later where a primary process may be exiting."""
         process = self.processes.get((failure.host, failure.key))
         waits = process is not None and process.primaries and not process.primary
         return failure.time + (PRIMARY_PATIENCE if waits else 0.0)
 
     def alive(self, host: str) -> int:
-        """Processes of a host that have not ended."""
+        """Return how many processes of a host have not exited."""
         return sum(1 for p in self.processes.values() if p.host == host and p.code is None)
 
     def all_succeeded(self, hosts: int) -> bool:
-        """Whether so many hosts have started processes, and all of them have ended well."""
+        """Return whether so many hosts have started processes that all exited successfully, or the
+        primary processes did."""
         processes = self.processes.values()
         started = {p.host for p in processes if not is_setup(p.key)}
         everybody = len(started) == hosts > 0 and all(p.well for p in processes)
@@ -141,7 +144,7 @@ class RunState:
 
 
 def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
-    """The state after ``events``, from the beginning or from a state before."""
+    """Return the state after ``events``, from the start or from an earlier ``state``."""
     state = state or RunState()
     for event in events:
         state = step(state, event)
@@ -166,13 +169,13 @@ def step(state: RunState, event: ev.Event) -> RunState:
 
 
 def log_hosts(events: Iterable[ev.Event]) -> dict[str, str]:
-    """Which host each log is of, by its name without the stream (``attempt-0/rank-3``): another
-    attempt may have another host at the same place."""
+    """Return the host of each log, by its name without the stream (``attempt-0/rank-3``): another
+    attempt may run the same rank on another host."""
     started = (event for event in events if isinstance(event, ev.ProcessStarted))
     return {f"attempt-{event.attempt}/{event.key}": event.host for event in started}
 
 
-#: What hosts tell of one attempt.
+#: Events that hosts report about one attempt.
 _OF_AN_ATTEMPT = (
     ev.ProcessStarted,
     ev.ProcessExited,
@@ -339,7 +342,7 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 
 
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:
-    """The user's own wish first: a host that hears of it from another may have a clock behind."""
+    """Sort the user's own request first: a host that relays it may have a clock that is behind."""
     return stop.why is not StopReason.BY_USER, stop.time
 
 
@@ -367,7 +370,7 @@ def _failure_of(event: ev.ProcessExited) -> ev.Failure:
 
 
 def _blamed(state: RunState) -> RunState:
-    """torchrun's own exit says little: the first rank that failed since the group was formed is why."""
+    """Blame the first rank that failed since the group was formed: torchrun's own exit says little."""
     if state.fallen is None:
         return state
     known = [f for f in state.tolerated if state.reformed <= f.time and f.rank is not None]
@@ -375,27 +378,27 @@ def _blamed(state: RunState) -> RunState:
 
 
 def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
-    """By time; of two at the same moment a rank, and always the same one, is the first."""
+    """Sort by time; at the same moment ranks come first, in a fixed order."""
     return failure.time, failure.rank is None, failure.host, failure.key
 
 
 def _without_consequence(state: RunState) -> RunState:
-    """Who fails when the primary processes have exited well had nobody left to talk to: no failure."""
+    """Forget a failure after the primary processes exited successfully: it had nobody to talk to."""
     over, failure = state.primary_ended, state.failure
     if over is None or failure is None or over > state.counts_from(failure) + SKEW:
         return state
     return replace(state, failure=None, fallen=None)
 
 
-#: Seconds that a primary process which is just exiting has, when another one fails because of
-#: that: as launcher.agent.base.protocol says.
+#: Seconds that a failure waits for a primary process that may be exiting. The same number stands in
+#: launcher.agent.base.protocol.
 PRIMARY_PATIENCE = 1.0
 
 
-#: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
+#: Seconds by which the corrected clocks of two hosts may differ: half a round trip, and a margin.
 SKEW = 0.25
 
 
 def is_setup(key: str) -> bool:
-    """Whether a process runs a job's ``setup``."""
+    """Return whether a process runs a job's ``setup``."""
     return ProcessKey.parse(key).kind is ProcessKind.SETUP
