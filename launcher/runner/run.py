@@ -94,7 +94,7 @@ class Run:
         """Run everything, from the first connection to the receipt."""
         return await self._finish(self._stages())
 
-    async def go_on(self, layout: Layout) -> Receipt:
+    async def resume(self, layout: Layout) -> Receipt:
         """Continue from where another launcher left the run, to the receipt."""
         await self._rejoin(layout)
         asked = self.context.state.stop

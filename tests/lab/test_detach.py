@@ -306,7 +306,7 @@ def test_from_another_machine(
         assert first[same] == receipt[same]
     unknown = launcher.call("attach", *named, "no-such-run")
     assert unknown.returncode == 2
-    assert "no run begins" in unknown.stderr
+    assert "no run starts" in unknown.stderr
 
 
 def test_names_of_runs(launcher: Launcher) -> None:

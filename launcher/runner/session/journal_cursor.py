@@ -23,7 +23,7 @@ class JournalCursor:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the journal has an end, as that of a supervisor which exited normally."""
+        """Whether the journal is complete, once its supervisor has exited."""
         return self.has_end or (self.may_be_empty and self.offset == 0)
 
     def take(

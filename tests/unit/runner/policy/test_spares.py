@@ -148,7 +148,7 @@ def test_a_host_that_left_is_no_loss_any_more() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"min_nodes": 1}, "a run that is not started again cannot go on with fewer hosts"),
+        ({"min_nodes": 1}, "--min-nodes 1 needs restarts"),
         ({"max_restarts": 1, "min_nodes": 3, "num_nodes": 2}, "more than --nodes 2"),
         ({"max_restarts": 1, "min_nodes": 9}, "more than the 5 hosts there are"),
     ],
