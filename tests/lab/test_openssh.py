@@ -68,7 +68,7 @@ def launcher(master: Master, own: labs.Lab, tmp_path: Path) -> Launcher:
 
 
 ONE = (labs.HostSpec("guarded", passwords=True),)
-RUN = ("--framework", "env", "mkdir -p outputs && echo in-$((40 + 2)) | tee outputs/said")
+RUN = ("--framework", "env", "echo in-$((40 + 2)) | tee $LAUNCHER_OUTPUT_DIR/said")
 
 
 @pytest.mark.parametrize("own", [ONE], indirect=True)
