@@ -328,6 +328,12 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             f"there is no {host.python}",
             "apt install python3 there, or set python: in the inventory to a full path",
         )
+    if word.startswith("launcher-unsafe-folder "):
+        return errors.UnsafeFolder(
+            host.name,
+            f"launcher's folder there could be changed by other users: {word.partition(' ')[2]}",
+            "chmod go-w that folder, or set workdir: in the inventory to a folder of your own",
+        )
     return errors.AgentError(host.name, f"the agent did not start: {word}")
 
 

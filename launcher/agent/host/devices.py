@@ -54,7 +54,7 @@ def _rows(question: list[str]) -> list[list[str]]:
 
 def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
     """``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs; ``run`` is the
-    launcher's run where its environment can be read, and ``user`` None where /proc has no such pid
+    run of this user that its environment names, and ``user`` None where /proc has no such pid
     (a container's own numbers)."""
     found = []
     for row in _rows(gpus.APPS):
@@ -73,19 +73,13 @@ def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _owner(pid: int) -> str | None:
-    try:
-        uid = os.stat("/proc/%d" % pid).st_uid
-    except OSError:
-        return None
-    try:
-        import pwd
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return str(uid)
+    uid = processes.user_of(pid)
+    return None if uid is None else processes.user_name(uid)
 
 
 def _run_of(pid: int) -> str | None:
+    if processes.user_of(pid) != os.getuid():
+        return None  # what another user's process says of itself proves nothing
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
             variables = file.read().split(b"\0")

@@ -13,6 +13,7 @@ from . import gpu_locks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ..base.messages import Message, StartRequest
 
@@ -58,12 +59,16 @@ def runs(root: str) -> Message:
                 "record": record,
             }
         )
-    gpus: dict[str | None, list[int]] = {}
-    for index, holder in gpu_locks.held().items():
-        gpus.setdefault(holder.get("run"), []).append(index)
+    gpus: dict[tuple[Any, Any], list[int]] = {}
+    for index, holder in sorted(gpu_locks.held().items()):
+        gpus.setdefault((holder.get("uid"), holder.get("run")), []).append(index)
     going_on = [
-        dict(holder, run=run, gpus=sorted(gpus.get(run, [])))
-        for run, holder in sorted(gpu_locks.registered().items())
+        dict(
+            holder,
+            user=holder.get("user", "?"),
+            gpus=gpus.get((holder.get("uid"), holder["run"]), []),
+        )
+        for holder in gpu_locks.registered()
     ]
     return {"runs": found, "going_on": going_on}
 
@@ -83,13 +88,19 @@ def strays(base: str) -> dict[int, str]:
     for pid, variables in processes.environments():
         for variable in variables or ():
             if variable.startswith(mark):
-                run_dir = os.fsdecode(variable.partition(b"=")[2])
-                if not run_lock.is_alive(run_dir):
+                name = os.fsdecode(variable[len(mark) :])
+                run_dir = os.path.join(base, name)
+                if _is_own_run(pid, name) and not run_lock.is_alive(run_dir):
                     found[pid] = run_dir
                 break
     for run_dir in _with_dead_groups(base):
         found.update((pid, run_dir) for group in cgroup.of(run_dir) for pid in group.pids())
     return found
+
+
+def _is_own_run(pid: int, name: str) -> bool:
+    """Whether a process may be of a run of ours with this name: another user's may say anything."""
+    return run_lock.is_run_name(name) and processes.user_of(pid) == os.getuid()
 
 
 def end_strays(root: str) -> int:
@@ -123,7 +134,11 @@ def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
     mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(run_dir)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not run_lock.is_alive(run_dir):
-        left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
+        left = [
+            pid
+            for pid, variables in processes.environments()
+            if mark in (variables or ()) and processes.user_of(pid) == os.getuid()
+        ]
         left += cgroup.end(run_dir)
         if not left:
             return

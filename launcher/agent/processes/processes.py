@@ -263,11 +263,33 @@ def descendants(root: int) -> list[int]:
     return [pid for pid in families([root])[root] if pid != root]
 
 
-def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
-    """Pids whose environment says that they belong to this run on this host.
+def user_of(pid: int) -> int | None:
+    """Return the uid of who started a process, or None. /proc/PID itself belongs to root where a
+    process may not be looked into."""
+    try:
+        for line in _read("/proc/%d/status" % pid).split(b"\n"):
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return None
 
-    Returns ``(pids, scanned, unreadable)``; processes of other users cannot be read, nor are they
-    ours.
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or its number where it has none."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return str(uid)
+
+
+def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
+    """Pids of this user whose environment says that they belong to this run on this host.
+
+    Returns ``(pids, scanned, unreadable)``. What processes of other users say, which root can read,
+    counts for nothing.
     """
     wanted = {b"LAUNCHER_RUN_ID=" + os.fsencode(run_id), b"LAUNCHER_HOST=" + os.fsencode(host)}
     found, scanned, unreadable = [], 0, 0
@@ -275,7 +297,7 @@ def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
         scanned += 1
         if variables is None:
             unreadable += 1
-        elif wanted.issubset(variables):
+        elif wanted.issubset(variables) and user_of(pid) == os.getuid():
             found.append(pid)
     return found, scanned, unreadable
 
