@@ -27,7 +27,7 @@ def test_the_agent_is_executed(tmp_path: Path, version: str) -> None:
     ran = subprocess.run(
         [python, "-I", "-S", "-X", "dev", "-W", "error::SyntaxWarning", program, tmp_path],
         capture_output=True, text=True, check=False, timeout=100,
-        env={**os.environ, "LAUNCHER_LEASE_DIR": str(tmp_path / "locks")},
+        env={**os.environ, "LAUNCHER_LOCK_SCOPE": str(tmp_path)},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {"python": version}

@@ -214,7 +214,7 @@ class _Shell:
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
             "HOME": str(self.home),
             "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
-            "LAUNCHER_LEASE_DIR": str(self.home / ".leases"),
+            "LAUNCHER_LOCK_SCOPE": str(self.home),
         }
         argv = ["/bin/sh", "-c", process.command or "exit 0"]
         spawn = partial(

@@ -17,7 +17,7 @@ import asyncssh
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
-from ..spec.model import Facts, Host
+from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json
 from .agent_bundle import agent_zip, install_command, start_command
 from .ssh import KEEPALIVES, Connection
@@ -380,11 +380,12 @@ def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
         return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
     if code == "gpu-busy" and isinstance(error.get("holder", {}), dict):
         holder = error.get("holder", {})
-        since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))
+        at = holder.get("since")
+        is_time = isinstance(at, (int, float)) and 0 < at < 1e11
+        since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if is_time else ""
         return errors.GpuBusy(
             host,
-            f"GPU {error.get('gpu')} is in use by {holder.get('user', '?')} "
-            f"({holder.get('run', '?')}, since {since})",
+            f"GPU {error.get('gpu')} is in use by {holder_text(holder)}{since}",
             "wait for that run, or choose other hosts with --hosts",
         )
     if code == "os":
