@@ -60,6 +60,7 @@ def host(shared: labs.Lab) -> Iterator[labs.LabHost]:
     (host,) = shared.hosts.values()
     yield host
     host.run("pkill", "-9", "-u", "mallory", check=False)
+    host.run("pkill", "-9", "sleep|start.py", check=False)
     host.run("sh", "-c", f"rm -rf {OLD_PLACE} /tmp/end /tmp/[a-z]* /scratch /srv/team")
 
 
@@ -213,7 +214,7 @@ def test_nobody_takes_a_gpu_from_a_run(host: labs.LabHost, root: Launcher, bob: 
         labs.wait_until(
             lambda: any("train.py" in p.argv[-1] for p in of_run(host)), "its ranks run", 40
         )
-        mallory(host, f"rm -rf {OLD_PLACE}; mkdir {OLD_PLACE}")
+        mallory(host, f"rm -f {OLD_PLACE}/*; rm -rf {OLD_PLACE}; mkdir -p {OLD_PLACE}; ls {OLD_PLACE}")
         calls = (
             "import socket\nfor n in range(2000):\n  for gpu in '01':\n"
             "    s = socket.socket(socket.AF_UNIX); s.setblocking(False)\n"
@@ -280,7 +281,6 @@ def test_the_environment_of_another_users_process_leads_root_nowhere(
     succeeds(root)
     sleeping = [p.argv[-1] for p in host.processes() if "sleep" in p.argv]
     assert sorted(sleeping) == ["1000"] * 3 + ["1001"]
-    host.run("pkill", "-9", "sleep")
 
 
 # -- folders that others may write to

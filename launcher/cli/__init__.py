@@ -99,6 +99,8 @@ def _colour() -> bool | None:
 
 def _code() -> int:
     """Calls the command that is meant. Returns the exit code; whatever went wrong has been told."""
+    if "_LAUNCHER_COMPLETE" in os.environ:
+        from . import shells  # noqa: F401  click's scripts for shells are replaced by ours
     try:
         # Without standalone mode click returns what ctx.exit was given.
         code = cli(standalone_mode=False, color=_colour())
@@ -120,12 +122,11 @@ def _bug(error: Exception) -> None:
     """A line on the screen, the rest in a file."""
     import traceback
 
-    from ..api.client import home
+    from ..records.run_folder import home, make_home, write
 
     place = home() / "traceback.txt"
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.write_text(traceback.format_exc())
+        write(make_home() / place.name, traceback.format_exc().encode("utf-8", "backslashreplace"))
     except OSError:
         traceback.print_exc()
     click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)

@@ -90,17 +90,12 @@ def strays(base: str) -> dict[int, str]:
             if variable.startswith(mark):
                 name = os.fsdecode(variable[len(mark) :])
                 run_dir = os.path.join(base, name)
-                if _is_own_run(pid, name) and not run_lock.is_alive(run_dir):
+                if run_lock.is_run_name(name) and not run_lock.is_alive(run_dir):
                     found[pid] = run_dir
                 break
     for run_dir in _with_dead_groups(base):
         found.update((pid, run_dir) for group in cgroup.of(run_dir) for pid in group.pids())
     return found
-
-
-def _is_own_run(pid: int, name: str) -> bool:
-    """Whether a process may be of a run of ours with this name: another user's may say anything."""
-    return run_lock.is_run_name(name) and processes.user_of(pid) == os.getuid()
 
 
 def end_strays(root: str) -> int:
@@ -134,11 +129,7 @@ def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
     mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(run_dir)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not run_lock.is_alive(run_dir):
-        left = [
-            pid
-            for pid, variables in processes.environments()
-            if mark in (variables or ()) and processes.user_of(pid) == os.getuid()
-        ]
+        left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
         left += cgroup.end(run_dir)
         if not left:
             return
