@@ -220,7 +220,7 @@ class StartError(HostError):
 
 
 class GpuBusy(StartError):
-    """A GPU of the plan is leased to another run."""
+    """A GPU of the plan is in use by somebody else."""
 
     code = "gpu-busy"
 
