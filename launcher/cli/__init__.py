@@ -122,11 +122,11 @@ def _bug(error: Exception) -> None:
     """A line on the screen, the rest in a file."""
     import traceback
 
-    from ..records.run_folder import home, make_home, write
+    from ..api.client import home, write_at_home
 
     place = home() / "traceback.txt"
     try:
-        write(make_home() / place.name, traceback.format_exc().encode("utf-8", "backslashreplace"))
+        write_at_home(place.name, traceback.format_exc())
     except OSError:
         traceback.print_exc()
     click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)

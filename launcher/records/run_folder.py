@@ -93,6 +93,11 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
+def write_at_home(name: str, text: str) -> None:
+    """Writes a file of :func:`home` that this user alone may read. Raises OSError."""
+    write(make_home() / name, text.encode("utf-8", "backslashreplace"))
+
+
 class RunFolder:
     """One run's folder, private to its user."""
 

@@ -61,6 +61,12 @@ def _trust() -> str:
     return f"{_CHECK_PYTHON}import os\ntrust = {{}}\nexec({source!r}, trust)\n"
 
 
+def weakness_program() -> str:
+    """Return Python text that prints why other users could change the folder in its argument, or
+    nothing."""
+    return f"{_trust()}print(ascii(trust['weakness'](sys.argv[1]) or '')[1:-1])\n"
+
+
 # Before anything of the folder is executed. The relay runs in this same interpreter.
 _LOOK_AND_RELAY = """\
 folder, root = os.path.dirname(sys.argv[1]), sys.argv[3]

@@ -149,6 +149,11 @@ def venv_of(wish: Wish) -> str:
     return wish.venv or _environment(wish.python) or VENV
 
 
+def is_venv_ours(wish: Wish) -> bool:
+    """Return whether launcher makes that environment, rather than the inventory naming one."""
+    return bool(wish.venv) or not _environment(wish.python)
+
+
 def _environment(python: str) -> str | None:
     """Return the environment of an interpreter's path; None for a name or the system's Python."""
     found = re.fullmatch(r"(.+)/bin/python[0-9.]*", python)
@@ -167,11 +172,27 @@ def decide(look: Look, wish: Wish) -> Decision:
         "horovod": _horovod,
         "own-name": _own_name,
     }
-    found = [item for name in parts if name in wish.steps for item in parts[name](look, wish)]
+    steps = wish.steps - _IN_VENV if look.weakness else wish.steps
+    found = [item for name in parts if name in steps for item in parts[name](look, wish)]
+    if look.weakness and wish.steps & _IN_VENV and _wants_venv(wish):
+        found.append(_unsafe(look, wish))
     return Decision(
         tuple(item for item in found if isinstance(item, Change)),
         tuple(item for item in found if isinstance(item, Problem)),
         tuple(_notes(look, wish)),
+    )
+
+
+#: Steps that execute something of the environment.
+_IN_VENV = frozenset({"venv", "requirements", "horovod"})
+
+
+def _unsafe(look: Look, wish: Wish) -> Problem:
+    return Problem(
+        "venv",
+        f"the environment {_at_home(look, venv_of(wish))} could be changed by other users: "
+        f"{look.weakness}",
+        "chmod go-w that folder, or choose another: --venv DIR",
     )
 
 
@@ -246,9 +267,13 @@ def _python(look: Look, wish: Wish) -> _Found:
         yield _install(look, "python", f"{name}-venv")
 
 
+def _wants_venv(wish: Wish) -> bool:
+    named = wish.venv or wish.requirements is not None or _environment(wish.python)
+    return bool(named or "horovod" in wish.steps)
+
+
 def _venv(look: Look, wish: Wish) -> _Found:
-    wanted = wish.venv or wish.requirements is not None or _environment(wish.python)
-    if look.venv or not (wanted or "horovod" in wish.steps):
+    if look.venv or not _wants_venv(wish):
         return
     place = _at_home(look, venv_of(wish))
     base = look.base if _environment(wish.python) else look.python
