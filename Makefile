@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test quick test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -24,19 +24,22 @@ test: setup system horovod ## Lints, then runs the suite, on real sshd hosts whe
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
-quick: setup ## Lints, then runs the tests that need no hosts, in about a minute
+quick: setup ## Lints and runs the unit tests, in under a minute
 	$(MAKE) lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not lab and not frameworks and not vm' $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/unit $(ARGS)
+
+flakes: setup system horovod ## Runs the suite N times on a busy machine (10): N=3 ARGS="--spin 2 --select tests/lab"
+	PYTHONPATH=tests $(BIN)/python -m support.flakes $(N) $(ARGS)
 
 test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
-	@sh tests/install-system-packages.sh frameworks $(SUDO)
-	$(BIN)/python tests/environments.py
+	@sh tests/support/install-system-packages.sh frameworks $(SUDO)
+	PYTHONPATH=tests $(BIN)/python -m support.environments
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
 
 vm: setup system ## Limits and logouts on a kernel and a systemd of their own: a Debian in qemu, emulated
 	command -v qemu-system-x86_64 >/dev/null || $(SUDO) apt-get install -y -qq --no-install-recommends qemu-system-x86
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
-	$(BIN)/python tests/vm.py
+	PYTHONPATH=tests $(BIN)/python -m support.vm
 	$(BIN)/python -m pytest -m vm -rs $(ARGS)
 
 lint: setup ## ruff, strict typing, and the arrows between rooms
@@ -60,7 +63,7 @@ bench: setup system ## Measures against what a user would pick instead (benchmar
 	$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: setup system ## Real training with a fault at a random moment: ARGS="--rounds 52 --seed 7"
-	$(BIN)/python tests/chaos.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m chaos.play $(ARGS)
 
 horovod: $(HVD) ## Builds horovod against torch and installs it; the wheel is kept in ~/.cache/launcher
 
@@ -69,7 +72,7 @@ $(HVD): $(STAMP) | system
 
 disk: setup ## A bare Debian for test hosts, kept in ~/.cache: then `make test` bootstraps it
 	command -v debootstrap >/dev/null || $(SUDO) apt-get install -y -qq debootstrap
-	$(BIN)/python tests/freshroot.py
+	PYTHONPATH=tests $(BIN)/python -m support.freshroot
 
 lock: ## Resolves the development environment again and pins it in requirements/dev.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
@@ -78,12 +81,12 @@ lock: ## Resolves the development environment again and pins it in requirements/
 	mv build/lock.txt $(LOCK) && rm -rf build/lock
 
 system:
-	@sh tests/install-system-packages.sh test $(SUDO)
+	@sh tests/support/install-system-packages.sh test $(SUDO)
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml $(LOCK)
-	@sh tests/install-system-packages.sh demo $(SUDO)
+	@sh tests/support/install-system-packages.sh demo $(SUDO)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) torch==2.13.0 numpy==2.4.6
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[test]'

@@ -64,9 +64,14 @@ def main(rounds: int) -> str:
 def _running(here: Place, argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A command; its output goes nowhere, and at the end it is killed."""
     process = subprocess.Popen(
-        argv, env=here.env, cwd=here.empty, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        argv,
+        env=here.env,
+        cwd=here.empty,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         yield process
     finally:
@@ -157,9 +162,17 @@ def _cable(here: Place, rounds: int) -> str:
         noticed, reported = [], []
         for _ in range(rounds):
             argv = here.launcher(
-                2, "--lost-after", f"{lost_after}s", "--orphan-timeout", "10s", "--grace", "2s",
-                "--framework", "env", "--", "sleep", "600",
-            )  # fmt: skip
+                2,
+                "--lost-after",
+                f"{lost_after}s",
+                "--orphan-timeout",
+                "10s",
+                "--grace=2s",
+                "--framework=env",
+                "--",
+                "sleep",
+                "600",
+            )
             with _running(here, argv) as process:
                 labs.wait_until(lambda: any("sleep" in p.argv for p in host.processes()), "it", 60)
                 struck, at = time.perf_counter(), time.time()
@@ -197,9 +210,11 @@ def _attach(here: Place, rounds: int) -> str:
     os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
     taken = race({"attach, nobody follows": lambda: _first_line(here, attach)}, rounds)
     subprocess.run(
-        [sys.executable, "-m", "launcher", "stop", folder.name], env=here.env, capture_output=True,
+        [sys.executable, "-m", "launcher", "stop", folder.name],
+        env=here.env,
+        capture_output=True,
         check=True,
-    )  # fmt: skip
+    )
     rows = [
         [name, spread([s.wall for s in samples])] for name, samples in {**watched, **taken}.items()
     ]
@@ -210,9 +225,13 @@ def _attach(here: Place, rounds: int) -> str:
 def _first_line(here: Place, argv: list[str]) -> Sample:
     began = time.perf_counter()
     process = subprocess.Popen(
-        argv, env=here.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        argv,
+        env=here.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     assert process.stdout
     try:
         if not process.stdout.readline():
@@ -293,9 +312,7 @@ def _here(here: Place) -> int:
 def _idle(here: Place) -> str:
     rows = []
     for words in ([], ["--orphan-timeout", "30m", "--stall-timeout", "10m"]):
-        argv = here.launcher(
-            2, "--detach", *words, "--framework", "env", "--", "sleep", "600.25"
-        )  # fmt: skip
+        argv = here.launcher(2, "--detach", *words, "--framework=env", "--", "sleep", "600.25")
         subprocess.run(argv, env=here.env, cwd=here.empty, capture_output=True, check=True)
         folder = here.run_folder()
         host = here.lab.hosts["lab1"]
@@ -314,9 +331,11 @@ def _idle(here: Place) -> str:
             sizes = [f"{kib[key] / 1024:.1f}" for key in ("Rss", "Pss", "Private_Dirty")]
             rows.append([" ".join(words) or "-", name, *sizes, f"{used:.2f}", f"{used * 1440:.0f}"])
         subprocess.run(
-            [sys.executable, "-m", "launcher", "stop", folder.name], env=here.env,
-            capture_output=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "launcher", "stop", folder.name],
+            env=here.env,
+            capture_output=True,
+            check=True,
+        )
     head = ["options", "process", "RSS, MiB", "PSS", "private dirty", "CPU s a minute", "a day"]
     words_ = f"A detached run on two hosts sleeps; {IDLE:.0f} s sampled in steps of 10 ms, the day extrapolated:"
     return f"{words_}\n\n{table(head, rows)}"

@@ -42,9 +42,13 @@ def _on_host(here: Place) -> list[list[str]]:
     argv = here.launcher(2, "--framework", "env", "--", "sleep", "600.25")
     running = subprocess.Popen(
         ["timeout", "120", *argv],
-        env=here.env, cwd=here.empty, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        env=here.env,
+        cwd=here.empty,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     host = here.lab.hosts["lab1"]
     try:
         labs.wait_until(lambda: _find(host, "600.25") is not None, "the job's sleep", 60)

@@ -21,7 +21,7 @@ from .measure import Sample, run
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
-import lab as labs  # noqa: E402
+from support import lab as labs  # noqa: E402
 
 #: What a user can say instead of OpenSSH 9's default (sntrup761: 0.15 s of CPU a connection).
 FASTER = "-o KexAlgorithms=curve25519-sha256"

@@ -1,7 +1,7 @@
 """Write the tables of the reference pages from the code: ``python docs/generate.py``.
 
 A page is written by hand around blocks, ``<!-- generated: NAME -->`` to ``<!-- end -->``; only what
-stands between is replaced. ``tests/test_reference.py`` fails when a page is stale.
+stands between is replaced. ``tests/unit/test_reference.py`` fails when a page is stale.
 """
 
 from __future__ import annotations

@@ -2,60 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import lab as labs
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).parent.parent
+from support import ROOT
+from support import lab as labs
+from support.command import Launcher
+from support.hosts import SPECS, need_lab
 
 # The machine may be busy: how long an example takes says nothing of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-#: `make test &` in a script hears no Ctrl-C, and all that it starts inherits that; tests press it.
+#: `make test &` in a script ignores Ctrl-C, and its children inherit that; tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-SPECS = (
-    labs.HostSpec("lab1", interface="eth0", own_name="127.0.1.1"),
-    labs.HostSpec("lab2", interface="enp3s0", own_name="127.0.0.1"),
-    labs.HostSpec("lab3", interface="ib0", port=2222, behind="lab1"),
-)
-
-
-#: Whoever asks for one of these starts hosts.
-_LAB = {
-    *("lab", "own", "clean", "launcher", "inventory", "alike", "arena", "cluster", "four", "pair"),
-    *("sandbox", "story"),
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as ``lab`` the tests that need real hosts, by their fixtures."""
-    for item in items:
-        if _LAB & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.lab)
-
-
-def need_lab() -> None:
-    """Skips a test where no lab can be made."""
-    if reason := labs.missing():
-        pytest.skip(f"no lab of real hosts here: {reason}")
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    """Three real hosts: other interface names, one on another port and only behind a jump host."""
+    """Three real hosts: different interfaces, and one on another port behind a jump host."""
     need_lab()
     # `sys.prefix` is the environment that runs the tests, with torch: read-only on every host.
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
@@ -65,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 @pytest.fixture
 def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[labs.Lab]:
-    """A lab for one test alone, to be broken: the first two hosts, or the test's parameter."""
+    """A lab that one test may break: the first two hosts, or the test's parameter."""
     need_lab()
     specs = getattr(request, "param", SPECS[:2])
     with labs.Lab(specs, tmp_path / "own") as standing:
@@ -80,100 +52,6 @@ def inventory(lab: labs.Lab, tmp_path: Path) -> Path:
     return file
 
 
-@dataclass
-class Ran:
-    """What a user has after `launcher run`."""
-
-    code: int
-    out: str
-    err: str
-    home: Path
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder; there must be one."""
-        (folder,) = (self.home / "runs").iterdir()
-        return folder
-
-    @property
-    def receipt(self) -> dict[str, Any]:
-        """The receipt on disk."""
-        value: dict[str, Any] = json.loads((self.folder / "receipt.json").read_text())
-        return value
-
-    @property
-    def receipts(self) -> list[dict[str, Any]]:
-        """The receipts of all runs so far, in their order."""
-        found = [json.loads(f.read_text()) for f in (self.home / "runs").glob("*/receipt.json")]
-        return sorted(found, key=lambda receipt: float(receipt["started"]))
-
-    def log(self, name: str, attempt: int = 0) -> bytes:
-        """One rank's log here."""
-        return (self.folder / "logs" / f"attempt-{attempt}" / name).read_bytes()
-
-
-@dataclass
-class Launcher:
-    """Calls the command line in a process of its own, in a work folder of its own."""
-
-    inventory: Path
-    work: Path
-    home: Path
-    env: dict[str, str] = field(default_factory=dict)
-
-    def environment(self) -> dict[str, str]:
-        """A user's environment, with launcher's home in the test's folder."""
-        return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.env}
-
-    def argv(self, *words: str) -> list[str]:
-        """``launcher run -i INVENTORY words``."""
-        return [sys.executable, "-m", "launcher", "run", "-i", str(self.inventory), *words]
-
-    def run(self, *words: str, timeout: float = 90, within: Sequence[str] = ()) -> Ran:
-        """Runs to the end; ``within`` is a command that runs a command."""
-        done = subprocess.run(
-            [*within, *self.argv(*words)],
-            cwd=self.work,
-            env=self.environment(),
-            capture_output=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(), self.home)
-
-    def start(self, *words: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Starts and returns at once; output goes to pipes."""
-        return subprocess.Popen(
-            [*within, *self.argv(*words)],
-            cwd=self.work,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def call(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """``launcher words`` to its end: any command."""
-        return subprocess.run(
-            [sys.executable, "-m", "launcher", *words],
-            cwd=self.work,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def script(self, text: str, name: str = "train.py") -> str:
-        """Writes a script into the work folder; returns its name."""
-        file = self.work / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        return name
-
-
 @pytest.fixture
 def launcher(inventory: Path, tmp_path: Path) -> Launcher:
     """The command, an empty work folder with a space in its name, and the lab's inventory."""
@@ -184,10 +62,7 @@ def launcher(inventory: Path, tmp_path: Path) -> Launcher:
 
 @pytest.fixture
 def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
-    """The lab, with all faults undone afterwards; fails a test that leaves a process on a host.
-
-    That one alone: what it left is ended.
-    """
+    """The lab. Fail a test that leaves a process of a run on a host, and kill what it left."""
     yield lab
     left = []
     for host in lab.hosts.values():
@@ -200,13 +75,13 @@ def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
 
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaves a pipe or a socket of this process behind.
+    """Fail a test that leaves a pipe or a socket of this process open.
 
-    Not the lab's own tests: they boot hosts of a lab that goes on, which holds a pipe to each.
+    The lab's own tests are exempt: they boot hosts of a lab that stays, which has a pipe to each.
     """
     before = _open_files()
     yield
-    if request.module.__name__ == "test_lab":
+    if request.path.name == "test_lab.py":
         return
     leaked = _open_files() - before
     assert not [kind for kind in leaked if kind.startswith(("socket", "pipe"))], leaked
@@ -223,17 +98,18 @@ def _open_files() -> set[str]:
     return found
 
 
-def of_runs(host: labs.LabHost) -> list[labs.Process]:
-    """What carries the mark of a run on a host."""
-    return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
-
-
-def wait_for(
-    path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30
-) -> None:
-    """Until a file holds a text; fails when the process ends before."""
-    labs.wait_until(
-        lambda: process.poll() is not None or (path.exists() and text in path.read_bytes()),
-        f"{text!r} in {path}",
-        seconds,
-    )
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder; refuse a unit test that asks for hosts."""
+    here = Path(__file__).parent
+    markers = {
+        "lab": pytest.mark.lab,
+        "chaos": pytest.mark.lab,
+        "frameworks": pytest.mark.frameworks,
+    }
+    for item in items:
+        if item.path.is_relative_to(here):
+            folder = item.path.relative_to(here).parts[0]
+            if folder == "unit" and {"lab", "own"} & set(getattr(item, "fixturenames", ())):
+                raise pytest.UsageError(f"{item.nodeid} needs hosts: move it to tests/lab")
+            if marker := markers.get(folder):
+                item.add_marker(marker)

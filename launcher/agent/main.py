@@ -1,4 +1,4 @@
-"""The commands of the agent: what a relay, a rank, and the hosts of one run between them start."""
+"""The commands of the agent, one for each kind of process that runs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the part that the first argument names; imports that one only."""
+    """Run the command that the first argument names; import only what it needs."""
     part, rest = sys.argv[1], sys.argv[2:]
     if part == "relay":
         from .relay.relay import main as run
@@ -16,10 +16,10 @@ def main() -> None:
         from .mesh.await_port import main as run
     elif part == "ssh":
         from .mesh.ssh import main as run
-    elif part in ("lead", "peer"):
+    elif part in ("head", "peer"):
         from .mesh.peers import main as run
 
         rest = sys.argv[1:]
     else:
-        sys.exit("usage: start.py relay | rank | await-port | ssh | lead | peer ...")
+        sys.exit("usage: start.py relay | rank | await-port | ssh | head | peer ...")
     run(rest)

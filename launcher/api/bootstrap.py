@@ -13,25 +13,25 @@ from ..spec.errors import InputError
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..fleet.bootstrap.bootstrap import Outcome as Outcome
+    from ..fleet.bootstrap.bootstrap import HostOutcome as HostOutcome
     from ..fleet.bootstrap.prompting import Asker, Tell
 
 __all__ = ["STEPS", "VENV", "bootstrap_hosts", "chosen_steps", "plain", "requirement_lines"]
 
 
-def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[Outcome]:
+def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[HostOutcome]:
     """Do what is wanted, and return how every host stands, in their order.
 
-    ``wanted`` are the fields of :class:`launcher.fleet.bootstrap.request.Request`. ``asker`` is asked
-    about host keys and passwords; ``tell(host, words)`` is called from several threads. Raises
-    InputError where Fabric is not installed.
+    ``wanted`` are the fields of :class:`~launcher.fleet.bootstrap.request.BootstrapRequest`.
+    ``asker`` is asked about host keys and passwords; ``tell(host, message)`` is called from several
+    threads. Raises InputError where Fabric is not installed.
     """
     try:
         from ..fleet.bootstrap.bootstrap import bootstrap
-        from ..fleet.bootstrap.request import Request
+        from ..fleet.bootstrap.request import BootstrapRequest
     except ImportError as error:
         raise InputError(
             f"bootstrap needs Fabric, which is not installed here ({error})",
             f"{sys.executable} -m pip install 'launcher[bootstrap]', or 'fabric>=3.2,<4'",
         ) from None
-    return bootstrap(Request(**wanted), asker, tell)
+    return bootstrap(BootstrapRequest(**wanted), asker, tell)

@@ -16,8 +16,8 @@ from ..spec.model import Host, Inventory, Job
 
 if TYPE_CHECKING:
     from ..fleet.check.checker import Report as Report
+    from ..fleet.findings.survey import PairTest as PairTest
     from ..fleet.findings.survey import Survey as Survey
-    from ..fleet.findings.survey import Trial as Trial
     from .client import AskPassphrase
 
 __all__ = [

@@ -176,7 +176,8 @@ class AsyncClient(_Catalog):
         missing = [name for name in old.reader().secret_names if name not in os.environ]
         if missing:
             raise InputError(
-                f"secret {missing[0]} is not set here", f"export {missing[0]}=... first"
+                f"secret {missing[0]} is not set in your environment",
+                f"export {missing[0]}=... first",
             )
         request = old._following.request
         nodes = tuple(node.host for node in old.layout.nodes)

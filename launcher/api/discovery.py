@@ -61,13 +61,13 @@ async def probe(
     chosen: Sequence[Candidate], ask_passphrase: AskPassphrase | None = None
 ) -> dict[str, Facts | HostError]:
     """Go to hosts, and return what each is, or what is wrong with it."""
-    from ..fleet.fanout import Place, visit_hosts
+    from ..fleet.fanout import Visited, visit_hosts
 
     inventory = load(inventory_text(chosen, {}, ""), "these hosts")
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
 
-    async def look(place: Place) -> Facts:
-        agent = await place.agent()
+    async def look(visited: Visited) -> Facts:
+        agent = await visited.agent()
         try:
             return await agent.probe(True)
         finally:

@@ -11,6 +11,7 @@ from typing import Any
 from .. import frameworks
 from ..jobs import job_file, planner
 from ..jobs.job_file import seconds
+from ..jobs.layout import make_layout
 from ..runner.policy import spares
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
@@ -67,7 +68,7 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
     """Return the plan, as far as it is known without going to a host. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
     check_restarts(job, len(hosts))
-    layout = planner.layout(job, hosts, {})
+    layout = make_layout(job, hosts, {})
     first = layout.nodes[0].host
     address = job.master_addr or first.address or first.name
     low, high = job.master_port

@@ -40,8 +40,11 @@ def unfinished(host: str) -> list[str]:
 
 
 def _hosts(mark: Path, host: str) -> tuple[str, ...]:
-    """The hosts that a mark names. One that a power cut has emptied may have named any host, so it
-    names the one that is asked about: to look there once more does no harm."""
+    """Return the hosts that a mark names.
+
+    One that a power cut has emptied may have named any host, so it counts for ``host``: looking
+    there once more does no harm.
+    """
     named = read_as(tuple[str, ...], mark)
     return (host,) if named is None else named
 

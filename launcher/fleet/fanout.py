@@ -22,7 +22,7 @@ AT_ONCE = 32
 
 
 @frozen
-class Place:
+class Visited:
     """A host of a run, with a connection. ``folder`` is the run's folder there."""
 
     run: str
@@ -54,7 +54,7 @@ class Place:
 async def visit(
     request: Request,
     layout: Layout,
-    errand: Callable[[Place], Awaitable[T]],
+    errand: Callable[[Visited], Awaitable[T]],
     nodes: Sequence[Node] = (),
 ) -> dict[str, T | HostError]:
     """Do an errand on every host of a run at once; return its result or its error by host.
@@ -70,7 +70,7 @@ async def visit_hosts(
     inventory: Inventory,
     run: str,
     nodes: Sequence[Node],
-    errand: Callable[[Place], Awaitable[T]],
+    errand: Callable[[Visited], Awaitable[T]],
     ask: AskPassphrase | None = None,
 ) -> dict[str, T | HostError]:
     """Do the same on any hosts of an inventory; the run need not be recorded on this machine."""
@@ -84,10 +84,10 @@ async def visit_hosts(
             except HostError as error:
                 return error
             try:
-                place = Place(run, node, connection, planner.run_dir(node.root, run))
-                if cleanup.unfinished(place.host):
-                    await (await place.agent()).close()
-                return await errand(place)
+                visited = Visited(run, node, connection, planner.run_dir(node.root, run))
+                if cleanup.unfinished(visited.host):
+                    await (await visited.agent()).close()
+                return await errand(visited)
             except HostError as error:
                 return error
             except OSError as error:

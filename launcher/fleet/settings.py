@@ -1,4 +1,4 @@
-"""Resolve the settings of a host, and tell where each value comes from."""
+"""Resolve the settings of a host, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..interop import inventories as imports
+from ..interop.draft import Draft
 from ..interop.inventories.ssh_entries import parse
 from ..spec import inventory as inventories
 from ..spec.errors import DocumentError
@@ -25,7 +26,7 @@ _SSH = {
 }
 _FOUND_LATER = {
     "gpus": "detected by nvidia-smi on the host",
-    "interface": "detected from the route to the master",
+    "interface": "detected from the route to the head node",
     "identity_file": "ssh's default keys",
 }
 _BY_DEFAULT = {"address": "the host's name", "user": "your user here", "port": "ssh's default"}
@@ -44,18 +45,19 @@ def effective(path: str, inventory: Inventory, host: Host) -> list[Effective]:
     """Return all settings of a host. Raises DocumentError, or ConnectError for a bad ssh_config."""
     given = _given(path, inventory).get(host.name, {})
     ssh = asyncio.run(_connection(inventory, host.name))
-    found = [_connected(path, inventory, host, key, ssh.get(key), given) for key in _SSH]
+    places = {key: _place(path, value) for key, value in given.items()}
+    found = [_connected(inventory, host, key, ssh.get(key), places.get(key)) for key in _SSH]
     found = [_with_warning(one) for one in found]
     for key in ("gpus", "python", "workdir", "interface"):
         value = getattr(host, key)
-        origin = _place(path, given[key]) if key in given else "default"
+        origin = places.get(key, "default")
         if value is None:
             origin = _FOUND_LATER[key]
         found.append(Effective(key, None if value is None else str(value), origin))
     for kind in ("env", "labels"):
         for name, value in getattr(host, kind).items():
             key = f"{kind}.{name}"
-            found.append(Effective(key, value, _place(path, given[key]) if key in given else path))
+            found.append(Effective(key, value, places.get(key, path)))
     return found
 
 
@@ -79,17 +81,12 @@ async def _connection(inventory: Inventory, name: str) -> dict[str, str]:
 
 
 def _connected(
-    path: str,
-    inventory: Inventory,
-    host: Host,
-    key: str,
-    value: str | None,
-    given: Mapping[str, Given],
+    inventory: Inventory, host: Host, key: str, value: str | None, place: str | None
 ) -> Effective:
-    if key in given:
-        return Effective(key, str(getattr(host, key)), _place(path, given[key]))
-    place = _in_ssh_config(inventory, host.name, key)
+    """Return a connection setting; ``place`` is its line in the inventory, None if not there."""
     if place:
+        return Effective(key, str(getattr(host, key)), place)
+    if place := _in_ssh_config(inventory, host.name, key):
         return Effective(key, value, place)
     default = _BY_DEFAULT if value is not None else _FOUND_LATER
     return Effective(key, value, default.get(key, "not needed"))
@@ -110,7 +107,7 @@ def _in_ssh_config(inventory: Inventory, host: str, key: str) -> str | None:
     if not file.exists():
         return None
     try:
-        entries = parse(read_text(file, "ssh_config"), imports.Found(str(file)))
+        entries = parse(read_text(file, "ssh_config"), Draft(str(file)))
     except DocumentError:
         return None
     for keyword, _, line in entries.matching(host):

@@ -1,7 +1,7 @@
-"""How processes are started, by name: the registry, and what a framework has to be.
+"""The frameworks, by name: how the processes of a node are started.
 
-To add one here: a file with a subclass of :class:`Framework`, and its row in ``BUILTIN``. To add
-one from a package of your own, derive from the same class and name yours as an entry point::
+To add one here, write a module with a subclass of :class:`Framework`, and add a row to ``BUILTIN``.
+To add one from a package of your own, derive from the same class and declare an entry point::
 
     # my_package.py
     from launcher.frameworks import Framework, Place
@@ -40,7 +40,7 @@ BUILTIN = {
     "horovod-direct": "horovod_direct:HorovodDirect",
     "horovod-mpi": "horovod_mpi:HorovodMpi",
     "mpi": "mpi:Mpi",
-    "ssh": "rsh:Ssh",
+    "ssh": "ssh:Ssh",
     "tensorflow": "tensorflow:TensorFlow",
     "mxnet": "mxnet:MXNet",
     "jax": "jax:Jax",

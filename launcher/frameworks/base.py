@@ -1,4 +1,4 @@
-"""What a framework is given and what it gives back."""
+"""The interface of a framework: what it is given, and what it returns."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def _nobody(names: frozenset[str]) -> frozenset[str]:
 
 @frozen
 class Cast:
-    """The roles that a framework knows.
+    """The roles that a framework accepts.
 
-    ``most`` names them with how many there may be (None: any number); empty: any name will do.
-    ``primaries`` says, of the names that a job has, which roles end the run, where the job does not.
-    ``first``: these stand in front of all others, at the meeting point.
-    ``own_ranks``: each process starts ranks of its own, one a GPU. ``shares_gpus``: where each has
-    one GPU, each sees those of all, as torch's scripts expect, which take the one of LOCAL_RANK.
+    ``most`` has the largest number of processes by role (None: no limit); if it is empty, roles may
+    have any name. ``needs`` are the roles that a job must have. ``primaries`` returns, of a job's
+    roles, those that end the run, unless the job says so itself. ``first`` are the roles whose
+    processes come first, on the head node. With ``own_ranks``, each process starts ranks of its own,
+    one per GPU. With ``shares_gpus``, processes that have one GPU each see the GPUs of all of them:
+    torch's scripts select theirs by LOCAL_RANK.
     """
 
     most: Mapping[str, int | None] = field(default_factory=dict)
@@ -37,11 +38,11 @@ class Cast:
 
 @frozen
 class Need:
-    """What every host must have, where there is more to say than how to install a module.
+    """Something that every host must have, with a better hint than to install a module.
 
-    ``probe`` is the name of a module, or ``program:NAME``, one on PATH, or ``linked:PACKAGE:LIBRARY``,
-    an extension in it that needs such a library. ``says`` names it for a person, ``hint`` says how to
-    get it.
+    ``probe`` is a module, ``program:NAME`` (a program on PATH) or ``linked:PACKAGE:LIBRARY`` (an
+    extension of the package that is linked to the library). ``says`` names it for a person, ``hint``
+    says how to get it.
     """
 
     probe: str
@@ -51,9 +52,9 @@ class Need:
 
 @frozen
 class Place:
-    """One node, and everything that a framework may want to know about it.
+    """One node of a plan, and everything that a framework needs to know about it.
 
-    ``env`` is what every process there has in any case; paths are those of the host.
+    ``agent`` is the path of the agent on the host, ``env`` the variables of every process there.
     """
 
     job: Job
@@ -64,8 +65,10 @@ class Place:
     env: Mapping[str, str]
 
     def command(self, task: Task | None = None) -> tuple[str, ...]:
-        """The command as an argv: a Python script or ``-m module`` gets the interpreter. The job's,
-        or that of a process of a role."""
+        """Return the job's command, or a task's, as an argv.
+
+        A Python script and ``-m module`` are run by the host's Python.
+        """
         run, shell = self.job.run, self.job.shell
         if task is not None and task.role:
             role = self.job.role(task.role).at(task.index)
@@ -76,33 +79,36 @@ class Place:
         return (self.node.python, *run) if is_python else run
 
     def tasks(self, node: Node | None = None) -> tuple[Task, ...]:
-        """The processes of this node, or of another one: without roles, one a rank."""
+        """Return the tasks of a node (this one by default); without roles, one per rank."""
         node = node or self.node
         gpus = node.gpus if len(node.gpus) == node.local_world_size else ()
         ranks = enumerate(node.ranks)
         return node.tasks or tuple(Task("", rank, rank, 1, gpus[n : n + 1]) for n, rank in ranks)
 
     def process(self, task: Task, env: Mapping[str, str]) -> Process:
-        """The process of a task, with ``env`` besides what every process has."""
+        """Return the process of a task, with ``env`` added to the variables of every process."""
         own = task if task.role else None
         return Process(task.key, task.rank, self.command(task), {**self.env, **env}, own)
 
     def require_equal_hosts(self, who: str) -> None:
-        """Raises PlanError where hosts have different numbers of processes."""
+        """Raise PlanError if hosts have different numbers of processes."""
         nodes = self.layout.nodes
         if len({node.local_world_size for node in nodes}) > 1:
-            told = ", ".join(f"{node.host.name} {node.local_world_size}" for node in nodes)
+            counts = ", ".join(f"{node.host.name} {node.local_world_size}" for node in nodes)
             raise PlanError(
-                f"{who} wants as many processes on every host: {told}",
-                "--nodes and --nproc-per-node say so; torchrun and torch take unequal hosts",
+                f"{who} needs the same number of processes on every host: {counts}",
+                "set --nodes and --nproc-per-node; or use torchrun or torch, which take unequal hosts",
             )
 
     def threads(self) -> dict[str, str]:
-        """torchrun's own default, set before it, because it says so in five lines of asterisks."""
+        """Return torchrun's default number of threads: unset, torchrun prints five lines about it."""
         return {"OMP_NUM_THREADS": "1"} if self.node.local_world_size > 1 else {}
 
     def rank_shim(self) -> tuple[str, ...]:
-        """What to put in front of a rank that somebody else starts: own logs, own exit status."""
+        """Return the command to put in front of a rank that another launcher starts.
+
+        It gives the rank a log and an exit status of its own.
+        """
         return (self.node.python, "-I", "-S", self.agent, "rank", "--")
 
 
@@ -116,26 +122,28 @@ class Framework(ABC):
     name: ClassVar[str] = ""
     #: One line for people: what is started, and where.
     about: ClassVar[str] = ""
-    #: Variables that it sets itself, which a job therefore may not set.
+    #: Variables that the framework sets, and a job may not.
     computed: ClassVar[frozenset[str]] = frozenset()
     #: Whether a ``run:`` of a single string is a shell script.
     shell: ClassVar[bool] = False
-    #: The roles that it takes; None: all its ranks are alike.
+    #: The roles that it accepts; None: none, as all its ranks are alike.
     cast: ClassVar[Cast | None] = None
-    #: Python modules without which it starts nothing.
+    #: Python modules without which it cannot start anything.
     modules: ClassVar[tuple[str, ...]] = ()
-    #: Python modules that directly started ranks need if their script imports them.
+    #: Python modules that ranks need only if their script imports them.
     imports: ClassVar[tuple[str, ...]] = ()
-    #: What else every host must have. A host that lacks any of these is reported before the start.
+    #: What else every host must have; hosts that lack any of it are reported before the start.
     needs: ClassVar[tuple[Need, ...]] = ()
-    #: Which ``runner/allreduce/with_*.py`` exchanges data between hosts as its training would.
+    #: Which ``runner/allreduce/with_*.py`` exchanges data between hosts as its training does.
     allreduce: ClassVar[str | None] = None
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
 
     def ports(self, node: Node) -> int:
-        """Return how many ports of their own its processes on ``node`` need. The host finds free
-        ones, and they come as ``place.meeting.ports``."""
+        """Return how many ports the processes on ``node`` need for themselves.
+
+        The host finds free ones; :meth:`processes` gets them as ``place.meeting.ports``.
+        """
         return 0
 
     @abstractmethod

@@ -1,8 +1,8 @@
-"""deepspeed: DeepSpeed's launcher of one host on every host, told who all of them are: no pdsh, no
-hostfile, no ssh between hosts.
+"""deepspeed: DeepSpeed's launcher for one host, on every host.
 
-It starts the ranks, each through our shim; so ``--local_rank`` is not among a script's arguments, but
-LOCAL_RANK in its environment, where ``deepspeed.init_distributed`` looks as well.
+It needs no pdsh, no hostfile and no ssh between hosts. It starts each rank through our shim: a script
+gets LOCAL_RANK in its environment, where ``deepspeed.init_distributed`` looks too, and no argument
+``--local_rank``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .torch import COMPUTED
 
 
 class DeepSpeed(Framework):
-    """What the command ``deepspeed`` starts on each host by pdsh, found by the host's Python.
+    """What the command ``deepspeed`` starts on each host by pdsh, run by the host's Python.
 
-    Source: deepspeed/launcher/launch.py of DeepSpeed 0.19
+    Source: deepspeed/launcher/launch.py of DeepSpeed 0.19.
     """
 
     name = "deepspeed"
@@ -29,8 +29,10 @@ class DeepSpeed(Framework):
     allreduce = "torch"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One launcher a host. Raises PlanError for unequal hosts: it computes LOCAL_RANK as rank
-        modulo processes."""
+        """Return one launcher per host.
+
+        Raises PlanError for unequal hosts: DeepSpeed computes LOCAL_RANK as rank modulo processes.
+        """
         place.require_equal_hosts("DeepSpeed")
         node, meeting = place.node, place.meeting
         world = {
@@ -38,12 +40,16 @@ class DeepSpeed(Framework):
             for other in place.layout.nodes
         }
         argv = (
-            *(node.python, "-m", "deepspeed.launcher.launch", "--log_level=error"),
+            node.python,
+            "-m",
+            "deepspeed.launcher.launch",
+            "--log_level=error",
             "--world_info=" + base64.urlsafe_b64encode(json.dumps(world).encode()).decode(),
             f"--node_rank={node.node_rank}",
             f"--master_addr={meeting.master_addr}",
             f"--master_port={meeting.master_port}",
-            *("--no_local_rank", "--no_python"),
+            "--no_local_rank",
+            "--no_python",
             *place.rank_shim(),
             *place.command(),
         )

@@ -1,6 +1,6 @@
-"""env: the command once a node, which starts its own ranks from the variables that it finds.
+"""env: the command once per node; it starts its own ranks, using the variables it finds.
 
-RANK is the rank of the *node* here, as VESSL defines it.
+RANK is the rank of the *node*, as VESSL defines it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,25 @@ from .base import Cast, Framework, Place
 
 
 class Env(Framework):
-    """For commands that call ``torch.distributed.launch`` or anything else themselves.
+    """For commands that start ``torch.distributed.launch`` or another launcher themselves.
 
-    Source: VESSL's distributed experiments (NUM_NODES, NUM_TRAINERS, RANK, MASTER_ADDR,
-    MASTER_PORT).
+    Source of the variables: VESSL's documentation of distributed experiments.
     """
 
     name = "env"
-    about = "the command once a node, with NUM_NODES, NUM_TRAINERS, RANK, MASTER_ADDR, MASTER_PORT"
+    about = (
+        "the command once per node, with NUM_NODES, NUM_TRAINERS, RANK, MASTER_ADDR, MASTER_PORT"
+    )
     computed = frozenset(
-        {"NUM_NODES", "NUM_TRAINERS", "RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
-        | {"CUDA_VISIBLE_DEVICES"}
+        {
+            "NUM_NODES",
+            "NUM_TRAINERS",
+            "RANK",
+            "NODE_RANK",
+            "MASTER_ADDR",
+            "MASTER_PORT",
+            "CUDA_VISIBLE_DEVICES",
+        }
     )
     shell = True
     allreduce = "torch"
@@ -31,7 +39,7 @@ class Env(Framework):
     cast = Cast(own_ranks=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a node; with roles, one a process of a role, which counts as a node then."""
+        """Return one process per node; with roles, one per task, each of which counts as a node."""
         node, layout = place.node, place.layout
         if not node.tasks:
             env = self._env(place, layout.num_nodes, node.local_world_size, node.node_rank)

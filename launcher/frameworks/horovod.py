@@ -1,7 +1,7 @@
 """horovod: ``horovodrun`` on the first host, with Horovod's gloo controller.
 
-It gets no secrets, since it hands its whole environment on as arguments; ranks have them from
-their own host. Every rank has its own log and exit status, as with all frameworks.
+horovodrun gets no secrets, since it passes its whole environment on as arguments; ranks get them
+from their own host. Every rank has its own log and exit status, as with all frameworks.
 """
 
 from __future__ import annotations
@@ -11,12 +11,22 @@ from . import rsh
 from .base import Framework, Need, Place
 
 COMPUTED = frozenset(
-    {"HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"}
-    | {"HOROVOD_CROSS_RANK", "HOROVOD_CROSS_SIZE", "HOROVOD_HOSTNAME", "HOROVOD_CONTROLLER"}
-    | {"HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT", "CUDA_VISIBLE_DEVICES"}
+    {
+        "HOROVOD_RANK",
+        "HOROVOD_SIZE",
+        "HOROVOD_LOCAL_RANK",
+        "HOROVOD_LOCAL_SIZE",
+        "HOROVOD_CROSS_RANK",
+        "HOROVOD_CROSS_SIZE",
+        "HOROVOD_HOSTNAME",
+        "HOROVOD_CONTROLLER",
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR",
+        "HOROVOD_GLOO_RENDEZVOUS_PORT",
+        "CUDA_VISIBLE_DEVICES",
+    }
 )
 
-#: Built for one version of torch, so `pip install` from its source is rarely all that is needed.
+#: Horovod is built for one version of torch, so that `pip install` alone is rarely enough.
 HOROVOD = Need(
     "horovod",
     "horovod",
@@ -26,8 +36,10 @@ HOROVOD = Need(
 
 
 def environment(place: Place) -> dict[str, str]:
-    """What a node's ranks have in any case, whatever horovodrun says to them all alike: their host's
-    own interface, and the address at which all hosts have reached the first one."""
+    """Return the variables of a node's ranks, which override those that horovodrun sends to all hosts.
+
+    They name the host's own interface, and the address at which all hosts reached the head node.
+    """
     own = rsh.interface(place)
     chosen = {"HOROVOD_GLOO_IFACE": own} if own else {}
     found = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": place.meeting.master_addr}
@@ -41,14 +53,14 @@ class Horovod(Framework):
     """
 
     name = "horovod"
-    about = "horovodrun (gloo) on the first host, which starts the ranks on all of them"
+    about = "horovodrun (gloo) on the first host, which starts the ranks on all hosts"
     computed = COMPUTED
     needs = (HOROVOD,)
     allreduce = "horovod"
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """horovodrun, and on the other hosts what runs its ranks."""
+        """Return horovodrun on the first host, and on the others the peer that runs its ranks."""
         own = rsh.interface(place)
         argv = (
             place.node.python,

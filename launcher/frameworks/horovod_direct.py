@@ -1,6 +1,6 @@
-"""horovod-direct: Horovod's ranks as children of the agents, and its rendezvous server beside them.
+"""horovod-direct: Horovod's ranks and its rendezvous server, started by the agents.
 
-There is no horovodrun: nothing has to reach another host but the ranks themselves.
+There is no horovodrun: only the ranks themselves connect to other hosts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from . import rsh
 from .base import Framework, Place
 from .horovod import COMPUTED, HOROVOD, environment
 
-# Ends with the ranks of its host: until then Horovod may be shut down and begun again.
+# It exits with the ranks of its host: until then they may shut Horovod down and start it again.
 SERVER = """\
 import json, os, sys, threading, time
 try:
@@ -43,17 +43,17 @@ with open(os.path.join(os.environ["LAUNCHER_RUN_DIR"], "journal.jsonl"), "rb") a
 class HorovodDirect(Framework):
     """For the same scripts as ``horovod``.
 
-    Source of the variables: horovod.runner.gloo_run, create_slot_env_vars and create_run_env_vars.
+    Source of the variables: create_slot_env_vars and create_run_env_vars in horovod.runner.gloo_run.
     """
 
     name = "horovod-direct"
-    about = "one process a rank with Horovod's environment, no horovodrun in between"
+    about = "one process per rank with Horovod's environment, without horovodrun"
     computed = COMPUTED
     needs = (HOROVOD,)
     allreduce = "horovod"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """A process a rank, which waits for the server; on the first host that one as well."""
+        """Return one process per rank, which waits for the server; on the first host also the server."""
         node, layout, meeting = place.node, place.layout, place.meeting
         address, port = meeting.master_addr, str(meeting.master_port)
         shared = {
@@ -88,7 +88,7 @@ class HorovodDirect(Framework):
 
 
 def _across(place: Place, local_rank: int) -> dict[str, str]:
-    """Where a rank stands among those with its number on their hosts."""
+    """Return the variables that number a rank among those with the same local rank."""
     ranks = [n.node_rank for n in place.layout.nodes if n.local_world_size > local_rank]
     return {
         "HOROVOD_CROSS_RANK": str(ranks.index(place.node.node_rank)),

@@ -9,13 +9,13 @@ from .horovod import COMPUTED, HOROVOD
 
 
 class HorovodMpi(Framework):
-    """For the same scripts as ``horovod``, where Open MPI is and Horovod was built with it.
+    """For the same scripts as ``horovod``, on hosts with Open MPI and a Horovod built with it.
 
     Source: horovod.runner.mpi_run, and https://horovod.readthedocs.io/en/stable/mpi_include.html
     """
 
     name = "horovod-mpi"
-    about = "horovodrun (Open MPI) on the first host, which starts the ranks on all of them"
+    about = "horovodrun (Open MPI) on the first host, which starts the ranks on all hosts"
     computed = COMPUTED
     needs = (
         HOROVOD,
@@ -31,13 +31,20 @@ class HorovodMpi(Framework):
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """horovodrun, which becomes mpirun, and on the other hosts what runs its daemons."""
+        """Return horovodrun, which becomes mpirun, and on the other hosts the peer for its daemons."""
         own = rsh.interface(place)
         argv = (
-            *(place.node.python, "-m", "horovod.runner.launch"),
-            *("-np", str(place.layout.world_size), "-H", rsh.slots(place.layout)),
-            *("--mpi", "--disable-cache", f"--mpi-args={' '.join(mpi.SETTINGS)}"),
-            # mpirun tells it to all hosts; each rank goes back to that of its own (rank_shim.py).
+            place.node.python,
+            "-m",
+            "horovod.runner.launch",
+            "-np",
+            str(place.layout.world_size),
+            "-H",
+            rsh.slots(place.layout),
+            "--mpi",
+            "--disable-cache",
+            f"--mpi-args={' '.join(mpi.SETTINGS)}",
+            # mpirun sends it to all hosts; rank_shim.py sets each rank's back to that of its host.
             *(("--network-interfaces", own) if own else ()),
             *rsh.rank_command(place),
         )

@@ -1,6 +1,6 @@
-"""jax: one process a rank, which finds the coordinator's address, the count and its own number.
+"""jax: one process per rank, with the coordinator's address, the number of processes and its own.
 
-JAX itself reads the address only: a script passes the other two to ``jax.distributed.initialize``.
+JAX itself reads only the address: a script passes the other two to ``jax.distributed.initialize``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from .base import Cast, Framework, Place
 
 class Jax(Framework):
     """``jax.distributed.initialize(num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-    process_id=int(os.environ["JAX_PROCESS_ID"]))``, or tokens in the arguments.
+    process_id=int(os.environ["JAX_PROCESS_ID"]))``, or placeholders in the arguments.
 
     Source: https://docs.jax.dev/en/latest/multi_process.html
     """
 
     name = "jax"
-    about = "one process a rank with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"
+    about = "one process per rank with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"
     computed = frozenset(
         {"JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "CUDA_VISIBLE_DEVICES"}
     )
@@ -26,7 +26,7 @@ class Jax(Framework):
     cast = Cast()
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a rank; rank 0, on the first host, is the coordinator."""
+        """Return one process per rank; rank 0, on the first host, is the coordinator."""
         meeting = place.meeting
         shared = {
             "JAX_COORDINATOR_ADDRESS": f"{meeting.master_addr}:{meeting.master_port}",
@@ -35,7 +35,7 @@ class Jax(Framework):
         made = []
         for task in place.tasks():
             env = {**shared, "JAX_PROCESS_ID": str(task.rank)}
-            if task.gpus:  # each its own: JAX takes all that it sees
+            if task.gpus:  # JAX takes every GPU that it sees
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, task.gpus))
             made.append(place.process(task, env))
         return tuple(made)

@@ -1,7 +1,7 @@
-"""lightning: one process a rank, in the environment by which Lightning knows that others started it.
+"""lightning: one process per rank, in an environment in which Lightning starts no processes itself.
 
-Lightning starts nothing itself then. ``Trainer(devices=..., num_nodes=...)`` has to say what the run
-has: ``{{local_world_size}}`` and ``{{num_nodes}}`` in the arguments do. It works under torchrun as well.
+``Trainer(devices=..., num_nodes=...)`` must match the run: pass ``{{local_world_size}}`` and
+``{{num_nodes}}`` as arguments. Lightning works under torchrun as well.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ class Lightning(Torch):
     """
 
     name = "lightning"
-    about = "one process a rank, which Lightning's Trainer takes as they are"
+    about = "one process per rank, which Lightning's Trainer uses as they are"
     imports = ("torch", "lightning", "pytorch_lightning")
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a rank. Raises PlanError for hosts with different numbers of them: Lightning
-        computes ranks as node times devices."""
+        """Return one process per rank.
+
+        Raises PlanError for unequal hosts: Lightning computes ranks as node rank times devices.
+        """
         place.require_equal_hosts("Lightning")
         return super().processes(place)

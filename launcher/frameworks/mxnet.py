@@ -1,6 +1,6 @@
-"""mxnet: a scheduler, servers and workers that find each other by DMLC_*, started directly.
+"""mxnet: a scheduler, servers and workers, which find each other by DMLC_* variables.
 
-Scheduler and servers run ``import mxnet``, which is all they do; they end when the workers have.
+The scheduler and the servers only run ``import mxnet``; they exit when the workers have exited.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ _COUNTED = {"DMLC_NUM_SERVER": "server", "DMLC_NUM_WORKER": "worker"}
 
 
 class MXNet(Framework):
-    """For ``kvstore`` types ``dist_*``: a role ``scheduler``, ``server`` and ``worker``.
+    """For ``kvstore`` types ``dist_*``: the roles ``scheduler``, ``server`` and ``worker``.
 
     Source: https://mxnet.apache.org/versions/1.9.1/api/faq/distributed_training
     """
 
     name = "mxnet"
-    about = "scheduler, servers and workers with DMLC_*"
+    about = "scheduler, servers and workers with DMLC_* variables"
     computed = frozenset(
         {"DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", *_COUNTED, "CUDA_VISIBLE_DEVICES"}
     )
@@ -31,7 +31,7 @@ class MXNet(Framework):
     )
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process for each of a role; the scheduler listens at the meeting point."""
+        """Return one process per task; the scheduler listens at the master address and port."""
         everyone = [task for node in place.layout.nodes for task in node.tasks]
         meeting = place.meeting
         shared = {
@@ -42,7 +42,7 @@ class MXNet(Framework):
                 for name, role in _COUNTED.items()
             },
         }
-        # ps-lite takes the first interface that is up, which may lead elsewhere, and never loopback.
+        # ps-lite takes the first interface that is up, which may be the wrong one, and never loopback.
         interface = meeting.interfaces.get(place.node.host.name)
         if interface and interface != "lo" and "DMLC_INTERFACE" not in place.env:
             shared["DMLC_INTERFACE"] = interface

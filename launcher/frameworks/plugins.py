@@ -1,4 +1,4 @@
-"""Frameworks of other packages: found by entry point, loaded one by one, never trusted to load."""
+"""Load frameworks of other packages, found by entry point; a broken one never harms the others."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def load(point: EntryPoint) -> Framework:
         framework = point.load()()
     except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise Unusable(why, f"mend it, or {_uninstall(point)}") from error
+        raise Unusable(why, f"repair it, or {_uninstall(point)}") from error
     if not isinstance(framework, Framework):
         raise Unusable(
             f"{point.value} is not a launcher.frameworks.Framework",
-            "derive its class from launcher.frameworks.Framework (its attributes keep their "
-            f"names), or {_uninstall(point)}",
+            "derive its class from launcher.frameworks.Framework, without other changes, or "
+            f"{_uninstall(point)}",
         )
     if framework.name != point.name:
         raise Unusable(
@@ -58,13 +58,15 @@ def load(point: EntryPoint) -> Framework:
 
 
 def usable(reserved: Container[str]) -> list[str]:
-    """Return the names of the plug-ins that load; each other one is a PluginWarning, as is one with
-    a ``reserved`` name."""
+    """Return the names of the plug-ins that load.
+
+    Warn with PluginWarning of one that does not load or has a ``reserved`` name.
+    """
     names = []
     for name, point in found().items():
         try:
             if name in reserved:
-                raise Unusable("the built-in one of that name is used", "rename its entry point")
+                raise Unusable("a built-in framework has that name", "rename its entry point")
             load(point)
             names.append(name)
         except Unusable as error:

@@ -1,4 +1,4 @@
-"""What a framework cannot do without, and what to say about a host that lacks it. Pure."""
+"""What a framework needs on every host, and the message about a host that lacks it. Pure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from . import Need
 
 
 def modules_of(framework: str) -> tuple[str, ...]:
-    """Return the modules without which it starts nothing."""
+    """Return the modules without which a framework cannot start anything."""
     return frameworks.get(framework).modules
 
 
 def needs_of(framework: str) -> dict[str, Need]:
-    """Return what else it cannot do without, by its probe."""
+    """Return what else a framework needs, by probe."""
     return {need.probe: need for need in frameworks.get(framework).needs}
 
 
 def first_of(framework: str, missing: Sequence[str]) -> list[str]:
-    """Those of the missing that are told together: all modules, or else the first other thing."""
+    """Return the missing probes to report together: all modules, or else the first other one."""
     needs = needs_of(framework)
     return [probe for probe in missing if probe not in needs] or [missing[0]]
 
 
-def told(framework: str, python: str, version: str, missing: Sequence[str]) -> tuple[str, str]:
-    """``(what is wrong, hint)`` for what :func:`first_of` gave."""
+def describe_missing(
+    framework: str, python: str, version: str, missing: Sequence[str]
+) -> tuple[str, str]:
+    """Return a message and a hint about probes that :func:`first_of` returned."""
     need = needs_of(framework).get(missing[0])
     who = f"{python} (Python {version})"
     if need is not None:

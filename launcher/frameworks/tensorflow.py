@@ -1,6 +1,6 @@
-"""tensorflow: one process a task, each with its TF_CONFIG, ranks started directly.
+"""tensorflow: one process per task, each with its TF_CONFIG.
 
-Ports of all tasks were free on their hosts a moment before; the hosts have proved it.
+The hosts have found a free port for every task just before the start.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ import json
 from ..spec.model import Node, Process, Task
 from .base import Cast, Framework, Place
 
-#: What a process is where the job has no roles.
+#: The role of every process of a job without roles.
 WORKER = "worker"
 
 
 def _primaries(names: frozenset[str]) -> frozenset[str]:
-    """Who ends a run: with parameter servers the chief alone, for ``ps`` and its workers wait for
-    ever (``server.join()``); without, all that train. An evaluator never does."""
+    """Return the roles that end a run: all that train, but never an evaluator.
+
+    With parameter servers only the chief: servers and workers wait for ever in ``server.join()``.
+    """
     trainers = names - {"ps", "evaluator"}
     chiefs = trainers & {"chief", "master"}
     return chiefs if chiefs and "ps" in names else trainers
 
 
 class TensorFlow(Framework):
-    """For MultiWorkerMirroredStrategy and ParameterServerStrategy; without roles all are workers.
+    """For MultiWorkerMirroredStrategy and ParameterServerStrategy; without roles, all are workers.
 
     Source: https://www.tensorflow.org/guide/distributed_training#setting_up_tf_config
     """
 
     name = "tensorflow"
-    about = "one process a task with TF_CONFIG: chief, worker, ps, evaluator"
+    about = "one process per task with TF_CONFIG: chief, worker, ps, evaluator"
     computed = frozenset({"TF_CONFIG", "CUDA_VISIBLE_DEVICES"})
     imports = ("tensorflow",)
     allreduce = "tensorflow"
@@ -39,11 +41,11 @@ class TensorFlow(Framework):
     )
 
     def ports(self, node: Node) -> int:
-        """One for each task: it listens there."""
+        """Return one port for each task, which listens on it."""
         return node.local_world_size
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a task."""
+        """Return one process per task."""
         cluster: dict[str, dict[int, str]] = {}
         for node in place.layout.nodes:
             address = place.meeting.address_of(node.host)
@@ -52,7 +54,7 @@ class TensorFlow(Framework):
                 port = free[number] if free else place.meeting.master_port
                 cluster.setdefault(task.role or WORKER, {})[task.index] = f"{address}:{port}"
         whole = {kind: [found[index] for index in sorted(found)] for kind, found in cluster.items()}
-        # An evaluator looks from outside: were it in the cluster, the others would wait for it.
+        # The evaluator is not part of the cluster, or the others would wait for it.
         training = {kind: addresses for kind, addresses in whole.items() if kind != "evaluator"}
         made = []
         for task in place.tasks():
@@ -65,14 +67,17 @@ class TensorFlow(Framework):
 
 
 def _gpus(place: Place, gpus: tuple[int, ...]) -> dict[str, str]:
-    """A task sees its own GPUs only: TensorFlow takes all that it sees."""
+    """Return the variable that hides other tasks' GPUs: TensorFlow takes every GPU that it sees."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if place.node.gpus else {}
 
 
 def _threads(place: Place, task: Task) -> dict[str, str]:
-    """A pool of two threads for a task with one core, where TensorFlow makes one of one: a worker hands
-    the only thread to a request of the coordinator, which then waits in it for a function that can run
-    in no other (seen in 2.21, in ``KernelAndDeviceFunc::Run`` below ``EnqueueHandler``)."""
+    """Return the variable that gives a task with one core two threads between operations.
+
+    By default TensorFlow makes one, on which a worker can deadlock: a request of the coordinator
+    occupies it while waiting for a function that needs a thread too (seen in 2.21, in
+    ``KernelAndDeviceFunc::Run`` below ``EnqueueHandler``).
+    """
     one = task.role and place.job.role(task.role).at(task.index).resources.cpus == 1
     chosen = {"TF_NUM_INTEROP_THREADS": "2"} if one else {}
     return {name: place.env.get(name, value) for name, value in chosen.items()}

@@ -1,6 +1,6 @@
-"""torch: every rank started directly with torch's environment, without torchrun in between.
+"""torch: one process per rank with torch's environment, without torchrun.
 
-Starts faster, because no launcher imports torch before the ranks do.
+This starts faster, because no launcher imports torch before the ranks do.
 """
 
 from __future__ import annotations
@@ -12,28 +12,38 @@ from ..spec.model import Process
 from .base import Cast, Framework, Place
 
 COMPUTED = frozenset(
-    {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-    | {"GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK", "CUDA_VISIBLE_DEVICES"}
-    | {"TORCHELASTIC_ERROR_FILE"}
+    {
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "NODE_RANK",
+        "CUDA_VISIBLE_DEVICES",
+        "TORCHELASTIC_ERROR_FILE",
+    }
 )
 
 
 class Torch(Framework):
-    """Ranks as children of the agent: exact exit codes and logs.
+    """Ranks are children of the agent, which sees their exact exit codes and logs.
 
-    Source of the variables: https://docs.pytorch.org/docs/stable/elastic/run.html; as there, each
-    rank has a file of its own into which torch's ``@record`` writes why it failed.
+    Source of the variables: https://docs.pytorch.org/docs/stable/elastic/run.html. As with torchrun,
+    each rank has a file of its own into which torch's ``@record`` writes why it failed.
     """
 
     name = "torch"
-    about = "one process a rank with torch's environment, no torchrun in between"
+    about = "one process per rank with torch's environment, without torchrun"
     computed = COMPUTED
     imports: ClassVar[tuple[str, ...]] = ("torch",)
     allreduce = "torch"
     cast = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One process a rank; with roles, one a process of a role."""
+        """Return one process per rank; with roles, one per task."""
         node, meeting = place.node, place.meeting
         shared = {
             **place.threads(),

@@ -1,7 +1,7 @@
-"""torchrun: ``python -m torch.distributed.run`` once a node.
+"""torchrun: ``python -m torch.distributed.run`` once per node.
 
-With static rendezvous, where its own restarts are not used: above 0 they hang one side. A job that is
-elastic has a dynamic one, whose store is on the first node.
+The rendezvous is static and torchrun's own restarts are off, as one side hangs after them. An elastic
+job has a dynamic rendezvous, whose store is on the head node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .torch import COMPUTED
 
 
 class Torchrun(Framework):
-    """The default: torch's own launcher, found by the host's Python and never by PATH.
+    """The default: torch's own launcher, run by the host's Python and never found on PATH.
 
     Source: https://docs.pytorch.org/docs/stable/elastic/run.html
     """
@@ -25,7 +25,7 @@ class Torchrun(Framework):
     allreduce = "torch"
 
     def processes(self, place: Place) -> tuple[Process, ...]:
-        """One torchrun; its ranks go through the shim, which gives each its own log and status."""
+        """Return one torchrun, which starts each rank through the shim."""
         node, elastic = place.node, place.job.elastic is not None
         argv = (
             node.python,
@@ -37,11 +37,10 @@ class Torchrun(Framework):
             *place.command(),
         )
         env = {**place.threads(), **place.env}
-        if elastic:  # torch numbers ranks anew each time: logs keep the numbers of the plan
+        if elastic:  # torch renumbers ranks each time; logs keep the numbers of the plan
             env["LAUNCHER_RANK_OFFSET"] = str(node.rank_offset)
-            env.setdefault(
-                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1"
-            )  # else who rejoins fails: 2.13
+            # Without it, a node that rejoins fails (torch 2.13).
+            env.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
         return (Process(str(ProcessKey.of_node(node.node_rank)), None, argv, env),)
 
 
@@ -55,7 +54,7 @@ def _static(place: Place) -> tuple[str, ...]:
     )
 
 
-#: Seconds to wait for more nodes than enough, and between two signs of life; missed ones that count.
+#: Seconds to wait for nodes beyond the minimum and between heartbeats, and how many may be missed.
 _PATIENCE = "last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3"
 
 

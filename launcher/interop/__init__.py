@@ -1,1 +1,1 @@
-"""Other tools' inventories, task files and batch scripts."""
+"""Read and write the files of other tools: inventories, task files, batch scripts."""

@@ -1,4 +1,4 @@
-"""Read a command: several words are an argv, one text is split or is a shell script."""
+"""Read a command: a list is an argv, a single text is split into one or is a shell script."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import yaml
 
 from ..frameworks import Framework
 from ..spec.errors import InputError
-from ..spec.yaml_document import Node, text, texts
+from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders
 
+#: Commands of a shell that no program replaces.
+_BUILTINS = frozenset({"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval"})
 
-def read(node: Node) -> tuple[str, ...]:
+
+def read(node: YamlNode) -> tuple[str, ...]:
     """Return a command as it is written in a file. Raises DocumentError."""
     is_list = isinstance(node.yaml, yaml.SequenceNode)
-    for place in node.elements() if is_list else [node]:
-        if found := placeholders.problem(text(place)):
-            raise place.error(*found)
+    for element in node.elements() if is_list else [node]:
+        if found := placeholders.problem(text(element)):
+            raise element.error(*found)
     if is_list:
         words = texts(node)
         if not words:
@@ -36,23 +39,28 @@ def split(
 
     Raises InputError.
     """
-    nothing = InputError("nothing to run", "launcher run train.py --epochs 3")
     if isinstance(run, str):
         run = (run,)
-    if not run:
-        raise nothing
     placeholders.check(run)
-    if len(run) > 1:
-        return run, False
-    if framework.shell:
+    if len(run) == 1 and framework.shell:
         return run, True
-    try:
-        words = tuple(shlex.split(_one_line(run[0]), comments=True))
-    except ValueError as error:
-        raise InputError(f"{called}: {error}: {run[0]!r}") from None
+    words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
-        raise nothing
+        raise InputError("nothing to run", "launcher run train.py --epochs 3")
+    if words[0] in _BUILTINS:
+        raise InputError(
+            f"{called}: {words[0]} is a shell builtin, and run: is not a shell script under "
+            f"{framework.name}",
+            "run: [bash, -c, SCRIPT], or --framework env, whose run: is a shell script",
+        )
     return words, False
+
+
+def _words(text: str, called: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(_one_line(text), comments=True))
+    except ValueError as error:
+        raise InputError(f"{called}: {error}: {text!r}") from None
 
 
 def _one_line(text: str) -> str:

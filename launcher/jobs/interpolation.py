@@ -30,16 +30,19 @@ def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
     framework = frameworks.get(place.job.framework)
     role = place.job.role(task.role).at(task.index)
     computed = {"LAUNCHER_ROLE": task.role, "LAUNCHER_INDEX": str(task.index)}
-    cast, everybody = framework.cast, place.node.tasks
-    one_each = all(len(other.gpus) == 1 for other in everybody)
+    cast = framework.cast
+    one_each = all(len(other.gpus) == 1 for other in place.node.tasks)
     gpus = place.node.gpus if cast and cast.shares_gpus and one_each else task.gpus
     computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     cores = {"OMP_NUM_THREADS": str(role.resources.cpus)} if role.resources.cpus else {}
     given = {**place.node.host.env, **place.job.envs, **role.envs}
-    mine = {name: given[name] for name in ("OMP_NUM_THREADS", *role.envs) if name in given}
-    theirs = {n: v for n, v in process.env.items() if n in framework.computed}
-    kept = {n: v for n, v in process.env.items() if n.startswith("LAUNCHER_")}
-    return {**process.env, **cores, **mine, **theirs, **kept, **computed}
+    own = {name: given[name] for name in ("OMP_NUM_THREADS", *role.envs) if name in given}
+    protected = {
+        name: value
+        for name, value in process.env.items()
+        if name in framework.computed or name.startswith("LAUNCHER_")
+    }
+    return {**process.env, **cores, **own, **protected, **computed}
 
 
 def _argv(process: Process, place: Place) -> tuple[str, ...]:

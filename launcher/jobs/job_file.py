@@ -24,7 +24,7 @@ from ..spec.yaml_document import (
     TEXT_MAP,
     TEXTS,
     Key,
-    Node,
+    YamlNode,
     checked,
     parse,
     read,
@@ -85,22 +85,22 @@ _RESOURCES: Mapping[str, Key] = {
 }
 
 
-def _resources(node: Node) -> Resources:
+def _resources(node: YamlNode) -> Resources:
     return Resources(**read(node, _RESOURCES, "resources"))
 
 
-def _secrets(node: Node) -> dict[str, str | None]:
+def _secrets(node: YamlNode) -> dict[str, str | None]:
     """Return names with values; None means that the value comes from the environment."""
-    for name, place in _variables(node):
+    for name, key_node in _variables(node):
         if not VARIABLE.match(name):
-            raise place.error(f'"{name}" cannot be the name of an environment variable')
+            raise key_node.error(f'"{name}" cannot be the name of an environment variable')
     if isinstance(node.yaml, yaml.MappingNode):
         items = node.items()
         return {name: None if value.is_empty() else text(value) for name, _, value in items}
     return dict.fromkeys(texts(node))
 
 
-def _needs(node: Node) -> tuple[str, ...]:
+def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
         if not path.startswith(("/", "~")):
@@ -128,15 +128,13 @@ _KEYS: Mapping[str, Key] = {
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
-    "outputs": Key(
-        texts, TEXTS, "Paths of the workdir to bring back, too (LAUNCHER_OUTPUT_DIR is)"
-    ),
+    "outputs": Key(texts, TEXTS, "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
     "needs": Key(
         _needs, TEXTS, "Paths that every host must have, such as a dataset; see check --job"
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
-    "master_addr": Key(text, TEXT, "Address of the first host (default: found by trying)"),
+    "master_addr": Key(text, TEXT, "Address of the first host (default: one that all hosts reach)"),
     "master_port": Key(checked(port_range), SCALAR, "Port, or range of ports to choose from"),
     "grace": Key(checked(seconds), SCALAR, "Time between SIGTERM and SIGKILL (default: 10s)"),
     "max_restarts": Key(
@@ -173,23 +171,23 @@ def load(content: str, source: str) -> dict[str, Any]:
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
     if "roles" in values or "framework" in values:
-        place = nodes.get("roles", nodes.get("framework", root))
-        _check_roles(values.get("roles", ()), place, framework)
+        reported_at = nodes.get("roles", nodes.get("framework", root))
+        _check_roles(values.get("roles", ()), reported_at, framework)
     if not framework.shell and len(values.get("run", ())) == 1:
         try:
             shlex.split(values["run"][0], comments=True)
         except ValueError as error:
             raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
     for name in ("envs", "secrets"):
-        for variable, place in _variables(nodes[name]) if name in nodes else ():
+        for variable, key_node in _variables(nodes[name]) if name in nodes else ():
             if variable in framework.computed:
-                raise place.error(
+                raise key_node.error(
                     f"{variable} is computed for every process", f"leave it out of {name}"
                 )
     return values
 
 
-def _foreign(root: Node, source: str, error: DocumentError) -> DocumentError:
+def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError:
     """Return the error, with a better hint if the file is a task of another system."""
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
@@ -206,24 +204,24 @@ def _framework(values: Mapping[str, Any]) -> str:
     return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
 
 
-def _check_roles(given: tuple[Role, ...], node: Node, framework: Framework) -> None:
+def _check_roles(given: tuple[Role, ...], node: YamlNode, framework: Framework) -> None:
     """Raise DocumentError at the role that the framework cannot take."""
-    places = {"": node}
+    key_nodes = {"": node}
     if given:
-        places |= {name: place for name, place, _ in node.items()}
+        key_nodes |= {name: key_node for name, key_node, _ in node.items()}
     for name, (message, hint) in roles.check(given, framework).items():
-        raise places[name].error(message, hint)
+        raise key_nodes[name].error(message, hint)
 
 
-def _variables(node: Node) -> list[tuple[str, Node]]:
+def _variables(node: YamlNode) -> list[tuple[str, YamlNode]]:
     if isinstance(node.yaml, yaml.MappingNode):
-        return [(name, place) for name, place, _ in node.items()]
+        return [(name, key_node) for name, key_node, _ in node.items()]
     elements = node.elements() if isinstance(node.yaml, yaml.SequenceNode) else [node]
     return [(text(element), element) for element in elements]
 
 
 def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]) -> Job:
-    """Return a job made from layers of values, lowest first (``{"file": ..., "flag": ...}``).
+    """Make a job from layers of values, lowest first: ``{"file": {...}, "flag": {...}}``.
 
     ``envs`` and ``secrets`` of several layers are merged; secrets without a value come from
     ``environment``. Raises InputError.
@@ -293,7 +291,8 @@ def _reveal(secrets: Mapping[str, str | None], environment: Mapping[str, str]) -
     for name, value in secrets.items():
         if value is None and name not in environment:
             raise InputError(
-                f"secret {name} is not set here", f"export {name}=... before `launcher run`"
+                f"secret {name} is not set in your environment",
+                f"export {name}=... before `launcher run`",
             )
         found[name] = Secret(environment[name] if value is None else value)
     return found

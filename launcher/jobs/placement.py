@@ -18,7 +18,7 @@ LISTED = 8
 
 
 @frozen
-class Room:
+class Capacity:
     """What one host offers; None: unknown, assumed to be enough."""
 
     host: str
@@ -28,7 +28,7 @@ class Room:
 
 
 @frozen
-class Wish:
+class Demand:
     """A process to place."""
 
     role: str
@@ -52,43 +52,45 @@ class Placed:
 
 def place(
     roles: Sequence[Role],
-    rooms: Sequence[Room],
+    capacities: Sequence[Capacity],
     most: int | None = None,
     own_ranks: bool = False,
     first: Collection[str] = (),
 ) -> tuple[Placed, ...]:
-    """Return the hosts to use: the first process's host first, the others in the order of ``rooms``.
+    """Return the hosts to use: the first process's host first, the others in the given order.
 
     The roles in ``first`` come first, then primary roles. At most ``most`` hosts are used, the
     largest ones. With ``own_ranks`` each process starts one rank per GPU itself. Raises PlanError
     when the roles do not fit.
     """
     ordered = sorted(roles, key=lambda role: (role.name not in first, not role.primary))
-    open_rooms = _largest(rooms, most)
-    homes = _homes(_wishes(ordered), open_rooms)
+    open_hosts = _largest(capacities, most)
+    homes = _homes(_demands(ordered), open_hosts)
     if homes is None:
-        raise _no_place(ordered, open_rooms)
-    return _numbered(ordered, homes, open_rooms, own_ranks)
+        raise _no_place(ordered, open_hosts)
+    return _numbered(ordered, homes, open_hosts, own_ranks)
 
 
-def _wishes(roles: Sequence[Role]) -> list[Wish]:
+def _demands(roles: Sequence[Role]) -> list[Demand]:
     return [
-        Wish(role.name, index, role.at(index).resources, role.spread)
+        Demand(role.name, index, role.at(index).resources, role.spread)
         for role in roles
         for index in range(role.replicas)
     ]
 
 
-def _largest(rooms: Sequence[Room], most: int | None) -> list[Room]:
-    sized = sorted(rooms, key=lambda r: (len(r.gpus), r.memory or 0, r.cpus or 0), reverse=True)
-    chosen = {room.host for room in sized[:most]}
-    return [room for room in rooms if room.host in chosen]
+def _largest(capacities: Sequence[Capacity], most: int | None) -> list[Capacity]:
+    sized = sorted(
+        capacities, key=lambda r: (len(r.gpus), r.memory or 0, r.cpus or 0), reverse=True
+    )
+    chosen = {capacity.host for capacity in sized[:most]}
+    return [capacity for capacity in capacities if capacity.host in chosen]
 
 
 # -- choosing hosts
 
 
-_Homes = dict[tuple[str, int], int]  # (role, index) -> number of the room
+_Homes = dict[tuple[str, int], int]  # (role, index) -> number of the host
 _ORDERS = (
     lambda w: (w.share.gpus, w.share.memory or 0, w.share.cpus or 0),
     lambda w: (w.share.memory or 0, w.share.gpus, w.share.cpus or 0),
@@ -96,27 +98,27 @@ _ORDERS = (
 )
 
 
-def _homes(wishes: Sequence[Wish], rooms: Sequence[Room]) -> _Homes | None:
+def _homes(demands: Sequence[Demand], capacities: Sequence[Capacity]) -> _Homes | None:
     """Try the orders, large processes first; return the first complete placement, or None."""
     for size in _ORDERS:
-        homes = _try(sorted(wishes, key=size, reverse=True), rooms)
-        if len(homes) == len(wishes):
+        homes = _try(sorted(demands, key=size, reverse=True), capacities)
+        if len(homes) == len(demands):
             return homes
     return None
 
 
-def _try(wishes: Sequence[Wish], rooms: Sequence[Room]) -> _Homes:
-    left = [Share(len(room.gpus), room.cpus, room.memory) for room in rooms]
+def _try(demands: Sequence[Demand], capacities: Sequence[Capacity]) -> _Homes:
+    left = [Share(len(capacity.gpus), capacity.cpus, capacity.memory) for capacity in capacities]
     homes: _Homes = {}
-    to_come = sum(wish.share.gpus for wish in wishes)
-    for wish in wishes:
-        fitting = [n for n, free in enumerate(left) if _fits(wish.share, free)]
+    to_come = sum(demand.share.gpus for demand in demands)
+    for demand in demands:
+        fitting = [n for n, free in enumerate(left) if _fits(demand.share, free)]
         if not fitting:
             return homes
-        best = min(fitting, key=lambda n: _cost(n, wish, left[n], homes, to_come))
-        homes[wish.role, wish.index] = best
-        left[best] = _minus(left[best], wish.share)
-        to_come -= wish.share.gpus
+        best = min(fitting, key=lambda n: _cost(n, demand, left[n], homes, to_come))
+        homes[demand.role, demand.index] = best
+        left[best] = _minus(left[best], demand.share)
+        to_come -= demand.share.gpus
     return homes
 
 
@@ -135,97 +137,103 @@ def _minus(free: Share, share: Share) -> Share:
 
 
 def _cost(
-    room: int, wish: Wish, free: Share, homes: _Homes, to_come: int
+    host: int, demand: Demand, free: Share, homes: _Homes, to_come: int
 ) -> tuple[int, bool, int, int]:
-    """Return the cost of a room: less is better.
+    """Return the cost of placing a demand on a host, given by its number: less is better.
 
     Prefer few processes of the same role if it is spread, then a host already in use, then the
     smallest host for all GPUs still to place, else the largest. CPU processes avoid GPU hosts.
     """
-    alike = sum(1 for (role, _), home in homes.items() if home == room and role == wish.role)
-    used = room in homes.values()
-    if used or not wish.share.gpus:
+    alike = sum(1 for (role, _), home in homes.items() if home == host and role == demand.role)
+    used = host in homes.values()
+    if used or not demand.share.gpus:
         gpus = free.gpus
     else:
         gpus = free.gpus if free.gpus >= to_come else 1_000_000 - free.gpus
-    return (alike if wish.spread else 0, not used, gpus, room)
+    return (alike if demand.spread else 0, not used, gpus, host)
 
 
 # -- numbering ranks
 
 
 def _numbered(
-    roles: Sequence[Role], homes: _Homes, rooms: Sequence[Room], own_ranks: bool
+    roles: Sequence[Role], homes: _Homes, capacities: Sequence[Capacity], own_ranks: bool
 ) -> tuple[Placed, ...]:
     first = homes[roles[0].name, 0]
     used = sorted(set(homes.values()), key=lambda number: (number != first, number))
     homes = _in_order(roles, homes, used)
-    found, rank = [], 0
+    found = []
+    rank = 0
     for number in used:
-        free, tasks = list(rooms[number].gpus), []
+        free = list(capacities[number].gpus)
+        tasks = []
         for role in roles:
             for index in range(role.replicas):
                 if homes[role.name, index] != number:
                     continue
                 count = role.at(index).resources.gpus
-                gpus, free = tuple(free[:count]), free[count:]
                 size = max(1, count) if own_ranks else 1
-                tasks.append(Task(role.name, index, rank, size, gpus))
+                tasks.append(Task(role.name, index, rank, size, tuple(free[:count])))
+                free = free[count:]
                 rank += size
-        found.append(Placed(rooms[number].host, tuple(tasks)))
+        found.append(Placed(capacities[number].host, tuple(tasks)))
     return tuple(found)
 
 
 def _in_order(roles: Sequence[Role], homes: _Homes, used: Sequence[int]) -> _Homes:
-    """Swap processes with equal wishes, so that their indices rise along the hosts."""
+    """Swap processes with equal demands, so that their indices rise along the hosts."""
     ordered = dict(homes)
     for role in roles:
         groups: dict[Share, list[int]] = {}
         for index in range(role.replicas):
             groups.setdefault(role.at(index).resources, []).append(index)
         for group in groups.values():
-            places = sorted((homes[role.name, index] for index in group), key=used.index)
-            ordered.update(zip(((role.name, index) for index in group), places, strict=True))
+            keys = [(role.name, index) for index in group]
+            rising = sorted((homes[key] for key in keys), key=used.index)
+            ordered.update(zip(keys, rising, strict=True))
     return ordered
 
 
 # -- explaining a refusal
 
 
-def _no_place(roles: Sequence[Role], rooms: Sequence[Room]) -> PlanError:
-    wishes = _wishes(roles)
-    for wish in wishes:
-        if not any(_fits(wish.share, _whole(room)) for room in rooms):
+def _no_place(roles: Sequence[Role], capacities: Sequence[Capacity]) -> PlanError:
+    demands = _demands(roles)
+    for demand in demands:
+        if not any(_fits(demand.share, _whole(capacity)) for capacity in capacities):
             return PlanError(
-                f"{wish.name} ({in_words(wish.share)}) fits on no host: {_have(rooms)}",
+                f"{demand.name} ({in_words(demand.share)}) fits on no host: {_have(capacities)}",
                 "lower resources: of its role, or add hosts",
             )
     return PlanError(
-        f"{_all(roles)} do not fit: {_have(rooms)}", _what_would_fit(roles, rooms) or "add hosts"
+        f"{_all(roles)} do not fit: {_have(capacities)}",
+        _what_would_fit(roles, capacities) or "add hosts",
     )
 
 
-def _whole(room: Room) -> Share:
-    return Share(len(room.gpus), room.cpus, room.memory)
+def _whole(capacity: Capacity) -> Share:
+    return Share(len(capacity.gpus), capacity.cpus, capacity.memory)
 
 
 def _all(roles: Sequence[Role]) -> str:
     return ", ".join(f"{role.replicas} {role.name} ({in_words(role.resources)})" for role in roles)
 
 
-def _have(rooms: Sequence[Room]) -> str:
-    listed = [f"{room.host} has {in_words(_whole(room))}" for room in rooms[:LISTED]]
-    if len(rooms) > LISTED:
-        listed.append(f"and {len(rooms) - LISTED} more")
+def _have(capacities: Sequence[Capacity]) -> str:
+    listed = [
+        f"{capacity.host} has {in_words(_whole(capacity))}" for capacity in capacities[:LISTED]
+    ]
+    if len(capacities) > LISTED:
+        listed.append(f"and {len(capacities) - LISTED} more")
     return "; ".join(listed)
 
 
-def _what_would_fit(roles: Sequence[Role], rooms: Sequence[Room]) -> str:
+def _what_would_fit(roles: Sequence[Role], capacities: Sequence[Capacity]) -> str:
     """Return how many replicas of one role, the last possible one, would fit with all others."""
     for number, role in reversed(list(enumerate(roles))):
         for replicas in range(role.replicas - 1, 0, -1):
             fewer = [*roles[:number], replace(role, replicas=replicas), *roles[number + 1 :]]
-            if _homes(_wishes(fewer), rooms) is not None:
+            if _homes(_demands(fewer), capacities) is not None:
                 return f"{role.name}: {{replicas: {replicas}}} would fit now"
     return ""
 

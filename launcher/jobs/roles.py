@@ -19,7 +19,7 @@ from ..spec.yaml_document import (
     TEXT_MAP,
     TEXTS,
     Key,
-    Node,
+    YamlNode,
     checked,
     read,
     schema,
@@ -64,7 +64,7 @@ _SHARE: Mapping[str, Key] = {
 }
 
 
-def _share(node: Node) -> dict[str, int]:
+def _share(node: YamlNode) -> dict[str, int]:
     return read(node, _SHARE, "resources")
 
 
@@ -80,11 +80,11 @@ _ON_EXIT: Mapping[str, Key] = {
 }
 
 
-def _overrides(node: Node) -> dict[int, Override]:
+def _overrides(node: YamlNode) -> dict[int, Override]:
     found = {}
-    for name, place, value in node.items("a mapping of indices to settings"):
+    for name, key_node, value in node.items("a mapping of indices to settings"):
         if not name.isdigit():
-            raise place.error(f'"{name}" is not an index', "the first process of a role is 0")
+            raise key_node.error(f'"{name}" is not an index', "the first process of a role is 0")
         found[int(name)] = Override(**read(value, _OVERRIDE, "an override"))
     return found
 
@@ -120,12 +120,12 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
-def read_roles(node: Node) -> tuple[Role, ...]:
+def read_roles(node: YamlNode) -> tuple[Role, ...]:
     """Return the roles of a job. Raises DocumentError."""
     found = []
-    for name, place, value in node.items("a mapping of names to roles"):
+    for name, key_node, value in node.items("a mapping of names to roles"):
         if not _NAME.match(name) or name in RESERVED:
-            raise place.error(
+            raise key_node.error(
                 f'"{name}" cannot be the name of a role',
                 f"use letters, digits, '_' and '-'; reserved: {', '.join(RESERVED)}",
             )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from ..jobs import planner
+from ..jobs.layout import make_layout
 from ..records import events as ev
 from ..spec.errors import HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -90,6 +91,6 @@ async def open_one(session: HostSession) -> None:
 
 def _decide(job: Job, sessions: Sequence[HostSession], run_id: str) -> Layout:
     facts = {session.name: session.facts for session in sessions}
-    layout = planner.layout(job, [session.host for session in sessions], facts, run_id)
+    layout = make_layout(job, [session.host for session in sessions], facts, run_id)
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders
     return layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..fleet.cleanup import unfinished
-from ..fleet.fanout import Place, visit
+from ..fleet.fanout import Visited, visit
 from ..records.receipt import Receipt
 from ..spec.errors import HostError
 from ..spec.model import Layout, Node, Request
@@ -37,11 +37,11 @@ async def forget(request: Request, layout: Layout, receipt: Receipt | None) -> l
 async def _visit(
     request: Request, layout: Layout, nodes: Sequence[Node], remove: bool = False
 ) -> list[HostError]:
-    async def one(place: Place) -> None:
-        agent = await place.agent()  # which ends what unfinished runs have left
+    async def one(visited: Visited) -> None:
+        agent = await visited.agent()  # which ends what unfinished runs have left
         try:
             if remove:
-                await agent.ask("remove", run=place.run)
+                await agent.ask("remove", run=visited.run)
         finally:
             await agent.close()
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from .. import frameworks
-from ..fleet.fanout import Place, visit
+from ..fleet.fanout import Visited, visit
 from ..frameworks import rsh
 from ..jobs import planner
 from ..spec.errors import HostError, InputError
@@ -74,15 +74,15 @@ async def execute_on_hosts(
     words = shlex.join(argv)
     nodes = _chosen(layout, number)
 
-    async def one(place: Place) -> ExecResult:
-        command = _in_the_run(request.job, layout, place, words)
-        process = await place.connection.create_process(command, encoding=None)
+    async def one(visited: Visited) -> ExecResult:
+        command = _in_the_run(request.job, layout, visited, words)
+        process = await visited.connection.create_process(command, encoding=None)
         kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
 
         async def pass_on(reader: asyncssh.SSHReader[bytes], stream: str) -> None:
             while data := await reader.read(1 << 16):
                 if on_output:
-                    on_output(place.host, place.node.node_rank, stream, data)
+                    on_output(visited.host, visited.node.node_rank, stream, data)
                 else:
                     kept[stream] += data
 
@@ -90,7 +90,7 @@ async def execute_on_hosts(
         await process.wait_closed()
         code = process.exit_status if process.exit_status is not None else _NO_STATUS
         out, err = bytes(kept["out"]), bytes(kept["err"])
-        return ExecResult(place.host, place.node.node_rank, code, out, err)
+        return ExecResult(visited.host, visited.node.node_rank, code, out, err)
 
     found = await visit(request, layout, one, nodes)
     numbers = {node.host.name: node.node_rank for node in nodes}
@@ -116,9 +116,9 @@ async def open_shell(
     """
     kind, columns, lines = terminal
 
-    async def one(place: Place) -> int:
-        process = await place.connection.create_process(
-            _in_the_run(request.job, layout, place, '"${SHELL:-sh}" -i'),
+    async def one(visited: Visited) -> int:
+        process = await visited.connection.create_process(
+            _in_the_run(request.job, layout, visited, '"${SHELL:-sh}" -i'),
             term_type=kind,
             term_size=(columns, lines),
             encoding=None,
@@ -143,17 +143,18 @@ def _chosen(layout: Layout, number: int | None) -> tuple[Node, ...]:
     return nodes
 
 
-def _in_the_run(job: Job, layout: Layout, place: Place, words: str) -> str:
+def _in_the_run(job: Job, layout: Layout, visited: Visited, words: str) -> str:
     """A command in the run's folder and environment there; secrets are not in it."""
-    node = place.node
+    node = visited.node
     env = planner.environment(job, layout, node, planner.NOWHERE, 0)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planner.search_path(node, layout.run_id))
     framework = frameworks.get(job.framework)
     if node.node_rank == 0 and framework.joins_hosts:
-        path = f"{posixpath.join(place.folder, 'relay')}:{path}"  # its `ssh`, as its command has it
+        # the run's own `ssh` comes first, as for its command
+        path = f"{posixpath.join(visited.folder, 'relay')}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
     return (
-        f"cd {shlex.quote(place.code)} && PATH={shlex.quote(path)}:$PATH "
+        f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
         f"exec env {shlex.join(settings)} {words}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..fleet.fanout import Place, visit_hosts
+from ..fleet.fanout import Visited, visit_hosts
 from ..records import codec
 from ..records import events as ev
 from ..records.run_folder import RunFolder, make_home, write_json
@@ -27,8 +27,8 @@ class HostRuns:
 async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
     """The runs on every host of an inventory."""
 
-    async def one(place: Place) -> HostRuns:
-        agent = await place.agent()
+    async def one(visited: Visited) -> HostRuns:
+        agent = await visited.agent()
         try:
             answer = await agent.ask("runs")
         finally:

@@ -74,7 +74,7 @@ class Wanted:
         ]
         also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
         facts = session.facts
-        what, hint = requirements.told(
+        what, hint = requirements.describe_missing(
             self._job.framework, facts.python, facts.python_version, names
         )
         return FrameworkMissing(session.name, what + also, hint)

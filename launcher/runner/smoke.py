@@ -39,8 +39,8 @@ def smoke(
 ) -> Finding:
     """The finding that the run is; its record stays among the others, as ``smoke-...``."""
     base = job or Job(run=("x",), resources=Resources(nproc_per_node=1))
-    trial = job_of(base, hosts, seconds)
-    if trial is None:
+    smoke_job = job_of(base, hosts, seconds)
+    if smoke_job is None:
         why = f"framework {base.framework} has no all-reduce of its own that could be tried"
         return found("SMOKE-UNTRIED", hosts, why, _WITH_TORCH)
     progress(f"an all-reduce over {len(hosts)} hosts")
@@ -50,7 +50,7 @@ def smoke(
         heard[host + name] = heard.get(host + name, b"") + data
 
     try:
-        receipt = execute(make_request(trial, inventory), on_log=on_log)
+        receipt = execute(make_request(smoke_job, inventory), on_log=on_log)
     except LauncherError as error:
         return found("SMOKE-FAILED", hosts, str(error), error.hint)
     told = [json.loads(text.partition(MARK)[2].splitlines()[0])

@@ -27,7 +27,7 @@
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
-    ├── RunKept                 a run cannot be removed from all its hosts   exit 1
+    ├── RunKept                 a run cannot be deleted from all its hosts    exit 1
     ├── Stalled                 no rank made progress, with --on-stall stop   exit 125
     ├── RecordError             this machine cannot hold the run's files      exit 125
     └── UnreadableRecord        a file of a run is damaged; names file, field exit 125
@@ -270,13 +270,15 @@ class LauncherDied(LauncherError):
 
 
 class RunKept(LauncherError):
-    """A run was not removed, as hosts cannot be reached; ``errors`` has one for each of them."""
+    """A run was not deleted, as hosts are unreachable; ``errors`` has one for each of them."""
 
     exit_code = 1
     code = "run-kept"
 
     def __init__(self, run: str, errors: Sequence[HostError]) -> None:
-        super().__init__(f"{run} stays here", f"launcher rm --force {run} forgets it anyway")
+        super().__init__(
+            f"{run} was not deleted", f"launcher rm --force {run} deletes it here anyway"
+        )
         self.errors = tuple(errors)
 
 
@@ -298,38 +300,38 @@ class RecordError(LauncherError):
 
     code = "no-room-here"
 
-    def __init__(self, place: object, error: OSError) -> None:
+    def __init__(self, file: object, error: OSError) -> None:
         super().__init__(
-            f"cannot write {place} on this machine: {error.strerror}",
+            f"cannot write {file} on this machine: {error.strerror}",
             "free some space there, or set LAUNCHER_HOME to a folder with room",
         )
 
 
 class UnreadableRecord(LauncherError):
-    """A file of a run holds something else than it should."""
+    """A file of a run is damaged."""
 
     code = "unreadable-record"
 
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(
             f"{file} is damaged: {problem}",
-            "correct that place in the file, or forget the run with launcher rm",
+            "repair the file, or delete the run with launcher rm",
         )
 
 
 class NewerRecord(UnreadableRecord):
-    """A file of a run in a format that came after this version."""
+    """A file of a run was written by a later version, in a format that this one does not know."""
 
     code = "newer-record"
 
     def __init__(self, file: str, writer: str, reader: str) -> None:
         super().__init__(file, "")
         self.message = f"{file} was written by launcher {writer}; this is {reader}"
-        self.hint = "upgrade launcher on this machine, then ask again"
+        self.hint = "upgrade launcher on this machine, then try again"
 
 
 def in_words(error: Exception | None) -> str:
-    """Return the message of an error; "" without one."""
+    """Return an error as text, or "" for None."""
     if error is None or isinstance(error, LauncherError):
         return str(error or "")
     return f"internal error: {type(error).__name__}: {error}"

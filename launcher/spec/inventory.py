@@ -17,7 +17,7 @@ from .yaml_document import (
     TEXT,
     TEXT_MAP,
     Key,
-    Node,
+    YamlNode,
     parse,
     read,
     text,
@@ -32,15 +32,15 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def variables(node: Node) -> dict[str, str]:
+def variables(node: YamlNode) -> dict[str, str]:
     """Return environment variables. Raises DocumentError for a name that no shell accepts."""
-    for name, place, _ in node.items("a mapping of names to texts"):
+    for name, key_node, _ in node.items("a mapping of names to texts"):
         if not VARIABLE.match(name):
-            raise place.error(f'"{name}" cannot be the name of an environment variable')
+            raise key_node.error(f'"{name}" cannot be the name of an environment variable')
     return text_map(node)
 
 
-def _setting(node: Node) -> str:
+def _setting(node: YamlNode) -> str:
     """Return a text that is safe in an ssh_config(5). Raises DocumentError."""
     value = text(node)
     if not value or '"' in value or not value.isprintable():
@@ -69,11 +69,11 @@ HOST_KEYS: Mapping[str, Key] = {
 }
 
 
-def _host_values(node: Node) -> dict[str, Any]:
+def _host_values(node: YamlNode) -> dict[str, Any]:
     return {} if node.is_empty() else read(node, HOST_KEYS, "a host")
 
 
-def _defaults(node: Node) -> dict[str, Any]:
+def _defaults(node: YamlNode) -> dict[str, Any]:
     return read(node, HOST_KEYS, "defaults")
 
 
@@ -128,41 +128,41 @@ def load(content: str, source: str) -> Inventory:
     )
 
 
-def _hosts(node: Node, defaults: dict[str, Any]) -> tuple[Host, ...]:
+def _hosts(node: YamlNode, defaults: dict[str, Any]) -> tuple[Host, ...]:
     if node.is_empty():
         raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
     found: dict[str, int] = {}
     hosts: list[Host] = []
-    for names, place, settings in _entries(node):
-        for host in _entry(place, names, settings, defaults):
+    for names, key_node, settings in _entries(node):
+        for host in _entry(key_node, names, settings, defaults):
             if host.name in found:
-                raise place.error(
+                raise key_node.error(
                     f'host "{host.name}" appears twice, first in line {found[host.name]}'
                 )
-            found[host.name] = place.line
+            found[host.name] = key_node.line
             hosts.append(host)
     if not hosts:
         raise node.error("there are no hosts", "hosts: {gpu[1-2]: {gpus: 8}}")
     return tuple(hosts)
 
 
-def _entries(node: Node) -> list[tuple[tuple[str, ...], Node, dict[str, Any]]]:
+def _entries(node: YamlNode) -> list[tuple[tuple[str, ...], YamlNode, dict[str, Any]]]:
     if isinstance(node.yaml, yaml.SequenceNode):
         return [(_expand(element), element, {}) for element in node.elements()]
     items = node.items("a mapping or a list of hosts")
-    return [(_expand(place), place, _host_values(value)) for _, place, value in items]
+    return [(_expand(key_node), key_node, _host_values(value)) for _, key_node, value in items]
 
 
-def _expand(place: Node) -> tuple[str, ...]:
+def _expand(key_node: YamlNode) -> tuple[str, ...]:
     try:
-        names = nodeset.expand(text(place))
+        names = nodeset.expand(text(key_node))
     except ValueError as error:
-        raise place.error(str(error), "a nodeset looks like gpu[01-08,12]") from None
+        raise key_node.error(str(error), "a nodeset looks like gpu[01-08,12]") from None
     if not names:
-        raise place.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
+        raise key_node.error("an empty nodeset", "a nodeset looks like gpu[01-08,12]")
     for name in names:
         if not NAME.match(name):
-            raise place.error(
+            raise key_node.error(
                 f"{name!r} cannot be the name of a host",
                 "use letters, digits, '.', '_' and '-'; user, port and address have their own keys",
             )
@@ -170,23 +170,23 @@ def _expand(place: Node) -> tuple[str, ...]:
 
 
 def _entry(
-    place: Node, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
+    key_node: YamlNode, names: tuple[str, ...], settings: dict[str, Any], defaults: dict[str, Any]
 ) -> list[Host]:
     values = {**defaults, **settings}
     for merged in ("env", "labels"):
         if merged in values:
             values[merged] = {**defaults.get(merged, {}), **settings.get(merged, {})}
-    addresses = _addresses(place, names, values.pop("address", None))
+    addresses = _addresses(key_node, names, values.pop("address", None))
     return [
         Host(name=name, address=address, **values)
         for name, address in zip(names, addresses, strict=True)
     ]
 
 
-def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list[str | None]:
+def _addresses(key_node: YamlNode, names: tuple[str, ...], address: str | None) -> list[str | None]:
     if address is None or not set("[,") & set(address):
         if address is not None and len(names) > 1:
-            raise place.error(
+            raise key_node.error(
                 f"one address for {len(names)} hosts",
                 "write a nodeset with an address for each: 10.0.0.[1-8]",
             )
@@ -194,13 +194,13 @@ def _addresses(place: Node, names: tuple[str, ...], address: str | None) -> list
     try:
         found = nodeset.expand(address)
     except ValueError as error:
-        raise place.error(str(error)) from None
+        raise key_node.error(str(error)) from None
     if len(found) != len(names):
-        raise place.error(f"{len(found)} addresses for {len(names)} hosts")
+        raise key_node.error(f"{len(found)} addresses for {len(names)} hosts")
     return list(found)
 
 
-def _groups(node: Node, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def _groups(node: YamlNode, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     for group, _, value in node.items("a mapping of groups"):
         members: list[str] = []
@@ -219,7 +219,7 @@ def _groups(node: Node, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def _members(value: Node) -> list[Node]:
+def _members(value: YamlNode) -> list[YamlNode]:
     return [value] if isinstance(value.yaml, yaml.ScalarNode) else value.elements()
 
 

@@ -22,7 +22,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value, for the one place that passes it to a process."""
+        """Return the value, to pass it to a process and for nothing else."""
         return self._value
 
     def __repr__(self) -> str:
@@ -231,7 +231,7 @@ def holder_text(holder: Mapping[str, Any]) -> str:
 
 @frozen
 class Task:
-    """A process of a role and its place: ``rank`` is the first of the ``size`` ranks it is or starts."""
+    """A process of a role on a node; ``rank`` is the first of the ``size`` ranks it is or starts."""
 
     role: str
     index: int
@@ -241,7 +241,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """``worker-2``; without roles ``rank-2``."""
+        """The text of the process's key: ``worker-2``, or ``rank-2`` without roles."""
         if self.role:
             return str(ProcessKey.of_role(self.role, self.index))
         return str(ProcessKey.of_rank(self.rank))
@@ -249,7 +249,7 @@ class Task:
 
 @frozen
 class Node:
-    """A host's place in a plan. ``gpus`` are the indices of the GPUs its processes may see."""
+    """A host's place in a run. ``gpus`` are the indices of the GPUs that its processes may see."""
 
     host: Host
     node_rank: int
@@ -284,7 +284,7 @@ class Layout:
         return len(self.nodes)
 
     def host_of(self, key: str) -> str | None:
-        """The host of a process by its key (``rank-3``, ``node-0``), or of one of its logs."""
+        """Return the host of a process by its key (``rank-3``, ``node-0``) or by one of its logs."""
         try:
             process = ProcessKey.parse(key.partition(".")[0])
         except ValueError:
@@ -359,16 +359,16 @@ class Plan:
 
 @frozen
 class Request:
-    """A job on hosts of an inventory, and how to treat it.
+    """A job on hosts of an inventory, and how to treat it. All times are in seconds.
 
-    ``pull_every`` is the time between two pulls of outputs during the run; a host that cannot be
-    reached for ``lost_after`` is given up; one that nobody reaches for ``orphan_timeout`` stops the
-    run on its own (None: never). A run whose ranks do nothing for ``stall_timeout`` (None: 10
-    minutes) is reported, and stopped with ``stop_stalled``. All times in seconds. A run that fails or
-    loses a host is started again at most ``max_restarts`` times: with a spare among ``hosts``, else on
-    those that are left where they are at least ``min_nodes`` (None: never). With ``check``, hosts on
-    which it would be pointless are refused at once. ``code_of`` is a run whose snapshot of the code is
-    taken again. ``ask_passphrase`` is called with a key file whose passphrase is needed.
+    Outputs are pulled every ``pull_every`` during the run. A host unreachable for ``lost_after`` is
+    lost; a host that no launcher contacts for ``orphan_timeout`` stops the run (None: never). A run
+    whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is reported, and with
+    ``stop_stalled`` also stopped. A run that fails or loses a host is restarted at most
+    ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
+    are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
+    refused before the start. ``code_of`` is a run whose snapshot of the code is used again.
+    ``ask_passphrase`` is called with a key file and returns its passphrase.
     """
 
     job: Job

@@ -15,7 +15,7 @@ _RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
 def expand(text: str) -> tuple[str, ...]:
-    """Return the names in a nodeset, in its order. Raises ValueError when it is not one."""
+    """Return the names in a nodeset, in its order. Raises ValueError if it is not a nodeset."""
     if _ONE_NAME.match(text):
         return (text,)
     from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
@@ -68,7 +68,9 @@ def expand_ranks(text: str) -> frozenset[int]:
 
 def split_terms(text: str) -> list[str]:
     """Split ``a[1,2],b`` at the commas outside brackets."""
-    terms, depth, current = [], 0, ""
+    terms = []
+    depth = 0
+    current = ""
     for letter in text:
         depth += (letter == "[") - (letter == "]")
         if letter == "," and depth == 0:

@@ -1,4 +1,4 @@
-"""Names of processes within a run: the one place that reads and writes their text."""
+"""Name the processes of a run; only this module reads and writes the text of their keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ProcessKind(StrEnum):
     """What a process is for."""
 
     RANK = "rank"
-    NODE = "node"  # starts the ranks of its node by itself, as torchrun does
+    NODE = "node"  # starts the ranks of its node, as torchrun does
     SETUP = "setup"
-    ROLE = "role"  # of a role with a name of the user's
+    ROLE = "role"  # of a role that the user named
 
 
-#: What the text of a key begins with where it is no role: roles cannot have these names.
+#: How the keys of processes without a role begin; roles cannot have these names.
 RESERVED = (ProcessKind.RANK, ProcessKind.NODE, ProcessKind.SETUP)
 
 
@@ -33,37 +33,37 @@ class ProcessKey:
     role: str = ""
 
     def __str__(self) -> str:
-        """As events, logs and hosts have it."""
+        """Return the key as events, logs and hosts write it."""
         return f"{self.role or self.kind}-{self.index}"
 
     @staticmethod
     def of_rank(rank: int) -> ProcessKey:
-        """A rank without a role."""
+        """Return the key of a rank without a role."""
         return ProcessKey(ProcessKind.RANK, rank)
 
     @staticmethod
     def of_node(node_rank: int) -> ProcessKey:
-        """The process that starts the ranks of a node."""
+        """Return the key of the process that starts the ranks of a node."""
         return ProcessKey(ProcessKind.NODE, node_rank)
 
     @staticmethod
     def of_setup(node_rank: int) -> ProcessKey:
-        """The job's ``setup`` on a node."""
+        """Return the key of the job's ``setup`` on a node."""
         return ProcessKey(ProcessKind.SETUP, node_rank)
 
     @staticmethod
     def of_role(role: str, index: int) -> ProcessKey:
-        """A process of a role."""
+        """Return the key of a process of a role."""
         return ProcessKey(ProcessKind.ROLE, index, role)
 
     @staticmethod
     def parse(text: str) -> ProcessKey:
-        """The key that is written so. Raises ValueError."""
+        """Return the key with this text. Raises ValueError."""
         return _parse(text)
 
     @property
     def group(self) -> str:
-        """What processes of the same kind and role have in common."""
+        """The role, or the kind of a process without one."""
         return self.role or self.kind
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from . import nodeset
 from .frozen import frozen
-from .yaml_document import Node, parse, text
+from .yaml_document import YamlNode, parse, text
 
 
 @frozen
@@ -41,12 +41,12 @@ def origins(content: str, source: str) -> dict[str, dict[str, Given]]:
     }
 
 
-def _settings(node: Node, via: str) -> dict[str, Given]:
+def _settings(node: YamlNode, via: str) -> dict[str, Given]:
     found: dict[str, Given] = {}
-    for key, place, value in [] if node.is_empty() else node.items():
+    for key, key_node, value in [] if node.is_empty() else node.items():
         if key in ("env", "labels"):
             for name, at, one in value.items():
                 found[f"{key}.{name}"] = Given(text(one), at.line, via)
         else:
-            found[key] = Given(text(value), place.line, via)
+            found[key] = Given(text(value), key_node.line, via)
     return found

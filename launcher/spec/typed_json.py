@@ -1,7 +1,7 @@
-"""Turn JSON values into typed values, and name the field where they do not fit. Pure.
+"""Turn JSON values into typed values, naming the field of a value that does not fit. Pure.
 
-A reader of records that other versions wrote passes over fields that it does not know, fills in
-those that have a default, and refuses a value of the wrong type.
+Records may come from other versions: unknown fields are ignored, missing ones get their default, and
+a value of the wrong type is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 Reader = Callable[[Any], Any]
 
-#: What JSON calls the types of Python that it becomes.
+#: What JSON calls the types that its values become in Python.
 _NAMES = {
     dict: "an object",
     list: "a list",
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 class Mismatch(ValueError):
-    """A value of another type than expected, or none; ``field`` says where, ``problem`` what."""
+    """A value has the wrong type or is missing; ``field`` says where, ``problem`` what is wrong."""
 
     def __init__(self, problem: str, field: str = "") -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
@@ -38,7 +38,7 @@ class Mismatch(ValueError):
         self.field = field
 
     def inside(self, name: str) -> Mismatch:
-        """The same, seen from the value around it."""
+        """Return the error with the path of the enclosing value, ``name``, in front."""
         joint = "" if not self.field or self.field.startswith("[") else "."
         return Mismatch(self.problem, f"{name}{joint}{self.field}")
 
@@ -67,7 +67,7 @@ def to_json(value: Any) -> Any:
         return value.value
     if value is None or isinstance(value, str | int | float):
         return value
-    raise TypeError(f"{type(value).__name__} cannot stand in a record")
+    raise TypeError(f"{type(value).__name__} cannot be part of a record")
 
 
 def _called(value: object) -> str:
@@ -80,7 +80,7 @@ def _expected(what: str, value: object) -> Mismatch:
 
 @functools.cache
 def _reader(kind: Any) -> Reader:
-    """What reads a value of that type. Made once, because it evaluates annotations."""
+    """Return the reader of a type; cached, because evaluating annotations is slow."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or kind is object:
         return lambda value: value
@@ -116,7 +116,7 @@ def _number(value: object) -> float:
 
 
 def _one_of(kinds: tuple[Any, ...]) -> Reader:
-    """The first that fits; of a type and None, what is wrong with the type is told."""
+    """Return a reader for the first kind that fits; the last one's error is reported."""
     readers = [_reader(kind) for kind in kinds if kind is not type(None)]
     optional = len(readers) < len(kinds)
 
@@ -134,7 +134,7 @@ def _one_of(kinds: tuple[Any, ...]) -> Reader:
 
 
 def _items(kinds: tuple[Any, ...]) -> Reader:
-    """``tuple[T, ...]`` from any list, ``tuple[A, B]`` from one of that length."""
+    """Return a reader of ``tuple[T, ...]`` from any list, of ``tuple[A, B]`` from a list of two."""
     endless = kinds[-1:] == (Ellipsis,)
     readers = [_reader(kind) for kind in kinds if kind is not Ellipsis]
 
@@ -174,7 +174,7 @@ def _mapping(key: Any, kind: Any) -> Reader:
 
 
 def _whole_number(key: object) -> int:
-    """A key: JSON has no other keys than text."""
+    """Read a key, which is always text in JSON."""
     try:
         return int(key)  # type: ignore[call-overload, no-any-return]
     except (TypeError, ValueError):
@@ -220,5 +220,5 @@ def _has_default(field: Any) -> bool:
 
 
 def _nothing(kind: Any, value: object) -> object:
-    """Of types that no record holds: secrets, functions."""
+    """Refuse types that no record holds: secrets, functions."""
     raise Mismatch(f"no record holds a {getattr(kind, '__name__', kind)}")

@@ -27,13 +27,13 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class Key:
     """A key of a mapping: ``read`` turns its node into a value, or raises DocumentError."""
 
-    read: Callable[[Node], Any]
+    read: Callable[[YamlNode], Any]
     schema: Mapping[str, Any]
     about: str
 
 
 @frozen
-class Node:
+class YamlNode:
     """A YAML node, the file it is from, and its path there, such as ``resources.gpus``."""
 
     yaml: yaml.Node
@@ -68,7 +68,7 @@ class Node:
         name = name if name.isprintable() else repr(name)
         return f"{self.name}.{name}" if self.name else name
 
-    def items(self, what: str = "a mapping") -> list[tuple[str, Node, Node]]:
+    def items(self, what: str = "a mapping") -> list[tuple[str, YamlNode, YamlNode]]:
         """Return ``(key, key node, value node)`` of a mapping.
 
         Raises DocumentError, also for a key that appears twice.
@@ -78,20 +78,20 @@ class Node:
         seen: dict[str, int] = {}
         found = []
         for key, value in self.yaml.value:
-            place = Node(key, self.source)
-            name = text(place)
+            key_node = YamlNode(key, self.source)
+            name = text(key_node)
             if name in seen:
-                raise place.error(f'"{name}" appears twice, first in line {seen[name]}')
-            seen[name] = place.line
-            found.append((name, place, Node(value, self.source, self._inside(name))))
+                raise key_node.error(f'"{name}" appears twice, first in line {seen[name]}')
+            seen[name] = key_node.line
+            found.append((name, key_node, YamlNode(value, self.source, self._inside(name))))
         return found
 
-    def elements(self, what: str = "a list") -> list[Node]:
+    def elements(self, what: str = "a list") -> list[YamlNode]:
         """Return the nodes of a list. Raises DocumentError."""
         if not isinstance(self.yaml, yaml.SequenceNode):
             raise self.expected(what)
         return [
-            Node(value, self.source, f"{self.name}[{index}]" if self.name else "")
+            YamlNode(value, self.source, f"{self.name}[{index}]" if self.name else "")
             for index, value in enumerate(self.yaml.value)
         ]
 
@@ -100,7 +100,7 @@ class Node:
         return isinstance(self.yaml, yaml.ScalarNode) and self.yaml.tag == "tag:yaml.org,2002:null"
 
 
-def parse(content: str, source: str) -> Node:
+def parse(content: str, source: str) -> YamlNode:
     """Return the root of a YAML document. Raises DocumentError when it is not one."""
     try:
         _bounded(content, source)
@@ -121,7 +121,7 @@ def parse(content: str, source: str) -> Node:
         raise DocumentError("the file is empty", "", source, 1)
     if "&" in content:
         _finite(root, source)
-    return Node(root, source)
+    return YamlNode(root, source)
 
 
 def _bounded(content: str, source: str) -> None:
@@ -155,7 +155,7 @@ def _finite(root: yaml.Node, source: str) -> None:
     raise Unbounded("its aliases (*) make it endless or far too large", "", source, line)
 
 
-def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
+def read(node: YamlNode, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
     """Return the values of a mapping that may hold ``keys``; ``what`` is what to call it.
 
     Raises DocumentError for anything else.
@@ -163,11 +163,11 @@ def read(node: Node, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
     if not isinstance(node.yaml, yaml.MappingNode):
         raise replace(node, name=node.name or what).expected("a mapping")
     values = {}
-    for name, place, value in node.items():
+    for name, key_node, value in node.items():
         if name not in keys:
             known = ", ".join(keys)
             hint = suggestion(name, tuple(keys)) or f"known keys: {known}"
-            raise place.error(f'unknown key "{name}" in {what}', hint)
+            raise key_node.error(f'unknown key "{name}" in {what}', hint)
         values[name] = keys[name].read(value)
     return values
 
@@ -182,17 +182,17 @@ def schema(keys: Mapping[str, Key], required: tuple[str, ...] = ()) -> dict[str,
 # -- readers of single values
 
 
-def text(node: Node) -> str:
+def text(node: YamlNode) -> str:
     """Return a scalar as it is written."""
     if not isinstance(node.yaml, yaml.ScalarNode) or node.is_empty():
         raise node.expected("text")
     return str(node.yaml.value)
 
 
-def checked(convert: Callable[[str], Any]) -> Callable[[Node], Any]:
+def checked(convert: Callable[[str], Any]) -> Callable[[YamlNode], Any]:
     """Return a reader that passes the text to ``convert``; a ValueError gets the line."""
 
-    def reader(node: Node) -> Any:
+    def reader(node: YamlNode) -> Any:
         try:
             return convert(text(node))
         except ValueError as error:
@@ -201,14 +201,14 @@ def checked(convert: Callable[[str], Any]) -> Callable[[Node], Any]:
     return reader
 
 
-def whole_number(least: int, most: int | None = None) -> Callable[[Node], int]:
+def whole_number(least: int, most: int | None = None) -> Callable[[YamlNode], int]:
     """Return a reader of integers within bounds."""
     if most is None:
         within = f"a whole number, {least} or more"
     else:
         within = f"a whole number from {least} to {most}"
 
-    def reader(node: Node) -> int:
+    def reader(node: YamlNode) -> int:
         if not isinstance(node.yaml, yaml.ScalarNode) or node.yaml.tag != "tag:yaml.org,2002:int":
             raise node.expected(within)
         try:
@@ -222,21 +222,21 @@ def whole_number(least: int, most: int | None = None) -> Callable[[Node], int]:
     return reader
 
 
-def truth(node: Node) -> bool:
+def truth(node: YamlNode) -> bool:
     """Return true or false."""
     if not isinstance(node.yaml, yaml.ScalarNode) or node.yaml.tag != "tag:yaml.org,2002:bool":
         raise node.expected("true or false")
     return str(node.yaml.value).lower() in ("true", "yes", "on")
 
 
-def texts(node: Node) -> tuple[str, ...]:
+def texts(node: YamlNode) -> tuple[str, ...]:
     """Return a list of texts, or a single one as a tuple."""
     if isinstance(node.yaml, yaml.ScalarNode):
         return (text(node),)
     return tuple(text(element) for element in node.elements("a list of texts"))
 
 
-def text_map(node: Node) -> dict[str, str]:
+def text_map(node: YamlNode) -> dict[str, str]:
     """Return a mapping of names to scalars, as they are written."""
     return {name: text(value) for name, _, value in node.items("a mapping of names to texts")}
 

@@ -24,7 +24,7 @@ from .ssh import KEEPALIVES, Connection
 
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
-#: Seconds for an answer; an agent that is silent for longer is as good as gone.
+#: Seconds for an answer; an agent that is silent for longer counts as gone.
 ANSWERS = 60.0
 #: The same for operations that take more or less: describing the host, changing many files.
 PATIENCE = {
@@ -36,7 +36,7 @@ DROPPED = "the connection dropped"
 #: Unanswered keep-alives while a session opens: sshd does not answer while its PAM modules prepare
 #: it, which takes a while on a busy host or with a home on a network file system.
 OPENING = 9
-#: What to do where launcher and agent do not understand each other.
+#: What to do when launcher and agent speak different versions of the protocol.
 UPGRADE = "use the version of launcher that started the run, or the newer of the two"
 #: What a login shell may print before the agent's first line.
 NOISE = 1 << 16
@@ -52,7 +52,7 @@ class _Hello:
 
 @frozen
 class _Answer:
-    """What a relay says to a request."""
+    """A relay's answer to a request."""
 
     ok: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class _Answer:
 
 @frozen
 class _Record:
-    """What every record of a journal has."""
+    """The fields of every record of a journal."""
 
     seq: int
     event: str
@@ -70,7 +70,8 @@ class Agent:
     """The agent of one host over one channel. Requests may overlap; answers are matched by number.
 
     ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` are called
-    with what the agent sends unasked. If ``on_log`` returns False, acknowledge the piece later.
+    with what the agent sends without a request. If ``on_log`` returns False, acknowledge the piece
+    later.
     """
 
     def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes] | None) -> None:
@@ -161,12 +162,12 @@ class Agent:
         finally:
             del self._asked[number], self._due[number]
         try:
-            told = from_json(_Answer, reply)
+            decoded = from_json(_Answer, reply)
         except Mismatch as error:
             raise errors.AgentError(self.host.name, f"its answer to {op}: {error}") from None
-        if told.error is not None:
-            raise _refusal(self.host.name, told.error)
-        return told.ok
+        if decoded.error is not None:
+            raise _refusal(self.host.name, decoded.error)
+        return decoded.ok
 
     async def _read(self) -> None:
         assert self._process
@@ -258,7 +259,7 @@ def _agree(host: Host, first: bytes) -> None:
 async def _execute(
     host: Host, connection: Connection, command: str
 ) -> asyncssh.SSHClientProcess[bytes]:
-    _bear(connection, OPENING)
+    _tolerate(connection, OPENING)
     try:
         return await connection.create_process(command, encoding=None)
     except asyncssh.ChannelOpenError as error:
@@ -274,10 +275,10 @@ async def _execute(
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
     finally:
-        _bear(connection, KEEPALIVES)
+        _tolerate(connection, KEEPALIVES)
 
 
-def _bear(connection: Connection, silences: int) -> None:
+def _tolerate(connection: Connection, silences: int) -> None:
     if not connection.is_closed():  # else it would begin to ask again
         connection.set_keepalive(count_max=silences)
 
@@ -353,19 +354,19 @@ def os_error(host: str, complaint: str) -> errors.HostError | None:
     if any(words in complaint for words in full):
         return errors.DiskFull(
             host,
-            f"no space left for launcher's files: {_telling(complaint, full)}",
+            f"no space left for launcher's files: {_last_with(complaint, full)}",
             "free some, or set workdir: in the inventory to a disk with space (df -h, df -i)",
         )
     if any(words in complaint for words in closed):
         return errors.ReadOnly(
             host,
-            f"launcher's folder is not writable: {_telling(complaint, closed)}",
+            f"launcher's folder is not writable: {_last_with(complaint, closed)}",
             "set workdir: in the inventory to a folder that you may write to",
         )
     return None
 
 
-def _telling(complaint: str, words: tuple[str, ...]) -> str:
+def _last_with(complaint: str, words: tuple[str, ...]) -> str:
     """Return the last line with one of these messages; later lines are its consequences."""
     return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
 

@@ -45,7 +45,7 @@ def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
         .add_extension(_key_id(authority_key), critical=False)
     )
     shared = {
-        "lead": hosts[0],
+        "head": hosts[0],
         "hosts": list(hosts),
         "secrets": sorted(job.secrets),
         "grace": job.grace,

@@ -27,8 +27,10 @@ from . import pipes
 from .agent_client import os_error
 from .ssh import Connection
 
-#: Needed on both sides: the first that compares times below a second (modify-window=-1).
+#: Needed on both sides: the first version that compares times below a second (modify-window=-1).
 OLDEST = (3, 1, 3)
+#: The first version that rejects files that the sender adds on its own (CVE-2022-29154).
+REJECTS_EXTRAS = (3, 2, 5)
 
 # $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
 # Through /dev/fd, because dash takes descriptors of one digit only; 3 is a second stdin, because a
@@ -59,18 +61,32 @@ def version(text: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text or "")[:3])
 
 
-def require_here() -> None:
-    """Raise LauncherError if this machine has no rsync, or one that is too old."""
+def require_here() -> str:
+    """Return the version of rsync on this machine.
+
+    Raises LauncherError if there is none, or one that is too old.
+    """
     if shutil.which("rsync") is None:
-        raise errors.LauncherError("there is no rsync on this machine", _how_to_get())
+        raise errors.LauncherError("there is no rsync on this machine", _HOW_TO_GET)
     answer = subprocess.run(["rsync", "--version"], capture_output=True, check=False)
     words = answer.stdout.decode("ascii", "replace").split()
     if b"openrsync" in answer.stdout or len(words) < 3 or version(words[2]) < OLDEST:
-        raise errors.LauncherError(f"rsync here is {' '.join(words[:3])}: too old", _how_to_get())
+        raise errors.LauncherError(f"rsync here is {' '.join(words[:3])}: too old", _HOW_TO_GET)
+    return words[2]
 
 
-def _how_to_get() -> str:
-    return "install 3.1.3 or newer: apt install rsync, dnf install rsync or brew install rsync"
+_HOW_TO_GET = "install 3.1.3 or newer: apt install rsync, dnf install rsync or brew install rsync"
+
+
+def rejects_extras(found: str) -> bool:
+    """Return whether this machine's rsync, of version ``found``, rejects files that it did not ask for.
+
+    A distribution may have backported that to an older version, with its option --trust-sender.
+    """
+    if version(found) >= REJECTS_EXTRAS:
+        return True
+    words = ["rsync", "--trust-sender", "--version"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 async def copy(

@@ -49,7 +49,7 @@ AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
 @frozen
-class Way:
+class Endpoint:
     """How a host is reached, resolved from the inventory and ssh_config for another SSH library.
 
     ``name`` is its name in known_hosts; ``hops`` are its jump hosts, the first one first.
@@ -127,10 +127,10 @@ def _existing(files: list[str]) -> list[str]:
     return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
 
 
-def _way(options: asyncssh.SSHClientConnectionOptions, user: str, port: str) -> Way:
+def _endpoint(options: asyncssh.SSHClientConnectionOptions, user: str, port: str) -> Endpoint:
     named = options.config.get("IdentityFile", ())
     files = named if isinstance(named, list) else ()
-    return Way(
+    return Endpoint(
         host=str(options.host),
         port=int(port or options.port),
         user=user or str(options.username),
@@ -181,7 +181,7 @@ class Dialler:
         }
         return {key: str(value) for key, value in found.items() if value}
 
-    async def way(self, hop: str) -> Way:
+    async def endpoint(self, hop: str) -> Endpoint:
         """Return how to reach a host of the inventory or ``[user@]host[:port]``.
 
         Raises ConnectError.
@@ -189,7 +189,7 @@ class Dialler:
         user, _, place = hop.rpartition("@")
         name, _, port = place.partition(":")
         options = self._options(name)
-        return _way(options, user, port)
+        return _endpoint(options, user, port)
 
     async def close(self) -> None:
         """Close the connections to jump hosts."""

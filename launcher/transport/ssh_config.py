@@ -44,8 +44,10 @@ class HostFiles(ExitStack):
         self._copied: dict[str, Path] = {}
 
     def copy(self, config: SshConfig) -> str:
-        """Write what may concern the host; return the copy's path, or the whole one's where that
-        cannot be read, for asyncssh to say why."""
+        """Write the part that may concern the host; return its path.
+
+        If the file cannot be read, return its own path: asyncssh then reports why.
+        """
         try:
             blocks = config.blocks()
         except (OSError, ValueError):
@@ -62,7 +64,7 @@ class HostFiles(ExitStack):
         return file.name
 
     def explained(self, error: Exception) -> str:
-        """Return what an error says, with the user's own file where it names a copy."""
+        """Return the text of an error, with the user's own file in place of a copy."""
         text = str(error)
         for copy, path in self._copied.items():
             text = text.replace(copy, str(path))
@@ -77,15 +79,15 @@ class HostFiles(ExitStack):
         return f"Include {shlex.join(glob.escape(self.copy(file)) for file in files)}\n"
 
 
-#: A line as it stands, and the files that it includes.
+#: A line of the file, and the files that it includes.
 _Line = tuple[str, tuple[SshConfig, ...]]
 
 
 @frozen
 class _Block:
-    """From one ``Host`` or ``Match`` to the next: its lines.
+    """The lines from one ``Host`` or ``Match`` to the next.
 
-    ``names`` are the only hosts that it is for; None: that depends on patterns or conditions.
+    ``names`` are the only hosts that they are for; None: that depends on patterns or conditions.
     """
 
     names: frozenset[str] | None
@@ -101,13 +103,13 @@ def _blocks(chain: tuple[Path, ...]) -> tuple[_Block, ...]:
                 blocks.append((_names(keyword, words), []))
             included = _included(words) if keyword == "include" else []
             if set(included) & set(chain):
-                included = []  # a circle, which asyncssh is left to find
+                included = []  # a circle: leave the report to asyncssh
             blocks[-1][1].append((line, tuple(SshConfig(path, chain) for path in included)))
     return tuple(_Block(names, tuple(lines)) for names, lines in blocks)
 
 
 def _split(line: str) -> tuple[str, list[str]]:
-    """The first word, in lower case, and the others."""
+    """Return the first word, in lower case, and the others."""
     words = [] if line.lstrip().startswith("#") else shlex.split(line)
     return (words[0].lower(), words[1:]) if words else ("", [])
 
@@ -118,7 +120,7 @@ def _names(keyword: str, words: list[str]) -> frozenset[str] | None:
 
 
 def _included(patterns: list[str]) -> list[Path]:
-    """The files that asyncssh would read for an ``Include``; none where that is not plain to see."""
+    """Return the files that asyncssh would read for an ``Include``; none if that is not certain."""
     found: list[Path] = []
     for pattern in patterns:
         if pattern.startswith("="):

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
-
-import lab as labs  # noqa: E402
-import releases  # noqa: E402
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 from launcher.spec.version import __version__  # noqa: E402
+from support import lab as labs  # noqa: E402
+from support import releases  # noqa: E402
 
 #: Where it happens, since records hold paths.
 PLACE = Path("/tmp/golden")
@@ -77,7 +77,7 @@ def main(version: str) -> None:
         if trouble := releases.unpack(version, code):
             sys.exit(trouble)
     else:
-        code = releases.ROOT
+        code = ROOT
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(PLACE),

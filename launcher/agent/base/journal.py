@@ -1,4 +1,4 @@
-"""An append-only file of records with integer sequence numbers: what happened on this host."""
+"""The journal: an append-only file of numbered records of what happened on this host."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """Opened by the one supervisor of a run; read by anybody.
+    """Opened by the one supervisor of a run; any relay may read it.
 
-    A record that was torn by a power cut is dropped when the journal is opened again. When the disk
-    is full, records wait in memory until it is not.
+    A record torn by a power cut is dropped when the journal is opened again. While the disk is full,
+    records wait in memory.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,7 +32,7 @@ class Journal:
         self._waiting = b""
 
     def append(self, event: str, **fields: Any) -> Message:
-        """Writes one record and returns it."""
+        """Write one record and return it."""
         record = dict(fields, seq=self.seq, time=time.time(), event=event)
         self.seq += 1
         self._waiting += lean.dumps(record).encode("ascii") + b"\n"
@@ -40,7 +40,7 @@ class Journal:
         return record
 
     def flush(self) -> None:
-        """Writes what could not be written before. A full disk is not an error here."""
+        """Write what could not be written before. A full disk is not an error here."""
         while self._waiting:
             try:
                 self._waiting = self._waiting[os.write(self._fd, self._waiting) :]
@@ -49,7 +49,7 @@ class Journal:
 
 
 def write_private(path: str, value: object) -> None:
-    """A file that nobody else may read, in one step. Raises OSError."""
+    """Write a file that no other user may read, atomically. Raises OSError."""
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as file:
         file.write(lean.dumps(value))
@@ -57,7 +57,7 @@ def write_private(path: str, value: object) -> None:
 
 
 def forget(path: str) -> None:
-    """Removes a file that may be there."""
+    """Remove a file, if it exists."""
     try:
         os.unlink(path)
     except OSError:
@@ -74,9 +74,9 @@ def _read_all(fd: int) -> bytes:
 
 
 def read_from(path: str, offset: int) -> list[tuple[Message, int]]:
-    """The whole records that stand after ``offset``, as ``[(record, end offset)]``.
+    """Return the complete records after ``offset``, as ``[(record, end offset)]``.
 
-    A line that holds none, as a power cut may leave one, is passed over.
+    A line that holds no record is skipped: a power cut may leave one.
     """
     try:
         with open(path, "rb") as file:
@@ -94,7 +94,7 @@ def read_from(path: str, offset: int) -> list[tuple[Message, int]]:
 
 
 def _record(line: bytes) -> Message | None:
-    """The record of a line, or None."""
+    """Return the record of a line, or None."""
     try:
         record = lean.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):

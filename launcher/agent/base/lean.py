@@ -1,9 +1,8 @@
-"""json, signal, sockets and prctl as the interpreter itself has them, for what runs on every host.
+"""json, signal, sockets and prctl from the interpreter's C modules, for what runs on every host.
 
-The modules of the library around these parts bring re, enum, selectors and collections along: to
-import those takes longer than all that a relay does in a short run. The library has these parts
-below its own modules; where one of them is lacking, or is not as it is known here, the module above
-does the same.
+The standard modules around them import re, enum, selectors and collections, which takes longer than
+everything a relay does in a short run. Where a C module is missing or behaves differently than
+expected, the standard module takes its place.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ else:
 
 
 class Socket(socket.socket):
-    """With what ``socket.socket`` has besides."""
+    """The C socket with the two things that ``socket.socket`` adds and we need."""
 
     def accept(self) -> tuple[Socket, Any]:
-        """As accept(2) does; the descriptor is not inherited."""
+        """Accept a connection; its descriptor is not inherited."""
         fd, address = self._accept()  # type: ignore[attr-defined] # of the class below
         return Socket(fileno=fd), address
 
@@ -37,7 +36,7 @@ class Socket(socket.socket):
 
 
 class _Reading:
-    """How json reads when it is not told otherwise."""
+    """The defaults of ``json.JSONDecoder``."""
 
     strict = True
     object_hook = object_pairs_hook = array_hook = None
@@ -47,27 +46,27 @@ class _Reading:
 try:
     from _json import encode_basestring_ascii, make_encoder, make_scanner
 
-    _read = make_scanner(_Reading)  # type: ignore[arg-type] # it takes what has these names
+    _read = make_scanner(_Reading)  # type: ignore[arg-type] # any object with these attributes
     _FORM = (None, None, encode_basestring_ascii, None, ":", ",", False, False, True)
     _write: Callable[[object, int], Iterable[str]] = make_encoder(*_FORM)  # type: ignore[arg-type]
     if _read(' {"a":[1]}', 1) != ({"a": [1]}, 10) or "".join(_write({"a": [1]}, 0)) != '{"a":[1]}':
-        raise ImportError("other parts than those that are known")
+        raise ImportError("the C parts of json behave differently")
 except (ImportError, TypeError, AttributeError):
     import json
 
-    _read = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # its instances have it
+    _read = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # set in its __init__
 
     def _write(value: object, _: int) -> Iterable[str]:
         return json.dumps(value, separators=(",", ":"))
 
 
 def dumps(value: object) -> str:
-    """``value`` as JSON in ASCII, without blanks."""
+    """Return ``value`` as JSON in ASCII, without spaces."""
     return "".join(_write(value, 0))
 
 
 def loads(text: str) -> Any:
-    """What JSON says. Raises ValueError."""
+    """Return the value of a JSON text. Raises ValueError."""
     text = text.strip(" \t\n\r")
     try:
         value, end = _read(text, 0)
@@ -79,7 +78,7 @@ def loads(text: str) -> Any:
 
 
 def prctl(option: int, value: int) -> bool:
-    """prctl(2), or False where the interpreter or the kernel lack it."""
+    """Call prctl(2); return False where the interpreter or the kernel lacks it."""
     try:
         try:
             from _ctypes import call_function, dlopen, dlsym
@@ -89,5 +88,5 @@ def prctl(option: int, value: int) -> bool:
             return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
         own = dlopen(None, os.RTLD_NOW)  # type: ignore[arg-type] # dlopen(3): the program itself
         return bool(call_function(dlsym(own, "prctl"), (option, value, 0, 0, 0)) == 0)
-    except Exception:  # no libc of that kind: the environment scan still finds all
+    except Exception:  # another libc: the scan of environments still finds all processes
         return False

@@ -1,4 +1,4 @@
-"""Reaches those who listen in a run's folder on this host: its supervisor and its peer."""
+"""Connects to the two sockets in a run's folder on this host: its supervisor's and its peer's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SUPERVISOR, PEER = "sock", "peer.sock"
 
 
 def connect(run_dir: str, name: str) -> Socket:
-    """A connection to one of the two. Raises OSError."""
+    """Connect to SUPERVISOR or PEER. Raises OSError."""
     here = os.open(".", os.O_RDONLY)
     connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.chdir(run_dir)  # a socket's path may be 107 bytes at most: name it from its own folder
+        os.chdir(run_dir)  # a socket's path has at most 107 bytes: name it from its own folder
         connection.connect(name)
     except OSError:
         connection.close()
@@ -27,7 +27,7 @@ def connect(run_dir: str, name: str) -> Socket:
 
 
 def node_of(run_dir: str) -> tuple[dict[str, str], str]:
-    """``(environment, folder)`` that processes of this node of a run have. Raises OSError."""
+    """Return ``(environment, folder)`` of the processes of this node. Raises OSError."""
     with connect(run_dir, PEER) as peer:
         peer.sendall(frames.frame(frames.ASK, {"ask": "environment"}))
         size = frames.size_of(_take(peer, frames.HEAD.size))[1]
@@ -40,6 +40,6 @@ def _take(peer: Socket, size: int) -> bytes:
     while len(data) < size:
         piece = peer.recv(size - len(data))
         if not piece:
-            raise OSError(0, "it went away")
+            raise OSError(0, "it closed the connection")
         data += piece
     return data

@@ -1,18 +1,18 @@
-"""The shapes of what protocol.py sends, and of the parts of it, for type checkers.
+"""The shapes of the messages that protocol.py sends, for type checkers.
 
-Nothing imports this at run time: a host has no time for it.
+Nothing imports this at run time: it would slow down every start.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Literal, NotRequired, Tuple, TypedDict
 
-#: A message, request, answer or record as it came: of another version, so nothing is sure.
+#: A message, request, answer or record as received: the sender may be of another version.
 Message = Dict[str, Any]
 
 
 class Limits(TypedDict, total=False):
-    """What a process may have; 0 is without limit."""
+    """What a process may use; 0 is no limit."""
 
     cpus: int
     memory: int  # bytes
@@ -28,16 +28,16 @@ class ProcessSpec(TypedDict):
     rank: NotRequired[int | None]
     role: NotRequired[str]
     index: NotRequired[int]
-    #: How many processes of the run are primary, for one of them; and the same for every process.
+    #: Truthy for a primary process; and how many the run has, for every process.
     primary: NotRequired[int]
     primaries: NotRequired[int]
-    #: What exit statuses, from first to last, mean where they mean something else than usual.
+    #: By action, the ranges of exit statuses (first, last) that lead to it.
     on_exit: NotRequired[Dict[str, List[Tuple[int, int]]]]
     limits: NotRequired[Limits]
 
 
 class BroadcastSpec(TypedDict):
-    """How the supervisors of an attempt reach each other: all dial the hub."""
+    """How the supervisors of an attempt reach each other: all connect to the hub."""
 
     hub: str
     address: str
@@ -47,10 +47,10 @@ class BroadcastSpec(TypedDict):
 
 
 class PeerSpec(TypedDict):
-    """What a host needs to join the others of a run by TLS; ``lead`` starts the framework."""
+    """What a host needs to join the others of a run by TLS; ``head`` starts the framework."""
 
     host: str
-    lead: str
+    head: str
     hosts: List[str]
     secrets: List[str]
     grace: float
@@ -60,7 +60,7 @@ class PeerSpec(TypedDict):
 
 
 class SupervisorSpec(TypedDict):
-    """What a supervisor knows of its run from the beginning; seconds, of which None is for ever."""
+    """What a supervisor knows of its run from the start; times in seconds, None is for ever."""
 
     run_id: str
     host: str
@@ -72,7 +72,7 @@ class SupervisorSpec(TypedDict):
 
 
 class StartRequest(TypedDict):
-    """Asks a supervisor to start a stage of an attempt: ``op`` is "start"."""
+    """The request to start a stage of an attempt: ``op`` is "start"."""
 
     op: str
     run: str
@@ -138,7 +138,7 @@ class HostFacts(TypedDict):
 
 
 class Reached(TypedDict):
-    """What came of one try to reach the meeting point."""
+    """The result of one attempt to reach the rendezvous."""
 
     ok: bool
     ip: NotRequired[str]

@@ -1,19 +1,19 @@
-"""The words that launcher and a host say to each other, and how they are framed.
+"""The messages between launcher and a host, and how they are framed.
 
 A message is one line of JSON. One with a ``size`` is followed by that many raw bytes, so log bytes
-travel as they are. The first line that a relay writes carries ``MAGIC``; whatever a login shell
+need no encoding. The first line that a relay writes carries ``MAGIC``; anything that a login shell
 printed before it is skipped.
 
-Requests are ``{"id": n, "op": "...", ...}`` and are answered by ``{"id": n, "ok": {...}}`` or
-``{"id": n, "error": {"code", "message"}}``, one after the other: with the code ``unknown-request``
-where the other side is of a version that lacks it, and ``bad-request`` where a field is missing or
-of another type. No message ends a relay or a supervisor. ``{"ack": n}`` says that n bytes of logs
-were taken. Unasked, a relay sends
+Requests are ``{"id": n, "op": "...", ...}`` and are answered in order, by ``{"id": n, "ok": {...}}``
+or ``{"id": n, "error": {"code", "message"}}``. The code is ``unknown-request`` where the receiver's
+version lacks the request, and ``bad-request`` where a field is missing or has another type. No
+message ends a relay or a supervisor. ``{"ack": n}`` acknowledges n bytes of logs. Without a request,
+a relay sends
 
 ``{"journal": {...}, "end": offset}``            one record of the journal
 ``{"log": name, "offset": n, "size": k}`` + raw  bytes of a log, at their offset in the host's file
 ``{"working": 1}``                               the answer takes time
-``{"idle": {name: size}}``                       all is ended and sent: the final size of every log
+``{"idle": {name: size}}``                       everything has stopped and was sent: final log sizes
 """
 
 from __future__ import annotations
@@ -33,51 +33,53 @@ if TYPE_CHECKING:
     from .messages import Message
 
 MAGIC = "launcher-agent"
-#: Of this protocol. It grows when a request or a field changes its meaning, and not for new ones:
-#: who meets another version than its own stops there, and says both.
+#: Grows when a request or a field changes its meaning, not when one is added. A side that meets
+#: another version refuses, and names both.
 VERSION = 1
 UNKNOWN_REQUEST, BAD_REQUEST, OTHER_VERSION = "unknown-request", "bad-request", "other-version"
 
-#: Log bytes that a relay sends ahead of their acknowledgement. It bounds what stands in front of an
-#: urgent event on a slow link, and the memory of both sides.
+#: Log bytes that a relay sends before they are acknowledged. It bounds how much an urgent event
+#: waits for on a slow link, and the memory of both sides.
 WINDOW = 1 << 20
 #: Largest piece of a log in one message.
 PIECE = 1 << 17
-#: A ``size`` above this is not ours either.
+#: Largest ``size`` that is accepted.
 LARGEST = 1 << 24
-#: A line longer than this is not ours.
+#: Longest line that is accepted, in bytes.
 MAX_LINE = 64 << 20
 
-#: What keys of processes begin with where they are not named after a role; a number follows.
-#: launcher.spec.process_key has the same.
+#: Prefixes of process keys that are not named after a role; a number follows. Also in
+#: launcher.spec.process_key.
 RANK, SETUP = "rank-", "setup-"
 
-#: Why a host asks the processes of a run to stop; launcher.records.reasons has these and more.
+#: Why a host stops the processes of a run; launcher.records.reasons has these and more.
 PROCESS_FAILED, PRIMARY_FINISHED = "process-failed", "primary-finished"
 ORPHAN_TIMEOUT = "orphan-timeout"
 LOGIN_SESSION_ENDED, SUPERVISOR_TERMINATED = "login-session-ended", "supervisor-terminated"
-#: Seconds that a primary process which is just exiting has, when another one fails because of that.
+#: Seconds that a primary process has to finish exiting when another one fails because it left.
 PRIMARY_PATIENCE = 1.0
 
-#: Exit status of a process that could not be executed at all, as a shell gives it.
+#: Exit status of a process that could not be executed, as in a shell.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
 def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
-    """One message as bytes; ``payload`` follows it raw."""
+    """Return one message as bytes; ``payload`` follows it raw."""
     if payload:
         message = dict(message, size=len(payload))
     return lean.dumps(message).encode("ascii") + b"\n" + payload
 
 
 def error(code: str, message: str) -> Message:
-    """The answer to a request that cannot be done."""
+    """Return the answer to a request that cannot be done."""
     return {"error": {"code": code, "message": message}}
 
 
 def other_version(theirs: object, who: str) -> str:
-    """What to say of ``who``, which speaks version ``theirs``; "" where that is ours. The only place
-    that compares versions; what says none is of the first."""
+    """Return the complaint about ``who``, which speaks version ``theirs``; "" when that is ours.
+
+    The only place that compares versions. No version means the first.
+    """
     if theirs is None or theirs == VERSION:
         return ""
     return "%s speaks version %.20s of the protocol; this launcher speaks %d" % (
@@ -88,7 +90,7 @@ def other_version(theirs: object, who: str) -> str:
 
 
 class Decoder:
-    """Turns a stream of bytes into ``(message, payload)`` pairs.
+    """Turn a stream of bytes into ``(message, payload)`` pairs.
 
     Raises ValueError on a line that is not JSON or is longer than ``MAX_LINE``. With ``forgiving``
     such a line becomes ``({"bad": why}, b"")`` instead, and the next one is read.
@@ -101,7 +103,7 @@ class Decoder:
         self._forgiving = forgiving
 
     def feed(self, data: bytes) -> list[tuple[Message, bytes]]:
-        """All messages that ``data`` completes."""
+        """Return all messages that ``data`` completes."""
         self._buffer += data
         found: list[tuple[Message, bytes]] = []
         start = 0
@@ -135,7 +137,7 @@ class Decoder:
 
 
 def _message(line: bytes) -> tuple[Message, int]:
-    """The message of a line, and how many bytes follow it. Raises ValueError."""
+    """Return the message of a line, and how many bytes follow it. Raises ValueError."""
     try:
         message = lean.loads(line.decode("utf-8"))
     except RecursionError:
@@ -149,9 +151,9 @@ def _message(line: bytes) -> tuple[Message, int]:
 
 
 class Fingerprint:
-    """What a tree of code looks like to rsync's quick check: paths, sizes, times, executable bits.
+    """A hash of what rsync's quick check compares: paths, sizes, times, executable bits.
 
-    Both sides compute it: equal fingerprints mean that there is nothing to copy. Add entries in
+    Both sides compute it: when the fingerprints are equal there is nothing to copy. Add entries in
     the order of their paths as bytes.
     """
 

@@ -1,17 +1,15 @@
-"""What every line between two hosts of a run wants of TCP: to notice that the other machine is gone,
-and where to listen.
-"""
+"""TCP between two hosts of a run: where to listen, and how to notice that the other host is gone."""
 
 from __future__ import annotations
 
 from .lean import Socket, socket
 
-#: Seconds of silence of the other machine after which the kernel calls a line dead.
+#: Seconds without an answer after which the kernel closes a connection.
 SILENCE = 60
 
 
 def keep_alive(line: socket.socket) -> None:
-    """The kernel ends a line whose other machine is gone: nobody else would notice."""
+    """Have the kernel close the connection when the other host is gone: nothing else notices."""
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_KEEPIDLE", SILENCE // 4),
@@ -23,8 +21,10 @@ def keep_alive(line: socket.socket) -> None:
 
 
 def own_address(address: str) -> str:
-    """Where to listen: at the address by which we were reached, where it is one of ours. A name may
-    mean something else here, and a translated address is not ours."""
+    """Return where to listen: at ``address``, by which others reached us, if this host has it.
+
+    Else at all addresses: a name may resolve differently here, and a translated address is not ours.
+    """
     try:
         socket.inet_aton(address)
         with Socket() as probe:

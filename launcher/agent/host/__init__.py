@@ -1,1 +1,1 @@
-"""What a host is and has: GPUs, software, disks, the ways to other hosts."""
+"""Facts about a host: GPUs, software, disks, and how it reaches other hosts."""

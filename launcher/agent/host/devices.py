@@ -1,4 +1,4 @@
-"""How the GPUs of this host are, and which processes use them: also those of other people."""
+"""The health of this host's GPUs, and the processes of all users that are on them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)(.*)")
 
 
 def devices(listed: list[GpuFacts]) -> dict[str, Any]:
-    """What is known beyond the ``listed`` GPUs: ``{"driver", "ecc": {index: errors}, "users",
-    "failing", "xid", "log_readable"}``. Without GPUs only ``failing``: nvidia-smi is there and
-    does not answer."""
+    """Return what is known about the ``listed`` GPUs besides: ``{"driver", "ecc": {index: errors},
+    "users", "failing", "xid", "log_readable"}``.
+
+    Without GPUs only ``failing``: whether nvidia-smi is installed and does not work.
+    """
     if not listed:
         return {"failing": _is_there() and processes.output_of(["nvidia-smi", "-L"]) is None}
     index_of = {gpu["uuid"]: gpu["index"] for gpu in listed}
@@ -35,8 +37,14 @@ def devices(listed: list[GpuFacts]) -> dict[str, Any]:
             if row[2].isdigit():
                 ecc[str(index_of[row[0]])] = int(row[2])
     xid, readable = faults()
-    return {"failing": False, "driver": driver, "ecc": ecc, "users": users(index_of), "xid": xid,
-            "log_readable": readable}  # fmt: skip
+    return {
+        "failing": False,
+        "driver": driver,
+        "ecc": ecc,
+        "users": users(index_of),
+        "xid": xid,
+        "log_readable": readable,
+    }
 
 
 def _is_there() -> bool:
@@ -47,8 +55,8 @@ def _is_there() -> bool:
     return True
 
 
-def _rows(question: list[str]) -> list[list[str]]:
-    answer = processes.output_of(["nvidia-smi"] + question) or ""
+def _rows(query: list[str]) -> list[list[str]]:
+    answer = processes.output_of(["nvidia-smi"] + query) or ""
     return [[field.strip() for field in line.split(",")] for line in answer.splitlines()]
 
 
@@ -103,8 +111,10 @@ def _run_of(pid: int) -> str | None:
 
 
 def faults() -> tuple[list[list[Any]], bool]:
-    """``([[bus, number, text], ...], whether the kernel's log could be read)``: Xid messages since
-    boot, the last of each kind and GPU."""
+    """Return ``([[bus, number, text], ...], whether the kernel's log could be read)``.
+
+    These are NVIDIA's Xid messages since boot, the last one of each number and GPU.
+    """
     text = processes.output_of(["dmesg"], 5.0)
     if text is None:
         text = processes.output_of(["journalctl", "-kqb", "--no-pager", "-o", "cat"], 5.0)

@@ -1,6 +1,6 @@
-"""Answers the network tests of other hosts: echoes, swallows and counts, for whoever has the token.
+"""Answers the network tests of other hosts that have the token: echoes bytes, or counts them.
 
-All of it runs in threads beside the relay, and ends with it.
+It runs in threads of the relay, and stops with it.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Ports that are tried from each wished one on, when it is taken.
+#: How many ports to try, from each wanted one upwards, when it is taken.
 NEXT_PORTS = 50
-#: Seconds that one caller may take in all, and without a byte.
+#: Seconds that one caller may take in all, and without sending a byte.
 CALL, SILENCE = 10.0, 3.0
-#: Callers that may wait at a port, and for whose first words one may wait: all hosts call at once.
+#: Connections in a port's backlog, and callers that have not sent a line: all hosts call at once.
 BACKLOG, MOST_CALLERS = 256, 400
 LINE, PIECE = 200, 1 << 17
-#: The part of a measurement that does not count: TCP finds its speed then.
+#: The part of a measurement that is dropped, while TCP still increases its rate.
 WARM_UP = 0.25
 
 
-class Mirror:
-    """Listens on one free port near each wished one, on one that the kernel chooses, and for UDP."""
+class EchoServer:
+    """Listens on a free port near each wanted one, on one that the kernel chooses, and for UDP."""
 
-    def __init__(self, wished: list[int], token: str) -> None:
-        """Raises OSError where nobody may listen."""
+    def __init__(self, wanted: list[int], token: str) -> None:
+        """Start to listen. Raises OSError where no port can be listened on."""
         _allow_callers()
         self.token = token.encode()
-        found = [self._listen(port) for port in wished]
+        found = [self._listen(port) for port in wanted]
         self.high = self._listen(0)
         self.listeners = [each for each in found + [self.high] if each]
         if not self.high:
@@ -46,14 +46,14 @@ class Mirror:
             raise OSError(errno.EADDRNOTAVAIL, "no port can be listened on")
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", 0))
-        #: By number: the socket, and until when its next word may come.
+        #: By file descriptor: the socket, and the moment by which it must have sent something.
         self._callers: dict[int, tuple[socket.socket, float]] = {}
         self._wake, self._end = os.pipe()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def _listen(self, wished: int) -> socket.socket | None:
-        for port in range(wished, wished + NEXT_PORTS) if wished else [0]:
+    def _listen(self, wanted: int) -> socket.socket | None:
+        for port in range(wanted, wanted + NEXT_PORTS) if wanted else [0]:
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,19 +65,19 @@ class Mirror:
         return None
 
     def places(self) -> dict[str, Any]:
-        """``{"ports", "high", "udp"}`` to call; ``high`` is of the kernel's own range."""
+        """Return ``{"ports", "high", "udp"}`` to call; ``high`` is of the kernel's ephemeral range."""
         ports = [each.getsockname()[1] for each in self.listeners]
         return {"ports": ports[:-1], "high": ports[-1], "udp": self.udp.getsockname()[1]}
 
     def close(self) -> None:
-        """Ends it."""
+        """Stop answering."""
         os.close(self._end)
         self._thread.join()
         os.close(self._wake)
         for each in [self.udp] + self.listeners + [caller for caller, _ in self._callers.values()]:
             each.close()
 
-    # -- one thread for those who only say hello, which is nearly all; one more for each other caller
+    # -- one thread for callers that only say hello, which is nearly all; one more for each other one
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -115,7 +115,7 @@ class Mirror:
         return self._callers.pop(number)[0]
 
     def _hear(self, number: int, poll: select.poll) -> None:
-        """The first line of a caller. One who said hello closes first, and is heard once more."""
+        """Read the first line of a caller. After a hello the caller closes, and this is called again."""
         caller = self._callers[number][0]
         try:
             line, end, _ = caller.recv(LINE, socket.MSG_PEEK).partition(b"\n")
@@ -135,7 +135,7 @@ class Mirror:
         self._forget(number, poll).close()
 
     def _answer_packet(self) -> None:
-        """A packet of any size is answered by a small one that says how large it was."""
+        """Answer a packet of any size with a small one that says how large it was."""
         data, caller = self.udp.recvfrom(1 << 16)
         if data.startswith(self.token):
             self.udp.sendto(self.token + b" %d" % len(data), caller)
@@ -143,7 +143,7 @@ class Mirror:
     def _answer(self, caller: socket.socket, words: list[bytes]) -> None:
         with caller:
             try:
-                # Not settimeout, which looks for bytes before every read.
+                # Not settimeout, which polls before every read.
                 caller.setblocking(True)
                 patience = struct.pack("@ll", int(SILENCE), 0)
                 caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
@@ -155,7 +155,7 @@ class Mirror:
                 pass
 
     def _echo(self, caller: socket.socket, trips: int, large: int) -> None:
-        """Every byte comes back, ``trips`` times; then one for ``large`` bytes."""
+        """Send each of ``trips`` bytes back; then send one byte after ``large`` more have arrived."""
         caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         deadline = time.monotonic() + CALL
         while trips and time.monotonic() < deadline:
@@ -172,7 +172,7 @@ class Mirror:
         caller.sendall(b".")
 
     def _swallow(self, caller: socket.socket, seconds: float) -> None:
-        """Reads for so long, and says how many bytes a second came; the beginning does not count."""
+        """Read for ``seconds``, then send the rate in bytes a second."""
         buffer = bytearray(PIECE)
         marks, total = [], 0
         deadline = None
@@ -187,11 +187,11 @@ class Mirror:
         caller.sendall(json.dumps({"rate": rate(marks), "bytes": total}).encode() + b"\n")
         deadline = time.monotonic() + SILENCE
         while time.monotonic() < deadline and caller.recv_into(buffer):
-            pass  # closing now would throw away the answer
+            pass  # closing now would discard the answer
 
 
 def _allow_callers() -> None:
-    """As many descriptors as callers need, where the host allows them to be asked for."""
+    """Raise the limit of file descriptors to what the callers need, as far as the host allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_CALLERS if hard == resource.RLIM_INFINITY else min(hard, 2 * MOST_CALLERS)
     if 0 <= soft < wanted:
@@ -199,7 +199,7 @@ def _allow_callers() -> None:
 
 
 def rate(marks: list[tuple[float, int]]) -> float | None:
-    """Bytes a second by ``(time, bytes so far)``, without the beginning; None when too few."""
+    """Return bytes a second from ``(time, bytes so far)``, without the warm-up; None from too few."""
     if len(marks) < 2:
         return None
     start = marks[0][0] + WARM_UP * (marks[-1][0] - marks[0][0])

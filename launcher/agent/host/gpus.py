@@ -1,6 +1,6 @@
-"""What the GPUs of this host are, and which of them the processes of a run really use.
+"""The GPUs of this host, and which of them the processes of a run really use.
 
-Asks ``nvidia-smi``, the only interface that needs neither root nor a package.
+Both come from ``nvidia-smi``, the only interface that needs neither root nor a package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..base.messages import GpuFacts
 
-#: Seconds after the start of a run, and then between, at which the use of GPUs is looked at.
+#: Seconds from the start of a run to the first look at its use of GPUs, and between looks.
 FIRST_LOOK, NEXT_LOOK = 5.0, 30.0
 
 _GPUS = ["--query-gpu=index,name,uuid,memory.total,memory.used", "--format=csv,noheader,nounits"]
@@ -26,7 +26,7 @@ APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
 
 
 def listed(seconds: float = 10) -> list[GpuFacts]:
-    """The GPUs of this host as dictionaries; ``[]`` without ``nvidia-smi``. Memory in MiB."""
+    """Return the GPUs of this host; ``[]`` without ``nvidia-smi``. Memory is in MiB."""
     answer = processes.output_of(["nvidia-smi"] + _GPUS, seconds) or ""
     found: list[GpuFacts] = []
     for line in answer.splitlines():
@@ -53,7 +53,7 @@ def _number(text: str) -> int:
 
 
 class GpuWatch:
-    """Looks now and then which GPUs the descendants of this process use, and records changes."""
+    """Records which GPUs the descendants of this process use, when it changes."""
 
     def __init__(self, record: Callable[..., None]) -> None:
         self._record = record
@@ -64,12 +64,12 @@ class GpuWatch:
         self.next_look = float("inf")
 
     def begin(self, indices: dict[str, int]) -> None:
-        """Look from now on; ``indices`` are the numbers of GPUs by UUID."""
+        """Start to look; ``indices`` are the numbers of GPUs by UUID."""
         self._indices = indices
         self.next_look = time.monotonic() + FIRST_LOOK
 
     def look(self, now: float) -> None:
-        """Starts a query when its time has come; its end is told by :meth:`reaped`."""
+        """Start a query when it is due; :meth:`reaped` takes its answer."""
         if now < self.next_look or self._query is not None:
             return
         self.next_look = now + NEXT_LOOK
@@ -88,11 +88,11 @@ class GpuWatch:
             self.next_look = float("inf")
             answer.close()
             return
-        query.returncode = 0  # the supervisor reaps
+        query.returncode = 0  # the supervisor waits for it, not subprocess
         self._query, self.pids = (query, answer), {query.pid}
 
     def reaped(self, pid: int) -> bool:
-        """True when ``pid`` was ours; takes its answer then."""
+        """Return whether ``pid`` was the query, and if so take its answer."""
         if self._query is None or pid not in self.pids:
             return False
         (_, answer), self._query, self.pids = self._query, None, set()
@@ -114,6 +114,6 @@ class GpuWatch:
             self._record("GpusUsed", gpus=sorted(self._seen))
 
     def close(self) -> None:
-        """Forgets a query that is still under way."""
+        """Kill a query that still runs."""
         if self._query is not None:
             processes.send(self.pids, 9)

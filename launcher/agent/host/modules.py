@@ -1,6 +1,7 @@
-"""Whether the host's Python finds modules, as a job's processes will: with its site-packages, the job's
-folder and its variables. Nothing is imported there: torch alone takes seconds. Also whether programs
-are there, and what the extensions of a package are linked with.
+"""Checks that the host's Python will find the modules of a job, with its site-packages, folder and
+variables; also programs on PATH, and libraries that the extensions of a package are linked with.
+
+No module is imported: torch alone takes seconds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import sys
 
 from ..processes import processes
 
-#: Seconds for an interpreter to answer: on a network file system it may have to look at many files.
+#: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
 MARK = "launcher-missing "
 
-# argv[1] is the folder that stands first on the path of a script; the rest are modules, or
-# program:NAME, or linked:PACKAGE:LIBRARY: names of libraries stand in an ELF file between two zeros.
+# argv[1] is the folder that comes first in sys.path of a script; the rest are modules, program:NAME
+# or linked:PACKAGE:LIBRARY. An ELF file holds names of libraries between two zero bytes.
 _FIND = r"""
 import importlib.util, json, sys
 sys.path[0] = sys.argv[1]
@@ -45,17 +46,19 @@ print(MARK + json.dumps([name for name in sys.argv[2:] if not there(name)]))
 
 
 class Search:
-    """One that goes on by itself, in another process, until somebody wants to know."""
+    """A search in a process of its own, which starts at once."""
 
     def __init__(self, modules: list[str], env: dict[str, str], folder: str) -> None:
         argv = [sys.executable, "-c", _FIND, folder] + list(modules)
-        self.begun = processes.begin(argv, dict(os.environ, **env))
+        self._begun = processes.begin(argv, dict(os.environ, **env))
 
     def missing(self) -> list[str]:
-        """What is not there; none when the interpreter does not answer, since whoever
-        starts it next will tell."""
-        told = processes.output(self.begun, PATIENCE) if self.begun else None
-        for line in (told or "").splitlines():
+        """Wait for the result and return what was not found.
+
+        Nothing when the interpreter does not answer: the start of the run will report that.
+        """
+        output = processes.output(self._begun, PATIENCE) if self._begun else None
+        for line in (output or "").splitlines():
             if line.startswith(MARK):
                 names: list[str] = json.loads(line[len(MARK) :])
                 return names

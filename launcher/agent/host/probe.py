@@ -1,4 +1,4 @@
-"""Measures this host: what a plan has to know before it can be made."""
+"""Probes this host: the facts that a plan is made from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def facts(root: str, with_gpus: bool) -> HostFacts:
-    """Everything that planning and meeting want to know, as a dictionary."""
+    """Return everything that planning and the rendezvous need to know."""
     os.makedirs(root, mode=0o700, exist_ok=True)
     disk = os.statvfs(root)
     return {
@@ -42,14 +42,16 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
 
 
 def _ssh_address() -> str | None:
-    """The address of this host that the launcher reached, as sshd tells (sshd(8), ENVIRONMENT)."""
+    """Return the address at which launcher reached this host, from sshd (sshd(8), ENVIRONMENT)."""
     words = os.environ.get("SSH_CONNECTION", "").split()
     return words[2] if len(words) == 4 else None
 
 
 def rsync_version(root: str) -> str | None:
-    """The version of rsync on PATH, or None. A program is asked once, until its file is another one:
-    to start it costs as much as a quarter of our own start."""
+    """Return the version of rsync on PATH, or None.
+
+    It is remembered until the program's file changes: asking takes a quarter of a relay's start.
+    """
     try:
         program = processes.find_program("rsync", os.environ.get("PATH", os.defpath), "/")
     except FileNotFoundError:
@@ -66,13 +68,13 @@ def rsync_version(root: str) -> str | None:
     if file:
         try:
             write_private(note, {"file": file, "version": words[2]})
-        except OSError:  # a full disk: it is asked again
+        except OSError:  # a full disk: ask again next time
             pass
     return words[2]
 
 
 def _identity(program: str) -> list[Any] | None:
-    """What changes when a program does; None for a script, which may lead to any other."""
+    """Return what changes when a program does; None for a script, which may run any other program."""
     try:
         with open(program, "rb") as file:
             about, is_binary = os.fstat(file.fileno()), file.read(4) == b"\x7fELF"
@@ -91,7 +93,7 @@ def _read(note: str) -> dict[str, Any]:
 
 
 def addresses() -> list[tuple[str, str]]:
-    """``[(interface, IPv4 address), ...]`` of interfaces that are up, loopback last."""
+    """Return ``[(interface, IPv4 address), ...]`` of interfaces that are up, loopback last."""
     import fcntl
 
     found: list[tuple[str, str]] = []
@@ -110,7 +112,7 @@ def addresses() -> list[tuple[str, str]]:
 
 
 def interface_of(address: str) -> str | None:
-    """The interface that owns a local address, or None."""
+    """Return the interface that has a local address, or None."""
     for name, own in addresses():
         if own == address:
             return name
@@ -118,7 +120,7 @@ def interface_of(address: str) -> str | None:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen on ``port`` here now."""
+    """Return whether a server could listen on ``port`` here now."""
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
             with Socket(family, socket.SOCK_STREAM) as probe:
@@ -126,6 +128,6 @@ def port_is_free(port: int) -> bool:
                 probe.bind((address, port))
                 probe.listen(1)
         except OSError as error:
-            if error.errno == 98:  # EADDRINUSE; a host without IPv6 is no reason
+            if error.errno == 98:  # EADDRINUSE; a host without IPv6 fails in another way
                 return False
     return True

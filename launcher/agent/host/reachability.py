@@ -1,4 +1,4 @@
-"""Tests the ways to other hosts: which address, which ports, how large a packet.
+"""Tests the routes to other hosts: which address, which ports, how large a packet.
 
 Bounded in time and in bytes.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, TypedDict
 
     class Route(TypedDict):
-        """What is asked about another host: addresses with the MTU there, ports, and the token."""
+        """What to test of another host: addresses with their MTU there, ports, and the token."""
 
         addresses: list[tuple[str, int | None]]
         ports: list[int]
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
         token: str
 
     class State(TypedDict):
-        """What is known of one address: why ports do not answer, and by which interface."""
+        """What is known of one address: why ports do not answer, and the local interface."""
 
         closed: dict[int, str]
         interface: str | None
 
 
-#: Seconds for ports to answer, and for the rest of them once one address has answered on all.
+#: Seconds for ports to answer, and for other addresses once one has answered on all ports.
 PATIENCE, REST = 3.0, 0.3
-#: Seconds for the program behind a port whose kernel has answered: no firewall, but maybe a busy host.
+#: Seconds for the program behind an open port: no firewall is in between, but the host may be busy.
 TALK = 10.0
-#: Why a port is no good that takes the connection, and then is silent.
-SILENT = "connects, and nobody answers"
-#: Seconds for packets of one size to be answered; the second try is for a lost one.
+#: Why a port is closed that accepts the connection and then stays silent; also in
+#: launcher.fleet.findings.pair.
+SILENT = "connects, but nothing answers"
+#: Seconds for packets of one size to be answered; a lost one is tried again.
 PACKET = 0.25
-#: Seconds for all names of the other hosts.
+#: Seconds to resolve the names of all other hosts.
 NAMES = 3.0
-#: Bytes of IPv4 and UDP headers; the smallest packet that everybody has to take (RFC 791).
+#: Bytes of IPv4 and UDP headers; the largest packet that every host must accept (RFC 791).
 HEADERS, SMALLEST = 28, 576
-#: linux/in.h: set "don't fragment", and ignore what the kernel knows of the path.
+#: linux/in.h: set "don't fragment", and ignore the path MTU that the kernel remembers.
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
 
 
 def resolve_all(names: list[str]) -> dict[str, list[str] | None]:
-    """``{name: its addresses here}``; None for a name whose answer did not come in time."""
+    """Return ``{name: its addresses here}``; None for a name that took too long to resolve."""
     found = dict.fromkeys(names)
 
     def ask(name: str) -> None:
@@ -67,89 +68,89 @@ def resolve_all(names: list[str]) -> dict[str, list[str] | None]:
     return dict(found)
 
 
-def explore(ways: list[Route]) -> list[dict[str, Any]]:
-    """The ways to other hosts, all at once; of each, by the first of its ``addresses`` (``[[ip, MTU
-    there], ...]``, best first) that answers on all ``ports``, else on most.
+def explore(routes: list[Route]) -> list[dict[str, Any]]:
+    """Test the routes to other hosts, all at once.
 
-    A way is ``{"addresses", "ports", "udp", "token"}``; what is told of it is ``{"address",
-    "interface", "closed": {port: why}, "complete": [addresses], "mtu", "mtu_expected",
-    "round_trip", "large"}``.
+    Each is measured at the first of its ``addresses`` (``[[ip, MTU there], ...]``, best first) that
+    answers on all ``ports``, else at the one that answers on most. The result of a route is
+    ``{"address", "interface", "closed": {port: why}, "complete": [addresses], "mtu",
+    "mtu_expected", "round_trip", "large"}``.
     """
-    told, threads = [], []
-    states = reach(ways)
-    for number, way in enumerate(ways):
-        told.append(_best(way, states[number]))
-        threads.append(threading.Thread(target=_measure, args=(way, told[-1]), daemon=True))
+    results, threads = [], []
+    states = reach(routes)
+    for number, route in enumerate(routes):
+        results.append(_best(route, states[number]))
+        threads.append(threading.Thread(target=_measure, args=(route, results[-1]), daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return told
+    return results
 
 
-def _best(way: Route, states: dict[str, State]) -> dict[str, Any]:
-    order = [ip for ip, _ in way["addresses"]]
+def _best(route: Route, states: dict[str, State]) -> dict[str, Any]:
+    order = [ip for ip, _ in route["addresses"]]
     best = min(order, key=lambda ip: len(states[ip]["closed"]))
     complete = [ip for ip in order if not states[ip]["closed"]]
     return dict(states[best], complete=complete, address=best)
 
 
-def _measure(way: Route, told: dict[str, Any]) -> None:
-    """Adds the size of packets, the round trip and whether much comes through."""
-    best = told["address"]
-    open_ports = [port for port in way["ports"] if port not in told["closed"]]
+def _measure(route: Route, result: dict[str, Any]) -> None:
+    """Add the path MTU, the round trip and whether a large piece arrives."""
+    best = result["address"]
+    open_ports = [port for port in route["ports"] if port not in result["closed"]]
     if not open_ports:
-        told["address"] = None
+        result["address"] = None
         return
-    local = mtu_of(told["interface"]) if told["interface"] else None
-    sizes = [size for size in (local, dict(way["addresses"])[best]) if size]
-    told["mtu_expected"] = min(sizes) if sizes else None
+    local = mtu_of(result["interface"]) if result["interface"] else None
+    sizes = [size for size in (local, dict(route["addresses"])[best]) if size]
+    result["mtu_expected"] = min(sizes) if sizes else None
     if sizes:
-        told["mtu"] = path_mtu(best, way["udp"], way["token"], min(min(sizes), 65000))
-    told["round_trip"], told["large"] = echo(best, open_ports[-1], way["token"])
+        result["mtu"] = path_mtu(best, route["udp"], route["token"], min(min(sizes), 65000))
+    result["round_trip"], result["large"] = echo(best, open_ports[-1], route["token"])
 
 
-def reach(ways: list[Route]) -> list[dict[str, State]]:
-    """For each way ``{address: {"closed": {port: why}, "interface"}}``, all tried at once."""
+def reach(routes: list[Route]) -> list[dict[str, State]]:
+    """Try all addresses at once; return ``{address: state}`` for each route."""
     calls = Calls()
-    for number, way in enumerate(ways):
-        for ip, _ in way["addresses"]:
-            calls.begin(number, ip, way["ports"], way["token"].encode() + b" hello\n")
+    for number, route in enumerate(routes):
+        for ip, _ in route["addresses"]:
+            calls.begin(number, ip, route["ports"], route["token"].encode() + b" hello\n")
     calls.wait()
-    return [calls.found.get(number, {}) for number in range(len(ways))]
+    return [calls.found.get(number, {}) for number in range(len(routes))]
 
 
 class Calls:
-    """Connections to many ports of many hosts, none of which is waited for alone."""
+    """Connections to many ports of many hosts, all open at the same time."""
 
     def __init__(self) -> None:
         self.found: dict[int, dict[str, State]] = {}
-        #: By number of the descriptor: socket, way, port, what is known, hello.
+        #: By file descriptor: socket, number of the route, port, what is known, hello.
         self._open: dict[int, tuple[socket.socket, int, int, State, bytes]] = {}
-        self._until: dict[int, float] = {}  # by way
-        self._talk: dict[int, float] = {}  # by number, of those that are connected
-        self._whole: set[int] = set()  # ways that have an address which answers on all ports
+        self._until: dict[int, float] = {}  # by route
+        self._talk: dict[int, float] = {}  # by file descriptor, once connected
+        self._whole: set[int] = set()  # routes with an address that answers on all ports
         self._poll = select.poll()
         self._own = {ip: name for name, ip in addresses()}
 
-    def begin(self, way: int, ip: str, ports: list[int], hello: bytes) -> None:
-        """Calls all ports of an address."""
+    def begin(self, route: int, ip: str, ports: list[int], hello: bytes) -> None:
+        """Connect to all ports of an address."""
         state: State = {"closed": dict.fromkeys(ports, "no answer"), "interface": None}
-        self.found.setdefault(way, {})[ip] = state
-        self._until[way] = time.monotonic() + PATIENCE
+        self.found.setdefault(route, {})[ip] = state
+        self._until[route] = time.monotonic() + PATIENCE
         for port in ports:
             caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             caller.setblocking(False)
             code = caller.connect_ex((ip, port))
             if code in (0, errno.EINPROGRESS):
-                self._open[caller.fileno()] = (caller, way, port, state, hello)
+                self._open[caller.fileno()] = (caller, route, port, state, hello)
                 self._poll.register(caller.fileno(), select.POLLOUT)
             else:
                 state["closed"][port] = os.strerror(code)
                 caller.close()
 
     def wait(self) -> None:
-        """Until all have answered, or had their time."""
+        """Wait until all have answered or run out of time."""
         while self._open:
             soonest = min(map(self._deadline, self._open))
             for number, event in self._poll.poll(max(0.0, soonest - time.monotonic()) * 1000):
@@ -159,17 +160,17 @@ class Calls:
                 self._forget(number)
 
     def _deadline(self, number: int) -> float:
-        way = self._open[number][1]
-        until = self._until[way]
-        return until if way in self._whole else max(until, self._talk.get(number, until))
+        route = self._open[number][1]
+        until = self._until[route]
+        return until if route in self._whole else max(until, self._talk.get(number, until))
 
     def _forget(self, number: int) -> None:
         self._poll.unregister(number)
-        self._talk.pop(number, None)  # the next one may have this number
+        self._talk.pop(number, None)  # the next descriptor may have this number
         self._open.pop(number)[0].close()
 
     def _hear(self, number: int, event: int) -> None:
-        caller, way, port, state, hello = self._open[number]
+        caller, route, port, state, hello = self._open[number]
         error = caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if event == select.POLLOUT and not error:
             error = _send(caller, hello)
@@ -178,16 +179,16 @@ class Calls:
                 self._talk[number] = time.monotonic() + TALK
                 state["closed"][port] = SILENT
                 return
-        why = _told(error) if error else _heard(caller, hello)
+        why = _reason(error) if error else _heard(caller, hello)
         if why is None:
             del state["closed"][port]
             state["interface"] = self._own.get(caller.getsockname()[0])
         else:
             state["closed"][port] = why
         self._forget(number)
-        if not state["closed"]:  # one whole address will do: the others have a moment more
-            self._whole.add(way)
-            self._until[way] = min(self._until[way], time.monotonic() + REST)
+        if not state["closed"]:  # one address with all ports is enough: wait little for the others
+            self._whole.add(route)
+            self._until[route] = min(self._until[route], time.monotonic() + REST)
 
 
 def _send(caller: socket.socket, hello: bytes) -> int:
@@ -199,21 +200,23 @@ def _send(caller: socket.socket, hello: bytes) -> int:
 
 
 def _heard(caller: socket.socket, hello: bytes) -> str | None:
-    """None when the right one answered, else why not."""
+    """Return None when the agent of the other host answered, else why not."""
     try:
         heard = caller.recv(256)
     except OSError as error:
-        return _told(error.errno) if error.errno else str(error)
+        return _reason(error.errno) if error.errno else str(error)
     return None if heard == hello.split()[0] else "another program answers"
 
 
-def _told(number: int) -> str:
+def _reason(number: int) -> str:
     return "refused" if number == errno.ECONNREFUSED else os.strerror(number)
 
 
 def path_mtu(address: str, port: int, token: str, largest: int) -> int | None:
-    """The largest packet up to ``largest`` bytes that comes through whole; None when not even a
-    small one does (UDP is blocked)."""
+    """Return the largest packet up to ``largest`` bytes that arrives without fragmentation.
+
+    None when not even a small one does: UDP is blocked.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
         sender.connect((address, port))
@@ -234,13 +237,13 @@ def path_mtu(address: str, port: int, token: str, largest: int) -> int | None:
 
 
 def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int]:
-    """Those of ``sizes`` that were answered; no longer waited for than ``PACKET``."""
+    """Return those of ``sizes`` that were answered within ``PACKET`` seconds."""
     good: set[int] = set()
     hello = token.encode()
     for size in sizes:
         try:
             sender.send(hello.ljust(size - HEADERS, b"."))
-        except OSError:  # EMSGSIZE: larger than our own interface takes
+        except OSError:  # EMSGSIZE: larger than the MTU of our own interface
             pass
     deadline = time.monotonic() + PACKET
     while good < sizes:

@@ -1,4 +1,4 @@
-"""What lies in the folders of runs on this host: logs, descriptions, and whether they go on."""
+"""Reads the folders of runs on this host: logs, records, and whether a supervisor is alive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def logs_of(run_dir: str) -> Iterator[tuple[str, str]]:
-    """The logs of a run, as ``(name, path)``."""
+    """Yield the logs of a run, as ``(name, path)``."""
     root = os.path.join(run_dir, "logs")
     try:
         attempts = sorted(os.listdir(root))
@@ -32,7 +32,7 @@ def logs_of(run_dir: str) -> Iterator[tuple[str, str]]:
 
 
 def was_started(run_dir: str, request: StartRequest) -> bool:
-    """Whether the journal tells of a process that this request is to start."""
+    """Return whether the journal has a process that this request is to start."""
     keys = {process["key"] for process in request["processes"]}
     records = [record for record, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
     mine = [record for record in records if record.get("attempt") == request["attempt"]]
@@ -40,8 +40,8 @@ def was_started(run_dir: str, request: StartRequest) -> bool:
 
 
 def runs(root: str) -> Message:
-    """The runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those of
-    all users that a supervisor owns on this host now, with the GPUs that they hold."""
+    """Return the runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those
+    of all users that a supervisor owns on this host now, with the GPUs that they hold."""
     found = []
     base = os.path.join(root, "runs")
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
@@ -50,7 +50,7 @@ def runs(root: str) -> Message:
             with open(os.path.join(place, "run.json")) as file:
                 record = lean.loads(file.read())
         except (OSError, ValueError):
-            record = None  # it never came as far as a supervisor
+            record = None  # it never got a supervisor
         found.append(
             {
                 "run": name,
@@ -74,8 +74,8 @@ def runs(root: str) -> Message:
 
 
 def standing(run_dir: str) -> Message:
-    """Whether a supervisor owns the run, and when one ended it by itself (``time``, ``silent``), by
-    a clock that says ``now``."""
+    """Return whether a supervisor owns the run, and when one stopped it on its own (``time``,
+    ``silent``), by a clock that says ``now``."""
     ends = [r for r, _ in read_from(os.path.join(run_dir, "journal.jsonl"), 0)]
     ends = [r for r in ends if r["event"] in ("OrphanTimeoutExpired", "LeaseExpired")]  # before 0.1
     expiry = {key: ends[-1].get(key) for key in ("time", "silent")} if ends else None
@@ -83,7 +83,7 @@ def standing(run_dir: str) -> Message:
 
 
 def strays(base: str) -> dict[int, str]:
-    """``{pid: run_dir}`` of what belongs to a run below ``base`` whose supervisor is gone."""
+    """Return ``{pid: run_dir}`` of processes of runs below ``base`` whose supervisor is gone."""
     mark, found = b"LAUNCHER_RUN_DIR=" + os.fsencode(base) + b"/", {}
     for pid, variables in processes.environments():
         for variable in variables or ():
@@ -99,10 +99,9 @@ def strays(base: str) -> dict[int, str]:
 
 
 def end_strays(root: str) -> int:
-    """Kills what :func:`strays` finds; returns how many. Control groups that were left go as well.
+    """Kill what :func:`strays` finds and remove their control groups; return how many there were.
 
-    A killed supervisor takes its children along (the kernel sees to that), but not what they have
-    sent into the background.
+    The kernel kills the children of a killed supervisor, but not their background processes.
     """
     base = os.path.join(root, "runs")
     found = set(strays(base))
@@ -113,7 +112,7 @@ def end_strays(root: str) -> int:
 
 
 def _with_dead_groups(base: str) -> Iterator[str]:
-    """Folders of runs that have, or had, a control group, and no supervisor."""
+    """Yield the folders of runs that have, or had, a control group, and no supervisor."""
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
         run_dir = os.path.join(base, name)
         if os.path.exists(os.path.join(run_dir, cgroup.NAMES)) and not run_lock.is_alive(run_dir):
@@ -121,10 +120,10 @@ def _with_dead_groups(base: str) -> Iterator[str]:
 
 
 def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
-    """The same for one run, and waits until they are gone.
+    """Kill the strays of one run, and wait up to ``seconds`` until they are gone.
 
-    A supervisor's socket is closed a moment before the kernel kills its children: until then they
-    write, and their logs have not come to their end.
+    A supervisor's socket closes a moment before the kernel kills its children: until then they
+    write, and their logs are not complete.
     """
     mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(run_dir)
     deadline = time.monotonic() + seconds
@@ -138,7 +137,7 @@ def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
 
 
 def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> Message:
-    """Looks at every process of this host for one of the run, and kills it when asked to."""
+    """Look for processes of the run among all of this host; kill them if asked to."""
     deadline = time.monotonic() + seconds
     killed = set()
     while True:
@@ -160,7 +159,7 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
 
 
 def _has_started(place: str) -> bool:
-    """Whether processes of the run itself, not only of its setup, were started."""
+    """Return whether processes of the run itself, not only of its setup, were started."""
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
         key = str(record.get("key"))
         if record["event"] == "ProcessStarted" and not key.startswith(protocol.SETUP):

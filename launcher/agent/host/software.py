@@ -1,7 +1,7 @@
-"""Which packages the Python of the inventory has, as that Python sees them.
+"""Reports the packages of the Python that the inventory names.
 
-The agent runs without site-packages, so another interpreter is asked; nothing is imported there but
-the standard library: torch alone takes seconds.
+The agent runs without site-packages, so it asks another interpreter, which imports the standard
+library only: torch alone takes seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Seconds for an interpreter to answer: on a network file system it may have to look at many files.
+#: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
 MARK = "launcher-software "
 
@@ -41,8 +41,8 @@ found = {"executable": sys.executable, "missing": [m for m in sys.argv[1:] if sp
 torch = spec("torch")
 if torch is not None and torch.origin:
     try:
-        told = runpy.run_path(os.path.join(os.path.dirname(torch.origin), "version.py"))
-        found.update(torch=str(told["__version__"]), cuda=told.get("cuda"), hip=told.get("hip"))
+        file = runpy.run_path(os.path.join(os.path.dirname(torch.origin), "version.py"))
+        found.update(torch=str(file["__version__"]), cuda=file.get("cuda"), hip=file.get("hip"))
     except Exception:
         found["torch"] = version("torch") or "broken"
     nccl = ["nvidia-nccl-cu%d" % n for n in (13, 12, 11)]
@@ -54,19 +54,18 @@ print(MARK + json.dumps(found))
 
 
 def packages(modules: list[str], env: dict[str, str]) -> dict[str, Any]:
-    """``{"executable", "missing", "torch", "cuda", "hip", "nccl", "horovod"}`` as far as there;
-    ``{"error": text, "late"}`` when the interpreter did not answer, ``late`` where it was still at it.
+    """Return ``{"executable", "missing", "torch", "cuda", "hip", "nccl", "horovod"}``, where installed.
+
     ``missing`` are those of ``modules`` (top-level names) that it cannot find with the variables
-    ``env``."""
+    ``env``. ``{"error": text, "late"}`` when the interpreter did not answer; ``late`` if it still ran.
+    """
     argv = [sys.executable, "-c", _ASK] + list(modules)
-    began = time.monotonic()
-    told = processes.output_of(argv, PATIENCE, dict(os.environ, **env))
-    for line in (told or "").splitlines():
+    started = time.monotonic()
+    output = processes.output_of(argv, PATIENCE, dict(os.environ, **env))
+    for line in (output or "").splitlines():
         if line.startswith(MARK):
             found: dict[str, Any] = json.loads(line[len(MARK) :])
             return found
-    late = told is None and time.monotonic() - began >= PATIENCE
-    how = (
-        "did not answer within %.0f s" % PATIENCE if late else "failed, and told nothing of itself"
-    )
+    late = output is None and time.monotonic() - started >= PATIENCE
+    how = "did not answer within %.0f s" % PATIENCE if late else "failed without an answer"
     return {"error": "%s %s" % (sys.executable, how), "late": late}

@@ -1,4 +1,4 @@
-"""Measures how fast the way to another host is: round trips, whether much comes through, bandwidth.
+"""Measures the route to another host: round trip, whether a large piece arrives, bandwidth.
 
 Bounded in time and in bytes.
 """
@@ -13,12 +13,12 @@ import time
 
 #: Seconds for a connection, and for each answer.
 PATIENCE = 3.0
-#: Round trips; the shortest counts. Then so many bytes: more full packets than TCP sends at first.
+#: Round trips, of which the shortest counts; then bytes: more full packets than TCP sends at first.
 TRIPS, LARGE = 12, 1 << 15
-#: Seconds more than a measurement takes, after which nothing more is waited for.
+#: Seconds to wait for the answer after a measurement should be over.
 STUCK = 2.5
-#: Bytes that a measurement of speed may send at most, at a time, and how often without a look. Pieces
-#: as those of iperf3: with larger ones the two ends wait for each other instead of working at once.
+#: Most bytes that a measurement of bandwidth sends, bytes at a time, and pieces between two polls.
+#: Pieces as large as iperf3's: with larger ones the two ends wait for each other.
 MOST, PIECE, BURST = 1 << 34, 1 << 17, 32
 
 
@@ -30,8 +30,8 @@ def _call(address: str, port: int, token: str, verb: bytes) -> socket.socket:
 
 
 def echo(address: str, port: int, token: str) -> tuple[float | None, bool | None]:
-    """Seconds of the shortest of some round trips of a byte, or None; and whether a large piece came
-    through, None when nobody can say."""
+    """Return the shortest round trip of a byte in seconds, or None; and whether a large piece
+    arrived, None when that is not known."""
     best, large = None, None
     try:
         with _call(address, port, token, b" echo %d %d" % (TRIPS, LARGE)) as caller:
@@ -53,11 +53,11 @@ def echo(address: str, port: int, token: str) -> tuple[float | None, bool | None
 
 
 def bandwidth(address: str, port: int, token: str, seconds: float) -> float | None:
-    """Bytes a second towards the other host, counted there; None when it could not be measured."""
+    """Return bytes a second to the other host, counted there; None when it cannot be measured."""
     answer = b""
     try:
         with _call(address, port, token, b" swallow %.3f" % seconds) as caller:
-            # What was not sent yet must not fill a slow line while the next test is under way.
+            # Drop unsent bytes on close: on a slow link they would disturb the next test.
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             caller.setblocking(False)
             answer = _pour(caller, time.monotonic() + seconds + STUCK)
@@ -71,7 +71,7 @@ def bandwidth(address: str, port: int, token: str, seconds: float) -> float | No
 
 
 def _pour(caller: socket.socket, deadline: float) -> bytes:
-    """Sends what the other end takes, until it answers; its answer."""
+    """Send what the other end takes, until it answers; return the answer."""
     piece = bytes(PIECE)
     poll = select.poll()
     poll.register(caller.fileno(), select.POLLIN | select.POLLOUT)
@@ -91,7 +91,7 @@ def _pour(caller: socket.socket, deadline: float) -> bytes:
 
 
 def _some(caller: socket.socket, piece: bytes) -> int:
-    """Several pieces, as long as there is room: between two looks for an answer."""
+    """Send up to BURST pieces without blocking; return the bytes sent."""
     sent = 0
     try:
         for _ in range(BURST):

@@ -1,7 +1,4 @@
-"""Surveys this host: everything that ``launcher check`` wants to know of it by itself.
-
-Only reads; nothing is changed here.
-"""
+"""Surveys this host: everything that ``launcher check`` wants to know about it alone. Read-only."""
 
 from __future__ import annotations
 
@@ -22,15 +19,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Seconds for the resolver to answer about this host's own name, and for the sizes of old runs.
+#: Seconds to resolve this host's own name, and to add up the sizes of old runs.
 NAME_PATIENCE, SIZE_PATIENCE = 2.0, 1.0
-#: Lines of a firewall's rules that are worth saying.
+#: Most rules of a firewall to report.
 RULES = 5
 
 
 def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str]) -> dict[str, Any]:
-    """All of it, as a dictionary. ``modules`` and ``env`` are for :func:`software.packages`; of
-    ``paths`` those that are not there, or cannot be read, come back as ``no_paths``."""
+    """Survey this host.
+
+    ``modules`` and ``env`` are for :func:`software.packages`; those of ``paths`` that are missing or
+    unreadable come back as ``no_paths``.
+    """
     naming = Naming()
     facts = probe.facts(root, True)
     found = {
@@ -55,7 +55,7 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
 
 
 class Naming:
-    """Resolves this host's own name in the background: a resolver may take half a minute."""
+    """Resolves this host's own name in a thread: a resolver may take half a minute."""
 
     def __init__(self) -> None:
         self.name = socket.gethostname()
@@ -68,18 +68,14 @@ class Naming:
         self._found = resolve(self.name)
 
     def result(self) -> dict[str, Any]:
-        """``{"name", "addresses", "slow"}``; no addresses when the name is unknown."""
+        """Return ``{"name", "addresses", "slow"}``; no addresses when the name is unknown."""
         waited = time.monotonic() - self._started
         self._thread.join(max(0.0, NAME_PATIENCE - waited))
-        return {
-            "name": self.name,
-            "addresses": self._found or [],
-            "slow": self._found is None,
-        }
+        return {"name": self.name, "addresses": self._found or [], "slow": self._found is None}
 
 
 def resolve(name: str) -> list[str]:
-    """The IPv4 addresses of a name here, in the resolver's order; ``[]`` when it has none."""
+    """Return the IPv4 addresses of a name, in the resolver's order; ``[]`` when it has none."""
     try:
         answers = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -96,7 +92,7 @@ def _os_name() -> str:
 
 
 def _memory() -> dict[str, int]:
-    """Bytes in all, and those that a new program could have."""
+    """Return bytes of memory in total, and those that a new program could have."""
     sizes = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines() if ":" in line)
 
     def size(key: str) -> int:
@@ -106,7 +102,7 @@ def _memory() -> dict[str, int]:
 
 
 def disk(path: str) -> dict[str, Any] | None:
-    """Room where ``path`` lies; None when there is no such place."""
+    """Return total and free space of the file system of ``path``; None when it does not exist."""
     try:
         at = os.statvfs(path)
     except OSError:
@@ -115,12 +111,12 @@ def disk(path: str) -> dict[str, Any] | None:
         "path": path,
         "total": at.f_blocks * at.f_frsize,
         "free": at.f_bavail * at.f_frsize,
-        "files_free": at.f_favail if at.f_files else None,  # some file systems do not count
+        "files_free": at.f_favail if at.f_files else None,  # some file systems have no limit
     }
 
 
 def _limits() -> dict[str, list[int]]:
-    """Soft and hard; -1 is without limit."""
+    """Return soft and hard limits; -1 is no limit."""
     return {
         "memlock": list(resource.getrlimit(resource.RLIMIT_MEMLOCK)),
         "nofile": list(resource.getrlimit(resource.RLIMIT_NOFILE)),
@@ -128,7 +124,7 @@ def _limits() -> dict[str, list[int]]:
 
 
 def interfaces() -> list[tuple[str, str, int | None, int | None]]:
-    """``[(name, address, MTU, Mbit/s or None), ...]`` of interfaces that are up."""
+    """Return ``[(name, address, MTU, Mbit/s or None), ...]`` of interfaces that are up."""
     found: list[tuple[str, str, int | None, int | None]] = []
     for name, address in probe.addresses():
         speed = _text("/sys/class/net/%s/speed" % name).strip()
@@ -138,7 +134,7 @@ def interfaces() -> list[tuple[str, str, int | None, int | None]]:
 
 
 def mtu_of(interface: str) -> int | None:
-    """Bytes of one packet (SIOCGIFMTU, netdevice(7)), or None."""
+    """Return the MTU in bytes (SIOCGIFMTU, netdevice(7)), or None."""
     import fcntl
 
     request = struct.pack("16si", os.fsencode(interface)[:15], 0) + bytes(12)
@@ -150,28 +146,29 @@ def mtu_of(interface: str) -> int | None:
 
 
 def firewall() -> dict[str, Any] | None:
-    """What of this host's firewall can be read: ``{"kind", "rules"}`` of those that drop or reject
-    something, or None. Without root only ufw's own word."""
+    """Return ``{"kind", "rules"}`` of rules that drop or reject packets, or None.
+
+    Without root only ufw's configuration can be read.
+    """
     if "ENABLED=yes" in _text("/etc/ufw/ufw.conf"):
         return {"kind": "ufw", "rules": ["ufw is enabled"]}
     if os.geteuid() != 0:
         return None
     for kind, argv in (("nftables", ["nft", "list", "ruleset"]), ("iptables", ["iptables", "-S"])):
-        told = processes.output_of(argv, 3.0)
-        if told is None:
-            continue
-        words = ("drop", "reject", "DROP", "REJECT")
-        lines = [line.strip() for line in told.splitlines()]
-        rules = [line for line in lines if any(word in line.split() for word in words)
-                 or "policy drop" in line]  # fmt: skip
+        output = processes.output_of(argv, 3.0)
+        rules = [line.strip() for line in (output or "").splitlines() if _blocks(line)]
         if rules:
             return {"kind": kind, "rules": rules[:RULES]}
     return None
 
 
+def _blocks(rule: str) -> bool:
+    return "policy drop" in rule or bool({"drop", "reject"}.intersection(rule.lower().split()))
+
+
 def leftovers(root: str) -> dict[str, Any]:
-    """What earlier runs left here: processes without a supervisor, folders with their sizes, and shared
-    memory.
+    """Return what earlier runs left here: processes without a supervisor, folders and their size,
+    shared memory.
 
     ``complete`` is False when there was no time to add up all sizes.
     """
@@ -195,7 +192,7 @@ def leftovers(root: str) -> dict[str, Any]:
 
 
 def _size(path: str, seen: set[int]) -> int:
-    """Bytes on the disk, of a file with several names once."""
+    """Return the bytes of a file on disk; 0 for a hard link to one that was counted."""
     try:
         status = os.lstat(path)
     except OSError:

@@ -1,6 +1,6 @@
-"""Runs inside every Python of a run with ``--stall-timeout``: lets others ask it for its stacks.
+"""Runs inside every Python of a run with ``--stall-timeout``, so that it can be asked for its stacks.
 
-What the ``site`` module would have found under this name comes next.
+Then it runs the ``sitecustomize`` that the ``site`` module would have found without this one.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import sys
 
 
 def listen() -> None:
-    """On a signal that hardly anybody uses, all threads' stacks go into memory with a name.
+    """Have a signal that hardly any program uses write the stacks of all threads into a named memfd.
 
-    ``faulthandler`` does it in C, whatever Python itself waits for. The descriptor is a high one: a
-    program that counts from 3 upwards meets no gap.
+    ``faulthandler`` does it in C, whatever Python waits for. The descriptor is a high one, for
+    programs that expect the next descriptor to be 3.
     """
     import faulthandler
     import fcntl
@@ -24,7 +24,7 @@ def listen() -> None:
     held: list[int] = []
 
     def register() -> None:
-        while held:  # a fork has that of its parent
+        while held:  # a fork inherits its parent's
             os.close(held.pop())
         low = os.memfd_create("launcher-stacks")
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -39,8 +39,8 @@ def listen() -> None:
         os.register_at_fork(after_in_child=register)
 
 
-def go_on() -> None:
-    """Runs the ``sitecustomize`` behind this one, if there is one; this folder leaves ``sys.path``."""
+def run_next() -> None:
+    """Run the ``sitecustomize`` behind this one, if any; take this folder off ``sys.path``."""
     import importlib.machinery
     import importlib.util
     import os
@@ -56,7 +56,7 @@ def go_on() -> None:
 
 try:
     listen()
-except Exception:  # an old Python, an old kernel: then the kernel's words have to do
+except Exception:  # an old Python or kernel: the kernel's view of the threads must be enough
     pass
 if __name__ == "sitecustomize":
-    go_on()
+    run_next()

@@ -1,1 +1,1 @@
-"""What the hosts of a run do with each other: commands over TLS, ports to wait for, ranks."""
+"""What joins the hosts of a run for a framework: commands over TLS, ports to wait for, ranks."""

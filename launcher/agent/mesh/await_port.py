@@ -1,4 +1,4 @@
-"""Wait until a port listens, then become the command: for ranks whose server starts with them."""
+"""Waits until a port listens, then becomes the command: for ranks whose server starts beside them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import time
 from ..base import protocol
 from ..processes import processes
 
-#: Seconds until the command is started in any case, and between two tries.
+#: Seconds after which the command starts in any case, and between two tries.
 PATIENCE, PAUSE = 60.0, 0.1
 
 
 def main(argv: list[str]) -> None:
-    """``await-port ADDRESS PORT -- COMMAND ...``"""
+    """Run ``await-port ADDRESS PORT -- COMMAND ...``."""
     where, command = (argv[0], int(argv[1])), argv[3:]
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

@@ -1,7 +1,7 @@
-"""Runs commands on this host for somebody elsewhere in the run, as sshd would: streams, exit status.
+"""Runs commands on this host for processes on other hosts of the run, as sshd would.
 
-A command lives no longer than the one that asked for it: when that line ends, for whatever reason,
-the command is asked to end, and killed after the grace.
+A command does not outlive the connection it was requested on: when that closes, for whatever reason,
+the command gets SIGTERM, and SIGKILL after the grace.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message
 
-#: Seconds between looks whether a process group is gone.
+#: Seconds between two looks whether a process group is gone.
 LOOK = 0.05
 
 
 class Commands:
-    """All commands of this host, and the one process that wants them (where it is here).
+    """The processes that this agent started: commands, and on the head node the framework's launcher.
 
-    ``env`` and ``cwd`` are those of the node; ``grace`` is in seconds. Belongs to a running loop.
+    ``env`` and ``cwd`` are the node's; ``grace`` is in seconds. Needs a running event loop.
     """
 
     def __init__(self, env: dict[str, str], cwd: str, grace: float) -> None:
@@ -40,8 +40,8 @@ class Commands:
     def start(
         self, argv: list[str], env: dict[str, str], streams: list[int]
     ) -> tuple[int, asyncio.Future[int]]:
-        """``(pid, future with the exit code)``. Raises OSError."""
-        pid = processes.start_with(argv, env, self._cwd, streams)
+        """Start a process; return its pid and a future of its exit code. Raises OSError."""
+        pid = processes.start_with(processes.Launch(argv, env, self._cwd), streams)
         self._ends[pid] = asyncio.get_event_loop().create_future()
         return pid, self._ends[pid]
 
@@ -52,18 +52,18 @@ class Commands:
                 self._ends.pop(pid).set_result(processes.exit_code(status))
 
     def stop(self) -> None:
-        """Ends all that run, as if nobody wanted them any more."""
+        """Stop all commands, as if their connections had closed."""
         self._stopping.set()
 
     async def finish(self) -> None:
-        """Until no command is left; those that ask for them are gone."""
+        """Wait until no command is left."""
         while self._served:
             await asyncio.wait(self._served)
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str
     ) -> None:
-        """Runs a shell's ``command`` and speaks frames with the one that wants it, to the end."""
+        """Run a shell ``command`` whose streams are frames on this connection, until both are over."""
         task = asyncio.ensure_future(self._serve(reader, writer, command))
         self._served.add(task)
         try:
@@ -94,7 +94,7 @@ class Commands:
                 await self._end(pid)
                 await _first_of(hearing, telling)
             if telling.done():
-                await hearing  # who asked closes the line when all of it was read
+                await hearing  # the other side closes the connection when it has read everything
         finally:
             for task in (hearing, telling, stopping):
                 task.cancel()
@@ -103,8 +103,8 @@ class Commands:
                 transport.close()
 
     def _start_shell(self, command: str) -> tuple[int, asyncio.Future[int], list[int]]:
-        """The command is a file in memory: an argument could be read by every user of the host."""
-        script = _in_memory("exec 3<&-\n%s\n" % command)  # it is open once more in the shell itself
+        """Start a shell with the command in a memfd: all users of the host can read arguments."""
+        script = _in_memory("exec 3<&-\n%s\n" % command)  # close the shell's own copy
         stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
         theirs = [stdin[0], stdout[1], stderr[1]]
         ours = [stdin[1], stdout[0], stderr[0]]
@@ -123,7 +123,7 @@ class Commands:
     async def _hear(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stdin: _Input
     ) -> None:
-        """Passes input on; returns when nobody is there any more. Never waits for the command."""
+        """Pass input on until the connection closes. Never wait for the command."""
         while True:
             kind, data = await frames.read(reader)
             if kind != frames.INPUT:
@@ -144,7 +144,7 @@ class Commands:
         await say(writer, frames.EXIT, {"code": code if code >= 0 else 128 - code})
 
     async def _end(self, pid: int) -> None:
-        """The group of a command that nobody wants any more: asked to end, then killed."""
+        """Stop the process group of a command: SIGTERM, and SIGKILL after the grace."""
         loop = asyncio.get_event_loop()
         deadline = loop.time() + self._grace
         signal_group(pid, signal.SIGTERM)
@@ -156,7 +156,7 @@ class Commands:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """False when no process of the group is left."""
+    """Send a signal to a process group; return False when no process of it is left."""
     try:
         os.killpg(group, number)
     except OSError:
@@ -165,10 +165,10 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def _in_memory(text: str) -> int:
-    """A descriptor of a file on no disk, or on one without a name."""
+    """Return a descriptor of a memfd with this text, or of a file that has no name any more."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("command", os.MFD_CLOEXEC)
-    else:  # a Python that was built with an old C library
+    else:  # a Python built with an old C library
         import tempfile
 
         fd, path = tempfile.mkstemp()  # 0600
@@ -180,7 +180,7 @@ def _in_memory(text: str) -> int:
 
 
 class _Input(asyncio.Protocol):
-    """A command's standard input. What it does not take waits here, at most a window of it."""
+    """The standard input of a command. At most ``frames.WINDOW`` bytes wait here for it."""
 
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport
@@ -192,33 +192,33 @@ class _Input(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone = True
-        self._go_on()
+        self._write_waiting()
 
     def pause_writing(self) -> None:
         self._full = True
 
     def resume_writing(self) -> None:
-        # Not at once: a transport that is closed in this call drops what is written in it.
-        asyncio.get_event_loop().call_soon(self._go_on)
+        # Not at once: a transport that closes during this call drops what is written to it.
+        asyncio.get_event_loop().call_soon(self._write_waiting)
 
-    def _go_on(self) -> None:
+    def _write_waiting(self) -> None:
         self._full = False
         waiting, self._waiting = self._waiting, []
         for data, taken in waiting:
             self.take(data, taken)
 
     def take(self, data: bytes, taken: Callable[[int], None]) -> None:
-        """Calls ``taken`` with the size as soon as there is room for more."""
+        """Write ``data``; call ``taken`` with its size as soon as there is room for more."""
         if self._full:
             self._waiting.append((data, taken))
             return
-        if not self._gone:  # else nobody reads it any more
+        if not self._gone:  # else the command closed its input
             self._transport.write(data)
         taken(len(data))
 
     def end(self) -> None:
-        """No more comes."""
-        self.take(b"", lambda _: self._transport.close())  # after what was written
+        """Close the input once everything is written."""
+        self.take(b"", lambda _: self._transport.close())
 
 
 async def _writing(fd: int) -> tuple[_Input, list[asyncio.BaseTransport]]:
@@ -248,12 +248,12 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, k
         await say(writer, kind, data)
 
 
-#: What writing to a line that was lost may raise; the last by a TLS transport of Python 3.11.
+#: What writing to a lost connection may raise; the last by a TLS transport of Python 3.11.
 LOST = (OSError, AttributeError)
 
 
 async def say(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
-    """Writes a frame and waits for room; nothing where nobody listens: whoever reads tells."""
+    """Write a frame and wait for room. A lost connection is no error here: its reader reports it."""
     try:
         writer.write(frames.frame(kind, data))
         await writer.drain()
@@ -269,7 +269,7 @@ def _say_soon(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) 
 
 
 def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Closes a line, whatever has become of it."""
+    """Close a connection, lost or not."""
     try:
         writer.close()
     except LOST:

@@ -1,10 +1,10 @@
-"""Joins the hosts of one run: the lead starts a framework's own launcher, whose ``ssh`` reaches the
-others through here.
+"""Joins the hosts of a run: the head node starts a framework's own launcher, whose ``ssh`` reaches
+the other hosts, the peers, through this module.
 
-The others dial the lead, at the address and port where all of them have reached it before; so
-nobody listens but the lead. All lines are TLS, and both ends show a certificate that was made for
-this run and this host. A line carries one command; one more from each host says when another is
-wanted, and that the run is over.
+The peers connect to the head, at the address and port that the rendezvous has tested, so only the
+head listens. All connections are TLS, and both ends present a certificate made for this run and host.
+A connection carries one command. One more from each peer is for control: on it the head asks for
+connections, and says that the run is over.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import Message
-    from .tls import Line
+    from .tls import Streams
 
-#: Seconds for all hosts to dial the lead after it has begun, or for a new line of one of them.
+#: Seconds for all peers to connect after the head has started, or for one more connection of a peer.
 PATIENCE = 30.0
-#: Looks until what a framework's launcher has started has noticed its end.
+#: Most looks at the processes of a framework's launcher after it has exited, until all are gone.
 SETTLE = 20
-#: Seconds by which it fails later than the rank or host because of which it did: the clocks of two
-#: hosts are compared, and not exactly.
+#: Seconds by which a failed framework's launcher exits after the rank that failed: clocks of hosts
+#: are compared, which is not exact.
 AFTER = 0.4
-#: What stands in the folder ``relay`` of a run on each host, and first in a framework's PATH.
+#: The programs in the folder ``relay`` of a run on each host, which is first in a framework's PATH.
 PROGRAMS = {"ssh": "ssh {run_dir}", "rank": "rank --of {run_dir} --"}
 
 
-class Node:
-    """This host's part: who it is, what commands it runs, and its socket for those here."""
+class Member:
+    """What the head and a peer have in common: commands, and a socket for the programs of this host."""
 
     def __init__(self, run_dir: str) -> None:
         self.run_dir = run_dir
@@ -48,11 +48,11 @@ class Node:
         with open(path) as file:
             self.spec = json.load(file)
         os.unlink(path)  # it holds our key
-        self.host, self.lead = self.spec["host"], self.spec["lead"]
+        self.host, self.head = self.spec["host"], self.spec["head"]
         self.env, self.cwd = dict(os.environ), os.getcwd()
         self.loop = asyncio.get_event_loop()
         self.commands = Commands(self.env, self.cwd, self.spec["grace"])
-        self.asking = 0  # how many programs here want something just now
+        self.asking = 0  # open connections of programs of this host
         self._write_programs()
 
     def _write_programs(self) -> None:
@@ -68,8 +68,8 @@ class Node:
             os.chmod(path, 0o700)
 
     async def listen_here(self) -> asyncio.AbstractServer:
-        """Opens the socket for the programs in ``relay``."""
-        os.chdir(self.run_dir)  # the path of a socket may be 107 bytes at most
+        """Open the socket for the programs in ``relay``."""
+        os.chdir(self.run_dir)  # the path of a socket has at most 107 bytes
         try:
             os.unlink("peer.sock")
         except FileNotFoundError:
@@ -91,22 +91,26 @@ class Node:
     async def run(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Message
     ) -> None:
-        """Runs what somebody here wants to run on a host: only the lead does."""
-        await _refuse(writer, "only %s runs commands on other hosts" % self.lead)
+        """Run a command that a program of this host wants to run on some host: only the head does."""
+        await _refuse(writer, "only %s can run commands on other hosts" % self.head)
 
 
-class Lead(Node):
+class Head(Member):
     """The host where the framework's launcher runs."""
 
     def __init__(self, run_dir: str) -> None:
         super().__init__(run_dir)
-        self._others = {host: self.loop.create_future() for host in self.spec["hosts"]}
-        self._others.pop(self.host)
-        #: By token: the host, and a line to it.
-        self._wanted: dict[str, tuple[str, asyncio.Future[Line]]] = {}
+        #: By peer: its control connection.
+        self._peers = {host: self.loop.create_future() for host in self.spec["hosts"]}
+        self._peers.pop(self.host)
+        #: By token: the peer, and the connection that it was asked for.
+        self._wanted: dict[str, tuple[str, asyncio.Future[Streams]]] = {}
 
     async def serve(self, address: str, port: int, secrets: bool, argv: list[str]) -> int:
-        """Until ``argv`` has ended; returns its exit code. It may see the secrets or not."""
+        """Run ``argv`` and serve its ``ssh`` until it exits; return its exit code.
+
+        ``secrets``: whether its environment has them.
+        """
         server = await asyncio.start_server(
             self._dialled,
             own_address(address),
@@ -115,12 +119,12 @@ class Lead(Node):
         )
         here = await self.listen_here()
         code = await self._framework(secrets, argv)
-        if code == 0 and self._others:  # a short one may end before the others have dialled
-            await asyncio.wait(self._others.values(), timeout=PATIENCE)
-        for line in list(self._others.values()):
-            if line.done():
-                await say(line.result(), frames.ASK, {"over": code})
-                hang_up(line.result())
+        if code == 0 and self._peers:  # a short one may exit before the peers have connected
+            await asyncio.wait(self._peers.values(), timeout=PATIENCE)
+        for control in list(self._peers.values()):
+            if control.done():
+                await say(control.result(), frames.ASK, {"over": code})
+                hang_up(control.result())
         self.commands.stop()
         await self.commands.finish()
         server.close()
@@ -128,8 +132,11 @@ class Lead(Node):
         return code
 
     async def _framework(self, secrets: bool, argv: list[str]) -> int:
-        """Many hand their environment on as arguments, which all users of a host can read: those
-        see no secrets. Ranks have them from their own host."""
+        """Run the framework's launcher; return its exit code.
+
+        Many launchers pass their environment on as arguments, which all users of a host can read:
+        they get no secrets. Ranks get them from their own host.
+        """
         hidden = () if secrets else self.spec["secrets"]
         env = {name: value for name, value in self.env.items() if name not in hidden}
         env["PATH"] = os.path.join(self.run_dir, "relay") + os.pathsep + env["PATH"]
@@ -152,22 +159,22 @@ class Lead(Node):
     async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = name_in(writer)
         message = await frames.read_message(reader) or {}
-        if host not in self._others:
-            _note("a line from %s was refused: no other host of this run" % (host,))
+        if host not in self._peers:
+            _note("refused a connection from %s, which is not another host of this run" % (host,))
         elif message.get("control"):
             keep_alive(writer.get_extra_info("socket"))
-            if self._others[host].done():  # the line before was lost, and we were not told
-                self._others[host] = self.loop.create_future()
-            self._others[host].set_result(writer)
-            await frames.read(reader)  # nothing comes; returns when the line is gone
-            known = self._others[host]
+            if self._peers[host].done():  # the connection before was lost unnoticed
+                self._peers[host] = self.loop.create_future()
+            self._peers[host].set_result(writer)
+            await frames.read(reader)  # returns when the connection is gone: a peer sends nothing
+            known = self._peers[host]
             if known.done() and known.result() is writer:
-                self._others[host] = self.loop.create_future()
+                self._peers[host] = self.loop.create_future()
         else:
-            wanted, line = self._wanted.pop(str(message.get("line")), (None, None))
-            if line and wanted == host and not line.done():
+            wanted, streams = self._wanted.pop(str(message.get("token")), (None, None))
+            if streams and wanted == host and not streams.done():
                 keep_alive(writer.get_extra_info("socket"))
-                line.set_result((reader, writer))
+                streams.set_result((reader, writer))
                 return
         hang_up(writer)
 
@@ -178,40 +185,41 @@ class Lead(Node):
         if host == self.host:
             await self.commands.serve(reader, writer, message["command"])
             return
-        if host not in self._others:
+        if host not in self._peers:
             hosts = ", ".join(self.spec["hosts"])
-            await _refuse(writer, "%s is no host of this run (%s)" % (host, hosts))
+            await _refuse(writer, "%s is not a host of this run (%s)" % (host, hosts))
             return
-        line = await self._line_to(host)
-        if line is None:
+        streams = await self._connection_to(host)
+        if streams is None:
             await _refuse(writer, "%s did not answer within %d s" % (host, PATIENCE))
             return
-        there, to_there = line
+        there, to_there = streams
         try:
             await say(to_there, frames.ASK, {"command": message["command"]})
             await join((reader, to_there), (there, writer))
         finally:
             hang_up(to_there)
 
-    async def _line_to(self, host: str) -> Line | None:
+    async def _connection_to(self, host: str) -> Streams | None:
+        """Return a new connection to a peer, or None when it does not make one in time."""
         deadline = self.loop.time() + PATIENCE
-        if not await _came(self._others[host], deadline, self.loop):
+        if not await _is_done(self._peers[host], deadline, self.loop):
             return None
         token = os.urandom(16).hex()
-        line = self.loop.create_future()
-        self._wanted[token] = (host, line)
-        await say(self._others[host].result(), frames.ASK, {"line": token})
-        return line.result() if await _came(line, deadline, self.loop) else None
+        streams = self.loop.create_future()
+        self._wanted[token] = (host, streams)
+        await say(self._peers[host].result(), frames.ASK, {"token": token})
+        return streams.result() if await _is_done(streams, deadline, self.loop) else None
 
 
-class Peer(Node):
-    """Any other host: it does what the lead wants, until the lead says that the run is over."""
+class Peer(Member):
+    """Any other host: it runs what the head asks for, until the head says that the run is over."""
 
     async def serve(self, address: str, port: int) -> int:
-        """Returns our exit code: 0 when the run is over, 1 when the lead is gone."""
+        """Return the exit code of this agent: 0 when the run is over, 1 when the head is gone."""
         self._where = (address, port)
         self._context = context(self.spec, ssl.PROTOCOL_TLS_CLIENT)
-        self._lines: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.loop.add_signal_handler(signal.SIGTERM, self._stop)
         here = await self.listen_here()
         self._over = self.loop.create_future()
@@ -219,7 +227,7 @@ class Peer(Node):
         await asyncio.wait([obeying, self._over], return_when=asyncio.FIRST_COMPLETED)
         code = self._over.result() if self._over.done() else obeying.result()
         if code == 1:
-            _note("%s, where this run is led, is gone: what ran here for it is ended" % self.lead)
+            _note("the head node %s is gone: stopping what it runs on this host" % self.head)
         self.commands.stop()
         await self.commands.finish()
         here.close()
@@ -232,26 +240,26 @@ class Peer(Node):
     async def _obey(self) -> int:
         reached = False
         while True:
-            line = await self._dial({"control": True}, once=reached)
-            if line is None:
+            control = await self._dial({"control": True}, once=reached)
+            if control is None:
                 return 1
             reached = True
-            reader, writer = line
+            reader, writer = control
             message = await frames.read_message(reader)
             while message:
                 if "over" in message:
                     return 0
-                task = asyncio.ensure_future(self._take_line(message["line"]))
-                self._lines.add(task)
-                task.add_done_callback(self._lines.discard)
+                task = asyncio.ensure_future(self._serve_one(message["token"]))
+                self._serving.add(task)
+                task.add_done_callback(self._serving.discard)
                 message = await frames.read_message(reader)
             hang_up(writer)
 
-    async def _take_line(self, token: str) -> None:
-        line = await self._dial({"line": token})
-        if line is None:
+    async def _serve_one(self, token: str) -> None:
+        streams = await self._dial({"token": token})
+        if streams is None:
             return
-        reader, writer = line
+        reader, writer = streams
         try:
             message = await frames.read_message(reader)
             if message:
@@ -259,8 +267,11 @@ class Peer(Node):
         finally:
             hang_up(writer)
 
-    async def _dial(self, hello: Message, once: bool = False) -> Line | None:
-        """A line to the lead, or None. One that refuses where it has listened before is gone."""
+    async def _dial(self, hello: Message, once: bool = False) -> Streams | None:
+        """Return a connection to the head, or None when it is gone.
+
+        With ``once`` a refused connection is the end: the head listened before.
+        """
         deadline = self.loop.time() + PATIENCE
         while self.loop.time() < deadline:
             try:
@@ -269,12 +280,12 @@ class Peer(Node):
                 if once:
                     return None
             except ssl.SSLError as error:
-                _note("who answers at %s:%s is not %s: %s" % (*self._where, self.lead, error))
+                _note("%s:%s is not answered by %s: %s" % (*self._where, self.head, error))
                 return None
             except OSError:
                 pass
             else:
-                if name_in(writer) == self.lead:
+                if name_in(writer) == self.head:
                     keep_alive(writer.get_extra_info("socket"))
                     await say(writer, frames.ASK, hello)
                     return reader, writer
@@ -283,7 +294,7 @@ class Peer(Node):
         return None
 
 
-async def _came(
+async def _is_done(
     future: asyncio.Future[Any], deadline: float, loop: asyncio.AbstractEventLoop
 ) -> bool:
     await asyncio.wait([future], timeout=max(0.0, deadline - loop.time()))
@@ -311,19 +322,19 @@ def _note(text: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """``lead ADDRESS PORT bare|with-secrets -- COMMAND ...`` or ``peer ADDRESS PORT``."""
+    """Run ``head ADDRESS PORT bare|with-secrets -- COMMAND ...`` or ``peer ADDRESS PORT``."""
     part, address, port = argv[0], argv[1], int(argv[2])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 
-    async def all_of_it() -> int:
+    async def serve() -> int:
         run_dir = os.environ["LAUNCHER_RUN_DIR"]
-        if part == "lead":
-            return await Lead(run_dir).serve(address, port, argv[3] != "bare", argv[5:])
+        if part == "head":
+            return await Head(run_dir).serve(address, port, argv[3] != "bare", argv[5:])
         return await Peer(run_dir).serve(address, port)
 
     try:
-        code = loop.run_until_complete(all_of_it())
+        code = loop.run_until_complete(serve())
     except OSError as error:
         _note("%s:%d: %s" % (address, port, error))
         code = 125

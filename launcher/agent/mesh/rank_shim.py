@@ -1,7 +1,7 @@
-"""Stands between a framework's launcher and one rank: gives it log files and reports its end.
+"""Runs between a framework's launcher and one rank: gives it log files and reports its exit.
 
-The supervisor of the run listens on a socket in the run's folder; when it goes away, so does the
-rank.
+The supervisor of the run listens on a socket in the run's folder; when it is gone, the shim kills
+the rank.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import Message
 
-#: Where launchers of frameworks say which rank a process is: Horovod's, Open MPI's, torch's.
+#: Variables in which launchers of frameworks number a process: Horovod's, Open MPI's, torch's.
 RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
 def main(argv: list[str]) -> None:
-    """``rank [--of RUN_DIR] [--tokens] -- COMMAND ...``, with LAUNCHER_RUN_DIR and the rank in the
-    environment.
+    """Run ``rank [--of RUN_DIR] [--tokens] -- COMMAND ...``.
 
-    Where torchrun may number its ranks anew, LAUNCHER_RANK_OFFSET says where those of this host
-    begin in the plan.
+    LAUNCHER_RUN_DIR and the rank are in the environment. Where torchrun may renumber its ranks,
+    LAUNCHER_RANK_OFFSET is the first rank of this host in the plan.
     """
     options, argv = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     if "--of" in options:
@@ -62,15 +61,15 @@ def main(argv: list[str]) -> None:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         _tell(supervisor, {"op": "rank-started", "key": key, "rank": rank, "pid": child})
         code = _wait(child, signals, supervisor)
-    told = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
+    report = {"op": "rank-exited", "key": key, "rank": rank, "code": code, "at": time.time()}
     error = errorfile.read(os.environ.get(errorfile.VARIABLE)) if code else None
-    _tell(supervisor, dict(told, error=error) if error else told)
+    _tell(supervisor, dict(report, error=error) if error else report)
     _exit_like(code)
 
 
 def _filled(word: str, known: dict[str, str]) -> str:
-    """A word with its tokens filled in; one with a backslash loses that."""
-    import re  # takes a while, and most commands have no tokens
+    """Fill the placeholders of a word in; one behind a backslash only loses the backslash."""
+    import re  # slow to import, and most commands have no placeholders
 
     def value(found: re.Match[str]) -> str:
         text = found.group()
@@ -80,11 +79,10 @@ def _filled(word: str, known: dict[str, str]) -> str:
 
 
 def _start(argv: list[str], logs: str, key: str) -> int | None:
-    """Its pid, or None when it cannot be executed: its log says why then."""
+    """Return its pid, or None when it cannot be executed: its log says why then."""
+    launch = processes.Launch(argv, dict(os.environ), os.getcwd())
     try:
-        return processes.start(
-            argv, dict(os.environ), os.getcwd(), _log(logs, key, "out"), _log(logs, key, "err")
-        )
+        return processes.start(launch, _log(logs, key, "out"), _log(logs, key, "err"))
     except OSError as error:
         with open(_log(logs, key, "err"), "a") as file:
             file.write("launcher: cannot start %s: %s\n" % (argv[0], error))
@@ -96,9 +94,9 @@ def _log(logs: str, key: str, stream: str) -> str:
 
 
 def _join_node(run_dir: str) -> None:
-    """Another host's environment came along with us: back to that of this node, and its folder.
+    """Replace the head's environment, which a framework's launcher passed on, by this node's.
 
-    What a framework says of the rank stays, and what its own launcher has set besides.
+    What the framework and its launcher have set for the rank stays. Also enter this node's folder.
     """
     try:
         env, folder = node_of(run_dir)
@@ -111,7 +109,7 @@ def _join_node(run_dir: str) -> None:
 
 
 def _connect(run_dir: str) -> Socket | None:
-    """A connection to the supervisor, or None when it is gone."""
+    """Return a connection to the supervisor, or None when it is gone."""
     try:
         return connect(run_dir, SUPERVISOR)
     except OSError:
@@ -127,7 +125,7 @@ def _tell(supervisor: Socket | None, message: Message) -> None:
 
 
 def _wait(child: int, signals: int, supervisor: Socket | None) -> int:
-    """The child's exit code, negative for a signal; kills it when the supervisor is gone."""
+    """Return the child's exit code, negative for a signal; kill it when the supervisor is gone."""
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
@@ -142,7 +140,7 @@ def _wait(child: int, signals: int, supervisor: Socket | None) -> int:
 
 
 def _exit_like(code: int) -> NoReturn:
-    """Ends as the child did, by the same signal where it was one, so that torchrun sees the truth."""
+    """Exit as the child did, by the same signal if it was one, so that torchrun sees the cause."""
     if code < 0 and -code not in (signal.SIGKILL, signal.SIGSTOP):
         import resource
 

@@ -1,7 +1,6 @@
 """``ssh HOST COMMAND`` for the launchers of frameworks: runs the command on another host of the run.
 
-No key, no password and no known_hosts is needed or looked at, since only hosts of the run can be
-named.
+It reads no key, password or known_hosts: only hosts of the run can be named.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
 
-#: Options of ssh(1) that take a value. What options say is about connections that we do not make.
+#: Options of ssh(1) that take a value. All but -n are ignored: no SSH connection is made.
 WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"
-#: What ssh(1) ends with when it could not do what was asked.
+#: The exit status of ssh(1) for an error of its own.
 FAILED = 255
 
 
 def parse(words: Iterable[str]) -> tuple[str | None, str | None, bool]:
-    """``(host, command, stdin is wanted)``; the command is None when there is none."""
+    """Return ``(host, command, whether stdin is wanted)``; host and command may be None."""
     host, wants_stdin, words = None, True, list(words)
     while words:
         word = words.pop(0)
@@ -50,22 +49,22 @@ def parse(words: Iterable[str]) -> tuple[str | None, str | None, bool]:
 
 
 def main(argv: list[str]) -> None:
-    """``ssh RUN_DIR WORDS``: the words of ssh(1)."""
+    """Run ``ssh RUN_DIR WORDS``: the words of ssh(1)."""
     run_dir, words = argv[0], argv[1:]
     host, command, wants_stdin = parse(words)
     if not host or not command:
-        _fail("usage here: ssh HOST COMMAND")
+        _fail("usage in a run: ssh HOST COMMAND")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         agent = connect(run_dir, PEER)
     except OSError as error:
-        _fail("the agent of this host does not answer: %s" % error.strerror)
+        _fail("the agent on this host does not answer: %s" % error.strerror)
     agent.sendall(frames.frame(frames.ASK, {"host": host, "command": command}))
     _Caller(agent, host, wants_stdin).pump()
 
 
 class _Caller:
-    """Our own streams on one side, the agent on the other."""
+    """Passes our standard streams to the agent and back."""
 
     def __init__(self, agent: Socket, host: str, wants_stdin: bool) -> None:
         self._agent, self._host = agent, host
@@ -76,7 +75,7 @@ class _Caller:
             agent.sendall(frames.frame(frames.INPUT))
 
     def pump(self) -> NoReturn:
-        """Until the command has ended; then so do we, with its exit status."""
+        """Pass streams on until the command exits; then exit with its status."""
         while True:
             watched = [self._agent] + ([0] if self._stdin and self._room > 0 else [])
             ready = select.select(watched, [], [])[0]
@@ -92,7 +91,7 @@ class _Caller:
         try:
             self._agent.sendall(data)
         except OSError:
-            pass  # what it still has to say is read, and then its end
+            pass  # the reader still takes what the agent has sent, and then its end
 
     def _hear(self) -> None:
         try:
@@ -100,7 +99,7 @@ class _Caller:
         except OSError:
             data = b""
         if not data:
-            _fail("the line to %s was lost" % self._host)
+            _fail("lost the connection to %s" % self._host)
         self._heard += data
         while len(self._heard) >= frames.HEAD.size:
             kind, length = frames.size_of(bytes(self._heard[: frames.HEAD.size]))
@@ -128,10 +127,10 @@ def _write(fd: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(fd, data) :]
-        except BlockingIOError:  # others may have made the pipe so
+        except BlockingIOError:  # another process has made the pipe non-blocking
             select.select([], [fd], [])
         except OSError:
-            os._exit(FAILED)  # nobody reads it any more
+            os._exit(FAILED)  # the reader is gone
 
 
 def _fail(text: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The lines between the hosts of one run: TLS that knows this run's certificates and nobody else's."""
+"""TLS between the hosts of a run, which accepts the certificates of this run only."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from ..base.messages import PeerSpec
 
-    #: The two ends of a line.
-    Line = Tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    #: The two directions of a connection.
+    Streams = Tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def context(spec: PeerSpec, purpose: ssl._SSLMethod) -> ssl.SSLContext:
-    """TLS that knows the certificates of this run alone; ``spec`` holds ours."""
+    """Return a TLS context that accepts only the certificates of this run; ``spec`` holds our own."""
     context = ssl.SSLContext(purpose)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False  # the name is compared with the plan's, not with DNS's
+    context.check_hostname = False  # the caller compares the name with the plan's, not with DNS's
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=spec["authority"])
     own = spec["certificate"] + spec["key"]
@@ -33,14 +33,14 @@ def context(spec: PeerSpec, purpose: ssl._SSLMethod) -> ssl.SSLContext:
 
 
 def name_in(writer: asyncio.StreamWriter) -> str | None:
-    """The host in the certificate that the other end has shown."""
+    """Return the host that the other end's certificate names, or None."""
     certificate = writer.get_extra_info("peercert") or {}
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     return names[0] if len(names) == 1 else None
 
 
-async def join(one: Line, other: Line) -> None:
-    """Passes bytes on in both directions until one of them ends."""
+async def join(one: Streams, other: Streams) -> None:
+    """Pass bytes on in both directions until one of them ends."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -61,7 +61,7 @@ async def join(one: Line, other: Line) -> None:
 
 
 class _Memory:
-    """A path to bytes that are on no disk: OpenSSL reads a key from files alone."""
+    """A path to bytes that are on no disk: OpenSSL reads keys from files only."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -70,7 +70,7 @@ class _Memory:
         if hasattr(os, "memfd_create"):
             self._fd, self._path = os.memfd_create("certificate", os.MFD_CLOEXEC), None
             path = "/proc/self/fd/%d" % self._fd
-        else:  # a Python that was built with an old C library
+        else:  # a Python built with an old C library
             import tempfile
 
             self._fd, self._path = tempfile.mkstemp()  # 0600

@@ -1,1 +1,1 @@
-"""Processes on a host: started, owned, limited, measured, ended."""
+"""Processes on a host: how they are started, found, limited, measured and stopped."""

@@ -1,7 +1,7 @@
-"""Gives a run a control group of its own on a host that lets us (cgroup v2): none can hide from it.
+"""Gives a run a control group of its own (cgroup v2), from which none of its processes can escape.
 
-Where the host gives no group everything goes on without one. File names and rules: the kernel's
-Documentation/admin-guide/cgroup-v2.rst.
+Where the host does not allow one, the run works without it. File names and rules are those of the
+kernel's Documentation/admin-guide/cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from ..base.messages import Limits
 
     class Leaf(TypedDict):
-        """The control group of one process: its folder, and what it holds of the limits."""
+        """The control group of one process: its folder, and the limits that it enforces."""
 
         path: str
         holds: list[Literal["cpus", "memory"]]
 
 
-#: Beside the journal of a run: the folders of its groups, one a line. Written before they are made.
+#: The file beside a run's journal that lists the folders of its groups, written before they are made.
 NAMES = "groups"
-#: What the name of a group begins with, before the run's.
+#: Prefix of a group's name; the run's name follows.
 PREFIX = "launcher-"
-#: Seconds that a group has to be empty after its last process was killed.
+#: Seconds for a group to become empty after its last process was killed.
 EMPTY = 0.5
 
 
 class Group:
-    """The group of a run: a folder, with one below it for each process that was started."""
+    """The group of a run: a folder, with one below it for each process that we started."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def pids(self) -> list[int]:
-        """All processes in it and below; those of other pid namespaces have no number here."""
+        """Return all processes in it and below, but those of other pid namespaces."""
         found = []
         for folder in self._folders():
             found += [int(word) for word in (read(folder, "cgroup.procs") or "").split()]
         return [pid for pid in found if pid > 0]
 
     def kill(self) -> bool:
-        """Kills all at once, also what is just forking; False where the kernel cannot (before 5.14)."""
+        """Kill all at once, forking ones too; return False where the kernel cannot (before 5.14)."""
         return write(self.path, "cgroup.kill", "1")
 
     def remove(self, seconds: float = EMPTY) -> bool:
-        """Returns whether it is gone: a group stays while a process is in it."""
+        """Remove the group, once it is empty; return whether it is gone after ``seconds``."""
         deadline = time.monotonic() + seconds
         while not self._try_to_remove():
             if time.monotonic() > deadline:
@@ -57,11 +57,11 @@ class Group:
             time.sleep(0.01)
         return True
 
-    def leaf(self, name: str, wish: Limits) -> Leaf | None:
-        """A group for one process, held to ``{"cpus": n, "memory": bytes}``; None where there is none.
+    def leaf(self, name: str, wanted: Limits) -> Leaf | None:
+        """Make a group for one process with the ``wanted`` limits; None where that is impossible.
 
-        Returns ``{"path": folder, "holds": what of the wish it holds}``. A process stands in a leaf
-        only: a group that hands controllers down may have none of its own.
+        ``holds`` of the result names the limits that it enforces. Processes are in leaves only: a
+        group that passes controllers down may have none of its own.
         """
         path = os.path.join(self.path, name)
         try:
@@ -69,20 +69,19 @@ class Group:
         except OSError:
             return None
         holds: list[Literal["cpus", "memory"]] = []
-        if wish.get("cpus") and write(path, "cpu.max", "%d 100000" % (wish["cpus"] * 100000)):
+        if wanted.get("cpus") and write(path, "cpu.max", "%d 100000" % (wanted["cpus"] * 100000)):
             holds.append("cpus")
-        if wish.get("memory") and write(path, "memory.max", str(wish["memory"])):
+        if wanted.get("memory") and write(path, "memory.max", str(wanted["memory"])):
             holds.append("memory")
-            write(path, "memory.swap.max", "0")  # else it goes on, at the speed of a disk
+            write(path, "memory.swap.max", "0")  # else it continues at the speed of a disk
         return {"path": path, "holds": holds}
 
     def oom_kills(self) -> int | None:
-        """How many processes in it were killed for memory; None without the memory controller."""
+        """Return how many of its processes were killed for memory; None without that controller."""
         return _memory_events(self.path).get("oom_kill")
 
     def over_memory(self, name: str) -> int | None:
-        """The bytes that the group ``name`` of one process may have, where the kernel has killed for
-        going over them; else None."""
+        """Return the limit in bytes of the leaf ``name``, if the kernel killed for exceeding it."""
         folder = os.path.join(self.path, name)
         most = read(folder, "memory.max") or ""
         counted = _memory_events(folder)
@@ -102,25 +101,25 @@ class Group:
 
 
 def _memory_events(folder: str) -> dict[str, int]:
-    """``{event: how often}``; empty without the memory controller."""
+    """Return ``{event: count}``; empty without the memory controller."""
     lines = (read(folder, "memory.events") or "").splitlines()
     return {name: int(count) for name, count in map(str.split, lines)}
 
 
 def join(path: str) -> None:
-    """Puts this process, and all that it will start, into a group. Raises OSError."""
+    """Move this process, and all that it will start, into a group. Raises OSError."""
     with open(os.path.join(path, "cgroup.procs"), "w") as file:
         file.write("0")
 
 
 def of(run_dir: str) -> list[Group]:
-    """The groups that a run may have here; no other folder is ever ended or removed."""
+    """Return the groups that a run may have here; no other folder is ever killed or removed."""
     lines = (read(run_dir, NAMES) or "").splitlines()
     return [Group(line) for line in lines if os.path.basename(line).startswith(PREFIX)]
 
 
 def end(run_dir: str) -> list[int]:
-    """Kills what is in the groups of a run and removes them; returns the pids that were there."""
+    """Kill what is in the groups of a run and remove them; return the pids that were there."""
     groups = of(run_dir)
     found = [pid for group in groups for pid in group.pids()]
     for group in groups:
@@ -131,7 +130,7 @@ def end(run_dir: str) -> list[int]:
 
 
 def close(run_dir: str) -> None:
-    """Removes the groups of a run of which nothing is left."""
+    """Remove the groups of a run that has no process left."""
     _remove(run_dir, of(run_dir))
 
 
@@ -142,23 +141,23 @@ def _remove(run_dir: str, groups: list[Group]) -> None:
 
 
 def name_of(run_dir: str, run_id: str, host: str) -> str:
-    """What a run's group is called: containers may share a hierarchy, and have the same run ids."""
+    """Return the name of a run's group; containers may share a hierarchy and have the same run ids."""
     return "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
 
 
 def make(
     run_dir: str, run_id: str, host: str, wanted: set[str], places: list[list[str]] | None = None
 ) -> Group | None:
-    """A :class:`Group` for a run, below our own; None where this host gives none.
+    """Make a :class:`Group` for a run, below our own; None where this host does not allow it.
 
-    ``wanted`` are controllers: a folder above ours is taken where only that one gives them, since a
-    group with processes in it cannot. ``places`` are lists of folders to try, the nearest first.
+    ``wanted`` are controllers. A folder above ours is used where only that has them: a group with
+    processes in it cannot pass them down. ``places`` are lists of folders to try, nearest first.
     """
     name = name_of(run_dir, run_id, host)
     for chain in own_groups() if places is None else places:
-        giving = [base for base in chain if wanted & _given(base, wanted, base == chain[0])]
-        giving.sort(key=lambda base: -len(wanted & _given(base, wanted, False)))
-        for base in giving + chain[:1]:
+        offering = [base for base in chain if wanted & _offered(base, wanted, base == chain[0])]
+        offering.sort(key=lambda base: -len(wanted & _offered(base, wanted, False)))
+        for base in offering + chain[:1]:
             group = _make(run_dir, os.path.join(base, name), bool(wanted))
             if group:
                 for controller in wanted:
@@ -168,7 +167,7 @@ def make(
 
 
 def own_groups(mounts: str | None = None, groups: str | None = None) -> list[list[str]]:
-    """For each cgroup2 mount the folder of this process's group and those above it, nearest first.
+    """Return, for each cgroup2 mount, the folder of this process's group and those above it.
 
     ``mounts`` and ``groups`` are the texts of /proc/self/mountinfo and /proc/self/cgroup.
     """
@@ -185,7 +184,7 @@ def own_groups(mounts: str | None = None, groups: str | None = None) -> list[lis
         root, point = (_plain(word) for word in fields.split(" ")[3:5])
         below = os.path.relpath(own, root)
         if ".." in own.split("/") or below.split("/")[0] == "..":
-            continue  # our group cannot be seen there
+            continue  # our group is not visible there
         chain = [os.path.normpath(os.path.join(point, below))]
         while chain[-1] != point:
             chain.append(os.path.dirname(chain[-1]))
@@ -194,17 +193,17 @@ def own_groups(mounts: str | None = None, groups: str | None = None) -> list[lis
 
 
 def _plain(word: str) -> str:
-    """A word of mountinfo: proc(5), blanks and backslashes are written in octal."""
+    """Return a word of mountinfo without its octal escapes (proc(5))."""
     if "\\" not in word:
         return word
-    import re  # takes a while to import
+    import re  # slow to import
 
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), word)
 
 
-def _given(base: str, wanted: set[str], ask: bool) -> set[str]:
-    """The controllers that groups below ``base`` have; ``ask`` for those that are wanted first."""
-    if ask:  # of our own group only: what others hand down is theirs to say
+def _offered(base: str, wanted: set[str], enable: bool) -> set[str]:
+    """Return the controllers of groups below ``base``; first ``enable`` those that are wanted."""
+    if enable:  # in our own group only: others decide what they pass down
         offered = set((read(base, "cgroup.controllers") or "").split())
         for controller in wanted & offered:
             write(base, "cgroup.subtree_control", "+" + controller)
@@ -212,10 +211,9 @@ def _given(base: str, wanted: set[str], ask: bool) -> set[str]:
 
 
 def _make(run_dir: str, path: str, has_limits: bool) -> Group | None:
-    """The group; one that somebody else has made is not ours.
+    """Make the group at ``path``; None where that fails or another process has made it.
 
-    One that has to hold limits is tried first. That costs about 10 ms, and where a process without
-    limits cannot join, nothing is lost.
+    A group that has to enforce limits is tried out, which takes about 10 ms.
     """
     known = [group.path for group in of(run_dir)]
     if not os.access(os.path.dirname(path), os.W_OK):
@@ -244,7 +242,7 @@ def _make(run_dir: str, path: str, has_limits: bool) -> Group | None:
 
 
 def _can_join(path: str) -> bool:
-    """Tried by a process of its own, because the rules are more than modes of files."""
+    """Return whether a fork can join: the rules are more than file modes."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -256,7 +254,7 @@ def _can_join(path: str) -> bool:
 
 
 def _note(run_dir: str, paths: list[str]) -> None:
-    """In one step, so that a group is never there without its name."""
+    """Write the names of groups atomically, so that no group exists without its name."""
     if not paths:
         _forget(run_dir)
         return
@@ -295,7 +293,7 @@ def read(folder: str, name: str) -> str | None:
 
 
 def write(folder: str, name: str, text: str) -> bool:
-    """Whether the kernel took it."""
+    """Write ``text``; return whether the kernel accepted it."""
     try:
         fd = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CLOEXEC)
     except OSError:

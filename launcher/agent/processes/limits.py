@@ -1,7 +1,7 @@
-"""Holds a process to the cores and the memory that its role was promised, as far as the host lets us.
+"""Limits a process to the cores and the memory of its role, as far as the host allows.
 
-By its control group where that has the controllers; else cores by affinity, memory by measuring
-(memory.py). No limit of the kernel's on a process will do: they count what is only reserved.
+Its control group enforces them where that has the controllers; else cores are limited by affinity
+and memory by measuring (memory.py). Not by setrlimit(2): that counts what is only reserved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .cgroup import Leaf
 
     class Held(TypedDict, total=False):
-        """How a process is held to its limits."""
+        """How a process is limited."""
 
         group: str
         by_group: dict[str, int]
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 
 class Cores:
-    """Hands out the cores of this host, those that others of the run do not have first."""
+    """Hands out the cores of this host in turn, so that processes of a run share as few as possible."""
 
     def __init__(self, run_id: str) -> None:
         try:
             known = sorted(os.sched_getaffinity(0))
         except (AttributeError, OSError):
             known = []
-        # Runs beside each other begin at different cores.
+        # Two runs on one host start at different cores.
         start = zlib.crc32(run_id.encode()) % max(1, len(known))
         self._order = known[start:] + known[:start]
         self._given = 0
 
     def take(self, count: int) -> list[int]:
-        """``count`` cores, or all where there are no more."""
+        """Return ``count`` cores, or all if there are not as many."""
         if count >= len(self._order):
             return list(self._order)
         taken = [self._order[(self._given + n) % len(self._order)] for n in range(count)]
@@ -49,25 +49,25 @@ class Cores:
         return sorted(taken)
 
 
-def limit(wish: Limits, cores: Cores, leaf: Leaf | None = None) -> Held | None:
-    """What a process will be held to, from ``{"cpus": n, "memory": bytes}``; None for nothing.
+def limit(wanted: Limits, cores: Cores, leaf: Leaf | None = None) -> Held | None:
+    """Return how a process will be limited; None if not at all.
 
-    ``leaf`` is the control group that it will be in, with what that holds of the wish already.
+    ``leaf`` is the control group that it will be in, which enforces some of the ``wanted`` limits.
     """
     found: Held = {}
     holds = leaf["holds"] if leaf else []
     if leaf:
         found["group"] = leaf["path"]
-        found["by_group"] = {name: wish[name] for name in holds}
-    if wish.get("cpus") and "cpus" not in holds:
-        found["cores"] = cores.take(wish["cpus"])
-    if wish.get("memory") and "memory" not in holds:
-        found["memory"] = wish["memory"]
+        found["by_group"] = {name: wanted[name] for name in holds}
+    if wanted.get("cpus") and "cpus" not in holds:
+        found["cores"] = cores.take(wanted["cpus"])
+    if wanted.get("memory") and "memory" not in holds:
+        found["memory"] = wanted["memory"]
     return found or None
 
 
 def in_words(found: Held) -> str:
-    """For the receipt: how it is held to what."""
+    """Describe the limits and what enforces them, for the receipt."""
     parts, by_group = [], found.get("by_group", {})
     if by_group.get("cpus"):
         parts.append("cpus %d (cpu.max of its control group)" % by_group["cpus"])
@@ -81,14 +81,13 @@ def in_words(found: Held) -> str:
 
 
 def hold(found: Held) -> None:
-    """Holds this process, and all that it will start, to its limits. Raises OSError."""
+    """Apply the limits to this process and all that it will start. Raises OSError."""
     if found.get("group"):
         try:
             cgroup.join(found["group"])
         except OSError:
-            if found[
-                "by_group"
-            ]:  # without limits there it is found by descent and mark all the same
+            # Without limits the group only helps to find the process, and there are other ways.
+            if found["by_group"]:
                 raise
     if found.get("cores"):
         os.sched_setaffinity(0, found["cores"])

@@ -1,6 +1,6 @@
-"""Knows the login session of systemd that this process stands in, and the way out of it.
+"""The systemd login session of this process: whether its end kills processes, and how to leave it.
 
-Rules: logind.conf(5), loginctl(1), and systemd's "Control Group APIs and Delegation".
+The rules are those of logind.conf(5), loginctl(1) and systemd's "Control Group APIs and Delegation".
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Who stays up without a session, by name (loginctl(1), enable-linger).
+#: Names of the users whose processes survive their sessions (loginctl(1), enable-linger).
 LINGER = "/var/lib/systemd/linger"
-#: Seconds for systemd to answer, and to have moved us.
+#: Seconds for systemd to answer, and to move us.
 PATIENCE = 5.0
 
 _LOGIND = ["org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"]
 _MANAGER = [
-    "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
-]  # fmt: skip
+    "org.freedesktop.systemd1",
+    "/org/freedesktop/systemd1",
+    "org.freedesktop.systemd1.Manager",
+]
 
 
 def session(groups: str | None = None) -> str | None:
-    """The scope of the session that this process belongs to, or None. ``groups`` is the text of
-    /proc/self/cgroup."""
+    """Return the scope of this process's session, or None.
+
+    ``groups`` is the text of /proc/self/cgroup.
+    """
     groups = cgroup.read("/proc/self", "cgroup") or "" if groups is None else groups
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -40,8 +44,11 @@ def session(groups: str | None = None) -> str | None:
 
 
 def survey() -> dict[str, Any] | None:
-    """``{"session", "user", "kills", "lingers", "bus"}``: whether what this user's sessions leave
-    behind is killed when they end, and what could be done about it; None outside of a session."""
+    """Return ``{"session", "user", "kills", "lingers", "bus"}``; None outside of a session.
+
+    ``kills``: whether logind kills what this user's sessions leave behind. ``lingers`` and ``bus``
+    decide what can be done about it.
+    """
     name = session()
     if not name:
         return None
@@ -56,12 +63,12 @@ def survey() -> dict[str, Any] | None:
 
 
 def kills(user: str) -> bool:
-    """Whether logind kills what is left of a session of ``user`` when that ends."""
+    """Return whether logind kills what is left of a session of ``user`` when it ends."""
     names = ["KillUserProcesses", "KillOnlyUsers", "KillExcludeUsers"]
-    import re  # takes a while to import, and most hosts are not asked
+    import re  # slow to import, and rarely needed
 
-    told = processes.output_of(["busctl", "--system", "get-property"] + _LOGIND + names, PATIENCE)
-    lines = (told or "").splitlines()
+    output = processes.output_of(["busctl", "--system", "get-property"] + _LOGIND + names, PATIENCE)
+    lines = (output or "").splitlines()
     if len(lines) != len(names):
         return False
     only, never = (re.findall(r'"([^"]*)"', line) for line in lines[1:])
@@ -71,11 +78,11 @@ def kills(user: str) -> bool:
 
 
 def why_terminated() -> str:
-    """Return the code of why this process was asked to end, as far as one can know."""
+    """Return the code of why this process got SIGTERM, as far as that can be known."""
     name, user = session(), _user()
     own = cgroup.read("/proc/self", "cgroup") or ""
     if not name and "/user@" in own and not _lingers(user):
-        return protocol.LOGIN_SESSION_ENDED  # who stayed behind there was killed
+        return protocol.LOGIN_SESSION_ENDED  # the placeholder in the session was killed
     if name and kills(user):
         number = name[len("session-") : -len(".scope")]
         argv = ["loginctl", "show-session", number, "--property=State", "--value"]
@@ -84,22 +91,22 @@ def why_terminated() -> str:
     return protocol.SUPERVISOR_TERMINATED
 
 
-class Refuge:
-    """A scope of the user's own service manager, where a process stays when its session has ended.
+class UserScope:
+    """A scope of the user's own service manager, where a process survives the end of its session.
 
-    Groups below it are ours to make, and have controllers, as in a session they are not. The manager
-    itself goes with the last session unless the user lingers; so somebody stays behind in ours, which
-    then goes on for as long as it is not killed.
+    There, unlike in a session, we may make groups, and they have controllers. The manager exits with
+    the user's last session, unless the user lingers; so a placeholder process stays behind in ours,
+    which keeps it open until the placeholder is killed.
     """
 
     def __init__(self) -> None:
-        self.pids: set[int] = set()  # who stays behind
+        self.pids: set[int] = set()  # the placeholder
         self._hold: int | None = None
         self._tried = False
 
     def seek(self, name: str, wanted: set[str]) -> None:
-        """Moves this process there, once, where that helps: for ``wanted`` controllers, or because
-        the session's end would kill it. ``name`` is the scope's, without its suffix."""
+        """Move this process there, once, where that helps: for ``wanted`` controllers, or because
+        the end of the session would kill it. ``name`` is the scope's, without its suffix."""
         if self._tried or not session() or not os.path.exists(_bus()):
             return
         user = _user()
@@ -107,33 +114,32 @@ class Refuge:
         if not gain and not (_lingers(user) and kills(user)):
             return
         self._tried = True
-        self._stay_behind()
+        self._start_placeholder()
         if not _move(name + ".scope", wanted):
             self.close()
 
     def reaped(self, pid: int) -> bool:
-        """Whether it was one of ours."""
+        """Return whether ``pid`` was the placeholder, and forget it."""
         found = pid in self.pids
         self.pids.discard(pid)
         return found
 
     def close(self) -> None:
-        """Nobody stays behind any longer."""
+        """Let the placeholder exit."""
         if self._hold is not None:
             os.close(self._hold)
             self._hold = None
 
-    def _stay_behind(self) -> None:
+    def _start_placeholder(self) -> None:
         hold, self._hold = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                processes.forget_handlers()  # the end of the session is no word to our parent
+                processes.forget_handlers()  # the end of the session must not reach the supervisor
                 prctl(processes.PR_SET_PDEATHSIG, 9)
-                # Locks and sockets are not held by one who does nothing with them.
-                os.closerange(0, hold)
+                os.closerange(0, hold)  # its locks and sockets
                 os.closerange(hold + 1, 1024)
-                os.read(hold, 1)  # nothing comes: it closes
+                os.read(hold, 1)  # returns when the supervisor closes the pipe
             finally:
                 os._exit(0)
         os.close(hold)
@@ -158,7 +164,7 @@ def _bus() -> str:
 
 
 def _delegated() -> set[str]:
-    """The controllers that the user's manager has, which stands beside our session."""
+    """Return the controllers of the user's service manager, whose group is beside our session's."""
     name = "user@%d.service" % os.getuid()
     found = set()
     for chain in cgroup.own_groups():
@@ -168,9 +174,9 @@ def _delegated() -> set[str]:
 
 
 def _move(scope: str, wanted: set[str]) -> bool:
-    """Whether we are in ``scope``, in a group that leaves its controllers to others."""
+    """Move this process into a new ``scope``; return whether it is there, with ``wanted`` enabled."""
     properties = ["PIDs", "au", "1", str(os.getpid()), "Delegate", "b", "true"]
-    # The manager's own default is a share of what the user may have; a session has no limit.
+    # No limit, as in a session: the manager's default is a share of the user's.
     properties += ["TasksMax", "t", str(2**64 - 1), "CollectMode", "s", "inactive-or-failed"]
     env = dict(os.environ, XDG_RUNTIME_DIR=os.path.dirname(_bus()))
     env.pop("DBUS_SESSION_BUS_ADDRESS", None)
@@ -178,7 +184,7 @@ def _move(scope: str, wanted: set[str]) -> bool:
     if processes.output_of(["busctl", "--user", "call"] + _MANAGER + call, PATIENCE, env) is None:
         return False
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:  # it answers before it has done so
+    while time.monotonic() < deadline:  # busctl returns before we are moved
         for chain in cgroup.own_groups():
             if os.path.basename(chain[0]) == scope:
                 return _settle(chain[0], wanted)
@@ -187,7 +193,7 @@ def _move(scope: str, wanted: set[str]) -> bool:
 
 
 def _settle(scope: str, wanted: set[str]) -> bool:
-    """A group with processes in it cannot hand controllers down: we go into one beside them."""
+    """Move into a leaf of the scope: a group with processes in it cannot pass controllers down."""
     own = os.path.join(scope, "agent")
     try:
         os.mkdir(own)

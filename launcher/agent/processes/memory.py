@@ -1,4 +1,4 @@
-"""Holds processes to the memory of their roles where no control group does: by measuring."""
+"""Limits processes to the memory of their roles by measuring, where no control group does it."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: Bytes a second that a process is thought to take at most, and the seconds between two looks: one at
-#: whose end it may have reached its limit, but neither all the time nor hardly ever.
+#: Bytes a second that a process allocates at most, and the bounds of the pause between two looks in
+#: seconds: the next look comes when a process might have reached its limit.
 SPEED, SOONEST, LATEST = 2 << 30, 0.05, 1.0
-#: Seconds between two looks at which processes there are: that is to read a file of each of this host.
+#: Seconds between two lists of all processes: listing reads a file of every process on the host.
 LISTED = 1.0
-#: What a process holds, as proc(5) calls it in /proc/PID/status. Not address space, which threads (8 MiB
-#: each) and CUDA only reserve; nor mapped files, which the kernel can drop.
+#: The memory that counts, as proc(5) names it in /proc/PID/status. Not address space, which threads
+#: (8 MiB each) and CUDA only reserve, nor mapped files, which the kernel can drop.
 HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 
 
 class MemoryWatch:
-    """Kills a process that holds more than its limit, or one below it, with the one that was limited.
+    """Kills a limited process when it, or a descendant, holds more memory than the limit.
 
-    ``kill(pids, signal)`` does it. Each process counts by itself, as a limit of the kernel's would:
-    pages that several share would be counted several times.
+    Each process counts alone, as with setrlimit(2): in a sum, shared pages would count several
+    times. ``kill(pids, signal)`` sends the signal.
     """
 
     def __init__(self, kill: Callable[[Iterable[int], int], None] = processes.send) -> None:
         self._kill = kill
-        self._limits: dict[int, tuple[str, int]] = {}  # of pids: name, bytes
+        self._limits: dict[int, tuple[str, int]] = {}  # by pid: name, bytes
         self._families: dict[int, list[int]] = {}
         self._listed = float("-inf")
         self._over: dict[str, int] = {}
         self.next_look = float("inf")
 
     def hold(self, pid: int, name: str, most: int) -> None:
-        """From now on ``pid`` and what descends from it may hold ``most`` bytes each."""
+        """Limit ``pid`` and each of its descendants to ``most`` bytes from now on."""
         self._limits[pid] = (name, most)
         self._listed = float("-inf")
         self.next_look = time.monotonic()
 
     def over(self, name: str) -> int | None:
-        """The limit in bytes for which the process ``name`` was killed, or None."""
+        """Return the limit in bytes that the process ``name`` was killed for, or None."""
         return self._over.get(name)
 
     def look(self, now: float) -> None:
-        """Measures when it is time to."""
+        """Measure, if it is time to."""
         if now < self.next_look:
             return
         if now >= self._listed + LISTED:
@@ -60,7 +60,7 @@ class MemoryWatch:
                 left = most - held(pid)
                 if left < 0:
                     self._over[name] = most
-                    # Numbers are used again: only what is below us, and is so now.
+                    # Pids are reused: signal only what is our descendant now.
                     mine = processes.descendants(os.getpid())
                     self._kill([p for p in (pid, root) if p in mine], signal.SIGKILL)
                     self._limits.pop(root, None)
@@ -70,7 +70,7 @@ class MemoryWatch:
 
 
 def held(pid: int) -> int:
-    """Bytes of memory that a process holds now; 0 for one that is gone."""
+    """Return the bytes of memory that a process holds now; 0 for one that is gone."""
     try:
         with open("/proc/%d/status" % pid, "rb") as file:
             lines = [line.split() for line in file]

@@ -1,4 +1,4 @@
-"""Knows which processes of this host are the run's, by descent, by mark and by control group."""
+"""Finds the processes of a run on this host: by descent, by environment and by control group."""
 
 from __future__ import annotations
 
@@ -18,79 +18,79 @@ if TYPE_CHECKING:
     from .cgroup import Leaf
     from .limits import Held
 
-#: Seconds that processes have which clean up after the others, once those were killed or are gone:
-#: torch's waits for two before it does (SHUTDOWN_TIMEOUT in its libshm/manager.cpp).
+#: Seconds for processes that clean up after the others, once those are gone: torch's waits two before
+#: it starts (SHUTDOWN_TIMEOUT in its libshm/manager.cpp).
 CLEANING = 4.0
 
 
 class Owned:
-    """What a supervisor, which stands in the folder of its run, has to answer for."""
+    """The processes, control group and shared memory of a run. Its folder is the working directory."""
 
     def __init__(self, run_id: str, host: str) -> None:
         self._run_id, self._host = run_id, host
         self._groups = cgroup.of(".")
         self._group: cgroup.Group | None = None
-        self._refuge = login_session.Refuge()
+        self._user_scope = login_session.UserScope()
         self._memory, self._shared = MemoryWatch(), SharedMemory(time.monotonic())
         self._spared_until: float | None = None
         self._kills = self._memory_kills()
         self.scanned = self.unreadable = 0
 
-    def prepare(self, wishes: list[Limits]) -> None:
-        """Makes the control group, where this host gives one, for processes with these limits."""
-        asked = {name for wish in wishes for name, most in wish.items() if most}
+    def prepare(self, limits: list[Limits]) -> None:
+        """Make a control group for processes with these limits, where this host allows one."""
+        asked = {name for each in limits for name, most in each.items() if most}
         wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
         self._spared_until = None
-        self._refuge.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
+        self._user_scope.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
         try:
             self._group = cgroup.make(".", self._run_id, self._host, wanted)
-        except OSError:  # a full disk: nothing is made that would not be found again
+        except OSError:  # a full disk: no group, because its name could not be written down
             self._group = None
         self._groups = cgroup.of(".")
         self._kills = self._memory_kills()
 
-    def leaf(self, name: str, wish: Limits) -> Leaf | None:
-        """A group for one process, as :meth:`cgroup.Group.leaf` has it, or None."""
-        return self._group.leaf(name, wish) if self._group else None
+    def leaf(self, name: str, wanted: Limits) -> Leaf | None:
+        """Make a group for one process, as :meth:`cgroup.Group.leaf` does, or return None."""
+        return self._group.leaf(name, wanted) if self._group else None
 
     def started(self, pid: int, name: str, held: Held | None) -> None:
-        """A process ``name`` of the run that is held to this, as limits.py says it."""
+        """Note that the process ``name`` was started with these limits."""
         if held and held.get("memory"):
             self._memory.hold(pid, name, held["memory"])
 
     @property
     def next_look(self) -> float:
-        """When to :meth:`look` again."""
+        """The moment to :meth:`look` again."""
         return min(self._memory.next_look, self._shared.next_look)
 
     def look(self, now: float) -> None:
-        """Measures what has to be measured."""
+        """Measure memory and note shared memory, where it is time to."""
         self._memory.look(now)
         if now >= self._shared.next_look:
             self._shared.look(now, processes.descendants(os.getpid()))
 
     def reaped(self, pid: int) -> bool:
-        """Whether it was a helper of ours, now gone."""
-        return self._refuge.reaped(pid)
+        """Return whether ``pid`` was a helper of ours."""
+        return self._user_scope.reaped(pid)
 
     def find(self, helpers: set[int]) -> list[int]:
-        """All pids of the run here but these: what descends from us, carries its mark, or is in its
-        group."""
+        """Return all pids of the run here without ``helpers``: our descendants, processes with the
+        run's environment, and those in its group."""
         marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
         grouped = [pid for group in self._groups for pid in group.pids()]
         descended = processes.descendants(os.getpid())
-        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers - self._refuge.pids)
+        return sorted(
+            {*descended, *marked, *grouped} - {os.getpid()} - helpers - self._user_scope.pids
+        )
 
     def ask(self, pids: list[int]) -> None:
-        """Asks these to end, but not those that clean up after others: they end when those have."""
-        self._shared.look(
-            time.monotonic(), pids
-        )  # what they hold is known no more when they are gone
+        """Send SIGTERM to these, but not to those that clean up: they exit after the others."""
+        self._shared.look(time.monotonic(), pids)  # their maps are gone when they are
         waiting = cleaners(pids)
         processes.send([pid for pid in pids if pid not in waiting], signal.SIGTERM)
 
     def only_cleaning(self, pids: list[int]) -> bool:
-        """Whether these do nothing else, and still have time for it."""
+        """Return whether all of these only clean up, and still have time for it."""
         return only_cleaners(pids) and self._sparing()
 
     def _sparing(self) -> bool:
@@ -99,7 +99,7 @@ class Owned:
         return now < self._spared_until
 
     def kill(self, pids: list[int]) -> None:
-        """Kills these, and whatever else is in the group by then; a moment later what cleans up."""
+        """Kill these and the rest of the group; those that clean up only after ``CLEANING`` s."""
         self._shared.look(time.monotonic(), pids)
         waiting = cleaners(pids)
         if waiting and self._sparing():
@@ -110,8 +110,8 @@ class Owned:
         processes.send(pids, signal.SIGKILL)
 
     def killed_for_memory(self, name: str) -> dict[str, Any]:
-        """What is known of a kill for want of memory, where one was: ``{"oom": True}``, and ``limit``
-        in bytes where it was for that of the process ``name``."""
+        """Return ``{"oom": True}`` if memory ran out, with the ``limit`` in bytes where the process
+        ``name`` exceeded its own; else ``{}``."""
         limit = self._memory.over(name)
         if limit is None and self._group:
             limit = self._group.over_memory(name)
@@ -120,8 +120,10 @@ class Owned:
         return {"oom": True} if self.lost_one_for_memory() else {}
 
     def lost_one_for_memory(self) -> bool:
-        """Whether the kernel has killed a process for want of memory since the start: one of the run
-        where its group counts them, else any of this host."""
+        """Return whether the kernel has killed a process because memory ran out since the start.
+
+        Counts those of the run where its group does, else any of this host.
+        """
         kills = self._memory_kills()
         return kills is not None and self._kills is not None and kills > self._kills
 
@@ -130,10 +132,14 @@ class Owned:
         return processes.out_of_memory_kills() if counted is None else counted
 
     def close(self, left: list[int]) -> dict[str, Any]:
-        """The run is over, and these are ``left`` of it. Returns what the journal tells of that."""
+        """Free what the run holds, with ``left`` still running; return the fields of the journal."""
         removed = [] if left else self._shared.remove()
         if not left:
             cgroup.close(".")
-            self._refuge.close()
-        looked = {"scanned": self.scanned, "unreadable": self.unreadable}
-        return dict(looked, left=len(left), removed=removed)
+            self._user_scope.close()
+        return {
+            "scanned": self.scanned,
+            "unreadable": self.unreadable,
+            "left": len(left),
+            "removed": removed,
+        }

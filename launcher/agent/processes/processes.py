@@ -1,4 +1,4 @@
-"""Finds, starts and signals processes through /proc: what a supervisor does to what it owns."""
+"""Starts processes, signals them, and finds them in /proc."""
 
 from __future__ import annotations
 
@@ -14,100 +14,96 @@ from .limits import hold
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from typing import Any, NoReturn
+    from typing import Any
 
     from .limits import Held
 
-#: The exit of a process that was killed, also as a shell in between tells it.
+#: Exit codes of a killed process: our own notation, and a shell's.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def start(
-    argv: list[str],
-    env: dict[str, str],
-    cwd: str,
-    stdout: str,
-    stderr: str,
-    limits: Held | None = None,
-) -> int:
-    """Starts ``argv`` in a session of its own, streams appended to two files, stdin empty.
+class Launch:
+    """A program to start: its arguments, environment, folder, and limits (see limits.py)."""
 
-    Returns its pid. It hears all signals, whatever its supervisor ignores, and is killed by the
-    kernel when the supervisor dies. Raises OSError when it cannot be executed.
+    __slots__ = ("argv", "cwd", "env", "limits")
+
+    def __init__(
+        self, argv: list[str], env: dict[str, str], cwd: str, limits: Held | None = None
+    ) -> None:
+        self.argv, self.env, self.cwd, self.limits = argv, env, cwd, limits
+
+
+def start(launch: Launch, stdout: str, stderr: str) -> int:
+    """Start a program in a session of its own; return its pid.
+
+    Its streams are appended to two files and its stdin is empty. It handles signals as any new
+    program, whatever this process ignores, and the kernel kills it when this process dies. Raises
+    OSError when it cannot be executed.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
     try:
         for path in (stdout, stderr):
             streams.append(os.open(path, flags, 0o600))
-        return start_with(argv, env, cwd, streams, limits)
+        return start_with(launch, streams)
     finally:
         for fd in streams:
             os.close(fd)
 
 
-def start_with(
-    argv: list[str], env: dict[str, str], cwd: str, streams: list[int], limits: Held | None = None
-) -> int:
-    """The same with these descriptors as its first ones: stdin, stdout, stderr, and so on."""
-    # A search on PATH has to use the PATH of the process, not the one of this interpreter.
-    program = find_program(argv[0], env.get("PATH", os.defpath), cwd)
+def start_with(launch: Launch, streams: list[int]) -> int:
+    """Start a program whose first descriptors are ``streams``: stdin, stdout, stderr, and so on."""
+    # Search the PATH of the program, not that of this process.
+    program = find_program(launch.argv[0], launch.env.get("PATH", os.defpath), launch.cwd)
     trouble, low = os.pipe()
-    tell = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 10)  # not one of the first: those are replaced
+    report = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 10)  # above those that streams replace
     os.close(low)
     parent = os.getpid()
     try:
         pid = os.fork()
         if pid == 0:
-            _become(program, argv, env, cwd, streams, parent, tell, limits)
+            try:
+                _detach(parent, streams)
+                os.chdir(launch.cwd)
+                if launch.limits:
+                    hold(launch.limits)
+                os.execve(program, launch.argv, launch.env)
+            except OSError as error:
+                os.write(report, str(error.errno).encode())
+            except ValueError:  # an environment that execve(2) cannot take, or an invalid limit
+                os.write(report, str(errno.EINVAL).encode())
+            finally:
+                os._exit(127)
     finally:
-        os.close(tell)
+        os.close(report)
     with os.fdopen(trouble, "rb") as pipe:
-        code = pipe.read()  # empty as soon as the child is executed: the pipe closes then
+        code = pipe.read()  # empty when the program was executed: that closes the pipe
     if code:
         os.waitpid(pid, 0)
-        raise OSError(int(code), os.strerror(int(code)), argv[0])
+        raise OSError(int(code), os.strerror(int(code)), launch.argv[0])
     return pid
 
 
-def _become(
-    program: str,
-    argv: list[str],
-    env: dict[str, str],
-    cwd: str,
-    streams: list[int],
-    parent: int,
-    tell: int,
-    limits: Held | None,
-) -> NoReturn:
-    """What a fork does until it is the program; ``tell`` hears the errno when that fails."""
-    try:
-        forget_handlers()
-        os.setsid()
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-        for target, fd in enumerate(streams):
-            os.dup2(fd, target)
-            os.set_inheritable(target, True)  # where it had this number before
-        os.chdir(cwd)
-        if limits:
-            hold(limits)
-        os.execve(program, argv, env)
-    except OSError as error:
-        os.write(tell, str(error.errno).encode())
-    except ValueError:  # an environment that execve(2) cannot take, or a limit that is none
-        os.write(tell, str(errno.EINVAL).encode())
-    finally:
-        os._exit(127)
+def _detach(parent: int, streams: list[int]) -> None:
+    """Give this fork a session, streams and signals of its own; exit if ``parent`` died meanwhile."""
+    forget_handlers()
+    os.setsid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    for target, fd in enumerate(streams):
+        os.dup2(fd, target)
+        os.set_inheritable(target, True)  # dup2 does nothing where both are the same
 
 
 def watch_signals(terminated: Callable[[], None]) -> int:
-    """A descriptor that can be read from after every SIGCHLD and SIGTERM, of which the latter also calls
-    ``terminated``. What a closed terminal sends is ignored."""
+    """Return a descriptor that becomes readable at each SIGCHLD and SIGTERM.
+
+    SIGTERM also calls ``terminated``. SIGHUP and SIGINT, which a terminal sends, are ignored.
+    """
     ready, wake = os.pipe()
     os.set_blocking(ready, False)
     os.set_blocking(wake, False)
@@ -120,7 +116,7 @@ def watch_signals(terminated: Callable[[], None]) -> int:
 
 
 def forget_handlers() -> None:
-    """A fork hears signals as any process does, not as its parent."""
+    """Restore the default handling of all signals, in a fork."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -130,52 +126,54 @@ def forget_handlers() -> None:
 def output_of(
     argv: list[str], seconds: float = 10.0, env: Mapping[str, str] | None = None
 ) -> str | None:
-    """What a program writes to stdout, or None when it is not there, fails or takes too long.
-    ``env`` is its environment, where it is not ours."""
+    """Return what a program writes to stdout; None when it is missing, fails or takes too long.
+
+    ``env`` is its environment, ours by default.
+    """
     begun = begin(argv, env)
     return output(begun, seconds) if begun else None
 
 
 def begin(argv: list[str], env: Mapping[str, str] | None = None) -> tuple[int, int] | None:
-    """A program whose :func:`output` is wanted later; None when it is not there."""
-    heard, say = os.pipe()
+    """Start a program whose :func:`output` is wanted later; return None when it is missing."""
+    reader, writer = os.pipe()
     streams = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, say, 1),
+        (os.POSIX_SPAWN_DUP2, writer, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
     try:
         pid = os.posix_spawnp(argv[0], argv, env or os.environ, file_actions=streams)
     except OSError:
-        os.close(heard)
+        os.close(reader)
         return None
     finally:
-        os.close(say)
-    return pid, heard
+        os.close(writer)
+    return pid, reader
 
 
 def output(begun: tuple[int, int], seconds: float) -> str | None:
-    """What one that was begun writes to stdout, as of :func:`output_of`, after so many more seconds."""
-    pid, heard = begun
-    said, deadline = b"", time.monotonic() + seconds
-    while select.select([heard], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        piece = os.read(heard, 1 << 16)
+    """Return the output of a program that :func:`begin` has started, as :func:`output_of` does."""
+    pid, reader = begun
+    text, deadline = b"", time.monotonic() + seconds
+    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(reader, 1 << 16)
         if not piece:
             break
-        said += piece
+        text += piece
     else:
         os.kill(pid, signal.SIGKILL)
-    os.close(heard)
-    return said.decode("utf-8", "replace") if os.waitpid(pid, 0)[1] == 0 else None
+    os.close(reader)
+    return text.decode("utf-8", "replace") if os.waitpid(pid, 0)[1] == 0 else None
 
 
 def exit_code(status: int) -> int:
-    """What waitpid(2) told, as an exit code, or minus the number of the signal that ended it."""
+    """Return the exit code of a waitpid(2) status, or minus the signal that killed the process."""
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def find_program(name: str, path: str, cwd: str) -> str:
-    """The file that ``name`` means in ``cwd`` with this PATH. Raises FileNotFoundError."""
+    """Return the file that ``name`` means in ``cwd`` with this PATH. Raises FileNotFoundError."""
     if "/" in name:
         return name
     for folder in path.split(os.pathsep):
@@ -186,12 +184,12 @@ def find_program(name: str, path: str, cwd: str) -> str:
 
 
 def table() -> dict[int, tuple[int, str, int]]:
-    """``{pid: (parent, state, start time)}`` of all processes that can be seen."""
+    """Return ``{pid: (parent, state, start time)}`` of all visible processes."""
     return {pid: (int(f[1]), f[0].decode(), int(f[19])) for pid, f in _stats()}
 
 
 def _stats() -> Iterator[tuple[int, list[bytes]]]:
-    """``(pid, fields)`` of all processes."""
+    """Yield ``(pid, fields)`` of all processes."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -201,19 +199,19 @@ def _stats() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _stat(pid: int | str) -> list[bytes]:
-    """The fields of a process: proc(5), /proc/PID/stat, from the state (field 3) on. Raises OSError."""
+    """Return the fields of /proc/PID/stat (proc(5)), from the state (field 3) on. Raises OSError."""
     text = _read("/proc/%s/stat" % pid)
     return text[text.rfind(b")") + 2 :].split()
 
 
 def faults(pid: int) -> tuple[int, int]:
-    """Pages that a process was given, and those that had to be read for it. Raises OSError."""
+    """Return the minor and major page faults of a process. Raises OSError."""
     fields = _stat(pid)
     return int(fields[7]), int(fields[9])
 
 
 def _read(path: str) -> bytes:
-    """A whole file, at half of what a file object costs: a look at all processes reads hundreds."""
+    """Read a file in half the time of a file object: a scan of all processes reads hundreds."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = piece = os.read(fd, 1 << 16)
@@ -226,9 +224,9 @@ def _read(path: str) -> bytes:
 
 
 def cpu_seconds(roots: Collection[int]) -> dict[int, float]:
-    """``{pid: seconds}`` of CPU time that each process and all below it have used.
+    """Return ``{pid: seconds}`` of CPU time of each process and its descendants.
 
-    What children have used that ended and were waited for is in it.
+    It includes children that have exited and were waited for.
     """
     stats = dict(_stats())
     own = {pid: sum(int(ticks) for ticks in fields[11:15]) for pid, fields in stats.items()}
@@ -238,7 +236,7 @@ def cpu_seconds(roots: Collection[int]) -> dict[int, float]:
 
 
 def families(roots: Iterable[int]) -> dict[int, list[int]]:
-    """``{pid: pids}`` of each process that is there and all below it, zombies left out."""
+    """Return ``{pid: pids}`` of each process and its descendants, without zombies."""
     seen = table()
     whole = _families(roots, {pid: parent for pid, (parent, _, _) in seen.items()})
     return {root: [pid for pid in pids if seen[pid][1] not in "ZX"] for root, pids in whole.items()}
@@ -259,7 +257,7 @@ def _families(roots: Iterable[int], parents: dict[int, int]) -> dict[int, list[i
 
 
 def descendants(root: int) -> list[int]:
-    """Pids below ``root``, zombies left out."""
+    """Return the pids of the descendants of ``root``, without zombies."""
     return [pid for pid in families([root])[root] if pid != root]
 
 
@@ -321,7 +319,7 @@ def environments() -> Iterator[tuple[int, list[bytes] | None]]:
 
 
 def send(pids: Iterable[int], number: int) -> None:
-    """Signals each, whether it is still there or not."""
+    """Send a signal to each process that still exists."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -330,7 +328,7 @@ def send(pids: Iterable[int], number: int) -> None:
 
 
 def describe(pid: int) -> dict[str, Any]:
-    """A process in a few words, for a receipt."""
+    """Return the pid and command of a process, for a receipt."""
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as file:
             words = file.read().replace(b"\0", b" ").decode("utf-8", "replace")
@@ -340,7 +338,7 @@ def describe(pid: int) -> dict[str, Any]:
 
 
 def out_of_memory_kills() -> int | None:
-    """How many processes this kernel has killed for memory since it booted, or None."""
+    """Return how many processes this kernel has killed for memory since boot, or None."""
     try:
         with open("/proc/vmstat") as file:
             for line in file:

@@ -1,4 +1,4 @@
-"""Removes what libraries of a run left in /dev/shm, where it would stay until a reboot."""
+"""Removes what the libraries of a run leave in /dev/shm, where it would stay until a reboot."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FOLDER = "/dev/shm"
-#: What segments are called that belong to one execution and that nobody means to find later: Open MPI's
-#: (btl vader), NCCL's, CUDA's, UCX's, Python's without a name (multiprocessing.shared_memory) and the
-#: semaphores of glibc. Somebody's copy of a data set there has no such name.
+#: Prefixes of segments that belong to one execution: Open MPI's (btl vader), NCCL's, CUDA's, UCX's,
+#: Python's unnamed ones (multiprocessing.shared_memory) and glibc's semaphores. A data set that a
+#: user keeps there has no such name.
 OF_LIBRARIES = ("vader_segment.", "nccl-", "cuda.shm.", "ucx_shm_", "psm_", "sem.")
-#: Seconds until the first look, and the longest between two.
+#: Seconds until the first look, and the longest pause between two.
 FIRST_LOOK, LATEST = 1.0, 60.0
-#: Seconds that have to lie between two looks, however often one is asked for.
+#: The shortest pause in seconds, however often a look is asked for.
 SOONEST = 0.5
-#: Words of processes that remove the shared memory of others when those are gone: torch's for the
-#: sharing strategy "file_system", and Python's.
+#: In the command line of processes that remove the shared memory of others once those are gone:
+#: torch's, for the sharing strategy "file_system", and Python's.
 CLEANERS = (b"torch_shm_manager", b"multiprocessing.resource_tracker")
 
 
 class SharedMemory:
-    """What processes of a run were seen to have mapped, that was not there before the run."""
+    """The segments that processes of a run have mapped, and that did not exist before the run."""
 
     def __init__(self, now: float, folder: str = FOLDER) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class SharedMemory:
         return {"segments": len(left), "bytes": size}
 
     def look(self, now: float, pids: Iterable[int]) -> None:
-        """Notes which new segments these have mapped; looks into processes only where there is one."""
+        """Note which new segments these processes have mapped; read their maps only if there is one."""
         if now < self._looked + SOONEST:
             return
         self._pause = min(LATEST, 2 * self._pause)
@@ -57,7 +57,7 @@ class SharedMemory:
             self._ours |= new & self._mapped(pids)
 
     def remove(self) -> list[str]:
-        """Removes what nobody has mapped or open any more; returns the names."""
+        """Remove the segments that no process has mapped or open; return their names."""
         there = self._there()
         left = self._ours & set(there)
         if left:
@@ -73,7 +73,7 @@ class SharedMemory:
         return sorted(removed)
 
     def _there(self, beginnings: tuple[str, ...] = OF_LIBRARIES) -> dict[int, str]:
-        """``{inode: name}`` of segments of libraries that are this user's alone."""
+        """Return ``{inode: name}`` of segments of libraries that only this user can open."""
         found: dict[int, str] = {}
         try:
             self._device = os.stat(self._folder).st_dev
@@ -85,14 +85,14 @@ class SharedMemory:
                 about = os.lstat(os.path.join(self._folder, name))
             except OSError:
                 continue
-            # What others may read, others may have mapped, and we could not see it.
+            # Others may have mapped what they can read, and their maps are invisible to us.
             private = stat.S_ISREG(about.st_mode) and not about.st_mode & 0o077
             if private and about.st_uid == os.geteuid():
                 found[about.st_ino] = name
         return found
 
     def _mapped(self, pids: Iterable[int]) -> set[int]:
-        """Inodes there: proc(5), /proc/PID/maps."""
+        """Return the inodes of the folder that these have mapped (proc(5), /proc/PID/maps)."""
         device = b"%02x:%02x" % (os.major(self._device), os.minor(self._device))
         found: set[int] = set()
         for pid in pids:
@@ -130,12 +130,12 @@ def _held(path: str) -> int:
 
 
 def cleaners(pids: Iterable[int]) -> set[int]:
-    """Those that have yet to remove what the others leave: they end by themselves, once those have."""
+    """Return those that remove what the others leave, and exit on their own after them."""
     return {pid for pid in pids if any(word in _words(pid) for word in CLEANERS)}
 
 
 def only_cleaners(pids: Iterable[int]) -> bool:
-    """Whether all these are; or just ending, when a process has no words any more."""
+    """Return whether all of these are cleaners, or about to be gone: those have no command line."""
     return not [pid for pid in set(pids) - cleaners(pids) if _words(pid)]
 
 

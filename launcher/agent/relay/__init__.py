@@ -1,1 +1,1 @@
-"""One SSH connection's end on a host: answers requests, follows runs, sends logs."""
+"""The host's end of one SSH connection: answers requests, follows runs, sends logs."""

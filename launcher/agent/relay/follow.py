@@ -1,4 +1,4 @@
-"""Reads what is new in the folder of a run, journal and logs, and says it."""
+"""Sends what is new in the journal and the logs of a run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-#: Seconds between two looks for new log bytes: right after some came, and when it is quiet.
+#: Seconds between two looks for new log bytes: right after there were some, and when it is quiet.
 EAGER, QUIET = 0.02, 0.25
 
 
 class Follow:
-    """``say(message, payload)`` is called with what is new, never further ahead than the window."""
+    """Calls ``say(message, payload)`` with what is new; unacknowledged bytes never exceed WINDOW."""
 
     def __init__(
         self, run_dir: str, say: Callable[..., None], journal: int, logs: dict[str, int]
@@ -30,30 +30,30 @@ class Follow:
         self.files: dict[str, int] = {}
         self.last_sent = ""
         self.unacknowledged = 0
-        self.ended = False  # the supervisor is gone: what stands in the files is all there will be
+        self.ended = False  # the supervisor is gone: the files will not grow any more
         self.idle = False
         self.next_look, self.pause = 0.0, EAGER
 
     def patience(self) -> float:
-        """Seconds until the next look."""
+        """Return the seconds until the next look."""
         if self.idle or self.unacknowledged >= protocol.WINDOW:
             return 30.0
         return max(0.0, self.next_look - time.monotonic())
 
     def acknowledged(self, size: int) -> None:
-        """The other side has taken ``size`` bytes."""
+        """Note that the launcher has taken ``size`` bytes."""
         self.unacknowledged -= size
         self.next_look = 0.0
 
     def eager(self) -> None:
-        """Something happened: look now."""
+        """Look now: something happened."""
         self.next_look, self.pause = 0.0, EAGER
 
     def pump(self) -> None:
-        """One look at everything, when it is time for one."""
+        """Look at everything once, if it is time to."""
         if self.idle or time.monotonic() < self.next_look:
             return
-        last = self.ended  # read before the files are, so that nothing can come after the last look
+        last = self.ended  # before the files are read: nothing is written after the last look
         moved = self._send_journal()
         more = self._send_logs()
         self.pause = EAGER if moved or more else min(QUIET, self.pause * 1.5)
@@ -70,9 +70,9 @@ class Follow:
         return bool(records)
 
     def _send_logs(self) -> bool | Literal["full"]:
-        """Returns "full" when the window is, True when something was sent, False when not.
+        """Send a piece of each log in turn, so that a loud rank does not delay a quiet one.
 
-        A piece of each log in turn, so that a loud rank does not keep a quiet one waiting.
+        Return "full" when the window is full, else whether anything was sent.
         """
         sent, more = False, True
         while more:
@@ -91,7 +91,7 @@ class Follow:
         return sent
 
     def _in_turn(self) -> list[tuple[str, str]]:
-        """The logs, the one after the last that was sent first."""
+        """Return the logs, starting behind the one that was sent last."""
         logs = list(run_folders.logs_of(self.run_dir))
         return [log for log in logs if log[0] > self.last_sent] + [
             log for log in logs if log[0] <= self.last_sent

@@ -1,7 +1,7 @@
-"""One relay a connection: hears requests on stdin, answers and sends logs on stdout.
+"""Serves one SSH connection: reads requests from stdin, writes answers, records and logs to stdout.
 
-Everything a relay sends about a run it reads from the run's folder, so that any relay can go on
-where another stopped.
+A relay reads all that it sends about a run from the run's folder, so any relay can continue where
+another one stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..processes import cgroup
 from . import tree
 from .follow import Follow
 from .rendezvous import Listener, connect
-from .self_tests import Checks
+from .self_tests import SelfTests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from ..base.messages import HostFacts, Message, Reached, StartRequest, SupervisorSpec
 
-#: Seconds that a supervisor has for an answer.
+#: Seconds for a supervisor to answer.
 PATIENCE = 15.0
-#: Seconds without a word after which one says that the answer takes time.
+#: Seconds without a message after which the relay reports that it is still working.
 WORKING = 5.0
 
 
@@ -40,22 +40,22 @@ class Refused(Exception):
         self.code, self.more = code, more
 
 
-class Relay(Checks):
-    """The loop over stdin, stdout, the supervisor's socket and the run's files."""
+class Relay(SelfTests):
+    """Selects over stdin, stdout and the supervisor's socket, and follows the run's files."""
 
     def __init__(self, root: str) -> None:
         self.root = os.path.expanduser(root)
         self.out, self.said = bytearray(), time.monotonic()
         self.decoder = protocol.Decoder(forgiving=True)
         self.listener: Listener | None = None
-        self.run_dir = ""  # of the run that was last asked about
+        self.run_dir = ""  # of the run of the last request
         #: A connection to the supervisor, subscribed to the journal.
         self.supervisor: Socket | None = None
         self.follow: Follow | None = None
         self.done = False
 
     def serve(self) -> None:
-        """Until stdin ends and everything is written."""
+        """Serve until stdin ends and everything is written."""
         os.set_blocking(1, False)
         self._say({"magic": protocol.MAGIC, "version": protocol.VERSION, "pid": os.getpid()})
         while not (self.done and not self.out):
@@ -89,12 +89,12 @@ class Relay(Checks):
                 del self.out[: os.write(1, memoryview(self.out)[: 1 << 18].tobytes())]
         except BlockingIOError:
             pass
-        except OSError:  # nobody listens any more
+        except OSError:  # the launcher is gone
             self.out.clear()
             self.done = True
 
     def _go_on(self) -> None:
-        """Called while an answer takes long: says so, now and then."""
+        """Report that an answer takes time; called while one is being prepared."""
         if time.monotonic() > self.said + WORKING:
             self._say({"working": 1})
 
@@ -110,7 +110,7 @@ class Relay(Checks):
                 self._say(dict(self._answer(message), id=message.get("id")))
 
     def _answer(self, message: Message) -> Message:
-        """Whatever a message says, there is an answer, and the relay goes on."""
+        """Answer any message; none ends the relay."""
         if "bad" in message:
             return protocol.error(protocol.BAD_REQUEST, message["bad"])
         operation = message.get("op")
@@ -127,16 +127,16 @@ class Relay(Checks):
             what = "%s: %s: %s" % (operation, type(error).__name__, error)
             return protocol.error(protocol.BAD_REQUEST, what)
 
-    # -- one method an operation; a request is the keyword arguments of what it does
+    # -- one method for each operation
 
     def do_probe(self, request: Message) -> HostFacts:
-        """Facts of this host."""
+        """Return the facts of this host; kill what runs without a supervisor left behind."""
         found = facts(self.root, request["gpus"])
         found["strays"] = run_folders.end_strays(self.root)
         return found
 
     def do_snapshot(self, request: Message) -> Message:
-        """A run's own copy of a version of the code, when that version is here."""
+        """Make a run's own copy of a version of the code; ``have``: whether that version is here."""
         source = os.path.join(self.root, "code", request["source"])
         os.makedirs(source, mode=0o700, exist_ok=True)
         code = os.path.join(self._make_run_dir(request["run"]), "code")
@@ -147,17 +147,17 @@ class Relay(Checks):
         return {"have": have, "base": None if have else tree.sealed(source), "folder": source}
 
     def do_seal(self, request: Message) -> Message:
-        """Names what rsync has brought; the version that it is."""
+        """Name what rsync has copied after its version, and return that."""
         source = os.path.join(self.root, "code", request["source"])
         return {"version": tree.seal(source, request["incoming"])}
 
     def do_discard(self, request: Message) -> Message:
-        """Forgets a copy that did not come to its end."""
+        """Remove an incomplete copy."""
         tree.remove(os.path.join(self.root, "code", request["source"], request["incoming"]))
         return {}
 
     def do_listen(self, request: Message) -> Message:
-        """Opens the meeting point here."""
+        """Open the rendezvous on this host."""
         if self.listener:
             self.listener.close()
         ports, token = request["ports"], request["token"]
@@ -165,19 +165,19 @@ class Relay(Checks):
         return {name: getattr(self.listener, name) for name in ("port", "more", "news")}
 
     def do_unlisten(self, request: Message) -> Message:
-        """Frees the meeting point."""
+        """Close the rendezvous."""
         if self.listener:
             self.listener.close()
             self.listener = None
         return {}
 
     def do_connect(self, request: Message) -> dict[str, Reached]:
-        """Tries to reach the meeting point from here."""
+        """Try to reach the rendezvous from this host."""
         return connect(request["addresses"], request["port"], request["token"], request["seconds"])
 
     def do_supervise(self, request: Message) -> Message:
-        """Makes sure that the run has a supervisor here."""
-        from ..supervisor import daemon  # a fifth of a relay's start, and most start none
+        """Start the supervisor of the run, unless there is one."""
+        from ..supervisor import daemon  # a fifth of a relay's start, and most relays need none
 
         run_dir = self._make_run_dir(request["run"])
         for folder in ("outputs", "logs", "bin"):
@@ -190,7 +190,7 @@ class Relay(Checks):
         return {}
 
     def do_start(self, request: StartRequest) -> Message:
-        """Starts processes through the supervisor, once: fine where all is over by the second time."""
+        """Start processes, once. A repeated request succeeds even if the supervisor is gone by then."""
         try:
             return self._ask(request)
         except OSError:
@@ -199,7 +199,7 @@ class Relay(Checks):
             return {}
 
     def do_stop(self, request: Message) -> Message:
-        """Ends the run here; fine when nothing of it is left."""
+        """Stop the run here; ``gone`` when it has no supervisor any more."""
         self._use(request["run"])
         try:
             return self._ask(request)
@@ -207,25 +207,25 @@ class Relay(Checks):
             return {"gone": True}
 
     def do_alive(self, request: Message) -> Message:
-        """Whether a supervisor owns the run here, and when that ended the run by itself."""
+        """Return whether a supervisor owns the run, and when one stopped it on its own."""
         self._use(request["run"])
         return run_folders.standing(self.run_dir)
 
     def do_contact(self, request: Message) -> Message:
-        """The launcher was heard. That we are connected proves nothing: TCP outlives a dead network."""
+        """Tell the supervisor that the launcher is alive. A TCP connection alone does not prove it."""
         if self.supervisor:
             try:
                 self.supervisor.sendall(protocol.encode({"op": "contact"}))
             except OSError:
-                pass  # the next read from it says that it is gone
+                pass  # the next read notices that it is gone
         return {}
 
     def do_stacks(self, request: Message) -> Message:
-        """Has the stacks of all ranks written down among the outputs; the journal tells the end."""
+        """Have the stacks of all ranks written to the outputs; the journal records when it is done."""
         return self._ask(request)
 
     def do_follow(self, request: Message) -> Message:
-        """Sends journal and logs of a run from these offsets on, and goes on doing so."""
+        """Send the journal and logs of a run from these offsets on, and what is added later."""
         self._use(request["run"])
         follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
         self.follow = follow
@@ -235,13 +235,13 @@ class Relay(Checks):
             self.supervisor.sendall(protocol.encode(hello))
             _agree(self.supervisor.recv(1 << 12))
         except socket.timeout:
-            pass  # it stands still: what there is can be read all the same
+            pass  # it hangs: the files can be read all the same
         except OSError:
             self._supervisor_gone(follow)
         return {}
 
     def do_outputs(self, request: Message) -> Message:
-        """What the run has written under its output folder, and at the paths that the job names."""
+        """List the run's output folder, the output paths that the job names, and the logs."""
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
@@ -251,20 +251,20 @@ class Relay(Checks):
         return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
 
     def do_runs(self, request: Message) -> Message:
-        """The runs of this user that lie here, and those of all users that go on here."""
+        """List the runs of this user on this host, and the live runs of all users."""
         return run_folders.runs(self.root)
 
     def do_remove(self, request: Message) -> Message:
-        """Forgets a run that has ended here."""
+        """Delete a run that has stopped here."""
         self._use(request["run"])
         if run_lock.is_alive(self.run_dir):
-            raise Refused("running", "the run goes on there")
+            raise Refused("running", "the run is still running there")
         cgroup.end(self.run_dir)
         tree.remove(self.run_dir)
         return {}
 
     def do_sweep(self, request: Message) -> Message:
-        """Looks at every process of this host for one of the run, and kills it when asked to."""
+        """Look for processes of the run among all of this host; kill them if asked to."""
         run_dir = self._use(request["run"])
         seconds = request.get("seconds", 2.0)
         return run_folders.sweep(run_dir, request["run"], request["host"], request["kill"], seconds)
@@ -285,7 +285,7 @@ class Relay(Checks):
         connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(PATIENCE)
         try:
-            os.chdir(self.run_dir)  # the path of a socket may be 107 bytes at most
+            os.chdir(self.run_dir)  # the path of a socket has at most 107 bytes
             connection.connect("sock")
         except OSError:
             connection.close()
@@ -293,7 +293,7 @@ class Relay(Checks):
         return connection
 
     def _ask(self, request: Message | StartRequest) -> Message:
-        """One question to the supervisor. Raises OSError when there is none, Refused when it says no."""
+        """Ask the supervisor. Raises OSError when there is none, Refused when it refuses or hangs."""
         self._use(request["run"])
         with self._connect() as connection:
             connection.sendall(protocol.encode(request))
@@ -304,7 +304,7 @@ class Relay(Checks):
                 except socket.timeout:
                     raise Refused("silent", "the supervisor does not answer")
                 if not data:
-                    raise OSError("the supervisor went away")
+                    raise OSError("the supervisor exited")
                 for answer, _ in decoder.feed(data):
                     if "error" in answer:
                         error = dict(answer.pop("error"), **answer)
@@ -333,7 +333,7 @@ class Relay(Checks):
 
 
 def _agree(data: bytes) -> None:
-    """Raises Refused where the supervisor that answered so is of another version."""
+    """Raise Refused when the supervisor that sent this answer is of another version."""
     for answer, _ in protocol.Decoder(forgiving=True).feed(data):
         if "error" in answer:
             raise Refused(answer["error"]["code"], answer["error"]["message"])
@@ -357,11 +357,11 @@ def _write(path: str, text: str, mode: int) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """``relay ROOT``: serves one connection."""
+    """Run ``relay ROOT``: serve one connection."""
     relay = Relay(argv[0])
     os.makedirs(relay.root, mode=0o700, exist_ok=True)
     try:
         relay.serve()
     except BrokenPipeError:
         pass
-    os._exit(0)  # nothing is left to flush or to take apart: we wrote to the descriptor
+    os._exit(0)  # nothing to flush: the relay writes to the descriptor

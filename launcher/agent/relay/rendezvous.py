@@ -1,4 +1,4 @@
-"""Proves that hosts can meet: a listener on the master, and tries to connect from the others."""
+"""Tests where hosts can meet: the head node listens, and the other hosts try to connect."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Listens on a free port and answers every caller with a token, until it is closed."""
+    """Listens on a free port and sends every caller a token, until it is closed."""
 
     def __init__(
         self, ports: tuple[int, int], token: str, more: int = 0, news: bool = False
     ) -> None:
-        """``ports`` is ``[first, last]``; ``more`` ports are held besides, which nobody answers at.
-        With ``news`` one more, which is another one where these are too few. Raises OSError when
-        there are not so many free ones."""
+        """Listen on one of ``ports``, ``(first, last)``, and reserve ``more`` of them, unanswered.
+
+        With ``news`` reserve one more, outside of that range if it has too few. Raises OSError when
+        there are too few free ports.
+        """
         self.token = token.encode()
         self.held: list[Socket] = []
         for port in _candidates(*ports):
@@ -36,8 +38,8 @@ class Listener:
                     continue
         if len(self.held) <= more:
             self.close()
-            wanted = "no port" if not more else "no %d ports" % (more + 1)
-            raise OSError(errno.EADDRINUSE, wanted + " from %d to %d are free" % tuple(ports))
+            wanted = "no port is free" if not more else "fewer than %d ports are free" % (more + 1)
+            raise OSError(errno.EADDRINUSE, wanted + " from %d to %d" % tuple(ports))
         if news and len(self.held) == more + 1:
             self.held.append(self._listen(0))
         self.socket = self.held[0]
@@ -56,7 +58,7 @@ class Listener:
         return listener
 
     def answer(self) -> None:
-        """Takes one caller. The caller closes first, so that no TIME_WAIT keeps the port here."""
+        """Answer one caller. The caller closes first, so that no TIME_WAIT blocks our port."""
         caller = self.socket.accept()[0]
         with caller:
             caller.settimeout(2.0)
@@ -72,7 +74,7 @@ class Listener:
 
 
 def _candidates(first: int, last: int) -> Iterator[int]:
-    """The ports in an order that two runs on one host hardly share."""
+    """Yield up to 512 ports from a random one on, so that two runs rarely try the same."""
     count = last - first + 1
     start = int.from_bytes(os.urandom(4), "big") % count
     for step in range(min(count, 512)):
@@ -80,10 +82,10 @@ def _candidates(first: int, last: int) -> Iterator[int]:
 
 
 def connect(addresses: list[str], port: int, token: str, seconds: float) -> dict[str, Reached]:
-    """Tries all ``addresses`` of the master at once.
+    """Try all ``addresses`` of the head node at once, for at most ``seconds``.
 
-    Returns ``{address: {"ok", "ip", "local", "interface", "error", "why"}}``; ``error`` is one of
-    "unresolved", "refused", "timeout", "unreachable", "stranger" (somebody else answered).
+    Return ``{address: {"ok", "ip", "local", "interface", "error", "why"}}``; ``error`` is one of
+    "unresolved", "refused", "timeout", "unreachable", "stranger" (another program answered).
     """
     results: dict[str, Reached] = {}
     waiting: dict[Socket, tuple[str, str]] = {}

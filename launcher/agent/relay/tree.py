@@ -1,7 +1,6 @@
 """Trees of files on this host: snapshots of code made of hard links, and lists of outputs.
 
-What takes long to import is imported where it is needed: a relay starts with every run, on every
-host.
+Slow imports are inside the functions that need them: a relay starts with every run, on every host.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ if TYPE_CHECKING:
     from typing import Tuple
 
     Visit = Callable[[bytes, os.DirEntry[bytes]], None]
-    #: A path, its size, and its time of change in nanoseconds.
+    #: A path, its size in bytes, and its modification time in nanoseconds.
     Listed = Tuple[str, int, int]
 
-#: Sealed versions of one source that a host keeps, the newest ones.
+#: How many sealed versions of one source a host keeps.
 KEPT = 3
 
 
 def walk(
     root: bytes, going_on: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
-    """``(relative path, os.DirEntry)`` of every file and link below ``root``, in order of path.
+    """Yield ``(relative path, os.DirEntry)`` of every file and link below ``root``.
 
-    The order is that of the paths as bytes, on every machine. ``going_on()`` is called all the time.
+    In the order of the paths as bytes, on every machine. ``going_on()`` is called again and again.
     """
     queue, found = [b""], []
     while queue:
@@ -51,7 +50,7 @@ def walk(
 
 
 def fingerprint(root: bytes, visit: Visit = lambda path, entry: None) -> protocol.Fingerprint:
-    """The :class:`protocol.Fingerprint` of a tree; ``visit`` sees every entry on the way."""
+    """Return the :class:`protocol.Fingerprint` of a tree; call ``visit`` with every entry."""
     result = protocol.Fingerprint()
     for path, entry in walk(root):
         status = entry.stat(follow_symlinks=False)
@@ -65,7 +64,7 @@ def fingerprint(root: bytes, visit: Visit = lambda path, entry: None) -> protoco
 
 
 def sealed(source: str) -> str | None:
-    """The newest sealed version below ``source``, as a name, or None."""
+    """Return the name of the newest sealed version below ``source``, or None."""
     try:
         names = [name for name in os.listdir(source) if not name.startswith("incoming-")]
     except OSError:
@@ -81,10 +80,10 @@ def _mtime(path: str) -> int:
 
 
 def snapshot(source: str, version: str, code: str) -> bool:
-    """Makes ``code`` a tree of hard links to a sealed version.
+    """Make ``code`` a tree of hard links to a sealed version.
 
-    Returns False when that version is not there, or is no longer what its name says (somebody wrote
-    into it): then it is removed and has to come again.
+    Return False when that version is missing, or does not match its name because a file in it was
+    changed: then it is removed and must be copied again.
     """
     sealed_tree = os.path.join(source, version)
     if not os.path.isdir(sealed_tree):
@@ -93,7 +92,7 @@ def snapshot(source: str, version: str, code: str) -> bool:
     try:
         same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == version
     except FileNotFoundError:
-        same = False  # removed under our hands by a newer run
+        same = False  # a newer run has just removed it
     if not same:
         remove(code)
         remove(sealed_tree)
@@ -103,7 +102,7 @@ def snapshot(source: str, version: str, code: str) -> bool:
 
 
 def link_tree(source: str, target: str) -> bool:
-    """Makes ``target`` a tree of hard links to another one; False when that is not there."""
+    """Make ``target`` a tree of hard links to ``source``; return False when that is missing."""
     if not os.path.isdir(source):
         return False
     link = _linker(target)
@@ -113,7 +112,7 @@ def link_tree(source: str, target: str) -> bool:
 
 
 def _linker(tree: str) -> Visit:
-    """Empties ``tree``; returns what makes a link in it to an entry of another one."""
+    """Empty ``tree``; return a function that links an entry of another tree into it."""
     if os.path.exists(tree):
         remove(tree)
     os.makedirs(tree)
@@ -146,7 +145,7 @@ def _link_or_copy(path: bytes, target: bytes) -> None:
 
 
 def seal(source: str, incoming: str) -> str:
-    """Gives what rsync brought into ``incoming`` the name of its fingerprint, which is returned."""
+    """Name what rsync has copied into ``incoming`` after its fingerprint, and return that."""
     tree = os.path.join(source, incoming)
     os.makedirs(tree, exist_ok=True)
     found = fingerprint(os.fsencode(tree))
@@ -169,7 +168,7 @@ def _forget_old(source: str, keep: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a tree, also one with folders that may not be written."""
+    """Remove a tree, including read-only folders."""
     import shutil
 
     for folder, _, _ in os.walk(path):
@@ -183,10 +182,10 @@ def remove(path: str) -> None:
 def listing(
     root: str, patterns: list[str] | None = None, going_on: Callable[[], object] = lambda: None
 ) -> list[Listed]:
-    """The files below ``root`` as ``(path, size, mtime_ns)``, links and special files left out.
+    """List the files below ``root`` as ``(path, size, mtime_ns)``, without links and special files.
 
-    ``patterns`` are paths or globs relative to ``root``; a folder stands for all below it. Paths
-    that are not text are passed on with surrogates. ``going_on()`` is called all the time.
+    ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
+    that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
     """
     found: list[Listed] = []
     if not os.path.isdir(root):

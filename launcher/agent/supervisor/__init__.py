@@ -1,1 +1,1 @@
-"""The owner of a run's processes on one host."""
+"""The process that owns a run on one host."""

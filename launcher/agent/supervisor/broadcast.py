@@ -1,9 +1,9 @@
-"""What the hosts of one run tell each other, whether or not somebody who launches is there: that it is
-over, or that a primary process has exited well.
+"""Tells all hosts of a run that it is over, or that a primary process has finished, with or without
+a launcher attached.
 
-All dial the first host, the hub, which passes every word on. A word is a line, sealed with a key of
-this attempt alone. Nothing in it is secret, and to hear it again changes nothing: so a line that
-broke is dialled anew, and everything is said once more.
+All hosts connect to the first one, the hub, which passes every message on. A message is one line of
+text, authenticated with a key of this attempt. It is not secret and may be received twice, so after
+a lost connection a host connects again and repeats everything.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
     from ..base.messages import BroadcastSpec, Message
 
-#: Seconds between two tries to reach the hub: the first, and the longest.
+#: Seconds between two tries to reach the hub: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-#: Seconds for a connection, and for who has dialled to say a word of this run.
+#: Seconds to connect, and for a caller to send a message of this run.
 PATIENCE = 10.0
-#: Bytes of a word, and callers at once beyond the hosts of the run.
+#: Most bytes of a message, and most connections beyond those of the run's hosts.
 LONGEST_WORD, STRANGERS = 4096, 16
 
 
-#: Of a run whose hosts do not know each other.
+#: For a run whose hosts do not know each other.
 NOBODY: BroadcastSpec = {"hub": "", "address": "", "port": 0, "key": "", "hosts": 0}
 
 
@@ -43,18 +43,18 @@ class _Line:
         self.proven, self.since, self.buffer = proven, time.monotonic(), b""
 
 
-class News:
-    """One host's part. ``heard(word)`` is called with every word of another host, once.
+class Broadcast:
+    """One host's part. Calls ``heard(word)`` with every message of another host, once.
 
-    ``spec`` is ``{"hub": name, "address", "port", "key", "hosts": n}``; without one there is nobody to
-    tell. Raises OSError where the hub cannot listen.
+    Without a ``spec`` there are no other hosts. Raises OSError when this is the hub and it cannot
+    listen.
     """
 
     def __init__(
         self, heard: Callable[[Message], object], host: str = "", spec: BroadcastSpec | None = None
     ) -> None:
         self._heard, self._host, self._spec = heard, host, spec or NOBODY
-        self._said: dict[bytes, None] = {}  # sealed words in their order
+        self._said: dict[bytes, None] = {}  # all sealed messages, in order
         self._lines: dict[Socket, _Line] = {}
         self._listener: Socket | None = None
         self._dialled: Socket | None = None
@@ -76,20 +76,20 @@ class News:
         listener.setblocking(False)
         return listener
 
-    # -- the loop of whoever owns this
+    # -- for the supervisor's loop
 
     @property
     def readable(self) -> list[Socket]:
-        """Sockets to wait for until there is something to read."""
+        """The sockets to read from."""
         return ([self._listener] if self._listener else []) + list(self._lines)
 
     @property
     def writable(self) -> list[Socket]:
-        """Sockets to wait for until they are connected."""
+        """The socket that is connecting, if any."""
         return [self._dialled] if self._dialled else []
 
     def look(self, ready: Socket) -> None:
-        """Deals with one of these; with any other socket not at all."""
+        """Handle a socket that is ready; ignore one that is not ours."""
         if ready is self._listener:
             self._accept(ready)
         elif ready is self._dialled:
@@ -98,7 +98,7 @@ class News:
             self._read(ready)
 
     def keep_time(self, now: float) -> None:
-        """Dials where that is due, and hangs up on who says nothing of this run."""
+        """Connect to the hub when that is due; close connections that have not proven themselves."""
         if now < self.next_look:
             return
         silent = [s for s, line in self._lines.items() if now - line.since > PATIENCE]
@@ -116,7 +116,7 @@ class News:
     # -- words
 
     def tell(self, **word: Any) -> None:
-        """Tells all other hosts, now or as soon as they are reached again."""
+        """Tell all other hosts, now or as soon as they can be reached again."""
         if self._spec is not NOBODY:
             self._spread(self._seal(dict(word, host=self._host)), None)
 
@@ -130,7 +130,7 @@ class News:
         return self._mark(text) + b" " + text
 
     def _unseal(self, sealed: bytes) -> Message | None:
-        """The word, or None. ``hmac`` would do it as well, and load OpenSSL at every start."""
+        """Return the message, or None if it is not authentic. The hmac module would load OpenSSL."""
         mark, _, text = sealed.partition(b" ")
         word: Message | None = (
             lean.loads(text.decode("ascii")) if same(mark, self._mark(text)) else None
@@ -187,7 +187,7 @@ class News:
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
     def _send(self, line: Socket, sealed: bytes) -> None:
-        """A word is short and a line is idle, so what does not go at once never will."""
+        """Send a message; drop a connection that does not take it at once, since it is short."""
         try:
             if line in self._lines and line.send(sealed + b"\n") == len(sealed) + 1:
                 return
@@ -200,7 +200,7 @@ class News:
         if known:
             line.close()
             if not self._listener:
-                if time.monotonic() - known.since > PATIENCE:  # it was the hub, and it stood
+                if time.monotonic() - known.since > PATIENCE:  # the connection had worked
                     self._pause = FIRST_PAUSE
                 self._dial_later()
 
@@ -216,7 +216,7 @@ class News:
         for sealed in words:
             word = self._unseal(sealed)
             if word is None:
-                data = b""  # nobody of this run
+                data = b""  # not a host of this run
                 break
             self._take(line, known, sealed, word)
         if not data or len(known.buffer) > LONGEST_WORD:
@@ -235,11 +235,11 @@ class News:
 
     @property
     def descriptors(self) -> set[int]:
-        """The numbers of all open sockets."""
+        """The descriptors of all open sockets."""
         return {s.fileno() for s in self.readable + self.writable}
 
     def close(self) -> None:
-        """Hangs up; what was told still arrives."""
+        """Close all connections; what was sent still arrives."""
         for line in self.readable + self.writable:
             line.close()
         self._listener = self._dialled = None
@@ -247,11 +247,11 @@ class News:
 
     @property
     def is_needed(self) -> bool:
-        """Whether others reach each other through here."""
+        """Whether this is the hub and other hosts are connected."""
         return self._listener is not None and any(x.proven for x in self._lines.values())
 
     def pass_on(self) -> None:
-        """For a hub whose own part of the run is over: until all others have hung up."""
+        """Pass messages on until all other hosts are gone, in a hub whose own part is over."""
         self._heard = lambda word: None
         while self.is_needed:
             for ready in select.select(self.readable, [], [], PATIENCE)[0]:

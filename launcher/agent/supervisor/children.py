@@ -1,4 +1,4 @@
-"""Starts the processes of a run, notices their exits, and signals all that is left of them."""
+"""Starts the processes of a run on this host, collects their exits, and signals what is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..base.messages import Message, ProcessSpec, StartRequest
 
     class Helper(Protocol):
-        """Who has processes of the supervisor's own: they are nothing of the run."""
+        """An object with processes of the supervisor's own, which do not belong to the run."""
 
         @property
         def pids(self) -> set[int]: ...
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """A process that was started, under its key, and the file that it may write its error into."""
+    """A started process: its key, its rank, and the file for its error report."""
 
     def __init__(self, key: str, rank: int | None, error_file: str | None) -> None:
         self.key, self.rank, self.error_file = key, rank, error_file
 
 
 class Children:
-    """The processes of a run on this host. ``helpers`` have processes that are none of it."""
+    """The processes of a run on this host; those of ``helpers`` do not count."""
 
     def __init__(self, run_id: str, host: str, helpers: tuple[Helper, ...]) -> None:
         self.owned = Owned(run_id, host)
-        self.path = os.defpath  # the PATH that they have
+        self.path = os.defpath  # their PATH
         self._run_id, self._helpers = run_id, helpers
         self._cores = Cores(run_id)
         self._env: dict[str, str] = {}
@@ -57,31 +57,32 @@ class Children:
         self.owned.prepare([process.get("limits") or {} for process in request["processes"]])
 
     def start(self, process: ProcessSpec, env: dict[str, str]) -> tuple[int, str]:
-        """Start a process with ``env`` besides; return its pid, and how it is held to its limits.
+        """Start a process with ``env`` added; return its pid and a description of its limits.
 
         Raises OSError when it cannot be executed: its log says why then.
         """
-        key, wish = process["key"], process.get("limits") or {}
+        key, wanted = process["key"], process.get("limits") or {}
         stem = os.path.join("logs", "attempt-%d" % self._attempt, key)
-        held = limit(wish, self._cores, self.owned.leaf(self._leaf(key), wish))
+        held = limit(wanted, self._cores, self.owned.leaf(self._leaf(key), wanted))
         error_file = errorfile.prepare(process["env"])
-        argv, env = process["argv"], {**self._env, **env, "PATH": self.path}
+        env = {**self._env, **env, "PATH": self.path}
+        launch = processes.Launch(process["argv"], env, process["cwd"], held)
         try:
-            pid = processes.start(argv, env, process["cwd"], stem + ".out", stem + ".err", held)
+            pid = processes.start(launch, stem + ".out", stem + ".err")
         except OSError as error:
             with open(stem + ".err", "a") as file:
-                file.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))
+                file.write("launcher: cannot start %s: %s\n" % (launch.argv[0], error.strerror))
             raise
         self._known[pid] = Child(key, process.get("rank"), error_file)
         self.owned.started(pid, self._leaf(key), held)
         return pid, in_words(held or {})
 
     def environment(self, process: ProcessSpec) -> dict[str, str]:
-        """What a process has from this host and from its request."""
+        """Return the environment of a process: this host's and its own."""
         return {**self._env, **process["env"]}
 
     def exits(self) -> Iterator[tuple[Child, int]]:
-        """Those that have exited, with their exit codes."""
+        """Yield the processes that have exited, with their exit codes."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -95,27 +96,27 @@ class Children:
                 yield self._known.pop(pid), processes.exit_code(status)
 
     def evidence(self, child: Child, code: int) -> Message:
-        """What belongs to an exit: the process's own words, and a kill for want of memory."""
+        """Return what explains an exit: the process's error report, and a kill for memory."""
         error = errorfile.read(child.error_file) if code else None
         return dict({"error": error} if error else {}, **self.lack_of_memory(child.key, code))
 
     def lack_of_memory(self, key: str, code: int) -> Message:
-        """What is known of a kill for want of memory, where this exit may be one."""
+        """Return what is known about a kill for memory, if this exit may be one."""
         killed = code in processes.KILLED
         return self.owned.killed_for_memory(self._leaf(key)) if killed else {}
 
     def left(self) -> list[int]:
-        """All pids of the run here, but those of our helpers."""
+        """Return all pids of the run here, without those of our helpers."""
         return self.owned.find({pid for helper in self._helpers for pid in helper.pids})
 
     def ask(self, pids: list[int]) -> None:
-        """Ask these to stop, each once."""
+        """Send SIGTERM to each of these that has not got it yet."""
         self.owned.ask([pid for pid in pids if pid not in self._asked])
         processes.send(pids, signal.SIGCONT)  # a stopped process gets SIGTERM when it continues
         self._asked.update(pids)
 
     def kill(self, pids: list[int]) -> None:
-        """Kill these, and what else is in the control group of the run by then."""
+        """Kill these and the rest of the run's control group."""
         self.owned.kill(pids)
         self._asked.update(pids)
 

@@ -1,4 +1,4 @@
-"""Those on this host who talk to a supervisor through its socket: relays, and shims of ranks."""
+"""The clients of a supervisor's socket: relays and rank shims on this host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Clients:
-    """Listens in the current folder, which is the run's."""
+    """Listens in the working directory, which is the run's folder."""
 
     def __init__(self) -> None:
         try:
@@ -30,16 +30,16 @@ class Clients:
 
     @property
     def sockets(self) -> list[Socket]:
-        """What to wait for."""
+        """The sockets to read from."""
         return [self._listener, *self._open]
 
     @property
     def alone_since(self) -> float | None:
-        """When the last one left, by ``time.monotonic``; None while one is here."""
+        """When the last client disconnected, by ``time.monotonic``; None while one is connected."""
         return None if self._open else self._alone_since
 
     def hear(self, ready: Socket) -> list[tuple[Socket, Message]]:
-        """What came through one of the sockets: pairs of a client and its message."""
+        """Read from one of the sockets; return pairs of a client and its message."""
         if ready is self._listener:
             self._open[self._listener.accept()[0]] = protocol.Decoder(forgiving=True)
             return []
@@ -53,22 +53,22 @@ class Clients:
         return []
 
     def hang_up(self, client: Socket) -> None:
-        """No longer listens to one, because it is gone or makes no sense."""
+        """Disconnect a client that is gone or sends nonsense."""
         if self._open.pop(client, None) is not None:
             self._subscribers.discard(client)
             self._alone_since = time.monotonic()
             client.close()
 
     def send(self, client: Socket, message: Message) -> None:
-        """One that is gone is noticed by the next read from it."""
+        """Send a message. If the client is gone, the next read from it notices."""
         self._send(client, protocol.encode(message))
 
     def subscribe(self, client: Socket) -> None:
-        """Wants to know of every record of the journal."""
+        """Wake this client at every record of the journal."""
         self._subscribers.add(client)
 
     def wake(self) -> None:
-        """Tells subscribers that there is something new in the journal."""
+        """Wake subscribers: the journal has a new record."""
         for client in self._subscribers:
             self._send(client, b"\n")
 

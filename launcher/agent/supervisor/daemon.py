@@ -1,4 +1,4 @@
-"""Turns a fork of the relay into the supervisor of a run, away from connection and terminal."""
+"""Turns a fork of the relay into the supervisor of a run, detached from connection and terminal."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
     from ..base.messages import SupervisorSpec
 
-#: Seconds for the owner of a run to answer; one that stands still owns it all the same.
+#: Seconds for the owner of a run to answer; one that hangs owns the run all the same.
 ANSWERS = 15.0
-#: Seconds for a supervisor that no longer answers to leave, or for a new one to answer.
+#: Seconds for a supervisor that no longer answers to exit, or for a new one to answer.
 LEAVES = 10.0
 
 
 def launch(run_dir: str, spec: SupervisorSpec) -> None:
-    """Starts the supervisor of ``run_dir`` unless there is one; returns when it can be talked to.
+    """Start the supervisor of ``run_dir`` unless there is one; return when it answers.
 
-    ``spec`` names the run: ``run_id``, ``host``, ``grace``, ``orphan_timeout`` and ``stall`` (seconds;
-    None is for ever), and ``inside``: whether Pythons are prepared to tell their stacks. Raises OSError.
+    Raises OSError when it does not start.
     """
     ready, tell = os.pipe()
     if os.fork() == 0:
@@ -43,7 +42,7 @@ def launch(run_dir: str, spec: SupervisorSpec) -> None:
     with os.fdopen(ready, "rb") as pipe:
         answer = pipe.read().decode()
     if answer != "ready":
-        raise OSError("the supervisor did not start: %s" % (answer or "it died at once"))
+        raise OSError("the supervisor did not start: %s" % (answer or "it exited at once"))
 
 
 def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
@@ -52,17 +51,17 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         _detach_streams(keep=tell)
         lock = _own()
         if lock is None:
-            os.write(tell, b"ready")  # another one owns this run: a process is started once
+            os.write(tell, b"ready")  # another supervisor owns this run
             return
         supervisor = Supervisor(spec)
         os.write(tell, b"ready")
         os.close(tell)
         supervisor.serve()
-        os.close(lock)  # before its clients hear of the end: they may want another one at once
+        os.close(lock)  # before clients notice the end: they may start another supervisor at once
         supervisor.clients.close()
-        if supervisor.news.is_needed:
-            _let_go(but=supervisor.news.descriptors)
-            supervisor.news.pass_on()
+        if supervisor.broadcast.is_needed:
+            _let_go(but=supervisor.broadcast.descriptors)
+            supervisor.broadcast.pass_on()
     except Exception as error:
         import traceback
 
@@ -76,7 +75,7 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
 def _own() -> int | None:
     """Take the lock of the run in this folder and return it, or None while its owner answers.
 
-    Wait for an owner that is about to leave. Raises OSError where it does not.
+    Wait for an owner that is about to exit. Raises OSError when it does not.
     """
     lock = os.open("supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LEAVES
@@ -89,7 +88,7 @@ def _own() -> int | None:
                 os.close(lock)
                 return None
         if time.monotonic() > deadline:
-            raise OSError("the one before it neither answers nor leaves")
+            raise OSError("the previous supervisor neither answers nor exits")
         time.sleep(0.01)
 
 
@@ -118,12 +117,11 @@ def _detach_streams(keep: int) -> None:
 
 
 def _let_go(but: Container[int]) -> None:
-    """Closes everything that this process holds but standard streams and these descriptors, and
-    stands in no folder."""
+    """Close all descriptors but the standard streams and these, and leave the folder."""
     os.chdir("/")
     for number in os.listdir("/proc/self/fd"):
         if int(number) > 2 and int(number) not in but:
             try:
                 os.close(int(number))
             except OSError:
-                pass  # the one that listed them
+                pass  # the descriptor of the listing itself

@@ -1,4 +1,4 @@
-"""The environment that every process of a run has from its host."""
+"""The environment that every process of a run gets from its host."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def environment(request: StartRequest) -> dict[str, str]:
-    """What every process has from this host: the login's environment, secrets, and our PATH.
+    """Return the login's environment, with the secrets and our PATH.
 
-    A PATH of the job or of the inventory stands behind the folders that make ``python`` mean the
-    host's Python.
+    A PATH of the job or of the inventory comes after the folders that make ``python`` the host's
+    Python.
     """
     env = {
         name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "XDG_"))

@@ -1,4 +1,4 @@
-"""Reads what a rank wrote about its own failure: the file that TORCHELASTIC_ERROR_FILE names."""
+"""Reads a rank's report of its own failure: the file that TORCHELASTIC_ERROR_FILE names."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from ..base.messages import ErrorReport
 
 VARIABLE = "TORCHELASTIC_ERROR_FILE"
-#: A file larger than this is not read at all: JSON cannot be read in part.
+#: Largest file that is read, in bytes: JSON cannot be read in part.
 LARGEST = 1 << 20
-#: Characters that are kept: the beginning of a message, the end of a traceback.
+#: Characters to keep of a message (its start) and of a traceback (its end).
 MESSAGE, TRACEBACK = 2000, 16000
 
 
 def prepare(env: Mapping[str, str]) -> str | None:
-    """The file that a process with this environment may write, or None; its folder exists then."""
+    """Return the file that a process with this environment may write, or None; make its folder."""
     path = env.get(VARIABLE)
     if path:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         except OSError:
-            return None  # a full disk: then there is no such file
+            return None  # a full disk
     return path
 
 
 def read(path: str | None) -> ErrorReport | None:
-    """``{"message": ..., "traceback": ...}``, or None where there is nothing that can be read.
+    """Return the report of a process, or None when there is none that can be read.
 
-    Source of the format: ``ErrorHandler.record_exception`` of torch; an older one, and what other
-    programs write, has a text as message and no traceback.
+    The format is that of torch's ``ErrorHandler.record_exception``. Older ones, and other programs,
+    write a text as message and no traceback.
     """
     try:
         value = lean.loads(_content(path).decode("utf-8", "replace")) if path else None
@@ -54,7 +54,7 @@ def read(path: str | None) -> ErrorReport | None:
 
 
 def _content(path: str) -> bytes:
-    """Raises OSError; never waits, whatever stands there."""
+    """Read a regular file of at most ``LARGEST`` bytes, without ever blocking. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         about = os.fstat(fd)

@@ -1,12 +1,12 @@
-"""How long no launcher has been in touch with this host, against the run's orphan timeout."""
+"""Compares how long this host has not heard from a launcher with the run's orphan timeout."""
 
 from __future__ import annotations
 
 
-class Contact:
-    """``orphan_timeout`` is how many seconds of silence a run survives; None is for ever.
+class Heartbeat:
+    """``orphan_timeout`` is how many seconds without a launcher a run survives; None is for ever.
 
-    It is given the time, from a clock that nobody can set.
+    Times come from a monotonic clock.
     """
 
     def __init__(self, orphan_timeout: float | None, now: float) -> None:
@@ -18,13 +18,13 @@ class Contact:
         self._heard = now
 
     @property
-    def ends(self) -> float:
-        """When the run is orphaned, if no launcher is heard."""
+    def deadline(self) -> float:
+        """The moment at which the run is orphaned, if no launcher is heard before."""
         return float("inf") if self._timeout is None else self._heard + self._timeout
 
     def expired(self, now: float) -> float | None:
         """Return the seconds of silence when the run is orphaned, once; else None."""
-        if now < self.ends:
+        if now < self.deadline:
             return None
         self._timeout = None
         return now - self._heard

@@ -1,4 +1,4 @@
-"""Decides what becomes of a run on one host: when its processes are asked to stop, when they are
+"""Decides what happens to a run on one host: when its processes are asked to stop, when they are
 killed, what the other hosts are told, and when the run is over here.
 
 It is pure: it has no clock, and starts, signals and writes nothing. The supervisor calls it with what
@@ -8,8 +8,8 @@ has happened, and follows the instructions that it returns.
 from __future__ import annotations
 
 from ..base import protocol
-from .heartbeat import Contact
-from .outcomes import Endings
+from .heartbeat import Heartbeat
+from .outcomes import Outcomes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,24 +20,39 @@ if TYPE_CHECKING:
 
 #: Seconds without a client before a supervisor that has started nothing gives up.
 UNUSED = 60.0
-#: Seconds that a framework's own launcher has to end its node after one of its ranks has failed.
+#: Seconds for a framework's own launcher to stop its node after one of its ranks has failed.
 FRAMEWORK_REACTION = 1.0
-#: Seconds that processes which outlive all others have before they are asked to stop.
+#: Seconds that processes may outlive all that we started before they are asked to stop.
 LINGER = 1.0
-#: Seconds until those that were killed are looked for again.
+#: Seconds until processes that were killed are looked for again.
 KILL_AGAIN = 0.1
-#: Seconds between two looks while processes stop: orphans are nobody's children, and nothing tells
-#: of their exit.
+#: Seconds between two looks while processes stop: nothing reports the exit of an orphan.
 LOOK = 0.05
 
 #: No stage runs: before the first, and between two.
 IDLE = "idle"
-#: The processes of a stage run, or have exited while something that they started has not.
+#: The processes of a stage run, or have exited and left orphans that still run.
 RUNNING = "running"
-#: They were asked to stop: an exit from now on is no failure.
+#: They were asked to stop: an exit from now on is not a failure.
 STOPPING = "stopping"
-#: The run has ended on this host.
+#: The run is over on this host.
 OVER = "over"
+
+
+class Exited:
+    """A process that has exited, at ``at`` by the host's clock.
+
+    ``evidence`` is what is known of the cause: ``error``, which it wrote itself, ``oom`` and
+    ``limit``.
+    """
+
+    __slots__ = ("at", "code", "evidence", "key", "rank")
+
+    def __init__(
+        self, key: str, rank: int | None, code: int, at: float, evidence: Message | None = None
+    ) -> None:
+        self.key, self.rank, self.code, self.at = key, rank, code, at
+        self.evidence: Message = evidence or {}
 
 
 class Instruction:
@@ -74,8 +89,11 @@ class Tell(Instruction):
 
 
 class Stop(Instruction):
-    """Record that, and ask everything of the run here to stop: ``why`` is a code, ``origin`` the host
-    that told of it, if it is another one, and ``asked`` whether a launcher wants it."""
+    """Record the stop, and ask everything of the run here to stop.
+
+    ``why`` is a code, ``origin`` the other host that reported it, if any, and ``asked`` whether a
+    launcher requested it.
+    """
 
     __slots__ = ("asked", "grace", "origin", "why")
 
@@ -84,7 +102,7 @@ class Stop(Instruction):
 
 
 class StopOrphans(Instruction):
-    """Record these, and ask them to stop: they have outlived all that was started."""
+    """Record these, and ask them to stop: they have outlived all that we started."""
 
     __slots__ = ("pids",)
 
@@ -97,7 +115,7 @@ class Kill(Instruction):
 
 
 class Look(Instruction):
-    """Look what is left of the run here, and answer with :meth:`Machine.found`."""
+    """Look for what is left of the run here, and answer with :meth:`Machine.found`."""
 
 
 class Close(Instruction):
@@ -105,18 +123,18 @@ class Close(Instruction):
 
 
 class Due:
-    """A stop that comes by itself at a moment, unless another one is asked for before."""
+    """A stop that is due at a moment, unless another one comes first."""
 
     def __init__(self, at: float, grace: float, why: str, origin: str | None) -> None:
         self.at, self.grace, self.why, self.origin = at, grace, why, origin
 
 
 class Machine:
-    """The state of a run on one host. Its methods are what happens; they return instructions.
+    """The state of a run on one host. Methods report what has happened and return instructions.
 
-    Do not modify attributes from outside: the supervisor reads ``phase``, ``attempt``, and what the
-    properties say. ``now`` is a moment of one monotonic clock, all else is in seconds. ``grace`` is
-    the run's own; ``orphan_timeout`` is how long it survives without a launcher, None for ever.
+    Do not modify attributes from outside. ``now`` is a moment of one monotonic clock; all else is in
+    seconds. ``grace`` is the run's default; ``orphan_timeout`` is how long it survives without a
+    launcher, None for ever.
     """
 
     def __init__(
@@ -126,35 +144,35 @@ class Machine:
         self.stage, self.attempt = "", attempt
         self.stopped = False  # no further stage starts
         self._grace = grace
-        self._contact = Contact(orphan_timeout, now)
+        self._heartbeat = Heartbeat(orphan_timeout, now)
         self._begun: set[tuple[str, int]] = set()
-        self._endings = Endings([])
+        self._outcomes = Outcomes([])
         self._elastic: str | None = None
         self._running: set[str] = set()  # keys
         self._due: Due | None = None
         self._kill_at: float | None = None
-        self._orphans = 0  # how many had outlived all that was started
+        self._orphans = 0  # how many have outlived all that we started
         self._stop_orphans_at: float | None = None
 
-    # -- what the supervisor wants to know
+    # -- questions of the supervisor
 
     @property
     def is_ending(self) -> bool:
-        """Whether nothing that was started here is at work any longer."""
+        """Whether the processes that we started have exited or were asked to."""
         return self.phase == STOPPING or (self.phase == RUNNING and not self._running)
 
     @property
     def has_begun(self) -> bool:
-        """Whether any stage has begun."""
+        """Whether any stage was started."""
         return bool(self._begun)
 
     def was_begun(self, stage: str, attempt: int) -> bool:
-        """Return whether this stage of this attempt was started: that happens once."""
+        """Return whether this stage of this attempt was started before."""
         return (stage, attempt) in self._begun
 
     def next_tick(self, now: float, alone_since: float | None) -> float:
-        """Return when to call :meth:`tick` at the latest, if nothing happens before."""
-        moments = [now + LOOK if self.is_ending else self._contact.ends]
+        """Return the moment by which to call :meth:`tick`, if nothing happens before."""
+        moments = [now + LOOK if self.is_ending else self._heartbeat.deadline]
         moments += [m for m in (self._kill_at, self._stop_orphans_at) if m is not None]
         if self._due:
             moments.append(self._due.at)
@@ -165,21 +183,23 @@ class Machine:
     # -- launchers
 
     def heard_launcher(self, now: float) -> None:
-        """A launcher is in touch."""
-        self._contact.renew(now)
+        """Note that a launcher is in touch."""
+        self._heartbeat.renew(now)
 
     def stop(self, grace: float, why: str, asked: bool, now: float) -> list[Instruction]:
-        """The run is to stop on all hosts; what is left after ``grace`` is killed."""
+        """Stop the run on all hosts; what is left after ``grace`` is killed."""
         self.stopped = True
         out = self._stop(grace, why, None, asked, now)
-        # Not when the timeout is over: so is that of the others, or they are still in touch.
+        # An orphan timeout is each host's own: others may still be in touch with a launcher.
         if why != protocol.ORPHAN_TIMEOUT:
             out.append(Tell(over=why, delay=0.0, grace=grace))
         return out
 
     def terminated(self) -> None:
-        """The supervisor was asked to end: whoever did may have ended its children in the same
-        moment, which is no failure of theirs. Its stop follows."""
+        """Note that the supervisor got SIGTERM; :meth:`stop` follows.
+
+        Its children may have got the signal at the same moment: their exits are no failures.
+        """
         if self._running:
             self.phase = STOPPING
 
@@ -188,64 +208,53 @@ class Machine:
     def begin(
         self, stage: str, attempt: int, processes: Iterable[ProcessSpec], elastic: str | None
     ) -> None:
-        """A stage begins; what an earlier one has left behind here runs beside it."""
+        """Begin a stage; what an earlier one has left behind still runs beside it."""
         self._begun.add((stage, attempt))
         self._leave_stage()
         self.phase, self.stage, self.attempt = RUNNING, stage, attempt
-        self._elastic, self._endings = elastic, Endings(processes)
+        self._elastic, self._outcomes = elastic, Outcomes(processes)
 
     def started(self, key: str, rank: int | None, pid: int, limits: str) -> list[Instruction]:
-        """A process was started; ``limits`` says how it is held to what."""
+        """Note that a process was started; ``limits`` describes how it is limited."""
         self._running.add(key)
-        told = self._endings.about(key)
+        more = self._outcomes.about(key)
         if limits:
-            told["limits"] = limits
-        return [Record("ProcessStarted", key=key, rank=rank, pid=pid, **told)]
+            more["limits"] = limits
+        return [Record("ProcessStarted", key=key, rank=rank, pid=pid, **more)]
 
-    def could_not_start(
-        self, key: str, rank: int | None, code: int, at: float, now: float
-    ) -> list[Instruction]:
-        """A process could not be started, which is a failure."""
-        record = Record("ProcessExited", key=key, rank=rank, code=code, at=at)
-        return [record, *self._fail(0.0, now)]
+    def could_not_start(self, process: Exited, now: float) -> list[Instruction]:
+        """Note that a process could not be started, which is a failure."""
+        return [_record(process, {}), *self._fail(0.0, now)]
 
-    def exited(
-        self, key: str, rank: int | None, code: int, at: float, evidence: Message, now: float
-    ) -> list[Instruction]:
-        """A process that was started here has exited, at ``at`` by the host's clock."""
-        self._running.discard(key)
+    def exited(self, process: Exited, now: float) -> list[Instruction]:
+        """Note that a process that we started has exited."""
+        self._running.discard(process.key)
         tolerated = self.stage == "run" and self._elastic == "member"
-        cause = self._cause(code, evidence, tolerated)
-        failed, told = self._endings.ended(key, code)
-        out: list[Instruction] = [
-            Record("ProcessExited", key=key, rank=rank, code=code, at=at, **dict(cause, **told))
-        ]
+        cause = self._cause(process, tolerated)
+        failed, action = self._outcomes.exited(process.key, process.code)
+        out: list[Instruction] = [_record(process, dict(cause, **action))]
         if failed and "tolerated" not in cause:
-            out += self._fail(self._endings.patience(key), now)
-        if self._endings.is_primary(key) and not failed:
-            out.append(Tell(primary=key))
+            out += self._fail(self._outcomes.patience(process.key), now)
+        if self._outcomes.is_primary(process.key) and not failed:
+            out.append(Tell(primary=process.key))
         return out + self._follow_primaries(now)
 
-    def rank_exited(
-        self, key: str, rank: int, code: int, at: float, evidence: Message, now: float
-    ) -> list[Instruction]:
-        """A rank that a framework's own launcher has started has exited: the launcher may react."""
-        cause = self._cause(code, evidence, bool(self._elastic))
-        out: list[Instruction] = [
-            Record("ProcessExited", key=key, rank=rank, code=code, at=at, **cause)
-        ]
-        if code != 0 and "tolerated" not in cause:
+    def rank_exited(self, process: Exited, now: float) -> list[Instruction]:
+        """Note that a rank of a framework's own launcher has exited. That launcher may react first."""
+        cause = self._cause(process, bool(self._elastic))
+        out: list[Instruction] = [_record(process, cause)]
+        if process.code != 0 and "tolerated" not in cause:
             out += self._fail(FRAMEWORK_REACTION, now)
         return out
 
     # -- other hosts
 
     def heard(self, word: Message, now: float) -> list[Instruction]:
-        """Another host says that a primary process has exited well, or that the run is over."""
+        """Obey another host: a primary process of it has succeeded, or the run is over."""
         if "primary" in word:
-            self._endings.ended_elsewhere(word["primary"])
+            self._outcomes.succeeded_elsewhere(word["primary"])
             return self._follow_primaries(now)
-        if "over" not in word or not self._running:  # the first: of a later version
+        if "over" not in word or not self._running:  # not "over": of a later version
             return []
         if word["grace"] <= 0:
             return self._stop(0.0, word["over"], word["host"], False, now)
@@ -256,11 +265,11 @@ class Machine:
     # -- time
 
     def tick(self, now: float, alone_since: float | None = None) -> list[Instruction]:
-        """Time has passed; no client is connected since ``alone_since``, if that is a moment."""
+        """Do what is due. No client is connected since ``alone_since``; None while one is."""
         out: list[Instruction] = []
         if self._due and now >= self._due.at:
             out += self._stop(self._due.grace, self._due.why, self._due.origin, False, now)
-        silent = None if self.is_ending else self._contact.expired(now)
+        silent = None if self.is_ending else self._heartbeat.expired(now)
         if silent is not None:
             out.append(Record("OrphanTimeoutExpired", silent=round(silent, 3)))
             out += self.stop(self._grace, protocol.ORPHAN_TIMEOUT, False, now)
@@ -276,7 +285,10 @@ class Machine:
         return out
 
     def found(self, left: list[int], cleaning: bool, now: float) -> list[Instruction]:
-        """These are left of the run here; ``cleaning``: all of them only clean up, and have time."""
+        """Decide about what is ``left`` of the run here.
+
+        ``cleaning``: whether all of these only clean up, and still have time for it.
+        """
         if self._running or self.phase not in (RUNNING, STOPPING):
             return []
         if not left:
@@ -297,23 +309,27 @@ class Machine:
 
     # -- decisions
 
-    def _cause(self, code: int, evidence: Message, tolerated: bool) -> Message:
-        """What the journal tells of an exit besides: whether we wanted it, else the ``evidence``
-        for a lack of memory; what the process wrote; and whether its framework can continue."""
+    def _cause(self, process: Exited, tolerated: bool) -> Message:
+        """Return the cause of an exit for the journal.
+
+        ``stopped``: we asked for it, so running out of memory explains nothing. ``tolerated``: it
+        failed, but its framework can continue.
+        """
+        evidence = process.evidence
         if self.phase == STOPPING:
             error = {"error": evidence["error"]} if "error" in evidence else {}
             return dict(error, stopped=True)
-        return dict(evidence, tolerated=True) if tolerated and code != 0 else dict(evidence)
+        return dict(evidence, tolerated=True) if tolerated and process.code else dict(evidence)
 
     def _fail(self, delay: float, now: float) -> list[Instruction]:
-        """One process failed: the others stop as well, here and elsewhere, once."""
+        """Stop the run on all hosts in ``delay`` seconds, because a process failed."""
         if self.phase != RUNNING or self._due:
             return []
         self._due = Due(now + delay, self._grace, protocol.PROCESS_FAILED, None)
         return [Tell(over=protocol.PROCESS_FAILED, delay=delay, grace=self._grace)]
 
     def _follow_primaries(self, now: float) -> list[Instruction]:
-        if self._endings.over and self._running and self.phase == RUNNING:
+        if self._outcomes.over and self._running and self.phase == RUNNING:
             return self._stop(self._grace, protocol.PRIMARY_FINISHED, None, False, now)
         return []
 
@@ -328,7 +344,7 @@ class Machine:
         return out + self._kill(now) if grace <= 0 else out
 
     def _kill_by(self, moment: float) -> None:
-        """A deadline comes nearer, and never goes away again."""
+        """Set the moment of the kill, or move it nearer."""
         self._kill_at = moment if self._kill_at is None else min(moment, self._kill_at)
 
     def _kill(self, now: float) -> list[Instruction]:
@@ -352,3 +368,8 @@ class Machine:
     def _close(self) -> list[Instruction]:
         self.phase = OVER
         return [Close()]
+
+
+def _record(process: Exited, more: Message) -> Record:
+    key, rank, code, at = process.key, process.rank, process.code, process.at
+    return Record("ProcessExited", key=key, rank=rank, code=code, at=at, **more)

@@ -1,6 +1,6 @@
-"""Tells CPU time that a process spends on asking again and again whether something has come, from work.
+"""Distinguishes CPU time that a process spends polling from work.
 
-What spins without ever sleeping is work to it.
+A process that spins without ever sleeping counts as working.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import os
 
 from ..processes import processes
 
-#: Seconds of CPU time that a wake-up costs at most which only asks. Measured: Open MPI, which looks
-#: every tenth of a millisecond while a peer is missing, 6 to 12 microseconds.
+#: Most seconds of CPU time for a wake-up that only polls. Measured: Open MPI, which polls every
+#: 0.1 ms while a peer is missing, needs 6 to 12 microseconds.
 WAKE = 30e-6
-#: The part of one core that can go into such wake-ups, so that small work in many pieces is still work.
+#: Most of one core that counts as polling, so that much work in small pieces still counts as work.
 MOST = 0.10
-#: Bytes a wake-up, read, written or mapped: who moves more woke up for them.
+#: Most bytes for each wake-up, read, written or mapped: more than that is work.
 MOVED = 16
 
 
 class Polling:
-    """Looks closely at one process, with all below it, while it uses little more than noise.
+    """Looks closely at one process and its descendants while it uses little more than noise.
 
     ``noise`` is the part of a core that counts as idle anyway.
     """
@@ -27,14 +27,14 @@ class Polling:
     def __init__(self, noise: float) -> None:
         self._noise = noise
         self._looked: tuple[float, float] | None = None  # when, and the CPU time by then
-        #: Wake-ups and bytes by then; None where nobody had to count.
+        #: Wake-ups and bytes by then; None where they were not counted.
         self._counted: tuple[int, int] | None = None
 
     def spent(self, pid: int, now: float, cpu: float) -> float:
-        """Seconds of CPU time since the last look that went into polling; 0 for what works.
+        """Return the seconds of CPU time since the last look that went into polling.
 
-        ``cpu`` is what the process has used by ``now``. Nothing is counted for who uses much, or next
-        to nothing: that is most looks, and it would mean to read a file of each thread.
+        ``cpu`` is what the process has used by ``now``. A process that uses much, or next to nothing,
+        is not examined: that is most of them, and it means reading a file of each thread.
         """
         (then, before), self._looked = self._looked or (now, cpu), (now, cpu)
         used, passed = cpu - before, now - then
@@ -51,9 +51,9 @@ class Polling:
 
 
 def _count(root: int) -> tuple[int, int] | None:
-    """``(times that it slept and woke up, bytes that it moved)``, or None where that cannot be seen.
+    """Return ``(wake-ups, bytes moved)`` of a process and its descendants, or None if unreadable.
 
-    proc(5): /proc/PID/task/TID/status and /proc/PID/io; a fault is a page.
+    From proc(5): /proc/PID/task/TID/status and /proc/PID/io; a page fault moves a page.
     """
     wakes = moved = 0
     page = os.sysconf("SC_PAGE_SIZE")

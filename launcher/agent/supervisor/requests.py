@@ -1,7 +1,6 @@
-"""What a supervisor may be asked, so that it looks at a message before it acts on it.
+"""The requests that a supervisor accepts, checked before it acts on one.
 
-A field that is missing has a default where one makes sense. What stands here is the promise to
-launchers of other versions: add fields, with defaults.
+This is the promise to launchers of other versions: add fields, with defaults, and remove none.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ REQUESTS = {
 
 
 class Refused(Exception):
-    """A message that asks for nothing that can be done: ``code`` says why."""
+    """The request cannot be done; ``code`` says why."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -63,7 +62,7 @@ class Refused(Exception):
 
 
 def checked(message: Message) -> str:
-    """Return what a message asks for, one of REQUESTS. Raises Refused."""
+    """Return the operation of a message, one of REQUESTS. Raises Refused."""
     if "bad" in message:
         raise Refused(protocol.BAD_REQUEST, message["bad"])
     operation = message.get("op")
@@ -94,9 +93,9 @@ def _fault(value: Any, shape: Any, place: str) -> str:
         parts = (("%s.%s" % (place, name), one, inner) for name, one in value.items())
     else:
         required, optional = shape
-        lacking = [name for name in required if name not in value]
-        if lacking:
-            return "%s is missing" % _inside(place, lacking[0])
+        missing = [name for name in required if name not in value]
+        if missing:
+            return "%s is missing" % _inside(place, missing[0])
         known = dict(required, **optional)
         parts = [
             (_inside(place, name), value[name], inner)

@@ -1,4 +1,4 @@
-"""Writes down where each rank stands: Python's stacks by py-spy or by itself, or the kernel's words.
+"""Writes down where each rank is: Python stacks by py-spy or by the rank itself, else the kernel's view.
 
 A helper process does it, so that the supervisor never waits.
 """
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-#: Seconds for all ranks of this host, and for one look at one process.
+#: Seconds for all ranks of this host, and for one process.
 SECONDS, ONE = 20.0, 5.0
-#: Processes of one rank that are looked at: its loaders of data, for example.
+#: Most processes of one rank to look at, with its data loaders for example.
 PROCESSES = 16
 
-#: Where a Python finds what lets it be asked, and the name of the memory that it answers into.
+#: The folder of our sitecustomize.py, and the name of the memfd that it writes stacks into.
 INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
 MEMORY = "/memfd:launcher-stacks"
-#: Seconds between two looks at an answer; it is whole when it has not grown in between.
+#: Seconds between two looks at an answer; it is complete when it has not grown in between.
 PAUSE = 0.05
 
 NO_PY_SPY = (
     "There is no py-spy on this host, neither beside %s nor on PATH (pip install py-spy): each Python\n"
-    "was asked by a signal instead, and tells its Python frames only.\n"
+    "was asked by a signal instead, and shows its Python frames only.\n"
 )
 
 
 class StackTaker:
-    """One helper at a time; records its end. ``wanted``: whether there will be anything to take."""
+    """Runs one helper at a time and records its end. ``wanted``: whether the run watches for stalls."""
 
     def __init__(self, record: Callable[..., None], wanted: bool) -> None:
         self._record, self._wanted = record, wanted
@@ -43,19 +43,19 @@ class StackTaker:
         self._stamp = ""
 
     def prepare(self, env: dict[str, str]) -> None:
-        """Lets every Python that gets this environment be asked for its stacks later on."""
+        """Have every Python with this environment prepare to be asked for its stacks."""
         if self._wanted:
             behind = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
             env["PYTHONPATH"] = os.pathsep.join([INSIDE] + behind)
 
     def take(self, ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
-        """Files ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``, by the py-spy on ``path``."""
+        """Write ``outputs/stalls/STAMP-HOST-KEY.txt`` for ``{key: pid}``; ``path`` may have py-spy."""
         if self._helper is not None:
             return
         self._stamp = stamp
         try:
             self._helper = os.fork()
-        except OSError:  # too many processes here: the run has to go on
+        except OSError:  # too many processes on this host
             self._record("StacksTaken", files=0)
             return
         if self._helper == 0:
@@ -63,13 +63,13 @@ class StackTaker:
 
     @property
     def pids(self) -> set[int]:
-        """The helper, and what it runs."""
+        """The helper and its descendants."""
         if self._helper is None:
             return set()
         return {self._helper, *processes.descendants(self._helper)}
 
     def reaped(self, pid: int) -> bool:
-        """True when ``pid`` was the helper."""
+        """Return whether ``pid`` was the helper, and if so record what it wrote."""
         if pid != self._helper:
             return False
         self._helper = None
@@ -81,7 +81,7 @@ class StackTaker:
         return True
 
     def close(self) -> None:
-        """Ends a helper that is still at work."""
+        """Kill a helper that is still at work."""
         processes.send(self.pids, signal.SIGKILL)
 
 
@@ -92,7 +92,7 @@ def _help(ranks: dict[str, int], stamp: str, host: str, path: str) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.closerange(3, 1024)  # among them locks, which are the supervisor's alone
+        os.closerange(3, 1024)  # among them are the supervisor's locks
         write(ranks, stamp, host, path)
     except Exception:
         import traceback
@@ -103,7 +103,7 @@ def _help(ranks: dict[str, int], stamp: str, host: str, path: str) -> NoReturn:
 
 
 def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
-    """The files of all ranks, as far as the time allows."""
+    """Write the files of all ranks, as far as there is time."""
     folder = os.path.join("outputs", "stalls")
     os.makedirs(folder, exist_ok=True)
     deadline = time.monotonic() + SECONDS
@@ -126,21 +126,23 @@ def _py_spy(path: str) -> str | None:
 
 
 def _stacks(spy: str | None, pid: int, deadline: float) -> str:
-    """The stacks of one process, or why there are none and the kernel's words."""
+    """Return the stacks of one process, or why there are none and the kernel's view."""
     if time.monotonic() > deadline:
-        told, complaint = "", "not asked: %d s were spent on others\n" % SECONDS
+        stacks, complaint = "", "not asked: other processes took all of %d s\n" % SECONDS
     else:
-        told, complaint = _by_py_spy(spy, pid, deadline) if spy else ("", "")
-        told = told or ask(pid, min(ONE, deadline - time.monotonic()))
+        stacks, complaint = _by_py_spy(spy, pid, deadline) if spy else ("", "")
+        stacks = stacks or ask(pid, min(ONE, deadline - time.monotonic()))
     command = processes.describe(pid)["command"]
-    if told:
-        return told if not complaint else complaint + told
+    if stacks:
+        return complaint + stacks
     return "Process %d: %s\n%s%s" % (pid, command, complaint, _threads(pid))
 
 
 def _by_py_spy(spy: str, pid: int, deadline: float) -> tuple[str, str]:
-    """``(stacks, complaint)``, one of them empty. Where the kernel lets only ancestors look into a
-    process (ptrace_scope), py-spy is refused."""
+    """Return ``(stacks, complaint)``, one of them empty.
+
+    Where the kernel lets only ancestors look into a process (ptrace_scope), py-spy is refused.
+    """
     import subprocess
 
     try:
@@ -159,10 +161,10 @@ def _by_py_spy(spy: str, pid: int, deadline: float) -> tuple[str, str]:
 
 
 def ask(pid: int, seconds: float) -> str:
-    """What a Python says of its threads when it is asked by a signal; "" for all that cannot be.
+    """Ask a Python for its stacks by a signal; return them, or "" when it cannot be asked.
 
-    Only a process that holds the memory for it and catches the signal is sent one: any other would
-    be killed by it.
+    The signal goes only to a process that has the memfd for it and catches the signal: it would kill
+    any other.
     """
     number = signal.SIGRTMAX - 7
     memory = _memory_of(pid)
@@ -179,19 +181,21 @@ def ask(pid: int, seconds: float) -> str:
                 break
             size = grown
         file.seek(before)
-        said = file.read().decode("utf-8", "replace")
-    return "Process %d: %s\n%s" % (pid, processes.describe(pid)["command"], said) if said else ""
+        stacks = file.read().decode("utf-8", "replace")
+    if not stacks:
+        return ""
+    return "Process %d: %s\n%s" % (pid, processes.describe(pid)["command"], stacks)
 
 
 def _memory_of(pid: int) -> str | None:
-    """The path of the memory that this process answers into, or None."""
+    """Return the path of the memfd that this process writes its stacks into, or None."""
     folder = "/proc/%d/fd" % pid
     try:
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if os.readlink(path).startswith(MEMORY):
                 return path
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # it has exited, or is another user's
         pass
     return None
 
@@ -204,12 +208,12 @@ def _catches(pid: int, number: int) -> bool:
 
 
 def _threads(pid: int) -> str:
-    """Of every thread: name, state, and where in the kernel it waits (its stack only for root)."""
+    """Return name, state and kernel wait channel of every thread; its kernel stack as root only."""
     folder = "/proc/%d/task" % pid
     try:
         threads = sorted(os.listdir(folder), key=int)
     except OSError:
-        return "it has ended\n"
+        return "it has exited\n"
     text = ""
     for thread in threads:
         place = os.path.join(folder, thread)

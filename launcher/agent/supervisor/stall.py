@@ -1,8 +1,7 @@
-"""Notices that the ranks of a run do nothing on this host: no log byte, no CPU time, no GPU.
+"""Notices that the ranks of a run make no progress on this host: no log output, CPU time or GPU use.
 
-The time that torchrun and the like spend on watching their ranks does not count, once the ranks are
-known, nor what a rank spends on asking again and again whether the others are there. A rank that
-spins while it waits, without ever sleeping, counts as busy.
+CPU time of torchrun and the like does not count once the ranks are known, nor does a rank's polling
+for the others. A rank that spins while it waits, without ever sleeping, counts as busy.
 """
 
 from __future__ import annotations
@@ -20,22 +19,21 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message
 
-#: The part of one core that a rank may use and still counts as idle: heartbeats, watchdogs, and what
-#: waits by asking now and then (measured: Horovod 3 %). For who asks thousands of times a second see
-#: polling.py.
+#: The part of one core that an idle rank may use, for heartbeats, watchdogs and slow polling
+#: (measured: Horovod 3 %). For polling thousands of times a second see polling.py.
 NOISE = 0.05
 #: Two ticks of the clock that the kernel counts CPU time with.
 TICKS = 0.02
 #: Percent of a GPU's time above which it is in use.
 GPU_NOISE = 5
-#: Seconds that nvidia-smi may take; one that hangs does not keep a stall from being told.
+#: Seconds for nvidia-smi; if it hangs, the stall is reported all the same.
 GPU_SECONDS = 2.0
-#: Bytes of the last line that are told, and those that are searched for it.
+#: Most bytes of the last line to report, and bytes of the log to search for it.
 LINE, TAIL = 200, 4096
 
 
 class _Rank:
-    """What was seen of one rank, or of a process that has not told its ranks yet."""
+    """What was seen of one rank, or of a process whose ranks are not known yet."""
 
     def __init__(self, rank: int | None, pid: int, stem: str) -> None:
         self.rank, self.pid, self.stem = rank, pid, stem
@@ -45,7 +43,7 @@ class _Rank:
         self.polling = Polling(NOISE)
 
     def moved(self, now: float, cpu: float, window: float) -> bool:
-        """Whether it has written, or used more than noise within a window."""
+        """Return whether it wrote to its logs, or used more CPU time than noise within a window."""
         size = sum(status.st_size for _, status in self._logs())
         wrote, self.size, self.cpu = size != self.size, size, cpu
         self.base += self.polling.spent(self.pid, now, cpu)
@@ -62,7 +60,7 @@ class _Rank:
                 continue
 
     def describe(self, key: str) -> Message:
-        """For the journal: how long its logs have been silent, what it used, what it said last."""
+        """Return its fields for the journal: silence of its logs, CPU time, last line."""
         logs = sorted(self._logs(), key=lambda log: (log[1].st_size > 0, log[1].st_mtime))
         silent = time.time() - logs[-1][1].st_mtime if logs else 0.0
         return {
@@ -77,7 +75,7 @@ class _Rank:
 
 
 class StallWatch:
-    """Looks now and then, and records when a stall begins and ends. ``seconds`` None: never looks."""
+    """Records when a stall begins and ends; ``seconds`` is how long it takes, None for never."""
 
     def __init__(self, record: Callable[..., None], seconds: float | None) -> None:
         self._record = record
@@ -90,7 +88,7 @@ class StallWatch:
         self.next_look = float("inf")
 
     def heard(self, event: str, fields: Message) -> None:
-        """An event of this host: which processes there are."""
+        """Note an event of this host: which processes there are."""
         key = fields.get("key", protocol.SETUP)
         if self._seconds == float("inf") or key.startswith(protocol.SETUP):
             return
@@ -100,17 +98,17 @@ class StallWatch:
             self.next_look = time.monotonic() + self._pause
         elif event == "ProcessExited":
             self._known.pop(key, None)
-        if fields.get("code", 0) == 0:  # a failure is no news of work: everything ends
+        if fields.get("code", 0) == 0:  # a failure is no progress: everything stops
             self._move(time.monotonic())
 
     @property
     def watched(self) -> dict[str, int]:
-        """``{key: pid}`` of the ranks; of the processes that start them while no rank is known."""
+        """``{key: pid}`` of the ranks, or of the processes that start them while no rank is known."""
         ranks = {key: known for key, known in self._known.items() if known.rank is not None}
         return {key: known.pid for key, known in (ranks or self._known).items()}
 
     def look(self, now: float, ending: bool) -> None:
-        """Compares with the last look, when it is time to. What is ``ending`` does not stall."""
+        """Compare with the last look, if it is time to. A run that is ``ending`` does not stall."""
         if now < self.next_look:
             return
         watched = self.watched
@@ -143,7 +141,7 @@ class StallWatch:
 
 
 def _last_line(path: str) -> str:
-    """The last line with anything in it, as a terminal would show it; at most ``LINE`` bytes."""
+    """Return the last line that is not empty, as a terminal shows it; at most ``LINE`` bytes."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)
@@ -156,7 +154,7 @@ def _last_line(path: str) -> str:
 
 
 def _gpus_in_use(indices: Container[int]) -> bool:
-    """Whether any of these GPUs computes just now; one that cannot be asked does not."""
+    """Return whether any of these GPUs computes now; False if nvidia-smi does not answer."""
     query = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
     for line in (processes.output_of(query, GPU_SECONDS) or "").splitlines():
         index, _, percent = [word.strip() for word in line.partition(",")]

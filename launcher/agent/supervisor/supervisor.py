@@ -1,7 +1,7 @@
-"""Owns the processes of one run on one host, from their start to the last one gone.
+"""Owns the processes of one run on one host, from their start until the last one is gone.
 
-One supervisor a host and run, in a session of its own: it survives the SSH connection. What is to be
-done when is decided in machine.py; here it is done.
+There is one supervisor for each run and host. It has a session of its own, so it survives the SSH
+connection. machine.py decides what is done when; this module does it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..host.gpus import GpuWatch
 from ..host.probe import port_is_free
 from ..processes import login_session, processes
 from . import machine, requests
-from .broadcast import News
+from .broadcast import Broadcast
 from .children import Children
 from .clients import Clients
 from .machine import Machine
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import Message, ProcessSpec, StartRequest, SupervisorSpec
 
-#: Why a run is stopped where who asks says nothing.
+#: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
-#: Seconds between two looks at anything, at most.
+#: Most seconds between two looks at anything.
 LONGEST = 5.0
 
 
 class Supervisor:
-    """The loop of one host: hears clients, other hosts and children, and follows the machine."""
+    """The loop of one host: listens to clients, other hosts and children, and obeys the machine."""
 
     def __init__(self, spec: SupervisorSpec) -> None:
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
@@ -54,7 +54,7 @@ class Supervisor:
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
         self.children = Children(self.run_id, self.host, (self.stacks, self.gpus))
-        self.news = News(self._heard)  # of a run whose hosts do not know each other yet
+        self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients = Clients()
         self.terminated = False
@@ -64,21 +64,21 @@ class Supervisor:
     # -- the loop
 
     def serve(self) -> None:
-        """Return when the run has ended on this host and nothing of it is left.
+        """Return when the run is over on this host and no process of it is left.
 
-        Clients are still connected then: the caller frees the run before it closes them.
+        Clients stay connected: the caller releases the lock of the run before it closes them.
         """
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
-            readable: list[Any] = [self.signals, *callers, *self.news.readable]
-            found = select.select(readable, self.news.writable, [], self._patience())
+            readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
+            found = select.select(readable, self.broadcast.writable, [], self._patience())
             for ready in found[0] + found[1]:
                 if ready == self.signals:
                     os.read(self.signals, 512)
                 elif ready in callers:
                     self._hear(ready)
                 else:
-                    self.news.look(ready)
+                    self.broadcast.look(ready)
             self._reap()
             self._keep_time()
         for claim in self.registered:
@@ -87,7 +87,7 @@ class Supervisor:
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
-        moments += [self.stall.next_look, self.news.next_look, self.gpus.next_look]
+        moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
     def _keep_time(self) -> None:
@@ -101,23 +101,23 @@ class Supervisor:
             self.gpus.look(now)
             self.stall.look(now, self.machine.is_ending)
             self.children.owned.look(now)
-            self.news.keep_time(now)
+            self.broadcast.keep_time(now)
         gpu_locks.drain([*self.registered, *self.gpu_locks])
         self.journal.flush()
 
     # -- what happens
 
     def _note_termination(self) -> None:
-        """Called by the handler of SIGTERM, at any moment."""
+        """Note SIGTERM; called by its handler at any moment."""
         self.terminated = True
 
     def _reap(self) -> None:
         for child, code in self.children.exits():
             if self.terminated:
                 self.machine.terminated()
-            at, evidence = time.time(), self.children.evidence(child, code)
-            now = time.monotonic()
-            self._follow(self.machine.exited(child.key, child.rank, code, at, evidence, now))
+            evidence = self.children.evidence(child, code)
+            exited = machine.Exited(child.key, child.rank, code, time.time(), evidence)
+            self._follow(self.machine.exited(exited, time.monotonic()))
 
     def _heard(self, word: Message) -> None:
         self._follow(self.machine.heard(word, time.monotonic()))
@@ -131,7 +131,7 @@ class Supervisor:
                 self.clients.hang_up(client)
 
     def _answer(self, client: Socket, message: Message) -> Message | None:
-        """Whatever a message says, or a request comes to, the run goes on."""
+        """Answer any message; neither it nor an error in handling it ends the run."""
         try:
             return self._do(client, requests.checked(message), message)
         except requests.Refused as refusal:
@@ -182,11 +182,12 @@ class Supervisor:
         evidence = self.children.lack_of_memory(key, code)
         if message.get("error"):
             evidence["error"] = message["error"]
-        at, now = message.get("at") or time.time(), time.monotonic()
-        self._follow(self.machine.rank_exited(key, message["rank"], code, at, evidence, now))
+        at = message.get("at") or time.time()
+        exited = machine.Exited(key, message["rank"], code, at, evidence)
+        self._follow(self.machine.rank_exited(exited, time.monotonic()))
 
     def _start(self, request: StartRequest) -> Message:
-        """Start the processes of a stage ("setup" or "run"), once however often it is asked."""
+        """Start the processes of a stage, "setup" or "run"; do nothing if that was done before."""
         if self.machine.was_begun(request["stage"], request["attempt"]):
             return {"ok": {}}
         refusal = self._prepare(request)
@@ -199,14 +200,14 @@ class Supervisor:
         if indices:
             self.stall.gpus = indices
             self.gpus.begin(request.get("gpu_uuids") or {})
-        if request.get("peer"):  # with a key: its reader removes it at once
+        if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
         for process in specs:
             self._start_one(process)
         return {"ok": {}}
 
     def _prepare(self, request: StartRequest) -> Message | None:
-        """Take ports and GPUs for a stage; return why it cannot be started, if so."""
+        """Take ports and GPUs for a stage; return an error when they are not free."""
         if self.machine.stopped:
             return protocol.error(
                 "stopped", "the run was stopped before its processes were started"
@@ -214,10 +215,10 @@ class Supervisor:
         for port in filter(None, [request.get("port"), *(request.get("ports") or [])]):
             if not port_is_free(port):
                 return _port_taken(port)
-        self.news.close()
+        self.broadcast.close()
         news = request.get("news")
         try:
-            self.news = News(self._heard, self.host, news)
+            self.broadcast = Broadcast(self._heard, self.host, news)
         except OSError:
             return _port_taken(news["port"] if news else 0)
         try:
@@ -237,8 +238,8 @@ class Supervisor:
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             code = protocol.NOT_FOUND if missing else protocol.NOT_EXECUTABLE
-            at, now = time.time(), time.monotonic()
-            self._follow(self.machine.could_not_start(key, rank, code, at, now))
+            exited = machine.Exited(key, rank, code, time.time())
+            self._follow(self.machine.could_not_start(exited, time.monotonic()))
         else:
             self._follow(self.machine.started(key, rank, pid, limits))
 
@@ -249,7 +250,7 @@ class Supervisor:
             if isinstance(each, machine.Record):
                 self._record(each.event, **each.fields)
             elif isinstance(each, machine.Tell):
-                self.news.tell(**each.word)
+                self.broadcast.tell(**each.word)
             elif isinstance(each, machine.Stop):
                 self._ask_all(each)
             elif isinstance(each, machine.StopOrphans):
@@ -272,14 +273,14 @@ class Supervisor:
 
     def _ask_all(self, stop: machine.Stop) -> None:
         left = self.children.left()
-        told = {"origin": stop.origin} if stop.origin else {}
+        origin = {"origin": stop.origin} if stop.origin else {}
         self._record(
             "StopRequested",
             why=stop.why,
             grace=stop.grace,
             processes=len(left),
             asked=stop.asked,
-            **told,
+            **origin,
         )
         self.children.ask(left)
 
@@ -295,7 +296,7 @@ class Supervisor:
         self.gpu_locks = []
         self.gpus.close()
         self.stacks.close()
-        forget("peer.json")  # where nobody came to read it
+        forget("peer.json")  # if the peer never started to read it
         self._record("HostEnded", **self.children.owned.close(self.children.left()))
 
 

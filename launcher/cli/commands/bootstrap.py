@@ -31,7 +31,7 @@ from ..render.tables import counted
 from ..run_argument import ask_passphrase
 
 if TYPE_CHECKING:
-    from ...api.bootstrap import Outcome
+    from ...api.bootstrap import HostOutcome
 
 _STEPS = ", ".join(s.name for s in STEPS if not s.optional)
 _MORE = ", ".join(s.name for s in STEPS if s.optional)
@@ -90,7 +90,7 @@ def command(
         person,
         person.tell,
         inventory=known,
-        place=place,
+        inventory_file=place,
         hosts=wanted,
         steps=steps,
         keys=lambda files: given or _own_key(files),
@@ -182,7 +182,7 @@ class _Person:
         return Secret(typed) if typed else None
 
 
-def _status(outcome: Outcome, dry_run: bool) -> str:
+def _status(outcome: HostOutcome, dry_run: bool) -> str:
     if not outcome.ok:
         return "failed"
     if not outcome.changes:
@@ -190,7 +190,7 @@ def _status(outcome: Outcome, dry_run: bool) -> str:
     return "would-change" if dry_run else "changed"
 
 
-def _described(outcome: Outcome, dry_run: bool) -> dict[str, Any]:
+def _described(outcome: HostOutcome, dry_run: bool) -> dict[str, Any]:
     error = outcome.error
     return {
         "host": outcome.host,
@@ -202,7 +202,7 @@ def _described(outcome: Outcome, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _shown(outcomes: Sequence[Outcome], dry_run: bool) -> Iterator[str]:
+def _shown(outcomes: Sequence[HostOutcome], dry_run: bool) -> Iterator[str]:
     """Hosts that stand alike as one."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for outcome in outcomes:
@@ -213,7 +213,7 @@ def _shown(outcomes: Sequence[Outcome], dry_run: bool) -> Iterator[str]:
         yield from (f"  {line}" for line in rest)
 
 
-def _lines(outcome: Outcome, dry_run: bool) -> Iterator[str]:
+def _lines(outcome: HostOutcome, dry_run: bool) -> Iterator[str]:
     count = len(outcome.changes)
     made = f"{counted(count, 'change')} {'to make' if dry_run else 'made'}"
     if not outcome.ok:

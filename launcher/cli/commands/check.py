@@ -35,7 +35,7 @@ from ..inventory_lookup import loaded, need_inventory
 from ..render.tables import counted, duration, size, table
 
 if TYPE_CHECKING:
-    from ...api.check import Report, Survey, Trial
+    from ...api.check import PairTest, Report, Survey
     from ...spec.model import Host, Inventory, Job
 
 _COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
@@ -174,8 +174,8 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
         head, *lines = _hosts(report.surveys, width).split("\n")
         click.secho(head, dim=True)
         click.echo("\n".join(lines))
-    if any(trial.bandwidth for trial in report.trials):
-        click.echo(_network(report.trials, width))
+    if any(test.bandwidth for test in report.tests):
+        click.echo(_network(report.tests, width))
     shown = [f for f in report.findings if f.level != OK or f.code.startswith(("JOB", "SMOKE"))]
     for finding in shown:
         click.echo()
@@ -187,14 +187,14 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
     click.echo(("\n" if shown or done else "") + _verdict(report, asked))
 
 
-def _network(trials: Sequence[Trial], width: int) -> str:
+def _network(tests: Sequence[PairTest], width: int) -> str:
     """All pairs in a line; of many hosts, bandwidth is that of some pairs."""
-    rates = sorted(trial.bandwidth for trial in trials if trial.bandwidth)
-    trips = sorted(trial.round_trip * 1000 for trial in trials if trial.round_trip is not None)
-    sizes = sorted({trial.mtu for trial in trials if trial.mtu})
+    rates = sorted(test.bandwidth for test in tests if test.bandwidth)
+    trips = sorted(test.round_trip * 1000 for test in tests if test.round_trip is not None)
+    sizes = sorted({test.mtu for test in tests if test.mtu})
     parts = [f"{rate_text(rates[0])} to {rate_text(rates[-1])}"]
-    if len(rates) < len(trials) / 2:
-        parts[0] += f" on {len(rates)} of {len(trials)} ways"
+    if len(rates) < len(tests) / 2:
+        parts[0] += f" on {len(rates)} of {len(tests)} ways"
     parts += [f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms"] if trips else []
     parts += [f"MTU {' to '.join(str(s) for s in (sizes[0], sizes[-1])[: len(sizes)])}"] * bool(
         sizes
@@ -208,8 +208,8 @@ def _network(trials: Sequence[Trial], width: int) -> str:
 
 def _verdict(report: Report, asked: int) -> str:
     what = counted(asked, "host")
-    if report.trials:
-        what += f", {counted(len(report.trials) // 2, 'pair')}"
+    if report.tests:
+        what += f", {counted(len(report.tests) // 2, 'pair')}"
     counts = [
         click.style(counted(count, level), fg=_COLOUR[level])
         for level in (ERROR, WARNING)

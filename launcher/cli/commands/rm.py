@@ -31,6 +31,6 @@ def command(ctx: click.Context, word: str, force: bool) -> None:
     except RunKept as kept:
         for error in kept.errors:
             complain(error)
-        click.echo(f"{name} stays here: launcher rm --force forgets it anyway", err=True)
+        click.echo(f"{kept.message}: launcher rm --force deletes it here anyway", err=True)
         ctx.exit(1)
     click.echo(f"{name} is forgotten")

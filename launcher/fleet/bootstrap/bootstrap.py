@@ -14,19 +14,19 @@ import fabric
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Node, Secret
-from ..fanout import Place, visit_hosts
+from ..fanout import Visited, visit_hosts
 from . import interfaces, plan
 from .inspection import Look
 from .login import Logins, NeedsSudo
 from .prompting import BROKEN, Asker, Rounds, Tell, blamed
-from .request import Request
+from .request import BootstrapRequest
 from .scripts import CHANGE_TIME, LOOK_TIME, look_at, run, upload
 
 BUILD_HOROVOD = Path(__file__).parent / "build-horovod.sh"
 
 
 @frozen
-class Outcome:
+class HostOutcome:
     """The result for one host. ``changes`` were made, or would be with ``dry_run``."""
 
     host: str
@@ -47,12 +47,12 @@ class _Seen:
 
     host: Host
     look: Look
-    wish: plan.Wish
+    goal: plan.Goal
     decision: plan.Decision
     sudo: str | None = None
 
 
-def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
+def bootstrap(request: BootstrapRequest, asker: Asker, tell: Tell) -> list[HostOutcome]:
     """Bootstrap all hosts; return the outcomes in the order of the hosts.
 
     ``tell(host, message)`` is called from several threads.
@@ -66,11 +66,11 @@ def bootstrap(request: Request, asker: Asker, tell: Tell) -> list[Outcome]:
 
 
 class _Work:
-    def __init__(self, request: Request, rounds: Rounds, tell: Tell) -> None:
+    def __init__(self, request: BootstrapRequest, rounds: Rounds, tell: Tell) -> None:
         self.request, self.rounds, self.tell = request, rounds, tell
         self.logins = rounds.logins
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[HostOutcome]:
         hosts = {host.name: host for host in self.request.hosts}
         seen = self.rounds.all(hosts, self._look)
         looked = {name: found for name, found in seen.items() if isinstance(found, _Seen)}
@@ -82,7 +82,7 @@ class _Work:
         found = {**seen, **rights, **changed}
         outcomes = [_outcome(name, found[name]) for name in hosts]
         if not self.request.dry_run:
-            outcomes = self._proved(outcomes)
+            outcomes = self._verified(outcomes)
         return self._connected(outcomes) if "interface" in self.request.steps else outcomes
 
     # -- on one host
@@ -92,12 +92,12 @@ class _Work:
         needs_key = (
             self.request.force_key or self.request.login_keys or self.logins.password(host.name)
         )
-        key = self.request.keys(self.logins.way(host.name).keys) if needs_key else None
+        key = self.request.keys(self.logins.endpoint(host.name).keys) if needs_key else None
         request = self.request
         build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
-        wish = plan.Wish(request.steps, host.python, key, request.requirements, request.venv, build)
-        look = look_at(host, connection, wish)
-        decision = plan.decide(look, wish)
+        goal = plan.Goal(request.steps, host.python, key, request.requirements, request.venv, build)
+        look = look_at(host, connection, goal)
+        decision = plan.decide(look, goal)
         if needs_key and key is None and "key" in self.request.steps:
             problem = plan.Problem(
                 "key",
@@ -105,7 +105,7 @@ class _Work:
                 "create one with ssh-keygen -t ed25519, or name one with --key FILE",
             )
             decision = replace(decision, problems=(problem, *decision.problems))
-        return _Seen(host, look, wish, decision)
+        return _Seen(host, look, goal, decision)
 
     def _rights(self, seen: _Seen) -> _Seen:
         """Find out how to become root, if any change needs it."""
@@ -113,8 +113,8 @@ class _Work:
             return replace(seen, sudo="")
         name = seen.host.name
         connection = self.logins.connect(name)
-        told = run(name, connection, "command -v sudo >/dev/null && sudo -n true", LOOK_TIME)
-        if told.ok:
+        outcome = run(name, connection, "command -v sudo >/dev/null && sudo -n true", LOOK_TIME)
+        if outcome.ok:
             return replace(seen, sudo="sudo -n")
         why = f"{seen.look.user} is not root, and there is no sudo"
         if run(name, connection, "command -v sudo", LOOK_TIME).ok:
@@ -123,21 +123,21 @@ class _Work:
                 return replace(seen, decision=_noted(seen.decision, note))
             password = self.rounds.sudo.get(name) or self.logins.password(name)
             if password is None:
-                raise NeedsSudo(name, self.logins.way(name), refused=False)
-            told = run(name, connection, "", LOOK_TIME, root=("sudo", password))
-            if told.ok:
+                raise NeedsSudo(name, self.logins.endpoint(name), refused=False)
+            outcome = run(name, connection, "", LOOK_TIME, root=("sudo", password))
+            if outcome.ok:
                 self.rounds.sudo[name] = password
                 return replace(seen, sudo="sudo")
-            if told.refused:
-                raise NeedsSudo(name, self.logins.way(name), refused=True)
-            why = told.said
+            if outcome.refused:
+                raise NeedsSudo(name, self.logins.endpoint(name), refused=True)
+            why = outcome.message
         return replace(seen, decision=plan.without_root(seen.decision, why))
 
-    def _dry(self, seen: _Seen) -> Outcome:
+    def _dry(self, seen: _Seen) -> HostOutcome:
         decision = seen.decision
-        return Outcome(seen.host.name, decision.changes, decision.problems, decision.notes)
+        return HostOutcome(seen.host.name, decision.changes, decision.problems, decision.notes)
 
-    def _change(self, seen: _Seen) -> Outcome:
+    def _change(self, seen: _Seen) -> HostOutcome:
         problems = list(seen.decision.problems)
         made: list[plan.Change] = []
         error: HostError | None = None
@@ -145,7 +145,7 @@ class _Work:
             self._make(seen, made, problems)
         except (HostError, *BROKEN) as broken:  # changes made so far are still reported
             error = blamed(seen.host.name, broken)
-        return Outcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
+        return HostOutcome(seen.host.name, tuple(made), tuple(problems), seen.decision.notes, error)
 
     def _make(self, seen: _Seen, made: list[plan.Change], problems: list[plan.Problem]) -> None:
         host = seen.host
@@ -164,7 +164,7 @@ class _Work:
             else:
                 made.append(change)
         if made:  # verify it
-            left = plan.decide(look_at(host, connection, seen.wish), seen.wish).changes
+            left = plan.decide(look_at(host, connection, seen.goal), seen.goal).changes
             for step in {c.step for c in made} - {problem.step for problem in problems}:
                 problems += [
                     plan.Problem(step, f"no error, but it had no effect: {change.what}", "")
@@ -176,20 +176,21 @@ class _Work:
         self, seen: _Seen, connection: fabric.Connection, change: plan.Change
     ) -> plan.Problem | None:
         name = seen.host.name
-        wrong = upload(connection, change.place, change.upload) if change.upload else ""
+        wrong = upload(connection, change.upload_to, change.upload) if change.upload else ""
         if wrong:
             return plan.Problem(change.step, wrong, "safe to run again")
         root = None
         if change.root and seen.sudo:
             root = (seen.sudo, self.rounds.sudo.get(name, Secret("")))
-        told = run(name, connection, change.script, CHANGE_TIME, root)
-        if told.ok:
+        outcome = run(name, connection, change.script, CHANGE_TIME, root)
+        if outcome.ok:
             return None
-        return plan.Problem(change.step, f"could not {change.what}: {told.said}", told.hint)
+        message = f"could not {change.what}: {outcome.message}"
+        return plan.Problem(change.step, message, outcome.hint)
 
     # -- verification
 
-    def _proved(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _verified(self, outcomes: list[HostOutcome]) -> list[HostOutcome]:
         """Check that the agent answers, over the connection that runs use.
 
         With steps left out it may not, which is a note and no error.
@@ -198,26 +199,26 @@ class _Work:
         nodes = [Node(h, 0, 0, 0, root=h.workdir) for h in self.request.hosts if h.name in fine]
         whole = self.request.steps >= plan.USUAL
 
-        async def greet(place: Place) -> None:
-            await (await place.agent()).close()
+        async def greet(visited: Visited) -> None:
+            await (await visited.agent()).close()
 
         ask = self.request.ask_passphrase
-        told = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
-        proved = []
+        greeted = asyncio.run(visit_hosts(self.request.inventory, "", nodes, greet, ask))
+        verified = []
         for outcome in outcomes:
-            error = told.get(outcome.host)
+            error = greeted.get(outcome.host)
             if error and whole:
                 outcome = replace(outcome, error=error)
             elif error:
                 outcome = replace(
                     outcome, notes=(*outcome.notes, f"not ready yet: {error.message}")
                 )
-            proved.append(outcome)
-        return proved
+            verified.append(outcome)
+        return verified
 
     # -- interfaces
 
-    def _connected(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _connected(self, outcomes: list[HostOutcome]) -> list[HostOutcome]:
         """Set the interfaces by which the ready hosts reach each other."""
         request = self.request
         fine = {o.host for o in outcomes if o.ok and not (request.dry_run and o.changes)}
@@ -233,7 +234,7 @@ class _Work:
         return [_with(outcome, changes.get(outcome.host), wrong) for outcome in outcomes]
 
 
-def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
+def _with(outcome: HostOutcome, change: plan.Change | None, wrong: str) -> HostOutcome:
     """Add a change, or a note why it could not be written; the host is ready without it."""
     if change is None:
         return outcome
@@ -242,11 +243,11 @@ def _with(outcome: Outcome, change: plan.Change | None, wrong: str) -> Outcome:
     return replace(outcome, changes=(*outcome.changes, change))
 
 
-def _outcome(name: str, found: object) -> Outcome:
-    if isinstance(found, Outcome):
+def _outcome(name: str, found: object) -> HostOutcome:
+    if isinstance(found, HostOutcome):
         return found
     assert isinstance(found, HostError)
-    return Outcome(name, error=found)
+    return HostOutcome(name, error=found)
 
 
 def _without(seen: _Seen, found: object) -> _Seen:

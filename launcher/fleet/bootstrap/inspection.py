@@ -134,35 +134,35 @@ def parse_look(text: str) -> Look:
     body, end, _ = rest.partition("launcher-looked")
     if not begin or not end:
         raise ValueError("the host did not run a shell script to its end")
-    said = dict(line.split("=", 1) for line in body.splitlines() if "=" in line)
+    fields = dict(line.split("=", 1) for line in body.splitlines() if "=" in line)
     return Look(
-        system=said.get("system", ""),
-        like=tuple(said.get("like", "").split()),
-        title=said.get("title", ""),
-        manager=said.get("manager", ""),
-        user=said.get("user", ""),
-        is_root=said.get("uid") == "0",
-        home=said.get("home", ""),
-        hostname=said.get("hostname", ""),
-        address=said.get("address", ""),
-        own_address=said.get("own-address", ""),
-        rsync=said.get("rsync", ""),
-        python=_interpreter(said, "python"),
-        base=_interpreter(said, "base"),
-        venv="venv" in said,
-        weakness=said.get("weakness", ""),
-        requirements=said.get("requirements", ""),
-        horovod=said.get("horovod", ""),
-        uv=said.get("uv", ""),
-        mpirun=said.get("mpirun", ""),
-        tools=tuple(said.get("tools", "").split()),
-        key="key" in said,
-        driverless_gpu="driverless-gpu" in said,
+        system=fields.get("system", ""),
+        like=tuple(fields.get("like", "").split()),
+        title=fields.get("title", ""),
+        manager=fields.get("manager", ""),
+        user=fields.get("user", ""),
+        is_root=fields.get("uid") == "0",
+        home=fields.get("home", ""),
+        hostname=fields.get("hostname", ""),
+        address=fields.get("address", ""),
+        own_address=fields.get("own-address", ""),
+        rsync=fields.get("rsync", ""),
+        python=_interpreter(fields, "python"),
+        base=_interpreter(fields, "base"),
+        venv="venv" in fields,
+        weakness=fields.get("weakness", ""),
+        requirements=fields.get("requirements", ""),
+        horovod=fields.get("horovod", ""),
+        uv=fields.get("uv", ""),
+        mpirun=fields.get("mpirun", ""),
+        tools=tuple(fields.get("tools", "").split()),
+        key="key" in fields,
+        driverless_gpu="driverless-gpu" in fields,
     )
 
 
-def _interpreter(said: Mapping[str, str], name: str) -> Interpreter | None:
-    version = said.get(f"{name}-version", "")
+def _interpreter(fields: Mapping[str, str], name: str) -> Interpreter | None:
+    version = fields.get(f"{name}-version", "")
     if not re.fullmatch(r"\d+(\.\d+)+", version):
         return None
-    return Interpreter(said[name], tuple(map(int, version.split("."))), f"{name}-venv" in said)
+    return Interpreter(fields[name], tuple(map(int, version.split("."))), f"{name}-venv" in fields)

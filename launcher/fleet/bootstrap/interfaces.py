@@ -12,10 +12,12 @@ from ..findings import suggested
 from ..findings.survey import Questions
 from ..inventory_file import write_interfaces
 from . import plan
-from .request import Request
+from .request import BootstrapRequest
 
 
-def interfaces(request: Request, hosts: Sequence[Host]) -> tuple[dict[str, plan.Change], str]:
+def interfaces(
+    request: BootstrapRequest, hosts: Sequence[Host]
+) -> tuple[dict[str, plan.Change], str]:
     """Write the interfaces that hosts need; return the changes, and why they failed or "".
 
     A single host without an ``interface:`` has nothing to choose and is not asked.
@@ -26,13 +28,13 @@ def interfaces(request: Request, hosts: Sequence[Host]) -> tuple[dict[str, plan.
     wrong = ""
     if wanted and not request.dry_run:
         try:
-            write_interfaces(request.place, wanted)
+            write_interfaces(request.inventory_file, wanted)
         except InputError as error:
             wrong = f"{error}; add by hand: {error.hint}"
-    return {host: _change(name, request.place) for host, name in wanted.items()}, wrong
+    return {host: _change(name, request.inventory_file) for host, name in wanted.items()}, wrong
 
 
-async def _wanted(request: Request, hosts: Sequence[Host]) -> dict[str, str]:
+async def _wanted(request: BootstrapRequest, hosts: Sequence[Host]) -> dict[str, str]:
     async with Visitor(request.inventory, hosts, request.ask_passphrase) as visitor:
         await visitor.survey(Questions())
         await visitor.pairs(Job.master_port, bandwidth=False)

@@ -17,7 +17,7 @@ import paramiko
 from ...spec import errors
 from ...spec.frozen import frozen
 from ...spec.model import Inventory, Secret
-from ...transport.ssh import Dialler, Way
+from ...transport.ssh import Dialler, Endpoint
 from .hostkeys import Check, NotTrusted, append, changed_key, known_keys, listed
 
 #: Seconds for a TCP connection, for the server's first line, and for a login.
@@ -29,44 +29,44 @@ KEEPALIVE = 5
 class Question(Exception):
     """A login that waits for a person's decision; ``subject`` is a host or a jump host."""
 
-    def __init__(self, subject: str, way: Way) -> None:
+    def __init__(self, subject: str, endpoint: Endpoint) -> None:
         super().__init__(subject)
         self.subject = subject
-        self.way = way
+        self.endpoint = endpoint
 
 
 class UnknownKey(Question):
     """known_hosts has no key of the host, which offered this one."""
 
-    def __init__(self, subject: str, way: Way, key: paramiko.PKey) -> None:
-        super().__init__(subject, way)
+    def __init__(self, subject: str, endpoint: Endpoint, key: paramiko.PKey) -> None:
+        super().__init__(subject, endpoint)
         self.key = key
 
 
 class NeedsPassword(Question):
     """The host accepts none of the user's keys; ``refused``: nor the password that was tried."""
 
-    def __init__(self, subject: str, way: Way, refused: bool) -> None:
-        super().__init__(subject, way)
+    def __init__(self, subject: str, endpoint: Endpoint, refused: bool) -> None:
+        super().__init__(subject, endpoint)
         self.refused = refused
 
 
 class NeedsSudo(Question):
     """sudo asks for a password; ``refused``: it did not accept the one that was tried."""
 
-    def __init__(self, subject: str, way: Way, refused: bool) -> None:
-        super().__init__(subject, way)
+    def __init__(self, subject: str, endpoint: Endpoint, refused: bool) -> None:
+        super().__init__(subject, endpoint)
         self.refused = refused
 
 
 @frozen
 class _Hop:
     name: str
-    way: Way
+    endpoint: Endpoint
 
 
 class Logins:
-    """The routes to the hosts of an inventory, the answers so far, and the open connections."""
+    """Routes to the hosts of an inventory, answers to questions so far, and open connections."""
 
     def __init__(
         self, inventory: Inventory, names: Iterable[str], login_keys: tuple[str, ...] = ()
@@ -82,9 +82,9 @@ class Logins:
             _routes(inventory, tuple(names))
         )
 
-    def way(self, name: str) -> Way:
+    def endpoint(self, name: str) -> Endpoint:
         """Return how a host is reached. Raises ConnectError if its settings are unusable."""
-        return self._route(name)[-1].way
+        return self._route(name)[-1].endpoint
 
     def connect(self, name: str) -> fabric.Connection:
         """Return the open connection to a host; open one if needed.
@@ -104,15 +104,15 @@ class Logins:
         assert before is not None
         return before
 
-    def trust(self, subject: str, way: Way, key: paramiko.PKey, save: bool) -> str:
+    def trust(self, subject: str, endpoint: Endpoint, key: paramiko.PKey, save: bool) -> str:
         """Trust a host's key from now on; with ``save``, add it to known_hosts.
 
         Return the path of known_hosts. Raises ConnectError if it cannot be written.
         """
-        file = way.known_hosts[0]
+        file = endpoint.known_hosts[0]
         if save:
             try:
-                append(file, f"{listed(way)} {key.get_name()} {key.get_base64()}\n")
+                append(file, f"{listed(endpoint)} {key.get_name()} {key.get_base64()}\n")
             except OSError as error:
                 raise errors.ConnectError(
                     subject, f"cannot add the host key to {file}: {error.strerror}"
@@ -155,7 +155,7 @@ class Logins:
         try:
             connection.open()
         except BaseException as error:
-            allowed = _allowed(connection, hop.way.user, error)
+            allowed = _allowed(connection, hop.endpoint.user, error)
             connection.client.close()
             raise self._what_went_wrong(hop, error, allowed) from None
         _stay_awake(connection.transport)
@@ -166,10 +166,10 @@ class Logins:
         return connection
 
     def _connection(self, hop: _Hop, before: fabric.Connection | None) -> fabric.Connection:
-        way = hop.way
+        endpoint = hop.endpoint
         password = self._passwords.get(hop.name)
-        keys = [*way.keys, *self._login_keys]
-        check = Check((*known_keys(way), *self._trusted.get(hop.name, ())))
+        keys = [*endpoint.keys, *self._login_keys]
+        check = Check((*known_keys(endpoint), *self._trusted.get(hop.name, ())))
         settings: dict[str, object] = {
             "transport_factory": check.transport,
             "timeout": PATIENCE,
@@ -179,15 +179,17 @@ class Logins:
         }
         if password is None:
             settings |= {"key_filename": keys} if keys else {}
-            settings["look_for_keys"] = not way.keys
+            settings["look_for_keys"] = not endpoint.keys
         else:  # sshd counts every key as an attempt (MaxAuthTries)
             settings |= {"allow_agent": False, "look_for_keys": False}
             settings["password"] = password.reveal()
-        command = shlex.join(way.proxy_command) if way.proxy_command and not before else None
+        command = (
+            shlex.join(endpoint.proxy_command) if endpoint.proxy_command and not before else None
+        )
         connection = fabric.Connection(
-            way.host,
-            user=way.user,
-            port=way.port,
+            endpoint.host,
+            user=endpoint.user,
+            port=endpoint.port,
             gateway=before or command or False,
             forward_agent=False,
             connect_kwargs=settings,
@@ -202,14 +204,14 @@ class Logins:
     ) -> BaseException:
         if isinstance(error, NotTrusted):
             if error.others_known:
-                return changed_key(hop.name, hop.way, error.key)
-            return UnknownKey(hop.name, hop.way, error.key)
+                return changed_key(hop.name, hop.endpoint, error.key)
+            return UnknownKey(hop.name, hop.endpoint, error.key)
         if _is_refusal(error):
             if "password" in allowed or "keyboard-interactive" in allowed:
-                return NeedsPassword(hop.name, hop.way, hop.name in self._passwords)
+                return NeedsPassword(hop.name, hop.endpoint, hop.name in self._passwords)
             return errors.AuthenticationFailed(
                 hop.name,
-                f"login as {hop.way.user}@{hop.way.host} refused; the host accepts keys only",
+                f"login as {hop.endpoint.user}@{hop.endpoint.host} refused; the host accepts keys only",
                 "use a key that it accepts: --login-key FILE, or ssh-add",
             )
         return _broken(hop, error)
@@ -258,20 +260,20 @@ async def _routes(
 
 
 async def _route(dialler: Dialler, name: str, passed: tuple[str, ...]) -> tuple[_Hop, ...]:
-    way = await dialler.way(name)
+    endpoint = await dialler.endpoint(name)
     if name in passed:
         raise errors.ConnectError(name, "its jump hosts form a loop", "correct ProxyJump")
     hops: tuple[_Hop, ...] = ()
-    for index, hop in enumerate(way.hops):
+    for index, hop in enumerate(endpoint.hops):
         if index:
-            hops = (*hops, _Hop(hop, await dialler.way(hop)))
+            hops = (*hops, _Hop(hop, await dialler.endpoint(hop)))
         else:
             hops = await _route(dialler, hop, (*passed, name))
-    return (*hops, _Hop(name, way))
+    return (*hops, _Hop(name, endpoint))
 
 
 def _broken(hop: _Hop, error: BaseException) -> BaseException:
-    where = f"{hop.way.host} port {hop.way.port}"
+    where = f"{hop.endpoint.host} port {hop.endpoint.port}"
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         causes: Mapping[object, OSError] = error.errors
         if any(isinstance(cause, ConnectionRefusedError) for cause in causes.values()):

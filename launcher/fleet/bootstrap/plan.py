@@ -62,7 +62,7 @@ USUAL = frozenset(step.name for step in STEPS if step.there and not step.optiona
 
 
 @frozen
-class Wish:
+class Goal:
     """What the user asked for on one host.
 
     ``python`` is the inventory's; ``key`` is a line for authorized_keys, None if logging in works
@@ -82,7 +82,7 @@ class Wish:
 class Change:
     """A change on a host: sh runs ``script``, as root if ``root`` is true.
 
-    ``upload`` is text that ``script`` finds in the file ``place``. ``what`` follows the host's name,
+    ``upload`` is text that ``script`` finds in the file ``upload_to``. ``what`` follows the host's name,
     as in "gpu1: install rsync".
     """
 
@@ -91,7 +91,7 @@ class Change:
     script: str
     root: bool = False
     upload: str | None = None
-    place: str = ""
+    upload_to: str = ""
 
 
 @frozen
@@ -132,11 +132,11 @@ def requirement_lines(text: str, source: str) -> str:
     """Return the text of a requirements file, checked to stand alone. Raises InputError."""
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
-        leads_elsewhere = words and (
+        names_a_file = words and (
             re.match(r"(-r|-c|-e|--requirement|--constraint|--editable)(=|\Z)", words[0])
             or words[0].startswith((".", "file:"))
         )
-        if leads_elsewhere:
+        if names_a_file:
             raise InputError(
                 f"{source}:{number}: {line.strip()!r} refers to another file on this machine",
                 "only this file is copied to the hosts: name packages in it (see pip freeze)",
@@ -144,14 +144,14 @@ def requirement_lines(text: str, source: str) -> str:
     return text
 
 
-def venv_of(wish: Wish) -> str:
+def venv_of(goal: Goal) -> str:
     """Return where the environment for jobs is, or will be, on a host."""
-    return wish.venv or _environment(wish.python) or VENV
+    return goal.venv or _environment(goal.python) or VENV
 
 
-def is_venv_ours(wish: Wish) -> bool:
+def is_venv_ours(goal: Goal) -> bool:
     """Return whether launcher makes that environment, rather than the inventory naming one."""
-    return bool(wish.venv) or not _environment(wish.python)
+    return bool(goal.venv) or not _environment(goal.python)
 
 
 def _environment(python: str) -> str | None:
@@ -160,7 +160,7 @@ def _environment(python: str) -> str | None:
     return found[1] if found and found[1] not in ("/usr", "/usr/local") else None
 
 
-def decide(look: Look, wish: Wish) -> Decision:
+def decide(look: Look, goal: Goal) -> Decision:
     """Return everything that a host needs, in the order in which to do it."""
     parts = {
         "key": _key,
@@ -172,14 +172,14 @@ def decide(look: Look, wish: Wish) -> Decision:
         "horovod": _horovod,
         "own-name": _own_name,
     }
-    steps = wish.steps - _IN_VENV if look.weakness else wish.steps
-    found = [item for name in parts if name in steps for item in parts[name](look, wish)]
-    if look.weakness and wish.steps & _IN_VENV and _wants_venv(wish):
-        found.append(_unsafe(look, wish))
+    steps = goal.steps - _IN_VENV if look.weakness else goal.steps
+    found = [item for name in parts if name in steps for item in parts[name](look, goal)]
+    if look.weakness and goal.steps & _IN_VENV and _wants_venv(goal):
+        found.append(_unsafe(look, goal))
     return Decision(
         tuple(item for item in found if isinstance(item, Change)),
         tuple(item for item in found if isinstance(item, Problem)),
-        tuple(_notes(look, wish)),
+        tuple(_notes(look, goal)),
     )
 
 
@@ -187,10 +187,10 @@ def decide(look: Look, wish: Wish) -> Decision:
 _IN_VENV = frozenset({"venv", "requirements", "horovod"})
 
 
-def _unsafe(look: Look, wish: Wish) -> Problem:
+def _unsafe(look: Look, goal: Goal) -> Problem:
     return Problem(
         "venv",
-        f"the environment {_at_home(look, venv_of(wish))} could be changed by other users: "
+        f"the environment {_at_home(look, venv_of(goal))} could be changed by other users: "
         f"{look.weakness}",
         "chmod go-w that folder, or choose another: --venv DIR",
     )
@@ -220,13 +220,13 @@ def blocked(step: str, failed: Iterable[str]) -> str | None:
 _Found = Iterable[Change | Problem]
 
 
-def _key(look: Look, wish: Wish) -> _Found:
-    if wish.key is None or look.key:
+def _key(look: Look, goal: Goal) -> _Found:
+    if goal.key is None or look.key:
         return
-    line = shlex.quote(wish.key.strip())
+    line = shlex.quote(goal.key.strip())
     yield Change(
         "key",
-        f"add your public key ({_comment(wish.key)}) to ~/.ssh/authorized_keys",
+        f"add your public key ({_comment(goal.key)}) to ~/.ssh/authorized_keys",
         'set -e; umask 077; mkdir -p "$HOME/.ssh"; f="$HOME/.ssh/authorized_keys"\n'
         'if [ -s "$f" ] && [ -n "$(tail -c 1 "$f")" ]; then echo >>"$f"; fi\n'
         f"printf '%s\\n' {line} >>\"$f\"\n"
@@ -240,20 +240,20 @@ def _comment(key: str) -> str:
     return words[2].strip() if len(words) > 2 else words[0]
 
 
-def _rsync(look: Look, wish: Wish) -> _Found:
+def _rsync(look: Look, goal: Goal) -> _Found:
     if not look.rsync:
         yield _install(look, "rsync", "rsync")
 
 
-def _python(look: Look, wish: Wish) -> _Found:
-    own = _environment(wish.python)
-    name = "python3" if own else posixpath.basename(wish.python)
+def _python(look: Look, goal: Goal) -> _Found:
+    own = _environment(goal.python)
+    name = "python3" if own else posixpath.basename(goal.python)
     found = look.base if own else look.python
     if own and look.python and look.python.version >= OLDEST_PYTHON:
         return
     if not re.fullmatch(r"python3(\.\d+)?", name):
         if found is None:
-            yield Problem("python", f"there is no {wish.python}", "set python: in the inventory")
+            yield Problem("python", f"there is no {goal.python}", "set python: in the inventory")
     elif found is None:
         packages = (name, f"{name}-venv") if _is_debian(look) else (name,)
         yield _install(look, "python", *packages)
@@ -267,16 +267,16 @@ def _python(look: Look, wish: Wish) -> _Found:
         yield _install(look, "python", f"{name}-venv")
 
 
-def _wants_venv(wish: Wish) -> bool:
-    named = wish.venv or wish.requirements is not None or _environment(wish.python)
-    return bool(named or "horovod" in wish.steps)
+def _wants_venv(goal: Goal) -> bool:
+    named = goal.venv or goal.requirements is not None or _environment(goal.python)
+    return bool(named or "horovod" in goal.steps)
 
 
-def _venv(look: Look, wish: Wish) -> _Found:
-    if look.venv or not _wants_venv(wish):
+def _venv(look: Look, goal: Goal) -> _Found:
+    if look.venv or not _wants_venv(goal):
         return
-    place = _at_home(look, venv_of(wish))
-    base = look.base if _environment(wish.python) else look.python
+    place = _at_home(look, venv_of(goal))
+    base = look.base if _environment(goal.python) else look.python
     python = shlex.quote(base.path if base else "python3")
     folder = shlex.quote(place)
     make = f"{python} -m venv {folder}"
@@ -285,15 +285,15 @@ def _venv(look: Look, wish: Wish) -> _Found:
     yield Change("venv", f"create the environment {place}", f"set -e; {make}")
 
 
-def _requirements(look: Look, wish: Wish) -> _Found:
-    if wish.requirements is None:
+def _requirements(look: Look, goal: Goal) -> _Found:
+    if goal.requirements is None:
         return
-    digest = hashlib.sha256(wish.requirements.encode()).hexdigest()
+    digest = hashlib.sha256(goal.requirements.encode()).hexdigest()
     if look.requirements == digest:
         return
-    place = _at_home(look, venv_of(wish))
+    place = _at_home(look, venv_of(goal))
     file = f"{place}/requirements-{digest[:12]}.txt"
-    lines = [line.split("#")[0].strip() for line in wish.requirements.splitlines()]
+    lines = [line.split("#")[0].strip() for line in goal.requirements.splitlines()]
     count = sum(1 for line in lines if line and not line.startswith("-"))
     with_what = " with uv" if look.uv else ""
     yield Change(
@@ -302,8 +302,8 @@ def _requirements(look: Look, wish: Wish) -> _Found:
         f"trap 'rm -f '{shlex.quote(shlex.quote(file))} EXIT\nset -e\n"
         f"{_installer(look, place)} -r {shlex.quote(file)}\n"
         f"echo {digest} >{shlex.quote(place)}/.launcher-requirements",
-        upload=wish.requirements,
-        place=file,
+        upload=goal.requirements,
+        upload_to=file,
     )
 
 
@@ -314,7 +314,7 @@ def _installer(look: Look, place: str) -> str:
     return f"{python} -m pip install --quiet --disable-pip-version-check --no-input"
 
 
-def _openmpi(look: Look, wish: Wish) -> _Found:
+def _openmpi(look: Look, goal: Goal) -> _Found:
     if look.mpirun and "mpicxx" in look.tools:
         return
     if _is_debian(look):
@@ -323,11 +323,11 @@ def _openmpi(look: Look, wish: Wish) -> _Found:
         yield _install(look, "openmpi", "openmpi", "openmpi-devel")
 
 
-def _horovod(look: Look, wish: Wish) -> _Found:
-    if look.horovod and ("mpi" in look.horovod.split() or "openmpi" not in wish.steps):
+def _horovod(look: Look, goal: Goal) -> _Found:
+    if look.horovod and ("mpi" in look.horovod.split() or "openmpi" not in goal.steps):
         return
-    place = _at_home(look, venv_of(wish))
-    name = posixpath.basename(wish.python) if not _environment(wish.python) else "python3"
+    place = _at_home(look, venv_of(goal))
+    name = posixpath.basename(goal.python) if not _environment(goal.python) else "python3"
     which = 0 if _is_debian(look) else 1
     missing = [names[which] for tool, names in _TOOLS.items() if tool not in look.tools]
     if missing:
@@ -337,11 +337,11 @@ def _horovod(look: Look, wish: Wish) -> _Found:
     yield Change(
         "horovod",
         f"build {HOROVOD} for the torch in {place} (takes minutes)",
-        f"set -- {python}\n{wish.build_horovod}",
+        f"set -- {python}\n{goal.build_horovod}",
     )
 
 
-def _own_name(look: Look, wish: Wish) -> _Found:
+def _own_name(look: Look, goal: Goal) -> _Found:
     if not look.own_address.startswith("127."):
         return
     if not look.address or look.address.startswith("127."):
@@ -362,16 +362,16 @@ def _own_name(look: Look, wish: Wish) -> _Found:
     )
 
 
-def _notes(look: Look, wish: Wish) -> Iterable[str]:
-    place = venv_of(wish)
-    if not _environment(wish.python) and (wish.requirements is not None or wish.venv):
+def _notes(look: Look, goal: Goal) -> Iterable[str]:
+    place = venv_of(goal)
+    if not _environment(goal.python) and (goal.requirements is not None or goal.venv):
         yield f"to use it in runs, set `python: {place}/bin/python` in the inventory"
-    if "openmpi" in wish.steps and _hides_mpi(look):
+    if "openmpi" in goal.steps and _hides_mpi(look):
         yield (
             f"{RED_HAT_MPI} is not on PATH; for runs to find mpirun, set "
             f"`env: {{PATH: {RED_HAT_MPI}:/usr/bin:/bin}}` in the inventory"
         )
-    if look.own_address.startswith("127.") and "own-name" not in wish.steps:
+    if look.own_address.startswith("127.") and "own-name" not in goal.steps:
         yield (
             f"its own name resolves to {look.own_address}; launcher works around it, "
             "other programs may not: --with own-name"

@@ -88,14 +88,16 @@ class Rounds:
         groups: dict[tuple[str, str, bool], list[Question]] = {}
         for question in by_subject.values():
             refused = isinstance(question, NeedsPassword | NeedsSudo) and question.refused
-            groups.setdefault((_kind(question), question.way.user, refused), []).append(question)
+            groups.setdefault((_kind(question), question.endpoint.user, refused), []).append(
+                question
+            )
         for (kind, user, refused), group in groups.items():
             answers |= self._ask_password(kind, user, refused, group)
         return answers
 
     def _ask_trust(self, question: UnknownKey) -> HostError | None:
-        name, way, key = question.subject, question.way, question.key
-        where = f"{way.host} port {way.port}"
+        name, endpoint, key = question.subject, question.endpoint, question.key
+        where = f"{endpoint.host} port {endpoint.port}"
         if not self.asker.trust(name, where, key.get_name(), key.fingerprint):
             return errors.UnknownHostKey(
                 name,
@@ -104,7 +106,7 @@ class Rounds:
                 "/etc/ssh/ssh_host_ed25519_key.pub; in scripts: --accept-new",
             )
         try:
-            file = self.logins.trust(name, way, key, save=self._save)
+            file = self.logins.trust(name, endpoint, key, save=self._save)
         except HostError as error:
             return error
         if not self._save:

@@ -10,15 +10,15 @@ from ...transport.ssh import AskPassphrase
 
 
 @frozen
-class Request:
-    """What to do, and on which hosts. ``place`` is the inventory's file.
+class BootstrapRequest:
+    """What to do, and on which hosts.
 
     ``keys`` returns the line for authorized_keys, or None, from a host's identity files.
     ``force_key`` installs it even where logging in needs no password.
     """
 
     inventory: Inventory
-    place: str
+    inventory_file: str
     hosts: tuple[Host, ...]
     steps: frozenset[str]
     keys: Callable[[tuple[str, ...]], str | None]

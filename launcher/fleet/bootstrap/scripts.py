@@ -29,26 +29,26 @@ CHANGE_TIME = 3600
 
 
 @frozen
-class Told:
+class Outcome:
     """The result of a script. ``refused``: sudo did not accept the password."""
 
     ok: bool
-    said: str = ""
+    message: str = ""
     refused: bool = False
     hint: str = ""
 
 
-def look_at(host: Host, connection: fabric.Connection, wish: plan.Wish) -> Look:
+def look_at(host: Host, connection: fabric.Connection, goal: plan.Goal) -> Look:
     """Inspect a host. Raises HostError if its answer makes no sense."""
-    weakness = weakness_program() if plan.is_venv_ours(wish) else ""
-    command = look_command(wish.python, plan.venv_of(wish), wish.key, weakness)
+    weakness = weakness_program() if plan.is_venv_ours(goal) else ""
+    command = look_command(goal.python, plan.venv_of(goal), goal.key, weakness)
     result = connection.run(command, **_QUIET, timeout=LOOK_TIME)
     try:
         return parse_look(result.stdout)
     except ValueError as error:
-        said = _last_line(result.stderr or result.stdout)
+        last = _last_line(result.stderr or result.stdout)
         raise HostError(
-            host.name, f"{error}{f': {said}' if said else ''}", f"try `ssh {host.name} sh -c true`"
+            host.name, f"{error}{f': {last}' if last else ''}", f"try `ssh {host.name} sh -c true`"
         ) from None
 
 
@@ -64,7 +64,7 @@ def run(
     script: str,
     seconds: int,
     root: tuple[str, Secret] | None = None,
-) -> Told:
+) -> Outcome:
     """Run a script with sh, as the user or through sudo."""
     command = shlex.join(["/bin/sh", "-c", f"exec </dev/null\n{script}"])
     watchers = []
@@ -79,14 +79,14 @@ def run(
         result = connection.run(command, **_QUIET, watchers=watchers, timeout=seconds)
     except invoked.CommandTimedOut:
         hint = "it may still be running there; check, then run it again"
-        return Told(False, f"not done in {seconds} s", hint=hint)
+        return Outcome(False, f"not done in {seconds} s", hint=hint)
     except invoked.Failure:  # sudo printed "try again"
-        return Told(False, "sudo refused the password", refused=True)
+        return Outcome(False, "sudo refused the password", refused=True)
     if result.exited == -1:
         raise errors.ConnectionLost(name, "the connection dropped", "safe to run again")
-    wrong = _HINT.sub("", result.stderr.replace(prompt, ""))
-    said = _last_line(wrong) or _last_line(result.stdout)
-    return Told(result.ok, said or f"exit {result.exited}", hint=_hint(result.stderr))
+    errors_only = _HINT.sub("", result.stderr.replace(prompt, ""))
+    message = _last_line(errors_only) or _last_line(result.stdout) or f"exit {result.exited}"
+    return Outcome(result.ok, message, hint=_hint(result.stderr))
 
 
 #: Messages of apt and dnf.
@@ -100,12 +100,12 @@ _NO_MIRROR = (
 )
 
 
-def _hint(said: str) -> str:
-    if own := _HINT.findall(said):
+def _hint(output: str) -> str:
+    if own := _HINT.findall(output):
         return "".join(char for char in own[-1] if char.isprintable())[:300]
-    if any(words in said for words in _NO_MIRROR):
+    if any(text in output for text in _NO_MIRROR):
         return "can the host reach its package mirror? check its network and package sources"
-    if "No space left" in said:
+    if "No space left" in output:
         return "free some space on the host"
     return "safe to run again"
 
@@ -113,8 +113,8 @@ def _hint(said: str) -> str:
 def _last_line(text: str) -> str:
     """Return the last line that starts like an error, and the very last one."""
     found = [line.strip() for line in text.splitlines() if line.strip()]
-    wrong = [line for line in found if line.startswith(("E:", "ERROR", "error", "Error"))]
-    lines = dict.fromkeys([*wrong[-1:], *found[-1:]])
+    failed = [line for line in found if line.startswith(("E:", "ERROR", "error", "Error"))]
+    lines = dict.fromkeys([*failed[-1:], *found[-1:]])
     lines = {line.removeprefix("error: "): None for line in lines}
     return "".join(char for char in "; ".join(lines) if char.isprintable())[:300]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...spec.errors import HostError
+from ...spec.errors import HostError, LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
 from ...transport import agent_client, rsync
@@ -19,11 +19,11 @@ from ...transport.agent_client import Agent
 from ...transport.ssh import AskPassphrase, Connection, Dialler
 from .. import cleanup
 from ..findings import ERROR, Finding, fold, of_error
-from ..findings.group import of_group
+from ..findings.group import of_group, rsync_here
 from ..findings.host import of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
-from ..findings.survey import Questions, Survey, Trial, survey_of
+from ..findings.survey import PairTest, Questions, Survey, survey_of
 from .job_needs import questions_of
 from .pairs import Pairs, ports_of
 
@@ -41,7 +41,7 @@ class Report:
     """The result of a check."""
 
     surveys: tuple[Survey, ...]
-    trials: tuple[Trial, ...]
+    tests: tuple[PairTest, ...]
     findings: tuple[Finding, ...]
     seconds: float
     chosen: tuple[str, ...] = ()  # hosts that the job would get now
@@ -59,7 +59,7 @@ class Report:
             "findings": [finding.to_json() for finding in self.findings],
             "chosen": list(self.chosen),
             "hosts": {survey.host: asdict(survey) for survey in self.surveys},
-            "pairs": [asdict(trial) for trial in self.trials],
+            "pairs": [asdict(test) for test in self.tests],
         }
 
 
@@ -98,6 +98,10 @@ class Visitor:
             self.findings += findings
         self.surveys = {name: self.surveys[name] for name in self.hosts if name in self.surveys}
 
+    async def here(self) -> None:
+        """Check what runs need on this machine."""
+        self.findings += await asyncio.to_thread(_rsync_here)
+
     async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
         try:
             survey = await self._survey(host, questions)
@@ -128,21 +132,23 @@ class Visitor:
     def fits(self, job: Job) -> Layout | None:
         """Return the layout that a job would get now, and add its findings."""
         layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
-        lacking = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
+        without = {name for f in findings if f.code == "JOB-FRAMEWORK" for name in f.hosts}
         self.findings = [
-            f for f in self.findings if f.code != "TORCH-MISSING" or not lacking & set(f.hosts)
+            f for f in self.findings if f.code != "TORCH-MISSING" or not without & set(f.hosts)
         ]
         self.findings += findings
         return layout
 
-    async def pairs(self, port_range: tuple[int, int], bandwidth: bool = True) -> tuple[Trial, ...]:
+    async def pairs(
+        self, port_range: tuple[int, int], bandwidth: bool = True
+    ) -> tuple[PairTest, ...]:
         """Have all pairs of surveyed hosts test their network."""
         if len(self.surveys) < 2:
             return ()
         pairs = Pairs(self.hosts, self.surveys, self.agents, self.progress)
-        trials = await pairs.explore(ports_of(*port_range), bandwidth)
-        self.findings += of_pairs(trials, self.surveys, self.hosts, port_range)
-        return trials
+        tests = await pairs.explore(ports_of(*port_range), bandwidth)
+        self.findings += of_pairs(tests, self.surveys, self.hosts, port_range)
+        return tests
 
     async def fix(self) -> list[str]:
         """Kill what earlier runs left on hosts, and drop those findings; return what was done."""
@@ -165,6 +171,14 @@ class Visitor:
         return done
 
 
+def _rsync_here() -> list[Finding]:
+    try:
+        version = rsync.require_here()
+    except LauncherError as error:
+        return rsync_here("", error, False)
+    return rsync_here(version, None, rsync.rejects_extras(version))
+
+
 async def _clock(agent: Agent) -> tuple[float, float]:
     """Return the shortest of some round trips, and the host's clock minus this machine's."""
     best = (float("inf"), 0.0)
@@ -181,15 +195,15 @@ async def check(
 ) -> tuple[Report, list[str]]:
     """Run the whole check; return its report and what was fixed. Connections stay open."""
     started = time.monotonic()
-    await visitor.survey(questions_of(job) if job else Questions())
+    await asyncio.gather(visitor.survey(questions_of(job) if job else Questions()), visitor.here())
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
     layout = visitor.fits(job) if job else None
     ports = job.master_port if job else Job.master_port
-    trials = await visitor.pairs(ports) if pairs else ()
+    tests = await visitor.pairs(ports) if pairs else ()
     report = Report(
         tuple(visitor.surveys.values()),
-        trials,
+        tests,
         fold(visitor.findings),
         time.monotonic() - started,
         tuple(node.host.name for node in layout.nodes) if layout else (),

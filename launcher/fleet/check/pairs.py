@@ -18,7 +18,7 @@ from ...spec.errors import HostError
 from ...spec.model import Host, Job
 from ...transport.agent_client import Agent
 from ..findings.pair import SLOW, usual_bandwidth
-from ..findings.survey import Survey, Trial
+from ..findings.survey import PairTest, Survey
 
 #: Seconds to measure bandwidth in one direction.
 BANDWIDTH = 0.4
@@ -75,18 +75,18 @@ class Pairs:
     ) -> None:
         self._hosts, self._surveys, self._agents = hosts, surveys, agents
         self._progress = progress
-        # A token each: an address such as docker0's leads every host to itself.
+        # One token for each host: an address such as docker0's reaches the caller itself.
         self._tokens = {name: secrets.token_hex(16) for name in surveys}
-        self._mirrors: dict[str, Mapping[str, Any]] = {}
+        self._mirrors: dict[str, Mapping[str, Any]] = {}  # ports of the echo servers, by host
         self._names: dict[str, Mapping[str, list[str] | None]] = {}
 
-    async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[Trial, ...]:
+    async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[PairTest, ...]:
         """Try every route between two hosts, in both directions."""
         self._progress(f"testing routes between {len(self._surveys)} hosts")
         await asyncio.gather(*(self._prepare(name, ports) for name in self._surveys))
         try:
             explored = await asyncio.gather(*(self._routes(name) for name in self._surveys))
-            found = {(t.host, t.there): t for trials in explored for t in trials}
+            found = {(t.host, t.there): t for tests in explored for t in tests}
             if bandwidth:
                 await self._speeds(found)
             await self._again(found)
@@ -112,24 +112,24 @@ class Pairs:
         if isinstance(names, dict):
             self._names[name] = names["names"]
 
-    async def _routes(self, here: str) -> list[Trial]:
+    async def _routes(self, here: str) -> list[PairTest]:
         """Try from one host to all others, starting with the next, so that not all call the same."""
         names = list(self._surveys)
         place = names.index(here)
         others = names[place + 1 :] + names[:place]
-        found: list[Trial] = []
+        found: list[PairTest] = []
         for start in range(0, len(others), TOGETHER):
             found += await self._try(here, others[start : start + TOGETHER])
         return found
 
-    async def _try(self, here: str, others: Sequence[str]) -> list[Trial]:
+    async def _try(self, here: str, others: Sequence[str]) -> list[PairTest]:
         """Try from one host to some others, at once."""
         routes = {there: route for there in others if (route := self._route(there))}
         answer = await self._ask(here, "explore", ways=list(routes.values()))
         if isinstance(answer, HostError):
-            return [Trial(here, there, error=answer.message) for there in others]
+            return [PairTest(here, there, error=answer.message) for there in others]
         answers = dict(zip(routes, answer["ways"], strict=True))
-        return [self._trial(here, there, answers.get(there)) for there in others]
+        return [self._result(here, there, answers.get(there)) for there in others]
 
     def _route(self, there: str) -> dict[str, Any] | None:
         """Return what another host's agent needs to try the route to this one."""
@@ -145,12 +145,12 @@ class Pairs:
             "token": self._tokens[there],
         }
 
-    def _trial(self, here: str, there: str, answer: Mapping[str, Any] | None) -> Trial:
+    def _result(self, here: str, there: str, answer: Mapping[str, Any] | None) -> PairTest:
         if answer is None:
-            return Trial(here, there, error=f"{there} could not listen")
+            return PairTest(here, there, error=f"{there} could not listen")
         survey = self._surveys[there]
         names = self._names.get(here, {}).get(survey.facts.hostname)
-        return Trial(
+        return PairTest(
             host=here,
             there=there,
             tried=candidates(self._hosts[there], survey),
@@ -168,78 +168,78 @@ class Pairs:
 
     # -- bandwidth
 
-    async def _speeds(self, found: dict[tuple[str, str], Trial]) -> None:
+    async def _speeds(self, found: dict[tuple[str, str], PairTest]) -> None:
         """Measure the bandwidth of all pairs, or of some for each host: a slow host is slow with all."""
         chosen = spread(rounds(list(self._surveys)), PARTNERS)
         seconds = min(BANDWIDTH, BANDWIDTH_IN_ALL / (2 * len(chosen)))
         for number, pairs in enumerate(chosen):
             self._progress(f"bandwidth: round {number + 1} of {len(chosen)}")
-            for ways in (pairs, [(b, a) for a, b in pairs]):
-                measured = (self._measured(found[way], seconds) for way in ways)
-                found |= zip(ways, await asyncio.gather(*measured), strict=True)
+            for directed in (pairs, [(b, a) for a, b in pairs]):
+                measured = (self._measured(found[pair], seconds) for pair in directed)
+                found |= zip(directed, await asyncio.gather(*measured), strict=True)
 
-    async def _measured(self, trial: Trial, seconds: float) -> Trial:
-        """Return the trial with its bandwidth, if anything arrives at all."""
-        mirror = self._mirrors.get(trial.there)
-        if mirror is None or trial.address is None or trial.large is False:
-            return trial
+    async def _measured(self, test: PairTest, seconds: float) -> PairTest:
+        """Return the test with its bandwidth, if anything arrives at all."""
+        mirror = self._mirrors.get(test.there)
+        if mirror is None or test.address is None or test.large is False:
+            return test
         answer = await self._ask(
-            trial.host,
+            test.host,
             "bandwidth",
-            address=trial.address,
-            port=[p for p in (*mirror["ports"], mirror["high"]) if p not in trial.closed][-1],
-            token=self._tokens[trial.there],
+            address=test.address,
+            port=[p for p in (*mirror["ports"], mirror["high"]) if p not in test.closed][-1],
+            token=self._tokens[test.there],
             seconds=seconds,
         )
         return replace(
-            trial, bandwidth=None if isinstance(answer, HostError) else answer["bandwidth"]
+            test, bandwidth=None if isinstance(answer, HostError) else answer["bandwidth"]
         )
 
     # -- retries: on a busy machine a pair may have had bad luck
 
-    async def _again(self, found: dict[tuple[str, str], Trial]) -> None:
+    async def _again(self, found: dict[tuple[str, str], PairTest]) -> None:
         patience = AGAIN_IN_ALL + AGAIN_PER_HOST * len(self._surveys)
-        broken = [way for way, trial in found.items() if _is_broken(trial)]
+        broken = [pair for pair, test in found.items() if _is_broken(test)]
         deadline = time.monotonic() + patience
         while broken and time.monotonic() < deadline:
-            here, there = way = broken.pop(0)
+            here, there = pair = broken.pop(0)
             self._progress(f"testing again: {here} to {there}")
             (fresh,) = await self._try(here, [there])
-            found[way] = replace(fresh, bandwidth=found[way].bandwidth, confirmed=True)
+            found[pair] = replace(fresh, bandwidth=found[pair].bandwidth, confirmed=True)
         await self._all_again(found, broken)
         usual = usual_bandwidth(list(found.values()))
-        slow = sorted((t.bandwidth, way) for way, t in found.items() if t.bandwidth)
+        slow = sorted((t.bandwidth, pair) for pair, t in found.items() if t.bandwidth)
         deadline = time.monotonic() + patience
-        for bandwidth, way in slow:
+        for bandwidth, pair in slow:
             if bandwidth >= SLOW * usual or time.monotonic() > deadline:
                 break
-            found[way] = await self._slow_again(found[way], usual)
+            found[pair] = await self._slow_again(found[pair], usual)
 
     async def _all_again(
-        self, found: dict[tuple[str, str], Trial], broken: Sequence[tuple[str, str]]
+        self, found: dict[tuple[str, str], PairTest], broken: Sequence[tuple[str, str]]
     ) -> None:
         """Try the routes for which no time was left, together but without the others."""
-        ways: dict[str, list[str]] = {}
+        by_host: dict[str, list[str]] = {}
         for here, there in broken:
-            ways.setdefault(here, []).append(there)
-        tried = (self._try(here, others[:TOGETHER]) for here, others in ways.items())
-        for trials in await asyncio.gather(*tried):
-            for fresh in trials:
+            by_host.setdefault(here, []).append(there)
+        tried = (self._try(here, others[:TOGETHER]) for here, others in by_host.items())
+        for tests in await asyncio.gather(*tried):
+            for fresh in tests:
                 old = found[fresh.host, fresh.there]
                 found[fresh.host, fresh.there] = replace(fresh, bandwidth=old.bandwidth)
 
-    async def _slow_again(self, trial: Trial, usual: float) -> Trial:
+    async def _slow_again(self, test: PairTest, usual: float) -> PairTest:
         """Measure a slow route again, alone: it is slow only if it stays so.
 
         The result is capped at the usual bandwidth, because alone a route may beat any pair of a round.
         """
-        self._progress(f"testing again: {trial.host} to {trial.there}")
-        best = trial.bandwidth or 0.0
+        self._progress(f"testing again: {test.host} to {test.there}")
+        best = test.bandwidth or 0.0
         for _ in range(SLOW_TRIES):
-            best = max(best, (await self._measured(trial, AGAIN)).bandwidth or 0.0)
+            best = max(best, (await self._measured(test, AGAIN)).bandwidth or 0.0)
             if best >= SLOW * usual:
                 break
-        return replace(trial, bandwidth=min(best, usual), confirmed=True)
+        return replace(test, bandwidth=min(best, usual), confirmed=True)
 
 
 def spread(every: list[Pairing], most: int) -> list[Pairing]:
@@ -248,9 +248,9 @@ def spread(every: list[Pairing], most: int) -> list[Pairing]:
     return [every[number * len(every) // count] for number in range(count)]
 
 
-def _is_broken(trial: Trial) -> bool:
-    small = trial.mtu is not None and trial.mtu < (trial.mtu_expected or 0)
-    return bool(trial.error or trial.closed or small) or trial.large is False
+def _is_broken(test: PairTest) -> bool:
+    small = test.mtu is not None and test.mtu < (test.mtu_expected or 0)
+    return bool(test.error or test.closed or small) or test.large is False
 
 
 def candidates(host: Host, survey: Survey) -> tuple[str, ...]:

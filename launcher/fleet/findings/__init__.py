@@ -30,6 +30,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "PYTHON-SILENT": (ERROR, "the interpreter hangs or fails when it loads its packages"),
     "HOST-BROKEN": (ERROR, "the agent cannot work on the host"),
     "RSYNC-MISSING": (ERROR, "rsync is missing, or older than 3.1.3"),
+    "RSYNC-UNSAFE": (WARNING, "with the rsync here, a hostile host can write files of its choice"),
     "DISK-FULL": (ERROR, "no space at workdir"),
     "DISK-LOW": (WARNING, "little space at workdir"),
     "DISK-READ-ONLY": (ERROR, "workdir is not writable"),

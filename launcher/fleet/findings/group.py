@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ...spec import errors
 from . import ERROR, Finding, by_value, found, median
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
     from .survey import Survey
 
+#: The name of this machine where that of a host is expected.
+HERE = "this machine"
 #: Seconds that clocks may differ.
 CLOCK_WARNING = 1.0
 #: Seconds from which on certificates and file times go wrong.
@@ -26,6 +29,23 @@ def of_group(surveys: Sequence[Survey]) -> list[Finding]:
             parts = [f"{what} {text} on {hosts}" for text, hosts in by_value(known)]
             findings.append(found(code, known, ", ".join(parts), fix))
     return findings
+
+
+def rsync_here(version: str, error: errors.LauncherError | None, is_safe: bool) -> list[Finding]:
+    """Return what is wrong with this machine's rsync."""
+    if error:
+        return [found("RSYNC-MISSING", HERE, error.message, error.hint)]
+    if is_safe:
+        return []
+    return [
+        found(
+            "RSYNC-UNSAFE",
+            HERE,
+            f"rsync {version} accepts files that it did not ask for (CVE-2022-29154): a hostile host "
+            "can write into the folder that its outputs are copied to",
+            "install rsync 3.2.5 or newer, or your distribution's update",
+        )
+    ]
 
 
 def clocks(offsets: Mapping[str, tuple[float, float]]) -> list[Finding]:
@@ -49,7 +69,7 @@ def clocks(offsets: Mapping[str, tuple[float, float]]) -> list[Finding]:
         findings.append(_clock(host, distance))
     longest = max(trip for _, trip in offsets.values())
     if not wrong and abs(middle) > CLOCK_WARNING + longest / 2:
-        findings.append(_clock("this machine", -middle))
+        findings.append(_clock(HERE, -middle))
     return findings
 
 

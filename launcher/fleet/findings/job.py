@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...frameworks import requirements
-from ...jobs import planner
+from ...jobs.layout import make_layout
 from ...spec.errors import PlanError
 from ...spec.model import Host, Job, Layout
 from . import ERROR, WARNING, Finding, found
@@ -19,7 +19,7 @@ def of_job(
     there = [host for host in hosts if host.name in surveys]
     facts = {host.name: surveys[host.name].facts for host in there}
     try:
-        layout = planner.layout(job, there, facts)
+        layout = make_layout(job, there, facts)
     except PlanError as error:
         names = [host.name for host in hosts]
         return None, [found("JOB-NO-FIT", names, error.message, error.hint)]
@@ -42,7 +42,9 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     if without := [probe for probe in missing if probe in probes]:
         missing = [name for name in missing if name not in probes]
         facts, names = survey.facts, requirements.first_of(job.framework, without)
-        what, hint = requirements.told(job.framework, facts.python, facts.python_version, names)
+        what, hint = requirements.describe_missing(
+            job.framework, facts.python, facts.python_version, names
+        )
         what += brings.format("it" if len(names) == 1 else "them")
         findings.append(found("JOB-FRAMEWORK", host.name, what, hint, level=by_setup))
     if missing:

@@ -1,4 +1,4 @@
-"""Find what is wrong between two hosts, from their trials; fold equal findings of several pairs."""
+"""Find what is wrong between two hosts, from their tests; fold equal findings of several pairs."""
 
 from __future__ import annotations
 
@@ -7,63 +7,63 @@ from collections.abc import Iterator, Mapping, Sequence
 from ...spec import nodeset
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found, median
-from .survey import Survey, Trial
+from .survey import PairTest, Survey
 
 #: A pair with less than this part of the usual bandwidth is slow.
 SLOW = 0.25
 #: An interface is suggested if it is this many times as fast.
 FASTER = 2.0
 #: The agent's word for a port that connects but stays silent: a busy host's, not a firewall's.
-SILENT = "connects, and nobody answers"
+SILENT = "connects, but nothing answers"
 _BUSY = "the host may be busy: check again when it is idle"
 
 
 def of_pairs(
-    trials: Sequence[Trial],
+    tests: Sequence[PairTest],
     surveys: Mapping[str, Survey],
     hosts: Mapping[str, Host],
     port_range: tuple[int, int],
 ) -> list[Finding]:
     """Return everything that is wrong between hosts."""
     findings: list[Finding] = []
-    for trial in trials:
-        findings += _ports(trial, surveys[trial.there], port_range)
-        findings += _packets(trial)
-        if surveys[trial.host].facts.hostname != surveys[trial.there].facts.hostname:
-            findings += _names(trial, surveys[trial.there])  # else one machine twice: a sandbox
-    findings += _speed(trials)
-    return [*_folded(findings), *_interfaces(trials, surveys, hosts)]
+    for test in tests:
+        findings += _ports(test, surveys[test.there], port_range)
+        findings += _packets(test)
+        if surveys[test.host].facts.hostname != surveys[test.there].facts.hostname:
+            findings += _names(test, surveys[test.there])  # else one machine twice: a sandbox
+    findings += _speed(tests)
+    return [*_folded(findings), *_interfaces(tests, surveys, hosts)]
 
 
-def _ports(trial: Trial, there: Survey, port_range: tuple[int, int]) -> Iterator[Finding]:
-    if trial.error:
-        yield _between("NET-UNTESTED", trial, trial.error, "fix the other findings first")
-    elif trial.closed and set(trial.closed.values()) == {SILENT}:
-        yield _between("NET-UNTESTED", trial, _closed(trial), _BUSY)
-    elif trial.address is None:
-        reasons = ", ".join(sorted(set(trial.closed.values())))
+def _ports(test: PairTest, there: Survey, port_range: tuple[int, int]) -> Iterator[Finding]:
+    if test.error:
+        yield _between("NET-UNTESTED", test, test.error, "fix the other findings first")
+    elif test.closed and set(test.closed.values()) == {SILENT}:
+        yield _between("NET-UNTESTED", test, _closed(test), _BUSY)
+    elif test.address is None:
+        reasons = ", ".join(sorted(set(test.closed.values())))
         yield _between(
             "NET-NO-ROUTE",
-            trial,
+            test,
             f"none of its addresses answers on any port ({reasons}){_rules(there)}",
             "open TCP between the hosts, or set interface: in the inventory to a network that "
             "they share",
         )
-    elif trial.closed:
+    elif test.closed:
         low, high = port_range
         fix = f"open TCP ports {low} to {high} there, or set --master-port to an open range"
-        if trial.high in trial.closed:
+        if test.high in test.closed:
             fix = (
                 "open all TCP ports between the hosts: besides the master port, NCCL and gloo use "
                 "ports that the kernel chooses (ip_local_port_range)"
             )
-        yield _between("NET-PORT-CLOSED", trial, _closed(trial) + _rules(there), fix)
+        yield _between("NET-PORT-CLOSED", test, _closed(test) + _rules(there), fix)
 
 
-def _closed(trial: Trial) -> str:
+def _closed(test: PairTest) -> str:
     by_reason: dict[str, list[str]] = {}
-    for port, why in sorted(trial.closed.items()):
-        name = "one from the kernel's range" if port == trial.high else str(port)
+    for port, why in sorted(test.closed.items()):
+        name = "one from the kernel's range" if port == test.high else str(port)
         by_reason.setdefault(why, []).append(name)
     return "TCP " + "; ".join(f"{', '.join(ports)}: {why}" for why, ports in by_reason.items())
 
@@ -75,70 +75,70 @@ def _rules(there: Survey) -> str:
     return f"; its {kind}: {' | '.join(rule[:70] for rule in rules[:2])}"
 
 
-def _packets(trial: Trial) -> Iterator[Finding]:
-    stuck = trial.large is False
-    small = trial.mtu is not None and trial.mtu_expected is not None
-    if small and (trial.mtu or 0) < (trial.mtu_expected or 0):
+def _packets(test: PairTest) -> Iterator[Finding]:
+    stuck = test.large is False
+    small = test.mtu is not None and test.mtu_expected is not None
+    if small and (test.mtu or 0) < (test.mtu_expected or 0):
         yield _between(
             "NET-MTU",
-            trial,
-            f"packets up to {trial.mtu} bytes arrive, but the interfaces have MTU "
-            f"{trial.mtu_expected}" + ("; large TCP transfers hang" if stuck else ""),
-            f"ip link set {trial.interface or 'DEV'} mtu {trial.mtu} on both hosts, or configure "
-            f"the switch or tunnel between them to pass {trial.mtu_expected}",
+            test,
+            f"packets up to {test.mtu} bytes arrive, but the interfaces have MTU "
+            f"{test.mtu_expected}" + ("; large TCP transfers hang" if stuck else ""),
+            f"ip link set {test.interface or 'DEV'} mtu {test.mtu} on both hosts, or configure "
+            f"the switch or tunnel between them to pass {test.mtu_expected}",
             level=ERROR if stuck else WARNING,
         )
     elif stuck:
         yield _between(
             "NET-MTU",
-            trial,
+            test,
             "small packets arrive, large ones do not: every transfer hangs",
-            f"lower the MTU of {trial.interface or 'the interface'} on both hosts, or let ICMP "
+            f"lower the MTU of {test.interface or 'the interface'} on both hosts, or let ICMP "
             '"fragmentation needed" through',
         )
 
 
-def _names(trial: Trial, there: Survey) -> Iterator[Finding]:
+def _names(test: PairTest, there: Survey) -> Iterator[Finding]:
     own = {ip for _, ip in there.facts.addresses if not ip.startswith("127.")}
     name = there.facts.hostname
-    if trial.names is None:
+    if test.names is None:
         yield _between(
             "NET-NAME-SLOW",
-            trial,
+            test,
             "the other host's name takes more than 3 s to resolve",
             "add it to /etc/hosts, or name a DNS server that answers in /etc/resolv.conf",
         )
-    elif not trial.names:
-        yield _between("NET-NAME-PRIVATE", trial, "the other host's name does not resolve", "")
-    elif own and not own & set(trial.names):
+    elif not test.names:
+        yield _between("NET-NAME-PRIVATE", test, "the other host's name does not resolve", "")
+    elif own and not own & set(test.names):
         yield _between(
             "NET-NAME-WRONG",
-            trial,
-            f"the name {name} resolves to {trial.names[0]}, which is not that host",
+            test,
+            f"the name {name} resolves to {test.names[0]}, which is not that host",
             f"correct the line of {name} in /etc/hosts, or DNS",
         )
 
 
-def usual_bandwidth(trials: Sequence[Trial]) -> float:
+def usual_bandwidth(tests: Sequence[PairTest]) -> float:
     """Return the median of each host's best bandwidth, in bytes per second; 0.0 without any.
 
     The median of all pairs would mislead: of three hosts with one slow cable, most pairs are slow.
     """
     best: dict[str, float] = {}
-    for trial in trials:
-        for name in (trial.host, trial.there):
-            best[name] = max(best.get(name, 0.0), trial.bandwidth or 0.0)
+    for test in tests:
+        for name in (test.host, test.there):
+            best[name] = max(best.get(name, 0.0), test.bandwidth or 0.0)
     return median(list(best.values())) if best else 0.0
 
 
-def _speed(trials: Sequence[Trial]) -> Iterator[Finding]:
-    usual = usual_bandwidth(trials)
-    slow = [t for t in trials if t.confirmed and 0 < (t.bandwidth or 0.0) < SLOW * usual]
-    rates = sorted(trial.bandwidth or 0.0 for trial in slow)
-    for trial in slow:
+def _speed(tests: Sequence[PairTest]) -> Iterator[Finding]:
+    usual = usual_bandwidth(tests)
+    slow = [t for t in tests if t.confirmed and 0 < (t.bandwidth or 0.0) < SLOW * usual]
+    rates = sorted(test.bandwidth or 0.0 for test in slow)
+    for test in slow:
         yield _between(
             "NET-SLOW",
-            trial,
+            test,
             f"{_span(rates)}; {rate_text(usual)} is usual here",
             "check cable and port: ethtool (speed, duplex), ip -s link (errors); or leave the "
             "host out",
@@ -156,8 +156,8 @@ def _span(rates: Sequence[float]) -> str:
     return " to ".join(texts)
 
 
-def _between(code: str, trial: Trial, evidence: str, fix: str, level: str = "") -> Finding:
-    return found(code, trial.host, evidence, fix, level, there=(trial.there,))
+def _between(code: str, test: PairTest, evidence: str, fix: str, level: str = "") -> Finding:
+    return found(code, test.host, evidence, fix, level, there=(test.there,))
 
 
 #: Some hosts and those they should reach.
@@ -192,11 +192,11 @@ def _is_complete(routes: Sequence[_Routes]) -> bool:
 
 
 def _interfaces(
-    trials: Sequence[Trial], surveys: Mapping[str, Survey], hosts: Mapping[str, Host]
+    tests: Sequence[PairTest], surveys: Mapping[str, Survey], hosts: Mapping[str, Host]
 ) -> Iterator[Finding]:
     """Suggest an interface that is better than the one a run would try first."""
     for name, survey in surveys.items():
-        towards = [trial for trial in trials if trial.there == name and trial.address]
+        towards = [test for test in tests if test.there == name and test.address]
         if not towards:
             continue
         first = towards[0].tried[0]
@@ -207,7 +207,7 @@ def _interfaces(
         best = max(common, key=lambda ip: (by_address[ip].speed or 0) if ip in by_address else 0)
         if first not in common:
             choice = common[0]
-            others = nodeset.fold(trial.host for trial in towards)
+            others = nodeset.fold(test.host for test in towards)
             evidence = (
                 f"{first}, the address used from here, does not answer {others}; runs lose 4 s "
                 f"trying it. {by_address[choice].name} ({choice}) answers"

@@ -1,4 +1,4 @@
-"""What `launcher check` measured: a survey of each host and a trial of each pair.
+"""What `launcher check` measured: a survey of each host and a test of each pair.
 
 Sizes are in bytes, times in seconds.
 """
@@ -188,7 +188,7 @@ def _devices(value: Mapping[str, Any]) -> Devices:
 
 
 @frozen
-class Trial:
+class PairTest:
     """How one host reaches another one, ``there``.
 
     ``address`` is the one of ``tried`` that answered best, None if none did; ``complete`` lists those

@@ -1,7 +1,7 @@
-"""Other people's inventories: which format a text has, and what it means in ours.
+"""Recognise the format of a foreign inventory, and read it.
 
-To add one: a file like those here, with ``recognise`` and ``read``, and a row in ``FORMATS``; the
-first row that recognises a text has it.
+To add a format, write a module with ``recognise`` and ``read``, and add a row to ``FORMATS``. The
+first row that recognises a text reads it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ...spec.errors import DocumentError, InputError, suggestion
 from ...spec.frozen import frozen
+from ..source import Text, check_tags
 from . import (
     ansible_ini,
     ansible_yaml,
@@ -21,17 +22,16 @@ from . import (
     skypilot,
     ssh_config,
 )
-from .result import CHECKS, Found
-from .source import Text, check_tags
+from .draft import CHECKS, InventoryDraft
 
 
 @frozen
 class Format:
-    """A format by name. ``recognise`` looks at a text, ``read`` puts what it says into Found."""
+    """A format of inventories: ``recognise`` tells a text of it, ``read`` fills the draft from it."""
 
     about: str
     recognise: Callable[[Text], bool]
-    read: Callable[[Text, Found], None]
+    read: Callable[[Text, InventoryDraft], None]
 
 
 FORMATS = {
@@ -45,12 +45,12 @@ FORMATS = {
     "clustershell": Format("ClusterShell groups", clustershell.recognise, clustershell.read),
     "hostfile": Format("hostfile or list of hosts", hostfile.recognise, hostfile.read),
 }
-#: Keys of ours, at the top of a file: whoever has one of them means our format.
+#: Top-level keys of our own format: a file with one of them is taken for it.
 _OURS = {"hosts", "defaults", "groups", "ssh_config", "sandbox"}
 
 
 def recognise(text: Text) -> str | None:
-    """The name of the format that a text has; None when it is ours, or nobody's."""
+    """Return the name of a text's format; None for our own format and for unknown ones."""
     if text.content.startswith("$ANSIBLE_VAULT"):
         return "ansible"
     ours = bool(_OURS & set(text.keys))
@@ -60,10 +60,10 @@ def recognise(text: Text) -> str | None:
     return None
 
 
-def read(content: str, source: str, name: str | None = None) -> tuple[str, Found]:
-    """The format of a text and what stands there, by name or by what it looks like.
+def read(content: str, source: str, name: str | None = None) -> tuple[str, InventoryDraft]:
+    """Read an inventory in the format ``name``, or in the one that it looks like.
 
-    Raises DocumentError, and InputError on an unknown name.
+    Return the format's name and the draft. Raises DocumentError, and InputError for an unknown name.
     """
     if name is not None and name not in FORMATS:
         raise InputError(f'unknown format "{name}"', _known(name))
@@ -73,30 +73,30 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Found
         raise DocumentError(_unknown(text), _known(), source, 1)
     if content.startswith("$ANSIBLE_VAULT"):
         raise DocumentError(
-            "encrypted with ansible-vault, which is not decrypted here",
+            "encrypted with ansible-vault, which launcher does not decrypt",
             f"ansible-vault decrypt --output - {source} > plain; launcher inventory import plain",
             source,
             1,
         )
     if text.root is not None:
         check_tags(text.root)
-    found = Found(source)
-    FORMATS[form].read(text, found)
-    return form, found
+    draft = InventoryDraft(source)
+    FORMATS[form].read(text, draft)
+    return form, draft
 
 
 def _unknown(text: Text) -> str:
-    """What is wrong with a text that no format recognises."""
+    """Say what is wrong with a text that no format recognises."""
     try:
         text.yaml()
         problem = ""
     except DocumentError as error:
         problem = f" (line {error.line}: {error.message})" if ":" in text.content else ""
-    return f"not a list of hosts in any format that is known{problem}"
+    return f"not an inventory in any known format{problem}"
 
 
 def _known(name: str = "") -> str:
     return (suggestion(name, tuple(FORMATS)) if name else "") or f"known: {', '.join(FORMATS)}"
 
 
-__all__ = ["CHECKS", "FORMATS", "Format", "Found", "Text", "read", "recognise"]
+__all__ = ["CHECKS", "FORMATS", "Format", "InventoryDraft", "Text", "read", "recognise"]

@@ -1,6 +1,6 @@
-"""Ansible inventories in INI.
+"""Read Ansible inventories in INI.
 
-Source: Ansible, the inventory plugin ``ini``.
+Source: the documentation of Ansible's inventory plugin ``ansible.builtin.ini``.
 """
 
 from __future__ import annotations
@@ -8,25 +8,26 @@ from __future__ import annotations
 import re
 import shlex
 
+from ..draft import quoted
+from ..source import Text
 from .ansible import Group, Groups
 from .ansible_vars import Var
-from .result import Found, quoted
-from .source import Text
+from .draft import InventoryDraft
 
 _SECTION = re.compile(r"\[([^\]\s:]+)(?::(vars|children|hosts))?\]\s*(?:[#;].*)?\Z")
 _PAIR = re.compile(r"([A-Za-z_][\w-]*)\s*=\s*(.*)\Z", re.DOTALL)
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has sections, or hosts with variables of Ansible's."""
+    """Return whether it has sections, or hosts with variables ``ansible_...``."""
     return not content.keys and any(
         _SECTION.match(line) or re.search(r"\sansible_\w+\s*=", line) for _, line in content.lines
     )
 
 
-def read(content: Text, found: Found) -> None:
-    """What stands before the first section is ungrouped."""
-    groups = Groups(found)
+def read(content: Text, draft: InventoryDraft) -> None:
+    """Read hosts, sections and variables; hosts before the first section are ungrouped."""
+    groups = Groups(draft)
     groups.group("all", 0)
     group, kind = groups.group("ungrouped", 0), "hosts"
     for line, raw in enumerate(content.content.split("\n"), 1):
@@ -36,47 +37,47 @@ def read(content: Text, found: Found) -> None:
         if match := _SECTION.match(text):
             group, kind = groups.group(match[1], line), match[2] or "hosts"
         elif text.startswith("[") and "]:" not in text:
-            raise found.error(line, f"not a section: {quoted(text)}", "[gpu], [gpu:vars]")
+            raise draft.error(line, f"not a section: {quoted(text)}", "[gpu], [gpu:vars]")
         elif kind == "vars":
-            _variable(found, group, text, line)
+            _variable(draft, group, text, line)
         elif kind == "children":
-            group.children[_words(found, text, line)[0]] = line
+            group.children[_words(draft, text, line)[0]] = line
         else:
             _host(groups, group, text, line)
-    groups.carry()
+    groups.finish()
 
 
-def _words(found: Found, text: str, line: int) -> list[str]:
+def _words(draft: InventoryDraft, text: str, line: int) -> list[str]:
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:
-        raise found.error(line, f"{error}: {quoted(text)}") from None
+        raise draft.error(line, f"{error}: {quoted(text)}") from None
     if not words:
-        raise found.error(line, f"expected a name, found {quoted(text)}")
+        raise draft.error(line, f"expected a name, found {quoted(text)}")
     return words
 
 
-def _variable(found: Found, group: Group, text: str, line: int) -> None:
+def _variable(draft: InventoryDraft, group: Group, text: str, line: int) -> None:
     match = _PAIR.match(text)
     if not match:
-        raise found.error(line, f"expected name=value, found {quoted(text)}")
+        raise draft.error(line, f"expected name=value, found {quoted(text)}")
     group.variables[match[1]] = Var(_literal(match[2]), line)
 
 
 def _host(groups: Groups, group: Group, text: str, line: int) -> None:
-    words = _words(groups.found, text, line)
+    words = _words(groups.draft, text, line)
     variables = {}
     for word in words[1:]:
         match = _PAIR.match(word)
         if not match:
-            raise groups.found.error(line, f"expected name=value, found {quoted(word)}")
+            raise groups.draft.error(line, f"expected name=value, found {quoted(word)}")
         variables[match[1]] = Var(_literal(match[2]), line)
     for host in groups.host(words[0], line, group):
         groups.variables[host].update(variables)
 
 
 def _literal(text: str) -> str:
-    """A value without the quotes of a Python text, as Ansible takes it; nothing is evaluated."""
+    """Strip the quotes of a Python string literal, as Ansible does, without evaluating anything."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
         return text[1:-1]

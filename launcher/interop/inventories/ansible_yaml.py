@@ -1,23 +1,24 @@
-"""Ansible inventories in YAML.
+"""Read Ansible inventories in YAML.
 
-Source: Ansible, the inventory plugin ``yaml``.
+Source: the documentation of Ansible's inventory plugin ``ansible.builtin.yaml``.
 """
 
 from __future__ import annotations
 
 import yaml
 
-from ...spec.yaml_document import Node
+from ...spec.yaml_document import YamlNode
+from ..draft import quoted
+from ..source import Text, entries, entries_or_none
 from .ansible import Group, Groups
 from .ansible_vars import Var
-from .result import Found, quoted
-from .source import Text, entries, entries_or_none
+from .draft import InventoryDraft
 
 _PARTS = ("hosts", "children", "vars")
 
 
 def recognise(content: Text) -> bool:
-    """Whether every entry is a group, and one has hosts, children or vars as a mapping."""
+    """Return whether every entry is a group, and some group has hosts, children or vars as a mapping."""
     groups = [entries_or_none(v) if not v.is_empty() else {} for v in content.keys.values()]
     return all(group is not None for group in groups) and any(
         not isinstance(group[part].yaml, yaml.SequenceNode)
@@ -27,31 +28,33 @@ def recognise(content: Text) -> bool:
     )
 
 
-def read(content: Text, found: Found) -> None:
-    """Every entry is a group, whatever it stands in."""
-    groups = Groups(found)
+def read(content: Text, draft: InventoryDraft) -> None:
+    """Read every top-level entry as a group, with the groups nested in it."""
+    groups = Groups(draft)
     for name, (line, value) in entries(content.yaml(), "a mapping of groups").items():
         _group(groups, name, line, value)
-    groups.carry()
+    groups.finish()
 
 
-def _group(groups: Groups, name: str, line: int, node: Node) -> None:
+def _group(groups: Groups, name: str, line: int, node: YamlNode) -> None:
     group = groups.group(name, line)
     if node.is_empty():
         return
     for part, (at, value) in entries(node, "a group").items():
         if part not in _PARTS:
-            groups.found.note(at, f"{quoted(part)} of group {quoted(name)} is not carried over")
+            groups.draft.note(at, f"{quoted(part)} of group {quoted(name)} is not carried over")
         elif not value.is_empty():
             _part(groups, group, part, at, value)
 
 
-def _part(groups: Groups, group: Group, part: str, line: int, node: Node) -> None:
+def _part(groups: Groups, group: Group, part: str, line: int, node: YamlNode) -> None:
     if part == "vars":
         group.variables.update(_variables(node))
         return
     if part == "hosts" and isinstance(node.yaml, yaml.ScalarNode):
-        groups.host(node.yaml.value, line, group)  # one host without a colon: Ansible takes that
+        groups.host(
+            node.yaml.value, line, group
+        )  # a single host without a colon, which Ansible accepts
         return
     for name, (at, value) in entries(node, f"a mapping of {part}").items():
         if part == "children":
@@ -63,7 +66,7 @@ def _part(groups: Groups, group: Group, part: str, line: int, node: Node) -> Non
                 groups.variables[host].update(_variables(value))
 
 
-def _variables(node: Node) -> dict[str, Var]:
+def _variables(node: YamlNode) -> dict[str, Var]:
     found = {}
     for name, (line, value) in entries(node, "a mapping of variables").items():
         scalar = isinstance(value.yaml, yaml.ScalarNode) and not value.is_empty()

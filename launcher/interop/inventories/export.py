@@ -1,6 +1,6 @@
-"""An inventory in other people's formats: hostfile, ssh_config and Ansible.
+"""Write an inventory in other tools' formats: hostfile, ssh_config and Ansible.
 
-What a format cannot hold is noted.
+Each function returns the text, and a note for everything that the format cannot hold.
 """
 
 from __future__ import annotations
@@ -17,41 +17,45 @@ from ...spec.model import Host, Inventory
 
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")
-_KEPT_OUT = ("python", "workdir", "interface", "env", "labels")
+_LAUNCHERS_OWN = ("python", "workdir", "interface", "env", "labels")
 
 
 def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
-    """``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
-    notes = _lost(inventory, "address", "user", "port", "proxy_jump", "identity_file", *_KEPT_OUT)
+    """Return lines ``name slots=gpus``, for DeepSpeed, Open MPI and Horovod."""
+    notes = _setting_notes(
+        inventory, "address", "user", "port", "proxy_jump", "identity_file", *_LAUNCHERS_OWN
+    )
     if any(host.gpus is None for host in inventory.hosts):
-        notes.append("hosts without gpus have no slots=; DeepSpeed wants it on every line")
+        notes.append("hosts without gpus have no slots=, which DeepSpeed needs on every line")
     if any(host.address or host.user or host.port for host in inventory.hosts):
-        notes.append("what ssh needs to know: launcher inventory export --to ssh_config")
+        notes.append(
+            "connection settings: export them with launcher inventory export --to ssh_config"
+        )
     lines = [
         host.name if host.gpus is None else f"{host.name} slots={host.gpus}"
         for host in inventory.hosts
     ]
-    return "\n".join([comment(_HEAD), *lines]) + "\n", notes + _groups_lost(inventory)
+    return "\n".join([comment(_HEAD), *lines]) + "\n", notes + _group_notes(inventory)
 
 
 def ssh_config(inventory: Inventory) -> tuple[str, list[str]]:
-    """An entry for every host, to be included in ``~/.ssh/config``."""
+    """Return an entry for every host, to be included in ``~/.ssh/config``."""
     entries = [entry(host) or f"Host {host.name}\n" for host in inventory.hosts]
-    notes = _lost(inventory, "gpus", *_KEPT_OUT) + _groups_lost(inventory)
+    notes = _setting_notes(inventory, "gpus", *_LAUNCHERS_OWN) + _group_notes(inventory)
     if inventory.ssh_config:
-        notes.append(f"what only {inventory.ssh_config} says is not carried over")
+        notes.append(f"settings that only {inventory.ssh_config} has are not carried over")
     return "\n".join([comment(_HEAD) + "\n", *entries]), notes
 
 
 def ansible(inventory: Inventory) -> tuple[str, list[str]]:
-    """Ansible's YAML; what Ansible has no word for becomes variables ``launcher_...``."""
+    """Return Ansible's YAML; settings that Ansible lacks become variables ``launcher_...``."""
     lines = [comment(_HEAD), "all:", "  hosts:"]
     for host in inventory.hosts:
         lines.append(f"    {_key(host.name)}:")
         lines += [
             f"      {_key(key)}: {_text(v)}" for key, v in _variables(inventory, host).items()
         ]
-    # Ansible has groups of these names itself.
+    # Ansible defines groups of these names itself.
     groups = {name: inventory.groups[name] for name in inventory.groups if name not in _ANSIBLES}
     if groups:
         lines.append("  children:")
@@ -60,7 +64,7 @@ def ansible(inventory: Inventory) -> tuple[str, list[str]]:
         lines += [f"        {_key(name)}:" for name in members]
     notes = ["ssh_config is not carried over"] if inventory.ssh_config else []
     lost = [name for name in inventory.groups if name not in groups]
-    notes += [f"the group {name} is not carried over: Ansible has its own" for name in lost]
+    notes += [f"group {name} is not carried over: Ansible defines its own" for name in lost]
     return "\n".join(lines) + "\n", notes
 
 
@@ -69,7 +73,7 @@ def _text(value: Any) -> str:
 
 
 def _key(name: str) -> str:
-    """A name as a key: what YAML 1.1 takes for a number or a truth is quoted."""
+    """Return a name as a YAML key, quoted where YAML 1.1 would read a number, a truth or null."""
     plain = re.match(r"(?!(?i:null|y|n|yes|no|on|off|true|false)\Z)[A-Za-z_][\w.-]*\Z", name, re.A)
     return name if plain else quoted(name)
 
@@ -94,7 +98,7 @@ def _variables(inventory: Inventory, host: Host) -> Mapping[str, Any]:
 
 
 def _through(inventory: Inventory, jump: str) -> str:
-    """A jump host as ssh knows it: names of the inventory are no names to ssh."""
+    """Return a jump host as ssh knows it: ssh does not know the inventory's names."""
     try:
         host = inventory.host(jump)
     except KeyError:
@@ -103,21 +107,19 @@ def _through(inventory: Inventory, jump: str) -> str:
     return user + (host.address or host.name) + (f":{host.port}" if host.port else "")
 
 
-def _lost(inventory: Inventory, *keys: str) -> list[str]:
-    """A note on every setting that some host has and the format cannot hold."""
-    return [
-        f"{key} of {sum(map(bool, values))} hosts is not carried over".replace("1 hosts", "1 host")
-        for key in keys
-        if any(
-            values := [
-                getattr(host, key) not in (None, {}, getattr(Host, key, None))
-                for host in inventory.hosts
-            ]
-        )
-    ]
+def _setting_notes(inventory: Inventory, *keys: str) -> list[str]:
+    """Return a note for every setting that some host has and the format cannot hold."""
+    notes = []
+    for key in keys:
+        unset: tuple[Any, ...] = (None, {}, getattr(Host, key, None))
+        count = sum(getattr(host, key) not in unset for host in inventory.hosts)
+        if count:
+            hosts = "1 host" if count == 1 else f"{count} hosts"
+            notes.append(f"{key} of {hosts} is not carried over")
+    return notes
 
 
-def _groups_lost(inventory: Inventory) -> list[str]:
+def _group_notes(inventory: Inventory) -> list[str]:
     names = ", ".join(inventory.groups)
     return [f"groups are not carried over: {names}"] if names else []
 
@@ -130,7 +132,7 @@ FORMATS: Mapping[str, Callable[[Inventory], tuple[str, list[str]]]] = {
 
 
 def export(inventory: Inventory, to: str) -> tuple[str, list[str]]:
-    """The text in that format, and what it cannot hold. Raises InputError on an unknown one."""
+    """Return the text in format ``to`` and its notes. Raises InputError for an unknown format."""
     if to not in FORMATS:
         raise InputError(
             f'unknown format "{to}"',

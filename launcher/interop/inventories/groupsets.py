@@ -1,7 +1,7 @@
-"""Groups of node sets that name each other, as ClusterShell combines them.
+"""Resolve groups of node sets that refer to each other, as ClusterShell combines them.
 
-ClusterShell's own resolver would evaluate a group again wherever it is named, which a hostile file
-could make endless; here each is evaluated once.
+ClusterShell's own resolver evaluates a group again wherever it is named, which a hostile file could
+make endless; here each group is evaluated once.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 from graphlib import CycleError, TopologicalSorter
 
-from .result import Found, quoted
-from .source import expand
+from ..draft import quoted
+from ..source import expand
+from .draft import InventoryDraft
 
 _GROUP = re.compile(r"@(?:([\w.-]+):)?([\w.-]+)")
-#: What combines node sets, from left to right: union, difference, intersection, one of both.
+#: A term with its operator, applied from left to right: ``,`` union, ``!`` difference, ``&``
+#: intersection, ``^`` symmetric difference.
 _TERM = re.compile(r"([,\s!&^]*)((?:[^,\s!&^\[]|\[[^\[\]]*\])+)")
 
 
 def renamed(words: str, source: str) -> str:
-    """Node sets with every group by ``@source:group``, or by ``@group`` where there is no source."""
+    """Rewrite group references as ``@source:group``, or as ``@group`` if ``source`` is empty."""
 
     def name(match: re.Match[str]) -> str:
         return f"@{match[1] or source}:{match[2]}" if source else f"@{match[2]}"
@@ -26,8 +28,8 @@ def renamed(words: str, source: str) -> str:
     return _GROUP.sub(name, words)
 
 
-def resolve(found: Found, groups: dict[str, tuple[int, str]]) -> None:
-    """Hosts and groups into ``found``; a group is its line and its node sets.
+def resolve(draft: InventoryDraft, groups: dict[str, tuple[int, str]]) -> None:
+    """Add all hosts and groups to ``draft``; each group is given as its line and its node sets.
 
     Raises DocumentError on unknown groups and on circles.
     """
@@ -39,31 +41,31 @@ def resolve(found: Found, groups: dict[str, tuple[int, str]]) -> None:
     except CycleError as error:
         circle = [name for name in error.args[1] if name in groups]
         shown = " > ".join(circle[:8])
-        raise found.error(groups[circle[0]][0], f"groups contain each other: {shown}") from None
+        raise draft.error(groups[circle[0]][0], f"groups contain each other: {shown}") from None
     members: dict[str, dict[str, None]] = {}
     for name in order:
         if name not in groups:
             line = next(at for other, (at, _) in groups.items() if name in needs[other])
-            raise found.error(line, f"there is no group {quoted('@' + name)}")
+            raise draft.error(line, f"there is no group {quoted('@' + name)}")
         line, words = groups[name]
-        members[name] = _evaluate(found, words, line, members)
+        members[name] = _evaluate(draft, words, line, members)
     for name, (line, _) in groups.items():
-        hosts = [found.host(host, line) for host in members[name]]
-        found.group(name, hosts, line)
+        hosts = [draft.host(host, line) for host in members[name]]
+        draft.group(name, hosts, line)
 
 
 def _evaluate(
-    found: Found, words: str, line: int, known: dict[str, dict[str, None]]
+    draft: InventoryDraft, words: str, line: int, known: dict[str, dict[str, None]]
 ) -> dict[str, None]:
     result: dict[str, None] = {}
     rest = _TERM.sub("", words).strip(", \t")
     if rest:
-        raise found.error(line, f"not a node set: {quoted(words)}", "gpu[01-08],@other!gpu03")
+        raise draft.error(line, f"not a node set: {quoted(words)}", "gpu[01-08],@other!gpu03")
     for operators, term in _TERM.findall(words):
         operator = operators.strip(", \t") or ","
         if len(operator) > 1:
-            raise found.error(line, f"{quoted(operator)} cannot combine node sets", ", ! & or ^")
-        one = known[term[1:]] if term.startswith("@") else dict.fromkeys(expand(found, term, line))
+            raise draft.error(line, f"{quoted(operator)} cannot combine node sets", ", ! & or ^")
+        one = known[term[1:]] if term.startswith("@") else dict.fromkeys(expand(draft, term, line))
         if operator == "!":
             result = {name: None for name in result if name not in one}
         elif operator == "&":

@@ -1,7 +1,8 @@
-"""Hostfiles of DeepSpeed, Open MPI, MPICH and Horovod, and plain lists of hosts, one a line.
+"""Read hostfiles of DeepSpeed, Open MPI, MPICH and Horovod, and plain lists of hosts.
 
 ``gpu1 slots=8 max_slots=8``, ``gpu1:8``, ``gpu1:8,gpu2:4`` (horovodrun -H), ``me@gpu1:2222``.
-Sources: deepspeed/launcher/runner.py; Open MPI, "Scheduling processes across hosts"; MPICH's Hydra.
+Sources: DeepSpeed's deepspeed/launcher/runner.py; Open MPI, "Scheduling processes across hosts";
+MPICH's guide to the Hydra process manager.
 """
 
 from __future__ import annotations
@@ -9,72 +10,75 @@ from __future__ import annotations
 import re
 
 from ...spec import nodeset
-from .result import Found, quoted
-from .source import Text, expand, login
+from ..draft import quoted
+from ..source import Text, expand, login
+from .draft import InventoryDraft
 
 _LINE = re.compile(
     r"[\^\[A-Za-z0-9_][^\s=]*"
     r"(\s+(slots|max[-_]slots|count|cpus?|user(name)?|port)(\s*=\s*|\s+)\S+)*\Z"
 )
 _PAIR = re.compile(r"([a-z_-]+)(?:\s*=\s*|\s+)(\S+)")
-#: ``host:22`` and above is a port, below it is a number of slots: no machine has 22 GPUs.
+#: ``host:22`` and above is a port, below it a number of slots: no host has 22 GPUs.
 FIRST_PORT = 22
 
 
 def recognise(text: Text) -> bool:
-    """Whether every line is a host, maybe with slots."""
+    """Return whether every line is a host, with or without slots."""
     lines = text.lines
     return bool(lines) and not text.keys and all(_LINE.match(line) for _, line in lines)
 
 
-def read(text: Text, found: Found) -> None:
-    """Every line is a host or several; slots are GPUs, and add up when a host stands there again."""
+def read(text: Text, draft: InventoryDraft) -> None:
+    """Read one or more hosts from every line; slots are GPUs, and add up if a host is listed again."""
     for line, words in text.lines:
         first, _, rest = words.partition(" ")
         if not _LINE.match(words):
-            raise found.error(line, f"not a line of a hostfile: {quoted(words)}", "gpu1 slots=8")
+            raise draft.error(line, f"not a line of a hostfile: {quoted(words)}", "gpu1 slots=8")
         if first.startswith("^"):
-            found.note(line, "an excluded host (^) is left out")
+            draft.note(line, "an excluded host (^) is left out")
             continue
         pairs = {key.replace("-", "_"): value for key, value in _PAIR.findall(rest)}
         for term in nodeset.split_terms(first):
-            for name in _hosts(found, term, line):
-                _settings(found, name, line, pairs)
+            for name in _hosts(draft, term, line):
+                _settings(draft, name, line, pairs)
 
 
-def _hosts(found: Found, term: str, line: int) -> list[str]:
+def _hosts(draft: InventoryDraft, term: str, line: int) -> list[str]:
     user, hosts, number = login(term)
-    again = set(found.hosts)
+    again = set(draft.hosts)
     names = []
-    for word in (hosts,) if ":" in hosts else expand(found, hosts, line):
-        name = found.host(word, line)
+    for word in (hosts,) if ":" in hosts else expand(draft, hosts, line):
+        name = draft.host(word, line)
         names.append(name)
         if user:
-            found.give(name, "user", user, line)
+            draft.give(name, "user", user, line)
         if number and (user or int(number) >= FIRST_PORT):
-            found.give(name, "port", number, line)
+            draft.give(name, "port", number, line)
         elif number:
-            found.note(line, f"the number behind a colon is read as slots (below {FIRST_PORT})")
-            _slots(found, name, number, line)
+            draft.note(
+                line, f"a number below {FIRST_PORT} after a colon is read as slots, not as a port"
+            )
+            _slots(draft, name, number, line)
         if name in again:
-            found.note(line, "a host that stands there again is one host; its slots are added up")
+            draft.note(line, "a host listed again is the same host; its slots are added up")
     return names
 
 
-def _settings(found: Found, name: str, line: int, pairs: dict[str, str]) -> None:
+def _settings(draft: InventoryDraft, name: str, line: int, pairs: dict[str, str]) -> None:
     for key, value in pairs.items():
         if key in ("slots", "count", "cpu", "cpus"):
-            _slots(found, name, value, line)
+            _slots(draft, name, value, line)
         elif key in ("user", "username"):
-            found.give(name, "user", value, line)
+            draft.give(name, "user", value, line)
         elif key == "port":
-            found.give(name, "port", value, line)
+            draft.give(name, "port", value, line)
         else:
-            found.note(line, f"{key} is not carried over")
+            draft.note(line, f"{key} is not carried over")
 
 
-def _slots(found: Found, name: str, slots: str, line: int) -> None:
-    before = found.hosts[name].get("gpus")
+def _slots(draft: InventoryDraft, name: str, slots: str, line: int) -> None:
+    before = draft.hosts[name].get("gpus")
     if not re.fullmatch(r"[0-9]{1,6}", slots):
-        raise found.error(line, f"slots is a number, not {quoted(slots)}", "gpu1 slots=8")
-    found.give(name, "gpus", str(int(slots) + (before.value if before else 0)), line)
+        raise draft.error(line, f"slots is a number, not {quoted(slots)}", "gpu1 slots=8")
+    draft.give(name, "gpus", str(int(slots) + (before.value if before else 0)), line)

@@ -1,10 +1,10 @@
-"""What a user gave to ssh as arguments or as a ProxyCommand, as settings of ours."""
+"""Translate ssh arguments and a ProxyCommand into settings of ours. Source: ssh(1)."""
 
 from __future__ import annotations
 
 import shlex
 
-#: ssh(1)'s flags that have a value and mean a setting of ours.
+#: Flags with a value that are a setting of ours, by their ssh_config(5) keyword.
 _FLAGS = {"-J": "proxyjump", "-i": "identityfile", "-p": "port", "-l": "user"}
 _OPTIONS = {
     "proxyjump": "proxy_jump",
@@ -15,8 +15,8 @@ _OPTIONS = {
 }
 
 
-def of_arguments(text: str) -> tuple[dict[str, str], list[str]]:
-    """Settings of ours that ssh arguments hold, and the names of the options that are none."""
+def from_arguments(text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the settings of ours in ssh arguments, and the names of all other options."""
     try:
         words = shlex.split(text)
     except ValueError:
@@ -39,18 +39,18 @@ def of_arguments(text: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _option(settings: dict[str, str], name: str, value: str) -> list[str]:
-    """Takes one option in; its name comes back when it means nothing to us."""
+    """Store one option, or return its name if it is not a setting of ours."""
     if name.lower() in _OPTIONS:
         settings[_OPTIONS[name.lower()]] = value
         return []
-    if name.lower() == "proxycommand" and (jump := of_command(value)):
+    if name.lower() == "proxycommand" and (jump := from_proxy_command(value)):
         settings["proxy_jump"] = jump
         return []
     return [name]
 
 
-def of_command(command: str) -> str | None:
-    """``[user@]host[:port]`` where a ProxyCommand is ``ssh -W %h:%p`` through a host, else None."""
+def from_proxy_command(command: str) -> str | None:
+    """Return ``[user@]host[:port]`` if a ProxyCommand is ``ssh -W %h:%p`` through a host, else None."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -71,7 +71,7 @@ def of_command(command: str) -> str | None:
         elif word in ("-q", "-x", "-T", "-a"):
             continue
         elif word.startswith("-") or host:
-            return None  # a key, a script: a jump host alone does not say that
+            return None  # a key or a script: more than a jump host can express
         else:
             host = word
     if not host or not through:

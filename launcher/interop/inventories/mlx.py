@@ -1,4 +1,4 @@
-"""Hostfiles of mlx.launch: JSON with ``ssh`` and ``ips`` of every host.
+"""Read hostfiles of mlx.launch: JSON with ``ssh`` and ``ips`` of every host.
 
 Source: MLX, "Launching Distributed Programs".
 """
@@ -7,41 +7,41 @@ from __future__ import annotations
 
 import yaml
 
-from ...spec.yaml_document import Node, text
-from .result import Found
-from .source import Text, entries, entries_or_none, login, unread
+from ...spec.yaml_document import YamlNode, text
+from ..source import Text, entries, entries_or_none, login, unread
+from .draft import InventoryDraft
 
 
 def recognise(content: Text) -> bool:
-    """Whether it is a list of hosts with ``ssh``."""
+    """Return whether it is a list of hosts with ``ssh``."""
     return any("ssh" in (entries_or_none(host) or ()) for host in _hosts(content))
 
 
-def _hosts(content: Text) -> list[Node]:
+def _hosts(content: Text) -> list[YamlNode]:
     node = content.keys.get("hosts") or content.root
     if node is None or not isinstance(node.yaml, yaml.SequenceNode):
         return []
     return node.elements()
 
 
-def read(content: Text, found: Found) -> None:
-    """Every host is known by its ``ssh``; the envs are those of all."""
+def read(content: Text, draft: InventoryDraft) -> None:
+    """Read every host, named by its ``ssh``; ``envs`` apply to all of them."""
     root = content.yaml()
     envs = content.keys.get("envs")
     if content.keys:
-        unread(found, root, ("hosts", "envs"), "the file")
+        unread(draft, root, ("hosts", "envs"), "the file")
     for node in _hosts(content):
         inside = entries(node, "a host")
         if "ssh" not in inside:
             raise node.error("a host without ssh", '{"ssh": "gpu1", "ips": ["10.0.0.1"]}')
         user, host, port = login(text(inside["ssh"][1]))
-        name = found.host(host, node.line)
+        name = draft.host(host, node.line)
         for key, value in (("user", user), ("port", port)):
             if value:
-                found.give(name, key, value, node.line)
-        unread(found, node, ("ssh",), "a host")
+                draft.give(name, key, value, node.line)
+        unread(draft, node, ("ssh",), "a host")
         for one in envs.elements() if envs else []:
             variable, equals, value = text(one).partition("=")
             if not equals:
                 raise one.error("expected NAME=VALUE")
-            found.give(name, f"env.{variable}", value, one.line, "envs")
+            draft.give(name, f"env.{variable}", value, one.line, "envs")

@@ -1,60 +1,60 @@
-"""Ray cluster files with the local provider, which are lists of machines.
+"""Read Ray cluster files with the local provider, which list hosts.
 
-Source: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration Options".
+Sources: Ray, "Launching an On-Premise Cluster" and "Cluster YAML Configuration Options".
 """
 
 from __future__ import annotations
 
-from ...spec.yaml_document import Node, text, texts
-from .jump import of_command
-from .result import Found
-from .source import Text, entries, unread
+from ...spec.yaml_document import YamlNode, text, texts
+from ..source import Text, entries, unread
+from .draft import InventoryDraft
+from .jump import from_proxy_command
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has a provider."""
+    """Return whether it has a ``provider``."""
     return "provider" in content.keys and "hosts" not in content.keys
 
 
-def read(content: Text, found: Found) -> None:
-    """The head comes first; the cluster's name is a group of all."""
+def read(content: Text, draft: InventoryDraft) -> None:
+    """Read the hosts, the head first; the cluster's name becomes a group of them all."""
     root = content.yaml()
     top = entries(root, "a cluster")
     if "provider" not in top:
-        raise root.error("a cluster file without provider", "provider: {type: local, head_ip: a}")
+        raise root.error("the cluster file has no provider", "provider: {type: local, head_ip: a}")
     line, provider = top["provider"]
     inside = entries(provider, "a provider")
     kind = text(inside["type"][1]) if "type" in inside else "none"
     if kind != "local" or "head_ip" not in inside:
-        raise found.error(
+        raise draft.error(
             line,
-            f"the provider ({kind}) lists no machines",
-            "only type: local with head_ip and worker_ips does",
+            f"provider type {kind} lists no hosts",
+            "use type: local with head_ip and worker_ips",
         )
-    unread(found, root, ("cluster_name", "provider", "auth"), "the cluster")
-    unread(found, provider, ("type", "head_ip", "worker_ips"), "provider")
+    unread(draft, root, ("cluster_name", "provider", "auth"), "the cluster")
+    unread(draft, provider, ("type", "head_ip", "worker_ips"), "provider")
     at, head = inside["head_ip"]
-    names = [found.host(text(head), at)]
+    names = [draft.host(text(head), at)]
     if "worker_ips" in inside and not inside["worker_ips"][1].is_empty():
         at, workers = inside["worker_ips"]
-        names += [found.host(word, at) for word in texts(workers)]
+        names += [draft.host(word, at) for word in texts(workers)]
     if "cluster_name" in top:
-        found.group(text(top["cluster_name"][1]), names, top["cluster_name"][0])
+        draft.group(text(top["cluster_name"][1]), names, top["cluster_name"][0])
     if "auth" in top:
-        _auth(found, top["auth"][1], dict.fromkeys(names))
+        _auth(draft, top["auth"][1], dict.fromkeys(names))
 
 
-def _auth(found: Found, node: Node, names: dict[str, None]) -> None:
+def _auth(draft: InventoryDraft, node: YamlNode, names: dict[str, None]) -> None:
     given = entries(node, "auth")
-    unread(found, node, ("ssh_user", "ssh_private_key", "ssh_proxy_command"), "auth")
+    unread(draft, node, ("ssh_user", "ssh_private_key", "ssh_proxy_command"), "auth")
     for name in names:
         for key, ours in (("ssh_user", "user"), ("ssh_private_key", "identity_file")):
             if key in given:
-                found.give(name, ours, text(given[key][1]), given[key][0], "auth")
+                draft.give(name, ours, text(given[key][1]), given[key][0], "auth")
         if "ssh_proxy_command" in given:
             line, command = given["ssh_proxy_command"]
-            jump = of_command(text(command))
+            jump = from_proxy_command(text(command))
             if jump:
-                found.give(name, "proxy_jump", jump, line, "auth")
+                draft.give(name, "proxy_jump", jump, line, "auth")
             else:
-                found.note(line, "ssh_proxy_command is not carried over: set proxy_jump")
+                draft.note(line, "ssh_proxy_command is not carried over: set proxy_jump")

@@ -1,4 +1,4 @@
-"""ssh_config(5): the hosts that stand there by name, with what all matching entries say of them.
+"""Read an ssh_config(5): the hosts named in it, with the settings of all entries that match.
 
 The first value wins, as in ssh.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 
-from .jump import of_command
-from .result import Found, quoted
-from .source import Text
-from .ssh_entries import Entries, is_meant, parse
+from ..draft import quoted
+from ..source import Text
+from .draft import InventoryDraft
+from .jump import from_proxy_command
+from .ssh_entries import Entries, matches_host, parse
 
 _KEYS = {
     "hostname": "address",
@@ -23,53 +24,53 @@ _KEYS = {
 
 
 def recognise(content: Text) -> bool:
-    """Whether it has a line ``Host ...`` or ``Match ...``."""
+    """Return whether it has a line ``Host ...`` or ``Match ...``."""
     return not content.keys and any(
         re.match(r"(host|match)(\s+|\s*=\s*)\S", line, re.IGNORECASE) for _, line in content.lines
     )
 
 
-def read(content: Text, found: Found) -> None:
-    """Every name of a ``Host`` line that is no pattern is a host."""
-    entries = parse(content.content, found)
+def read(content: Text, draft: InventoryDraft) -> None:
+    """Read every name of a ``Host`` line that is not a pattern as a host."""
+    entries = parse(content.content, draft)
     for entry in entries:
         for name in entry.patterns or ():
             if not set("*?!") & set(name):
-                _host(entries, name, entry.line, found)
+                _host(entries, name, entry.line, draft)
     for entry in entries:
-        taken_in = (is_meant(entry.patterns or (), name) for name in found.hosts)
+        taken_in = (matches_host(entry.patterns or (), name) for name in draft.hosts)
         if entry.is_general and entry.settings and not any(taken_in):
-            found.note(entry.line, "what is said here holds for no host of the list")
+            draft.note(entry.line, "this entry applies to none of the hosts")
 
 
-def _host(entries: Entries, name: str, line: int, found: Found) -> None:
+def _host(entries: Entries, name: str, line: int, draft: InventoryDraft) -> None:
     given = list(entries.matching(name))
     if any((key, value) == ("user", "git") for key, value, _ in given):
-        found.note(line, f"{quoted(name)[1:-1]} (user git) is no machine to run on: left out")
+        draft.note(line, f"{quoted(name)[1:-1]} (user git) is a Git server, not a host: left out")
         return
-    host = found.host(name, line)
-    if found.lines[host] != line:
-        return  # an entry further down adds to the first one, which has taken it in
+    host = draft.host(name, line)
+    if draft.lines[host] != line:
+        return  # a later entry of the same name was already read with the first one
     done: set[str] = set()
     for key, value, at in given:
         if key in _KEYS and _KEYS[key] in done and key != "identityfile":
             continue  # the first value wins
         ours = _value(key, value, name)
         if ours is None or (key in _KEYS and _KEYS[key] in done):
-            found.note(at, f"{key} is not carried over")
+            draft.note(at, f"{key} is not carried over")
         elif ours:
-            found.give(host, _KEYS[key], ours, at)
+            draft.give(host, _KEYS[key], ours, at)
         done |= {_KEYS[key]} if key in _KEYS else set()
 
 
 def _value(key: str, value: str, name: str) -> str | None:
-    """What a keyword says to us; empty for nothing, None for what we have no word for."""
+    """Return a keyword's value as ours; empty for no value, None if we have no such setting."""
     if key not in _KEYS:
         return None
     if value.lower() == "none" and key != "user":
         return ""
     if key == "proxycommand":
-        return of_command(value)
+        return from_proxy_command(value)
     if key == "hostname":
         return value.replace("%%", "\0").replace("%h", name).replace("\0", "%%")
     return value

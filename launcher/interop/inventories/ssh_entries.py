@@ -1,4 +1,4 @@
-"""The entries of an ssh_config(5), and which of them hold for a host."""
+"""Parse the entries of an ssh_config(5), and find those that apply to a host."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from .result import Found, quoted
+from ..draft import Draft, quoted
 
 _LINE = re.compile(r"([A-Za-z]+)(?:\s*=\s*|\s+)(.+)\Z")
 
 
 @dataclass
 class Entry:
-    """What holds for the hosts of some patterns: ``(key, value, line)``. None: nobody knows."""
+    """The settings ``(key, value, line)`` for some patterns; None for ``Match``, which is not read."""
 
     patterns: Sequence[str] | None
     settings: list[tuple[str, str, int]]
@@ -22,20 +22,20 @@ class Entry:
 
     @property
     def is_general(self) -> bool:
-        """Whether it has a pattern, so that one has to look whom it takes in."""
+        """Whether it has a wildcard or ``!``, and so has to be matched against every host."""
         return any(set("*?!") & set(pattern) for pattern in self.patterns or ())
 
 
 class Entries(list[Entry]):
-    """All of a file, in its order."""
+    """All entries of a file, in its order."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, draft: Draft) -> None:
         super().__init__()
-        self._found = found
+        self._draft = draft
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
-        """Where names stand that are no patterns."""
+        """The numbers of the entries that name a host without a wildcard."""
         named: dict[str, list[int]] = {}
         for number, entry in enumerate(self):
             for name in () if entry.is_general else entry.patterns or ():
@@ -47,21 +47,21 @@ class Entries(list[Entry]):
         return [number for number, entry in enumerate(self) if entry.is_general]
 
     def matching(self, host: str) -> Iterator[tuple[str, str, int]]:
-        """Everything that holds for a host, in the order of the file."""
+        """Yield the settings that apply to a host, in the order of the file. Raises Unbounded."""
         numbers = set(self._by_name.get(host, ()))
         for number in self._general:
-            self._found.spend(self[number].line, len(self[number].patterns or ()))
-            if is_meant(self[number].patterns or (), host):
+            self._draft.spend(self[number].line, len(self[number].patterns or ()))
+            if matches_host(self[number].patterns or (), host):
                 numbers.add(number)
         for number in sorted(numbers):
             for setting in self[number].settings:
-                self._found.spend(setting[2])
+                self._draft.spend(setting[2])
                 yield setting
 
 
-def parse(text: str, found: Found) -> Entries:
-    """The entries of a file. Raises DocumentError."""
-    entries = Entries(found)
+def parse(text: str, draft: Draft) -> Entries:
+    """Return the entries of a file. Raises DocumentError."""
+    entries = Entries(draft)
     entries.append(Entry(["*"], []))
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
@@ -69,15 +69,15 @@ def parse(text: str, found: Found) -> Entries:
             continue
         match = _LINE.match(line)
         if not match:
-            raise found.error(number, f"not a line of an ssh_config: {quoted(line)}", "User me")
+            raise draft.error(number, f"not a line of an ssh_config: {quoted(line)}", "User me")
         key, value = match[1].lower(), match[2]
         if key == "host":
             entries.append(Entry(_words(value), [], number))
         elif key == "match":
-            found.note(number, "Match is not carried over")
+            draft.note(number, "Match is not carried over")
             entries.append(Entry(None, [], number))
         elif key == "include":
-            found.note(number, "Include is not followed: what stands there is not carried over")
+            draft.note(number, "Include is not followed: that file is not carried over")
         else:
             words = _words(value)
             one = value if key == "proxycommand" else words[0] if words else ""
@@ -86,20 +86,23 @@ def parse(text: str, found: Found) -> Entries:
 
 
 def _words(value: str) -> list[str]:
-    """The words of a line; quotes hold several together, and nothing else is special."""
+    """Split a value into words; double quotes hold words together, and nothing else is special."""
     parts = re.findall(r'"([^"]*)"|([^\s"]+)', re.sub(r"\s#.*", "", value))
     return [in_quotes or plain for in_quotes, plain in parts]
 
 
-def is_meant(patterns: Sequence[str], host: str) -> bool:
-    """Whether the patterns of an entry take a host in; one with ``!`` keeps it out."""
-    if any(like(host, one[1:]) for one in patterns if one.startswith("!")):
+def matches_host(patterns: Sequence[str], host: str) -> bool:
+    """Return whether an entry's patterns match a host; a match of a ``!`` pattern excludes it."""
+    if any(matches(host, one[1:]) for one in patterns if one.startswith("!")):
         return False
-    return any(like(host, one) for one in patterns if not one.startswith("!"))
+    return any(matches(host, one) for one in patterns if not one.startswith("!"))
 
 
-def like(word: str, pattern: str) -> bool:
-    """Whether a word is like a pattern with ``*`` and ``?``, in time of their product."""
+def matches(word: str, pattern: str) -> bool:
+    """Return whether a word matches a pattern with ``*`` and ``?``.
+
+    It takes time proportional to the product of their lengths, whatever the pattern.
+    """
     if not set("*?") & set(pattern):
         return word == pattern
     at = here = mark = 0

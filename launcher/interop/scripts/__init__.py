@@ -1,7 +1,6 @@
-"""A job for those who go on without launcher: plain shell scripts for its hosts, or a batch file for
-Slurm.
+"""Export a job for use without launcher: shell scripts for its hosts, or a batch file for Slurm.
 
-What it cannot carry over is noted.
+Everything that cannot be carried over is noted.
 """
 
 from __future__ import annotations

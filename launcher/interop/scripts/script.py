@@ -1,6 +1,6 @@
-"""A plan as plain shell: a script for each host, and one that starts them all over ssh.
+"""Export a plan as shell: a script for each host, and one that starts them all over ssh.
 
-Where they meet is taken as given, as nobody has tried it.
+The address and port at which the hosts meet are not tested.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import replace
 
 from ... import frameworks
 from ...jobs import planner
+from ...jobs.layout import make_layout
 from ...spec.errors import InputError
 from ...spec.inventory import ssh_config
 from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
 from . import shell
 from .script_parts import DRIVER, HOST, INTERFACE
 
-#: Where nobody has looked for a free port: torch's own default.
+#: torch's default, as nothing searches for a free port.
 _PORT = 29500
 _AGENT = "launcher-agent"
 
@@ -25,7 +26,7 @@ _AGENT = "launcher-agent"
 def scripts(
     job: Job, inventory: Inventory, hosts: Sequence[Host]
 ) -> tuple[dict[str, str], list[str]]:
-    """The files by their names, and what they do not do. Raises InputError, PlanError."""
+    """Return the files by name, and notes on what they do not do. Raises InputError, PlanError."""
     name = job.name or "job"
     plan = _planned(job, hosts, name)
     folders = {host.name: posixpath.join(host.workdir, "exported") for host in hosts}
@@ -38,24 +39,24 @@ def scripts(
     files["ssh_config"] = _ssh_config(inventory, used)
     if len(used) > 1 and not job.master_addr:
         notes.append(
-            f"the others find the first host as {plan.meeting.master_addr}, which nobody has tried: "
-            "--master-addr says another one"
+            f"the other hosts reach the first one at {plan.meeting.master_addr}, which is untested: "
+            "--master-addr sets another address"
         )
     return files, notes
 
 
 def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
-    """The plan with a hole where the folder on each host will stand."""
+    """Return the plan, with a hole for the folder on each host. Raises InputError, PlanError."""
     framework = frameworks.get(job.framework)
     if framework.joins_hosts:
         raise InputError(
-            f"{job.framework} starts its ranks through launcher's own ssh: no script does that",
+            f"{job.framework} starts its ranks through launcher's own ssh, which a script cannot do",
             "torchrun, torch and env can be exported",
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
     rooted = [replace(host, workdir=shell.hole("ROOT")) for host in hosts]
-    layout = planner.layout(job, rooted, {}, name)
+    layout = make_layout(job, rooted, {}, name)
     low, high = job.master_port
     port = _PORT if low <= _PORT <= high else low
     needed = planner.ports_needed(job, layout)
@@ -68,29 +69,29 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
     addresses = {node.host.name: node.host.address or node.host.name for node in layout.nodes}
     meeting = Meeting(address, port, addresses={**addresses, first.name: address}, ports=ports)
     plan = planner.plan(job, layout, meeting, _AGENT)
-    return replace(plan, nodes=tuple(_without_us(job, entry) for entry in plan.nodes))
+    return replace(plan, nodes=tuple(_bare_node(job, entry) for entry in plan.nodes))
 
 
-def _without_us(job: Job, entry: NodePlan) -> NodePlan:
-    """Its processes without the shim, which gives ranks their logs. Raises InputError."""
-    return replace(entry, processes=tuple(_bare(job, p, entry) for p in entry.processes))
+def _bare_node(job: Job, entry: NodePlan) -> NodePlan:
+    """Return a node without the shim that gives ranks their logs. Raises InputError."""
+    return replace(entry, processes=tuple(_without_shim(job, p, entry) for p in entry.processes))
 
 
-def _bare(job: Job, process: Process, entry: NodePlan) -> Process:
+def _without_shim(job: Job, process: Process, entry: NodePlan) -> Process:
     agent = posixpath.join(entry.node.root, "agent", _AGENT, "start.py")
     argv = process.argv
     if agent in argv:
         at = argv.index(agent)
         if argv[at + 1 : at + 3] == ("rank", "--tokens"):
             raise InputError(
-                "{{rank}} is filled in by launcher where the ranks are started by others",
+                "{{rank}} is filled in by launcher for ranks that another program starts",
                 "framework: torch, or $RANK in the script",
             )
         if argv[at + 1 : at + 3] == ("rank", "--"):
             argv = (*argv[: at - 3], *argv[at + 3 :])
     if any(agent in word for word in argv):
         raise InputError(
-            f"{job.framework} needs launcher's agent on the hosts: no script does that",
+            f"{job.framework} needs launcher's agent on the hosts, which a script cannot do without",
             "torchrun, torch and env can be exported",
         )
     return replace(process, argv=argv)
@@ -108,21 +109,21 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
     ]
     if on_others and primaries and len(primaries) < len(processes):
         raise InputError(
-            "primary processes are on several hosts, beside processes that have to outlive them",
-            "no plain script can tell when to stop those; one primary process, or hosts of their own",
+            "primary processes run on several hosts, next to processes that must outlive them",
+            "a script cannot tell when to stop those: use one primary process, or hosts of their own",
         )
     lines = [
         "#!/bin/sh",
         shell.remark(f"{node.host.name}: node {node.node_rank} of {plan.layout.num_nodes}."),
         shell.remark("Written by: launcher export script. run.sh starts it; or by hand: sh FILE"),
-        *(shell.remark(f"It needs in its environment: {name}") for name in job.secrets),
+        *(shell.remark(f"Needs in its environment: {name}") for name in job.secrets),
         f"ROOT={shell.quote(folder)}",
         f"RUN={shell.quote(planner.run_dir(node.root, plan.layout.run_id))}",
         f"NODE={node.node_rank}",
         f"GRACE={max(1, round(job.grace))}",
         f"PRIMARIES={len(primaries)}",
         *HOST.begin.split("\n"),
-        *shell.wanted(job),
+        *shell.require_secrets(job),
     ]
     if python := posixpath.dirname(node.python):
         lines.append(f'PATH={shell.quote(python)}:"$PATH"')
@@ -143,7 +144,7 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
 
 
 def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
-    """The job's setup, then those of the roles there, each with the variables of the host."""
+    """Return the job's setup, then those of the node's roles, each with the node's variables."""
     there = {task.role for task in entry.node.tasks}
     found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
     env = planner.environment(job, plan.layout, entry.node, plan.meeting, 0)
@@ -164,7 +165,7 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
         primaries += primary
         kind = "primary" if primary else "other"
         folder = folders[host]
-        # The remote shell takes its words apart once more.
+        # The remote shell splits its words once more.
         words = [posixpath.join(folder, "runs", name), kind]
         calls.append(f"begin {shell.plain(host)} {shell.plain(shell.quote(words[0]))} {words[1]}")
     lines = [
@@ -174,11 +175,11 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
         ),
         shell.remark("when one fails. Written by: launcher export script."),
         shell.remark(
-            "SSH='ssh -v' is another way to call ssh; COPY=no leaves the code as it is there."
+            "SSH='ssh -v' calls ssh differently; COPY=no keeps the code that is on the hosts."
         ),
         f"WORKDIR=${{WORKDIR:-{shell.plain(job.workdir)}}}",
         f"PRIMARIES={primaries}",
-        *shell.wanted(job),
+        *shell.require_secrets(job),
         *DRIVER.begin.split("\n"),
         "secrets() {",
         *(f'  printf "export {secret}="; quoted "${{{secret}}}"' for secret in job.secrets),

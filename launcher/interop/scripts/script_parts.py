@@ -1,7 +1,7 @@
-"""The fixed parts of the scripts, in POSIX sh.
+"""The fixed parts of the exported scripts, in POSIX sh.
 
-Streams: 3 is the standard input as it came, 8 tells who has ended, 9 (here alone) holds the others'
-standard input open: they end when it closes.
+File descriptors: 3 is the original standard input, 8 reports which process has exited, and 9 (of
+run.sh alone) keeps the standard input of the hosts' scripts open: they stop when it closes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from ...spec.frozen import frozen
 
 @frozen
 class Parts:
-    """Text before, between and after what a job says."""
+    """Text before, between and after the parts that depend on the job."""
 
     begin: str
     middle: str
     end: str
 
 
-#: The interface towards the first host, as nobody but the host itself can know.
+#: Find the interface towards the first host, which only the host itself can know.
 INTERFACE = """\
 address=$(getent ahostsv4 "$MASTER" 2>/dev/null | awk 'NR == 1 { print $1 }')
 address=${address:-$MASTER}
@@ -34,11 +34,11 @@ HOST = Parts(
     begin="""\
 set -u
 exec 3<&0
-if [ "${1-}" = --stdin ]; then # what run.sh says: variables, then nothing until the end
-  said=
-  while IFS= read -r line && [ "$line" != '#go' ]; do said="$said$line
+if [ "${1-}" = --stdin ]; then # from run.sh: variables, then nothing until it ends
+  received=
+  while IFS= read -r line && [ "$line" != '#go' ]; do received="$received$line
 "; done
-  eval "$said"
+  eval "$received"
 fi
 mkdir -p "$RUN/code" "$RUN/outputs" "$RUN/errors/attempt-0" && cd "$RUN/code" || exit 125""",
     middle="""\
@@ -46,7 +46,7 @@ MARK="$(date +%s).$$.$NODE"
 scratch=$(mktemp -d) || exit 125
 mkfifo "$scratch/ended" && exec 8<>"$scratch/ended" || exit 125
 trap 'rm -rf "$scratch"' EXIT
-trap : PIPE # whom this writes to may go first
+trap : PIPE # the reader of our output may exit first
 trap 'echo "stop 143 -" >&8' INT TERM HUP
 watcher=
 if [ "${1-}" = --stdin ]; then
@@ -57,7 +57,7 @@ if [ "${1-}" = --stdin ]; then
   watcher=$!
 fi
 
-# Pids of all that was started here, by a variable that they have inherited.
+# Pids of all processes started here, found by a variable that they inherit.
 ours() {
   for place in /proc/[0-9]*; do
     if tr '\\0' '\\n' <"$place/environ" 2>/dev/null | grep -qx "LAUNCHER_MARK=$MARK"; then
@@ -66,7 +66,7 @@ ours() {
   done 2>/dev/null
 }
 
-# Asks all to end, and kills them when their time is over.
+# Stop all processes: SIGTERM, then SIGKILL after the grace period.
 stop_all() {
   for signal in TERM KILL; do
     seconds=0
@@ -105,14 +105,14 @@ while [ "$LEFT" -gt 0 ]; do
   [ -z "$stopping" ] || continue
   if [ "$status" -ne 0 ]; then
     code=$status stopping=yes
-    echo "$key ended with $status: the others here are stopped" >&2
+    echo "$key exited with $status: stopping the others on this host" >&2
     stop_all
   elif [ "$kind" = primary ] && [ "$PRIMARIES" -eq 0 ]; then
-    stopping=yes # what is left has nobody to work for
+    stopping=yes # the others only serve the primaries
     stop_all
   fi
 done
-stop_all # what its processes have left
+stop_all # stop what the processes left behind
 [ -z "$watcher" ] || kill "$watcher" 2>/dev/null
 exit "$code"
 """,
@@ -129,7 +129,7 @@ mkfifo "$scratch/ended" "$scratch/open" || exit 125
 exec 8<>"$scratch/ended" 9<>"$scratch/open"
 trap 'echo "stop 130 -" >&8' INT TERM HUP
 
-quoted() { # a text as one word of a shell
+quoted() { # quote a text as one word of a shell
   printf "'%s'\\\\n" "$(printf '%s' "$1" | sed "s/'/'\\\\\\\\''/g")"
 }""",
     middle="""\
@@ -137,7 +137,7 @@ to() { # HOST COMMAND
   $SSH -F "$here/ssh_config" -o BatchMode=yes "$1" "$2"
 }
 
-take() { # HOST FOLDER: the code and the host's script
+take() { # HOST FOLDER: copy the code and the host's script
   if [ "${COPY:-yes}" != no ]; then
     tar -C "$WORKDIR" --exclude=./.git -cf - . | to "$1" "mkdir -p $2/code && tar -C $2/code -xf -"
   fi && to "$1" "mkdir -p $2 && cat >$2/run.sh" <"$here/$1.sh"
@@ -172,7 +172,7 @@ while [ "$LEFT" -gt 0 ]; do
   [ -z "$stopping" ] || continue
   if [ "$status" -ne 0 ]; then
     code=$status stopping=yes
-    echo "$host ended with $status: all others are stopped" >&2
+    echo "$host exited with $status: stopping all others" >&2
     exec 9>&-
   elif [ "$kind" = primary ] && [ "$PRIMARIES" -eq 0 ]; then
     stopping=yes

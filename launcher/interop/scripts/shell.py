@@ -1,4 +1,4 @@
-"""Shell words: quoted whatever they hold, with the script's variables where they have holes."""
+"""Quote words for sh, whatever they contain; a hole becomes a variable of the script."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HOLE = re.compile("\0([A-Za-z_][A-Za-z_0-9]*)\0")
 
 
 def hole(variable: str) -> str:
-    """A place in a word where the value of a shell variable will stand; no file can hold such text."""
+    """Return a hole for a shell variable's value in a word; no file can contain such text."""
     return f"\0{variable}\0"
 
 
 def quote(word: str) -> str:
-    """A word that sh reads back as it is; ``~/`` of its own is the home there. Raises InputError."""
+    """Quote a word for sh; a leading ``~/`` is the home directory there. Raises InputError."""
     home, word = ('"$HOME"/', word[2:]) if word.startswith("~/") else ("", word)
     parts = _HOLE.split(word)
     shown = [f'"${{{p}}}"' if n % 2 else shlex.quote(p) for n, p in enumerate(parts) if p]
@@ -28,49 +28,51 @@ def quote(word: str) -> str:
 
 
 def join(words: Iterable[str]) -> str:
-    """Words as a command; none of them means the home."""
+    """Join words to a command; a leading ``~/`` stays as it is. Raises InputError."""
     return " ".join(quote(word) if word[:2] != "~/" else shlex.quote(word) for word in words)
 
 
 def exports(env: Mapping[str, str], margin: str = "") -> list[str]:
-    """A line for each variable."""
+    """Return an ``export`` line for each variable."""
     return [f"{margin}export {name}={plain(value)}" for name, value in sorted(env.items())]
 
 
 def plain(value: str) -> str:
-    """The same as :func:`quote`, but ``~/`` stays what it is."""
+    """Quote a word as :func:`quote` does, but keep a leading ``~/`` as it is."""
     return quote(value) if value[:2] != "~/" else shlex.quote(value)
 
 
 def remark(text: str) -> str:
-    """A comment that stays one."""
+    """Return a comment of one line, without control characters."""
     return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
 
 
-def wanted(job: Job) -> list[str]:
-    """Lines that end a script where a secret is not in its environment; values are written nowhere."""
+def require_secrets(job: Job) -> list[str]:
+    """Return lines that end the script unless its environment has every secret of the job."""
     lines = []
     for name in job.secrets:
-        lines += [f': "${{{name}:?has to be in the environment: no value of it is in this file}}"']
+        lines += [
+            f': "${{{name}:?must be set in the environment; this file does not hold its value}}"'
+        ]
         lines += [f"export {name}"]
     return lines
 
 
-#: What only a run of launcher does.
+#: Notes on keys of a job that only launcher itself honours.
 _OURS = {
-    "max_restarts": "nothing is started again after a failure (max_restarts)",
-    "min_nodes": "a lost host ends everything (min_nodes)",
+    "max_restarts": "nothing is restarted after a failure (max_restarts)",
+    "min_nodes": "a lost host ends the run (min_nodes)",
     "outputs": "outputs stay on the hosts",
-    "needs": "nobody looks whether the paths of needs: are there",
+    "needs": "the paths of needs: are not checked",
 }
 
 
 def left_out(job: Job) -> list[str]:
-    """What of a job a plain script does not do."""
+    """Return notes on what an exported script does not do for a job."""
     notes = [text for name, text in _OURS.items() if getattr(job, name)]
     if any(role.on_exit for role in job.roles):
-        notes.append("exit codes mean what they always do (on_exit is left out)")
+        notes.append("exit codes have no special meaning (on_exit is left out)")
     shares = [role.at(i).resources for role in job.roles for i in range(role.replicas)]
     if any(share.cpus or share.memory for share in shares):
-        notes.append("nobody holds processes to their cpus and memory")
+        notes.append("cpus and memory are not enforced")
     return notes

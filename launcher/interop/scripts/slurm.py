@@ -1,6 +1,6 @@
-"""A job as a batch file for Slurm, whose srun says which rank each process is.
+"""Export a job as a batch file for Slurm, whose srun numbers the processes.
 
-Source of the variables: Slurm, srun(1), "OUTPUT ENVIRONMENT VARIABLES".
+Source of the variables: srun(1) of Slurm, "OUTPUT ENVIRONMENT VARIABLES".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NODE = {
     "WORLD_SIZE": "$((SLURM_NNODES * EACH))",
     "LOCAL_WORLD_SIZE": "$EACH",
 }
-#: Variables of the processes, by framework; torchrun sets those of its ranks itself.
+#: Variables of the processes, by framework; torchrun sets those of its own ranks.
 _EXPORTED: Mapping[str, Mapping[str, str]] = {
     "torchrun": {},
     "torch": {
@@ -39,12 +39,12 @@ _EXPORTED: Mapping[str, Mapping[str, str]] = {
         "NODE_RANK": "$SLURM_NODEID",
     },
 }
-#: srun's exit code is the highest of all tasks'. Those that it stops because one has failed would have
-#: 143 of SIGTERM, so they end with 0: the job's code is that of what failed by itself. Slurm signals one
-#: process after the other, so ours may hear of it a moment after the rank.
+#: srun exits with the highest code of all tasks. Those that it stops because another one failed would
+#: exit with 143 (SIGTERM); they exit with 0 instead, so that the job has the code of the failed task.
+#: Slurm signals one process after the other, so the shell may get the signal just after the rank.
 _SHIELD = "code=0; trap 'stopped=1' TERM"
 _END = '[ "$code" != 143 ] || sleep 1 || :\n[ -z "${stopped-}" ] || exit 0\nexit "$code"'
-#: Tokens, and the variables of the batch file that hold what they mean.
+#: Placeholders, and the variables of the batch file with their values.
 _TOKENS = {
     "node_rank": "NODE_RANK",
     "num_nodes": "NUM_NODES",
@@ -58,24 +58,24 @@ _TOKENS = {
 
 
 def sbatch(job: Job) -> tuple[str, list[str]]:
-    """The text, and what it does not do. Raises InputError for what Slurm's srun cannot start."""
+    """Return the batch file, and notes on what it does not do. Raises InputError."""
     _check(job)
     nodes = job.num_nodes or 1
     gpus = (job.resources.gpus or 0) // nodes
     each = job.resources.nproc_per_node or gpus or None
-    if job.framework == "torch":  # srun starts its ranks, so their number has to be known here
+    if job.framework == "torch":  # srun starts the ranks, so their number must be known now
         each = each or 1
     a_node = each if job.framework == "torch" and each else 1
     notes = shell.left_out(job)
     if job.hosts:
-        notes.append("hosts are chosen by Slurm: --hosts is left out")
+        notes.append("Slurm chooses the hosts: --hosts is left out")
     if each is None:
-        notes.append("one process for each GPU that Slurm gives to a node, or one")
+        notes.append("one process per GPU that Slurm allocates on a node, or one without GPUs")
     low, high = job.master_port
     head = [
         "#!/bin/bash",
         shell.remark(
-            "Written by: launcher export slurm. Start it in the folder of the code: sbatch"
+            "Written by: launcher export slurm. Submit it from the folder of the code with sbatch."
         ),
         f"#SBATCH --job-name={job.name or 'job'}",
         f"#SBATCH --nodes={nodes}",
@@ -84,7 +84,7 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
         "#SBATCH --output=%x-%j.out",
         *(shell.remark(note) for note in notes),
         "set -eu",
-        *shell.wanted(job),
+        *shell.require_secrets(job),
         *shell.exports(job.envs),
         "export PYTHONUNBUFFERED=1",
         f"export LAUNCHER_EACH={each or '${SLURM_GPUS_ON_NODE:-1}'}",
@@ -106,27 +106,29 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
 def _check(job: Job) -> None:
     if job.framework not in _FRAMEWORKS:
         raise InputError(
-            f"{job.framework} cannot be started by srun alone: it needs more than ranks from Slurm",
-            f"can be exported: {', '.join(_FRAMEWORKS)}",
+            f"{job.framework} cannot be started by srun alone",
+            f"{', '.join(_FRAMEWORKS)} can be exported",
         )
     if job.roles:
         raise InputError(
-            "roles cannot be exported: srun starts the same on every node",
-            "launcher export script can",
+            "roles cannot be exported: srun starts the same command on every node",
+            "use launcher export script",
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
     gpus, nodes = job.resources.gpus, job.num_nodes
     if gpus and nodes is None:
         raise InputError(
-            f"gpus: {gpus} does not say how many nodes Slurm should give", "num_nodes: in the job"
+            f"gpus: {gpus} does not tell Slurm how many nodes to allocate", "num_nodes: in the job"
         )
     if gpus and nodes and gpus % nodes:
-        raise InputError(f"gpus: {gpus} cannot be the same on {nodes} nodes")
+        raise InputError(
+            f"gpus: {gpus} is the total and cannot be split evenly over num_nodes: {nodes}"
+        )
 
 
 def _node_part(job: Job) -> str:
-    """What srun starts: once a node, or once a rank for torch."""
+    """Return the script that srun starts: once per node, or per rank for torch."""
     lines = ['EACH="$LAUNCHER_EACH"', *(f'{name}="{value}"' for name, value in _NODE.items())]
     lines += [f'export {k}="{v}"' for k, v in _EXPORTED[job.framework].items()]
     if job.framework == "torchrun":
@@ -145,7 +147,7 @@ def _command(job: Job) -> str:
         variables |= {"rank": "RANK", "local_rank": "LOCAL_RANK"}
     elif unknown := placeholders.used(job.run) & placeholders.OF_A_RANK:
         raise InputError(
-            f"{{{{{min(unknown)}}}}} is not known before the ranks are started",
+            f"{{{{{min(unknown)}}}}} is not known before the ranks start",
             "framework: torch, or $RANK in the script",
         )
     values = {token: shell.hole(variable) for token, variable in variables.items()}
@@ -159,4 +161,6 @@ def _command(job: Job) -> str:
 def _first_host(name: str) -> str:
     if name in ("node", "node.0"):
         return shell.hole("MASTER_ADDR")
-    raise InputError(f"{{{{host:{name}}}}} is not known before Slurm has chosen", "{{host:node.0}}")
+    raise InputError(
+        f"{{{{host:{name}}}}} is not known before Slurm has chosen the hosts", "{{host:node.0}}"
+    )

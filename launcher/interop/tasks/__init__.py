@@ -1,6 +1,6 @@
-"""Other people's task files: what they mean as a job file of ours.
+"""Translate foreign task files into job files of ours.
 
-To add a format: a file like those here with ``read``, and a row in ``FORMATS``.
+To add a format, write a module with ``read``, and add a row to ``FORMATS``.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...spec.errors import InputError, suggestion
-from ..inventories.source import Text, check_tags
+from ..source import Text, check_tags
 from . import dstack, osmo, polyaxon, skypilot
-from .result import Task
+from .draft import JobDraft
 
-#: What a format is called, and who reads it.
-FORMATS: dict[str, tuple[str, Callable[[Text, Task], None]]] = {
+#: By format: its name for people, and its reader.
+FORMATS: dict[str, tuple[str, Callable[[Text, JobDraft], None]]] = {
     "skypilot": ("SkyPilot task", skypilot.read),
     "dstack": ("dstack task", dstack.read),
     "polyaxon": ("Polyaxon experiment", polyaxon.read),
@@ -22,9 +22,9 @@ FORMATS: dict[str, tuple[str, Callable[[Text, Task], None]]] = {
 
 
 def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """The job file that a task means, and what could not be carried over.
+    """Return a task as a job file of ours, and notes on what could not be carried over.
 
-    Raises DocumentError, and InputError on an unknown name.
+    Raises DocumentError, and InputError for an unknown format ``name``.
     """
     if name not in FORMATS:
         known = suggestion(name, tuple(FORMATS)) or f"known: {', '.join(FORMATS)}"
@@ -33,10 +33,10 @@ def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
     if name == "skypilot":
         text = skypilot.only(text)
     check_tags(text.yaml())
-    task = Task(source)
+    draft = JobDraft(source)
     about, reader = FORMATS[name]
-    reader(text, task)
-    return task.text(about), task.notes
+    reader(text, draft)
+    return draft.text(about), draft.notes
 
 
-__all__ = ["FORMATS", "Task", "read"]
+__all__ = ["FORMATS", "JobDraft", "read"]

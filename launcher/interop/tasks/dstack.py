@@ -1,6 +1,6 @@
-"""dstack tasks.
+"""Read dstack tasks.
 
-Source: dstack, reference of .dstack.yml, task, and "Distributed tasks".
+Sources: dstack's reference of ``.dstack.yml``, page "task", and its guide "Distributed tasks".
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import shlex
 
 import yaml
 
-from ...spec.yaml_document import Node, text, texts
-from ..inventories.source import Text, entries, entries_or_none, unread
+from ...spec.yaml_document import YamlNode, text, texts
+from ..source import Text, entries, entries_or_none, unread
 from . import node_task
-from .result import Task
+from .draft import JobDraft
 
 _KNOWN = (
     "type",
@@ -39,79 +39,87 @@ _VARIABLES = {
 _SECRET = re.compile(r"\$\{\{\s*secrets\.([A-Za-z0-9_-]+)\s*\}\}")
 
 
-def read(content: Text, task: Task) -> None:
-    """One task."""
+def read(content: Text, draft: JobDraft) -> None:
+    """Read a task. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "a task")
     if "type" not in given or text(given["type"][1]) != "task":
-        raise root.error("only type: task can be carried over")
-    unread(task, root, _KNOWN, "the task")
-    node_task.name_and_nodes(task, given, "nodes")
-    line, gpus = _gpus(task, given["resources"][1]) if "resources" in given else (0, 0)
+        raise root.error("only type: task can be imported")
+    unread(draft, root, _KNOWN, "the task")
+    node_task.name_and_nodes(draft, given, "nodes")
+    line, gpus = _gpus(draft, given["resources"][1]) if "resources" in given else (0, 0)
     leads = "stop_criteria" in given and text(given["stop_criteria"][1]) == "master-done"
     if gpus and not leads:
-        task.gpus(gpus, line)
+        draft.gpus(gpus, line)
     if "env" in given:
-        task.variables(_shown(task, pair) for pair in node_task.pairs(given["env"][1]))
+        draft.variables(_shown(draft, pair) for pair in node_task.pairs(given["env"][1]))
     if "volumes" in given:
-        _volumes(task, given["volumes"][1])
+        _volumes(draft, given["volumes"][1])
     if "max_duration" in given:
         line, limit = given["max_duration"]
-        task.note(line, f"nothing here ends a run after {text(limit)[:20]}: no max_duration")
+        draft.note(
+            line,
+            f"max_duration is not carried over: launcher does not end a run after {text(limit)[:20]}",
+        )
     if "commands" in given:
         line, node = given["commands"]
-        _commands(task, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
-    if leads and "run" in task.values:
-        _primary(task, given["stop_criteria"][0], gpus)
-    elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # as here
+        _commands(draft, given, line, "\n".join(one.rstrip("\n") for one in texts(node)))
+    if leads and "run" in draft.values:
+        _primary(draft, given["stop_criteria"][0], gpus)
+    elif "stop_criteria" in given and text(given["stop_criteria"][1]) != "all-done":  # our default
         line, node = given["stop_criteria"]
-        task.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
+        draft.note(line, f"stop_criteria {text(node)[:40]} is not carried over")
 
 
-def _shown(task: Task, pair: node_task.Pair) -> node_task.Pair:
-    """A variable; one that holds a secret of their server comes from the environment here."""
+def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
+    """Return a variable; one that refers to a secret of dstack's server loses its value."""
     name, value, line = pair
     if value is None or not (found := _SECRET.search(value)):
         return pair
-    node_task.kept_here(task, line, f"{name} (their secret {found[1]})")
+    node_task.note_secret(draft, line, f"{name} (dstack secret {found[1]})")
     return name, None, line
 
 
-def _volumes(task: Task, node: Node) -> None:
-    """A path of the host has to be there: ``needs``. Nothing is mounted."""
+def _volumes(draft: JobDraft, node: YamlNode) -> None:
+    """Turn paths of the host into ``needs``: they must exist, and nothing is mounted."""
     needs = []
     for one in node.elements("a list of volumes"):
         inside = entries_or_none(one) or {}
-        place, _, there = ("", "", "") if inside else text(one).partition(":")
         if inside:
             named = inside.get("instance_path") or inside.get("name")
-            place = text(named) if named else ""
-            there = text(inside["path"]) if "path" in inside else ""
-            unread(task, one, ("instance_path", "name", "path"), "a volume")
-        if place.startswith("/"):
-            needs.append(place)
-            task.note(one.line, f"nothing is mounted: {there[:60]} is {place[:60]} here")
+            volume = text(named) if named else ""
+            mounted_at = text(inside["path"]) if "path" in inside else ""
+            unread(draft, one, ("instance_path", "name", "path"), "a volume")
         else:
-            task.note(one.line, f"the volume {place[:40]} at {there[:60]} is not carried over")
+            volume, _, mounted_at = text(one).partition(":")
+        if volume.startswith("/"):
+            needs.append(volume)
+            draft.note(one.line, f"nothing is mounted: use {volume[:60]} for {mounted_at[:60]}")
+        else:
+            draft.note(
+                one.line, f"the volume {volume[:40]} at {mounted_at[:60]} is not carried over"
+            )
     if needs:
-        task.values["needs"] = needs
+        draft.values["needs"] = needs
 
 
-def _commands(task: Task, given: dict[str, tuple[int, Node]], line: int, script: str) -> None:
+def _commands(
+    draft: JobDraft, given: dict[str, tuple[int, YamlNode]], line: int, script: str
+) -> None:
     if "working_dir" in given:
         folder = text(given["working_dir"][1])
         script = f"cd {shlex.quote(folder)}\n{script}"
         if folder.startswith("/"):
             at = given["working_dir"][0]
-            task.note(at, f"{folder[:60]} was a folder of their image: is it one of the hosts?")
+            draft.note(at, f"{folder[:60]} was a folder of the image: check that the hosts have it")
     if "shell" in given and (shell := text(given["shell"][1])) not in ("bash", "/bin/bash"):
-        task.note(given["shell"][0], f"the shell is bash here, and was {shell[:40]}")
-    node_task.command(task, line, script, _VARIABLES, "DSTACK_NODES_IPS")
+        draft.note(given["shell"][0], f"the commands run in bash instead of {shell[:40]}")
+    node_task.command(draft, line, script, _VARIABLES, "DSTACK_NODES_IPS")
 
 
-def _primary(task: Task, line: int, gpus: int) -> None:
-    """The run is over when the first node's command has ended: as roles, whose master is primary."""
-    nodes = int(task.values.pop("num_nodes", 1))
+def _primary(draft: JobDraft, line: int, gpus: int) -> None:
+    """Turn nodes into roles with a primary master, since the first node's end ends the run."""
+    nodes = int(draft.values.pop("num_nodes", 1))
     each = {"resources": {"gpus": gpus}} if gpus else {}
     roles: dict[str, object] = {"master": {"replicas": 1, "primary": True, "spread": True, **each}}
     if nodes > 1:
@@ -119,23 +127,23 @@ def _primary(task: Task, line: int, gpus: int) -> None:
     for number in range(nodes):
         role = "master" if number == 0 else f"worker.{number - 1}"
         node, other = f"{{{{host:node.{number}}}}}", f"{{{{host:{role}}}}}"
-        task.values["run"] = task.values["run"].replace(node, other)
-    task.values["roles"] = roles
-    task.note(
+        draft.values["run"] = draft.values["run"].replace(node, other)
+    draft.values["roles"] = roles
+    draft.note(
         line,
-        "the first node is the role master, whose end ends the run; "
-        "a node is a process of a role here, and two may share a host",
+        "the first node becomes the role master, whose end ends the run; "
+        "nodes become processes of roles, and two may share a host",
     )
 
 
-def _gpus(task: Task, node: Node) -> tuple[int, int]:
-    """Where it says how many GPUs a node has, and how many; 0 for none."""
-    unread(task, node, ("gpu",), "resources")
+def _gpus(draft: JobDraft, node: YamlNode) -> tuple[int, int]:
+    """Return the line that sets the GPUs of a node, and their number (0: none)."""
+    unread(draft, node, ("gpu",), "resources")
     line, gpu = entries(node, "resources").get("gpu", (0, None))
     if gpu is None:
         return line, 0
     if isinstance(gpu.yaml, yaml.MappingNode):
-        unread(task, gpu, ("count",), "gpu")
+        unread(draft, gpu, ("count",), "gpu")
         inside = entries(gpu)
         count = text(inside["count"][1]) if "count" in inside else "1"
     else:
@@ -143,12 +151,14 @@ def _gpus(task: Task, node: Node) -> tuple[int, int]:
         counts = [part for part in parts if re.fullmatch(r"[0-9]+(\.\.[0-9]*)?", part)]
         count = counts[-1] if counts else "1"
         if others := [part for part in parts if part not in counts]:
-            said = ":".join(others)[:60]
-            task.note(line, f"the kind of GPU ({said}) is not carried over: choose by hosts")
+            kind = ":".join(others)[:60]
+            draft.note(
+                line, f"the GPU type ({kind}) is not carried over: select hosts by name or label"
+            )
     least = re.match(r"[0-9]{1,3}(?![0-9])", count)
     if least is None:
-        task.note(line, "a number of GPUs without a lower end is not carried over: say gpus")
+        draft.note(line, "a GPU count without a lower bound is not carried over: set gpus")
         return line, 0
     if ".." in count:
-        task.note(line, f"of the range of GPUs the least, {least[0]}, is taken")
+        draft.note(line, f"the lower bound of the GPU range, {least[0]}, is used")
     return line, int(least[0])

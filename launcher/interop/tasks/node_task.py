@@ -1,4 +1,4 @@
-"""What tasks of SkyPilot and dstack have in common: a command a node, its variables, nodes and GPUs."""
+"""Read what tasks of SkyPilot and dstack have in common: one command per node, variables, nodes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping
 
 import yaml
 
-from ...spec.yaml_document import Node, text
-from ..inventories.source import entries
-from .result import Task
+from ...spec.yaml_document import YamlNode, text
+from ..source import entries
+from .draft import JobDraft
 from .templates import filled
 
-#: A variable with its line; without a value it comes from the environment here.
+#: Name, value and line of a variable; one without a value is read from the user's environment.
 Pair = tuple[str, str | None, int]
 
 
-def name_and_nodes(task: Task, given: Mapping[str, tuple[int, Node]], nodes: str) -> None:
-    """The task's name, and how many nodes it has. Raises DocumentError."""
+def name_and_nodes(draft: JobDraft, given: Mapping[str, tuple[int, YamlNode]], nodes: str) -> None:
+    """Set the job's name and number of nodes; ``nodes`` is the key. Raises DocumentError."""
     if "name" in given:
-        task.name(text(given["name"][1]), given["name"][0])
+        draft.name(text(given["name"][1]), given["name"][0])
     if nodes in given:
         line, node = given[nodes]
         if not re.fullmatch("[1-9][0-9]{0,3}", text(node)):
-            raise task.error(line, f"{nodes} is a whole number")
-        task.values["num_nodes"] = int(text(node))
+            raise draft.error(line, f"{nodes} is a whole number")
+        draft.values["num_nodes"] = int(text(node))
 
 
-def pairs(node: Node) -> list[Pair]:
-    """Variables of a mapping, or of a list of ``NAME=value`` and ``NAME``; null is no value."""
+def pairs(node: YamlNode) -> list[Pair]:
+    """Return the variables of a mapping, or of a list of ``NAME=value`` and ``NAME``."""
     if node.is_empty():
         return []
     if isinstance(node.yaml, yaml.MappingNode):
@@ -43,15 +43,19 @@ def pairs(node: Node) -> list[Pair]:
     return found
 
 
-def command(task: Task, line: int, script: str, variables: Mapping[str, str], ips: str) -> None:
-    """The script as it was, after the variables of theirs that it mentions; ``ips`` is the one that
-    holds the addresses of all nodes, one a line, the first node's first."""
-    nodes = range(int(task.values.get("num_nodes", 1)))
+def command(
+    draft: JobDraft, line: int, script: str, variables: Mapping[str, str], ips: str
+) -> None:
+    """Set the script, preceded by exports of the foreign ``variables`` that it mentions.
+
+    ``ips`` is the variable with the addresses of all nodes, one per line, the first node's first.
+    """
+    nodes = range(int(draft.values.get("num_nodes", 1)))
     hosts = " ".join(f"{{{{host:node.{number}}}}}" for number in nodes)
     all_of_them = {**variables, ips: f"\"$(printf '%s\\n' {hosts})\""}
-    task.command(filled(script, {}, task, line), all_of_them)
+    draft.command(filled(script, {}, draft, line), all_of_them)
 
 
-def kept_here(task: Task, line: int, name: str) -> None:
-    """Says that a value which stands in the file, or on a server of theirs, is not written down."""
-    task.note(line, f"the value of {name[:60]} is not written down: export it before the run")
+def note_secret(draft: JobDraft, line: int, name: str) -> None:
+    """Note that a secret value of the file or of a foreign server is not copied."""
+    draft.note(line, f"the value of {name[:60]} is not copied: export it before the run")

@@ -1,6 +1,6 @@
-"""OSMO workflows of one group: each task becomes a role that starts its own ranks, one a GPU.
+"""Read OSMO workflows of one group: each task becomes a role that starts its own ranks, one per GPU.
 
-Source: OSMO, "Workflow specification" and "Using PyTorch Distributed (multi-node)".
+Sources: OSMO, "Workflow specification" and "Using PyTorch Distributed (multi-node)".
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from ...jobs.job_file import seconds
-from ...spec.yaml_document import Node, text, texts
-from ..inventories.source import Text, entries, unread
+from ...spec.yaml_document import YamlNode, text, texts
+from ..source import Text, entries, unread
 from . import osmo_commands
-from .osmo_commands import Words
+from .draft import JobDraft
+from .osmo_commands import GroupCommands
 from .resources import share
-from .result import Task
 from .templates import Values
 
 _TASK = (
@@ -34,66 +34,73 @@ _TASK = (
     "exitActions",
 )
 _ACTIONS = {"COMPLETE": "complete", "FAIL": "fail", "RESCHEDULE": "restart"}
-#: Starts after an exit code that asks for one; theirs is a setting of their server.
+#: Restarts after an exit code that asks for one; in OSMO this is a setting of the server.
 _RESTARTS = 3
 _TAKEN = ("rank", "node", "setup")
 
 
-def read(content: Text, task: Task) -> None:
-    """One workflow."""
+def read(content: Text, draft: JobDraft) -> None:
+    """Read a workflow. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "a workflow file")
     if "workflow" not in given:
-        raise root.error('there is no "workflow" in it')
-    unread(task, root, ("version", "workflow", "default-values"), "the file")
+        raise root.error('the file has no "workflow"')
+    unread(draft, root, ("version", "workflow", "default-values"), "the file")
     values = Values()
     if "default-values" in given:
-        values.add(task, given["default-values"][1], "default-values")
+        values.add(draft, given["default-values"][1], "default-values")
     flow = given["workflow"][1]
     inside = entries(flow, "a workflow")
-    unread(task, flow, ("name", "resources", "timeout", "groups", "tasks"), "the workflow")
+    unread(draft, flow, ("name", "resources", "timeout", "groups", "tasks"), "the workflow")
     if "name" in inside:
         line, name = inside["name"]
-        task.name(osmo_commands.plain(text(name), values, task, line), line)
+        draft.name(osmo_commands.plain(text(name), values, draft, line), line)
     if "timeout" in inside:
-        _timeout(task, inside["timeout"][1])
-    tasks = _tasks(task, flow, inside)
-    shares = _shares(task, inside, tasks, values)
-    names = {_name(one): _own_name(task, one) for one in tasks}
-    leads = [_leads(one) for one in tasks]
+        _timeout(draft, inside["timeout"][1])
+    tasks = _tasks(draft, flow, inside)
+    shares = _shares(draft, inside, tasks, values)
+    names = {_name(one): _role_name(draft, one) for one in tasks}
+    leads = [_is_lead(one) for one in tasks]
     if True in leads[1:] and not leads[0]:
-        task.note(tasks[leads.index(True)].line, "the lead comes first here: it has rank 0")
-    words = Words(task, values, names, {_name(one): shares[_kind(one)] for one in tasks})
-    words.look_for_clashes([(_name(one), _files(one)) for one in tasks])
-    task.values["roles"] = {
-        names[_name(one)]: _role(task, one, words, shares[_kind(one)]) for one in tasks
+        draft.note(tasks[leads.index(True)].line, "the lead task comes first and has rank 0")
+    commands = GroupCommands(
+        draft, values, names, {_name(one): shares[_kind(one)] for one in tasks}
+    )
+    commands.find_clashes([(_name(one), _files(one)) for one in tasks])
+    draft.values["roles"] = {
+        names[_name(one)]: _role(draft, one, commands, shares[_kind(one)]) for one in tasks
     }
-    values.tell(task)
+    values.note_unused(draft)
 
 
-def _tasks(task: Task, flow: Node, inside: dict[str, tuple[int, Node]]) -> list[Node]:
-    """Those of the one group, or the one task. Raises DocumentError."""
+def _tasks(
+    draft: JobDraft, flow: YamlNode, inside: dict[str, tuple[int, YamlNode]]
+) -> list[YamlNode]:
+    """Return the tasks of the only group, or the only task. Raises DocumentError."""
     if "groups" in inside:
         groups = inside["groups"][1].elements()
         if len(groups) != 1 or "tasks" in inside:
             raise flow.error(
-                "only a workflow of one group is one run",
-                "a file for each group, one after another",
+                "only a workflow of one group can be imported",
+                "put each group in a file of its own and run one after another",
             )
         group = entries(groups[0], "a group")
-        unread(task, groups[0], ("tasks", "ignoreNonleadStatus"), "the group")
+        unread(draft, groups[0], ("tasks", "ignoreNonleadStatus"), "the group")
         tasks = group["tasks"][1].elements() if "tasks" in group else []
         line, ignores = group.get("ignoreNonleadStatus", (groups[0].line, None))
         if len(tasks) > 1 and (ignores is None or text(ignores).lower() != "false"):
-            task.note(line, "a task that fails before the lead has ended ends the run here, too")
+            draft.note(
+                line, "any task that fails ends the run, also before the lead task has finished"
+            )
     else:
         tasks = inside["tasks"][1].elements() if "tasks" in inside else []
         if len(tasks) > 1:
             raise flow.error(
-                "tasks without a group are runs of their own", "put them in groups:, or in files"
+                "tasks without a group are separate runs",
+                "put them in one group, or each in a file of its own",
             )
     if not tasks:
-        raise flow.error("there are no tasks in it")
+        raise flow.error("the workflow has no tasks")
     for one in tasks:
         if "name" not in entries(one, "a task"):
             raise one.error("a task has no name")
@@ -102,132 +109,138 @@ def _tasks(task: Task, flow: Node, inside: dict[str, tuple[int, Node]]) -> list[
     return tasks
 
 
-def _name(one: Node) -> str:
+def _name(one: YamlNode) -> str:
     return text(entries(one)["name"][1])
 
 
-def _leads(one: Node) -> bool:
+def _is_lead(one: YamlNode) -> bool:
     inside = entries(one)
     return "lead" in inside and text(inside["lead"][1]).lower() == "true"
 
 
-def _own_name(task: Task, one: Node) -> str:
-    """What the role is called: their name, or what of it can be a name here."""
+def _role_name(draft: JobDraft, one: YamlNode) -> str:
+    """Return the role's name: the task's, reduced to the characters that ours may have."""
     name = re.sub("[^A-Za-z0-9_-]+", "-", _name(one)).strip("-_")[:31]
     if not name[:1].isalpha() or name in _TAKEN:
         name = f"task-{name}"[:31]
     if name != _name(one):
-        task.note(one.line, f"the task is the role {name} here")
+        draft.note(one.line, f"the task becomes the role {name}")
     return name
 
 
-def _kind(one: Node) -> str:
+def _kind(one: YamlNode) -> str:
     inside = entries(one)
     return text(inside["resource"][1]) if "resource" in inside else "default"
 
 
 def _shares(
-    task: Task, inside: dict[str, tuple[int, Node]], tasks: list[Node], values: dict[str, str]
+    draft: JobDraft,
+    inside: dict[str, tuple[int, YamlNode]],
+    tasks: list[YamlNode],
+    values: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """What each kind of resources that is used means here."""
+    """Return the resources of a role for each kind of resources that a task uses."""
     used = dict.fromkeys(map(_kind, tasks))
     known = entries(inside["resources"][1]) if "resources" in inside else {}
     found: dict[str, dict[str, Any]] = {}
     for kind in used:
         if kind not in known and kind != "default":
             raise inside.get("resources", (0, tasks[0]))[1].error(
-                f"there are no resources {kind!r}"
+                f"the workflow has no resources {kind!r}"
             )
-        node = _with_values(known[kind][1], values, task) if kind in known else None
-        found[kind] = dict(share(task, node)) if node is not None else {}
+        node = _with_values(known[kind][1], values, draft) if kind in known else None
+        found[kind] = dict(share(draft, node)) if node is not None else {}
     for kind in set(known) - set(used):
-        task.note(known[kind][0], f"no task has the resources {kind[:40]}: left out")
+        draft.note(known[kind][0], f"no task uses the resources {kind[:40]}: left out")
     return found
 
 
-def _with_values(node: Node, values: dict[str, str], task: Task) -> Node:
-    """The mapping with the templates of its texts filled in."""
+def _with_values(node: YamlNode, values: dict[str, str], draft: JobDraft) -> YamlNode:
+    """Return a mapping with the templates of its texts filled in."""
     if not isinstance(node.yaml, yaml.MappingNode):
         return node
     pairs = []
     for key, value in node.yaml.value:
         if isinstance(value, yaml.ScalarNode):
-            said = osmo_commands.plain(str(value.value), values, task, node.line)
-            value = yaml.ScalarNode(value.tag, said, value.start_mark, value.end_mark)
+            filled_in = osmo_commands.plain(str(value.value), values, draft, node.line)
+            value = yaml.ScalarNode(value.tag, filled_in, value.start_mark, value.end_mark)
         pairs.append((key, value))
     own = yaml.MappingNode(node.yaml.tag, pairs, node.yaml.start_mark, node.yaml.end_mark)
-    return Node(own, node.source)
+    return YamlNode(own, node.source)
 
 
-def _timeout(task: Task, node: Node) -> None:
+def _timeout(draft: JobDraft, node: YamlNode) -> None:
     for name, (line, value) in entries(node, "time limits").items():
         try:
-            said = f"{seconds(text(value)):.0f} s"
+            limit = f"{seconds(text(value)):.0f} s"
         except ValueError:
-            said = "it"
-        task.note(line, f"{name} is not carried over: nothing here ends a run after {said}")
+            limit = "that time"
+        draft.note(line, f"{name} is not carried over: launcher does not end a run after {limit}")
 
 
-def _role(task: Task, one: Node, words: Words, share_of: dict[str, Any]) -> dict[str, Any]:
+def _role(
+    draft: JobDraft, one: YamlNode, commands: GroupCommands, share_of: dict[str, Any]
+) -> dict[str, Any]:
     inside = entries(one)
-    unread(task, one, _TASK, "the task")
+    unread(draft, one, _TASK, "the task")
     role: dict[str, Any] = {"replicas": 1}
-    if _leads(one):
+    if _is_lead(one):
         role["primary"] = True
     if share_of:
         role["resources"] = share_of
     if "image" in inside:
-        task.note(
-            inside["image"][0], "its image is not carried over: the host's own programs, or setup:"
+        draft.note(
+            inside["image"][0],
+            "the image is not carried over: the host's own programs run, and setup: can install others",
         )
     if "environment" in inside:
         pairs = entries(inside["environment"][1]).items()
-        role["envs"] = task.own_variables(
-            (name, osmo_commands.plain(text(value), words.values, task, line), line)
+        role["envs"] = draft.own_variables(
+            (name, osmo_commands.plain(text(value), commands.values, draft, line), line)
             for name, (line, value) in pairs
         )
     if "credentials" in inside:
-        _credentials(task, inside["credentials"][1])
-    for key, hint in _PLACES.items():
-        for place in inside[key][1].elements() if key in inside else ():
-            unread(task, place, ("url",), key)
-            if "url" in entries(place):
-                task.note(place.line, hint)
+        _credentials(draft, inside["credentials"][1])
+    for key, hint in _STORES.items():
+        for element in inside[key][1].elements() if key in inside else ():
+            unread(draft, element, ("url",), key)
+            if "url" in entries(element):
+                draft.note(element.line, hint)
     if "exitActions" in inside:
-        role["on_exit"] = _on_exit(task, inside["exitActions"][1])
-    role["run"] = _script(one, inside, words)
+        role["on_exit"] = _on_exit(draft, inside["exitActions"][1])
+    role["run"] = _script(one, inside, commands)
     return role
 
 
-#: Without the urls themselves: some have a password in them.
-_PLACES = {
-    "inputs": "an input is not fetched: {{input:0}} is ${INPUT_0} here, a path on the host that you say",
-    "outputs": "what is in {{outputs}} comes back to this machine; nothing is sent to any store",
+#: These notes leave out the URLs, some of which contain a password.
+_STORES = {
+    "inputs": "inputs are not fetched: {{input:0}} becomes ${INPUT_0}, to be set to a path on the host",
+    "outputs": "files in {{outputs}} are copied to this machine, and to no object store",
 }
 
 
-def _credentials(task: Task, node: Node) -> None:
+def _credentials(draft: JobDraft, node: YamlNode) -> None:
     for name, (line, value) in entries(node, "credentials").items():
         if isinstance(value.yaml, yaml.MappingNode):
             for variable in entries(value):
-                task.secret(variable)
-                task.note(line, f"{variable[:60]} comes from the environment here: secrets:")
+                draft.secret(variable)
+                draft.note(line, f"{variable[:60]} is read from your environment (secrets:)")
         else:
-            task.note(line, f"the credential {name[:60]} is a file there: not carried over")
+            draft.note(line, f"credential {name[:60]} is a file and is not carried over")
 
 
-def _on_exit(task: Task, node: Node) -> dict[str, str]:
-    """Their codes, and what stands in neither: it fails, and is not started again."""
-    unread(task, node, tuple(_ACTIONS), "exitActions")
+def _on_exit(draft: JobDraft, node: YamlNode) -> dict[str, str]:
+    """Return our exit actions; with RESCHEDULE, unlisted codes fail without a restart."""
+    unread(draft, node, tuple(_ACTIONS), "exitActions")
     found = {
         _ACTIONS[name]: "".join(text(value).split())
         for name, (_, value) in entries(node).items()
         if name in _ACTIONS
     }
     if "restart" in found:
-        task.values["max_restarts"] = _RESTARTS
-        task.note(
-            node.line, f"RESCHEDULE starts all tasks again, {_RESTARTS} times here: max_restarts"
+        draft.values["max_restarts"] = _RESTARTS
+        draft.note(
+            node.line, f"RESCHEDULE restarts all tasks, up to {_RESTARTS} times (max_restarts)"
         )
         if "fail" not in found:
             rest = osmo_commands.others(",".join(found.values()))
@@ -235,14 +248,19 @@ def _on_exit(task: Task, node: Node) -> dict[str, str]:
     return found
 
 
-def _files(one: Node, task: Task | None = None) -> list[tuple[int, str, str | None, str | None]]:
-    """Line, path, contents and local path of each file of a task; with ``task``, other keys are told."""
+def _files(
+    one: YamlNode, draft: JobDraft | None = None
+) -> list[tuple[int, str, str | None, str | None]]:
+    """Return line, path, contents and local path of each file of a task.
+
+    With a draft, note other keys. Raises DocumentError for a file without a path.
+    """
     inside = entries(one)
     found = []
     for file in inside["files"][1].elements() if "files" in inside else ():
         known = entries(file, "a file")
-        if task is not None:
-            unread(task, file, ("path", "contents", "localpath"), "a file")
+        if draft is not None:
+            unread(draft, file, ("path", "contents", "localpath"), "a file")
         if "path" not in known:
             raise file.error("a file has no path")
         contents, local = (
@@ -252,9 +270,9 @@ def _files(one: Node, task: Task | None = None) -> list[tuple[int, str, str | No
     return found
 
 
-def _script(one: Node, inside: dict[str, tuple[int, Node]], words: Words) -> str:
+def _script(one: YamlNode, inside: dict[str, tuple[int, YamlNode]], commands: GroupCommands) -> str:
     argv = [word for key in ("command", "args") if key in inside for word in texts(inside[key][1])]
     if not argv:
         raise one.error(f"the task {_name(one)[:40]} has no command")
     line = inside["command" if "command" in inside else "args"][0]
-    return words.script(_name(one), line, argv, _files(one, words.task))
+    return commands.script(_name(one), line, argv, _files(one, commands.draft))

@@ -1,4 +1,4 @@
-"""The commands of OSMO's tasks as scripts: templates, files, and numbers that a plan knows."""
+"""Turn the commands of OSMO's tasks into scripts: templates, files, and numbers of the plan."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .result import Task
+from .draft import JobDraft
 from .templates import filled
 
-#: A file of a task: line, path there, contents, and path beside the workflow's file.
+#: A file of a task: line, path in the container, contents, and path beside the workflow's file.
 File = tuple[int, str, str | None, str | None]
 
-#: Flags of commands, and which number of the plan they repeat.
+#: Flags of commands, by the number of the plan that they repeat.
 _FLAGS = {
     "offset": "rank_offset",
     "size": "local_world_size",
@@ -29,13 +29,13 @@ _FLAG = re.compile(
 _SHELLS = ("bash", "sh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
 
 
-def plain(given: str, values: Mapping[str, str], task: Task, line: int) -> str:
-    """A text outside of commands, with the file's own values."""
-    return filled(given, values, task, line)
+def plain(given: str, values: Mapping[str, str], draft: JobDraft, line: int) -> str:
+    """Fill in a text outside of commands with the file's own values."""
+    return filled(given, values, draft, line)
 
 
 def others(codes: str) -> str:
-    """The exit codes from 1 to 255 that are not among these: ``11-20`` gives ``1-10,21-255``."""
+    """Return the exit codes from 1 to 255 not among these: ``11-20`` gives ``1-10,21-255``."""
     taken: set[int] = {0}
     for part in codes.split(","):
         first, _, last = part.partition("-")
@@ -52,17 +52,17 @@ def others(codes: str) -> str:
 
 
 @dataclass
-class Words:
-    """The tasks of a group: their names here by theirs, and what each takes."""
+class GroupCommands:
+    """The tasks of a group: our roles' names and resources, by the task's name."""
 
-    task: Task
+    draft: JobDraft
     values: Mapping[str, str]
     names: Mapping[str, str]
     shares: Mapping[str, Mapping[str, Any]]
     _shared: dict[str, set[str]] = field(default_factory=dict)
 
-    def look_for_clashes(self, files: Sequence[tuple[str, Sequence[File]]]) -> None:
-        """Remembers which paths hold different things in different tasks: each had its own disk."""
+    def find_clashes(self, files: Sequence[tuple[str, Sequence[File]]]) -> None:
+        """Remember which paths differ between tasks, which had a disk each."""
         seen: dict[str, set[str]] = {}
         for _, several in files:
             for _, path, contents, _ in several:
@@ -71,42 +71,46 @@ class Words:
         self._shared = seen
 
     def script(self, name: str, line: int, argv: Sequence[str], files: Sequence[File]) -> str:
-        """What the role runs: the task's files, then its command; a script among them is the command."""
+        """Return what a role runs: it writes the task's files, then runs its command.
+
+        A file that the command is a shell for becomes the script itself.
+        """
         made, script = [], ""
-        argv = [filled(word, self.values, self.task, line, _kept) for word in argv]
+        argv = [filled(word, self.values, self.draft, line, _kept) for word in argv]
         moved = {path: local for _, path, _, local in files if local is not None}
         for _, path, contents, _ in files:
             if contents is not None and len(self._shared[path]) > 1:
                 moved[path] = f"{path}.{self.names[name]}"
         for at, path, contents, local in files:
             if local is not None:
-                self.task.note(at, f"{path} is {local} of the workdir here")
+                self.draft.note(at, f"{path} is read from {local} in the workdir")
             elif contents is None:
-                self.task.note(at, f"{path} has no contents here: left out")
+                self.draft.note(at, f"{path} has no contents and is left out")
             elif list(argv[1:]) == [path] and argv[0] in _SHELLS:
-                script = "set +e\n" + self._told(name, at, contents)  # as without -e there
+                script = "set +e\n" + self._translated(name, at, contents)  # OSMO's shell has no -e
             else:
                 where = moved.get(path, path)
-                self.task.note(at, f"{where} is written on the host, and stays there")
-                made.append(_written(where, self._told(name, at, contents)))
+                self.draft.note(at, f"{where} is written on the host and not removed")
+                made.append(_written(where, self._translated(name, at, contents)))
         if not script:
-            script = self._told(name, line, _command(argv)) + "\n"
+            script = self._translated(name, line, _command(argv)) + "\n"
         text = "".join(made) + script
         for path, other in moved.items():
             here = other.replace("\\", "\\\\")
             text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w./-])", here, text)
         return text
 
-    def _told(self, name: str, line: int, given: str) -> str:
-        """A text of a command, with tokens of ours where theirs or a plan's numbers stood."""
-        text = filled(given, self.values, self.task, line, self._ours)
+    def _translated(self, name: str, line: int, given: str) -> str:
+        """Replace OSMO's templates and the plan's numbers in a command by our placeholders."""
+        text = filled(given, self.values, self.draft, line, self._ours)
 
         def flag(match: re.Match[str]) -> str:
             token = _FLAGS[match[1].replace("-", "_")]
             wanted = self._numbers(name)[token]
             if int(match[3]) != wanted:
-                self.task.note(
-                    line, f"--{match[1]} {match[3]} stays as it is: by resources it were {wanted}"
+                self.draft.note(
+                    line,
+                    f"--{match[1]} {match[3]} stays as it is, although the resources imply {wanted}",
                 )
                 return match[0]
             return f"--{match[1]}{match[2]}{{{{{token}}}}}"
@@ -114,7 +118,7 @@ class Words:
         return _FLAG.sub(flag, text)
 
     def _numbers(self, name: str) -> dict[str, int]:
-        """What these numbers were, with the tasks in their order."""
+        """Return the numbers that the plan will have, with the tasks in their order."""
         order = list(self.names)
         sizes = {one: max(1, int(self.shares[one].get("gpus", 0))) for one in order}
         at = order.index(name)
@@ -139,7 +143,7 @@ class Words:
 
 
 def _command(argv: Sequence[str]) -> str:
-    """The words as a line of a shell; ``bash -c SCRIPT`` is the script itself."""
+    """Return a command as a line of a shell; of ``bash -c SCRIPT``, the script."""
     if len(argv) == 3 and argv[0] in _SHELLS and argv[1] in ("-c", "-ec", "-lc"):
         return argv[2]
     if len(argv) == 1:
@@ -148,7 +152,7 @@ def _command(argv: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word for a shell; what its templates mean may be a variable, so they stand in double quotes."""
+    """Quote a word for a shell, with templates in double quotes, as one may become a variable."""
     parts = re.split(r"(\{\{[^{}]*\}\})", word)
     shown = [f'"{p}"' if n % 2 else shlex.quote(p) for n, p in enumerate(parts) if p]
     return "".join(shown) or "''"
@@ -159,7 +163,7 @@ def _kept(name: str, argument: str | None) -> str:
 
 
 def _written(path: str, contents: str) -> str:
-    """Shell text that writes a file."""
+    """Return shell code that writes a file."""
     end = "END_OF_FILE"
     while end in contents.split("\n"):
         end += "_"

@@ -1,6 +1,6 @@
-"""Polyaxon experiments: the environment of version 0.x, with its topology for each framework.
+"""Read Polyaxon experiments of version 0.x, whose environment has a topology for each framework.
 
-Source: Polyaxon, "Distributed Experiments".
+Source: Polyaxon 0.x, "Distributed Experiments".
 """
 
 from __future__ import annotations
@@ -10,167 +10,178 @@ from typing import Any
 
 import yaml
 
-from ...spec.yaml_document import Node, text, texts
-from ..inventories.source import Text, entries, unread
+from ...spec.yaml_document import YamlNode, text, texts
+from ..source import Text, entries, unread
 from . import polyaxon_run
+from .draft import JobDraft
 from .resources import share
-from .result import Task
 from .templates import Values, filled
 
-#: Their section: our framework, and what the master, the workers and the servers are called here.
+#: By section: our framework, and our roles for the master, the workers and the servers.
 _TOPOLOGIES = {
     "tensorflow": ("tensorflow", "chief", "worker", "ps"),
     "mxnet": ("mxnet", "scheduler", "worker", "server"),
     "pytorch": ("torch", "master", "worker", ""),
 }
-#: Theirs where all processes are alike and start together: ours of the same name.
+#: Sections whose processes are all alike; our frameworks have the same names.
 _ALIKE = ("horovod", "mpi")
 _KNOWN = ("version", "kind", "name", "environment", "run", "declarations", "params")
-_MIB = "MiB"  # what a number for memory means there
+_MIB = "MiB"  # the unit of a plain number for memory
 
 
-def read(content: Text, task: Task) -> None:
-    """One experiment, of either kind."""
+def read(content: Text, draft: JobDraft) -> None:
+    """Read an experiment or an operation. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "an experiment")
-    if polyaxon_run.is_one(given):
-        polyaxon_run.read(root, task)
+    if polyaxon_run.is_operation(given):
+        polyaxon_run.read(root, draft)
         return
-    unread(task, root, _KNOWN, "the experiment")
+    unread(draft, root, _KNOWN, "the experiment")
     if "kind" in given and text(given["kind"][1]) != "experiment":
-        raise root.error("only kind: experiment can be carried over, and operations with run:")
+        raise root.error("only kind: experiment and operations with run: can be imported")
     if "name" in given:
-        task.name(text(given["name"][1]), given["name"][0])
+        draft.name(text(given["name"][1]), given["name"][0])
     if "environment" in given:
-        _environment(task, given["environment"][1])
+        _environment(draft, given["environment"][1])
     values = Values()
     for key in ("declarations", "params"):
         if key in given:
-            values.add(task, given[key][1], key)
-    _command(task, given, values)
-    values.tell(task)
+            values.add(draft, given[key][1], key)
+    _command(draft, given, values)
+    values.note_unused(draft)
 
 
-def _command(task: Task, given: dict[str, tuple[int, Node]], values: dict[str, str]) -> None:
+def _command(
+    draft: JobDraft, given: dict[str, tuple[int, YamlNode]], values: dict[str, str]
+) -> None:
     if "run" not in given:
-        task.values["run"] = "train.py"
-        task.note(0, "it does not say what to run: put your command in the place of train.py")
+        draft.values["run"] = "train.py"
+        draft.note(0, "the file names no command: replace train.py by yours")
         return
     line, node = given["run"]
     if isinstance(node.yaml, yaml.MappingNode):
-        unread(task, node, ("cmd",), "run")
+        unread(draft, node, ("cmd",), "run")
         inside = entries(node, "a command")
         if "cmd" not in inside:
             raise node.error("run has no cmd")
         line, node = inside["cmd"]
-    script = " && ".join(filled(one, values, task, line) for one in texts(node))
-    if task.framework != "env" and re.search(r"[;&|<>$`\n]", script):
-        task.values["run"] = ["bash", "-ec", script]
+    script = " && ".join(filled(one, values, draft, line) for one in texts(node))
+    if draft.framework != "env" and re.search(r"[;&|<>$`\n]", script):
+        draft.values["run"] = ["bash", "-ec", script]
     else:
-        task.values["run"] = script
+        draft.values["run"] = script
 
 
-def _environment(task: Task, node: Node) -> None:
+def _environment(draft: JobDraft, node: YamlNode) -> None:
     inside = entries(node, "an environment")
     topologies = [name for name in (*_TOPOLOGIES, *_ALIKE) if name in inside]
-    unread(task, node, ("resources", "env_vars", *topologies[:1]), "the environment")
+    unread(draft, node, ("resources", "env_vars", *topologies[:1]), "the environment")
     if len(topologies) > 1:
-        raise inside[topologies[1]][1].error(f"{' and '.join(topologies)}: one of them")
+        raise inside[topologies[1]][1].error(f"{' and '.join(topologies)}: choose one of them")
     if topologies and topologies[0] in _TOPOLOGIES:
-        task.framework = _TOPOLOGIES[topologies[0]][0]
+        draft.framework = _TOPOLOGIES[topologies[0]][0]
     elif topologies:
-        task.framework = topologies[0]
+        draft.framework = topologies[0]
     if "env_vars" in inside:
         pairs = [(e.line, texts(e)) for e in inside["env_vars"][1].elements()]
-        task.variables((pair[0], "".join(pair[1:]), line) for line, pair in pairs if pair)
+        draft.variables((pair[0], "".join(pair[1:]), line) for line, pair in pairs if pair)
     line, resources = inside.get("resources", (0, None))
-    master = share(task, resources, _MIB) if resources is not None else {}
+    master = share(draft, resources, _MIB) if resources is not None else {}
     if not topologies:
-        _single(task, master, line)
+        _single(draft, master, line)
     elif topologies[0] in _ALIKE:
-        _alike(task, inside[topologies[0]][1])
+        _same_processes(draft, inside[topologies[0]][1])
     else:
-        _roles(task, inside[topologies[0]][1], topologies[0], master)
+        _roles(draft, inside[topologies[0]][1], topologies[0], master)
 
 
-def _single(task: Task, master: dict[str, Any], line: int) -> None:
+def _single(draft: JobDraft, master: dict[str, Any], line: int) -> None:
     if "gpus" in master:
-        task.values["resources"] = {"gpus": master["gpus"]}
+        draft.values["resources"] = {"gpus": master["gpus"]}
     if set(master) - {"gpus"}:
-        task.note(line, "limits of cpu and memory are those of roles here: not carried over")
+        draft.note(line, "cpu and memory limits are not carried over: only roles have them")
 
 
-def _alike(task: Task, node: Node) -> None:
-    unread(task, node, ("n_workers", "default_worker"), task.framework)
-    task.values["num_nodes"] = 1 + _count(task, node, "n_workers")
-    task.note(node.line, "one host for each worker and the master, a process a GPU: num_nodes")
+def _same_processes(draft: JobDraft, node: YamlNode) -> None:
+    unread(draft, node, ("n_workers", "default_worker"), draft.framework)
+    draft.values["num_nodes"] = 1 + _count(draft, node, "n_workers")
+    draft.note(
+        node.line,
+        "num_nodes counts a host for each worker and one for the master, with a process per GPU",
+    )
     default = entries(node).get("default_worker")
     if default is not None and "resources" in entries(default[1]):
-        each = share(task, entries(default[1])["resources"][1], _MIB)
+        each = share(draft, entries(default[1])["resources"][1], _MIB)
         if each.get("gpus"):
-            task.gpus(int(each["gpus"]), default[0])
+            draft.gpus(int(each["gpus"]), default[0])
         if set(each) - {"gpus"}:
-            task.note(default[0], f"{task.framework} has no limits of cpu and memory: left out")
+            draft.note(
+                default[0],
+                f"cpu and memory limits are not carried over: {draft.framework} has none",
+            )
 
 
-def _roles(task: Task, node: Node, section: str, master: dict[str, Any]) -> None:
+def _roles(draft: JobDraft, node: YamlNode, section: str, master: dict[str, Any]) -> None:
     _, first, worker, server = _TOPOLOGIES[section]
-    kinds = {"worker": ("n_workers", worker), **({"ps": ("n_ps", server)} if server else {})}
+    kinds = {"worker": ("n_workers", worker)}
+    if server:
+        kinds["ps"] = ("n_ps", server)
     known = [count for count, _ in kinds.values()]
     for kind in kinds:
         known += [kind, f"default_{kind}", f"{kind}_resources", f"default_{kind}_resources"]
-    unread(task, node, tuple(known), section)
+    unread(draft, node, tuple(known), section)
     roles = {first: {"resources": master} if master else {"replicas": 1}}
     for kind, (counter, role) in kinds.items():
-        count = _count(task, node, counter)
+        count = _count(draft, node, counter)
         if count:
-            roles[role] = {"replicas": count, **_of_kind(task, node, kind, count)}
-    task.values["roles"] = roles
+            roles[role] = {"replicas": count, **_role_resources(draft, node, kind, count)}
+    draft.values["roles"] = roles
 
 
-def _of_kind(task: Task, node: Node, kind: str, count: int) -> dict[str, Any]:
-    """Default and overrides: what one has by its index stands there in the place of the default."""
+def _role_resources(draft: JobDraft, node: YamlNode, kind: str, count: int) -> dict[str, Any]:
+    """Return a role's default resources, and overrides by index, which replace the default."""
     inside = entries(node)
     default: dict[str, Any] = {}
     for key in (f"default_{kind}", f"default_{kind}_resources"):
         if key in inside:
-            default = _resources(task, inside[key][1])
+            default = _resources(draft, inside[key][1])
     overrides = {}
     for key in (kind, f"{kind}_resources"):
         for one in inside[key][1].elements() if key in inside else ():
             found = entries(one, "one process")
             if "index" not in found or not text(found["index"][1]).isdigit():
-                raise one.error(f"{key} says nothing of its index")
+                raise one.error(f"{key} has no index")
             index = int(text(found["index"][1]))
             if index >= count:
                 raise one.error(f"{kind} has no process {index}: its indices are 0 to {count - 1}")
-            own = _resources(task, one)
+            own = _resources(draft, one)
             gone = [name for name in ("cpus", "memory") if name in default and name not in own]
             if gone:
                 what = " and ".join(gone)
-                task.note(one.line, f"{kind} {index} has no limit of {what}: here that of its role")
-            overrides[index] = {"resources": {**({"gpus": 0} if "gpus" in default else {}), **own}}
-    return {
-        **({"resources": default} if default else {}),
-        **({"overrides": overrides} if overrides else {}),
-    }
+                draft.note(
+                    one.line, f"{kind} {index} has no limit of {what} and takes that of its role"
+                )
+            no_gpus = {"gpus": 0} if "gpus" in default else {}
+            overrides[index] = {"resources": {**no_gpus, **own}}
+    settings = {"resources": default, "overrides": overrides}
+    return {key: value for key, value in settings.items() if value}
 
 
-def _resources(task: Task, node: Node) -> dict[str, Any]:
-    """Under ``resources``, or, in an older form, right there."""
+def _resources(draft: JobDraft, node: YamlNode) -> dict[str, Any]:
+    """Return the resources under ``resources``, or, in the older form, of ``node`` itself."""
     inside = entries(node)
     if "resources" in inside:
-        unread(task, node, ("index", "resources"), "one process")
-        return share(task, inside["resources"][1], _MIB)
+        unread(draft, node, ("index", "resources"), "one process")
+        return share(draft, inside["resources"][1], _MIB)
     pairs = [pair for pair in node.yaml.value if pair[0].value != "index"]
     plain = yaml.MappingNode(node.yaml.tag, pairs, node.yaml.start_mark, node.yaml.end_mark)
-    return share(task, Node(plain, node.source), _MIB)
+    return share(draft, YamlNode(plain, node.source), _MIB)
 
 
-def _count(task: Task, node: Node, name: str) -> int:
+def _count(draft: JobDraft, node: YamlNode, name: str) -> int:
     line, value = entries(node).get(name, (0, None))
     if value is None:
         return 0
     if not re.fullmatch("[0-9]{1,4}", text(value)):
-        raise task.error(line, f"{name} is a whole number")
+        raise draft.error(line, f"{name} is a whole number")
     return int(text(value))

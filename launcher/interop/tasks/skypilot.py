@@ -1,6 +1,6 @@
-"""SkyPilot tasks.
+"""Read SkyPilot tasks.
 
-Source: SkyPilot, "SkyPilot YAML" and "Distributed Multi-Node Jobs".
+Sources: SkyPilot, "SkyPilot YAML" and "Distributed Multi-Node Jobs".
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import replace
 import yaml
 
 from ...spec.errors import DocumentError
-from ...spec.yaml_document import Node, text
-from ..inventories.source import Text, entries, entries_or_none, unread
+from ...spec.yaml_document import YamlNode, text
+from ..source import Text, entries, entries_or_none, unread
 from . import node_task
-from .result import Task
+from .draft import JobDraft
 
 _KNOWN = ("name", "workdir", "num_nodes", "resources", "envs", "secrets", "setup", "run")
-#: Their variables in ours.
+#: SkyPilot's variables, as expressions of ours.
 _VARIABLES = {
     "SKYPILOT_NODE_RANK": "$NODE_RANK",
     "SKYPILOT_NUM_NODES": "$NUM_NODES",
@@ -26,99 +26,105 @@ _VARIABLES = {
 }
 
 
-def read(content: Text, task: Task) -> None:
-    """One task; a pipeline of several is not one."""
+def read(content: Text, draft: JobDraft) -> None:
+    """Read a single task. Raises DocumentError."""
     root = content.yaml()
     given = entries(root, "a task")
-    unread(task, root, _KNOWN, "the task")
-    node_task.name_and_nodes(task, given, "num_nodes")
+    unread(draft, root, _KNOWN, "the task")
+    node_task.name_and_nodes(draft, given, "num_nodes")
     if "workdir" in given:
         line, node = given["workdir"]
         if entries_or_none(node) is None:
-            task.values["workdir"] = text(node)
+            draft.values["workdir"] = text(node)
         else:
-            unread(task, node, (), "workdir, a git repository to clone here,")
+            unread(draft, node, (), "workdir (a git repository)")
     if "resources" in given and not given["resources"][1].is_empty():
-        _resources(task, given["resources"][1])
+        _resources(draft, given["resources"][1])
     envs = node_task.pairs(given["envs"][1]) if "envs" in given else []
     secrets = node_task.pairs(given["secrets"][1]) if "secrets" in given else []
     for name, value, line in secrets:
         if value is not None:
-            node_task.kept_here(task, line, name)
-    # An empty value of theirs has to be given on the command line.
-    task.variables((name, value or None, line) for name, value, line in envs)
-    task.variables((name, None, line) for name, _, line in secrets)
+            node_task.note_secret(draft, line, name)
+    # SkyPilot requires a value on the command line for an empty one.
+    draft.variables((name, value or None, line) for name, value, line in envs)
+    draft.variables((name, None, line) for name, _, line in secrets)
     if "setup" in given:
-        task.values["setup"] = text(given["setup"][1])
+        draft.values["setup"] = text(given["setup"][1])
     if "run" in given:
         line, node = given["run"]
-        node_task.command(task, line, text(node), _VARIABLES, "SKYPILOT_NODE_IPS")
-        # Theirs goes on after a command that failed; ours would end there.
-        task.values["run"] = f"set +e\n{task.values['run']}"
+        node_task.command(draft, line, text(node), _VARIABLES, "SKYPILOT_NODE_IPS")
+        # SkyPilot continues after a command that failed; our shell would stop there.
+        draft.values["run"] = f"set +e\n{draft.values['run']}"
 
 
 def only(content: Text) -> Text:
-    """The one task, without the document in front that names a pipeline of one. Raises
-    DocumentError."""
+    """Return the only task of a file, without the document that names a pipeline of one.
+
+    Raises DocumentError for a pipeline of several tasks.
+    """
     parts = re.split(r"(?m)^---[ \t]*$", content.content)
     at = [number for number, part in enumerate(parts) if re.search(r"(?m)^run:", part)]
     if len(at) > 1:
-        hint = "a file for each task"
+        hint = "put each task in a file of its own"
         raise DocumentError("a pipeline of several tasks is not one run", hint, content.source, 1)
-    said = ["\n" * part.count("\n") for part in parts]  # lines keep their numbers
+    blank = ["\n" * part.count("\n") for part in parts]  # line numbers stay the same
     others = [part for number, part in enumerate(parts) if number not in at]
     if not at or not all(re.fullmatch(r"(\s|#.*|name:.*)*", part) for part in others):
         return content
-    said[at[0]] = parts[at[0]]
-    return replace(content, content="".join(said))
+    blank[at[0]] = parts[at[0]]
+    return replace(content, content="".join(blank))
 
 
-def _resources(task: Task, node: Node) -> None:
-    unread(task, node, ("accelerators", "infra", "job_recovery"), "resources")
+def _resources(draft: JobDraft, node: YamlNode) -> None:
+    unread(draft, node, ("accelerators", "infra", "job_recovery"), "resources")
     inside = entries(node, "resources")
     if "infra" in inside:
         line, infra = inside["infra"]
         cloud, _, pool = text(infra).partition("/")
         if cloud == "ssh" and pool:
-            task.values["hosts"] = pool
-            task.note(line, f"the pool {pool} has to be a group of the inventory")
+            draft.values["hosts"] = pool
+            draft.note(line, f"pool {pool} must be a group of the inventory")
         else:
-            task.note(line, f"infra {text(infra)[:60]} is not carried over: hosts are ours")
+            draft.note(
+                line, f"infra {text(infra)[:60]} is not carried over: hosts come from the inventory"
+            )
     if "job_recovery" in inside:
-        _recovery(task, *inside["job_recovery"])
+        _recovery(draft, *inside["job_recovery"])
     if "accelerators" in inside:
-        _accelerators(task, *inside["accelerators"])
+        _accelerators(draft, *inside["accelerators"])
 
 
-def _recovery(task: Task, line: int, node: Node) -> None:
+def _recovery(draft: JobDraft, line: int, node: YamlNode) -> None:
     known = entries_or_none(node)
     if known is None:
-        task.note(line, "job_recovery is not carried over: max_restarts starts a job again")
+        draft.note(line, "job_recovery is not carried over: use max_restarts")
         return
-    unread(task, node, ("max_restarts_on_errors",), "job_recovery")
+    unread(draft, node, ("max_restarts_on_errors",), "job_recovery")
     if "max_restarts_on_errors" in known:
         restarts = text(known["max_restarts_on_errors"])
         if not re.fullmatch("[0-9]{1,6}", restarts):
-            raise task.error(line, "max_restarts_on_errors is a whole number")
-        task.values["max_restarts"] = int(restarts)
+            raise draft.error(line, "max_restarts_on_errors is a whole number")
+        draft.values["max_restarts"] = int(restarts)
 
 
-def _accelerators(task: Task, line: int, node: Node) -> None:
+def _accelerators(draft: JobDraft, line: int, node: YamlNode) -> None:
     if isinstance(node.yaml, yaml.ScalarNode):
         kind, _, count = text(node).partition(":")
     else:
         several = entries_or_none(node) or {}
         if len(several) != 1:
-            unread(task, node, (), "accelerators, of which one has to be chosen,") if several else (
-                task.note(
-                    line, f"a choice of {len(node.elements())} accelerators is not carried over"
-                )
-            )
+            if several:
+                unread(draft, node, (), "accelerators (a choice of several)")
+            else:
+                number = len(node.elements())
+                draft.note(line, f"a choice of {number} accelerators is not carried over")
             return
         ((kind, value),) = several.items()
         count = text(value)
     if not re.fullmatch("[0-9]{0,3}", count):
-        task.note(line, f"accelerators {kind[:40]}:{count[:9]} are not carried over: say gpus")
+        draft.note(line, f"accelerators {kind[:40]}:{count[:9]} are not carried over: set gpus")
         return
-    task.note(line, f"the kind of GPU ({kind[:40]}) is not carried over: choose by hosts or labels")
-    task.gpus(int(count or 1), line)
+    draft.note(
+        line, f"the GPU type ({kind[:40]}) is not carried over: select hosts by name or label"
+    )
+    draft.gpus(int(count or 1), line)

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ...jobs import planner
+from ...jobs.layout import offers
 from ...spec.errors import PlanError
 from ...spec.model import Facts, Host, Job, Layout, Node
 
@@ -27,7 +27,7 @@ def spares(hosts: Sequence[Host], layout: Layout, never: Collection[str]) -> tup
 
 def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
     """The node as ``host`` would be it: same ranks, and as many free GPUs. Raises PlanError."""
-    (offer,) = planner.offers([host], {host.name: facts})
+    (offer,) = offers([host], {host.name: facts})
     count = node.local_world_size
     with_gpus = offer.total > 0 and job.resources.gpus != 0
     if (node.gpus and not with_gpus) or (with_gpus and len(offer.gpus) < count):

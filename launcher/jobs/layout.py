@@ -1,0 +1,220 @@
+"""Lay out a run: which hosts are which nodes, with which GPUs and ranks.
+
+Roles are placed by :mod:`launcher.jobs.placement`; a job without roles is laid out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .. import frameworks
+from ..spec.errors import PlanError
+from ..spec.frozen import frozen
+from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
+from . import placement
+
+#: The most hosts that an error lists one by one.
+LISTED = 8
+
+
+@frozen
+class Offer:
+    """A host with its free GPUs; ``taken`` names who holds the others."""
+
+    host: Host
+    gpus: tuple[int, ...]
+    total: int
+    taken: str = ""
+
+
+def offers(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Offer, ...]:
+    """Return what each host offers. Raises PlanError if the inventory claims more GPUs than exist."""
+    return tuple(_offer(host, facts.get(host.name)) for host in hosts)
+
+
+def _offer(host: Host, facts: Facts | None) -> Offer:
+    found = [gpu.index for gpu in facts.gpus] if facts else []
+    if host.gpus is not None and found and host.gpus > len(found):
+        raise PlanError(
+            f"{host.name}: the inventory says {host.gpus} GPUs, nvidia-smi finds {len(found)}",
+            f"set gpus: {len(found)} in the inventory, or leave it out",
+        )
+    count = len(found) if host.gpus is None else host.gpus
+    indices = (found or list(range(count)))[:count]
+    leased = facts.leased if facts else {}
+    free = tuple(index for index in indices if index not in leased)
+    holders = {holder_text(holder) for index, holder in leased.items() if index in indices}
+    return Offer(host, free, count, ", ".join(sorted(holders)))
+
+
+def make_layout(
+    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str = "dry-run"
+) -> Layout:
+    """Return nodes with their ranks and GPUs. Raises PlanError if the job does not fit.
+
+    ``resources.gpus`` alone chooses the fewest hosts: whole ones from the largest down, then the
+    smallest that holds the rest. Otherwise the job gets ``num_nodes`` hosts (default: all that
+    ``--hosts`` selects, else 1), each with ``nproc_per_node`` processes or one per GPU. Without
+    facts (a dry run) the inventory is trusted.
+    """
+    able = offers(hosts, facts)
+    if job.roles:
+        return _of_roles(job, able, facts, run_id)
+    gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
+    if gpus and job.num_nodes is None and per_node is None:
+        counts = _spread(able, gpus)
+    else:
+        counts = _by_hand(job, able)
+    nodes: list[Node] = []
+    offset = 0
+    for offer, processes, with_gpus in counts:
+        known = facts.get(offer.host.name)
+        nodes.append(
+            Node(
+                host=offer.host,
+                node_rank=len(nodes),
+                local_world_size=processes,
+                rank_offset=offset,
+                gpus=offer.gpus[:processes] if with_gpus else (),
+                root=known.root if known else offer.host.workdir,
+                python=known.python if known else offer.host.python,
+            )
+        )
+        offset += processes
+    return Layout(run_id, tuple(nodes))
+
+
+def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
+    """Return nodes with the processes of roles, those of primary roles first. Raises PlanError."""
+    capacities = []
+    for offer in able:
+        known = facts.get(offer.host.name)
+        cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
+        capacities.append(placement.Capacity(offer.host.name, offer.gpus, cpus, memory))
+    cast = frameworks.get(job.framework).cast or frameworks.Cast()
+    placed_hosts = placement.place(job.roles, capacities, job.num_nodes, cast.own_ranks, cast.first)
+    nodes: list[Node] = []
+    for placed in placed_hosts:
+        host = next(offer.host for offer in able if offer.host.name == placed.host)
+        known = facts.get(host.name)
+        nodes.append(
+            Node(
+                host=host,
+                node_rank=len(nodes),
+                local_world_size=sum(task.size for task in placed.tasks),
+                rank_offset=placed.tasks[0].rank,
+                gpus=tuple(gpu for task in placed.tasks for gpu in task.gpus),
+                root=known.root if known else host.workdir,
+                python=known.python if known else host.python,
+                tasks=placed.tasks,
+            )
+        )
+    return Layout(run_id, tuple(nodes))
+
+
+_Counts = list[tuple[Offer, int, bool]]
+
+
+def _spread(able: Sequence[Offer], gpus: int) -> _Counts:
+    """Spread ``gpus`` over the fewest hosts; the last one is the smallest that suffices."""
+    free = sum(len(offer.gpus) for offer in able)
+    if free < gpus:
+        raise PlanError(f"--gpus {gpus}: {_free_gpus(able)}", _what_would_fit(able))
+    taken: dict[str, int] = {}
+    left = gpus
+    while left:
+        open_offers = [offer for offer in able if offer.host.name not in taken and offer.gpus]
+        enough = [offer for offer in open_offers if len(offer.gpus) >= left]
+        if enough:
+            chosen = min(enough, key=lambda offer: len(offer.gpus))
+        else:
+            chosen = max(open_offers, key=lambda offer: len(offer.gpus))
+        taken[chosen.host.name] = min(left, len(chosen.gpus))
+        left -= taken[chosen.host.name]
+    return [(offer, taken[offer.host.name], True) for offer in able if offer.host.name in taken]
+
+
+def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
+    gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
+    count = job.num_nodes or (len(able) if job.hosts else 1)
+    if gpus and per_node and job.num_nodes is None and gpus % per_node == 0:
+        count = gpus // per_node
+    if gpus:
+        if gpus % count and per_node is None:
+            each = -(-gpus // count)
+            raise PlanError(
+                f"--gpus {gpus} is the total and cannot be split evenly over {count} hosts",
+                f"--gpus {each * count} is {each} for each host; "
+                "without --nodes, hosts may get different numbers",
+            )
+        if per_node is not None and gpus != per_node * count:
+            raise PlanError(
+                f"--gpus {gpus} contradicts --nodes {count} x --nproc-per-node {per_node} "
+                f"(= {count * per_node})",
+                "leave one of them out",
+            )
+        per_node = gpus // count
+    if count > len(able):
+        names = ", ".join(offer.host.name for offer in able)
+        exist = f"are only {len(able)} hosts" if len(able) != 1 else "is only 1 host"
+        raise PlanError(f"--nodes {count}: there {exist} ({names})")
+    use_gpus = gpus != 0
+    fitting = [offer for offer in able if _fits(offer, per_node, use_gpus, bool(gpus))]
+    if len(fitting) < count:
+        raise _too_few(able, count, per_node, bool(gpus))
+    return [
+        (offer, per_node or max(1, len(offer.gpus) if use_gpus else 1), _has_gpus(offer, use_gpus))
+        for offer in fitting[:count]
+    ]
+
+
+def _has_gpus(offer: Offer, use_gpus: bool) -> bool:
+    return use_gpus and offer.total > 0
+
+
+def _fits(offer: Offer, per_node: int | None, use_gpus: bool, must_have: bool) -> bool:
+    if not _has_gpus(offer, use_gpus):
+        return not must_have
+    return len(offer.gpus) >= (per_node or 1)
+
+
+def _too_few(able: Sequence[Offer], count: int, per_node: int | None, gpus: bool) -> PlanError:
+    """Return the error that too few hosts have enough free GPUs."""
+    if per_node is None:
+        wanted = "a free GPU"
+    else:
+        wanted = f"{per_node} free GPU" + ("s" if per_node != 1 else "")
+    hosts = "1 host" if count == 1 else f"{count} hosts"
+    listed = [f"{offer.host.name} {len(offer.gpus)} of {offer.total} free" for offer in able]
+    if len(listed) > LISTED:
+        listed[LISTED:] = [f"and {len(listed) - LISTED} more"]
+    hint = _what_would_fit(able) if gpus else "--gpus 0 starts CPU processes on hosts with GPUs"
+    return PlanError(
+        f"{hosts} with {wanted} each: {_free_gpus(able)} ({'; '.join(listed)})",
+        hint,
+    )
+
+
+def _free_gpus(able: Sequence[Offer]) -> str:
+    """Return how many GPUs are free, and who holds the others."""
+    total = sum(offer.total for offer in able)
+    free = sum(len(offer.gpus) for offer in able)
+    holders = ", ".join(dict.fromkeys(offer.taken for offer in able if offer.taken))
+    by = f" by {holders}" if holders else ""
+    if not total:
+        return "the hosts have no GPUs"
+    if free == total:
+        return f"the hosts have only {total} GPU{'s' if total != 1 else ''}"
+    if free:
+        others = f"; the others are in use{by}" if holders else ""
+        return f"only {free} of {total} GPUs {'is' if free == 1 else 'are'} free{others}"
+    if total == 1:
+        return f"the only GPU is in use{by}"
+    return f"{'both' if total == 2 else f'all {total}'} GPUs are in use{by}"
+
+
+def _what_would_fit(able: Sequence[Offer]) -> str:
+    if not any(offer.total for offer in able):
+        return "set gpus: in the inventory, or start CPU processes with --nodes"
+    free = sum(len(offer.gpus) for offer in able)
+    return f"--gpus {free} would fit now" if free else "wait until they are free"

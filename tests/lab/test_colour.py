@@ -1,0 +1,35 @@
+"""A terminal's colours (none with NO_COLOR, https://no-color.org) and its width."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher, at_a_terminal
+
+#: Select Graphic Rendition: colour, bold, dim. What moves the cursor is none.
+COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+
+
+@pytest.mark.parametrize("wish", ["", "1"])
+def test_no_color_holds_for_every_face(launcher: Launcher, clean: labs.Lab, wish: str) -> None:
+    """A setup that takes a while brings up the moving line, which is redrawn all the same."""
+    launcher.env["NO_COLOR"] = wish
+    hosts = ("-i", str(launcher.inventory), "--hosts", "lab1")
+    setup = ("--setup", "sleep 1.5; exit 3")
+    failing = at_a_terminal(launcher, "run", *hosts, *setup, "--framework", "env", "true")
+    shown = {
+        "run": (3, b"running setup", failing),
+        "ls": (0, b"failed", at_a_terminal(launcher, "ls")),
+        "show": (0, b"exit-3", at_a_terminal(launcher, "show", "-")),
+        "check": (0, b"NET-LOOPBACK-NAME", at_a_terminal(launcher, "check", *hosts, "--no-pairs")),
+        "bad use": (2, b"Usage", at_a_terminal(launcher, "ls", "--no-such-option")),
+        "error": (2, b"hint: ", at_a_terminal(launcher, "run", *hosts, "no-such-file.py")),
+    }
+    for face, (code, words, (ended, seen)) in shown.items():
+        assert ended == code and words in seen, (face, seen)
+        coloured = bool(COLOUR.search(seen))
+        assert coloured == (not wish and face != "bad use"), (face, seen)
+    assert b"\r\x1b[2K" in failing[1], "the moving line goes when it has been read"

@@ -1,0 +1,226 @@
+"""What a person does with a run between its start and its end: look, fetch, go there, forget."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+
+TALKER = """
+import os, pathlib, time
+rank = os.environ["RANK"]
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"])
+(out / f"made-{rank}.txt").write_text(rank)
+for number in range(30):
+    print(f"rank {rank} line {number}", flush=True)
+while not pathlib.Path("/tmp/end").exists():
+    time.sleep(0.02)
+(out / "late.txt").write_text("late")
+print("over")
+"""
+
+
+@pytest.fixture
+def running(launcher: Launcher, clean: labs.Lab) -> Iterator[Path]:
+    """The folder of a detached run of two hosts that has printed its lines; stopped afterwards."""
+    hosts = [clean.hosts["lab1"], clean.hosts["lab2"]]
+    for host in hosts:
+        host.run("rm", "-f", "/tmp/end")
+    name = launcher.script(TALKER)
+    flags = ["--nodes", "2", "--framework", "torch", "-e", "WORD=it's", "--pull-every", "1h"]
+    left = launcher.run("--detach", *flags, name)
+    assert left.code == 0, left.err
+    (folder,) = (launcher.home / "runs").iterdir()
+    logs = [folder / "logs" / "attempt-0" / f"rank-{rank}.out" for rank in (0, 1)]
+    labs.wait_until(
+        lambda: all(log.exists() and b"line 29\n" in log.read_bytes() for log in logs), "lines", 30
+    )
+    yield folder
+    for host in hosts:
+        host.write("/tmp/end", b"")
+    assert launcher.call("attach", folder.name).returncode == 0
+
+
+def test_show(launcher: Launcher, running: Path) -> None:
+    shown = launcher.call("show", "-")
+    assert shown.returncode == 0, shown.stderr
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert ["lab1", "0", "-", "1", "of", "1", "-"] in rows
+    assert any("AllStarted" in row for row in rows)
+    (met,) = [line for line in shown.stdout.splitlines() if " HostsMet " in line]
+    assert met.endswith("interfaces lab1 eth0, lab2 enp3s0")
+    value = json.loads(launcher.call("show", "-", "--json").stdout)
+    assert (value["status"], value["followed"], value["receipt"]) == ("running", True, None)
+    assert {process["host"] for process in value["processes"]} == {"lab1", "lab2"}
+
+
+def test_logs(launcher: Launcher, running: Path) -> None:
+    whole = launcher.call("logs", "-").stdout.splitlines()
+    assert sum(" line " in line for line in whole) == 60
+    some = launcher.call("logs", "-", "--ranks", "1", "--tail", "3").stdout
+    assert [line.split("│ ")[1] for line in some.splitlines()] == [
+        f"rank 1 line {number}" for number in (27, 28, 29)
+    ]
+    assert launcher.call("logs", "-", "--since", "0s").stdout == ""
+    assert len(launcher.call("logs", "-", "--merged").stdout.splitlines()) == 60
+    assert "--since: not a duration" in launcher.call("logs", "-", "--since", "x").stderr
+
+
+def test_logs_can_be_followed_and_left(launcher: Launcher, running: Path, clean: labs.Lab) -> None:
+    """-f ends with the run, and does not touch it."""
+    argv = [sys.executable, "-m", "launcher", "logs", "-f", "--tail", "1", "-"]
+    looking = subprocess.Popen(
+        argv, env=launcher.environment(), stdout=subprocess.PIPE, cwd=launcher.work
+    )
+    assert looking.stdout
+    last = sorted(looking.stdout.readline().split(b"rank ")[1] for _ in range(2))
+    assert last == [b"0 line 29\n", b"1 line 29\n"]
+    for host in ("lab1", "lab2"):
+        clean.hosts[host].write("/tmp/end", b"")
+    out, _ = looking.communicate(timeout=30)
+    assert out.split() == b"[0-1] \xe2\x94\x82 over".split()
+    assert looking.returncode == 0
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_pull(launcher: Launcher, running: Path, followed: bool) -> None:
+    """What is there now, while the run goes on; also when nobody follows it here."""
+    if not followed:
+        pid = int((running / "launcher.lock").read_text())
+        os.kill(pid, 9)
+        labs.wait_until(
+            lambda: (
+                not Path(f"/proc/{pid}/cmdline").exists()
+                or not Path(f"/proc/{pid}/cmdline").read_bytes()
+            ),
+            "the follower's end",
+            10,
+        )
+    assert not (running / "outputs" / "made-1.txt").exists()
+    pulled = launcher.call("pull", "-", "there")
+    assert pulled.returncode == 0, pulled.stderr
+    for name in ("made-0.txt", "made-1.txt"):
+        assert (launcher.work / "there" / "outputs" / name).exists()
+    log = launcher.work / "there" / "logs" / "attempt-0" / "rank-1.out"
+    assert log.read_bytes().endswith(b"line 29\n")
+    assert not (running / "receipt.json").exists()
+
+
+def test_exec(launcher: Launcher, running: Path) -> None:
+    """In the run's folder and environment; equal lines once; a visitor is not of the run."""
+    ran = launcher.call("exec", "-", "--", "sh", "-c", 'pwd | grep -o runs; echo "$WORD"; exit 3')
+    assert ran.returncode == 3, ran.stderr
+    lines = [line.strip() for line in ran.stdout.splitlines()]
+    assert lines == ["lab[1-2] │ runs", "lab[1-2] │ it's"]
+    one = launcher.call("exec", "-", "--node", "1", "--", "hostname")
+    assert one.stdout.strip() == "lab2 │ lab2"
+    assert "nodes 0 to 1" in launcher.call("exec", "-", "--node", "2", "--", "true").stderr
+    assert "LAUNCHER_RUN_ID" not in launcher.call("exec", "-", "--", "env").stdout
+    assert "LAUNCHER_OUTPUT_DIR" in launcher.call("exec", "-", "--", "env").stdout
+
+
+def test_shell_is_a_real_terminal(launcher: Launcher, running: Path) -> None:
+    """Its size, its folder, and Ctrl-C for what runs in it."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        argv = [sys.executable, "-m", "launcher", "shell", "-", "--node", "1"]
+        os.chdir(launcher.work)
+        os.execve(argv[0], argv, {**launcher.environment(), "TERM": "xterm"})
+    try:
+        os.write(terminal, b"stty size; hostname; ls\n")
+        _until(terminal, b"train.py")
+        os.write(terminal, b"sh -c 'echo asleep-$((40 + 1)); exec sleep 600'\n")
+        _until(terminal, b"asleep-41")
+        os.write(terminal, b"\x03")
+        os.write(terminal, b"echo still-$((40 + 2)); exit 5\n")
+        _until(terminal, b"still-42")
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 5
+    finally:
+        os.close(terminal)
+
+
+def _until(terminal: int, words: bytes) -> bytes:
+    """What a terminal shows, until these words stand in it."""
+    seen, deadline = b"", time.monotonic() + 30
+    while words not in seen:
+        assert select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0], seen
+        seen += os.read(terminal, 4096)
+    return seen
+
+
+def test_rerun_and_rm(launcher: Launcher, clean: labs.Lab) -> None:
+    """The same code, though the folder has changed; then nothing is left of either run."""
+    name = launcher.script("import os; print('first', os.environ['WORD'])\n")
+    flags = ["--nodes", "2", "--framework", "torch", "-e", "WORD=x"]
+    assert launcher.run(*flags, name).code == 0
+    launcher.script("print('second')\n")
+    again = launcher.call("rerun", "-")
+    assert again.returncode == 0, again.stderr
+    assert "[0-1] │ first x" in again.stdout
+    told = launcher.call("rerun", "-", "--ranks", "1", "--json")
+    receipt = json.loads(told.stdout)
+    assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)
+    assert "lab2 [1] │ first x" in told.stderr
+    assert "[0] │" not in told.stderr
+    runs = [path.name for path in (launcher.home / "runs").iterdir()]
+    assert len(runs) == 3
+    for run in runs:
+        removed = launcher.call("rm", run)
+        assert removed.returncode == 0, removed.stderr
+        for host in ("lab1", "lab2"):
+            assert not clean.hosts[host].exists(f"/root/.launcher/host/runs/{run}")
+    assert not list((launcher.home / "runs").iterdir())
+    assert json.loads(launcher.call("ls", "--json").stdout) == []
+
+
+def test_rm_of_a_run_that_goes_on_is_refused(launcher: Launcher, running: Path) -> None:
+    refused = launcher.call("rm", "-")
+    assert refused.returncode == 2
+    assert "launcher stop" in refused.stderr
+    assert running.exists()
+
+
+def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs.Lab) -> None:
+    """At a terminal, however many hosts need it; it stands in no file of the run, nor is it shown."""
+    key = launcher.work / "locked"
+    key.write_bytes((lab.root / "id_ed25519").read_bytes())
+    key.chmod(0o600)
+    key.with_suffix(".pub").write_bytes((lab.root / "id_ed25519.pub").read_bytes())
+    change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", str(key)]
+    subprocess.run(change, check=True)
+    config = launcher.work / "ssh_config"
+    config.write_text(lab.ssh_config.read_text().replace(str(lab.root / "id_ed25519"), str(key)))
+    inventory = launcher.inventory.read_text().replace(str(lab.ssh_config), str(config))
+    launcher.inventory.write_text(inventory)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        argv = launcher.argv("--nodes", "2", "--framework", "env", "echo let-in-$((40 + 2))")
+        os.chdir(launcher.work)
+        os.execve(argv[0], argv, {**launcher.environment(), "SSH_AUTH_SOCK": ""})
+    try:
+        seen = _until(terminal, b"passphrase for")
+        os.write(terminal, b"wrong\n")
+        seen += _until(terminal, b"passphrase for")
+        os.write(terminal, b"open sesame\n")
+        seen += _until(terminal, b"record")  # the last line of the receipt
+        assert b"let-in-42" in seen
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, seen
+    finally:
+        os.close(terminal)
+    assert seen.count(b"passphrase for") == 2, "one for a wrong one"
+    assert b"open sesame" not in seen
+    for file in launcher.home.rglob("*"):
+        assert not file.is_file() or b"open sesame" not in file.read_bytes()

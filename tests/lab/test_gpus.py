@@ -1,0 +1,84 @@
+"""GPUs: leased to one run at a time, and which of them a run really used. nvidia-smi is a fake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+
+FOUR = (labs.HostSpec("gpu1", gpus=4),)
+
+HOLD = (
+    "import os, pathlib, time\n"
+    "print('has', os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
+    "while not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.02)\n"
+)
+
+
+def _line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout
+    return process.stdout.readline().decode()
+
+
+def _inventory(lab: labs.Lab) -> str:
+    """Without ``gpus:``, so that they are found."""
+    return labs.inventory(lab, "python3")
+
+
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_two_runs_share_a_host_and_never_a_gpu(own: labs.Lab, launcher: Launcher) -> None:
+    """A third one is told who holds what; when they have ended, all are free again."""
+    launcher.inventory.write_text(_inventory(own))
+    name = launcher.script(HOLD)
+    host = own.hosts["gpu1"]
+    running = []
+    try:
+        for expected in ("has 0,1", "has 2,3"):
+            running.append(launcher.start("--gpus", "2", "--framework", "env", f"python3 {name}"))
+            assert expected in _line(running[-1])
+        refused = launcher.run("--gpus", "2", "--framework", "env", "true")
+        assert refused.code == 2
+        assert "all 4 GPUs are in use by root (" in refused.err
+        host.write("/tmp/go", b"")
+        for process in running:
+            process.communicate(timeout=30)
+        after = launcher.run("--gpus", "4", "--framework", "env", "echo $CUDA_VISIBLE_DEVICES")
+        assert "0,1,2,3" in after.out, after.err
+    finally:
+        host.write("/tmp/go", b"")
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_the_receipt_tells_which_gpus_were_used(own: labs.Lab, launcher: Launcher) -> None:
+    """Two are allotted, one is used; a stranger's process on another does not count."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["gpu1"]
+    name = launcher.script(
+        "import os, pathlib, time\n"
+        "if os.environ['RANK'] == '0':\n    print('pid', os.getpid(), flush=True)\n"
+        "while not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.02)\n"
+    )
+    process = launcher.start("--gpus", "2", "--framework", "torch", name)
+    try:
+        pid = _line(process).split()[-1]
+        uuids = own.hosts["gpu1"].spec.gpu_uuids
+        apps = f"{pid}, {uuids[1]}, 700\n1, {uuids[3]}, 90\n"
+        host.write("/run/fake-gpu-apps", apps.encode())
+        (events,) = launcher.home.glob("runs/*/events.jsonl")
+        labs.wait_until(lambda: b"GpusUsed" in events.read_bytes(), "a look at the GPUs", 30)
+        host.write("/tmp/go", b"")
+        _, shown = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    (receipt,) = launcher.home.glob("runs/*/receipt.json")
+    told = json.loads(receipt.read_text())["hosts"][0]
+    assert (told["gpus"], told["gpus_used"]) == ([0, 1], [1])
+    assert b"0-1 (used 1)" in shown

@@ -1,0 +1,71 @@
+"""Make the environments of the heavier frameworks, each once, in a cache outside the clone.
+
+It knows nothing of launcher or pytest. `PYTHONPATH=tests python -m support.environments` makes all of
+them, or those that are named. An environment is keyed by its pins: other pins make another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+#: What pip is asked for, one call after another, by name. torch comes first and by its very version:
+#: otherwise pip takes a build with gigabytes of CUDA.
+PINS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "jax": (("jax==0.10.2", "jaxlib==0.10.2"),),
+    "tensorflow": (("tensorflow-cpu==2.21.0",), ("--no-deps", "tf_keras==2.21.0")),
+    "mxnet": (("mxnet==1.9.1", "numpy==1.23.5"),),
+    "lightning": (
+        ("torch==2.13.0", "numpy==2.4.6"),
+        ("torch==2.13.0", "lightning==2.6.6", "tensorboard==2.21.0", "accelerate==1.15.0"),
+    ),
+    # It looks at torch while it is built.
+    "deepspeed": (
+        ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
+        ("--no-build-isolation", "torch==2.13.0", "deepspeed==0.19.8"),
+    ),
+}
+
+#: How pip is to build what it has to build. Without it DeepSpeed compiles this extension at its first
+#: use on every host, for minutes, while all ranks wait.
+BUILD = {"deepspeed": {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}}
+
+
+def folder(name: str) -> Path:
+    """Return where an environment is, or would be."""
+    pins = (PINS[name], *BUILD.get(name, {}).items(), sys.version_info[:2])
+    key = hashlib.sha256(repr(pins).encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "launcher" / "envs" / f"{name}-{key}"
+
+
+def missing(name: str) -> str:
+    """Return why an environment cannot be used, or ""."""
+    if (folder(name) / "complete").exists():
+        return ""
+    return f"no environment of {name}: make test-frameworks, or PYTHONPATH=tests python -m support.environments {name}"
+
+
+def make(name: str) -> Path:
+    """Return an environment; make it if it is not there. Raise CalledProcessError."""
+    place = folder(name)
+    if missing(name):
+        shutil.rmtree(place, ignore_errors=True)  # what a broken try has left
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        for packages in PINS[name]:
+            print(f"{name}: pip install {' '.join(packages)}", flush=True)
+            env = {**os.environ, **BUILD.get(name, {})}
+            env["PATH"] = f"{place / 'bin'}{os.pathsep}{env['PATH']}"  # ninja is there
+            pip = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
+            subprocess.run([*pip, "--disable-pip-version-check", *packages], check=True, env=env)
+        (place / "complete").touch()
+    return place
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or PINS:
+        print(make(wanted), flush=True)

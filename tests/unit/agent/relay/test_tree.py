@@ -1,0 +1,132 @@
+"""Sealed versions of the code on a host, snapshots of them, and listings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher.agent.relay import tree
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A host's folder of one source, with one sealed version in it."""
+    folder = tmp_path / "source"
+    incoming(folder, {"train.py": "1", "pkg/deep/a.py": "2"})
+    (folder / "incoming-1" / "link").symlink_to("train.py")
+    tree.seal(str(folder), "incoming-1")
+    return folder
+
+
+def incoming(folder: Path, files: dict[str, str], name: str = "incoming-1") -> None:
+    for path, text in files.items():
+        (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name / path).write_text(text)
+
+
+def test_sealed_under_its_fingerprint(sources: Path) -> None:
+    version = tree.sealed(str(sources))
+    assert [entry.name for entry in sources.iterdir()] == [version]
+    assert tree.fingerprint(os.fsencode(sources / version)).hexdigest() == version
+
+
+def test_sealing_the_same_again_keeps_one(sources: Path) -> None:
+    version = str(tree.sealed(str(sources)))
+    subprocess.run(["cp", "-a", str(sources / version), str(sources / "incoming-2")], check=True)
+    assert tree.seal(str(sources), "incoming-2") == version
+    assert [entry.name for entry in sources.iterdir()] == [version]
+
+
+def test_a_snapshot_is_made_of_hard_links(sources: Path, tmp_path: Path) -> None:
+    version = str(tree.sealed(str(sources)))
+    code = tmp_path / "run" / "code"
+    code.mkdir(parents=True)
+    (code / "left over").touch()
+    assert tree.snapshot(str(sources), version, str(code))
+    assert (code / "train.py").samefile(sources / version / "train.py")
+    assert os.readlink(code / "link") == "train.py"
+    assert tree.fingerprint(os.fsencode(code)).hexdigest() == version
+
+
+@pytest.mark.parametrize("how", ["written into", "file added", "file removed", "made executable"])
+def test_a_version_that_was_changed_is_refused_and_removed(
+    sources: Path, tmp_path: Path, how: str
+) -> None:
+    version = str(tree.sealed(str(sources)))
+    code = tmp_path / "code"
+    assert tree.snapshot(str(sources), version, str(code))
+    if how == "written into":
+        with (code / "train.py").open("a") as file:  # a program that changes its own code
+            file.write("x")
+    elif how == "file added":
+        (sources / version / "new.py").touch()
+    elif how == "file removed":
+        (sources / version / "train.py").unlink()
+    else:
+        (code / "train.py").chmod(0o755)
+    again = tmp_path / "again"
+    assert not tree.snapshot(str(sources), version, str(again))
+    assert not again.exists()
+    assert list(sources.iterdir()) == []
+
+
+def test_a_version_that_is_not_there(sources: Path, tmp_path: Path) -> None:
+    assert not tree.snapshot(str(sources), "0" * 32, str(tmp_path / "code"))
+    assert tree.sealed(str(tmp_path / "nothing")) is None
+
+
+def test_the_newest_versions_are_kept(sources: Path, tmp_path: Path) -> None:
+    versions = [str(tree.sealed(str(sources)))]
+    os.utime(sources / versions[0], (1, 1))
+    for number in range(2, tree.KEPT + 2):
+        incoming(sources, {"train.py": str(number)})
+        versions.append(tree.seal(str(sources), "incoming-1"))
+        os.utime(sources / versions[-1], (number, number))
+    (sources / "incoming-9").mkdir()
+    assert {entry.name for entry in sources.iterdir()} == {*versions[1:], "incoming-9"}
+    assert tree.sealed(str(sources)) == versions[-1]
+    assert tree.snapshot(str(sources), versions[1], str(tmp_path / "code"))
+    assert tree.sealed(str(sources)) == versions[1], "what was used last is the newest"
+
+
+def test_remove_gets_through_closed_folders(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").touch()
+    (tmp_path / "a" / "b").chmod(0o500)
+    (tmp_path / "a").chmod(0o500)
+    tree.remove(str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (None, {"ckpt/1/a.pt", "ckpt/b.pt", "x.log", "ckpt-old/c.pt", "\udcff.bin"}),
+        ([], set()),
+        (["ckpt"], {"ckpt/1/a.pt", "ckpt/b.pt"}),
+        (["ckpt/"], {"ckpt/1/a.pt", "ckpt/b.pt"}),
+        (["./ckpt/"], {"ckpt/1/a.pt", "ckpt/b.pt"}),
+        (["ckpt/1", "*.log"], {"ckpt/1/a.pt", "x.log"}),
+        (["ckpt*"], {"ckpt/1/a.pt", "ckpt/b.pt", "ckpt-old/c.pt"}),
+        (["../x.log", "/x.log"], set()),
+    ],
+)
+def test_listing(tmp_path: Path, patterns: list[str] | None, found: set[str]) -> None:
+    incoming(
+        tmp_path, {"ckpt/1/a.pt": "1", "ckpt/b.pt": "22", "x.log": "", "ckpt-old/c.pt": ""}, "r"
+    )
+    (tmp_path / "r" / "\udcff.bin").touch()
+    (tmp_path / "r" / "link").symlink_to("x.log")
+    os.mkfifo(tmp_path / "r" / "pipe")
+    listed = tree.listing(str(tmp_path / "r"), patterns)
+    assert {path for path, _, _ in listed} == found
+    for path, size, mtime in listed:
+        status = (tmp_path / "r" / path).stat()
+        assert (size, mtime) == (status.st_size, status.st_mtime_ns)
+
+
+def test_listing_of_nothing(tmp_path: Path) -> None:
+    assert tree.listing(str(tmp_path / "nothing")) == []

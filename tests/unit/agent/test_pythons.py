@@ -1,0 +1,36 @@
+"""The agent is executed by the oldest Python that a host may have, and by the newest ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from launcher.transport.agent_bundle import OLDEST_PYTHON, agent_zip
+from support import ROOT, pythons
+
+OLDEST = "{}.{}".format(*OLDEST_PYTHON)
+
+
+@pytest.mark.parametrize("version", [OLDEST, "3.12", "3.13", "3.14"])
+def test_the_agent_is_executed(tmp_path: Path, version: str) -> None:
+    """Every module is imported, and runs are started, followed, stopped and removed by a relay."""
+    python = pythons.find(version)
+    with zipfile.ZipFile(io.BytesIO(agent_zip())) as archive:
+        archive.extractall(tmp_path)
+    program = ROOT / "tests" / "support" / "agent_program.py"
+    ran = subprocess.run(
+        [python, "-I", "-S", "-X", "dev", "-W", "error::SyntaxWarning", program, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, "LAUNCHER_LOCK_SCOPE": str(tmp_path)},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {"python": version}

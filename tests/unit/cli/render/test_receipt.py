@@ -1,0 +1,62 @@
+"""How a failure that torch wrote down is shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.cli.render.receipt import receipt_text
+from launcher.records import events as ev
+from launcher.records import receipt
+from launcher.records.state import RunState
+
+
+def shown(error: Any, words: bytes = b"bare last line") -> str:
+    state = RunState(failure=ev.Failure("gpu1", "rank-0", 0, 1, False, 5.0, error))
+    whole = receipt.Receipt(
+        run="r",
+        status="failed",
+        reason="exit-1",
+        exit_code=1,
+        started=0.0,
+        seconds=1.0,
+        stages={},
+        world_size=1,
+        framework="torch",
+        failure=receipt.first_failure(state, words),
+    )
+    assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
+    return click.unstyle(receipt_text(whole, 80))
+
+
+FRAMES = "".join(f'  File "a.py", line {number}, in f\n    f()\n' for number in range(20))
+
+
+def test_a_message_that_the_traceback_pushed_out_is_told_first() -> None:
+    """Its many lines leave no room for the first of them."""
+    message = "ValueError: bad rows:\n" + "\n".join(f"row {number}" for number in range(30))
+    text = shown({"message": message, "traceback": f"{receipt.TRACEBACK}:\n{FRAMES}{message}\n"})
+    lines = [line for line in text.splitlines() if "│" in line]
+    assert (lines[0], lines[-1]) == ("  │ ValueError: bad rows:", "  │ row 29")
+    assert len(lines) == receipt.LAST_LINES + 1
+
+
+def test_without_a_traceback_the_message_is_told() -> None:
+    text = shown({"message": "RuntimeError: NCCL is gone", "traceback": ""})
+    assert text.count("NCCL is gone") == 1
+    assert "bare last line" not in text
+
+
+def test_the_cause_may_stand_in_the_last_words_alone() -> None:
+    text = shown({"message": "RuntimeError: x", "traceback": ""}, b"CUDA out of memory")
+    assert "likely: the GPU has not enough free memory" in text
+
+
+@settings(max_examples=40)
+@given(st.none() | st.dictionaries(st.sampled_from(["message", "traceback", "x"]), st.text()))
+def test_no_text_of_a_host_breaks_the_screen(error: dict[str, str] | None) -> None:
+    assert "\x1b" not in shown({**error, "message": "\ud800\x1b[2J"} if error else error)

@@ -1,0 +1,34 @@
+"""Ctrl-C inside a callback is not forgotten."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from support import ROOT
+
+DROPPED = """
+import os, signal, sys, time, weakref
+from launcher import cli
+
+class Import: pass
+
+def code():
+    lock = Import()
+    callback = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del lock
+    time.sleep(30)
+    return 0
+
+cli._code = code
+cli.main()
+"""
+
+
+def test_ctrl_c_in_a_callback_is_not_forgotten(tmp_path: Path) -> None:
+    """Python ends every import with one, and drops an exception in it, KeyboardInterrupt as well."""
+    ran = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, timeout=60, cwd=ROOT)
+    assert ran.returncode == -signal.SIGINT, ran.stderr
+    assert b"Exception ignored" not in ran.stderr

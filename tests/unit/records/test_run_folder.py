@@ -1,0 +1,131 @@
+"""The run folder: log files that take every byte once, and files that appear whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.records import events as ev
+from launcher.records import run_folder
+from launcher.records.run_folder import LogFile, RunFolder
+from launcher.spec.errors import LauncherError, RecordError
+
+Pieces = list[tuple[int, int]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolder]:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    made = RunFolder.create("ddp")
+    yield made
+    made.close()
+
+
+# -- logs
+
+
+PIECES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=6)
+
+
+@settings(max_examples=30)
+@given(PIECES)
+def test_every_byte_once(tmp_path_factory: pytest.TempPathFactory, pieces: Pieces) -> None:
+    whole = bytes(range(60))
+    log = LogFile(tmp_path_factory.mktemp("logs") / "attempt-0" / "rank-0.out")
+    new = b""
+    for offset, size in [*pieces, (0, 60)]:
+        offset = min(offset, log.size)
+        new += log.write(offset, whole[offset : offset + size])
+    assert new == whole == log.path.read_bytes()
+    assert log.tail(10) == whole[-10:]
+    log.close()
+
+
+def test_a_gap_is_an_error(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "rank-0.out")
+    log.write(0, b"abc")
+    with pytest.raises(LauncherError, match=r"rank-0\.out: a piece is missing before byte 4"):
+        log.write(4, b"x")
+    assert log.path.read_bytes() == b"abc"
+    log.close()
+
+
+def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = LogFile(tmp_path / "log")
+    first.write(0, b"abc")
+    first.close()
+    second = LogFile(tmp_path / "log")
+    assert second.size == 3
+    assert second.write(1, b"bcd") == b"d"
+    assert second.path.read_bytes() == b"abcd"
+    second.close()
+
+
+def test_a_disk_that_takes_only_a_part(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    data = os.urandom(8192)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(LauncherError, match="cannot write") as caught:
+            log.write(0, data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "free some space" in caught.value.hint
+    log.write(0, data)
+    assert log.path.read_bytes() == data
+    log.close()
+
+
+@pytest.mark.parametrize("name", ["attempt-0/rank-0.out", "attempt-12/node 3.err", "a/..b"])
+def test_names_of_logs(name: str) -> None:
+    assert run_folder._safe(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "rank-0.out", "/rank-0", "a/", "../x", "a/..", "./a", "a/b/c", "/etc/passwd", "a/\0"],
+)
+def test_a_host_cannot_name_logs_elsewhere(name: str) -> None:
+    with pytest.raises(LauncherError, match="impossible name"):
+        run_folder._safe(name)
+
+
+# -- the folder of a run
+
+
+def test_json_appears_whole_or_not_at_all(folder: RunFolder) -> None:
+    folder.write("plan.json", {"a": "größe"})
+    with pytest.raises(TypeError):
+        folder.write("plan.json", {"a": object()})
+    (folder.path / "in the way").mkdir()
+    with pytest.raises(RecordError, match="directory"):
+        folder.write("in the way", {})
+    (folder.path / "in the way").rmdir()
+    assert json.loads((folder.path / "plan.json").read_text()) == {"a": "größe"}
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "events.jsonl",
+        "launcher.lock",
+        "plan.json",
+    ]
+
+
+def test_an_event_that_a_power_cut_tore_is_none(folder: RunFolder) -> None:
+    folder.record(ev.StageStarted(1.0, "sync"))
+    with (folder.path / "events.jsonl").open("ab") as file:
+        file.write(b'{"event":"StageSt')
+    assert folder.events() == [ev.StageStarted(1.0, "sync")]
+
+
+def test_a_runs_folder_is_private(folder: RunFolder) -> None:
+    assert folder.path.stat().st_mode & 0o077 == 0
+    folder.log("attempt-0/rank-0.out")
+    for path in (folder.path / "events.jsonl", folder.path / "logs" / "attempt-0" / "rank-0.out"):
+        assert path.stat().st_mode & 0o077 == 0

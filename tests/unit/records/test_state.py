@@ -1,0 +1,169 @@
+"""The state that follows from events, however they are cut, stored and ordered."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.records import events as ev
+from launcher.records import state as status
+from launcher.records.reasons import StopReason
+from launcher.records.state import ENDED, TRANSITIONS, RunState, fold, step
+
+FEW = settings(max_examples=40)
+
+HOSTS = st.sampled_from(["gpu1", "gpu2"])
+KEYS = st.sampled_from(["rank-0", "rank-1", "setup-0"])
+TIMES = st.integers(0, 50).map(float)
+STARTED = st.builds(
+    ev.ProcessStarted, TIMES, HOSTS, st.just(0), KEYS, st.none(), st.integers(1, 99)
+)
+EXITED = st.builds(
+    ev.ProcessExited,
+    TIMES,
+    HOSTS,
+    st.just(0),
+    KEYS,
+    st.none(),
+    st.sampled_from([0, 1, -9]),
+    stopped=st.booleans(),
+)
+ENDINGS = st.builds(ev.RunEnded, TIMES, st.sampled_from(sorted(ENDED)), st.just("over"))
+OTHERS = st.one_of(
+    st.builds(ev.StageStarted, TIMES, st.just("run")),
+    st.builds(ev.StopRequested, TIMES, st.sampled_from(StopReason), st.none() | HOSTS),
+    st.builds(ev.RunRestarted, TIMES, st.just(1), st.just("exit-1")),
+    st.builds(ev.GpusUsed, TIMES, HOSTS, st.just((0, 1))),
+    st.builds(ev.HostEnded, TIMES, HOSTS, st.just(0), st.just(9), st.just(0)),
+)
+EVENTS = st.lists(STARTED | EXITED | OTHERS | ENDINGS, max_size=12)
+
+
+def exited(host: str, rank: int, code: int, time: float = 0.0, **more: Any) -> ev.ProcessExited:
+    return ev.ProcessExited(time, host, 0, f"rank-{rank}", rank, code, **more)
+
+
+def started(host: str, rank: int, time: float = 0.0) -> ev.ProcessStarted:
+    return ev.ProcessStarted(time, host, 0, f"rank-{rank}", rank, 100 + rank)
+
+
+def test_transitions_lead_to_known_places_only() -> None:
+    assert set().union(*TRANSITIONS.values()) <= set(TRANSITIONS)
+    assert {"succeeded", "failed", "stopped", "lost"} == ENDED
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(TRANSITIONS, sorted(ENDED))))
+def test_endings_follow_the_table(old: str, new: str) -> None:
+    state = step(RunState(status=old, ended_for="before"), ev.RunEnded(1.0, new, "after"))
+    expected = (new, "after") if new in TRANSITIONS[old] else (old, "before")
+    assert (state.status, state.ended_for) == expected
+
+
+@FEW
+@given(EVENTS, st.integers(0, 12))
+def test_folding_at_once_is_folding_stepwise(events: list[ev.Event], cut: int) -> None:
+    assert fold(events) == fold(events[cut:], fold(events[:cut]))
+
+
+@FEW
+@given(EVENTS)
+def test_every_change_is_one_of_the_table(events: list[ev.Event]) -> None:
+    state = RunState()
+    for event in events:
+        after = step(state, event)
+        assert after.status == state.status or after.status in TRANSITIONS[state.status]
+        if state.status in ENDED:
+            assert (after.status, after.reason) == (state.status, state.reason)
+        state = after
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_wish_of_the_user_is_why_whatever_the_clocks_of_hosts_say(order: int) -> None:
+    """A host that heard it from another tells so, maybe as of a moment before."""
+    stops = [
+        ev.StopRequested(4.0, StopReason.BY_USER),
+        ev.StopRequested(3.9, StopReason.PROCESS_FAILED, host="gpu2", origin="gpu1"),
+        ev.StopRequested(4.1, StopReason.BY_USER, host="gpu1", asked=True),
+    ]
+    state = fold([started("gpu1", 0), *stops[::order]])
+    assert (state.status, state.reason) == ("stopping", StopReason.BY_USER)
+
+
+def test_an_ended_run_keeps_what_it_ended_with() -> None:
+    ended = fold([started("gpu1", 0), exited("gpu1", 0, 7, 3.0), ev.RunEnded(4.0, "failed", "x")])
+    after = fold([ev.RunRestarted(5.0, 1, "exit-1"), exited("gpu2", 1, 1, 2.0)], ended)
+    assert after.failure == ended.failure
+    assert after.processes[("gpu1", "rank-0")].code == 7
+
+
+def test_a_run_from_its_start_to_its_end() -> None:
+    state = fold([ev.StageStarted(0.0, "start")])
+    assert (state.status, state.stage) == ("preparing", "start")
+    state = fold([ev.ProcessStarted(0.0, "gpu1", 0, "setup-0", None, 5)], state)
+    assert state.status == "preparing", "setup is not the run yet"
+    state = fold([started("gpu1", 0), started("gpu2", 1)], state)
+    assert (state.status, state.alive("gpu2")) == ("running", 1)
+    state = fold([exited("gpu2", 1, 0), ev.HostEnded(1.0, "gpu2", 0, 9, 0)], state)
+    assert (state.alive("gpu2"), state.ended_hosts) == (0, {"gpu2"})
+    assert state.processes[("gpu2", "rank-1")].pid == 101
+    assert fold([ev.RunEnded(2.0, "succeeded", "")], state).status == "succeeded"
+
+
+def test_a_stop_of_one_host_is_not_a_stop_of_the_run() -> None:
+    running = fold([started("gpu1", 0)])
+    why = StopReason.PROCESS_FAILED
+    assert step(running, ev.StopRequested(1.0, why, host="gpu1")).status == "running"
+    assert step(running, ev.StopRequested(1.0, why)).status == "stopping"
+    assert step(running, ev.StopRequested(1.0, why, host="gpu1", asked=True)).status == "stopping"
+
+
+def test_a_restart_begins_anew() -> None:
+    state = fold([started("gpu1", 0), exited("gpu1", 0, 1), ev.HostEnded(1.0, "gpu1", 0, 9, 0)])
+    state = step(state, ev.RunRestarted(2.0, 1, "exit-1"))
+    assert state == RunState(status="preparing", attempt=1)
+
+
+def test_another_port_changes_nothing() -> None:
+    """Nothing of the run itself had been started; the setup of a host has happened."""
+    setup = ev.ProcessStarted(0.0, "gpu1", 0, "setup-0", None, 5)
+    state = fold([setup, ev.ProcessExited(1.0, "gpu1", 0, "setup-0", None, 0)])
+    assert step(state, ev.PortReplaced(2.0, "gpu1", 29500)) == state
+
+
+FAILURES = [exited("gpu1", 0, 1, 5.0), exited("gpu2", 1, -9, 2.0), exited("gpu2", 2, 7, 9.0)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FAILURES)))
+def test_the_first_failure_is_the_earliest(order: tuple[ev.ProcessExited, ...]) -> None:
+    failure = fold(order).failure
+    assert failure is not None
+    assert (failure.host, failure.rank, failure.time) == ("gpu2", 1, 2.0)
+
+
+def test_of_two_failures_at_once_always_the_same_one_is_the_first() -> None:
+    one, two = exited("gpu1", 3, 1, 5.0), exited("gpu2", 1, 1, 5.0)
+    assert fold([one, two]).failure == fold([two, one]).failure
+
+
+def test_what_we_ended_and_what_succeeded_is_no_failure() -> None:
+    assert fold([exited("gpu1", 0, 0), exited("gpu1", 1, -15, stopped=True)]).failure is None
+
+
+def test_skewed_clocks_do_not_change_who_failed_first() -> None:
+    record = {"event": "ProcessExited", "attempt": 0, "key": "rank-0", "rank": 0, "code": 1}
+    fast = ev.from_journal("fast", {**record, "time": 1064.0}, clock_offset=60.0)
+    slow = ev.from_journal("slow", {**record, "time": 945.0}, clock_offset=-60.0)
+    assert fast is not None
+    assert slow is not None
+    failure = fold([slow, fast]).failure
+    assert failure is not None
+    assert failure.host == "fast"
+
+
+def test_setup_is_known_by_its_key() -> None:
+    assert status.is_setup("setup-0")
+    assert not status.is_setup("rank-0")

@@ -1,0 +1,181 @@
+"""Outputs of several hosts laid together in one view."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.records.run_folder import RunFolder
+from launcher.runner.files import outputs
+from launcher.runner.files.outputs import Output
+from launcher.spec.errors import LauncherError
+
+Files = dict[str, dict[str, str]]
+Lay = Callable[[Files], dict[str, tuple[str, ...]]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolder]:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    made = RunFolder.create("ddp")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lay(folder: RunFolder) -> Lay:
+    """Lets hosts write files, lays them together, and says which hosts each file came from."""
+
+    def laid(files: Files) -> dict[str, tuple[str, ...]]:
+        for host, written in files.items():
+            for path, text in written.items():
+                target = folder.mirror(host) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                target.write_text(text)
+        found = outputs.lay_together(folder, ("gpu1", "gpu2", "gpu3"))
+        for output in found:
+            assert (folder.outputs / output.path).stat().st_size == output.size
+        return {output.path: output.hosts for output in found}
+
+    return laid
+
+
+def view(folder: RunFolder) -> dict[str, str]:
+    return {
+        path.relative_to(folder.outputs).as_posix(): path.read_text()
+        for path in folder.outputs.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_equal_files_are_there_once(folder: RunFolder, lay: Lay) -> None:
+    found = lay({"gpu1": {"a/m.json": "x"}, "gpu2": {"a/m.json": "x", "only": "2"}})
+    assert found == {"a/m.json": ("gpu1", "gpu2"), "only": ("gpu2",)}
+    assert view(folder) == {"a/m.json": "x", "only": "2"}
+    assert json.loads((folder.path / "outputs.json").read_text()) == [
+        {"path": "a/m.json", "size": 1, "hosts": ["gpu1", "gpu2"]},
+        {"path": "only", "size": 1, "hosts": ["gpu2"]},
+    ]
+
+
+def test_different_files_carry_their_host(folder: RunFolder, lay: Lay) -> None:
+    found = lay(
+        {
+            "gpu1": {"a/metrics.json": "1", "log": "1", ".env": "1"},
+            "gpu2": {"a/metrics.json": "2", "log": "2", ".env": "2"},
+            "gpu3": {"a/metrics.json": "1"},
+        }
+    )
+    assert found["a/metrics@gpu1.json"] == ("gpu1", "gpu3")
+    assert view(folder) == {
+        "a/metrics@gpu1.json": "1",
+        "a/metrics@gpu2.json": "2",
+        "log@gpu1": "1",
+        "log@gpu2": "2",
+        ".env@gpu1": "1",
+        ".env@gpu2": "2",
+    }
+
+
+def test_names_that_collide(folder: RunFolder, lay: Lay) -> None:
+    lay(
+        {
+            "gpu1": {"m.json": "1", "m@gpu1.json": "other", "m@gpu2.json": "same"},
+            "gpu2": {"m.json": "2", "m@gpu2.json": "same"},
+        }
+    )
+    shown = view(folder)
+    assert shown["m@gpu1.json"] == "other"
+    assert shown["m@gpu2.json"] == "same"
+    assert sorted(shown.values()) == ["1", "2", "other", "same"]
+
+
+def test_a_file_on_one_host_and_a_folder_on_another(folder: RunFolder, lay: Lay) -> None:
+    lay({"gpu1": {"ckpt": "file"}, "gpu2": {"ckpt/a.pt": "inside"}})
+    assert sorted(view(folder).values()) == ["file", "inside"]
+
+
+@pytest.mark.parametrize(("first", "then"), [("ckpt", "ckpt/a.pt"), ("ckpt/a.pt", "ckpt")])
+def test_a_file_becomes_a_folder(folder: RunFolder, lay: Lay, first: str, then: str) -> None:
+    lay({"gpu1": {first: "1"}})
+    (folder.mirror("gpu1") / first).unlink()
+    if "/" in first:
+        (folder.mirror("gpu1") / first).parent.rmdir()
+    assert lay({"gpu1": {then: "2"}}) == {then: ("gpu1",)}
+    assert view(folder) == {then: "2"}
+
+
+def test_names_that_cannot_be_longer(folder: RunFolder, lay: Lay) -> None:
+    name = "n" * 254
+    lay({"gpu1": {name: "1"}, "gpu2": {name: "2"}})
+    assert sorted(view(folder).values()) == ["1", "2"]
+
+
+def test_names_that_are_no_text(folder: RunFolder, lay: Lay) -> None:
+    lay({"gpu1": {"\udcff.bin": "1"}})
+    assert view(folder) == {"\udcff.bin": "1"}
+
+
+def test_a_second_time_nothing_is_touched(folder: RunFolder, lay: Lay) -> None:
+    lay({"gpu1": {"a": "1"}})
+    before = (folder.outputs / "a").stat().st_ctime_ns
+    lay({"gpu2": {"b": "2"}})
+    assert (folder.outputs / "a").stat().st_ctime_ns == before
+
+
+def test_stale_files_go_and_a_persons_stay(folder: RunFolder, lay: Lay) -> None:
+    lay({"gpu1": {"m.json": "1", "tmp": "x"}})
+    (folder.outputs / "notes.txt").write_text("mine")
+    (folder.mirror("gpu1") / "tmp").unlink()
+    lay({"gpu2": {"m.json": "2"}})
+    assert view(folder) == {"m@gpu1.json": "1", "m@gpu2.json": "2", "notes.txt": "mine"}
+
+
+def test_a_persons_file_is_not_overwritten(folder: RunFolder, lay: Lay) -> None:
+    folder.outputs.mkdir()
+    (folder.outputs / "notes.txt").write_text("mine")
+    lay({"gpu1": {"notes.txt": "theirs"}})
+    assert sorted(view(folder).values()) == ["mine", "theirs"]
+
+
+def test_links_and_unfinished_copies_are_left_out(folder: RunFolder, lay: Lay) -> None:
+    (folder.mirror("gpu1") / "passwd").symlink_to("/etc/passwd")
+    (folder.mirror("gpu1") / "etc").symlink_to("/etc")
+    assert lay({"gpu1": {".partial/a": "half", "a": "1"}}) == {"a": ("gpu1",)}
+
+
+def test_many_files_are_looked_at_once(
+    folder: RunFolder, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for every other file: 3,000 of them took seven minutes."""
+    files = {f"{number}.txt": "x" for number in range(50)}
+    lay({"gpu1": files, "gpu2": files})
+    walks: list[Path] = []
+    look = outputs.files_of
+    monkeypatch.setattr(outputs, "files_of", lambda place: walks.append(place) or look(place))
+    assert lay({}) == dict.fromkeys(files, ("gpu1", "gpu2"))
+    assert len(walks) == 4  # three mirrors, and what a person put into the view
+
+
+def test_nothing_to_lay(folder: RunFolder) -> None:
+    assert outputs.lay_together(folder, ("gpu1",)) == ()
+
+
+def test_a_view_that_cannot_be_written(folder: RunFolder, lay: Lay) -> None:
+    folder.outputs.write_text("in the way")
+    with pytest.raises(LauncherError, match="cannot write outputs to") as caught:
+        lay({"gpu1": {"a": "1"}})
+    assert ".hosts" in caught.value.hint
+
+
+def test_output_values() -> None:
+    assert vars(Output("a", 1, ("gpu1",))) == {"path": "a", "size": 1, "hosts": ("gpu1",)}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "..", "a\0b"])
+def test_a_host_cannot_lead_out_of_the_folder(path: str) -> None:
+    assert outputs._inside([(path, 1, 1), ("a/..b/c", 1, 2)]) == {"a/..b/c": (1, 2)}

@@ -1,0 +1,55 @@
+"""Whether and why a run starts again."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.records import events as ev
+from launcher.records.state import fold
+from launcher.runner.policy.restart import PORT_TRIES, another_try
+
+LOST = ev.NodeLost(3.0, "gpu2", "host-unreachable")
+FAILED = ev.ProcessExited(2.0, "gpu1", 0, "rank-0", 0, 1)
+AGAIN = ev.RunRestarted(5.0, 1, "host-unreachable")
+
+
+@pytest.mark.parametrize(
+    ("events", "restarts", "why"),
+    [
+        ([LOST], 1, "host-unreachable"),
+        ([FAILED, LOST], 1, "host-unreachable"),
+        ([LOST], 0, None),
+        ([AGAIN, LOST], 1, None),
+        ([AGAIN, LOST], 2, "host-unreachable"),
+        ([LOST, ev.OrphanTimeoutExpired(4.0, "gpu1", 9.0)], 1, None),
+        ([FAILED], 1, "exit-1"),
+        ([], 1, None),
+    ],
+)
+def test_why_it_starts_again(events: list[ev.Event], restarts: int, why: str | None) -> None:
+    words = b"Address already in use: 29500"  # of a rank whose peer has died: no reason by itself
+    ports = {"gpu1": [29500]} if LOST in events else {}
+    found = another_try(fold(events), events, words, ports, restarts)
+    assert (found and str(found)) == why
+
+
+@pytest.mark.parametrize(
+    ("host", "words", "again"),
+    [
+        ("gpu1", "[::]:29500 Address already in use", True),
+        ("gpu1", "the server socket has failed to listen. port: 29501, EADDRINUSE", True),
+        ("gpu1", "port: 129500, EADDRINUSE", False),
+        ("gpu2", "No address added out of total 1 resolved for '0.0.0.0:29601'", True),
+        ("gpu2", "No address added out of total 1 resolved for '0.0.0.0:29500'", False),
+        ("gpu1", "Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed", True),
+        ("gpu2", "Check failed: my_node_.port != -1 (-1 vs. -1) : bind failed", False),
+        ("gpu2", "cannot listen on 29601", False),
+    ],
+)
+def test_a_port_of_the_run_that_somebody_else_has(host: str, words: str, again: bool) -> None:
+    """Of that host, in words that mean nothing else; and not for ever."""
+    events = [ev.ProcessExited(2.0, host, 0, "rank-0", 0, 1)]
+    ports = {"gpu1": [29500, 29501], "gpu2": [29601]}
+    tried = [*events, *(ev.PortReplaced(1.0, "gpu1", 29400) for _ in range(PORT_TRIES))]
+    found = [another_try(fold(events), e, words.encode(), ports, 0) for e in (events, tried)]
+    assert [found[0] and str(found[0]), found[1]] == ["port-taken" if again else None, None]

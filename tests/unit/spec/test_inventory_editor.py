@@ -1,0 +1,54 @@
+"""Edits of an inventory file that leave all else as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.spec.errors import InputError
+from launcher.spec.inventory import load
+from launcher.spec.inventory_editor import with_interface
+
+EDITS = [
+    ("hosts:\n  a:\n  b: {}\n", "hosts:\n  a: { interface: x }\n  b: {}\n"),
+    ("hosts:\n  b: {}\n  a: {}  # c\n", "hosts:\n  b: {}\n  a: {interface: x}  # c\n"),
+    ("hosts: {a: {gpus: 8}, b: }\n", "hosts: {a: {gpus: 8, interface: x}, b: }\n"),
+    ("hosts:\n  a: { gpus: 8 } # c\n", "hosts:\n  a: { gpus: 8, interface: x} # c\n"),
+    (
+        "hosts:\n  # one\n  a: # two\n    # three\n    gpus: 8 # four\n    env: {A: b}\n",
+        "hosts:\n  # one\n  a: # two\n    # three\n    interface: x\n    gpus: 8 # four\n    env: {A: b}\n",
+    ),
+    ("hosts:\n  a: {interface: old} # c\n", "hosts:\n  a: {interface: x} # c\n"),
+    ('hosts:\n  "a": # c\n', 'hosts:\n  "a": { interface: x } # c\n'),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), EDITS)
+def test_an_edit_changes_nothing_else(before: str, after: str) -> None:
+    assert with_interface(before, "i.yaml", {"a": "x"}) == after
+
+
+def test_a_node_set_is_edited_as_a_whole() -> None:
+    text = "hosts:\n  gpu[1-2]: {gpus: 8}\n  c:\n"
+    edited = with_interface(text, "i.yaml", {"gpu1": "x", "gpu2": "x"})
+    assert {h.name: h.interface for h in load(edited, "").hosts} == {
+        "gpu1": "x",
+        "gpu2": "x",
+        "c": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("hosts:\n  gpu[1-2]: {gpus: 8}\n", {"gpu1": "x"}),
+        ("hosts:\n  gpu[1-2]: {gpus: 8}\n", {"gpu1": "x", "gpu2": "y"}),
+        ("hosts: [gpu1, gpu2]\n", {"gpu1": "x"}),
+        ("x: &h {gpus: 1}\n".replace("x:", "defaults:") + "hosts:\n  gpu1: *h\n  b: *h\n", {"gpu1": "x"}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_edited_is_refused_with_the_line_to_add(
+    text: str, wanted: dict[str, str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        with_interface(text, "i.yaml", wanted)
+    assert "gpu1: {interface: x}" in caught.value.hint

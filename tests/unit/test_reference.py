@@ -1,0 +1,67 @@
+"""The reference pages: what is generated from the code is current, and nothing is left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import launcher
+from launcher import frameworks
+from launcher.fleet import findings
+from launcher.jobs import placeholders
+from support import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_current() -> None:
+    pages = generator().pages()
+    assert len(pages) == 7
+    stale = [page.name for page, text in pages.items() if page.read_text("utf-8") != text]
+    assert not stale, "make reference"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("check-codes.md", tuple(findings.CODES)),
+        ("variables.md", (*placeholders.MEANINGS, *frameworks.BUILTIN)),
+        ("cli.md", ("launcher run", "launcher inventory import", "--max-restarts N")),
+        ("job-file.md", ("`roles.NAME.on_exit:`", "`max_restarts`")),
+        ("inventory.md", ("`proxy_jump`", "`groups`")),
+        (
+            "python.md",
+            tuple(f"::: launcher.{name}" for name in launcher.__all__ if "_" not in name[:1]),
+        ),
+    ],
+)
+def test_a_page_names_all_of_its_subject(page: str, names: tuple[str, ...]) -> None:
+    text = (REFERENCE / page).read_text("utf-8")
+    assert [name for name in names if name not in text] == []
+
+
+def test_every_page_has_its_place_in_the_navigation() -> None:
+    def pages(entry: object) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        assert isinstance(entry, dict | list)
+        inner = entry.values() if isinstance(entry, dict) else entry
+        return [page for one in inner for page in pages(one)]
+
+    nav = pages(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"])
+    folder = ROOT / "docs"
+    there = {str(page.relative_to(folder)) for page in folder.rglob("*.md")}
+    ours = {page for page in there if Path(page).parts[0] != "decisions"}
+    assert ours <= set(nav), ours - set(nav)
