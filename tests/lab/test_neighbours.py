@@ -106,6 +106,10 @@ def python(by: Launcher, text: str) -> str:
     return f"{PYTHON} {by.script(text)}"
 
 
+def _is_running(host: labs.LabHost) -> bool:
+    return any("train.py" in process.argv[-1] for process in of_runs(host))
+
+
 def succeeds(by: Launcher, *words: str) -> str:
     """A run on two GPUs; what its ranks saw."""
     begun = time.monotonic()
@@ -208,9 +212,7 @@ def test_nobody_takes_a_gpu_from_a_run(host: labs.LabHost, root: Launcher, bob: 
     """Files are removed, and 2,000 lookers call: a second run is refused all the same."""
     running = root.start("--framework", "env", *TWO_GPUS, python(root, WAITS))
     try:
-        labs.wait_until(
-            lambda: any("train.py" in p.argv[-1] for p in of_runs(host)), "its ranks run", 40
-        )
+        labs.wait_until(lambda: _is_running(host), "its ranks run", 40)
         mallory(host, f"rm -f {OLD_PLACE}/*; rm -rf {OLD_PLACE} || true; mkdir -p {OLD_PLACE}")
         calls = (
             "import socket\nfor n in range(2000):\n  for gpu in '01':\n"
@@ -234,6 +236,23 @@ def test_nobody_takes_a_gpu_from_a_run(host: labs.LabHost, root: Launcher, bob: 
     assert "gpus 0" in succeeds(bob, *TWO_GPUS), "they are free again"
 
 
+def test_thousands_of_claims_hide_nobodys_run(
+    host: labs.LabHost, root: Launcher, bob: Launcher
+) -> None:
+    running = root.start("--framework", "env", *TWO_GPUS, python(root, WAITS))
+    try:
+        labs.wait_until(lambda: _is_running(host), "its ranks run", 40)
+        holds(host, *(f"launcher/{kind}/a-{n}/1" for n in range(2000) for kind in ("run", "gpu/0")))
+        listed = bob.call("ls", "--all-users", "--json", "-i", str(bob.inventory), timeout=20)
+        runs = json.loads(listed.stdout)
+        assert [run["gpus"] for run in runs if run["user"] == "root"] == [[0, 1]]
+        assert len(runs) == 201
+    finally:
+        host.write("/tmp/end", b"")
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err.decode()
+
+
 def test_runs_leave_no_names_behind(host: labs.LabHost, root: Launcher) -> None:
     before = host.run("find", "/var/tmp", "/tmp", "/dev/shm").stdout
     for _ in range(2):
@@ -251,9 +270,7 @@ def test_a_lock_of_0_1_is_respected_and_ours_is_seen_by_it(
     for first, second in ((old, bob), (root, replace(old, home=tmp_path / "again"))):
         running = first.start("--framework", "env", *TWO_GPUS, python(first, WAITS))
         try:
-            labs.wait_until(
-                lambda: any("train.py" in p.argv[-1] for p in of_runs(host)), "its ranks run", 40
-            )
+            labs.wait_until(lambda: _is_running(host), "its ranks run", 40)
             refused = second.run("--framework", "env", *TWO_GPUS, python(second, SCRIPT))
             assert refused.code != 0
             assert "root" in refused.err

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-#: Locks of more GPUs, and claims beyond that number, are not looked at.
-MOST_GPUS, MOST_CLAIMS = 128, 1000
+#: Locks of more GPUs are not looked at, nor are claims beyond these numbers, in all and of one user.
+MOST_GPUS, MOST_CLAIMS, MOST_OF_A_USER = 128, 10_000, 200
 #: Bytes of /proc/net/unix that are read: 100,000 sockets.
 MOST_BYTES = 1 << 23
 #: Lookers that may wait until :func:`drain`; a full queue only hides a uid, and from old kernels.
@@ -130,7 +130,7 @@ def held() -> dict[int, Holder]:
 
 def registered() -> list[Holder]:
     """The runs of all users on this host now: ``user`` as the kernel knows it, the rest as claimed."""
-    claims = _claims(_names(), "run")
+    claims = _claims(_names(), "run/")
     return [{**_known(uid), "run": run, "since": since} for _, uid, run, since in claims]
 
 
@@ -174,13 +174,14 @@ def _listing() -> bytes:
 def _claims(seen: dict[str, _Seen], kind: str) -> list[tuple[str, int | None, str, int]]:
     """``(name of the lock, uid, run, since)`` of what holders claim."""
     found: list[tuple[str, int | None, str, int]] = []
-    for name in seen:
-        parts = name.rsplit("/", 2)
-        if len(parts) < 3 or not parts[0].startswith(kind) or len(found) >= MOST_CLAIMS:
-            continue
-        lock, run, since = parts
+    of_user: dict[int | None, int] = {}
+    claims = [name.rsplit("/", 2) for name in seen if name.startswith(kind)][:MOST_CLAIMS]
+    for lock, run, since in [claim for claim in claims if len(claim) == 3]:
         if run_lock.is_run_name(run) and since.isdigit() and len(since) < 12:
-            found.append((lock, _uid(seen[name]), run, int(since)))
+            uid = _uid(seen["/".join((lock, run, since))])
+            of_user[uid] = of_user.get(uid, 0) + 1
+            if of_user[uid] <= MOST_OF_A_USER:
+                found.append((lock, uid, run, int(since)))
     return sorted(found, key=lambda claim: claim[2])
 
 
