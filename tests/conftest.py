@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from launcher.spec.inventory import ASYNCSSH, TRANSPORTS
 from support import ROOT
 from support import lab as labs
 from support.command import Launcher
@@ -96,6 +97,16 @@ def _open_files() -> set[str]:
         except OSError:
             continue
     return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--transport openssh``: OpenSSH's client reaches the hosts of the lab."""
+    parser.addoption("--transport", choices=TRANSPORTS, default=ASYNCSSH)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have all inventories of labs say so."""
+    labs.transport = config.getoption("--transport")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,8 @@ from ..spec.errors import HostError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Layout, Node, Request
 from ..transport.agent_client import Agent
-from ..transport.ssh import AskPassphrase, Connection, Dialler
+from ..transport.connection import Connection
+from ..transport.ssh import AskPassphrase, Dialler
 from . import cleanup
 
 T = TypeVar("T")

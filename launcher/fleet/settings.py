@@ -16,7 +16,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory
 from ..spec.provenance import Given, origins
 
-#: Connection settings and their names in ssh_config(5); asyncssh resolves them.
+#: Connection settings and their names in ssh_config(5); ssh(1) resolves them.
 _SSH = {
     "address": ("hostname",),
     "user": ("user",),
@@ -77,7 +77,15 @@ def _place(path: str, given: Given) -> str:
 async def _connection(inventory: Inventory, name: str) -> dict[str, str]:
     from ..transport.ssh import Dialler
 
-    return Dialler(inventory).settings(name)
+    found = await Dialler(inventory).settings(name)
+    values = {
+        "address": found.host,
+        "user": found.user,
+        "port": str(found.port),
+        "proxy_jump": ",".join(found.hops),
+        "identity_file": next(iter(found.named_keys), ""),
+    }
+    return {key: value for key, value in values.items() if value}
 
 
 def _connected(

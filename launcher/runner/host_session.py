@@ -18,7 +18,8 @@ from ..records.reasons import EndReason
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
 from ..transport.agent_client import Agent
-from ..transport.ssh import Connection, Dialler
+from ..transport.connection import Connection
+from ..transport.ssh import Dialler
 from .concurrency import cancel
 from .context import RunContext
 from .listeners import OnLog

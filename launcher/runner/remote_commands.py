@@ -20,7 +20,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node, Request
 
 if TYPE_CHECKING:
-    import asyncssh
+    from ..transport.connection import Reader, RemoteProcess
 
 #: Of the run's environment, but not for a visitor: processes that carry these belong to the run.
 _OF_THE_RUN = ("LAUNCHER_RUN_ID", "LAUNCHER_HOST")
@@ -47,7 +47,7 @@ class ExecResult:
 class RemoteShell:
     """A terminal on a host: bytes in, bytes out."""
 
-    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+    def __init__(self, process: RemoteProcess) -> None:
         self._process = process
 
     def write(self, data: bytes) -> None:
@@ -76,10 +76,10 @@ async def execute_on_hosts(
 
     async def one(visited: Visited) -> ExecResult:
         command = _in_the_run(request.job, layout, visited, words)
-        process = await visited.connection.create_process(command, encoding=None)
+        process = await visited.connection.execute(command)
         kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
 
-        async def pass_on(reader: asyncssh.SSHReader[bytes], stream: str) -> None:
+        async def pass_on(reader: Reader, stream: str) -> None:
             while data := await reader.read(1 << 16):
                 if on_output:
                     on_output(visited.host, visited.node.node_rank, stream, data)
@@ -114,14 +114,10 @@ async def open_shell(
 
     Raises InputError for a node that the run has not, HostError.
     """
-    kind, columns, lines = terminal
 
     async def one(visited: Visited) -> int:
-        process = await visited.connection.create_process(
-            _in_the_run(request.job, layout, visited, '"${SHELL:-sh}" -i'),
-            term_type=kind,
-            term_size=(columns, lines),
-            encoding=None,
+        process = await visited.connection.execute(
+            _in_the_run(request.job, layout, visited, '"${SHELL:-sh}" -i'), terminal
         )
         await talk(RemoteShell(process))
         await process.wait_closed()

@@ -50,6 +50,19 @@ def _setting(node: YamlNode) -> str:
     return value
 
 
+#: Who makes SSH connections: the library, or OpenSSH's own client.
+ASYNCSSH, OPENSSH = TRANSPORTS = ("asyncssh", "openssh")
+
+
+def _transport(node: YamlNode) -> str:
+    value = text(node)
+    if value not in TRANSPORTS:
+        raise node.error(
+            f'transport is "{value}"', suggestion(value, TRANSPORTS) or "asyncssh or openssh"
+        )
+    return value
+
+
 HOST_KEYS: Mapping[str, Key] = {
     "address": Key(
         _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several hosts"
@@ -58,6 +71,11 @@ HOST_KEYS: Mapping[str, Key] = {
     "port": Key(whole_number(1, 65535), whole(1, 65535), "Port of the SSH server"),
     "proxy_jump": Key(_setting, TEXT, "Jump host: a name of this inventory or [user@]host"),
     "identity_file": Key(_setting, TEXT, "Private key to log in with"),
+    "transport": Key(
+        _transport,
+        {"enum": list(TRANSPORTS)},
+        "asyncssh (default), or openssh for logins that need it: second factors, FIDO, Kerberos",
+    ),
     "gpus": Key(
         whole_number(0, 64), whole(0, 64), "Number of GPUs to use (default: all nvidia-smi finds)"
     ),
@@ -282,20 +300,30 @@ def _labels(inventory: Inventory) -> str:
     return f"labels: {', '.join(labels)}" if labels else "no host in the inventory has labels"
 
 
-def ssh_config(host: Host) -> str:
-    """Return the connection settings of a host as ssh_config(5) text.
+def ssh_values(host: Host) -> tuple[tuple[str, str], ...]:
+    """Return the connection settings of a host as keywords and values of ssh_config(5).
 
-    It is read before the user's own file, and the first value wins.
+    They go before all of the user's own settings, and the first value wins.
     """
-    settings = {
+    given = {
         "HostName": host.address,
         "User": host.user,
         "Port": host.port,
         "ProxyJump": host.proxy_jump,
         "IdentityFile": host.identity_file,
     }
-    given = {key: f'"{value}"' for key, value in settings.items() if value is not None}
-    if host.proxy_jump and not any(map(str.isspace, host.proxy_jump)):
-        given["ProxyJump"] = host.proxy_jump  # ssh(1) takes quotes as part of the name
-    lines = [f"  {key} {value}\n" for key, value in given.items()]
+    return tuple(
+        (key, _quoted(key, str(value))) for key, value in given.items() if value is not None
+    )
+
+
+def _quoted(key: str, value: str) -> str:
+    if key == "ProxyJump" and not any(map(str.isspace, value)):
+        return value  # ssh(1) takes quotes as part of the name
+    return f'"{value}"'
+
+
+def ssh_config(host: Host) -> str:
+    """Return the connection settings of a host as a block of ssh_config(5); empty without any."""
+    lines = [f"  {key} {value}\n" for key, value in ssh_values(host)]
     return "".join([f"Host {host.name}\n", *lines]) if lines else ""

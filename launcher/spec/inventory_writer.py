@@ -15,7 +15,17 @@ from .model import Host, Inventory
 _PLAIN = re.compile(r"(?!(?i:null|~)\Z)[A-Za-z0-9_./~][A-Za-z0-9_./@~+-]*\Z")
 _NODESET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*\Z")
 _DEFAULTS = {field.name: field.default for field in fields(Host)}
-_SHARED = ("user", "port", "proxy_jump", "identity_file", "gpus", "python", "workdir", "interface")
+_SHARED = (
+    "user",
+    "port",
+    "proxy_jump",
+    "identity_file",
+    "transport",
+    "gpus",
+    "python",
+    "workdir",
+    "interface",
+)
 _WIDTH = 88
 
 

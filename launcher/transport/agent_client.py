@@ -20,7 +20,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json
 from .agent_bundle import agent_zip, install_command, start_command
-from .ssh import KEEPALIVES, Connection
+from .connection import Connection, RemoteProcess
 
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
@@ -33,9 +33,6 @@ PATIENCE = {
 }
 #: Why an agent's connection is closed, unless it fell silent.
 DROPPED = "the connection dropped"
-#: Unanswered keep-alives while a session opens: sshd does not answer while its PAM modules prepare
-#: it, which takes a while on a busy host or with a home on a network file system.
-OPENING = 9
 #: What to do when launcher and agent speak different versions of the protocol.
 UPGRADE = "use the version of launcher that started the run, or the newer of the two"
 #: What a login shell may print before the agent's first line.
@@ -74,7 +71,7 @@ class Agent:
     later.
     """
 
-    def __init__(self, host: Host, process: asyncssh.SSHClientProcess[bytes] | None) -> None:
+    def __init__(self, host: Host, process: RemoteProcess | None) -> None:
         self.host = host
         self._process = process
         self._decoder = protocol.Decoder()
@@ -99,7 +96,7 @@ class Agent:
     async def open(cls, host: Host, connection: Connection) -> Agent:
         """Start the agent on ``host``; install it first if needed. Raises HostError."""
         for install in (True, False):
-            process = await _execute(host, connection, start_command(host))
+            process = await connection.execute(start_command(host))
             try:
                 async with asyncio.timeout(FIRST_WORD):
                     first, rest = await _first_line(host, process)
@@ -256,34 +253,7 @@ def _agree(host: Host, first: bytes) -> None:
         raise errors.AgentError(host.name, other, UPGRADE)
 
 
-async def _execute(
-    host: Host, connection: Connection, command: str
-) -> asyncssh.SSHClientProcess[bytes]:
-    _tolerate(connection, OPENING)
-    try:
-        return await connection.create_process(command, encoding=None)
-    except asyncssh.ChannelOpenError as error:
-        if connection.is_closed():
-            raise errors.ConnectionLost(
-                host.name, "the connection was lost while a session was opened"
-            ) from None
-        raise errors.AgentError(
-            host.name,
-            f"the host refused a session: {error.reason}",
-            "is MaxSessions too low in its sshd_config?",
-        ) from None
-    except (OSError, asyncssh.Error) as error:
-        raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
-    finally:
-        _tolerate(connection, KEEPALIVES)
-
-
-def _tolerate(connection: Connection, silences: int) -> None:
-    if not connection.is_closed():  # else it would begin to ask again
-        connection.set_keepalive(count_max=silences)
-
-
-async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:
+async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]:
     """Return the first line of the agent or our script, and what followed; skip a shell's noise."""
     data = b""
     while len(data) < NOISE:
@@ -300,7 +270,7 @@ async def _first_line(host: Host, process: asyncssh.SSHClientProcess[bytes]) -> 
 
 
 async def _install(host: Host, connection: Connection) -> None:
-    process = await _execute(host, connection, install_command(host))
+    process = await connection.execute(install_command(host))
     try:
         try:
             process.stdin.write(agent_zip())

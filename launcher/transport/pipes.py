@@ -11,8 +11,6 @@ import os
 
 import asyncssh
 
-from .ssh import Connection
-
 #: The most bytes kept of a command's stderr.
 MOST_STDERR = 1 << 16
 
@@ -29,7 +27,9 @@ class Joint(asyncssh.SSHClientSession[bytes]):
         self._to_pipe: asyncio.WriteTransport | None = None
         self._from_pipe: asyncio.ReadTransport | None = None
 
-    async def run(self, connection: Connection, command: str, ours: list[int]) -> bytes:
+    async def run(
+        self, connection: asyncssh.SSHClientConnection, command: str, ours: list[int]
+    ) -> bytes:
         """Run a command, once; return what it wrote to stderr.
 
         ``ours`` are the descriptors for its stdout and stdin. They are removed from the list, and

@@ -19,13 +19,10 @@ import subprocess
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-import asyncssh
-
 from ..spec import errors
 from ..spec.frozen import frozen
-from . import pipes
 from .agent_client import os_error
-from .ssh import Connection
+from .connection import Bridge, Connection
 
 #: Needed on both sides: the first version that compares times below a second (modify-window=-1).
 OLDEST = (3, 1, 3)
@@ -128,8 +125,8 @@ async def copy(
             for fd in theirs:
                 os.close(fd)
         try:
-            far = pipes.Joint()
-            ended = await _drive(process, far, _serve(far, connection, ours), names, progress)
+            far = connection.bridge()
+            ended = await _drive(process, far, _serve(far, ours), names, progress)
         finally:
             await kill(process)
     finally:
@@ -207,7 +204,7 @@ class _Ended:
 
 async def _drive(
     process: asyncio.subprocess.Process,
-    far: pipes.Joint,
+    far: Bridge,
     serving: Coroutine[Any, Any, bytes],
     names: bytes,
     progress: Callable[[int], None],
@@ -244,7 +241,7 @@ async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
         pass  # rsync's exit code says what was wrong
 
 
-async def _serve(far: pipes.Joint, connection: Connection, ours: list[int]) -> bytes:
+async def _serve(far: Bridge, ours: list[int]) -> bytes:
     """Run the command that rsync wants on the host; return what it wrote to stderr.
 
     In any case close rsync's pipes at the end, so that rsync exits as well.
@@ -258,17 +255,18 @@ async def _serve(far: pipes.Joint, connection: Connection, ours: list[int]) -> b
         transport.close()
         if not line:  # rsync exited before it had a bridge
             return b""
-        return await far.run(connection, line.decode("utf-8", "surrogateescape").strip(), ours)
+        return await far.run(line.decode("utf-8", "surrogateescape").strip(), ours)
     finally:
         while ours:
             _close(ours.pop())
 
 
 async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
+    """Return what the far side complained of. Raises HostError where it could not be run at all."""
     try:
         async with asyncio.timeout(2.0):
             return await channel
-    except (TimeoutError, OSError, asyncssh.Error):
+    except (TimeoutError, OSError):
         return b""
 
 

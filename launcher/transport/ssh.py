@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import shlex
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import asyncssh
+from asyncssh.encryption import get_encryption_algs
+from asyncssh.kex import get_kex_algs
+from asyncssh.mac import get_mac_algs
+from asyncssh.public_key import get_public_key_algs
 
 from ..spec import errors
-from ..spec.frozen import frozen
-from ..spec.inventory import ssh_config
+from ..spec.inventory import OPENSSH, ssh_config, ssh_values
 from ..spec.model import Inventory
-from .ssh_config import HostFiles, SshConfig
+from . import known_hosts, ssh_keys
+from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
+from .connection import Connection
+from .known_hosts import KnownKeys
+from .openssh_connection import OpensshConnection
+from .proxy_command import ProxyCommand
+from .ssh_keys import OfferedKeys
+from .ssh_settings import SshSettings, host_of, resolve
 
 #: Seconds in one stage (TCP, banner, key exchange, login) after which a host is given up: a healthy
 #: sshd answers at once, but not on a machine that swaps, and a false alarm costs a run.
 PATIENCE = 8.0
 #: Seconds between looks at the stage, so that a pause of ours counts as one look against the host.
 LOOK = 0.25
-#: Seconds between keep-alives, and how many may go unanswered. Few, because a lost connection costs
-#: nothing: it is opened again, and logs continue at the same byte.
-KEEPALIVE, KEEPALIVES = 2.5, 3
 #: The most hosts to connect to at once: key exchange is work, and sshd drops a flood (MaxStartups).
 AT_ONCE = 16
 
@@ -39,41 +48,32 @@ _CIPHERS = [
     "aes256-ctr",
 ]
 
-#: Key files when ssh_config names none: ssh(1), IdentityFile.
-_USUAL_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 #: How often a passphrase may be wrong.
 PASSPHRASE_TRIES = 3
 
-Connection = asyncssh.SSHClientConnection
+_Login = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
 
-
-@frozen
-class Endpoint:
-    """How a host is reached, resolved from the inventory and ssh_config for another SSH library.
-
-    ``name`` is its name in known_hosts; ``hops`` are its jump hosts, the first one first.
-    """
-
-    host: str
-    port: int
-    user: str
-    name: str
-    keys: tuple[str, ...]
-    hops: tuple[str, ...]
-    proxy_command: tuple[str, ...]
-    known_hosts: tuple[str, ...]
+#: The keywords of ssh_config whose values asyncssh takes, and what asyncssh knows of each.
+_ALGORITHMS: Mapping[str, tuple[str, Callable[[], Sequence[bytes]]]] = {
+    "ciphers": ("encryption_algs", get_encryption_algs),
+    "kexalgorithms": ("kex_algs", get_kex_algs),
+    "macs": ("mac_algs", get_mac_algs),
+    "hostkeyalgorithms": ("server_host_key_algs", get_public_key_algs),
+    "pubkeyacceptedalgorithms": ("signature_algs", get_public_key_algs),
+}
 
 
 class _Client(asyncssh.SSHClient):
     """Watches one login, so that its failure can be explained."""
 
-    def __init__(self, known_hosts: list[str]) -> None:
-        self.known_hosts = known_hosts
+    def __init__(self, known: KnownKeys) -> None:
+        self._known = known
         self._stage = "dialling"
-        self._connection: Connection | None = None
+        self._connection: _Login | None = None
         self.fingerprint = ""
         self.known_other = False
+        self.proxy: ProxyCommand | None = None
 
     @property
     def stage(self) -> str:
@@ -82,7 +82,7 @@ class _Client(asyncssh.SSHClient):
             return self._stage
         return "key exchange" if self._connection.get_extra_info("server_version") else "greeting"
 
-    def connection_made(self, conn: Connection) -> None:
+    def connection_made(self, conn: _Login) -> None:
         self._stage, self._connection = "greeting", conn
 
     def validate_host_public_key(
@@ -90,9 +90,12 @@ class _Client(asyncssh.SSHClient):
     ) -> bool:
         """Reject a key that is not in known_hosts, and keep its fingerprint for the error."""
         self.fingerprint = key.get_fingerprint()
-        known = asyncssh.match_known_hosts(_existing(self.known_hosts), host, addr, port)
-        self.known_other = bool(known[0])
+        self.known_other = bool(self._known.trusted)
         return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.proxy:
+            self.proxy.end()
 
     def begin_auth(self, username: str) -> None:
         self._stage = "logging in"
@@ -101,146 +104,116 @@ class _Client(asyncssh.SSHClient):
         self._stage = "in"
 
 
-def _is_dead(jump: asyncio.Task[Connection]) -> bool:
-    if not jump.done():
-        return False
-    return jump.cancelled() or jump.exception() is not None or jump.result().is_closed()
+class TransportNote(UserWarning):
+    """asyncssh was denied by a host, and ssh(1) got in."""
 
-
-def _locked_keys(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
-    """Return the key files that need a passphrase: those in ssh_config, or the usual ones."""
-    named = options.config.get("IdentityFile", ())
-    files = [
-        os.path.expanduser(str(f)) for f in (named if isinstance(named, list) else _USUAL_KEYS)
-    ]
-    locked = []
-    for file in _existing(files):
-        try:
-            asyncssh.read_private_key(file)
-        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, OSError) as error:
-            if "assphrase" in str(error):
-                locked.append(file)
-    return locked
-
-
-def _existing(files: list[str]) -> list[str]:
-    return [file for file in files if os.access(os.path.expanduser(file), os.R_OK)]
-
-
-def _endpoint(options: asyncssh.SSHClientConnectionOptions, user: str, port: str) -> Endpoint:
-    named = options.config.get("IdentityFile", ())
-    files = named if isinstance(named, list) else ()
-    return Endpoint(
-        host=str(options.host),
-        port=int(port or options.port),
-        user=user or str(options.username),
-        name=str(options.host_key_alias or options.host),
-        keys=tuple(os.path.expanduser(str(file)) for file in files),
-        hops=tuple(str(options.tunnel).split(",")) if options.tunnel else (),
-        proxy_command=tuple(options.proxy_command or ()),
-        known_hosts=tuple(os.path.expanduser(file) for file in _known_hosts(options)),
-    )
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} denies asyncssh and lets `ssh {host}` in: connected by OpenSSH. "
+            "transport: openssh in the inventory does so at once"
+        )
 
 
 class Dialler:
-    """Opens connections to the hosts of one inventory; jump hosts are connected to once."""
+    """Opens connections to the hosts of one inventory; jump hosts are connected to once.
+
+    All settings are ssh(1)'s own: see :mod:`launcher.transport.ssh_settings`.
+    """
 
     def __init__(self, inventory: Inventory, ask_passphrase: AskPassphrase | None = None) -> None:
-        self._own = {host.name: ssh_config(host) for host in inventory.hosts}
+        self._own = {host.name: ssh_values(host) for host in inventory.hosts}
+        self._own_blocks = "".join(map(ssh_config, inventory.hosts))
+        self._by_openssh = {host.name for host in inventory.hosts if host.transport == OPENSSH}
+        self._config = inventory.ssh_config and os.path.expanduser(inventory.ssh_config)
         self._ask = ask_passphrase
         self._limit = asyncio.Semaphore(AT_ONCE)
-        self._jumps: dict[str, asyncio.Task[Connection]] = {}
+        self._settings: dict[str, asyncio.Task[SshSettings]] = {}
+        self._jumps: dict[tuple[str, ...], asyncio.Task[_Login]] = {}
+        self._proxies: list[ProxyCommand] = []
         self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
         self._asking = asyncio.Lock()
-        theirs = inventory.ssh_config or "~/.ssh/config"
-        self._theirs = [SshConfig(Path(file)) for file in _existing([os.path.expanduser(theirs)])]
 
     async def connect(self, name: str) -> Connection:
-        """Connect to a host of the inventory, or to any that ssh_config knows.
+        """Connect to a host of the inventory, or to any that ssh(1) knows.
 
-        Raises ConnectError.
+        By asyncssh, unless the inventory says ``transport: openssh``, or asyncssh is denied and ssh(1)
+        gets in. Raises ConnectError.
         """
-        options = self._options(name)
-        tunnel = await self._tunnel(name, options)
+        if name in self._by_openssh:
+            return await self._open_by_openssh(name)
+        *jumps, settings = await self.route(name)
+        tunnel = await self._tunnel(name, jumps)
         async with self._limit:
-            return await self._open(name, options, tunnel)
+            try:
+                return AsyncsshConnection(name, await self._open(settings, tunnel))
+            except errors.AuthenticationFailed as denied:
+                with suppress(errors.ConnectError):
+                    connection = await OpensshConnection.open(name, self._config_for_openssh())
+                    self._by_openssh.add(name)
+                    warnings.warn(TransportNote(name), stacklevel=2)
+                    return connection
+                raise denied
 
-    def settings(self, name: str) -> dict[str, str]:
-        """Return the settings from the inventory, ssh_config and ssh's defaults, by inventory key.
-
-        Needs a running event loop. Raises ConnectError if they cannot be read.
-        """
-        options = self._options(name, client_keys=None)  # a missing key is not an error yet
-        keys = options.config.get("IdentityFile", ())
-        found = {
-            "address": options.host,
-            "user": options.username,
-            "port": options.port,
-            "proxy_jump": options.tunnel,
-            "identity_file": keys[0] if isinstance(keys, list) and keys else None,
-        }
-        return {key: str(value) for key, value in found.items() if value}
-
-    async def endpoint(self, hop: str) -> Endpoint:
-        """Return how to reach a host of the inventory or ``[user@]host[:port]``.
+    async def settings(self, destination: str) -> SshSettings:
+        """Return how to reach a host of the inventory, or ``[user@]host[:port]``; ssh is asked once.
 
         Raises ConnectError.
         """
-        user, _, place = hop.rpartition("@")
-        name, _, port = place.partition(":")
-        options = self._options(name)
-        return _endpoint(options, user, port)
+        if destination not in self._settings:
+            self._settings[destination] = asyncio.ensure_future(
+                asyncio.to_thread(
+                    resolve, destination, self._own.get(host_of(destination), ()), self._config
+                )
+            )
+        return await asyncio.shield(self._settings[destination])
+
+    async def route(self, name: str) -> tuple[SshSettings, ...]:
+        """Return the jump hosts to a host in their order, and then the host itself.
+
+        The first jump host is reached as its own settings say, each other one through the one before
+        it: ssh(1), -J. Raises ConnectError.
+        """
+        return await self._route(name, ())
+
+    async def _open_by_openssh(self, name: str) -> Connection:
+        async with self._limit:
+            return await OpensshConnection.open(name, self._config_for_openssh())
+
+    def _config_for_openssh(self) -> str:
+        """Return the settings of all hosts, also of those that others jump through."""
+        usual = ("~/.ssh/config", "/etc/ssh/ssh_config")
+        files = (self._config,) if self._config else usual
+        includes = "".join(f'Include "{file}"\n' for file in files)
+        return f"{self._own_blocks}Match all\n{includes}"
 
     async def close(self) -> None:
-        """Close the connections to jump hosts."""
+        """Close the connections to jump hosts, and end all proxy commands."""
+        for task in (*self._settings.values(), *self._jumps.values()):
+            task.cancel()
         for jump in self._jumps.values():
-            jump.cancel()
             if jump.done() and not jump.cancelled() and not jump.exception():
                 jump.result().close()
+        for proxy in self._proxies:
+            proxy.end()
+        await asyncio.gather(*(asyncio.to_thread(proxy.wait) for proxy in self._proxies))
 
-    def _options(self, name: str, **changes: object) -> asyncssh.SSHClientConnectionOptions:
-        """Return the settings of a host, from the inventory first and then ssh_config.
+    async def _route(self, name: str, passed: tuple[str, ...]) -> tuple[SshSettings, ...]:
+        if name in passed:
+            raise errors.ConnectError(
+                passed[0], f"its jump hosts form a loop: {' -> '.join((*passed, name))}",
+                "correct ProxyJump in ssh_config, or proxy_jump in the inventory",
+            )  # fmt: skip
+        settings = await self.settings(name)
+        before: tuple[SshSettings, ...] = ()
+        for index, hop in enumerate(settings.hops):
+            more = (await self.settings(hop),) if index else await self._route(hop, (*passed, name))
+            before = (*before, *more)
+        return (*before, settings)
 
-        Raises ConnectError if they cannot be read.
-        """
-        with HostFiles(name) as files:
-            try:
-                own = files.write(self._own.get(name, ""))
-                theirs = map(files.copy, self._theirs)
-                return asyncssh.SSHClientConnectionOptions(
-                    host=name,
-                    config=[own, *theirs],
-                    encryption_algs=_CIPHERS,
-                    keepalive_interval=KEEPALIVE,
-                    keepalive_count_max=KEEPALIVES,
-                    agent_forwarding=False,
-                    loop=asyncio.get_running_loop(),
-                    **changes,
-                )
-            except (
-                asyncssh.KeyImportError,
-                asyncssh.ConfigParseError,
-                OSError,
-                ValueError,
-            ) as error:
-                if isinstance(error, FileNotFoundError):
-                    raise errors.ConnectError(
-                        name,
-                        f"{error.filename} does not exist",
-                        "correct identity_file in the inventory, or IdentityFile in ssh_config",
-                    ) from None
-                raise errors.ConnectError(
-                    name,
-                    f"the SSH settings are unusable: {files.explained(error)}",
-                    f"see `ssh -G {name}`",
-                ) from None
-
-    async def _unlocked(
-        self, options: asyncssh.SSHClientConnectionOptions
-    ) -> list[asyncssh.SSHKey]:
+    async def _unlocked(self, settings: SshSettings) -> list[asyncssh.SSHKey]:
         """Return the keys that need a passphrase; ask for each passphrase once for all hosts."""
         found = []
-        for file in _locked_keys(options) if self._ask else []:
+        for file in ssh_keys.locked(settings) if self._ask else []:
             if file not in self._keys:
                 self._keys[file] = asyncio.ensure_future(self._unlock(file))
             key = await asyncio.shield(self._keys[file])
@@ -260,79 +233,110 @@ class Dialler:
                     continue
         return None
 
-    async def _tunnel(
-        self, name: str, options: asyncssh.SSHClientConnectionOptions
-    ) -> Connection | None:
+    async def _tunnel(self, name: str, jumps: Sequence[SshSettings]) -> _Login | None:
         """Return the connection to the last jump host before ``name``."""
-        if not options.tunnel:
-            return None
-        before: Connection | None = None
-        for hop in str(options.tunnel).split(","):
-            if hop not in self._jumps or _is_dead(self._jumps[hop]):
-                self._jumps[hop] = asyncio.ensure_future(self._jump(hop, before))
+        before: _Login | None = None
+        for index, settings in enumerate(jumps, 1):
+            key = tuple(f"{jump.user}@{jump.host}:{jump.port}" for jump in jumps[:index])
+            if key not in self._jumps or _is_dead(self._jumps[key]):
+                self._jumps[key] = asyncio.ensure_future(self._open(settings, before))
             try:
-                before = await asyncio.shield(self._jumps[hop])
+                before = await asyncio.shield(self._jumps[key])
             except errors.ConnectError as error:
                 raise type(error)(
                     name, f"jump host {error.host}: {error.message}", error.hint
                 ) from None
         return before
 
-    async def _jump(self, hop: str, before: Connection | None) -> Connection:
-        user, _, place = hop.rpartition("@")
-        host, _, port = place.partition(":")
-        if not user and not port:
-            options = self._options(host)
-            tunnel = before or await self._tunnel(host, options)
-            return await self._open(host, options, tunnel)
-        options = self._options(host)
-        changes: dict[str, object] = {}
-        if user:
-            changes["username"] = user
-        if port:
-            changes["port"] = int(port)
-        return await self._open(host, options, before, **changes)
-
     async def _open(
         self,
-        name: str,
-        options: asyncssh.SSHClientConnectionOptions,
-        tunnel: Connection | None,
-        **changes: object,
-    ) -> Connection:
-        known_hosts = _known_hosts(options)
-        client = _Client(known_hosts)
-        where = f"{options.host} port {options.port}"
-        dialling = asyncio.ensure_future(
-            asyncssh.connect(
-                name,
-                port=changes.get("port", options.port),
-                options=options,
-                tunnel=tunnel,
-                known_hosts=_existing(known_hosts),
-                client_factory=lambda: client,
-                **{key: value for key, value in changes.items() if key != "port"},
-            )
-        )
+        settings: SshSettings,
+        tunnel: _Login | None,
+        unlocked: Sequence[asyncssh.SSHKey] = (),
+    ) -> _Login:
+        known = await asyncio.to_thread(_known_keys, settings)
+        offered = await OfferedKeys.gather(settings, unlocked)
+        client = _Client(known)
         try:
+            if settings.proxy_argv and tunnel is None:
+                client.proxy = ProxyCommand(settings.proxy_argv)
+                self._proxies.append(client.proxy)
+            dialling = asyncio.ensure_future(
+                asyncssh.connect(
+                    settings.host,
+                    settings.port,
+                    tunnel=tunnel,
+                    client_factory=lambda: client,
+                    known_hosts=known.as_lists(),
+                    client_keys=offered.pairs or None,
+                    **_options(settings, tunnel, client.proxy),
+                )
+            )
             return await _while_it_moves(dialling, client)
-        except TimeoutError:
-            raise _timed_out(name, where, client) from None
-        except asyncssh.HostKeyNotVerifiable:
-            raise _bad_host_key(name, options, client) from None
-        except asyncssh.PermissionDenied:
-            if "client_keys" not in changes and (keys := await self._unlocked(options)):
-                return await self._open(name, options, tunnel, **changes, client_keys=keys)
-            raise _denied(name, options, changes.get("username", options.username)) from None
-        except asyncssh.ChannelOpenError as error:
-            raise errors.Unreachable(
-                name, f"the jump host cannot reach {where}: {error.reason}", f"try `ssh {name}`"
-            ) from None
-        except (OSError, asyncssh.Error) as error:
-            raise _broken(name, where, client, error) from None
+        except BaseException as error:
+            if client.proxy:
+                client.proxy.end()
+            is_denied = isinstance(error, asyncssh.PermissionDenied)
+            if is_denied and not unlocked and (keys := await self._unlocked(settings)):
+                return await self._open(settings, tunnel, keys)
+            raise _explained(settings, client, offered, error) from None
+        finally:
+            offered.close()
 
 
-async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client) -> Connection:
+def _explained(
+    settings: SshSettings, client: _Client, offered: OfferedKeys, error: BaseException
+) -> BaseException:
+    """Return the ConnectError for a failed login; any other error as it is."""
+    if isinstance(error, TimeoutError):
+        return _timed_out(settings, client)
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return _bad_host_key(settings, client)
+    if isinstance(error, asyncssh.PermissionDenied):
+        return _denied(settings, offered)
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return _no_forwarding(settings, error)
+    if isinstance(error, OSError | asyncssh.Error):
+        return _broken(settings, client, error)
+    return error
+
+
+def _known_keys(settings: SshSettings) -> KnownKeys:
+    lines = known_hosts.read(settings.known_hosts)
+    if settings.known_hosts_command:
+        lines += known_hosts.ask(settings.known_hosts_command, settings.known_name)
+    return known_hosts.lookup(lines, settings.known_name)
+
+
+def _options(
+    settings: SshSettings, tunnel: _Login | None, proxy: ProxyCommand | None
+) -> dict[str, object]:
+    """Return the arguments of asyncssh.connect that do not depend on keys."""
+    options: dict[str, object] = {
+        "config": None,
+        "agent_path": None,  # its keys are among ours, in ssh's order
+        "agent_forwarding": False,
+        "username": settings.user,
+        "host_key_alias": settings.alias or (),
+        "encryption_algs": _CIPHERS,
+        "keepalive_interval": KEEPALIVE,
+        "keepalive_count_max": KEEPALIVES,
+    }
+    if proxy:
+        options["sock"] = proxy.socket
+    elif tunnel is None:
+        options["family"] = settings.family
+        if settings.bind_address:
+            options["local_addr"] = (settings.bind_address, 0)
+    for keyword, names in settings.algorithms.items():
+        argument, known = _ALGORITHMS[keyword]
+        usable = [name for name in names if name.encode() in known()]
+        if usable:
+            options[argument] = usable
+    return options
+
+
+async def _while_it_moves(dialling: asyncio.Future[_Login], client: _Client) -> _Login:
     """Return the connection; raise TimeoutError after ``PATIENCE`` seconds in the same stage."""
     stage, looks = client.stage, 0
     try:
@@ -346,31 +350,23 @@ async def _while_it_moves(dialling: asyncio.Future[Connection], client: _Client)
         dialling.cancel()
 
 
-def _known_hosts(options: asyncssh.SSHClientConnectionOptions) -> list[str]:
-    """Return the files to check host keys against, even if ssh_config says "none"."""
-    files = options.known_hosts
-    if isinstance(files, list) and files:
-        return [str(file) for file in files]
-    return ["~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts"]
-
-
-def _timed_out(name: str, where: str, client: _Client) -> errors.ConnectError:
+def _timed_out(settings: SshSettings, client: _Client) -> errors.ConnectError:
     if client.stage == "dialling":
         return errors.Unreachable(
-            name,
-            f"no answer from {where} in {PATIENCE:.0f} s",
+            settings.name,
+            f"no answer from {settings.where} in {PATIENCE:.0f} s",
             "is the host on, and is the address right? or does a firewall drop packets?",
         )
     return errors.NoBanner(
-        name,
-        f"{where} accepts connections, but its SSH server does not answer ({client.stage})",
+        settings.name,
+        f"{settings.where} accepts connections, but its SSH server does not answer "
+        f"({client.stage})",
         "sshd or the whole machine is frozen or overloaded: look at its console",
     )
 
 
-def _bad_host_key(
-    name: str, options: asyncssh.SSHClientConnectionOptions, client: _Client
-) -> errors.ConnectError:
+def _bad_host_key(settings: SshSettings, client: _Client) -> errors.ConnectError:
+    name = settings.name
     if client.known_other or not client.fingerprint:
         to = f" to {client.fingerprint}" if client.fingerprint else ""
         return errors.HostKeyMismatch(
@@ -378,7 +374,7 @@ def _bad_host_key(
             f"the host key changed{to} (the host was reinstalled, or somebody intercepts the "
             "connection)",
             "ask the admin for the fingerprint; if it is right, run "
-            f"ssh-keygen -R {options.host}, then ssh {name}",
+            f"ssh-keygen -R {shlex.quote(settings.known_name)}, then ssh {name}",
         )
     return errors.UnknownHostKey(
         name,
@@ -387,28 +383,52 @@ def _bad_host_key(
     )
 
 
-def _denied(
-    name: str, options: asyncssh.SSHClientConnectionOptions, user: object
-) -> errors.ConnectError:
-    named = options.config.get("IdentityFile", ())
-    files = _existing([str(f) for f in (named if isinstance(named, list) else _USUAL_KEYS)])
-    tried = f" (tried {', '.join(os.path.basename(file) for file in files)})" if files else ""
+def _denied(settings: SshSettings, offered: OfferedKeys) -> errors.ConnectError:
+    files = [file for file in settings.keys if os.access(file, os.R_OK)]
+    missing = [file for file in settings.named_keys if not os.path.exists(file)]
+    tried = [os.path.basename(file) for file in files]
+    tried += [f"{offered.from_agent} of the agent"] if offered.from_agent else []
+    told = [f"tried {', '.join(tried)}"] if tried else []
+    told += [f"{', '.join(missing)} does not exist"] if missing else []
+    note = f" ({'; '.join(told)})" if told else ""
+    name = settings.name
     return errors.AuthenticationFailed(
         name,
-        f"login as {user}@{options.host} refused{tried}",
+        f"login as {settings.user}@{settings.host} refused{note}",
         f"run ssh-copy-id {name}, or ssh-add if the key has a passphrase; does `ssh {name}` work?",
     )
 
 
+def _no_forwarding(settings: SshSettings, error: asyncssh.ChannelOpenError) -> errors.ConnectError:
+    if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+        return errors.Unreachable(
+            settings.name,
+            f"the jump host does not forward connections to {settings.where}: it prohibits that",
+            "its sshd_config needs AllowTcpForwarding and PermitOpen for it",
+        )
+    return errors.Unreachable(
+        settings.name,
+        f"the jump host cannot reach {settings.where}: {error.reason}",
+        f"try `ssh {settings.name}`",
+    )
+
+
 def _broken(
-    name: str, where: str, client: _Client, error: OSError | asyncssh.Error
+    settings: SshSettings, client: _Client, error: OSError | asyncssh.Error
 ) -> errors.ConnectError:
+    name, where = settings.name, settings.where
     if isinstance(error, ConnectionRefusedError):
         return errors.Refused(
             name, f"nothing listens on {where}", "is sshd running there, and is the port right?"
         )
     if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error).lower():
         return _bad_host_key_kind(name, error)
+    if client.proxy and client.stage in ("dialling", "greeting"):
+        return errors.Unreachable(
+            name,
+            f"the ProxyCommand failed: {client.proxy.complaint() or error}",
+            f"does it work by hand? {settings.proxy_command}",
+        )
     if client.stage == "dialling":
         text = getattr(error, "strerror", None) or str(error)
         return errors.Unreachable(
@@ -425,3 +445,9 @@ def _bad_host_key_kind(name: str, error: Exception) -> errors.ConnectError:
         f"the host has no key of a kind that is in known_hosts: {error}",
         f"run ssh-keyscan {name}, compare the fingerprints, then update known_hosts",
     )
+
+
+def _is_dead(jump: asyncio.Task[_Login]) -> bool:
+    if not jump.done():
+        return False
+    return jump.cancelled() or jump.exception() is not None or jump.result().is_closed()

@@ -13,6 +13,7 @@ import pytest
 from launcher.fleet import inventory_file
 from support import ROOT
 from support import lab as labs
+from support.own_home import at_home
 from support.terminal import Terminal
 
 LAUNCHER = [sys.executable, "-m", "launcher", "init"]
@@ -32,7 +33,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def init(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LAUNCHER, *words],
+        at_home(home, [*LAUNCHER, *words]),
         cwd=home,
         env=environment(home),
         capture_output=True,
@@ -54,7 +55,7 @@ def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:
     (ssh / "known_hosts").write_text(
         "[other]:2200,10.0.0.9 ssh-ed25519 AAAA\n|1|aa=|bb= ssh-rsa A\n"
     )
-    with Terminal(LAUNCHER, home, environment(home)) as terminal:
+    with Terminal(at_home(home, LAUNCHER), home, environment(home)) as terminal:
         terminal.expect("in ~/.ssh/config: lab[1-3]")
         terminal.expect("in ~/.ssh/known_hosts: other")
         terminal.expect("1 line of ~/.ssh/known_hosts")

@@ -11,6 +11,7 @@ from launcher.interop.inventories import export
 from launcher.spec import inventory as inventories
 from support import lab as labs
 from support.command import Launcher
+from support.own_home import at_home
 
 
 @pytest.mark.parametrize("form", ["ansible", "ssh_config"])
@@ -25,7 +26,8 @@ def test_a_run_takes_them_as_they_are(
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text(own)
     launcher.inventory = theirs
-    launcher.env["HOME"] = str(tmp_path)  # what an inventory leaves out comes from ~/.ssh/config
-    done = launcher.run("--nodes", "3", "--framework", "env", "echo at $LAUNCHER_HOST of $USER")
+    within = at_home(tmp_path, [])  # what an inventory leaves out comes from ~/.ssh/config
+    words = ("--nodes", "3", "--framework", "env", "echo at $LAUNCHER_HOST of $USER")
+    done = launcher.run(*words, within=within)
     assert done.code == 0, done.err
     assert sorted(host["host"] for host in done.receipt["hosts"]) == ["lab1", "lab2", "lab3"]

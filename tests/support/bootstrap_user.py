@@ -10,6 +10,7 @@ from pathlib import Path
 
 from support import ROOT
 from support import lab as labs
+from support.own_home import at_home
 from support.terminal import Terminal
 
 PASSWORD = "correct-Horse 7"
@@ -50,7 +51,8 @@ class User:
 
     def argv(self, *words: str) -> list[str]:
         first, *rest = words
-        return [sys.executable, "-m", "launcher", first, "-i", str(self.inventory), *rest]
+        launcher = [sys.executable, "-m", "launcher", first, "-i", str(self.inventory), *rest]
+        return at_home(self.home, launcher)
 
     def call(self, *words: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         """Run a command without a terminal."""

@@ -92,7 +92,7 @@ class _Work:
         needs_key = (
             self.request.force_key or self.request.login_keys or self.logins.password(host.name)
         )
-        key = self.request.keys(self.logins.endpoint(host.name).keys) if needs_key else None
+        key = self.request.keys(self.logins.endpoint(host.name).named_keys) if needs_key else None
         request = self.request
         build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
         goal = plan.Goal(request.steps, host.python, key, request.requirements, request.venv, build)

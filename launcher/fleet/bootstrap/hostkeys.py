@@ -9,11 +9,11 @@ import os
 import shlex
 from collections.abc import Iterable
 
-import asyncssh
 import paramiko
 
 from ...spec import errors
-from ...transport.ssh import Endpoint
+from ...transport import known_hosts
+from ...transport.ssh_settings import SshSettings
 
 
 class NotTrusted(Exception):
@@ -54,24 +54,16 @@ def _signatures(key: paramiko.PKey) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
 
 
-def known_keys(endpoint: Endpoint) -> Iterable[paramiko.PKey]:
+def known_keys(endpoint: SshSettings) -> Iterable[paramiko.PKey]:
     """Yield a host's keys in known_hosts, read as runs do: with patterns, hashes and aliases."""
-    files = [file for file in endpoint.known_hosts if os.access(file, os.R_OK)]
-    if not files:
-        return
-    trusted, _, revoked, *_ = asyncssh.match_known_hosts(files, endpoint.name, "", endpoint.port)
-    revoked_data = {key.public_data for key in revoked}
-    for key in trusted:
+    known = known_hosts.lookup(known_hosts.read(endpoint.known_hosts), endpoint.known_name)
+    revoked_data = {key.public_data for key in known.revoked}
+    for key in known.trusted:
         if key.public_data not in revoked_data:
             try:
                 yield paramiko.PKey.from_type_string(key.algorithm.decode(), key.public_data)
             except (paramiko.SSHException, paramiko.UnknownKeyType):
                 continue  # a kind that paramiko does not support
-
-
-def listed(endpoint: Endpoint) -> str:
-    """Return a host's name in known_hosts: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT."""
-    return endpoint.name if endpoint.port == 22 else f"[{endpoint.name}]:{endpoint.port}"
 
 
 def append(file: str, line: str) -> None:
@@ -83,12 +75,12 @@ def append(file: str, line: str) -> None:
         known.write((b"" if before.endswith(b"\n") or not before else b"\n") + line.encode())
 
 
-def changed_key(name: str, endpoint: Endpoint, key: paramiko.PKey) -> errors.HostKeyMismatch:
+def changed_key(name: str, endpoint: SshSettings, key: paramiko.PKey) -> errors.HostKeyMismatch:
     """Return the error for a changed key."""
     return errors.HostKeyMismatch(
         name,
         f"the host key changed to {key.fingerprint} (the host was reinstalled, or somebody "
         "intercepts the connection); nothing was sent",
         "ask the admin for the fingerprint; if it is right, run "
-        f"ssh-keygen -f {endpoint.known_hosts[0]} -R {shlex.quote(listed(endpoint))} and try again",
+        f"ssh-keygen -f {endpoint.known_hosts[0]} -R {shlex.quote(endpoint.known_name)} and try again",
     )

@@ -17,8 +17,9 @@ import paramiko
 from ...spec import errors
 from ...spec.frozen import frozen
 from ...spec.model import Inventory, Secret
-from ...transport.ssh import Dialler, Endpoint
-from .hostkeys import Check, NotTrusted, append, changed_key, known_keys, listed
+from ...transport.ssh import Dialler
+from ...transport.ssh_settings import SshSettings
+from .hostkeys import Check, NotTrusted, append, changed_key, known_keys
 
 #: Seconds for a TCP connection, for the server's first line, and for a login.
 PATIENCE = 10.0
@@ -29,7 +30,7 @@ KEEPALIVE = 5
 class Question(Exception):
     """A login that waits for a person's decision; ``subject`` is a host or a jump host."""
 
-    def __init__(self, subject: str, endpoint: Endpoint) -> None:
+    def __init__(self, subject: str, endpoint: SshSettings) -> None:
         super().__init__(subject)
         self.subject = subject
         self.endpoint = endpoint
@@ -38,7 +39,7 @@ class Question(Exception):
 class UnknownKey(Question):
     """known_hosts has no key of the host, which offered this one."""
 
-    def __init__(self, subject: str, endpoint: Endpoint, key: paramiko.PKey) -> None:
+    def __init__(self, subject: str, endpoint: SshSettings, key: paramiko.PKey) -> None:
         super().__init__(subject, endpoint)
         self.key = key
 
@@ -46,7 +47,7 @@ class UnknownKey(Question):
 class NeedsPassword(Question):
     """The host accepts none of the user's keys; ``refused``: nor the password that was tried."""
 
-    def __init__(self, subject: str, endpoint: Endpoint, refused: bool) -> None:
+    def __init__(self, subject: str, endpoint: SshSettings, refused: bool) -> None:
         super().__init__(subject, endpoint)
         self.refused = refused
 
@@ -54,7 +55,7 @@ class NeedsPassword(Question):
 class NeedsSudo(Question):
     """sudo asks for a password; ``refused``: it did not accept the one that was tried."""
 
-    def __init__(self, subject: str, endpoint: Endpoint, refused: bool) -> None:
+    def __init__(self, subject: str, endpoint: SshSettings, refused: bool) -> None:
         super().__init__(subject, endpoint)
         self.refused = refused
 
@@ -62,7 +63,7 @@ class NeedsSudo(Question):
 @frozen
 class _Hop:
     name: str
-    endpoint: Endpoint
+    endpoint: SshSettings
 
 
 class Logins:
@@ -82,7 +83,7 @@ class Logins:
             _routes(inventory, tuple(names))
         )
 
-    def endpoint(self, name: str) -> Endpoint:
+    def endpoint(self, name: str) -> SshSettings:
         """Return how a host is reached. Raises ConnectError if its settings are unusable."""
         return self._route(name)[-1].endpoint
 
@@ -104,7 +105,7 @@ class Logins:
         assert before is not None
         return before
 
-    def trust(self, subject: str, endpoint: Endpoint, key: paramiko.PKey, save: bool) -> str:
+    def trust(self, subject: str, endpoint: SshSettings, key: paramiko.PKey, save: bool) -> str:
         """Trust a host's key from now on; with ``save``, add it to known_hosts.
 
         Return the path of known_hosts. Raises ConnectError if it cannot be written.
@@ -112,7 +113,7 @@ class Logins:
         file = endpoint.known_hosts[0]
         if save:
             try:
-                append(file, f"{listed(endpoint)} {key.get_name()} {key.get_base64()}\n")
+                append(file, f"{endpoint.known_name} {key.get_name()} {key.get_base64()}\n")
             except OSError as error:
                 raise errors.ConnectError(
                     subject, f"cannot add the host key to {file}: {error.strerror}"
@@ -168,7 +169,7 @@ class Logins:
     def _connection(self, hop: _Hop, before: fabric.Connection | None) -> fabric.Connection:
         endpoint = hop.endpoint
         password = self._passwords.get(hop.name)
-        keys = [*endpoint.keys, *self._login_keys]
+        keys = [*endpoint.named_keys, *self._login_keys]
         check = Check((*known_keys(endpoint), *self._trusted.get(hop.name, ())))
         settings: dict[str, object] = {
             "transport_factory": check.transport,
@@ -179,13 +180,11 @@ class Logins:
         }
         if password is None:
             settings |= {"key_filename": keys} if keys else {}
-            settings["look_for_keys"] = not endpoint.keys
+            settings["look_for_keys"] = not endpoint.named_keys
         else:  # sshd counts every key as an attempt (MaxAuthTries)
             settings |= {"allow_agent": False, "look_for_keys": False}
             settings["password"] = password.reveal()
-        command = (
-            shlex.join(endpoint.proxy_command) if endpoint.proxy_command and not before else None
-        )
+        command = shlex.join(endpoint.proxy_argv) if endpoint.proxy_argv and not before else None
         connection = fabric.Connection(
             endpoint.host,
             user=endpoint.user,
@@ -253,23 +252,10 @@ async def _routes(
     found: dict[str, tuple[_Hop, ...] | errors.ConnectError] = {}
     for name in names:
         try:
-            found[name] = await _route(dialler, name, ())
+            found[name] = tuple(_Hop(hop.name, hop) for hop in await dialler.route(name))
         except errors.ConnectError as error:
             found[name] = error
     return found
-
-
-async def _route(dialler: Dialler, name: str, passed: tuple[str, ...]) -> tuple[_Hop, ...]:
-    endpoint = await dialler.endpoint(name)
-    if name in passed:
-        raise errors.ConnectError(name, "its jump hosts form a loop", "correct ProxyJump")
-    hops: tuple[_Hop, ...] = ()
-    for index, hop in enumerate(endpoint.hops):
-        if index:
-            hops = (*hops, _Hop(hop, await dialler.endpoint(hop)))
-        else:
-            hops = await _route(dialler, hop, (*passed, name))
-    return (*hops, _Hop(name, endpoint))
 
 
 def _broken(hop: _Hop, error: BaseException) -> BaseException:

@@ -16,7 +16,8 @@ from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
 from ...transport import agent_client, rsync
 from ...transport.agent_client import Agent
-from ...transport.ssh import AskPassphrase, Connection, Dialler
+from ...transport.connection import Connection
+from ...transport.ssh import AskPassphrase, Dialler
 from .. import cleanup
 from ..findings import ERROR, Finding, fold, of_error
 from ..findings.group import of_group, rsync_here

@@ -17,7 +17,7 @@ from ...spec.errors import LauncherError
 from ...spec.frozen import frozen
 from ...transport import rsync
 from ...transport.agent_client import Agent
-from ...transport.ssh import Connection
+from ...transport.connection import Connection
 
 #: Bytes of a file's name on every file system that we know.
 LONGEST_NAME = 255

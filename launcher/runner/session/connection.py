@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from ...spec import errors
 from ...spec.model import Facts, Host
 from ...transport.agent_client import Agent
-from ...transport.ssh import Connection, Dialler
+from ...transport.connection import Connection
+from ...transport.ssh import Dialler
 
 #: Seconds between two tries to reach a host again: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0

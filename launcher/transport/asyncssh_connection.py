@@ -1,0 +1,92 @@
+"""A connection of asyncssh's: in this process, without a program of OpenSSH's."""
+
+from __future__ import annotations
+
+import asyncssh
+
+from ..spec import errors
+from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .pipes import Joint
+
+#: Seconds between keep-alives, and how many may go unanswered. Few, because a lost connection costs
+#: nothing: it is opened again, and logs continue at the same byte.
+KEEPALIVE, KEEPALIVES = 2.5, 3
+#: Unanswered keep-alives while a session opens: sshd does not answer while its PAM modules prepare
+#: it, which takes a while on a busy host or with a home on a network file system.
+OPENING = 9
+
+
+class AsyncsshConnection(Connection):
+    """An SSH connection, with a channel for each command."""
+
+    def __init__(self, host: str, ssh: asyncssh.SSHClientConnection) -> None:
+        super().__init__(host)
+        self._ssh = ssh
+
+    async def execute(self, command: str, terminal: Terminal | None = None) -> RemoteProcess:
+        """See :class:`Connection`."""
+        kind, *size = terminal or (None,)
+        self._bear(OPENING)
+        try:
+            return await self._ssh.create_process(
+                command, encoding=None, term_type=kind, term_size=tuple(size)
+            )
+        except (OSError, asyncssh.Error) as error:
+            raise self._explained(error) from None
+        finally:
+            self._bear(KEEPALIVES)
+
+    def bridge(self) -> Bridge:
+        """See :class:`Connection`."""
+        return _Channel(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """See :class:`Connection`."""
+        return bool(self._ssh.is_closed())
+
+    def close(self) -> None:
+        """See :class:`Connection`."""
+        self._ssh.close()
+
+    def abort(self) -> None:
+        """See :class:`Connection`."""
+        self._ssh.abort()
+
+    async def join(self, joint: Joint, command: str, ours: list[int]) -> bytes:
+        """Run a command between two pipes. Raises HostError."""
+        try:
+            return await joint.run(self._ssh, command, ours)
+        except asyncssh.Error as error:
+            raise self._explained(error) from None
+
+    def _bear(self, silences: int) -> None:
+        if not self.is_closed:  # else it would begin to ask again
+            self._ssh.set_keepalive(count_max=silences)
+
+    def _explained(self, error: Exception) -> errors.HostError:
+        if not isinstance(error, asyncssh.ChannelOpenError):
+            return errors.ConnectionLost(self.host, f"the connection was lost: {error}")
+        if self.is_closed:
+            return errors.ConnectionLost(
+                self.host, "the connection was lost while a session was opened"
+            )
+        return too_many_sessions(self.host, error.reason)
+
+
+class _Channel(Bridge):
+    def __init__(self, connection: AsyncsshConnection) -> None:
+        self._connection, self._joint = connection, Joint()
+
+    async def run(self, command: str, ours: list[int]) -> bytes:
+        return await self._connection.join(self._joint, command, ours)
+
+    def hang_up(self) -> None:
+        self._joint.hang_up()
+
+
+def too_many_sessions(host: str, reason: str) -> errors.AgentError:
+    """Return the error for a host that refuses one more session on a connection."""
+    return errors.AgentError(
+        host, f"the host refused a session: {reason}", "is MaxSessions too low in its sshd_config?"
+    )

@@ -1,0 +1,358 @@
+"""A connection of OpenSSH's own client, for logins that no library can do.
+
+Second factors through an open ControlMaster, FIDO keys, Kerberos, PKCS#11: all that makes
+``ssh gpu1 true`` work without a question. Each command is an ``ssh`` of its own over one master: the
+user's, where one is open, or else ours, which ends with the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import pty
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import termios
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..spec import errors
+from .asyncssh_connection import too_many_sessions
+from .connection import Bridge, Connection, RemoteProcess, Terminal
+
+#: Seconds for a login without a question, and for a master to say whether it is there.
+PATIENCE, CHECKING = 20.0, 5.0
+#: The most bytes kept of a command's stderr.
+MOST_STDERR = 1 << 16
+
+#: What an ssh of ours never does, whatever ssh_config says.
+_PLAIN = (
+    "BatchMode=yes",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "PermitLocalCommand=no",
+    "RemoteCommand=none",
+    "StrictHostKeyChecking=yes",
+    "UpdateHostKeys=no",
+    "LogLevel=ERROR",
+)
+#: What the master does besides: it says a word when it is in and listens.
+_MASTER = (
+    "ControlMaster=yes",
+    "ControlPersist=no",
+    "ServerAliveInterval=3",
+    "ServerAliveCountMax=3",
+    "PermitLocalCommand=yes",
+    "LocalCommand=echo in",
+)
+
+
+class OpensshConnection(Connection):
+    """A login by ``ssh``."""
+
+    def __init__(
+        self, host: str, argv: Sequence[str], folder: str, master: asyncio.subprocess.Process | None
+    ) -> None:
+        super().__init__(host)
+        self._argv, self._folder, self._master = tuple(argv), folder, master
+        self._running: set[OpensshProcess] = set()
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, host: str, config: str) -> OpensshConnection:
+        """Log in to ``host`` by this ssh_config; over the user's own master where one is open.
+
+        Raises ConnectError.
+        """
+        folder = tempfile.mkdtemp(prefix="launcher-ssh-")
+        try:
+            file, socket = Path(folder) / "config", Path(folder) / "master"
+            file.write_text(config)
+            base = ["ssh", f"-F{file}"]
+            plain = [*(f"-o{option}" for option in _PLAIN), "-oControlMaster=no"]
+            if await _has_master([*base, *plain, "-O", "check", "--", host]):
+                return cls(host, [*base, *plain], folder, None)
+            base += [f"-S{socket}"]
+            argv = [
+                *base,
+                *(f"-o{option}" for option in (*_MASTER, *_PLAIN)),
+                "-N",
+                "-T",
+                "--",
+                host,
+            ]
+            master = await _start(argv, stdout=subprocess.PIPE)
+            try:
+                await _until_in(host, master)
+            except BaseException:
+                await _end(master)
+                raise
+            return cls(host, [*base, *plain], folder, master)
+        except FileNotFoundError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise errors.ConnectError(
+                host, f"there is no {error.filename} on this machine"
+            ) from None
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    async def execute(self, command: str, terminal: Terminal | None = None) -> RemoteProcess:
+        """See :class:`Connection`."""
+        if self.is_closed:
+            raise errors.ConnectionLost(self.host, "the connection was lost")
+        process = await OpensshProcess.start(self._command(command, terminal), terminal)
+        self._running.add(process)
+        return process
+
+    def bridge(self) -> Bridge:
+        """See :class:`Connection`."""
+        return _Piped(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """See :class:`Connection`."""
+        return self._is_closed or bool(self._master and self._master.returncode is not None)
+
+    def close(self) -> None:
+        """See :class:`Connection`."""
+        self._is_closed = True
+        for process in self._running:
+            process.close()
+        if self._master and self._master.returncode is None:
+            _signal(self._master, signal.SIGTERM)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def abort(self) -> None:
+        """See :class:`Connection`."""
+        self.close()
+
+    async def piped(self, command: str, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+        """Start a command between two descriptors; its stderr is a pipe."""
+        return await _start(self._command(command, None), stdin=stdin, stdout=stdout)
+
+    def refused(self, complaint: str) -> errors.HostError:
+        """Return the error for an ssh that ended with 255."""
+        if "session request failed" in complaint or "open refused" in complaint:
+            return too_many_sessions(self.host, complaint)
+        return errors.ConnectionLost(self.host, f"the connection was lost: {complaint}")
+
+    def _command(self, command: str, terminal: Terminal | None) -> list[str]:
+        return [*self._argv, "-tt" if terminal else "-T", "--", self.host, command]
+
+
+class OpensshProcess:
+    """A command on a host: the ``ssh`` that runs it here."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        stdin: _Stdin,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+        screen: int | None,
+    ) -> None:
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self._process, self._screen = process, screen
+
+    @classmethod
+    async def start(cls, argv: Sequence[str], terminal: Terminal | None) -> OpensshProcess:
+        """Start it, in a terminal of its own if there is to be one."""
+        if terminal is None:
+            process = await _start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert process.stdin and process.stdout and process.stderr  # noqa: PT018
+            return cls(process, _Stdin(process.stdin), process.stdout, process.stderr, None)
+        kind, columns, lines = terminal
+        screen, keyboard = pty.openpty()
+        _resize(screen, columns, lines)
+        try:
+            process = await _start(argv, stdin=keyboard, stdout=keyboard, env={"TERM": kind})
+        finally:
+            os.close(keyboard)
+        assert process.stderr
+        reader, writer = await _streams(screen)
+        return cls(process, _Stdin(writer), reader, process.stderr, screen)
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit code; None while it runs, and where the connection ended first."""
+        code = self._process.returncode
+        return None if code is None or code < 0 or code == 255 else code
+
+    def change_terminal_size(self, width: int, height: int) -> None:
+        """Tell its terminal the size of the window."""
+        if self._screen is not None:
+            _resize(self._screen, width, height)
+            _signal(self._process, signal.SIGWINCH)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.stdin.close()
+        if self._process.returncode is None:
+            _signal(self._process, signal.SIGTERM)
+
+    async def wait_closed(self) -> None:
+        """Wait until it is over."""
+        await self._process.wait()
+        self.stdin.close()
+        if self._screen is not None:
+            os.close(self._screen)
+            self._screen = None
+
+    async def communicate(self) -> tuple[bytes | None, bytes | None]:
+        """Wait until it is over; return all that it wrote to stdout and stderr."""
+        out, err = await asyncio.gather(self.stdout.read(), self.stderr.read())
+        await self._process.wait()
+        return out, err
+
+
+class _Stdin:
+    """Keeps what does not fit into the pipe yet, and drops it when the command is gone."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    def write_eof(self) -> None:
+        self.close()  # what is kept is still sent
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self._writer.close()
+
+
+class _Piped(Bridge):
+    def __init__(self, connection: OpensshConnection) -> None:
+        self._connection = connection
+        self._process: asyncio.subprocess.Process | None = None
+        self._hung_up = False
+
+    async def run(self, command: str, ours: list[int]) -> bytes:
+        if self._hung_up:
+            return b""
+        process = await self._connection.piped(command, stdin=ours[1], stdout=ours[0])
+        self._process = process
+        while ours:
+            os.close(ours.pop())
+        try:
+            assert process.stderr
+            complaint = b""
+            while piece := await process.stderr.read(MOST_STDERR):
+                complaint = (complaint + piece)[:MOST_STDERR]
+            if await process.wait() == 255:
+                raise self._connection.refused(complaint.decode(errors="replace").strip())
+            return complaint
+        finally:
+            await _end(process)
+
+    def hang_up(self) -> None:
+        self._hung_up = True
+        if self._process and self._process.returncode is None:
+            _signal(self._process, signal.SIGTERM)
+
+
+async def _start(
+    argv: Sequence[str],
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    env: dict[str, str] | None = None,
+) -> asyncio.subprocess.Process:
+    """Start an ssh in a session of its own: Ctrl-C at the terminal is not for it."""
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | (env or {}),
+        limit=1 << 20,
+    )
+
+
+async def _has_master(argv: Sequence[str]) -> bool:
+    process = await _start(argv)
+    try:
+        async with asyncio.timeout(CHECKING):
+            await process.communicate()
+    except TimeoutError:
+        return False  # a master that does not answer is none
+    finally:
+        await _end(process)
+    return process.returncode == 0
+
+
+async def _until_in(host: str, master: asyncio.subprocess.Process) -> None:
+    """Wait until the master has logged in, and listens. Raises ConnectError."""
+    assert master.stdout and master.stderr  # noqa: PT018
+    try:
+        async with asyncio.timeout(PATIENCE):
+            if not await master.stdout.readline():
+                raise _refused(host, (await master.stderr.read()).decode(errors="replace"))
+    except TimeoutError:
+        raise errors.Unreachable(
+            host, f"`ssh {host}` did not log in within {PATIENCE:.0f} s", f"try `ssh {host}`"
+        ) from None
+
+
+def _refused(host: str, text: str) -> errors.ConnectError:
+    """Return the error for what ssh(1) printed when it gave up."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else "ssh gave no reason"
+    hint = f"does `ssh {host}` work without a question?"
+    if "Host key verification failed" in text:
+        changed = "IDENTIFICATION HAS CHANGED" in text
+        kind = errors.HostKeyMismatch if changed else errors.UnknownHostKey
+        return kind(host, f"ssh: {last}", f"compare the fingerprint; then `ssh {host}` once")
+    if "Permission denied" in text or "Too many authentication" in text:
+        return errors.AuthenticationFailed(host, f"ssh: {last}", hint)
+    if "Connection refused" in text:
+        return errors.Refused(host, f"ssh: {last}", "is sshd running there, and is the port right?")
+    unreachable = ("timed out", "No route", "resolve hostname", "unreachable")
+    if any(words in text for words in unreachable):
+        return errors.Unreachable(host, f"ssh: {last}", hint)
+    return errors.ConnectError(host, f"ssh: {last}", hint)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _resize(screen: int, columns: int, lines: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+class _Screen(asyncio.StreamReaderProtocol):
+    """The end of a terminal is an error to read; to us it is the end."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        ended = isinstance(exc, OSError) and exc.errno == errno.EIO
+        super().connection_lost(None if ended else exc)
+
+
+async def _streams(screen: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = _Screen(reader)
+    await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(screen), "rb", 0))
+    transport, _ = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(os.dup(screen), "wb", 0)
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
