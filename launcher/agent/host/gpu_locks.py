@@ -2,7 +2,7 @@
 
 One socket of a host can have a name. Nobody else can take or remove it, the kernel frees it when
 its holder dies, and the kernel knows whose it is. A second name says which run holds the lock: that
-is what the holder claims. See docs/decisions/0043-gpu-locks.md.
+is what the holder claims. See docs/decisions/0044-gpu-locks.md.
 """
 
 from __future__ import annotations
