@@ -325,6 +325,9 @@ def test_another_users_agent_is_not_executed(
     assert "one: launcher's folder there could be changed by other users" in ran.err
     assert "/scratch/launcher belongs to mallory" in ran.err
     assert "workdir:" in ran.err
+    checked = refused.call("check", "-i", str(refused.inventory))
+    assert checked.returncode == 1
+    assert "/scratch/launcher belongs to mallory" in checked.stdout
     assert not host.run("sh", "-c", "ls /tmp | grep PWNED || true").stdout
 
 
