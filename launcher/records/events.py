@@ -337,9 +337,9 @@ class RunStalled(Event):
 
     @property
     def behind(self) -> str:
-        """Who is behind, in words."""
+        """Return which rank is behind, as a sentence."""
         if self.host is None:
-            return "nothing tells which rank is behind"
+            return "cannot tell which rank is behind"
         who = self.key or (f"rank {self.rank}" if self.rank is not None else "")
         who = f"{self.host} {who}".strip()
         return f"{who} is behind: {self.why}"

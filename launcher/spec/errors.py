@@ -270,14 +270,15 @@ class LauncherDied(LauncherError):
 
 
 class RunKept(LauncherError):
-    """A run was not deleted, as hosts are unreachable; ``errors`` has one for each of them."""
+    """A run was not deleted, because hosts are unreachable; ``errors`` has one for each."""
 
     exit_code = 1
     code = "run-kept"
 
     def __init__(self, run: str, errors: Sequence[HostError]) -> None:
         super().__init__(
-            f"{run} was not deleted", f"launcher rm --force {run} deletes it here anyway"
+            f"{run} was not deleted",
+            f"launcher rm --force {run} deletes it here and leaves its files on those hosts",
         )
         self.errors = tuple(errors)
 

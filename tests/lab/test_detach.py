@@ -73,7 +73,7 @@ def test_detach_and_attach(launcher: Launcher, clean: labs.Lab, counting: list[s
     """It returns once all ranks run; `attach` shows every line, and ends as the run does."""
     left = launcher.run("--detach", *counting)
     assert left.code == 0, left.err
-    assert "launcher attach" in left.err
+    assert "keeps running" in left.err
     (folder,) = (launcher.home / "runs").iterdir()
     run = folder.name
     (listed,) = _status(launcher)

@@ -90,4 +90,4 @@ def test_files_are_not_overwritten(launcher: Launcher) -> None:
     words = ("export", "slurm", "train.py", "-o", "job.sbatch")
     assert launcher.call(*words).returncode == 0
     again = launcher.call(*words)
-    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    assert (again.returncode, "exists" in again.stderr) == (2, True)

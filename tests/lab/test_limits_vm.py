@@ -204,7 +204,7 @@ def test_who_hides_is_found_after_the_supervisor_was_killed(machine: vm.Machine,
         "run", "-i", str(job.launcher.inventory), "--framework", "env", "true", timeout=RUN
     )
     assert after.returncode == 0, after.stderr
-    assert "guest: ended 1 process that earlier runs had left" in after.stderr
+    assert "guest: cleaned up 1 process left by earlier runs" in after.stderr
     assert not _alive(machine, "^sleep 617$")
     assert not _groups(machine, lost)
 

@@ -119,7 +119,7 @@ class Trials:
             except scalars.NoReader as error:
                 lacking = f"; {error}"
         if not numbers and reader.unreadable:
-            raise NoRate(f"the pattern found {reader.unreadable!r}, which is no number")
+            raise NoRate(f"the pattern found {reader.unreadable!r}, which is not a number")
         return _rate(numbers, run, terms, self._unit, lacking)
 
 
