@@ -25,8 +25,11 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """Return a host, without what nobody has set."""
-    return {name: value for name, value in to_json(host).items() if value not in (None, {})}
+    """Return a host, without what nobody has set, and what launcher 0.1 does without knowing it."""
+    described = {name: value for name, value in to_json(host).items() if value not in (None, {})}
+    if host.transport == Host("any").transport:
+        del described["transport"]
+    return described
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
