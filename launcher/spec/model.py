@@ -53,7 +53,7 @@ class Host:
     interface: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    transport: str = "asyncssh"
+    transport: str | None = None
 
 
 @frozen

@@ -316,8 +316,8 @@ def test_names_of_runs(launcher: Launcher) -> None:
         (launcher.home / "runs" / name / "events.jsonl").touch()
     several = launcher.call("attach", "calm")
     assert several.returncode == 2
-    assert 'several runs begin with "calm"' in several.stderr
+    assert 'several runs start with "calm"' in several.stderr
     unknown = launcher.call("attach", "calm-owk-1")
     assert 'did you mean "calm-owl-1"?' in unknown.stderr
     broken = launcher.call("attach", "calm-o")
-    assert "cannot be taken up" in broken.stderr
+    assert "cannot attach to" in broken.stderr

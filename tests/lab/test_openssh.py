@@ -60,9 +60,7 @@ def launcher(master: Master, own: labs.Lab, tmp_path: Path) -> Launcher:
     work = tmp_path / "work"
     work.mkdir()
     inventory = tmp_path / "inventory.yaml"
-    text = labs.inventory(own, "/usr/bin/python3").replace(
-        "transport: openssh", "transport: asyncssh"
-    )
+    text = labs.inventory(own, "/usr/bin/python3").replace(", transport: openssh", "")
     inventory.write_text(text.replace(str(own.ssh_config), str(master.config)))
     return Launcher(inventory, work, tmp_path / "home")
 
@@ -96,7 +94,7 @@ def test_an_open_login_of_the_user_is_enough(
 def test_the_inventory_may_ask_for_it(launcher: Launcher, master: Master) -> None:
     """Then a login that is refused is told in ssh's own words."""
     text = launcher.inventory.read_text()
-    launcher.inventory.write_text(text.replace("transport: asyncssh", "transport: openssh"))
+    launcher.inventory.write_text(text.replace("user: root", "user: root, transport: openssh"))
     refused = launcher.run(*RUN)
     assert refused.code != 0
     assert "guarded: ssh: " in refused.err, refused.err

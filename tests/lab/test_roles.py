@@ -221,7 +221,7 @@ def test_cores_and_memory_are_limits_and_setup_is_its_roles(
     ran = run_roles(launcher, roles, LIMITS)
     assert ran.code == 137, ran.err
     assert ran.receipt["reason"] == "out-of-memory"
-    assert "lab1 small-0 killed for more than its 256 MiB of memory" in ran.err
+    assert "lab1 small-0 killed for exceeding its 256 MiB of memory" in ran.err
     assert ran.log("small-0.out").split()[:5] == b"1 1 None small reserved".split()
     assert ran.log("large-0.out").split() == b"1 1 None large reserved hoarded".split()
     (host,) = ran.receipt["hosts"]

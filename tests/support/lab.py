@@ -224,8 +224,8 @@ transport = "asyncssh"
 def inventory(lab: Lab, python: str) -> str:
     """Return an inventory of a lab's hosts, as YAML; `python` is the interpreter to use there."""
     # A JSON string is a YAML string, whatever is in it.
-    other = "" if transport == "asyncssh" else f", transport: {transport}"  # unknown to 0.1
-    defaults = f"{{python: {json.dumps(python)}, user: root{other}}}"
+    by = f", transport: {transport}" if transport != "asyncssh" else ""
+    defaults = f"{{python: {json.dumps(python)}, user: root{by}}}"
     hosts = "".join(f"  {name}: {{}}\n" for name in lab.hosts)
     config = json.dumps(str(lab.ssh_config))
     return f"ssh_config: {config}\ndefaults: {defaults}\nhosts:\n{hosts}"

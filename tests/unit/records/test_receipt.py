@@ -184,7 +184,7 @@ def screen(state: RunState, words: bytes, width: int = 100, **said: bytes) -> st
 def test_a_known_cause_stands_below_the_last_lines() -> None:
     lines = screen(failed(1), b"ModuleNotFoundError: No module named 'einops'").splitlines()
     at = lines.index("  │ ModuleNotFoundError: No module named 'einops'")
-    assert lines[at + 1] == "  likely: the Python of the host has no module einops"
+    assert lines[at + 1] == "  likely: the host's Python has no module einops"
     assert lines[at + 2].startswith("  hint: Install it with the job's setup:")
 
 
