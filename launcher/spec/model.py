@@ -224,6 +224,12 @@ class Facts:
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
 
 
+def holder_text(holder: Mapping[str, Any]) -> str:
+    """Return who holds a GPU: the user as the kernel of the host knows it, and the run claimed."""
+    user, run = holder.get("user", "an unknown user"), holder.get("run")
+    return f"{user} ({run})" if run else f"{user} (not by a run of launcher)"
+
+
 @frozen
 class Task:
     """A process of a role on a node; ``rank`` is the first of the ``size`` ranks it is or starts."""
