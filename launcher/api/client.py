@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 from ..fleet.inventory_file import load_inventory, sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
-from ..records.run_folder import RunFolder, home
+from ..records.run_folder import RunFolder, home, write_at_home
 from ..spec.errors import HostError, InputError, UnknownRun
 from ..spec.model import Inventory, Job, Request
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home"]
+__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "write_at_home"]
 
 
 class RunOptions(TypedDict, total=False):

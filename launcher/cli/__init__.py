@@ -101,6 +101,8 @@ def _colour() -> bool | None:
 
 def _code() -> int:
     """Run the command and return its exit code. Errors are printed."""
+    if "_LAUNCHER_COMPLETE" in os.environ:
+        from . import shells  # noqa: F401  click's scripts for shells are replaced by ours
     try:
         # Without standalone mode click returns what ctx.exit was given.
         code = cli(standalone_mode=False, color=_colour())
@@ -122,12 +124,11 @@ def _bug(error: Exception) -> None:
     """Print a line about a bug of ours, and write its traceback to a file."""
     import traceback
 
-    from ..api.client import home
+    from ..api.client import home, write_at_home
 
     place = home() / "traceback.txt"
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.write_text(traceback.format_exc())
+        write_at_home(place.name, traceback.format_exc())
     except OSError:
         traceback.print_exc()
     click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)

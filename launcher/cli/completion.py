@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from ..api.hosts import load_inventory
 from ..spec.errors import LauncherError
 from .inventory_lookup import find_inventory
+from .shells import PATH
 
 Items = list[CompletionItem]
 
@@ -60,8 +61,14 @@ def scripts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> I
     fitting = [path for path in found if path.endswith((".yaml", ".yml", ".py"))]
     if not fitting or beginning.startswith("~"):
         return files(ctx, parameter, beginning)
-    return [CompletionItem(path) for path in fitting]
+    return [CompletionItem(_as_path(path), type=PATH) for path in fitting if path.isprintable()]
+
+
+def _as_path(path: str) -> str:
+    """The path, so that nothing takes it for an option or somebody's home."""
+    return f"./{path}" if path.startswith(("-", "~")) else path
 
 
 def _items(names: Iterable[str], beginning: str) -> Items:
-    return [CompletionItem(name) for name in names if name.startswith(beginning)]
+    fitting = [name for name in names if name.startswith(beginning)]
+    return [CompletionItem(name) for name in fitting if name.isprintable()]

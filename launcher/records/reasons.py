@@ -82,6 +82,7 @@ class EndReason(StrEnum):
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"
     UNREACHABLE = "unreachable"
+    UNSAFE_FOLDER = "unsafe-folder"
     UNREADABLE_RECORD = "unreadable-record"
     NEWER_RECORD = "newer-record"
 

@@ -51,6 +51,13 @@ def home() -> Path:
     return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
 
 
+def make_home() -> Path:
+    """Return :func:`home`, made for this user alone where it is missing. Raises OSError."""
+    place = home()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises OSError or ValueError."""
     return json.loads(path.read_text("utf-8"))
@@ -83,6 +90,11 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
+def write_at_home(name: str, text: str) -> None:
+    """Writes a file of :func:`home` that this user alone may read. Raises OSError."""
+    write(make_home() / name, text.encode("utf-8", "backslashreplace"))
+
+
 class RunFolder:
     """One run's folder, private to its user."""
 
@@ -103,7 +115,8 @@ class RunFolder:
         random = random or Random()
         parent = home() / "runs"
         try:
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_home()
+            parent.mkdir(mode=0o700, exist_ok=True)
             while True:
                 path = parent / run_names.generate(random, prefix)
                 try:

@@ -10,7 +10,7 @@ from typing import Any
 from ..fleet.fanout import Visited, visit_hosts
 from ..records import codec
 from ..records import events as ev
-from ..records.run_folder import RunFolder, home, write_json
+from ..records.run_folder import RunFolder, make_home, write_json
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Node
@@ -70,8 +70,9 @@ def _make_folder(name: str, by_host: Mapping[str, Mapping[str, Any]], inventory:
     request = replace(request, inventory=inventory, hosts=tuple(node.host for node in nodes))
     described = codec.describe_run(request, replace(layout, nodes=nodes), value["started"])
     described["job"]["secrets"] = value["job"].get("secrets", [])
-    path = home() / "runs" / name
-    path.mkdir(mode=0o700, parents=True)
+    path = make_home() / "runs" / name
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700)
     folder = RunFolder(path)
     folder.write("run.json", described)
     folder.record(ev.StageStarted(value["started"], "run"))

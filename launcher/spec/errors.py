@@ -195,6 +195,12 @@ class ReadOnly(HostError):
     code = "not-writable"
 
 
+class UnsafeFolder(HostError):
+    """Other users could change the folder where launcher keeps its files, and so what it executes."""
+
+    code = "unsafe-folder"
+
+
 class FrameworkMissing(HostError):
     """The host's Python lacks a module that the job's framework cannot start without."""
 
@@ -214,7 +220,7 @@ class StartError(HostError):
 
 
 class GpuBusy(StartError):
-    """A GPU of the plan is leased to another run."""
+    """A GPU of the plan is in use by somebody else."""
 
     code = "gpu-busy"
 
