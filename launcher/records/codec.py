@@ -22,11 +22,8 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """Return a host as JSON values, without fields that are not set, or say what 0.1 does anyway."""
-    described = {name: value for name, value in to_json(host).items() if value not in (None, {})}
-    if host.transport == Host("any").transport:
-        del described["transport"]
-    return described
+    """Return a host as JSON values, without fields that are not set."""
+    return {name: value for name, value in to_json(host).items() if value not in (None, {})}
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
