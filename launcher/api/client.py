@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
-from ..fleet.inventory_file import load_inventory, sandbox_of
+from ..fleet.inventory_file import load_inventory
+from ..fleet.sandbox import sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
 from ..records.run_folder import RunFolder, home, write_at_home

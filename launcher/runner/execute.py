@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..fleet.inventory_file import sandbox_of
+from ..fleet.sandbox import sandbox_of
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
 from ..spec.model import Request

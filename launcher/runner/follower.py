@@ -125,7 +125,7 @@ def main(path: str) -> None:
 
 
 def _follow(request: Request, folder: RunFolder) -> Receipt:
-    from ..fleet.inventory_file import sandbox_of
+    from ..fleet.sandbox import sandbox_of
     from .attach import follow
     from .run import Run
 
