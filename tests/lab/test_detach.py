@@ -229,7 +229,7 @@ def test_a_follower_that_dies_before_the_start_is_not_waited_for(
         leaving.kill()
         leaving.communicate()
     assert leaving.returncode == 125
-    assert b"died before everything was started" in err
+    assert b"died before all processes were started" in err
     assert f"launcher stop {folder.name}".encode() in err
     assert launcher.call("stop", folder.name, "--grace", "1s").returncode == 0
     assert not of_runs(clean.hosts["lab1"])
