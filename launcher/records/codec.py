@@ -22,11 +22,9 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """Return a host as JSON values, without fields that are not set, or say what 0.1 does anyway."""
-    described = {name: value for name, value in to_json(host).items() if value not in (None, {})}
-    if host.transport == Host("any").transport:
-        del described["transport"]
-    return described
+    """Return what the inventory says of a host, as a record has it; what it leaves out is left out
+    here, too, so that earlier releases read the rest."""
+    return {name: value for name, value in to_json(host).items() if value not in (None, {})}
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
