@@ -22,7 +22,7 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """Return a host as JSON values, without fields that are not set."""
+    """Return a host as JSON values, without fields that are not set: earlier releases read the rest."""
     return {name: value for name, value in to_json(host).items() if value not in (None, {})}
 
 
