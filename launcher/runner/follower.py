@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..spec import startup
+
 if TYPE_CHECKING:
     from ..records.receipt import Receipt
     from ..records.run_folder import RunFolder
@@ -97,16 +99,15 @@ def main(path: str) -> None:
     signal.signal(
         signal.SIGUSR1, signal.SIG_IGN
     )  # an older launcher may ask before anybody listens
+    startup.quicken()
     data = sys.stdin.buffer.read()
     if os.fork():
         os._exit(0)  # the process that started us has no child to wait for
-    import gc
     import pickle
 
     from ..records.run_folder import RunFolder
     from ..spec.errors import LauncherError
 
-    gc.set_threshold(100_000)  # as in the CLI: what imports make is not garbage
     code = 125
     try:
         request: Request = pickle.loads(data)
