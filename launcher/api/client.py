@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
-from ..fleet.inventory_file import load_inventory, sandbox_of
+from ..fleet.inventory_file import load_inventory
+from ..fleet.sandbox import sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
 from ..records.run_folder import RunFolder, home, write_at_home
@@ -283,14 +284,14 @@ class AsyncClient(_Catalog):
         self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
     ) -> AsyncRunHandle:
         from ..runner import follower
-        from ..runner.attach import Begun
+        from ..runner.attach import Started
         from .handles import AsyncRunHandle
 
         folder = RunFolder.create(request.job.name)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
-        following = Begun(request, folder, on_event or _ignore, on_log or _ignore)
+        following = Started(request, folder, on_event or _ignore, on_log or _ignore)
         return AsyncRunHandle(self, following, task=self.follow(following))
 
     def _attached(

@@ -82,7 +82,7 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
         {"host": host, **run}
         for host, answer in answers.items()
         if not isinstance(answer, HostError)
-        for run in answer.going_on
+        for run in answer.running
     ]
     if as_json:
         click.echo(json.dumps(running, indent=2))
