@@ -9,11 +9,11 @@ import signal
 import sys
 import time
 import warnings
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
+
+from ..spec import startup
 
 _SHOW_WARNING = warnings.showwarning
 
@@ -24,9 +24,7 @@ def prepare() -> None:
     warnings.showwarning = _show_warning
     # `pull` of an older launcher may send it before the run's handler is set.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # Imports make 45,000 objects and no garbage; looking through them takes a tenth of a second.
-    gc.set_threshold(100_000)
-    sys.meta_path.insert(0, _QuickAsyncssh())
+    startup.quicken()
 
 
 def finish() -> None:
@@ -70,34 +68,3 @@ def _show_warning(
     else:
         return _SHOW_WARNING(message, category, filename, lineno, file, line)
     return click.echo(str(message), err=True)
-
-
-class _QuickAsyncssh:
-    """Import asyncssh without its search for libraries.
-
-    With ldconfig and a linker it searches five times for nettle (UMAC) and liboqs (sntrup761), which
-    takes 35 ms at every start. Every OpenSSH of the last ten years offers other algorithms.
-    """
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return asyncssh's own spec with a fast loader; None for any other module."""
-        if name != "asyncssh":
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def load_quickly(module: ModuleType) -> None:
-            import ctypes.util
-
-            search = ctypes.util.find_library
-            ctypes.util.find_library = lambda name: None
-            try:
-                load(module)
-            finally:
-                ctypes.util.find_library = search
-
-        vars(spec.loader)["exec_module"] = load_quickly
-        return spec

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..spec import startup
+
 if TYPE_CHECKING:
     from ..records.receipt import Receipt
     from ..records.run_folder import RunFolder
@@ -97,16 +99,15 @@ def main(path: str) -> None:
     """Follow the run of a folder; its request comes on stdin."""
     # An older launcher may send this before a handler is set.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    startup.quicken()
     data = sys.stdin.buffer.read()
     if os.fork():
         os._exit(0)  # so that our parent has no child to wait for
-    import gc
     import pickle
 
     from ..records.run_folder import RunFolder
     from ..spec.errors import LauncherError
 
-    gc.set_threshold(100_000)  # as in the CLI: imports create no garbage
     code = 125
     try:
         request: Request = pickle.loads(data)
