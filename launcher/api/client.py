@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 from ..fleet.inventory_file import load_inventory, sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
-from ..records.run_folder import RunFolder, home
-from ..spec.errors import HostError, InputError, UnknownRun
+from ..records.run_folder import RunFolder, holder, home
+from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.model import Inventory, Job, Request
 
 # Listing runs needs no more; what carries a run out is imported with the first one.
@@ -226,7 +226,11 @@ class AsyncClient(_Catalog):
         path = catalog.find(name)
         try:
             handle = self._attached(path)
-        except InputError:  # it never came as far as a host
+        except NewerRecord:
+            raise  # it knows hosts that we would leave as they are
+        except (InputError, UnreadableRecord):  # it never came as far as a host, or nobody can say
+            if holder(path) is not None:
+                raise
             await asyncio.to_thread(shutil.rmtree, path)
             return []
         return await handle.rm(force)

@@ -17,7 +17,7 @@ from ..records.run_reader import LogPiece, RunReader
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_started
 from ..runner.listeners import OnEvent
-from ..spec.errors import HostError, InputError, RunKept
+from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job, Layout
 from .loop_thread import LoopThread
@@ -274,11 +274,17 @@ class AsyncRunHandle(RecordedRun):
             )
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
-            errors = await forget(request, self.layout, self.receipt)
+            errors = await forget(request, self.layout, self._readable_receipt())
         if errors and not force:
             raise RunKept(self.name, errors)
         await asyncio.to_thread(shutil.rmtree, self.folder)
         return errors
+
+    def _readable_receipt(self) -> Receipt | None:
+        try:
+            return self.receipt
+        except UnreadableRecord:
+            return None
 
     async def _bring_if_nobody_does(self) -> None:
         if self.receipt is None and not self.followed:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..api.client import AsyncClient
+from ..records import events as ev
 from ..spec.errors import UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
@@ -65,6 +66,8 @@ async def attached(
         client = new_client(loaded(place))
         run = await client.attach(word, on_event=on_event, on_log=on_log)
         click.echo(f"{run.name} was begun elsewhere: taken up from its hosts", err=True)
+    if damaged := ev.damage(run.events()):
+        click.echo(f"warning: {damaged}; the rest of it counts", err=True)
     async with client:
         yield run
 

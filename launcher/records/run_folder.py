@@ -38,10 +38,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from ..spec.errors import LauncherError, RecordError
+from ..spec.errors import LauncherError, RecordError, UnreadableRecord
 from ..spec.typed_json import from_json
 from . import events as ev
-from . import run_names
+from . import formats, run_names
 
 T = TypeVar("T")
 
@@ -53,15 +53,58 @@ def home() -> Path:
 
 def read_json(path: Path) -> Any:
     """Raises OSError or ValueError."""
-    return json.loads(path.read_text("utf-8"))
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_as(kind: type[T], path: Path) -> T | None:
     """A JSON file as a ``kind``; None where it is missing or damaged: for what can be done without."""
     try:
         return from_json(kind, read_json(path))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
+
+
+def read_record(path: Path) -> Any:
+    """What a JSON file says, or None where it is missing. Raises UnreadableRecord."""
+    try:
+        return formats.parse(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableRecord(str(path), str(error.strerror)) from None
+
+
+def holder(path: Path) -> int | None:
+    """The pid of a process that follows the run of this folder, or None. Raises UnreadableRecord.
+
+    0 where the process has not written it yet.
+    """
+    try:
+        with open(path / "launcher.lock", "rb") as looking:
+            try:
+                fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                pid = looking.read(32).strip()
+                return int(pid) if pid.isdigit() else 0
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableRecord(str(path / "launcher.lock"), str(error.strerror)) from None
+    return None
+
+
+def times(path: Path) -> dict[str, list[tuple[float, int]]]:
+    """When how many bytes of each log were here. A damaged line says nothing."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    with suppress(OSError), open(path / "times.jsonl", "rb") as file:
+        for line in file:
+            with suppress(ValueError, RecursionError):
+                when, name, size = from_json(tuple[float, str, int], json.loads(line))
+                found.setdefault(name, []).append((when, size))
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,6 +138,7 @@ class RunFolder:
         self._events = os.open(
             path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
+        self._end_line()
         self._logs: dict[str, LogFile] = {}
         self._times: int | None = None
         self._noted: dict[str, float] = {}
@@ -119,6 +163,21 @@ class RunFolder:
         except OSError as error:
             raise RecordError(parent, error) from None
 
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of a run that was begun before. Raises UnreadableRecord."""
+        try:
+            return cls(path)
+        except OSError as error:
+            raise UnreadableRecord(str(error.filename or path), str(error.strerror)) from None
+
+    def _end_line(self) -> None:
+        """End a line that a power cut tore, so that the next event has one of its own."""
+        with open(self.path / "events.jsonl", "rb") as file:
+            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                with suppress(OSError):
+                    os.write(self._events, b"\n")
+
     def hold(self) -> bool:
         """Makes this process the one that follows the run; False when another one does."""
         try:
@@ -128,24 +187,6 @@ class RunFolder:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         return True
-
-    @property
-    def holder(self) -> int | None:
-        """The pid of another process that follows the run, or None."""
-        with open(self.path / "launcher.lock", "rb") as looking:
-            try:
-                fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                pid = looking.read()
-                return int(pid) if pid else None
-        return None
-
-    def read(self, name: str) -> Any:
-        """One JSON file of the folder, or None."""
-        try:
-            return read_json(self.path / name)
-        except (FileNotFoundError, ValueError):
-            return None
 
     def read_as(self, kind: type[T], name: str) -> T | None:
         """As :func:`read_as`, one file of the folder."""
@@ -162,19 +203,6 @@ class RunFolder:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._times = os.open(self.path / "times.jsonl", flags, 0o600)
             os.write(self._times, json.dumps([round(now, 3), name, size]).encode() + b"\n")
-
-    def times(self) -> dict[str, list[tuple[float, int]]]:
-        """When how many bytes of each log were here."""
-        found: dict[str, list[tuple[float, int]]] = {}
-        try:
-            lines = (self.path / "times.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
-            return found
-        for line in lines:
-            with suppress(ValueError):
-                when, name, size = json.loads(line)
-                found.setdefault(name, []).append((when, size))
-        return found
 
     def log_names(self) -> list[str]:
         """The logs that are here, such as ``attempt-0/rank-3.out``."""
@@ -204,13 +232,10 @@ class RunFolder:
             raise RecordError(self.path / "events.jsonl", error) from None
 
     def events(self) -> list[ev.Event]:
-        """All events so far; a line that a power cut left unfinished is none.
-
-        Raises UnreadableRecord.
-        """
+        """All events so far; a line that a power cut left unfinished is none."""
         path = self.path / "events.jsonl"
         data = path.read_bytes()
-        return ev.decode_lines(data[: data.rfind(b"\n") + 1], path, first=1)
+        return ev.decode_lines(data[: data.rfind(b"\n") + 1], path)
 
     def write(self, name: str, value: Any) -> None:
         """One JSON file of the folder. Raises RecordError."""

@@ -29,9 +29,10 @@ class EventLog:
         self._on_event = on_event
         self._changed = asyncio.Event()
 
-    def heard(self, host: str) -> int:
-        """The number of the last record of a host's journal that stands here; -1 without one."""
-        return max((e.seq for e in self.events if getattr(e, "host", None) == host), default=-1)
+    def heard(self, host: str) -> frozenset[int]:
+        """The numbers of the records of a host's journal that stand here."""
+        mine = (e.seq for e in self.events if getattr(e, "host", None) == host)
+        return frozenset(seq for seq in mine if seq >= 0)
 
     def add(self, event: ev.Event) -> None:
         """Takes an event. A full disk here does not stop a run: it goes on unrecorded."""

@@ -26,7 +26,11 @@ def logs_of(run_dir: str) -> Iterator[tuple[str, str]]:
         return
     for attempt in attempts:
         folder = os.path.join(root, attempt)
-        for name in sorted(os.listdir(folder)):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for name in names:
             yield attempt + "/" + name, os.path.join(folder, name)
 
 
@@ -48,8 +52,8 @@ def runs(root: str) -> Message:
         try:
             with open(os.path.join(place, "run.json")) as file:
                 record = lean.loads(file.read())
-        except (OSError, ValueError):
-            record = None  # it never got a supervisor
+        except (OSError, ValueError, RecursionError):
+            record = None  # it is damaged, or never got a supervisor
         found.append(
             {
                 "run": name,

@@ -165,7 +165,7 @@ def _hosts(receipt: Receipt) -> str:
 
 
 def _is_rank(key: str) -> bool:
-    return ProcessKey.parse(key).kind is ProcessKind.RANK
+    return ProcessKey.kind_of(key) is ProcessKind.RANK
 
 
 def _tells(host: HostReceipt) -> bool:

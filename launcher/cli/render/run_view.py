@@ -181,6 +181,8 @@ class Screen:
             case ev.StallEnded() if self._is_stalled:
                 self._is_stalled = False
                 self._say(f"{event.host}: goes on after {duration(event.seconds)}", "green")
+            case ev.RecordPassedOver():
+                self._say(f"{event.host or 'this machine'}: {event.problem}; passed over", "yellow")
             case ev.OutputsPulled():
                 for host, why in event.failed.items():
                     self._say(f"{host}: outputs are not complete: {why}", "yellow")
@@ -302,11 +304,8 @@ class Screen:
     def _print(self, label: bytes, lines: bytes) -> None:
         """Whole lines, each with its label, in one write."""
         self._clear_line()
-        try:
-            self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
-            self._out.flush()
-        except BrokenPipeError:
-            self._out = open(os.devnull, "wb")  # noqa: SIM115  nobody reads: the run goes on
+        self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
+        self._out.flush()
 
     # -- launcher's own words
 
