@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,12 +19,15 @@ import click
 
 from . import output
 
+#: Enough for more hosts than a run has.
+DESCRIPTORS = 65_536
 _SHOW_WARNING = warnings.showwarning
 
 
 def prepare() -> None:
     """Set up output, signals, garbage collection, warnings and quick imports, before anything else."""
     output.outlive_readers()
+    _raise_descriptors()
     sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
     # Another launcher may ask for outputs by it before anybody here listens.
@@ -35,6 +40,15 @@ def prepare() -> None:
 def finish() -> None:
     """Spare the garbage collector a last look at everything."""
     gc.freeze()
+
+
+def _raise_descriptors() -> None:
+    """Use as many descriptors as this user may: a connection takes some, and there may be 1,000."""
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _unraisable(ignored: sys.UnraisableHookArgs) -> None:

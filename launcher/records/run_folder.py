@@ -32,6 +32,7 @@ import json
 import os
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,9 @@ from . import events as ev
 from . import formats, run_names
 
 T = TypeVar("T")
+
+#: Logs that a run has open at once.
+OPEN_LOGS = 32
 
 
 def home() -> Path:
@@ -139,6 +143,7 @@ class RunFolder:
             path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         self._end_line()
+        self._open_files = _OpenFiles()
         self._logs: dict[str, LogFile] = {}
         self._times: int | None = None
         self._noted: dict[str, float] = {}
@@ -256,7 +261,7 @@ class RunFolder:
         if name not in self._logs:
             path = self.path / "logs" / _safe(name)
             try:
-                self._logs[name] = LogFile(path)
+                self._logs[name] = LogFile(path, self._open_files)
             except OSError as error:
                 raise RecordError(path, error) from None
         return self._logs[name]
@@ -276,8 +281,7 @@ class RunFolder:
         os.close(self._lock)
         if self._times is not None:
             os.close(self._times)
-        for log in self._logs.values():
-            log.close()
+        self._open_files.close()
 
 
 def _safe(name: str) -> str:
@@ -288,14 +292,37 @@ def _safe(name: str) -> str:
     return name
 
 
+class _OpenFiles:
+    """Files that are open to be written, the last used ones: a run may have thousands of logs, and a
+    process 1,024 descriptors in all."""
+
+    def __init__(self) -> None:
+        self._fds: OrderedDict[Path, int] = OrderedDict()
+
+    def fd(self, path: Path) -> int:
+        """Return a descriptor that is open until the next call at least. Raises OSError."""
+        if path in self._fds:
+            self._fds.move_to_end(path)
+        else:
+            while len(self._fds) >= OPEN_LOGS:
+                os.close(self._fds.popitem(last=False)[1])
+            self._fds[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._fds[path]
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+
 class LogFile:
     """Bytes at their offset: nothing is lost or doubled, however often a piece comes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_files: _OpenFiles | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.size = os.fstat(self._fd).st_size
+        self._files = open_files or _OpenFiles()
+        self.size = os.fstat(self._files.fd(path)).st_size
 
     def write(self, offset: int, data: bytes) -> bytes:
         """Puts a piece where it belongs; returns what of it is new.
@@ -308,7 +335,7 @@ class LogFile:
         left = memoryview(new)
         while left:
             try:
-                count = os.pwrite(self._fd, left, self.size)
+                count = os.pwrite(self._files.fd(self.path), left, self.size)
             except OSError as error:
                 raise RecordError(self.path, error) from None
             self.size += count
@@ -317,8 +344,8 @@ class LogFile:
 
     def tail(self, size: int = 16384) -> bytes:
         """The last bytes."""
-        return os.pread(self._fd, size, max(0, self.size - size))
+        return os.pread(self._files.fd(self.path), size, max(0, self.size - size))
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._fd)
+        self._files.close()

@@ -72,7 +72,11 @@ def run_in(home: Path) -> Path:
     shutil.copytree(GOOD, path)
     receipt = json.loads((path / "receipt.json").read_text())
     receipt |= EVERYTHING
-    receipt["hosts"][0] |= {"expiry": {"time": 1.5, "silent": 20.0}, "unsaved": "why", "departed": ""}
+    receipt["hosts"][0] |= {
+        "expiry": {"time": 1.5, "silent": 20.0},
+        "unsaved": "why",
+        "departed": "",
+    }
     (path / "receipt.json").write_text(json.dumps(receipt))
     (path / "logs" / "attempt-0").mkdir(parents=True)
     (path / "logs" / "attempt-0" / "boss-0.out").write_bytes(b"one\ntwo\nthree\nfour\n")
