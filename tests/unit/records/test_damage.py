@@ -35,8 +35,16 @@ COMMANDS = (
 #: What a receipt can hold and the golden one does not.
 EVERYTHING = {
     "failure": {
-        **{"host": "lab1", "key": "rank-1", "rank": 1, "exit_code": 1, "meaning": "exited with 1"},
-        **{"time": 2.0, "last_lines": ["a", "b"], "cause": "c", "hint": "h", "error": "e"},
+        "host": "lab1",
+        "key": "rank-1",
+        "rank": 1,
+        "exit_code": 1,
+        "meaning": "exited with 1",
+        "time": 2.0,
+        "last_lines": ["a", "b"],
+        "cause": "c",
+        "hint": "h",
+        "error": "e",
     },
     "others": [{"host": "lab2", "ranks": [2], "code": -9, "stopped": True, "keys": []}],
     "others_said": [{"ranks": [2], "places": ["lab2"], "line": "last"}],
