@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for a supervisor to answer.
 PATIENCE = 15.0
+#: Folders that are named at most where they cannot be read.
+UNREADABLE = 20
 #: Seconds without a message after which the relay reports that it is still working.
 WORKING = 5.0
 
@@ -247,8 +249,15 @@ class Relay(SelfTests):
         code = os.path.join(self.run_dir, "code")
         named = tree.listing(code, request["paths"], self._go_on) if request["paths"] else []
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
-        listed = tree.listing(outputs, None, self._go_on)
-        return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
+        unreadable: dict[str, str] = {}
+        listed = tree.listing(outputs, None, self._go_on, unreadable)
+        return {
+            "outputs": listed,
+            "code": named,
+            "folder": self.run_dir,
+            "logs": sizes,
+            "unreadable": [[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
+        }
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...records.run_folder import RunFolder
@@ -32,7 +33,8 @@ class Handover:
     def own(self, host: str, what: Listed) -> Listed:
         """What of a host's list it has written itself."""
         given = self.given.get(host, {})
-        return Listed(spares.own(what.outputs, given), spares.own(what.code, given), what.folder)
+        outputs, code = spares.own(what.outputs, given), spares.own(what.code, given)
+        return replace(what, outputs=outputs, code=code)
 
     def superseded(self, former: str, current: Sequence[str]) -> set[str]:
         """Files of a host that has left the run, which stand newer where they were given to."""
