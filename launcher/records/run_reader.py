@@ -5,6 +5,7 @@ A console, ``launcher logs`` and ``launcher attach`` stand on this. No host is a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from .state import RunState, log_hosts, step
 
 #: Most bytes of one log in one piece.
 PIECE = 1 << 20
+#: Bytes that are read at once in search of the last lines.
+BLOCK = 1 << 16
 #: Where it stands how far the logs of a run have been shown.
 SHOWN = "shown.json"
 
@@ -178,7 +181,7 @@ class RunReader:
         if merged:
             pieces = ((when, name, end) for name in names for when, end in arrivals.get(name, []))
             for _, name, end in sorted(pieces):
-                if piece := self._piece(name, end - self._positions[name]):
+                while piece := self._piece(name, min(PIECE, end - self._positions[name])):
                     yield piece
         yield from self.new_logs()
 
@@ -229,11 +232,22 @@ def _arrived_by(times: list[tuple[float, int]], moment: float) -> int:
 
 
 def _offset_of_last_lines(path: Path, count: int) -> int:
-    """Where the last lines of a file begin."""
-    data = path.read_bytes()
-    end = len(data) - data.endswith(b"\n")
-    for _ in range(count):
-        end = data.rfind(b"\n", 0, max(0, end))
-        if end < 0:
-            return 0
-    return len(data) if count == 0 else end + 1
+    """Where the last lines of a file begin. Read from its end in blocks: it may be larger than memory."""
+    with open(path, "rb") as file:
+        position = size = file.seek(0, os.SEEK_END)
+        if count == 0:
+            return size
+        left = count
+        while position > 0:
+            length = min(BLOCK, position)
+            position -= length
+            file.seek(position)
+            block = file.read(length)
+            end = len(block)
+            if position + end == size and block.endswith(b"\n"):
+                end -= 1  # the line end of the last line
+            while (end := block.rfind(b"\n", 0, end)) >= 0:
+                left -= 1
+                if left == 0:
+                    return position + end + 1
+        return 0
