@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
 from ..records.receipt import Receipt
+from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_started
@@ -268,9 +269,9 @@ class AsyncRunHandle(RecordedRun):
         """
         from ..runner.ended_runs import forget
 
-        if self.followed:
+        if (other := follower(self.folder)) is not None:
             raise InputError(
-                f"{self.name} goes on, and is followed here", f"launcher stop {self.name}"
+                f"{self.name} goes on, and {other} follows it", f"launcher stop {self.name}"
             )
         request = self._following.request
         async with self._client.hosts_up(request.inventory):

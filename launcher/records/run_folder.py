@@ -18,6 +18,7 @@ Files appear whole or not at all: each is written beside its place and renamed.
         given.json      which outputs each host was given, after another one was lost
         stop.json       a wish to end it, for the process that follows it: grace, how often asked
         pull.json       a wish to bring outputs back at once: how often asked
+        follower.json   the process that follows it: pid, machine, and boot
         launcher.lock   held (flock) by the process that follows the run; its pid stands in it, with
                         a line end where that process reads wishes from files (older ones do not)
         .hosts/<host>/  what came from one host
@@ -30,6 +31,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import tempfile
 import time
 from collections import OrderedDict
@@ -40,12 +42,14 @@ from random import Random
 from typing import Any, TypeVar
 
 from ..spec.errors import LauncherError, RecordError, UnreadableRecord
-from ..spec.typed_json import from_json
+from ..spec.frozen import frozen
+from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats, run_names
 
 T = TypeVar("T")
 
+FOLLOWER = "follower.json"
 #: Logs that a run has open at once.
 OPEN_LOGS = 32
 
@@ -53,6 +57,58 @@ OPEN_LOGS = 32
 def home() -> Path:
     """Where everything of launcher lies on this machine: LAUNCHER_HOME or ``~/.launcher``."""
     return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
+
+
+@frozen
+class Follower:
+    """A process that follows a run. The folder may be on a network file system, and the process on
+    another machine or, with the same pid, in another container."""
+
+    pid: int
+    host: str = ""
+    boot: str = ""
+
+    @classmethod
+    def this_process(cls) -> Follower:
+        """The one that asks."""
+        return cls(os.getpid(), socket.gethostname(), _boot_id())
+
+    def __str__(self) -> str:
+        here = self.host in ("", socket.gethostname())
+        return f"process {self.pid}" + ("" if here else f" on {self.host}")
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def follower(path: Path) -> Follower | None:
+    """The process that follows the run of this folder, or None. Raises UnreadableRecord."""
+    pid = holder(path)
+    if pid is None:
+        return None
+    noted = read_as(Follower, path / FOLLOWER)
+    return noted if noted is not None and noted.pid == pid else Follower(pid)
+
+
+def locked_by(path: Path, pid: int) -> bool:
+    """Whether this process of this machine holds the lock of a run: a pid alone may be of another
+    machine that shares the folder, and then an innocent process has it here."""
+    try:
+        inode = (path / "launcher.lock").stat().st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:  # not Linux
+        return False
+    # 1: FLOCK  ADVISORY  WRITE 4242 fe:01:131090 0 EOF
+    found = (line.split() for line in locks)
+    return any(
+        words[1] == "FLOCK" and words[4] == str(pid) and words[5].endswith(f":{inode}")
+        for words in found
+        if len(words) > 5
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -191,6 +247,8 @@ class RunFolder:
             return False
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk here: it is for people
+            write_json(self.path / FOLLOWER, to_json(Follower.this_process()))
         return True
 
     def read_as(self, kind: type[T], name: str) -> T | None:

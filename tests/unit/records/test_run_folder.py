@@ -113,6 +113,7 @@ def test_json_appears_whole_or_not_at_all(folder: RunFolder) -> None:
     assert json.loads((folder.path / "plan.json").read_text()) == {"a": "größe"}
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "events.jsonl",
+        "follower.json",
         "launcher.lock",
         "plan.json",
     ]
