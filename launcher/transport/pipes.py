@@ -47,9 +47,7 @@ class Joint(asyncssh.SSHClientSession[bytes]):
         self._to_pipe.set_write_buffer_limits(HIGH, LOW)
         try:
             if not self._hung_up:
-                await connection.create_session(
-                    lambda: self, command, encoding=None, window=WINDOW
-                )
+                await connection.create_session(lambda: self, command, encoding=None, window=WINDOW)
                 self._from_pipe, _ = await loop.connect_read_pipe(
                     lambda: _Source(self), os.fdopen(ours.pop(0), "rb", 0)
                 )

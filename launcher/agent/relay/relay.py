@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for a supervisor to answer.
 PATIENCE = 15.0
+#: What a relay asks of a supervisor first, and again and again.
+SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
 #: Folders that are named at most where they cannot be read.
 UNREADABLE = 20
 #: Seconds without a message after which the relay reports that it is still working.
@@ -53,6 +55,7 @@ class Relay(SelfTests):
         self.run_dir = ""  # of the run of the last request
         #: A connection to the supervisor, subscribed to the journal.
         self.supervisor: Socket | None = None
+        self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
         self.done = False
 
@@ -214,13 +217,19 @@ class Relay(SelfTests):
         return run_folders.standing(self.run_dir)
 
     def do_contact(self, request: Message) -> Message:
-        """Tell the supervisor that the launcher is alive. A TCP connection alone does not prove it."""
-        if self.supervisor:
+        """Tell the supervisor that the launcher is alive: a TCP connection alone does not prove it.
+
+        Return for how long the supervisor itself has been ``silent``. To subscribe again counts as
+        contact, and is answered by supervisors of every version.
+        """
+        if self.supervisor and self.asked is None:
+            self.asked = time.monotonic()
             try:
-                self.supervisor.sendall(protocol.encode({"op": "contact"}))
+                self.supervisor.sendall(protocol.encode(SUBSCRIBE))
             except OSError:
                 pass  # the next read notices that it is gone
-        return {}
+        silent = self.supervisor is not None and self.asked is not None
+        return {"silent": time.monotonic() - self.asked if silent else 0.0}  # type: ignore[operator]
 
     def do_stacks(self, request: Message) -> Message:
         """Have the stacks of all ranks written to the outputs; the journal records when it is done."""
@@ -233,9 +242,10 @@ class Relay(SelfTests):
         self.follow = follow
         try:
             self.supervisor = self._connect()
-            hello = {"op": "subscribe", "version": protocol.VERSION}
-            self.supervisor.sendall(protocol.encode(hello))
+            self.asked = time.monotonic()
+            self.supervisor.sendall(protocol.encode(SUBSCRIBE))
             _agree(self.supervisor.recv(1 << 12))
+            self.asked = None
         except socket.timeout:
             pass  # it hangs: the files can be read all the same
         except OSError:
@@ -326,6 +336,7 @@ class Relay(SelfTests):
             heard = supervisor.recv(1 << 16)
         except OSError:
             heard = b""
+        self.asked = None
         follow = self.follow
         if follow and heard:
             follow.eager()
