@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for a supervisor to answer.
 PATIENCE = 15.0
+#: Seconds more for each process that it is to start: hundreds of them have to share the processors.
+PER_PROCESS = 0.5
 #: What a relay asks of a supervisor first, and again and again.
 SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
 #: Folders that are named at most where they cannot be read.
@@ -197,7 +199,7 @@ class Relay(SelfTests):
     def do_start(self, request: StartRequest) -> Message:
         """Start processes, once. A repeated request succeeds even if the supervisor is gone by then."""
         try:
-            return self._ask(request)
+            return self._ask(request, PATIENCE + PER_PROCESS * len(request["processes"]))
         except OSError:
             if not run_folders.was_started(self.run_dir, request):
                 raise
@@ -311,17 +313,22 @@ class Relay(SelfTests):
             raise
         return connection
 
-    def _ask(self, request: Message | StartRequest) -> Message:
-        """Ask the supervisor. Raises OSError when there is none, Refused when it refuses or hangs."""
+    def _ask(self, request: Message | StartRequest, patience: float = PATIENCE) -> Message:
+        """Ask the supervisor. Raises OSError when there is none, Refused when it refuses, or does not
+        answer in ``patience`` seconds."""
         self._use(request["run"])
         with self._connect() as connection:
             connection.sendall(protocol.encode(request))
-            decoder = protocol.Decoder()
+            decoder, deadline = protocol.Decoder(), time.monotonic() + patience
+            connection.settimeout(min(WORKING, patience))
             while True:
                 try:
                     data = connection.recv(1 << 16)
                 except socket.timeout:
-                    raise Refused("silent", "the supervisor does not answer")
+                    if time.monotonic() >= deadline:
+                        raise Refused("silent", "the supervisor does not answer")
+                    self._go_on()
+                    continue
                 if not data:
                     raise OSError("the supervisor exited")
                 for answer, _ in decoder.feed(data):
