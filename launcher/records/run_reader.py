@@ -232,7 +232,7 @@ def _arrived_by(times: list[tuple[float, int]], moment: float) -> int:
 
 
 def _offset_of_last_lines(path: Path, count: int) -> int:
-    """Where the last lines of a file begin. Read from its end in blocks: it may be larger than memory."""
+    """Where the last lines of a file begin, read from its end: it may be larger than memory."""
     with open(path, "rb") as file:
         position = size = file.seek(0, os.SEEK_END)
         if count == 0:

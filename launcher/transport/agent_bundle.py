@@ -19,11 +19,20 @@ if sys.version_info < {OLDEST_PYTHON}:
     sys.exit(0)
 """
 
+# A file that a full disk or a power cut has cut off is better found here than by its import.
 _START_FILE = (
     _CHECK_PYTHON
     + """\
 import os
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+here = os.path.dirname(os.path.abspath(__file__))
+try:
+    whole = all(os.stat(os.path.join(here, name)).st_size == size for name, size in SIZES.items())
+except OSError:
+    whole = False
+if not whole:
+    print("launcher-no-agent")
+    sys.exit(0)
+sys.path.insert(0, here)
 from agent.main import main
 main()
 """
@@ -39,7 +48,7 @@ _START = (
     _PLACES
     + """\
 command -v "$p" >/dev/null 2>&1 || { echo launcher-no-python; exit 0; }
-[ -d "$d/agent/$3" ] || { echo launcher-no-agent; exit 0; }
+[ -s "$d/agent/$3/start.py" ] || { echo launcher-no-agent; exit 0; }
 exec "$p" -I -S "$d/agent/$3/start.py" relay "$d"
 """
 )
@@ -68,11 +77,19 @@ try:
             file.write(archive.read(name))
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave empty files
-    os.rename(scratch, target)
+    try:
+        os.rename(scratch, target)
+    except OSError:
+        sizes = [(os.path.join(target, one.filename), one.file_size) for one in archive.infolist()]
+        if all(os.path.exists(path) and os.stat(path).st_size == size for path, size in sizes):
+            shutil.rmtree(scratch)  # another launcher was faster
+        else:  # what is there is damaged
+            os.rename(target, scratch + ".damaged")
+            os.rename(scratch, target)
+            shutil.rmtree(scratch + ".damaged", ignore_errors=True)
 except OSError as error:
     shutil.rmtree(scratch, ignore_errors=True)
-    if not os.path.isdir(target):  # else another launcher was faster
-        sys.exit(str(error))
+    sys.exit(str(error))
 """
 )
 
@@ -81,10 +98,9 @@ except OSError as error:
 def _files() -> dict[str, bytes]:
     folder = Path(__file__).parent.parent / "agent"
     files = {f"agent/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*.py")}
-    return {
-        "start.py": _START_FILE.encode(),
-        **{name: files[name].read_bytes() for name in sorted(files)},
-    }
+    texts = {name: files[name].read_bytes() for name in sorted(files)}
+    sizes = {name: len(text) for name, text in texts.items()}
+    return {"start.py": f"SIZES = {sizes}\n{_START_FILE}".encode(), **texts}
 
 
 @functools.lru_cache(maxsize=1)
