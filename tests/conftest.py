@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from launcher.spec.inventory import ASYNCSSH, TRANSPORTS
+from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
 from support import ROOT
 from support import lab as labs
 from support.command import Launcher
@@ -34,6 +34,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
     with labs.Lab(SPECS, tmp_path_factory.mktemp("lab"), share=share) as standing:
         yield standing
+
+
+@pytest.fixture
+def by_asyncssh() -> None:
+    """Skip a test of what asyncssh alone can do, where OpenSSH connects."""
+    if labs.transport != ASYNCSSH:
+        pytest.skip("asyncssh alone can do this")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs that another machine began: asks the hosts of an inventory, and makes a folder for one here."""
+"""Runs that another machine started: ask the hosts of an inventory for them, and adopt one here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ..fleet.fanout import Visited, visit_hosts
 from ..records import codec
 from ..records import events as ev
-from ..records.run_folder import RunFolder, home, write_json
+from ..records.run_folder import RunFolder, make_home, write_json
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Node
@@ -18,14 +18,14 @@ from ..spec.model import Inventory, Node
 
 @frozen
 class HostRuns:
-    """What one host tells: the runs of this user there, and those of all users that go on."""
+    """The report of one host: this user's runs there, and the running ones of all users."""
 
     runs: tuple[Mapping[str, Any], ...]
-    going_on: tuple[Mapping[str, Any], ...]
+    running: tuple[Mapping[str, Any], ...]
 
 
 async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
-    """The runs on every host of an inventory."""
+    """Return the runs on every host of an inventory, or why the host could not be asked."""
 
     async def one(visited: Visited) -> HostRuns:
         agent = await visited.agent()
@@ -40,16 +40,16 @@ async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
 
 
 async def adopt(word: str, inventory: Inventory) -> str:
-    """Makes a folder here for a run that the hosts know; returns its name. Raises InputError."""
-    told = await ask_hosts(inventory)
+    """Make a folder here for a run that the hosts know, and return its name. Raises InputError."""
+    answers = await ask_hosts(inventory)
     known: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for host, answer in told.items():
+    for host, answer in answers.items():
         for run in answer.runs if isinstance(answer, HostRuns) else ():
             if run["record"] and (run["run"] == word or run["run"].startswith(word)):
                 known.setdefault(run["run"], {})[host] = run
     if len(known) != 1:
-        silent = [str(answer) for answer in told.values() if isinstance(answer, HostError)]
-        what = "several runs begin" if known else "no run begins"
+        silent = [str(answer) for answer in answers.values() if isinstance(answer, HostError)]
+        what = "several runs start" if known else "no run starts"
         raise InputError(
             f'{what} with "{word}" on the hosts of {inventory.source}',
             ", ".join(sorted(known)) or "; ".join(silent) or "launcher ls --all-users",
@@ -60,9 +60,9 @@ async def adopt(word: str, inventory: Inventory) -> str:
 
 
 def _make_folder(name: str, by_host: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> None:
-    """As the launcher that began the run would have left it, with the hosts of our inventory."""
+    """Make the folder as the run's own launcher would have left it, with our inventory's hosts."""
     records = [host["record"] for host in by_host.values()]
-    # A host that was lost and is back still tells of the nodes as they were then.
+    # A host that was lost and is back still reports the nodes of an older attempt.
     value = dict(max(records, key=lambda record: int(dict(record).get("attempt", 0))))
     request, layout = codec.read_run(value, f"run.json of {name} on its hosts")
     ours = {host.name: host for host in inventory.hosts}
@@ -70,8 +70,9 @@ def _make_folder(name: str, by_host: Mapping[str, Mapping[str, Any]], inventory:
     request = replace(request, inventory=inventory, hosts=tuple(node.host for node in nodes))
     described = codec.describe_run(request, replace(layout, nodes=nodes), value["started"])
     described["job"]["secrets"] = value["job"].get("secrets", [])
-    path = home() / "runs" / name
-    path.mkdir(mode=0o700, parents=True)
+    path = make_home() / "runs" / name
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700)
     folder = RunFolder(path)
     folder.write("run.json", described)
     folder.record(ev.StageStarted(value["started"], "run"))

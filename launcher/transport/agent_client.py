@@ -17,7 +17,7 @@ import asyncssh
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
-from ..spec.model import Facts, Host
+from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json
 from .agent_bundle import agent_zip, install_command, start_command
 from .connection import Connection, RemoteProcess
@@ -299,6 +299,12 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             f"there is no {host.python}",
             "apt install python3 there, or set python: in the inventory to a full path",
         )
+    if word.startswith("launcher-unsafe-folder "):
+        return errors.UnsafeFolder(
+            host.name,
+            f"launcher's folder there could be changed by other users: {word.partition(' ')[2]}",
+            "chmod go-w that folder, or set workdir: in the inventory to a folder of your own",
+        )
     return errors.AgentError(host.name, f"the agent did not start: {word}")
 
 
@@ -345,11 +351,12 @@ def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
         return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
     if code == "gpu-busy" and isinstance(error.get("holder", {}), dict):
         holder = error.get("holder", {})
-        since = time.strftime("%d %b %H:%M", time.localtime(holder.get("since", 0)))
+        at = holder.get("since")
+        is_time = isinstance(at, (int, float)) and 0 < at < 1e11
+        since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if is_time else ""
         return errors.GpuBusy(
             host,
-            f"GPU {error.get('gpu')} is in use by {holder.get('user', '?')} "
-            f"({holder.get('run', '?')}, since {since})",
+            f"GPU {error.get('gpu')} is in use by {holder_text(holder)}{since}",
             "wait for that run, or choose other hosts with --hosts",
         )
     if code == "os":

@@ -73,7 +73,7 @@ def test_detach_and_attach(launcher: Launcher, clean: labs.Lab, counting: list[s
     """It returns once all ranks run; `attach` shows every line, and ends as the run does."""
     left = launcher.run("--detach", *counting)
     assert left.code == 0, left.err
-    assert "launcher attach" in left.err
+    assert "keeps running" in left.err
     (folder,) = (launcher.home / "runs").iterdir()
     run = folder.name
     (listed,) = _status(launcher)
@@ -229,7 +229,7 @@ def test_a_follower_that_dies_before_the_start_is_not_waited_for(
         leaving.kill()
         leaving.communicate()
     assert leaving.returncode == 125
-    assert b"died before everything was started" in err
+    assert b"died before all processes were started" in err
     assert f"launcher stop {folder.name}".encode() in err
     assert launcher.call("stop", folder.name, "--grace", "1s").returncode == 0
     assert not of_runs(clean.hosts["lab1"])
@@ -306,7 +306,7 @@ def test_from_another_machine(
         assert first[same] == receipt[same]
     unknown = launcher.call("attach", *named, "no-such-run")
     assert unknown.returncode == 2
-    assert "no run begins" in unknown.stderr
+    assert "no run starts" in unknown.stderr
 
 
 def test_names_of_runs(launcher: Launcher) -> None:
@@ -316,8 +316,8 @@ def test_names_of_runs(launcher: Launcher) -> None:
         (launcher.home / "runs" / name / "events.jsonl").touch()
     several = launcher.call("attach", "calm")
     assert several.returncode == 2
-    assert 'several runs begin with "calm"' in several.stderr
+    assert 'several runs start with "calm"' in several.stderr
     unknown = launcher.call("attach", "calm-owk-1")
     assert 'did you mean "calm-owl-1"?' in unknown.stderr
     broken = launcher.call("attach", "calm-o")
-    assert "cannot be taken up" in broken.stderr
+    assert "cannot attach to" in broken.stderr

@@ -1,4 +1,4 @@
-"""``launcher rerun``: a run once more."""
+"""``launcher rerun``: run a run again."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def command(
     detach: bool,
     as_json: bool,
 ) -> None:
-    """Runs a run again: the same snapshot of the code, the same job, the same hosts. Secrets come
-    from the environment here."""
+    """Run a run again: the same code snapshot, job and hosts.
+
+    Secrets come from your environment.
+    """
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)

@@ -1,8 +1,8 @@
-"""Brings outputs back from every host, and lays them together without losing one.
+"""Fetch outputs from every host, and merge them without losing any.
 
-Each host has a mirror of its own; ``outputs/`` is a view of all of them, made of hard links. A path
-that several hosts wrote is there once when the content is the same, and else once for each under a
-name with the host in it: ``metrics@gpu1.json``.
+Each host has a mirror of its own; ``outputs/`` is a view of all mirrors, made of hard links. A path that
+several hosts wrote appears once if the contents are equal, and else once for each, with the host in
+its name: ``metrics@gpu1.json``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...transport import rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 
-#: Bytes of a file's name on every file system that we know.
+#: Most bytes of a file's name on common file systems.
 LONGEST_NAME = 255
 #: Bytes that outputs leave free on this disk, or a twentieth of a small one.
 RESERVE = 64 << 20
@@ -30,7 +30,7 @@ RESERVE = 64 << 20
 
 @frozen
 class Listed:
-    """What a host has to give: ``{path: (size, time)}``, and from which folder there."""
+    """The outputs on a host, ``{path: (size, time)}``, and the folder there that has them."""
 
     outputs: Mapping[str, tuple[int, int]]
     code: Mapping[str, tuple[int, int]]
@@ -39,12 +39,12 @@ class Listed:
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
-        """All of it; what stands in the output folder wins over what the job names."""
+        """All files; those of the output folder win over those that the job names."""
         return {**self.code, **self.outputs}
 
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
-    """What the run has written on a host. Raises HostError."""
+    """Return what the run has written on a host. Raises HostError."""
     answer = await agent.ask("outputs", run=run, paths=list(paths))
     return Listed(
         outputs=_inside(answer["outputs"]),
@@ -55,7 +55,7 @@ async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
 
 
 def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
-    """What a host lists, without paths that would lead out of the folder here."""
+    """Return the files that a host lists, without paths that would leave the folder here."""
     return {
         path: (size, time)
         for path, size, time in files
@@ -152,7 +152,7 @@ def _here(path: Path) -> tuple[int, int]:
 
 @frozen
 class Output:
-    """A file of the view: where it is here, and which hosts wrote it. Size in bytes."""
+    """A file of the view: its path, its size in bytes, and the hosts that wrote it."""
 
     path: str
     size: int
@@ -164,10 +164,10 @@ def lay_together(
     hosts: tuple[str, ...],
     without: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> tuple[Output, ...]:
-    """Makes ``outputs/`` a view of all mirrors. What a person put there is left alone.
+    """Make ``outputs/`` a view of all mirrors. Files that a user put there stay as they are.
 
     ``without`` are files, by host, that are left out because another host has newer ones.
-    Raises LauncherError when the disk here is full.
+    Raises LauncherError when they cannot be written.
     """
     by_path: dict[str, list[str]] = {}
     for host in hosts:
@@ -187,19 +187,19 @@ def lay_together(
     except OSError as error:
         raise LauncherError(
             f"cannot write outputs to {folder.outputs}: {error.strerror}",
-            f"what has come is complete in {folder.path}/.hosts",
+            f"everything that was fetched is in {folder.path}/.hosts",
         ) from None
     return tuple(output for output, _ in found)
 
 
 def _others(folder: RunFolder) -> set[str]:
-    """Files in the view that we did not put there: a person's own."""
+    """Return files in the view that launcher did not put there: the user's own."""
     before = _before(folder)
     return {path for path in files_of(folder.outputs) if path not in before}
 
 
 def files_of(mirror: Path) -> list[str]:
-    """The paths of all whole files of a mirror."""
+    """Return the paths of all complete files of a mirror."""
     found = []
     for base, folders, files in os.walk(mirror):
         folders[:] = [name for name in folders if name != ".partial"]
@@ -213,8 +213,8 @@ def files_of(mirror: Path) -> list[str]:
 def _names(
     folder: RunFolder, path: str, owners: list[str], used: set[str], taken: set[str]
 ) -> list[tuple[str, list[str]]]:
-    """``(name here, hosts)`` for each different content of one path."""
-    import filecmp  # here alone, where a path has several owners
+    """Return ``(name here, hosts)`` for each different content of one path."""
+    import filecmp  # only needed here, for a path of several hosts
 
     groups: list[list[str]] = []
     for host in owners:
@@ -261,7 +261,7 @@ def _link(folder: RunFolder, files: list[tuple[Output, Path]]) -> None:
 
 
 def _remove(root: Path, path: str) -> None:
-    """Removes a file of ours, and folders that are empty then."""
+    """Remove a file of ours, and the folders that are empty then."""
     (root / path).unlink(missing_ok=True)
     for parent in (root / path).parents:
         if parent == root:
@@ -273,6 +273,6 @@ def _remove(root: Path, path: str) -> None:
 
 
 def _before(folder: RunFolder) -> set[str]:
-    """What the view held when it was made last."""
+    """Return the paths in the view when it was last made."""
     known = folder.read_as(tuple[dict[str, object], ...], "outputs.json") or ()
     return {str(entry.get("path", "")) for entry in known} - {""}

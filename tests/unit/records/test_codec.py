@@ -135,6 +135,7 @@ def test_an_event_comes_back(kind: type[ev.Event]) -> None:
         version=st.just(formats.VERSION),
         reason=st.sampled_from(["by-user", "exit-3", "stalled", "code-of-a-plug-in"]),
         reason_host=st.none() | st.just("gpu1"),
+        outputs=st.just(({"path": "a", "size": 1, "hosts": ["gpu1"], "more": None},)),
     )
 )
 def test_a_receipt_comes_back(receipt: Receipt) -> None:
