@@ -127,7 +127,8 @@ async def copy(
                 os.close(fd)
         try:
             far = connection.bridge()
-            ended = await _drive(process, far, _serve(far, ours), names, progress)
+            listed = b"\0".join(map(_no_comment, names.split(b"\0")))
+            ended = await _drive(process, far, _serve(far, ours), listed, progress)
         finally:
             await kill(process)
     finally:
@@ -137,6 +138,11 @@ async def copy(
         raise _failure(host, ended, is_pulling=not arguments[-1].startswith("x:"))
     sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(ended.summary)]
     return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
+
+
+def _no_comment(name: bytes) -> bytes:
+    """Return a name that rsync does not take for a comment, which it drops from its list."""
+    return b"./" + name if name.startswith((b"#", b";")) else name
 
 
 async def spawn(
@@ -276,6 +282,13 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     if is_pulling and (closed := _UNREADABLE.findall(complaint)):
         more = f" and {len(closed) - 1} more" if closed[1:] else ""
         return errors.SyncError(host, f"{closed[0]}{more} cannot be read there: Permission denied")
+    if not is_pulling and (closed := _UNREADABLE.findall(complaint)):
+        more = f" and {len(closed) - 1} more" if closed[1:] else ""
+        return errors.SyncError(
+            host,
+            f"{closed[0]}{more} on this machine cannot be read: Permission denied",
+            "chmod u+r it, or list it in .launcherignore",
+        )
     if is_pulling and (full := _NO_ROOM.search(complaint)):
         return errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if "rsync: not found" in complaint or "rsync: command not found" in complaint:
