@@ -19,6 +19,7 @@ from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json
+from . import login_shell
 from .agent_bundle import agent_zip, install_command, start_command
 from .connection import Connection, RemoteProcess
 
@@ -97,16 +98,7 @@ class Agent:
         """Start the agent on ``host``; install it first if needed. Raises HostError."""
         for install in (True, False):
             process = await connection.execute(start_command(host))
-            try:
-                async with asyncio.timeout(FIRST_WORD):
-                    first, rest = await _first_line(host, process)
-            except TimeoutError:
-                process.close()
-                raise errors.AgentError(
-                    host.name,
-                    f"{host.python} did not start within {FIRST_WORD:.0f} s",
-                    "is a disk or a network file system hanging on the host?",
-                ) from None
+            first, rest = await _first_line(host, process)
             if first == b"launcher-no-agent" and install:
                 await _install(host, connection)
                 continue
@@ -255,18 +247,46 @@ def _agree(host: Host, first: bytes) -> None:
 
 async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]:
     """Return the first line of the agent or our script, and what followed; skip a shell's noise."""
-    data = b""
-    while len(data) < NOISE:
-        piece = await process.stdout.read(NOISE)
-        data += piece
-        lines = data.split(b"\n")
-        for position, line in enumerate(lines[:-1]):
-            if line.startswith(b"launcher-") or protocol.MAGIC.encode() in line:
-                return line, b"\n".join(lines[position + 1 :])
-        if not piece:
-            break
-    complaint = (await process.stderr.read(2000)).decode("utf-8", "replace").strip()
-    raise _trouble(host, complaint or data.decode("utf-8", "replace").strip())
+    data, marker = b"", login_shell.MARKER.encode()
+    try:
+        async with asyncio.timeout(FIRST_WORD):
+            while len(data) < NOISE:
+                piece = await process.stdout.read(NOISE)
+                data += piece
+                lines = data.split(b"\n")
+                for position, line in enumerate(lines[:-1]):
+                    if line == marker:
+                        continue
+                    if line.startswith(b"launcher-") or protocol.MAGIC.encode() in line:
+                        return line, b"\n".join(lines[position + 1 :])
+                if not piece:
+                    break
+            complaint = (await process.stderr.read(2000)).decode("utf-8", "replace").strip()
+    except TimeoutError:
+        process.close()
+        if marker not in data:
+            raise _taken_over(host, f"was silent for {FIRST_WORD:.0f} s", data) from None
+        raise errors.AgentError(
+            host.name,
+            f"{host.python} did not start within {FIRST_WORD:.0f} s",
+            "is a disk or a network file system hanging on the host?",
+        ) from None
+    if marker not in data and len(data) < NOISE and not complaint:
+        raise _taken_over(host, "exited", data)
+    said = data.replace(b"\n" + marker + b"\n", b"\n")
+    raise _trouble(host, complaint or said.decode("utf-8", "replace").strip())
+
+
+def _taken_over(host: Host, did: str, data: bytes) -> errors.AgentError:
+    """Return the error for a login shell that never got as far as our command."""
+    printed = data.decode("utf-8", "replace").strip().splitlines()
+    last = f"; it printed: {printed[-1][:200]}" if printed else ""
+    return errors.AgentError(
+        host.name,
+        f"the login shell {did} before it ran launcher's command: does a startup file (~/.bashrc, "
+        f"~/.zshenv, ~/.cshrc, config.fish) exec, exit or read?{last}",
+        "let it leave where there is no terminal; first line of ~/.bashrc: [[ $- == *i* ]] || return",
+    )
 
 
 async def _install(host: Host, connection: Connection) -> None:
@@ -298,6 +318,15 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             host.name,
             f"there is no {host.python}",
             "apt install python3 there, or set python: in the inventory to a full path",
+        )
+    if word.startswith(("launcher-no-variable ", "launcher-no-user ")):
+        kind, _, name = word.partition(" ")
+        missing = f"${name} is not set" if "variable" in kind else f"there is no user for {name}"
+        return errors.AgentError(
+            host.name,
+            f"{missing} in a shell without a terminal there; workdir: or python: names it",
+            "write the whole path in the inventory, or set it where such a shell reads it: for bash "
+            "at the top of ~/.bashrc",
         )
     if word.startswith("launcher-unsafe-folder "):
         return errors.UnsafeFolder(

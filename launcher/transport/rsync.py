@@ -21,6 +21,7 @@ from typing import Any
 
 from ..spec import errors
 from ..spec.frozen import frozen
+from . import login_shell
 from .agent_client import os_error
 from .connection import Bridge, Connection
 
@@ -31,10 +32,12 @@ REJECTS_EXTRAS = (3, 2, 5)
 
 # $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
 # Through /dev/fd, because dash takes descriptors of one digit only; 3 is a second stdin, because a
-# background process has /dev/null as its first. Like ssh, it exits when the far side does.
+# background process has /dev/null as its first; 4 is the channel, whose lines before the marker a
+# startup file has printed. Like ssh, it exits when the far side does.
 _BRIDGE = (
     'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
-    "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec cat <$d/$r"
+    "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec 4<$d/$r; "
+    f'while IFS= read -r line <&4 && test "$line" != {login_shell.MARKER}; do :; done; exec cat <&4'
 )
 #: Seconds after which a copy without progress is given up: a disk hangs on either side.
 SILENCE = 300
@@ -262,7 +265,8 @@ async def _serve(far: Bridge, ours: list[int]) -> bytes:
         transport.close()
         if not line:  # rsync exited before it had a bridge
             return b""
-        return await far.run(line.decode("utf-8", "surrogateescape").strip(), ours)
+        command = line.decode("utf-8", "surrogateescape").strip()
+        return await far.run(login_shell.marked(command), ours)
     finally:
         while ours:
             _close(ours.pop())
