@@ -140,3 +140,23 @@ def test_files_that_are_named_like_comments(bob: Launcher, host: labs.LabHost) -
     assert ran.code == 0, ran.err
     for name in (b"'#train.py#'", b"';x'", b"'-z'", rb"'a\nb'"):
         assert name in printed(ran)
+
+
+def test_links_among_outputs(bob: Launcher, host: labs.LabHost) -> None:
+    """`last.ckpt` and the like come as links; one to elsewhere is named in the receipt."""
+    login(host, "/bin/bash")
+    script = """
+import os
+os.chdir(os.environ["LAUNCHER_OUTPUT_DIR"])
+open("epoch=3.ckpt", "w").write("3")
+os.symlink("epoch=3.ckpt", "last.ckpt")
+os.symlink("/etc/passwd", "users")
+"""
+    ran = bob.run("--framework", "env", "--", PYTHON, bob.script(script, "links.py"))
+    assert ran.code == 0, ran.err
+    last = ran.folder / "outputs" / "last.ckpt"
+    assert last.is_symlink()
+    assert last.read_text() == "3"
+    assert not (ran.folder / "outputs" / "users").exists()
+    assert "users was left there: it is a link to /etc/passwd" in str(ran.receipt["outputs_failed"])
+    assert "users was left there" in ran.err + ran.out

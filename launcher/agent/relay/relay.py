@@ -259,16 +259,24 @@ class Relay(SelfTests):
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
-        named = tree.listing(code, request["paths"], self._go_on) if request["paths"] else []
-        sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         unreadable: dict[str, str] = {}
-        listed = tree.listing(outputs, None, self._go_on, unreadable)
+        links: dict[str, str] = {}
+        left_out: dict[str, str] = {}
+        named = (
+            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out)
+            if request["paths"]
+            else []
+        )
+        sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
+        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
         return {
             "outputs": listed,
             "code": named,
             "folder": self.run_dir,
             "logs": sizes,
             "unreadable": [[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
+            "links": [[name, target] for name, target in sorted(links.items())],
+            "left_out": [[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
         }
 
     def do_runs(self, request: Message) -> Message:

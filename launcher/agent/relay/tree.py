@@ -193,10 +193,13 @@ def listing(
     patterns: list[str] | None = None,
     going_on: Callable[[], object] = lambda: None,
     unreadable: dict[str, str] | None = None,
+    links: dict[str, str] | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[Listed]:
-    """List the files below ``root`` as ``(path, size, mtime_ns)``, without links and special files.
+    """List the files below ``root`` as ``(path, size, mtime_ns)``.
 
-    ``unreadable`` gets what cannot be looked at, with the reason.
+    ``unreadable`` gets what cannot be looked at, with the reason; ``links`` the links to what is below
+    ``root``, with its path; ``left_out`` all other links and special files, with the reason.
 
     ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
@@ -205,6 +208,8 @@ def listing(
     if not os.path.isdir(root):
         return found
     unreadable = {} if unreadable is None else unreadable
+    links = {} if links is None else links
+    left_out = {} if left_out is None else left_out
     for path, entry in walk(os.fsencode(root), going_on, unreadable):
         name = os.fsdecode(path)
         if patterns is not None and not any(_matches(name, pattern) for pattern in patterns):
@@ -218,7 +223,29 @@ def listing(
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, status.st_mtime_ns))
+        elif stat.S_ISLNK(status.st_mode):
+            target, why = _target(root, name)
+            if why:
+                left_out[name] = why
+            else:
+                links[name] = target
+        else:
+            left_out[name] = "it is a pipe, a socket or a device"
     return found
+
+
+def _target(root: str, name: str) -> tuple[str, str]:
+    """Return the path below ``root`` that a link leads to, or why it leads to none."""
+    try:
+        text = os.readlink(os.path.join(root, name))
+    except OSError as error:
+        return "", str(error.strerror)
+    real, top = os.path.realpath(os.path.join(root, name)), os.path.realpath(root)
+    if not os.path.exists(real):
+        return "", "it is a link to %s, which does not exist" % text
+    if not real.startswith(top + "/"):
+        return "", "it is a link to %s, outside of the outputs" % text
+    return os.path.relpath(real, top), ""
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -30,6 +30,9 @@ IGNORE_FILE = ".launcherignore"
 _NEVER = frozenset({b".git", b"__pycache__"})
 
 
+_Paths = tuple[bytes, ...]
+
+
 @frozen
 class Source:
     """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted."""
@@ -40,7 +43,7 @@ class Source:
     files: int
     bytes: int
     origin: Path | None = None  # where it was read first, when ``folder`` holds a copy
-    unreadable: tuple[bytes, ...] = ()  # files and folders that are left out: we may not read them
+    unreadable: _Paths = ()  # files and folders that are left out: we may not read them
 
     @property
     def identity(self) -> str:
@@ -178,7 +181,7 @@ def _require_way(source: Source, name: bytes, script: str) -> None:
         link = os.fsdecode(here)
         if target.startswith(b"/"):
             raise InputError(
-                f"{script} goes through {link}, a link to {os.fsdecode(target)}: hosts have no such path",
+                f"{script} goes through {link}, a link to {os.fsdecode(target)}, which no host has",
                 f"make it relative: ln -sr {os.fsdecode(target)} {link}",
             )
         if here not in source.paths:

@@ -198,3 +198,30 @@ def test_halves_of_files_do_not_keep_the_disk_full(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     outputs._forget_partial(tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["whole"]
+
+
+def test_links_are_links_in_the_view(folder: RunFolder, lay: Lay) -> None:
+    """To a file, and to a folder; a path that is a link on one host and a folder on another is there
+    twice; what leads to no output is nowhere."""
+    lay({"gpu1": {"ck/a": "1", "ck/same": "s", "x": "1"}, "gpu2": {"ck/a": "2", "last/b": "3"}})
+    links = {
+        "gpu1": [("ck/last", "ck/a"), ("last", "ck"), ("gone", "missing")],
+        "gpu2": [("ck/last", "ck/a"), ("own", "last/b")],
+    }
+    hosts = ("gpu1", "gpu2")
+    outputs.lay_together(folder, hosts, links=links)
+    made = {
+        path.relative_to(folder.outputs).as_posix(): str(path.readlink())
+        for path in folder.outputs.rglob("*")
+        if path.is_symlink()
+    }
+    assert made == {
+        "ck/last@gpu1": "a@gpu1",
+        "ck/last@gpu2": "a@gpu2",
+        "last@gpu1": "ck",
+        "own": "last/b",
+    }
+    assert (folder.outputs / "ck/last@gpu2").read_text() == "2"
+    outputs.lay_together(folder, hosts, links={"gpu2": [("own", "ck/a")]})
+    assert (folder.outputs / "own").read_text() == "2"
+    assert [p.name for p in folder.outputs.rglob("*") if p.is_symlink()] == ["own"]
