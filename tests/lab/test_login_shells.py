@@ -160,3 +160,28 @@ os.symlink("/etc/passwd", "users")
     assert not (ran.folder / "outputs" / "users").exists()
     assert "users was left there: it is a link to /etc/passwd" in str(ran.receipt["outputs_failed"])
     assert "users was left there" in ran.err + ran.out
+
+
+def test_a_file_system_of_whole_seconds(bob: Launcher, host: labs.LabHost) -> None:
+    """ext4 with small inodes: the code arrives, once, and a change within a second is not missed."""
+    login(host, "/bin/bash")
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("there is no mkfs.ext4 on this machine")
+    host.run("sh", "-c", "truncate -s 30M /root/e.img; mkfs.ext4 -q -I 128 /root/e.img")
+    host.run("mkdir", "-p", "/mnt/coarse")
+    mounted = host.run("mount", "-o", "loop", "/root/e.img", "/mnt/coarse", check=False)
+    if mounted.returncode:
+        pytest.skip("no loop devices here")
+    host.run("mkdir", "/mnt/coarse/bob")
+    host.run("chown", "bob:", "/mnt/coarse/bob")
+    text = bob.inventory.read_text()
+    bob.inventory.write_text(text.replace("user: bob", "user: bob, workdir: /mnt/coarse/bob/l"))
+    try:
+        for value in ("1", "2", "2"):
+            bob.script(f"print('value {value}')")
+            ran = bob.run("--framework", "env", "--", PYTHON, "train.py")
+            assert ran.code == 0, ran.err
+            (log,) = bob.home.glob(f"runs/{ran.receipts[-1]['run']}/logs/attempt-0/*")
+            assert log.read_text() == f"value {value}\n"
+    finally:
+        host.run("umount", "-l", "/mnt/coarse")

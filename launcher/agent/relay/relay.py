@@ -151,12 +151,19 @@ class Relay(SelfTests):
             other = os.path.join(self.root, "runs", _checked(request["from_run"]), "code")
             return {"have": tree.link_tree(other, code)}
         have = tree.snapshot(source, request["version"], code)
-        return {"have": have, "base": None if have else tree.sealed(source), "folder": source}
+        if have:
+            return {"have": True, "base": None, "folder": source}
+        base, grain = tree.sealed(source), tree.grain(source)
+        return {"have": False, "base": base, "folder": source, "grain": grain}
 
     def do_seal(self, request: Message) -> Message:
         """Name what rsync has copied after its version, and return that."""
         source = os.path.join(self.root, "code", request["source"])
-        return {"version": tree.seal(source, request["incoming"])}
+        return {
+            "version": tree.seal(
+                source, request["incoming"], request.get("version", ""), request.get("coarse", "")
+            )
+        }
 
     def do_discard(self, request: Message) -> Message:
         """Remove an incomplete copy."""

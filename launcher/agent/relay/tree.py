@@ -58,6 +58,21 @@ def walk(
         yield item
 
 
+def grain(folder: str) -> int:
+    """Return the nanoseconds that the times of files in a folder are multiples of: 1, or more on file
+    systems that keep whole seconds, or every second one."""
+    path, wanted = os.path.join(folder, "incoming-grain-%d" % os.getpid()), 1000000001987654321
+    with open(path, "w"):
+        pass
+    try:
+        os.utime(path, ns=(wanted, wanted))
+        kept = os.stat(path).st_mtime_ns
+    finally:
+        os.unlink(path)
+    units = (1, 100, 1000, 10**6, 10**7, 10**9, 2 * 10**9)
+    return next((unit for unit in units if wanted // unit * unit == kept), 1)
+
+
 def fingerprint(root: bytes, visit: Visit = lambda path, entry: None) -> protocol.Fingerprint:
     """Return the :class:`protocol.Fingerprint` of a tree; call ``visit`` with every entry."""
     result = protocol.Fingerprint()
@@ -94,12 +109,12 @@ def snapshot(source: str, version: str, code: str) -> bool:
     Return False when that version is missing, or does not match its name because a file in it was
     changed: then it is removed and must be copied again.
     """
-    sealed_tree = os.path.join(source, version)
+    sealed_tree, written = _sealed_as(source, version)
     if not os.path.isdir(sealed_tree):
         return False
     link = _linker(code)
     try:
-        same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == version
+        same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == written
     except FileNotFoundError:
         same = False  # a newer run has just removed it
     if not same:
@@ -108,6 +123,17 @@ def snapshot(source: str, version: str, code: str) -> bool:
         return False
     os.utime(sealed_tree)
     return True
+
+
+def _sealed_as(source: str, version: str) -> Tuple[str, str]:
+    """Return the folder of a version, and the fingerprint that it has here.
+
+    Where times are coarse, that is another one, and stands in the folder's name behind the version.
+    """
+    for name in os.listdir(source) if os.path.isdir(source) else ():
+        if name.startswith(version + "-"):
+            return os.path.join(source, name), name[len(version) + 1 :]
+    return os.path.join(source, version), version
 
 
 def link_tree(source: str, target: str) -> bool:
@@ -153,19 +179,25 @@ def _link_or_copy(path: bytes, target: bytes) -> None:
         shutil.copy2(path, target, follow_symlinks=False)
 
 
-def seal(source: str, incoming: str) -> str:
-    """Name what rsync has copied into ``incoming`` after its fingerprint, and return that."""
+def seal(source: str, incoming: str, version: str = "", coarse: str = "") -> str:
+    """Name what rsync has copied into ``incoming`` after its fingerprint, and return that.
+
+    ``version`` is the name for a tree with the fingerprint ``coarse``: that of the source, with the
+    times that this file system keeps.
+    """
     tree = os.path.join(source, incoming)
     os.makedirs(tree, exist_ok=True)
-    found = fingerprint(os.fsencode(tree))
-    target = os.path.join(source, found.hexdigest())
+    name = fingerprint(os.fsencode(tree)).hexdigest()
+    if coarse and name == coarse:
+        name = "%s-%s" % (version, coarse)
+    target = os.path.join(source, name)
     if os.path.isdir(target):
         remove(tree)
     else:
         os.rename(tree, target)
     os.utime(target)
-    _forget_old(source, keep=found.hexdigest())
-    return found.hexdigest()
+    _forget_old(source, keep=name)
+    return name
 
 
 def _forget_old(source: str, keep: str) -> None:

@@ -82,7 +82,13 @@ def read_copy(folder: Path, origin: Path) -> Source:
     return replace(_measured(folder, sorted(paths)), origin=origin.resolve())
 
 
-def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
+def coarse_version(source: Source, grain: int) -> str:
+    """Return the version of what a host has of a source, where times are multiples of ``grain``
+    nanoseconds."""
+    return _measured(source.folder, source.paths, grain).version
+
+
+def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
     found = Fingerprint()
     kept, unreadable = [], []
     for path in paths:
@@ -101,7 +107,7 @@ def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
             continue
         elif stat.S_ISREG(status.st_mode):
             executable = bool(status.st_mode & stat.S_IXUSR)
-            found.file(path, status.st_size, status.st_mtime_ns, executable)
+            found.file(path, status.st_size, status.st_mtime_ns // grain * grain, executable)
         else:
             continue
         kept.append(path)

@@ -167,7 +167,12 @@ async def _copy(
             b"\0".join(code.paths),
             progress,
         )
-        await session.agent.ask("seal", source=code.identity, incoming=incoming)
+        wanted: dict[str, Any] = {}
+        grain = answer.get("grain", 1)
+        if isinstance(grain, int) and grain > 1:  # the host's file system rounds times
+            coarse = await asyncio.to_thread(code_snapshot.coarse_version, code, grain)
+            wanted = {"version": code.version, "coarse": coarse}
+        await session.agent.ask("seal", source=code.identity, incoming=incoming, **wanted)
     except BaseException:
         if not session.agent.closed.done():
             await session.agent.ask("discard", source=code.identity, incoming=incoming)
