@@ -16,8 +16,8 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
-from ..records.run_folder import RunFolder, home, write_at_home
-from ..spec.errors import HostError, InputError, UnknownRun
+from ..records.run_folder import RunFolder, holder, home, write_at_home
+from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.model import Inventory, Job, Request
 
 # Listing runs needs no more; the runner is imported with the first run.
@@ -229,7 +229,11 @@ class AsyncClient(_Catalog):
         path = catalog.find(name)
         try:
             handle = self._attached(path)
-        except InputError:  # it never reached a host
+        except NewerRecord:
+            raise  # a newer launcher can tell its hosts, too
+        except (InputError, UnreadableRecord):  # it never reached a host, or does not say which
+            if holder(path) is not None:
+                raise
             await asyncio.to_thread(shutil.rmtree, path)
             return []
         return await handle.rm(force)

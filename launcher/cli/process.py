@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -14,12 +16,17 @@ from typing import TextIO
 import click
 
 from ..spec import startup
+from . import output
 
+#: Enough for more hosts than a run has.
+DESCRIPTORS = 65_536
 _SHOW_WARNING = warnings.showwarning
 
 
 def prepare() -> None:
-    """Set up signals, garbage collection, warnings and fast imports."""
+    """Set up output, signals, garbage collection, warnings and fast imports."""
+    output.outlive_readers()
+    _raise_descriptors()
     sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
     # `pull` of an older launcher may send it before the run's handler is set.
@@ -30,6 +37,15 @@ def prepare() -> None:
 def finish() -> None:
     """Skip the last garbage collection."""
     gc.freeze()
+
+
+def _raise_descriptors() -> None:
+    """Use as many descriptors as this user may: a connection takes some, and there may be 1,000."""
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _unraisable(ignored: sys.UnraisableHookArgs) -> None:

@@ -125,7 +125,7 @@ class Attached:
         try:
             while True:
                 ended = self.reader.receipt()
-                folder = RunFolder(self.reader.path)
+                folder = RunFolder.open(self.reader.path)
                 if ended is None and folder.hold() and self.reader.receipt() is None:
                     return await self._take_over(folder)
                 folder.close()
@@ -241,7 +241,7 @@ async def bring(following: Following) -> dict[str, str]:
     """
     reader = RunReader(following.reader.path)
     reader.skip_events()
-    folder = RunFolder(reader.path)
+    folder = RunFolder.open(reader.path)
     if folder.hold():
         from .run import Run  # asyncssh takes a third of a second to import
 

@@ -29,9 +29,10 @@ class EventLog:
         self._on_event = on_event
         self._changed = asyncio.Event()
 
-    def heard(self, host: str) -> int:
-        """Return the number of the last record of a host's journal that is recorded here, or -1."""
-        return max((e.seq for e in self.events if getattr(e, "host", None) == host), default=-1)
+    def heard(self, host: str) -> frozenset[int]:
+        """Return the numbers of the records of a host's journal that are recorded here."""
+        mine = (e.seq for e in self.events if getattr(e, "host", None) == host)
+        return frozenset(seq for seq in mine if seq >= 0)
 
     def add(self, event: ev.Event) -> None:
         """Take an event. A full disk here does not stop a run: it continues unrecorded."""

@@ -56,7 +56,7 @@ class HostSession:
         self._line = HostConnection(host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
         self._logs = LogIntake(self._line, self._journal, context, on_log, self._finish)
-        self._contact = KeepAlive(self._line)
+        self._contact = KeepAlive(self._line, self._hear_silence)
         self._log_sizes: Mapping[str, int] | None = None  # as the host reports them at the end
         self._settled = asyncio.Event()  # the host answers, or was given up
         self._following: asyncio.Task[None] | None = None
@@ -267,6 +267,11 @@ class HostSession:
         event = self._journal.take(self.name, record, end, self.facts.clock_offset)
         if event is not None:
             self._context.add(event)
+
+    def _hear_silence(self, seconds: float) -> None:
+        """A supervisor that stands still while its host answers is lost as a host that does not."""
+        if seconds > self._context.request.lost_after:
+            self.give_up(EndReason.SUPERVISOR_SILENT)
 
     def _hear_idle(self, sizes: Mapping[str, int]) -> None:
         self._log_sizes = sizes

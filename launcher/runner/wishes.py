@@ -10,10 +10,12 @@ import asyncio
 import fcntl
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..records.run_folder import RunFolder, read_json, write_json
+from ..records.run_folder import RunFolder, locked_by, read_json, write_json
+from ..spec.errors import LauncherError
 
 if TYPE_CHECKING:
     from .run import Run
@@ -79,5 +81,13 @@ def _signal_older(path: Path, number: signal.Signals) -> None:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             pid = lock.read()
-            if pid and not pid.endswith(b"\n"):
+            if not pid.isdigit():
+                return  # it reads wishes: their file is enough, on whichever machine it is
+            if not locked_by(path, int(pid)):
+                raise LauncherError(
+                    f"{path.name} is followed by an older launcher on another machine (pid "
+                    f"{int(pid)} there), which hears signals only",
+                    "stop it there, or end that launcher and attach here",
+                ) from None
+            with suppress(ProcessLookupError):
                 os.kill(int(pid), number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 
 from ...records import events as ev
 from ...spec.errors import HostError, LauncherError
@@ -34,7 +33,8 @@ class Collector:
         self.handover = Handover(context.folder)
         self.hurry = asyncio.Event()
         self._context, self._hosts = context, hosts
-        self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
+        self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
+        self._tried: dict[str, Listed] = {}
         self._busy = asyncio.Lock()
         self._limit = asyncio.Semaphore(AT_ONCE)
 
@@ -100,9 +100,13 @@ class Collector:
                 session.agent, self._context.name, self._context.job.outputs
             )
             what: Listed = self.handover.own(session.name, listed)
-            if what.files == self._seen.get(session.name):
+            if what == self._seen.get(session.name):
                 break
-            await outputs.pull(session.connection, session.name, what, mirror)
-            self._seen[session.name] = what.files
-            moved = True
+            pulled = await outputs.pull(session.connection, session.name, what, mirror)
+            moved = moved or what != self._tried.get(session.name)
+            self._tried[session.name] = what
+            if pulled.missing:
+                self.failed[session.name] = pulled.missing
+                break
+            self._seen[session.name] = what
         return moved

@@ -8,19 +8,24 @@ its name: ``metrics@gpu1.json``.
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from ...records.run_folder import RunFolder
-from ...spec.errors import LauncherError
+from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.frozen import frozen
+from ...spec.typed_json import from_json
 from ...transport import rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 
 #: Most bytes of a file's name on common file systems.
 LONGEST_NAME = 255
+#: Bytes that outputs leave free on this disk, or a twentieth of a small one.
+RESERVE = 64 << 20
 
 
 @frozen
@@ -30,6 +35,7 @@ class Listed:
     outputs: Mapping[str, tuple[int, int]]
     code: Mapping[str, tuple[int, int]]
     folder: str
+    unreadable: tuple[tuple[str, str], ...] = ()  # what the host itself cannot read, and why
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
@@ -41,7 +47,10 @@ async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """Return what the run has written on a host. Raises HostError."""
     answer = await agent.ask("outputs", run=run, paths=list(paths))
     return Listed(
-        outputs=_inside(answer["outputs"]), code=_inside(answer["code"]), folder=answer["folder"]
+        outputs=_inside(answer["outputs"]),
+        code=_inside(answer["code"]),
+        folder=answer["folder"],
+        unreadable=from_json(tuple[tuple[str, str], ...], answer.get("unreadable", ())),
     )
 
 
@@ -54,25 +63,83 @@ def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]
     }
 
 
-async def pull(connection: Connection, host: str, what: Listed, mirror: Path) -> int:
-    """Copy new and changed files into the mirror; return the bytes received. Raises HostError."""
-    received = 0
+@frozen
+class Pulled:
+    """What a copy has brought, in bytes; ``missing`` says what it could not bring, and why."""
+
+    received: int
+    missing: str = ""
+
+
+async def pull(connection: Connection, host: str, what: Listed, mirror: Path) -> Pulled:
+    """Copy what is new or changed into the mirror, the small files first where not all of it fits.
+
+    Raises HostError, or RecordError where this disk is full all the same.
+    """
+    received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
-        wanted = [path for path, state in files.items() if _here(mirror / path) != state]
-        if wanted:
+        wanted = {path: files[path][0] for path in files if _here(mirror / path) != files[path]}
+        fitting = _fitting(wanted, _room(mirror))
+        if left_out := [path for path in wanted if path not in fitting]:
+            missing.append(_no_room(left_out, wanted, mirror))
+        if not fitting:
+            continue
+        try:
             copied = await rsync.copy(
                 connection,
                 host,
                 [
                     "--times",
+                    "--sparse",
                     "--partial-dir=.partial",
                     f"x:{what.folder}/{kind}/",
                     f"{mirror}/",
                 ],
-                b"\0".join(map(os.fsencode, wanted)),
+                b"\0".join(map(os.fsencode, fitting)),
             )
             received += copied.received
-    return received
+        except RecordError:
+            _forget_partial(mirror)
+            raise
+        except SyncError as error:  # a file among them; the others have come
+            missing.append(error.message)
+    return Pulled(received, "; ".join(missing))
+
+
+def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
+    """The files for which there is room, as many as possible."""
+    if sum(sizes.values()) <= room:
+        return list(sizes)
+    found = []
+    for path in sorted(sizes, key=lambda path: sizes[path]):
+        room -= sizes[path]
+        if room >= 0:
+            found.append(path)
+    return found
+
+
+def _room(mirror: Path) -> int:
+    """Bytes that outputs may take: records and logs need room, too."""
+    try:
+        disk = os.statvfs(mirror)
+    except OSError:
+        return sys.maxsize  # rsync will tell
+    kept = min(RESERVE, disk.f_blocks * disk.f_frsize // 20)
+    return max(0, disk.f_bavail * disk.f_frsize - kept)
+
+
+def _no_room(paths: list[str], sizes: Mapping[str, int], mirror: Path) -> str:
+    largest = max(paths, key=lambda path: sizes[path])
+    others = f" and {len(paths) - 1} more" if paths[1:] else ""
+    size = f"{sum(sizes[path] for path in paths) / 1e9:.1f} GB"
+    return f"no room here for {largest}{others} ({size}; {_room(mirror) / 1e9:.1f} GB are free)"
+
+
+def _forget_partial(mirror: Path) -> None:
+    """Remove halves of files: they would keep the disk full."""
+    for base, folders, _ in os.walk(mirror):
+        if ".partial" in folders:
+            shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
 
 
 def _here(path: Path) -> tuple[int, int]:

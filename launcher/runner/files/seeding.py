@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...records.run_folder import RunFolder
@@ -31,7 +32,8 @@ class Handover:
     def own(self, host: str, what: Listed) -> Listed:
         """Return the files of a host's list that it has written itself."""
         given = self.given.get(host, {})
-        return Listed(spares.own(what.outputs, given), spares.own(what.code, given), what.folder)
+        outputs, code = spares.own(what.outputs, given), spares.own(what.code, given)
+        return replace(what, outputs=outputs, code=code)
 
     def superseded(self, former: str, current: Sequence[str]) -> set[str]:
         """Return the files of a former host that have newer versions on hosts which were given them."""

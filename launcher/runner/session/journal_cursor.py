@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...records import events as ev
@@ -12,14 +12,15 @@ from ...records import events as ev
 class JournalCursor:
     """Continues a journal where reading stopped, and lets each record pass once.
 
-    ``heard`` is the number of the last record that is here, -1 for none.
+    ``heard`` are the numbers of the records that are here: one whose line was damaged since is read
+    again.
     """
 
-    def __init__(self, heard: int = -1) -> None:
+    def __init__(self, heard: Iterable[int] = ()) -> None:
         self.offset = 0  # the byte after the last record that was read
         self.may_be_empty = False  # the launcher that started the run may not have got this far
         self.has_end = False  # the supervisor's last record was read
-        self._heard = heard
+        self._heard = set(heard)
 
     @property
     def is_complete(self) -> bool:
@@ -34,7 +35,7 @@ class JournalCursor:
         self.offset = end
         if record["event"] in ("SupervisorStarted", "HostEnded"):
             self.has_end = record["event"] == "HostEnded"
-        if record["seq"] <= self._heard:
+        if record["seq"] in self._heard:
             return None
-        self._heard = record["seq"]
+        self._heard.add(record["seq"])
         return ev.from_journal(host, record, clock_offset, time.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from ...spec.errors import HostError
@@ -15,10 +16,11 @@ PAUSE, CONTACTS = 5.0, 4
 
 
 class KeepAlive:
-    """Contacts the host again and again. An agent that does not answer is closed by that."""
+    """Contacts the host again and again. An agent that does not answer is closed by that;
+    ``on_silence`` gets for how many seconds the supervisor there has not answered its agent."""
 
-    def __init__(self, line: HostConnection) -> None:
-        self._line = line
+    def __init__(self, line: HostConnection, on_silence: Callable[[float], None]) -> None:
+        self._line, self._on_silence = line, on_silence
         self._task: asyncio.Task[None] | None = None
 
     def start(self, orphan_timeout: float | None) -> None:
@@ -39,5 +41,8 @@ class KeepAlive:
     async def _call(self, pause: float) -> None:
         while True:
             with suppress(HostError):
-                await self._line.agent.ask("contact")
+                answer = await self._line.agent.ask("contact")
+                silent = answer.get("silent", 0.0)
+                if isinstance(silent, float):
+                    self._on_silence(silent)
             await asyncio.sleep(pause)
