@@ -22,6 +22,8 @@ from .state import Expiry, RunState
 #: What to do about a reason that no error of ours explains.
 HINTS: Mapping[str, str] = {
     EndReason.SUPERVISOR_SILENT: HANGS,
+    EndReason.BAD_ANSWER: "nothing more of that host was believed; what runs there is ended when it "
+    "is next reached",
     StopReason.LOGIN_SESSION_ENDED: "systemd-logind there kills what you leave behind at a logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }

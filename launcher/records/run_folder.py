@@ -16,6 +16,7 @@ Files appear whole or not at all: each is written beside its place and renamed.
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given, after another one was lost
+        adopted.json    of a run that another machine has started: whether its hosts agree on it
         stop.json       a wish to end it, for the process that follows it: grace, how often asked
         pull.json       a wish to bring outputs back at once: how often asked
         launcher.lock   held (flock) by the process that follows the run; its pid stands in it, with
@@ -42,6 +43,7 @@ from ..spec.errors import LauncherError, RecordError
 from ..spec.typed_json import from_json
 from . import events as ev
 from . import run_names
+from .adoption import FILE, Adoption
 
 T = TypeVar("T")
 
@@ -150,6 +152,13 @@ class RunFolder:
     def read_as(self, kind: type[T], name: str) -> T | None:
         """As :func:`read_as`, one file of the folder."""
         return read_as(kind, self.path / name)
+
+    @property
+    def adoption(self) -> Adoption | None:
+        """How the run was taken up from its hosts; None where this machine has started it."""
+        if not (self.path / FILE).exists():
+            return None
+        return self.read_as(Adoption, FILE) or Adoption()
 
     def came(self, name: str, size: int) -> None:
         """Notes that so many bytes of a log are here now; at most once a second for each."""

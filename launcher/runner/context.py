@@ -42,6 +42,14 @@ class RunContext:
         return self.event_log.state
 
     @property
+    def begun_attempts(self) -> tuple[int, int]:
+        """The attempt that another launcher has begun, and the latest that it may have set spares up
+        for. Of a run that was taken up from its hosts, only they know."""
+        adoption = self.folder.adoption
+        current = max(self.state.attempt, adoption.attempt if adoption else 0)
+        return current, current + (len(self.request.hosts) if self.request.max_restarts else 0)
+
+    @property
     def events(self) -> Sequence[ev.Event]:
         """Everything that has happened so far."""
         return self.event_log.events

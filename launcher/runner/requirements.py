@@ -10,6 +10,7 @@ from ..frameworks import requirements
 from ..jobs import planner
 from ..spec.errors import FrameworkMissing
 from ..spec.model import Job, Layout
+from ..transport.answers import Missing
 from .concurrency import together
 from .host_session import HostSession
 
@@ -53,12 +54,10 @@ class Wanted:
         """Raises FrameworkMissing for the first host that lacks something, naming all that do."""
         if not self._modules:
             return
-        told = await together(session.agent.ask("found") for session in self._sessions)
+        told = await together(session.agent.answer(Missing, "found") for session in self._sessions)
         self._modules = ()  # asked and answered: a start that is tried again asks no more
         without = {
-            session: x["missing"]
-            for session, x in zip(self._sessions, told, strict=True)
-            if x["missing"]
+            session: x.missing for session, x in zip(self._sessions, told, strict=True) if x.missing
         }
         if without:
             raise self._told(without)

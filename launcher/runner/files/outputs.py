@@ -15,7 +15,7 @@ from types import MappingProxyType
 from ...records.run_folder import RunFolder
 from ...spec.errors import LauncherError
 from ...spec.frozen import frozen
-from ...transport import rsync
+from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 
@@ -39,19 +39,13 @@ class Listed:
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """What the run has written on a host. Raises HostError."""
-    answer = await agent.ask("outputs", run=run, paths=list(paths))
-    return Listed(
-        outputs=_inside(answer["outputs"]), code=_inside(answer["code"]), folder=answer["folder"]
-    )
+    answer = await agent.answer(answers.Listed, "outputs", run=run, paths=list(paths))
+    return Listed(_inside(answer.outputs), _inside(answer.code), answer.folder)
 
 
 def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
-    """What a host lists, without paths that would lead out of the folder here."""
-    return {
-        path: (size, time)
-        for path, size, time in files
-        if not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
-    }
+    """Return the files by their paths, without one that would lead out of the folder here."""
+    return {path: (size, time) for path, size, time in files if answers.is_inside(path)}
 
 
 async def pull(connection: Connection, host: str, what: Listed, mirror: Path) -> int:
