@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
-from . import codec, receipt
+from ..spec.typed_json import to_json
+from . import adoption, codec, receipt
 from . import events as ev
+from .adoption import Adoption
 from .receipt import Receipt
 from .run_folder import RunFolder, read_as, read_json, write_json
 from .state import RunState, log_hosts, step
@@ -77,6 +80,25 @@ class RunReader:
     def secret_names(self) -> tuple[str, ...]:
         """The names of the job's secrets. Raises InputError."""
         return self._described_run()[3]
+
+    @property
+    def adoption(self) -> Adoption | None:
+        """How the run was taken up from its hosts; None where this machine has started it."""
+        with closing(RunFolder(self.path)) as folder:
+            return folder.adoption
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why a person has to agree before processes are started by the run's record. Raises
+        InputError."""
+        return adoption.doubts(self.adoption, self.secret_names)
+
+    def trust(self) -> None:
+        """Note that a person has agreed. Raises RecordError."""
+        taken = self.adoption
+        if taken is not None:
+            with closing(RunFolder(self.path)) as folder:
+                folder.write(adoption.FILE, to_json(replace(taken, trusted=True)))
 
     def _described_run(self) -> tuple[Request, Layout, float, tuple[str, ...]]:
         if self._described is None:
