@@ -15,11 +15,14 @@ from typing import Any, TextIO
 
 import click
 
+from . import terminal
+
 _SHOW_WARNING = warnings.showwarning
 
 
 def prepare() -> None:
     """Set up signals, garbage collection, warnings and quick imports, before anything else."""
+    terminal.guard()
     sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
     # Another launcher may ask for outputs by it before anybody here listens.

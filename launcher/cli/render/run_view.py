@@ -24,6 +24,7 @@ from ...records.reasons import EndReason
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
+from ..terminal import control
 from . import log_lines
 from .hints import below_error, terminal_width
 from .tables import counted, duration, fold_tasks
@@ -349,13 +350,13 @@ class Screen:
         spent = duration(now - self._since)
         line = f"{_DOING[self._stage]} {spent}{self._percent}"
         width = max(20, terminal_width() - 1)
-        sys.stderr.write("\r\x1b[2K")  # not by click, which takes a moving cursor for colour
+        control("\r\x1b[2K")  # not by click, which takes a moving cursor for colour
         click.echo(click.style(line[:width], dim=True), nl=False, err=True)
         self._line_is_up = True
 
     def _clear_line(self) -> None:
         if self._line_is_up:
-            sys.stderr.write("\r\x1b[2K")
+            control("\r\x1b[2K")
             sys.stderr.flush()
             self._line_is_up = False
 
