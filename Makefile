@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test test-openssh quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,6 +30,9 @@ quick: setup ## Lints and runs the unit tests, in under a minute
 
 flakes: setup system horovod ## Runs the suite N times on a busy machine (10): N=3 ARGS="--spin 2 --select tests/lab"
 	PYTHONPATH=tests $(BIN)/python -m support.flakes $(N) $(ARGS)
+
+test-openssh: setup system ## The core of runs once more, with OpenSSH's client in asyncssh's place
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --transport openssh $(addprefix tests/lab/test_,$(addsuffix .py,run stop commands_on_runs detach host_session openssh)) $(ARGS)
 
 test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)

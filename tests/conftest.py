@@ -37,6 +37,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 
 @pytest.fixture
+def by_asyncssh() -> None:
+    """Skip a test of what asyncssh alone can do, where OpenSSH connects."""
+    if labs.transport != ASYNCSSH:
+        pytest.skip("asyncssh alone can do this")
+
+
+@pytest.fixture
 def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[labs.Lab]:
     """A lab that one test may break: the first two hosts, or the test's parameter."""
     need_lab()

@@ -1,4 +1,4 @@
-"""What programs, the CLI, a console and plug-ins call: everything that launcher does, as Python.
+"""The Python API: everything that launcher does, for programs, plug-ins and the CLI.
 
 :class:`~launcher.Client` starts and finds runs; a :class:`~launcher.RunHandle` is one run::
 
@@ -29,26 +29,26 @@
 ========================  ====================================================================
 
 :class:`~launcher.AsyncClient` and :class:`~launcher.AsyncRunHandle` have the same names; what goes to
-hosts is awaited there. The sync ones do that work in a thread of their own, so they can be used from
-any thread and in a notebook, where an event loop runs already.
+hosts is awaited there. The sync classes do that work in a thread of their own, so they can be used
+from any thread, and in a notebook, where an event loop already runs.
 
-**Who follows a run.** One process at a time holds the lock of a run's folder: it keeps in touch with
-the hosts, records what they report, restarts what may be restarted and writes the receipt. A run that
-a client starts is followed by that client; with ``detach=True`` by a process of its own. ``wait`` and
-``stop`` of a handle make its client follow a run that nobody follows. Any number of handles, clients
-and processes may watch a run, and ask its follower to stop it.
+**Who follows a run.** One process at a time holds the lock of a run's folder. That follower stays
+connected to the hosts, records what they report, restarts the run if allowed, and writes the receipt.
+The client that starts a run follows it; with ``detach=True`` a separate process does. If a run has no
+follower, ``wait`` and ``stop`` of a handle make its client follow it. Any number of handles, clients
+and processes can watch a run and ask its follower to stop it.
 
 **What a client leaves behind.** Closing it (``with`` does) stops the runs that it started without
-``detach`` and waits for their receipts; a run that it only took over it lets go of, and that run
-continues on its hosts. No thread, process or connection is left. A client installs no signal handler,
-prints nothing, and changes no library. A program that exits without closing its client is as one that
-was killed: its runs continue on their hosts, until somebody attaches.
+``detach`` and waits for their receipts. Runs that it attached to continue on their hosts. No thread,
+process or connection is left. A client installs no signal handler, prints nothing, and changes no
+library. If a program exits or is killed without closing its client, its runs continue on their hosts,
+and any client can attach to them.
 
-**Errors** are :class:`~launcher.LauncherError`: a message that says what happened where, ``hint`` with
-what to do next, ``code`` for programs and ``exit_code`` as the command has it. ``InputError`` comes
-before anything is done. What happens within a run is no exception but its receipt.
+**Errors** are :class:`~launcher.LauncherError`: the message says what happened where, ``hint`` what to
+do next; ``code`` is for programs, and ``exit_code`` is the command's. ``InputError`` is raised before
+anything is done. A failure within a run raises nothing: it is in the receipt.
 
 Modules: ``client`` and ``handles`` (the above), ``jobs`` (jobs from files and values, plans), ``runs``
 (``run_job``), ``scaling`` (trials on more and more hosts), ``hosts`` (inventories, check, bootstrap,
-sandbox), ``formats`` (files of other tools). The CLI is a face of these: it parses and prints.
+sandbox), ``formats`` (files of other tools). The CLI parses, calls these, and prints.
 """

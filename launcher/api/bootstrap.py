@@ -1,4 +1,4 @@
-"""Makes bare hosts ready for a run: your public key, rsync, Python, an environment."""
+"""Prepare bare hosts for runs: your public key, rsync, Python, an environment."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["STEPS", "VENV", "bootstrap_hosts", "chosen_steps", "plain", "require
 
 
 def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[HostOutcome]:
-    """Do what is wanted, and return how every host stands, in their order.
+    """Prepare hosts, and return an outcome for each, in their order.
 
     ``wanted`` are the fields of :class:`~launcher.fleet.bootstrap.request.BootstrapRequest`.
-    ``asker`` is asked about host keys and passwords; ``tell(host, message)`` is called from several
-    threads. Raises InputError where Fabric is not installed.
+    ``asker`` answers questions about host keys and passwords. ``tell(host, message)`` is called from
+    several threads. Raises InputError if Fabric is not installed.
     """
     try:
         from ..fleet.bootstrap.bootstrap import bootstrap

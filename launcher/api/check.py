@@ -1,4 +1,4 @@
-"""Looks at hosts before anything is launched: findings with stable codes, and what to do about each."""
+"""Check hosts before a run: findings with stable codes, and a fix for each."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ async def check_hosts(
     ask_passphrase: AskPassphrase | None = None,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> tuple[Report, list[str]]:
-    """Look at each host and, with ``pairs``, at the network between them; with a job, whether it would
-    fit and find what it needs. Return a report, and what ``fix`` has repaired.
+    """Check each host and, with ``pairs``, the network between them.
 
-    A host that cannot be reached is a finding and no error.
+    With a job, also check whether it fits and finds what it needs. Return a report, and what ``fix``
+    repaired. An unreachable host is a finding, not an exception.
     """
     from ..fleet.check.checker import Visitor, check
 
@@ -58,18 +58,20 @@ async def check_hosts(
 def with_smoke(
     report: Report, job: Job | None, inventory: Inventory, hosts: Sequence[str]
 ) -> Report:
-    """Run an all-reduce over hosts, as an ordinary run; return the report with what came of it."""
+    """Run an all-reduce over hosts, as an ordinary run; return the report with its finding."""
     from ..runner.smoke import smoke
 
-    begun = time.monotonic()
+    started = time.monotonic()
     finding = smoke(job, inventory, hosts)
-    took = report.seconds + time.monotonic() - begun
+    took = report.seconds + time.monotonic() - started
     return replace(report, findings=(*report.findings, finding), seconds=took)
 
 
 def write_suggested(report: Report, place: str | os.PathLike[str]) -> tuple[Report, list[str]]:
-    """Write the interfaces that a report suggests into the inventory's file. Return the report without
-    those findings, and what was written. Raises InputError."""
+    """Write the interfaces that a report suggests into the inventory's file.
+
+    Return the report without those findings, and what was written. Raises InputError.
+    """
     wanted = suggested(report.findings)
     if not wanted:
         return report, []

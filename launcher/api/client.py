@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 from ..fleet.inventory_file import load_inventory, sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
-from ..records.run_folder import RunFolder, home
+from ..records.run_folder import RunFolder, home, write_at_home
 from ..spec.errors import HostError, InputError, UnknownRun
 from ..spec.model import Inventory, Job, Request
 
-# Listing runs needs no more; what carries a run out is imported with the first one.
+# Listing runs needs no more; the runner is imported with the first run.
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home"]
+__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "write_at_home"]
 
 
 class RunOptions(TypedDict, total=False):
-    """How a run is treated. All times are in seconds."""
+    """Options of a run. All times are in seconds."""
 
     pull_every: float
-    """Bring outputs back this often while it runs. Default: 30."""
+    """Bring outputs back this often during the run. Default: 30."""
     lost_after: float
-    """Give up a host that cannot be reached for this long. Default: 300."""
+    """Treat a host as lost after this long without an answer. Default: 300."""
     orphan_timeout: float | None
-    """A host that nobody reaches for this long stops the run on its own. Default: never."""
+    """Hosts stop the run when no launcher contacted them for this long. Default: never."""
     stall_timeout: float | None
-    """Report that no rank does anything after this long. Default: 600."""
+    """Report when no rank makes progress for this long. Default: 600."""
     stop_stalled: bool
-    """Then stop the run as well."""
+    """Stop a run that stalls. Default: False."""
     check: bool
-    """Refuse hosts whose facts say that a run would be pointless. Default: True."""
+    """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
 
 
 class _Catalog:
-    """The runs of this machine. Reading them takes no connection and never waits."""
+    """The runs of this machine. Reading them needs no connection and never waits."""
 
     _inventory: Inventory | str | os.PathLike[str] | None
 
     @property
     def inventory(self) -> Inventory:
-        """The hosts of this client. Raises InputError without any, DocumentError."""
+        """The hosts of this client. Raises InputError if it has none, DocumentError."""
         if self._inventory is None:
             raise InputError(
                 "this client has no inventory", 'name one: launcher.Client("inventory/lab.yaml")'
@@ -74,22 +74,22 @@ class _Catalog:
         return catalog.names()
 
     def show(self, name: str) -> Summary:
-        """Return how one run of this machine stands.
+        """Return a summary of one run of this machine.
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. Raises UnknownRun, or
-        InputError where several fit.
+        InputError if several match.
         """
         return catalog.summary(catalog.find(name))
 
     def list(self) -> list[Summary]:
-        """Return all runs of this machine, the latest first: how each stands, since when and where."""
+        """Return summaries of all runs of this machine, the latest first."""
         return list(catalog.summaries())
 
 
 class AsyncClient(_Catalog):
     """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``.
 
-    ``inventory`` is a file or its content, for :meth:`run`, :meth:`host_runs`, and to find runs of
+    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
     other machines. ``ask_passphrase`` is awaited with the name of a key file whose passphrase is
     needed. ``command_line`` is recorded with runs. Nothing is read or opened before it is needed.
     """
@@ -117,8 +117,10 @@ class AsyncClient(_Catalog):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop the runs that this client started and still follows, and wait for their receipts; let
-        go of those that it took over, which continue on their hosts."""
+        """Stop the runs that this client started and still follows, and wait for their receipts.
+
+        Runs that it attached to continue on their hosts.
+        """
         for task, following in list(self._live.items()):
             if following.is_ours:
                 following.stop()
@@ -138,15 +140,15 @@ class AsyncClient(_Catalog):
     ) -> AsyncRunHandle:
         """Start a job on the hosts of this client's inventory, and return its handle.
 
-        It returns before any host is reached; what goes wrong then is in the receipt. This client
-        follows the run; with ``detach`` a process of its own does, which outlives this program, and
-        this returns once the run is recorded. ``on_event`` gets every event of the run, and
+        It returns before any host is reached; later failures are in the receipt. This client follows
+        the run; with ``detach`` a separate process does, which outlives this program, and this
+        returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
         run they get what is read by :meth:`AsyncRunHandle.wait`. Options are those of
         :class:`RunOptions`.
 
-        Raises InputError for what can be seen before anything starts, and LauncherError where this
-        machine cannot hold the run's folder.
+        Raises InputError for what is wrong before anything starts, and LauncherError if this machine
+        cannot create the run's folder.
         """
         from ..runner.requests import make_request
 
@@ -168,7 +170,7 @@ class AsyncClient(_Catalog):
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
     ) -> AsyncRunHandle:
-        """Start a run again: the same snapshot of the code, the same job, the same hosts.
+        """Run a run again: the same code snapshot, job and hosts.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
@@ -204,12 +206,12 @@ class AsyncClient(_Catalog):
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
     ) -> AsyncRunHandle:
-        """Return the handle of a run that was started before, by any process.
+        """Return the handle of a run that any process started before.
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
-        here is looked for on the hosts of this client's inventory, and then followed without ever
-        being started again where there are :attr:`~RunHandle.doubts`; ``trust_record`` lets this
-        machine start processes, and send secrets, as its hosts say. Nothing is followed before
+        here is looked up on the hosts of this client's inventory. If such a run has
+        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        to start processes, and to send secrets, as the hosts say. Nothing is followed before
         :meth:`AsyncRunHandle.wait`, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before. Raises InputError.
         """
@@ -230,9 +232,9 @@ class AsyncClient(_Catalog):
         on_log: OnLog | None = None,
         trust_record: bool = False,
     ) -> AsyncRunHandle:
-        """Return the handle of a run that is recorded on this machine; go to no host.
+        """Return the handle of a run that is recorded on this machine; connect to no host.
 
-        Raises UnknownRun for one that is not, InputError.
+        Raises UnknownRun if it is not recorded here, InputError.
         """
         from ..records.run_reader import RunReader
 
@@ -244,20 +246,22 @@ class AsyncClient(_Catalog):
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        As :meth:`AsyncRunHandle.rm`, also for a run that ended before it was recorded. Raises
+        Like :meth:`AsyncRunHandle.rm`, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         path = catalog.find(name)
         try:
             handle = self._attached(path)
-        except InputError:  # it never came as far as a host
+        except InputError:  # it never reached a host
             await asyncio.to_thread(shutil.rmtree, path)
             return []
         return await handle.rm(force)
 
     async def host_runs(self) -> dict[str, HostRuns | HostError]:
-        """Ask the hosts of the inventory which runs they have, of all users. Return the answer of
-        each host, or what is wrong with it. Raises InputError."""
+        """Ask the hosts of the inventory for runs of all users; return the answer or error of each.
+
+        Raises InputError.
+        """
         from ..runner.remote_runs import ask_hosts
 
         async with self.hosts_up(self.inventory):
@@ -266,7 +270,7 @@ class AsyncClient(_Catalog):
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
-        """Start to follow a run, or to watch who follows it; the task returns its receipt."""
+        """Start following a run, or watching its follower; the task returns its receipt."""
         task = asyncio.ensure_future(self._to_the_end(following))
         self._live[task] = following
         task.add_done_callback(self._done)
@@ -275,11 +279,11 @@ class AsyncClient(_Catalog):
     def _done(self, task: asyncio.Task[Receipt]) -> None:
         del self._live[task]
         if not task.cancelled():
-            task.exception()  # it is raised to those who wait; nobody may
+            task.exception()  # mark it as seen, since nobody may await the task
 
     @asynccontextmanager
     async def hosts_up(self, inventory: Inventory) -> AsyncIterator[None]:
-        """Keep the embedded hosts up, where the inventory wants them."""
+        """Keep the embedded hosts up, if the inventory uses them."""
         if not inventory.sandbox:
             yield
             return
@@ -328,9 +332,9 @@ class AsyncClient(_Catalog):
 class Client(_Catalog):
     """Starts, finds and follows runs. Use it with ``with``.
 
-    ``inventory`` is a file or its content, for :meth:`run`, :meth:`host_runs`, and to find runs of
+    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
     other machines. ``command_line`` is recorded with runs. Nothing is read or opened before it is
-    needed. Work with hosts is done in a thread that ends with the client; callbacks are called there.
+    needed. A thread that ends with the client does the work with hosts and calls callbacks.
     """
 
     def __init__(
@@ -357,8 +361,10 @@ class Client(_Catalog):
         self.close()
 
     def close(self) -> None:
-        """Stop the runs that this client started and still follows, and wait for their receipts; let
-        go of those that it took over, which continue on their hosts. Ctrl-C meanwhile kills them."""
+        """Stop the runs that this client started and still follows, and wait for their receipts.
+
+        Runs that it attached to continue on their hosts. Ctrl-C meanwhile kills the stopping runs.
+        """
         try:
             if self._client._live:
                 self._loop.call(self._client.aclose())
@@ -379,15 +385,15 @@ class Client(_Catalog):
     ) -> RunHandle:
         """Start a job on the hosts of this client's inventory, and return its handle.
 
-        It returns before any host is reached; what goes wrong then is in the receipt. This client
-        follows the run; with ``detach`` a process of its own does, which outlives this program, and
-        this returns once the run is recorded. ``on_event`` gets every event of the run, and
+        It returns before any host is reached; later failures are in the receipt. This client follows
+        the run; with ``detach`` a separate process does, which outlives this program, and this
+        returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
         detached run they get what is read by :meth:`RunHandle.wait`. Options are those of
         :class:`RunOptions`.
 
-        Raises InputError for what can be seen before anything starts, and LauncherError where this
-        machine cannot hold the run's folder.
+        Raises InputError for what is wrong before anything starts, and LauncherError if this machine
+        cannot create the run's folder.
         """
         started = self._client.run(job, detach=detach, on_event=on_event, on_log=on_log, **options)
         return self._handle(self._loop.call(started))
@@ -401,7 +407,7 @@ class Client(_Catalog):
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
     ) -> RunHandle:
-        """Start a run again: the same snapshot of the code, the same job, the same hosts.
+        """Run a run again: the same code snapshot, job and hosts.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
@@ -420,17 +426,17 @@ class Client(_Catalog):
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
     ) -> RunHandle:
-        """Return the handle of a run that was started before, by any process.
+        """Return the handle of a run that any process started before.
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
-        here is looked for on the hosts of this client's inventory, and then followed without ever
-        being started again where there are :attr:`~RunHandle.doubts`; ``trust_record`` lets this
-        machine start processes, and send secrets, as its hosts say. Nothing is followed before
+        here is looked up on the hosts of this client's inventory. If such a run has
+        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        to start processes, and to send secrets, as the hosts say. Nothing is followed before
         :meth:`RunHandle.wait`, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before, both in the client's
         thread. Raises InputError.
         """
-        try:  # without a thread, where no host has to be asked
+        try:  # no thread is needed unless hosts are asked
             found = self._client.attach_here(name, on_event, on_log, trust_record)
         except UnknownRun:
             attaching = self._client.attach(
@@ -442,14 +448,16 @@ class Client(_Catalog):
     def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        As :meth:`RunHandle.rm`, also for a run that ended before it was recorded. Raises InputError,
-        RunKept.
+        Like :meth:`RunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        InputError, RunKept.
         """
         return self._loop.call(self._client.rm(name, force))
 
     def host_runs(self) -> dict[str, HostRuns | HostError]:
-        """Ask the hosts of the inventory which runs they have, of all users. Return the answer of
-        each host, or what is wrong with it. Raises InputError."""
+        """Ask the hosts of the inventory for runs of all users; return the answer or error of each.
+
+        Raises InputError.
+        """
         return self._loop.call(self._client.host_runs())
 
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
@@ -459,11 +467,11 @@ class Client(_Catalog):
 
 
 def _ignore(*_: object) -> None:
-    """A callback that nobody wants."""
+    """Ignore an event or log bytes."""
 
 
 def _drop_if_empty(following: Following) -> None:
-    """Remove the folder of a run of which nothing was recorded: `ls` would show it for ever."""
+    """Remove the folder of a run that recorded nothing: `ls` would show it forever."""
     path = following.reader.path
     if not any((path / name).exists() for name in ("run.json", "receipt.json")):
         shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Hosts for a first inventory: those that this machine knows, and what is on them."""
+"""Find hosts for a first inventory, and probe them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ __all__ = [
 
 
 def found_here() -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], int]:
-    """Return the hosts that ~/.ssh/config names, those that only known_hosts does, and how many lines
-    of known_hosts are hashed."""
+    """Return the hosts in ~/.ssh/config, those only in known_hosts, and its number of hashed lines."""
     ssh = Path("~/.ssh").expanduser()
     texts = [_read(ssh / "config")]
     for pattern in includes(texts[0]):
@@ -60,7 +59,7 @@ def _read(file: Path) -> str:
 async def probe(
     chosen: Sequence[Candidate], ask_passphrase: AskPassphrase | None = None
 ) -> dict[str, Facts | HostError]:
-    """Go to hosts, and return what each is, or what is wrong with it."""
+    """Connect to hosts; return the facts of each, or its error."""
     from ..fleet.fanout import Visited, visit_hosts
 
     inventory = load(inventory_text(chosen, {}, ""), "these hosts")

@@ -1,4 +1,4 @@
-"""Files of other tools: inventories, tasks and scripts, in and out."""
+"""Import and export files of other tools: inventories, tasks and scripts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from ..spec.model import Host, Inventory, Job
 
 
 def read_file(file: str, what: str) -> tuple[str, str]:
-    """Return the text of a small file, or of stdin for ``-``, and what to call it. Raises
-    DocumentError."""
+    """Return the text and name of a small file, or of stdin for ``-``. Raises DocumentError."""
     if file == "-":
         return read_text("/dev/stdin", what), "stdin"
     return read_text(file, what), file
 
 
 def import_inventory(text: str, source: str, form: str | None = None) -> tuple[Inventory, str]:
-    """Return the inventory that another tool's file means, and its text as a file of ours.
+    """Convert another tool's list of hosts; return the inventory, and its text in our format.
 
-    ``form`` is a format of :mod:`launcher.interop.inventories`; None takes what it looks like. What
-    could not be carried over is in the inventory's notes. Raises DocumentError, InputError.
+    ``form`` is a format of :mod:`launcher.interop.inventories`; None guesses it. The inventory's notes
+    list what could not be converted. Raises DocumentError, InputError.
     """
     from ..interop import inventories
     from ..spec.inventory_writer import inventory_text
@@ -30,7 +29,7 @@ def import_inventory(text: str, source: str, form: str | None = None) -> tuple[I
         name, found = inventories.read(text, source, form)
     except DocumentError:
         if form is None and _is_ours(text, source):
-            raise InputError(f"{source} is an inventory of ours already") from None
+            raise InputError(f"{source} already is a launcher inventory") from None
         raise
     inventory = found.inventory()
     head = [f"From {source} ({inventories.FORMATS[name].about}), by: launcher inventory import"]
@@ -55,8 +54,10 @@ def export_inventory(inventory: Inventory, form: str) -> tuple[str, Sequence[str
 
 
 def import_task(text: str, source: str, form: str) -> tuple[str, Sequence[str]]:
-    """Return the job file that a task of another system means, and notes on what could not be carried
-    over. Raises DocumentError, InputError."""
+    """Convert a task of another system; return a job file, and notes on what could not be converted.
+
+    Raises DocumentError, InputError.
+    """
     from ..interop import tasks
 
     return tasks.read(text, source, form)
@@ -65,8 +66,7 @@ def import_task(text: str, source: str, form: str) -> tuple[str, Sequence[str]]:
 def export_scripts(
     job: Job, inventory: Inventory, hosts: Sequence[Host]
 ) -> tuple[Mapping[str, str], Sequence[str]]:
-    """Return shell scripts by file name that do what the job's plan says, and notes. Raises
-    InputError."""
+    """Return shell scripts that carry out the job's plan, by file name, and notes. Raises InputError."""
     from ..interop.scripts import scripts
 
     return scripts(job, inventory, tuple(hosts))

@@ -1,4 +1,4 @@
-"""One run, as a program holds it: :class:`RunHandle`, and :class:`AsyncRunHandle` for asyncio."""
+"""Handles of one run: :class:`RunHandle`, and :class:`AsyncRunHandle` for asyncio."""
 
 from __future__ import annotations
 
@@ -29,19 +29,18 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """What a handle needs of the client that made it."""
+    """What a handle needs from its client."""
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
-        """Start to follow a run, or to watch who follows it; the task returns its receipt."""
+        """Start following a run, or watching its follower; the task returns its receipt."""
 
     def hosts_up(self, inventory: Inventory) -> AbstractAsyncContextManager[None]:
-        """Keep the embedded hosts up, where the inventory wants them."""
+        """Keep the embedded hosts up, if the inventory uses them."""
 
 
 @frozen
 class Pulled:
-    """What a pull has brought: so many files and bytes are in ``outputs`` now. ``failed`` says by host
-    what could not be brought."""
+    """The result of a pull: how many files and bytes ``outputs`` holds now, and what failed by host."""
 
     outputs: Path
     files: int
@@ -50,7 +49,7 @@ class Pulled:
 
 
 class RecordedRun:
-    """What is recorded of a run on this machine. Reading it takes no connection and never waits."""
+    """The records of a run on this machine. Reading them needs no connection and never waits."""
 
     def __init__(self, following: Following) -> None:
         self._following = following
@@ -66,17 +65,17 @@ class RecordedRun:
 
     @property
     def folder(self) -> Path:
-        """Its folder on this machine: records, logs and outputs."""
+        """The run's folder on this machine: records, logs and outputs."""
         return self._reader.path
 
     @property
     def job(self) -> Job:
-        """What it runs."""
+        """The job that it runs."""
         return self._following.request.job
 
     @property
     def layout(self) -> Layout:
-        """Which host runs what; without nodes before that is decided."""
+        """Which host runs what; it has no nodes until that is decided."""
         return self._following.layout
 
     @property
@@ -86,30 +85,30 @@ class RecordedRun:
 
     @property
     def grace(self) -> float:
-        """Seconds between asking processes to end and killing them."""
+        """Seconds between SIGTERM and SIGKILL."""
         return self._following.grace
 
     @property
     def killing(self) -> bool:
-        """Whether this handle was asked twice to stop: then there is no grace."""
+        """Whether this handle was asked twice to stop, and so kills without grace."""
         return self._following.killing
 
     def state(self) -> RunState:
-        """Return how the run stands, folded from its events so far."""
+        """Return the state of the run, folded from its events so far."""
         return self._reader.state()
 
     def events(self) -> list[ev.Event]:
-        """Return all that has happened so far, in its order."""
+        """Return all events so far, in their order."""
         return self._reader.events()
 
     @property
     def receipt(self) -> Receipt | None:
-        """The receipt, or None as long as the run has not ended."""
+        """The receipt, or None until the run has ended."""
         return self._reader.receipt()
 
     @property
     def followed(self) -> bool:
-        """Whether a process of this machine follows the run: then what is recorded is up to date."""
+        """Whether a process of this machine follows the run, and so keeps its records up to date."""
         return self._reader.follower() is not None
 
     @property
@@ -135,7 +134,7 @@ class RecordedRun:
         self._following.reread()
 
     def reader(self) -> RunReader:
-        """Return a reader of events and logs with a position of its own, for a console that polls."""
+        """Return a reader of events and logs with its own position, for a console that polls."""
         return RunReader(self.folder)
 
     def remember(self) -> None:
@@ -144,7 +143,7 @@ class RecordedRun:
 
 
 class AsyncRunHandle(RecordedRun):
-    """One run. :class:`~launcher.AsyncClient` makes it; it works as long as its client is open."""
+    """One run. :class:`~launcher.AsyncClient` returns it; it works while its client is open."""
 
     def __init__(
         self,
@@ -157,11 +156,11 @@ class AsyncRunHandle(RecordedRun):
         self._client, self._task = client, task
 
     async def wait(self, timeout: float | None = None) -> Receipt:
-        """Wait for the end of the run, and return its receipt.
+        """Wait until the run ends, and return its receipt.
 
-        A run that nobody follows is followed by this client from then on, until it ends or the client
-        is closed. Raises TimeoutError after ``timeout`` seconds, and then the run continues;
-        LauncherError when this machine cannot hold its records.
+        If the run has no follower, this client follows it until it ends or the client is closed.
+        Raises TimeoutError after ``timeout`` seconds, and the run continues; LauncherError if this
+        machine cannot hold its records.
         """
         if self._task is None or (self._task.done() and _is_broken(self._task)):
             self._task = self._client.follow(self._following)
@@ -169,28 +168,27 @@ class AsyncRunHandle(RecordedRun):
             return await asyncio.shield(self._task)
 
     async def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
-        """Wait until all processes run. Return None then, or the receipt of a run that ended before.
+        """Wait until all processes run. Return None then, or the receipt if the run ended before.
 
-        ``on_event`` gets the events up to there. Raises LauncherError when the process that follows
-        the run died.
+        ``on_event`` gets the events until then. Raises LauncherError if the run's follower died.
         """
         return await until_started(self.reader(), on_event)
 
     def request_stop(self, grace: float | None = None) -> None:
-        """Ask for the end, and return at once; ask again to kill without grace.
+        """Ask the run to stop, and return at once; ask again to kill without grace.
 
-        ``grace`` is in seconds; None takes the job's. Nothing happens to a run that has ended. A run
-        that nobody follows stops with the next ``wait`` or ``stop``.
+        ``grace`` is in seconds; None takes the job's. A run that has ended ignores it; a run
+        without a follower stops with the next ``wait`` or ``stop``.
         """
         if self.receipt is None:
             self._following.stop(grace)
 
     async def stop(self, grace: float | None = None) -> Receipt:
-        """End the run on all its hosts, and return its receipt: what is left, counted on each.
+        """Stop the run on all its hosts, and return its receipt, with what is left on each host.
 
-        Processes get SIGTERM, ``grace`` seconds (None: the job's) and SIGKILL; outputs are brought
-        back. A run that has ended already is looked at again on hosts that could not be reached then;
-        ``receipt.hosts`` says which still cannot. Raises as :meth:`wait`.
+        Processes get SIGTERM, and SIGKILL after ``grace`` seconds (None: the job's); outputs are
+        brought back. If the run has ended, hosts that were unreachable then are cleaned up now;
+        ``receipt.hosts`` shows which still are. Raises what :meth:`wait` raises.
         """
         ended = self.receipt
         if ended is None:
@@ -200,9 +198,9 @@ class AsyncRunHandle(RecordedRun):
         return self.receipt or ended
 
     async def finish(self) -> list[HostError]:
-        """End what a run that is over has left on hosts that could not be reached at its end.
+        """Clean up an ended run on hosts that were unreachable when it ended.
 
-        Return the errors of hosts that still cannot be reached.
+        Return the errors of hosts that still are.
         """
         from ..runner.ended_runs import finish
 
@@ -219,10 +217,10 @@ class AsyncRunHandle(RecordedRun):
     ) -> AsyncIterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
-        With ``follow`` until the run ends. ``since`` leaves out what came longer than that many
-        seconds ago, ``tail`` all but the last lines of each log. Logs come one after the other;
-        ``merged`` yields them in the order in which they arrived, to the second. Where nobody follows
-        the run, its hosts are asked first for what is not here. Raises LauncherError.
+        With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
+        ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
+        yields them in order of arrival, to the second. If the run has no follower, missing logs are
+        fetched from its hosts first. Raises LauncherError.
         """
         await self._bring_if_nobody_does()
         reader = self.reader()
@@ -238,15 +236,14 @@ class AsyncRunHandle(RecordedRun):
     async def pull(self, dest: Path | str | None = None) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then, and in ``dest`` as well where that is given. Raises
-        LauncherError.
+        They are in :attr:`folder` then, and in ``dest`` if given. Raises LauncherError.
         """
         async with self._client.hosts_up(self._following.request.inventory):
             failed = await bring(self._following)
         return await asyncio.to_thread(_brought, self.folder, Path(dest) if dest else None, failed)
 
     def request_pull(self) -> None:
-        """Ask for outputs, and return at once."""
+        """Ask the follower to bring outputs back, and return at once."""
         self._following.pull_now()
 
     async def exec(
@@ -254,9 +251,9 @@ class AsyncRunHandle(RecordedRun):
     ) -> list[ExecResult]:
         """Run a command on all hosts of the run at once, or on one ``node`` (0 to N-1).
 
-        It has the run's folder and environment, without secrets, and is no part of the run. Return a
-        result for each host, with all its output; ``on_output(host, node, stream, data)`` gets the
-        output as it comes instead. Raises InputError for a node that the run has not.
+        It gets the run's folder and environment, without secrets, and is not part of the run. Return
+        a result for each host with its output, unless ``on_output(host, node, stream, data)`` gets
+        the output as it comes. Raises InputError for an unknown node.
         """
         from ..runner.remote_commands import execute_on_hosts
 
@@ -283,17 +280,17 @@ class AsyncRunHandle(RecordedRun):
             return await open_shell(request, self.layout, node, terminal, talk)
 
     async def rm(self, force: bool = False) -> list[HostError]:
-        """Remove a run that has ended: its folder here, outputs and all, and on every host.
+        """Delete a run that has ended: its folder here, outputs included, and on every host.
 
-        Raises InputError while it is followed, and RunKept where a host cannot be reached: then all of
-        it stays here. With ``force`` it is removed here all the same, and the errors of those hosts
-        are returned.
+        Raises InputError while it is followed, and RunKept if a host is unreachable: then nothing is
+        deleted here. With ``force`` it is deleted here regardless, and the errors of those hosts are
+        returned.
         """
         from ..runner.ended_runs import forget
 
         if self.followed:
             raise InputError(
-                f"{self.name} goes on, and is followed here", f"launcher stop {self.name}"
+                f"{self.name} is still running", f"stop it first: launcher stop {self.name}"
             )
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
@@ -310,7 +307,7 @@ class AsyncRunHandle(RecordedRun):
 
 
 class RunHandle(RecordedRun):
-    """One run. :class:`~launcher.Client` makes it; it works as long as its client is open.
+    """One run. :class:`~launcher.Client` returns it; it works while its client is open.
 
     It can be used from several threads, and where an event loop runs, as in a notebook.
     """
@@ -320,37 +317,37 @@ class RunHandle(RecordedRun):
         self._handle, self._loop = handle, loop
 
     def wait(self, timeout: float | None = None) -> Receipt:
-        """Wait for the end of the run, and return its receipt.
+        """Wait until the run ends, and return its receipt.
 
-        A run that nobody follows is followed by this client from then on, until it ends or the client
-        is closed. Raises TimeoutError after ``timeout`` seconds, and then the run continues;
-        LauncherError when this machine cannot hold its records. Ctrl-C ends the waiting; closing the
-        client then stops a run that it started.
+        If the run has no follower, this client follows it until it ends or the client is closed.
+        Raises TimeoutError after ``timeout`` seconds, and the run continues; LauncherError if this
+        machine cannot hold its records. Ctrl-C ends the waiting; closing the client then
+        stops a run that it started.
         """
         return self._loop.call(self._handle.wait(timeout))
 
     def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
-        """Wait until all processes run. Return None then, or the receipt of a run that ended before.
+        """Wait until all processes run. Return None then, or the receipt if the run ended before.
 
-        ``on_event`` gets the events up to there, in another thread. Raises LauncherError when the
-        process that follows the run died.
+        ``on_event`` gets the events until then, in another thread. Raises LauncherError if the run's
+        follower died.
         """
         return self._loop.call(self._handle.wait_until_started(on_event))
 
     def request_stop(self, grace: float | None = None) -> None:
-        """Ask for the end, and return at once; ask again to kill without grace.
+        """Ask the run to stop, and return at once; ask again to kill without grace.
 
-        ``grace`` is in seconds; None takes the job's. Also for callbacks. Nothing happens to a run
-        that has ended. A run that nobody follows stops with the next ``wait`` or ``stop``.
+        ``grace`` is in seconds; None takes the job's. Callbacks may call it. A run that has ended
+        ignores it; a run without a follower stops with the next ``wait`` or ``stop``.
         """
         self._loop.soon(partial(self._handle.request_stop, grace))
 
     def stop(self, grace: float | None = None) -> Receipt:
-        """End the run on all its hosts, and return its receipt: what is left, counted on each.
+        """Stop the run on all its hosts, and return its receipt, with what is left on each host.
 
-        Processes get SIGTERM, ``grace`` seconds (None: the job's) and SIGKILL; outputs are brought
-        back. A run that has ended already is looked at again on hosts that could not be reached then;
-        ``receipt.hosts`` says which still cannot. Raises as :meth:`wait`.
+        Processes get SIGTERM, and SIGKILL after ``grace`` seconds (None: the job's); outputs are
+        brought back. If the run has ended, hosts that were unreachable then are cleaned up now;
+        ``receipt.hosts`` shows which still are. Raises what :meth:`wait` raises.
         """
         return self._loop.call(self._handle.stop(grace))
 
@@ -364,10 +361,10 @@ class RunHandle(RecordedRun):
     ) -> Iterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
-        With ``follow`` until the run ends. ``since`` leaves out what came longer than that many
-        seconds ago, ``tail`` all but the last lines of each log. Logs come one after the other;
-        ``merged`` yields them in the order in which they arrived, to the second. Where nobody follows
-        the run, its hosts are asked first for what is not here. Raises LauncherError.
+        With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
+        ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
+        yields them in order of arrival, to the second. If the run has no follower, missing logs are
+        fetched from its hosts first. Raises LauncherError.
         """
         if self.receipt is None and not self.followed:
             self._loop.call(self._handle._bring_if_nobody_does())
@@ -381,13 +378,12 @@ class RunHandle(RecordedRun):
     def pull(self, dest: Path | str | None = None) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then, and in ``dest`` as well where that is given. Raises
-        LauncherError.
+        They are in :attr:`folder` then, and in ``dest`` if given. Raises LauncherError.
         """
         return self._loop.call(self._handle.pull(dest))
 
     def request_pull(self) -> None:
-        """Ask for outputs, and return at once. Also for callbacks."""
+        """Ask the follower to bring outputs back, and return at once. Callbacks may call it."""
         self._loop.soon(self._handle.request_pull)
 
     def exec(
@@ -395,19 +391,18 @@ class RunHandle(RecordedRun):
     ) -> list[ExecResult]:
         """Run a command on all hosts of the run at once, or on one ``node`` (0 to N-1).
 
-        It has the run's folder and environment, without secrets, and is no part of the run. Return a
-        result for each host, with all its output; ``on_output(host, node, stream, data)`` gets the
-        output as it comes instead, in another thread. Raises InputError for a node that the run has
-        not.
+        It gets the run's folder and environment, without secrets, and is not part of the run. Return
+        a result for each host with its output, unless ``on_output(host, node, stream, data)`` gets
+        the output as it comes, in another thread. Raises InputError for an unknown node.
         """
         return self._loop.call(self._handle.exec(argv, node=node, on_output=on_output))
 
     def rm(self, force: bool = False) -> list[HostError]:
-        """Remove a run that has ended: its folder here, outputs and all, and on every host.
+        """Delete a run that has ended: its folder here, outputs included, and on every host.
 
-        Raises InputError while it is followed, and RunKept where a host cannot be reached: then all of
-        it stays here. With ``force`` it is removed here all the same, and the errors of those hosts
-        are returned.
+        Raises InputError while it is followed, and RunKept if a host is unreachable: then nothing is
+        deleted here. With ``force`` it is deleted here regardless, and the errors of those hosts are
+        returned.
         """
         return self._loop.call(self._handle.rm(force))
 

@@ -1,4 +1,4 @@
-"""The hosts of an inventory: which there are, and what holds for each."""
+"""The hosts of an inventory and their settings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["load_inventory", "narrowed", "schema", "select_hosts", "settings_of"
 
 
 def settings_of(inventory: Inventory, host: Host) -> list[Effective]:
-    """Return all that holds for a host, and where each value comes from.
+    """Return every setting of a host, and where each value comes from.
 
-    Raises DocumentError, and ConnectError when ssh_config cannot be used.
+    Raises DocumentError, and ConnectError if ssh_config cannot be used.
     """
     from ..fleet.settings import effective
 

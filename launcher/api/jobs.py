@@ -1,4 +1,4 @@
-"""Jobs as programs make them: from files, values and layers; and what would become of them."""
+"""Make jobs from files, values and layers; plan them without going to a host."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def make_job(**values: Any) -> Job:
-    """Make a job of values with the names of a job file. Raises InputError."""
+    """Make a job from values named as in a job file. Raises InputError."""
     return layered_job({"argument": values})
 
 
 def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
-    """Make a job of layers of values in rising order, such as file, environment and flags.
+    """Make a job from layers of values, the strongest last: file, environment, flags.
 
     Raises InputError.
     """
@@ -65,7 +65,7 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 
 
 def dry_run(job: Job, inventory: Inventory) -> Plan:
-    """Return the plan, as far as it is known without going to a host. Raises InputError."""
+    """Return the plan, as far as it is known without connecting to a host. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
     check_restarts(job, len(hosts))
     layout = make_layout(job, hosts, {})
@@ -77,13 +77,13 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
 
 
 def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
-    """Return the hosts that could take the place of a lost one; none without restarts."""
+    """Return the hosts that could replace a lost one; none without restarts."""
     hosts = inventories.select(inventory, job.hosts) if job.max_restarts else ()
     return [host.name for host in spares.spares(hosts, plan.layout, ())]
 
 
 def describe_plan(plan: Plan, job: Job, spares: list[str]) -> dict[str, Any]:
-    """Return a plan as JSON values; of secrets it has the names only."""
+    """Return a plan as JSON values, with the names of secrets but not their values."""
     from ..records import codec
 
     return {**codec.describe_plan(plan), "spares": spares, "job": codec.describe_job(job)}

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, so that blocking calls work where a loop runs already."""
+"""An event loop in its own thread, so that blocking calls work where a loop already runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Starts its thread with the first call, and has none left after :meth:`close`."""
+    """Starts its thread with the first call; :meth:`close` ends it."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -23,8 +23,10 @@ class LoopThread:
         self._closed = False
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work in the loop, and return what it returns. It is cancelled when the caller is
-        interrupted. Raises LauncherError where that could never return."""
+        """Run a coroutine in the loop, and return its result. Cancel it if the caller is interrupted.
+
+        Raises LauncherError in the loop's own thread, where waiting would never end, and after close.
+        """
         try:
             loop = self._running()
         except LauncherError:
@@ -38,14 +40,14 @@ class LoopThread:
             raise
 
     def soon(self, work: Callable[[], None]) -> None:
-        """Do something short in the loop, without waiting; here, where there is none."""
+        """Run something short in the loop, without waiting; if there is no loop, run it here."""
         if self._loop is None or self._is_here():
             work()
         else:
             self._loop.call_soon_threadsafe(work)
 
     def close(self) -> None:
-        """Cancel what is under way, and wait for the thread's end."""
+        """Cancel running work, and wait for the thread to end."""
         with self._guard:
             self._closed = True
             thread, self._thread = self._thread, None

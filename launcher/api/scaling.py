@@ -1,4 +1,4 @@
-"""Short trials of a job on more and more hosts, and whether more of them pay."""
+"""Try a job on more and more hosts, and compare the rates."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def requests_for(
     command_line: tuple[str, ...] = (),
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None,
 ) -> list[Request]:
-    """Return a run for every number of hosts, all looked at before the first one starts.
+    """Return a request for every number of hosts, all validated before the first one starts.
 
     ``sizes`` are numbers such as ``1,2,4-8``; None takes powers of two and all hosts. Raises InputError.
     """
     if job.roles:
         raise InputError(
-            "its roles say how many processes there are, on any number of hosts",
+            "the job's roles fix the number of processes, so more hosts change nothing",
             "launcher scale needs a job without roles:",
         )
     if job.resources.gpus:
         raise InputError(
-            f"gpus: {job.resources.gpus} is for all hosts together, the same in every trial",
-            "nproc_per_node: in its place says how many each host has",
+            f"gpus: {job.resources.gpus} is the total over all hosts, the same in every trial",
+            "give the number for each host instead: nproc_per_node",
         )
     found = []
     for number in _sizes(sizes, len(select(inventory, job.hosts))):
@@ -85,19 +85,18 @@ def trials_of(
     own: re.Pattern[str] | None = None,
     per_rank: bool = False,
     *,
-    begun: Callable[[int, str], None] = lambda nodes, run: None,
+    started: Callable[[int, str], None] = lambda nodes, run: None,
     ended: Callable[[Trial, Receipt], None] = lambda trial, receipt: None,
 ) -> Trials:
-    """Return trials that take so many seconds each: ``all(requests)`` does them one after the other,
-    ``stop()`` breaks them off.
+    """Return trials: ``all(requests)`` runs one after the other, ``stop()`` ends them early.
 
-    ``seconds`` count from the start of all processes, ``warmup`` seconds from the first number.
-    ``own`` is how the number looks, ``per_rank`` says that it is one rank's. ``begun`` gets the number
-    of hosts and the run's name, ``ended`` each trial and its receipt.
+    ``seconds`` count from the start of all processes, ``warmup`` from the first rate. ``own`` is the
+    format of a rate; with ``per_rank`` it is one rank's. ``started`` gets the number of hosts and the
+    run's name, ``ended`` each trial and its receipt.
     """
-    from ..runner.scaling.trials import (  # asyncssh takes a third of a second to import
+    from ..runner.scaling.trials import (  # imports asyncssh, which takes a third of a second
         Terms,
         Trials,
     )
 
-    return Trials(Terms(seconds, warmup, own, per_rank), begun, ended)
+    return Trials(Terms(seconds, warmup, own, per_rank), started, ended)

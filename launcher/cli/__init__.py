@@ -1,6 +1,6 @@
-"""The command line: reads flags, calls :mod:`launcher.api`, prints. Nothing is decided here.
+"""The command line: parse flags, call :mod:`launcher.api`, print. It decides nothing.
 
-Modules that take long to import are imported by the command that needs them.
+Slow modules are imported by the commands that need them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .render.hints import below_error
 
 
 class _Commands(click.Group):
-    """Commands by name, each in a module of its own that is imported when it is called."""
+    """Commands by name. A command's module is imported when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_ABOUT)
@@ -47,25 +47,25 @@ class _Commands(click.Group):
 
 
 _ABOUT = {
-    "run": "take a script or a job file to the hosts, follow it, bring everything back",
-    "check": "look at every host and every pair of hosts, a fix beside each finding",
-    "scale": "short trials on 1, 2, 4... hosts, and whether more of them pay",
-    "ls": "list runs: how each stands, since when, and where",
-    "attach": "go on with a run as if never gone, at the exact byte",
-    "show": "show how a run stands, host by host, and what happened when",
+    "run": "run a script or a job file on the hosts; bring everything back",
+    "check": "check every host and pair of hosts, with a fix for each finding",
+    "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
+    "ls": "list runs: status, age, hosts",
+    "attach": "follow a running run again, from where you left off",
+    "show": "show the status of a run, host by host, and its timeline",
     "logs": "show what the ranks of a run wrote",
-    "pull": "bring outputs and logs back, now",
-    "exec": "run a command on all hosts of a run, equal output as one",
+    "pull": "bring outputs and logs back now",
+    "exec": "run a command on all hosts of a run; equal output is shown once",
     "shell": "open a terminal in a run's folder on one of its hosts",
-    "stop": "end a run on all its hosts, with a verified receipt",
-    "rerun": "run it again: same code, job and hosts",
-    "rm": "forget a run, here and on its hosts",
-    "inventory": "show the hosts; bring inventories of other tools in and out",
-    "import": "turn a task file of SkyPilot, dstack, Polyaxon or OSMO into a job file",
+    "stop": "stop a run on all its hosts, and print a verified receipt",
+    "rerun": "run a run again: same code, job and hosts",
+    "rm": "delete a run, here and on its hosts",
+    "inventory": "show the hosts; import and export inventories of other tools",
+    "import": "convert a task file of SkyPilot, dstack, Polyaxon or OSMO",
     "export": "write a job as shell scripts for its hosts, or for Slurm",
-    "bootstrap": "make bare hosts ready: your key, rsync, Python, an environment",
-    "init": "find hosts, look at them, write an inventory",
-    "sandbox": "embedded hosts on this machine, to try things: up, down, ls",
+    "bootstrap": "prepare bare hosts: your key, rsync, Python, an environment",
+    "init": "find hosts, probe them, write an inventory",
+    "sandbox": "embedded hosts on this machine, to try things on: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
 }
 
@@ -77,14 +77,14 @@ _HOME = {"import": "import_", "stop": "attach", "shell": "exec"}
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="launcher")
 def cli() -> None:
-    """Takes a training script to GPU machines that have nothing but SSH, and back."""
+    """Run training scripts on GPU machines that have nothing but SSH."""
 
 
 def main() -> None:
-    """The entry point: our errors become a message with a hint, and an exit code."""
+    """Run the command line. Errors become a message with a hint, and an exit code."""
     process.prepare()
     try:
-        # Around the commands' own contexts, so that errors are told in the same manner.
+        # Around the commands' own contexts, so that errors get the same colours.
         with click.Context(cli, color=_colour()):
             sys.exit(_code())
     finally:
@@ -92,13 +92,17 @@ def main() -> None:
 
 
 def _colour() -> bool | None:
-    """What click's contexts take: False where the user wants none (https://no-color.org, which click
-    does not read), None where the terminal decides."""
+    """Return click's ``color``: False if the user wants none, None to let the terminal decide.
+
+    Click does not read NO_COLOR (https://no-color.org).
+    """
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _code() -> int:
-    """Calls the command that is meant. Returns the exit code; whatever went wrong has been told."""
+    """Run the command and return its exit code. Errors are printed."""
+    if "_LAUNCHER_COMPLETE" in os.environ:
+        from . import shells  # noqa: F401  click's scripts for shells are replaced by ours
     try:
         # Without standalone mode click returns what ctx.exit was given.
         code = cli(standalone_mode=False, color=_colour())
@@ -117,24 +121,23 @@ def _code() -> int:
 
 
 def _bug(error: Exception) -> None:
-    """A line on the screen, the rest in a file."""
+    """Print a line about a bug of ours, and write its traceback to a file."""
     import traceback
 
-    from ..api.client import home
+    from ..api.client import home, write_at_home
 
     place = home() / "traceback.txt"
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.write_text(traceback.format_exc())
+        write_at_home(place.name, traceback.format_exc())
     except OSError:
         traceback.print_exc()
     click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(f"{type(error).__name__}: {error}", err=True)
-    click.echo(below_error(f"a bug of launcher's: {place} says where"), err=True)
+    click.echo(below_error(f"this is a bug in launcher; the traceback is in {place}"), err=True)
 
 
 def complain(error: LauncherError) -> None:
-    """One error as a person wants it: what and where, then what to do."""
+    """Print an error: what happened where, then what to do."""
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(str(error), err=True)
     if error.hint:

@@ -1,7 +1,6 @@
-"""What a shell offers when a word is not finished: runs, hosts and groups, scripts and job files.
+"""Complete words for the shell: runs, hosts and groups, frameworks, scripts and job files.
 
-What cannot be read is not offered, and nothing is said: whoever presses Tab is in the middle of a
-line.
+Errors are silent, since the user is in the middle of a line.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from click.shell_completion import CompletionItem
 from ..api.hosts import load_inventory
 from ..spec.errors import LauncherError
 from .inventory_lookup import find_inventory
+from .shells import PATH
 
 Items = list[CompletionItem]
 
 
 def runs(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
-    """Names of runs, the latest first."""
+    """Complete names of runs, the latest first."""
     from ..api.client import Client
 
     return _items(reversed(Client().names()), beginning)
 
 
 def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
-    """Hosts and groups of the inventory that the line or habit names; after a comma the next one."""
-
+    """Complete hosts and groups of the inventory in use, also after a comma."""
     place = find_inventory(ctx.params.get("inventory"))
     try:
         inventory = load_inventory(place) if place else None
@@ -43,27 +42,33 @@ def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Ite
 
 
 def frameworks(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
-    """Names of frameworks."""
+    """Complete names of frameworks."""
     from ..api.jobs import framework_names
 
     return _items(framework_names(), beginning)
 
 
 def files(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
-    """Whatever the shell itself would offer for a file."""
+    """Let the shell complete a file."""
     return [CompletionItem(beginning, type="file")]
 
 
 def scripts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
-    """Job files and scripts; any file where there are none, and behind the script."""
+    """Complete job files and scripts; any file if there are none, or after the script."""
     if ctx.params.get(parameter.name or ""):
         return files(ctx, parameter, beginning)
     found = sorted(glob(f"{escape(os.path.expanduser(beginning))}*"))
     fitting = [path for path in found if path.endswith((".yaml", ".yml", ".py"))]
     if not fitting or beginning.startswith("~"):
         return files(ctx, parameter, beginning)
-    return [CompletionItem(path) for path in fitting]
+    return [CompletionItem(_as_path(path), type=PATH) for path in fitting if path.isprintable()]
+
+
+def _as_path(path: str) -> str:
+    """The path, so that nothing takes it for an option or somebody's home."""
+    return f"./{path}" if path.startswith(("-", "~")) else path
 
 
 def _items(names: Iterable[str], beginning: str) -> Items:
-    return [CompletionItem(name) for name in names if name.startswith(beginning)]
+    fitting = [name for name in names if name.startswith(beginning)]
+    return [CompletionItem(name) for name in fitting if name.isprintable()]

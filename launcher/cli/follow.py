@@ -1,4 +1,4 @@
-"""A run on a screen: signals become wishes, and a receipt the exit code."""
+"""Follow a run on a screen: signals become requests, and the receipt the exit code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ Start = Callable[["AsyncClient"], Awaitable["AsyncRunHandle"]]
 
 
 async def shown(screen: Screen, run: AsyncRunHandle) -> Receipt:
-    """Shows a run to its end. Ctrl-C asks for the end, a second one kills; SIGHUP leaves the run, and
-    SIGUSR1 (of an older launcher's `pull`) brings outputs back at once."""
+    """Show a run until it ends, and return its receipt.
+
+    Ctrl-C stops the run, a second one kills it. SIGHUP leaves it running. SIGUSR1, which `pull` of
+    an older launcher sends, brings outputs back now.
+    """
     screen.begin(run)
     _on_signals(screen, run)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.request_pull)
@@ -40,7 +43,7 @@ def _on_signals(screen: Screen, run: AsyncRunHandle) -> None:
         screen.stopping()
 
     def hung_up() -> None:
-        with contextlib.suppress(OSError):  # the terminal is gone, or only said so
+        with contextlib.suppress(OSError):  # the terminal may be gone
             screen.flush()
         run.remember()
         os._exit(128 + signal.SIGHUP)
@@ -54,9 +57,11 @@ def _on_signals(screen: Screen, run: AsyncRunHandle) -> None:
 async def begin(
     client: AsyncClient, start: Start, screen: Screen, detach: bool, as_json: bool
 ) -> int:
-    """Starts a run and shows it, to its end or with ``detach`` to its start; the exit code.
+    """Start a run, show it until it ends, and return the exit code.
 
-    ``as_json``: writes its receipt on stdout, or its name where it continues without us."""
+    With ``detach``, return once all processes run. With ``as_json``, print the receipt on stdout, or
+    the run's name if it continues detached.
+    """
     async with client:
         run = await start(client)
         receipt = await (_until_started(screen, run) if detach else shown(screen, run))
@@ -73,5 +78,7 @@ async def _until_started(screen: Screen, run: AsyncRunHandle) -> Receipt | None:
     if receipt:
         screen.receipt(receipt)
     else:
-        click.echo(f"it goes on by itself: launcher attach {run.name}", err=True)
+        click.echo(f"detached; {run.name} keeps running", err=True)
+        click.echo(f"  look: launcher logs -f {run.name}", err=True)
+        click.echo(f"  stop: launcher stop {run.name}", err=True)
     return receipt

@@ -1,4 +1,4 @@
-"""Where an inventory is looked for, and what is said of one that is another tool's."""
+"""Find the inventory, and print notes about one in another tool's format."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..api.hosts import load_inventory
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 
-#: The variable that names one.
+#: The environment variable that names an inventory.
 INVENTORY = "LAUNCHER_INVENTORY"
-#: Looked for when nothing names one, in this order.
+#: Tried in this order if nothing names an inventory.
 USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.yaml")
 
 
 def find_inventory(given: str | None) -> str | None:
-    """The file that a flag, the environment or habit names; None when there is none."""
+    """Return the file named by a flag or the environment, or the first usual one that exists."""
     named = given or os.environ.get(INVENTORY)
     if named:
         return named
@@ -27,30 +27,33 @@ def find_inventory(given: str | None) -> str | None:
 
 
 def need_inventory(given: str | None) -> str:
-    """The same. Raises InputError when there is none."""
+    """Return what :func:`find_inventory` finds. Raises InputError if that is nothing."""
     found = find_inventory(given)
     if found is None:
         raise InputError(
             "no inventory",
-            f"launcher init writes one; else -i FILE, {INVENTORY}, or one of {', '.join(USUAL_PLACES)}",
+            "create one with launcher init; or name one with -i (--inventory, not a container image) "
+            f"or {INVENTORY}. Also read: {', '.join(USUAL_PLACES)}",
         )
     return found
 
 
 def loaded(given: str | None) -> Inventory:
-    """The hosts of it, after a word on what of another tool's inventory is left out. Every command that
-    goes to hosts takes them from here. Raises InputError."""
+    """Return the inventory, after notes on what could not be read of another tool's.
+
+    Every command that goes to hosts gets them here. Raises InputError.
+    """
     inventory = load_inventory(need_inventory(given))
     tell_notes(inventory)
     return inventory
 
 
-#: Notes that are shown when an inventory of another format is used; `inventory import` shows all.
+#: Notes shown when another tool's inventory is used; `inventory import` shows all.
 SHOWN_NOTES = 5
 
 
 def tell_notes(inventory: Inventory, all_of_them: bool = False) -> None:
-    """Says on stderr what of another tool's inventory could not be carried over."""
+    """Print on stderr what could not be converted from another tool's inventory."""
     most = None if all_of_them else SHOWN_NOTES
     for one in inventory.notes[:most]:
         note(f"{inventory.source}: {one}")
@@ -60,6 +63,6 @@ def tell_notes(inventory: Inventory, all_of_them: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr that is no error."""
+    """Print a note on stderr."""
     click.secho("note: ", fg="yellow", err=True, nl=False)
     click.echo(text, err=True)

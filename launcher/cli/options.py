@@ -1,4 +1,4 @@
-"""Options that several commands share, with the same words, variables and completion."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ inventory = click.option(
 hosts = click.option(
     "--hosts",
     envvar="LAUNCHER_HOSTS",
-    help="Names, nodeset, groups or labels.",
+    help="Names, node sets, groups or labels.",
     shell_complete=completion.hosts,
 )
 nproc_per_node = click.option(
@@ -37,14 +37,18 @@ nproc_per_node = click.option(
 framework = click.option(
     "--framework",
     envvar="LAUNCHER_FRAMEWORK",
-    help="torchrun (default), torch, env, and others.",
+    help="torchrun (default), torch, env, ...",
     shell_complete=completion.frameworks,
 )
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )
-raw = click.option("--raw", is_flag=True, help="Show escape sequences of hosts as they are.")
-detach = click.option("-d", "--detach", is_flag=True, help="Return once all ranks have started.")
-receipt_as_json = click.option("--json", "as_json", is_flag=True, help="Receipt as JSON on stdout.")
-as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
-force = click.option("--force", is_flag=True, help="Overwrite what is there.")
+raw = click.option("--raw", is_flag=True, help="Pass escape sequences from hosts to the terminal.")
+detach = click.option(
+    "-d", "--detach", is_flag=True, help="Return once all ranks have started; the run continues."
+)
+receipt_as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print the receipt as JSON on stdout."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+force = click.option("--force", is_flag=True, help="Overwrite existing files.")

@@ -1,4 +1,4 @@
-"""What the command line changes about its own process. The library leaves its host program alone."""
+"""Process-wide settings of the command line. The library changes none in programs that use it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ _SHOW_WARNING = warnings.showwarning
 
 
 def prepare() -> None:
-    """Set up signals, garbage collection, warnings and quick imports, before anything else."""
+    """Set up signals, garbage collection, warnings and fast imports."""
     terminal.guard()
     sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
-    # Another launcher may ask for outputs by it before anybody here listens.
+    # `pull` of an older launcher may send it before the run's handler is set.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # What imports make is not garbage: 45,000 objects of a run, and a tenth of a second to find out.
+    # Imports make 45,000 objects and no garbage; looking through them takes a tenth of a second.
     gc.set_threshold(100_000)
     sys.meta_path.insert(0, _QuickAsyncssh())
 
 
 def finish() -> None:
-    """Spare the garbage collector a last look at everything."""
+    """Skip the last garbage collection."""
     gc.freeze()
 
 
 def _unraisable(ignored: sys.UnraisableHookArgs) -> None:
-    """Python forgets a Ctrl-C that falls into a callback, such as the one at the end of every import,
-    of which there are hundreds before a run begins: it comes again."""
+    """Repeat a Ctrl-C that Python dropped.
+
+    Python ignores a KeyboardInterrupt raised in a callback, such as the one at the end of every
+    import, and a start has hundreds of these.
+    """
     if isinstance(ignored.exc_value, KeyboardInterrupt):
         _thread.start_new_thread(_interrupt, ())
     else:
@@ -59,9 +62,9 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning of launcher's as its errors are shown, without the line of code that warns.
+    """Show launcher's warnings like its errors, without the line of code that warns.
 
-    A FutureWarning is a note: an option or a key has another name now.
+    A FutureWarning says that an option or a key has a new name.
     """
     if issubclass(category, FutureWarning):
         click.secho("note: ", fg="yellow", err=True, nl=False)
@@ -73,14 +76,14 @@ def _show_warning(
 
 
 class _QuickAsyncssh:
-    """Imports asyncssh while ctypes finds no library.
+    """Import asyncssh without its search for libraries.
 
-    It searches for two, nettle (UMAC) and liboqs (sntrup761), by ldconfig and a linker, five times: 35
-    ms at every start. Any OpenSSH of these ten years offers what remains.
+    With ldconfig and a linker it searches five times for nettle (UMAC) and liboqs (sntrup761), which
+    takes 35 ms at every start. Every OpenSSH of the last ten years offers other algorithms.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return asyncssh's own spec, with a loader that does so; None for any other module."""
+        """Return asyncssh's own spec with a fast loader; None for any other module."""
         if name != "asyncssh":
             return None
         sys.meta_path.remove(self)

@@ -1,6 +1,6 @@
-"""The RUN of a command line: a name, the beginning of one, or ``-`` for the latest.
+"""The RUN argument of commands: a name, the beginning of one, or ``-`` for the latest.
 
-One that this machine does not know is looked for on the hosts of the inventory.
+A run that this machine does not know is looked up on the hosts of the inventory.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None)
 
 
 def run_argument(command: Any) -> Any:
-    """Adds the argument to a command, as ``word``; shells complete it."""
+    """Add RUN to a command, as ``word``."""
     inventory = click.option(
         "-i",
         "--inventory",
         expose_value=False,
         callback=_remember,
         shell_complete=completion.files,
-        help="Inventory of the hosts to ask for a run of another machine.",
+        help="Inventory of the hosts to ask for a run started elsewhere.",
     )
     argument = click.argument("word", metavar="RUN", shell_complete=completion.runs)
     return argument(inventory(command))
 
 
 def new_client(inventory: Inventory | str | None = None, ask: Any = None) -> AsyncClient:
-    """A client that asks at the terminal, where there is one."""
+    """Return a client that asks for passphrases at the terminal, if there is one."""
     asks = ask or ask_passphrase if sys.stdin.isatty() else None
     return AsyncClient(inventory, ask_passphrase=asks, command_line=tuple(sys.argv))
 
@@ -54,7 +54,7 @@ def new_client(inventory: Inventory | str | None = None, ask: Any = None) -> Asy
 async def attached(
     word: str, on_event: OnEvent | None = None, on_log: OnLog | None = None
 ) -> AsyncIterator[AsyncRunHandle]:
-    """The run that the user means, from here or else from its hosts. Raises InputError."""
+    """Yield the named run, recorded here or fetched from its hosts. Raises InputError."""
     client = new_client()
     try:
         run = client.attach_here(word, on_event, on_log)
@@ -64,13 +64,16 @@ async def attached(
             raise
         client = new_client(loaded(place))
         run = await client.attach(word, on_event=on_event, on_log=on_log)
-        click.echo(f"{run.name} was begun elsewhere: taken up from its hosts", err=True)
+        click.echo(
+            f"{run.name} was started on another machine; fetched its record from its hosts",
+            err=True,
+        )
     async with client:
         yield run
 
 
 async def ask_passphrase(file: str) -> str:
-    """Asks at the terminal for the passphrase of a key file."""
+    """Ask at the terminal for the passphrase of a key file."""
     answer = await asyncio.to_thread(
         click.prompt,
         f"passphrase for {file}",

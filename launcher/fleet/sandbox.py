@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..records.run_folder import home, write, write_json
+from ..records.run_folder import home, make_home, write, write_json
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
 
@@ -75,7 +75,8 @@ def up(count: int) -> tuple[SandboxHost, ...]:
             f"{len(hosts())} sandbox hosts are up already", "stop them: launcher sandbox down"
         )
     place = folder()
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_home()
+    place.mkdir(mode=0o700, exist_ok=True)
     for stale in ("sandbox.json", "only-for-runs"):
         (place / stale).unlink(missing_ok=True)
     with open(place / "sandbox.log", "wb") as log:
@@ -114,7 +115,8 @@ def for_a_run(count: int) -> Iterator[None]:
 
     Runs share the hosts, and the last run stops them, unless the user started them.
     """
-    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_home()
+    folder().mkdir(mode=0o700, exist_ok=True)
     only_for_runs = folder() / "only-for-runs"
     with open(folder() / "users", "w") as users:
         with _one_at_a_time():
@@ -214,7 +216,7 @@ class _Shell:
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
             "HOME": str(self.home),
             "SSH_CONNECTION": f"{peer[0]} {peer[1]} {own[0]} {own[1]}",
-            "LAUNCHER_LEASE_DIR": str(self.home / ".leases"),
+            "LAUNCHER_LOCK_SCOPE": str(self.home),
         }
         argv = ["/bin/sh", "-c", process.command or "exit 0"]
         spawn = partial(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from .. import frameworks
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
-from ..spec.model import Facts, Host, Job, Layout, Node
+from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
 from . import placement
 
 #: The most hosts that an error lists one by one.
@@ -43,11 +43,7 @@ def _offer(host: Host, facts: Facts | None) -> Offer:
     indices = (found or list(range(count)))[:count]
     leased = facts.leased if facts else {}
     free = tuple(index for index in indices if index not in leased)
-    holders = {
-        f"{lease.get('user', '?')} ({lease.get('run', '?')})"
-        for index, lease in leased.items()
-        if index in indices
-    }
+    holders = {holder_text(holder) for index, holder in leased.items() if index in indices}
     return Offer(host, free, count, ", ".join(sorted(holders)))
 
 

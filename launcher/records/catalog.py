@@ -1,6 +1,6 @@
-"""The runs of this machine: which there are, which one a user means, and how each stands.
+"""The runs of this machine: list them, find the one that a user means, and summarise each.
 
-Reads folders only; hosts are asked by :mod:`launcher.api.runs`.
+Reads folders only; :mod:`launcher.api.runs` asks hosts.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from . import formats
 from .run_folder import RunFolder, home
 from .state import ENDED, fold
 
-#: The status of a run whose files cannot be read; its reason says which, and where.
+#: The status of a run whose files cannot be read; its reason names the file and what is wrong.
 UNREADABLE = "unreadable"
 
 
 @frozen
 class Summary:
-    """One run in a line. ``followed`` says whether a process of this machine follows it: then what
-    stands here is up to date."""
+    """One run in a line. ``followed`` says whether a process of this machine follows it: then the
+    record is up to date."""
 
     run: str
     status: str
@@ -37,7 +37,7 @@ class Summary:
 
 
 def folders() -> list[Path]:
-    """All runs that are recorded here, the oldest first."""
+    """Return the folders of all runs recorded here, oldest first."""
     found = [path.parent for path in (home() / "runs").glob("*/events.jsonl")]
     return sorted(found, key=lambda path: (_started(path), path.name))
 
@@ -51,39 +51,40 @@ def _started(path: Path) -> float:
 
 
 def names() -> list[str]:
-    """The names of all runs here, the oldest first."""
+    """Return the names of all runs recorded here, oldest first."""
     return [path.name for path in folders()]
 
 
 def find(word: str) -> Path:
-    """The folder of the run that a user means: a name, the beginning of one, or ``-`` for the latest.
+    """Return the folder of the run that a user means: a name, the start of one, or ``-`` for the
+    latest.
 
-    Raises UnknownRun, or InputError when several fit.
+    Raises UnknownRun, or InputError when several runs match.
     """
     known = {path.name: path for path in folders()}
     if word == "-" and known:
         return known[list(known)[-1]]
     if word in known:
         return known[word]
-    fitting = [name for name in known if word and name.startswith(word)]
-    if len(fitting) == 1:
-        return known[fitting[0]]
-    if fitting:
-        raise InputError(f'several runs begin with "{word}"', ", ".join(fitting[-6:]))
+    matches = [name for name in known if word and name.startswith(word)]
+    if len(matches) == 1:
+        return known[matches[0]]
+    if matches:
+        raise InputError(f'several runs start with "{word}"', ", ".join(matches[-6:]))
     hint = suggestion(word, list(known)) or "launcher ls shows all runs"
     raise UnknownRun(f'there is no run "{word}" here' if known else "there are no runs here", hint)
 
 
 @frozen
 class _First:
-    """What is asked of a run's first event."""
+    """The field of a run's first event that this module reads."""
 
     time: float
 
 
 @frozen
-class _Place:
-    """What is asked of a node in ``run.json``."""
+class _Node:
+    """The fields of a node in ``run.json`` that this module reads."""
 
     host: str
     gpus: tuple[int, ...] = ()
@@ -92,15 +93,15 @@ class _Place:
 
 @frozen
 class _Described:
-    """What is asked of ``run.json``."""
+    """The fields of ``run.json`` that this module reads."""
 
     started: float | None = None
-    nodes: tuple[_Place, ...] = ()
+    nodes: tuple[_Node, ...] = ()
     hosts: tuple[str, ...] = ()
 
 
 def summary(path: Path) -> Summary:
-    """Return how a run stands, folded from its events; UNREADABLE where a file of it is damaged."""
+    """Return a run's summary, folded from its events; UNREADABLE when one of its files is damaged."""
     folder = RunFolder(path)
     described, status, reason = _Described(), UNREADABLE, ""
     try:
@@ -127,6 +128,6 @@ def summary(path: Path) -> Summary:
 
 
 def summaries() -> Iterator[Summary]:
-    """All runs of this machine, the latest first."""
+    """Yield the summary of every run of this machine, latest first."""
     for path in reversed(folders()):
         yield summary(path)

@@ -1,7 +1,8 @@
-r"""Known causes of failure, as a table: what the last words and the exit say, and what to do about it.
+r"""Known causes of failure, as a table: recognised by a process's last output and its exit code.
 
-To add one: a row in ``CAUSES``, and its words in the test of this module. Patterns are the words of
-torch, NCCL, gloo, CUDA, Python and the shell themselves; leave out a row without certain words.
+To add one, write a row in ``CAUSES`` and quote its message in this module's test. Patterns are
+messages of torch, NCCL, gloo, CUDA, Python and the shell themselves; a cause without a certain
+message gets no row.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ import re
 
 from ..spec.frozen import frozen
 
-#: Lines that are looked at where there is no traceback.
+#: How many of the last lines are searched when there is no traceback.
 LINES = 30
 
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
-#: What stands between two tracebacks of which the first led to the second.
+#: The line between two tracebacks of which the first led to the second.
 _LED_TO = re.compile(
     r"^(During handling of the above exception|The above exception was the direct cause)", re.M
 )
 #: torch writes this in front of every line of a traceback.
 _RANK = re.compile(r"^\[rank\d+\]:\s?", re.M)
-#: Quoted source and frames of a traceback: a user's own words, not those of an error.
+#: Quoted source and frames of a traceback: the user's code, not an error message.
 _QUOTED = re.compile(r"^[ \t].*\n?", re.M)
 
 
 @frozen
 class Cause:
-    """All that is said has to hold: ``pattern`` is found in the last words, the exit is one of
-    ``exits`` (minus the number of a signal), the framework one of ``frameworks``, and that the kernel
-    killed it for want of ``memory``: of the ``host``, or over the limit of its ``role``.
+    """One known cause. It fits when every condition that it sets holds.
 
-    ``says`` and ``hint`` may name groups of the pattern.
+    ``pattern`` is found in the last output; the exit code is among ``exits`` (minus the number of a
+    signal); the framework is among ``frameworks``; ``memory`` names why the kernel killed the process:
+    the ``host`` ran out of memory, or the ``role`` went over its limit. ``says`` and ``hint`` may name
+    groups of the pattern.
     """
 
     code: str
@@ -44,7 +46,7 @@ class Cause:
 
 @frozen
 class Found:
-    """A cause as it fits this failure."""
+    """The cause of one failure, with the pattern's groups filled in."""
 
     code: str
     says: str
@@ -52,7 +54,7 @@ class Found:
 
 
 def _of(*exits: int) -> frozenset[int]:
-    """An exit of a process; a signal also as a shell in between tells it."""
+    """Return exit codes; a signal also as a shell in between reports it."""
     return frozenset(exits) | {128 - code for code in exits if code < 0}
 
 
@@ -65,7 +67,7 @@ _INTERFACE = (
     "interface that the other hosts reach"
 )
 
-#: The first that fits is taken: what is certain and special stands before what is general.
+#: The first row that fits is taken, so specific and certain causes come before general ones.
 CAUSES: tuple[Cause, ...] = (
     # -- memory
     Cause(
@@ -81,7 +83,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "cuda-out-of-memory", r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "the GPU has not enough free memory",
-        "Make the batch smaller, or look with nvidia-smi on the host for others who use this GPU.",
+        "Use a smaller batch, or look for other users of this GPU with nvidia-smi on the host.",
     ),
     Cause(
         "shared-memory",
@@ -96,21 +98,21 @@ CAUSES: tuple[Cause, ...] = (
         "cannot-fork",
         r"fork: retry|BlockingIOError: \[Errno 11\] Resource temporarily unavailable"
         r"|RuntimeError: can't start new thread|pthread_create failed|libgomp: Thread creation failed",
-        "the user may start no more processes or threads on the host",
+        "the user has reached the limit of processes and threads on the host",
         "Raise `ulimit -u` on the host, or use fewer DataLoader workers and OMP_NUM_THREADS=1.",
     ),
     Cause(
         "host-allocation",
         r"^MemoryError\b|DefaultCPUAllocator: (?:can't|not enough memory)"
         r"|Cannot allocate memory|numpy\S*ArrayMemoryError",
-        "the host's memory is not enough for what was asked for",
+        "the host has too little memory for what the process tried to allocate",
         "Load less of the data at once, or use fewer DataLoader workers and processes a host.",
     ),
     # -- what a framework needs on a host
     Cause(
         "no-horovod", r"No module named 'horovod'", "the host's Python has no Horovod",
-        "`launcher bootstrap --with horovod` builds it there for its torch; or set python: in the "
-        "inventory to one that has it.",
+        "Run `launcher bootstrap --with horovod` to build it for the host's torch, or set python: in "
+        "the inventory to a Python that has it.",
     ),
     Cause(
         "no-open-mpi", r"\b(?P<name>mpirun|orted): (?:command )?not found", "the host has no {name}",
@@ -122,14 +124,14 @@ CAUSES: tuple[Cause, ...] = (
         r"uncorrectable ECC error|NVRM: Xid|\bXid \(PCI|GPU has fallen off the bus"
         r"|CUDA error: (?:unspecified launch failure.*Xid|hardware stack error)",
         "the GPU reported a hardware error",
-        "Leave this GPU out (gpus: in the inventory) and have it reset: see `dmesg | grep Xid`.",
+        "Exclude this GPU (gpus: in the inventory) and have it reset: see `dmesg | grep Xid`.",
     ),
     Cause(
         "driver-too-old",
         r"CUDA driver version is insufficient|NVIDIA driver on your system is too old"
         r"|forward compatibility was attempted on non supported HW",
         "the NVIDIA driver of the host is older than this torch needs",
-        "Update the driver, or install a torch built for the CUDA that nvidia-smi shows there.",
+        "Update the driver, or install a torch built for the CUDA version that nvidia-smi shows.",
     ),
     Cause(
         "driver-mismatch", r"Driver/library version mismatch",
@@ -139,46 +141,46 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "no-kernel-image", r"no kernel image is available",
         "this torch was not built for the GPU's architecture",
-        "Install a torch on the host whose torch.cuda.get_arch_list() has the architecture of its GPU.",
+        "Install a torch whose torch.cuda.get_arch_list() contains the GPU's architecture.",
     ),
     Cause(
         "invalid-device", r"invalid device ordinal|Invalid device id",
         "the script uses a GPU number that the rank does not have",
-        "Use the device LOCAL_RANK, and start no more ranks on a host than it has GPUs.",
+        "Use device LOCAL_RANK, and start at most one rank per GPU.",
     ),
     Cause(
         "no-gpus",
         r"ProcessGroupNCCL is only supported with GPUs|[Nn]o CUDA GPUs are available"
         r"|Found no NVIDIA driver|no CUDA-capable device is detected",
         "torch sees no GPU on the host",
-        "Look at nvidia-smi on the host, ask for GPUs with --gpus, or use the backend gloo.",
+        "Check nvidia-smi on the host, request GPUs with --gpus, or use the gloo backend.",
     ),
     Cause(
         "torch-without-cuda", r"Torch not compiled with CUDA enabled",
-        "the torch of the host is a CPU build",
-        "Install a torch with CUDA into the Python of the host (python: in the inventory).",
+        "the host's torch is a CPU build",
+        "Install a CUDA build of torch into the host's Python (python: in the inventory).",
     ),
     Cause(
         "backend-not-built",
         r"Distributed package doesn't have (?P<name>\w+) built in"
         r"|Distributed package doesn't include",
-        "this torch was built without the backend that the script asks for",
-        "Use the backend gloo, or install a torch on the host that has the backend.",
+        "this torch was built without the backend that the script uses",
+        "Use the gloo backend, or install a torch that has this backend on the host.",
     ),
-    # -- the meeting and the network
+    # -- rendezvous and network
     Cause(
         "no-such-interface",
         r"Bootstrap : no socket interface found|Unable to find (?:address|interface) for: ?(?P<name>\S*)"
         r"|ifa != nullptr|rv != -1\b.*Unable to find",
-        "the network interface that NCCL or gloo was told to use does not exist on the host",
+        "the network interface that NCCL or gloo is set to use does not exist on the host",
         f"{_INTERFACE}.",
     ),
     Cause(
         "port-taken",
         r"EADDRINUSE|[Aa]ddress already in use|No address added out of total \d+ resolved"
         r"|my_node_\.port != -1 .*bind failed",
-        "a port that the program wants to listen on is taken",
-        "End what listens there (`ss -ltnp` on the host), or give the program another port.",
+        "a port that the program listens on is already in use",
+        "Stop what uses it (`ss -ltnp` on the host), or give the program another port.",
     ),
     Cause(
         "collective-mismatch",
@@ -190,9 +192,9 @@ CAUSES: tuple[Cause, ...] = (
         "collective-timeout",
         r"Watchdog caught collective operation timeout|collective operation timeout: WorkNCCL"
         r"|monitoredBarrier|Timed out waiting \d+ms for (?:recv|send) operation",
-        "a collective waited in vain for another rank",
+        "a collective timed out waiting for another rank",
         "Look for a rank that hangs or took another branch: "
-        "run again with TORCH_DISTRIBUTED_DEBUG=DETAIL.",
+        "rerun with TORCH_DISTRIBUTED_DEBUG=DETAIL.",
     ),
     Cause(
         "meeting-timeout",
@@ -200,15 +202,15 @@ CAUSES: tuple[Cause, ...] = (
         r"|DistStoreError: Timed out|DistNetworkError.*(?:timed out|Connection refused)"
         r"|client socket has failed to connect to any network address",
         "the ranks did not all meet in time",
-        "See whether a rank is late or never called init_process_group, "
+        "Check whether a rank is late or never called init_process_group, "
         "and whether a firewall drops MASTER_PORT.",
     ),
     Cause(
         "peer-closed",
         r"Connection closed by peer|Connection reset by peer|ncclRemoteError|remote process exited"
         r"|[Ss]ocket closed by remote|HorovodInternalError|DistNetworkError.*Broken pipe",
-        "another rank went away first: this is a consequence",
-        "Look at the end of the other ranks' logs for the failure that came first.",
+        "another rank exited first; this failure is a consequence",
+        "Look for the first failure at the end of the other ranks' logs.",
     ),
     Cause(
         "nccl-network",
@@ -219,28 +221,28 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "own-name-is-loopback", r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
-        "Horovod took the address of a host's own name, which leads to that host's loopback",
-        "Map the name to the host's address in its /etc/hosts, or build Horovod there by "
+        "Horovod used the address of the host's own name, which resolves to loopback",
+        "Map the name to the host's real address in its /etc/hosts, or build Horovod there with "
         "`launcher bootstrap --with horovod`.",
         frameworks=frozenset({"horovod", "horovod-direct"}),
     ),
     Cause(
         "connection-refused", r"^\S*ConnectionRefusedError|Connection refused",
-        "nobody listens at the address that the program connects to",
-        "Take the address from MASTER_ADDR and MASTER_PORT, and see whether its server is still alive.",
+        "nothing listens at the address that the program connects to",
+        "Use the address in MASTER_ADDR and MASTER_PORT, and check that its server is still alive.",
     ),
     Cause(
         "nccl-cuda", r"ncclUnhandledCudaError|NCCL error .*unhandled cuda error",
         "NCCL failed in a CUDA call",
-        "Run again with NCCL_DEBUG=INFO; let each rank call torch.cuda.set_device(LOCAL_RANK).",
+        "Rerun with NCCL_DEBUG=INFO; let each rank call torch.cuda.set_device(LOCAL_RANK).",
     ),
     # -- Python, its modules and the command line
     Cause(
         "missing-module",
         r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'"
         r"|^/\S+: (?:Error while finding module .*)?No module named '?(?P<name2>[\w.]+)",
-        "the Python of the host has no module {name}",
-        "Install it with the job's setup:, or name a Python that has it with python: in the inventory.",
+        "the host's Python has no module {name}",
+        "Install it in the job's setup:, or set python: in the inventory to a Python that has it.",
     ),
     Cause(
         "missing-library",
@@ -277,44 +279,45 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "too-many-files", r"[Tt]oo many open files|received 0 items of ancdata",
-        "the process may open no more files",
+        "the process has reached its limit of open files",
         "Raise `ulimit -n` in the job, "
         "or call torch.multiprocessing.set_sharing_strategy('file_system').",
     ),
     Cause(
         "read-only", r"Read-only file system|^PermissionError: \[Errno 13\] Permission denied: .*/code/",
-        "the script writes where nobody may: the copy of the code is read-only",
-        "Write under the folder that LAUNCHER_OUTPUT_DIR names.",
+        "the script writes to the copy of the code, which is read-only",
+        "Write under $LAUNCHER_OUTPUT_DIR.",
     ),
     Cause(
         "no-permission", r"^PermissionError: \[Errno 13\] Permission denied: (?P<name>.+)",
-        "the user may not open {name}, or it is a read-only file of the copied code",
-        "Write under the folder that LAUNCHER_OUTPUT_DIR names, or give the user access to the file.",
+        "the user may not open {name}, or it belongs to the read-only copy of the code",
+        "Write under $LAUNCHER_OUTPUT_DIR, or give the user access to the file.",
     ),
     Cause(
         "broken-checkpoint",
         r"UnpicklingError|^EOFError: Ran out of input|PytorchStreamReader failed"
         r"|failed finding central directory|MetadataIncompleteBuffer|HeaderTooLarge|BadZipFile",
-        "a checkpoint or a data file is cut off or damaged",
-        "Use an older checkpoint, and write new ones under a temporary name, renamed when whole.",
+        "a checkpoint or data file is truncated or damaged",
+        "Use an older checkpoint; write new ones under a temporary name and rename them when complete.",
     ),
     Cause(
         "no-internet",
         r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|Temporary failure in name resolution"
         r"|Name or service not known|Could not resolve host|ProxyError|Max retries exceeded with url"
         r"|^(?:urllib\.error\.)?URLError:|Failed to establish a new connection",
-        "a download failed: the host does not reach the address, or not with its certificates",
-        "Set https_proxy in the inventory's env, or bring the files along and set HF_HUB_OFFLINE=1.",
+        "a download failed: the host cannot reach the address, or does not trust its certificate",
+        "Set https_proxy in the inventory's env, or ship the files with the code and set "
+        "HF_HUB_OFFLINE=1.",
     ),
     # -- the exit alone
     Cause(
         "not-executable", r"", "the command may not be executed",
-        "Make the file executable (chmod +x), give it a #! line, or start it through its interpreter.",
+        "Make the file executable (chmod +x), give it a #! line, or start it with its interpreter.",
         exits=_of(126),
     ),
     Cause(
         "command-not-found", r"", "the command does not exist on the host",
-        "Install it with the job's setup:, write its whole path, or set PATH in the inventory's env.",
+        "Install it in the job's setup:, give its full path, or set PATH in the inventory's env.",
         exits=_of(127),
     ),
     Cause(
@@ -325,20 +328,20 @@ CAUSES: tuple[Cause, ...] = (
         exits=_of(-6),
     ),
     Cause(
-        "killed", r"", "somebody or something else killed it; the kernel counted no kill for memory",
-        "Ask the other users of the host, and look at limits of its control groups "
+        "killed", r"", "something outside launcher killed it; the kernel counted no out-of-memory kill",
+        "Ask the host's other users, and check the limits of its control groups "
         "(`journalctl -k`, systemd-oomd).",
         exits=_of(-9),
     ),
     Cause(
         "segfault", r"", "native code crashed",
-        "Run again with PYTHONFAULTHANDLER=1 to see where, "
+        "Rerun with PYTHONFAULTHANDLER=1 to see where, "
         "and check that extensions were built for this torch.",
         exits=_of(-11),
     ),
     Cause(
         "bus-error", r"", "a mapped file or shared memory could not be read or written",
-        "Look for a full /dev/shm or disk on the host, and for data files that shrank while in use.",
+        "Check for a full /dev/shm or disk on the host, and for data files that shrank while in use.",
         exits=_of(-7),
     ),
     Cause(
@@ -349,9 +352,9 @@ CAUSES: tuple[Cause, ...] = (
 )  # fmt: skip
 
 
-def find(words: bytes, code: int, memory: str = "", framework: str = "") -> Found | None:
-    """What probably is the cause of an exit after these last words; None when none is known."""
-    texts = _telling(words)
+def find(output: bytes, code: int, memory: str = "", framework: str = "") -> Found | None:
+    """Return the probable cause of an exit after this last output; None when none is known."""
+    texts = _relevant(output)
     for cause in CAUSES:
         if cause.exits and code not in cause.exits:
             continue
@@ -372,18 +375,19 @@ def _fitted(cause: Cause, match: re.Match[str]) -> Found:
     return Found(cause.code, cause.says.format_map(known), cause.hint.format_map(known))
 
 
-def _telling(words: bytes) -> list[str]:
-    """The last traceback without its quoted source, and those that led to it; else the last lines.
+def _relevant(output: bytes) -> list[str]:
+    """Return the last traceback without its quoted source, and those that led to it; else the last
+    lines.
 
-    What a library warned about before, and tried again, is no cause.
+    A warning before the traceback is no cause: the library that wrote it has tried again.
     """
-    text = _RANK.sub("", words.decode("utf-8", "replace").replace("\r\n", "\n"))
+    text = _RANK.sub("", output.decode("utf-8", "replace").replace("\r\n", "\n"))
     starts = [match.start() for match in _TRACEBACK.finditer(text)]
     if not starts:
         return ["\n".join(text.splitlines()[-LINES:])]
     ends = [*starts[1:], len(text)]
     blocks = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-    told = [blocks.pop()]
+    chain = [blocks.pop()]
     while blocks and _LED_TO.search(blocks[-1]):
-        told.append(blocks.pop())
-    return [_QUOTED.sub("", block) for block in told]
+        chain.append(blocks.pop())
+    return [_QUOTED.sub("", block) for block in chain]

@@ -1,7 +1,4 @@
-"""What the folder of a run says about it besides its events: request, plan and code, as JSON values.
-
-No secret's value is ever among them.
-"""
+"""Request, layout and plan of a run as JSON values, for its folder. Secret values never appear."""
 
 from __future__ import annotations
 
@@ -15,31 +12,32 @@ from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
 from . import compat, formats
 
-#: Fields of a request that ``run.json`` has in a form of its own, or not at all.
-_APART = ("job", "inventory", "hosts", "ask_passphrase")
+#: Fields of a request that ``run.json`` holds in another form, or not at all.
+_SPECIAL = ("job", "inventory", "hosts", "ask_passphrase")
 
 
 def describe_job(job: Job) -> dict[str, Any]:
-    """Return a job; of its secrets only the names."""
+    """Return a job as JSON values; of its secrets only the names."""
     return {**to_json(replace(job, secrets={})), "secrets": sorted(job.secrets)}
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """Return a host, without what nobody has set."""
+    """Return what the inventory says of a host, as a record has it; what it leaves out is left out
+    here, too, so that earlier releases read the rest."""
     return {name: value for name, value in to_json(host).items() if value not in (None, {})}
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
-    """Return ``run.json``: all that another launcher needs to continue a run, or to repeat it.
+    """Return ``run.json``: all that another launcher needs to continue or repeat a run.
 
-    Nodes are there as soon as it is known who does what.
+    ``started`` is in seconds since the epoch. Nodes are empty until the layout is decided.
     """
-    own = {one.name: getattr(request, one.name) for one in fields(request)}
+    values = {one.name: getattr(request, one.name) for one in fields(request)}
     return {
         **formats.stamp(),
         "run": layout.run_id,
         "started": started,
-        **{name: to_json(value) for name, value in own.items() if name not in _APART},
+        **{name: to_json(value) for name, value in values.items() if name not in _SPECIAL},
         "job": describe_job(request.job),
         "inventory": {
             **to_json(replace(request.inventory, hosts=())),
@@ -52,7 +50,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
 
 @frozen
 class _Run:
-    """What ``run.json`` has in a form of its own."""
+    """The fields of ``run.json`` that are not a request's own."""
 
     run: str
     job: Mapping[str, Any]
@@ -68,7 +66,7 @@ class _Secrets:
 
 
 def read_run(value: object, file: object = "run.json") -> tuple[Request, Layout]:
-    """Return what :func:`describe_run` has described. Secrets have no values then.
+    """Return the request and layout that :func:`describe_run` described, without secret values.
 
     Raises NewerRecord, or UnreadableRecord naming file and field.
     """
@@ -90,7 +88,7 @@ def _read_run(record: Mapping[str, Any]) -> tuple[Request, Layout]:
     request = from_json(
         Request,
         {
-            **{name: one for name, one in record.items() if name not in _APART},
+            **{name: one for name, one in record.items() if name not in _SPECIAL},
             "job": job,
             "inventory": run.inventory,
             "hosts": [
@@ -115,7 +113,7 @@ def _host(hosts: Mapping[str, Host], name: object, field: str) -> Host:
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """``plan.json``, and what ``--dry-run --json`` prints."""
+    """Return ``plan.json``, which ``--dry-run --json`` prints as well."""
     return {
         **formats.stamp(),
         "framework": plan.framework,

@@ -1,6 +1,6 @@
-"""Turns records of the previous release into those of this one, before they are decoded. Pure.
+"""Upgrade records of the previous release before they are decoded. Pure.
 
-Until 0.1.0 records told why in English, with the name of a host at the end.
+Until 0.1.0 a reason was an English sentence that ended with the name of a host.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _SENTENCES: Mapping[str, StopReason | EndReason] = {
     "lead-exited-0": EndReason.PRIMARY_EXITED_0,
 }
 _STOPS = frozenset(StopReason)
-#: In receipts the same had hyphens in place of blanks.
+#: Receipts had hyphens in place of blanks.
 _KNOWN = {**_SENTENCES, **{text.replace(" ", "-"): code for text, code in _SENTENCES.items()}}
-_AGAIN = re.compile(r"(.+),[ -]starting[ -]again\Z")
+_RESTARTING = re.compile(r"(.+),[ -]starting[ -]again\Z")
 _UNFIT = re.compile(r"it cannot take the place of \S+\Z")
 _ON = re.compile(r"(.+?)[ -]on[ -](.+)\Z")
 _KEYS = {"lead": "primary", "leads": "primaries"}
 
 
 def event(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of an event."""
+    """Return the record of an event as this release writes it."""
     new = dict(record)
     match new.get("event"):
         case "LeaseExpired":
@@ -60,12 +60,12 @@ def event(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def receipt(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A receipt."""
+    """Return a receipt as this release writes it."""
     return _with_reason(value)
 
 
 def run(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``run.json`` holds."""
+    """Return the contents of ``run.json`` as this release writes them."""
     new = dict(value)
     if "lease" in new:
         new["orphan_timeout"] = new.pop("lease")
@@ -91,7 +91,7 @@ def _with_reason(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reason(text: str) -> tuple[Reason, str]:
-    """What a text means, and the host that it names."""
+    """Return the reason that a sentence stands for, and the host that it names."""
     found = _one(text)
     if found.detail != text:
         return found, ""
@@ -103,8 +103,8 @@ def _reason(text: str) -> tuple[Reason, str]:
 def _one(text: str) -> Reason:
     if text in _KNOWN:
         return Reason(_KNOWN[text])
-    if again := _AGAIN.match(text):
-        return Reason(StopReason.RESTARTING, again[1])
+    if restarting := _RESTARTING.match(text):
+        return Reason(StopReason.RESTARTING, restarting[1])
     if _UNFIT.match(text):
         return Reason(StopReason.SPARE_UNFIT)
     return Reason.parse(text)

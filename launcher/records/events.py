@@ -1,7 +1,7 @@
-"""What happens in a run, as past-tense facts. Faces and records read nothing else.
+"""What happens in a run, as past-tense facts. The CLI and the records read nothing else.
 
-Times are seconds since the epoch by the clock of the machine that launches; those of hosts are
-corrected by their clock's offset.
+Times are seconds since the epoch by the launching machine's clock; times from hosts are corrected by
+their clock's offset.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .reasons import StopReason
 
 @frozen
 class Event:
-    """Base of all. ``seq`` is its number in the journal of its host, -1 for what happened here."""
+    """Base of all events. ``seq`` is the number in its host's journal, -1 for an event of this
+    machine."""
 
     time: float
     seq: int = field(default=-1, kw_only=True)
@@ -29,7 +30,7 @@ class Event:
 
 @frozen
 class StageStarted(Event):
-    """The run went on to ``stage``: connect, sync, setup, start, run, restart, collect."""
+    """The run entered ``stage``: connect, sync, setup, start, run, restart or collect."""
 
     stage: str
 
@@ -47,7 +48,7 @@ class HostConnected(Event):
 
 @frozen
 class OldRunEnded(Event):
-    """An earlier run of ours had gone on there, unreachable for its launcher; it is ended now."""
+    """Leftovers of an earlier run, which its launcher could not reach, were stopped on a host."""
 
     host: str
     run: str
@@ -55,7 +56,7 @@ class OldRunEnded(Event):
 
 @frozen
 class HostFailed(Event):
-    """A host cannot go on; ``code`` is that of the error."""
+    """A host cannot take part; ``code`` is that of the error."""
 
     host: str
     code: str
@@ -65,7 +66,7 @@ class HostFailed(Event):
 
 @frozen
 class SyncProgressed(Event):
-    """A copy is under way; for the screen, never stored."""
+    """A copy is under way. Shown on screen, never stored."""
 
     host: str
     percent: int
@@ -74,7 +75,7 @@ class SyncProgressed(Event):
 
 @frozen
 class CodeSynced(Event):
-    """A host has the run's own copy of the code. ``copied`` is what travelled, in bytes."""
+    """A host has the run's own copy of the code, of ``bytes`` bytes; ``copied`` of them travelled."""
 
     host: str
     version: str
@@ -86,7 +87,7 @@ class CodeSynced(Event):
 
 @frozen
 class AllStarted(Event):
-    """Every host has started what the plan says: from here on it goes on without us."""
+    """Every host has started its processes; from here on the run needs no launcher."""
 
     attempt: int
 
@@ -102,7 +103,7 @@ class HostsMet(Event):
 
 @frozen
 class PortReplaced(Event):
-    """A port was taken by another program before ours could listen: new ones follow."""
+    """Another program took a port before ours could listen; new ports will be chosen."""
 
     host: str
     port: int
@@ -110,8 +111,8 @@ class PortReplaced(Event):
 
 @frozen
 class RunRestarted(Event):
-    """What failed was stopped everywhere, and all ranks start again as this ``attempt``; ``reason``
-    is that of the failure or of a host's loss, or ``port-taken``."""
+    """Everything was stopped, and all ranks start again as this ``attempt``; ``reason`` is that of
+    the failure or of the loss of a host, or ``port-taken``."""
 
     attempt: int
     reason: str
@@ -119,9 +120,11 @@ class RunRestarted(Event):
 
 @frozen
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for one that starts ranks itself, and for setup; ``primaries`` is
-    how many primary processes the run has, ``primary`` the same where this is one; ``limits`` is what
-    it is held to."""
+    """A process runs. ``rank`` is None for setup and for a process that starts ranks itself.
+
+    ``primaries`` is how many primary processes the run has; ``primary`` is the same number for one of
+    them, else 0. ``limits`` says which limits hold.
+    """
 
     host: str
     attempt: int
@@ -135,12 +138,12 @@ class ProcessStarted(Event):
 
 @frozen
 class ProcessExited(Event):
-    """A process ended: ``code`` is its exit status, or minus the signal that killed it.
+    """A process exited: ``code`` is its exit status, or minus the signal that killed it.
 
-    ``stopped``: we had asked it to end. ``oom``: the kernel killed one for want of memory just then.
-    ``limit``: the bytes that it may have, when that was for going over them.
-    ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may go on.
-    ``action``: what the job says about such an exit: complete, fail, restart.
+    ``stopped``: launcher had asked it to exit. ``oom``: the kernel killed one for lack of memory just
+    then; ``limit`` is its memory limit in bytes when it had exceeded that.
+    ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may continue.
+    ``action``: what the job does on such an exit: complete, fail or restart.
     """
 
     host: str
@@ -157,7 +160,7 @@ class ProcessExited(Event):
 
     @property
     def is_well(self) -> bool:
-        """Whether that is an end as it should be."""
+        """Whether the process exited successfully."""
         return self.action == "complete" or (self.code == 0 and not self.action)
 
 
@@ -165,8 +168,8 @@ class ProcessExited(Event):
 class StopRequested(Event):
     """Processes were asked to stop: everywhere, or on ``host``.
 
-    A host does so on its own when one of its ranks fails; ``asked`` says that a launcher wished it.
-    ``origin`` is the other host that reported ``why``. ``detail`` says more, such as the reason of a
+    A host does so on its own when one of its ranks fails; ``asked``: a launcher requested it.
+    ``origin`` is the other host that reported ``why``; ``detail`` adds, for example, the reason of a
     restart.
     """
 
@@ -181,7 +184,7 @@ class StopRequested(Event):
 
 @frozen
 class OrphansFound(Event):
-    """Processes outlived every rank of a host."""
+    """Processes of the run outlived every rank of a host."""
 
     host: str
     processes: tuple[Mapping[str, Any], ...]
@@ -189,7 +192,7 @@ class OrphansFound(Event):
 
 @frozen
 class OrphansEnded(Event):
-    """They are gone."""
+    """Those processes were stopped."""
 
     host: str
     processes: int
@@ -205,8 +208,8 @@ class GpusUsed(Event):
 
 @frozen
 class HostEnded(Event):
-    """Nothing of the run is alive on a host, as its supervisor saw it. ``removed`` are the segments of
-    shared memory that it had left in /dev/shm."""
+    """Nothing of the run is alive on a host, by its supervisor's count. ``removed`` are the segments
+    of shared memory that the run had left in /dev/shm."""
 
     host: str
     left: int
@@ -218,7 +221,7 @@ class HostEnded(Event):
 
 @frozen
 class RecordPassedOver(Event):
-    """The journal of a host has a record that no supervisor writes: ``problem``."""
+    """A host's journal has a record that no supervisor writes, for this ``problem``; it was ignored."""
 
     host: str
     problem: str
@@ -226,14 +229,14 @@ class RecordPassedOver(Event):
 
 @frozen
 class HostFinished(Event):
-    """The supervisor of a host is gone, and everything that it left has come."""
+    """A host's supervisor has exited, and everything that it left was fetched."""
 
     host: str
 
 
 @frozen
 class ConnectionDropped(Event):
-    """The connection to a host went away. Its processes go on."""
+    """The connection to a host was lost. Its processes continue."""
 
     host: str
     message: str
@@ -241,7 +244,7 @@ class ConnectionDropped(Event):
 
 @frozen
 class ConnectionResumed(Event):
-    """It is back, and the logs go on where they stopped."""
+    """The connection is back after ``seconds``, and the logs continue where they stopped."""
 
     host: str
     seconds: float
@@ -249,7 +252,7 @@ class ConnectionResumed(Event):
 
 @frozen
 class LogsWaiting(Event):
-    """This machine cannot hold a host's logs: they wait there, and the run goes on."""
+    """This machine has no room for a host's logs: they wait there, and the run continues."""
 
     host: str
     message: str
@@ -257,15 +260,15 @@ class LogsWaiting(Event):
 
 @frozen
 class LogsResumed(Event):
-    """There is room again, and nothing is missing."""
+    """There is room for the host's logs again, and none are missing."""
 
     host: str
 
 
 @frozen
 class NodeLost(Event):
-    """A host could not be reached for too long, or its supervisor died: the run cannot go on
-    as it is."""
+    """A host was unreachable for too long, or its supervisor died: the run cannot continue as it
+    is."""
 
     host: str
     reason: str
@@ -273,7 +276,7 @@ class NodeLost(Event):
 
 @frozen
 class NodeReplaced(Event):
-    """Another host, ``by``, takes the place of a lost one; ``reason`` is that of the loss."""
+    """The host ``by`` replaces a lost one; ``reason`` is that of the loss."""
 
     host: str
     by: str
@@ -283,7 +286,7 @@ class NodeReplaced(Event):
 
 @frozen
 class NodesReduced(Event):
-    """The run goes on without a lost host: there is no spare. The sizes are those from now on."""
+    """The run continues without a lost host, with these new sizes: no spare was left."""
 
     host: str
     num_nodes: int
@@ -293,7 +296,7 @@ class NodesReduced(Event):
 
 @frozen
 class OrphanTimeoutExpired(Event):
-    """A host stopped the run by itself: nobody had reached it for ``silent`` seconds."""
+    """A host stopped the run on its own: no launcher had contacted it for ``silent`` seconds."""
 
     host: str
     silent: float
@@ -301,10 +304,10 @@ class OrphanTimeoutExpired(Event):
 
 @frozen
 class StallBegan(Event):
-    """No rank of a host has written, used CPU time or a GPU for ``seconds``.
+    """No rank of a host has written output or used a CPU or GPU for ``seconds``.
 
     Each of ``ranks`` has key, rank, pid, silent (seconds since its last log byte), cpu (seconds used
-    in all), bytes (of its logs) and last (the last line of them).
+    in total), bytes (of its logs) and last (their last line).
     """
 
     host: str
@@ -315,7 +318,7 @@ class StallBegan(Event):
 
 @frozen
 class StallEnded(Event):
-    """A rank of the host moves again."""
+    """A rank of the host makes progress again."""
 
     host: str
     seconds: float
@@ -324,8 +327,8 @@ class StallEnded(Event):
 
 @frozen
 class RunStalled(Event):
-    """All hosts of the run stall at once. ``host`` and ``rank``, or the process of a role ``key``, are
-    behind, as far as that can be told."""
+    """All hosts of the run stall at once. ``host`` and ``rank`` (or ``key``, the process of a role)
+    name the one that is behind, if that is known; ``why`` says how."""
 
     seconds: float
     host: str | None = None
@@ -337,9 +340,9 @@ class RunStalled(Event):
 
     @property
     def behind(self) -> str:
-        """Who is behind, in words."""
+        """Return which rank is behind, as a sentence."""
         if self.host is None:
-            return "nothing tells which rank is behind"
+            return "cannot tell which rank is behind"
         who = self.key or (f"rank {self.rank}" if self.rank is not None else "")
         who = f"{self.host} {who}".strip()
         return f"{who} is behind: {self.why}"
@@ -347,7 +350,7 @@ class RunStalled(Event):
 
 @frozen
 class StacksTaken(Event):
-    """A host has written down where its ranks stand, a file for each."""
+    """A host has written the stacks of its ranks to files."""
 
     host: str
     files: int
@@ -355,7 +358,7 @@ class StacksTaken(Event):
 
 @frozen
 class HostSwept(Event):
-    """Every process of a host was looked at after the end, from a fresh look at its /proc."""
+    """Every process in a host's /proc was checked after the end of the run."""
 
     host: str
     left: tuple[Mapping[str, Any], ...]
@@ -366,7 +369,7 @@ class HostSwept(Event):
 
 @frozen
 class OutputsPulled(Event):
-    """Outputs came back; ``files`` and ``bytes`` are all that are here now."""
+    """Outputs were fetched; ``files`` and ``bytes`` count all that are here now."""
 
     files: int
     bytes: int
@@ -375,7 +378,7 @@ class OutputsPulled(Event):
 
 @frozen
 class RunEnded(Event):
-    """It is over."""
+    """The run is over."""
 
     status: str
     reason: str
@@ -386,7 +389,7 @@ KINDS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subc
 
 
 def encode(event: Event) -> dict[str, Any]:
-    """An event as JSON values, with its kind under ``event``."""
+    """Return an event as JSON values, with its kind under ``event``."""
     values = {"event": type(event).__name__, **asdict(event)}
     if event.seq < 0:
         del values["seq"]
@@ -396,7 +399,7 @@ def encode(event: Event) -> dict[str, Any]:
 def decode(record: object) -> Event | None:
     """Return the event that a record describes; None for a kind that this version does not know.
 
-    Fields that this version does not know are passed over. Raises Mismatch.
+    Unknown fields are ignored. Raises Mismatch.
     """
     if not isinstance(record, Mapping) or not isinstance(record.get("event"), str):
         raise Mismatch("not an event")
@@ -468,10 +471,10 @@ class _Standing:
 def from_journal(
     host: str, record: Mapping[str, Any], clock_offset: float, now: float = 0.0
 ) -> Event | None:
-    """Return the event that a host's journal reports, in our time.
+    """Return the event of a record in a host's journal, with its time by this machine's clock.
 
-    A record that no supervisor writes becomes RecordPassedOver: it must not stand in our own
-    records. ``now`` is its time then.
+    A record that no supervisor writes becomes RecordPassedOver at time ``now``: it must not enter our
+    own records.
     """
     happened = record.get("at", record.get("time"))
     try:

@@ -1,4 +1,4 @@
-"""Why a process ended badly, in words for people and for programs. Pure."""
+"""Why a process failed, for people and for programs. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .reasons import EndReason, Reason
 
 @frozen
 class Failure:
-    """Why a process ended badly: data, not an exception."""
+    """The failure of one process: data, not an exception."""
 
     host: str
     key: str
@@ -20,12 +20,12 @@ class Failure:
     oom: bool
     time: float
     error: Mapping[str, str] | None = None
-    action: str = ""  # what the job says about such an exit: fail, restart
-    limit: int = 0  # bytes that it may have, when it was killed for going over them
+    action: str = ""  # what the job does on such an exit: fail, restart
+    limit: int = 0  # its memory limit in bytes, when it was killed for exceeding it
 
     @property
     def exit_code(self) -> int:
-        """The status that a shell would show."""
+        """The exit status that a shell would show."""
         return self.code if self.code >= 0 else 128 - self.code
 
     @property
@@ -39,19 +39,19 @@ class Failure:
 
     @property
     def meaning(self) -> str:
-        """The exit in words."""
+        """How the process exited, as a phrase for people."""
         if self.limit:
-            return f"killed for more than its {self.limit >> 20} MiB of memory"
+            return f"killed for exceeding its {self.limit >> 20} MiB of memory"
         if self.oom:
             return "killed by the kernel, which was out of memory"
         if self.code < 0:
             return f"killed by {signal_name(-self.code)}"
-        words = {126: " (not executable)", 127: " (command not found)"}
-        return f"exited with {self.code}{words.get(self.code, '')}"
+        notes = {126: " (not executable)", 127: " (command not found)"}
+        return f"exited with {self.code}{notes.get(self.code, '')}"
 
 
 def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9."""
+    """Return the name of a signal: ``SIGKILL`` for 9."""
     try:
         return signal.Signals(number).name
     except ValueError:

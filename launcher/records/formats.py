@@ -1,8 +1,8 @@
 """The format of everything under ``~/.launcher``: its version, who wrote it, and how it is read.
 
 ``version`` in a record is the format's major version. It grows only when a field changes its
-meaning, so a reader refuses what is newer. New fields do not change it: an older launcher passes
-over them, and a newer one has a default for each.
+meaning, so a reader refuses a newer one. New fields do not change it: an older launcher ignores
+them, and a newer one has a default for each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERSION = 1
 
 
 def stamp() -> dict[str, Any]:
-    """What every record begins with."""
+    """Return the fields that every record starts with."""
     return {"version": VERSION, "launcher": __version__}
 
 
@@ -38,7 +38,7 @@ def read_record(kind: type[T], value: object, file: object) -> T:
 
 
 def check_version(value: object, file: object) -> Mapping[str, Any]:
-    """Return the record when this version can read it. The only place that compares versions.
+    """Return the record if this version can read it. Versions are compared nowhere else.
 
     Raises NewerRecord, or UnreadableRecord when it is no record at all.
     """
@@ -54,7 +54,7 @@ def check_version(value: object, file: object) -> Mapping[str, Any]:
 
 
 def parse(data: bytes | str, file: object) -> Any:
-    """Return what JSON says. Raises UnreadableRecord."""
+    """Return the value of a JSON document. Raises UnreadableRecord."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

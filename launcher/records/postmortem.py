@@ -1,4 +1,4 @@
-"""What became of the others when one process has failed, and what they said last. Pure."""
+"""How the other processes ended after one had failed, and what they printed last. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ..spec.frozen import frozen
 from ..spec.process_key import ProcessKey, ProcessKind
 from .state import ProcessState, RunState
 
-#: Characters of a last line that are kept.
+#: Characters kept of a last line.
 LINE = 200
-#: What torch and gloo put into a line without telling more: the rank, and a place in their source.
+#: Prefixes of torch and gloo that add nothing: the rank, and a place in their source.
 _PREFIX = re.compile(r"\A\[rank\d+\]: ?|\[/[^\]\s]*\.(?:cc|cpp|h):\d+\] ")
-#: Warnings and notes as glog writes them (``[W1121 13:41:07.80 socket.cpp:207] ...``): no last words.
+#: Warnings and notes of glog (``[W1121 13:41:07.80 socket.cpp:207] ...``), which explain no exit.
 _NOTE = re.compile(r"\[?[IW]\d{4} [\d:.]+ ")
-#: What differs between ranks that say the same: numbers and addresses.
-_OWN = re.compile(r"0x[0-9a-fA-F]+|\d+")
+#: Numbers and addresses, which differ between ranks that print the same line.
+_VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 @frozen
 class OtherEnd:
-    """Processes of one host that ended badly in the same way, besides the first failure.
+    """Processes of one host that failed in the same way, besides the first failure.
 
-    ``code`` is None where no end was heard of; ``keys`` are those without a rank.
+    ``code`` is None when no exit was reported; ``keys`` are the processes without a rank.
     """
 
     host: str
@@ -35,9 +35,9 @@ class OtherEnd:
 
 @frozen
 class LastLine:
-    """What some of the others said last: one of their lines, which differ in numbers at most.
+    """The last line of some of the others, which differ in numbers at most: one of their lines.
 
-    ``ranks`` said so, and ``places`` ("host key") of those without a rank.
+    ``ranks`` printed it, and ``places`` ("host key"), which are processes without a rank.
     """
 
     ranks: tuple[int, ...]
@@ -46,10 +46,10 @@ class LastLine:
 
 
 def others(state: RunState) -> tuple[ProcessState, ...]:
-    """The processes that did not end well besides the one that failed first; none where none has.
+    """Return the processes that failed after the first one; none when no process has failed.
 
-    A framework's own launcher says nothing that its ranks do not say: left out where a host has
-    ranks.
+    A framework's own launcher adds nothing to what its ranks report, so it is left out on a host
+    with ranks.
     """
     first = state.failure
     if first is None:
@@ -64,12 +64,13 @@ def others(state: RunState) -> tuple[ProcessState, ...]:
     )
 
 
-def last_lines(said: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ...]:
-    """Folds the ends of logs: those first that ended by themselves, then what most of them said."""
+def last_lines(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ...]:
+    """Group processes by their last line: first those that exited on their own, then the largest
+    groups."""
     groups: dict[tuple[bool, str], list[tuple[ProcessState, str]]] = {}
-    for process, text in said:
+    for process, text in outputs:
         if line := _last(text.decode("utf-8", "replace")):
-            group = groups.setdefault((process.stopped, _OWN.sub("#", line)), [])
+            group = groups.setdefault((process.stopped, _VARYING.sub("#", line)), [])
             group.append((process, line))
     order = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), _lowest(item[1])))
     return tuple(
@@ -92,12 +93,12 @@ def _lowest(group: list[tuple[ProcessState, str]]) -> int:
 
 def _last(text: str) -> str:
     lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines()]
-    told = [line for line in lines if line and not _NOTE.match(line)]
-    return told[-1][:LINE] if told else ""
+    messages = [line for line in lines if line and not _NOTE.match(line)]
+    return messages[-1][:LINE] if messages else ""
 
 
 def other_ends(state: RunState) -> tuple[OtherEnd, ...]:
-    """What became of the others, when one has failed."""
+    """Return how the other processes ended after one had failed, grouped by host and exit."""
     groups: dict[tuple[str, int | None, bool], list[ProcessState]] = {}
     for process in others(state):
         groups.setdefault((process.host, process.code, process.stopped), []).append(process)

@@ -1,7 +1,7 @@
-"""Why a run was stopped and why it ended, as codes. Faces make sentences of them. Pure.
+"""Why a run was stopped and why it ended, as codes. The CLI makes sentences of them. Pure.
 
-Codes are stable: they stand in records and receipts, and travel between hosts. The host that a
-reason is about, if any, always stands in a field of its own.
+Codes are stable: records and receipts hold them, and hosts send them to each other. The host that a
+reason is about, if any, is always a field of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..spec.frozen import frozen
 
 
 class StopReason(StrEnum):
-    """Why processes were asked to stop. ``agent/base/protocol.py`` names those that hosts use."""
+    """Why processes were asked to stop. ``agent/base/protocol.py`` names the codes that hosts use."""
 
     BY_USER = "by-user"
     KILLED_BY_USER = "killed-by-user"  # asked twice
@@ -24,18 +24,18 @@ class StopReason(StrEnum):
     TOO_FEW_HOSTS = "too-few-hosts"
     RESTARTING = "restarting"  # the detail is the reason of the restart
     STALLED = "stalled"
-    ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher reached the host for so long
+    ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
     LOGIN_SESSION_ENDED = "login-session-ended"
     SUPERVISOR_TERMINATED = "supervisor-terminated"
     LAUNCHER_FAILED = "launcher-failed"  # the error is in the receipt
     HOST_GIVEN_UP = "host-given-up"  # the run ended while the host was unreachable
     SPARE_UNFIT = "spare-unfit"
     SPARE_LEFT_OVER = "spare-left-over"  # its launcher died before the spare took part
-    OTHER = "other"  # the detail is what a host of another version wrote
+    OTHER = "other"  # the detail is the code that another version wrote
 
 
 class EndReason(StrEnum):
-    """Why a run ended, where it was not stopped: the reason in its receipt."""
+    """Why a run ended that was not stopped: the reason in its receipt."""
 
     ALL_EXITED_0 = "all-ranks-exited-0"
     PRIMARY_EXITED_0 = "primary-exited-0"
@@ -50,7 +50,7 @@ class EndReason(StrEnum):
     SUPERVISOR_SILENT = "supervisor-silent"
     SUPERVISOR_DIED = "supervisor-died"
     INTERNAL_ERROR = "internal-error"
-    # The codes of errors, as launcher.spec.errors has them.
+    # Codes of errors: see launcher.spec.errors.
     AGENT_ERROR = "agent-error"
     AGENT_SILENT = "agent-silent"
     BAD_ANSWER = "bad-answer"
@@ -83,6 +83,7 @@ class EndReason(StrEnum):
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"
     UNREACHABLE = "unreachable"
+    UNSAFE_FOLDER = "unsafe-folder"
     UNREADABLE_RECORD = "unreadable-record"
     NEWER_RECORD = "newer-record"
 
@@ -90,15 +91,18 @@ class EndReason(StrEnum):
 _CODES: dict[str, EndReason | StopReason] = {
     code.value: code for codes in (StopReason, EndReason) for code in codes
 }
-#: Codes that are written together with their detail.
+#: Codes that are written together with their detail, longer ones before their endings.
 WITH_DETAIL = (
-    *(EndReason.FINISHED_ON, EndReason.SETUP_EXIT, EndReason.SETUP_SIGNAL),
-    *(EndReason.EXIT, EndReason.SIGNAL),
+    EndReason.FINISHED_ON,
+    EndReason.SETUP_EXIT,
+    EndReason.SETUP_SIGNAL,
+    EndReason.EXIT,
+    EndReason.SIGNAL,
 )
 _DETAILED = re.compile(
     rf"({'|'.join(WITH_DETAIL)})-(\d+|\d+-of-\d+-hosts|SIG[A-Z0-9]+|signal \d+)\Z"
 )
-#: What the same exit is called when it was the job's ``setup`` that failed.
+#: The code of the same exit when the job's ``setup`` failed.
 OF_SETUP = {
     EndReason.EXIT: EndReason.SETUP_EXIT,
     EndReason.SIGNAL: EndReason.SETUP_SIGNAL,
@@ -110,19 +114,19 @@ SETUP = (*OF_SETUP.values(), EndReason.SETUP_FAILED)
 
 @frozen
 class Reason:
-    """A code and its detail. A run that was stopped ended for the reason of the stop."""
+    """A code and its detail. A run that was stopped has the reason of the stop."""
 
     code: EndReason | StopReason
     detail: str = ""
 
     def __str__(self) -> str:
-        """``exit-7``, ``by-user``: as records and receipts have it."""
+        """Return the reason as records and receipts hold it: ``exit-7``, ``by-user``."""
         with_detail = self.detail and self.code in WITH_DETAIL
         return f"{self.code}-{self.detail}" if with_detail else str(self.code)
 
     @classmethod
     def parse(cls, text: str) -> Reason:
-        """The reason that was written so; what this version does not know is a detail of OTHER."""
+        """Return the reason written as ``text``; an unknown one becomes the detail of OTHER."""
         if (code := _CODES.get(text)) is not None:
             return cls(code)
         if found := _DETAILED.match(text):

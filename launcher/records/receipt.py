@@ -1,7 +1,4 @@
-"""What a run ends with: the statement that a person can trust. Pure.
-
-Every number in it was counted, and says how.
-"""
+"""The receipt of a run: how it ended, with numbers that were counted, not assumed. Pure."""
 
 from __future__ import annotations
 
@@ -19,32 +16,36 @@ from .postmortem import LastLine, OtherEnd
 from .reasons import EndReason, StopReason
 from .state import Expiry, RunState
 
-#: What to do about a reason that no error of ours explains.
+#: What to do about a reason that comes without one of launcher's own errors.
 HINTS: Mapping[str, str] = {
     EndReason.SUPERVISOR_SILENT: HANGS,
-    EndReason.BAD_ANSWER: "nothing more of that host was believed; what runs there is ended when it "
+    EndReason.BAD_ANSWER: "launcher ignores that host from then on; what runs there is stopped when it "
     "is next reached",
-    StopReason.LOGIN_SESSION_ENDED: "systemd-logind there kills what you leave behind at a logout "
+    StopReason.LOGIN_SESSION_ENDED: "systemd-logind on that host kills your processes at logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }
 
-#: Lines of a failing process that a receipt shows at most; a traceback's own where there is one.
+#: At most so many last lines of a failed process; of its traceback, if it has one.
 LAST_LINES = 12
 TRACEBACK = "Traceback (most recent call last)"
-#: The frame of torch's ``@record`` itself, with its quoted source: it stands in every error file.
+#: The frame of torch's ``@record`` itself, with its quoted source: every error file has it.
 _RECORD_FRAME = re.compile(
     r'^  File ".*[/\\]multiprocessing[/\\]errors[/\\]__init__\.py", .*\n(?:    .*\n)*', re.M
 )
 
-#: The stages of a run, in order; each one's time is in the receipt.
+#: The stages of a run, in order.
 STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
 
 
 @frozen
 class HostReceipt:
-    """One host's part. ``left`` is None when it could not be looked at; ``unsaved`` is why logs that
-    the host has are not here; ``expiry`` is when it stopped the run by itself; ``departed`` says which
-    host took its place after it was lost, "" when the run went on with fewer."""
+    """One host's part of a run.
+
+    ``left`` counts processes still alive, None when the host could not be checked; ``logs_here`` and
+    ``logs_there`` are bytes; ``unsaved`` is why logs that the host has are not here; ``expiry`` is
+    when the host stopped the run on its own; ``departed`` is the host that replaced this one after it
+    was lost, "" when the run continued with fewer hosts.
+    """
 
     host: str
     node_rank: int
@@ -63,16 +64,18 @@ class HostReceipt:
     unsaved: str = ""
     expiry: Expiry | None = None
     tasks: tuple[str, ...] = ()  # keys of the processes, where the job has roles
-    limits: Mapping[str, str] = field(default_factory=dict)  # by key: how it was held to what
+    limits: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by key: which limits were enforced, and how
     departed: str | None = None
 
 
 @frozen
 class FirstFailure:
-    """Who failed first, by skew-corrected time, and its last words.
+    """The process that failed first, by skew-corrected time, and its last output.
 
-    ``error`` is the message of torch's error file, whose traceback then stands in ``last_lines``;
-    empty without one. ``cause`` and ``hint`` are empty when no known cause fits.
+    ``error`` is the message of torch's error file, whose traceback is then in ``last_lines``; empty
+    without one. ``cause`` and ``hint`` are empty when no known cause fits.
     """
 
     host: str
@@ -89,8 +92,8 @@ class FirstFailure:
 
 @frozen
 class Receipt:
-    """The end of a run. ``reason`` is a code; ``reason_host`` the host that it is about, if any, and
-    ``reason_detail`` what the code leaves out."""
+    """How a run ended. ``reason`` is a code, ``reason_host`` the host that it is about, if any, and
+    ``reason_detail`` what the code leaves out. ``started`` is in seconds since the epoch."""
 
     run: str
     status: str
@@ -115,23 +118,23 @@ class Receipt:
     version: int = formats.VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without fields that say nothing and that earlier versions do not know."""
+        """Return JSON values, without empty fields that earlier versions do not know."""
         value = asdict(self)
         return {k: v for k, v in value.items() if v or k not in ("reason_host", "reason_detail")}
 
     @property
     def logs_complete(self) -> bool:
-        """Whether every byte that the hosts have is here."""
+        """Whether every byte of the hosts' logs is here."""
         return all(host.logs_complete for host in self.hosts)
 
     @property
     def left(self) -> int:
-        """Processes that are known to be alive."""
+        """How many processes are known to be alive."""
         return sum(host.left or 0 for host in self.hosts)
 
 
 def read(value: object, file: object = "receipt.json") -> Receipt:
-    """Return the receipt that :meth:`Receipt.to_json` made, as it came back from a file.
+    """Return the receipt that :meth:`Receipt.to_json` wrote.
 
     Raises NewerRecord, or UnreadableRecord naming file and field.
     """
@@ -140,7 +143,7 @@ def read(value: object, file: object = "receipt.json") -> Receipt:
 
 
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
-    """How long each stage took."""
+    """Return the seconds that each stage took."""
     starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]
     ends = [time for _, time in starts[1:]] + [event.time for event in events[-1:]]
     found: dict[str, float] = {}
@@ -158,7 +161,8 @@ def host_receipt(
     problem: str = "",
     unsaved: str = "",
 ) -> HostReceipt:
-    """One host's part, from the events about it and its ``(here, there)`` log bytes."""
+    """Return one host's part, from the events about it and its log bytes, ``(here, there)``; None
+    when nothing was started on the host."""
     node = next((node for node in layout.nodes if node.host.name == host), None)
     sweeps = [e for e in events if isinstance(e, ev.HostSwept) and e.host == host]
     orphans = [e.processes for e in events if isinstance(e, ev.OrphansEnded) and e.host == host]
@@ -199,8 +203,8 @@ def _unverified(log_bytes: tuple[int, int | None] | None, problem: str | None) -
 
 
 def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:
-    """The failure that started it, with the traceback of torch's error file, or else with the last
-    lines that it wrote."""
+    """Return the first failure, with the traceback of torch's error file or else the last lines that
+    the process printed; None when no process failed."""
     failure = state.failure
     if failure is None:
         return None
@@ -214,9 +218,9 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
     tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
     if tracebacks:
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
-    told = (traceback.encode(), last_words) if traceback else (last_words,)
+    outputs = (traceback.encode(), last_words) if traceback else (last_words,)
     memory = "role" if failure.limit else "host" if failure.oom else ""
-    fitting = (causes.find(words, failure.code, memory, framework) for words in told)
+    fitting = (causes.find(output, failure.code, memory, framework) for output in outputs)
     found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,

@@ -1,6 +1,6 @@
-"""The folder of a run on this machine: JSON and text that can be read without us.
+"""The folder of a run on this machine: JSON and text that can be read without launcher.
 
-Files appear whole or not at all: each is written beside its place and renamed.
+Files appear whole or not at all: each is written under a temporary name and renamed.
 
 ::
 
@@ -8,21 +8,21 @@ Files appear whole or not at all: each is written beside its place and renamed.
         run.json        version, job (no secret values), inventory, hosts, nodes, command line
         plan.json       ranks, GPUs, address, port, argv and env of every process
         code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
-        events.jsonl    everything that happened, a line each
+        events.jsonl    everything that happened, one event a line
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
-        times.jsonl     when how many bytes of a log were here: [time, log, bytes], once a second
+        times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
-        outputs.json    which file came from which hosts
+        outputs.json    which hosts each file came from
         receipt.json
         shown.json      how far each log of a detached run was shown
-        given.json      which outputs each host was given, after another one was lost
-        adopted.json    of a run that another machine has started: whether its hosts agree on it
-        stop.json       a wish to end it, for the process that follows it: grace, how often asked
-        pull.json       a wish to bring outputs back at once: how often asked
-        launcher.lock   held (flock) by the process that follows the run; its pid stands in it, with
-                        a line end where that process reads wishes from files (older ones do not)
+        given.json      which outputs each host was given after another one was lost
+        adopted.json    of a run that another machine started: whether its hosts agree on its record
+        stop.json       a request to its follower to stop the run: grace, how often asked
+        pull.json       a request to its follower to fetch outputs now: how often asked
+        launcher.lock   held (flock) by the process that follows the run; contains its pid, with a
+                         line end if that process reads requests from files (older ones do not)
         .hosts/<host>/  what came from one host
-    ~/.launcher/unfinished/<run>.json   hosts that could not be looked at when a run ended
+    ~/.launcher/unfinished/<run>.json   hosts that could not be checked when a run ended
 """
 
 from __future__ import annotations
@@ -49,17 +49,25 @@ T = TypeVar("T")
 
 
 def home() -> Path:
-    """Where everything of launcher lies on this machine: LAUNCHER_HOME or ``~/.launcher``."""
+    """Return launcher's folder on this machine: ``$LAUNCHER_HOME`` or ``~/.launcher``."""
     return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
 
 
+def make_home() -> Path:
+    """Return :func:`home`, made for this user alone where it is missing. Raises OSError."""
+    place = home()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
 def read_json(path: Path) -> Any:
-    """Raises OSError or ValueError."""
+    """Return the value in a JSON file. Raises OSError or ValueError."""
     return json.loads(path.read_text("utf-8"))
 
 
 def read_as(kind: type[T], path: Path) -> T | None:
-    """A JSON file as a ``kind``; None where it is missing or damaged: for what can be done without."""
+    """Return a JSON file as a ``kind``; None when it is missing or damaged. For files that are
+    optional."""
     try:
         return from_json(kind, read_json(path))
     except (FileNotFoundError, ValueError):
@@ -67,17 +75,13 @@ def read_as(kind: type[T], path: Path) -> T | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all."""
-    write(
-        path,
-        (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(
-            "utf-8", "backslashreplace"
-        ),
-    )
+    """Write a JSON file whole or not at all. Raises OSError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Write a file whole or not at all. Raises OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -86,6 +90,11 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_at_home(name: str, text: str) -> None:
+    """Writes a file of :func:`home` that this user alone may read. Raises OSError."""
+    write(make_home() / name, text.encode("utf-8", "backslashreplace"))
 
 
 class RunFolder:
@@ -104,11 +113,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, prefix: str | None = None, random: Random | None = None) -> RunFolder:
-        """A new folder, held, with a name that no other run has. Raises RecordError."""
+        """Return a new folder, held by this process, under a unique name. Raises RecordError."""
         random = random or Random()
         parent = home() / "runs"
         try:
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_home()
+            parent.mkdir(mode=0o700, exist_ok=True)
             while True:
                 path = parent / run_names.generate(random, prefix)
                 try:
@@ -122,7 +132,7 @@ class RunFolder:
             raise RecordError(parent, error) from None
 
     def hold(self) -> bool:
-        """Makes this process the one that follows the run; False when another one does."""
+        """Make this process the one that follows the run; return False when another one does."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -143,14 +153,14 @@ class RunFolder:
         return None
 
     def read(self, name: str) -> Any:
-        """One JSON file of the folder, or None."""
+        """Return the value of a JSON file in the folder; None when it is missing or damaged."""
         try:
             return read_json(self.path / name)
         except (FileNotFoundError, ValueError):
             return None
 
     def read_as(self, kind: type[T], name: str) -> T | None:
-        """As :func:`read_as`, one file of the folder."""
+        """Return a JSON file of the folder as a ``kind``; None when it is missing or damaged."""
         return read_as(kind, self.path / name)
 
     @property
@@ -161,19 +171,19 @@ class RunFolder:
         return self.read_as(Adoption, FILE) or Adoption()
 
     def came(self, name: str, size: int) -> None:
-        """Notes that so many bytes of a log are here now; at most once a second for each."""
+        """Note that ``size`` bytes of a log are here now, at most once a second for each log."""
         now = time.time()
         if now - self._noted.get(name, 0.0) < 1.0:
             return
         self._noted[name] = now
-        with suppress(OSError):  # a full disk: these times are a comfort, not a record
+        with suppress(OSError):  # a full disk: these times are a convenience
             if self._times is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._times = os.open(self.path / "times.jsonl", flags, 0o600)
             os.write(self._times, json.dumps([round(now, 3), name, size]).encode() + b"\n")
 
     def times(self) -> dict[str, list[tuple[float, int]]]:
-        """When how many bytes of each log were here."""
+        """Return ``(time, bytes)`` of each log: how many bytes were here when."""
         found: dict[str, list[tuple[float, int]]] = {}
         try:
             lines = (self.path / "times.jsonl").read_bytes().splitlines()
@@ -186,23 +196,23 @@ class RunFolder:
         return found
 
     def log_names(self) -> list[str]:
-        """The logs that are here, such as ``attempt-0/rank-3.out``."""
+        """Return the names of the logs here, such as ``attempt-0/rank-3.out``."""
         folder = self.path / "logs"
         return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
 
     @property
     def outputs(self) -> Path:
-        """Where the outputs of all hosts meet."""
+        """The folder with the outputs of all hosts together."""
         return self.path / "outputs"
 
     def mirror(self, host: str) -> Path:
-        """Where the outputs of one host lie."""
+        """Return the folder with the outputs of one host; it is made if missing."""
         path = self.path / ".hosts" / host / "outputs"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def record(self, event: ev.Event) -> None:
-        """Appends one event, whole or not at all. Raises RecordError."""
+        """Append one event, whole or not at all. Raises RecordError."""
         line = (json.dumps(ev.encode(event), separators=(",", ":")) + "\n").encode()
         try:
             written = os.write(self._events, line)
@@ -213,7 +223,7 @@ class RunFolder:
             raise RecordError(self.path / "events.jsonl", error) from None
 
     def events(self) -> list[ev.Event]:
-        """All events so far; a line that a power cut left unfinished is none.
+        """Return all events so far, without a last line that a power cut left unfinished.
 
         Raises UnreadableRecord.
         """
@@ -222,21 +232,21 @@ class RunFolder:
         return ev.decode_lines(data[: data.rfind(b"\n") + 1], path, first=1)
 
     def write(self, name: str, value: Any) -> None:
-        """One JSON file of the folder. Raises RecordError."""
+        """Write a JSON file of the folder. Raises RecordError."""
         try:
             write_json(self.path / name, value)
         except OSError as error:
             raise RecordError(self.path / name, error) from None
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Any other file of the folder. Raises RecordError."""
+        """Write any other file of the folder. Raises RecordError."""
         try:
             write(self.path / name, data)
         except OSError as error:
             raise RecordError(self.path / name, error) from None
 
     def log(self, name: str) -> LogFile:
-        """The file of one rank and stream, such as ``attempt-0/rank-3.out``. Raises RecordError."""
+        """Return the file of one log, such as ``attempt-0/rank-3.out``. Raises RecordError."""
         if name not in self._logs:
             path = self.path / "logs" / _safe(name)
             try:
@@ -246,16 +256,16 @@ class RunFolder:
         return self._logs[name]
 
     def has_log(self, name: str) -> bool:
-        """Whether anything of that log has come here."""
+        """Return whether any byte of that log is here."""
         return name in self._logs or (self.path / "logs" / _safe(name)).exists()
 
     @property
     def log_sizes(self) -> Mapping[str, int]:
-        """Bytes that are here, by log."""
+        """Bytes here, by log."""
         return {name: log.size for name, log in self._logs.items()}
 
     def close(self) -> None:
-        """Closes all files, and lets go of the run."""
+        """Close all files, and release the run."""
         os.close(self._events)
         os.close(self._lock)
         if self._times is not None:
@@ -265,7 +275,7 @@ class RunFolder:
 
 
 def _safe(name: str) -> str:
-    """The name of a log as a host told it. Raises LauncherError when it would lead elsewhere."""
+    """Return a log's name as a host sent it. Raises LauncherError when it would leave the folder."""
     parts = name.split("/")
     if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise LauncherError(f"a host sent a log with an impossible name: {name!r}")
@@ -273,7 +283,7 @@ def _safe(name: str) -> str:
 
 
 class LogFile:
-    """Bytes at their offset: nothing is lost or doubled, however often a piece comes."""
+    """One log, written by offset: no byte is lost or doubled, however often a piece arrives."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -282,9 +292,9 @@ class LogFile:
         self.size = os.fstat(self._fd).st_size
 
     def write(self, offset: int, data: bytes) -> bytes:
-        """Puts a piece where it belongs; returns what of it is new.
+        """Write a piece at its offset; return the part of it that is new.
 
-        Raises RecordError, or LauncherError on a gap. What was written before stays.
+        Raises RecordError, or LauncherError on a gap. Bytes written before stay as they are.
         """
         if offset > self.size:
             raise LauncherError(f"{self.path.name}: a piece is missing before byte {offset}")
@@ -300,9 +310,9 @@ class LogFile:
         return new
 
     def tail(self, size: int = 16384) -> bytes:
-        """The last bytes."""
+        """Return the last ``size`` bytes."""
         return os.pread(self._fd, size, max(0, self.size - size))
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         os.close(self._fd)

@@ -147,6 +147,6 @@ _SECOND = [
 
 
 def generate(random: Random, prefix: str | None = None) -> str:
-    """A name that no other run has, as good as surely. It is the run's id and its folder, too."""
+    """Return a name that is almost certainly unique. It is the run's id and its folder's name."""
     word = prefix or f"{random.choice(_FIRST)}-{random.choice(_SECOND)}"
     return f"{word}-{random.randrange(16**4):04x}"

@@ -24,7 +24,7 @@ from .state import RunState, log_hosts, step
 
 #: Most bytes of one log in one piece.
 PIECE = 1 << 20
-#: Where it stands how far the logs of a run have been shown.
+#: The file that notes how far the logs of a run were shown.
 SHOWN = "shown.json"
 
 
@@ -61,7 +61,7 @@ class RunReader:
 
     @property
     def request(self) -> Request:
-        """The job, its hosts and how it is treated; secrets have no values. Raises InputError."""
+        """What was asked for; secrets have no values. Raises InputError."""
         return self._described_run()[0]
 
     @property
@@ -106,8 +106,8 @@ class RunReader:
                 value = read_json(self.path / "run.json")
             except (OSError, ValueError):
                 raise InputError(
-                    f"{self.name} cannot be taken up: {self.path / 'run.json'} is not whole",
-                    "it ended before anything was started; launcher rm forgets it",
+                    f"cannot attach to {self.name}: {self.path / 'run.json'} is missing or damaged",
+                    f"it ended before anything was started; launcher rm {self.name} deletes it",
                 ) from None
             request, layout = codec.read_run(value, self.path / "run.json")
             secrets = tuple(value["job"].get("secrets", ()))
@@ -146,7 +146,7 @@ class RunReader:
         return events
 
     def reread(self) -> None:
-        """Read what the run is again: its follower may have replaced a host."""
+        """Read ``run.json`` again when next asked: the follower may have replaced a host."""
         self._described = None
 
     def skip_events(self) -> None:
@@ -154,7 +154,7 @@ class RunReader:
         self._seen = self._events_from(self._seen)[1]
 
     def _events_from(self, offset: int) -> tuple[list[ev.Event], int]:
-        """The whole lines behind an offset, and where they end."""
+        """Return the events after a byte offset, and the offset after the last whole line."""
         with open(self.path / "events.jsonl", "rb") as file:
             file.seek(offset)
             data = file.read()
@@ -178,11 +178,11 @@ class RunReader:
     def logs(
         self, since: float | None = None, tail: int | None = None, merged: bool = False
     ) -> Iterator[LogPiece]:
-        """Yield all logs so far, from their beginning; :meth:`new_logs` continues behind them.
+        """Yield all logs so far, from their start; :meth:`new_logs` continues after them.
 
-        ``since`` leaves out what came longer than that many seconds ago, ``tail`` all but the last
-        lines of each log. Logs come one after the other; with ``merged`` in the order in which they
-        arrived here, which is noted once a second.
+        ``since`` leaves out what arrived more than that many seconds ago, ``tail`` all but that many
+        last lines of each log. Logs come one after the other; with ``merged``, in the order in which
+        they arrived here, which is noted once a second.
         """
         names, times = self._log_names(), self._arrivals()
         self._positions = dict.fromkeys(names, 0)
@@ -201,9 +201,9 @@ class RunReader:
         yield from self.new_logs()
 
     def resume_logs(self) -> None:
-        """Leave out what was shown already: the logs continue where :meth:`remember` noted it.
+        """Skip what was shown before: the logs continue where :meth:`remember` noted it.
 
-        A run that never was in the background has shown all that it wrote.
+        A run that never was in the background has shown all its output.
         """
         shown = read_as(dict[str, int], self.path / SHOWN)
         if shown is not None:
@@ -217,7 +217,7 @@ class RunReader:
         write_json(self.path / SHOWN, self._positions)
 
     def passed(self, name: str, count: int) -> None:
-        """Take bytes of a log as read: somebody got them on another route."""
+        """Count bytes of a log as read: the caller got them on another route."""
         self._positions[name] = self._positions.get(name, 0) + count
 
     def _piece(self, name: str, size: int) -> LogPiece | None:
@@ -238,7 +238,7 @@ class RunReader:
             return folder.times()
 
     def _host_of(self, name: str) -> str:
-        """Whose log it is. Another attempt may have had another host there."""
+        """Return the host of a log. Another attempt may have run the same rank elsewhere."""
         stem = name.partition(".")[0]
         if stem not in self._log_hosts:
             self._log_hosts |= log_hosts(self.events())
@@ -246,12 +246,12 @@ class RunReader:
 
 
 def _arrived_by(times: list[tuple[float, int]], moment: float) -> int:
-    """How many bytes of a log had come by then."""
+    """Return how many bytes of a log had arrived before ``moment``."""
     return max((end for when, end in times if when < moment), default=0)
 
 
 def _offset_of_last_lines(path: Path, count: int) -> int:
-    """Where the last lines of a file begin."""
+    """Return the offset at which the last ``count`` lines of a file start."""
     data = path.read_bytes()
     end = len(data) - data.endswith(b"\n")
     for _ in range(count):

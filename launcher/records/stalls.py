@@ -1,7 +1,7 @@
-"""When a run stalls, and which rank is behind: from what its hosts say of their ranks. Pure.
+"""When a run stalls, and which rank is behind, judged from its hosts' reports. Pure.
 
-A run stalls when all its hosts do at once, because a host whose ranks wait for another one is idle
-with good reason.
+A run stalls when all its hosts stall at once: a single host may be idle because its ranks wait for
+another one.
 """
 
 from __future__ import annotations
@@ -14,36 +14,39 @@ from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
 from .state import RunState
 
-#: Seconds that logs have to fall silent apart for one to be the first: clocks differ by less.
+#: Seconds between two logs falling silent for one to count as the first: clocks differ by less.
 APART = 0.5
 
-#: How many times the CPU time of a rank all others have to have used for it to be behind.
+#: A rank is behind when all others have used this many times its CPU time.
 TIMES = 4.0
 
-#: Seconds of CPU time that are too few to be compared.
+#: Seconds of CPU time below which ranks are not compared.
 SOME = 0.1
 
 
-def has_stalled(state: RunState, hosts: Iterable[str], told: Iterable[ev.StallBegan] = ()) -> bool:
-    """Whether nothing moves on any host that still has something to do and can be heard.
+def has_stalled(
+    state: RunState, hosts: Iterable[str], reported: Iterable[ev.StallBegan] = ()
+) -> bool:
+    """Return whether every host that still runs processes stalls, and all of them can be reached.
 
-    What was ``told`` is no news: the others of a stall may end, and one goes on standing still.
+    A stall of which every part was ``reported`` before is no new one: other hosts may finish while
+    one still stalls.
     """
-    going = set(hosts) - state.ended_hosts - set(state.lost)
+    running = set(hosts) - state.ended_hosts - set(state.lost)
     return (
         state.status == "running"
-        and going <= set(state.stalled)
-        and not going & set(state.silent)
-        and any(state.stalled[host] not in told for host in going)
+        and running <= set(state.stalled)
+        and not running & set(state.silent)
+        and any(state.stalled[host] not in reported for host in running)
     )
 
 
 def describe(stalled: Mapping[str, ev.StallBegan], now: float) -> ev.RunStalled:
-    """The stall of a run, with the rank that is behind where something can tell.
+    """Return the stall of a run at time ``now``, with the rank that is behind if that is clear.
 
-    A rank whose last line is not the one of most others; one that has hardly computed anything; or
-    else the one whose log fell silent first. Logs of ranks that have never written tell nothing: often
-    only rank 0 writes.
+    That is a rank whose last line differs from most others'; one that has hardly computed anything;
+    or else the one whose log fell silent first. Ranks that never wrote are left out: often only
+    rank 0 writes.
     """
     ranks = [
         {**rank, "host": host, "since": event.time - float(rank["silent"])}
@@ -58,7 +61,7 @@ def describe(stalled: Mapping[str, ev.StallBegan], now: float) -> ev.RunStalled:
     others = [rank for rank in written if rank["last"] != common]
     if others and count > len(written) / 2 and count > 1:
         return _behind(found, others, f"the last line of {count} others is another one")
-    if late := _hardly_begun(ranks):
+    if late := _hardly_started(ranks):
         used = f"it has computed for {float(late['cpu']):.1f} s, others like it for much longer"
         return _behind(found, [late], used)
     since = [float(rank["since"]) for rank in written]
@@ -67,9 +70,9 @@ def describe(stalled: Mapping[str, ev.StallBegan], now: float) -> ev.RunStalled:
     return _behind(found, written, "its log fell silent first")
 
 
-def _hardly_begun(ranks: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """A rank that waits before it has come to where all others of its kind wait for it. Those of
-    another role may have little to do."""
+def _hardly_started(ranks: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return a rank that has used far less CPU time than all others of its role, which wait for it.
+    Ranks of another role may have little to do."""
     for rank in ranks:
         group = ProcessKey.parse(rank["key"]).group
         others = [r for r in ranks if r is not rank and ProcessKey.parse(r["key"]).group == group]
@@ -80,7 +83,7 @@ def _hardly_begun(ranks: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _behind(stall: ev.RunStalled, ranks: list[dict[str, Any]], why: str) -> ev.RunStalled:
-    """The one of ``ranks`` that fell silent first."""
+    """Return the stall with the one of ``ranks`` that fell silent first as the one behind."""
     first = min(ranks, key=lambda rank: float(rank["since"]))
     return ev.RunStalled(
         time=stall.time,

@@ -1,12 +1,13 @@
-"""Where a run stands: one state, folded from its events by one function.
+"""The state of a run, folded from its events by one function.
 
-The command line, the record and every later face use this fold, so that they can never disagree.
+The CLI, the records and the API all use this fold, so they cannot disagree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from functools import singledispatch
 from typing import Any
 
 from ..spec.frozen import frozen
@@ -14,7 +15,7 @@ from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
 from .reasons import StopReason
 
-#: Which status may follow which. An ended run stays ended.
+#: Which status may follow which. A run that has ended stays so.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "preparing": frozenset({"running", "stopping", "failed", "stopped", "lost"}),
     "running": frozenset({"preparing", "stopping", "succeeded", "failed", "stopped", "lost"}),
@@ -29,9 +30,11 @@ ENDED = frozenset(name for name, following in TRANSITIONS.items() if not followi
 
 @frozen
 class ProcessState:
-    """One process as last heard of; ``code`` is None while it runs. ``primary`` is how many
-    primary processes the run has, where it is one of them; ``well`` whether it ended
-    successfully, at ``ended``."""
+    """One process as last reported; ``code`` is None while it runs.
+
+    ``primaries`` is how many primary processes the run has; ``primary`` is the same number for one of
+    them, else 0. ``well``: it exited successfully, at ``ended``.
+    """
 
     host: str
     key: str
@@ -48,7 +51,7 @@ class ProcessState:
 
 @frozen
 class Loss:
-    """A host that the run cannot go on without; ``since`` is when it was last heard of."""
+    """The loss of a host. ``since`` is when the host was last heard from."""
 
     reason: str
     since: float
@@ -56,7 +59,7 @@ class Loss:
 
 @frozen
 class Departure:
-    """A lost host that has left the run; ``by`` took its place, "" when nobody did."""
+    """A lost host that has left the run; ``by`` replaced it, "" when no host did."""
 
     reason: str
     by: str = ""
@@ -64,7 +67,7 @@ class Departure:
 
 @frozen
 class Expiry:
-    """A host that stopped the run by itself at ``time``, after ``silent`` seconds."""
+    """A host stopped the run on its own at ``time``, after ``silent`` seconds without contact."""
 
     time: float
     silent: float
@@ -72,8 +75,8 @@ class Expiry:
 
 @frozen
 class Stop:
-    """The first time in an attempt that processes were asked to stop; ``host`` is where the reason
-    arose, if it did on one host."""
+    """The first request in an attempt to stop processes; ``host`` is where the reason arose, if it
+    arose on one host."""
 
     time: float
     why: StopReason
@@ -83,7 +86,7 @@ class Stop:
 
 @frozen
 class RunState:
-    """All that follows from the events so far."""
+    """Everything that follows from the events so far."""
 
     status: str = "preparing"
     ended_for: str = ""  # the reason of a run that is over
@@ -92,8 +95,8 @@ class RunState:
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
-    fallen: ev.Failure | None = None  # the first that nothing could go on after
-    tolerated: tuple[ev.Failure, ...] = ()  # those that torchrun could go on after
+    fallen: ev.Failure | None = None  # the first that ended the attempt
+    tolerated: tuple[ev.Failure, ...] = ()  # those that torchrun could recover from
     reformed: float = 0.0  # when the last rank was started
     stop: Stop | None = None
     ended_hosts: frozenset[str] = frozenset()
@@ -106,7 +109,7 @@ class RunState:
 
     @property
     def reason(self) -> str:
-        """Why the run is over; while it is stopping its first failure, or else the first wish."""
+        """Why the run ended; while it is stopping, its first failure or else why it was asked to."""
         if self.status != "stopping":
             return self.ended_for
         if self.failure:
@@ -115,24 +118,25 @@ class RunState:
 
     @property
     def primary_ended(self) -> float | None:
-        """When the last primary process exited well; None before, and where there is none."""
+        """When the last primary process exited successfully; None before, and without primaries."""
         primaries = [p for p in self.processes.values() if p.primary]
         if not primaries or sum(p.well for p in primaries) < primaries[0].primary:
             return None
         return max(p.ended for p in primaries)
 
     def counts_from(self, failure: ev.Failure) -> float:
-        """When a failure counts: where a primary process may be exiting, a moment later."""
+        """Return when a failure counts: a moment later where a primary process may be exiting."""
         process = self.processes.get((failure.host, failure.key))
         waits = process is not None and process.primaries and not process.primary
         return failure.time + (PRIMARY_PATIENCE if waits else 0.0)
 
     def alive(self, host: str) -> int:
-        """Processes of a host that have not ended."""
+        """Return how many processes of a host have not exited."""
         return sum(1 for p in self.processes.values() if p.host == host and p.code is None)
 
     def all_succeeded(self, hosts: int) -> bool:
-        """Whether so many hosts have started processes, and all of them have ended well."""
+        """Return whether so many hosts have started processes that all exited successfully, or the
+        primary processes did."""
         processes = self.processes.values()
         started = {p.host for p in processes if not is_setup(p.key)}
         everybody = len(started) == hosts > 0 and all(p.well for p in processes)
@@ -140,7 +144,7 @@ class RunState:
 
 
 def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
-    """The state after ``events``, from the beginning or from a state before."""
+    """Return the state after ``events``, from the start or from an earlier ``state``."""
     state = state or RunState()
     for event in events:
         state = step(state, event)
@@ -148,11 +152,11 @@ def fold(events: Iterable[ev.Event], state: RunState | None = None) -> RunState:
 
 
 def step(state: RunState, event: ev.Event) -> RunState:
-    """The state after one event. What has ended stays as it is.
+    """Return the state after one event. A run that has ended stays as it is.
 
-    What hosts tell of an attempt that is over changes nothing, and the first word of a new one begins
-    it. So the order in which hosts are heard does not matter, nor whether a launcher has told of the
-    restart: their journals alone primary to the same state.
+    Events of older attempts are ignored, and the first event of a newer attempt starts it. So the
+    order in which hosts report does not matter, nor whether a launcher has recorded the restart:
+    the hosts' journals alone give the same state.
     """
     if state.status in ENDED and isinstance(event, ev.RunRestarted | ev.ProcessExited):
         return state
@@ -160,58 +164,18 @@ def step(state: RunState, event: ev.Event) -> RunState:
     if isinstance(event, _OF_AN_ATTEMPT) and attempt is not None and state.status not in ENDED:
         if attempt < state.attempt:
             return state
-        state = _anew(state, attempt) if attempt > state.attempt else state
-    match event:
-        case ev.StageStarted():
-            return replace(state, stage=event.stage)
-        case ev.ProcessStarted():
-            return _started(state, event)
-        case ev.AllStarted():
-            return replace(state, all_started=True)
-        case ev.ProcessExited():
-            return _exited(state, event)
-        case ev.StopRequested():
-            return _stopping(state, event)
-        case ev.RunRestarted():
-            return replace(_anew(state, event.attempt), all_started=False, lost={})
-        case ev.NodeReplaced():
-            return _departed(state, event.host, Departure(event.reason, event.by))
-        case ev.NodesReduced():
-            return _departed(state, event.host, Departure(event.reason))
-        case ev.HostEnded():
-            ended = state.ended_hosts | {event.host}
-            return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
-        case ev.GpusUsed():
-            return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
-        case ev.ConnectionDropped():
-            return replace(state, silent={**state.silent, event.host: event.time})
-        case ev.ConnectionResumed():
-            return replace(state, silent=_without(state.silent, event.host))
-        case ev.NodeLost():
-            loss = Loss(event.reason, state.silent.get(event.host, event.time))
-            return replace(state, lost={**state.lost, event.host: loss})
-        case ev.StallBegan():
-            return replace(state, stalled={**state.stalled, event.host: event})
-        case ev.StallEnded():
-            return replace(state, stalled=_without(state.stalled, event.host))
-        case ev.OrphanTimeoutExpired():
-            expiry = Expiry(event.time, event.silent)
-            return replace(state, expired={**state.expired, event.host: expiry})
-        case ev.RunEnded():
-            over = _to(state, event.status)
-            return state if over is state else replace(over, ended_for=event.reason)
-        case _:
-            return state
+        state = _begin_attempt(state, attempt) if attempt > state.attempt else state
+    return _apply(event, state)
 
 
 def log_hosts(events: Iterable[ev.Event]) -> dict[str, str]:
-    """Which host each log is of, by its name without the stream (``attempt-0/rank-3``): another
-    attempt may have another host at the same place."""
+    """Return the host of each log, by its name without the stream (``attempt-0/rank-3``): another
+    attempt may run the same rank on another host."""
     started = (event for event in events if isinstance(event, ev.ProcessStarted))
     return {f"attempt-{event.attempt}/{event.key}": event.host for event in started}
 
 
-#: What hosts tell of one attempt.
+#: Events that hosts report about one attempt.
 _OF_AN_ATTEMPT = (
     ev.ProcessStarted,
     ev.ProcessExited,
@@ -222,7 +186,7 @@ _OF_AN_ATTEMPT = (
 )
 
 
-def _anew(state: RunState, attempt: int) -> RunState:
+def _begin_attempt(state: RunState, attempt: int) -> RunState:
     return replace(
         _to(state, "preparing"),
         attempt=attempt,
@@ -237,7 +201,68 @@ def _anew(state: RunState, attempt: int) -> RunState:
     )
 
 
-def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
+def _to(state: RunState, status: str) -> RunState:
+    """Return the state with this status, where the table allows it: a late event changes nothing."""
+    if status not in TRANSITIONS[state.status]:
+        return state
+    return replace(state, status=status)
+
+
+# -- what each event changes
+
+
+@singledispatch
+def _apply(event: ev.Event, state: RunState) -> RunState:
+    """Return the state after an event; one without a function below changes nothing."""
+    return state
+
+
+@_apply.register
+def _stage_started(event: ev.StageStarted, state: RunState) -> RunState:
+    return replace(state, stage=event.stage)
+
+
+@_apply.register
+def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
+    started = ProcessState(
+        host=event.host,
+        key=event.key,
+        rank=event.rank,
+        pid=event.pid,
+        primary=event.primary,
+        primaries=event.primaries,
+        limits=event.limits,
+    )
+    state = replace(state, processes={**state.processes, (event.host, event.key): started})
+    if event.rank is not None:
+        state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
+    return _to(state, "running") if not is_setup(event.key) else state
+
+
+@_apply.register
+def _all_started(event: ev.AllStarted, state: RunState) -> RunState:
+    return replace(state, all_started=True)
+
+
+@_apply.register
+def _process_exited(event: ev.ProcessExited, state: RunState) -> RunState:
+    place = (event.host, event.key)
+    before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
+    after = replace(
+        before, code=event.code, stopped=event.stopped, well=event.is_well, ended=event.time
+    )
+    state = replace(state, processes={**state.processes, place: after})
+    if not event.is_well and not event.stopped:
+        failure = _failure_of(event)
+        if event.tolerated:
+            return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
+        fallen = min((f for f in (state.fallen, failure) if f), key=_order)
+        state = _blamed(replace(state, fallen=fallen))
+    return _without_consequence(state)
+
+
+@_apply.register
+def _stop_requested(event: ev.StopRequested, state: RunState) -> RunState:
     host = event.origin or (None if event.asked else event.host)
     stop = Stop(event.time, event.why, host, event.detail)
     if state.stop is None or _order_of_stops(stop) < _order_of_stops(state.stop):
@@ -249,8 +274,75 @@ def _stopping(state: RunState, event: ev.StopRequested) -> RunState:
     return state
 
 
+@_apply.register
+def _run_restarted(event: ev.RunRestarted, state: RunState) -> RunState:
+    return replace(_begin_attempt(state, event.attempt), all_started=False, lost={})
+
+
+@_apply.register
+def _node_replaced(event: ev.NodeReplaced, state: RunState) -> RunState:
+    return _departed(state, event.host, Departure(event.reason, event.by))
+
+
+@_apply.register
+def _nodes_reduced(event: ev.NodesReduced, state: RunState) -> RunState:
+    return _departed(state, event.host, Departure(event.reason))
+
+
+@_apply.register
+def _host_ended(event: ev.HostEnded, state: RunState) -> RunState:
+    ended = state.ended_hosts | {event.host}
+    return replace(state, ended_hosts=ended, stalled=_without(state.stalled, event.host))
+
+
+@_apply.register
+def _gpus_used(event: ev.GpusUsed, state: RunState) -> RunState:
+    return replace(state, gpus_used={**state.gpus_used, event.host: event.gpus})
+
+
+@_apply.register
+def _connection_dropped(event: ev.ConnectionDropped, state: RunState) -> RunState:
+    return replace(state, silent={**state.silent, event.host: event.time})
+
+
+@_apply.register
+def _connection_resumed(event: ev.ConnectionResumed, state: RunState) -> RunState:
+    return replace(state, silent=_without(state.silent, event.host))
+
+
+@_apply.register
+def _node_lost(event: ev.NodeLost, state: RunState) -> RunState:
+    loss = Loss(event.reason, state.silent.get(event.host, event.time))
+    return replace(state, lost={**state.lost, event.host: loss})
+
+
+@_apply.register
+def _stall_began(event: ev.StallBegan, state: RunState) -> RunState:
+    return replace(state, stalled={**state.stalled, event.host: event})
+
+
+@_apply.register
+def _stall_ended(event: ev.StallEnded, state: RunState) -> RunState:
+    return replace(state, stalled=_without(state.stalled, event.host))
+
+
+@_apply.register
+def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired, state: RunState) -> RunState:
+    expiry = Expiry(event.time, event.silent)
+    return replace(state, expired={**state.expired, event.host: expiry})
+
+
+@_apply.register
+def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
+    over = _to(state, event.status)
+    return state if over is state else replace(over, ended_for=event.reason)
+
+
+# -- parts of those changes
+
+
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:
-    """The user's own wish first: a host that hears of it from another may have a clock behind."""
+    """Sort the user's own request first: a host that relays it may have a clock that is behind."""
     return stop.why is not StopReason.BY_USER, stop.time
 
 
@@ -263,45 +355,22 @@ def _departed(state: RunState, host: str, departure: Departure) -> RunState:
     return replace(state, silent=silent, departed={**state.departed, host: departure})
 
 
-def _to(state: RunState, status: str) -> RunState:
-    """The transition, where the table allows it; a late event changes nothing."""
-    if status not in TRANSITIONS[state.status]:
-        return state
-    return replace(state, status=status)
-
-
-def _started(state: RunState, event: ev.ProcessStarted) -> RunState:
-    started = ProcessState(
-        event.host, event.key, event.rank, event.pid,
-        primary=event.primary, primaries=event.primaries, limits=event.limits,
-    )  # fmt: skip
-    state = replace(state, processes={**state.processes, (event.host, event.key): started})
-    if event.rank is not None:
-        state = _blamed(replace(state, reformed=max(state.reformed, event.time)))
-    return _to(state, "running") if not is_setup(event.key) else state
-
-
-def _exited(state: RunState, event: ev.ProcessExited) -> RunState:
-    place = (event.host, event.key)
-    before = state.processes.get(place, ProcessState(event.host, event.key, event.rank))
-    after = replace(
-        before, code=event.code, stopped=event.stopped, well=event.is_well, ended=event.time
+def _failure_of(event: ev.ProcessExited) -> ev.Failure:
+    return ev.Failure(
+        host=event.host,
+        key=event.key,
+        rank=event.rank,
+        code=event.code,
+        oom=event.oom,
+        time=event.time,
+        error=event.error,
+        action=event.action,
+        limit=event.limit,
     )
-    state = replace(state, processes={**state.processes, place: after})
-    if not event.is_well and not event.stopped:
-        failure = ev.Failure(
-            event.host, event.key, event.rank, event.code, event.oom, event.time, event.error,
-            event.action, event.limit,
-        )  # fmt: skip
-        if event.tolerated:
-            return _blamed(replace(state, tolerated=(*state.tolerated, failure)))
-        fallen = min((f for f in (state.fallen, failure) if f), key=_order)
-        state = _blamed(replace(state, fallen=fallen))
-    return _without_consequence(state)
 
 
 def _blamed(state: RunState) -> RunState:
-    """torchrun's own exit says little: the first rank that failed since the group was formed is why."""
+    """Blame the first rank that failed since the group was formed: torchrun's own exit says little."""
     if state.fallen is None:
         return state
     known = [f for f in state.tolerated if state.reformed <= f.time and f.rank is not None]
@@ -309,27 +378,27 @@ def _blamed(state: RunState) -> RunState:
 
 
 def _order(failure: ev.Failure) -> tuple[float, bool, str, str]:
-    """By time; of two at the same moment a rank, and always the same one, is the first."""
+    """Sort by time; at the same moment ranks come first, in a fixed order."""
     return failure.time, failure.rank is None, failure.host, failure.key
 
 
 def _without_consequence(state: RunState) -> RunState:
-    """Who fails when the primary processes have exited well had nobody left to talk to: no failure."""
+    """Forget a failure after the primary processes exited successfully: it had nobody to talk to."""
     over, failure = state.primary_ended, state.failure
     if over is None or failure is None or over > state.counts_from(failure) + SKEW:
         return state
     return replace(state, failure=None, fallen=None)
 
 
-#: Seconds that a primary process which is just exiting has, when another one fails because of
-#: that: as launcher.agent.base.protocol says.
+#: Seconds that a failure waits for a primary process that may be exiting. The same number stands in
+#: launcher.agent.base.protocol.
 PRIMARY_PATIENCE = 1.0
 
 
-#: Seconds by which the corrected clocks of two hosts may be apart: half a round trip, and some.
+#: Seconds by which the corrected clocks of two hosts may differ: half a round trip, and a margin.
 SKEW = 0.25
 
 
 def is_setup(key: str) -> bool:
-    """Whether a process runs a job's ``setup``."""
+    """Return whether a process runs a job's ``setup``."""
     return ProcessKey.parse(key).kind is ProcessKind.SETUP

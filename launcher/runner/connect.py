@@ -1,7 +1,6 @@
-"""Connects to as many hosts as a job needs, and decides who does what.
+"""Connects to as many hosts as a job needs, and decides which host runs what.
 
-A host that does not answer is replaced by the next one of the inventory, unless the user named the
-hosts.
+The next host of the inventory replaces one that does not answer, unless the user named the hosts.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
     """Open hosts until there is a layout, and settle on it.
 
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
-    until then stays among the active hosts.
+    until then stays in the set, which closes it.
     """
     job, waiting = context.job, list(context.request.hosts)
     failed: list[HostError] = []
@@ -49,7 +48,8 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
 
 
 def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
-    """All hosts when their GPUs have to be compared, else just as many as are still missing."""
+    """Return how many hosts to open next: all when their GPUs have to be compared, else as many as
+    are still missing."""
     compares = bool(job.roles) or (bool(job.resources.gpus) and job.num_nodes is None)
     if compares or (job.hosts and job.num_nodes is None):
         return waiting
@@ -66,17 +66,22 @@ def _raise_if_needed(
 
 
 async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> list[HostError]:
-    opened = [hosts.new(host) for host in batch]
-    results = await asyncio.gather(*(open_one(one) for one in opened), return_exceptions=True)
+    """Open hosts side by side and let those that answer take part; return the errors of the others.
+
+    Each stands aside while it opens, so that closing the set closes it when this is cancelled.
+    """
+    opening = [hosts.new(host) for host in batch]
+    for session in opening:
+        hosts.put_aside(session)
+    results = await asyncio.gather(*(open_one(one) for one in opening), return_exceptions=True)
     failed = []
-    for session, result in zip(opened, results, strict=True):
+    for session, result in zip(opening, results, strict=True):
         if isinstance(result, HostError):
             failed.append(result)
             name, now = session.name, time.time()
             context.add(ev.HostFailed(now, name, result.code, result.message, result.hint))
-            await session.close()
+            await hosts.dismiss(session)
         elif isinstance(result, BaseException):
-            await session.close()
             raise result
         else:
             hosts.join(session)
@@ -84,7 +89,7 @@ async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> l
 
 
 async def open_one(session: HostSession) -> None:
-    """Connect, measure, and look whether files can be copied. Raises HostError."""
+    """Connect to a host, measure it, and make sure that it has rsync. Raises HostError."""
     await session.open()
     rsync.require_there(session.name, session.facts.rsync)
 

@@ -17,8 +17,8 @@ class HostSet:
     """The sessions of one run, which nobody else adds or removes.
 
     ``active`` are the hosts of the layout, in the order of its nodes; before there is a layout, those
-    that were opened. ``aside`` are all others: spares that are tried or were tried in vain, and hosts
-    that have left the run.
+    that were opened. ``aside`` are all others: hosts that are being opened, spares that were tried,
+    and hosts that have left the run.
     """
 
     def __init__(self, context: RunContext, on_log: OnLog) -> None:
@@ -30,7 +30,7 @@ class HostSet:
 
     @property
     def layout(self) -> Layout:
-        """Who does what; without nodes until that is decided."""
+        """Which host runs what; without nodes until that is decided."""
         return self._layout
 
     @property
@@ -40,13 +40,13 @@ class HostSet:
 
     @property
     def aside(self) -> tuple[HostSession, ...]:
-        """The hosts that do not take part, or not any more."""
+        """The hosts that do not take part, or no longer do."""
         return self._aside
 
     @property
     def touched(self) -> tuple[HostSession, ...]:
-        """The hosts that take part, and all others where something was started: these have to be
-        stopped, and stand in the receipt."""
+        """The hosts that take part, and all others where something was started: the receipt lists
+        them, and the end of the run stops them."""
         return (*self._active, *(session for session in self._aside if session.is_supervised))
 
     def find(self, name: str) -> HostSession | None:
@@ -60,6 +60,7 @@ class HostSet:
 
     def join(self, session: HostSession) -> None:
         """Let a host take part, before there is a layout."""
+        self._aside = tuple(other for other in self._aside if other is not session)
         self._active = (*self._active, session)
 
     def put_aside(self, session: HostSession) -> None:
@@ -67,12 +68,12 @@ class HostSet:
         self._aside = (*self._aside, session)
 
     async def dismiss(self, session: HostSession) -> None:
-        """Forget a host that stands aside."""
+        """Close and forget a host that stands aside."""
         self._aside = tuple(other for other in self._aside if other is not session)
         await session.close()
 
     def settle(self, layout: Layout) -> None:
-        """Decide on a layout: its hosts take part, and all others stand aside."""
+        """Take a layout: its hosts take part, and all others stand aside."""
         known = {session.name: session for session in (*self._aside, *self._active)}
         chosen = [node.host.name for node in layout.nodes]
         self._layout = layout
@@ -80,8 +81,8 @@ class HostSet:
         self._aside = tuple(known.values())
 
     def rejoin(self, layout: Layout) -> None:
-        """Take up the hosts of a run that another launcher began: those that take part, those that
-        have left it, and spares that were just being made ready."""
+        """Reconnect to the hosts of a run that another launcher started: those that take part, those
+        that have left it, and spares still being prepared."""
         self._layout = layout
         for node in layout.nodes:
             self.join(self._rejoined(node.host))
@@ -89,7 +90,7 @@ class HostSet:
             session = self.new(self._context.request.inventory.host(name))
             session.part(departure.reason, self._logs_of(name))
             self.put_aside(session)
-        for name in self._begun_spares():
+        for name in self._spares_in_preparation():
             self.put_aside(self._rejoined(self._context.request.inventory.host(name)))
 
     def _rejoined(self, host: Host) -> HostSession:
@@ -102,13 +103,13 @@ class HostSet:
         names = self._context.folder.log_names()
         return [name for name in names if hosts.get(name.partition(".")[0]) == host]
 
-    def _begun_spares(self) -> list[str]:
-        """Hosts that have the code and no place in the layout: a supervisor may be there."""
+    def _spares_in_preparation(self) -> list[str]:
+        """Return hosts that have the code but no place in the layout: a supervisor may run there."""
         inside = {node.host.name for node in self._layout.nodes} | {*self._context.state.departed}
         synced = (e.host for e in self._context.events if isinstance(e, ev.CodeSynced))
         return [name for name in dict.fromkeys(synced) if name not in inside]
 
     async def close(self) -> None:
-        """Let go of all hosts."""
+        """Close all connections. What runs on the hosts continues."""
         await asyncio.gather(*(session.close() for session in (*self._active, *self._aside)))
         await self._dialler.close()

@@ -15,7 +15,7 @@ from ..fleet.fanout import Visited, visit_hosts
 from ..records import adoption, codec
 from ..records import events as ev
 from ..records.adoption import Adoption
-from ..records.run_folder import RunFolder, home, write_json
+from ..records.run_folder import RunFolder, make_home, write_json
 from ..spec.errors import BadAnswer, HostError, InputError, LauncherError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Layout, Node, Request
@@ -137,7 +137,7 @@ def _make_folder(
     unknown = [node.host.name for node in claim.layout.nodes if node.host.name not in ours]
     if unknown:
         raise InputError(
-            f"{name} has hosts that {inventory.source} has not: {', '.join(unknown)}",
+            f"{name} has hosts that are not in {inventory.source}: {', '.join(unknown)}",
             "name an inventory with all of its hosts: -i",
         )
     nodes = tuple(replace(node, host=ours[node.host.name]) for node in claim.layout.nodes)
@@ -145,8 +145,9 @@ def _make_folder(
     started = float(claim.record["started"])
     described = codec.describe_run(request, replace(claim.layout, nodes=nodes), started)
     described["job"]["secrets"] = claim.record["job"].get("secrets", [])
-    path = home() / "runs" / name
-    path.mkdir(mode=0o700, parents=True)
+    path = make_home() / "runs" / name
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700)
     differing = _differing(claim, claims, problems)
     write_json(path / adoption.FILE, to_json(Adoption(claim.attempt, differing)))
     folder = RunFolder(path)

@@ -29,8 +29,8 @@ def check_restarts(job: Job, hosts: int) -> None:
         span = f"--nodes {job.elastic}:{job.num_nodes}"
         if not job.max_restarts:
             raise InputError(
-                f"{span}: torchrun may not form its group anew",
-                "--max-restarts 3: so often, after a failure or a host's loss",
+                f"{span} needs restarts, so that torchrun can re-form its group",
+                "add --max-restarts 3",
             )
         if job.min_nodes is not None:
             raise InputError(

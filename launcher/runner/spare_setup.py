@@ -56,8 +56,8 @@ class SpareSetup:
         if not versions:
             raise HostError(
                 session.name,
-                "it is not known here which version of the code the run has",
-                "a run of another machine gets spares from there only",
+                "this machine does not know the run's code version",
+                "replace hosts from the machine that started the run",
             )
         living = self._living(layout)
         others = [(other, node.root) for other, node in living if other is not session]

@@ -209,6 +209,12 @@ class ReadOnly(HostError):
     code = "not-writable"
 
 
+class UnsafeFolder(HostError):
+    """Other users could change the folder where launcher keeps its files, and so what it executes."""
+
+    code = "unsafe-folder"
+
+
 class FrameworkMissing(HostError):
     """The host's Python lacks a module that the job's framework cannot start without."""
 
@@ -228,7 +234,7 @@ class StartError(HostError):
 
 
 class GpuBusy(StartError):
-    """A GPU of the plan is leased to another run."""
+    """A GPU of the plan is in use by somebody else."""
 
     code = "gpu-busy"
 
@@ -278,14 +284,15 @@ class LauncherDied(LauncherError):
 
 
 class RunKept(LauncherError):
-    """A run was not deleted, as hosts are unreachable; ``errors`` has one for each of them."""
+    """A run was not deleted, because hosts are unreachable; ``errors`` has one for each."""
 
     exit_code = 1
     code = "run-kept"
 
     def __init__(self, run: str, errors: Sequence[HostError]) -> None:
         super().__init__(
-            f"{run} was not deleted", f"launcher rm --force {run} deletes it here anyway"
+            f"{run} was not deleted",
+            f"launcher rm --force {run} deletes it here and leaves its files on those hosts",
         )
         self.errors = tuple(errors)
 

@@ -74,7 +74,7 @@ HOST_KEYS: Mapping[str, Key] = {
     "transport": Key(
         _transport,
         {"enum": list(TRANSPORTS)},
-        "asyncssh (default), or openssh for logins that need it: second factors, FIDO, Kerberos",
+        "asyncssh, or openssh for second factors, FIDO and Kerberos (default: whichever gets in)",
     ),
     "gpus": Key(
         whole_number(0, 64), whole(0, 64), "Number of GPUs to use (default: all nvidia-smi finds)"

@@ -53,7 +53,7 @@ class Host:
     interface: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    transport: str = "asyncssh"
+    transport: str | None = None
 
 
 @frozen
@@ -222,6 +222,12 @@ class Facts:
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
+
+
+def holder_text(holder: Mapping[str, Any]) -> str:
+    """Return who holds a GPU: the user as the kernel of the host knows it, and the run claimed."""
+    user, run = holder.get("user", "an unknown user"), holder.get("run")
+    return f"{user} ({run})" if run else f"{user} (not by a run of launcher)"
 
 
 @frozen

@@ -35,31 +35,62 @@ case $1 in "~"*) d=$HOME${1#"~"};; /*) d=$1;; *) d=$HOME/$1;; esac
 case $2 in "~"*) p=$HOME${2#"~"};; *) p=$2;; esac
 """
 
+# Our Python text comes by the environment: a command line is what `ps` shows.
+_EXECUTE = 'import os; exec(os.environ.pop("LAUNCHER_START"))'
+
 _START = (
     _PLACES
-    + """\
-command -v "$p" >/dev/null 2>&1 || { echo launcher-no-python; exit 0; }
-[ -d "$d/agent/$3" ] || { echo launcher-no-agent; exit 0; }
-exec "$p" -I -S "$d/agent/$3/start.py" relay "$d"
+    + f"""\
+command -v "$p" >/dev/null 2>&1 || {{ echo launcher-no-python; exit 0; }}
+LAUNCHER_START=$4 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$3/start.py" relay "$d"
 """
 )
 
 _INSTALL = (
     _PLACES
-    + """\
+    + f"""\
 umask 077
-mkdir -p "$d/agent" && exec "$p" -I -S -c "$4" "$d/agent/$3"
+LAUNCHER_START=$4 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$3"
 """
 )
 
+
+def _trust() -> str:
+    """Return Python text that defines ``trust``, with what agent/base/trust.py has in it."""
+    source = (Path(__file__).parent.parent / "agent/base/trust.py").read_text("ascii")
+    return f"{_CHECK_PYTHON}import os\ntrust = {{}}\nexec({source!r}, trust)\n"
+
+
+def weakness_program() -> str:
+    """Return Python text that prints why other users could change the folder in its argument, or
+    nothing."""
+    return f"{_trust()}print(ascii(trust['weakness'](sys.argv[1]) or '')[1:-1])\n"
+
+
+# Before anything of the folder is executed. The relay runs in this same interpreter.
+_LOOK_AND_RELAY = """\
+folder, root = os.path.dirname(sys.argv[1]), sys.argv[3]
+for place in (root, folder, root + "/code", root + "/runs"):
+    found = trust["weakness"](place)
+    if found:
+        print("launcher-unsafe-folder " + ascii(found)[1:-1])
+        sys.exit(0)
+if not os.path.isdir(folder):
+    print("launcher-no-agent")
+    sys.exit(0)
+del sys.argv[0]
+sys.path.insert(0, folder)
+from agent.main import main
+main()
+"""
+
 # Unpacked, because Python compiles what it imports from a zip again at every start.
-_UNPACK = (
-    _CHECK_PYTHON
-    + """\
-import io, os, shutil, zipfile
+_UNPACK = """\
+import io, shutil, zipfile
 target = sys.argv[1]
 scratch = "%s.%d" % (target, os.getpid())
 try:
+    trust["make"](os.path.dirname(target))
     archive = zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read()))
     for name in archive.namelist():
         path = os.path.join(scratch, name)
@@ -74,7 +105,6 @@ except OSError as error:
     if not os.path.isdir(target):  # else another launcher was faster
         sys.exit(str(error))
 """
-)
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,13 +138,13 @@ def agent_zip() -> bytes:
 
 
 def start_command(host: Host) -> str:
-    """Return a command that starts a relay, or prints ``launcher-no-python`` or ``-no-agent``."""
-    return _command(_START, host)
+    """Return a command that starts a relay, or prints ``launcher-`` and why it does not."""
+    return _command(_START, host, _trust() + _LOOK_AND_RELAY)
 
 
 def install_command(host: Host) -> str:
     """Return a command that unpacks the zip on its stdin to where :func:`start_command` looks."""
-    return _command(_INSTALL, host, _UNPACK)
+    return _command(_INSTALL, host, _trust() + _UNPACK)
 
 
 def _command(script: str, host: Host, *more: str) -> str:

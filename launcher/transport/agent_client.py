@@ -17,7 +17,7 @@ import asyncssh
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
-from ..spec.model import Facts, Host
+from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import answers
 from .agent_bundle import agent_zip, install_command, start_command
@@ -349,6 +349,12 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             f"there is no {host.python}",
             "apt install python3 there, or set python: in the inventory to a full path",
         )
+    if word.startswith("launcher-unsafe-folder "):
+        return errors.UnsafeFolder(
+            host.name,
+            f"launcher's folder there could be changed by other users: {word.partition(' ')[2]}",
+            "chmod go-w that folder, or set workdir: in the inventory to a folder of your own",
+        )
     return errors.AgentError(host.name, f"the agent did not start: {word}")
 
 
@@ -394,12 +400,12 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
     if code == protocol.BAD_REQUEST:
         return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
     if code == "gpu-busy":
-        holder = refused.holder
-        since = time.strftime("%d %b %H:%M", time.localtime(holder.since or 0))
+        at = refused.holder.since
+        known = {name: one for name, one in vars(refused.holder).items() if one is not None}
+        since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if at else ""
         return errors.GpuBusy(
             host,
-            f"GPU {refused.gpu} is in use by {holder.user or '?'} "
-            f"({holder.run or '?'}, since {since})",
+            f"GPU {refused.gpu} is in use by {holder_text(known)}{since}",
             "wait for that run, or choose other hosts with --hosts",
         )
     if code == "os":

@@ -19,7 +19,7 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
 from ..spec import errors
-from ..spec.inventory import OPENSSH, ssh_config, ssh_values
+from ..spec.inventory import ASYNCSSH, OPENSSH, ssh_config, ssh_values
 from ..spec.model import Inventory
 from . import known_hosts, ssh_keys
 from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
@@ -123,7 +123,7 @@ class Dialler:
     def __init__(self, inventory: Inventory, ask_passphrase: AskPassphrase | None = None) -> None:
         self._own = {host.name: ssh_values(host) for host in inventory.hosts}
         self._own_blocks = "".join(map(ssh_config, inventory.hosts))
-        self._by_openssh = {host.name for host in inventory.hosts if host.transport == OPENSSH}
+        self._transports = {host.name: host.transport for host in inventory.hosts}
         self._config = inventory.ssh_config and os.path.expanduser(inventory.ssh_config)
         self._ask = ask_passphrase
         self._limit = asyncio.Semaphore(AT_ONCE)
@@ -136,10 +136,10 @@ class Dialler:
     async def connect(self, name: str) -> Connection:
         """Connect to a host of the inventory, or to any that ssh(1) knows.
 
-        By asyncssh, unless the inventory says ``transport: openssh``, or asyncssh is denied and ssh(1)
-        gets in. Raises ConnectError.
+        By what the inventory's ``transport`` names; without one by asyncssh, and by ssh(1) where
+        asyncssh is denied and ssh gets in. Raises ConnectError.
         """
-        if name in self._by_openssh:
+        if self._transports.get(name) == OPENSSH:
             return await self._open_by_openssh(name)
         *jumps, settings = await self.route(name)
         tunnel = await self._tunnel(name, jumps)
@@ -147,9 +147,11 @@ class Dialler:
             try:
                 return AsyncsshConnection(name, await self._open(settings, tunnel))
             except errors.AuthenticationFailed as denied:
+                if self._transports.get(name) == ASYNCSSH:
+                    raise
                 with suppress(errors.ConnectError):
                     connection = await OpensshConnection.open(name, self._config_for_openssh())
-                    self._by_openssh.add(name)
+                    self._transports[name] = OPENSSH
                     warnings.warn(TransportNote(name), stacklevel=2)
                     return connection
                 raise denied

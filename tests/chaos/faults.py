@@ -212,6 +212,48 @@ def _stop_one(now: Round) -> None:
     now.call("stop", folder.name, "--grace", "2s")
 
 
+# -- another user of a host
+
+#: Puts FIFOs where 0.1 had its locks, removes what else is there, claims locks and runs, fills the
+#: queues of those who hold locks, and starts processes that look like ours.
+_NEIGHBOUR = """
+import os, socket, time
+place, kept, seen = "/var/tmp/launcher-leases", [], 0
+for name in ("gpu/7", "gpu/7/calm-owl-1/1", "run/calm-owl-1/1", "run/" + "x" * 90):
+    kept.append(socket.socket(socket.AF_UNIX))
+    kept[-1].bind("\\0launcher/" + name)
+mark = {"LAUNCHER_RUN_DIR": "/root/.launcher/host/runs/../../../../var/tmp/launcher-leases"}
+for _ in range(3):
+    os.posix_spawn("/bin/sleep", ["sleep", "1000"], mark)
+while True:
+    os.makedirs(place, exist_ok=True)
+    for name in ("supervisor.lock", *("gpu-%d" % n for n in range(8))):
+        try:
+            os.unlink(place + "/" + name)
+        except OSError:
+            pass
+        os.mkfifo(place + "/" + name)
+    for gpu in range(8):
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.setblocking(False)
+            caller.connect_ex("\\0launcher/gpu/%d" % gpu)
+    time.sleep(0.01)
+"""
+
+
+def _neighbour(now: Round) -> None:
+    for host in now.lab.hosts.values():
+        host.write("/tmp/neighbour.py", _NEIGHBOUR.encode())
+        python = ("/usr/bin/python3", "/tmp/neighbour.py")
+        host.spawn("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *python)
+
+        def gone(host: labs.LabHost = host) -> None:
+            host.run("pkill", "-KILL", "-u", "nobody", check=False)
+            host.run("rm", "-rf", "/var/tmp/launcher-leases")
+
+        now.undo.append(gone)
+
+
 FAULTS: dict[str, Fault] = {
     "power cut": _fault(_power_cut, "lost", slow=True),
     "cable pulled for good": _fault(_cable_for_long, "lost", "stopped", slow=True),
@@ -254,6 +296,9 @@ FAULTS: dict[str, Fault] = {
     ),
     "Ctrl-C": _fault(_ctrl_c, "stopped"),
     "Ctrl-C before training": _fault(_ctrl_c, "stopped", early=True),
+    "another user's FIFOs, locks and claims": _fault(
+        lambda now: None, "succeeded", prepare=_neighbour
+    ),
     "one of two runs stopped": _fault(_stop_one, "succeeded", beside=True),
 }
 

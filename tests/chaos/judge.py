@@ -87,9 +87,8 @@ def _left(host: labs.LabHost) -> list[str]:
 
 def _gpu_locks(host: labs.LabHost) -> list[str]:
     """Return the GPU locks that are still held on a host."""
-    script = "for f in /var/tmp/launcher-leases/*; do flock -n $f true || echo $f; done"
-    held = host.run("sh", "-c", script, check=False).stdout.decode().split()
-    return [f"{host.name} holds {file}" for file in held if not file.endswith("*")]
+    words = host.read("/proc/net/unix").decode(errors="replace").split()
+    return [f"{host.name} holds {name}" for name in words if name.startswith("@launcher/")]
 
 
 def _files(host: labs.LabHost, folder: str) -> dict[str, bytes]:

@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_in_between_is_replaced(of: Launcher, name: str) ->
     """TensorFlow's on the second host, by one of its tasks; the others' is the meeting point."""
     ran = of.run(job_file(of, name, "taken"), timeout=120)
     assert ran.code == 0, ran.err
-    assert "starting again after the port was taken: attempt 1" in ran.err
+    assert "restarting after the port was taken: attempt 1" in ran.err
     logs = [log.read_bytes() for log in ran.folder.glob("logs/attempt-1/*.out")]
     assert sum(b"met\n" in log for log in logs) == BROKEN[name].met
 

@@ -71,7 +71,7 @@ def test_from_a_password_to_ready(user: User) -> None:
         terminal.expect("password of alice on near")
         assert not user.known_hosts.read_bytes().count(b"[")  # far was not reached yet
         terminal.type("wrong")
-        terminal.expect("not the login password of alice")
+        terminal.expect("wrong login password for alice")
         terminal.expect("password of alice on near")
         terminal.type(PASSWORD)
         terminal.expect(fingerprint(far))
@@ -83,7 +83,7 @@ def test_from_a_password_to_ready(user: User) -> None:
         code = terminal.end()
     said = terminal.seen.decode()
     assert code == 1, said
-    assert said.count("password of alice") == 3, "asked, refused, asked again; sudo takes the same"
+    assert said.count("password of alice") == 2, "asked, and asked again; sudo takes the same"
     for name in ("near", "far"):
         assert re.search(rf"^{name}  ready, 2 changes made", said, re.M), said
     assert "off  not ready" in said
@@ -114,7 +114,7 @@ def with_the_sudo_password(user: User) -> str:
     with user.at_a_terminal("bootstrap", "--only", "own-name", "--hosts", "near") as terminal:
         terminal.expect("sudo password of alice on near")
         terminal.type("wrong")
-        terminal.expect("near: not the sudo password of alice")
+        terminal.expect("near: wrong sudo password for alice")
         terminal.expect("sudo password of alice on near")  # what is typed before is thrown away
         terminal.type(PASSWORD)
         assert terminal.end() == 0, terminal.seen.decode()

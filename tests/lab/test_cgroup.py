@@ -88,7 +88,7 @@ def test_a_process_without_mark_or_parent_is_ended_at_the_next_contact(
         assert _sleeps(host, "617")
         third = launcher.run("--framework", "env", "true")
         assert third.code == 0, third.err
-        assert "lab1: ended 1 process that earlier runs had left" in third.err
+        assert "lab1: cleaned up 1 process left by earlier runs" in third.err
         assert not _sleeps(host, "617")
         assert not _groups(host, lost_run)
         assert _sleeps(host, "618")

@@ -119,7 +119,7 @@ def test_another_process_and_another_client_watch_and_stop_it(
         assert (pulled.files, dict(pulled.failed)) == (1, {})
         assert (launcher.work / "there" / "outputs" / "made").exists()
         assert launcher.call("pull", "-").returncode == 0
-        with pytest.raises(InputError, match="goes on"):
+        with pytest.raises(InputError, match="still running"):
             there.rm()
         stopped = launcher.call("stop", run.name)
         assert stopped.returncode == 0, stopped.stderr

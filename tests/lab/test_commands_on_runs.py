@@ -192,6 +192,7 @@ def test_rm_of_a_run_that_goes_on_is_refused(launcher: Launcher, running: Path) 
     assert running.exists()
 
 
+@pytest.mark.usefixtures("by_asyncssh")
 def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs.Lab) -> None:
     """At a terminal, however many hosts need it; it stands in no file of the run, nor is it shown."""
     key = launcher.work / "locked"

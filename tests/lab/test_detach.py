@@ -73,7 +73,7 @@ def test_detach_and_attach(launcher: Launcher, clean: labs.Lab, counting: list[s
     """It returns once all ranks run; `attach` shows every line, and ends as the run does."""
     left = launcher.run("--detach", *counting)
     assert left.code == 0, left.err
-    assert "launcher attach" in left.err
+    assert "keeps running" in left.err
     (folder,) = (launcher.home / "runs").iterdir()
     run = folder.name
     (listed,) = _status(launcher)
@@ -316,8 +316,8 @@ def test_names_of_runs(launcher: Launcher) -> None:
         (launcher.home / "runs" / name / "events.jsonl").touch()
     several = launcher.call("attach", "calm")
     assert several.returncode == 2
-    assert 'several runs begin with "calm"' in several.stderr
+    assert 'several runs start with "calm"' in several.stderr
     unknown = launcher.call("attach", "calm-owk-1")
     assert 'did you mean "calm-owl-1"?' in unknown.stderr
     broken = launcher.call("attach", "calm-o")
-    assert "cannot be taken up" in broken.stderr
+    assert "cannot attach to" in broken.stderr

@@ -41,7 +41,7 @@ def test_the_traceback_is_told_whatever_was_written_after_it(
     assert failure["last_lines"][-1] == failure["error"]
     assert any("train.py" in line for line in failure["last_lines"])
     assert not any("elastic/multiprocessing" in line for line in failure["last_lines"])
-    assert "the Python of the host has no module einops" in ran.err
+    assert "the host's Python has no module einops" in ran.err
     assert f"  │ {failure['error']}" in ran.err
     assert "│ closing file" not in ran.err
     assert ran.log("rank-1.err").count(b"closing file") == 40

@@ -49,6 +49,8 @@ def test_a_script_trains_over_plain_ssh(clean: labs.Lab, launcher: Launcher) -> 
     rest = f"""learned True ["a 'b", '$HOME'] {[token]}"""
     assert said == [f"rank-{n}: of 2 on lab{n + 1} {rest}" for n in (0, 1)]
     assert nobody_left(clean)
+    folder = clean.hosts["lab2"].run("stat", "-c", "%a", "/root/.launcher/host/exported/runs/job")
+    assert folder.stdout == b"700\n", "others can read code and outputs"
 
 
 FAILS = """\
@@ -88,4 +90,4 @@ def test_files_are_not_overwritten(launcher: Launcher) -> None:
     words = ("export", "slurm", "train.py", "-o", "job.sbatch")
     assert launcher.call(*words).returncode == 0
     again = launcher.call(*words)
-    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    assert (again.returncode, "exists" in again.stderr) == (2, True)

@@ -200,7 +200,7 @@ def test_a_port_that_another_host_finds_taken_is_replaced(
         process.communicate()
         two.run("kill", str(thief))
     assert process.returncode == 0, err
-    assert "starting again after the port was taken: attempt 1" in err
+    assert "restarting after the port was taken: attempt 1" in err
     said = [(folder / f"logs/attempt-1/rank-{rank}.out").read_bytes() for rank in (0, 1)]
     assert said[0] == said[1] and said[0].endswith(b" 1\n")
 
@@ -308,7 +308,7 @@ def test_a_failed_run_starts_again_and_finds_its_checkpoints(
         for rank in (0, 1):
             log = ran.log(f"rank-{rank}.out", attempt)
             assert f"attempt {attempt} goes on from step {attempt}".encode() in log
-    assert "starting again after exit-9: attempt 2" in ran.err
+    assert "restarting after exit-9: attempt 2" in ran.err
     assert ran.receipt["failure"] is None
     assert [host["exit_codes"] for host in ran.receipt["hosts"]] == [{"rank-0": 0}, {"rank-1": 0}]
     assert all(host["logs_complete"] for host in ran.receipt["hosts"])

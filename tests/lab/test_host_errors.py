@@ -69,10 +69,9 @@ def test_a_host_whose_files_hang(
 ) -> None:
     """As on a file system that is gone: it is told, and when they come back nothing of us is left."""
     launcher.inventory.write_text(labs.inventory(own, "python3"))
-    far, run = own.hosts["lab2"], "/root/.launcher/host/runs/old"
-    far.run("mkdir", "-p", run)
-    far.run("mkfifo", f"{run}/supervisor.lock")  # to open it takes until somebody opens it as well
-    far.spawn("env", f"LAUNCHER_RUN_DIR={run}", "sleep", "600")
+    far, file = own.hosts["lab2"], "/root/.launcher/host/rsync.json"
+    far.run("mkdir", "-p", "/root/.launcher/host")
+    far.run("mkfifo", file)  # to open it takes until somebody opens it as well
     done = subprocess.run(
         [sys.executable, "-c", HURRIED, words[0], "-i", launcher.inventory, *words[1:]],
         cwd=launcher.work,
@@ -89,7 +88,7 @@ def test_a_host_whose_files_hang(
     assert "the agent did not answer within 4 s" in said
     assert "file system" in said
     assert "Traceback" not in said
-    far.spawn("sh", "-c", f"exec 3<>{run}/supervisor.lock; exec sleep 600")
+    far.spawn("sh", "-c", f"exec 3<>{file}; echo '{{}}' >&3")
     for host in own.hosts.values():
         labs.wait_until(lambda host=host: not _relays(host), "the end of what was asked")
 

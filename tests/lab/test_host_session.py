@@ -70,6 +70,7 @@ def fake_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agent, "open", open_any)
 
 
+@pytest.mark.usefixtures("by_asyncssh")
 def test_a_connection_lost_while_a_session_opens_is_told_as_that(
     lab: labs.Lab, inventory: Path
 ) -> None:

@@ -12,7 +12,15 @@ from support import hostile
 from support import lab as labs
 from support.command import Launcher, of_runs
 
-JOB = ("--nodes=2", "--framework=torch", "--no-check", "--", "sh", "-c", "echo mine; exec sleep 300")
+JOB = (
+    "--nodes=2",
+    "--framework=torch",
+    "--no-check",
+    "--",
+    "sh",
+    "-c",
+    "echo mine; exec sleep 300",
+)
 
 
 def _journal(event: str, **fields: Any) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_who_takes_too_much_memory_is_killed_by_its_group(
     )
     assert (ran.receipt["status"], ran.receipt["reason"]) == ("failed", "out-of-memory"), ran.err
     assert ran.code == 137
-    assert "main-0 killed for more than its 64 MiB of memory" in ran.err
+    assert "main-0 killed for exceeding its 64 MiB of memory" in ran.err
     assert "Raise resources: memory:" in ran.err
     (host,) = ran.receipt["hosts"]
     assert host["limits"]["main-0"] == "64 MiB (memory.max of its control group)"
@@ -204,7 +204,7 @@ def test_who_hides_is_found_after_the_supervisor_was_killed(machine: vm.Machine,
         "run", "-i", str(job.launcher.inventory), "--framework", "env", "true", timeout=RUN
     )
     assert after.returncode == 0, after.stderr
-    assert "guest: ended 1 process that earlier runs had left" in after.stderr
+    assert "guest: cleaned up 1 process left by earlier runs" in after.stderr
     assert not _alive(machine, "^sleep 617$")
     assert not _groups(machine, lost)
 

@@ -95,7 +95,7 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
         assert receipt["hosts"][1]["expiry"]["silent"] >= 2.0
         assert (receipt["hosts"][0]["expiry"] is None) == (how == "cable")
         assert all(h["left"] == 0 and h["logs_complete"] for h in receipt["hosts"])
-        assert b"lab2 stopped by itself on " in err
+        assert b"lab2 stopped on its own on " in err
 
 
 def test_after_kill_9_of_the_launcher_hosts_stop_when_the_timeout_is_over(

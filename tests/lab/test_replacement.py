@@ -104,14 +104,14 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     assert said == "rank 1 of 2 on lab3, code 1, found shard-1-of-0 model-of-0\n"
     first = ran.log("rank-0.out", attempt=1).decode()
     assert first == "rank 0 of 2 on lab1, code 1, found shard-0-of-0 model-of-0\n"
-    assert "lab3 takes the place of lab2 (host-unreachable)" in ran.err
+    assert "lab3 replaces lab2 (host-unreachable)" in ran.err
     receipt = ran.receipt
     assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)
     hosts = {host["host"]: host for host in receipt["hosts"]}
     assert [host["ranks"] for host in hosts.values()] == [[0], [1], []]
     assert [host["left"] for host in hosts.values()] == [0, 0, None]
     assert (hosts["lab2"]["departed"], hosts["lab2"]["problem"]) == ("lab3", "host-unreachable")
-    assert "lost     lab2 (host-unreachable): lab3 took its place" in ran.err
+    assert "lost     lab2 (host-unreachable): lab3 replaced it" in ran.err
     outputs = {path.name: path.read_text() for path in (run.folder / "outputs").iterdir()}
     assert outputs == {
         "model.txt": "model-of-1",
@@ -176,8 +176,8 @@ def test_without_a_spare_fewer_hosts_go_on(own: labs.Lab, launcher: Launcher) ->
     assert ran.code == 0, ran.err
     said = ran.log("rank-0.out", attempt=1).decode()
     assert said == f"rank 0 of 1 on {left}, code 1, found shard-0-of-0 model-of-0\n"
-    assert f"no spare for {lost} (host-unreachable): going on with 1 host, 1 rank" in ran.err
-    assert "the run went on without it" in ran.err
+    assert f"no spare for {lost} (host-unreachable): continuing with 1 host, 1 rank" in ran.err
+    assert "the run continued without it" in ran.err
     receipt = ran.receipt
     assert (receipt["status"], receipt["world_size"]) == ("succeeded", 1)
     assert {host["host"]: host["left"] for host in receipt["hosts"]} == {left: 0, lost: None}
@@ -218,7 +218,7 @@ def test_a_spare_that_cannot_is_passed_over(own: labs.Lab, launcher: Launcher) -
         attached = launcher.call("attach", "-")
     assert attached.returncode == 0, attached.stderr
     assert "lab3: setup exited with 1" in attached.stderr
-    assert "lab4 takes the place of lab2" in attached.stderr
+    assert "lab4 replaces lab2" in attached.stderr
     assert "lab4 [1] │ rank 1 of 2 on lab4, code 1, found shard-1-of-0" in attached.stdout
     receipt = json.loads((run.folder / "receipt.json").read_text())
     assert receipt["status"] == "succeeded"
@@ -305,7 +305,7 @@ def test_a_failure_that_is_noticed_before_the_loss_is_the_same_restart(
         own.hosts["lab1"].run("kill", "-9", str(rank))
         ran = run.end()
     assert ran.code == 0, ran.err
-    assert "starting again after signal-SIGKILL: attempt 1" in ran.err
+    assert "restarting after signal-SIGKILL: attempt 1" in ran.err
     assert "on lab3, code 1, found shard-1-of-0" in ran.log("rank-1.out", attempt=1).decode()
 
 

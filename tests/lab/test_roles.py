@@ -177,7 +177,7 @@ def test_exit_codes_mean_what_the_job_says(launcher: Launcher, clean: labs.Lab) 
     )
     ran = run_roles(launcher, roles, EXITS)
     assert ran.code == 0, ran.err
-    assert "starting again after exit-12: attempt 2" in ran.err
+    assert "restarting after exit-12: attempt 2" in ran.err
     assert ran.receipt["hosts"][0]["exit_codes"] == {"odd-0": 3, "flaky-0": 0, "last-0": 0}
 
 
@@ -185,7 +185,7 @@ def test_fail_is_never_tried_again(launcher: Launcher, clean: labs.Lab) -> None:
     roles = "  last: {envs: {LAST: '13'}, on_exit: {fail: 13}}\n"
     ran = run_roles(launcher, roles, EXITS, "--max-restarts", "2")
     assert (ran.code, ran.receipt["reason"]) == (13, "exit-13")
-    assert "starting again" not in ran.err
+    assert "restarting" not in ran.err
 
 
 #: Who may have more waits until who may not has been stopped for it. Reserved is not held: each thread
@@ -221,7 +221,7 @@ def test_cores_and_memory_are_limits_and_setup_is_its_roles(
     ran = run_roles(launcher, roles, LIMITS)
     assert ran.code == 137, ran.err
     assert ran.receipt["reason"] == "out-of-memory"
-    assert "lab1 small-0 killed for more than its 256 MiB of memory" in ran.err
+    assert "lab1 small-0 killed for exceeding its 256 MiB of memory" in ran.err
     assert ran.log("small-0.out").split()[:5] == b"1 1 None small reserved".split()
     assert ran.log("large-0.out").split() == b"1 1 None large reserved hoarded".split()
     (host,) = ran.receipt["hosts"]

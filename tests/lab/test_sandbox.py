@@ -56,7 +56,7 @@ def test_up_ls_and_down(sandbox: Launcher) -> None:
     assert ran.code == 0, ran.err
     assert "local[1-3] │ hello" in ran.out
     assert len(json.loads(_call(sandbox, "ls", "--json").stdout)) == 3
-    assert "3 hosts ended" in _call(sandbox, "down").stdout
+    assert "3 hosts stopped" in _call(sandbox, "down").stdout
     assert json.loads(_call(sandbox, "ls", "--json").stdout) == []
 
 

@@ -39,7 +39,7 @@ def test_two_nodes_beside_one(launcher: Launcher, clean: labs.Lab) -> None:
     assert one == ["1", "1", "100", "0", "%", "1.00", "1.00", "2.78"]
     assert two == ["2", "2", "180", "0", "%", "1.80", "0.90", "3.09"]
     assert "process-h per 1M samples" in done.stdout
-    assert "2 nodes are 1.8 times as fast as 1 at 0.90 efficiency" in done.stdout
+    assert "Recommendation: 2 nodes (1.8x, 90 % efficiency)" in done.stdout
     assert "2 nodes  ###" in done.stdout
     ElementTree.parse(launcher.work / "speed.svg")
     receipts = [json.loads(f.read_text()) for f in launcher.home.glob("runs/*/receipt.json")]
@@ -69,8 +69,8 @@ def test_what_cannot_be_compared_says_why(launcher: Launcher, clean: labs.Lab) -
     assert "--per-rank" in told["caution"]
     done = scaled(launcher, "--nodes", "1", "--for", "1s", "--pattern", "^(7 it)", "train.py")
     assert done.returncode == 1
-    assert "the pattern found '7 it', which is no number" in done.stdout
-    assert "hint: more time with --for" in done.stdout
+    assert "the pattern found '7 it', which is not a number" in done.stdout
+    assert "hint: allow more time with --for" in done.stdout
 
 
 def test_ctrl_c_shows_what_is_there(launcher: Launcher, clean: labs.Lab) -> None:

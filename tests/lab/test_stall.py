@@ -114,7 +114,7 @@ def test_a_stall_is_reported_and_the_run_goes_on(
         clean.hosts["lab2"].write("/tmp/godot", b"")
         err = process.communicate(timeout=40)[1].decode()
     assert process.returncode == 0, err
-    assert "stalled: no rank wrote or computed anything for " in err
+    assert "no progress for " in err
     assert "lab2 rank 1 is behind: its log fell silent first" in err
     assert ": step 1\n" in err
     assert set(seen) == {"lab1-rank-0.txt", "lab2-rank-1.txt"}

@@ -247,7 +247,7 @@ def test_what_a_killed_supervisor_left_is_ended_at_the_next_contact(
         labs.wait_until(lambda: len(of_runs(host)) == 1, "the rank to go with its supervisor")
         other = launcher.run("--framework", "env", "true")
         assert other.code == 0, other.err
-        assert "lab1: ended 1 process that earlier runs had left" in other.err
+        assert "lab1: cleaned up 1 process left by earlier runs" in other.err
         assert not of_runs(host)
     finally:
         process.kill()

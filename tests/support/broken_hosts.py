@@ -47,14 +47,13 @@ SPECS = (
 
 #: A FAKE interpreter: the agent runs in it after a few words of the shell and of Python.
 _ODD = f"""#!/bin/sh
-case $3 in *start.py) ;; *) exec {PYTHON} "$@" ;; esac
+case $5 in *start.py) ;; *) exec {PYTHON} "$@" ;; esac
 SHELL_WORDS
 exec {PYTHON} -I -S -c '
-import runpy, socket, sys, time
+import os, socket, sys, time
 PYTHON_WORDS
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-' "$3" "$4" "$5"
+exec(os.environ.pop("LAUNCHER_START"))
+' "$5" "$6" "$7"
 """
 #: Two minutes ahead, of another version, with few open files and little memory to lock, and where
 #: nobody may listen.

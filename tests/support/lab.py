@@ -224,7 +224,8 @@ transport = "asyncssh"
 def inventory(lab: Lab, python: str) -> str:
     """Return an inventory of a lab's hosts, as YAML; `python` is the interpreter to use there."""
     # A JSON string is a YAML string, whatever is in it.
-    defaults = f"{{python: {json.dumps(python)}, user: root, transport: {transport}}}"
+    by = f", transport: {transport}" if transport != "asyncssh" else ""
+    defaults = f"{{python: {json.dumps(python)}, user: root{by}}}"
     hosts = "".join(f"  {name}: {{}}\n" for name in lab.hosts)
     config = json.dumps(str(lab.ssh_config))
     return f"ssh_config: {config}\ndefaults: {defaults}\nhosts:\n{hosts}"

@@ -99,8 +99,10 @@ class ErrorReport(TypedDict):
 
 
 class Holder(TypedDict, total=False):
-    """Who holds a GPU, or has a run here; empty where that could not be read."""
+    """Who holds a GPU, or has a run here, as the kernel knows it; ``run`` and ``since`` are what that
+    user claims. What is not known is left out."""
 
+    uid: int
     user: str
     run: str
     since: float

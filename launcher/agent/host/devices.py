@@ -62,7 +62,7 @@ def _rows(query: list[str]) -> list[list[str]]:
 
 def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
     """``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs; ``run`` is the
-    launcher's run where its environment can be read, and ``user`` None where /proc has no such pid
+    run of this user that its environment names, and ``user`` None where /proc has no such pid
     (a container's own numbers)."""
     found = []
     for row in _rows(gpus.APPS):
@@ -73,7 +73,7 @@ def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
                     "gpu": index_of[row[1]],
                     "pid": pid,
                     "user": _owner(pid),
-                    "command": processes.describe(pid)["command"][:80],
+                    "command": _command(pid),
                     "run": _run_of(pid),
                 }
             )
@@ -81,19 +81,24 @@ def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _owner(pid: int) -> str | None:
-    try:
-        uid = os.stat("/proc/%d" % pid).st_uid
-    except OSError:
-        return None
-    try:
-        import pwd
+    uid = processes.user_of(pid)
+    return None if uid is None else processes.user_name(uid)
 
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return str(uid)
+
+def _command(pid: int) -> str:
+    """The command line; of another user's process its name, which needs no look into its memory."""
+    if processes.is_own(pid):
+        return str(processes.describe(pid)["command"])[:80]
+    try:
+        with open("/proc/%d/comm" % pid, "rb") as file:
+            return file.read(80).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _run_of(pid: int) -> str | None:
+    if not processes.is_own(pid):
+        return None  # what another user's process says of itself proves nothing
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
             variables = file.read().split(b"\0")

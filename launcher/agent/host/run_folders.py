@@ -13,6 +13,7 @@ from . import gpu_locks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ..base.messages import Message, StartRequest
 
@@ -58,12 +59,16 @@ def runs(root: str) -> Message:
                 "record": record,
             }
         )
-    gpus: dict[str | None, list[int]] = {}
-    for index, holder in gpu_locks.held().items():
-        gpus.setdefault(holder.get("run"), []).append(index)
+    gpus: dict[tuple[Any, Any], list[int]] = {}
+    for index, holder in sorted(gpu_locks.held().items()):
+        gpus.setdefault((holder.get("uid"), holder.get("run")), []).append(index)
     going_on = [
-        dict(holder, run=run, gpus=sorted(gpus.get(run, [])))
-        for run, holder in sorted(gpu_locks.registered().items())
+        dict(
+            holder,
+            user=holder.get("user", "?"),
+            gpus=gpus.get((holder.get("uid"), holder["run"]), []),
+        )
+        for holder in gpu_locks.registered()
     ]
     return {"runs": found, "going_on": going_on}
 
@@ -83,8 +88,9 @@ def strays(base: str) -> dict[int, str]:
     for pid, variables in processes.environments():
         for variable in variables or ():
             if variable.startswith(mark):
-                run_dir = os.fsdecode(variable.partition(b"=")[2])
-                if not run_lock.is_alive(run_dir):
+                name = os.fsdecode(variable[len(mark) :])
+                run_dir = os.path.join(base, name)
+                if run_lock.is_run_name(name) and not run_lock.is_alive(run_dir):
                     found[pid] = run_dir
                 break
     for run_dir in _with_dead_groups(base):

@@ -261,11 +261,38 @@ def descendants(root: int) -> list[int]:
     return [pid for pid in families([root])[root] if pid != root]
 
 
-def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
-    """Pids whose environment says that they belong to this run on this host.
+def is_own(pid: int) -> bool:
+    """Return whether a process is this user's. Nothing that others write into the memory of theirs
+    is read, also by root: command line and environment may lie on a file system that never answers."""
+    return user_of(pid) == os.getuid()
 
-    Returns ``(pids, scanned, unreadable)``; processes of other users cannot be read, nor are they
-    ours.
+
+def user_of(pid: int) -> int | None:
+    """Return the uid of who started a process, or None. /proc/PID itself belongs to root where a
+    process may not be looked into."""
+    try:
+        for line in _read("/proc/%d/status" % pid).split(b"\n"):
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or its number where it has none."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return str(uid)
+
+
+def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
+    """Pids of this user whose environment says that they belong to this run on this host.
+
+    Returns ``(pids, scanned, unreadable)``; processes of other users are not read, nor are they ours.
     """
     wanted = {b"LAUNCHER_RUN_ID=" + os.fsencode(run_id), b"LAUNCHER_HOST=" + os.fsencode(host)}
     found, scanned, unreadable = [], 0, 0
@@ -279,16 +306,16 @@ def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
 
 
 def environments() -> Iterator[tuple[int, list[bytes] | None]]:
-    """``(pid, variables)`` of all other processes that live; None for one that cannot be read."""
+    """``(pid, variables)`` of all other processes that live; None for one that cannot be read, or is
+    another user's."""
     for pid, (_, state, _) in table().items():
         if state in "ZX" or pid == os.getpid():
             continue
         try:
-            text = _read("/proc/%d/environ" % pid)
+            text = _read("/proc/%d/environ" % pid) if is_own(pid) else None
         except OSError:
-            yield pid, None
-        else:
-            yield pid, text.split(b"\0")
+            text = None
+        yield pid, None if text is None else text.split(b"\0")
 
 
 def send(pids: Iterable[int], number: int) -> None:

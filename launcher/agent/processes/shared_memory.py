@@ -38,7 +38,7 @@ class SharedMemory:
     def abandoned(self) -> dict[str, int]:
         """``{"segments": how many, "bytes": of memory}`` that no process here uses any more, whose ever
         they were. Torch's are in use while its helper lives, also those that nobody has mapped."""
-        everybody = list(processes.table())
+        everybody = [pid for pid in processes.table() if processes.is_own(pid)]
         there = self._there(OF_LIBRARIES + (() if cleaners(everybody) else ("torch_",)))
         left = set(there)
         if left:
@@ -61,7 +61,7 @@ class SharedMemory:
         there = self._there()
         left = self._ours & set(there)
         if left:
-            everybody = list(processes.table())
+            everybody = [pid for pid in processes.table() if processes.is_own(pid)]
             left -= self._mapped(everybody) | self._opened(everybody)
         removed = []
         for inode in left:

@@ -345,7 +345,7 @@ def _agree(data: bytes) -> None:
 
 
 def _checked(run: str) -> str:
-    if not isinstance(run, str) or "/" in run or run.startswith("."):
+    if not run_lock.is_run_name(run):
         raise Refused("bad-run", "not the name of a run: %r" % run)
     return run
 

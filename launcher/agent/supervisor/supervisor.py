@@ -48,7 +48,7 @@ class Supervisor:
         self.machine = Machine(
             self.grace, spec.get("orphan_timeout"), time.monotonic(), spec.get("attempt") or 0
         )
-        self.gpu_locks: list[int] = []
+        self.gpu_locks: list[gpu_locks.Lock] = []
         self.registered = gpu_locks.register(self.run_id)  # until the run is over here
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
@@ -81,8 +81,8 @@ class Supervisor:
                     self.broadcast.look(ready)
             self._reap()
             self._keep_time()
-        if self.registered is not None:
-            os.close(self.registered)
+        for claim in self.registered:
+            claim.close()
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -102,6 +102,7 @@ class Supervisor:
             self.stall.look(now, self.machine.is_ending)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
+        gpu_locks.drain([*self.registered, *self.gpu_locks])
         self.journal.flush()
 
     # -- what happens
@@ -290,8 +291,8 @@ class Supervisor:
         self.children.kill(left)
 
     def _close(self) -> None:
-        for fd in self.gpu_locks:
-            os.close(fd)
+        for lock in self.gpu_locks:
+            lock.close()
         self.gpu_locks = []
         self.gpus.close()
         self.stacks.close()

@@ -1,4 +1,4 @@
-"""``launcher attach`` and ``launcher stop``: a run that began elsewhere, to its end."""
+"""``launcher attach`` and ``launcher stop``: follow a started run until it ends."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def attach_command(
     trust_record: bool,
     as_json: bool,
 ) -> None:
-    """Goes on with a run as if never gone, at the exact byte where it was left.
+    """Follow a running run again, from where you left off.
 
-    Ctrl-C ends the run, as in `launcher run`; to look only: launcher logs -f. Before a run of another
-    machine may be started again from here, what its hosts do not agree on is shown, and asked.
+    Ctrl-C stops the run, as in `launcher run`. Use `launcher logs -f` to only look. If another
+    machine started the run and its hosts disagree on it or name secrets, you are asked before it may
+    be restarted from here.
     """
     from ..render.run_view import Screen
 
@@ -54,13 +55,13 @@ def attach_command(
 
 @click.command("stop")
 @run_argument
-@click.option("--grace", metavar="T", help="Between asking to end and killing.")
+@click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL.")
 @options.receipt_as_json
 @click.pass_context
 def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
-    """Ends a run on all its hosts, brings its outputs back, and prints the receipt.
+    """Stop a run on all its hosts, bring its outputs back, and print the receipt.
 
-    Exit code 0 when nothing of it is left on any host.
+    The exit code is 0 if no process of the run is left on any host.
     """
     from ..render.run_view import Screen
 

@@ -1,4 +1,4 @@
-"""``launcher bootstrap``: puts the questions to a person, and shows what became of every host."""
+"""``launcher bootstrap``: ask the user, prepare hosts, and show the result of each."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pu
 @click.command("bootstrap")
 @options.inventory
 @options.hosts
-@click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
-@click.option("--skip", multiple=True, metavar="STEP", help=f"Leave out: {_STEPS}.")
-@click.option("--only", multiple=True, metavar="STEP", help="Nothing but this.")
-@click.option("--with", "more", multiple=True, metavar="STEP", help=f"Also: {_MORE}.")
-@click.option("--key", metavar="FILE", help="Your public key (default: the one you log in with).")
-@click.option("--login-key", multiple=True, metavar="FILE", help="Private key to get in with now.")
-@click.option("--accept-new", is_flag=True, help="Trust host keys that are not known, and say so.")
-@click.option("--requirements", metavar="FILE", help="Packages for the environment there.")
-@click.option("--job", metavar="FILE", help="Take requirements.txt of this job's workdir.")
-@click.option("--venv", metavar="DIR", help=f"The environment there (default: {VENV}).")
+@click.option("--dry-run", is_flag=True, help="Print what would change; change nothing.")
+@click.option("--skip", multiple=True, metavar="STEP", help=f"Skip a step: {_STEPS}.")
+@click.option("--only", multiple=True, metavar="STEP", help="Do only this step.")
+@click.option("--with", "more", multiple=True, metavar="STEP", help=f"Add a step: {_MORE}.")
+@click.option("--key", metavar="FILE", help="Your public key (default: the key you log in with).")
+@click.option("--login-key", multiple=True, metavar="FILE", help="Private key for this login.")
+@click.option("--accept-new", is_flag=True, help="Trust unknown host keys, and print them.")
+@click.option("--requirements", metavar="FILE", help="Packages for the environment on the hosts.")
+@click.option("--job", metavar="FILE", help="Use requirements.txt of this job's workdir.")
+@click.option("--venv", metavar="DIR", help=f"Folder of the environment (default: {VENV}).")
 @options.as_json
 @click.pass_context
 def command(
@@ -71,17 +71,17 @@ def command(
     venv: str | None,
     as_json: bool,
 ) -> None:
-    """Makes bare hosts ready for `launcher run`: your public key, rsync, Python, an environment.
+    """Prepare bare hosts for `launcher run`: your public key, rsync, Python, an environment.
 
-    A host needs a login, and sudo where packages are missing. Passwords are asked for once and
-    kept nowhere. What is there already is left alone, so it can be run again at any time. It never
-    touches drivers. Exit code 1 when a host is not ready.
+    A host needs a login, and sudo if packages are missing. Passwords are asked for once and never
+    stored. What is already there is left alone, so you can run it again at any time. It never
+    touches drivers. The exit code is 1 if a host is not ready.
     """
     steps = chosen_steps(skip, only, more)
     place = need_inventory(inventory)
     known = loaded(place)
     if known.sandbox:
-        raise InputError("the embedded hosts need nothing", "-i with another inventory")
+        raise InputError("the embedded hosts need no bootstrap", "-i names another inventory")
     wanted = select_hosts(known, hosts)
     text = _requirements(requirements, job)
     given = _public_key(Path(key).expanduser(), must=True) if key else None
@@ -116,20 +116,23 @@ def _requirements(file: str | None, job: str | None) -> str | None:
     try:
         return requirement_lines(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        words = getattr(error, "strerror", None) or "not UTF-8 text"
-        hint = "" if file else "--requirements FILE says where the job's requirements are"
-        raise DocumentError(f"{path}: {words}", hint, str(path)) from None
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        hint = "" if file else "--requirements FILE names the job's requirements"
+        raise DocumentError(f"{path}: {reason}", hint, str(path)) from None
 
 
 def _own_key(login_keys: Sequence[str]) -> str | None:
-    """The public key that belongs to the keys of a host in ssh_config, or else the usual one."""
+    """Return the public key of a host's key in ssh_config, or else the usual one."""
     files = [f"{file}.pub" for file in login_keys] or _USUAL_KEYS
     found = (_public_key(Path(file).expanduser(), must=False) for file in files)
     return next((key for key in found if key), None)
 
 
 def _public_key(file: Path, must: bool) -> str | None:
-    """A line of authorized_keys; the private key's name does as well. Raises InputError."""
+    """Return a public key as a line of authorized_keys, also for its private key's name.
+
+    Raises InputError.
+    """
     if file.suffix != ".pub" and Path(f"{file}.pub").exists():
         file = Path(f"{file}.pub")
     try:
@@ -141,22 +144,24 @@ def _public_key(file: Path, must: bool) -> str | None:
     words = line.split()
     if len(words) < 2 or "\n" in line or not words[0].startswith(("ssh-", "ecdsa-", "sk-")):
         if must:
-            raise InputError(f"--key {file}: not a public key", "one line: ssh-ed25519 AAAA... you")
+            raise InputError(
+                f"--key {file}: not a public key", "it is one line: ssh-ed25519 AAAA... you"
+            )
         return None
     return line
 
 
 class _Person:
-    """The one at the terminal; without a terminal, nobody, who agrees to nothing."""
+    """Asks the user at the terminal. Without a terminal every answer is no."""
 
     def __init__(self, accept_new: bool) -> None:
         self._accept_new = accept_new
         self._there = sys.stdin.isatty()
         self._lock = threading.Lock()
 
-    def tell(self, host: str, words: str) -> None:
+    def tell(self, host: str, message: str) -> None:
         with self._lock:
-            click.echo(f"{host}  {plain(words)}", err=True)
+            click.echo(f"{host}  {plain(message)}", err=True)
 
     def trust(self, subject: str, where: str, kind: str, fingerprint: str) -> bool:
         if self._accept_new:
@@ -166,19 +171,19 @@ class _Person:
         click.echo(
             f"{subject} ({where}) is not in known_hosts. Its host key is\n"
             f"  {kind}  {fingerprint}\n"
-            "Compare it with what its admin or its console says.",
+            "Ask the admin for the fingerprint and compare.",
             err=True,
         )
-        return click.confirm("Is it the right one?", default=False, err=True)
+        return click.confirm("Trust it?", default=False, err=True)
 
     def password(self, user: str, hosts: Sequence[str], what: str, again: bool) -> Secret | None:
         if not self._there:
             return None
         names = nodeset.fold(hosts)
         if again:
-            click.echo(f"{names}: not the {what} password of {user}", err=True)
-        words = f"{'sudo password' if what == 'sudo' else 'password'} of {user} on {names}"
-        typed = click.prompt(words, hide_input=True, err=True, default="", show_default=False)
+            click.echo(f"{names}: wrong {what} password for {user}", err=True)
+        prompt = f"{'sudo password' if what == 'sudo' else 'password'} of {user} on {names}"
+        typed = click.prompt(prompt, hide_input=True, err=True, default="", show_default=False)
         return Secret(typed) if typed else None
 
 
@@ -203,7 +208,7 @@ def _described(outcome: HostOutcome, dry_run: bool) -> dict[str, Any]:
 
 
 def _shown(outcomes: Sequence[HostOutcome], dry_run: bool) -> Iterator[str]:
-    """Hosts that stand alike as one."""
+    """Yield a block per result; hosts with the same result share one."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for outcome in outcomes:
         alike.setdefault(tuple(_lines(outcome, dry_run)), []).append(outcome.host)

@@ -1,4 +1,4 @@
-"""``launcher check``: what was measured as a table, what is wrong as a list with fixes."""
+"""``launcher check``: a table of what was measured, and a list of findings with fixes."""
 
 from __future__ import annotations
 
@@ -40,22 +40,29 @@ if TYPE_CHECKING:
     from ...spec.model import Host, Inventory, Job
 
 _COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
-#: Seconds before a check says what it is doing, and between its steps.
+#: Seconds before the progress line appears, and between its updates.
 STILL, STEP = 1.0, 0.2
-#: Columns that go first where the terminal is narrow.
+#: Columns that are dropped first on a narrow terminal.
 _SPARE = ("os", "driver", "memory", "cores")
 
 
 @click.command("check")
 @options.inventory
 @options.hosts
-@click.option("--job", "job_file", metavar="JOB.yaml", help="Would it fit and find all it needs?")
-@click.option("--no-pairs", is_flag=True, help="Each host by itself; no traffic between hosts.")
-@click.option("--smoke", is_flag=True, help="Then add up a tensor over the hosts for 10 s.")
 @click.option(
-    "--fix", is_flag=True, help="Write interfaces into the inventory, end what runs left."
+    "--job",
+    "job_file",
+    metavar="JOB.yaml",
+    help="Also check whether this job fits and finds what it needs.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Everything that was measured, for programs.")
+@click.option(
+    "--no-pairs", is_flag=True, help="Check each host alone; send no traffic between hosts."
+)
+@click.option("--smoke", is_flag=True, help="Then run an all-reduce over the hosts for 10 s.")
+@click.option(
+    "--fix", is_flag=True, help="Write interfaces into the inventory, and stop leftovers of runs."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON on stdout.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -67,9 +74,9 @@ def command(
     fix: bool,
     as_json: bool,
 ) -> None:
-    """Looks at every host and every pair of hosts, before anything is launched.
+    """Check every host and every pair of hosts, before you launch anything.
 
-    Each finding has a stable code, what was seen, and what to do. Exit code 1 when any is an error.
+    Each finding has a stable code, the evidence, and a fix. The exit code is 1 if any is an error.
     """
     place = need_inventory(inventory)
     known = loaded(place)
@@ -102,21 +109,25 @@ async def _check(
 
 
 def _with_smoke(report: Report, job: Job | None, known: Inventory) -> Report:
-    """An all-reduce over the hosts that the job would get, or all that answered; not where an error
-    is known already."""
+    """Run an all-reduce over the hosts the job would get, or all that answered.
+
+    Skip it if an error was found before.
+    """
     hosts = report.chosen or tuple(survey.host for survey in report.surveys)
     if report.failed or not hosts:
-        click.echo("no all-reduce: there are errors already", err=True)
+        click.echo("skipping the all-reduce: correct the errors first", err=True)
         return report
     if sys.stderr.isatty():
         click.secho(
-            f"an all-reduce over {counted(len(hosts), 'host')}, some 15 s", dim=True, err=True
+            f"running an all-reduce over {counted(len(hosts), 'host')}, about 15 s",
+            dim=True,
+            err=True,
         )
     return with_smoke(report, job, known, hosts)
 
 
 def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
-    """Writes what is suggested into the inventory, or says why not."""
+    """Write the suggested interfaces into the inventory, or print why that failed."""
     try:
         return write_suggested(report, place)
     except InputError as error:
@@ -125,7 +136,7 @@ def _write_interfaces(report: Report, place: str) -> tuple[Report, list[str]]:
 
 
 class Doing:
-    """A line on the terminal that says what takes longer than a second; gone afterwards."""
+    """A progress line on the terminal, for what takes longer than a second."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -133,7 +144,7 @@ class Doing:
         self._up = False
 
     def say(self, text: str) -> None:
-        """What is done from now on."""
+        """Set the text of the line."""
         self._text = text
 
     async def __aenter__(self) -> Doing:
@@ -161,7 +172,7 @@ class Doing:
 
 
 def _draw(text: str) -> None:
-    """In place of the line that is up. Not by click, which takes a moving cursor for colour."""
+    """Replace the line. Not through click, which takes cursor moves for colour and strips them."""
     control("\r\x1b[K")
     sys.stderr.write(text)
     sys.stderr.flush()
@@ -190,18 +201,19 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
 
 
 def _network(tests: Sequence[PairTest], width: int) -> str:
-    """All pairs in a line; of many hosts, bandwidth is that of some pairs."""
+    """Return a line about all pairs. With many hosts only some pairs have a bandwidth."""
     rates = sorted(test.bandwidth for test in tests if test.bandwidth)
     trips = sorted(test.round_trip * 1000 for test in tests if test.round_trip is not None)
     sizes = sorted({test.mtu for test in tests if test.mtu})
     parts = [f"{rate_text(rates[0])} to {rate_text(rates[-1])}"]
     if len(rates) < len(tests) / 2:
-        parts[0] += f" on {len(rates)} of {len(tests)} ways"
-    parts += [f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms"] if trips else []
-    parts += [f"MTU {' to '.join(str(s) for s in (sizes[0], sizes[-1])[: len(sizes)])}"] * bool(
-        sizes
-    )
-    head = "between them  "
+        parts[0] += f" on {len(rates)} of {len(tests)} routes"
+    if trips:
+        parts.append(f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms")
+    if sizes:
+        largest = f" to {sizes[-1]}" if len(sizes) > 1 else ""
+        parts.append(f"MTU {sizes[0]}{largest}")
+    head = "network  "
     text = "   ".join(parts)
     if len(head + text) > width:
         text = f"{parts[0]}\n{' ' * len(head)}{'   '.join(parts[1:])}"
@@ -239,7 +251,7 @@ _Cell = Callable[[list["Survey"]], str]
 
 
 def _hosts(surveys: Iterable[Survey], width: int) -> str:
-    """A row for hosts that are alike; what moves from minute to minute is the worst of them."""
+    """Return a table with a row for equal hosts; values that vary are the worst of them."""
     groups: dict[tuple[str, ...], list[Survey]] = {}
     for survey in surveys:
         key = tuple(cell([survey]) for name, cell, steady in _COLUMNS if steady)
@@ -288,7 +300,7 @@ def _clock(group: list[Survey]) -> str:
     return f"{worst:+.2f} s" if abs(worst) >= 0.005 else "0 s"
 
 
-#: Name, its text for hosts that are alike, and whether hosts that differ in it have different rows.
+#: Name, text for a group of hosts, and whether hosts that differ in it get rows of their own.
 _COLUMNS: tuple[tuple[str, _Cell, bool], ...] = (
     ("os", _os, True),
     ("python", lambda g: g[0].facts.python_version, True),

@@ -1,4 +1,4 @@
-"""``launcher exec`` and ``launcher shell``: commands of the user's on the hosts of a run."""
+"""``launcher exec`` and ``launcher shell``: run commands on the hosts of a run."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 @click.command("exec", context_settings={"ignore_unknown_options": True})
 @run_argument
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
-@click.option("--node", type=click.IntRange(0), help="Only on this node of the run.")
+@click.option("--node", type=click.IntRange(0), help="Run it only on this node of the run.")
 @click.pass_context
 def exec_command(ctx: click.Context, word: str, words: tuple[str, ...], node: int | None) -> None:
-    """Runs a command on all hosts of a run at once, in its folder and environment. Lines that hosts
-    have in common are shown once. The exit code is the highest one."""
+    """Run a command on all hosts of a run at once, in its folder and environment.
+
+    Lines that hosts have in common are shown once. The exit code is the highest one.
+    """
     ctx.exit(asyncio.run(_exec(word, words, node)))
 
 
@@ -55,14 +57,16 @@ async def _exec(word: str, words: tuple[str, ...], node: int | None) -> int:
 @click.option("--node", type=click.IntRange(0), default=0, help="Node of the run (default: 0).")
 @click.pass_context
 def shell_command(ctx: click.Context, word: str, node: int) -> None:
-    """Opens a real terminal in a run's folder and environment on one of its hosts."""
+    """Open a terminal in a run's folder and environment on one of its hosts."""
     ctx.exit(asyncio.run(_shell(word, node)))
 
 
 async def _shell(word: str, node: int) -> int:
     async with attached(word) as run:
         if not sys.stdin.isatty():
-            raise InputError("launcher shell needs a terminal", "launcher exec RUN -- COMMAND")
+            raise InputError(
+                "launcher shell needs a terminal", "without one: launcher exec RUN -- COMMAND"
+            )
         size = os.get_terminal_size()
         terminal = (os.environ.get("TERM", "xterm"), size.columns, size.lines)
         try:
@@ -73,7 +77,7 @@ async def _shell(word: str, node: int) -> int:
 
 
 async def _connect(shell: RemoteShell) -> None:
-    """Every key to the shell, and all that it shows to the terminal here."""
+    """Pass keys to the shell, and its output to the terminal here."""
 
     def resize() -> None:
         size = os.get_terminal_size()
@@ -93,9 +97,9 @@ async def _connect(shell: RemoteShell) -> None:
 
 @contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Every key goes to the other side, Ctrl-C as well."""
+    """Pass every key to the host, also Ctrl-C."""
     before = termios.tcgetattr(0)
-    tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead stays
+    tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps what was typed ahead
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""``launcher export``: a job as plain shell scripts, or as a batch file for Slurm."""
+"""``launcher export``: write a job as shell scripts, or as a batch file for Slurm."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from ...spec.errors import InputError
 from ...spec.model import Job
 from .. import options
 from ..inventory_lookup import loaded, note
+from ..render.tables import counted
 from .inventory import write_text
 
 _MASTER = click.option("--master-addr", help="Address of the first host.")
-_PORT = click.option("--master-port", metavar="P", help="Port there (default: 29500).")
+_PORT = click.option("--master-port", metavar="P", help="Port on the first host (default: 29500).")
 
 
 @click.group("export")
 def command() -> None:
-    """Writes a job as text that works without launcher. Values of secrets are not in it."""
+    """Write a job as scripts that work without launcher. Values of secrets are left out."""
 
 
 def _job(file: str, **flags: Any) -> Job:
@@ -29,25 +30,27 @@ def _job(file: str, **flags: Any) -> Job:
     values: dict[str, Any] = (
         jobs.load_job(file) if file.endswith((".yaml", ".yml")) else {"run": (file,)}
     )
-    # Nobody needs the value of a secret to write its name.
+    # Only names of secrets are written, so their values need not be set.
     named = values.get("secrets") or {}
     values["secrets"] = dict.fromkeys(named, "")
     return jobs.layered_job({"file": values, "flag": given})
 
 
-@command.command(short_help="sh for each host, and run.sh for all")
+@command.command(short_help="a script for each host, and run.sh to start them")
 @click.argument("file", metavar="SCRIPT.py|JOB.yaml")
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", help="Number of hosts.")
 @_MASTER
 @_PORT
-@click.option("-o", "--output", metavar="DIR", required=True, help="Write the files there.")
+@click.option(
+    "-o", "--output", metavar="DIR", required=True, help="Write the files to this folder."
+)
 @options.force
 def script(file: str, inventory: str | None, output: str, force: bool, **flags: Any) -> None:
-    """A shell script for each host, and run.sh, which starts all of them over ssh.
+    """Write a shell script for each host, and run.sh, which starts them over ssh.
 
-    They do what the plan says (env, argv, ranks, address and port). All are stopped when one fails.
+    They follow the plan: env, argv, ranks, address and port. If one fails, all are stopped.
     """
     job = _job(file, **flags)
     known = loaded(inventory)
@@ -55,7 +58,7 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
     folder = Path(output)
     there = [name for name in files if (folder / name).exists()]
     if there and not force:
-        raise InputError(f"{folder / there[0]} is there already", "--force overwrites it")
+        raise InputError(f"{folder / there[0]} exists", "--force overwrites it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -66,8 +69,10 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
     for one in notes:
         note(one)
     for name in job.secrets:
-        note(f"export {name}=... before run.sh: its value is in no file")
-    click.echo(f"{len(files) - 2} hosts: sh {folder / 'run.sh'}", err=True)
+        note(f"export {name}=... before you start run.sh; no file contains its value")
+    click.echo(
+        f"{counted(len(files) - 2, 'host')}; start them with: sh {folder / 'run.sh'}", err=True
+    )
 
 
 @command.command(short_help="a batch file for sbatch")
@@ -75,10 +80,10 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
 @click.option("-N", "--nodes", "num_nodes", help="Number of nodes.")
 @_MASTER
 @_PORT
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
+@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 @options.force
 def slurm(file: str, output: str | None, force: bool, **flags: Any) -> None:
-    """A batch file for sbatch, whose srun sets the ranks (torchrun, torch, env)."""
+    """Write a batch file for sbatch, whose srun sets the ranks (torchrun, torch, env)."""
     job = _job(file, **flags)
     text, notes = formats.export_sbatch(job)
     for one in notes:

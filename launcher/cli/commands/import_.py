@@ -1,4 +1,4 @@
-"""``launcher import``: task files of other systems as job files of ours."""
+"""``launcher import``: convert task files of other systems into job files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .inventory import write_text
 @click.command("import")
 @click.argument("form", metavar="FORMAT")
 @click.argument("file", metavar="FILE")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
+@click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 @options.force
 def command(form: str, file: str, output: str | None, force: bool) -> None:
-    """Turns a task FILE of another system (skypilot, dstack, polyaxon, osmo) into a job file.
+    """Convert a task FILE of another system (skypilot, dstack, polyaxon, osmo) into a job file.
 
-    What cannot be carried over stands in comments and on stderr.
+    What cannot be converted is listed in comments and on stderr.
     """
     from ...api import formats
 

@@ -1,4 +1,4 @@
-"""``launcher init``: from nothing to an inventory, with questions where there is a terminal."""
+"""``launcher init``: write a first inventory, with questions if there is a terminal."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _NO_BOOTSTRAP = (Unreachable, Refused, NoBanner, HostKeyMismatch)
 @click.command("init")
 @click.argument("words", nargs=-1, metavar="[[USER@]HOST[:PORT]]...")
 @click.option("-f", "--hostfile", metavar="FILE", help="Lines of `host` or `host slots=8`.")
-@click.option("-o", "--output", default=USUAL_PLACES[0], show_default=True, help="Where to.")
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing; write over what is there.")
-@click.option("--no-probe", is_flag=True, help="Do not go to the hosts.")
+@click.option("-o", "--output", default=USUAL_PLACES[0], show_default=True, help="Write this file.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; overwrite an existing file.")
+@click.option("--no-probe", is_flag=True, help="Do not connect to the hosts.")
 @options.as_json
 @click.pass_context
 def command(
@@ -45,10 +45,10 @@ def command(
     no_probe: bool,
     as_json: bool,
 ) -> None:
-    """Makes a first inventory: of the hosts that are named, or of some that ~/.ssh names.
+    """Write a first inventory of the hosts you name, or of hosts that ~/.ssh names.
 
-    Goes to each of them, says what is there, and writes a file with comments. Exit code 1 when a
-    host is not ready; the file is written all the same.
+    It connects to each host, prints what it finds, and writes a file with comments. The exit code
+    is 1 if a host is not ready; the file is still written.
     """
     asks = sys.stdin.isatty() and not yes
     chosen = discovery.from_words(" ".join(words))
@@ -56,18 +56,18 @@ def command(
         chosen += discovery.from_hostfile(_read(Path(hostfile)), hostfile)
     chosen = chosen or _choose(asks)
     _may_write(Path(output), yes, asks)
-    told = {} if no_probe else _probe(chosen, asks)
-    text = discovery.inventory_text(chosen, _words(told), time.strftime("%d %B %Y"))
+    answers = {} if no_probe else _probe(chosen, asks)
+    text = discovery.inventory_text(chosen, _facts_or_message(answers), time.strftime("%d %B %Y"))
     _write(Path(output), text)
-    ready = all(isinstance(answer, Facts) and answer.rsync for answer in told.values())
+    ready = all(isinstance(answer, Facts) and answer.rsync for answer in answers.values())
     if as_json:
-        rows = [_described(one, told.get(one.name)) for one in chosen]
+        rows = [_described(one, answers.get(one.name)) for one in chosen]
         click.echo(json.dumps({"inventory": output, "hosts": rows}, indent=2))
     else:
-        if told:
-            click.echo(_table(told))
+        if answers:
+            click.echo(_table(answers))
         click.echo(f"{output}: {counted(len(chosen), 'host')}")
-        _go_on(ctx, output, told)
+        _next_step(ctx, output, answers)
     ctx.exit(0 if ready else 1)
 
 
@@ -75,7 +75,7 @@ def command(
 
 
 def _choose(asks: bool) -> tuple[Candidate, ...]:
-    """Those that a person takes of what this machine knows. Raises InputError without a person."""
+    """Let the user choose among hosts that this machine knows. Raises InputError without a terminal."""
     own, known, hashed = discovery.found_here()
     if own:
         click.echo(f"in ~/.ssh/config: {nodeset.fold(c.name for c in own)}", err=True)
@@ -83,7 +83,7 @@ def _choose(asks: bool) -> tuple[Candidate, ...]:
         click.echo(f"in ~/.ssh/known_hosts: {nodeset.fold(c.name for c in known)}", err=True)
     if hashed:
         lines = counted(hashed, "line")
-        click.echo(f"{lines} of ~/.ssh/known_hosts are hashed, which nobody can read", err=True)
+        click.echo(f"{lines} of ~/.ssh/known_hosts cannot be read: hashed", err=True)
     if not asks:
         raise InputError("which hosts?", "launcher init gpu[01-04] alice@big:2222, or --hostfile F")
     default = ",".join(c.name for c in own)
@@ -109,20 +109,23 @@ def _read(file: Path) -> str:
 
 
 def _probe(chosen: Sequence[Candidate], asks: bool) -> dict[str, Facts | HostError]:
-    click.echo(f"looking at {counted(len(chosen), 'host')} ...", err=True)
+    click.echo(f"probing {counted(len(chosen), 'host')} ...", err=True)
     return asyncio.run(discovery.probe(chosen, ask_passphrase if asks else None))
 
 
-def _words(told: dict[str, Facts | HostError]) -> dict[str, Facts | str]:
-    return {n: a if isinstance(a, Facts) else a.message for n, a in told.items()}
+def _facts_or_message(answers: dict[str, Facts | HostError]) -> dict[str, Facts | str]:
+    return {
+        name: answer if isinstance(answer, Facts) else answer.message
+        for name, answer in answers.items()
+    }
 
 
-def _table(told: dict[str, Facts | HostError]) -> str:
-    return table(("host", "gpus", "cores", "python", "rsync", ""), list(_rows(told)))
+def _table(answers: dict[str, Facts | HostError]) -> str:
+    return table(("host", "gpus", "cores", "python", "rsync", ""), list(_rows(answers)))
 
 
-def _rows(told: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:
-    for name, answer in told.items():
+def _rows(answers: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:
+    for name, answer in answers.items():
         if isinstance(answer, Facts):
             gpus, cores = str(len(answer.gpus) or "-"), str(answer.cpus)
             yield name, gpus, cores, answer.python_version, answer.rsync or "-", ""
@@ -141,11 +144,11 @@ def _described(one: Candidate, answer: Facts | HostError | None) -> dict[str, An
 
 
 def _may_write(file: Path, yes: bool, asks: bool) -> None:
-    """Raises InputError when there is one that nobody gave away."""
+    """Raise InputError unless the file may be written or overwritten."""
     if yes or not file.exists():
         return
-    if not asks or not click.confirm(f"{file} is there: write over it?", default=False, err=True):
-        raise InputError(f"{file} is there, and stays", "-o FILE, or --yes to write over it")
+    if not asks or not click.confirm(f"{file} exists. Overwrite it?", default=False, err=True):
+        raise InputError(f"{file} exists", "write another file with -o, or overwrite it with --yes")
 
 
 def _write(file: Path, text: str) -> None:
@@ -158,14 +161,16 @@ def _write(file: Path, text: str) -> None:
         raise InputError(f"{file}: {error.strerror}", "-o FILE") from None
 
 
-def _go_on(ctx: click.Context, output: str, told: dict[str, Facts | HostError]) -> None:
-    """What comes next: help for hosts that are not ready, a check of those that are."""
-    bare = [n for n, a in told.items() if not (isinstance(a, Facts) and a.rsync)]
-    helped = [name for name in bare if not isinstance(told[name], _NO_BOOTSTRAP)]
-    if helped:
-        names = nodeset.fold(helped)
+def _next_step(ctx: click.Context, output: str, answers: dict[str, Facts | HostError]) -> None:
+    """Propose a bootstrap for hosts that are not ready; if all are, check them."""
+    bare = [
+        name for name, answer in answers.items() if not (isinstance(answer, Facts) and answer.rsync)
+    ]
+    helpable = [name for name in bare if not isinstance(answers[name], _NO_BOOTSTRAP)]
+    if helpable:
+        names = nodeset.fold(helpable)
         click.echo(f"next: launcher bootstrap -i {output} --hosts {names}", err=True)
     group = ctx.parent.command if ctx.parent else None
     check = group.get_command(ctx, "check") if isinstance(group, click.Group) else None
-    if check and told and not bare:
+    if check and answers and not bare:
         check.main(["-i", output], prog_name="launcher check", standalone_mode=False)

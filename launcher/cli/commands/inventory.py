@@ -1,4 +1,4 @@
-"""``launcher inventory``: shows the hosts, and brings inventories in and out."""
+"""``launcher inventory``: show the hosts; import and export inventories."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .. import options
 from ..inventory_lookup import loaded, note, tell_notes
 from ..render.tables import counted, table
 
-_OUT = click.option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")
+_OUT = click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 
 
 @click.group("inventory")
 def command() -> None:
-    """Shows the hosts of an inventory, and brings inventories of other tools in and out."""
+    """Show the hosts of an inventory; import and export inventories of other tools."""
 
 
 @command.command()
 @options.inventory
 @options.as_json
 def ls(inventory: str | None, as_json: bool) -> None:
-    """Lists the hosts; equal ones as a node set."""
+    """List the hosts; equal ones are folded into a node set."""
     known = loaded(inventory)
     if as_json:
         value = {
@@ -73,7 +73,7 @@ def _groups(inventory: Inventory, host: Host) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """A value of a file as a word on a screen: nothing in it moves the cursor."""
+    """Return a value from a file as text that cannot move the cursor."""
     text = "-" if value is None else str(value)
     return text if text.isprintable() else repr(text)
 
@@ -83,7 +83,7 @@ def _shown(value: object) -> str:
 @options.inventory
 @options.as_json
 def show(name: str, inventory: str | None, as_json: bool) -> None:
-    """Shows everything that holds for a host, and where each value comes from."""
+    """Show every setting of a host, and where each value comes from."""
     known = loaded(inventory)
     names = [host.name for host in known.hosts]
     if name not in names:
@@ -103,14 +103,14 @@ def show(name: str, inventory: str | None, as_json: bool) -> None:
 
 @command.command("import")
 @click.argument("file", metavar="FILE")
-@click.option("--from", "form", metavar="FORMAT", help="Its format (default: what it looks like).")
+@click.option("--from", "form", metavar="FORMAT", help="Format of the file (default: guessed).")
 @_OUT
 @options.force
 def import_command(file: str, form: str | None, output: str | None, force: bool) -> None:
-    """Turns another tool's list of hosts (FILE, or - for stdin) into an inventory of ours.
+    """Convert another tool's list of hosts (FILE, or - for stdin) into an inventory.
 
     Formats: hostfile (DeepSpeed, MPI, Horovod, plain lists), ansible, ansible-yaml, skypilot,
-    dstack, ray, clustershell, ssh_config, mlx. What cannot be carried over stands in comments.
+    dstack, ray, clustershell, ssh_config, mlx. What cannot be converted is listed in comments.
     """
     content, source = formats.read_file(file, "inventory")
     inventory, text = formats.import_inventory(content, source, form)
@@ -127,7 +127,7 @@ def import_command(file: str, form: str | None, output: str | None, force: bool)
 def export_command(
     form: str, inventory: str | None, hosts: str | None, output: str | None, force: bool
 ) -> None:
-    """Writes the inventory in another tool's format."""
+    """Write the inventory in another tool's format."""
     known = loaded(inventory)
     if hosts is not None:
         known = narrowed(known, hosts)
@@ -138,7 +138,7 @@ def export_command(
 
 
 def write_text(text: str, output: str | None, force: bool, what: str) -> None:
-    """To stdout, or to a file that is not there yet. Raises InputError."""
+    """Write to stdout or to a file, which may exist only with ``force``. Raises InputError."""
     if output is None:
         click.echo(text, nl=False)
         return
@@ -146,7 +146,7 @@ def write_text(text: str, output: str | None, force: bool, what: str) -> None:
         with Path(output).open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise InputError(f"{output} is there already", "--force overwrites it") from None
+        raise InputError(f"{output} exists", "--force overwrites it") from None
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from None
     click.echo(f"{what} in {output}", err=True)

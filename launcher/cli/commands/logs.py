@@ -1,4 +1,4 @@
-"""``launcher logs``: what the ranks of a run wrote, as far as it is here."""
+"""``launcher logs``: the logs of a run's ranks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @click.command("logs")
 @run_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends; Ctrl-C leaves it be.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Follow until the run ends; Ctrl-C leaves it running."
+)
 @options.ranks
-@click.option("--since", metavar="T", help="Only what came in the last 10m, 2h, ...")
-@click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines of each.")
-@click.option("--merged", is_flag=True, help="All ranks in the order of time, not one by one.")
+@click.option("--since", metavar="T", help="Show only what came in the last 10m, 2h, ...")
+@click.option(
+    "--tail", type=click.IntRange(0), metavar="N", help="Show only the last N lines of each log."
+)
+@click.option("--merged", is_flag=True, help="Merge all ranks in order of time.")
 @options.raw
 def command(
     word: str,
@@ -33,7 +37,7 @@ def command(
     merged: bool,
     raw: bool,
 ) -> None:
-    """Shows the logs of a run, of every rank."""
+    """Show the logs of all ranks of a run."""
     try:
         age = None if since is None else seconds(since)
     except ValueError as error:

@@ -16,22 +16,24 @@ from ...spec import nodeset
 from ...spec.errors import HostError
 from .. import complain, options
 from ..inventory_lookup import loaded
-from ..render.tables import age, table
+from ..render.tables import age, counted, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
-#: The reason that says no more than the status: a line should fit a terminal.
-_AS_IT_SHOULD = EndReason.ALL_EXITED_0
-#: Runs that are listed without --all: those that go on, and the latest.
+#: The reason that says no more than the status, and is not shown.
+_PLAIN_SUCCESS = EndReason.ALL_EXITED_0
+#: Without --all, this many of the latest runs are listed, and those still followed.
 LATEST = 20
 
 
 @click.command("ls")
-@click.option("-a", "--all", "everything", is_flag=True, help=f"Not only the latest {LATEST}.")
-@click.option("--all-users", is_flag=True, help="What goes on, and whose, as the hosts tell.")
+@click.option(
+    "-a", "--all", "everything", is_flag=True, help=f"List all runs, not only the latest {LATEST}."
+)
+@click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @options.as_json
 def command(everything: bool, all_users: bool, inventory: str | None, as_json: bool) -> None:
-    """Lists runs, the latest first: how each stands, since when, and where."""
+    """List runs, the latest first: status, age, hosts."""
     if all_users:
         _on_the_hosts(inventory, as_json)
         return
@@ -71,20 +73,20 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
 def _reason(run: Summary) -> str:
     if run.status not in ENDED and not run.followed:
         return "no launcher attached"
-    return "-" if run.reason in ("", _AS_IT_SHOULD) else run.reason
+    return "-" if run.reason in ("", _PLAIN_SUCCESS) else run.reason
 
 
 def _on_the_hosts(place: str | None, as_json: bool) -> None:
-    told = asyncio.run(AsyncClient(loaded(place)).host_runs())
-    going_on = [
+    answers = asyncio.run(AsyncClient(loaded(place)).host_runs())
+    running = [
         {"host": host, **run}
-        for host, answer in told.items()
+        for host, answer in answers.items()
         if not isinstance(answer, HostError)
         for run in answer.going_on
     ]
     if as_json:
-        click.echo(json.dumps(going_on, indent=2))
-    elif going_on:
+        click.echo(json.dumps(running, indent=2))
+    elif running:
         now = time.time()
         rows = [
             (
@@ -94,11 +96,12 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
                 nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
                 age(now - run["since"]),
             )
-            for run in going_on
+            for run in running
         ]
         click.echo(table(("host", "user", "run", "gpus", "age"), rows))
     else:
-        click.echo("nothing goes on", err=True)
-    for answer in told.values():
+        answered = sum(not isinstance(answer, HostError) for answer in answers.values())
+        click.echo(f"no runs on {counted(answered, 'host')}", err=True)
+    for answer in answers.values():
         if isinstance(answer, HostError):
             complain(answer)

@@ -1,4 +1,4 @@
-"""``launcher pull``: outputs and logs of a run, now."""
+"""``launcher pull``: bring outputs and logs of a run back now."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from ..run_argument import attached, run_argument
 @click.argument("dest", required=False, type=click.Path(path_type=Path))
 @click.pass_context
 def command(ctx: click.Context, word: str, dest: Path | None) -> None:
-    """Brings outputs and logs of a run back as they are on its hosts now; into DEST as well, when it
-    is given. The run goes on."""
+    """Bring outputs and logs of a run back as they are on its hosts now. The run continues.
+
+    With DEST, also copy them there.
+    """
     pulled = asyncio.run(_pull(word, dest))
     click.echo(
         f"{counted(pulled.files, 'file')}, {size(pulled.bytes)} in {pulled.outputs}", err=True

@@ -1,4 +1,4 @@
-"""``launcher rerun``: a run once more."""
+"""``launcher rerun``: run a run again."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def command(
     trust_record: bool,
     as_json: bool,
 ) -> None:
-    """Runs a run again: the same snapshot of the code, the same job, the same hosts. Secrets come
-    from the environment here.
+    """Run a run again: the same code snapshot, job and hosts.
 
-    Before a run of another machine is run again, what its hosts do not agree on is shown, and asked.
+    Secrets come from your environment. If another machine started the run and its hosts disagree on it
+    or name secrets, you are asked first.
     """
     from ..render.run_view import Screen
 

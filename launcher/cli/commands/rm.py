@@ -1,4 +1,4 @@
-"""``launcher rm``: forgets a run, here and there."""
+"""``launcher rm``: delete a run, here and on its hosts."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ import asyncio
 
 import click
 
-from ...spec.errors import RunKept
+from ...spec.errors import HostError, RunKept
 from .. import complain
+from ..render.tables import counted
 from ..run_argument import new_client, run_argument
 
 
 @click.command("rm")
 @run_argument
-@click.option("--force", is_flag=True, help="Forget it here even if a host cannot be reached.")
+@click.option("--force", is_flag=True, help="Delete it here even if a host is unreachable.")
 @click.pass_context
 def command(ctx: click.Context, word: str, force: bool) -> None:
-    """Removes a run that has ended: its folder here, and on every host. Outputs that were not copied
-    elsewhere are gone then."""
+    """Delete a run that has ended: its folder here, outputs included, and on every host."""
     client = new_client()
-    name = client.show(word).run
+    run = client.show(word)
 
-    async def remove() -> None:
+    async def remove() -> list[HostError]:
         async with client:
-            for error in await client.rm(name, force):
-                complain(error)
+            return await client.rm(run.run, force)
 
     try:
-        asyncio.run(remove())
+        unreachable = asyncio.run(remove())
     except RunKept as kept:
         for error in kept.errors:
             complain(error)
-        click.echo(f"{kept.message}: launcher rm --force deletes it here anyway", err=True)
+        click.echo(f"{kept.message}: {kept.hint}", err=True)
         ctx.exit(1)
-    click.echo(f"{name} is forgotten")
+    for error in unreachable:
+        complain(error)
+    cleaned = len(run.hosts) - len(unreachable)
+    there = f" and on {counted(cleaned, 'host')}" if cleaned > 0 else ""
+    click.echo(f"deleted {run.run} here{there}")

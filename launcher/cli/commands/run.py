@@ -1,4 +1,4 @@
-"""``launcher run``: flags to a job, a job to a run, events to a screen."""
+"""``launcher run``: make a job of flags, run it, and show it."""
 
 from __future__ import annotations
 
@@ -36,53 +36,83 @@ from ..run_argument import new_client
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs in all; decides hosts by itself.")
+@click.option(
+    "--gpus", type=click.IntRange(0), help="Total GPUs over all hosts; launcher chooses the hosts."
+)
 @options.nproc_per_node
 @options.framework
-@click.option("--name", help="Start of the run's name.")
+@click.option("--name", help="Beginning of the run's name.")
 @click.option("--workdir", help="Folder to copy (default: this one).")
 @click.option(
-    "-e", "--env", "envs", multiple=True, metavar="K=V", help="Variable; K alone: from here."
+    "-e",
+    "--env",
+    "envs",
+    multiple=True,
+    metavar="K=V",
+    help="Set a variable; K alone copies it from this shell.",
 )
 @click.option(
-    "--secret", "secrets", multiple=True, metavar="K", help="Variable that nothing shows."
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="K",
+    help="Pass K from this shell; its value is never logged or stored.",
 )
-@click.option("--setup", help="Shell script, once on every host before the start.")
-@click.option("--output", "outputs", multiple=True, metavar="PATH", help="Bring this back, too.")
-@click.option("--master-addr", help="Address of the first host (default: found).")
+@click.option("--setup", help="Shell script that runs once on every host before the start.")
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PATH",
+    help="Also bring back this path of the workdir (repeatable).",
+)
+@click.option("--master-addr", help="Address of the first host (default: found and tested).")
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
-@click.option("--grace", metavar="T", help="Between asking to end and killing (default: 10s).")
-@click.option("--pull-every", default="30s", metavar="T", help="Bring outputs back this often.")
-@click.option("--lost-after", default="5m", metavar="T", help="Give up a silent host after this.")
+@click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL (default: 10s).")
 @click.option(
-    "--orphan-timeout", metavar="T", help="Hosts that nobody reaches for this long stop the run."
+    "--pull-every", default="30s", metavar="T", help="Bring outputs back this often (default: 30s)."
+)
+@click.option(
+    "--lost-after",
+    default="5m",
+    metavar="T",
+    help="Treat a host as lost after T without an answer (default: 5m).",
+)
+@click.option(
+    "--orphan-timeout",
+    metavar="T",
+    help="Hosts stop the run when no launcher contacted them for T (default: never).",
 )
 @click.option("--lease", hidden=True)  # its name until 0.1
 @click.option(
-    "--stall-timeout", metavar="T", help="Tell when no rank does anything (default: 10m)."
+    "--stall-timeout", metavar="T", help="Report when no rank makes progress for T (default: 10m)."
 )
 @click.option(
     "--on-stall",
     type=click.Choice(["report", "stop"]),
     default="report",
-    help="Then go on (default), or stop.",
+    help="On a stall: report and continue (default), or stop the run.",
 )
 @click.option(
-    "--max-restarts", type=click.IntRange(0), metavar="N",
-    help="Start all ranks again after a failure, so often; a spare takes a lost host's place.",
-)  # fmt: skip
+    "--max-restarts",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Restart all ranks up to N times; a spare host replaces a lost one.",
+)
 @click.option(
-    "--min-nodes", type=click.IntRange(1), metavar="M",
-    help="Without a spare, go on with fewer hosts, but not with fewer than M.",
-)  # fmt: skip
+    "--min-nodes",
+    type=click.IntRange(1),
+    metavar="M",
+    help="Continue with as few as M hosts when no spare is left.",
+)
 @options.ranks
 @options.raw
 @options.detach
+@click.option("--no-check", is_flag=True, help="Skip the checks before the start.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; connect to no host.")
 @click.option(
-    "--no-check", is_flag=True, help="Run even where the hosts' facts say it is pointless."
+    "--json", "as_json", is_flag=True, help="Print the receipt (or plan) as JSON on stdout."
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan; touch no host.")
-@click.option("--json", "as_json", is_flag=True, help="Receipt (or plan) as JSON on stdout.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -103,10 +133,10 @@ def command(
     on_stall: str,
     **flags: Any,
 ) -> None:
-    """Takes a script, or what a job file says, to the hosts and follows it to the end.
+    """Run a script or a job file on the hosts, and follow it until it ends.
 
-    Options stand before the script; what follows it is passed on as it is. The exit code is that of
-    the program that failed first, 125 when launcher failed, 130 after Ctrl-C.
+    Options come before the script; everything after it is passed to the script. The exit code is
+    that of the first program that failed, 125 if launcher failed, 130 after Ctrl-C.
     """
     if lease is not None:
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
@@ -118,7 +148,7 @@ def command(
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    treatment = RunOptions(
+    run_options = RunOptions(
         pull_every=seconds("--pull-every", pull_every),
         lost_after=seconds("--lost-after", lost_after),
         orphan_timeout=_some_seconds("--orphan-timeout", orphan_timeout or lease),
@@ -129,7 +159,7 @@ def command(
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
         new_client(hosts, screen.ask_passphrase),
-        lambda client: client.run(job, detach=detach, **callbacks, **treatment),
+        lambda client: client.run(job, detach=detach, **callbacks, **run_options),
         screen,
         detach,
         as_json,
@@ -137,11 +167,11 @@ def command(
     ctx.exit(asyncio.run(started))
 
 
-# -- from words to a job
+# -- from arguments to a job
 
 
 def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) -> Job:
-    """The job of a command line: a job file or a script, and flags by their names in a job file.
+    """Return the job of a command line: a job file or a script, and flags named as in a job file.
 
     Raises InputError.
     """
@@ -152,7 +182,7 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
         if len(words) > 1:
             raise InputError(
                 f"{words[0]} says what to run; {words[1]!r} cannot be added",
-                "options stand before the job file; change run: in the file",
+                "put options before the job file, or change run: in the file",
             )
         layers["file"] = jobs.load_job(words[0])
     else:
@@ -172,7 +202,7 @@ def _origin(ctx: click.Context, name: str) -> str:
 
 
 def _values(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were given, as a job file would say them."""
+    """Return the flags that were given, as values of a job file."""
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if "envs" in given:
         given["envs"] = dict(_variable(text) for text in given["envs"])
@@ -193,7 +223,7 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
-    """``--gpus`` and ``--nproc-per-node`` are the file's ``resources``."""
+    """Move ``--gpus`` and ``--nproc-per-node`` into ``resources``, as in a job file."""
     known: dict[str, Any] = {}
     for values in layers.values():
         if "resources" in values:
@@ -206,7 +236,7 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
 
 
 def seconds(flag: str, text: str) -> float:
-    """The duration that a flag names. Raises InputError."""
+    """Return the duration that a flag names. Raises InputError."""
     try:
         return jobs.seconds(text)
     except ValueError as error:
@@ -214,12 +244,12 @@ def seconds(flag: str, text: str) -> float:
 
 
 def _some_seconds(flag: str, text: str | None) -> float | None:
-    """A duration that can be left out, but not be nothing."""
+    """Return an optional duration. Raises InputError unless it is more than 0."""
     if text is None:
         return None
     found = seconds(flag, text)
     if found <= 0:
-        raise InputError(f"{flag} {text}: has to be more than nothing", "leave it out for never")
+        raise InputError(f"{flag} {text}: must be more than 0", "leave it out for never")
     return found
 
 

@@ -1,4 +1,4 @@
-"""``launcher sandbox``: embedded hosts on this machine."""
+"""``launcher sandbox``: start and stop embedded hosts on this machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..render.tables import counted, table
 
 @click.group("sandbox")
 def command() -> None:
-    """Embedded SSH hosts on this machine: safe to try things on, no root, no sshd.
+    """Manage embedded SSH hosts on this machine, to try things on: no root, no sshd.
 
-    `up` names an inventory for -i; a run with it also starts them for itself when they are not up.
+    `up` prints an inventory for -i. A run with that inventory starts the hosts itself if they are down.
     """
 
 
 @command.command()
 @click.argument("count", type=click.IntRange(1, 64), default=2)
 def up(count: int) -> None:
-    """Starts COUNT hosts: local1, local2, ..."""
+    """Start COUNT hosts: local1, local2, ..."""
     hosts = sandbox.up(count)
     click.echo(f"{counted(len(hosts), 'host')} {'is' if len(hosts) == 1 else 'are'} up")
     click.echo(f"launcher check -i {sandbox.inventory(len(hosts))}")
@@ -32,15 +32,15 @@ def up(count: int) -> None:
 
 @command.command()
 def down() -> None:
-    """Ends them. Their home folders stay."""
+    """Stop the hosts. Their home folders stay."""
     count = sandbox.down()
-    click.echo(f"{counted(count, 'host')} ended" if count else "no sandbox was up")
+    click.echo(f"{counted(count, 'host')} stopped" if count else "no sandbox was up")
 
 
 @command.command()
 @options.as_json
 def ls(as_json: bool) -> None:
-    """Lists the hosts that are up."""
+    """List the hosts that are up."""
     hosts = sandbox.hosts()
     if as_json:
         click.echo(json.dumps([asdict(host) for host in hosts], indent=2))

@@ -1,4 +1,4 @@
-"""``launcher scale``: short trials on more and more hosts, and whether more of them pay."""
+"""``launcher scale``: try a job on more and more hosts, and recommend how many to use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ...api.scaling import Trials
     from ...records.receipt import Receipt
 
-#: Why a trial ends that goes as it should.
+#: Why a trial ends when nothing went wrong.
 _WELL = (EndReason.ALL_EXITED_0, EndReason.PRIMARY_EXITED_0, StopReason.TRIAL_OVER)
 
 
@@ -42,17 +42,17 @@ _WELL = (EndReason.ALL_EXITED_0, EndReason.PRIMARY_EXITED_0, StopReason.TRIAL_OV
 )
 @options.inventory
 @click.option("-N", "--nodes", "sizes", metavar="N,N", help="Numbers of hosts (default: 1,2,4...).")
-@click.option("--for", "lasts", default="60s", metavar="T", help="Time of a trial (default: 60s).")
 @click.option(
-    "--warmup", metavar="T", help="Leave out numbers of the first T (default: a quarter)."
+    "--for", "lasts", default="60s", metavar="T", help="Length of a trial (default: 60s)."
 )
-@click.option("--pattern", metavar="REGEX", help="How the number looks: 'samples/s: ([0-9.]+)'.")
-@click.option("--per-rank", is_flag=True, help="The number is one rank's, not the whole job's.")
+@click.option("--warmup", metavar="T", help="Ignore rates of the first T (default: a quarter).")
+@click.option("--pattern", metavar="REGEX", help="Format of the rate: 'samples/s: ([0-9.]+)'.")
+@click.option("--per-rank", is_flag=True, help="The rate is one rank's, not the whole job's.")
 @options.hosts
 @options.nproc_per_node
 @options.framework
-@click.option("-o", "--output", metavar="FILE.svg", help="Draw the speed-up into this file, too.")
-@click.option("--json", "as_json", is_flag=True, help="Everything that was measured, as JSON.")
+@click.option("-o", "--output", metavar="FILE.svg", help="Also draw the speed-up into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON on stdout.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -68,18 +68,17 @@ def command(
     as_json: bool,
     **flags: str | int | None,
 ) -> None:
-    """Runs a job for a short time on 1, 2, 4... hosts, reads the rate that it prints, and says whether
-    more hosts pay.
+    """Try a job on 1, 2, 4... hosts, read the rate that it prints, and recommend a number of hosts.
 
     Each trial is an ordinary run with a receipt, stopped after its time. A rate is what programs
-    usually print (123.4 samples/s, 5 it/s, tokens per second: 9), what --pattern finds, or steps a
-    second from TensorBoard's scalars. Exit code 1 when a trial has no number.
+    usually print (123.4 samples/s, 5 it/s, tokens per second: 9), what --pattern finds, or steps
+    per second from TensorBoard's scalars. The exit code is 1 if a trial has no rate.
     """
     hosts = loaded(inventory)
     lasting = seconds("--for", lasts)
     warm = lasting / 4 if warmup is None else seconds("--warmup", warmup)
     if lasting <= 0:
-        raise InputError(f"--for {lasts}: has to be more than nothing")
+        raise InputError(f"--for {lasts}: must be more than 0")
     if warm >= lasting:
         raise InputError(f"--warmup {warm:g} s leaves nothing of --for {lasting:g} s")
     try:
@@ -95,43 +94,45 @@ def command(
         ask_passphrase=ask_passphrase if sys.stdin.isatty() else None,
     )
     if output and not Path(output).absolute().parent.is_dir():
-        raise InputError(f"-o {output}: there is no such folder")
-    begun = _Begun(len(requests), lasting)
-    trials = scaling.trials_of(lasting, warm, own, per_rank, begun=begun, ended=_ended)
+        raise InputError(f"-o {output}: no such folder")
+    started = _Started(len(requests), lasting)
+    trials = scaling.trials_of(lasting, warm, own, per_rank, started=started, ended=_ended)
     with scaling.sandbox_of(hosts):
         found = scaling.compare(asyncio.run(_listening(trials, requests)))
     _show(found, scaling.caution(found, per_rank), as_json, trials.interrupted)
     if output:
         _draw(output, found, job)
-    lacking = any(row.trial.rate is None for row in found.rows)
-    ctx.exit(130 if trials.interrupted else int(lacking))
+    missing = any(row.trial.rate is None for row in found.rows)
+    ctx.exit(130 if trials.interrupted else int(missing))
 
 
 async def _listening(trials: Trials, requests: Sequence[Request]) -> list[scaling.Trial]:
-    """Ctrl-C ends the trial and skips the others; so does a closed terminal, as nobody would stop
-    it in time."""
+    """Run the trials. Ctrl-C stops the current one and skips the others.
+
+    So does a closed terminal, since nobody would stop the trial in time.
+    """
     loop = asyncio.get_running_loop()
 
     def asked() -> None:
         first = not trials.interrupted
         trials.stop()
-        _say("stopping; what was measured follows" if first else "killing at once", "yellow")
+        _say("stopping; results so far follow" if first else "killing now", "yellow")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked)
     return await trials.all(requests)
 
 
-# -- what is said
+# -- what is printed
 
 
 def _say(text: str, colour: str | None = None) -> None:
-    with suppress(OSError):  # the terminal is gone; hosts are still to be left clean
+    with suppress(OSError):  # the terminal is gone; continue, to leave the hosts clean
         click.secho(text, fg=colour, err=True)
 
 
-class _Begun:
-    """Says that a trial begins, which one of how many."""
+class _Started:
+    """Print that a trial starts, and which one of how many."""
 
     def __init__(self, count: int, lasting: float) -> None:
         self._number, self._count, self._lasting = 0, count, lasting
@@ -152,18 +153,18 @@ def _ended(trial: scaling.Trial, receipt: Receipt) -> None:
 
         _say(receipt_text(receipt, terminal_width()))
     else:
-        _say(f"  no rate: {trial.problem}", "yellow")
+        _say(f"  {trial.problem}", "yellow")
     if trial.left:
         _say(f"  {counted(trial.left, 'process')} left: launcher show {trial.run}", "red")
 
 
 def _number(value: float) -> str:
-    """Four digits that count: ``1,234``, ``12.34``."""
+    """Return four significant digits: ``1,234``, ``12.34``."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _work(found: scaling.Comparison) -> str:
-    """``1M samples``."""
+    """Return an amount of work such as ``1M samples``."""
     power, marks = 0, ("", "k", "M", "G", "T", "P")
     while found.work >= 1000 ** (power + 1):
         power += 1
@@ -177,7 +178,7 @@ def _show(found: scaling.Comparison, caution: str, as_json: bool, interrupted: b
         click.echo(json.dumps(value, indent=2))
         return
     if not found.rows:
-        click.echo("No trial was done.")
+        click.echo("No trial finished.")
         return
     with suppress(OSError):
         click.echo(_text(found, caution))
@@ -197,12 +198,12 @@ def _text(found: scaling.Comparison, caution: str) -> str:
         parts.append("\n".join(["", *lines, ""]))
     else:
         rows = [(str(row.trial.nodes), row.trial.problem) for row in found.rows]
-        parts.append(table(("nodes", "no number, because"), rows))
+        parts.append(table(("nodes", "problem"), rows))
     parts.append(found.sentence)
     if caution:
         parts.append(f"note: {caution}")
     if any(row.trial.rate is None and row.trial.reason in _WELL for row in found.rows):
-        parts.append("hint: more time with --for, or how the number looks with --pattern REGEX")
+        parts.append("hint: allow more time with --for, or show the format with --pattern REGEX")
     return "\n".join(parts)
 
 
@@ -225,7 +226,7 @@ def _cells(row: scaling.Row, found: scaling.Comparison) -> tuple[str, ...]:
 
 def _draw(output: str, found: scaling.Comparison, job: Job) -> None:
     if found.unit is None:
-        note(f"{output} is not written: there is no number to draw")
+        note(f"{output} is not written: there is no rate to draw")
         return
     title = f"{job.name or job.script or 'the job'}: {found.unit}/s against 1.00"
     try:

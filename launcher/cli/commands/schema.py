@@ -1,4 +1,4 @@
-"""``launcher schema``: what editors want to know about our files."""
+"""``launcher schema``: print JSON Schemas for editors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 @click.command("schema")
 @click.argument("kind", type=click.Choice(["inventory", "job"]))
 def command(kind: str) -> None:
-    """Prints the JSON Schema of an inventory or a job file."""
+    """Print the JSON Schema of an inventory or a job file."""
     from ...api import hosts, jobs
 
     schema = hosts.schema() if kind == "inventory" else jobs.schema()

@@ -1,4 +1,4 @@
-"""``launcher show``: how a run stands, host by host, and what happened when."""
+"""``launcher show``: the status of a run, host by host, and its timeline."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ...spec.process_key import ProcessKey
 from .. import options
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
-from ..render.tables import counted, duration, fold_tasks, table
+from ..render.tables import age, counted, duration, fold_tasks, table
 from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:
     from ...api.handles import AsyncRunHandle
 
-#: Events that are left out of the timeline, because others say the same.
+#: Left out of the timeline, because other events say the same.
 _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
 
-#: What stands in a column of its own, or means nothing to a person.
+#: Fields that have a column of their own, or mean nothing to people.
 _ELSEWHERE = ("time", "host", "seq")
 
 
 @click.command("show")
 @run_argument
-@click.option("--events", "whole", is_flag=True, help="The whole timeline, not only its end.")
+@click.option("--events", "whole", is_flag=True, help="Show the whole timeline, not only its end.")
 @options.as_json
 def command(word: str, whole: bool, as_json: bool) -> None:
-    """Shows a run: its receipt, or how it stands so far; then what happened when."""
+    """Show a run: its receipt, or its status so far; then its timeline."""
     run = asyncio.run(_found(word))
     events, followed, state, receipt = run.events(), run.followed, run.state(), run.receipt
     if as_json:
@@ -55,7 +55,7 @@ def command(word: str, whole: bool, as_json: bool) -> None:
     if receipt:
         click.echo(receipt_text(receipt, terminal_width()).lstrip("\n"))
     else:
-        click.echo(_so_far(run, state, followed))
+        click.echo(_so_far(run, state, None if followed else events))
     click.echo()
     click.echo(_timeline(events, 1000 if whole else 20))
 
@@ -65,13 +65,15 @@ async def _found(word: str) -> AsyncRunHandle:
         return run
 
 
-def _so_far(run: AsyncRunHandle, state: RunState, followed: bool) -> str:
-    age = duration(time.time() - run.started)
-    lines = [f"{click.style(state.status, bold=True)}  {run.name}  {age}"]
-    if not followed:
+def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) -> str:
+    """Return the status of a run that has not ended. ``stale`` are its events if nobody follows it."""
+    now = time.time()
+    lines = [f"{click.style(state.status, bold=True)}  {run.name}  {duration(now - run.started)}"]
+    if stale is not None:
+        old = f", {age(now - stale[-1].time)} old" if stale else ""
         lines.append(
             click.style("no launcher attached: ", fg="yellow")
-            + f"this is what was last heard; launcher attach {run.name} asks the hosts"
+            + f"last known state{old}. Update: launcher attach {run.name}"
         )
     rows = []
     for node in run.layout.nodes:
@@ -80,24 +82,33 @@ def _so_far(run: AsyncRunHandle, state: RunState, followed: bool) -> str:
         alive = sum(1 for p in mine if p.code is None)
         silent = "" if name not in state.silent else "not answering"
         rows.append(
-            (name, fold_tasks(t.key for t in node.tasks) or nodeset.fold_ranks(node.ranks),
-             ",".join(map(str, node.gpus)) or "-", f"{alive} of {len(mine)}", silent or "-")
-        )  # fmt: skip
+            (
+                name,
+                fold_tasks(task.key for task in node.tasks) or nodeset.fold_ranks(node.ranks),
+                ",".join(map(str, node.gpus)) or "-",
+                f"{alive} of {len(mine)}",
+                silent or "-",
+            )
+        )
     if rows:
         lines.append(table(("host", "ranks", "gpus", "running", "connection"), rows, "  "))
     return "\n".join(lines)
 
 
 def _timeline(events: list[ev.Event], most: int) -> str:
-    told = [event for event in events if not isinstance(event, _DULL)]
+    listed = [event for event in events if not isinstance(event, _DULL)]
     start = events[0].time if events else 0.0
     width = terminal_width() if sys.stdout.isatty() else 160
     rows = [
-        (f"+{event.time - start:.1f} s", type(event).__name__, str(getattr(event, "host", "") or "-"),
-         _words(event))
-        for event in told[-most:]
-    ]  # fmt: skip
-    left_out = len(told) - len(rows)
+        (
+            f"+{event.time - start:.1f} s",
+            type(event).__name__,
+            str(getattr(event, "host", "") or "-"),
+            _details(event),
+        )
+        for event in listed[-most:]
+    ]
+    left_out = len(listed) - len(rows)
     head = f"{counted(left_out, 'earlier event')}: --events\n" if left_out else ""
     lines = table(("when", "event", "host", ""), rows).split("\n")
     return head + "\n".join(
@@ -105,17 +116,17 @@ def _timeline(events: list[ev.Event], most: int) -> str:
     )
 
 
-def _words(event: ev.Event) -> str:
-    """What an event says besides its time and host, in a line."""
-    said = []
+def _details(event: ev.Event) -> str:
+    """Return the fields of an event, besides its time and host, in a line."""
+    parts = []
     for one in fields(event):
         value = getattr(event, one.name)
-        told = one.name == "code" and value is not None  # an exit with 0 is worth a word
+        is_exit = one.name == "code" and value is not None  # also when it is 0
         twice = one.name == "rank" and getattr(event, "key", "") == str(ProcessKey.of_rank(value))
-        if one.name in _ELSEWHERE or twice or not (told or value):
+        if one.name in _ELSEWHERE or twice or not (is_exit or value):
             continue
-        said.append(f"{one.name} {_text(one.name, value)}")
-    return "  ".join(said)
+        parts.append(f"{one.name} {_text(one.name, value)}")
+    return "  ".join(parts)
 
 
 def _text(name: str, value: object) -> str:

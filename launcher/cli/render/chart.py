@@ -1,4 +1,4 @@
-"""Speed-up over the number of hosts: as bars for a terminal, and as an SVG file."""
+"""Charts of speed-up over the number of hosts: bars for a terminal, and SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 24, 40, 56
 
 
 def _measured(rows: Sequence[Row]) -> list[tuple[int, float, float]]:
-    """``(nodes, speed-up, what it would be at an efficiency of 1)``."""
+    """Return ``(nodes, speed-up, ideal speed-up)`` of each trial with a rate."""
     return [
         (row.trial.nodes, row.speedup, row.speedup / row.efficiency)
         for row in rows
@@ -23,7 +23,7 @@ def _measured(rows: Sequence[Row]) -> list[tuple[int, float, float]]:
 
 
 def bars(rows: Sequence[Row], width: int, plain: bool) -> list[str]:
-    """A bar a trial, as long as its speed-up; a mark stands where it would be ideal."""
+    """Return a bar per trial, as long as its speed-up, with a mark at the ideal one."""
     points = _measured(rows)
     most = max((max(speedup, ideal) for _, speedup, ideal in points), default=1.0)
     digits = max((len(str(nodes)) for nodes, _, _ in points), default=1)
@@ -50,7 +50,7 @@ def _bar(length: float, plain: bool) -> str:
 
 
 def svg(rows: Sequence[Row], title: str, sentence: str) -> str:
-    """A drawing of its own: no font, script or style from elsewhere."""
+    """Return a self-contained SVG: no external font, script or style."""
     points = _measured(rows)
     most_nodes = max((nodes for nodes, _, _ in points), default=1)
     most = 1.05 * max((max(speedup, ideal) for _, speedup, ideal in points), default=1.0)

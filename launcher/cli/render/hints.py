@@ -1,4 +1,4 @@
-"""Hints as a person reads them: behind a label, in lines as wide as the terminal, cut between words."""
+"""Wrap hints to the width of the terminal, after a label."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 
 def labelled(label: str, text: str, width: int) -> list[str]:
-    """A text in as many lines as it needs, the first behind a label."""
-    import textwrap  # by the first hint, not by every command
+    """Return a text in as many lines as it needs, the first after a label."""
+    import textwrap  # for the first hint, not for every command
 
     room = max(20, width - len(label))
     first, *rest = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
@@ -18,15 +18,17 @@ def labelled(label: str, text: str, width: int) -> list[str]:
 
 
 def below_error(hint: str, indent: int = 0) -> str:
-    """The hint of an error, for a place that is indented so far. Not wrapped without a terminal: what
-    reads it then searches it."""
+    """Return the hint of an error, for a block with this indent.
+
+    Without a terminal it stays on one line, which programs can search.
+    """
     if not sys.stderr.isatty():
         return click.style("  hint: ", fg="cyan") + hint
     return "\n".join(labelled("  hint: ", hint, terminal_width() - indent))
 
 
 def terminal_width() -> int:
-    """Columns of the terminal that launcher's own words go to; 100 without one."""
+    """Return the columns of the terminal on stderr; 100 without one."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""From bytes of many processes to lines that a person can read. Pure.
+"""Turn bytes of many processes into readable lines. Pure.
 
-Bytes are cut into whole lines; ``\\r`` leaves what a terminal would show; escape sequences and other
-control characters are made harmless; equal lines of several ranks become one. Large quiet pieces
-(no control characters) are passed on in one go, at the speed of ``bytes.replace``.
+Bytes are cut into whole lines, ``\\r`` leaves what a terminal would show, control characters are made
+harmless, and equal lines of several ranks are folded into one. A large piece without control
+characters passes in one go, at the speed of ``bytes.replace``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable
 
 from ...spec.frozen import frozen
 
-#: A line that does not end is shown in pieces of this size.
+#: An endless line is shown in pieces of this many bytes.
 LONGEST = 1 << 16
-#: Lines that wait for equal ones of other ranks; above, they are shown as they come.
+#: At most this many lines wait for equal lines of other ranks; more are shown as they come.
 FOLDED = 400
 
 # Control characters of C0 (but tab and newline), DEL, and as UTF-8: C1, and what changes the direction
@@ -24,11 +24,10 @@ _CONTROL = re.compile(
     rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2(?:\x80[\xaa-\xae]|\x81[\xa6-\xa9])"
 )
 _C0 = bytes(code for code in [*range(32), 127] if code not in b"\t\n")
-# Colours and other text attributes, which simply go: ECMA-48, SGR.
+# Colours and other text attributes, which are removed: ECMA-48, SGR.
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
 
-
-#: What torch says on every host without reverse DNS, of every connection, and means nothing.
+#: torch prints this for every connection on hosts without reverse DNS; it means nothing.
 _NOISE = re.compile(
     rb"^(?:\[rank\d+\]:)?\[W.*\[c10d\] The hostname of the client socket cannot be retrieved.*\n",
     re.MULTILINE,
@@ -36,13 +35,13 @@ _NOISE = re.compile(
 
 
 class Splitter:
-    """Cuts one stream into whole lines. Never holds more than about ``LONGEST`` bytes."""
+    """Cuts a stream into whole lines. Holds at most about ``LONGEST`` bytes."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The whole lines that ``data`` completes, each with its newline, as one piece."""
+        """Return the whole lines that ``data`` completes, each with its newline, as one piece."""
         end = data.rfind(b"\n") + 1
         if end:
             lines, self._rest = self._rest + data[:end], data[end:]
@@ -53,8 +52,7 @@ class Splitter:
         return lines
 
     def _cut(self) -> bytes:
-        """A piece of an endless line: what stands after the last \\r, or else a whole number of
-        characters."""
+        """Return pieces of an endless line, cut after its last \\r or between characters."""
         rest = self._rest
         shown = rest.rfind(b"\r", 0, len(rest) - 1)
         if shown >= 0:
@@ -75,23 +73,23 @@ class Splitter:
         return lines
 
     def current(self) -> bytes:
-        """The unfinished line as it stands: a progress bar, a prompt."""
+        """Return the unfinished line as it stands: a progress bar, a prompt."""
         return returned(self._rest)
 
     def finish(self) -> bytes:
-        """What is left when the stream has ended, as a line."""
+        """Return the rest of an ended stream, as a line."""
         rest, self._rest = self._rest, b""
         return rest + b"\n" if rest else b""
 
 
 def returned(line: bytes) -> bytes:
-    """What a terminal shows of a line with carriage returns: the text after the last one."""
+    """Return what a terminal shows of a line: the text after its last carriage return."""
     line = line.rstrip(b"\r")
     return line[line.rfind(b"\r") + 1 :]
 
 
 def is_plain(lines: bytes) -> bool:
-    """Whether a piece can go to a terminal as it is."""
+    """Return whether a piece can go to a terminal as it is."""
     if len(lines.translate(None, _C0)) != len(lines):  # 20 times as fast as the expression
         return False
     if lines.isascii():
@@ -106,7 +104,7 @@ def is_plain(lines: bytes) -> bool:
 
 
 def harmless(line: bytes) -> bytes:
-    """A line whose control characters can do nothing: colours go, the rest becomes visible."""
+    """Return a line without colours and with all other control characters made visible."""
     line = _CONTROL.sub(_picture, _COLOUR.sub(b"", line))
     return line.decode("utf-8", "replace").encode()
 
@@ -122,7 +120,7 @@ def _picture(match: re.Match[bytes]) -> bytes:
 
 
 def readable(lines: bytes, raw: bool = False) -> bytes:
-    """Whole lines as they may be shown: ``\\r`` folded; control characters harmless unless ``raw``."""
+    """Return whole lines ready to show; control characters are harmless unless ``raw``."""
     if raw:
         if b"\r" not in lines:
             return lines
@@ -139,17 +137,17 @@ def readable(lines: bytes, raw: bool = False) -> bytes:
 
 @frozen
 class Line:
-    """A line of one or several ranks, ready to be shown. ``text`` has no newline."""
+    """A line of one or several ranks, without its newline."""
 
     sources: tuple[int, ...]
     text: bytes
 
 
 def fold(queues: dict[int, deque[bytes]]) -> Iterable[Line]:
-    """All queued lines of several sources, equal ones as one, each source in its own order.
+    """Empty the queues; yield their lines, equal lines once, each source in its own order.
 
-    A line waits until every source that still has it further down has come to it; so ranks that
-    print the same after different beginnings are folded, too. Empties the queues.
+    A line waits for every source that has it further down in its queue, so lines are also folded
+    when ranks printed something different before.
     """
     while True:
         heads = [(source, queue[0]) for source, queue in queues.items() if queue]

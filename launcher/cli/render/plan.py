@@ -1,4 +1,4 @@
-"""A plan as text: every host's ranks, env and argv, and where the job's values come from."""
+"""Format a plan: every host's ranks, env and argv, and where the job's values come from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tables import counted, fold_tasks, table
 
 
 def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
-    """What would be started, without having touched a host; ``spares`` may take a lost host's place."""
+    """Return what a run would start. ``spares`` can replace a lost host."""
     layout, meeting = plan.layout, plan.meeting
     head = (
         f"{counted(layout.num_nodes, 'host')}, {counted(layout.world_size, 'rank')}, "

@@ -1,4 +1,4 @@
-"""Why a run ended, as a sentence: records hold codes."""
+"""Sentences for the codes of why a run ended."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from ...records.reasons import EndReason, StopReason
 
 _SENTENCES: Mapping[str, str] = {
-    EndReason.HOST_UNREACHABLE: "{host} could not be reached any more",
+    EndReason.HOST_UNREACHABLE: "{host} became unreachable",
     EndReason.SUPERVISOR_SILENT: "the supervisor of {host} did not stop the run in time",
     EndReason.SUPERVISOR_DIED: "the supervisor of {host} died",
     StopReason.HOST_GIVEN_UP: "{host} could not be reached when the run ended",
     StopReason.KILLED_BY_USER: "its user killed it",
-    StopReason.LAUNCHER_FAILED: "an error in the launcher that followed it ended it",
+    StopReason.LAUNCHER_FAILED: "the launcher that followed it failed, and stopped it",
     StopReason.LOGIN_SESSION_ENDED: "the login session on {host} ended",
-    StopReason.ORPHAN_TIMEOUT: "no launcher was in touch with {host} for too long",
+    StopReason.ORPHAN_TIMEOUT: "no launcher contacted {host} for too long",
     StopReason.OTHER: "{detail}",
-    StopReason.PROCESS_FAILED: "a process on {host} failed; how is not known here",
-    StopReason.RESTARTING: "its launcher died while it started the run again after {detail}",
+    StopReason.PROCESS_FAILED: "a process on {host} failed; how is not recorded here",
+    StopReason.RESTARTING: "its launcher died while restarting it after {detail}",
     StopReason.STALLED: "it stalled",
     StopReason.SUPERVISOR_TERMINATED: "somebody terminated the supervisor of {host}",
     StopReason.TOO_FEW_HOSTS: "too few hosts were left",
@@ -25,6 +25,6 @@ _SENTENCES: Mapping[str, str] = {
 
 
 def sentence(reason: str, host: str | None, detail: str = "") -> str:
-    """What the reason of a receipt means; empty where the code says it all."""
+    """Return what a receipt's reason means; empty if the code says it all."""
     known = _SENTENCES.get(reason, "")
     return known.format(host=host or "a host", detail=detail or "a failure")

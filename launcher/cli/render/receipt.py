@@ -1,16 +1,17 @@
-"""The receipt as a screen: the one thing to read first, then the proof."""
+"""Format a receipt: first what to read first, then the proof."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 import click
 
 from ...records.events import signal_name
 from ...records.postmortem import LastLine, OtherEnd
-from ...records.reasons import SETUP, Reason
-from ...records.receipt import HostReceipt, Receipt
+from ...records.reasons import SETUP, EndReason, Reason
+from ...records.receipt import FirstFailure, HostReceipt, Receipt
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey, ProcessKind
 from .hints import labelled
@@ -19,18 +20,18 @@ from .reasons import sentence
 from .tables import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
-#: Hosts that are listed one by one; of more, those with something to tell.
+#: At most this many hosts are listed one by one; of more, those with problems.
 LISTED = 16
-#: Lines for the ends of the other processes, and hosts named one by one in them.
+#: Lines about how other processes ended, and hosts named one by one in them.
 ALSO_LINES, ALSO_HOSTS = 3, 3
-#: Lines for the last one that a failing process wrote, however long it is.
+#: Lines for the last line of a failing process, however long it is.
 LAST_LINE = 6
-#: Lines for what processes were held to.
+#: Lines about limits of processes.
 LIMIT_LINES = 6
 
 
 def receipt_text(receipt: Receipt, width: int) -> str:
-    """All of it, for a terminal of that width."""
+    """Return the receipt as text for a terminal of this width."""
     parts = [_headline(receipt), *_first(receipt, width)]
     if receipt.hosts:
         parts.append(_hosts(receipt))
@@ -39,24 +40,23 @@ def receipt_text(receipt: Receipt, width: int) -> str:
 
 def _headline(receipt: Receipt) -> str:
     colour = _COLOUR.get(receipt.status)
-    status = click.style(f"{receipt.status} ({receipt.reason})", fg=colour, bold=True)
+    reason = "" if receipt.reason == EndReason.ALL_EXITED_0 else f" ({receipt.reason})"
+    status = click.style(f"{receipt.status}{reason}", fg=colour, bold=True)
     return f"\n{status}  {receipt.run}  {duration(receipt.seconds)}"
 
 
 def _first(receipt: Receipt, width: int) -> list[str]:
-    """What to read first: the first failure with its last lines, or our own error with its hint."""
+    """Return what to read first: the first failure and its last lines, or our own error."""
     lines = []
     failure = receipt.failure
     if failure:
         rank = f" rank {failure.rank}" if _is_rank(failure.key) else f" {failure.key}"
         lines.append(f"first failure: {failure.host}{rank} {failure.meaning}")
-        said = failure.error.partition("\n")[0].strip()
-        told = not said or any(said in line for line in failure.last_lines)
-        lines += _quoted([*(() if told else (said,)), *failure.last_lines], width)
+        lines += _quoted(_last_lines(failure), width)
         if failure.cause:
             lines += labelled("  likely: ", _harmless(failure.cause), width)
             lines += labelled("  hint: ", _harmless(failure.hint), width)
-        lines += _also(receipt.others, width) + _said(receipt.others_said, width)
+        lines += _also(receipt.others, width) + _last_words(receipt.others_said, width)
     if receipt.error and not (failure and Reason.parse(receipt.reason).code in SETUP):
         lines.append(click.style("error: ", fg="red", bold=True) + receipt.error)
         if receipt.hint:
@@ -69,11 +69,19 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     return lines
 
 
-def _quoted(said: list[str], width: int) -> list[str]:
-    """Lines of a log: cut to the width, but for the last one, which says what is wrong."""
+def _last_lines(failure: FirstFailure) -> list[str]:
+    """Return the last lines of a failed process, after its error message if they lack it."""
+    message = failure.error.partition("\n")[0].strip()
+    if not message or any(message in line for line in failure.last_lines):
+        return list(failure.last_lines)
+    return [message, *failure.last_lines]
+
+
+def _quoted(log: list[str], width: int) -> list[str]:
+    """Quote lines of a log, cut to the width; the last one, which names the error, is wrapped."""
     room = max(20, width - 4)
-    lines = [_cut(_harmless(line), room) for line in said[:-1]]
-    for line in said[-1:]:
+    lines = [_cut(_harmless(line), room) for line in log[:-1]]
+    for line in log[-1:]:
         text = _harmless(line)
         lines += [text[start : start + room] for start in range(0, len(text), room)][:LAST_LINE]
     return [click.style("  │ ", fg="red") + line for line in lines]
@@ -88,7 +96,7 @@ def _harmless(text: str) -> str:
 
 
 def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
-    """The ends of the other processes, folded by how they ended."""
+    """Return how the other processes ended, folded."""
     ends: dict[str, list[OtherEnd]] = {}
     for other in others:
         ends.setdefault(_ended(other), []).append(other)
@@ -106,8 +114,8 @@ def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
     return [_cut(line, width) for line in lines]
 
 
-def _said(said: tuple[LastLine, ...], width: int) -> list[str]:
-    """The last lines of the others, each with who said so."""
+def _last_words(said: tuple[LastLine, ...], width: int) -> list[str]:
+    """Return the last lines of other processes, each after the names of those that wrote it."""
     shown = said if len(said) <= ALSO_LINES else said[: ALSO_LINES - 1]
     lines = []
     for one in shown:
@@ -128,7 +136,7 @@ def _which(group: list[OtherEnd]) -> str:
 
 def _ended(other: OtherEnd) -> str:
     if other.code is None:
-        return "no end heard of"
+        return "end unknown"
     how = signal_name(-other.code) if other.code < 0 else f"exited with {other.code}"
     return f"{how} (stopped by us)" if other.stopped else how
 
@@ -136,7 +144,7 @@ def _ended(other: OtherEnd) -> str:
 def _hosts(receipt: Receipt) -> str:
     hosts = receipt.hosts
     if len(hosts) > LISTED:
-        hosts = tuple(host for host in hosts if _tells(host))[:LISTED]
+        hosts = tuple(host for host in hosts if _has_problem(host))[:LISTED]
     rows = [
         (
             host.host,
@@ -168,7 +176,7 @@ def _is_rank(key: str) -> bool:
     return ProcessKey.parse(key).kind is ProcessKind.RANK
 
 
-def _tells(host: HostReceipt) -> bool:
+def _has_problem(host: HostReceipt) -> bool:
     failed = any(code != 0 for code in host.exit_codes.values())
     return bool(host.problem or host.expiry or host.left != 0 or not host.logs_complete or failed)
 
@@ -186,10 +194,10 @@ def _exits(host: HostReceipt) -> str:
     if host.problem:
         return host.problem
     codes = {key: code for key, code in host.exit_codes.items() if _is_rank(key)}
-    told = set((codes or host.exit_codes).values())
-    if not told:
+    different = set((codes or host.exit_codes).values())
+    if not different:
         return "not started"
-    return ", ".join(sorted(_exit(code) for code in told))
+    return ", ".join(sorted(_exit(code) for code in different))
 
 
 def _exit(code: int | None) -> str:
@@ -209,73 +217,81 @@ def _logs(host: HostReceipt) -> str:
 def _left(host: HostReceipt) -> str:
     if host.left is None:
         return "unknown"
-    return str(host.left) + (f" ({host.orphans} ended)" if host.orphans else "")
+    return str(host.left) + (f" ({host.orphans} stopped)" if host.orphans else "")
 
 
 def _checked(receipt: Receipt) -> list[str]:
-    """How it is known that nothing is left."""
+    """Return what was found left running, and on which hosts that is unknown."""
     looked = [host for host in receipt.hosts if host.scanned]
     lines = []
     if looked:
-        seen = sum(host.scanned for host in looked)
-        where = counted(len(looked), "host")
-        lines.append(f"checked  all {counted(seen, 'process')} of {where} after the end, in /proc")
+        left = sum(host.left or 0 for host in looked)
+        found = f"{counted(left, 'process')} left running" if left else "nothing left running"
+        seen = counted(sum(host.scanned for host in looked), "process")
+        lines.append(f"checked  {found} ({seen} checked on {counted(len(looked), 'host')})")
     for host in receipt.hosts:
         if host.left is None:
-            lines.append(click.style(f"checked  {host.host}: {host.verified}", fg="yellow"))
+            silent = host.problem == EndReason.SUPERVISOR_SILENT
+            text = (
+                f"checked  {host.host} {'does not answer' if silent else 'unreachable'}: "
+                "processes may still run there; the next contact cleans up"
+            )
+            lines.append(click.style(text, fg="yellow"))
     return lines
 
 
 def _limits(receipt: Receipt, width: int) -> list[str]:
-    """What processes of roles were held to, and how."""
-    held: dict[str, list[str]] = {}
+    """Return the limits of processes of roles, and how they are enforced."""
+    by_limit: dict[str, list[str]] = {}
     for host in receipt.hosts:
         for key, how in host.limits.items():
-            held.setdefault(f"{how} on {host.host}", []).append(key)
-    told = [f"{fold_tasks(keys)}: {how}" for how, keys in held.items()]
-    if len(told) > LIMIT_LINES:
-        told = [
-            *told[: LIMIT_LINES - 1],
-            f"and {len(told) - LIMIT_LINES + 1} more (launcher show --json)",
-        ]
+            by_limit.setdefault(f"{how} on {host.host}", []).append(key)
+    lines = [f"{fold_tasks(keys)}: {how}" for how, keys in by_limit.items()]
+    if len(lines) > LIMIT_LINES:
+        more = len(lines) - LIMIT_LINES + 1
+        lines[LIMIT_LINES - 1 :] = [f"and {more} more (launcher show --json)"]
+    labels = ["limits", *[""] * len(lines)]
     return [
-        f"{'limits' if not n else '':8} {line}"[: max(20, width)] for n, line in enumerate(told)
+        f"{label:8} {line}"[: max(20, width)] for label, line in zip(labels, lines, strict=False)
     ]
 
 
 def _facts(receipt: Receipt, width: int) -> list[str]:
-    total = sum(int(output["size"]) for output in receipt.outputs)
     stages = [f"{stage} {duration(took)}" for stage, took in receipt.stages.items()]
     lines = wrapped("time     ", stages, width)
     if receipt.hosts:
         lines += [*_limits(receipt, width), *_checked(receipt)]
     if receipt.outputs:
-        where = os.path.join(receipt.folder, "outputs")
-        count = counted(len(receipt.outputs), "file")
-        lines.append(f"outputs  {count}, {size(total)} in {where}")
-        clashes = [
-            o["path"] for o in receipt.outputs if any(f"@{h}" in o["path"] for h in o["hosts"])
-        ]
-        if clashes:
-            lines.append(f"         same path, different content: {', '.join(clashes[:6])}")
-    for part in receipt.hosts:
-        if part.expiry:
-            when = time.strftime("%d %b %H:%M:%S", time.localtime(part.expiry.time))
-            silent = duration(part.expiry.silent)
-            text = (
-                f"orphaned {part.host} stopped by itself on {when}: nobody reached it for {silent}"
-            )
-            lines.append(click.style(text, fg="yellow"))
-        if part.departed is not None:
-            by = (
-                f"{part.departed} took its place" if part.departed else "the run went on without it"
-            )
-            text = f"lost     {part.host} ({part.problem}): {by}"
-            lines.append(click.style(text, fg="yellow"))
-        if part.unsaved:
-            text = f"logs     of {part.host} are not complete here, but there: {part.unsaved}"
-            lines.append(click.style(text, fg="yellow"))
-    for host, why in receipt.outputs_failed.items():
-        lines.append(click.style(f"outputs  of {host} are not complete: {why}", fg="yellow"))
-    lines.append(f"record   {receipt.folder}")
+        lines += _outputs(receipt)
+    for host in receipt.hosts:
+        lines += [click.style(text, fg="yellow") for text in _incidents(host)]
+    for name, why in receipt.outputs_failed.items():
+        lines.append(click.style(f"outputs  of {name} are not complete: {why}", fg="yellow"))
+    return [*lines, f"record   {receipt.folder}"]
+
+
+def _outputs(receipt: Receipt) -> list[str]:
+    count = counted(len(receipt.outputs), "file")
+    total = size(sum(int(output["size"]) for output in receipt.outputs))
+    lines = [f"outputs  {count}, {total} in {os.path.join(receipt.folder, 'outputs')}"]
+    clashes = [
+        output["path"]
+        for output in receipt.outputs
+        if any(f"@{host}" in output["path"] for host in output["hosts"])
+    ]
+    if clashes:
+        lines.append(f"         same path, different content: {', '.join(clashes[:6])}")
     return lines
+
+
+def _incidents(host: HostReceipt) -> Iterator[str]:
+    """Yield what happened to a host during the run."""
+    if host.expiry:
+        when = time.strftime("%d %b %H:%M:%S", time.localtime(host.expiry.time))
+        silent = duration(host.expiry.silent)
+        yield f"orphaned {host.host} stopped on its own on {when}, after {silent} without a launcher"
+    if host.departed is not None:
+        then = f"{host.departed} replaced it" if host.departed else "the run continued without it"
+        yield f"lost     {host.host} ({host.problem}): {then}"
+    if host.unsaved:
+        yield f"logs     of {host.host} are complete only there, not here: {host.unsaved}"

@@ -1,4 +1,4 @@
-"""The live screen of a run: merged log lines on stdout, launcher's own words on stderr.
+"""The live screen of a run: merged log lines on stdout, launcher's own messages on stderr.
 
 Quiet when all is well: a line for what was decided, a moving line for what takes longer than a
 second, then the user's own output.
@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import singledispatchmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,12 +21,12 @@ import click
 from click.globals import resolve_color_default
 
 from ...records import events as ev
-from ...records.reasons import EndReason
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
+from .event_lines import failure_of, line_of, process_name
 from .hints import below_error, terminal_width
 from .tables import counted, duration, fold_tasks
 
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from ...records.receipt import Receipt
     from ...spec.model import Layout, Node, Task
 
-#: Seconds that lines wait for equal ones of other ranks.
+#: Seconds that a line waits for equal lines of other ranks.
 FOLD_WINDOW = 0.12
-#: Seconds of silence of a stage before the moving line appears, and between its steps.
+#: Seconds that a stage may take before the moving line appears, and between its steps.
 STILL, STEP = 1.0, 0.2
-#: Seconds between two looks at an unfinished line (a progress bar) on the screen.
+#: Seconds after which an unfinished line (a progress bar) is shown as it stands.
 UNFINISHED = 10.0
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
@@ -53,7 +54,7 @@ _DOING = {
 
 
 class Watched(Protocol):
-    """What a screen wants to know of a run."""
+    """What a screen needs to know about a run."""
 
     @property
     def name(self) -> str: ...
@@ -66,7 +67,7 @@ class Watched(Protocol):
 
 
 class Screen:
-    """Shows events and logs; an async context manager for as long as the run lasts."""
+    """Shows events and logs. Use it with ``async with`` while the run lasts."""
 
     def __init__(
         self, ranks: frozenset[int] | None = None, raw: bool = False, logs_to_stderr: bool = False
@@ -89,11 +90,11 @@ class Screen:
         self._tasks: dict[str, Task] = {}
 
     def widen(self, hosts: Iterable[str]) -> None:
-        """Makes room for labels with these names."""
+        """Make room for labels with these host names."""
         self._width = max(map(len, hosts))
 
     def fit(self, layout: Layout) -> None:
-        """Knows the processes of a run, and makes room for their labels."""
+        """Learn the processes of a run, and make room for their labels."""
         names = [len(node.host.name) for node in layout.nodes]
         self._width = max(names) + len(str(layout.world_size - 1)) + 3
         self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
@@ -101,7 +102,7 @@ class Screen:
             self._width = max(names) + 1 + max(map(len, self._tasks))
 
     def begin(self, run: Watched) -> None:
-        """Says which run this is."""
+        """Show which run this is."""
         self._run = run
         self._say(f"run {click.style(run.name, bold=True)}")
 
@@ -124,69 +125,73 @@ class Screen:
 
     # -- events
 
+    @singledispatchmethod
     def on_event(self, event: ev.Event) -> None:
-        """One event of the run."""
-        match event:
-            case ev.StageStarted():
-                self._stage, self._since, self._percent = event.stage, time.monotonic(), ""
-                if event.stage == "sync":
-                    self._say_layout()
-            case ev.SyncProgressed():
-                self._percent = f"  {event.host} {event.percent} %"
-            case ev.HostConnected() if event.strays:
-                strays = counted(event.strays, "process")
-                self._say(f"{event.host}: ended {strays} that earlier runs had left", "yellow")
-            case ev.OldRunEnded():
-                self._say(f"{event.host}: ended {event.run}, which had gone on there", "yellow")
-            case ev.HostFailed():
-                self._complain(f"{event.host}: {event.message}", event.hint)
-            case ev.HostsMet():
-                self._say(f"master {event.master_addr} port {event.master_port}", dim=True)
-            case ev.RunRestarted():
-                self._muted = False
-                why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
-                self._say(f"starting again after {why}: attempt {event.attempt}", "yellow")
-            case ev.PortReplaced():
-                self._say(f"port {event.port} on {event.host} was taken; trying another", dim=True)
-            case ev.ProcessExited() if event.tolerated:
-                who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
-                self._say(f"{who} ended with {event.code}; torchrun goes on if it can", "yellow")
-            case ev.ProcessExited() if not event.is_well and not event.stopped:
-                self._failed(event)
-            case ev.OrphansFound():
-                count = len(event.processes)
-                self._say(f"{event.host}: {count} processes outlived the ranks; ending them")
-            case ev.ConnectionDropped():
-                self._say(f"{event.host}: {event.message}; the run goes on there", "yellow")
-            case ev.ConnectionResumed():
-                self._say(f"{event.host}: back after {duration(event.seconds)}", "green")
-            case ev.LogsWaiting():
-                self._say(f"{event.message}: logs wait on {event.host}; the run goes on", "yellow")
-            case ev.LogsResumed():
-                self._say(f"there is room again: logs of {event.host} go on", "green")
-            case ev.NodeLost():
-                self._say(f"{event.host}: lost ({event.reason})", "red")
-            case ev.NodeReplaced():
-                self._width = max(self._width, len(event.by) + 4)
-                self._say(f"{event.by} takes the place of {event.host} ({event.reason})", "yellow")
-            case ev.NodesReduced():
-                left = f"{counted(event.num_nodes, 'host')}, {counted(event.world_size, 'rank')}"
-                self._say(
-                    f"no spare for {event.host} ({event.reason}): going on with {left}", "yellow"
-                )
-            case ev.OrphanTimeoutExpired():
-                silent = duration(event.silent)
-                self._say(f"{event.host}: stopped by itself, nobody reached it for {silent}", "red")
-            case ev.RunStalled():
-                self._stalled(event)
-            case ev.StallEnded() if self._is_stalled:
-                self._is_stalled = False
-                self._say(f"{event.host}: goes on after {duration(event.seconds)}", "green")
-            case ev.OutputsPulled():
-                for host, why in event.failed.items():
-                    self._say(f"{host}: outputs are not complete: {why}", "yellow")
-            case _:
-                pass
+        """Show an event of the run. Most are a line; the others have a method below."""
+        self._say_line_of(event)
+
+    @on_event.register
+    def _stage_started(self, event: ev.StageStarted) -> None:
+        self._stage, self._since, self._percent = event.stage, time.monotonic(), ""
+        if event.stage == "sync":
+            self._say_layout()
+
+    @on_event.register
+    def _sync_progressed(self, event: ev.SyncProgressed) -> None:
+        self._percent = f"  {event.host} {event.percent} %"
+
+    @on_event.register
+    def _host_failed(self, event: ev.HostFailed) -> None:
+        self._complain(f"{event.host}: {event.message}", event.hint)
+
+    @on_event.register
+    def _run_restarted(self, event: ev.RunRestarted) -> None:
+        self._muted = False
+        self._say_line_of(event)
+
+    @on_event.register
+    def _process_exited(self, event: ev.ProcessExited) -> None:
+        if event.is_well or event.stopped or event.tolerated:
+            self._say_line_of(event)
+        elif not self._muted:
+            self._muted = True
+            self.flush()
+            is_of_role = event.key in self._tasks
+            who = f"{event.host} {event.key}" if is_of_role else process_name(event)
+            self._say(f"{who} {failure_of(event).meaning}; stopping all ranks", "red")
+
+    @on_event.register
+    def _node_replaced(self, event: ev.NodeReplaced) -> None:
+        self._width = max(self._width, len(event.by) + 4)
+        self._say_line_of(event)
+
+    @on_event.register
+    def _run_stalled(self, event: ev.RunStalled) -> None:
+        self._is_stalled = True
+        self.flush()
+        quiet = duration(event.seconds)
+        self._say(f"no progress for {quiet}: no output and no CPU use on any rank", "yellow")
+        self._say(f"  {event.behind}", "yellow")
+        if event.last:
+            last = log_lines.harmless(event.last.encode()).decode()
+            self._say(f"  its last line, {duration(event.silent)} ago: {last}")
+        self._say("  stacks of all ranks go to outputs/stalls", dim=True)
+
+    @on_event.register
+    def _stall_ended(self, event: ev.StallEnded) -> None:
+        if self._is_stalled:
+            self._is_stalled = False
+            self._say_line_of(event)
+
+    @on_event.register
+    def _outputs_pulled(self, event: ev.OutputsPulled) -> None:
+        for host, why in event.failed.items():
+            self._say(f"{host}: outputs are not complete: {why}", "yellow")
+
+    def _say_line_of(self, event: ev.Event) -> None:
+        line = line_of(event)
+        if line:
+            self._say(line.text, line.colour, line.dim)
 
     def _say_layout(self) -> None:
         assert self._run is not None
@@ -201,43 +206,20 @@ class Screen:
         shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
         self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")
 
-    def _failed(self, event: ev.ProcessExited) -> None:
-        if self._muted:
-            return
-        self._muted = True
-        failure = ev.Failure(
-            event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
-        )
-        who = f"{event.host} [{event.rank}]" if event.rank is not None else event.host
-        who = f"{event.host} {event.key}" if event.key in self._tasks else who
-        self.flush()
-        self._say(f"{who} {failure.meaning}; stopping all others", "red")
-
-    def _stalled(self, event: ev.RunStalled) -> None:
-        self._is_stalled = True
-        self.flush()
-        quiet = duration(event.seconds)
-        self._say(f"stalled: no rank wrote or computed anything for {quiet}", "yellow")
-        self._say(f"  {event.behind}", "yellow")
-        if event.last:
-            last = log_lines.harmless(event.last.encode()).decode()
-            self._say(f"  its last line, {duration(event.silent)} ago: {last}")
-        self._say("  stacks of all ranks go to outputs/stalls", dim=True)
-
     def stopping(self) -> None:
-        """The user pressed Ctrl-C."""
+        """Acknowledge Ctrl-C."""
         assert self._run is not None
         self._muted = True
         if self._run.killing:
-            self._say("killing at once; the receipt follows", "yellow")
+            self._say("killing now; the receipt follows", "yellow")
         else:
             grace = duration(self._run.grace)
-            self._say(f"stopping, {grace} of grace; Ctrl-C again kills at once", "yellow")
+            self._say(f"stopping (up to {grace}); Ctrl-C again to kill now", "yellow")
 
     # -- logs
 
     def on_log(self, host: str, name: str, data: bytes) -> None:
-        """New bytes of one log."""
+        """Show new bytes of a log."""
         place = self._by_log.get((host, name))
         if place is None:
             place = self._by_log[host, name] = len(self._sources)
@@ -247,7 +229,7 @@ class Screen:
         if self._ranks is not None and source.rank not in self._ranks:
             return
         if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
-            return  # a framework's launcher complains about the end that we brought about
+            return  # a framework's launcher complains when we stop its ranks
         self._enqueue(source, source.splitter.feed(data))
 
     def _enqueue(self, source: _Source, lines: bytes) -> None:
@@ -271,7 +253,7 @@ class Screen:
             self._flush = loop.call_later(FOLD_WINDOW, self.flush)
 
     def flush(self) -> None:
-        """Shows the lines that wait for equal ones of other ranks."""
+        """Show the lines that wait for equal lines of other ranks."""
         if self._flush:
             self._flush.cancel()
             self._flush = None
@@ -281,16 +263,15 @@ class Screen:
                 self._print(self._label(line.sources), line.text + b"\n")
 
     def _label(self, places: tuple[int, ...]) -> bytes:
-        """``lab2 [3] │ `` for one log, ``[0-3] │ `` for several; colours stay with the host."""
+        """Return ``lab2 [3] │ `` for one log, ``[0-3] │ `` for several."""
         sources = [self._sources[place] for place in places]
         if len(sources) == 1:
             text = sources[0].label
         elif self._tasks:
             text = fold_tasks(dict.fromkeys(source.key for source in sources))
         elif all(source.rank is not None for source in sources):
-            text = (
-                f"[{nodeset.fold_ranks(sorted({s.rank for s in sources if s.rank is not None}))}]"
-            )
+            ranks = {source.rank for source in sources if source.rank is not None}
+            text = f"[{nodeset.fold_ranks(sorted(ranks))}]"
         else:
             text = nodeset.fold(dict.fromkeys(source.host for source in sources))
         bar = "│" if sources[0].stream == "out" else "┆"
@@ -301,18 +282,18 @@ class Screen:
         return label.encode()
 
     def _print(self, label: bytes, lines: bytes) -> None:
-        """Whole lines, each with its label, in one write."""
+        """Print whole lines, each with its label, in one write."""
         self._clear_line()
         try:
             self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
             self._out.flush()
         except BrokenPipeError:
-            self._out = open(os.devnull, "wb")  # noqa: SIM115  nobody reads: the run goes on
+            self._out = open(os.devnull, "wb")  # noqa: SIM115  nobody reads; the run continues
 
-    # -- launcher's own words
+    # -- launcher's own messages
 
     async def ask_passphrase(self, file: str) -> str:
-        """Asks at the terminal; nothing moves meanwhile."""
+        """Ask at the terminal; the moving line pauses."""
         self._clear_line()
         self._asking = True
         try:
@@ -331,16 +312,12 @@ class Screen:
             click.echo(below_error(hint), err=True)
 
     async def _tick(self) -> None:
-        """Keeps the moving line moving, and unfinished lines from being forgotten."""
+        """Draw the moving line, and show lines that stay unfinished for long."""
         while True:
             await asyncio.sleep(STEP)
             now = time.monotonic()
-            if (
-                self._moving
-                and not self._asking
-                and self._stage in _DOING
-                and now - self._since > STILL
-            ):
+            is_slow = self._stage in _DOING and now - self._since > STILL
+            if self._moving and not self._asking and is_slow:
                 self._draw_line(now)
             for source in self._sources:
                 if now - source.shown > UNFINISHED and (line := source.splitter.current()):
@@ -350,7 +327,7 @@ class Screen:
         spent = duration(now - self._since)
         line = f"{_DOING[self._stage]} {spent}{self._percent}"
         width = max(20, terminal_width() - 1)
-        control("\r\x1b[2K")  # not by click, which takes a moving cursor for colour
+        control("\r\x1b[2K")  # not through click, which takes it for colour and strips it
         click.echo(click.style(line[:width], dim=True), nl=False, err=True)
         self._line_is_up = True
 
@@ -361,19 +338,19 @@ class Screen:
             self._line_is_up = False
 
     def receipt(self, receipt: Receipt) -> None:
-        """The end."""
+        """Show the receipt."""
         from .receipt import receipt_text
 
         click.echo(receipt_text(receipt, terminal_width()), err=True)
 
 
 def _who(node: Node) -> str:
-    """What a host runs: ``[0-3]``, or ``chief-0 worker-[0-2]``."""
+    """Return what a host runs: ``[0-3]``, or ``chief-0 worker-[0-2]``."""
     return fold_tasks(task.key for task in node.tasks) or f"[{nodeset.fold_ranks(node.ranks)}]"
 
 
 class _Source:
-    """One log: whose it is, and its unfinished line."""
+    """One log: the process that writes it, and its unfinished line."""
 
     def __init__(self, host: str, log: str, process: ProcessKey, stream: str) -> None:
         self.host, self.log, self.kind, self.key = host, log, process.kind, str(process)
@@ -397,7 +374,7 @@ class _Source:
 
 
 def _wants_colour(stream: object) -> bool:
-    """As the rest of the screen; and never into a file or a pipe."""
+    """Return whether to colour labels: as click decides, and never into a file or a pipe."""
     if resolve_color_default() is False:
         return False
     return bool(getattr(stream, "isatty", lambda: False)())

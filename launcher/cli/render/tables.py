@@ -1,4 +1,4 @@
-"""Aligned tables and numbers for people."""
+"""Tables, counts, sizes and durations for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...spec.process_key import ProcessKey
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Rows under a head, columns aligned; the last column may be long."""
+    """Return rows under a head, with aligned columns. The last column may be long."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for row in [head, *rows]:
@@ -19,13 +19,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") 
 
 
 def counted(count: int, thing: str) -> str:
-    """``1 host``, ``2 hosts``."""
+    """Return ``1 host``, ``2 hosts``, ``2 processes``."""
     plural = "es" if thing.endswith("s") else "s"
     return f"{count} {thing}{'' if count == 1 else plural}"
 
 
 def fold_tasks(keys: Iterable[str]) -> str:
-    """``chief-0 worker-[0-2]``: the processes of roles, role by role."""
+    """Return ``chief-0 worker-[0-2]``: the processes of roles, role by role."""
     groups: dict[str, list[str]] = {}
     for key in keys:
         groups.setdefault(ProcessKey.parse(key).group, []).append(key)
@@ -33,7 +33,7 @@ def fold_tasks(keys: Iterable[str]) -> str:
 
 
 def wrapped(label: str, parts: Sequence[str], width: int) -> list[str]:
-    """Parts in as few lines as they need, the first behind a label."""
+    """Return parts in as few lines as they need, the first after a label."""
     lines = [label]
     for part in parts:
         if len(lines[-1]) + len(part) > width and lines[-1].strip() and lines[-1] != label:
@@ -43,7 +43,7 @@ def wrapped(label: str, parts: Sequence[str], width: int) -> list[str]:
 
 
 def size(count: int) -> str:
-    """``1.2 MB`` for 1234567 bytes."""
+    """Return ``1.2 MB`` for 1234567 bytes."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -53,7 +53,7 @@ def size(count: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """``12 s``, ``5 min``, ``3 h``, ``8 d``: how long ago, for a column."""
+    """Return ``12 s``, ``5 min``, ``3 h`` or ``8 d``."""
     for most, unit, length in ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600)):
         if seconds < most:
             return f"{int(seconds // length)} {unit}"
@@ -61,7 +61,7 @@ def age(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``0.4 s``, ``2 min 05 s``, ``3 h 10 min``."""
+    """Return ``0.4 s``, ``2 min 05 s`` or ``3 h 10 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:

@@ -43,6 +43,7 @@ class Look:
     python: Interpreter | None
     base: Interpreter | None
     venv: bool
+    weakness: str
     requirements: str
     horovod: str
     uv: str
@@ -57,6 +58,7 @@ RED_HAT_MPI = "/usr/lib64/openmpi/bin"
 
 _LOOK = r"""
 exec </dev/null
+trust=$6
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.local/bin:$5
 home() { case $1 in "~/"*) echo "$HOME${1#"~"}";; *) echo "$1";; esac; }
 say() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr -d '\n')"; }
@@ -79,6 +81,11 @@ say address "${7:-}"
 say own-address "$(getent hosts "$(uname -n)" | head -n 1 | cut -d ' ' -f 1)"
 say rsync "$(rsync --version 2>/dev/null | sed -n '1s/.*version \([^ ]*\).*/\1/p')"
 python python "$1"; python base python3
+if [ -n "$trust" ]; then
+    weakness=$(python3 -I -S -c "$trust" "$2" 2>/dev/null)
+    # Nothing is executed there, or read.
+    [ -z "$weakness" ] || { say weakness "$weakness"; set -- "$1" /dev/null "$3" "$4"; }
+fi
 [ -x "$2/bin/python" ] && say venv yes
 say requirements "$(cat "$2/.launcher-requirements" 2>/dev/null)"
 [ -x "$2/bin/python" ] && say horovod "$("$2/bin/python" -c "$4" 2>/dev/null)"
@@ -110,13 +117,14 @@ if not built or "-torch-%s-" % version("torch") in built:
 """
 
 
-def look_command(python: str, venv: str, key: str | None) -> str:
+def look_command(python: str, venv: str, key: str | None, weakness: str = "") -> str:
     """Return a command that prints what :func:`parse_look` reads, and changes nothing.
 
     ``python`` and ``venv`` are paths or names on the host; ``key`` is a line of authorized_keys.
+    ``weakness`` is a program that prints why other users could change ``venv``, if we made it.
     """
     blob = key.split()[1] if key else ""
-    words = [python, venv, blob, _HOROVOD, RED_HAT_MPI]
+    words = [python, venv, blob, _HOROVOD, RED_HAT_MPI, weakness]
     return shlex.join(["/bin/sh", "-c", _LOOK, "sh", *words])
 
 
@@ -142,6 +150,7 @@ def parse_look(text: str) -> Look:
         python=_interpreter(fields, "python"),
         base=_interpreter(fields, "base"),
         venv="venv" in fields,
+        weakness=fields.get("weakness", ""),
         requirements=fields.get("requirements", ""),
         horovod=fields.get("horovod", ""),
         uv=fields.get("uv", ""),

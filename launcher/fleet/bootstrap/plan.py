@@ -149,6 +149,11 @@ def venv_of(goal: Goal) -> str:
     return goal.venv or _environment(goal.python) or VENV
 
 
+def is_venv_ours(goal: Goal) -> bool:
+    """Return whether launcher makes that environment, rather than the inventory naming one."""
+    return bool(goal.venv) or not _environment(goal.python)
+
+
 def _environment(python: str) -> str | None:
     """Return the environment of an interpreter's path; None for a name or the system's Python."""
     found = re.fullmatch(r"(.+)/bin/python[0-9.]*", python)
@@ -167,11 +172,27 @@ def decide(look: Look, goal: Goal) -> Decision:
         "horovod": _horovod,
         "own-name": _own_name,
     }
-    found = [item for name in parts if name in goal.steps for item in parts[name](look, goal)]
+    steps = goal.steps - _IN_VENV if look.weakness else goal.steps
+    found = [item for name in parts if name in steps for item in parts[name](look, goal)]
+    if look.weakness and goal.steps & _IN_VENV and _wants_venv(goal):
+        found.append(_unsafe(look, goal))
     return Decision(
         tuple(item for item in found if isinstance(item, Change)),
         tuple(item for item in found if isinstance(item, Problem)),
         tuple(_notes(look, goal)),
+    )
+
+
+#: Steps that execute something of the environment.
+_IN_VENV = frozenset({"venv", "requirements", "horovod"})
+
+
+def _unsafe(look: Look, goal: Goal) -> Problem:
+    return Problem(
+        "venv",
+        f"the environment {_at_home(look, venv_of(goal))} could be changed by other users: "
+        f"{look.weakness}",
+        "chmod go-w that folder, or choose another: --venv DIR",
     )
 
 
@@ -246,9 +267,13 @@ def _python(look: Look, goal: Goal) -> _Found:
         yield _install(look, "python", f"{name}-venv")
 
 
+def _wants_venv(goal: Goal) -> bool:
+    named = goal.venv or goal.requirements is not None or _environment(goal.python)
+    return bool(named or "horovod" in goal.steps)
+
+
 def _venv(look: Look, goal: Goal) -> _Found:
-    wanted = goal.venv or goal.requirements is not None or _environment(goal.python)
-    if look.venv or not (wanted or "horovod" in goal.steps):
+    if look.venv or not _wants_venv(goal):
         return
     place = _at_home(look, venv_of(goal))
     base = look.base if _environment(goal.python) else look.python

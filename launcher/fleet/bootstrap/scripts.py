@@ -18,6 +18,7 @@ from ...spec import errors
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Secret
+from ...transport.agent_bundle import weakness_program
 from . import plan
 from .inspection import Look, look_command, parse_look
 
@@ -39,7 +40,8 @@ class Outcome:
 
 def look_at(host: Host, connection: fabric.Connection, goal: plan.Goal) -> Look:
     """Inspect a host. Raises HostError if its answer makes no sense."""
-    command = look_command(goal.python, plan.venv_of(goal), goal.key)
+    weakness = weakness_program() if plan.is_venv_ours(goal) else ""
+    command = look_command(goal.python, plan.venv_of(goal), goal.key, weakness)
     result = connection.run(command, **_QUIET, timeout=LOOK_TIME)
     try:
         return parse_look(result.stdout)

@@ -40,7 +40,9 @@ if [ "${1-}" = --stdin ]; then # from run.sh: variables, then nothing until it e
 "; done
   eval "$received"
 fi
-mkdir -p "$RUN/code" "$RUN/outputs" "$RUN/errors/attempt-0" && cd "$RUN/code" || exit 125""",
+# For you alone: what is in it may be secret.
+(umask 077 && mkdir -p "$RUN/code" "$RUN/outputs" "$RUN/errors/attempt-0") &&
+  chmod 700 "$RUN" && cd "$RUN/code" || exit 125""",
     middle="""\
 MARK="$(date +%s).$$.$NODE"
 scratch=$(mktemp -d) || exit 125
@@ -137,10 +139,14 @@ to() { # HOST COMMAND
   $SSH -F "$here/ssh_config" -o BatchMode=yes "$1" "$2"
 }
 
+private() { # FOLDER: a command that makes it for you alone
+  echo "umask 077 && mkdir -p $1/code && chmod 700 $1"
+}
+
 take() { # HOST FOLDER: copy the code and the host's script
   if [ "${COPY:-yes}" != no ]; then
-    tar -C "$WORKDIR" --exclude=./.git -cf - . | to "$1" "mkdir -p $2/code && tar -C $2/code -xf -"
-  fi && to "$1" "mkdir -p $2 && cat >$2/run.sh" <"$here/$1.sh"
+    tar -C "$WORKDIR" --exclude=./.git -cf - . | to "$1" "$(private "$2") && tar -C $2/code -xf -"
+  fi && to "$1" "$(private "$2") && cat >$2/run.sh" <"$here/$1.sh"
 }
 
 begin() { # HOST FOLDER primary|other

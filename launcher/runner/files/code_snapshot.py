@@ -110,6 +110,11 @@ def require(source: Source, script: str | None) -> None:
     if script is None or os.path.normpath(os.fsencode(script)) in source.paths:
         return
     if (source.folder / script).exists():
+        if not (source.folder / script).resolve().is_relative_to(source.folder.resolve()):
+            raise InputError(
+                f"{script} is outside the workdir {source.folder}, which is what is copied",
+                "start launcher in the folder of the script, or name a workdir with --workdir",
+            )
         raise InputError(
             f"{script} is not copied: .gitignore, .launcherignore or `outputs` leaves it out",
             f"git check-ignore -v {script}",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ...records.events import Failure
 from ...records.reasons import OF_SETUP, EndReason, Reason, StopReason
-from ...records.state import SKEW, Expiry, Loss, RunState, is_setup
+from ...records.state import SKEW, Expiry, Loss, RunState, Stop, is_setup
 from ...spec.errors import LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Layout
@@ -47,23 +47,20 @@ def decide(
 
     The first failure decides; a stop by the user decides when nothing had failed before it. When a
     host is lost, what fails elsewhere afterwards, or shortly before we notice, is its consequence;
-    so is what fails or is lost after a host has stopped on its own. The process that writes the
-    receipt may not be the one that stopped the run: then what the hosts were asked for counts.
+    so is what fails or is lost after a host has stopped on its own.
 
-    ``elastic_from`` is the least number of hosts of an elastic group; ``asked`` what was asked of
-    this process, and ``error`` what went wrong in it; ``last_words`` are those of the process that
-    failed first. ``mending``: a lost host was being replaced; then the stop ended the run, and not
-    the loss.
+    Args:
+        elastic_from: the least number of hosts of an elastic group.
+        asked: why this process was asked to stop the run.
+        error: what went wrong in this process.
+        last_words: the last output of the process that failed first.
+        mending: a lost host was being replaced. A stop then ended the run, and not the loss.
     """
     failure = state.failure
     if elastic_from and (left := elastic.finished_on(state, layout)):
         detail = f"{left}-of-{layout.num_nodes}-hosts"
         return Outcome("succeeded", Reason(EndReason.FINISHED_ON, detail), 0)
-    if state.all_succeeded(layout.num_nodes):
-        asked = None
-    told = state.stop if state.stop and _is_unfinished(state) else None
-    if asked is None and told and told.why is StopReason.BY_USER:
-        asked = told.why
+    asked = _wish(state, layout, asked)
     if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
         host = min(state.expired, key=lambda name: state.expired[name].time)
         return Outcome("stopped", Reason(StopReason.ORPHAN_TIMEOUT), BY_LAUNCHER, host)
@@ -78,11 +75,7 @@ def decide(
         return Outcome("failed", _reason_of(failure, last_words), failure.exit_code, failure.host)
     if error is not None:
         return _of_error(error)
-    if state.primary_ended is not None and not all(p.well for p in state.processes.values()):
-        return Outcome("succeeded", Reason(EndReason.PRIMARY_EXITED_0), 0)
-    if told is not None:
-        return Outcome("stopped", Reason(told.why, told.detail), BY_LAUNCHER, told.host)
-    return Outcome("succeeded", Reason(EndReason.ALL_EXITED_0), 0)
+    return _without_failure(state)
 
 
 def stop_reason(
@@ -124,8 +117,32 @@ def _of_error(error: BaseException) -> Outcome:
     return Outcome("failed", Reason.parse(error.code), error.exit_code, host)
 
 
-def _is_unfinished(state: RunState) -> bool:
-    return state.primary_ended is None and not all(p.well for p in state.processes.values())
+def _wish(state: RunState, layout: Layout, asked: StopReason | None) -> StopReason | None:
+    """Return why the user stopped the run; None when nobody did, or everything was done before.
+
+    The process that writes the receipt may not be the one that stopped the run: then the stop that
+    the hosts recorded counts.
+    """
+    if state.all_succeeded(layout.num_nodes):
+        asked = None
+    stop = _recorded_stop(state)
+    return stop.why if asked is None and stop and stop.why is StopReason.BY_USER else asked
+
+
+def _without_failure(state: RunState) -> Outcome:
+    """Return how a run ended in which nothing went wrong here, and no process failed."""
+    everybody = all(p.well for p in state.processes.values())
+    if state.primary_ended is not None and not everybody:
+        return Outcome("succeeded", Reason(EndReason.PRIMARY_EXITED_0), 0)
+    if stop := _recorded_stop(state):
+        return Outcome("stopped", Reason(stop.why, stop.detail), BY_LAUNCHER, stop.host)
+    return Outcome("succeeded", Reason(EndReason.ALL_EXITED_0), 0)
+
+
+def _recorded_stop(state: RunState) -> Stop | None:
+    """Return the stop that the hosts recorded, unless the run had finished."""
+    finished = state.primary_ended is not None or all(p.well for p in state.processes.values())
+    return None if finished else state.stop
 
 
 def _first(expired: Mapping[str, Expiry]) -> float:

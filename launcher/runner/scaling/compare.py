@@ -120,7 +120,7 @@ def _row(trial: Trial, base: Trial, with_gpus: bool, work: int) -> Row:
 
 
 def recommend(rows: Sequence[Row], with_gpus: bool) -> tuple[int | None, str]:
-    """How many hosts to take, and why in a sentence.
+    """Return how many hosts to use, and why, in sentences.
 
     From the smallest number up, a larger one is taken when each GPU that it adds brings at least
     ``WORTH`` of what one brings in the smallest trial.
@@ -128,28 +128,24 @@ def recommend(rows: Sequence[Row], with_gpus: bool) -> tuple[int | None, str]:
     measured = [row for row in rows if row.speedup is not None]
     missing = [row.trial.nodes for row in rows if row.speedup is None]
     if not measured:
-        return None, "No trial has a number, so there is nothing to compare."
+        return None, "No trial has a rate, so there is nothing to compare."
     base = measured[0]
     if len(measured) == 1:
-        return None, f"Only {_nodes(base)} has a number, so there is nothing to compare."
+        return None, f"Only the trial on {_nodes(base)} has a rate, so there is nothing to compare."
     chosen = base
     for row in measured[1:]:
         if _pays(row, chosen, base, with_gpus):
             chosen = row
     larger = [row for row in measured if row.trial.nodes > chosen.trial.nodes]
-    said = []
+    gain = ""
     if chosen is not base:
-        said.append(
-            f"{_nodes(chosen)} are {chosen.speedup:.2g} times as fast as {base.trial.nodes} "
-            f"at {chosen.efficiency:.2f} efficiency"
-        )
-    for row in larger[:2]:
-        said.append(_adds(row, chosen, with_word=not said))
-    if not larger:
-        said.append("more were not tried" if not missing else f"{_list(missing)} gave no number")
-    elif missing:
-        said.append(f"{_list(missing)} gave no number")
-    return chosen.trial.nodes, f"{'; '.join(said)}: take {chosen.trial.nodes}."
+        gain = f" ({chosen.speedup:.2g}x, {100 * (chosen.efficiency or 0):.0f} % efficiency)"
+    others = [_adds(row, chosen, with_word=n == 0) for n, row in enumerate(larger[:2])]
+    if missing:
+        others.append(f"{'no' if others else 'No'} rate with {_list(missing)}")
+    elif not larger:
+        others.append("More were not tried")
+    return chosen.trial.nodes, f"Recommendation: {_nodes(chosen)}{gain}. {'; '.join(others)}."
 
 
 def _pays(row: Row, chosen: Row, base: Row, with_gpus: bool) -> bool:

@@ -44,7 +44,7 @@ _USUAL = re.compile(
 
 
 class NoRate(Exception):
-    """A trial told no number that can be used; the text says why."""
+    """A trial printed no usable rate; the text says why."""
 
 
 @frozen
@@ -193,7 +193,7 @@ def rate(
     unit = unit or next((u for u in (*UNITS, WORK) if any(n.unit == u for n in numbers)), None)
     ours = [number for number in numbers if number.unit == unit]
     if unit is None or not ours:
-        raise NoRate(f"it printed no number of {unit} a second" if unit else "it printed no rate")
+        raise NoRate(f"no {unit or 'rate, such as samples'}/s found in the output")
     begin = min(number.when for number in ours) + warmup
     by_key: dict[str, list[float]] = {}
     for number in ours:
@@ -208,7 +208,7 @@ def rate(
     if per_rank:
         value, note = _of_all(keys, by_key, layout)
     if value <= 0:
-        raise NoRate(f"its numbers of {unit} a second are 0")
+        raise NoRate(f"the {unit}/s in the output are 0")
     return Rate(value, unit, sum(map(len, by_key.values())), spread(first), note)
 
 

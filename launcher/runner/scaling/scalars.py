@@ -31,7 +31,7 @@ def steps(folder: Path) -> list[Number]:
         reader: Any = import_module(_READER)
     except ImportError:
         raise NoReader(
-            "there are TensorBoard files, and no package tensorboard here to read them"
+            "there are TensorBoard files, but reading them needs the package tensorboard here"
         ) from None
     with _quiet():
         every = [points for place in places for points in _points(reader, place)]

@@ -34,30 +34,71 @@ class Terms:
     per_rank: bool = False
 
 
+class _Execution:
+    """One trial while it runs: stopped when its time is over, its output read until then."""
+
+    def __init__(self, request: Request, terms: Terms) -> None:
+        self.reader = Reader(terms.own)
+        folder = RunFolder.create(request.job.name)
+        self.run = Run(request, folder, self._on_event, self._on_log)
+        self._seconds = terms.seconds
+        self._loop = asyncio.get_running_loop()
+        self._clock: asyncio.TimerHandle | None = None
+
+    async def receipt(self) -> Receipt:
+        """Run to the end, and return the receipt."""
+        try:
+            receipt = await follow(self.run, self.run.execute())
+        finally:
+            self._cancel_clock()
+        if receipt.status == "succeeded":
+            self.reader.finish(self._loop.time())
+        return receipt
+
+    def _on_event(self, event: ev.Event) -> None:
+        if isinstance(event, ev.AllStarted):  # a second time where a port was taken
+            self._cancel_clock()
+            self._clock = self._loop.call_later(self._seconds, self._time_is_over)
+
+    def _on_log(self, host: str, log: str, data: bytes) -> None:
+        if not self.run.switch.asked.is_set():  # ranks that are being stopped are slow
+            self.reader.feed(log, data, self._loop.time())
+
+    def _time_is_over(self) -> None:
+        if not self.run.switch.asked.is_set():  # a second press would kill
+            self.run.stop(StopReason.TRIAL_OVER)
+
+    def _cancel_clock(self) -> None:
+        if self._clock:
+            self._clock.cancel()
+
+
 class Trials:
-    """Trials one after another, that can be stopped. ``begun`` is told the number of hosts and the
-    run's name, ``ended`` each trial and its receipt."""
+    """Trials one after another, that can be stopped. ``on_start`` gets the number of hosts and the
+    run's name, ``on_end`` each trial and its receipt."""
 
     def __init__(
         self,
         terms: Terms,
-        begun: Callable[[int, str], None] = lambda nodes, run: None,
-        ended: Callable[[Trial, Receipt], None] = lambda trial, receipt: None,
+        on_start: Callable[[int, str], None] = lambda nodes, run: None,
+        on_end: Callable[[Trial, Receipt], None] = lambda trial, receipt: None,
     ) -> None:
         self.interrupted = False
-        self._terms, self._begun, self._ended = terms, begun, ended
+        self._terms, self._on_start, self._on_end = terms, on_start, on_end
         self._run: Run | None = None
         self._unit: str | None = None  # of the first trial that has one: all are compared in it
 
     def stop(self) -> None:
-        """Ends the trial that runs, at once when asked a second time; no other one begins."""
+        """Stop the current trial, without grace when asked a second time; no other one starts."""
         self.interrupted = True
         if self._run:
             self._run.stop()
 
     async def all(self, requests: Sequence[Request]) -> list[Trial]:
-        """As many as were done; what failed among them says so. Raises LauncherError when this machine
-        cannot hold a run's folder."""
+        """Return as many trials as were done; one that failed carries its problem.
+
+        Raises LauncherError when this machine cannot hold a run's folder.
+        """
         done: list[Trial] = []
         for request in requests:
             if not self.interrupted:
@@ -65,50 +106,30 @@ class Trials:
         return done
 
     async def _one(self, request: Request) -> Trial:
-        folder = RunFolder.create(request.job.name)
-        reader = Reader(self._terms.own)
-        loop = asyncio.get_running_loop()
-        clock: asyncio.TimerHandle | None = None
-
-        def over() -> None:
-            if not run.switch.asked.is_set():  # a second wish would kill
-                run.stop(StopReason.TRIAL_OVER)
-
-        def on_event(event: ev.Event) -> None:
-            nonlocal clock
-            if isinstance(event, ev.AllStarted):  # again, after the port was taken
-                if clock:
-                    clock.cancel()
-                clock = loop.call_later(self._terms.seconds, over)
-
-        def on_log(host: str, log: str, data: bytes) -> None:
-            if not run.switch.asked.is_set():  # ranks that are being ended are slow
-                reader.feed(log, data, loop.time())
-
-        run = self._run = Run(request, folder, on_event, on_log)
+        execution = _Execution(request, self._terms)
+        run = self._run = execution.run
         nodes = request.job.num_nodes or 1
-        self._begun(nodes, run.name)
+        self._on_start(nodes, run.name)
         try:
-            receipt = await follow(run, run.execute())
+            receipt = await execution.receipt()
         finally:
             self._run = None
-            if clock:
-                clock.cancel()
-        if receipt.status == "succeeded":
-            reader.finish(loop.time())
-        trial = _trial(nodes, run, receipt)
-        if not trial.problem:
-            try:
-                trial = replace(trial, rate=await self._rate(run, reader))
-            except NoRate as why:
-                early = "stopped before it had a rate"
-                trial = replace(
-                    trial, problem=early if receipt.reason == StopReason.BY_USER else str(why)
-                )
-            if trial.rate:
-                self._unit = self._unit or trial.rate.unit
-        self._ended(trial, receipt)
+        trial = await self._with_rate(_trial(nodes, run, receipt), execution)
+        self._on_end(trial, receipt)
         return trial
+
+    async def _with_rate(self, trial: Trial, execution: _Execution) -> Trial:
+        """Return the trial with its rate, or with the problem that it has none."""
+        if trial.problem:
+            return trial
+        try:
+            found = await self._rate(execution.run, execution.reader)
+        except NoRate as error:
+            stopped = trial.reason == StopReason.BY_USER
+            problem = "stopped before it had a rate" if stopped else str(error)
+            return replace(trial, problem=problem)
+        self._unit = self._unit or found.unit
+        return replace(trial, rate=found)
 
     async def _rate(self, run: Run, reader: Reader) -> Rate:
         """Raises NoRate."""
@@ -119,7 +140,7 @@ class Trials:
             except scalars.NoReader as error:
                 lacking = f"; {error}"
         if not numbers and reader.unreadable:
-            raise NoRate(f"the pattern found {reader.unreadable!r}, which is no number")
+            raise NoRate(f"the pattern found {reader.unreadable!r}, which is not a number")
         return _rate(numbers, run, terms, self._unit, lacking)
 
 

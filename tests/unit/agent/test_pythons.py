@@ -30,7 +30,7 @@ def test_the_agent_is_executed(tmp_path: Path, version: str) -> None:
         text=True,
         check=False,
         timeout=100,
-        env={**os.environ, "LAUNCHER_LEASE_DIR": str(tmp_path / "locks")},
+        env={**os.environ, "LAUNCHER_LOCK_SCOPE": str(tmp_path)},
     )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {"python": version}

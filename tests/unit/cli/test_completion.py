@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -9,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,7 +68,7 @@ def offered(env: dict[str, str], line: str) -> list[str]:
         check=True,
     )
     assert done.stderr == ""
-    return done.stdout.split()
+    return [line for line in done.stdout.splitlines() if line not in ("", "<-o filenames>")]
 
 
 _SOURCES: list[str] = []
@@ -80,7 +83,7 @@ def _function(env: dict[str, str]) -> str:
     return _SOURCES[0]
 
 
-FILES = ["<-o", "default>"]
+FILES = ["<-o default>"]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,89 @@ FILES = ["<-o", "default>"]
 )
 def test_what_is_offered(env: dict[str, str], line: str, choices: list[str]) -> None:
     assert sorted(offered(env, line)) == sorted(choices)
+
+
+#: Names of files that a shell would understand, each with another first letter.
+ODD = ["t$(touch PWNED-1).py", "u;touch PWNED-2;.py", "v`touch PWNED-3`.py", "w x.py", "x'y.py",
+       'y"z.py', "z\\a.py", "a&touch PWNED-4&.py", "b|touch PWNED-5|.py", "c>PWNED-6.py", "d*.py",
+       "e{a,b}.py", "f!!.py", "g#h.py", "h\\$(touch PWNED-7).yaml", "i(j).py", "k~.py", "é ü.py",
+       "~l.py", "--config-from=x.py"]  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_file_name_is_one_word_whatever_is_in_it(env: dict[str, str], shell: str) -> None:
+    """Tab, then Enter: launcher is called with that name, and nothing else happens."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    work = Path(env["PWD"])
+    for file in work.iterdir():
+        file.unlink() if file.is_file() else shutil.rmtree(file)
+    for name in [*ODD, "j\nPWNED.py", "j\x1b[31m.py"]:
+        (work / name).touch()
+    calls = work.parent / "calls"
+    program = work.parent / "bin" / "launcher"
+    program.write_text(  # a call that is no completion is only noted
+        f"#!{sys.executable}\nimport json, os, sys\nif '_LAUNCHER_COMPLETE' in os.environ:\n"
+        "    from launcher.cli import main\n    main()\n"
+        f"with open({str(calls)!r}, 'a') as file:\n    file.write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    )
+    with Typing(env, shell) as typed:
+        for count, name in enumerate(ODD, 1):
+            first = f"./{name[0]}" if name[0] in "~-" else name[0]
+            typed.keys(f"launcher run {first}\t\r")
+            typed.until(partial(_has_lines, calls, count), name)
+    said = [json.loads(line) for line in calls.read_text().splitlines()]
+    names = [f"./{name}" if name[0] in "~-" else name for name in ODD]
+    assert said == [["run", name] for name in names]
+    assert not [file.name for file in work.iterdir() if file.name.startswith("PWNED")]
+
+
+def _has_lines(file: Path, count: int) -> bool:
+    return file.exists() and file.read_text().count("\n") >= count
+
+
+#: How each shell is started, and how it learns our completion.
+START = {
+    "bash": (["--norc", "-i"], 'eval "$(_LAUNCHER_COMPLETE=bash_source launcher)"'),
+    "zsh": (["-f", "-i"], "unsetopt beep zle_bracketed_paste; autoload -U compinit; compinit -D; "
+            'eval "$(_LAUNCHER_COMPLETE=zsh_source launcher)"'),
+    "fish": (["--no-config", "-i"], "_LAUNCHER_COMPLETE=fish_source launcher | source"),
+}  # fmt: skip
+
+
+class Typing:
+    """A shell with our completion at a terminal of its own."""
+
+    def __init__(self, env: dict[str, str], shell: str) -> None:
+        self._said = ""
+        words, source = START[shell]
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            os.chdir(env["PWD"])
+            path = str(shutil.which(shell))
+            os.execve(
+                path, [shell, *words], {**env, "PS1": "$ ", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+            )
+        self.keys(f"{source}; echo rea''dy\r")
+        self.until(lambda: "ready" in self._said, "the shell is ready")
+
+    def __enter__(self) -> Typing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._pid, 9)
+        os.waitpid(self._pid, 0)
+        os.close(self._terminal)
+
+    def keys(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 40
+        while not condition():
+            assert time.monotonic() < deadline, f"not seen: {what}, but {self._said!r}"
+            if select.select([self._terminal], [], [], 0.05)[0]:
+                self._said += os.read(self._terminal, 4096).decode("utf-8", "replace")
 
 
 def test_a_tab_at_a_prompt(env: dict[str, str]) -> None:

@@ -55,6 +55,7 @@ CASES = [
     ("broken-checkpoint", 1, b"EOFError: Ran out of input"),
     ("no-internet", 1, b"urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>"),
     ("not-executable", 126, b"launcher: cannot start ./train.sh: Permission denied"),
+    ("command-not-found", 127, b"launcher: cannot start trian: command not found on PATH (/usr/bin)"),
     ("command-not-found", 127, b"bash: line 1: trian: command not found"),
     ("abort-at-exit", -6, b"terminate called after throwing an instance of 'gloo::IoException'"),
     ("killed", -9, b"epoch 3"),

@@ -184,8 +184,8 @@ def screen(state: RunState, words: bytes, width: int = 100, **said: bytes) -> st
 def test_a_known_cause_stands_below_the_last_lines() -> None:
     lines = screen(failed(1), b"ModuleNotFoundError: No module named 'einops'").splitlines()
     at = lines.index("  │ ModuleNotFoundError: No module named 'einops'")
-    assert lines[at + 1] == "  likely: the Python of the host has no module einops"
-    assert lines[at + 2].startswith("  hint: Install it with the job's setup:")
+    assert lines[at + 1] == "  likely: the host's Python has no module einops"
+    assert lines[at + 2].startswith("  hint: Install it in the job's setup:")
 
 
 def test_what_is_wrong_is_never_cut() -> None:
@@ -220,7 +220,7 @@ def test_what_became_of_the_others() -> None:
     ends += [exited("b", 3, 1), exited("b", 4, 0)]
     state = fold([*ends, ev.ProcessStarted(1.0, "c", 0, "rank-5", 5, 9)])
     assert (
-        "also: b [1-2] SIGTERM (stopped by us), b [3] exited with 1, c [5] no end heard of"
+        "also: b [1-2] SIGTERM (stopped by us), b [3] exited with 1, c [5] end unknown"
         in screen(state, b"").splitlines()
     )
     assert postmortem.other_ends(fold([exited("a", 0, 7)])) == ()
@@ -265,11 +265,10 @@ def test_many_others_are_folded_into_three_lines_at_most() -> None:
     ("status", "reason", "host", "detail", "says"),
     [
         ("stopped", "by-user", None, "", ""),
-        ("succeeded", "all-ranks-exited-0", None, "", ""),
-        ("stopped", "process-failed", "gpu2", "", "a process on gpu2 failed; how is not known here"),
-        ("lost", "host-unreachable", "gpu2", "", "gpu2 could not be reached any more"),
+        ("stopped", "process-failed", "gpu2", "", "a process on gpu2 failed; how is not recorded here"),
+        ("lost", "host-unreachable", "gpu2", "", "gpu2 became unreachable"),
         ("stopped", "restarting", None, "exit-7",
-         "its launcher died while it started the run again after exit-7"),
+         "its launcher died while restarting it after exit-7"),
         ("stopped", "other", "gpu2", "the moon is \x1b[2Jfull", "the moon is ␛[2Jfull"),
         ("failed", "quota-exceeded", None, "", ""),
     ],
@@ -283,6 +282,11 @@ def test_a_code_that_says_little_has_a_sentence(
     lines = click.unstyle(receipt_text(whole, 100)).splitlines()
     assert lines[1].startswith(f"{status} ({reason})")
     assert lines[2] == (says or "time")
+
+
+def test_a_plain_success_needs_no_code() -> None:
+    whole = receipt.Receipt("r", "succeeded", "all-ranks-exited-0", 0, 0.0, 1.0, {}, 3, "torch")
+    assert click.unstyle(receipt_text(whole, 100)).splitlines()[1].split()[:2] == ["succeeded", "r"]
 
 
 def test_receipts_of_the_previous_release_are_read() -> None:

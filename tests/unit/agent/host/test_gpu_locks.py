@@ -1,9 +1,11 @@
-"""GPU locks: exclusive, all or nothing, and free to look at."""
+"""GPU locks: exclusive, all or nothing, free to look at, and locks of 0.1 beside them."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,17 +20,17 @@ AGENT = Path(launcher.agent.__file__).parent
 
 
 @pytest.fixture
-def lease_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "leases"
-    monkeypatch.setenv("LAUNCHER_LEASE_DIR", str(folder))
-    return folder
+def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Names of locks that no other test has, and no locks of 0.1."""
+    monkeypatch.setenv("LAUNCHER_LOCK_SCOPE", str(tmp_path))
+    return str(tmp_path)
 
 
-HOLDER = "import sys; from launcher.agent.host import gpu_locks; gpu_locks.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"
+HOLDER = "import sys; from launcher.agent.host import gpu_locks; held = gpu_locks.take([1, 2], 'theirs'); print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
-def other(lease_folder: Path) -> Iterator[subprocess.Popen[str]]:
+def other(scope: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds GPUs 1 and 2."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER],
@@ -43,41 +45,28 @@ def other(lease_folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_leases_exclude_each_other_all_or_nothing(
-    other: subprocess.Popen[str], lease_folder: Path
-) -> None:
+def test_gpu_locks_exclude_each_other_all_or_nothing(other: subprocess.Popen[str]) -> None:
     with pytest.raises(gpu_locks.Busy) as caught:
         gpu_locks.take([0, 1], "mine")
     assert (caught.value.index, caught.value.holder["run"]) == (1, "theirs")
     assert set(gpu_locks.held()) == {1, 2}, "0 was let go again"
     mine = gpu_locks.take([0], "mine")
     assert {index: holder["run"] for index, holder in gpu_locks.held().items()} == {
-        0: "mine",
-        1: "theirs",
-        2: "theirs",
-    }
+        0: "mine", 1: "theirs", 2: "theirs"
+    }  # fmt: skip
     other.kill()
     other.wait()
-    assert set(gpu_locks.held()) == {0}, "a crash frees leases"
+    assert set(gpu_locks.held()) == {0}, "a crash frees locks"
     mine += gpu_locks.take([1, 2], "mine")
-    for fd in mine:
-        os.close(fd)
-    assert gpu_locks.held() == {}
-
-
-def test_nothing_is_kept_when_a_lease_cannot_be_opened(lease_folder: Path) -> None:
-    lease_folder.mkdir()
-    (lease_folder / "gpu-1").symlink_to("/etc/passwd")
-    with pytest.raises(OSError, match="symbolic links"):
-        gpu_locks.take([0, 1], "mine")
+    for lock in mine:
+        lock.close()
     assert gpu_locks.held() == {}
 
 
 LOOKER = "from launcher.agent.host import gpu_locks; print('looking', flush=True)\nwhile True: gpu_locks.held()"
 
 
-def test_looking_at_leases_never_makes_a_gpu_busy(lease_folder: Path) -> None:
-    os.close(gpu_locks.take([0], "before")[0])
+def test_looking_at_gpu_locks_never_makes_one_busy(scope: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LOOKER], stdout=subprocess.PIPE, cwd=AGENT.parent.parent
     ) as looker:
@@ -85,13 +74,64 @@ def test_looking_at_leases_never_makes_a_gpu_busy(lease_folder: Path) -> None:
             assert looker.stdout is not None
             looker.stdout.readline()
             for _ in range(1000):
-                os.close(gpu_locks.take([0], "mine")[0])
+                for lock in gpu_locks.take([0], "mine"):
+                    lock.close()
         finally:
             looker.kill()
 
 
-def test_other_files_are_no_leases(lease_folder: Path) -> None:
-    lease_folder.mkdir()
-    (lease_folder / "gpu-x").touch()
-    (lease_folder / "gpu-7").write_text(json.dumps({"user": "left over"}))
+def test_an_old_kernel_tells_the_holder_through_a_connection(
+    scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as nobody fills the queue of lookers, which a supervisor empties."""
+    monkeypatch.setattr(gpu_locks, "_uid_by_inode", lambda inode: None)
+    locks = gpu_locks.take([0], "mine")
+    assert gpu_locks.held()[0]["uid"] == os.getuid()
+    for _ in range(gpu_locks.QUEUE):
+        gpu_locks.held()
+    assert gpu_locks.held() == {0: {}}
+    gpu_locks.drain(locks)
+    assert gpu_locks.held()[0]["run"] == "mine"
+    for lock in locks:
+        lock.close()
+
+
+def test_a_lock_that_is_connected_elsewhere_counts(scope: str) -> None:
+    """Whoever has the name has the lock; an index beyond all is none."""
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as strange:
+        server.bind("")
+        server.listen()
+        strange.bind(gpu_locks._prefix() + b"gpu/4")
+        strange.connect(server.getsockname())
+        with socket.socket(socket.AF_UNIX) as beyond:
+            beyond.bind(gpu_locks._prefix() + b"gpu/99999999999999999999")
+            assert {i: h.get("uid") for i, h in gpu_locks.held().items()} == {4: os.getuid()}
+
+
+def test_locks_of_0_1_count_and_nothing_else_there_does(
+    scope: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "leases"
+    monkeypatch.setenv("LAUNCHER_LEASE_DIR", str(folder))
     assert gpu_locks.held() == {}
+    folder.mkdir()
+    (folder / "gpu-1").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "gpu-2")
+    (folder / "gpu-x").touch()
+    (folder / "gpu-7").write_text(json.dumps({"user": "left over"}))
+    (folder / "gpu-8").write_text(json.dumps({"user": "x", "run": "calm-owl-1", "since": 1.5}))
+    os.link(folder / "gpu-7", folder / "gpu-3")
+    with (folder / "gpu-8").open() as eight, (folder / "gpu-3").open() as linked:
+        fcntl.flock(eight, fcntl.LOCK_EX)
+        fcntl.flock(linked, fcntl.LOCK_EX)
+        (holder,) = gpu_locks.held().values()
+        assert (holder["uid"], holder["run"]) == (os.getuid(), "calm-owl-1")
+        assert holder["user"] != "x"
+        with pytest.raises(gpu_locks.Busy):
+            gpu_locks.take([8], "mine")
+        assert set(gpu_locks.held()) == {8}
+    locks = gpu_locks.take([1, 2, 3, 8], "mine")
+    with (folder / "gpu-8").open() as eight, pytest.raises(BlockingIOError):
+        fcntl.flock(eight, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for lock in locks:
+        lock.close()

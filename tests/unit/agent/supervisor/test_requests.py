@@ -89,7 +89,7 @@ class _folder:  # noqa: N801
 
 @pytest.fixture
 def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervised]:
-    monkeypatch.setenv("LAUNCHER_LEASE_DIR", str(tmp_path / "leases"))
+    monkeypatch.setenv("LAUNCHER_LOCK_SCOPE", str(tmp_path))
     run_dir = tmp_path / "runs" / "calm-hare"
     run_dir.mkdir(parents=True)
     made = Supervised(run_dir)

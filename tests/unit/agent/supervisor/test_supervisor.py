@@ -48,7 +48,7 @@ def close_and_pause(self):
 clients.Clients.close = close_and_pause
 supervise()
 end(lambda heard: not heard)
-assert gpu_locks.registered() == {}, "the host still lists the run"
+assert gpu_locks.registered() == [], "the host still lists the run"
 supervise()
 """
 STILL_ENDING = """
@@ -107,7 +107,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 )
 def test_a_run_is_supervised_again(root: Path, steps: str) -> None:
     """The one that answers afterwards is one that can start processes."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "LAUNCHER_LEASE_DIR": str(root / "leases")}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "LAUNCHER_LOCK_SCOPE": str(root)}
     argv = [sys.executable, "-c", ATTEMPTS + steps, str(root)]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

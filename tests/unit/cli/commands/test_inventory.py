@@ -123,7 +123,7 @@ def test_import_never_overwrites(command: Command) -> None:
     (command.folder / "new.yaml").write_text("mine")
     again = command("inventory", "import", "hosts.ini", "-o", "new.yaml")
     assert again.returncode == 2
-    assert "new.yaml is there already" in again.stderr
+    assert "new.yaml exists" in again.stderr
     assert (command.folder / "new.yaml").read_text() == "mine"
     assert command("inventory", "import", "hosts.ini", "-o", "new.yaml", "--force").returncode == 0
     assert (command.folder / "new.yaml").read_text() == text
@@ -139,7 +139,7 @@ def test_import_by_name_and_from_stdin(command: Command) -> None:
     done = command("inventory", "import", "inventory.yaml")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: inventory.yaml is an inventory of ours already\n",
+        "error: inventory.yaml already is a launcher inventory\n",
     )
     done = command("inventory", "import", ".")
     assert (done.returncode, done.stderr) == (2, "error: inventory .: Is a directory\n")

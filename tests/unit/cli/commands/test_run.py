@@ -148,3 +148,33 @@ def test_a_bug_of_ours_is_one_line_and_a_file(offline: Launcher) -> None:
     assert len(ran.stderr.splitlines()) == 2
     assert ran.stderr.startswith("internal error: TypeError: ")
     assert "Traceback" in (offline.home / "traceback.txt").read_text()
+
+
+#: Python text that makes the folder of this user, as a run does.
+FOLDER = "from launcher.records.run_folder import RunFolder; RunFolder.create().close()"
+
+
+@pytest.mark.parametrize("maker", [FOLDER, BUG], ids=["a run", "a bug"])
+def test_our_folder_and_what_is_in_it_are_private(offline: Launcher, maker: str) -> None:
+    """Whoever makes it, with any umask."""
+    _with_umask_0(offline, maker)
+    found = [offline.home, *offline.home.rglob("*")]
+    assert len(found) > 1
+    assert not [path for path in found if path.stat().st_mode & 0o077]
+
+
+def test_a_traceback_is_written_through_no_link(offline: Launcher) -> None:
+    victim = offline.work / "victim"
+    victim.write_text("mine")
+    offline.home.mkdir(mode=0o700)
+    (offline.home / "traceback.txt").symlink_to(victim)
+    _with_umask_0(offline, BUG)
+    assert victim.read_text() == "mine"
+    assert "Traceback" in (offline.home / "traceback.txt").read_text()
+
+
+def _with_umask_0(user: Launcher, program: str) -> None:
+    subprocess.run(
+        ["sh", "-c", 'umask 000; exec "$@"', "sh", sys.executable, "-c", program, "ls"],
+        cwd=user.work, env=user.environment(), capture_output=True, check=False, timeout=60,
+    )  # fmt: skip

@@ -25,10 +25,10 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "--nodes: ": ["--nodes", "many", "train.py"],
         "has 0 groups": ["--pattern", "samples", "train.py"],
         "--for: not a duration": ["--for", "soon", "train.py"],
-        "--for 0s: has to be more": ["--for", "0s", "train.py"],
+        "--for 0s: must be more": ["--for", "0s", "train.py"],
         "leaves nothing of --for": ["--for", "5s", "--warmup", "5s", "train.py"],
-        "for all hosts together": ["gpus.yaml"],
-        "how many processes there are": ["roles.yaml"],
+        "total over all hosts": ["gpus.yaml"],
+        "roles fix the number of processes": ["roles.yaml"],
         "no such folder": ["-o", "nowhere/speed.svg", "train.py"],
     }
     for message, words in wrong.items():

@@ -13,6 +13,7 @@ from launcher.fleet.bootstrap.bootstrap import BUILD_HOROVOD
 from launcher.fleet.bootstrap.inspection import Interpreter, Look, look_command, parse_look
 from launcher.fleet.bootstrap.plan import Goal, chosen, decide
 from launcher.spec.errors import InputError
+from launcher.transport.agent_bundle import weakness_program
 
 USUAL = chosen((), (), ())
 KEY = "ssh-ed25519 AAAAC3Nz me@home"
@@ -32,6 +33,7 @@ BARE = Look(
     python=None,
     base=None,
     venv=False,
+    weakness="",
     requirements="",
     horovod="",
     uv="",
@@ -212,3 +214,25 @@ def test_a_look_at_this_machine(tmp_path: Path) -> None:
     assert parse_look(done.stdout).key
     with pytest.raises(ValueError, match="did not run"):
         parse_look(done.stdout[:-20])
+
+
+def test_an_environment_that_others_could_change_is_neither_executed_nor_filled(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "venv"
+    (place / "bin").mkdir(parents=True)
+    (place / "bin/python").write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    (place / "bin/python").chmod(0o755)
+    place.chmod(0o777)
+    goal = Goal(USUAL, "python3", requirements="torch", venv=str(place))
+    assert plan.is_venv_ours(goal)
+    assert not plan.is_venv_ours(Goal(USUAL, "/opt/conda/bin/python"))
+    command = look_command("python3", str(place), None, weakness_program())
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    look = parse_look(done.stdout)
+    assert not (tmp_path / "executed").exists()
+    assert f"{place} may be written to by everybody" in problems(look, goal)["venv"]
+    assert not {"venv", "requirements"} & set(changes(look, goal))
+    place.chmod(0o755)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert parse_look(done.stdout).weakness == ""

@@ -237,6 +237,15 @@ def test_the_script_has_to_be_copied(plain: Path) -> None:
     assert caught.value.hint == 'did you mean "pkg/train.py"?'
 
 
+def test_a_script_outside_the_workdir_is_named_so(plain: Path) -> None:
+    fill(plain, "work/train.py", "outside.py")
+    found = code_snapshot.read(plain / "work")
+    for script in ("../outside.py", str(plain / "outside.py")):
+        with pytest.raises(InputError, match=r"outside\.py is outside the workdir") as caught:
+            code_snapshot.require(found, script)
+        assert "--workdir" in caught.value.hint
+
+
 # -- versions
 
 

@@ -30,25 +30,33 @@ SENTENCES = [
     (
         {1: 100, 2: 182, 4: 204},
         2,
-        "2 nodes are 1.8 times as fast as 1 at 0.91 efficiency; 4 add 12 %: take 2.",
+        "Recommendation: 2 nodes (1.8x, 91 % efficiency). 4 nodes add 12 %.",
     ),
-    ({1: 100, 2: 112, 4: 80}, 1, "2 nodes add 12 %; 4 are 20 % slower than 1: take 1."),
+    (
+        {1: 100, 2: 112, 4: 80},
+        1,
+        "Recommendation: 1 node. 2 nodes add 12 %; 4 are 20 % slower than 1.",
+    ),
     (
         {1: 100, 2: 190},
         2,
-        "2 nodes are 1.9 times as fast as 1 at 0.95 efficiency; more were not tried: take 2.",
+        "Recommendation: 2 nodes (1.9x, 95 % efficiency). More were not tried.",
     ),
     (
         {1: 100, 2: 190, 4: None},
         2,
-        "2 nodes are 1.9 times as fast as 1 at 0.95 efficiency; 4 gave no number: take 2.",
+        "Recommendation: 2 nodes (1.9x, 95 % efficiency). No rate with 4.",
     ),
-    ({1: None, 2: 5}, None, "Only 2 nodes has a number, so there is nothing to compare."),
-    ({1: None}, None, "No trial has a number, so there is nothing to compare."),
+    (
+        {1: None, 2: 5},
+        None,
+        "Only the trial on 2 nodes has a rate, so there is nothing to compare.",
+    ),
+    ({1: None}, None, "No trial has a rate, so there is nothing to compare."),
     (
         {1: 100, 2: 120, 4: 390},
         4,
-        "4 nodes are 3.9 times as fast as 1 at 0.97 efficiency; more were not tried: take 4.",
+        "Recommendation: 4 nodes (3.9x, 98 % efficiency). More were not tried.",
     ),
 ]
 

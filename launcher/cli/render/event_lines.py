@@ -1,0 +1,131 @@
+"""What the screen of a run prints for an event. Pure.
+
+Events that are missing here print nothing, or need the screen's own state: see ``run_view``.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from ...records import events as ev
+from ...records.reasons import EndReason
+from ...spec.frozen import frozen
+from .tables import counted, duration
+
+
+@frozen
+class Line:
+    """A line of launcher's own."""
+
+    text: str
+    colour: str | None = None
+    dim: bool = False
+
+
+@singledispatch
+def line_of(event: ev.Event) -> Line | None:
+    """Return the line for an event; None for an event that prints nothing."""
+    return None
+
+
+@line_of.register
+def _host_connected(event: ev.HostConnected) -> Line | None:
+    if not event.strays:
+        return None
+    strays = counted(event.strays, "process")
+    return Line(f"{event.host}: cleaned up {strays} left by earlier runs", "yellow")
+
+
+@line_of.register
+def _old_run_ended(event: ev.OldRunEnded) -> Line:
+    return Line(f"{event.host}: cleaned up leftovers of {event.run}", "yellow")
+
+
+@line_of.register
+def _hosts_met(event: ev.HostsMet) -> Line:
+    return Line(f"master {event.master_addr} port {event.master_port}", dim=True)
+
+
+@line_of.register
+def _port_replaced(event: ev.PortReplaced) -> Line:
+    return Line(f"port {event.port} on {event.host} was taken; trying another", dim=True)
+
+
+@line_of.register
+def _run_restarted(event: ev.RunRestarted) -> Line:
+    # No "1 of 3": attempts after a taken port do not count as restarts.
+    why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
+    return Line(f"restarting after {why}: attempt {event.attempt}", "yellow")
+
+
+@line_of.register
+def _process_exited(event: ev.ProcessExited) -> Line | None:
+    if not event.tolerated:
+        return None
+    who = process_name(event)
+    return Line(f"{who} {failure_of(event).meaning}; torchrun continues if it can", "yellow")
+
+
+@line_of.register
+def _orphans_found(event: ev.OrphansFound) -> Line:
+    orphans = counted(len(event.processes), "process")
+    return Line(f"{event.host}: {orphans} outlived the ranks; stopping them")
+
+
+@line_of.register
+def _connection_dropped(event: ev.ConnectionDropped) -> Line:
+    return Line(f"{event.host}: {event.message}; the run continues there", "yellow")
+
+
+@line_of.register
+def _connection_resumed(event: ev.ConnectionResumed) -> Line:
+    return Line(f"{event.host}: back after {duration(event.seconds)}", "green")
+
+
+@line_of.register
+def _logs_waiting(event: ev.LogsWaiting) -> Line:
+    return Line(f"{event.message}: logs wait on {event.host}; the run continues", "yellow")
+
+
+@line_of.register
+def _logs_resumed(event: ev.LogsResumed) -> Line:
+    return Line(f"there is room again: logs of {event.host} continue", "green")
+
+
+@line_of.register
+def _node_lost(event: ev.NodeLost) -> Line:
+    return Line(f"{event.host}: lost ({event.reason})", "red")
+
+
+@line_of.register
+def _node_replaced(event: ev.NodeReplaced) -> Line:
+    return Line(f"{event.by} replaces {event.host} ({event.reason})", "yellow")
+
+
+@line_of.register
+def _nodes_reduced(event: ev.NodesReduced) -> Line:
+    left = f"{counted(event.num_nodes, 'host')}, {counted(event.world_size, 'rank')}"
+    return Line(f"no spare for {event.host} ({event.reason}): continuing with {left}", "yellow")
+
+
+@line_of.register
+def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired) -> Line:
+    silent = duration(event.silent)
+    return Line(f"{event.host}: stopped on its own after {silent} without a launcher", "red")
+
+
+@line_of.register
+def _stall_ended(event: ev.StallEnded) -> Line:
+    return Line(f"{event.host}: progress again after {duration(event.seconds)}", "green")
+
+
+def process_name(event: ev.ProcessExited) -> str:
+    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
+    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
+
+
+def failure_of(event: ev.ProcessExited) -> ev.Failure:
+    """Return an exit as a failure, which knows how to describe it."""
+    return ev.Failure(
+        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
+    )

@@ -1,0 +1,82 @@
+"""Opening hosts: what was opened is closed, however that ends."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.records.run_folder import RunFolder
+from launcher.runner import connect
+from launcher.runner.context import RunContext
+from launcher.runner.event_log import EventLog
+from launcher.runner.host_session import HostSession
+from launcher.runner.host_set import HostSet
+from launcher.runner.listeners import ignore_event, ignore_log
+from launcher.runner.stop import StopSwitch
+from launcher.spec.errors import HostError
+from launcher.spec.inventory import Inventory
+from launcher.spec.model import Host, Job, Request
+
+HOSTS = tuple(map(Host, ("quick", "slow")))
+
+
+class Opening:
+    """A host set whose sessions connect to nobody: ``quick`` opens, and ``slow`` does not, or fails."""
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, fail: Exception | None
+    ) -> None:
+        record = RunFolder(folder)
+        log = EventLog(record, ignore_event)
+        request = Request(Job(run=("x",), num_nodes=2), Inventory(HOSTS), HOSTS)
+        self.context = RunContext(request, record, log, StopSwitch(log.wake), 0.0)
+        self.hosts = HostSet(self.context, ignore_log)
+        self.slow_is_opening = asyncio.Event()
+        self.closed: list[str] = []
+        self._fail = fail
+        monkeypatch.setattr(connect, "open_one", self._open)
+        monkeypatch.setattr(HostSession, "close", lambda session: self._close(session))
+
+    async def _open(self, session: HostSession) -> None:
+        if session.name == "slow":
+            self.slow_is_opening.set()
+            if self._fail:
+                raise self._fail
+            await asyncio.Event().wait()
+
+    async def _close(self, session: HostSession) -> None:
+        self.closed.append(session.name)
+
+
+def test_a_cancelled_start_closes_what_it_has_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> list[str]:
+        opening = Opening(tmp_path, monkeypatch, None)
+        connecting = asyncio.ensure_future(connect.connect(opening.context, opening.hosts))
+        await opening.slow_is_opening.wait()
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        await opening.hosts.close()
+        return opening.closed
+
+    assert sorted(asyncio.run(test())) == ["quick", "slow"]
+
+
+@pytest.mark.parametrize("error", [HostError("slow", "no answer"), KeyError("a bug")])
+def test_each_host_is_closed_once_where_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def test() -> Any:
+        opening = Opening(tmp_path, monkeypatch, error)
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - each of the parameters
+            await connect.connect(opening.context, opening.hosts)
+        await opening.hosts.close()
+        return opening.closed, raised.value
+
+    closed, raised = asyncio.run(test())
+    assert sorted(closed) == ["quick", "slow"]
+    assert raised is not None
