@@ -12,7 +12,8 @@ PYTHON = "/usr/local/bin/hostile-python"
 #: An interpreter that changes the agent before it starts. The agent's own files stay as they are.
 _INTERPRETER = """\
 #!/bin/sh
-case $3 in *start.py) ;; *) exec python3 "$@" ;; esac
+for one; do case $one in */start.py) start=$one ;; *) root=$one ;; esac; done
+[ -e "$start" ] || exec python3 "$@"
 exec python3 -I -S -c '
 import os, sys
 sys.argv = sys.argv[1:]
@@ -21,7 +22,7 @@ import agent.relay.relay as relay
 exec(open("/etc/hostile.py").read())
 import agent.main
 agent.main.main()
-' "$3" "$4" "$5"
+' "$start" relay "$root"
 """
 
 #: Says messages of its own behind the first piece of a log.

@@ -77,9 +77,8 @@ class Belongings:
         elif process.kind is ProcessKind.RANK and self._is_elastic:
             owner = self._host if process.index < layout.world_size else None
         else:
-            owner = layout.host_of(key)
-            if owner is None and process.kind is ProcessKind.SETUP and self._is_spare(layout):
-                owner = self._host
+            sets_up = process.kind is ProcessKind.SETUP and self._is_spare(layout)
+            owner = self._host if sets_up else layout.host_of(key)
         return "" if owner == self._host else f"{key} of attempt {attempt}, which is not there"
 
     def _unplaced_owner(self, attempt: int, key: str) -> str | None:
