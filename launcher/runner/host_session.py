@@ -138,7 +138,7 @@ class HostSession:
         text = f'#!/bin/sh\nexec {shlex.quote(self.facts.python)} "$@"\n'
         request = self._context.request
         self.phase = Phase.SUPERVISED
-        self._belongings.place(attempt, layout)
+        self._belongings.place(attempt, layout, log_hosts(self._context.events))
         await self.agent.ask(
             "supervise",
             run=layout.run_id,

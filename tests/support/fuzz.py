@@ -115,7 +115,7 @@ async def _agent(data: bytes) -> None:
     asked = asyncio.get_running_loop().create_future()
     agent._asked[1] = asked
     state, own = RunState(), Belongings("h1", False)
-    own.place(0, LAYOUT)
+    own.place(0, LAYOUT, {})
 
     def hear(record: dict[str, Any], end: int) -> None:
         nonlocal state

@@ -29,17 +29,22 @@ class Belongings:
         self._unplaced: set[tuple[int, str]] = set()  # processes of attempts without a layout
         self._unplaced_left = 0
 
-    def place(self, attempt: int, layout: Layout) -> None:
-        """Note what an attempt starts."""
+    def place(self, attempt: int, layout: Layout, known: Mapping[str, str]) -> None:
+        """Note what an attempt starts; ``known`` are the hosts of the logs of earlier ones, by their
+        names without the stream."""
         self._layouts[attempt] = layout
         self._last = max(self._last, attempt)
+        self._note(layout, known)
 
     def rejoin(self, layout: Layout, attempt: int, last: int, known: Mapping[str, str]) -> None:
-        """Note the ``attempt`` of another launcher, which may have set spares up for ``last``;
-        ``known`` are the hosts of its logs, by their names without the stream."""
+        """Note the ``attempt`` of another launcher, which may have set a spare up for ``last``."""
         self._layouts[attempt] = layout
-        self._last, self._known = last, known
-        self._unplaced_left = UNPLACED * (layout.world_size + layout.num_nodes + 1)
+        self._last = last if self._is_spare(layout) else attempt
+        self._note(layout, known)
+
+    def _note(self, layout: Layout, known: Mapping[str, str]) -> None:
+        most = UNPLACED * (layout.world_size + layout.num_nodes + 1)
+        self._known, self._unplaced_left = known, max(self._unplaced_left, most)
 
     def wrong_log(self, name: str) -> str:
         """Return why a log is none of this host's; empty where it is one."""
