@@ -12,11 +12,13 @@ from .measure import race, spread, table
 from .place import Place, labs, place
 
 SIZES = (2, 8, 32)
+#: MB of outputs that one host writes.
+OUTPUTS = (1, 400)
 _KEYS = ("Rss", "Pss", "Private_Dirty")
 
 
 def main(rounds: int) -> str:
-    """Two tables."""
+    """Three tables."""
     peaks: dict[int, list[float]] = {}
     with place(max(SIZES)) as here:
         contenders = {
@@ -24,6 +26,7 @@ def main(rounds: int) -> str:
         }
         for size, samples in race(contenders, rounds).items():
             peaks[int(size)] = [s.rss for s in samples]
+        outputs = race({str(n): here.timed(_writes(here, n)) for n in OUTPUTS}, rounds)
         parts = _on_host(here)
     least, most = min(peaks), max(peaks)
     slope = statistics.median(peaks[most]) - statistics.median(peaks[least])
@@ -32,10 +35,19 @@ def main(rounds: int) -> str:
         [
             table(["hosts", "launcher, peak RSS, MiB"], rows),
             f"\n- per further host: {slope / (most - least):.2f} MiB\n",
-            "On a host while its process sleeps, MiB:\n",
+            table(
+                ["MB of outputs from one host", "launcher, peak RSS, MiB"],
+                [[size, spread([s.rss for s in found], ".1f")] for size, found in outputs.items()],
+            ),
+            "\nOn a host while its process sleeps, MiB:\n",
             table(["process", "RSS", "PSS", "private dirty"], parts),
         ]
     )
+
+
+def _writes(here: Place, megabytes: int) -> list[str]:
+    script = f'head -c {megabytes}000000 /dev/urandom >"$LAUNCHER_OUTPUT_DIR/weights"'
+    return here.launcher(1, "--framework", "env", "--", "sh", "-c", script)
 
 
 def _on_host(here: Place) -> list[list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from launcher.spec.inventory import ASYNCSSH, TRANSPORTS
+from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
 from support import ROOT
 from support import lab as labs
 from support.command import Launcher

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ..fleet.findings import ERROR, OK, WARNING, Finding, suggested
 from ..fleet.findings.group import gpus_text
 from ..fleet.findings.pair import rate_text
-from ..fleet.inventory_file import sandbox_of, write_interfaces
+from ..fleet.inventory_file import write_interfaces
+from ..fleet.sandbox import sandbox_of
 from ..spec.model import Host, Inventory, Job
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
-from ..fleet.inventory_file import load_inventory, sandbox_of
+from ..fleet.inventory_file import load_inventory
+from ..fleet.sandbox import sandbox_of
 from ..records import catalog
 from ..records.catalog import Summary
-from ..records.run_folder import RunFolder, home, write_at_home
-from ..spec.errors import HostError, InputError, UnknownRun
+from ..records.run_folder import RunFolder, holder, home, write_at_home
+from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.model import Inventory, Job, Request
 
 # Listing runs needs no more; the runner is imported with the first run.
@@ -252,7 +253,11 @@ class AsyncClient(_Catalog):
         path = catalog.find(name)
         try:
             handle = self._attached(path)
-        except InputError:  # it never reached a host
+        except NewerRecord:
+            raise  # a newer launcher can tell its hosts, too
+        except (InputError, UnreadableRecord):  # it never reached a host, or does not say which
+            if holder(path) is not None:
+                raise
             await asyncio.to_thread(shutil.rmtree, path)
             return []
         return await handle.rm(force)
@@ -307,14 +312,14 @@ class AsyncClient(_Catalog):
         self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
     ) -> AsyncRunHandle:
         from ..runner import follower
-        from ..runner.attach import Begun
+        from ..runner.attach import Started
         from .handles import AsyncRunHandle
 
         folder = RunFolder.create(request.job.name)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
-        following = Begun(request, folder, on_event or _ignore, on_log or _ignore)
+        following = Started(request, folder, on_event or _ignore, on_log or _ignore)
         return AsyncRunHandle(self, following, task=self.follow(following))
 
     def _attached(

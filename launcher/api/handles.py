@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from ..records import events as ev
 from ..records.adoption import commands
 from ..records.receipt import Receipt
+from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_started
 from ..runner.listeners import OnEvent
-from ..spec.errors import HostError, InputError, RunKept
+from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job, Layout
 from .loop_thread import LoopThread
@@ -288,17 +289,24 @@ class AsyncRunHandle(RecordedRun):
         """
         from ..runner.ended_runs import forget
 
-        if self.followed:
+        if (other := follower(self.folder)) is not None:
             raise InputError(
-                f"{self.name} is still running", f"stop it first: launcher stop {self.name}"
+                f"{self.name} is still running, and {other} follows it",
+                f"stop it first: launcher stop {self.name}",
             )
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
-            errors = await forget(request, self.layout, self.receipt)
+            errors = await forget(request, self.layout, self._readable_receipt())
         if errors and not force:
             raise RunKept(self.name, errors)
         await asyncio.to_thread(shutil.rmtree, self.folder)
         return errors
+
+    def _readable_receipt(self) -> Receipt | None:
+        try:
+            return self.receipt
+        except UnreadableRecord:
+            return None
 
     async def _bring_if_nobody_does(self) -> None:
         if self.receipt is None and not self.followed:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..fleet.inventory_file import sandbox_of
+from ..fleet.sandbox import sandbox_of
 from ..records.receipt import Receipt
 from ..runner.requests import make_request
 from ..runner.scaling.compare import Comparison, Row, Trial, caution, compare

@@ -13,7 +13,7 @@ import click
 from ..jobs import foreign_terms
 from ..spec.errors import LauncherError
 from ..spec.version import __version__
-from . import process
+from . import output, process
 from .render.hints import below_error
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     try:
         # Around the commands' own contexts, so that errors get the same colours.
         with click.Context(cli, color=_colour()):
-            sys.exit(_code())
+            sys.exit(_written(_code()))
     finally:
         process.finish()
 
@@ -118,6 +118,14 @@ def _code() -> int:
     except Exception as error:
         _bug(error)
         return 125
+
+
+def _written(code: int) -> int:
+    """Return the exit code; not 0 where the disk that our output goes to was full."""
+    if why := output.lost():
+        click.echo(f"error: some output could not be written: {why}", err=True)
+        return code or 1
+    return code
 
 
 def _bug(error: Exception) -> None:

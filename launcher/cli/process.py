@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import time
 import warnings
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
 
-from . import terminal
+from ..spec import startup
+from . import output, terminal
 
+#: Enough for more hosts than a run has.
+DESCRIPTORS = 65_536
 _SHOW_WARNING = warnings.showwarning
 
 
 def prepare() -> None:
-    """Set up signals, garbage collection, warnings and fast imports."""
+    """Set up output, signals, garbage collection, warnings and fast imports."""
+    output.outlive_readers()
     terminal.guard()
+    _raise_descriptors()
     sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning
     # `pull` of an older launcher may send it before the run's handler is set.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # Imports make 45,000 objects and no garbage; looking through them takes a tenth of a second.
-    gc.set_threshold(100_000)
-    sys.meta_path.insert(0, _QuickAsyncssh())
+    startup.quicken()
 
 
 def finish() -> None:
     """Skip the last garbage collection."""
     gc.freeze()
+
+
+def _raise_descriptors() -> None:
+    """Use as many descriptors as this user may: a connection takes some, and there may be 1,000."""
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _unraisable(ignored: sys.UnraisableHookArgs) -> None:
@@ -73,34 +85,3 @@ def _show_warning(
     else:
         return _SHOW_WARNING(message, category, filename, lineno, file, line)
     return click.echo(str(message), err=True)
-
-
-class _QuickAsyncssh:
-    """Import asyncssh without its search for libraries.
-
-    With ldconfig and a linker it searches five times for nettle (UMAC) and liboqs (sntrup761), which
-    takes 35 ms at every start. Every OpenSSH of the last ten years offers other algorithms.
-    """
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return asyncssh's own spec with a fast loader; None for any other module."""
-        if name != "asyncssh":
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def load_quickly(module: ModuleType) -> None:
-            import ctypes.util
-
-            search = ctypes.util.find_library
-            ctypes.util.find_library = lambda name: None
-            try:
-                load(module)
-            finally:
-                ctypes.util.find_library = search
-
-        vars(spec.loader)["exec_module"] = load_quickly
-        return spec

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..api.client import AsyncClient
+from ..records import events as ev
 from ..spec.errors import UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
@@ -68,6 +69,8 @@ async def attached(
             f"{run.name} was started on another machine; fetched its record from its hosts",
             err=True,
         )
+    if damaged := ev.damage(run.events()):
+        click.echo(f"warning: {damaged}; the rest of it counts", err=True)
     async with client:
         yield run
 

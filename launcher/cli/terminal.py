@@ -54,11 +54,12 @@ def _gated(stream: TextIO) -> TextIO:
     if isinstance(stream, Gate) or not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
         return stream
     stream.flush()
+    ours = stream is not sys.__stdout__ and stream is not sys.__stderr__
     encoding = (
         "utf-8" if stream.encoding.lower() in ("ascii", "ansi_x3.4-1968") else stream.encoding
     )
     return Gate(
-        stream.buffer,
+        stream.detach() if ours else stream.buffer,
         encoding=encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,

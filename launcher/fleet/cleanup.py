@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ async def finish(agent: Agent, host: str) -> list[str]:
                 raise
             continue  # the run has no folder there
         named = _hosts(_mark(run), host)
-        remember(run, [name for name in named if name != host or found.left])
+        with suppress(OSError):  # a full disk here: it is looked at again next time
+            remember(run, [name for name in named if name != host or found.left])
         expiry = None
         if standing.expiry:
             when = standing.expiry.time - (standing.now - time.time())
@@ -81,11 +83,13 @@ def _amend(path: Path, host: str, found: Swept, expiry: dict[str, float] | None)
     receipt = read_as(dict[str, Any], path)
     if receipt is None:  # deleted meanwhile, or damaged
         return
-    for part in receipt.get("hosts", ()):
-        if part.get("host") == host:
+    parts = receipt.get("hosts")
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, dict) and part.get("host") == host:
             when = time.strftime("%d %b %Y %H:%M:%S")
             part["left"] = len(found.left)
             part["scanned"] = found.scanned
             part["expiry"] = part.get("expiry") or expiry
             part["verified"] = f"reached again on {when}: all of /proc read"
-    write_json(path, receipt)
+    with suppress(OSError):
+        write_json(path, receipt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,13 +67,3 @@ def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def sandbox_of(inventory: Inventory) -> AbstractContextManager[None]:
-    """Keep the embedded hosts up inside this context, if the inventory uses them."""
-    if not inventory.sandbox:
-        return nullcontext()
-    from . import sandbox
-
-    numbers = [host.name.removeprefix("local") for host in inventory.hosts]
-    return sandbox.for_a_run(max(int(n) if n.isdigit() else 1 for n in numbers))

@@ -15,7 +15,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from ..records.run_folder import home, make_home, write, write_json
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
+from ..spec.model import Inventory
 
 #: Seconds for the hosts to start.
 PATIENCE = 30.0
@@ -107,6 +108,14 @@ def down() -> int:
         with open(folder() / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the server holds it until it exits
     return len(found)
+
+
+def sandbox_of(inventory: Inventory) -> AbstractContextManager[None]:
+    """Keep the embedded hosts up inside this context, if the inventory uses them."""
+    if not inventory.sandbox:
+        return nullcontext()
+    numbers = [host.name.removeprefix("local") for host in inventory.hosts]
+    return for_a_run(max(int(n) if n.isdigit() else 1 for n in numbers))
 
 
 @contextmanager

@@ -12,10 +12,14 @@ from pathlib import Path
 from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.frozen import frozen
 from ..spec.typed_json import from_json
+from . import events as ev
 from . import formats
-from .run_folder import RunFolder, home
+from .run_folder import holder, home, read_record
+from .run_reader import RunReader
 from .state import ENDED, fold
 
+#: A folder with one of these is a run.
+_RECORDS = ("events.jsonl", "run.json", "receipt.json")
 #: The status of a run whose files cannot be read; its reason names the file and what is wrong.
 UNREADABLE = "unreadable"
 
@@ -23,7 +27,7 @@ UNREADABLE = "unreadable"
 @frozen
 class Summary:
     """One run in a line. ``followed`` says whether a process of this machine follows it: then the
-    record is up to date."""
+    record is up to date. ``damaged`` names lines of its record that were ignored."""
 
     run: str
     status: str
@@ -34,11 +38,12 @@ class Summary:
     ranks: int
     followed: bool
     folder: str
+    damaged: str = ""
 
 
 def folders() -> list[Path]:
     """Return the folders of all runs recorded here, oldest first."""
-    found = [path.parent for path in (home() / "runs").glob("*/events.jsonl")]
+    found = {path.parent for name in _RECORDS for path in (home() / "runs").glob(f"*/{name}")}
     return sorted(found, key=lambda path: (_started(path), path.name))
 
 
@@ -47,7 +52,14 @@ def _started(path: Path) -> float:
         with open(path / "events.jsonl", "rb") as file:
             return from_json(_First, json.loads(file.readline())).time
     except (OSError, ValueError, RecursionError):
+        return _modified(path)
+
+
+def _modified(path: Path) -> float:
+    try:
         return path.stat().st_mtime
+    except OSError:  # it was removed a moment ago
+        return 0.0
 
 
 def names() -> list[str]:
@@ -102,18 +114,17 @@ class _Described:
 
 def summary(path: Path) -> Summary:
     """Return a run's summary, folded from its events; UNREADABLE when one of its files is damaged."""
-    folder = RunFolder(path)
     described, status, reason = _Described(), UNREADABLE, ""
+    damaged, followed = "", False
     try:
-        followed = folder.holder is not None
+        followed = holder(path) is not None
         file = path / "run.json"
-        described = formats.read_record(_Described, folder.read("run.json") or {}, file)
-        state = fold(folder.events())
-        status, reason = state.status, state.reason
+        described = formats.read_record(_Described, read_record(file) or {}, file)
+        events = RunReader(path).events()
+        state = fold(events)
+        status, reason, damaged = state.status, state.reason, ev.damage(events)
     except UnreadableRecord as error:
         reason = str(error)
-    finally:
-        folder.close()
     return Summary(
         run=path.name,
         status=status,
@@ -124,6 +135,7 @@ def summary(path: Path) -> Summary:
         ranks=sum(node.local_world_size for node in described.nodes),
         followed=followed and status not in ENDED,
         folder=str(path),
+        damaged=damaged,
     )
 
 

@@ -22,8 +22,7 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def describe_host(host: Host) -> dict[str, Any]:
-    """Return what the inventory says of a host, as a record has it; what it leaves out is left out
-    here, too, so that earlier releases read the rest."""
+    """Return a host as JSON values, without fields that are not set: earlier releases read the rest."""
     return {name: value for name, value in to_json(host).items() if value not in (None, {})}
 
 

@@ -6,7 +6,7 @@ their clock's offset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field
 from typing import Any
 
@@ -221,7 +221,8 @@ class HostEnded(Event):
 
 @frozen
 class RecordPassedOver(Event):
-    """A host's journal has a record that no supervisor writes, for this ``problem``; it was ignored."""
+    """A record in a host's journal, or a line of ours if ``host`` is "", could not be read and was
+    ignored, for this ``problem``."""
 
     host: str
     problem: str
@@ -409,20 +410,32 @@ def decode(record: object) -> Event | None:
 
 
 def decode_lines(
-    lines: bytes, file: object = "events.jsonl", first: int | None = None
+    lines: bytes, file: object = "events.jsonl", before: Callable[[], int] = lambda: 0
 ) -> list[Event]:
-    """Return the events of whole lines of JSON; ``first`` is the number of the first line in the file.
+    """Return the events of whole lines of JSON.
 
-    Raises UnreadableRecord naming the file, the line and the field.
+    A damaged line costs that line alone: it becomes a RecordPassedOver of no host, which names the
+    file, the line and the field. ``before()`` is how many lines of the file are in front of these.
     """
-    found = []
-    for number, line in enumerate(lines.splitlines(), first or 0):
-        place = file if first is None else f"{file}:{number}"
+    found: list[Event | None] = []
+    last = 0.0
+    for number, line in enumerate(lines.split(b"\n")[:-1], 1):
         try:
-            found.append(decode(formats.parse(line, place)))
-        except Mismatch as error:
-            raise UnreadableRecord(str(place), str(error)) from None
+            event = decode(formats.parse(line, ""))
+        except (Mismatch, UnreadableRecord) as error:
+            problem = error.message if isinstance(error, UnreadableRecord) else str(error)
+            place = f"{file}:{before() + number} is damaged: "
+            event = RecordPassedOver(last, "", place + problem.removeprefix(" is damaged: "))
+        found.append(event)
+        last = last if event is None else event.time
     return [event for event in found if event is not None]
+
+
+def damage(events: Iterable[Event]) -> str:
+    """Return which lines of a record here are damaged, in words; "" where none is."""
+    lines = [e.problem for e in events if isinstance(e, RecordPassedOver) and not e.host]
+    more = f"; and {len(lines) - 1} more" if lines[1:] else ""
+    return f"{lines[0]}{more}" if lines else ""
 
 
 #: What a supervisor writes about its own host. All other events are this machine's to record.

@@ -84,7 +84,7 @@ def last_lines(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine,
 
 
 def _ranked(key: str) -> bool:
-    return ProcessKey.parse(key).kind is ProcessKind.RANK
+    return ProcessKey.kind_of(key) is ProcessKind.RANK
 
 
 def _lowest(group: list[tuple[ProcessState, str]]) -> int:

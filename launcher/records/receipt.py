@@ -139,7 +139,22 @@ def read(value: object, file: object = "receipt.json") -> Receipt:
     Raises NewerRecord, or UnreadableRecord naming file and field.
     """
     record = formats.check_version(value, file)
+    formats.read_record(_Outputs, record, file)
     return formats.read_record(Receipt, compat.receipt(record), file)
+
+
+@frozen
+class _Output:
+    path: str
+    size: int
+    hosts: tuple[str, ...] = ()
+
+
+@frozen
+class _Outputs:
+    """What is asked of the outputs, which a receipt holds as they are."""
+
+    outputs: tuple[_Output, ...] = ()
 
 
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:

@@ -19,8 +19,9 @@ Files appear whole or not at all: each is written under a temporary name and ren
         adopted.json    of a run that another machine started: whether its hosts agree on its record
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
+        follower.json   the process that follows the run: pid, machine and boot
         launcher.lock   held (flock) by the process that follows the run; contains its pid, with a
-                         line end if that process reads requests from files (older ones do not)
+                        line end if that process reads requests from files (older ones do not)
         .hosts/<host>/  what came from one host
     ~/.launcher/unfinished/<run>.json   hosts that could not be checked when a run ended
 """
@@ -31,21 +32,28 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from ..spec.errors import LauncherError, RecordError
-from ..spec.typed_json import from_json
+from ..spec.errors import LauncherError, RecordError, UnreadableRecord
+from ..spec.frozen import frozen
+from ..spec.typed_json import from_json, to_json
 from . import events as ev
-from . import run_names
+from . import formats, run_names
 from .adoption import FILE, Adoption
 
 T = TypeVar("T")
+
+FOLLOWER = "follower.json"
+#: Logs that a run has open at once.
+OPEN_LOGS = 32
 
 
 def home() -> Path:
@@ -60,9 +68,66 @@ def make_home() -> Path:
     return place
 
 
+@frozen
+class Follower:
+    """A process that follows a run. The folder may be on a network file system, and the process on
+    another machine or, with the same pid, in another container."""
+
+    pid: int
+    host: str = ""
+    boot: str = ""
+
+    @classmethod
+    def this_process(cls) -> Follower:
+        """Return the process that asks."""
+        return cls(os.getpid(), socket.gethostname(), _boot_id())
+
+    def __str__(self) -> str:
+        here = self.host in ("", socket.gethostname())
+        return f"process {self.pid}" + ("" if here else f" on {self.host}")
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def follower(path: Path) -> Follower | None:
+    """Return the process that follows the run of this folder, or None. Raises UnreadableRecord."""
+    pid = holder(path)
+    if pid is None:
+        return None
+    noted = read_as(Follower, path / FOLLOWER)
+    return noted if noted is not None and noted.pid == pid else Follower(pid)
+
+
+def locked_by(path: Path, pid: int) -> bool:
+    """Return whether a process of this machine holds the lock of a run.
+
+    A pid alone may belong to another machine that shares the folder, and here to an innocent process.
+    """
+    try:
+        inode = (path / "launcher.lock").stat().st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:  # not Linux
+        return False
+    # 1: FLOCK  ADVISORY  WRITE 4242 fe:01:131090 0 EOF
+    found = (line.split() for line in locks)
+    return any(
+        words[1] == "FLOCK" and words[4] == str(pid) and words[5].endswith(f":{inode}")
+        for words in found
+        if len(words) > 5
+    )
+
+
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises OSError or ValueError."""
-    return json.loads(path.read_text("utf-8"))
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_as(kind: type[T], path: Path) -> T | None:
@@ -70,8 +135,57 @@ def read_as(kind: type[T], path: Path) -> T | None:
     optional."""
     try:
         return from_json(kind, read_json(path))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
+
+
+def read_record(path: Path) -> Any:
+    """What a JSON file says, or None where it is missing. Raises UnreadableRecord."""
+    try:
+        return formats.parse(path.read_bytes(), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableRecord(str(path), str(error.strerror)) from None
+
+
+def holder(path: Path) -> int | None:
+    """The pid of a process that follows the run of this folder, or None. Raises UnreadableRecord.
+
+    0 where the process has not written it yet.
+    """
+    try:
+        with open(path / "launcher.lock", "rb") as looking:
+            try:
+                fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                pid = looking.read(32).strip()
+                return int(pid) if pid.isdigit() else 0
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableRecord(str(path / "launcher.lock"), str(error.strerror)) from None
+    return None
+
+
+def adoption_of(path: Path) -> Adoption | None:
+    """How the run of this folder was taken up from its hosts; None where this machine started it."""
+    try:
+        value = read_record(path / FILE)
+        return None if value is None else from_json(Adoption, value)
+    except (UnreadableRecord, ValueError):
+        return Adoption(differing={FILE: "it is damaged"})
+
+
+def times(path: Path) -> dict[str, list[tuple[float, int]]]:
+    """When how many bytes of each log were here. A damaged line says nothing."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    with suppress(OSError), open(path / "times.jsonl", "rb") as file:
+        for line in file:
+            with suppress(ValueError, RecursionError):
+                when, name, size = from_json(tuple[float, str, int], json.loads(line))
+                found.setdefault(name, []).append((when, size))
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -106,6 +220,8 @@ class RunFolder:
         self._events = os.open(
             path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
+        self._end_line()
+        self._open_files = _OpenFiles()
         self._logs: dict[str, LogFile] = {}
         self._times: int | None = None
         self._noted: dict[str, float] = {}
@@ -131,6 +247,21 @@ class RunFolder:
         except OSError as error:
             raise RecordError(parent, error) from None
 
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of a run that was begun before. Raises UnreadableRecord."""
+        try:
+            return cls(path)
+        except OSError as error:
+            raise UnreadableRecord(str(error.filename or path), str(error.strerror)) from None
+
+    def _end_line(self) -> None:
+        """End a line that a power cut tore, so that the next event has one of its own."""
+        with open(self.path / "events.jsonl", "rb") as file:
+            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                with suppress(OSError):
+                    os.write(self._events, b"\n")
+
     def hold(self) -> bool:
         """Make this process the one that follows the run; return False when another one does."""
         try:
@@ -139,36 +270,13 @@ class RunFolder:
             return False
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk here: it is for people
+            write_json(self.path / FOLLOWER, to_json(Follower.this_process()))
         return True
-
-    @property
-    def holder(self) -> int | None:
-        """The pid of another process that follows the run, or None."""
-        with open(self.path / "launcher.lock", "rb") as looking:
-            try:
-                fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                pid = looking.read()
-                return int(pid) if pid else None
-        return None
-
-    def read(self, name: str) -> Any:
-        """Return the value of a JSON file in the folder; None when it is missing or damaged."""
-        try:
-            return read_json(self.path / name)
-        except (FileNotFoundError, ValueError):
-            return None
 
     def read_as(self, kind: type[T], name: str) -> T | None:
         """Return a JSON file of the folder as a ``kind``; None when it is missing or damaged."""
         return read_as(kind, self.path / name)
-
-    @property
-    def adoption(self) -> Adoption | None:
-        """How the run was taken up from its hosts; None where this machine has started it."""
-        if not (self.path / FILE).exists():
-            return None
-        return self.read_as(Adoption, FILE) or Adoption()
 
     def came(self, name: str, size: int) -> None:
         """Note that ``size`` bytes of a log are here now, at most once a second for each log."""
@@ -181,19 +289,6 @@ class RunFolder:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._times = os.open(self.path / "times.jsonl", flags, 0o600)
             os.write(self._times, json.dumps([round(now, 3), name, size]).encode() + b"\n")
-
-    def times(self) -> dict[str, list[tuple[float, int]]]:
-        """Return ``(time, bytes)`` of each log: how many bytes were here when."""
-        found: dict[str, list[tuple[float, int]]] = {}
-        try:
-            lines = (self.path / "times.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
-            return found
-        for line in lines:
-            with suppress(ValueError):
-                when, name, size = json.loads(line)
-                found.setdefault(name, []).append((when, size))
-        return found
 
     def log_names(self) -> list[str]:
         """Return the names of the logs here, such as ``attempt-0/rank-3.out``."""
@@ -223,13 +318,10 @@ class RunFolder:
             raise RecordError(self.path / "events.jsonl", error) from None
 
     def events(self) -> list[ev.Event]:
-        """Return all events so far, without a last line that a power cut left unfinished.
-
-        Raises UnreadableRecord.
-        """
+        """Return all events so far, without a last line that a power cut left unfinished."""
         path = self.path / "events.jsonl"
         data = path.read_bytes()
-        return ev.decode_lines(data[: data.rfind(b"\n") + 1], path, first=1)
+        return ev.decode_lines(data[: data.rfind(b"\n") + 1], path)
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder. Raises RecordError."""
@@ -250,7 +342,7 @@ class RunFolder:
         if name not in self._logs:
             path = self.path / "logs" / _safe(name)
             try:
-                self._logs[name] = LogFile(path)
+                self._logs[name] = LogFile(path, self._open_files)
             except OSError as error:
                 raise RecordError(path, error) from None
         return self._logs[name]
@@ -270,8 +362,7 @@ class RunFolder:
         os.close(self._lock)
         if self._times is not None:
             os.close(self._times)
-        for log in self._logs.values():
-            log.close()
+        self._open_files.close()
 
 
 def _safe(name: str) -> str:
@@ -282,14 +373,37 @@ def _safe(name: str) -> str:
     return name
 
 
+class _OpenFiles:
+    """Files that are open to be written, the last used ones: a run may have thousands of logs, and a
+    process 1,024 descriptors in all."""
+
+    def __init__(self) -> None:
+        self._fds: OrderedDict[Path, int] = OrderedDict()
+
+    def fd(self, path: Path) -> int:
+        """Return a descriptor that is open until the next call at least. Raises OSError."""
+        if path in self._fds:
+            self._fds.move_to_end(path)
+        else:
+            while len(self._fds) >= OPEN_LOGS:
+                os.close(self._fds.popitem(last=False)[1])
+            self._fds[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._fds[path]
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+
 class LogFile:
     """One log, written by offset: no byte is lost or doubled, however often a piece arrives."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_files: _OpenFiles | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.size = os.fstat(self._fd).st_size
+        self._files = open_files or _OpenFiles()
+        self.size = os.fstat(self._files.fd(path)).st_size
 
     def write(self, offset: int, data: bytes) -> bytes:
         """Write a piece at its offset; return the part of it that is new.
@@ -302,7 +416,7 @@ class LogFile:
         left = memoryview(new)
         while left:
             try:
-                count = os.pwrite(self._fd, left, self.size)
+                count = os.pwrite(self._files.fd(self.path), left, self.size)
             except OSError as error:
                 raise RecordError(self.path, error) from None
             self.size += count
@@ -311,8 +425,8 @@ class LogFile:
 
     def tail(self, size: int = 16384) -> bytes:
         """Return the last ``size`` bytes."""
-        return os.pread(self._fd, size, max(0, self.size - size))
+        return os.pread(self._files.fd(self.path), size, max(0, self.size - size))
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        self._files.close()

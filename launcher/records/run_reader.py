@@ -5,13 +5,13 @@ A console, ``launcher logs`` and ``launcher attach`` stand on this. No host is a
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..spec.errors import InputError
+from ..spec.errors import InputError, RecordError, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
@@ -19,11 +19,13 @@ from . import adoption, codec, receipt
 from . import events as ev
 from .adoption import Adoption
 from .receipt import Receipt
-from .run_folder import RunFolder, read_as, read_json, write_json
+from .run_folder import adoption_of, holder, read_as, read_json, read_record, times, write_json
 from .state import RunState, log_hosts, step
 
 #: Most bytes of one log in one piece.
 PIECE = 1 << 20
+#: Bytes that are read at once in search of the last lines.
+BLOCK = 1 << 16
 #: The file that notes how far the logs of a run were shown.
 SHOWN = "shown.json"
 
@@ -84,8 +86,7 @@ class RunReader:
     @property
     def adoption(self) -> Adoption | None:
         """How the run was taken up from its hosts; None where this machine has started it."""
-        with closing(RunFolder(self.path)) as folder:
-            return folder.adoption
+        return adoption_of(self.path)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -97,8 +98,11 @@ class RunReader:
         """Note that a person has agreed. Raises RecordError."""
         taken = self.adoption
         if taken is not None:
-            with closing(RunFolder(self.path)) as folder:
-                folder.write(adoption.FILE, to_json(replace(taken, trusted=True)))
+            file = self.path / adoption.FILE
+            try:
+                write_json(file, to_json(replace(taken, trusted=True)))
+            except OSError as error:
+                raise RecordError(file, error) from None
 
     def _described_run(self) -> tuple[Request, Layout, float, tuple[str, ...]]:
         if self._described is None:
@@ -118,14 +122,12 @@ class RunReader:
 
     def receipt(self) -> Receipt | None:
         """Return the receipt, or None as long as the run has not ended."""
-        with closing(RunFolder(self.path)) as folder:
-            value = folder.read("receipt.json")
+        value = read_record(self.path / "receipt.json")
         return None if value is None else receipt.read(value, self.path / "receipt.json")
 
     def follower(self) -> int | None:
         """Return the pid of the process that follows the run, or None."""
-        with closing(RunFolder(self.path)) as folder:
-            return folder.holder
+        return holder(self.path)
 
     def state(self) -> RunState:
         """Return the state that follows from all events so far."""
@@ -154,14 +156,24 @@ class RunReader:
         self._seen = self._events_from(self._seen)[1]
 
     def _events_from(self, offset: int) -> tuple[list[ev.Event], int]:
-        """Return the events after a byte offset, and the offset after the last whole line."""
-        with open(self.path / "events.jsonl", "rb") as file:
-            file.seek(offset)
-            data = file.read()
+        """Return the events after a byte offset, and the offset after the last whole line.
+
+        Raises UnreadableRecord.
+        """
+        path = self.path / "events.jsonl"
+
+        def before() -> int:
+            with open(path, "rb") as file:
+                return file.read(offset).count(b"\n")
+
+        try:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except OSError as error:
+            raise UnreadableRecord(str(path), str(error.strerror)) from None
         whole = data.rfind(b"\n") + 1
-        first = 1 if offset == 0 else None
-        events = ev.decode_lines(data[:whole], self.path / "events.jsonl", first)
-        return events, offset + whole
+        return ev.decode_lines(data[:whole], path, before), offset + whole
 
     # -- logs
 
@@ -184,19 +196,19 @@ class RunReader:
         last lines of each log. Logs come one after the other; with ``merged``, in the order in which
         they arrived here, which is noted once a second.
         """
-        names, times = self._log_names(), self._arrivals()
+        names, arrivals = self._log_names(), times(self.path)
         self._positions = dict.fromkeys(names, 0)
         if since is not None:
             moment = time.time() - since
-            self._positions = {name: _arrived_by(times.get(name, []), moment) for name in names}
+            self._positions = {name: _arrived_by(arrivals.get(name, []), moment) for name in names}
         if tail is not None:
             for name in names:
                 last = _offset_of_last_lines(self.path / "logs" / name, tail)
                 self._positions[name] = max(self._positions[name], last)
         if merged:
-            arrivals = ((when, name, end) for name in names for when, end in times.get(name, []))
-            for _, name, end in sorted(arrivals):
-                if piece := self._piece(name, end - self._positions[name]):
+            pieces = ((when, name, end) for name in names for when, end in arrivals.get(name, []))
+            for _, name, end in sorted(pieces):
+                while piece := self._piece(name, min(PIECE, end - self._positions[name])):
                     yield piece
         yield from self.new_logs()
 
@@ -233,10 +245,6 @@ class RunReader:
         folder = self.path / "logs"
         return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
 
-    def _arrivals(self) -> Mapping[str, list[tuple[float, int]]]:
-        with closing(RunFolder(self.path)) as folder:
-            return folder.times()
-
     def _host_of(self, name: str) -> str:
         """Return the host of a log. Another attempt may have run the same rank elsewhere."""
         stem = name.partition(".")[0]
@@ -251,11 +259,25 @@ def _arrived_by(times: list[tuple[float, int]], moment: float) -> int:
 
 
 def _offset_of_last_lines(path: Path, count: int) -> int:
-    """Return the offset at which the last ``count`` lines of a file start."""
-    data = path.read_bytes()
-    end = len(data) - data.endswith(b"\n")
-    for _ in range(count):
-        end = data.rfind(b"\n", 0, max(0, end))
-        if end < 0:
-            return 0
-    return len(data) if count == 0 else end + 1
+    """Return the offset at which the last ``count`` lines of a file start.
+
+    Read from the end: the file may be larger than memory.
+    """
+    with open(path, "rb") as file:
+        position = size = file.seek(0, os.SEEK_END)
+        if count == 0:
+            return size
+        left = count
+        while position > 0:
+            length = min(BLOCK, position)
+            position -= length
+            file.seek(position)
+            block = file.read(length)
+            end = len(block)
+            if position + end == size and block.endswith(b"\n"):
+                end -= 1  # the line end of the last line
+            while (end := block.rfind(b"\n", 0, end)) >= 0:
+                left -= 1
+                if left == 0:
+                    return position + end + 1
+        return 0

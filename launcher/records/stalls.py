@@ -74,8 +74,8 @@ def _hardly_started(ranks: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return a rank that has used far less CPU time than all others of its role, which wait for it.
     Ranks of another role may have little to do."""
     for rank in ranks:
-        group = ProcessKey.parse(rank["key"]).group
-        others = [r for r in ranks if r is not rank and ProcessKey.parse(r["key"]).group == group]
+        group = ProcessKey.group_of(rank["key"])
+        others = [r for r in ranks if r is not rank and ProcessKey.group_of(r["key"]) == group]
         least = TIMES * max(float(rank["cpu"]), SOME)
         if others and all(float(other["cpu"]) > least for other in others):
             return rank
@@ -93,5 +93,5 @@ def _behind(stall: ev.RunStalled, ranks: list[dict[str, Any]], why: str) -> ev.R
         silent=round(stall.time - first["since"], 3),
         last=first["last"],
         why=why,
-        key=first["key"] if ProcessKey.parse(first["key"]).kind is ProcessKind.ROLE else "",
+        key=first["key"] if ProcessKey.kind_of(first["key"]) is ProcessKind.ROLE else "",
     )

@@ -401,4 +401,4 @@ SKEW = 0.25
 
 def is_setup(key: str) -> bool:
     """Return whether a process runs a job's ``setup``."""
-    return ProcessKey.parse(key).kind is ProcessKind.SETUP
+    return ProcessKey.kind_of(key) is ProcessKind.SETUP

@@ -1,1 +1,1 @@
-"""One run from connection to receipt, and its recovery."""
+"""One run, from its first connection to its receipt, with restarts and replaced hosts."""

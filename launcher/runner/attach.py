@@ -1,8 +1,8 @@
-"""What one process does for one run: it carries the run out, or watches the process that does, and
-takes over when that process is gone.
+"""One process and one run: it follows the run, or watches the process that does and takes over when
+that process is gone.
 
-Two processes never follow one run: the one that holds the lock of its folder does, and all others
-read what that one writes there.
+Only one process follows a run, the one that holds the lock of its folder; all others read what that
+one writes there.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .listeners import OnEvent, OnLog, ignore_event
 if TYPE_CHECKING:
     from .run import Run
 
-#: Seconds between two looks at what the follower wrote.
+#: Seconds between two reads of what the follower wrote.
 LOOK = 0.1
 
 
 class Following(Protocol):
-    """A run as this process follows or watches it: :class:`Begun` here, or :class:`Attached`."""
+    """A run that this process follows or watches: :class:`Started` here, or :class:`Attached`."""
 
     reader: RunReader
     request: Request
     grace: float
     killing: bool
-    is_ours: bool  # whether this process has started it
+    is_ours: bool  # whether this process started it
 
     @property
     def layout(self) -> Layout:
@@ -59,7 +59,7 @@ class Following(Protocol):
         """Take notice that a person trusts the record of the run now."""
 
 
-class Begun:
+class Started:
     """A run that this process starts and follows. ``on_event`` and ``on_log`` get everything."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Begun:
         return self._run.layout if self._run else Layout(self.reader.name, ())
 
     async def to_the_end(self) -> Receipt:
-        """Return the receipt as soon as the run has ended, whatever the ending."""
+        """Return the receipt as soon as the run has ended, however it ends."""
         from .run import Run  # asyncssh takes a third of a second to import
 
         self._run = Run(self.request, self._folder, self._on_event, self._on_log)
@@ -100,15 +100,15 @@ class Begun:
             self._run.pull_now()
 
     def remember(self) -> None:
-        """Nothing to note: a run in the foreground passes on all that it writes."""
+        """Do nothing: a run in the foreground passes on everything that it writes."""
 
     def reread(self) -> None:
         """Nothing to read: its record is this machine's own."""
 
 
 class Attached:
-    """A run that another process started. ``on_event`` gets what is new, ``on_log`` all bytes that
-    were not shown before; without them a run that another process follows is not read."""
+    """A run that another process started. ``on_event`` gets new events, ``on_log`` all bytes that were
+    not shown before; without them, the record of another process's run is not read."""
 
     def __init__(
         self, reader: RunReader, on_event: OnEvent | None = None, on_log: OnLog | None = None
@@ -131,7 +131,7 @@ class Attached:
         try:
             while True:
                 ended = self.reader.receipt()
-                folder = RunFolder(self.reader.path)
+                folder = RunFolder.open(self.reader.path)
                 if ended is None and folder.hold() and self.reader.receipt() is None:
                     return await self._take_over(folder)
                 folder.close()
@@ -143,7 +143,7 @@ class Attached:
             self.remember()
 
     def stop(self, grace: float | None = None) -> None:
-        """Ask for the end, whichever process follows the run; again: without grace."""
+        """Ask to stop the run, whichever process follows it; asked again, without grace."""
         self.killing, self._stopping = self._stopping, True
         self.grace = self.grace if grace is None else grace
         if self._run is None:
@@ -154,7 +154,7 @@ class Attached:
         self._run.stop()
 
     def pull_now(self) -> None:
-        """Ask for outputs at once, whichever process follows the run."""
+        """Ask to fetch outputs now, whichever process follows the run."""
         if self._run:
             self._run.pull_now()
         else:
@@ -171,7 +171,7 @@ class Attached:
         self.request = replace(_startable(self.reader), ask_passphrase=ask)
 
     def _position(self) -> None:
-        """Behind the last byte that was shown, and the last event."""
+        """Continue after the last byte that was shown, and the last event."""
         if not self._positioned:
             self._positioned = True
             self.reader.skip_events()
@@ -200,13 +200,13 @@ class Attached:
         run = self._run = Run(self.request, folder, on_event, pass_on, self.reader.started)
         for _ in range(self._stopping + self.killing):
             run.stop()
-        return await follow(run, run.go_on(self.reader.layout))
+        return await follow(run, run.resume(self.reader.layout))
 
 
 async def follow(run: Run, work: Coroutine[Any, Any, Receipt]) -> Receipt:
-    """Do the work of a run to its receipt, and meanwhile what other processes ask of it.
+    """Do the work of a run to its receipt, and carry out the wishes of other processes meanwhile.
 
-    A cancellation lets go of the run, which continues on its hosts.
+    Cancelling this closes all connections; the run continues on its hosts.
     """
     heard = wishes.Wishes(run.folder)
     if heard.stop_pending and not run.switch.asked.is_set():
@@ -225,7 +225,7 @@ async def follow(run: Run, work: Coroutine[Any, Any, Receipt]) -> Receipt:
 async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> Receipt | None:
     """Wait until all processes of a run have started; return the receipt of one that ended before.
 
-    Raises LauncherError when its follower died.
+    Raises LauncherError when its follower has died.
     """
     state = RunState()
     while not state.all_started:
@@ -238,19 +238,21 @@ async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> R
             return ended
         if reader.follower() is None and reader.receipt() is None:
             raise LauncherError(
-                f"the follower of {reader.name} died before everything was started",
-                f"launcher stop {reader.name} ends what it had begun",
+                f"the follower of {reader.name} died before all processes were started",
+                f"stop those that run: launcher stop {reader.name}",
             )
         await asyncio.sleep(LOOK)
     return None
 
 
 async def bring(following: Following) -> dict[str, str]:
-    """Bring logs and outputs back as they are on the hosts now; the run continues. Return what could
-    not be brought, by host."""
+    """Fetch logs and outputs as they are on the hosts now, while the run continues.
+
+    Return what could not be fetched, by host.
+    """
     reader = RunReader(following.reader.path)
     reader.skip_events()
-    folder = RunFolder(reader.path)
+    folder = RunFolder.open(reader.path)
     if folder.hold():
         from .run import Run  # asyncssh takes a third of a second to import
 
@@ -267,10 +269,10 @@ async def bring(following: Following) -> dict[str, str]:
 
 
 def _startable(reader: RunReader) -> Request:
-    """Return the request of a run, with what another attempt needs where there may be one.
+    """Return the request of a run, with secrets from the environment, since no record holds them.
 
-    Secrets stand in no record: they come from the environment here. Without them the run continues,
-    but nothing of it can be started again; nor by a record of its hosts that nobody has agreed to.
+    Without them the run continues, but cannot restart; nor may it by a record that only its hosts
+    hold and nobody has agreed to.
     """
     request, names = reader.request, reader.secret_names
     if reader.doubts or any(name not in os.environ for name in names):

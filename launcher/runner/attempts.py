@@ -1,4 +1,4 @@
-"""The attempts of a run, one after another, until one is the last: read :meth:`Attempts.run`."""
+"""The attempts of a run, one after another: read :meth:`Attempts.run`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .policy import elastic
 from .policy.restart import another_try, may_replace_ports
 from .replacement import Replacement
 
-#: Seconds for the last words of a process after its exit was reported.
+#: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
 
 
 class Attempts:
-    """Starts all processes, follows them, and starts them again where the policy says so."""
+    """Starts all processes, follows them, and starts them again when the policy says so."""
 
     def __init__(
         self, context: RunContext, hosts: HostSet, collector: Collector, replacement: Replacement
@@ -37,23 +37,25 @@ class Attempts:
         self._ports: Mapping[str, Collection[int]] = {}
 
     async def run(self, is_running: bool = False) -> None:
-        """Make attempts until none follows. ``is_running``: another launcher has started the first.
+        """Make attempts until one is the last. ``is_running``: another launcher started the first.
 
         Raises Stopped when the user asks to stop before everything is started, and LauncherError
-        when the last attempt ended with it.
+        when the last attempt ended with one.
         """
         while True:
             error = await self._attempt(is_running)
-            why = await self._why_again(error)
-            if why is None or not await self._make_ready(why):
+            why = await self._why_restart(error)
+            if why is None or not await self._prepare_restart(why):
                 break
             is_running = False
         if error is not None:
             raise error
 
     async def _attempt(self, is_running: bool) -> errors.LauncherError | None:
-        """Start all processes unless they run, and wait until the attempt is over. Returns the error
-        that ended it, where that does not rule out another attempt."""
+        """Start all processes unless they run, and wait until the attempt is over.
+
+        Returns the error that ended it, if another attempt may follow such an error.
+        """
         try:
             if not is_running:
                 self._context.enter("start")
@@ -71,7 +73,7 @@ class Attempts:
         self._context.add(ev.AllStarted(time.time(), self._number))
 
     async def _follow(self) -> None:
-        """Wait until the attempt is over. Raises Stalled where a stall is an end."""
+        """Wait until the attempt is over. Raises Stalled when a stall ends the run."""
         if not self._context.state.all_started:
             raise errors.LauncherDied()
         await race(
@@ -82,8 +84,8 @@ class Attempts:
         await self._context.event_log.until(self._is_over)
 
     def _is_over(self) -> bool:
-        """Whether all processes have ended, one has failed, a host is lost or has stopped on its
-        own, or the user has asked to stop."""
+        """Return whether the attempt is over: all processes exited, one failed, a host was lost or
+        stopped on its own, or the user asked to stop."""
         state = self._context.state
         return (
             self._context.switch.asked.is_set()
@@ -100,13 +102,13 @@ class Attempts:
             return elastic.is_over(state, layout, least)
         return any(node.host.name in state.lost for node in layout.nodes)
 
-    async def _why_again(self, error: errors.LauncherError | None) -> Reason | None:
-        """Why another attempt follows this one; None when it was the last."""
+    async def _why_restart(self, error: errors.LauncherError | None) -> Reason | None:
+        """Return why another attempt follows this one; None when it was the last."""
         context, request = self._context, self._context.request
         if isinstance(error, errors.PortTaken):
             return Reason(EndReason.PORT_TAKEN) if may_replace_ports(context.events) else None
         if context.state.failure is not None:
-            await self._hear_out(context.state.failure.host)
+            await self._await_last_output(context.state.failure.host)
         if context.switch.asked.is_set():
             return None
         if context.state.lost and not self._replacement.can_help():
@@ -119,17 +121,20 @@ class Attempts:
             0 if request.job.elastic else request.max_restarts,
         )
 
-    async def _hear_out(self, host: str) -> None:
-        """An exit may come here before the last words: those say that a port was taken."""
+    async def _await_last_output(self, host: str) -> None:
+        """Wait for a failed process's last output, which may arrive after its exit: it says whether a
+        port was taken."""
         session = self._hosts.find(host)
         if session is not None and not session.is_over:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
                     await session.catch_up()
 
-    async def _make_ready(self, why: Reason) -> bool:
-        """Stop what was started, and make the hosts of the next attempt ready, without those that are
-        lost. False when too few are left."""
+    async def _prepare_restart(self, why: Reason) -> bool:
+        """Stop what was started, and prepare hosts that are not lost for the next attempt.
+
+        Returns False when too few are left.
+        """
         context = self._context
         context.enter("restart")
         await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))

@@ -1,4 +1,4 @@
-"""Does things beside each other, and leaves none of them half-way when one fails or is given up."""
+"""Run steps concurrently, and leave no task behind when one fails or is cancelled."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 async def together(steps: Iterable[Coroutine[Any, Any, T]], limit: int = 64) -> list[T]:
-    """Return all results in order, with at most ``limit`` steps under way.
+    """Return all results in order, running at most ``limit`` steps at once.
 
-    Raises the first error, after all others were cancelled and have come to rest.
+    Raises the first error, once all others are cancelled and finished.
     """
     gate = asyncio.Semaphore(limit)
 
@@ -37,8 +37,10 @@ async def together(steps: Iterable[Coroutine[Any, Any, T]], limit: int = 64) -> 
 
 
 async def race(*steps: Coroutine[Any, Any, T]) -> T:
-    """Return the result of the step that is done first, after all others were cancelled and have
-    come to rest. Of two that are done at once, the one that was named first wins."""
+    """Return the result of the first step to finish, once all others are cancelled and finished.
+
+    Of two that finish at once, the one that was named first wins.
+    """
     tasks = [asyncio.ensure_future(step) for step in steps]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -49,7 +51,7 @@ async def race(*steps: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def beside(step: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do a step in the background of a block, and cancel it at the end of the block."""
+    """Run a step in the background of a block, and cancel it at the end of the block."""
     task = asyncio.ensure_future(step)
     try:
         yield
@@ -58,7 +60,7 @@ async def beside(step: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks, and wait until they have come to rest."""
+    """Cancel tasks, and wait until they are finished. None stands for no task."""
     running = [task for task in tasks if task is not None]
     for task in running:
         task.cancel()
@@ -66,8 +68,11 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do work that takes long, while hosts are heard. A thread cannot be broken off: a caller that is
-    cancelled waits for its end, so that nobody begins the same work before."""
+    """Run slow work in a thread, while the event loop serves the hosts.
+
+    A thread cannot be cancelled: a cancelled caller waits for its end, so that the same work is never
+    started twice at once.
+    """
     working = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(working)

@@ -1,4 +1,4 @@
-"""After the end of a run: hosts that could not be looked at then, and forgetting it everywhere."""
+"""After a run: clean up hosts that could not be reached at its end, and delete its files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ..spec.model import Layout, Node, Request
 
 
 async def finish(request: Request, layout: Layout) -> list[HostError]:
-    """End what a run left on hosts that could not be reached when it ended, and correct its receipt.
-    Return the errors of hosts that still cannot be reached."""
-    # A host that was lost and replaced is no node any more.
+    """Stop what a run left on hosts that were unreachable when it ended, and correct its receipt.
+
+    Return the errors of hosts that are still unreachable.
+    """
+    # A host that was lost and replaced is no longer a node.
     nodes = [
         Node(host, 0, 0, 0, root=host.workdir)
         for host in request.inventory.hosts
@@ -24,9 +26,9 @@ async def finish(request: Request, layout: Layout) -> list[HostError]:
 
 
 async def forget(request: Request, layout: Layout, receipt: Receipt | None) -> list[HostError]:
-    """Remove the run's folder from all its hosts; return the errors of those where it is not removed.
+    """Delete the run's folder on all its hosts; return the errors of hosts where it remains.
 
-    Also from hosts that were lost and replaced: they may be back.
+    Hosts that were lost and replaced are included: they may be back.
     """
     nodes = {node.host.name: node for node in layout.nodes}
     names = [host.host for host in receipt.hosts if host.host not in nodes] if receipt else []
@@ -38,7 +40,7 @@ async def _visit(
     request: Request, layout: Layout, nodes: Sequence[Node], remove: bool = False
 ) -> list[HostError]:
     async def one(visited: Visited) -> None:
-        agent = await visited.agent()  # which ends what unfinished runs have left
+        agent = await visited.agent()  # stops what unfinished runs have left
         try:
             if remove:
                 await agent.ask("remove", run=visited.run)

@@ -1,4 +1,4 @@
-"""What has happened so far in a run: every event recorded, folded and passed on, in that order.
+"""The events of a run: each is recorded, folded into the state and passed on, in that order.
 
 Steps of a run wait here for the state that they need.
 """
@@ -19,34 +19,35 @@ from .listeners import OnEvent
 
 
 class EventLog:
-    """The one place through which events go."""
+    """The one place through which all events pass."""
 
     def __init__(self, folder: RunFolder, on_event: OnEvent) -> None:
         self.folder = folder
-        self.events = folder.events()  # another launcher may have begun
+        self.events = folder.events()  # another launcher may have started the run
         self.state = fold(self.events)
-        self.lacking: RecordError | None = None  # why a record of this run is not whole
+        self.record_error: RecordError | None = None  # why the run's record is incomplete
         self._on_event = on_event
         self._changed = asyncio.Event()
 
-    def heard(self, host: str) -> int:
-        """The number of the last record of a host's journal that stands here; -1 without one."""
-        return max((e.seq for e in self.events if getattr(e, "host", None) == host), default=-1)
+    def heard(self, host: str) -> frozenset[int]:
+        """Return the numbers of the records of a host's journal that are recorded here."""
+        mine = (e.seq for e in self.events if getattr(e, "host", None) == host)
+        return frozenset(seq for seq in mine if seq >= 0)
 
     def add(self, event: ev.Event) -> None:
-        """Takes an event. A full disk here does not stop a run: it goes on unrecorded."""
+        """Take an event. A full disk here does not stop a run: it continues unrecorded."""
         if not isinstance(event, ev.SyncProgressed):
             self.events.append(event)
             try:
                 self.folder.record(event)
             except RecordError as error:
-                self.lacking = error
+                self.record_error = error
         self.state = step(self.state, event)
         self._on_event(event)
         self._changed.set()
 
     def has_failed(self) -> bool:
-        """Whether a failure counts; where one does not yet, whoever waits looks again when it does."""
+        """Return whether a failure counts. When one does not count yet, wake the waiters in time."""
         failure = self.state.failure
         left = self.state.counts_from(failure) - time.time() if failure else 0.0
         if left > 0:
@@ -54,14 +55,14 @@ class EventLog:
         return failure is not None and left <= 0
 
     def last_words(self) -> bytes:
-        """What the process that failed first wrote last: on stderr, or else on stdout."""
+        """Return the end of the log of the process that failed first: stderr, or else stdout."""
         failure = self.state.failure
         if failure is None:
             return b""
         return self._end_of(failure.key, "err").strip() or self._end_of(failure.key, "out").strip()
 
-    def words_of_others(self) -> list[tuple[ProcessState, bytes]]:
-        """The ends of the logs, stderr last, of all that did not end well besides that one."""
+    def last_words_of_others(self) -> list[tuple[ProcessState, bytes]]:
+        """Return the ends of the logs, stderr last, of all other processes that failed."""
         return [
             (process, self._end_of(process.key, "out") + b"\n" + self._end_of(process.key, "err"))
             for process in postmortem.others(self.state)
@@ -72,18 +73,18 @@ class EventLog:
         return self.folder.log(name).tail() if self.folder.has_log(name) else b""
 
     def note(self, name: str, value: Any) -> None:
-        """Writes a file of the run's folder that nothing here depends on."""
+        """Write a file of the run's folder. A full disk here does not stop a run."""
         try:
             self.folder.write(name, value)
         except RecordError as error:
-            self.lacking = error
+            self.record_error = error
 
     def wake(self) -> None:
-        """Lets everybody who waits look again."""
+        """Make all waiters check their condition again."""
         self._changed.set()
 
     async def until(self, reached: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Waits for a condition that events bring about; False when ``seconds`` passed first."""
+        """Wait for a condition that events make true; return False when ``seconds`` pass first."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not reached():
             left = None if deadline is None else deadline - time.monotonic()

@@ -1,10 +1,10 @@
-"""A request carried out, from an empty folder to the receipt, in the calling thread."""
+"""Carry out a request in the calling thread, from an empty folder to the receipt."""
 
 from __future__ import annotations
 
 import asyncio
 
-from ..fleet.inventory_file import sandbox_of
+from ..fleet.sandbox import sandbox_of
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
 from ..spec.model import Request
@@ -18,7 +18,7 @@ def execute(
     on_event: OnEvent = ignore_event,
     on_log: OnLog = ignore_log,
 ) -> Receipt:
-    """Run a request to its end and return the receipt, whatever the ending.
+    """Run a request to its end and return the receipt, however it ends.
 
     Raises LauncherError when this machine cannot hold the run's folder.
     """

@@ -1,7 +1,7 @@
-"""A process in the background that follows one run to its receipt, whatever becomes of its parent.
+"""The follower: a background process that follows one run to its receipt and outlives its parent.
 
-It is started as a fresh Python, not forked: a library cannot fork a process with threads. The request
-comes over stdin, so that secrets stand in no file and on no command line.
+It is a fresh Python, not a fork: a library cannot fork a process with threads. The request comes over
+stdin, so that secrets are in no file and on no command line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..spec import startup
 
 if TYPE_CHECKING:
     from ..records.receipt import Receipt
@@ -26,9 +28,9 @@ LOG = "follower.log"
 
 
 async def start(request: Request, folder: RunFolder) -> None:
-    """Hand a new run to a follower; return as soon as it is recorded there.
+    """Hand a new run to a follower; return as soon as the follower has recorded it.
 
-    Lets go of ``folder``. Raises LauncherError when the follower cannot begin.
+    Closes ``folder``. Raises LauncherError when the follower cannot start.
     """
     import pickle
     from dataclasses import replace
@@ -41,15 +43,16 @@ async def start(request: Request, folder: RunFolder) -> None:
     write_json(folder.path / SHOWN, {})
     folder.close()
     log = folder.path / LOG
-    # Nobody sits before it to be asked for a passphrase: ssh-add is for that.
+    # The follower has no terminal to ask for a passphrase: that is what ssh-add is for.
     alive = await in_thread(
         _spawn, folder.path, pickle.dumps(replace(request, ask_passphrase=None))
     )
     try:
         while not (folder.path / "run.json").exists():
             if _is_closed(alive):
-                said = log.read_text("utf-8", "replace").splitlines()
-                raise LauncherError(said[-1] if said else "the follower died at once", f"see {log}")
+                lines = log.read_text("utf-8", "replace").splitlines()
+                message = lines[-1] if lines else "the follower died at once"
+                raise LauncherError(message, f"see {log}")
             await asyncio.sleep(LOOK)
     finally:
         os.close(alive)
@@ -62,12 +65,12 @@ def _spawn(path: Path, request: bytes) -> int:
     alive, held_by_follower = os.pipe()
     os.set_blocking(alive, False)
     try:
-        with open(path / LOG, "ab", opener=_private) as words:
+        with open(path / LOG, "ab", opener=_private) as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "launcher.runner.follower", str(path)],
                 stdin=subprocess.PIPE,
-                stdout=words,
-                stderr=words,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
                 pass_fds=(held_by_follower,),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path)},
@@ -93,20 +96,18 @@ def _private(path: str, flags: int) -> int:
 
 
 def main(path: str) -> None:
-    """Follow the run of a folder; its request stands on stdin."""
-    signal.signal(
-        signal.SIGUSR1, signal.SIG_IGN
-    )  # an older launcher may ask before anybody listens
+    """Follow the run of a folder; its request comes on stdin."""
+    # An older launcher may send this before a handler is set.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    startup.quicken()
     data = sys.stdin.buffer.read()
     if os.fork():
-        os._exit(0)  # the process that started us has no child to wait for
-    import gc
+        os._exit(0)  # so that our parent has no child to wait for
     import pickle
 
     from ..records.run_folder import RunFolder
     from ..spec.errors import LauncherError
 
-    gc.set_threshold(100_000)  # as in the CLI: what imports make is not garbage
     code = 125
     try:
         request: Request = pickle.loads(data)
@@ -125,7 +126,7 @@ def main(path: str) -> None:
 
 
 def _follow(request: Request, folder: RunFolder) -> Receipt:
-    from ..fleet.inventory_file import sandbox_of
+    from ..fleet.sandbox import sandbox_of
     from .attach import follow
     from .run import Run
 

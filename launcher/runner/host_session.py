@@ -1,7 +1,7 @@
-"""One host in a run: what was started there, whether it can be reached, and what it reports.
+"""One host in a run: what was started there, whether it is reachable, and what it reports.
 
-Journal and logs are read from where they stopped, however often the connection drops: the journal by
-the offset after its last record, each log by the bytes that are here.
+After a lost connection, reading continues where it stopped: in the journal after its last record, in
+each log after the bytes that are here.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from .session.journal_cursor import JournalCursor
 from .session.keep_alive import KeepAlive
 from .session.log_intake import LogIntake
 
-#: Seconds that the first try of a launcher that has just come may take, however soon a host that falls
-#: silent is given up: this one has not fallen silent, nobody has asked it yet.
+#: Seconds for a launcher's first attempt to reach a host of a run that it did not start, even when
+#: ``lost_after`` is shorter: such a host has not fallen silent.
 FIRST_TRY = 10.0
-#: Seconds after which a stall is reported where nobody has asked for that, as long as torch's own waits.
+#: Default of ``stall_timeout`` in seconds: torch's own timeout of collectives.
 STALL = 600.0
 
 
 class Phase(Enum):
     """How far the run has come on one host."""
 
-    IDLE = "nothing of the run was started there"
-    SUPERVISED = "a supervisor was started, and nobody listens to it yet"
-    FOLLOWED = "its supervisor is listened to, or tried to be reached again"
-    FINISHED = "its supervisor has stopped, and all that it left is here"
-    LOST = "it was given up"
+    IDLE = "nothing was started there"
+    SUPERVISED = "a supervisor was started, and is not followed yet"
+    FOLLOWED = "its supervisor is followed, or reconnected to"
+    FINISHED = "its supervisor has exited, and all its records and logs are here"
+    LOST = "the run has given it up"
 
 
 class HostSession:
-    """Opened once; ``follow`` holds on to the host until the run is over there, or it is lost."""
+    """A host that is opened once; ``follow`` follows it until the run is over there, or it is lost."""
 
     def __init__(self, host: Host, dialler: Dialler, context: RunContext, on_log: OnLog) -> None:
         self.host = host
@@ -61,9 +61,9 @@ class HostSession:
         self._journal = JournalCursor(context.event_log.heard(host.name))
         self._belongings = Belongings(host.name, context.job.elastic is not None)
         self._logs = LogIntake(self._line, self._journal, context, on_log, self._finish)
-        self._contact = KeepAlive(self._line)
+        self._contact = KeepAlive(self._line, self._hear_silence)
         self._log_sizes: Mapping[str, int] | None = None  # as the host reports them at the end
-        self._settled = asyncio.Event()  # the host listens to us, or was given up
+        self._settled = asyncio.Event()  # the host answers, or was given up
         self._following: asyncio.Task[None] | None = None
 
     @property
@@ -73,7 +73,7 @@ class HostSession:
 
     @property
     def agent(self) -> Agent:
-        """The agent as it is now; one that was never reached refuses every request."""
+        """The current agent; of a host that was never reached, one that refuses every request."""
         return self._line.agent
 
     @property
@@ -83,12 +83,12 @@ class HostSession:
 
     @property
     def connection(self) -> Connection:
-        """The connection as it is now. Raises ConnectionLost when there has been none."""
+        """The current connection. Raises ConnectionLost when there never was one."""
         return self._line.ssh
 
     @property
     def is_supervised(self) -> bool:
-        """Whether a supervisor of the run is or was there."""
+        """Whether a supervisor of the run was started there."""
         return self.phase is not Phase.IDLE
 
     @property
@@ -98,19 +98,19 @@ class HostSession:
 
     @property
     def unsaved(self) -> str:
-        """Why logs that the host has are not here; empty when they are."""
+        """Why logs that the host has are not here; empty when they are here."""
         return self._logs.unsaved
 
     @property
     def log_bytes(self) -> tuple[int, int | None]:
-        """Bytes of all logs, as ``(here, there)``; None while the host has not said how many."""
+        """Bytes of all logs, ``(here, there)``; None until the host has reported how many."""
         there = None if self._log_sizes is None else sum(self._log_sizes.values())
         return sum(self._logs.sizes.values()), there
 
     # -- beginning
 
     async def open(self, with_gpus: bool = True) -> None:
-        """Connect, and measure. Raises HostError."""
+        """Connect, clean up leftovers of earlier runs, and probe the host. Raises HostError."""
         started = time.time()
         await self._line.dial()
         for run in await cleanup.finish(self.agent, self.name):
@@ -128,12 +128,11 @@ class HostSession:
         )
 
     async def supervise(self, layout: Layout, attempt: int) -> None:
-        """Make sure that a supervisor is there, which also keeps what is known of the run. Raises
-        HostError.
+        """Make sure that a supervisor runs, which also keeps the run's description. Raises HostError.
 
-        It stops the run on its own when nobody is in touch for the request's ``orphan_timeout``, and
-        reports when no rank does anything for its ``stall_timeout``. Only where that was asked for,
-        Pythons there are prepared to write their stacks.
+        It stops the run on its own when no launcher contacts it for the request's ``orphan_timeout``
+        seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
+        set one, Python processes there are prepared to write their stacks.
         """
         text = f'#!/bin/sh\nexec {shlex.quote(self.facts.python)} "$@"\n'
         request = self._context.request
@@ -155,8 +154,10 @@ class HostSession:
         )
 
     async def follow(self, lost_after: float) -> None:
-        """Listen to the supervisor, in the background from the first answer on. A host that cannot
-        be reached for ``lost_after`` seconds is given up. Raises HostError."""
+        """Follow the supervisor, in the background once it has answered.
+
+        A host that is unreachable for ``lost_after`` seconds is given up. Raises HostError.
+        """
         await cancel(self._following)
         self.phase = Phase.FOLLOWED
         self._journal.has_end = False
@@ -171,8 +172,10 @@ class HostSession:
         self._contact.start(self._context.request.orphan_timeout)
 
     def rejoin(self, logs: Iterable[str], layout: Layout | None = None) -> None:
-        """Resume from another launcher's position, with the logs that are here, in the background. A
-        host that cannot be reached is tried for as long as one that falls silent."""
+        """Resume from another launcher's position, in the background, with the logs that are here.
+
+        An unreachable host is retried for ``lost_after``.
+        """
         request = self._context.request
         self.phase = Phase.FOLLOWED
         self._belongings.rejoin(
@@ -188,19 +191,21 @@ class HostSession:
         self._contact.start(request.orphan_timeout)
 
     def part(self, reason: str, logs: Iterable[str]) -> None:
-        """Stand for a host that has left the run: nobody connects to it, and its logs are here."""
+        """Stand for a host that has left the run: it is not connected to, and its logs are here."""
         self._logs.resume(logs)
         self._lose(reason)
 
     # -- while it is followed
 
     async def until_reached(self) -> None:
-        """Wait until the host listens to us, or was given up."""
+        """Wait until the host has answered, or was given up."""
         await self._settled.wait()
 
     async def insist(self, **request: Any) -> dict[str, Any]:
-        """Ask the agent for what it does once however often it is asked; again where the connection
-        drops before the answer, until the host is given up. Raises HostError."""
+        """Send an idempotent request, again after a lost connection, until the host is given up.
+
+        Raises HostError.
+        """
         while True:
             agent = self.agent
             try:
@@ -208,14 +213,14 @@ class HostSession:
             except errors.ConnectionLost:
                 if self.phase is not Phase.FOLLOWED:
                     raise
-                if self.agent is agent:  # nobody has noticed so far
+                if self.agent is agent:  # the follower has not noticed yet
                     self._settled.clear()
                 await self._settled.wait()
                 if self.lost is not None:
                     raise
 
     async def catch_up(self) -> None:
-        """Wait until all bytes of logs that the host has now are here, as far as it can be reached."""
+        """Wait until all log bytes that the host has now are here, or it cannot be reached."""
         try:
             listed = await self.agent.answer(
                 answers.Listed, "outputs", run=self._context.name, paths=[]
@@ -228,13 +233,13 @@ class HostSession:
             await asyncio.sleep(0.02)
 
     def give_up(self, reason: EndReason) -> None:
-        """Count the host as lost for this run, unless the run is over there."""
+        """Count the host as lost, unless the run is over there."""
         if not self.is_over:
             self._lose(reason)
             self._context.add(ev.NodeLost(time.time(), self.name, reason))
 
     async def close(self) -> None:
-        """Let go of the host. What runs there continues."""
+        """Close the connection. What runs on the host continues."""
         await cancel(self._following)
         await self._logs.close()
         await self._contact.close()
@@ -259,7 +264,7 @@ class HostSession:
         first = 0.0 if connected else FIRST_TRY
         while True:
             if connected:
-                why = await asyncio.shield(self.agent.closed)  # cancelling us does not close it
+                why = await asyncio.shield(self.agent.closed)  # cancelling this must not close it
                 if self.is_over:
                     return
                 self._context.add(ev.ConnectionDropped(time.time(), self.name, why))
@@ -295,6 +300,11 @@ class HostSession:
         now = time.time()
         self._context.add(ev.HostFailed(now, self.name, error.code, error.message, error.hint))
         self.give_up(EndReason.BAD_ANSWER)
+
+    def _hear_silence(self, seconds: float) -> None:
+        """A supervisor that stands still while its host answers is lost as a host that does not."""
+        if seconds > self._context.request.lost_after:
+            self.give_up(EndReason.SUPERVISOR_SILENT)
 
     def _hear_idle(self, sizes: Mapping[str, int]) -> None:
         self._log_sizes = sizes

@@ -1,4 +1,4 @@
-"""Which hosts take part in a run, and which stand aside."""
+"""The hosts of a run: those that take part, and those that stand aside."""
 
 from __future__ import annotations
 

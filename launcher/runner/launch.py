@@ -1,4 +1,4 @@
-"""Brings processes to life on hosts: supervisors, setup, meeting point, start."""
+"""Starts processes on hosts: supervisors, the job's setup, and the ranks at their meeting point."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .context import RunContext
 from .host_session import HostSession
 from .policy.restart import PORT_TRIES
 from .rendezvous import meet
-from .requirements import Wanted
+from .requirements import Requirements
 
-#: What each host learns of the others, by host: added to its start request.
+#: What each host needs to know of the others, by host: added to its start request.
 Peers = Mapping[str, Mapping[str, Any]]
 
 
 @frozen
 class Launch:
-    """One attempt on some hosts of a layout: all of them, or a spare that is to join."""
+    """One attempt on some hosts of a layout: all of them, or a spare that will join."""
 
     context: RunContext
     sessions: Sequence[HostSession]
@@ -39,7 +39,7 @@ class Launch:
     attempt: int
 
     async def supervise(self) -> None:
-        """Start a supervisor on every host, and listen to it. Raises HostError."""
+        """Start a supervisor on every host, and follow it. Raises HostError."""
 
         async def one(session: HostSession) -> None:
             await session.supervise(self.layout, self.attempt)
@@ -66,12 +66,12 @@ class Launch:
             raise SetupFailed(
                 failure.host,
                 f"setup {failure.meaning}",
-                "the last lines of its log are below; the command ran with `bash -e`",
+                "the last lines of its log are below; the command ran under `bash -e`",
                 failure.exit_code,
             )
         for session in self.sessions:
             if session.is_over:
-                raise AgentError(session.name, "its supervisor went away during setup")
+                raise AgentError(session.name, "its supervisor exited during setup")
 
     def _setup_request(self, session: HostSession) -> dict[str, Any] | None:
         node = self._node(session)
@@ -93,7 +93,7 @@ class Launch:
         return [p for p in known if is_setup(p.key) and p.host in names]
 
     def _is_set_up(self, count: int) -> bool:
-        """Whether all have ended, one has failed, or a host is gone."""
+        """Return whether all setups have exited, one has failed, or a host is gone."""
         done = [process for process in self._setups() if process.code is not None]
         return (
             any(_is_bad(process) for process in done)
@@ -102,7 +102,7 @@ class Launch:
         )
 
     def _setup_failure(self) -> ev.Failure | None:
-        """The run's first failure where it is one of these, or else any of these."""
+        """Return the run's first failure if it is that of a setup, else any setup's; None for none."""
         bad = [process for process in self._setups() if _is_bad(process)]
         first = self.context.state.failure
         if first and (first.host, first.key) in {(process.host, process.key) for process in bad}:
@@ -115,21 +115,22 @@ class Launch:
     # -- the processes
 
     async def start(self) -> Plan:
-        """Find a meeting point and start everything. Raises MeetingError, HostError; FrameworkMissing
-        unless the request says that nothing is to be checked.
+        """Find a meeting point and start everything.
 
-        The first host starts first, because it has the port that all need; where that is taken
-        nothing runs yet, and another one is chosen. Raises PortTaken where another host's own port
-        is taken, or too many were.
+        The first host starts first, because it has the port that all need: if that is taken, nothing
+        runs yet and another one is chosen.
+
+        Raises MeetingError, HostError; PortTaken when another host's port is taken, or too many were;
+        FrameworkMissing unless the request turns checks off.
         """
         job, key = self.context.job, secrets.token_hex(16)
         checked = self.sessions if self.context.request.check else ()
-        wanted = Wanted(checked, self.layout, job)
-        await wanted.begin()
+        requirements = Requirements(checked, self.layout, job)
+        await requirements.start()
         certified = self._certified()
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
-            await wanted.require()
+            await requirements.check()
             plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
             try:
@@ -146,7 +147,7 @@ class Launch:
         raise AssertionError("the last try returns or raises")
 
     def _certified(self) -> Peers:
-        """Certificates of all hosts, where the framework's own launcher joins them by TLS."""
+        """Return certificates of all hosts, if the framework's own launcher connects them by TLS."""
         job = self.context.job
         if not frameworks.get(job.framework).joins_hosts:
             return {}
@@ -180,7 +181,7 @@ class Launch:
     def _request(
         self, stage: str, session: HostSession, processes: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """What every start says. Secrets are here and nowhere else: this goes through stdin only."""
+        """Return a start request. It contains secrets, and travels over stdin only."""
         job, layout, node = self.context.job, self.layout, self._node(session)
         code = posixpath.join(planner.run_dir(node.root, layout.run_id), "code")
         own_path = {**node.host.env, **job.envs}.get("PATH")
@@ -199,12 +200,12 @@ class Launch:
         return next(node for node in self.layout.nodes if node.host.name == session.name)
 
 
-#: Runs each of its arguments as a script, $0 being the first.
+#: A script that runs each of its arguments as a script; the first is $0.
 _EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
 
 
 def _setup_scripts(job: Job, node: Node) -> list[str]:
-    """The job's setup, then those of the roles that have a process there."""
+    """Return the job's setup, then those of the roles with a process on the node."""
     there = {task.role for task in node.tasks}
     own = (role.setup for role in job.roles if role.name in there)
     return [script for script in (job.setup, *own) if script]
@@ -219,7 +220,7 @@ def _part_of(session: HostSession, plan: Plan) -> NodePlan:
 
 
 def _broadcast(plan: Plan, key: str) -> Peers:
-    """How the supervisors of this attempt tell each other that it is over; the first one listens."""
+    """Return how the supervisors of this attempt broadcast that it is over; the first one listens."""
     if not plan.meeting.news_port:
         return {}
     hub = plan.layout.nodes[0].host
@@ -234,7 +235,7 @@ def _broadcast(plan: Plan, key: str) -> Peers:
 
 
 def _of_role(job: Job, task: Task) -> dict[str, Any]:
-    """What a host has to know of a role: its limits, and what its processes' ends mean."""
+    """Return what a host needs to know of a role: its limits, and what to do when a process exits."""
     role = job.role(task.role).at(task.index)
     share = role.resources
     primaries = sum(other.replicas for other in job.roles if other.primary)

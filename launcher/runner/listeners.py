@@ -1,4 +1,4 @@
-"""What a program may listen to while a run happens."""
+"""Callbacks for the events and logs of a run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from ..records import events as ev
 
-#: Hears every event, as it happens.
+#: Called with every event, as it happens.
 OnEvent = Callable[[ev.Event], None]
-#: Hears the new bytes of a log: host, name of the log, bytes.
+#: Called with new bytes of a log: host, name of the log, bytes.
 OnLog = Callable[[str, str, bytes], None]
 
 
 def ignore_event(event: ev.Event) -> None:
-    """Listen to no event."""
+    """Do nothing with an event."""
 
 
 def ignore_log(host: str, name: str, data: bytes) -> None:
-    """Listen to no log."""
+    """Do nothing with log bytes."""

@@ -1,6 +1,6 @@
-"""Commands of the user's on the hosts of a run, in the run's folder and environment there.
+"""User commands on the hosts of a run, in the run's folder and environment there.
 
-They are visitors: what they start is no part of the run and does not end with it.
+They are visitors: what they start is not part of the run and does not stop with it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..spec.model import Job, Layout, Node, Request
 if TYPE_CHECKING:
     from ..transport.connection import Reader, RemoteProcess
 
-#: Of the run's environment, but not for a visitor: processes that carry these belong to the run.
+#: Variables that a visitor does not get: processes that have them belong to the run.
 _OF_THE_RUN = ("LAUNCHER_RUN_ID", "LAUNCHER_HOST")
-#: The status of a command whose connection ended before it.
+#: The exit status of a command whose connection was lost.
 _NO_STATUS = 128
 
-#: Gets the host, its number in the run, ``out`` or ``err``, and the bytes.
+#: Called with the host, its number in the run, ``out`` or ``err``, and the bytes.
 OnOutput = Callable[[str, int, str, bytes], None]
 
 
 @frozen
 class ExecResult:
-    """What came of a command on one host. ``error`` is set where it could not be run to its end;
-    ``exit_code`` is that of the error then. Output that went to a callback is not here."""
+    """The result of a command on one host. If it could not be run to its end, ``error`` is set and
+    ``exit_code`` is that of the error. Output that went to a callback is not here."""
 
     host: str
     node: int
@@ -59,7 +59,7 @@ class RemoteShell:
         return await self._process.stdout.read(1 << 16)
 
     def resize(self, columns: int, lines: int) -> None:
-        """Tell it the size of the window."""
+        """Set the size of the terminal."""
         self._process.change_terminal_size(columns, lines)
 
 
@@ -70,12 +70,12 @@ async def execute_on_hosts(
     number: int | None,
     on_output: OnOutput | None,
 ) -> list[ExecResult]:
-    """Run a command on all hosts of a run, or on one node. Raises InputError for a node it has not."""
-    words = shlex.join(argv)
+    """Run a command on all hosts of a run, or on one node. Raises InputError for an unknown node."""
+    typed = shlex.join(argv)
     nodes = _chosen(layout, number)
 
     async def one(visited: Visited) -> ExecResult:
-        command = _in_the_run(request.job, layout, visited, words)
+        command = _in_the_run(request.job, layout, visited, typed)
         process = await visited.connection.execute(command)
         kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
 
@@ -109,10 +109,10 @@ async def open_shell(
     terminal: tuple[str, int, int],
     talk: Callable[[RemoteShell], Awaitable[None]],
 ) -> int:
-    """Open a login shell of the user's on a node, in a terminal (its type, columns and lines); return
-    its exit code once ``talk`` is over.
+    """Open the user's login shell on a node, in a terminal (its type, columns and lines); return its
+    exit code once ``talk`` is over.
 
-    Raises InputError for a node that the run has not, HostError.
+    Raises InputError for an unknown node, HostError.
     """
 
     async def one(visited: Visited) -> int:
@@ -139,8 +139,9 @@ def _chosen(layout: Layout, number: int | None) -> tuple[Node, ...]:
     return nodes
 
 
-def _in_the_run(job: Job, layout: Layout, visited: Visited, words: str) -> str:
-    """A command in the run's folder and environment there; secrets are not in it."""
+def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str:
+    """Return a command line that runs ``command`` in the run's folder and environment, without
+    secrets."""
     node = visited.node
     env = planner.environment(job, layout, node, planner.NOWHERE, 0)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
@@ -152,5 +153,5 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, words: str) -> str:
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
     return (
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
-        f"exec env {shlex.join(settings)} {words}"
+        f"exec env {shlex.join(settings)} {command}"
     )

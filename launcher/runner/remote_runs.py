@@ -1,4 +1,4 @@
-"""Runs that another machine began: asks the hosts of an inventory, and makes a folder for one here.
+"""Runs that another machine started: ask the hosts of an inventory for them, and adopt one here.
 
 What hosts hold of a run is a claim, not a record: nothing is started by it, and no value of this
 machine is sent because of it, before a person has seen what it asks for (``adopted.json``).
@@ -28,10 +28,10 @@ MOST_ATTEMPTS = 1 << 16
 
 @frozen
 class HostRuns:
-    """What one host tells: the runs of this user there, and those of all users that go on."""
+    """The report of one host: this user's runs there, and the running ones of all users."""
 
     runs: tuple[RunThere, ...]
-    going_on: tuple[Mapping[str, Any], ...]
+    running: tuple[Mapping[str, Any], ...]
 
 
 @frozen
@@ -52,7 +52,7 @@ class _Attempt:
 
 
 async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
-    """The runs on every host of an inventory."""
+    """Return the runs on every host of an inventory, or why the host could not be asked."""
 
     async def one(visited: Visited) -> HostRuns:
         agent = await visited.agent()
@@ -67,18 +67,18 @@ async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
 
 
 async def adopt(word: str, inventory: Inventory) -> str:
-    """Makes a folder here for a run that the hosts know; returns its name. Raises InputError."""
-    told = await ask_hosts(inventory)
+    """Make a folder here for a run that the hosts know, and return its name. Raises InputError."""
+    answers = await ask_hosts(inventory)
     known: dict[str, dict[str, RunThere]] = {}
-    for host, answer in told.items():
+    for host, answer in answers.items():
         for run in answer.runs if isinstance(answer, HostRuns) else ():
             if run.record and (run.run == word or run.run.startswith(word)):
                 known.setdefault(run.run, {})[host] = run
     if word in known:
         known = {word: known[word]}
     if len(known) != 1:
-        silent = [str(answer) for answer in told.values() if isinstance(answer, HostError)]
-        what = "several runs begin" if known else "no run begins"
+        silent = [str(answer) for answer in answers.values() if isinstance(answer, HostError)]
+        what = "several runs start" if known else "no run starts"
         raise InputError(
             f'{what} with "{word}" on the hosts of {inventory.source}',
             ", ".join(sorted(known)) or "; ".join(silent) or "launcher ls --all-users",
@@ -87,7 +87,7 @@ async def adopt(word: str, inventory: Inventory) -> str:
     claims, wrong = _claims(name, by_host)
     if not claims:
         raise next(iter(wrong.values()))
-    failed = {host: answer for host, answer in told.items() if isinstance(answer, HostError)}
+    failed = {host: answer for host, answer in answers.items() if isinstance(answer, HostError)}
     problems = {host: error.message for host, error in {**wrong, **failed}.items()}
     _make_folder(name, claims, problems, inventory)
     return name
@@ -124,14 +124,14 @@ def _claim(name: str, host: str, run: RunThere) -> Claim:
     return Claim(host, run.started, attempt, record, request, layout)
 
 
-#: Seconds that the clock of the machine which began a run may be ahead of this one's.
+#: Seconds that the clock of the machine that started a run may be ahead of this one's.
 DAY = 86400.0
 
 
 def _make_folder(
     name: str, claims: Mapping[str, Claim], problems: Mapping[str, str], inventory: Inventory
 ) -> None:
-    """As the launcher that began the run would have left it, with the hosts of our inventory."""
+    """Make the folder as the run's own launcher would have left it, with our inventory's hosts."""
     claim = _confirmed(claims)
     ours = {host.name: host for host in inventory.hosts}
     unknown = [node.host.name for node in claim.layout.nodes if node.host.name not in ours]

@@ -1,7 +1,7 @@
-"""Finds an address and a port of the master that every other host can reach, before anything starts.
+"""Finds an address and port of the master that every other host can reach, before anything starts.
 
-The agent there listens on a free port; all other agents try all addresses at once, and only an
-answer with this run's token counts: a name that leads each host to itself, or another program on
+The master's agent listens on a free port; all other agents try all its addresses at once. Only an
+answer with this run's token counts, so a name that resolves to each host itself, or another program on
 that port, cannot pass.
 """
 
@@ -19,17 +19,19 @@ from ..transport.answers import Reached, is_address
 from .concurrency import together
 from .host_session import HostSession
 
-#: Seconds for a connection between two hosts of one site.
+#: Seconds to wait for a connection between two hosts of one site.
 PATIENCE = 4.0
 
 
 async def meet(
     job: Job, sessions: Sequence[HostSession], ports: Mapping[str, int] | None = None
 ) -> Meeting:
-    """The meeting point of these hosts, of which the first is the master. Raises MeetingError.
+    """Return the meeting point of these hosts, of which the first is the master.
 
-    ``ports`` is how many more a host's processes need for themselves: it listens on each, and gives
-    it back just before they start. The master has one more, where the others tell it the news.
+    ``ports`` is how many more ports each host's processes need: its agent listens on each, and
+    releases it just before they start. The master has one more, for broadcasts between hosts.
+
+    Raises MeetingError.
     """
     token, more = secrets.token_hex(16), ports or {}
     listening = [
@@ -91,7 +93,7 @@ _Tries = Mapping[str, Mapping[str, Reached]]
 
 
 def _interfaces(master: HostSession, address: str, reached: _Tries) -> dict[str, str]:
-    """For every host the interface towards the master; the master's is the one that was reached."""
+    """Return every host's interface towards the master, and the master's one that was reached."""
     found = {host: tries[address].interface for host, tries in reached.items()}
     target = next(iter(reached.values()))[address].ip
     own = [name for name, ip in master.facts.addresses if ip == target]
@@ -109,8 +111,8 @@ def _nobody_met(
     ]
     if not pairs:
         pairs = [
-            f"no address of {master.name} is reached by all: "
-            + "; ".join(f"{host} by {_good(tries)}" for host, tries in reached.items())
+            f"no single address of {master.name} is reachable from all hosts: "
+            + "; ".join(f"{host} reaches {_good(tries)}" for host, tries in reached.items())
         ]
     return MeetingError("; ".join(pairs), _hint(job, reached, candidates))
 
@@ -120,35 +122,35 @@ def _good(tries: Mapping[str, Reached]) -> str:
 
 
 def _tried(tries: Mapping[str, Reached], candidates: Sequence[str], port: int) -> str:
-    worth_saying = [a for a in candidates if not a.startswith("127.")] or list(candidates)
-    return ", ".join(_one(address, tries[address], port) for address in worth_saying)
+    shown = [a for a in candidates if not a.startswith("127.")] or list(candidates)
+    return ", ".join(_one(address, tries[address], port) for address in shown)
 
 
 def _one(address: str, result: Reached, port: int) -> str:
     if result.error == "unresolved":
-        return f"{address} (that name is unknown there)"
+        return f"{address} (the name does not resolve there)"
     place = f"{address}:{port}" if address == result.ip else f"{address}:{port} = {result.ip}"
     if result.ip.startswith("127.") and address != result.ip:
-        return f"{place} (there, the name leads back to that host itself)"
-    words = {
+        return f"{place} (the name resolves to the host itself there)"
+    causes = {
         "timeout": "no answer: a firewall drops it",
         "refused": "refused: a firewall rejects it, or it is another machine",
         "stranger": "another program answered",
     }
-    return f"{place} ({words.get(result.error, result.why)})"
+    return f"{place} ({causes.get(result.error, result.why)})"
 
 
 def _hint(job: Job, reached: _Tries, candidates: Sequence[str]) -> str:
     results = [tries[address] for tries in reached.values() for address in candidates]
     if any(r.ip.startswith("127.") and not r.ok for r in results) and job.master_addr:
         return (
-            "a line of /etc/hosts there maps the name to loopback: give an IP with --master-addr, "
-            "or leave it out"
+            "/etc/hosts there maps the name to loopback: pass an IP address with --master-addr, or "
+            "leave it out"
         )
     if any(r.error == "timeout" for r in results if not r.ok):
         low, high = job.master_port
         return (
-            f"open TCP ports {low} to {high} between the hosts, or name an open range with "
+            f"open TCP ports {low} to {high} between the hosts, or pass an open range with "
             "--master-port"
         )
     return "name the network that they share: interface: in the inventory, or --master-addr"

@@ -1,4 +1,4 @@
-"""Gets a run going again without a host that it has lost: with a spare, or with fewer hosts."""
+"""Replaces a lost host with a spare, or continues the run with fewer hosts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .spare_setup import SpareSetup
 
 @frozen
 class _Draft:
-    """The run as it may become: ``attempt`` is the first number that is free."""
+    """The run as it may continue. ``attempt`` is the first free number of an attempt."""
 
     layout: Layout
     attempt: int
@@ -37,33 +37,35 @@ class Replacement:
     """Finds a layout without lost hosts, and makes it the run's."""
 
     def __init__(self, context: RunContext, hosts: HostSet, collector: Collector) -> None:
-        self.is_mending = False  # from a loss until there is a layout, or certainly none
+        self.is_mending = False  # from a loss until a new layout is found or ruled out
         self._context, self._hosts, self._collector = context, hosts, collector
         self._setup = SpareSetup(context, hosts, collector.handover)
         self._left_over: tuple[HostSession, ...] = ()  # another launcher's spares, not stopped yet
-        self._cleared: frozenset[str] = frozenset()  # the same, stopped: as good as any spare
+        self._cleared: frozenset[str] = frozenset()  # of those, the ones that were stopped
 
     def rejoin(self) -> None:
-        """Resume where another launcher stopped, once the hosts are taken up."""
+        """Resume where another launcher stopped, once the hosts are reconnected."""
         state = self._context.state
         self._left_over = tuple(one for one in self._hosts.aside if one.name not in state.departed)
         lost = self._lost(self._hosts.layout)
         self.is_mending = bool(lost) and was_starting_again(self._context.events)
 
     def can_help(self) -> bool:
-        """Return whether the run may continue without the hosts that are lost."""
+        """Return whether the run may continue without its lost hosts."""
         layout = self._hosts.layout
         return bool(self._spares(layout, ()) or self._is_enough(layout, len(self._lost(layout))))
 
     def problem(self, session: HostSession) -> str:
-        """Return the code of the error for which a spare was not taken; empty for other hosts."""
+        """Return the code of the error that ruled out a spare; empty for other hosts."""
         failed = (e for e in self._context.events if isinstance(e, ev.HostFailed))
         codes = [event.code for event in failed if event.host == session.name]
         return codes[-1] if codes and session in self._hosts.aside else ""
 
     async def fill(self) -> int | None:
-        """Settle on a layout without lost hosts, and return the number of the attempt that may begin
-        with it; None when there is no such layout. Raises HostError."""
+        """Settle on a layout without lost hosts, and return the number of the next attempt.
+
+        Returns None when there is no such layout. Raises HostError.
+        """
         if not self._lost(self._hosts.layout):
             return self._context.state.attempt + 1
         self.is_mending = True
@@ -105,7 +107,7 @@ class Replacement:
         return spares.spares(self._context.request.hosts, layout, never)
 
     async def _clear(self) -> None:
-        """Stop what another launcher has begun on spares; then they are as good as any."""
+        """Stop what another launcher started on spares, so that they can be used."""
         for session in self._left_over:
             why = StopReason.SPARE_LEFT_OVER
             await shutdown.stop(self._context, [session], why, grace=0.0)
@@ -116,12 +118,15 @@ class Replacement:
     # -- with a spare, or without a host
 
     async def _try_spare(self, draft: _Draft, node: Node, host: Host) -> _Draft:
-        """Return the draft with a spare in the place of a node, or with the next attempt's number
-        where that spare is of no use: logs of its setup stand under the old one."""
+        """Return the draft with a spare in the place of a node.
+
+        When the spare cannot be used, return the draft with the next attempt's number: logs of its
+        setup have the old one.
+        """
         draft = replace(draft, tried=(*draft.tried, host.name))
         session = await self._fresh(host)
         try:
-            layout = await self._setup.make_ready(session, node, draft.layout, draft.attempt)
+            layout = await self._setup.prepare(session, node, draft.layout, draft.attempt)
         except LauncherError as error:
             await self._reject(session, error)
             return replace(draft, attempt=draft.attempt + 1)
@@ -141,7 +146,8 @@ class Replacement:
         return session
 
     async def _reject(self, session: HostSession, error: LauncherError) -> None:
-        """Let go of a spare. Where something was started it stays aside, for the receipt."""
+        """Record why a spare was ruled out, and forget it, unless something was started there: then
+        it stays aside, for the receipt."""
         code, message = error.code, getattr(error, "message", str(error))
         self._context.add(ev.HostFailed(time.time(), session.name, code, message, error.hint))
         if session.is_supervised:
@@ -157,8 +163,10 @@ class Replacement:
         return replace(draft, layout=layout, events=(*draft.events, reduced))
 
     async def _share(self, layout: Layout) -> None:
-        """Ranks have moved: what a rank wrote may be looked for on another host now. Raises
-        HostError: a rank without its checkpoint would begin from nothing."""
+        """Give every host the outputs of the others, since ranks have moved.
+
+        Raises HostError: a rank without its checkpoint would start from nothing.
+        """
         for node in layout.nodes:
             session = self._hosts.find(node.host.name)
             assert session is not None, "every host of a layout has a session"
@@ -167,7 +175,7 @@ class Replacement:
     # -- done
 
     def _commit(self, draft: _Draft) -> None:
-        """From here on the layout is another one, here and for every later launcher."""
+        """Take the new layout, here and for every later launcher."""
         self._hosts.settle(draft.layout)
         self._context.event_log.note("run.json", self._context.describe(draft.layout))
         for event in draft.events:

@@ -1,4 +1,4 @@
-"""From a job and an inventory to a request: which hosts, how failures are treated, what contradicts."""
+"""Make a request from a job and an inventory, and refuse contradictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..spec.model import Inventory, Job, Request
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
-    """What a run is made of, with the hosts that the job may use. Raises InputError."""
+    """Return a request with the hosts that the job may use. Raises InputError."""
     hosts = inventories.select(inventory, job.hosts)
     check_restarts(job, len(hosts))
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
@@ -18,13 +18,13 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")
         raise InputError(
             f"--nodes {job.num_nodes}: there are only {len(hosts)} hosts ({named})",
-            "more hosts: -i with another inventory, or another --hosts",
+            "choose more hosts: another inventory with -i, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)
 
 
 def check_restarts(job: Job, hosts: int) -> None:
-    """Raise InputError where restarts, spares and the elastic mode contradict each other."""
+    """Raise InputError when restarts, spares and the elastic mode contradict each other."""
     if job.elastic is not None:
         span = f"--nodes {job.elastic}:{job.num_nodes}"
         if not job.max_restarts:
@@ -34,19 +34,20 @@ def check_restarts(job: Job, hosts: int) -> None:
             )
         if job.min_nodes is not None:
             raise InputError(
-                f"--min-nodes {job.min_nodes}: {span} says already how few hosts will do",
-                "leave --min-nodes out, or give --nodes one number",
+                f"--min-nodes {job.min_nodes} contradicts {span}, which has a minimum of its own",
+                "leave out --min-nodes, or pass --nodes one number",
             )
     if job.min_nodes is None:
         return
     if not job.max_restarts:
         raise InputError(
-            f"--min-nodes {job.min_nodes}: a run that is not started again cannot go on with fewer "
-            "hosts",
-            "--max-restarts 1, or max_restarts: in the job",
+            f"--min-nodes {job.min_nodes} needs restarts: a run continues with fewer hosts by "
+            "restarting",
+            "add --max-restarts 1, or max_restarts: in the job",
         )
     if job.min_nodes > (job.num_nodes or hosts):
         most = f"--nodes {job.num_nodes}" if job.num_nodes else f"the {hosts} hosts there are"
         raise InputError(
-            f"--min-nodes {job.min_nodes} is more than {most}", "as many as the run can do with"
+            f"--min-nodes {job.min_nodes} is more than {most}",
+            "pass the least number of hosts that the run can use",
         )

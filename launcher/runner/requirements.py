@@ -1,4 +1,4 @@
-"""Whether every host has what the job's framework cannot do without, before anything is started."""
+"""Check that every host has what the job's framework needs, before anything is started."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from .host_session import HostSession
 
 
 def modules_of(job: Job) -> tuple[str, ...]:
-    """Those of the framework's own launcher, and those that ranks which it starts directly import, as
-    far as the job's script says so. Often none: a command may be anything."""
+    """Return the modules that the framework's own launcher needs, and those of the framework that
+    the job's script imports. Often none: a command may be anything."""
     needed = requirements.modules_of(job.framework)
     direct = frameworks.get(job.framework).imports
     if direct and not job.roles:
-        from ..fleet.check.job_needs import (
-            imported,  # reads Python: slow, and most runs need it not
-        )
+        # Slow, and most runs do not need it.
+        from ..fleet.check.job_needs import imported
 
         found = imported(job)
         needed += tuple(name for name in direct if name in found)
     return needed
 
 
-class Wanted:
-    """Looked for while the hosts do something else: ``begin``, and later ``require``."""
+class Requirements:
+    """A search that runs on the hosts meanwhile: ``start`` it, and later ``check`` what it found."""
 
     def __init__(self, sessions: Sequence[HostSession], layout: Layout, job: Job) -> None:
         self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
 
-    async def begin(self) -> None:
-        """Has all hosts begin to look. Raises HostError."""
+    async def start(self) -> None:
+        """Make all hosts start the search. Raises HostError."""
         if self._modules:
             await together(
                 session.agent.ask(
@@ -50,20 +49,27 @@ class Wanted:
                 for session in self._sessions
             )
 
-    async def require(self) -> None:
-        """Raises FrameworkMissing for the first host that lacks something, naming all that do."""
+    async def check(self) -> None:
+        """Wait for the search.
+
+        Raises FrameworkMissing for the first host that misses something, naming all others that do.
+        """
         if not self._modules:
             return
-        told = await together(session.agent.answer(Missing, "found") for session in self._sessions)
-        self._modules = ()  # asked and answered: a start that is tried again asks no more
+        answers = await together(
+            session.agent.answer(Missing, "found") for session in self._sessions
+        )
+        self._modules = ()  # a start that is tried again does not ask again
         without = {
-            session: x.missing for session, x in zip(self._sessions, told, strict=True) if x.missing
+            session: answer.missing
+            for session, answer in zip(self._sessions, answers, strict=True)
+            if answer.missing
         }
         if without:
-            raise self._told(without)
+            raise self._missing(without)
 
-    def _told(self, without: Mapping[HostSession, Sequence[str]]) -> FrameworkMissing:
-        """The first host's, with all hosts that lack the same."""
+    def _missing(self, without: Mapping[HostSession, Sequence[str]]) -> FrameworkMissing:
+        """Return the first host's error, naming all other hosts that miss the same."""
         session, missing = next(iter(without.items()))
         names = requirements.first_of(self._job.framework, missing)
         others = [

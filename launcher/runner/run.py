@@ -39,13 +39,14 @@ from .stop import Stopped, StopSwitch
 #: Copies of the code at once: each is an rsync here.
 COPIES = 8
 
-#: Seconds for all hosts to answer when a run is taken up again; then it continues without the others.
+#: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
+#: without the silent ones.
 REJOIN = 10.0
 
 
 class Run:
-    """One execution. ``on_event`` and ``on_log`` hear everything, as it happens; ``started`` is when
-    another launcher began it."""
+    """One execution. ``on_event`` and ``on_log`` get everything as it happens; ``started`` is when
+    another launcher started it, in seconds since the epoch."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Run:
 
     @property
     def layout(self) -> Layout:
-        """Who does what, as soon as that is known."""
+        """Which host runs what; without nodes until that is decided."""
         return self.hosts.layout
 
     @property
@@ -90,20 +91,22 @@ class Run:
         return self.switch.kill.is_set()
 
     async def execute(self) -> Receipt:
-        """Run everything, from the beginning to the receipt."""
-        return await self._to_the_end(self._from_the_beginning())
+        """Run everything, from the first connection to the receipt."""
+        return await self._finish(self._stages())
 
-    async def go_on(self, layout: Layout) -> Receipt:
+    async def resume(self, layout: Layout) -> Receipt:
         """Continue from where another launcher left the run, to the receipt."""
         await self._rejoin(layout)
         asked = self.context.state.stop
         if asked and asked.why is StopReason.BY_USER and not self.switch.asked.is_set():
-            self.stop()  # the hosts may not have heard it from the launcher before us
-        return await self._to_the_end(self._follow_attempts(is_running=True))
+            self.stop()  # the previous launcher may not have passed it on to all hosts
+        return await self._finish(self._follow_attempts(is_running=True))
 
     async def bring(self, layout: Layout) -> dict[str, str]:
-        """Fetch what the hosts have now, logs and outputs, while the run continues. Returns what
-        could not be brought, by host."""
+        """Fetch the logs and outputs that the hosts have now, while the run continues.
+
+        Returns what could not be fetched, by host.
+        """
         try:
             await self._rejoin(layout)
             await asyncio.gather(*(session.catch_up() for session in self.hosts.active))
@@ -113,20 +116,20 @@ class Run:
             await self.close()
 
     def pull_now(self) -> None:
-        """Bring outputs back at once, without waiting for their time."""
+        """Fetch outputs now, without waiting for the next interval."""
         self._collector.hurry.set()
 
     async def close(self) -> None:
-        """Let go of everything. What runs on the hosts continues."""
+        """Close all connections and files. What runs on the hosts continues."""
         await self.hosts.close()
         self.folder.close()
 
     # -- the stages
 
-    async def _to_the_end(self, way: Coroutine[Any, Any, None]) -> Receipt:
-        """Whatever happens on the way, processes are stopped, outputs come back, and the receipt says
-        how it went."""
-        error = await self._error_of(way)
+    async def _finish(self, stages: Coroutine[Any, Any, None]) -> Receipt:
+        """Go through stages; whatever happens, stop all processes, fetch outputs and write the
+        receipt."""
+        error = await self._error_of(stages)
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
@@ -149,7 +152,7 @@ class Run:
             return failed
         return None
 
-    async def _from_the_beginning(self) -> None:
+    async def _stages(self) -> None:
         for name, step in (
             ("connect", self._connect),
             ("sync", self._sync),
@@ -164,7 +167,7 @@ class Run:
             await self._attempts.run(is_running)
 
     async def _connect(self) -> None:
-        """Hosts, facts, and who does what."""
+        """Connect to hosts, measure them, and decide which host runs what."""
         self._describe()
         rsync.require_here()
         await connect.connect(self.context, self.hosts)
@@ -174,7 +177,7 @@ class Run:
         self._describe()
 
     async def _sync(self) -> None:
-        """The run's own copy of the code on every host."""
+        """Give every host the run's own copy of the code."""
         context, sessions = self.context, self.hosts.active
         if other := context.request.code_of:
             await together(code_sync.give_code_of(context, one, other) for one in sessions)
@@ -189,14 +192,14 @@ class Run:
         await together((code_sync.give_code(context, one, code) for one in sessions), limit=COPIES)
 
     async def _setup(self) -> None:
-        """A supervisor on every host; then the job's own preparation."""
+        """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await launch.supervise()
         await launch.setup()
 
     async def _rejoin(self, layout: Layout) -> None:
-        """All hosts of a run that another launcher began, with the bytes of their logs that are here
-        already."""
+        """Reconnect to all hosts of a run that another launcher started, with the log bytes that are
+        here already."""
         self.hosts.rejoin(layout)
         self._replacement.rejoin()
         with suppress(TimeoutError):
@@ -204,7 +207,7 @@ class Run:
                 await asyncio.gather(*(one.until_reached() for one in self.hosts.touched))
 
     async def _end(self, error: Exception | None) -> None:
-        """Stop all processes on every host that can be reached."""
+        """Stop all processes on every reachable host."""
         why = outcome.stop_reason(
             self.context.state,
             self.layout,
@@ -215,7 +218,7 @@ class Run:
         await shutdown.stop(self.context, self.hosts.touched, why)
 
     async def _collect(self) -> None:
-        """Outputs of all hosts, whatever the ending; given up when the user asks to stop twice."""
+        """Fetch the outputs of all hosts, however the run ended, unless the user asks to stop twice."""
         self.context.add(ev.StageStarted(time.time(), "collect"))
         if any(session.is_supervised for session in self.hosts.active):
             await race(self._collector.pull(), self._killed())
@@ -226,16 +229,16 @@ class Run:
     # -- the receipt
 
     def _conclude(self, error: Exception | None) -> Receipt:
-        """The receipt, on disk as well."""
+        """Write the receipt and return it."""
         context, event_log = self.context, self.context.event_log
-        words = event_log.last_words()
+        last_words = event_log.last_words()
         ended = outcome.decide(
             context.state,
             self.layout,
             elastic_from=context.job.elastic,
             asked=self.switch.reason,
             error=error,
-            last_words=words,
+            last_words=last_words,
             mending=self._replacement.is_mending,
         )
         reason = str(ended.reason)
@@ -253,9 +256,9 @@ class Run:
             world_size=self.layout.world_size,
             framework=context.job.framework,
             hosts=tuple(self._host_receipt(session) for session in self.hosts.touched),
-            failure=receipt.first_failure(context.state, words, context.job.framework),
+            failure=receipt.first_failure(context.state, last_words, context.job.framework),
             others=postmortem.other_ends(context.state),
-            others_said=postmortem.last_lines(event_log.words_of_others()),
+            others_said=postmortem.last_lines(event_log.last_words_of_others()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),
@@ -265,10 +268,10 @@ class Run:
         event_log.note("receipt.json", final.to_json())
         with suppress(OSError):  # a full disk
             cleanup.remember(self.name, [host.host for host in final.hosts if host.left is None])
-        lacking = event_log.lacking
-        return (
-            final if error or not lacking else replace(final, error=str(lacking), hint=lacking.hint)
-        )
+        incomplete = event_log.record_error
+        if incomplete and not error:
+            return replace(final, error=str(incomplete), hint=incomplete.hint)
+        return final
 
     def _host_receipt(self, session: HostSession) -> receipt.HostReceipt:
         return receipt.host_receipt(

@@ -1,7 +1,7 @@
-"""Stops a run on all hosts, and proves that nothing of it is left.
+"""Stops a run on all hosts, and verifies that nothing of it is left.
 
-A host that cannot be reached is waited for as long as the grace allows; then it is reported, and
-what runs there is stopped when it is next reached.
+An unreachable host is waited for as long as the grace allows. Then it is reported, and what runs there
+is stopped at the next contact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..transport.answers import Swept
 from .context import RunContext
 from .host_session import HostSession, Phase
 
-#: Seconds after the grace within which a supervisor has to be gone.
+#: Seconds after the grace in which a supervisor must exit.
 AFTER_GRACE = 10.0
 
 
@@ -30,9 +30,9 @@ async def stop(
     detail: str = "",
     grace: float | None = None,
 ) -> None:
-    """Ask every supervisor to stop what it owns, and wait until all of it is gone and reported.
+    """Ask every supervisor to stop its processes, and wait until they are gone and reported.
 
-    Without grace as soon as the user asks a second time.
+    ``grace`` is in seconds, by default the run's. The user's second request ends it at once.
     """
     alive = [one for one in sessions if one.is_supervised and not one.is_over]
     if not alive:
@@ -54,13 +54,13 @@ async def stop(
 
 
 async def _listen(sessions: Sequence[HostSession]) -> None:
-    """Hear the end of supervisors, too, that were started and not listened to so far."""
+    """Follow supervisors that were started but not followed yet, to hear of their end."""
     for session in sessions:
         if session.phase is Phase.SUPERVISED:
             try:
                 await session.follow(AFTER_GRACE)
             except HostError:
-                pass  # the wait that follows tells
+                pass  # the caller's wait reports it
 
 
 def _all_over(sessions: Sequence[HostSession]) -> bool:
@@ -75,13 +75,13 @@ async def _ask(
             async with asyncio.timeout(AFTER_GRACE):
                 await session.agent.ask("stop", run=context.name, grace=grace, why=why)
         except (TimeoutError, HostError):
-            pass  # the wait that follows tells
+            pass  # the caller's wait reports it
 
     await asyncio.gather(*(one(session) for session in sessions if not session.is_over))
 
 
 async def sweep(context: RunContext, sessions: Sequence[HostSession]) -> None:
-    """Look at all processes of every host once more, and kill those that carry the run's mark."""
+    """Check all processes of every host once more, and kill those that carry the run's mark."""
 
     async def one(session: HostSession) -> None:
         host = session.name

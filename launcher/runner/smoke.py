@@ -1,6 +1,4 @@
-"""An ordinary run of a small script that adds up a tensor over all hosts: does training's own traffic
-get through, and how fast.
-"""
+"""An ordinary run of a small all-reduce over all hosts: does training traffic get through, how fast?"""
 
 from __future__ import annotations
 
@@ -21,11 +19,11 @@ from .execute import execute
 from .requests import make_request
 
 MARK = b"launcher-smoke "
-#: Seconds of adding up.
+#: Seconds of all-reduces.
 SECONDS = 10.0
 _SCRIPTS = Path(__file__).parent / "allreduce"
 _AFTER_SETUP = (
-    "the job's setup: may bring it, and is no part of this: launcher run tells, or install it there"
+    "the job's setup: may install it, and does not run here: try launcher run, or install it there"
 )
 _WITH_TORCH = "launcher check --smoke without --job tries these hosts with torch"
 
@@ -37,51 +35,53 @@ def smoke(
     seconds: float = SECONDS,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Finding:
-    """The finding that the run is; its record stays among the others, as ``smoke-...``."""
+    """Run an all-reduce for ``seconds`` and return a finding. Its record stays, as ``smoke-...``."""
     base = job or Job(run=("x",), resources=Resources(nproc_per_node=1))
     smoke_job = job_of(base, hosts, seconds)
     if smoke_job is None:
-        why = f"framework {base.framework} has no all-reduce of its own that could be tried"
+        why = f"framework {base.framework} has no all-reduce of its own to try"
         return found("SMOKE-UNTRIED", hosts, why, _WITH_TORCH)
     progress(f"an all-reduce over {len(hosts)} hosts")
-    heard: dict[str, bytes] = {}
+    logs: dict[str, bytes] = {}
 
     def on_log(host: str, name: str, data: bytes) -> None:
-        heard[host + name] = heard.get(host + name, b"") + data
+        logs[host + name] = logs.get(host + name, b"") + data
 
     try:
         receipt = execute(make_request(smoke_job, inventory), on_log=on_log)
     except LauncherError as error:
         return found("SMOKE-FAILED", hosts, str(error), error.hint)
-    told = [json.loads(text.partition(MARK)[2].splitlines()[0])
-            for text in heard.values() if MARK in text]  # fmt: skip
-    for one in told:
-        if "lacking" in one:
-            what = " ".join(one["lacking"].split())
+    reports = [_report(log) for log in logs.values() if MARK in log]
+    for report in reports:
+        if "missing" in report:
+            what = " ".join(report["missing"].split())
             return found("SMOKE-UNTRIED", hosts, f"a host lacks {what}", _WITH_TORCH)
-    if told and receipt.status == "succeeded":
-        return _told(hosts, told[0])
+    if reports and receipt.status == "succeeded":
+        return _measured(hosts, reports[0])
     if base.setup and _lacks_something(receipt):
         return replace(_failed(hosts, receipt, "SMOKE-UNTRIED"), fix=_AFTER_SETUP)
     return _failed(hosts, receipt)
 
 
 def job_of(base: Job, hosts: Sequence[str], seconds: float) -> Job | None:
-    """The same framework, environment and processes, another script, once. None where the framework has
-    nothing to add up with. Roles are left out, with what they would run, unless it has to have some."""
+    """Return a job like ``base`` that runs an all-reduce once; None if its framework has none.
+
+    Framework, environment and number of processes stay. Roles are left out, unless the framework
+    needs some.
+    """
     framework = frameworks.get(base.framework)
     library = framework.allreduce
     if library is None:
         return None
-    words = (f"with_{library}.py", str(seconds))
+    command = (f"with_{library}.py", str(seconds))
     return replace(
         base,
-        run=(f"python {' '.join(words)}",) if framework.shell else words,
+        run=(f"python {' '.join(command)}",) if framework.shell else command,
         shell=framework.shell,
         name="smoke",
         workdir=str(_SCRIPTS),
         hosts=",".join(hosts),
-        num_nodes=None if base.roles else base.num_nodes,  # else: all that are named
+        num_nodes=None if base.roles else base.num_nodes,  # None: all hosts
         roles=_roles(framework.cast, len(hosts)),
         setup=None,
         outputs=(),
@@ -93,26 +93,32 @@ def job_of(base: Job, hosts: Sequence[str], seconds: float) -> Job | None:
 
 
 def _roles(cast: Cast | None, hosts: int) -> tuple[Role, ...]:
-    """Those that a framework cannot do without: one of each a host, where there may be as many."""
+    """Return the roles that a framework needs: one of each per host, as far as it allows."""
     if cast is None:
         return ()
     return tuple(Role(name, cast.most[name] or hosts, spread=True) for name in cast.needs)
 
 
-def _told(hosts: Sequence[str], told: dict[str, Any]) -> Finding:
-    if not told["right"]:
+def _report(log: bytes) -> dict[str, Any]:
+    """Return what allreduce/measure.py reported in a log."""
+    line = log.partition(MARK)[2].splitlines()[0]
+    return dict(json.loads(line))
+
+
+def _measured(hosts: Sequence[str], report: dict[str, Any]) -> Finding:
+    if not report["right"]:
         return found("SMOKE-FAILED", hosts, "the sum was wrong", "test the memory of these hosts")
-    what = f"{told['count']} {told['what']} of {told['bytes'] / 1e6:.0f} MB"
-    if told["ranks"] == 1:
-        return found("SMOKE", hosts, f"{what} by {told['backend']}; one rank has nobody to meet")
-    speed = f"{rate_text(told['bandwidth'])} on the bus, {told['each'] * 1000:.1f} ms each"
-    over = f"over {told['ranks']} ranks by {told['backend']}, {told['seconds']:.0f} s"
+    what = f"{report['count']} {report['what']} of {report['bytes'] / 1e6:.0f} MB"
+    if report["ranks"] == 1:
+        return found("SMOKE", hosts, f"{what} by {report['backend']}; only one rank took part")
+    speed = f"{rate_text(report['bandwidth'])} on the bus, {report['each'] * 1000:.1f} ms each"
+    over = f"over {report['ranks']} ranks by {report['backend']}, {report['seconds']:.0f} s"
     return found("SMOKE", hosts, f"{speed}: {what} {over}")
 
 
 def _lacks_something(receipt: Receipt) -> bool:
-    words = "".join(receipt.failure.last_lines) if receipt.failure else ""
-    return receipt.reason == FrameworkMissing.code or "No module named" in words
+    output = "".join(receipt.failure.last_lines) if receipt.failure else ""
+    return receipt.reason == FrameworkMissing.code or "No module named" in output
 
 
 def _failed(hosts: Sequence[str], receipt: Receipt, code: str = "SMOKE-FAILED") -> Finding:

@@ -1,4 +1,4 @@
-"""Makes a spare ready to take the place of a lost host: everything but the start."""
+"""Prepares a spare to replace a lost host: everything but the start of its processes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from .host_set import HostSet
 from .launch import Launch
 from .policy import spares
 from .rendezvous import meet
-from .requirements import Wanted
+from .requirements import Requirements
 
 
 class SpareSetup:
-    """Gives spares what the hosts of the run have: code, outputs, a supervisor, the job's setup."""
+    """Gives a spare what the other hosts have: code, a supervisor, outputs and the job's setup."""
 
     def __init__(self, context: RunContext, hosts: HostSet, handover: Handover) -> None:
         self._context, self._hosts, self._handover = context, hosts, handover
 
-    async def make_ready(
+    async def prepare(
         self, session: HostSession, node: Node, layout: Layout, attempt: int
     ) -> Layout:
-        """Return the layout with the spare in the place of ``node``, ready to start. Raises
-        LauncherError."""
+        """Prepare a spare; return the layout with it in the place of ``node``. Raises LauncherError."""
         await connect.open_one(session)
         fitting = spares.in_place_of(node, session.host, session.facts, self._context.job)
         layout = spares.with_node(layout, fitting)
@@ -42,14 +41,14 @@ class SpareSetup:
         return layout
 
     def _living(self, layout: Layout) -> list[tuple[HostSession, Node]]:
-        """The hosts of a layout that are not lost."""
+        """Return the hosts of a layout that are not lost, with their nodes."""
         lost = self._context.state.lost
         living = [node for node in layout.nodes if node.host.name not in lost]
         found = ((self._hosts.find(node.host.name), node) for node in living)
         return [(session, node) for session, node in found if session is not None]
 
     async def _give_code(self, session: HostSession, layout: Layout) -> None:
-        """Give it what the others have, and nothing newer."""
+        """Give the spare the version of the code that the other hosts have."""
         events = self._context.events
         synced = {e.host: e.version for e in events if isinstance(e, ev.CodeSynced)}
         versions = [synced[n.host.name] for n in layout.nodes if n.host.name in synced]
@@ -64,8 +63,7 @@ class SpareSetup:
         await code_sync.give_same_code(self._context, session, versions[0], others)
 
     async def give_outputs(self, session: HostSession, node: Node) -> None:
-        """Give a host what it has not of all that was brought here from any other. Raises
-        HostError."""
+        """Give a host the outputs of all others that it does not have. Raises HostError."""
         run, paths = self._context.name, self._context.job.outputs
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
@@ -75,6 +73,6 @@ class SpareSetup:
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:
-            wanted = Wanted([session], layout, self._context.job)
-            await wanted.begin()
-            await wanted.require()
+            requirements = Requirements([session], layout, self._context.job)
+            await requirements.start()
+            await requirements.check()

@@ -1,5 +1,4 @@
-"""What is done about a run that stalls: it is reported, the stacks of all ranks are brought here, and
-it is stopped if the user wishes."""
+"""Watches for stalls: reports them, fetches the stacks of all ranks, and stops the run on request."""
 
 from __future__ import annotations
 
@@ -14,12 +13,12 @@ from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
 
-#: Seconds in which the hosts have to take their stacks.
+#: Seconds for the hosts to write their stacks.
 PATIENCE = 30.0
 
 
 async def watch(context: RunContext, hosts: HostSet, collector: Collector) -> None:
-    """Wait for stalls, again and again. Raises Stalled at the first one where the request says so."""
+    """Report every stall. Raises Stalled at the first one if the request says to stop then."""
     reported: tuple[ev.StallBegan, ...] = ()
 
     def has_stalled() -> bool:
@@ -38,7 +37,7 @@ async def watch(context: RunContext, hosts: HostSet, collector: Collector) -> No
 
 
 async def _take_stacks(context: RunContext, hosts: HostSet, stamp: str) -> None:
-    """Wait until every host that can be asked has written its stacks down."""
+    """Wait until every reachable host has written its stacks."""
     before = len(context.events)
     running = [session for session in hosts.active if not session.is_over]
 

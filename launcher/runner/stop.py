@@ -1,4 +1,4 @@
-"""The user's wish to stop a run."""
+"""The user's request to stop a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The user asked to stop the run, and the step under way was broken off."""
+    """The user asked to stop the run, and the current step was cancelled."""
 
 
 class StopSwitch:
-    """Pressed once it stops a run gracefully, pressed twice at once."""
+    """Pressed once, it stops a run gracefully; pressed twice, without grace."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.reason: StopReason | None = None
@@ -35,7 +35,7 @@ class StopSwitch:
         self._wake()
 
     async def unless_asked(self, step: Coroutine[Any, Any, T]) -> T:
-        """Return the result of a step. Raise Stopped when the user asks to stop before it is done."""
+        """Return the result of a step. Raises Stopped when the user asks to stop before it is done."""
         return await race(step, self._raise_when_asked())
 
     async def _raise_when_asked(self) -> NoReturn:

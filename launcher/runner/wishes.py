@@ -1,7 +1,7 @@
-"""What other processes ask of the one that follows a run: to stop it, to bring outputs back.
+"""Requests of other processes to the one that follows a run: stop it, or fetch outputs.
 
-A wish is a file in the run's folder, which the follower looks at ten times a second. A signal would
-need a handler, which a library must not install, and would end a program that has none.
+A wish is a file in the run's folder that the follower reads ten times a second. A signal would need a
+handler, which a library must not install, and would kill a program that has none.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import asyncio
 import fcntl
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..records.run_folder import RunFolder, read_json, write_json
+from ..records.run_folder import RunFolder, locked_by, read_json, write_json
+from ..spec.errors import LauncherError
 
 if TYPE_CHECKING:
     from .run import Run
@@ -24,7 +26,7 @@ _STOP, _PULL = "stop.json", "pull.json"
 
 
 def ask_stop(path: Path, grace: float) -> None:
-    """Ask the follower to end a run with so many seconds of grace; each wish counts. Raises OSError."""
+    """Ask the follower to stop a run with ``grace`` seconds; a second request kills. Raises OSError."""
     write_json(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP) + 1})
     _signal_older(path, signal.SIGINT)
 
@@ -35,7 +37,7 @@ def note_grace(path: Path, grace: float) -> None:
 
 
 def ask_pull(path: Path) -> None:
-    """Ask the follower to bring outputs back at once. Raises OSError."""
+    """Ask the follower to fetch outputs now. Raises OSError."""
     write_json(path / _PULL, {"asked": _asked(path, _PULL) + 1})
     _signal_older(path, signal.SIGUSR1)
 
@@ -46,11 +48,11 @@ class Wishes:
     def __init__(self, folder: RunFolder) -> None:
         self._path = folder.path
         self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL)}
-        #: Whether a stop was asked for that the follower before may not have carried out.
+        #: Whether a stop was requested that the previous follower may not have carried out.
         self.stop_pending = self._heard[_STOP] > 0
 
     async def carry_out(self, run: Run) -> None:
-        """Do what is asked, until cancelled."""
+        """Carry out wishes, until cancelled."""
         while True:
             await asyncio.sleep(LOOK)
             for _ in range(self._new(_STOP)):
@@ -72,11 +74,20 @@ def _asked(path: Path, name: str) -> int:
 
 
 def _signal_older(path: Path, number: signal.Signals) -> None:
-    """Signal a follower of an older version: it reads no wishes, and wrote no line end after its pid."""
+    """Signal a follower of an older version, which reads no wishes and wrote its pid without a line
+    end."""
     with open(path / "launcher.lock", "rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             pid = lock.read()
-            if pid and not pid.endswith(b"\n"):
+            if not pid.isdigit():
+                return  # it reads wishes: their file is enough, on whichever machine it is
+            if not locked_by(path, int(pid)):
+                raise LauncherError(
+                    f"{path.name} is followed by an older launcher on another machine (pid "
+                    f"{int(pid)} there), which hears signals only",
+                    "stop it there, or end that launcher and attach here",
+                ) from None
+            with suppress(ProcessLookupError):
                 os.kill(int(pid), number)

@@ -12,6 +12,7 @@ import yaml
 from . import nodeset
 from .errors import InputError, suggestion
 from .model import Host, Inventory
+from .ssh_config import TRANSPORTS
 from .yaml_document import (
     SCALAR,
     TEXT,
@@ -48,10 +49,6 @@ def _setting(node: YamlNode) -> str:
             f"{value!r} is not possible in an ssh_config", "quotes and line breaks are not allowed"
         )
     return value
-
-
-#: Who makes SSH connections: the library, or OpenSSH's own client.
-ASYNCSSH, OPENSSH = TRANSPORTS = ("asyncssh", "openssh")
 
 
 def _transport(node: YamlNode) -> str:
@@ -298,32 +295,3 @@ def _known(inventory: Inventory) -> str:
 def _labels(inventory: Inventory) -> str:
     labels = sorted({f"{k}={v}" for host in inventory.hosts for k, v in host.labels.items()})
     return f"labels: {', '.join(labels)}" if labels else "no host in the inventory has labels"
-
-
-def ssh_values(host: Host) -> tuple[tuple[str, str], ...]:
-    """Return the connection settings of a host as keywords and values of ssh_config(5).
-
-    They go before all of the user's own settings, and the first value wins.
-    """
-    given = {
-        "HostName": host.address,
-        "User": host.user,
-        "Port": host.port,
-        "ProxyJump": host.proxy_jump,
-        "IdentityFile": host.identity_file,
-    }
-    return tuple(
-        (key, _quoted(key, str(value))) for key, value in given.items() if value is not None
-    )
-
-
-def _quoted(key: str, value: str) -> str:
-    if key == "ProxyJump" and not any(map(str.isspace, value)):
-        return value  # ssh(1) takes quotes as part of the name
-    return f'"{value}"'
-
-
-def ssh_config(host: Host) -> str:
-    """Return the connection settings of a host as a block of ssh_config(5); empty without any."""
-    lines = [f"  {key} {value}\n" for key, value in ssh_values(host)]
-    return "".join([f"Host {host.name}\n", *lines]) if lines else ""

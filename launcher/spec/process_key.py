@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from .frozen import frozen
 
-_TEXT = re.compile(r"([\w-]+)-(\d+)\Z", re.A)
+_TEXT = re.compile(r"([\w-]+)-(\d{1,9})\Z", re.A)
 
 
 class ProcessKind(StrEnum):
@@ -60,6 +60,22 @@ class ProcessKey:
     def parse(text: str) -> ProcessKey:
         """Return the key with this text. Raises ValueError."""
         return _parse(text)
+
+    @staticmethod
+    def kind_of(text: str) -> ProcessKind | None:
+        """Return what the process with this key is for; None for text that is no key."""
+        try:
+            return _parse(text).kind
+        except ValueError:
+            return None
+
+    @staticmethod
+    def group_of(text: str) -> str:
+        """Return the group of a key; text that is no key is a group of its own."""
+        try:
+            return _parse(text).group
+        except ValueError:
+            return text
 
     @property
     def group(self) -> str:

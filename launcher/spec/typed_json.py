@@ -32,6 +32,10 @@ _NAMES = {
 }
 
 
+#: Numbers with fractions are times (up to the year 9892), durations and rates; NaN is none of them.
+_MOST = 2.5e11
+
+
 class Mismatch(ValueError):
     """A value has the wrong type or is missing; ``field`` says where, ``problem`` what is wrong."""
 
@@ -133,12 +137,10 @@ def _plain(kind: type, value: object) -> object:
 
 
 def _number(value: object) -> float:
-    if type(value) is float:
-        return value
-    if type(value) is int:
-        if abs(value) > LARGEST_NUMBER:
-            raise Mismatch("the number is too large")
-        return float(value)
+    if type(value) is float or type(value) is int:
+        if abs(value) < _MOST:
+            return float(value)
+        raise Mismatch(f"{value:.3g} is out of range" if type(value) is float else "out of range")
     raise _expected(_NAMES[float], value)
 
 

@@ -75,7 +75,11 @@ for place in (root, folder, root + "/code", root + "/runs"):
     if found:
         print("launcher-unsafe-folder " + ascii(found)[1:-1])
         sys.exit(0)
-if not os.path.isdir(folder):
+try:  # what a full disk or a power cut has cut off is better found here than by its import
+    whole = all(os.stat(folder + "/" + name).st_size == size for name, size in SIZES.items())
+except OSError:
+    whole = False
+if not whole:
     print("launcher-no-agent")
     sys.exit(0)
 del sys.argv[0]
@@ -99,11 +103,19 @@ try:
             file.write(archive.read(name))
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave empty files
-    os.rename(scratch, target)
+    try:
+        os.rename(scratch, target)
+    except OSError:
+        sizes = [(os.path.join(target, one.filename), one.file_size) for one in archive.infolist()]
+        if all(os.path.exists(path) and os.stat(path).st_size == size for path, size in sizes):
+            shutil.rmtree(scratch)  # another launcher was faster
+        else:  # what is there is damaged
+            os.rename(target, scratch + ".damaged")
+            os.rename(scratch, target)
+            shutil.rmtree(scratch + ".damaged", ignore_errors=True)
 except OSError as error:
     shutil.rmtree(scratch, ignore_errors=True)
-    if not os.path.isdir(target):  # else another launcher was faster
-        sys.exit(str(error))
+    sys.exit(str(error))
 """
 
 
@@ -139,7 +151,8 @@ def agent_zip() -> bytes:
 
 def start_command(host: Host) -> str:
     """Return a command that starts a relay, or prints ``launcher-`` and why it does not."""
-    return _command(_START, host, _trust() + _LOOK_AND_RELAY)
+    sizes = {name: len(data) for name, data in _files().items()}
+    return _command(_START, host, f"{_trust()}SIZES = {sizes}\n{_LOOK_AND_RELAY}")
 
 
 def install_command(host: Host) -> str:

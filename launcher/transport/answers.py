@@ -153,12 +153,14 @@ class Reached:
 
 @frozen
 class Listed:
-    """The outputs of a run on a host, ``(path, size, time)``, and the sizes of its logs."""
+    """The outputs of a run on a host, ``(path, size, time)``, the sizes of its logs, and what the host
+    could not read, and why."""
 
     outputs: tuple[tuple[str, int, int], ...]
     code: tuple[tuple[str, int, int], ...]
     folder: str
     logs: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")

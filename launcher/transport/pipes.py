@@ -13,6 +13,11 @@ import asyncssh
 
 #: The most bytes kept of a command's stderr.
 MOST_STDERR = 1 << 16
+#: Bytes that a host may send before we have taken them, and with how many waiting for the pipe the
+#: host resumes. asyncssh grants a new window as soon as it passes on the first piece of what it held
+#: back; so it has to get rid of all of that at once, or it would hold more each time.
+WINDOW, LOW = 2 << 20, 1 << 16
+HIGH = WINDOW + 2 * LOW
 
 
 class Joint(asyncssh.SSHClientSession[bytes]):
@@ -39,9 +44,10 @@ class Joint(asyncssh.SSHClientSession[bytes]):
         self._to_pipe, _ = await loop.connect_write_pipe(
             lambda: _Throttle(self), os.fdopen(ours.pop(0), "wb", 0)
         )
+        self._to_pipe.set_write_buffer_limits(HIGH, LOW)
         try:
             if not self._hung_up:
-                await connection.create_session(lambda: self, command, encoding=None)
+                await connection.create_session(lambda: self, command, encoding=None, window=WINDOW)
                 self._from_pipe, _ = await loop.connect_read_pipe(
                     lambda: _Source(self), os.fdopen(ours.pop(0), "rb", 0)
                 )

@@ -42,6 +42,7 @@ SILENCE = 300
 _HIGH = 20
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
 _NO_ROOM = re.compile(r'rsync: (?!\[sender\])[^"\n]*"([^"\n]+)"[^\n]*No space left')
+_UNREADABLE = re.compile(r'rsync: \[sender\] [^"\n]*"([^"\n]+)"[^\n]*Permission denied')
 _SENT = re.compile(rb"Total bytes sent: ([\d,]+)|Total bytes received: ([\d,]+)")
 
 
@@ -293,6 +294,9 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     code, complaint = ended.code, ended.complaint
     if complaint.startswith(FLOODED.decode()):
         return errors.BadAnswer(host, FLOODED.decode())
+    if is_pulling and (closed := _UNREADABLE.findall(complaint)):
+        more = f" and {len(closed) - 1} more" if closed[1:] else ""
+        return errors.SyncError(host, f"{closed[0]}{more} cannot be read there: Permission denied")
     if is_pulling and (full := _NO_ROOM.search(complaint)):
         return errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if "rsync: not found" in complaint or "rsync: command not found" in complaint:

@@ -19,8 +19,8 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
 from ..spec import errors
-from ..spec.inventory import ASYNCSSH, OPENSSH, ssh_config, ssh_values
 from ..spec.model import Inventory
+from ..spec.ssh_config import ASYNCSSH, OPENSSH, ssh_config, ssh_values
 from . import known_hosts, ssh_keys
 from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
 from .connection import Connection

@@ -133,6 +133,30 @@ def _relays(now: Round) -> list[int]:
     return now.pids(lambda p: "relay" in p.argv and not _is_rank(p))[:1]
 
 
+def _supervisors(now: Round) -> list[str]:
+    """Return the parents of the ranks, as words for kill."""
+    ranks = now.pids(_is_rank)
+    read = [f"cut -d' ' -f4 /proc/{pid}/stat" for pid in ranks]
+    found = now.host.run("sh", "-c", "; ".join(read) or "true", check=False).stdout.decode().split()
+    return sorted(set(found) - {"1"})
+
+
+def _slow_to_leave(now: Round) -> None:
+    """Kill a rank, and hold its supervisor up while it leaves and the next attempt begins."""
+    supervisors, ranks = _supervisors(now), now.pids(_is_rank)[:1]
+    if supervisors:
+        now.kill(ranks)
+        time.sleep(now.dice.uniform(0.0, 0.3))
+        now.host.run("kill", "-STOP", *supervisors, check=False)
+        time.sleep(now.dice.uniform(0.5, 3.0))
+        now.host.run("kill", "-CONT", *supervisors, check=False)
+
+
+def _freeze_supervisor(now: Round) -> None:
+    if supervisors := _supervisors(now):
+        now.host.run("kill", "-STOP", *supervisors, check=False)
+
+
 def _kill_relay(now: Round) -> None:
     now.kill(_relays(now))
 
@@ -206,6 +230,40 @@ def _disk_full_here(now: Round) -> None:
     now.undo.append(ballast.unlink)
 
 
+def _read_by_head(now: Round) -> None:
+    now.head = 2000
+
+
+def _exited_with_the_run(now: Round) -> None:
+    if code := _launcher(now).returncode:
+        now.wrong.append(f"the exit code is {code} because nobody read the screen")
+
+
+def _hostile_records(now: Round) -> None:
+    """Damage what is recorded here and on the host, and have another launcher take the run up."""
+    _launcher(now).kill()
+    _launcher(now).wait()
+    junk = (b"not json\n", b"\0" * 64, b'{"event":"ProcessExited"}\n', b"[" * 5000 + b"\n", b"{}\n")
+    for folder in now.folders:
+        with (folder / "events.jsonl").open("ab") as file:
+            file.write(b"".join(now.dice.sample(junk, 3)))
+        (folder / "shown.json").write_bytes(now.dice.choice(junk))
+        now.host.write(f"/root/.launcher/host/runs/{folder.name}/logs/odd", b"no folder")
+    (now.home / "unfinished").mkdir(exist_ok=True)
+    (now.home / "unfinished" / "emptied.json").touch()
+    for name, text in (("run.json", b"[" * 5000), ("journal.jsonl", b"\0\0\0\0\n[]\n{}\n")):
+        now.host.run("mkdir", "-p", "/root/.launcher/host/runs/odd")
+        now.host.write(f"/root/.launcher/host/runs/odd/{name}", text)
+
+
+def _lists_work(now: Round) -> None:
+    for words in (["ls"], ["ls", "--all-users", "-i", "../inventory.yaml"], ["show", "-"]):
+        done = now.call(*words)
+        if done.returncode or "internal error" in done.stderr:
+            now.wrong.append(f"{' '.join(words)}: {done.stderr[:300]}")
+    now.host.run("sh", "-c", "cd /root/.launcher/host/runs && rm -rf odd */logs/odd")
+
+
 def _stop_one(now: Round) -> None:
     folder = now.dice.choice(now.folders)
     now.stopped.add(folder.name)
@@ -275,6 +333,10 @@ FAULTS: dict[str, Fault] = {
     "disk full on a host": _fault(_disk_full, "failed", "succeeded"),
     "disk full here": _fault(_disk_full_here, "succeeded", prepare=_small_disk),
     "kill -9 of a supervisor": _fault(_kill_supervisor, "lost", "failed"),
+    "a supervisor that leaves slowly": _fault(
+        _slow_to_leave, "succeeded", options=("--max-restarts", "1")
+    ),
+    "a supervisor that stands still": _fault(_freeze_supervisor, "lost", slow=True),
     "kill -9 of a relay": _fault(_kill_relay, "succeeded"),
     "a relay that stands still": _fault(
         _freeze_relay, "succeeded", "stopped", afterwards=_thaw_relay, slow=True
@@ -294,6 +356,13 @@ FAULTS: dict[str, Fault] = {
         early=True,
         options=("--detach",),
     ),
+    "nobody reads the screen, and sshd sessions killed": _fault(
+        lambda now: now.host.kill_sshd_sessions(),
+        "succeeded",
+        prepare=_read_by_head,
+        afterwards=_exited_with_the_run,
+    ),
+    "hostile records": _fault(_hostile_records, "succeeded", afterwards=_lists_work),
     "Ctrl-C": _fault(_ctrl_c, "stopped"),
     "Ctrl-C before training": _fault(_ctrl_c, "stopped", early=True),
     "another user's FIFOs, locks and claims": _fault(

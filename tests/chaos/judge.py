@@ -18,7 +18,7 @@ SKEW = 2.0
 def judge(now: Round, allowed: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     """Return how the runs ended, and everything that is wrong."""
     statuses: list[str] = []
-    wrong: list[str] = []
+    wrong = [*now.wrong]
     for host in now.lab.hosts.values():
         wrong += _left(host) + _gpu_locks(host)
     for folder in now.folders:
@@ -68,9 +68,19 @@ def _not_begun(now: Round, folder: Path, allowed: frozenset[str]) -> list[str]:
 
 def _times(now: Round, folder: Path) -> list[str]:
     """Check that events are in this machine's time, whatever the clocks of hosts say."""
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    events = recorded(folder)
     wrong = [e for e in events if not now.began - SKEW < e["time"] < time.time() + SKEW]
     return [f"the time of {event['event']} is not ours" for event in wrong[:1]]
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """Return the events of a run, without lines that are damaged."""
+    found = []
+    for line in (folder / "events.jsonl").read_bytes().splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            event = json.loads(line)
+            found += [event] if isinstance(event, dict) and "time" in event else []
+    return found
 
 
 def _left(host: labs.LabHost) -> list[str]:

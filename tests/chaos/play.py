@@ -10,7 +10,6 @@ lost, left behind or untrue.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.faults import FAULTS, STARTING, Fault, missing
-from chaos.judge import judge
+from chaos.judge import judge, recorded
 from chaos.round import SHARE, SPECS, Round
 from support import lab as labs
 
@@ -76,8 +75,7 @@ def _begin(now: Round, fault: Fault) -> None:
 
 def _was_over(now: Round, before: float) -> bool:
     """Return whether the host's ranks had exited before the fault, so that it broke nothing."""
-    lines = [line for folder in now.folders for line in (folder / "events.jsonl").open()]
-    events = [json.loads(line) for line in lines]
+    events = [event for folder in now.folders for event in recorded(folder)]
     exits = [e for e in events if e["event"] == "ProcessExited" and e["host"] == now.host.name]
     return len(exits) >= 2 and max(e["time"] for e in exits) < before
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from support import ROOT
 from support import lab as labs
@@ -73,6 +74,9 @@ class Round:
     stopped: set[str] = field(default_factory=set)  # runs that somebody stopped
     impatient: bool = False  # Ctrl-C was pressed twice: outputs are given up
     failing: str | None = None  # the host on which a rank was killed
+    head: int = 0  # bytes of the screen that are read, where not all of them are
+    reader: subprocess.Popen[bytes] | None = None
+    wrong: list[str] = field(default_factory=list)  # what a fault found by itself
     frozen: int | None = None  # a process of the host that is stopped
     undo: list[Callable[[], object]] = field(default_factory=list)
 
@@ -110,7 +114,7 @@ class Round:
         argv += ["--nodes", "2", "--framework", "torch", "--grace", "2s", "--pull-every", "2s"]
         argv += ["--lost-after", LOST_AFTER, "--orphan-timeout", ORPHAN_TIMEOUT, *options]
         argv += ["train.py", str(seconds)]
-        with open(self.scratch / "screen", "ab") as screen:
+        with self._screen() as screen:
             return subprocess.Popen(
                 argv + (["light"] if self.light else []),
                 cwd=self.scratch / "work",
@@ -119,6 +123,17 @@ class Round:
                 stdout=screen,
                 stderr=subprocess.STDOUT,
             )
+
+    def _screen(self) -> IO[bytes]:
+        """Where a launcher writes: a file, or a pipe to a reader that leaves early."""
+        file = open(self.scratch / "screen", "ab")  # noqa: SIM115
+        if not self.head:
+            return file
+        with file:
+            words = ["head", "-c", str(self.head)]
+            self.reader = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file)
+            assert self.reader.stdin
+            return self.reader.stdin
 
     def until_training(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until all ranks of the newest run train. Raise LabError if its launcher fails."""
@@ -170,7 +185,7 @@ class Round:
 
     def end(self) -> None:
         """Leave no process and no fault, whatever became of the round."""
-        for process in (self.process, self.other):
+        for process in (self.process, self.other, self.reader):
             if process:
                 process.kill()
                 process.wait()

@@ -229,7 +229,7 @@ def test_a_follower_that_dies_before_the_start_is_not_waited_for(
         leaving.kill()
         leaving.communicate()
     assert leaving.returncode == 125
-    assert b"died before everything was started" in err
+    assert b"died before all processes were started" in err
     assert f"launcher stop {folder.name}".encode() in err
     assert launcher.call("stop", folder.name, "--grace", "1s").returncode == 0
     assert not of_runs(clean.hosts["lab1"])
@@ -306,7 +306,7 @@ def test_from_another_machine(
         assert first[same] == receipt[same]
     unknown = launcher.call("attach", *named, "no-such-run")
     assert unknown.returncode == 2
-    assert "no run begins" in unknown.stderr
+    assert "no run starts" in unknown.stderr
 
 
 def test_names_of_runs(launcher: Launcher) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from support import hostile
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, at_a_terminal, of_runs
 
 JOB = (
     "--nodes=2",
@@ -138,3 +138,31 @@ def test_outputs_that_lead_elsewhere_cost_the_others_nothing(
     assert ran.code == 0, ran.err
     assert "leads elsewhere" in ran.receipt["outputs_failed"]["lab2"]
     assert [path.name for path in (ran.folder / "outputs").iterdir()] == ["0"]
+
+
+def test_no_text_of_a_host_controls_the_terminal(own: labs.Lab, launcher: Launcher) -> None:
+    """Neither a refusal nor the name of an output that two hosts wrote differently."""
+    hostile.inventory(own, launcher.inventory)
+    run = (
+        "run",
+        "-i",
+        str(launcher.inventory),
+        "--nodes=2",
+        "--framework=torch",
+        "--no-check",
+        "--",
+    )
+    writes = 'echo "$RANK" > "$LAUNCHER_OUTPUT_DIR/$(printf "a\\033]0;PWN\\007b")"'
+    code, seen = at_a_terminal(launcher, *run, "sh", "-c", writes)
+    assert code == 0, seen
+    assert "a␛]0;PWN␇b@lab1".encode() in seen
+    shown = at_a_terminal(launcher, "show", "-")[1]
+    hostile.corrupt(own.hosts["lab2"], """\
+def do_probe(self, request):
+    raise relay.Refused("no", "\\x1b]0;PWN\\x07 \\x9b2J \\u202egpj")
+relay.Relay.do_probe = do_probe
+""")  # fmt: skip
+    code, refused = at_a_terminal(launcher, *run, "true")
+    assert code == 125, refused
+    assert "␛]0;PWN␇ ␛2J <U+202E>gpj".encode() in refused
+    assert not [text for text in (seen, shown, refused) if b"\x1b]0" in text]

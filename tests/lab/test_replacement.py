@@ -203,7 +203,7 @@ def test_a_spare_never_runs_other_code(own: labs.Lab, launcher: Launcher) -> Non
         _lose(own.hosts["lab2"])
         ran = run.end()
     assert (ran.code, ran.receipt["status"]) == (125, "lost"), ran.err
-    assert f"lab3: the code of {run.folder.name} cannot be had" in ran.err
+    assert f"lab3: the code of {run.folder.name} is not available" in ran.err
     assert "has changed since, and no host of the run keeps that version" in ran.err
 
 

@@ -58,10 +58,12 @@ def silent(
     answers: float,
     last_try: float = 3,
     which: Callable[[list[int]], int] = min,
+    lost_after: str = "300s",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A run of which a process on lab2 stands still: the relay, or its fork, the supervisor."""
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     flags = ["-i", str(launcher.inventory), "--nodes", "2", "--framework", "torch", "--grace", "1s"]
+    flags += ["--lost-after", lost_after]
     with hurried(launcher, answers, last_try, "run", *flags, launcher.script(WAITS)) as process:
         labs.wait_until(lambda: list(_logs(launcher)), "the log of lab2")
         wait_for(next(_logs(launcher)), b"ready", process)
@@ -135,3 +137,17 @@ def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher
 
 def _logs(launcher: Launcher) -> Iterator[Path]:
     return launcher.home.glob("runs/*/logs/attempt-0/rank-1.out")
+
+
+def test_a_supervisor_that_stands_still_ends_the_run_in_bounded_time(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """Nobody presses Ctrl-C: it is given up as a host that cannot be reached for as long."""
+    with silent(own, launcher, answers=60, last_try=20, which=max, lost_after="3s") as running:
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 125, err.decode()
+    assert b"lab2: lost (supervisor-silent)" in err
+    (file,) = launcher.home.glob("runs/*/receipt.json")
+    assert [host["left"] for host in json.loads(file.read_bytes())["hosts"]] == [0, 0]
+    assert not of_runs(own.hosts["lab2"])
+    assert not [p for p in own.hosts["lab2"].processes() if "relay" in p.argv]

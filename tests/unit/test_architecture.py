@@ -34,7 +34,13 @@ PURE = (
     "cli.render.log_lines",
 )
 #: Modules in those rooms that read or write files, or look at this machine.
-EFFECTS = {"spec.files", "records.run_folder", "records.run_reader", "records.catalog"}
+EFFECTS = {
+    "spec.files",
+    "spec.startup",
+    "records.run_folder",
+    "records.run_reader",
+    "records.catalog",
+}
 #: What pure modules may import besides themselves and the harmless part of the standard library.
 LIBRARIES = {"yaml": ("spec", "jobs", "interop"), "ClusterShell": ("spec.nodeset",)}
 IMPURE = {

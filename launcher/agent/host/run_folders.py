@@ -27,7 +27,11 @@ def logs_of(run_dir: str) -> Iterator[tuple[str, str]]:
         return
     for attempt in attempts:
         folder = os.path.join(root, attempt)
-        for name in sorted(os.listdir(folder)):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for name in names:
             yield attempt + "/" + name, os.path.join(folder, name)
 
 
@@ -49,8 +53,8 @@ def runs(root: str) -> Message:
         try:
             with open(os.path.join(place, "run.json")) as file:
                 record = lean.loads(file.read())
-        except (OSError, ValueError):
-            record = None  # it never got a supervisor
+        except (OSError, ValueError, RecursionError):
+            record = None  # it is damaged, or never got a supervisor
         found.append(
             {
                 "run": name,
@@ -93,6 +97,11 @@ def strays(base: str) -> dict[int, str]:
                 if run_lock.is_run_name(name) and not run_lock.is_alive(run_dir):
                     found[pid] = run_dir
                 break
+    for pid, path in processes.writers(os.path.realpath(base)):
+        name, inside, _ = path[len(os.path.realpath(base)) + 1 :].split("/", 2)
+        run_dir = os.path.join(base, name)
+        if inside == "logs" and not run_lock.is_alive(run_dir):
+            found[pid] = run_dir
     for run_dir in _with_dead_groups(base):
         found.update((pid, run_dir) for group in cgroup.of(run_dir) for pid in group.pids())
     return found
@@ -129,6 +138,7 @@ def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not run_lock.is_alive(run_dir):
         left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
+        left += _writers(run_dir)
         left += cgroup.end(run_dir)
         if not left:
             return
@@ -142,12 +152,17 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
     killed = set()
     while True:
         left, scanned, unreadable = processes.marked(run_id, host)
-        left = sorted({*left, *(pid for group in cgroup.of(run_dir) for pid in group.pids())})
+        grouped = [pid for group in cgroup.of(run_dir) for pid in group.pids()]
+        left = sorted({*left, *grouped, *_writers(run_dir)})
         if not left or not kill or time.monotonic() > deadline:
             break
         killed.update(left)
         processes.send(left, 9)
         time.sleep(0.02)
+    if not left and kill:
+        stopped = _end_owner(run_dir, deadline)
+        killed.update(stopped)
+        left = stopped if run_lock.is_alive(run_dir) else []
     if not left and not run_lock.is_alive(run_dir):
         cgroup.close(run_dir)
     return {
@@ -156,6 +171,29 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
         "scanned": scanned,
         "unreadable": unreadable,
     }
+
+
+def _writers(run_dir: str) -> list[int]:
+    """Return the processes that write to the logs of a run."""
+    logs = os.path.realpath(os.path.join(run_dir, "logs"))
+    return [pid for pid, _ in processes.writers(logs)]
+
+
+def _end_owner(run_dir: str, deadline: float) -> list[int]:
+    """Kill the supervisor of a run that is over, unless it exits by the deadline; return its pid.
+
+    It may stand still: then it would hold the run for ever.
+    """
+    while run_lock.is_alive(run_dir) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    pid = run_lock.owner(run_dir) if run_lock.is_alive(run_dir) else None
+    if pid is None:
+        return []
+    processes.send([pid], 9)
+    deadline = time.monotonic() + 2.0
+    while run_lock.is_alive(run_dir) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return [pid]
 
 
 def _has_started(place: str) -> bool:

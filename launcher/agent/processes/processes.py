@@ -318,6 +318,24 @@ def environments() -> Iterator[tuple[int, list[bytes] | None]]:
         yield pid, None if text is None else text.split(b"\0")
 
 
+def writers(folder: str) -> Iterator[tuple[int, str]]:
+    """``(pid, path)`` of other processes whose standard output or error is a file below ``folder``.
+
+    A process that changes its environment, its session and its parent still writes where it did.
+    """
+    for pid, (_, state, _) in table().items():
+        if state in "ZX" or pid == os.getpid():
+            continue
+        for number in (1, 2):
+            try:
+                path = os.readlink("/proc/%d/fd/%d" % (pid, number))
+            except OSError:
+                continue
+            if path.startswith(folder + "/"):
+                yield pid, path
+                break
+
+
 def send(pids: Iterable[int], number: int) -> None:
     """Send a signal to each process that still exists."""
     for pid in pids:

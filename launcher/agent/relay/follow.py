@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks for new log bytes: right after there were some, and when it is quiet.
 EAGER, QUIET = 0.02, 0.25
+#: Logs that stay open; others are opened at each look.
+OPEN_LOGS = 16
 
 
 class Follow:
@@ -81,7 +83,7 @@ class Follow:
                 if self.unacknowledged >= protocol.WINDOW:
                     return "full"
                 offset = self.offsets.setdefault(name, 0)
-                piece = os.pread(self._open(path), protocol.PIECE, offset)
+                piece = self._read(path, offset)
                 if piece:
                     self._say({"log": name, "offset": offset}, piece)
                     self.offsets[name] = offset + len(piece)
@@ -97,7 +99,17 @@ class Follow:
             log for log in logs if log[0] <= self.last_sent
         ]
 
-    def _open(self, path: str) -> int:
-        if path not in self.files:
-            self.files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self.files[path]
+    def _read(self, path: str, offset: int) -> bytes:
+        """Read a piece of a log. Few files stay open: there may be more than descriptors."""
+        if path in self.files:
+            return os.pread(self.files[path], protocol.PIECE, offset)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # removed while the run goes on
+            return b""
+        piece = os.pread(fd, protocol.PIECE, offset)
+        if len(self.files) < OPEN_LOGS:
+            self.files[path] = fd
+        else:
+            os.close(fd)
+        return piece

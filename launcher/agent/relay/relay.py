@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 #: Seconds for a supervisor to answer.
 PATIENCE = 15.0
+#: Seconds more for each process that it is to start: hundreds of them have to share the processors.
+PER_PROCESS = 0.5
+#: What a relay asks of a supervisor first, and again and again.
+SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
+#: Folders that are named at most where they cannot be read.
+UNREADABLE = 20
 #: Seconds without a message after which the relay reports that it is still working.
 WORKING = 5.0
 
@@ -51,6 +57,7 @@ class Relay(SelfTests):
         self.run_dir = ""  # of the run of the last request
         #: A connection to the supervisor, subscribed to the journal.
         self.supervisor: Socket | None = None
+        self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
         self.done = False
 
@@ -192,7 +199,7 @@ class Relay(SelfTests):
     def do_start(self, request: StartRequest) -> Message:
         """Start processes, once. A repeated request succeeds even if the supervisor is gone by then."""
         try:
-            return self._ask(request)
+            return self._ask(request, PATIENCE + PER_PROCESS * len(request["processes"]))
         except OSError:
             if not run_folders.was_started(self.run_dir, request):
                 raise
@@ -212,13 +219,19 @@ class Relay(SelfTests):
         return run_folders.standing(self.run_dir)
 
     def do_contact(self, request: Message) -> Message:
-        """Tell the supervisor that the launcher is alive. A TCP connection alone does not prove it."""
-        if self.supervisor:
+        """Tell the supervisor that the launcher is alive: a TCP connection alone does not prove it.
+
+        Return for how long the supervisor itself has been ``silent``. To subscribe again counts as
+        contact, and is answered by supervisors of every version.
+        """
+        if self.supervisor and self.asked is None:
+            self.asked = time.monotonic()
             try:
-                self.supervisor.sendall(protocol.encode({"op": "contact"}))
+                self.supervisor.sendall(protocol.encode(SUBSCRIBE))
             except OSError:
                 pass  # the next read notices that it is gone
-        return {}
+        silent = self.supervisor is not None and self.asked is not None
+        return {"silent": time.monotonic() - self.asked if silent else 0.0}  # type: ignore[operator]
 
     def do_stacks(self, request: Message) -> Message:
         """Have the stacks of all ranks written to the outputs; the journal records when it is done."""
@@ -231,9 +244,10 @@ class Relay(SelfTests):
         self.follow = follow
         try:
             self.supervisor = self._connect()
-            hello = {"op": "subscribe", "version": protocol.VERSION}
-            self.supervisor.sendall(protocol.encode(hello))
+            self.asked = time.monotonic()
+            self.supervisor.sendall(protocol.encode(SUBSCRIBE))
             _agree(self.supervisor.recv(1 << 12))
+            self.asked = None
         except socket.timeout:
             pass  # it hangs: the files can be read all the same
         except OSError:
@@ -247,8 +261,15 @@ class Relay(SelfTests):
         code = os.path.join(self.run_dir, "code")
         named = tree.listing(code, request["paths"], self._go_on) if request["paths"] else []
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
-        listed = tree.listing(outputs, None, self._go_on)
-        return {"outputs": listed, "code": named, "folder": self.run_dir, "logs": sizes}
+        unreadable: dict[str, str] = {}
+        listed = tree.listing(outputs, None, self._go_on, unreadable)
+        return {
+            "outputs": listed,
+            "code": named,
+            "folder": self.run_dir,
+            "logs": sizes,
+            "unreadable": [[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
+        }
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""
@@ -292,17 +313,22 @@ class Relay(SelfTests):
             raise
         return connection
 
-    def _ask(self, request: Message | StartRequest) -> Message:
-        """Ask the supervisor. Raises OSError when there is none, Refused when it refuses or hangs."""
+    def _ask(self, request: Message | StartRequest, patience: float = PATIENCE) -> Message:
+        """Ask the supervisor. Raises OSError when there is none, Refused when it refuses, or does not
+        answer in ``patience`` seconds."""
         self._use(request["run"])
         with self._connect() as connection:
             connection.sendall(protocol.encode(request))
-            decoder = protocol.Decoder()
+            decoder, deadline = protocol.Decoder(), time.monotonic() + patience
+            connection.settimeout(min(WORKING, patience))
             while True:
                 try:
                     data = connection.recv(1 << 16)
                 except socket.timeout:
-                    raise Refused("silent", "the supervisor does not answer")
+                    if time.monotonic() >= deadline:
+                        raise Refused("silent", "the supervisor does not answer")
+                    self._go_on()
+                    continue
                 if not data:
                     raise OSError("the supervisor exited")
                 for answer, _ in decoder.feed(data):
@@ -317,6 +343,7 @@ class Relay(SelfTests):
             heard = supervisor.recv(1 << 16)
         except OSError:
             heard = b""
+        self.asked = None
         follow = self.follow
         if follow and heard:
             follow.eager()

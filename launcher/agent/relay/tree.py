@@ -26,24 +26,33 @@ KEPT = 3
 
 
 def walk(
-    root: bytes, going_on: Callable[[], object] = lambda: None
+    root: bytes,
+    going_on: Callable[[], object] = lambda: None,
+    unreadable: dict[str, str] | None = None,
 ) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
     """Yield ``(relative path, os.DirEntry)`` of every file and link below ``root``.
 
-    In the order of the paths as bytes, on every machine. ``going_on()`` is called again and again.
+    In the order of the paths as bytes, on every machine. ``going_on()`` is called again and again. A
+    folder that cannot be read is noted in ``unreadable`` with the reason, and costs itself alone;
+    without ``unreadable`` it raises OSError.
     """
     queue, found = [b""], []
     while queue:
         going_on()
         folder = queue.pop()
         prefix = folder + b"/" if folder else b""
-        with os.scandir(root + b"/" + folder) as entries:
-            for entry in entries:
-                path = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    queue.append(path)
-                else:
-                    found.append((path, entry))
+        try:
+            with os.scandir(root + b"/" + folder) as entries:
+                for entry in entries:
+                    path = prefix + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        queue.append(path)
+                    else:
+                        found.append((path, entry))
+        except OSError as error:
+            if unreadable is None:
+                raise
+            unreadable[os.fsdecode(folder)] = str(error.strerror)
     for item in sorted(found, key=lambda item: item[0]):
         going_on()
         yield item
@@ -180,9 +189,14 @@ def remove(path: str) -> None:
 
 
 def listing(
-    root: str, patterns: list[str] | None = None, going_on: Callable[[], object] = lambda: None
+    root: str,
+    patterns: list[str] | None = None,
+    going_on: Callable[[], object] = lambda: None,
+    unreadable: dict[str, str] | None = None,
 ) -> list[Listed]:
     """List the files below ``root`` as ``(path, size, mtime_ns)``, without links and special files.
+
+    ``unreadable`` gets what cannot be looked at, with the reason.
 
     ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
@@ -190,13 +204,17 @@ def listing(
     found: list[Listed] = []
     if not os.path.isdir(root):
         return found
-    for path, entry in walk(os.fsencode(root), going_on):
+    unreadable = {} if unreadable is None else unreadable
+    for path, entry in walk(os.fsencode(root), going_on, unreadable):
         name = os.fsdecode(path)
         if patterns is not None and not any(_matches(name, pattern) for pattern in patterns):
             continue
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable[name] = str(error.strerror)
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, status.st_mtime_ns))

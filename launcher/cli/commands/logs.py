@@ -9,7 +9,7 @@ import click
 
 from ...api.jobs import seconds
 from ...spec.errors import InputError
-from .. import options
+from .. import options, output
 from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:
@@ -56,3 +56,5 @@ async def _show(
         async with screen:
             async for piece in run.logs(follow=follow, since=since, tail=tail, merged=merged):
                 screen.on_log(piece.host, piece.name, piece.data)
+                if output.is_unread():
+                    return

@@ -66,6 +66,9 @@ def command(everything: bool, all_users: bool, inventory: str | None, as_json: b
         colour = _COLOUR.get(run.status)
         styled = click.style(run.status, fg=colour) if colour else run.status
         click.echo(line[: len(run.run)] + line[len(run.run) :].replace(run.status, styled, 1))
+    for run in shown:
+        if run.damaged:
+            click.echo(f"warning: {run.damaged}; the rest of it counts", err=True)
     if len(shown) < len(found):
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
 
@@ -82,7 +85,7 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
         {"host": host, **run}
         for host, answer in answers.items()
         if not isinstance(answer, HostError)
-        for run in answer.going_on
+        for run in answer.running
     ]
     if as_json:
         click.echo(json.dumps(running, indent=2))

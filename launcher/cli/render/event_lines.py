@@ -129,3 +129,10 @@ def failure_of(event: ev.ProcessExited) -> ev.Failure:
     return ev.Failure(
         event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
     )
+
+
+@line_of.register
+def _record_passed_over(event: ev.RecordPassedOver) -> Line:
+    return Line(
+        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
+    )

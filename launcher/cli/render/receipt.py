@@ -173,7 +173,7 @@ def _hosts(receipt: Receipt) -> str:
 
 
 def _is_rank(key: str) -> bool:
-    return ProcessKey.parse(key).kind is ProcessKind.RANK
+    return ProcessKey.kind_of(key) is ProcessKind.RANK
 
 
 def _has_problem(host: HostReceipt) -> bool:
@@ -277,7 +277,7 @@ def _outputs(receipt: Receipt) -> list[str]:
     clashes = [
         output["path"]
         for output in receipt.outputs
-        if any(f"@{host}" in output["path"] for host in output["hosts"])
+        if any(f"@{host}" in output["path"] for host in output.get("hosts", ()))
     ]
     if clashes:
         lines.append(f"         same path, different content: {', '.join(clashes[:6])}")

@@ -284,11 +284,8 @@ class Screen:
     def _print(self, label: bytes, lines: bytes) -> None:
         """Print whole lines, each with its label, in one write."""
         self._clear_line()
-        try:
-            self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
-            self._out.flush()
-        except BrokenPipeError:
-            self._out = open(os.devnull, "wb")  # noqa: SIM115  nobody reads; the run continues
+        self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
+        self._out.flush()
 
     # -- launcher's own messages
 

@@ -28,7 +28,7 @@ def fold_tasks(keys: Iterable[str]) -> str:
     """Return ``chief-0 worker-[0-2]``: the processes of roles, role by role."""
     groups: dict[str, list[str]] = {}
     for key in keys:
-        groups.setdefault(ProcessKey.parse(key).group, []).append(key)
+        groups.setdefault(ProcessKey.group_of(key), []).append(key)
     return " ".join(nodeset.fold(group) for group in groups.values())
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...spec.errors import InputError, suggestion
-from ...spec.inventory import ssh_config as entry
 from ...spec.inventory_writer import comment, quoted
 from ...spec.model import Host, Inventory
+from ...spec.ssh_config import ssh_config as entry
 
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")

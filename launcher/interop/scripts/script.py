@@ -13,8 +13,8 @@ from ... import frameworks
 from ...jobs import planner
 from ...jobs.layout import make_layout
 from ...spec.errors import InputError
-from ...spec.inventory import ssh_config
 from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
+from ...spec.ssh_config import ssh_config
 from . import shell
 from .script_parts import DRIVER, HOST, INTERFACE
 

@@ -1,49 +1,47 @@
-"""Measures how fast a library adds up a tensor over all ranks: the loop, the units, and the line that
-tells it.
-"""
+"""Measure how fast a library adds up a tensor over all ranks, and report it in one line."""
 
 import json
 import sys
 import time
 
 MARK = "launcher-smoke "
-#: All-reduces between two looks at the clock.
+#: All-reduces between two readings of the clock.
 BATCH = 5
-#: Bytes of the tensor: what a link is filled by, and a CPU has to copy.
+#: Bytes of the tensor: enough to fill a link, and bearable for a CPU to copy.
 ON_GPU, ON_CPU = 256 << 20, 16 << 20
 
 
 class Reducer:
-    """A tensor of ``bytes`` bytes of floats, as all of ``size`` ranks have one; this is ``rank``.
+    """A tensor of ``bytes`` bytes of floats on each of ``size`` ranks; this is ``rank``.
 
-    ``backend`` names what carries it, ``what`` what it does over and over.
+    ``backend`` names the library that carries it, ``what`` the repeated operation.
     """
 
     rank, size, bytes = 0, 1, ON_CPU
     backend, what = "", "all-reduces"
 
     def reduce(self, count):
-        """Goes over all ranks, ``count`` times; all of them are done when it returns."""
+        """Reduce over all ranks ``count`` times; return when all are done."""
         raise NotImplementedError
 
     def most(self, value):
-        """The largest of what all ranks give."""
+        """Return the largest value of all ranks."""
         raise NotImplementedError
 
     def right(self):
-        """Whether the tensor holds what comes of what the ranks had."""
+        """Return whether the tensor has the expected result."""
         raise NotImplementedError
 
     def end(self):
-        """Leaves the others."""
+        """Leave the group."""
 
 
 def measure(reducer):
-    """Goes on for as many seconds as the first argument says. All ranks see the same times, so that all
-    stop after the same batch.
+    """Measure for as many seconds as the first argument says. All ranks see the same times, so that
+    all stop after the same batch.
 
-    The bandwidth is that of the bus, as NCCL's own tests count it: 2 (n - 1) / n times the bytes of the
-    tensor for every all-reduce, so that it does not depend on the number of ranks.
+    The bandwidth is that of the bus, as NCCL's own tests count it: 2 (n - 1) / n times the bytes of
+    the tensor per all-reduce, so that it does not depend on the number of ranks.
     """
     seconds = float(sys.argv[1])
     reducer.reduce(2)
@@ -58,7 +56,7 @@ def measure(reducer):
     right = reducer.most(0.0 if reducer.right() else 1.0) == 0.0
     if reducer.rank == 0:
         moved = reducer.bytes * 2 * (reducer.size - 1) / reducer.size
-        _tell(
+        _report(
             backend=reducer.backend,
             what=reducer.what,
             ranks=reducer.size,
@@ -73,12 +71,11 @@ def measure(reducer):
     reducer.end()
 
 
-def lacking(what):
-    """Ends this rank, and says that it cannot measure anything without ``what``: no fault of a job that
-    does not need it."""
-    _tell(lacking=what)
+def exit_without(what):
+    """Report that ``what`` is missing and nothing can be measured, and exit: a job may not need it."""
+    _report(missing=what)
     sys.exit(1)
 
 
-def _tell(**told):
-    print(MARK + json.dumps(told), flush=True)
+def _report(**values):
+    print(MARK + json.dumps(values), flush=True)

@@ -1,16 +1,16 @@
-"""All-reduces of ``horovod.torch``, by whatever Horovod was built with and is told to use."""
+"""All-reduces of ``horovod.torch``, with the library that Horovod was built for and is set to use."""
 
-from measure import ON_CPU, ON_GPU, Reducer, lacking, measure
+from measure import ON_CPU, ON_GPU, Reducer, exit_without, measure
 
 try:
     import horovod.torch as hvd
     import torch
-except ImportError as error:  # it may have been built for another library
-    lacking(f"horovod.torch ({error})")
+except ImportError as error:  # Horovod may have been built for another framework
+    exit_without(f"horovod.torch ({error})")
 
 
 class Horovod(Reducer):
-    """One GPU a rank, that of its number on its host."""
+    """One GPU per rank, by its local rank."""
 
     def __init__(self):
         hvd.init()
@@ -27,22 +27,22 @@ class Horovod(Reducer):
         self._tensor = torch.full((self.bytes // 4,), float(self.rank + 1), device=device)
 
     def reduce(self, count):
-        """The largest, which stays the largest however often."""
+        """Take the maximum, which stays the same however often."""
         for _ in range(count):
             hvd.allreduce_(self._tensor, op=hvd.Max, name="tensor")
         if self._tensor.is_cuda:
             torch.cuda.synchronize()
 
     def most(self, value):
-        """By the same way."""
+        """Reduce over the same library."""
         return float(hvd.allreduce(torch.tensor([value]), op=hvd.Max, name="most"))
 
     def right(self):
-        """The last rank had the largest."""
+        """Compare with the last rank's value, the largest."""
         return float(self._tensor.min()) == float(self._tensor.max()) == self.size
 
     def end(self):
-        """Before the others are gone."""
+        """Shut down before other ranks exit."""
         hvd.shutdown()
 
 

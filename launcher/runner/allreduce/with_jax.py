@@ -1,4 +1,4 @@
-"""A sum over all devices of all processes of JAX, which XLA makes an all-reduce of."""
+"""A sum over all devices of all JAX processes, which XLA turns into an all-reduce."""
 
 import functools
 import os
@@ -30,33 +30,36 @@ class Jax(Reducer):
         self._tensor, self._total = self._of_all(1.0, self.bytes // 4), None
 
     def _of_all(self, value, width):
-        """A row of ``value`` on each device of this process."""
+        """Return an array with a row of ``value`` on each device of this process."""
         rows = np.full((jax.local_device_count(), width), value, np.float32)
         return jax.make_array_from_process_local_data(self._split, rows)
 
     def reduce(self, count):
-        """The sum of ones."""
+        """Sum ones."""
         for _ in range(count):
             self._total = self._sum(self._tensor).block_until_ready()
 
     def most(self, value):
-        """By the same way."""
+        """Reduce over the same library."""
         return float(self._most(self._of_all(value, 1)))
 
     def right(self):
-        """As many ones as there are devices."""
+        """Compare with the number of devices."""
         return bool((np.asarray(self._total) == self.size).all())
 
 
 def _use_interface(interface):
-    """On CPUs only: where a host's own name means 127.0.0.1, gloo tells the others that address, and JAX
-    has no setting for it. GPUs talk by NCCL, which reads NCCL_SOCKET_IFNAME."""
+    """Make gloo use this interface, for which JAX has no setting.
+
+    Where a host's own name resolves to 127.0.0.1, gloo would pass that address to the other hosts.
+    GPUs use NCCL, which reads NCCL_SOCKET_IFNAME.
+    """
     try:
         from jax._src import xla_bridge
 
         make = xla_bridge._jax.make_gloo_tcp_collectives
     except (ImportError, AttributeError):
-        return  # another version of JAX: names have to be right there
+        return  # another version of JAX: there, names must resolve to real addresses
     if interface:
         xla_bridge._jax.make_gloo_tcp_collectives = functools.partial(make, interface=interface)
 

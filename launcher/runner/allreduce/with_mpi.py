@@ -1,13 +1,13 @@
-"""``MPI_Allreduce`` in the memory of the hosts, called by mpi4py; numpy is not needed."""
+"""``MPI_Allreduce`` in host memory, called through mpi4py without numpy."""
 
 import array
 
-from measure import ON_CPU, Reducer, lacking, measure
+from measure import ON_CPU, Reducer, exit_without, measure
 
 try:
     from mpi4py import MPI
 except ImportError as error:
-    lacking(f"mpi4py ({error})")
+    exit_without(f"mpi4py ({error})")
 
 
 class Mpi(Reducer):
@@ -20,16 +20,16 @@ class Mpi(Reducer):
         self._tensor = array.array("f", [self.rank + 1.0]) * (self.bytes // 4)
 
     def reduce(self, count):
-        """The largest, which stays the largest however often."""
+        """Take the maximum, which stays the same however often."""
         for _ in range(count):
             self._world.Allreduce(MPI.IN_PLACE, self._tensor, op=MPI.MAX)
 
     def most(self, value):
-        """By the same way."""
+        """Reduce over the same library."""
         return self._world.allreduce(value, op=MPI.MAX)
 
     def right(self):
-        """The last rank had the largest."""
+        """Compare with the last rank's value, the largest."""
         return self._tensor.count(self.size) == len(self._tensor)
 
 

@@ -1,6 +1,6 @@
-"""A push to MXNet's servers, and a pull of the sum from them: it has no all-reduce.
+"""A push to MXNet's servers and a pull of the sum: MXNet has no all-reduce.
 
-Scheduler and servers go no further than ``import mxnet``.
+Scheduler and servers never get past ``import mxnet``.
 """
 
 import mxnet as mx
@@ -8,7 +8,7 @@ from measure import ON_CPU, Reducer, measure
 
 
 class MXNet(Reducer):
-    """Ranks are workers; tensors are in the memory of their hosts, from where they are sent anyhow."""
+    """Ranks are workers; tensors are in host memory, from where MXNet sends them in any case."""
 
     what = "pushes and pulls"
 
@@ -22,25 +22,25 @@ class MXNet(Reducer):
         self._store.init("most", mx.nd.zeros((self.size,)))
 
     def reduce(self, count):
-        """The sum of ones."""
+        """Sum ones."""
         for _ in range(count):
             self._over("tensor", self._tensor, self._total)
 
     def most(self, value):
-        """Each its own in a place of its own: a sum is what there is."""
+        """Add up arrays in which each worker sets its own element: servers can only add."""
         mine, found = mx.nd.zeros((self.size,)), mx.nd.zeros((self.size,))
         mine[self.rank] = value
         self._over("most", mine, found)
         return float(found.max().asscalar())
 
     def right(self):
-        """As many ones as there are workers."""
+        """Compare with the number of workers."""
         return (
             float(self._total.min().asscalar()) == float(self._total.max().asscalar()) == self.size
         )
 
     def _over(self, key, mine, total):
-        self._store.push(key, mine.copy())  # what is pulled is written into what was pushed
+        self._store.push(key, mine.copy())  # a pull overwrites what was pushed
         self._store.pull(key, out=total)
         total.wait_to_read()
 

@@ -5,7 +5,7 @@ from measure import ON_CPU, ON_GPU, Reducer, measure
 
 
 class TensorFlow(Reducer):
-    """Ranks are replicas here: a worker has one for each of its GPUs, or one."""
+    """Ranks are replicas here: a worker has one per GPU, or a single one."""
 
     def __init__(self):
         strategy = self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -19,30 +19,30 @@ class TensorFlow(Reducer):
         self._all = tf.function(lambda values: strategy.run(_all, args=(values,)))
 
     def _of_all(self, tensor):
-        """It on each replica of this worker."""
+        """Return the tensor on each replica of this worker."""
         give = self._strategy.experimental_distribute_values_from_function
         return give(lambda _: tf.identity(tensor))
 
     def _here(self, values):
-        """What the first replica of this worker has of it."""
+        """Return the value on this worker's first replica."""
         return self._strategy.experimental_local_results(values)[0]
 
     def reduce(self, count):
-        """The sum of ones, there when one of its numbers can be read."""
+        """Sum ones, and wait by reading one element."""
         for _ in range(count):
             self._total = self._sum(self._tensor)
         self._here(self._total)[0].numpy()
 
     def most(self, value):
-        """By the same way; a sum and no maximum is what there is, so all values are gathered."""
+        """Gather all values, since there is no maximum, and take the largest."""
         return float(tf.reduce_max(self._here(self._all(self._of_all(tf.constant([value]))))))
 
     def right(self):
-        """As many ones as there are replicas."""
+        """Compare with the number of replicas."""
         return bool((self._here(self._total).numpy() == self.size).all())
 
 
-# An argument of a function is nowhere yet, which a strategy does not take: hence identity.
+# A function's argument is on no device yet, which a strategy refuses: hence tf.identity.
 
 
 def _sum(tensor):

@@ -1,1 +1,1 @@
-"""Code on its way out, outputs on their way back."""
+"""Files of a run: code to the hosts, outputs back from them."""

@@ -1,6 +1,6 @@
-"""What the code of a run is: the files of a folder that are not ignored, its commit, its dirty diff.
+"""The code of a run: the files of a folder that are not ignored, its commit, and its uncommitted diff.
 
-In a git repository git itself says what is ignored; elsewhere ``.gitignore`` files are read with
+In a git repository, git decides what is ignored; elsewhere ``.gitignore`` files are read with
 pathspec. ``.launcherignore`` has the same notation and also applies to files that git tracks.
 """
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import pathspec
 
 IGNORE_FILE = ".launcherignore"
-#: Never code, wherever they stand: git's own folder and what Python compiles.
+#: Never code, at any depth: git's own folder and Python's byte code.
 _NEVER = frozenset({b".git", b"__pycache__"})
 
 
 @frozen
 class Source:
-    """The files of a folder at one moment. ``paths`` are relative, as bytes, in order."""
+    """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted."""
 
     folder: Path
     paths: tuple[bytes, ...]
@@ -43,20 +43,20 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """The same for every run from this folder of this machine and user."""
+        """A key of the folder, machine and user: all runs from there share it."""
         place = f"{socket.gethostname()}:{os.getuid()}:{self.origin or self.folder}"
         return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
-    """The source in ``folder``; ``leave_out`` are more patterns, in the notation of .gitignore.
+    """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match.
 
-    Raises InputError for a folder that cannot be meant.
+    Raises InputError for a folder that is missing, or would copy everything.
     """
     folder = folder.resolve()
     _check(folder)
     ours = home().resolve()
-    if ours.is_relative_to(folder):  # it changes while we work
+    if ours.is_relative_to(folder):  # ~/.launcher changes during the run
         leave_out = (*leave_out, f"/{ours.relative_to(folder)}/")
     more = _rules(leave_out) if leave_out else None
     paths = sorted(set(_files(folder)))
@@ -64,7 +64,7 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
 
 
 def read_copy(folder: Path, origin: Path) -> Source:
-    """All files of a folder that holds a copy of the source in ``origin``."""
+    """Return the source in a folder that holds a copy of ``origin``: all its files."""
     root = os.fsencode(folder)
     paths = [
         os.path.relpath(os.path.join(base, name), root)
@@ -81,7 +81,7 @@ def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
         try:
             status = os.lstat(os.path.join(os.fsencode(folder), path))
         except (FileNotFoundError, NotADirectoryError):
-            continue  # git tracks it, and it was deleted or replaced here
+            continue  # tracked by git, but deleted or replaced here
         if stat.S_ISLNK(status.st_mode):
             found.link(path, os.readlink(os.path.join(os.fsencode(folder), path)))
         elif stat.S_ISREG(status.st_mode):
@@ -94,7 +94,7 @@ def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
 
 
 def newest(source: Source) -> str:
-    """The file that was written last."""
+    """Return the file that was written last."""
 
     def written(path: bytes) -> int:
         try:
@@ -106,7 +106,7 @@ def newest(source: Source) -> str:
 
 
 def require(source: Source, script: str | None) -> None:
-    """Raises InputError when the script of a job is not among the files that are copied."""
+    """Raise InputError when a job's script is not among the files that are copied."""
     if script is None or os.path.normpath(os.fsencode(script)) in source.paths:
         return
     if (source.folder / script).exists():
@@ -125,11 +125,13 @@ def require(source: Source, script: str | None) -> None:
 
 def _check(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"workdir {folder} is not a folder", "--workdir, or workdir: in the job")
+        raise InputError(
+            f"workdir {folder} is not a folder", "set --workdir, or workdir: in the job file"
+        )
     if folder in (Path("/"), Path.home().resolve()):
         raise InputError(
             f"workdir {folder} would copy everything in it",
-            "go to the folder of the code, or name it with --workdir",
+            "change to the folder of the code, or pass it with --workdir",
         )
 
 
@@ -153,7 +155,7 @@ def _files(folder: Path) -> Iterator[bytes]:
 
 
 def _launcher_ignored(folder: Path) -> bytes:
-    """Files, tracked or not, that .launcherignore files leave out."""
+    """Return files, tracked or not, that .launcherignore files leave out."""
     option = f"--exclude-per-directory={IGNORE_FILE}"
     listed = [_git(folder, "ls-files", "-z", "--ignored", kind, option) for kind in ("-c", "-o")]
     return b"".join(part for part in listed if part)
@@ -164,7 +166,7 @@ def _lines(output: bytes) -> list[bytes]:
 
 
 def _git(folder: Path, *words: str) -> bytes | None:
-    """What git prints, or None when it is not there or the folder is in no repository."""
+    """Return what git prints; None without git or outside a repository."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), *words],
@@ -182,7 +184,7 @@ _Rules = list[tuple[bytes, "pathspec.GitIgnoreSpec"]]
 
 
 def _walk(root: bytes, folder: bytes, rules: _Rules) -> Iterator[bytes]:
-    """Files below a folder that is in no repository, .gitignore files respected."""
+    """Yield the files below a folder outside a repository that no .gitignore file leaves out."""
     own = _rules_of(root, folder)
     rules = [*rules, (folder, own)] if own else rules
     with os.scandir(os.path.join(root, folder)) as entries:
@@ -212,13 +214,13 @@ def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
 
 
 def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
-    import pathspec  # slow, and a folder in a repository without outputs: needs none of it
+    import pathspec  # slow, and not needed in a repository for a job without outputs:
 
     return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
 def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
-    """The word of the deepest .gitignore that says anything."""
+    """Return the verdict of the deepest .gitignore file that matches the path."""
     for folder, spec in reversed(rules):
         name = os.fsdecode(os.path.relpath(path, folder) if folder else path)
         verdict = spec.check_file(name + "/" if is_folder else name).include
@@ -229,7 +231,7 @@ def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
 
 @frozen
 class Revision:
-    """Where the code stands in git; ``diff`` is what is not committed."""
+    """The state of the code in git; ``diff`` contains the uncommitted changes."""
 
     commit: str = ""
     branch: str = ""
@@ -239,7 +241,7 @@ class Revision:
 
 
 def revision(folder: Path) -> Revision:
-    """The commit and the uncommitted changes of a folder; empty outside a repository."""
+    """Return the commit and the uncommitted changes of a folder; empty outside a repository."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return Revision()
@@ -257,7 +259,7 @@ def revision(folder: Path) -> Revision:
 
 
 def describe_code(source: Source, revision: Revision) -> dict[str, Any]:
-    """``code.json``."""
+    """Return the contents of ``code.json``."""
     return {
         **formats.stamp(),
         "folder": str(source.folder),

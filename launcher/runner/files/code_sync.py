@@ -1,8 +1,8 @@
-"""Gives a run its own snapshot of the code on a host.
+"""Give a run its own snapshot of the code on a host.
 
-On the host, every version of a source is sealed under its fingerprint and never written again; a
-run's copy is made of hard links to it. So an unchanged version needs one request, and a changed one
-costs what has changed.
+Every version of a source is sealed on the host under its fingerprint and never written again; a run's
+copy consists of hard links to it. So an unchanged version costs one request, and a changed one only
+its changes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ TRIES = 3
 async def give_code(context: RunContext, session: HostSession, code: Source) -> None:
     """Make the run's snapshot on a host. Raises HostError.
 
-    What arrives is compared with what was listed here; when somebody edits meanwhile, the copy is
-    made again.
+    The copy is compared with the listing made here, and made again if files were edited meanwhile.
     """
     started, copied = time.time(), 0
     for _ in range(TRIES):
@@ -54,7 +53,7 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
 
 
 async def give_code_of(context: RunContext, session: HostSession, other: str) -> None:
-    """Make the run's snapshot of what another run has on the host. Raises HostError."""
+    """Make the run's snapshot from that of another run on the host. Raises HostError."""
     started = time.time()
     answer = await session.agent.answer(
         Snapshot, "snapshot", run=context.name, source="", version="", from_run=other
@@ -63,7 +62,7 @@ async def give_code_of(context: RunContext, session: HostSession, other: str) ->
         raise SyncError(
             session.name,
             f"it has no code of {other}",
-            "choose the hosts of that run, or `launcher run` with the code of a folder",
+            "choose the hosts of that run, or use `launcher run` with the code of a folder",
         )
     context.add(_synced(session, replace(_EMPTY, version=f"that of {other}"), started, 0))
 
@@ -74,10 +73,10 @@ async def give_same_code(
     version: str,
     others: Sequence[tuple[HostSession, str]],
 ) -> None:
-    """Make the snapshot of one ``version`` of the job's source, and of no other.
+    """Make the snapshot of exactly this ``version`` of the job's source.
 
-    From what the host has, or from the source here while it is still the same, or from one of
-    ``others`` (with the folder where the agent keeps its files there). Raises HostError.
+    It comes from the host's own store, from the source here if that has not changed, or from one of
+    ``others`` (each with the agent's folder there). Raises HostError.
     """
     started, copied = time.time(), 0
     origin = await asyncio.to_thread(Path(context.job.workdir).resolve)
@@ -92,8 +91,8 @@ async def give_same_code(
             if here.version != version:
                 raise SyncError(
                     session.name,
-                    f"the code of {context.name} cannot be had: {origin} has changed since, and no "
-                    "host of the run keeps that version",
+                    f"the code of {context.name} is not available: {origin} has changed since, and "
+                    "no host of the run keeps that version",
                 )
             copied = await _copy(context, session, here, answer)
             answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
@@ -102,7 +101,7 @@ async def give_same_code(
     context.add(_synced(session, replace(here, version=version), started, copied))
 
 
-#: No code: for the name of a source that was not read.
+#: A source that was not read, for its identity alone.
 _EMPTY = Source(Path(), (), "", 0, 0)
 
 
@@ -127,7 +126,7 @@ async def _here(origin: Path, leave_out: tuple[str, ...]) -> Source:
 async def _elsewhere(
     origin: Path, version: str, others: Sequence[tuple[HostSession, str]], scratch: Path
 ) -> Source | None:
-    """That version of a source, copied from a host into ``scratch``; None where no host keeps it."""
+    """Copy that version of a source from a host into ``scratch``; None when no host keeps it."""
     identity = replace(_EMPTY, folder=origin).identity
     for number, (session, root) in enumerate(others):
         folder, copy = f"x:{root}/code/{identity}/{version}/", scratch / str(number)
@@ -141,8 +140,10 @@ async def _elsewhere(
 
 
 async def _copy(context: RunContext, session: HostSession, code: Source, answer: Snapshot) -> int:
-    """Bring this version to the host and seal it, as it ``answer``ed: into which folder, and beside
-    which version. Returns bytes sent."""
+    """Copy this version to the host and seal it; return the bytes sent.
+
+    The host's ``answer`` names the folder, and the version whose unchanged files are linked.
+    """
     base, folder, incoming = answer.base, answer.folder, f"incoming-{context.name}"
 
     def progress(percent: int) -> None:

@@ -1,11 +1,10 @@
-"""Pulls the outputs of all hosts, now and then during a run and once at its end."""
+"""Pulls the outputs of all hosts, at intervals during a run and once at its end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 
 from ...records import events as ev
 from ...spec.errors import HostError, LauncherError
@@ -19,14 +18,14 @@ from .seeding import Handover
 
 #: Copies at once: each is an rsync here.
 AT_ONCE = 8
-#: How often a file may change while it is pulled for the last time.
+#: How often files may change while they are pulled for the last time.
 TRIES = 3
-#: Seconds for a word of a host that was given up: longer than its relay waits for a supervisor.
+#: Seconds for a lost host to answer: longer than its relay waits for a supervisor.
 LAST_TRY = 20.0
 
 
 class Collector:
-    """Knows what has been pulled; one pull at a time."""
+    """Pulls outputs, one pull at a time, and knows what is here."""
 
     def __init__(self, context: RunContext, hosts: HostSet) -> None:
         self.outputs: tuple[Output, ...] = ()
@@ -34,12 +33,13 @@ class Collector:
         self.handover = Handover(context.folder)
         self.hurry = asyncio.Event()
         self._context, self._hosts = context, hosts
-        self._seen: dict[str, Mapping[str, tuple[int, int]]] = {}
+        self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
+        self._tried: dict[str, Listed] = {}
         self._busy = asyncio.Lock()
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def every(self, seconds: float) -> None:
-        """Pull again and again, until cancelled. What goes wrong is tried again next time."""
+        """Pull every so many seconds, until cancelled. An error is retried the next time."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -49,8 +49,10 @@ class Collector:
             await self.pull(final=False, asked=asked)
 
     async def pull(self, final: bool = True, asked: bool = False) -> None:
-        """Bring what is new. What could not be brought stands in ``failed``, by host. It is reported
-        where anything is new, or somebody ``asked``."""
+        """Fetch what is new; ``failed`` says what could not be fetched, by host.
+
+        An event reports the pull if anything is new, or a user ``asked`` for it.
+        """
         async with self._busy:
             self.failed = {}
             hosts = [*self._hosts.active, *(self._hosts.aside if final else ())]
@@ -76,7 +78,7 @@ class Collector:
         return outputs.lay_together(self._context.folder, hosts + former, older)
 
     async def _one(self, session: HostSession, final: bool) -> bool:
-        """True when anything was copied from this host."""
+        """Return whether anything was copied from this host."""
         try:
             async with self._limit:
                 return await self._pull(session, TRIES if final else 1)
@@ -84,8 +86,8 @@ class Collector:
             self.failed[session.name] = error.message
         except (LauncherError, OSError) as error:
             self.failed[session.name] = str(error)
-        except Exception as error:  # a mistake of ours: what is missing is told all the same
-            self.failed[session.name] = f"launcher's own mistake, {type(error).__name__}: {error}"
+        except Exception as error:  # a bug of ours: missing outputs are reported all the same
+            self.failed[session.name] = f"internal error: {type(error).__name__}: {error}"
         return False
 
     async def _pull(self, session: HostSession, tries: int) -> bool:
@@ -98,9 +100,13 @@ class Collector:
                 session.agent, self._context.name, self._context.job.outputs
             )
             what: Listed = self.handover.own(session.name, listed)
-            if what.files == self._seen.get(session.name):
+            if what == self._seen.get(session.name):
                 break
-            await outputs.pull(session.connection, session.name, what, mirror)
-            self._seen[session.name] = what.files
-            moved = True
+            pulled = await outputs.pull(session.connection, session.name, what, mirror)
+            moved = moved or what != self._tried.get(session.name)
+            self._tried[session.name] = what
+            if pulled.missing:
+                self.failed[session.name] = pulled.missing
+                break
+            self._seen[session.name] = what
         return moved

@@ -1,72 +1,140 @@
-"""Brings outputs back from every host, and lays them together without losing one.
+"""Fetch outputs from every host, and merge them without losing any.
 
-Each host has a mirror of its own; ``outputs/`` is a view of all of them, made of hard links. A path
-that several hosts wrote is there once when the content is the same, and else once for each under a
-name with the host in it: ``metrics@gpu1.json``.
+Each host has a mirror of its own; ``outputs/`` is a view of all mirrors, made of hard links. A path that
+several hosts wrote appears once if the contents are equal, and else once for each, with the host in
+its name: ``metrics@gpu1.json``.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from ...records.run_folder import RunFolder
-from ...spec.errors import LauncherError
+from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.frozen import frozen
 from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 
-#: Bytes of a file's name on every file system that we know.
+#: Most bytes of a file's name on common file systems.
 LONGEST_NAME = 255
+#: Bytes that outputs leave free on this disk, or a twentieth of a small one.
+RESERVE = 64 << 20
 
 
 @frozen
 class Listed:
-    """What a host has to give: ``{path: (size, time)}``, and from which folder there."""
+    """The outputs on a host, ``{path: (size, time)}``, and the folder there that has them."""
 
     outputs: Mapping[str, tuple[int, int]]
     code: Mapping[str, tuple[int, int]]
     folder: str
+    unreadable: tuple[tuple[str, str], ...] = ()  # what the host itself cannot read, and why
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
-        """All of it; what stands in the output folder wins over what the job names."""
+        """All files; those of the output folder win over those that the job names."""
         return {**self.code, **self.outputs}
 
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
-    """What the run has written on a host. Raises HostError."""
+    """Return what the run has written on a host. Raises HostError."""
     answer = await agent.answer(answers.Listed, "outputs", run=run, paths=list(paths))
-    return Listed(_inside(answer.outputs), _inside(answer.code), answer.folder)
+    return Listed(
+        outputs=_inside(answer.outputs),
+        code=_inside(answer.code),
+        folder=answer.folder,
+        unreadable=answer.unreadable,
+    )
 
 
 def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
-    """Return the files by their paths, without one that would lead out of the folder here."""
+    """Return the files that a host lists, without paths that would leave the folder here."""
     return {path: (size, time) for path, size, time in files if answers.is_inside(path)}
 
 
-async def pull(connection: Connection, host: str, what: Listed, mirror: Path) -> int:
-    """Copies what is new or changed into the mirror. Returns bytes received. Raises HostError."""
-    received = 0
+@frozen
+class Pulled:
+    """What a copy has brought, in bytes; ``missing`` says what it could not bring, and why."""
+
+    received: int
+    missing: str = ""
+
+
+async def pull(connection: Connection, host: str, what: Listed, mirror: Path) -> Pulled:
+    """Copy what is new or changed into the mirror, the small files first where not all of it fits.
+
+    Raises HostError, or RecordError where this disk is full all the same.
+    """
+    received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
-        wanted = [path for path, state in files.items() if _here(mirror / path) != state]
-        if wanted:
+        wanted = {path: files[path][0] for path in files if _here(mirror / path) != files[path]}
+        fitting = _fitting(wanted, _room(mirror))
+        if left_out := [path for path in wanted if path not in fitting]:
+            missing.append(_no_room(left_out, wanted, mirror))
+        if not fitting:
+            continue
+        try:
             copied = await rsync.copy(
                 connection,
                 host,
                 [
                     "--times",
+                    "--sparse",
                     "--partial-dir=.partial",
                     f"x:{what.folder}/{kind}/",
                     f"{mirror}/",
                 ],
-                b"\0".join(map(os.fsencode, wanted)),
+                b"\0".join(map(os.fsencode, fitting)),
             )
             received += copied.received
-    return received
+        except RecordError:
+            _forget_partial(mirror)
+            raise
+        except SyncError as error:  # a file among them; the others have come
+            missing.append(error.message)
+    return Pulled(received, "; ".join(missing))
+
+
+def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
+    """The files for which there is room, as many as possible."""
+    if sum(sizes.values()) <= room:
+        return list(sizes)
+    found = []
+    for path in sorted(sizes, key=lambda path: sizes[path]):
+        room -= sizes[path]
+        if room >= 0:
+            found.append(path)
+    return found
+
+
+def _room(mirror: Path) -> int:
+    """Bytes that outputs may take: records and logs need room, too."""
+    try:
+        disk = os.statvfs(mirror)
+    except OSError:
+        return sys.maxsize  # rsync will tell
+    kept = min(RESERVE, disk.f_blocks * disk.f_frsize // 20)
+    return max(0, disk.f_bavail * disk.f_frsize - kept)
+
+
+def _no_room(paths: list[str], sizes: Mapping[str, int], mirror: Path) -> str:
+    largest = max(paths, key=lambda path: sizes[path])
+    others = f" and {len(paths) - 1} more" if paths[1:] else ""
+    size = f"{sum(sizes[path] for path in paths) / 1e9:.1f} GB"
+    return f"no room here for {largest}{others} ({size}; {_room(mirror) / 1e9:.1f} GB are free)"
+
+
+def _forget_partial(mirror: Path) -> None:
+    """Remove halves of files: they would keep the disk full."""
+    for base, folders, _ in os.walk(mirror):
+        if ".partial" in folders:
+            shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
 
 
 def _here(path: Path) -> tuple[int, int]:
@@ -79,7 +147,7 @@ def _here(path: Path) -> tuple[int, int]:
 
 @frozen
 class Output:
-    """A file of the view: where it is here, and which hosts wrote it. Size in bytes."""
+    """A file of the view: its path, its size in bytes, and the hosts that wrote it."""
 
     path: str
     size: int
@@ -91,10 +159,10 @@ def lay_together(
     hosts: tuple[str, ...],
     without: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> tuple[Output, ...]:
-    """Makes ``outputs/`` a view of all mirrors. What a person put there is left alone.
+    """Make ``outputs/`` a view of all mirrors. Files that a user put there stay as they are.
 
     ``without`` are files, by host, that are left out because another host has newer ones.
-    Raises LauncherError when the disk here is full.
+    Raises LauncherError when they cannot be written.
     """
     by_path: dict[str, list[str]] = {}
     for host in hosts:
@@ -114,19 +182,19 @@ def lay_together(
     except OSError as error:
         raise LauncherError(
             f"cannot write outputs to {folder.outputs}: {error.strerror}",
-            f"what has come is complete in {folder.path}/.hosts",
+            f"everything that was fetched is in {folder.path}/.hosts",
         ) from None
     return tuple(output for output, _ in found)
 
 
 def _others(folder: RunFolder) -> set[str]:
-    """Files in the view that we did not put there: a person's own."""
+    """Return files in the view that launcher did not put there: the user's own."""
     before = _before(folder)
     return {path for path in files_of(folder.outputs) if path not in before}
 
 
 def files_of(mirror: Path) -> list[str]:
-    """The paths of all whole files of a mirror."""
+    """Return the paths of all complete files of a mirror."""
     found = []
     for base, folders, files in os.walk(mirror):
         folders[:] = [name for name in folders if name != ".partial"]
@@ -140,8 +208,8 @@ def files_of(mirror: Path) -> list[str]:
 def _names(
     folder: RunFolder, path: str, owners: list[str], used: set[str], taken: set[str]
 ) -> list[tuple[str, list[str]]]:
-    """``(name here, hosts)`` for each different content of one path."""
-    import filecmp  # here alone, where a path has several owners
+    """Return ``(name here, hosts)`` for each different content of one path."""
+    import filecmp  # only needed here, for a path of several hosts
 
     groups: list[list[str]] = []
     for host in owners:
@@ -188,7 +256,7 @@ def _link(folder: RunFolder, files: list[tuple[Output, Path]]) -> None:
 
 
 def _remove(root: Path, path: str) -> None:
-    """Removes a file of ours, and folders that are empty then."""
+    """Remove a file of ours, and the folders that are empty then."""
     (root / path).unlink(missing_ok=True)
     for parent in (root / path).parents:
         if parent == root:
@@ -200,6 +268,6 @@ def _remove(root: Path, path: str) -> None:
 
 
 def _before(folder: RunFolder) -> set[str]:
-    """What the view held when it was made last."""
+    """Return the paths in the view when it was last made."""
     known = folder.read_as(tuple[dict[str, object], ...], "outputs.json") or ()
     return {str(entry.get("path", "")) for entry in known} - {""}

@@ -1,13 +1,13 @@
-"""Gives a host the outputs that others have written, so that its ranks find their checkpoints.
+"""Gives a host the outputs of others, so that its ranks find their checkpoints.
 
-What was given is noted in ``given.json``: as long as a host does not write to it, it is no output
-of that host.
+``given.json`` notes what was given: a file that the host does not change is not its own output.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...records.run_folder import RunFolder
@@ -30,12 +30,13 @@ class Handover:
         self.given = known
 
     def own(self, host: str, what: Listed) -> Listed:
-        """What of a host's list it has written itself."""
+        """Return the files of a host's list that it has written itself."""
         given = self.given.get(host, {})
-        return Listed(spares.own(what.outputs, given), spares.own(what.code, given), what.folder)
+        outputs, code = spares.own(what.outputs, given), spares.own(what.code, given)
+        return replace(what, outputs=outputs, code=code)
 
     def superseded(self, former: str, current: Sequence[str]) -> set[str]:
-        """Files of a host that has left the run, which stand newer where they were given to."""
+        """Return the files of a former host that have newer versions on hosts which were given them."""
         mine = outputs.files_of(self._folder.mirror(former))
         theirs = {host: outputs.files_of(self._folder.mirror(host)) for host in current}
         return spares.superseded(mine, theirs, self.given)
@@ -48,10 +49,11 @@ class Handover:
         paths: Sequence[str],
         has: Files,
     ) -> int:
-        """The newest file of each path from all ``hosts``, where the host has none; how many.
+        """Give a host the newest file of each path from all ``hosts`` that it does not have; return
+        how many.
 
-        ``folder`` is the run's own one there, ``paths`` what the job names besides the outputs'
-        folder: what they mean goes to the code's folder as well. Raises HostError.
+        ``folder`` is the run's folder there. Files that match ``paths``, the job's ``outputs``, also
+        go to the code's folder. Raises HostError.
         """
         mirrors = {host: _states(self._folder.mirror(host)) for host in hosts}
         chosen = {path: host for path, host in spares.newest(mirrors).items() if path not in has}
@@ -61,7 +63,7 @@ class Handover:
             mirror = self._folder.mirror(host)
             await _push(session, mirror, mine, f"{folder}/outputs/")
             in_code = [path for path in mine if spares.named(path, paths)]
-            if in_code:  # they need not travel twice
+            if in_code:  # copied from outputs/ there, so that they do not travel twice
                 await _push(session, mirror, in_code, f"{folder}/code/", "--copy-dest=../outputs")
         return len(chosen)
 

@@ -1,1 +1,1 @@
-"""Pure decisions of a run: restart, replace a host, go on with fewer."""
+"""Pure decisions of a run: restart it, replace a host, continue with fewer."""

@@ -1,4 +1,4 @@
-"""How a run ended, and why what still runs of it is stopped: decided here and nowhere else. Pure."""
+"""Decide how a run ended, and why its remaining processes are stopped. Nothing else decides. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...spec.frozen import frozen
 from ...spec.model import Layout
 from . import elastic
 
-#: Seconds that a host may be gone before its silence is noticed (SSH keepalives), and some.
+#: Seconds until SSH keepalives reveal that a host is gone, and a margin.
 NOTICED = 12.0
-#: Exit codes of a run that launcher, or its user, ended.
+#: Exit codes of a run that launcher, or its user, stopped.
 BY_LAUNCHER, BY_USER = 125, 130
 
 _NO_MEMORY = re.compile(
@@ -86,7 +86,7 @@ def stop_reason(
     asked: StopReason | None = None,
     error: BaseException | None = None,
 ) -> StopReason:
-    """Return why what still runs is stopped when a run is over."""
+    """Return why the remaining processes are stopped when a run is over."""
     if asked is not None:
         return asked
     if state.failure:

@@ -1,4 +1,4 @@
-"""Whether a run that has failed is started once more, and why. Pure."""
+"""Decide whether a failed run starts again, and why. Pure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ...records import events as ev
 from ...records.reasons import EndReason, Reason, StopReason
 from ...records.state import RunState, is_setup
 
-#: How often a role's exit code may start everything again, where no larger number is asked for.
+#: How often a role's exit code may restart everything, unless the user allows more.
 RESTARTS = 3
 
-#: How often ports of a run may be taken by somebody else before that is an error.
+#: How often another program may take a run's ports before that is an error.
 PORT_TRIES = 4
 
-#: torch's words and those of sockets, and gRPC's (TensorFlow, JAX): each names the port.
+#: Messages of torch, of sockets, and of gRPC (TensorFlow, JAX): each names the port.
 _PORT_IN_USE = re.compile(
     rb"EADDRINUSE|[Aa]ddress already in use|No address added out of total \d+ resolved"
 )
-#: Those of ps-lite (MXNet), whose scheduler listens at the meeting point and nowhere else.
+#: The message of ps-lite (MXNet), whose scheduler listens on the master port alone.
 _MEETING_IN_USE = re.compile(rb"my_node_\.port != -1 .*bind failed")
 
 
 def was_starting_again(events: Sequence[ev.Event]) -> bool:
-    """Whether the launcher that is gone had ended everything, and was about to start it again."""
+    """Return whether the previous launcher had stopped everything to start it again."""
     for event in reversed(events):
         if isinstance(event, ev.RunRestarted):
             return False
@@ -34,7 +34,7 @@ def was_starting_again(events: Sequence[ev.Event]) -> bool:
 
 
 def may_replace_ports(events: Sequence[ev.Event]) -> bool:
-    """Whether a run may try other ports once more."""
+    """Return whether a run may try other ports once more."""
     tries = sum(
         isinstance(e, ev.PortReplaced)
         or (isinstance(e, ev.RunRestarted) and e.reason == EndReason.PORT_TAKEN)
@@ -50,12 +50,12 @@ def another_try(
     ports: Mapping[str, Collection[int]],
     max_restarts: int,
 ) -> Reason | None:
-    """Why a run starts again: a port that was taken, the reason of its failure or of a host's loss;
-    None when it ends.
+    """Return why a run starts again: a port was taken, or the reason of its failure or of a host's
+    loss; None when the run ends.
 
-    A port that another program took while torch was still being imported is no failure of the
-    user's: it does not count. ``ports`` are those that were free on each host, the master's first;
-    ``last_words`` are those of the process that failed first.
+    A port that another program took while torch was still being imported is not the user's failure
+    and does not count. ``ports`` were free on each host, the master's first; ``last_words`` is the
+    last output of the process that failed first.
     """
     failure = state.failure
     if state.expired or (failure is None and not state.lost):
@@ -69,7 +69,7 @@ def another_try(
     most = max_restarts
     if failure is not None and failure.action == "restart":
         most = max(max_restarts, RESTARTS)
-    # Another machine's are in no record here. Numbers have gaps: spares that were tried have their own.
+    # Attempts of another machine have no restart event here. Spares that were tried leave gaps.
     ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
     tries = max(len(before), len(ran - {0}))
     if tries - before.count(EndReason.PORT_TAKEN) >= most:
@@ -80,7 +80,7 @@ def another_try(
 
 
 def _is_in_use(ports: Mapping[str, Collection[int]], host: str, last_words: bytes) -> bool:
-    """Whether somebody else had a port of this run on that host, by what the process said."""
+    """Return whether the output of a process says that another program had one of its ports."""
     if next(iter(ports), None) == host and _MEETING_IN_USE.search(last_words):
         return True
     named = any(re.search(rb"(?<!\d)%d(?!\d)" % port, last_words) for port in ports.get(host, ()))

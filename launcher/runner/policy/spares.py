@@ -1,4 +1,4 @@
-"""Who takes the place of a host that was lost, and who does what then. Pure."""
+"""Decide which host replaces a lost one, and what the new layout is. Pure."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from ...jobs.layout import offers
 from ...spec.errors import PlanError
 from ...spec.model import Facts, Host, Job, Layout, Node
 
-#: What is known of a file without reading it: its size in bytes, and when it was written (ns).
+#: A file without its contents: size in bytes, and modification time in nanoseconds.
 State = tuple[int, int]
 Files = Mapping[str, State]
 
 
 def spares(hosts: Sequence[Host], layout: Layout, never: Collection[str]) -> tuple[Host, ...]:
-    """The hosts that the run may use and does not, in the order of the inventory.
+    """Return the hosts that the run may use and does not, in the order of the inventory.
 
-    A host that was lost once is among ``never``: what it still does or holds is not known.
+    ``never`` contains every host that was lost once: its processes may still run.
     """
     taken = {node.host.name for node in layout.nodes} | set(never)
     return tuple(host for host in hosts if host.name not in taken)
 
 
 def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
-    """The node as ``host`` would be it: same ranks, and as many free GPUs. Raises PlanError."""
+    """Return the node with ``host`` in its place: same ranks, and as many free GPUs.
+
+    Raises PlanError when the host has too few.
+    """
     (offer,) = offers([host], {host.name: facts})
     count = node.local_world_size
     with_gpus = offer.total > 0 and job.resources.gpus != 0
     if (node.gpus and not with_gpus) or (with_gpus and len(offer.gpus) < count):
         held = f", held by {offer.taken}" if offer.taken else ""
         raise PlanError(
-            f"{host.name} cannot take the place of {node.host.name}, which had {count} processes: "
-            f"{len(offer.gpus)} of {offer.total} GPUs are free{held}"
+            f"{host.name} cannot replace {node.host.name}, which ran {count} processes: only "
+            f"{len(offer.gpus)} of its {offer.total} GPUs are free{held}"
         )
     return replace(
         node,
@@ -46,14 +49,13 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
 
 
 def with_node(layout: Layout, node: Node) -> Layout:
-    """The layout with another host at the place of one: every rank stays where it is."""
+    """Return the layout with ``node`` in the place of the node of the same rank: no rank moves."""
     nodes = (node if old.node_rank == node.node_rank else old for old in layout.nodes)
     return replace(layout, nodes=tuple(nodes))
 
 
 def without(layout: Layout, host: str) -> Layout:
-    """The layout of those that are left, in their order: ranks close up, and a lost first node
-    makes the next one the first."""
+    """Return the layout without a host: ranks close up, and the next node follows a lost first one."""
     nodes: list[Node] = []
     offset = 0
     for node in layout.nodes:
@@ -67,7 +69,7 @@ def without(layout: Layout, host: str) -> Layout:
 
 
 def newest(mirrors: Mapping[str, Files]) -> dict[str, str]:
-    """For each path the host whose file was written last."""
+    """Return, for each path, the host whose file was written last."""
     found: dict[str, str] = {}
     for host, files in mirrors.items():
         for path, (_, written) in files.items():
@@ -77,7 +79,8 @@ def newest(mirrors: Mapping[str, Files]) -> dict[str, str]:
 
 
 def named(path: str, patterns: Iterable[str]) -> bool:
-    """Whether ``outputs`` of a job mean this path of the code's folder, as the hosts read them."""
+    """Return whether the ``outputs`` patterns of a job match a path of the code's folder, as on the
+    hosts."""
     for pattern in map(posixpath.normpath, patterns):
         if pattern == "." or path == pattern or path.startswith(pattern + "/"):
             return True
@@ -87,14 +90,14 @@ def named(path: str, patterns: Iterable[str]) -> bool:
 
 
 def own(files: Files, given: Files) -> dict[str, State]:
-    """What a host has written itself: without the files that it was given and left as they were."""
+    """Return the files that a host has written itself: not those that it was given and left alone."""
     return {path: state for path, state in files.items() if given.get(path) != state}
 
 
 def superseded(
     former: Iterable[str], current: Mapping[str, Collection[str]], given: Mapping[str, Files]
 ) -> set[str]:
-    """Files of a host that is no longer in the run, which one that was given them has written anew."""
+    """Return the files of a former host that a host which was given them has written again."""
     return {
         path
         for path in former

@@ -1,1 +1,1 @@
-"""Whether more hosts pay, by short trials: `launcher scale`."""
+"""Short trials that show whether more hosts pay off: ``launcher scale``."""

@@ -1,4 +1,4 @@
-"""What more hosts bring: speed-up, efficiency and cost of trials, and which number to take. Pure."""
+"""Compare trials: speed-up, efficiency, cost, and the recommended number of hosts. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from ...spec.frozen import frozen
 from .rates import STEPS, Rate
 
-#: What a GPU more has to bring at least, as a part of what one brings in the smallest trial.
+#: The least gain of an added GPU that is worth it, as a part of a GPU's rate in the smallest trial.
 WORTH = 0.5
 
 
 @frozen
 class Trial:
-    """A short run on so many hosts. ``problem`` says why it has no rate; ``seconds`` it took in all.
+    """A short run on so many hosts. ``problem`` says why it has no rate; ``seconds`` is its duration.
 
-    ``gpus`` were leased, ``processes`` were started: the world size.
+    It used ``gpus`` GPUs; ``processes`` is the world size.
     """
 
     nodes: int
@@ -35,10 +35,10 @@ class Trial:
 
 @frozen
 class Row:
-    """A trial beside the smallest one that has a rate.
+    """A trial compared with the smallest one that has a rate.
 
-    ``efficiency`` is the speed-up over how many times as many GPUs (or processes) there were;
-    ``cost`` is GPU-hours (or process-hours) for :attr:`Comparison.work` units.
+    ``efficiency`` is the speed-up divided by the growth in GPUs (or processes); ``cost`` is in
+    GPU-hours (or process-hours) for :attr:`Comparison.work` units.
     """
 
     trial: Trial
@@ -54,12 +54,12 @@ class Comparison:
     rows: tuple[Row, ...]
     unit: str | None
     device: str  # "GPU", or "process" where a trial had no GPU
-    work: int  # so many units are counted in the costs
+    work: int  # how many units a cost is for
     take: int | None  # the number of hosts that is recommended
     sentence: str
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return JSON values."""
         rows = [
             {
                 **asdict(row.trial),
@@ -80,7 +80,7 @@ class Comparison:
 
 
 def compare(trials: Sequence[Trial]) -> Comparison:
-    """The trials side by side, with a recommendation."""
+    """Return the trials side by side, with a recommendation."""
     ordered = sorted(trials, key=lambda trial: trial.nodes)
     measured = [trial for trial in ordered if trial.rate]
     with_gpus = bool(measured) and all(trial.gpus for trial in measured)
@@ -98,13 +98,13 @@ def _devices(trial: Trial, with_gpus: bool) -> int:
 
 
 def _hours(trial: Trial, with_gpus: bool) -> float:
-    """What one unit of work costs."""
+    """Return the device-hours of one unit of work."""
     assert trial.rate is not None
     return _devices(trial, with_gpus) / trial.rate.value / 3600
 
 
 def _work(base: Trial, with_gpus: bool) -> int:
-    """So many units that the smallest trial's cost is a number one can read."""
+    """Return for how many units the smallest trial's cost is a readable number."""
     work = 1
     while _hours(base, with_gpus) * work < 0.1 and work < 10**15:
         work *= 1000
@@ -177,10 +177,10 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def caution(comparison: Comparison, per_rank: bool) -> str:
-    """What has to be so for the numbers to mean this; empty where nothing has to be said."""
+    """Return the assumption behind the numbers; empty when there is none to mention."""
     if comparison.unit != STEPS or per_rank or len(comparison.rows) < 2:
         return ""
     return (
-        "steps are counted, and a step is taken as the same work on any number of nodes; "
-        "where every rank has a batch of its own of a fixed size, add --per-rank"
+        "steps are compared, as if a step were the same work on any number of nodes; if every rank "
+        "has its own batch of a fixed size, add --per-rank"
     )

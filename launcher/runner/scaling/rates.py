@@ -1,4 +1,4 @@
-"""Reads how fast a program is from the numbers that it prints. Pure."""
+"""Reads a program's rate from the numbers that it prints. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...spec.frozen import frozen
 from ...spec.model import Layout
 from ...spec.process_key import ProcessKey, ProcessKind
 
-#: A line is read up to here; nobody prints a number later than that.
+#: Characters of a line that are read; programs print no rate after that.
 LONGEST = 4096
 #: The unit of a number that the user's own pattern found, where the pattern names none.
 WORK = "units"
 STEPS = "steps"
 
 _NUMBER = r"(\d[\d,]*(?:\.\d*)?(?:[eE][+-]?\d+)?)"
-#: What programs count, in the order in which a line with several is understood: steps last, as one
-#: means less work or more with the size of its batch.
+#: Units that programs count; of several in a line the first here wins. Steps come last, because the
+#: work of a step depends on its batch.
 _COUNTED = (
     ("samples", r"samples?|examples?|items?|rows?|records?|sequences?|seqs?|sentences?"),
     ("images", r"images?|imgs?|pictures?|frames?"),
@@ -34,10 +34,10 @@ _WORDS = "|".join(f"(?P<{unit}{{place}}>{words})" for unit, words in _COUNTED)
 _USUAL = re.compile(
     # 123.4 samples/s, 1.2k tokens per second, 2.70it/s
     rf"(?<![\w.]){_NUMBER}\s?(?P<many>[kKMG]?)\s?(?:{_WORDS.format(place='_after')}){_A_SECOND}"
-    r"(?![\]\)\"']*\s?[:=])"  # or else the number stands behind: step 10 samples/s: 123.4
+    r"(?![\]\)\"']*\s?[:=])"  # else the number follows the unit: step 10 samples/s: 123.4
     # samples/s: 123.4, 'train_samples_per_second': 123.4, throughput [tokens/s] = 5
     rf"|(?<![A-Za-z])(?:{_WORDS.format(place='_before')}){_A_SECOND}[\s\]\)\"':=|]{{1,8}}{_NUMBER}"
-    # 2.70s/it: what tqdm says of slow steps
+    # 2.70s/it: tqdm, for slow steps
     rf"|(?<![\w.]){_NUMBER}\s?s(?:ec)?/(?:it|step|iter)\b",
     re.IGNORECASE,
 )
@@ -49,7 +49,7 @@ class NoRate(Exception):
 
 @frozen
 class Number:
-    """One number that was printed: when (seconds of any one clock), by which process, and what of."""
+    """One printed number: when (seconds of any one clock), by which process, and in which unit."""
 
     when: float
     key: str
@@ -59,10 +59,10 @@ class Number:
 
 @frozen
 class Rate:
-    """How much work the whole job does in a second.
+    """The work of the whole job per second.
 
-    ``count`` numbers were used; half of those of one process lie within ``spread`` (a part of the
-    rate) around it. ``note`` says how it came about, where that is not obvious.
+    It comes from ``count`` numbers; half of those of one process are within ``spread`` of the rate, as
+    a part of it. ``note`` explains how it was derived, if that is not obvious.
     """
 
     value: float
@@ -73,18 +73,20 @@ class Rate:
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """What ``--pattern`` means. Raises ValueError when it has not one group."""
+    """Compile ``--pattern``. Raises ValueError unless it is valid and has exactly one group."""
     try:
         compiled = re.compile(text)
     except re.error as error:
-        raise ValueError(f"{text!r} is no regular expression: {error}") from None
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
     if compiled.groups != 1:
-        raise ValueError(f"{text!r} has {compiled.groups} groups, and needs one around the number")
+        raise ValueError(
+            f"{text!r} has {compiled.groups} groups; it needs exactly one, around the number"
+        )
     return compiled
 
 
 def usual(line: str) -> list[tuple[str, float]]:
-    """``(unit, value)`` of every number a second in a line, as most programs print them."""
+    """Return ``(unit, value)`` of every rate in a line, as most programs print them."""
     if "/" not in line and "per" not in line.lower():
         return []
     found = []
@@ -120,13 +122,15 @@ class Reader:
 
     def __init__(self, own: re.Pattern[str] | None = None) -> None:
         self.numbers: list[Number] = []
-        self.unreadable = ""  # what the user's pattern found last that is no number
+        self.unreadable = ""  # the last match of the user's pattern that is no number
         self._own = own
         self._rest: dict[str, bytes] = {}
 
     def feed(self, log: str, data: bytes, when: float) -> None:
-        """New bytes of a log such as ``attempt-0/rank-3.err``. A carriage return ends a line as well:
-        progress bars have nothing else."""
+        """Take new bytes of a log such as ``attempt-0/rank-3.err``, which arrived at ``when``.
+
+        A carriage return ends a line as well: progress bars print nothing else.
+        """
         key = key_of(log)
         if key is None:
             return
@@ -137,7 +141,7 @@ class Reader:
                 self._line(key, line[:LONGEST].decode("utf-8", "replace"), when)
 
     def finish(self, when: float) -> None:
-        """The logs have ended: what is left of each is a line."""
+        """Take the rest of each log as a line, now that the logs have ended."""
         for log in list(self._rest):
             self.feed(log, b"\n", when)
 
@@ -154,7 +158,7 @@ class Reader:
 
 
 def unit_of(own: re.Pattern[str]) -> str:
-    """What a pattern of the user's counts, when it says so as programs do: ``samples/s: (.*)``."""
+    """Return the unit that a user's pattern names, as in ``samples/s: (.*)``; else WORK."""
     shown = own.pattern.replace("\\", "").lower()
     for unit, words in _COUNTED:
         if re.search(rf"(?<![a-z])(?:{words}){_A_SECOND}", shown):
@@ -163,13 +167,13 @@ def unit_of(own: re.Pattern[str]) -> str:
 
 
 def key_of(log: str) -> str | None:
-    """The process that a log is of: ``rank-3``; None for a file of anybody else's."""
+    """Return the process that a log belongs to, such as ``rank-3``; None for any other file."""
     stem = log.rpartition("/")[2].rpartition(".")[0]
     return stem if _process(stem) else None
 
 
 def _process(key: str) -> ProcessKey | None:
-    """The process that a key names; None for numbers that came otherwise, as scalars do."""
+    """Return the process that a key names; None for numbers from elsewhere, such as scalars."""
     try:
         return ProcessKey.parse(key)
     except ValueError:
@@ -183,12 +187,13 @@ def rate(
     per_rank: bool = False,
     unit: str | None = None,
 ) -> Rate:
-    """The rate of a job in one trial: the median of what was printed later than ``warmup`` seconds
-    after the first number. Raises NoRate.
+    """Return the rate of a job in one trial: the median of the numbers printed later than ``warmup``
+    seconds after the first one.
 
-    A number is the whole job's, and the lowest rank that prints it is believed. With ``per_rank`` it
-    is one rank's own: their medians are added up, and where only some ranks print, the others are
-    taken to be as fast.
+    A number is taken as the whole job's, from the lowest rank that prints any. With ``per_rank`` it is
+    one rank's own: the medians are added up, and ranks that print none count as equally fast.
+
+    Raises NoRate.
     """
     unit = unit or next((u for u in (*UNITS, WORK) if any(n.unit == u for n in numbers)), None)
     ours = [number for number in numbers if number.unit == unit]
@@ -231,7 +236,7 @@ def _group(key: str) -> str:
 
 
 def _order(key: str) -> tuple[bool, bool, int]:
-    """Ranks by their number; then what else has a log."""
+    """Sort ranks by number, then nodes, then everything else that has a log."""
     process = _process(key)
     if process is None:
         return True, True, 0
@@ -239,7 +244,7 @@ def _order(key: str) -> tuple[bool, bool, int]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Half of the distance between the quartiles, as a part of the median; 0 for fewer than 4."""
+    """Return half the distance between the quartiles, as a part of the median; 0 below 4 values."""
     middle = statistics.median(values)
     if len(values) < 4 or middle <= 0:
         return 0.0
@@ -248,7 +253,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def of_steps(points: Sequence[tuple[float, int]], key: str) -> list[Number]:
-    """Steps a second between the points ``(time, step)`` of a scalar."""
+    """Return the steps per second between the points ``(time, step)`` of a scalar."""
     found = []
     for (before, first), (after, last) in itertools.pairwise(points):
         if after > before and last > first:

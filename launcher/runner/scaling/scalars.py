@@ -1,4 +1,4 @@
-"""Reads how many steps a second TensorBoard's files tell, where its package is installed here.
+"""Reads steps per second from TensorBoard files, if the tensorboard package is installed here.
 
 Every scalar has the wall time of each of its steps; its value does not matter.
 """
@@ -18,12 +18,12 @@ _READER = "tensorboard.backend.event_processing.event_accumulator"
 
 
 class NoReader(Exception):
-    """There are such files, and nothing here that reads them."""
+    """There are TensorBoard files, and no package here that reads them."""
 
 
 def steps(folder: Path) -> list[Number]:
-    """The steps a second of the scalar under ``folder`` that was written most often; none without
-    files. Raises NoReader."""
+    """Return the steps per second of the scalar under ``folder`` that was written most often; none
+    without files. Raises NoReader."""
     places = sorted({file.parent for file in folder.rglob("*.tfevents.*")})
     if not places:
         return []
@@ -31,7 +31,7 @@ def steps(folder: Path) -> list[Number]:
         reader: Any = import_module(_READER)
     except ImportError:
         raise NoReader(
-            "there are TensorBoard files, but reading them needs the package tensorboard here"
+            "there are TensorBoard files; to read them, install the package tensorboard here"
         ) from None
     with _quiet():
         every = [points for place in places for points in _points(reader, place)]
@@ -40,7 +40,7 @@ def steps(folder: Path) -> list[Number]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep TensorBoard's warnings off the screen, for now: its logger belongs to the program."""
+    """Keep TensorBoard's warnings off the screen meanwhile: its logger belongs to the program."""
     logger = logging.getLogger("tensorboard")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -51,7 +51,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _points(reader: Any, place: Path) -> list[list[tuple[float, int]]]:
-    """``(time, step)`` of every scalar in one folder."""
+    """Return the ``(time, step)`` points of every scalar in one folder."""
     events = reader.EventAccumulator(str(place), size_guidance={"scalars": 0, "tensors": 0})
     try:
         events.Reload()

@@ -1,6 +1,6 @@
-"""Runs a job for a short time on one number of hosts after another, and reads how fast it was.
+"""Runs a job for a short time on one number of hosts after another, and reads its rate.
 
-Each trial is an ordinary run with its own folder and receipt; that it is stopped is no failure.
+Each trial is an ordinary run with its own folder and receipt; being stopped is no failure.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..attach import follow
 from ..run import Run
 from . import scalars
 from .compare import Trial
-from .rates import NoRate, Number, Rate, Reader, rate
+from .rates import NoRate, Rate, Reader, rate
 
 
 @frozen
 class Terms:
-    """How every trial is done. ``seconds`` count from the start of all processes, ``warmup`` seconds
+    """How every trial is run. ``seconds`` count from the start of all processes, ``warmup`` seconds
     from the first number; ``own`` is the user's pattern."""
 
     seconds: float
@@ -132,27 +132,23 @@ class Trials:
         return replace(trial, rate=found)
 
     async def _rate(self, run: Run, reader: Reader) -> Rate:
-        """Raises NoRate."""
-        terms, numbers, lacking = self._terms, reader.numbers, ""
+        """Return the rate of a trial. Raises NoRate."""
+        terms, numbers, note = self._terms, reader.numbers, ""
         if not numbers and terms.own is None:
             try:
                 numbers = await asyncio.to_thread(scalars.steps, run.folder.outputs)
             except scalars.NoReader as error:
-                lacking = f"; {error}"
+                note = f"; {error}"
         if not numbers and reader.unreadable:
             raise NoRate(f"the pattern found {reader.unreadable!r}, which is not a number")
-        return _rate(numbers, run, terms, self._unit, lacking)
-
-
-def _rate(numbers: list[Number], run: Run, terms: Terms, unit: str | None, lacking: str) -> Rate:
-    try:
-        return rate(numbers, run.layout, terms.warmup, terms.per_rank, unit)
-    except NoRate as why:
-        raise NoRate(f"{why}{lacking}") from None
+        try:
+            return rate(numbers, run.layout, terms.warmup, terms.per_rank, self._unit)
+        except NoRate as error:
+            raise NoRate(f"{error}{note}") from None
 
 
 def _trial(nodes: int, run: Run, receipt: Receipt) -> Trial:
-    """What is known of a trial but its rate."""
+    """Return a trial without its rate."""
     placed = run.layout.nodes
     return Trial(
         nodes=nodes,
@@ -169,7 +165,7 @@ def _trial(nodes: int, run: Run, receipt: Receipt) -> Trial:
 
 
 def _problem(receipt: Receipt) -> str:
-    """Why a run was no good as a trial; empty when it was."""
+    """Return why a run cannot serve as a trial; empty when it can."""
     if receipt.status == "succeeded" or receipt.reason in (
         StopReason.TRIAL_OVER,
         StopReason.BY_USER,

@@ -1,1 +1,1 @@
-"""The parts of a session with one host: see ../host_session.py, which puts them together."""
+"""The parts of a session with one host, which ../host_session.py puts together."""

@@ -12,13 +12,13 @@ from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 from ...transport.ssh import Dialler
 
-#: Seconds between two tries to reach a host again: at first, and at most.
+#: Seconds between two attempts to reach a host again: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 
 
 class HostConnection:
-    """Dialled, and dialled again after a drop. ``listen`` gets every new agent before it is asked
-    anything."""
+    """A connection that can be dialled again after a drop. ``listen`` gets every new agent before the
+    first request to it."""
 
     def __init__(self, host: Host, dialler: Dialler, listen: Callable[[Agent], None]) -> None:
         self.host = host
@@ -29,7 +29,7 @@ class HostConnection:
 
     @property
     def ssh(self) -> Connection:
-        """The SSH connection as it is now. Raises ConnectionLost when there has been none."""
+        """The current SSH connection. Raises ConnectionLost when there never was one."""
         if self._ssh is None:
             raise errors.ConnectionLost(self.host.name, "it was not reached")
         return self._ssh
@@ -51,15 +51,18 @@ class HostConnection:
         self._listen(self.agent)
 
     async def probe(self, with_gpus: bool = True) -> Facts:
-        """Measure what there is on the host. Raises HostError."""
+        """Measure the host's hardware and software. Raises HostError."""
         self._facts = await self.agent.probe(with_gpus)
         return self._facts
 
     async def redial(
         self, greet: Callable[[], Awaitable[None]], deadline: float, first: float = 0.0
     ) -> bool:
-        """Dial until the agent answers to ``greet``; False when it has not by the deadline, on the
-        monotonic clock. The first try may take ``first`` seconds, however near the deadline is."""
+        """Dial until ``greet`` succeeds; return False when it has not by ``deadline``.
+
+        The deadline is on the monotonic clock. The first attempt may take ``first`` seconds, however
+        near the deadline is.
+        """
         pause = FIRST_PAUSE
         while time.monotonic() < deadline:
             try:

@@ -1,4 +1,4 @@
-"""Writes down the logs that one host sends, at the pace that this machine's disk allows."""
+"""Writes the logs that one host sends, at the pace that this machine's disk allows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ ROOM_PAUSE = 1.0
 
 
 class LogIntake:
-    """Takes pieces of logs. Where there is no room, they wait and are not acknowledged: the host soon
-    sends no more, and its files hold the rest. Nobody waits for room once the run is over on the
-    host: then ``give_up`` is called, and ``unsaved`` says why logs are missing here."""
+    """Takes pieces of logs.
+
+    When the disk is full, pieces wait unacknowledged: the host soon sends no more, and its files hold
+    the rest. Once the run is over on the host, one more attempt is made; then ``give_up`` is called,
+    and ``unsaved`` says why logs are missing here.
+    """
 
     def __init__(
         self,
@@ -42,29 +45,29 @@ class LogIntake:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes that are here, by log."""
+        """Bytes here, by log."""
         return {name: file.size for name, file in self._files.items()}
 
     @property
     def is_waiting(self) -> bool:
-        """Whether pieces wait for room."""
+        """Whether pieces wait for room on the disk."""
         return bool(self._waiting)
 
     def has(self, sizes: Mapping[str, int]) -> bool:
-        """Whether so many bytes of these logs are here."""
+        """Return whether at least so many bytes of these logs are here."""
         here = self.sizes
         return all(here.get(name, 0) >= size for name, size in sizes.items())
 
     def resume(self, names: Iterable[str]) -> None:
-        """Continue the logs that are here from another launcher."""
+        """Continue the logs that another launcher has fetched."""
         self._files = {name: self._context.folder.log(name) for name in names}
 
     def forget_waiting(self) -> None:
-        """Drop the pieces that wait: the host is about to send them again."""
+        """Drop waiting pieces: the host is about to send them again."""
         self._waiting.clear()
 
     def take(self, name: str, offset: int, data: bytes) -> bool:
-        """Write a piece down; False when it waits, and is acknowledged later."""
+        """Write a piece; return False when it waits and will be acknowledged later."""
         if not self._waiting:
             try:
                 self._save(name, offset, data)
@@ -103,5 +106,5 @@ class LogIntake:
             self._line.agent.acknowledge(len(self._waiting.popleft()[2]))
 
     async def close(self) -> None:
-        """Wait for room no more."""
+        """Stop waiting for room."""
         await cancel(self._waits)

@@ -32,3 +32,16 @@ def test_ctrl_c_in_a_callback_is_not_forgotten(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, timeout=60, cwd=ROOT)
     assert ran.returncode == -signal.SIGINT, ran.stderr
     assert b"Exception ignored" not in ran.stderr
+
+
+LIMITED = """
+import resource, sys
+from launcher import cli
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 256))
+cli._code = lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 256
+cli.main()
+"""
+
+
+def test_the_soft_limit_of_descriptors_is_raised() -> None:
+    assert subprocess.run([sys.executable, "-c", LIMITED], timeout=60, cwd=ROOT).returncode == 0

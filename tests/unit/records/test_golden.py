@@ -45,7 +45,7 @@ def test_there_are_records_of_this_version_and_of_the_one_before() -> None:
 @golden
 def test_events_are_read_and_fold_to_what_the_receipt_says(path: Path) -> None:
     lines = (path / "events.jsonl").read_bytes()
-    events = ev.decode_lines(lines, path / "events.jsonl", first=1)
+    events = ev.decode_lines(lines, path / "events.jsonl")
     assert len(events) == len(lines.splitlines()), "every kind is known"
     state, receipt = fold(events), receipts.read(read(path / "receipt.json"))
     status, exit_code, attempt, codes = ENDS[path.name]

@@ -16,6 +16,7 @@ from launcher.records import events as ev
 from launcher.records import run_folder
 from launcher.records.run_folder import LogFile, RunFolder
 from launcher.spec.errors import LauncherError, RecordError
+from support.descriptors import few_descriptors
 
 Pieces = list[tuple[int, int]]
 
@@ -112,6 +113,7 @@ def test_json_appears_whole_or_not_at_all(folder: RunFolder) -> None:
     assert json.loads((folder.path / "plan.json").read_text()) == {"a": "größe"}
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "events.jsonl",
+        "follower.json",
         "launcher.lock",
         "plan.json",
     ]
@@ -129,3 +131,17 @@ def test_a_runs_folder_is_private(folder: RunFolder) -> None:
     folder.log("attempt-0/rank-0.out")
     for path in (folder.path / "events.jsonl", folder.path / "logs" / "attempt-0" / "rank-0.out"):
         assert path.stat().st_mode & 0o077 == 0
+
+
+# -- many logs
+
+
+def test_a_thousand_ranks_with_both_streams_need_few_descriptors(folder: RunFolder) -> None:
+    names = [f"attempt-0/rank-{rank}.{stream}" for rank in range(1000) for stream in ("out", "err")]
+    with few_descriptors(40):
+        for piece in range(2):
+            for name in names:
+                folder.log(name).write(piece * 4, b"line")
+        assert folder.log(names[0]).tail(6) == b"neline"
+    assert folder.log_names() == sorted(names)
+    assert set(folder.log_sizes.values()) == {8}

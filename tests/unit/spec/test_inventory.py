@@ -11,6 +11,7 @@ from launcher.spec import inventory as inventories
 from launcher.spec import nodeset
 from launcher.spec.errors import DocumentError, InputError
 from launcher.spec.model import Host
+from launcher.spec.ssh_config import ssh_config
 from support import CASE_FILES
 
 CASES = CASE_FILES / "bad"
@@ -121,8 +122,8 @@ def test_selection_of_nothing(wanted: str, error: str, hint: str) -> None:
 
 def test_ssh_config() -> None:
     hosts = inventories.load(LAB, "lab.yaml").hosts
-    assert inventories.ssh_config(hosts[0]) == ('Host gpu01\n  HostName "10.0.0.1"\n  User "ada"\n')
-    assert inventories.ssh_config(hosts[-1]) == (
+    assert ssh_config(hosts[0]) == ('Host gpu01\n  HostName "10.0.0.1"\n  User "ada"\n')
+    assert ssh_config(hosts[-1]) == (
         'Host behind\n  User "ada"\n  Port "2222"\n  ProxyJump old\n'
         '  IdentityFile "~/.ssh/my key"\n'
     )
@@ -130,7 +131,7 @@ def test_ssh_config() -> None:
 
 def test_ssh_config_is_silent_about_a_host_without_settings() -> None:
     (host,) = inventories.load("hosts: [gpu1]", "lab.yaml").hosts
-    assert inventories.ssh_config(host) == ""
+    assert ssh_config(host) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from launcher.agent.base import journal
+from launcher.agent.base import journal, protocol
+from launcher.agent.relay import relay as relays
 from launcher.agent.relay.relay import Relay
 
 
@@ -24,3 +28,35 @@ def test_what_was_started_and_is_over_is_not_started_again(
         relay.do_start(request)
     told.append("ProcessStarted", key="rank-0", attempt=1)
     assert relay.do_start(request) == {}
+
+
+def test_a_supervisor_that_starts_hundreds_of_processes_has_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher hears meanwhile that work goes on; one that does not answer is told of."""
+    run = tmp_path / "runs" / "calm-hare"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(run)
+    for name, seconds in (("PATIENCE", 0.1), ("WORKING", 0.05), ("PER_PROCESS", 0.1)):
+        monkeypatch.setattr(relays, name, seconds)
+    relay, said = Relay(str(tmp_path)), []
+    monkeypatch.setattr(relay, "_say", lambda message, payload=b"": said.append(message))
+    request = {"run": "calm-hare", "op": "start", "processes": [{}] * 20}
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            while {"working": 1} not in said:
+                time.sleep(0.01)
+            connection.sendall(protocol.encode({"ok": {"began": True}}))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("sock")
+        listener.listen()
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        assert relay.do_start(request) == {"began": True}
+        thread.join()
+        with pytest.raises(relays.Refused, match="does not answer"):
+            relay.do_start({**request, "processes": []})

@@ -130,3 +130,25 @@ def test_listing(tmp_path: Path, patterns: list[str] | None, found: set[str]) ->
 
 def test_listing_of_nothing(tmp_path: Path) -> None:
     assert tree.listing(str(tmp_path / "nothing")) == []
+
+
+def test_a_folder_that_cannot_be_read_costs_that_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/x", "nodir/y", "z"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    scandir = os.scandir
+
+    def refusing(path: bytes) -> object:
+        if path.endswith(b"nodir"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    unreadable: dict[str, str] = {}
+    found = tree.listing(str(tmp_path), None, unreadable=unreadable)
+    assert [name for name, _, _ in found] == ["a/x", "z"]
+    assert unreadable == {"nodir": "Permission denied"}
+    with pytest.raises(PermissionError):
+        tree.fingerprint(os.fsencode(tmp_path))

@@ -179,3 +179,22 @@ def test_output_values() -> None:
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "..", "a\0b"])
 def test_a_host_cannot_lead_out_of_the_folder(path: str) -> None:
     assert outputs._inside([(path, 1, 1), ("a/..b/c", 1, 2)]) == {"a/..b/c": (1, 2)}
+
+
+# -- what does not fit, and what cannot be read
+
+
+def test_files_that_fit_come_and_the_large_one_does_not() -> None:
+    sizes = {"huge": 1 << 40, "b": 10, "a": 5}
+    assert outputs._fitting(sizes, 100) == ["a", "b"]
+    assert outputs._fitting(sizes, 1 << 50) == ["huge", "b", "a"]
+    assert outputs._fitting(sizes, 0) == []
+    assert outputs._fitting({"empty": 0}, 0) == ["empty"]
+
+
+def test_halves_of_files_do_not_keep_the_disk_full(tmp_path: Path) -> None:
+    for name in ("a/.partial/half", ".partial/half", "a/whole"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    outputs._forget_partial(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["whole"]

@@ -72,7 +72,7 @@ def test_a_spare_gets_the_ranks_and_free_gpus_of_its_own() -> None:
     ],
 )
 def test_a_host_without_as_many_free_gpus_is_no_spare(has: Facts, job: Job) -> None:
-    with pytest.raises(PlanError, match="gpu5 cannot take the place of gpu2"):
+    with pytest.raises(PlanError, match="gpu5 cannot replace gpu2"):
         spares.in_place_of(layout(3, 3).nodes[1], HOSTS[4], has, job)
 
 
@@ -148,7 +148,7 @@ def test_a_host_that_left_is_no_loss_any_more() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"min_nodes": 1}, "a run that is not started again cannot go on with fewer hosts"),
+        ({"min_nodes": 1}, "--min-nodes 1 needs restarts"),
         ({"max_restarts": 1, "min_nodes": 3, "num_nodes": 2}, "more than --nodes 2"),
         ({"max_restarts": 1, "min_nodes": 9}, "more than the 5 hosts there are"),
     ],

@@ -1,0 +1,41 @@
+"""Outputs of any size: memory stays flat while they come."""
+
+from __future__ import annotations
+
+import sys
+
+from lab.test_full_disks import SMALL_HERE
+from lab.test_log_flood import ENOUGH, MEASURE
+from support import lab as labs
+from support.command import Launcher
+
+
+def test_memory_stays_flat_however_large_outputs_are(launcher: Launcher, clean: labs.Lab) -> None:
+    words = ["--hosts", "lab1", "--framework", "env", "--", "sh", "-c"]
+    script = 'head -c 400000000 /dev/urandom >"$LAUNCHER_OUTPUT_DIR/weights"'
+    ran = launcher.run(*words, script, within=[sys.executable, "-c", MEASURE])
+    assert ran.code == 0, ran.err
+    (run,) = (launcher.home / "runs").iterdir()
+    assert (run / "outputs" / "weights").stat().st_size == 400_000_000
+    peak = int(ran.err.split()[-1])
+    print(f"peak: {peak / 1024:.0f} MiB")
+    assert peak < ENOUGH * 1024
+
+
+def test_sparse_files_and_those_without_room(launcher: Launcher, clean: labs.Lab) -> None:
+    """The small ones come, holes take no room here, and the one that cannot fit is named."""
+    script = (
+        'cd "$LAUNCHER_OUTPUT_DIR" && echo a >asmall && truncate -s 1T huge && truncate -s 20M holes'
+        " && echo z >zsmall"
+    )
+    show = 'exec "$@"; code=$?; du -k "$LAUNCHER_HOME"/runs/*/.hosts/lab1/outputs/*; exit $code'
+    within = [*SMALL_HERE]
+    within[4] = within[4].replace("600k", "40m").replace('exec "$@"', show[5:])
+    words = ["--hosts", "lab1", "--framework", "env", "--", "sh", "-c", script]
+    process = launcher.run(*words, within=within)
+    assert process.code == 0, process.err
+    assert "no room here for huge (1099.5 GB; 0.0 GB are free)" in process.err
+    sizes = dict(reversed(line.split()) for line in process.out.splitlines() if "outputs/" in line)
+    sizes = {name.rpartition("/")[2]: int(size) for name, size in sizes.items()}
+    assert sizes.keys() == {"asmall", "holes", "zsmall"}
+    assert sizes["holes"] < 100

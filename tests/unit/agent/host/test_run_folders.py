@@ -1,0 +1,98 @@
+"""What is left of a run on a host is found, and ended: also what hides, and what stands still."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from launcher.agent.base import run_lock
+from launcher.agent.host import run_folders
+
+OWNER = """
+import fcntl, os, signal, sys
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    (tmp_path / "runs" / "calm-hare" / "logs" / "attempt-0").mkdir(parents=True)
+    return tmp_path / "runs" / "calm-hare"
+
+
+@contextmanager
+def owned(run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    words = [sys.executable, "-c", OWNER, str(run_dir / "supervisor.lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as owner:
+        try:
+            assert owner.stdout
+            assert owner.stdout.readline() == b"held\n"
+            yield owner
+        finally:
+            owner.kill()
+
+
+@contextmanager
+def hidden(run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process without any mark, in a session of its own, as `setsid env -i sleep &` leaves it."""
+    with open(run_dir / "logs" / "attempt-0" / "rank-0.out", "ab") as log:
+        words = ["env", "-i", "sleep", "77"]
+        with subprocess.Popen(words, stdout=log, start_new_session=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def sweep(run_dir: Path, kill: bool = True) -> dict[str, object]:
+    return run_folders.sweep(str(run_dir), "calm-hare", "lab1", kill, 0.3)
+
+
+def test_a_process_that_took_off_its_mark_is_found_by_where_it_writes(run_dir: Path) -> None:
+    with hidden(run_dir) as process:
+        (left,) = sweep(run_dir, kill=False)["left"]  # type: ignore[misc]
+        assert left["pid"] == process.pid
+        assert sweep(run_dir)["killed"] == 1
+        assert process.wait(20) == -signal.SIGKILL
+        assert sweep(run_dir)["left"] == []
+
+
+def test_it_is_a_stray_once_nobody_owns_its_run(run_dir: Path) -> None:
+    base = str(run_dir.parent)
+    with hidden(run_dir) as process:
+        with owned(run_dir):
+            assert process.pid not in run_folders.strays(base)
+        assert run_folders.strays(base) == {process.pid: str(run_dir)}
+        run_folders.end_strays_of(str(run_dir))
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def test_a_supervisor_that_stands_still_is_ended_by_the_sweep(run_dir: Path) -> None:
+    with owned(run_dir) as owner:
+        assert run_lock.owner(str(run_dir)) == owner.pid
+        os.kill(owner.pid, signal.SIGSTOP)
+        assert sweep(run_dir, kill=False)["killed"] == 0
+        assert run_lock.is_alive(str(run_dir))
+        found = sweep(run_dir)
+        assert (found["killed"], found["left"]) == (1, [])
+        assert owner.wait(20) == -signal.SIGKILL
+
+
+def test_one_that_leaves_in_time_is_not(run_dir: Path) -> None:
+    with owned(run_dir) as owner:
+        began = time.monotonic()
+        owner.send_signal(signal.SIGTERM)
+        assert sweep(run_dir)["killed"] == 0
+        assert time.monotonic() - began < 5
+        assert owner.wait(20) == -signal.SIGTERM

@@ -1,0 +1,75 @@
+"""What another process asks of a follower never reaches an innocent process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from launcher.records import run_folder
+from launcher.records.run_folder import Follower, RunFolder
+from launcher.runner import wishes
+from launcher.spec.errors import LauncherError
+
+#: Holds the lock as a follower before wishes did, with a pid of its own or that of somebody else.
+OLDER = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGINT, lambda *_: os._exit(42))
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.write(lock, (sys.argv[2] or str(os.getpid())).encode())
+print("held", flush=True)
+signal.pause()
+"""
+
+
+@contextmanager
+def older(folder: Path, pid: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    words = [sys.executable, "-c", OLDER, str(folder / "launcher.lock"), pid]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_an_older_follower_is_signalled(tmp_path: Path) -> None:
+    with older(tmp_path) as process:
+        wishes.ask_stop(tmp_path, 1.0)
+        assert process.wait(20) == 42
+
+
+@pytest.mark.parametrize("ask", [lambda path: wishes.ask_stop(path, 1.0), wishes.ask_pull])
+def test_an_innocent_process_with_the_pid_of_a_follower_elsewhere_is_not(
+    tmp_path: Path, ask: object
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as innocent:
+        try:
+            with (
+                older(tmp_path, str(innocent.pid)),
+                pytest.raises(LauncherError, match="on another machine"),
+            ):
+                ask(tmp_path)  # type: ignore[operator]
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+
+
+def test_a_follower_says_on_which_machine_it_is(tmp_path: Path) -> None:
+    with closing(RunFolder(tmp_path)) as folder:
+        assert folder.hold()
+        me = run_folder.follower(tmp_path)
+        assert me == Follower.this_process()
+        assert str(me) == f"process {os.getpid()}"
+        folder.write("follower.json", {"pid": os.getpid(), "host": "laptop-2", "boot": "x"})
+        assert str(run_folder.follower(tmp_path)) == f"process {os.getpid()} on laptop-2"
+        folder.write("follower.json", {"pid": 1, "host": "laptop-2"})
+        assert run_folder.follower(tmp_path) == Follower(os.getpid()), "of a follower before"
+    assert run_folder.follower(tmp_path) is None
