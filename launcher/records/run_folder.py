@@ -16,6 +16,7 @@ Files appear whole or not at all: each is written under a temporary name and ren
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
+        adopted.json    of a run that another machine started: whether its hosts agree on its record
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
         follower.json   the process that follows the run: pid, machine and boot
@@ -46,6 +47,7 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats, run_names
+from .adoption import FILE, Adoption
 
 T = TypeVar("T")
 
@@ -164,6 +166,15 @@ def holder(path: Path) -> int | None:
     except OSError as error:
         raise UnreadableRecord(str(path / "launcher.lock"), str(error.strerror)) from None
     return None
+
+
+def adoption_of(path: Path) -> Adoption | None:
+    """How the run of this folder was taken up from its hosts; None where this machine started it."""
+    try:
+        value = read_record(path / FILE)
+        return None if value is None else from_json(Adoption, value)
+    except (UnreadableRecord, ValueError):
+        return Adoption(differing={FILE: "it is damaged"})
 
 
 def times(path: Path) -> dict[str, list[tuple[float, int]]]:

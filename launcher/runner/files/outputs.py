@@ -17,8 +17,7 @@ from types import MappingProxyType
 from ...records.run_folder import RunFolder
 from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.frozen import frozen
-from ...spec.typed_json import from_json
-from ...transport import rsync
+from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 
@@ -45,22 +44,18 @@ class Listed:
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """Return what the run has written on a host. Raises HostError."""
-    answer = await agent.ask("outputs", run=run, paths=list(paths))
+    answer = await agent.answer(answers.Listed, "outputs", run=run, paths=list(paths))
     return Listed(
-        outputs=_inside(answer["outputs"]),
-        code=_inside(answer["code"]),
-        folder=answer["folder"],
-        unreadable=from_json(tuple[tuple[str, str], ...], answer.get("unreadable", ())),
+        outputs=_inside(answer.outputs),
+        code=_inside(answer.code),
+        folder=answer.folder,
+        unreadable=answer.unreadable,
     )
 
 
 def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
     """Return the files that a host lists, without paths that would leave the folder here."""
-    return {
-        path: (size, time)
-        for path, size, time in files
-        if not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
-    }
+    return {path: (size, time) for path, size, time in files if answers.is_inside(path)}
 
 
 @frozen
