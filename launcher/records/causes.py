@@ -71,17 +71,22 @@ _INTERFACE = (
 CAUSES: tuple[Cause, ...] = (
     # -- memory
     Cause(
-        "role-out-of-memory", "", "it needed more memory than the job file gives its role",
+        "role-out-of-memory",
+        "",
+        "it needed more memory than the job file gives its role",
         "Raise resources: memory: of the role, or use fewer DataLoader workers.",
         memory="role",
     ),
     Cause(
-        "host-out-of-memory", "", "the host ran out of memory and its kernel killed the process",
+        "host-out-of-memory",
+        "",
+        "the host ran out of memory and its kernel killed the process",
         "Use fewer DataLoader workers or processes a host, or load less of the data at once.",
         memory="host",
     ),
     Cause(
-        "cuda-out-of-memory", r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
+        "cuda-out-of-memory",
+        r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "the GPU has not enough free memory",
         "Use a smaller batch, or look for other users of this GPU with nvidia-smi on the host.",
     ),
@@ -110,12 +115,16 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # -- what a framework needs on a host
     Cause(
-        "no-horovod", r"No module named 'horovod'", "the host's Python has no Horovod",
+        "no-horovod",
+        r"No module named 'horovod'",
+        "the host's Python has no Horovod",
         "Run `launcher bootstrap --with horovod` to build it for the host's torch, or set python: in "
         "the inventory to a Python that has it.",
     ),
     Cause(
-        "no-open-mpi", r"\b(?P<name>mpirun|orted): (?:command )?not found", "the host has no {name}",
+        "no-open-mpi",
+        r"\b(?P<name>mpirun|orted): (?:command )?not found",
+        "the host has no {name}",
         "Install Open MPI on every host: apt install openmpi-bin.",
     ),
     # -- GPUs and their driver
@@ -134,17 +143,20 @@ CAUSES: tuple[Cause, ...] = (
         "Update the driver, or install a torch built for the CUDA version that nvidia-smi shows.",
     ),
     Cause(
-        "driver-mismatch", r"Driver/library version mismatch",
+        "driver-mismatch",
+        r"Driver/library version mismatch",
         "the NVIDIA driver was updated while its old kernel module is loaded",
         "Reboot the host, or reload its nvidia kernel modules.",
     ),
     Cause(
-        "no-kernel-image", r"no kernel image is available",
+        "no-kernel-image",
+        r"no kernel image is available",
         "this torch was not built for the GPU's architecture",
         "Install a torch whose torch.cuda.get_arch_list() contains the GPU's architecture.",
     ),
     Cause(
-        "invalid-device", r"invalid device ordinal|Invalid device id",
+        "invalid-device",
+        r"invalid device ordinal|Invalid device id",
         "the script uses a GPU number that the rank does not have",
         "Use device LOCAL_RANK, and start at most one rank per GPU.",
     ),
@@ -156,7 +168,8 @@ CAUSES: tuple[Cause, ...] = (
         "Check nvidia-smi on the host, request GPUs with --gpus, or use the gloo backend.",
     ),
     Cause(
-        "torch-without-cuda", r"Torch not compiled with CUDA enabled",
+        "torch-without-cuda",
+        r"Torch not compiled with CUDA enabled",
         "the host's torch is a CPU build",
         "Install a CUDA build of torch into the host's Python (python: in the inventory).",
     ),
@@ -220,19 +233,22 @@ CAUSES: tuple[Cause, ...] = (
         f"{_INTERFACE}; NCCL_DEBUG=INFO shows what it tries.",
     ),
     Cause(
-        "own-name-is-loopback", r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
+        "own-name-is-loopback",
+        r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
         "Horovod used the address of the host's own name, which resolves to loopback",
         "Map the name to the host's real address in its /etc/hosts, or build Horovod there with "
         "`launcher bootstrap --with horovod`.",
         frameworks=frozenset({"horovod", "horovod-direct"}),
     ),
     Cause(
-        "connection-refused", r"^\S*ConnectionRefusedError|Connection refused",
+        "connection-refused",
+        r"^\S*ConnectionRefusedError|Connection refused",
         "nothing listens at the address that the program connects to",
         "Use the address in MASTER_ADDR and MASTER_PORT, and check that its server is still alive.",
     ),
     Cause(
-        "nccl-cuda", r"ncclUnhandledCudaError|NCCL error .*unhandled cuda error",
+        "nccl-cuda",
+        r"ncclUnhandledCudaError|NCCL error .*unhandled cuda error",
         "NCCL failed in a CUDA call",
         "Rerun with NCCL_DEBUG=INFO; let each rank call torch.cuda.set_device(LOCAL_RANK).",
     ),
@@ -252,44 +268,54 @@ CAUSES: tuple[Cause, ...] = (
         "Install {name} on the host, or put its folder into LD_LIBRARY_PATH in the inventory's env.",
     ),
     Cause(
-        "node-rank-only", _NO_VARIABLE, "under --framework env ranks do not get {name}",
+        "node-rank-only",
+        _NO_VARIABLE,
+        "under --framework env ranks do not get {name}",
         "Start the script with --framework torchrun or torch, which set {name} for every rank.",
         frameworks=frozenset({"env"}),
     ),
     Cause(
-        "missing-variable", _NO_VARIABLE, "the script wants the variable {name}, which is not set",
+        "missing-variable",
+        _NO_VARIABLE,
+        "the script wants the variable {name}, which is not set",
         "Start the script itself with --framework torchrun or torch, and do not clear its environment.",
     ),
     Cause(
-        "unknown-argument", r"error: unrecognized arguments: (?P<name>.+)",
+        "unknown-argument",
+        r"error: unrecognized arguments: (?P<name>.+)",
         "the script does not know {name}",
         "Put options of launcher before the script, and those of the script behind it.",
         exits=_of(2),
     ),
     Cause(
-        "horovod-not-built", r"Extension horovod\.(?P<name>\w+) has not been built",
+        "horovod-not-built",
+        r"Extension horovod\.(?P<name>\w+) has not been built",
         "the horovod of the host was built without {name}",
         "Install it again after {name}, with HOROVOD_WITH_{upper}=1.",
     ),
     # -- files
     Cause(
-        "disk-full", r"No space left on device|Disk quota exceeded",
+        "disk-full",
+        r"No space left on device|Disk quota exceeded",
         "a disk of the host, or the user's quota there, is full",
         "Free space on the host (df -h, quota), or write to another disk.",
     ),
     Cause(
-        "too-many-files", r"[Tt]oo many open files|received 0 items of ancdata",
+        "too-many-files",
+        r"[Tt]oo many open files|received 0 items of ancdata",
         "the process has reached its limit of open files",
         "Raise `ulimit -n` in the job, "
         "or call torch.multiprocessing.set_sharing_strategy('file_system').",
     ),
     Cause(
-        "read-only", r"Read-only file system|^PermissionError: \[Errno 13\] Permission denied: .*/code/",
+        "read-only",
+        r"Read-only file system|^PermissionError: \[Errno 13\] Permission denied: .*/code/",
         "the script writes to the copy of the code, which is read-only",
         "Write under $LAUNCHER_OUTPUT_DIR.",
     ),
     Cause(
-        "no-permission", r"^PermissionError: \[Errno 13\] Permission denied: (?P<name>.+)",
+        "no-permission",
+        r"^PermissionError: \[Errno 13\] Permission denied: (?P<name>.+)",
         "the user may not open {name}, or it belongs to the read-only copy of the code",
         "Write under $LAUNCHER_OUTPUT_DIR, or give the user access to the file.",
     ),
@@ -311,12 +337,16 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # -- the exit alone
     Cause(
-        "not-executable", r"", "the command may not be executed",
+        "not-executable",
+        r"",
+        "the command may not be executed",
         "Make the file executable (chmod +x), give it a #! line, or start it with its interpreter.",
         exits=_of(126),
     ),
     Cause(
-        "command-not-found", r"", "the command does not exist on the host",
+        "command-not-found",
+        r"",
+        "the command does not exist on the host",
         "Install it in the job's setup:, give its full path, or set PATH in the inventory's env.",
         exits=_of(127),
     ),
@@ -328,28 +358,36 @@ CAUSES: tuple[Cause, ...] = (
         exits=_of(-6),
     ),
     Cause(
-        "killed", r"", "something outside launcher killed it; the kernel counted no out-of-memory kill",
+        "killed",
+        r"",
+        "something outside launcher killed it; the kernel counted no out-of-memory kill",
         "Ask the host's other users, and check the limits of its control groups "
         "(`journalctl -k`, systemd-oomd).",
         exits=_of(-9),
     ),
     Cause(
-        "segfault", r"", "native code crashed",
+        "segfault",
+        r"",
+        "native code crashed",
         "Rerun with PYTHONFAULTHANDLER=1 to see where, "
         "and check that extensions were built for this torch.",
         exits=_of(-11),
     ),
     Cause(
-        "bus-error", r"", "a mapped file or shared memory could not be read or written",
+        "bus-error",
+        r"",
+        "a mapped file or shared memory could not be read or written",
         "Check for a full /dev/shm or disk on the host, and for data files that shrank while in use.",
         exits=_of(-7),
     ),
     Cause(
-        "illegal-instruction", r"", "a program or library was built for another processor",
+        "illegal-instruction",
+        r"",
+        "a program or library was built for another processor",
         "Install the packages on the host itself, or build them without -march=native.",
         exits=_of(-4),
     ),
-)  # fmt: skip
+)
 
 
 def find(output: bytes, code: int, memory: str = "", framework: str = "") -> Found | None:
