@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test test-openssh quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,9 @@ reference: setup ## Writes the tables of docs/reference from the code
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[docs]'
 	@touch $@
+
+fuzz: setup ## Throws broken bytes at everything that reads what another machine sends: SECONDS=60
+	PYTHONPATH=tests $(BIN)/python -m support.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 bench: setup system ## Measures against what a user would pick instead (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)

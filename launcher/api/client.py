@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
+from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
 from ..records.catalog import Summary
 from ..records.run_folder import RunFolder, holder, home, write_at_home
@@ -61,13 +62,16 @@ class _Catalog:
 
     @property
     def inventory(self) -> Inventory:
-        """The hosts of this client. Raises InputError if it has none, DocumentError."""
+        """The hosts of this client. Raises InputError if it has none, or if its file's ssh_config runs
+        programs that nobody has allowed; DocumentError."""
         if self._inventory is None:
             raise InputError(
                 "this client has no inventory", 'name one: launcher.Client("inventory/lab.yaml")'
             )
         if not isinstance(self._inventory, Inventory):
-            self._inventory = load_inventory(self._inventory)
+            loaded = load_inventory(self._inventory)
+            require_allowed(loaded)
+            self._inventory = loaded
         return self._inventory
 
     def names(self) -> list[str]:
@@ -167,15 +171,22 @@ class AsyncClient(_Catalog):
         name: str,
         *,
         detach: bool = False,
+        trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
     ) -> AsyncRunHandle:
         """Run a run again: the same code snapshot, job and hosts.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names those of :meth:`attach`.
+        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
+        with :attr:`AsyncRunHandle.doubts` raises InputError.
         """
-        old = await self.attach(name)
+        old = await self.attach(name, trust_record=trust_record)
+        if old.doubts:
+            raise InputError(
+                f"{old.name} was started elsewhere, and its record is in doubt: {old.doubts[0]}",
+                "trust_record=True runs what its hosts say",
+            )
         missing = [name for name in old.reader().secret_names if name not in os.environ]
         if missing:
             raise InputError(
@@ -193,32 +204,49 @@ class AsyncClient(_Catalog):
         return await self._start(request, detach, on_event, on_log)
 
     async def attach(
-        self, name: str, *, on_event: OnEvent | None = None, on_log: OnLog | None = None
+        self,
+        name: str,
+        *,
+        trust_record: bool = False,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
     ) -> AsyncRunHandle:
         """Return the handle of a run that any process started before.
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
-        here is looked up on the hosts of this client's inventory. Nothing is followed before
+        here is looked up on the hosts of this client's inventory. If such a run has
+        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        to start processes, and to send secrets, as the hosts say. Nothing is followed before
         :meth:`AsyncRunHandle.wait`, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before. Raises InputError.
         """
         try:
-            return self.attach_here(name, on_event, on_log)
+            return self.attach_here(name, on_event, on_log, trust_record)
         except UnknownRun:
             if self._inventory is None or name == "-":
                 raise
         from ..runner.remote_runs import adopt
 
-        return self.attach_here(await adopt(name, self.inventory), on_event, on_log)
+        name = await adopt(name, self.inventory)
+        return self.attach_here(name, on_event, on_log, trust_record)
 
     def attach_here(
-        self, name: str, on_event: OnEvent | None = None, on_log: OnLog | None = None
+        self,
+        name: str,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
+        trust_record: bool = False,
     ) -> AsyncRunHandle:
         """Return the handle of a run that is recorded on this machine; connect to no host.
 
         Raises UnknownRun if it is not recorded here, InputError.
         """
-        return self._attached(catalog.find(name), on_event, on_log)
+        from ..records.run_reader import RunReader
+
+        path = catalog.find(name)
+        if trust_record:
+            RunReader(path).trust()
+        return self._attached(path, on_event, on_log)
 
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
@@ -384,32 +412,46 @@ class Client(_Catalog):
         name: str,
         *,
         detach: bool = False,
+        trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
     ) -> RunHandle:
         """Run a run again: the same code snapshot, job and hosts.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names those of :meth:`attach`.
+        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
+        with :attr:`RunHandle.doubts` raises InputError.
         """
-        started = self._client.rerun(name, detach=detach, on_event=on_event, on_log=on_log)
+        started = self._client.rerun(
+            name, detach=detach, trust_record=trust_record, on_event=on_event, on_log=on_log
+        )
         return self._handle(self._loop.call(started))
 
     def attach(
-        self, name: str, *, on_event: OnEvent | None = None, on_log: OnLog | None = None
+        self,
+        name: str,
+        *,
+        trust_record: bool = False,
+        on_event: OnEvent | None = None,
+        on_log: OnLog | None = None,
     ) -> RunHandle:
         """Return the handle of a run that any process started before.
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
-        here is looked up on the hosts of this client's inventory. Nothing is followed before
+        here is looked up on the hosts of this client's inventory. If such a run has
+        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        to start processes, and to send secrets, as the hosts say. Nothing is followed before
         :meth:`RunHandle.wait`, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before, both in the client's
         thread. Raises InputError.
         """
         try:  # no thread is needed unless hosts are asked
-            found = self._client.attach_here(name, on_event, on_log)
+            found = self._client.attach_here(name, on_event, on_log, trust_record)
         except UnknownRun:
-            found = self._loop.call(self._client.attach(name, on_event=on_event, on_log=on_log))
+            attaching = self._client.attach(
+                name, trust_record=trust_record, on_event=on_event, on_log=on_log
+            )
+            found = self._loop.call(attaching)
         return self._handle(found)
 
     def rm(self, name: str, force: bool = False) -> list[HostError]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
+from ..records.adoption import commands
 from ..records.receipt import Receipt
 from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader
@@ -110,6 +111,28 @@ class RecordedRun:
     def followed(self) -> bool:
         """Whether a process of this machine follows the run, and so keeps its records up to date."""
         return self._reader.follower() is not None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why this machine starts nothing by the record of the run: another machine has started it, and
+        its hosts disagree or name secrets. Attach with ``trust_record`` to do so all the same."""
+        return self._reader.doubts
+
+    @property
+    def may_start_again(self) -> bool:
+        """Whether its record lets whoever follows the run start it again."""
+        return self._reader.request.max_restarts > 0
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Every command of the job, each with the name of what runs it."""
+        return commands(self._reader.request.job)
+
+    def trust(self) -> None:
+        """Let this machine start processes by the record in spite of its :attr:`doubts`. Call it
+        before the run is followed. Raises RecordError."""
+        self._reader.trust()
+        self._following.reread()
 
     def reader(self) -> RunReader:
         """Return a reader of events and logs with its own position, for a console that polls."""

@@ -16,7 +16,7 @@ from typing import TextIO
 import click
 
 from ..spec import startup
-from . import output
+from . import output, terminal
 
 #: Enough for more hosts than a run has.
 DESCRIPTORS = 65_536
@@ -26,6 +26,7 @@ _SHOW_WARNING = warnings.showwarning
 def prepare() -> None:
     """Set up output, signals, garbage collection, warnings and fast imports."""
     output.outlive_readers()
+    terminal.guard()
     _raise_descriptors()
     sys.unraisablehook = _unraisable
     warnings.showwarning = _show_warning

@@ -12,6 +12,7 @@ from ..records.reasons import StopReason
 from ..records.run_folder import home, read_as, write_json
 from ..spec.errors import HostError
 from ..transport.agent_client import Agent
+from ..transport.answers import Standing, Swept
 
 #: Seconds for a supervisor to exit once it was asked to kill its run.
 PATIENCE = 5.0
@@ -57,27 +58,28 @@ async def finish(agent: Agent, host: str) -> list[str]:
         try:
             await agent.ask("stop", run=run, grace=0.0, why=StopReason.HOST_GIVEN_UP)
             deadline = time.monotonic() + PATIENCE
-            standing = await agent.ask("alive", run=run)
-            while standing["alive"] and time.monotonic() < deadline:
+            standing = await agent.answer(Standing, "alive", run=run)
+            while standing.alive and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
-                standing = await agent.ask("alive", run=run)
-            found = await agent.ask("sweep", run=run, host=host, kill=True)
+                standing = await agent.answer(Standing, "alive", run=run)
+            found = await agent.answer(Swept, "sweep", run=run, host=host, kill=True)
         except HostError:
             if agent.closed.done():
                 raise
             continue  # the run has no folder there
         named = _hosts(_mark(run), host)
         with suppress(OSError):  # a full disk here: it is looked at again next time
-            remember(run, [name for name in named if name != host or found["left"]])
-        expiry = standing["expiry"]
-        if expiry:
-            expiry = {**expiry, "time": expiry["time"] - (standing["now"] - time.time())}
+            remember(run, [name for name in named if name != host or found.left])
+        expiry = None
+        if standing.expiry:
+            when = standing.expiry.time - (standing.now - time.time())
+            expiry = {"time": when, "silent": standing.expiry.silent}
         _amend(home() / "runs" / run / "receipt.json", host, found, expiry)
         ended.append(run)
     return ended
 
 
-def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] | None) -> None:
+def _amend(path: Path, host: str, found: Swept, expiry: dict[str, float] | None) -> None:
     receipt = read_as(dict[str, Any], path)
     if receipt is None:  # deleted meanwhile, or damaged
         return
@@ -85,8 +87,8 @@ def _amend(path: Path, host: str, found: dict[str, Any], expiry: dict[str, Any] 
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, dict) and part.get("host") == host:
             when = time.strftime("%d %b %Y %H:%M:%S")
-            part["left"] = len(found["left"])
-            part["scanned"] = found["scanned"]
+            part["left"] = len(found.left)
+            part["scanned"] = found.scanned
             part["expiry"] = part.get("expiry") or expiry
             part["verified"] = f"reached again on {when}: all of /proc read"
     with suppress(OSError):

@@ -53,6 +53,7 @@ class EndReason(StrEnum):
     # Codes of errors: see launcher.spec.errors.
     AGENT_ERROR = "agent-error"
     AGENT_SILENT = "agent-silent"
+    BAD_ANSWER = "bad-answer"
     AUTHENTICATION_FAILED = "authentication-failed"
     BAD_INPUT = "bad-input"
     CHECK_FAILED = "check-failed"

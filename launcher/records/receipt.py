@@ -19,6 +19,8 @@ from .state import Expiry, RunState
 #: What to do about a reason that comes without one of launcher's own errors.
 HINTS: Mapping[str, str] = {
     EndReason.SUPERVISOR_SILENT: HANGS,
+    EndReason.BAD_ANSWER: "launcher ignores that host from then on; what runs there is stopped when it "
+    "is next reached",
     StopReason.LOGIN_SESSION_ENDED: "systemd-logind on that host kills your processes at logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }

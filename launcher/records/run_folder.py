@@ -16,6 +16,7 @@ Files appear whole or not at all: each is written under a temporary name and ren
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
+        adopted.json    of a run that another machine started: whether its hosts agree on its record
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
         follower.json   the process that follows the run: pid, machine and boot
@@ -46,6 +47,7 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats, run_names
+from .adoption import FILE, Adoption
 
 T = TypeVar("T")
 
@@ -101,23 +103,20 @@ def follower(path: Path) -> Follower | None:
     return noted if noted is not None and noted.pid == pid else Follower(pid)
 
 
-def locked_by(path: Path, pid: int) -> bool:
-    """Return whether a process of this machine holds the lock of a run.
+def has_open(path: Path, pid: int) -> bool:
+    """Return whether a process of this machine has the lock of a run open.
 
     A pid alone may belong to another machine that shares the folder, and here to an innocent process.
     """
     try:
-        inode = (path / "launcher.lock").stat().st_ino
-        locks = Path("/proc/locks").read_text().splitlines()
-    except OSError:  # not Linux
-        return False
-    # 1: FLOCK  ADVISORY  WRITE 4242 fe:01:131090 0 EOF
-    found = (line.split() for line in locks)
-    return any(
-        words[1] == "FLOCK" and words[4] == str(pid) and words[5].endswith(f":{inode}")
-        for words in found
-        if len(words) > 5
-    )
+        lock = (path / "launcher.lock").stat()
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(file.stat(), lock):
+                    return True
+    except OSError:  # it is gone or of another user, or this is not Linux
+        pass
+    return False
 
 
 def read_json(path: Path) -> Any:
@@ -164,6 +163,15 @@ def holder(path: Path) -> int | None:
     except OSError as error:
         raise UnreadableRecord(str(path / "launcher.lock"), str(error.strerror)) from None
     return None
+
+
+def adoption_of(path: Path) -> Adoption | None:
+    """How the run of this folder was taken up from its hosts; None where this machine started it."""
+    try:
+        value = read_record(path / FILE)
+        return None if value is None else from_json(Adoption, value)
+    except (UnreadableRecord, ValueError):
+        return Adoption(differing={FILE: "it is damaged"})
 
 
 def times(path: Path) -> dict[str, list[tuple[float, int]]]:

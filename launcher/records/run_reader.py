@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from ..spec.errors import InputError, UnreadableRecord
+from ..spec.errors import InputError, RecordError, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
-from . import codec, receipt
+from ..spec.typed_json import to_json
+from . import adoption, codec, receipt
 from . import events as ev
+from .adoption import Adoption
 from .receipt import Receipt
-from .run_folder import holder, read_as, read_json, read_record, times, write_json
+from .run_folder import adoption_of, holder, read_as, read_json, read_record, times, write_json
 from .state import RunState, log_hosts, step
 
 #: Most bytes of one log in one piece.
@@ -79,6 +82,27 @@ class RunReader:
     def secret_names(self) -> tuple[str, ...]:
         """The names of the job's secrets. Raises InputError."""
         return self._described_run()[3]
+
+    @property
+    def adoption(self) -> Adoption | None:
+        """How the run was taken up from its hosts; None where this machine has started it."""
+        return adoption_of(self.path)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why a person has to agree before processes are started by the run's record. Raises
+        InputError."""
+        return adoption.doubts(self.adoption, self.secret_names)
+
+    def trust(self) -> None:
+        """Note that a person has agreed. Raises RecordError."""
+        taken = self.adoption
+        if taken is not None:
+            file = self.path / adoption.FILE
+            try:
+                write_json(file, to_json(replace(taken, trusted=True)))
+            except OSError as error:
+                raise RecordError(file, error) from None
 
     def _described_run(self) -> tuple[Request, Layout, float, tuple[str, ...]]:
         if self._described is None:

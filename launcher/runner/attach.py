@@ -55,6 +55,9 @@ class Following(Protocol):
     def remember(self) -> None:
         """Note how far logs were passed on, for the next process that attaches."""
 
+    def reread(self) -> None:
+        """Take notice that a person trusts the record of the run now."""
+
 
 class Started:
     """A run that this process starts and follows. ``on_event`` and ``on_log`` get everything."""
@@ -99,6 +102,9 @@ class Started:
     def remember(self) -> None:
         """Do nothing: a run in the foreground passes on everything that it writes."""
 
+    def reread(self) -> None:
+        """Nothing to read: its record is this machine's own."""
+
 
 class Attached:
     """A run that another process started. ``on_event`` gets new events, ``on_log`` all bytes that were
@@ -108,7 +114,7 @@ class Attached:
         self, reader: RunReader, on_event: OnEvent | None = None, on_log: OnLog | None = None
     ) -> None:
         self.reader = reader
-        self.request = _with_secrets(reader.request, reader.secret_names)
+        self.request = _startable(reader)
         self.grace = self.request.job.grace
         self.is_ours = self.killing = self._stopping = self._positioned = False
         self._on_event, self._on_log = on_event, on_log
@@ -158,6 +164,11 @@ class Attached:
         """Note how far logs were passed on, for the next process that attaches."""
         if self._on_log:
             self.reader.remember()
+
+    def reread(self) -> None:
+        """Take notice that a person trusts the record of the run now."""
+        ask = self.request.ask_passphrase
+        self.request = replace(_startable(self.reader), ask_passphrase=ask)
 
     def _position(self) -> None:
         """Continue after the last byte that was shown, and the last event."""
@@ -257,12 +268,14 @@ async def bring(following: Following) -> dict[str, str]:
     return {}
 
 
-def _with_secrets(request: Request, names: tuple[str, ...]) -> Request:
-    """Return the request with secrets from the environment, since no record holds them.
+def _startable(reader: RunReader) -> Request:
+    """Return the request of a run, with secrets from the environment, since no record holds them.
 
-    Without them the run continues, but cannot restart.
+    Without them the run continues, but cannot restart; nor may it by a record that only its hosts
+    hold and nobody has agreed to.
     """
-    if any(name not in os.environ for name in names):
+    request, names = reader.request, reader.secret_names
+    if reader.doubts or any(name not in os.environ for name in names):
         return replace(request, max_restarts=0, min_nodes=None)
     secrets = {name: Secret(os.environ[name]) for name in names}
     return replace(request, job=replace(request.job, secrets=secrets))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..records import codec
 from ..records import events as ev
-from ..records.run_folder import RunFolder
+from ..records.run_folder import RunFolder, adoption_of
 from ..records.state import RunState
 from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Request
@@ -40,6 +40,14 @@ class RunContext:
     def state(self) -> RunState:
         """The state of the run."""
         return self.event_log.state
+
+    @property
+    def begun_attempts(self) -> tuple[int, int]:
+        """The attempt that another launcher has begun, and the latest that it may have set spares up
+        for. Of a run that was taken up from its hosts, only they know."""
+        adoption = adoption_of(self.folder.path)
+        current = max(self.state.attempt, adoption.attempt if adoption else 0)
+        return current, current + (len(self.request.hosts) if self.request.max_restarts else 0)
 
     @property
     def events(self) -> Sequence[ev.Event]:

@@ -7,6 +7,7 @@ each log after the bytes that are here.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -15,14 +16,17 @@ from typing import Any
 from ..fleet import cleanup
 from ..records import events as ev
 from ..records.reasons import EndReason
+from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
+from ..transport import answers
 from ..transport.agent_client import Agent
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
 from .concurrency import cancel
 from .context import RunContext
 from .listeners import OnLog
+from .session.belongings import Belongings
 from .session.connection import HostConnection
 from .session.journal_cursor import JournalCursor
 from .session.keep_alive import KeepAlive
@@ -55,6 +59,7 @@ class HostSession:
         self._context = context
         self._line = HostConnection(host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
+        self._belongings = Belongings(host.name, context.job.elastic is not None)
         self._logs = LogIntake(self._line, self._journal, context, on_log, self._finish)
         self._contact = KeepAlive(self._line, self._hear_silence)
         self._log_sizes: Mapping[str, int] | None = None  # as the host reports them at the end
@@ -129,9 +134,10 @@ class HostSession:
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
         set one, Python processes there are prepared to write their stacks.
         """
-        text = f'#!/bin/sh\nexec "{self.facts.python}" "$@"\n'
+        text = f'#!/bin/sh\nexec {shlex.quote(self.facts.python)} "$@"\n'
         request = self._context.request
         self.phase = Phase.SUPERVISED
+        self._belongings.place(attempt, layout, log_hosts(self._context.events))
         await self.agent.ask(
             "supervise",
             run=layout.run_id,
@@ -165,13 +171,18 @@ class HostSession:
         self._following = asyncio.ensure_future(self._keep_following(lost_after))
         self._contact.start(self._context.request.orphan_timeout)
 
-    def rejoin(self, logs: Iterable[str]) -> None:
+    def rejoin(self, logs: Iterable[str], layout: Layout | None = None) -> None:
         """Resume from another launcher's position, in the background, with the logs that are here.
 
         An unreachable host is retried for ``lost_after``.
         """
         request = self._context.request
         self.phase = Phase.FOLLOWED
+        self._belongings.rejoin(
+            layout or Layout(self._context.name, ()),
+            *self._context.begun_attempts,
+            log_hosts(self._context.events),
+        )
         self._journal.may_be_empty = True
         self._logs.resume(logs)
         self._following = asyncio.ensure_future(
@@ -211,11 +222,13 @@ class HostSession:
     async def catch_up(self) -> None:
         """Wait until all log bytes that the host has now are here, or it cannot be reached."""
         try:
-            answer = await self.agent.ask("outputs", run=self._context.name, paths=[])
+            listed = await self.agent.answer(
+                answers.Listed, "outputs", run=self._context.name, paths=[]
+            )
         except errors.HostError:
             return
         while not self.agent.closed.done() and not self._logs.is_waiting:
-            if self._logs.has(answer["logs"]):
+            if self._logs.has(listed.logs):
                 return
             await asyncio.sleep(0.02)
 
@@ -236,8 +249,9 @@ class HostSession:
 
     def _listen(self, agent: Agent) -> None:
         agent.on_journal = self._hear_journal
-        agent.on_log = self._logs.take
+        agent.on_log = self._hear_log
         agent.on_idle = self._hear_idle
+        agent.on_fault = self._hear_fault
 
     async def _ask_to_follow(self) -> None:
         self._logs.forget_waiting()
@@ -265,8 +279,27 @@ class HostSession:
 
     def _hear_journal(self, record: dict[str, Any], end: int) -> None:
         event = self._journal.take(self.name, record, end, self.facts.clock_offset)
-        if event is not None:
+        if event is None:
+            return
+        if isinstance(event, ev.RecordPassedOver):
             self._context.add(event)
+            raise errors.BadAnswer(self.name, event.problem)
+        if wrong := self._belongings.wrong_event(event):
+            raise errors.BadAnswer(self.name, wrong)
+        self._context.add(event)
+
+    def _hear_log(self, name: str, offset: int, data: bytes) -> bool:
+        if wrong := self._belongings.wrong_log(name):
+            raise errors.BadAnswer(self.name, wrong)
+        return self._logs.take(name, offset, data)
+
+    def _hear_fault(self, error: errors.BadAnswer) -> None:
+        """Give up a host that sends what no agent sends: nobody else may suffer from it."""
+        if self.is_over or self.phase is Phase.IDLE:
+            return  # whoever asks it next is told
+        now = time.time()
+        self._context.add(ev.HostFailed(now, self.name, error.code, error.message, error.hint))
+        self.give_up(EndReason.BAD_ANSWER)
 
     def _hear_silence(self, seconds: float) -> None:
         """A supervisor that stands still while its host answers is lost as a host that does not."""

@@ -95,7 +95,7 @@ class HostSet:
 
     def _rejoined(self, host: Host) -> HostSession:
         session = self.new(host)
-        session.rejoin(self._logs_of(host.name))
+        session.rejoin(self._logs_of(host.name), self._layout)
         return session
 
     def _logs_of(self, host: str) -> list[str]:

@@ -1,4 +1,8 @@
-"""Runs that another machine started: ask the hosts of an inventory for them, and adopt one here."""
+"""Runs that another machine started: ask the hosts of an inventory for them, and adopt one here.
+
+What hosts hold of a run is a claim, not a record: nothing is started by it, and no value of this
+machine is sent because of it, before a person has seen what it asks for (``adopted.json``).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,43 @@ from dataclasses import replace
 from typing import Any
 
 from ..fleet.fanout import Visited, visit_hosts
-from ..records import codec
+from ..records import adoption, codec
 from ..records import events as ev
+from ..records.adoption import Adoption
 from ..records.run_folder import RunFolder, make_home, write_json
-from ..spec.errors import HostError, InputError
+from ..spec.errors import BadAnswer, HostError, InputError, LauncherError
 from ..spec.frozen import frozen
-from ..spec.model import Inventory, Node
+from ..spec.model import Inventory, Layout, Node, Request
+from ..spec.typed_json import Mismatch, from_json, to_json
+from ..transport.answers import Runs, RunThere
+
+#: Attempts of one run that a host may tell of.
+MOST_ATTEMPTS = 1 << 16
 
 
 @frozen
 class HostRuns:
     """The report of one host: this user's runs there, and the running ones of all users."""
 
-    runs: tuple[Mapping[str, Any], ...]
+    runs: tuple[RunThere, ...]
     running: tuple[Mapping[str, Any], ...]
+
+
+@frozen
+class Claim:
+    """What one host holds of a run; ``record`` is what all hosts of the same attempt hold alike."""
+
+    host: str
+    started: bool
+    attempt: int
+    record: Mapping[str, Any]
+    request: Request
+    layout: Layout
+
+
+@frozen
+class _Attempt:
+    attempt: int = 0
 
 
 async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
@@ -30,10 +57,10 @@ async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
     async def one(visited: Visited) -> HostRuns:
         agent = await visited.agent()
         try:
-            answer = await agent.ask("runs")
+            answer = await agent.answer(Runs, "runs")
         finally:
             await agent.close()
-        return HostRuns(tuple(answer["runs"]), tuple(answer["going_on"]))
+        return HostRuns(answer.runs, answer.going_on)
 
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
     return await visit_hosts(inventory, "", nodes, one)
@@ -42,11 +69,13 @@ async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
 async def adopt(word: str, inventory: Inventory) -> str:
     """Make a folder here for a run that the hosts know, and return its name. Raises InputError."""
     answers = await ask_hosts(inventory)
-    known: dict[str, dict[str, Mapping[str, Any]]] = {}
+    known: dict[str, dict[str, RunThere]] = {}
     for host, answer in answers.items():
         for run in answer.runs if isinstance(answer, HostRuns) else ():
-            if run["record"] and (run["run"] == word or run["run"].startswith(word)):
-                known.setdefault(run["run"], {})[host] = run
+            if run.record and (run.run == word or run.run.startswith(word)):
+                known.setdefault(run.run, {})[host] = run
+    if word in known:
+        known = {word: known[word]}
     if len(known) != 1:
         silent = [str(answer) for answer in answers.values() if isinstance(answer, HostError)]
         what = "several runs start" if known else "no run starts"
@@ -55,28 +84,115 @@ async def adopt(word: str, inventory: Inventory) -> str:
             ", ".join(sorted(known)) or "; ".join(silent) or "launcher ls --all-users",
         )
     ((name, by_host),) = known.items()
-    _make_folder(name, by_host, inventory)
+    claims, wrong = _claims(name, by_host)
+    if not claims:
+        raise next(iter(wrong.values()))
+    failed = {host: answer for host, answer in answers.items() if isinstance(answer, HostError)}
+    problems = {host: error.message for host, error in {**wrong, **failed}.items()}
+    _make_folder(name, claims, problems, inventory)
     return name
 
 
-def _make_folder(name: str, by_host: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> None:
+def _claims(
+    name: str, by_host: Mapping[str, RunThere]
+) -> tuple[dict[str, Claim], dict[str, LauncherError]]:
+    """The claims of hosts, and what is wrong with those that are none."""
+    found: dict[str, Claim] = {}
+    wrong: dict[str, LauncherError] = {}
+    for host, run in by_host.items():
+        try:
+            found[host] = _claim(name, host, run)
+        except LauncherError as error:
+            wrong[host] = error
+    return found, wrong
+
+
+def _claim(name: str, host: str, run: RunThere) -> Claim:
+    """What one host holds. Raises BadAnswer, NewerRecord."""
+    record = dict(run.record or {})
+    request, layout = codec.read_run(record, f"run.json of {name} on {host}")
+    try:
+        attempt = from_json(_Attempt, record).attempt
+    except Mismatch as error:
+        raise BadAnswer(host, f"its record of {name}: {error}") from None
+    if layout.run_id != name:
+        raise BadAnswer(host, f"its record of {name} is one of {layout.run_id}")
+    if not 0 <= attempt <= MOST_ATTEMPTS:
+        raise BadAnswer(host, f"its record of {name} tells of attempt {attempt}")
+    if not 0 <= float(record["started"]) <= time.time() + DAY:
+        raise BadAnswer(host, f"its record of {name} is of another time")
+    return Claim(host, run.started, attempt, record, request, layout)
+
+
+#: Seconds that the clock of the machine that started a run may be ahead of this one's.
+DAY = 86400.0
+
+
+def _make_folder(
+    name: str, claims: Mapping[str, Claim], problems: Mapping[str, str], inventory: Inventory
+) -> None:
     """Make the folder as the run's own launcher would have left it, with our inventory's hosts."""
-    records = [host["record"] for host in by_host.values()]
-    # A host that was lost and is back still reports the nodes of an older attempt.
-    value = dict(max(records, key=lambda record: int(dict(record).get("attempt", 0))))
-    request, layout = codec.read_run(value, f"run.json of {name} on its hosts")
+    claim = _confirmed(claims)
     ours = {host.name: host for host in inventory.hosts}
-    nodes = tuple(replace(node, host=ours.get(node.host.name, node.host)) for node in layout.nodes)
-    request = replace(request, inventory=inventory, hosts=tuple(node.host for node in nodes))
-    described = codec.describe_run(request, replace(layout, nodes=nodes), value["started"])
-    described["job"]["secrets"] = value["job"].get("secrets", [])
+    unknown = [node.host.name for node in claim.layout.nodes if node.host.name not in ours]
+    if unknown:
+        raise InputError(
+            f"{name} has hosts that are not in {inventory.source}: {', '.join(unknown)}",
+            "name an inventory with all of its hosts: -i",
+        )
+    nodes = tuple(replace(node, host=ours[node.host.name]) for node in claim.layout.nodes)
+    request = replace(claim.request, inventory=inventory, hosts=tuple(node.host for node in nodes))
+    started = float(claim.record["started"])
+    described = codec.describe_run(request, replace(claim.layout, nodes=nodes), started)
+    described["job"]["secrets"] = claim.record["job"].get("secrets", [])
     path = make_home() / "runs" / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.mkdir(mode=0o700)
+    differing = _differing(claim, claims, problems)
+    write_json(path / adoption.FILE, to_json(Adoption(claim.attempt, differing)))
     folder = RunFolder(path)
     folder.write("run.json", described)
-    folder.record(ev.StageStarted(value["started"], "run"))
-    if all(by_host.get(node.host.name, {}).get("started") for node in nodes):
+    folder.record(ev.StageStarted(started, "run"))
+    if all(node.host.name in claims and claims[node.host.name].started for node in nodes):
         folder.record(ev.AllStarted(time.time(), 0))
     folder.close()
     write_json(path / "shown.json", {})
+
+
+def _confirmed(claims: Mapping[str, Claim]) -> Claim:
+    """The claim that most of its hosts hold alike; of two the one of the later attempt, because a
+    host that was lost and is back still tells of the nodes as they were then."""
+
+    def confirmed(claim: Claim) -> tuple[int, int]:
+        holders = (claims.get(node.host.name) for node in claim.layout.nodes)
+        alike = sum(1 for one in holders if one is not None and one.record == claim.record)
+        return alike, claim.attempt
+
+    return max(claims.values(), key=confirmed)
+
+
+def _differing(
+    claim: Claim, claims: Mapping[str, Claim], problems: Mapping[str, str]
+) -> dict[str, str]:
+    """Why hosts of a run do not confirm what one of them claims."""
+    found = {}
+    for host in (node.host.name for node in claim.layout.nodes):
+        other = claims.get(host)
+        if other is None:
+            found[host] = problems.get(host, "it has no record of this run")
+        elif other.record != claim.record:
+            found[host] = _difference(claim, other)
+    return found
+
+
+def _difference(claim: Claim, other: Claim) -> str:
+    """What two hosts hold differently, by the names of fields."""
+    fields = _fields(claim.record, other.record)
+    if "job" in fields:
+        fields.remove("job")
+        fields += [f"job.{name}" for name in _fields(claim.record["job"], other.record["job"])]
+    return f"its record differs from that of {claim.host}: {', '.join(fields)}"
+
+
+def _fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..jobs.planner import LOOPBACK, master_candidates
-from ..spec.errors import MeetingError
+from ..spec.errors import BadAnswer, MeetingError
 from ..spec.model import Job, Meeting
+from ..transport import answers
+from ..transport.answers import Reached, is_address
 from .concurrency import together
 from .host_session import HostSession
 
@@ -36,8 +37,9 @@ async def meet(
     listening = [
         session for session in sessions if session is sessions[0] or more.get(session.name)
     ]
-    answers = await together(
-        session.agent.ask(
+    answered = await together(
+        session.agent.answer(
+            answers.Listening,
             "listen",
             ports=list(job.master_port),
             token=token,
@@ -47,14 +49,14 @@ async def meet(
         for session in listening
     )
     try:
-        meeting = await _meet(job, sessions, answers[0]["port"], token)
+        meeting = await _meet(job, sessions, answered[0].port, token)
     finally:
         for session in listening:
             if not session.agent.closed.done():
                 await session.agent.ask("unlisten")
-    pairs = zip(listening, answers, strict=True)
-    held = {session.name: tuple(answer["more"]) for session, answer in pairs}
-    return replace(meeting, ports=held, news_port=answers[0]["news"])
+    own = zip(listening, answered, strict=True)
+    held = {session.name: told.more for session, told in own}
+    return replace(meeting, ports=held, news_port=answered[0].news)
 
 
 async def _meet(job: Job, sessions: Sequence[HostSession], port: int, token: str) -> Meeting:
@@ -63,26 +65,37 @@ async def _meet(job: Job, sessions: Sequence[HostSession], port: int, token: str
     if not others:
         interface = {master.name: master.host.interface or LOOPBACK}
         return Meeting(candidates[0], port, interface, {master.name: candidates[0]})
-    tries = await together(
-        session.agent.ask("connect", addresses=candidates, port=port, token=token, seconds=PATIENCE)
-        for session in others
-    )
+    tries = await together(_try(session, candidates, port, token) for session in others)
     reached = dict(zip((session.name for session in others), tries, strict=True))
     for address in candidates:
-        if all(reached[host][address]["ok"] for host in reached):
-            addresses = {host: str(tried[address]["local"]) for host, tried in reached.items()}
-            addresses[master.name] = str(next(iter(reached.values()))[address]["ip"])
+        if all(reached[host][address].ok for host in reached):
+            addresses = {host: tried[address].local for host, tried in reached.items()}
+            own = next(iter(reached.values()))[address].ip
+            addresses[master.name] = address if is_address(address) else own
             return Meeting(address, port, _interfaces(master, address, reached), addresses)
     raise _nobody_met(job, master, port, candidates, reached)
 
 
-_Tries = Mapping[str, Mapping[str, Mapping[str, Any]]]
+async def _try(
+    session: HostSession, candidates: Sequence[str], port: int, token: str
+) -> Mapping[str, Reached]:
+    """Try all addresses from one host. Raises HostError."""
+    tried = await session.agent.answer(
+        dict[str, Reached],
+        "connect", addresses=candidates, port=port, token=token, seconds=PATIENCE,
+    )  # fmt: skip
+    if set(tried) != set(candidates):
+        raise BadAnswer(session.name, "its answer to connect names other addresses than asked for")
+    return tried
+
+
+_Tries = Mapping[str, Mapping[str, Reached]]
 
 
 def _interfaces(master: HostSession, address: str, reached: _Tries) -> dict[str, str]:
     """Return every host's interface towards the master, and the master's one that was reached."""
-    found = {host: tries[address]["interface"] for host, tries in reached.items()}
-    target = next(iter(reached.values()))[address]["ip"]
+    found = {host: tries[address].interface for host, tries in reached.items()}
+    target = next(iter(reached.values()))[address].ip
     own = [name for name, ip in master.facts.addresses if ip == target]
     found[master.name] = own[0] if own else None
     return {host: interface for host, interface in found.items() if interface}
@@ -94,7 +107,7 @@ def _nobody_met(
     pairs = [
         f"{host} cannot reach {master.name} at {_tried(tries, candidates, port)}"
         for host, tries in reached.items()
-        if not any(tries[address]["ok"] for address in candidates)
+        if not any(tries[address].ok for address in candidates)
     ]
     if not pairs:
         pairs = [
@@ -104,37 +117,37 @@ def _nobody_met(
     return MeetingError("; ".join(pairs), _hint(job, reached, candidates))
 
 
-def _good(tries: Mapping[str, Mapping[str, Any]]) -> str:
-    return ", ".join(address for address, result in tries.items() if result["ok"]) or "none"
+def _good(tries: Mapping[str, Reached]) -> str:
+    return ", ".join(address for address, result in tries.items() if result.ok) or "none"
 
 
-def _tried(tries: Mapping[str, Mapping[str, Any]], candidates: Sequence[str], port: int) -> str:
+def _tried(tries: Mapping[str, Reached], candidates: Sequence[str], port: int) -> str:
     shown = [a for a in candidates if not a.startswith("127.")] or list(candidates)
     return ", ".join(_one(address, tries[address], port) for address in shown)
 
 
-def _one(address: str, result: Mapping[str, Any], port: int) -> str:
-    if result["error"] == "unresolved":
+def _one(address: str, result: Reached, port: int) -> str:
+    if result.error == "unresolved":
         return f"{address} (the name does not resolve there)"
-    place = f"{address}:{port}" if address == result["ip"] else f"{address}:{port} = {result['ip']}"
-    if result["ip"].startswith("127.") and address != result["ip"]:
+    place = f"{address}:{port}" if address == result.ip else f"{address}:{port} = {result.ip}"
+    if result.ip.startswith("127.") and address != result.ip:
         return f"{place} (the name resolves to the host itself there)"
     causes = {
         "timeout": "no answer: a firewall drops it",
         "refused": "refused: a firewall rejects it, or it is another machine",
         "stranger": "another program answered",
     }
-    return f"{place} ({causes.get(result['error'], result['why'])})"
+    return f"{place} ({causes.get(result.error, result.why)})"
 
 
 def _hint(job: Job, reached: _Tries, candidates: Sequence[str]) -> str:
     results = [tries[address] for tries in reached.values() for address in candidates]
-    if any(r.get("ip", "").startswith("127.") and not r["ok"] for r in results) and job.master_addr:
+    if any(r.ip.startswith("127.") and not r.ok for r in results) and job.master_addr:
         return (
             "/etc/hosts there maps the name to loopback: pass an IP address with --master-addr, or "
             "leave it out"
         )
-    if any(r["error"] == "timeout" for r in results if not r["ok"]):
+    if any(r.error == "timeout" for r in results if not r.ok):
         low, high = job.master_port
         return (
             f"open TCP ports {low} to {high} between the hosts, or pass an open range with "

@@ -10,6 +10,7 @@ from ..frameworks import requirements
 from ..jobs import planner
 from ..spec.errors import FrameworkMissing
 from ..spec.model import Job, Layout
+from ..transport.answers import Missing
 from .concurrency import together
 from .host_session import HostSession
 
@@ -55,12 +56,14 @@ class Requirements:
         """
         if not self._modules:
             return
-        answers = await together(session.agent.ask("found") for session in self._sessions)
+        answers = await together(
+            session.agent.answer(Missing, "found") for session in self._sessions
+        )
         self._modules = ()  # a start that is tried again does not ask again
         without = {
-            session: answer["missing"]
+            session: answer.missing
             for session, answer in zip(self._sessions, answers, strict=True)
-            if answer["missing"]
+            if answer.missing
         }
         if without:
             raise self._missing(without)

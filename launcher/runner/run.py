@@ -130,22 +130,28 @@ class Run:
     async def _finish(self, stages: Coroutine[Any, Any, None]) -> Receipt:
         """Go through stages; whatever happens, stop all processes, fetch outputs and write the
         receipt."""
-        error: Exception | None = None
+        error = await self._error_of(stages)
+        error = await self._error_of(self._end(error)) or error
+        error = await self._error_of(self._collect()) or error
+        error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
         try:
-            await stages
+            return self._conclude(error)
+        finally:
+            await self.close()
+
+    async def _error_of(self, step: Coroutine[Any, Any, None]) -> Exception | None:
+        """Do a step of a run; return what went wrong. Not even a bug of ours may keep the steps that
+        follow from ending processes on hosts."""
+        try:
+            await step
         except Stopped:
             pass
         except errors.LauncherError as failed:
-            error = failed
-        except Exception as failed:  # a bug of ours must not leave processes on hosts
-            error = failed
+            return failed
+        except Exception as failed:
             self.context.event_log.note("traceback.json", traceback.format_exc().splitlines())
-        await self._end(error)
-        await self._collect()
-        await shutdown.sweep(self.context, self.hosts.touched)
-        final = self._conclude(error)
-        await self.close()
-        return final
+            return failed
+        return None
 
     async def _stages(self) -> None:
         for name, step in (

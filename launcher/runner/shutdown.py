@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from ..records import events as ev
 from ..records.reasons import EndReason, StopReason
 from ..spec.errors import HostError
+from ..spec.typed_json import to_json
+from ..transport.answers import Swept
 from .context import RunContext
 from .host_session import HostSession, Phase
 
@@ -85,17 +87,19 @@ async def sweep(context: RunContext, sessions: Sequence[HostSession]) -> None:
         host = session.name
         try:
             async with asyncio.timeout(AFTER_GRACE):
-                found = await session.agent.ask("sweep", run=context.name, host=host, kill=True)
+                found = await session.agent.answer(
+                    Swept, "sweep", run=context.name, host=host, kill=True
+                )
         except (TimeoutError, HostError):
             return  # the receipt says that it could not be verified
         context.add(
             ev.HostSwept(
                 time=time.time(),
                 host=host,
-                left=tuple(found["left"]),
-                killed=found["killed"],
-                scanned=found["scanned"],
-                unreadable=found["unreadable"],
+                left=tuple(to_json(one) for one in found.left),
+                killed=found.killed,
+                scanned=found.scanned,
+                unreadable=found.unreadable,
             )
         )
 

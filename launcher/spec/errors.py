@@ -18,6 +18,7 @@
     │   │   └── ConnectionLost  the connection dropped
     │   │       └── Silent      the connection is up, but the agent does not answer
     │   ├── AgentError          the agent cannot run there
+    │   │   ├── BadAnswer       the host sent what no agent sends
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
@@ -163,6 +164,19 @@ class AgentError(HostError):
     """The agent cannot run on the host, or its answer makes no sense."""
 
     code = "agent-error"
+
+
+class BadAnswer(AgentError):
+    """The host sent what no agent sends: nothing more of it is believed."""
+
+    code = "bad-answer"
+
+    def __init__(self, host: str, problem: str, hint: str = "") -> None:
+        super().__init__(
+            host,
+            f"it sent what no agent sends: {problem}"[:400],
+            hint or "leave the host out with --hosts, and look at who else can write to its files",
+        )
 
 
 class NoPython(AgentError):

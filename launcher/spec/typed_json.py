@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 Reader = Callable[[Any], Any]
 
+#: What a value from a host may hold at most: levels, characters of a text, size of a number.
+DEEPEST, LONGEST_TEXT, LARGEST_NUMBER = 32, 4 << 20, 1 << 63
+
 #: What JSON calls the types that its values become in Python.
 _NAMES = {
     dict: "an object",
@@ -54,6 +57,28 @@ def from_json(kind: type[T], value: object) -> T:
     """
     found: T = _reader(cast(Hashable, kind))(value)
     return found
+
+
+def require_bounds(value: object) -> None:
+    """Raise Mismatch for a JSON value that is nested too deep, or has an endless text or number."""
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += one.keys()
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, str):
+                if len(one) > LONGEST_TEXT:
+                    raise Mismatch(f"a text of {len(one)} characters")
+            elif isinstance(one, int | float) and not abs(one) <= LARGEST_NUMBER:  # nor is NaN
+                raise Mismatch("a number without bounds")
+        if not inner:
+            return
+        level = inner
+    raise Mismatch("nested too deep")
 
 
 def to_json(value: Any) -> Any:

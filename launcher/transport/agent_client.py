@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -18,10 +18,12 @@ from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, holder_text
-from ..spec.typed_json import Mismatch, from_json
-from . import login_shell
+from ..spec.typed_json import Mismatch, from_json, require_bounds
+from . import answers, login_shell
 from .agent_bundle import agent_zip, install_command, start_command
 from .connection import Connection, RemoteProcess
+
+T = TypeVar("T")
 
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
@@ -32,6 +34,8 @@ PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
     **dict.fromkeys(("snapshot", "seal", "discard", "remove"), 600.0),
 }
+#: Seconds that messages from a host may delay its answer; only a list of outputs takes longer.
+LATE, LATE_LIST = 300.0, 3600.0
 #: Why an agent's connection is closed, unless it fell silent.
 DROPPED = "the connection dropped"
 #: What to do when launcher and agent speak different versions of the protocol.
@@ -64,12 +68,21 @@ class _Record:
     event: str
 
 
+@frozen
+class _Piece:
+    """A piece of a log; its bytes follow it."""
+
+    log: str
+    offset: int
+
+
 class Agent:
     """The agent of one host over one channel. Requests may overlap; answers are matched by number.
 
     ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` are called
     with what the agent sends without a request. If ``on_log`` returns False, acknowledge the piece
-    later.
+    later. What none of them can take is a ``fault`` of the host: ``on_fault(error)`` is called, and
+    nothing more is read.
     """
 
     def __init__(self, host: Host, process: RemoteProcess | None) -> None:
@@ -81,10 +94,13 @@ class Agent:
         self._heard = 0.0  # when the agent last sent anything, logs included
         self._next = 0
         self._reader: asyncio.Task[None] | None = None
+        self._follows = False  # the host may send journal and logs
+        self.fault: errors.BadAnswer | None = None
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it is
         self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
         self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
         self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
+        self.on_fault: Callable[[errors.BadAnswer], None] = lambda error: None
 
     @classmethod
     def absent(cls, host: Host) -> Agent:
@@ -103,11 +119,11 @@ class Agent:
                 await _install(host, connection)
                 continue
             if first.startswith(b"launcher-"):
-                raise _no_agent(host, first.decode())
+                raise _no_agent(host, first.decode("utf-8", "replace"))
             _agree(host, first)
             agent = cls(host, process)
-            agent._take(rest)
-            agent._reader = asyncio.ensure_future(agent._read())
+            if agent._take(rest):
+                agent._reader = asyncio.ensure_future(agent._read())
             return agent
         raise errors.AgentError(
             host.name, "the agent was installed but could not be found afterwards"
@@ -129,6 +145,8 @@ class Agent:
         silent for ``patience`` seconds (default: by operation). Cancel the call to give up on one
         answer but keep the agent.
         """
+        if self.fault is not None:
+            raise self.fault
         if self.closed.done() or self._process is None:
             raise errors.ConnectionLost(self.host.name, "the connection is gone")
         self._next += 1
@@ -136,11 +154,14 @@ class Agent:
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         seconds = patience or PATIENCE.get(op, ANSWERS)
         begins = max([time.monotonic(), *self._due.values()])  # one after the other
+        latest = begins + seconds + (LATE_LIST if op == "outputs" else LATE)
         self._asked[number], self._due[number] = answer, begins + seconds
+        self._follows = self._follows or op == "follow"
         try:
             self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}))
             while not answer.done():
-                left = max(self._due[number], self._heard + seconds) - time.monotonic()
+                due = max(self._due[number], self._heard + seconds)
+                left = min(due, latest) - time.monotonic()
                 if left <= 0:
                     answer.cancel()
                     raise self._silent(seconds)
@@ -150,13 +171,15 @@ class Agent:
             raise errors.ConnectionLost(self.host.name, str(error)) from None
         finally:
             del self._asked[number], self._due[number]
-        try:
-            decoded = from_json(_Answer, reply)
-        except Mismatch as error:
-            raise errors.AgentError(self.host.name, f"its answer to {op}: {error}") from None
+        decoded = answers.read(_Answer, self.host.name, op, reply)
         if decoded.error is not None:
-            raise _refusal(self.host.name, decoded.error)
+            refused = answers.read(answers.Problem, self.host.name, op, decoded.error)
+            raise _refusal(self.host.name, refused)
         return decoded.ok
+
+    async def answer(self, kind: type[T], op: str, **request: Any) -> T:
+        """Do the same; return the answer as a ``kind``."""
+        return answers.read(kind, self.host.name, op, await self.ask(op, **request))
 
     async def _read(self) -> None:
         assert self._process
@@ -164,32 +187,67 @@ class Agent:
         try:
             while data := await self._process.stdout.read(1 << 18):
                 self._heard = time.monotonic()
-                self._take(data)
+                if not self._take(data):
+                    return
             words = (await self._process.stderr.read(4000)).decode("utf-8", "replace").strip()
             reason = words.splitlines()[-1] if words else "the host closed it"
         except (OSError, asyncssh.Error) as error:
             reason = str(error)
-        except (ValueError, TypeError, LookupError) as error:
-            reason = f"not a message: {error}"
-        self._lost(errors.ConnectionLost(self.host.name, f"the connection was lost: {reason}"))
+        if self.fault is None:
+            self._lost(errors.ConnectionLost(self.host.name, f"the connection was lost: {reason}"))
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> bool:
+        """Pass on what came; return False when the host sent what no agent sends."""
+        try:
+            self._pass_on(data)
+            return True
+        except errors.BadAnswer as error:
+            self._distrust(error)
+        except Exception as error:  # whatever a message can make us raise is its sender's fault
+            kind = (
+                "" if isinstance(error, ValueError | errors.LauncherError) else type(error).__name__
+            )
+            self._distrust(errors.BadAnswer(self.host.name, f"{kind} {error}".strip()))
+        return False
+
+    def _pass_on(self, data: bytes) -> None:
         taken = 0
         for message, payload in self._decoder.feed(data):
+            require_bounds(message)
             if "id" in message:
-                answer = self._asked.get(message["id"])
+                answer = self._asked.get(from_json(int, message["id"]))
                 if answer and not answer.done():
                     answer.set_result(message)
-            elif "log" in message:
-                if self.on_log(message["log"], message["offset"], payload):
-                    taken += len(payload)
-            elif "journal" in message:
-                from_json(_Record, message["journal"])
-                self.on_journal(message["journal"], from_json(int, message["end"]))
-            elif "idle" in message:
-                self.on_idle(message["idle"])
+            elif self._follows:
+                taken += self._news(message, payload)
+            elif not {"log", "journal", "idle"}.isdisjoint(message):
+                raise Mismatch("it reports a run that nobody follows")
         if taken:
             self.acknowledge(taken)
+
+    def _news(self, message: dict[str, Any], payload: bytes) -> int:
+        """Pass on what came without a request; return the bytes of logs to acknowledge."""
+        if "log" in message:
+            piece = from_json(_Piece, message)
+            return len(payload) if self.on_log(piece.log, piece.offset, payload) else 0
+        if "journal" in message:
+            from_json(_Record, message["journal"])
+            self.on_journal(message["journal"], from_json(int, message["end"]))
+        elif "idle" in message:
+            self.on_idle(from_json(dict[str, int], message["idle"]))
+        return 0
+
+    def _distrust(self, error: errors.BadAnswer) -> None:
+        """Believe nothing more of the host, and let everybody who waits for it know."""
+        self.fault = error
+        if not self.closed.done():
+            self.closed.set_result(error.message)
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(error)
+        if self._process:
+            self._process.close()
+        self.on_fault(error)
 
     def acknowledge(self, size: int) -> None:
         """Allow the host to send ``size`` more bytes of logs."""
@@ -222,25 +280,16 @@ class Agent:
         before = time.time()
         answer = await self.ask("probe", gpus=with_gpus)
         after = time.time()
-        return facts_of(self.host.name, answer, answer["time"] - (before + after) / 2)
-
-
-def facts_of(host: str, answer: Mapping[str, Any], clock_offset: float) -> Facts:
-    """Return an agent's description of its host as values. Raises AgentError."""
-    try:
-        return from_json(Facts, {**answer, "host": host, "clock_offset": clock_offset})
-    except Mismatch as error:
-        raise errors.AgentError(
-            host, f"its description of the host is malformed: {error}"
-        ) from None
+        there = answers.read(answers.Clock, self.host.name, "probe", answer).time
+        return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
 
 def _agree(host: Host, first: bytes) -> None:
     """Raise AgentError if the agent speaks another version of the protocol."""
     try:
         hello = from_json(_Hello, json.loads(first[first.rindex(b'{"magic"') :]))
-    except ValueError as error:
-        raise errors.AgentError(host.name, f"its first line is not ours: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise errors.BadAnswer(host.name, f"its first line is not ours: {error}") from None
     if other := protocol.other_version(hello.version, "its agent"):
         raise errors.AgentError(host.name, other, UPGRADE)
 
@@ -301,7 +350,7 @@ async def _install(host: Host, connection: Connection) -> None:
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
     if out and out.startswith(b"launcher-"):
-        raise _no_agent(host, out.decode())
+        raise _no_agent(host, out.decode("utf-8", "replace"))
     if process.exit_status != 0:
         raise _trouble(host, ((err or b"") + (out or b"")).decode("utf-8", "replace").strip())
 
@@ -370,22 +419,21 @@ def _last_with(complaint: str, words: tuple[str, ...]) -> str:
     return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
 
 
-def _refusal(host: str, error: Mapping[str, Any]) -> errors.HostError:
-    code, message = str(error.get("code", "")), str(error.get("message", ""))
-    if code == "port-taken" and isinstance(error.get("port"), int):
-        return errors.PortTaken(host, message, port=error["port"])
+def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
+    code, message = refused.code, refused.message
+    if code == "port-taken" and refused.port is not None:
+        return errors.PortTaken(host, message, port=refused.port)
     if code in (protocol.UNKNOWN_REQUEST, protocol.OTHER_VERSION):
         return errors.AgentError(host, message, UPGRADE)
     if code == protocol.BAD_REQUEST:
         return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
-    if code == "gpu-busy" and isinstance(error.get("holder", {}), dict):
-        holder = error.get("holder", {})
-        at = holder.get("since")
-        is_time = isinstance(at, (int, float)) and 0 < at < 1e11
-        since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if is_time else ""
+    if code == "gpu-busy":
+        at = refused.holder.since
+        known = {name: one for name, one in vars(refused.holder).items() if one is not None}
+        since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if at else ""
         return errors.GpuBusy(
             host,
-            f"GPU {error.get('gpu')} is in use by {holder_text(holder)}{since}",
+            f"GPU {refused.gpu} is in use by {holder_text(known)}{since}",
             "wait for that run, or choose other hosts with --hosts",
         )
     if code == "os":

@@ -203,6 +203,12 @@ def _close(fd: int) -> None:
         pass
 
 
+#: Bytes of complaints that are kept, and how many no honest host sends.
+KEPT, FLOOD = 1 << 20, 64 << 20
+#: What stands for the complaints of a host that sends more.
+FLOODED = b"its rsync complains without end"
+
+
 @frozen
 class _Ended:
     """How an rsync exited, the end of what it printed, and what it and the far side complained of."""
@@ -225,7 +231,7 @@ async def _drive(
     assert process.stderr
     feeding = asyncio.ensure_future(_feed(process.stdin, names))
     channel = asyncio.ensure_future(serving)
-    complaints = asyncio.ensure_future(process.stderr.read())
+    complaints = asyncio.ensure_future(_complaints(process))
     summary = b""
     try:
         while piece := await process.stdout.read(1 << 14):
@@ -240,6 +246,19 @@ async def _drive(
         for task in (feeding, channel, complaints):
             task.cancel()
         await asyncio.gather(feeding, channel, complaints, return_exceptions=True)
+
+
+async def _complaints(process: asyncio.subprocess.Process) -> bytes:
+    """Return the start of what rsync and its far side complain of; kill it where that has no end."""
+    assert process.stderr
+    kept, count = b"", 0
+    while piece := await process.stderr.read(1 << 16):
+        kept += piece[: KEPT - len(kept)]
+        count += len(piece)
+        if count > FLOOD and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return FLOODED if count > FLOOD else kept
 
 
 async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
@@ -283,6 +302,8 @@ async def _last_words(channel: asyncio.Future[bytes]) -> bytes:
 
 def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError:
     code, complaint = ended.code, ended.complaint
+    if complaint.startswith(FLOODED.decode()):
+        return errors.BadAnswer(host, FLOODED.decode())
     if is_pulling and (closed := _UNREADABLE.findall(complaint)):
         more = f" and {len(closed) - 1} more" if closed[1:] else ""
         return errors.SyncError(host, f"{closed[0]}{more} cannot be read there: Permission denied")

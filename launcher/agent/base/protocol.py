@@ -47,6 +47,8 @@ PIECE = 1 << 17
 LARGEST = 1 << 24
 #: Longest line that is accepted, in bytes.
 MAX_LINE = 64 << 20
+#: Most values in one line; each takes 50 times the memory of its two bytes.
+MAX_VALUES = 4 << 20
 
 #: Prefixes of process keys that are not named after a role; a number follows. Also in
 #: launcher.spec.process_key.
@@ -138,6 +140,8 @@ class Decoder:
 
 def _message(line: bytes) -> tuple[Message, int]:
     """Return the message of a line, and how many bytes follow it. Raises ValueError."""
+    if line.count(b",") + line.count(b"[") + line.count(b"{") > MAX_VALUES:
+        raise ValueError("a message has too many values")
     try:
         message = lean.loads(line.decode("utf-8"))
     except RecursionError:

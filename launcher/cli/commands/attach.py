@@ -10,7 +10,7 @@ import click
 from ...api.jobs import seconds
 from ...records.receipt import Receipt
 from ...spec.errors import InputError
-from .. import complain, options
+from .. import complain, options, trust
 from ..follow import shown
 from ..run_argument import attached, run_argument
 
@@ -19,14 +19,22 @@ from ..run_argument import attached, run_argument
 @run_argument
 @options.ranks
 @options.raw
+@trust.option
 @options.receipt_as_json
 @click.pass_context
 def attach_command(
-    ctx: click.Context, word: str, ranks: frozenset[int] | None, raw: bool, as_json: bool
+    ctx: click.Context,
+    word: str,
+    ranks: frozenset[int] | None,
+    raw: bool,
+    trust_record: bool,
+    as_json: bool,
 ) -> None:
     """Follow a running run again, from where you left off.
 
-    Ctrl-C stops the run, as in `launcher run`. Use `launcher logs -f` to only look.
+    Ctrl-C stops the run, as in `launcher run`. Use `launcher logs -f` to only look. If another
+    machine started the run and its hosts disagree on it or name secrets, you are asked before it may
+    be restarted from here.
     """
     from ..render.run_view import Screen
 
@@ -34,6 +42,9 @@ def attach_command(
 
     async def to_the_end() -> Receipt:
         async with attached(word, screen.on_event, screen.on_log) as run:
+            asks = run.receipt is None and run.may_start_again and run.doubts
+            if asks and (trust_record or trust.agreed(run, "starting it again")):
+                run.trust()
             return await shown(screen, run)
 
     receipt = asyncio.run(to_the_end())

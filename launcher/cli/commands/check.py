@@ -33,6 +33,7 @@ from ...spec.errors import InputError
 from .. import complain, options
 from ..inventory_lookup import loaded, need_inventory
 from ..render.tables import counted, duration, size, table
+from ..terminal import control
 
 if TYPE_CHECKING:
     from ...api.check import PairTest, Report, Survey
@@ -172,7 +173,8 @@ class Doing:
 
 def _draw(text: str) -> None:
     """Replace the line. Not through click, which takes cursor moves for colour and strips them."""
-    sys.stderr.write("\r\x1b[K" + text)
+    control("\r\x1b[K")
+    sys.stderr.write(text)
     sys.stderr.flush()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import options
+from .. import options, trust
 from ..follow import begin
 from ..run_argument import attached, new_client, run_argument
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @options.ranks
 @options.raw
 @options.detach
+@trust.option
 @options.receipt_as_json
 @click.pass_context
 def command(
@@ -29,11 +30,13 @@ def command(
     ranks: frozenset[int] | None,
     raw: bool,
     detach: bool,
+    trust_record: bool,
     as_json: bool,
 ) -> None:
     """Run a run again: the same code snapshot, job and hosts.
 
-    Secrets come from your environment.
+    Secrets come from your environment. If another machine started the run and its hosts disagree on it
+    or name secrets, you are asked first.
     """
     from ..render.run_view import Screen
 
@@ -42,8 +45,14 @@ def command(
     async def start(client: AsyncClient) -> AsyncRunHandle:
         async with attached(word) as old:
             name = old.name
+            if not trust_record and not trust.agreed(old, "running it again"):
+                raise click.Abort
         return await client.rerun(
-            name, detach=detach, on_event=screen.on_event, on_log=screen.on_log
+            name,
+            detach=detach,
+            trust_record=True,
+            on_event=screen.on_event,
+            on_log=screen.on_log,
         )
 
     client = new_client(ask=screen.ask_passphrase)

@@ -18,8 +18,11 @@ LONGEST = 1 << 16
 #: At most this many lines wait for equal lines of other ranks; more are shown as they come.
 FOLDED = 400
 
-# Control characters of C0 (but tab and newline), DEL, and C1 as UTF-8.
-_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+# Control characters of C0 (but tab and newline), DEL, and as UTF-8: C1, and what changes the direction
+# of text.
+_CONTROL = re.compile(
+    rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2(?:\x80[\xaa-\xae]|\x81[\xa6-\xa9])"
+)
 _C0 = bytes(code for code in [*range(32), 127] if code not in b"\t\n")
 # Colours and other text attributes, which are removed: ECMA-48, SGR.
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
@@ -89,10 +92,10 @@ def is_plain(lines: bytes) -> bool:
     """Return whether a piece can go to a terminal as it is."""
     if len(lines.translate(None, _C0)) != len(lines):  # 20 times as fast as the expression
         return False
-    if b"\xc2" in lines and _CONTROL.search(lines):
-        return False
     if lines.isascii():
         return True
+    if _CONTROL.search(lines):
+        return False
     try:
         lines.decode("utf-8")
     except UnicodeDecodeError:
@@ -108,6 +111,8 @@ def harmless(line: bytes) -> bytes:
 
 def _picture(match: re.Match[bytes]) -> bytes:
     found = match.group()
+    if len(found) == 3:
+        return f"<U+{ord(found.decode()):04X}>".encode()
     if len(found) == 2:  # C1: its 7-bit form is ESC and a letter
         return "␛".encode()
     code = found[0]

@@ -24,6 +24,7 @@ from ...records import events as ev
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
+from ..terminal import control
 from . import log_lines
 from .event_lines import failure_of, line_of, process_name
 from .hints import below_error, terminal_width
@@ -323,13 +324,13 @@ class Screen:
         spent = duration(now - self._since)
         line = f"{_DOING[self._stage]} {spent}{self._percent}"
         width = max(20, terminal_width() - 1)
-        sys.stderr.write("\r\x1b[2K")  # not through click, which takes it for colour and strips it
+        control("\r\x1b[2K")  # not through click, which takes it for colour and strips it
         click.echo(click.style(line[:width], dim=True), nl=False, err=True)
         self._line_is_up = True
 
     def _clear_line(self) -> None:
         if self._line_is_up:
-            sys.stderr.write("\r\x1b[2K")
+            control("\r\x1b[2K")
             sys.stderr.flush()
             self._line_is_up = False
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...spec.errors import HostError, LauncherError
+from ...spec.errors import BadAnswer, HostError, LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
-from ...transport import agent_client, rsync
+from ...spec.typed_json import from_json, to_json
+from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 from ...transport.ssh import AskPassphrase, Dialler
@@ -127,8 +128,13 @@ class Visitor:
             env={**host.env, **questions.env},
             paths=list(questions.paths),
         )
-        facts = agent_client.facts_of(host.name, answer["facts"], offset)
-        return survey_of(answer, facts, latency, tuple(cleanup.unfinished(host.name)))
+        described = answers.read(answers.Surveyed, host.name, "survey", answer).facts
+        facts = answers.facts(host.name, "survey", described, offset)
+        try:
+            survey = survey_of(answer, facts, latency, tuple(cleanup.unfinished(host.name)))
+            return from_json(Survey, to_json(survey))  # each field has the type that rules expect
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise BadAnswer(host.name, f"its answer to survey: {error}") from None
 
     def fits(self, job: Job) -> Layout | None:
         """Return the layout that a job would get now, and add its findings."""
@@ -162,7 +168,7 @@ class Visitor:
                     f"{name}: cleaned up leftovers of {run}"
                     for run in await cleanup.finish(agent, name)
                 ]
-                killed = (await agent.ask("end_orphans"))["ended"]
+                killed = (await agent.answer(answers.Ended, "end_orphans")).ended
             except HostError:
                 continue  # the finding stays
             if killed:
@@ -185,7 +191,7 @@ async def _clock(agent: Agent) -> tuple[float, float]:
     best = (float("inf"), 0.0)
     for _ in range(CLOCK_TRIPS):
         before, started = time.time(), time.monotonic()
-        there = (await agent.ask("clock"))["time"]
+        there = (await agent.answer(answers.Clock, "clock")).time
         trip = time.monotonic() - started
         best = min(best, (trip, there - before - trip / 2))
     return best

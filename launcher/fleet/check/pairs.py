@@ -11,14 +11,17 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ...jobs import planner
-from ...spec.errors import HostError
+from ...spec.errors import BadAnswer, HostError
 from ...spec.model import Host, Job
+from ...transport import answers
 from ...transport.agent_client import Agent
 from ..findings.pair import SLOW, usual_bandwidth
 from ..findings.survey import PairTest, Survey
+
+T = TypeVar("T")
 
 #: Seconds to measure bandwidth in one direction.
 BANDWIDTH = 0.4
@@ -77,8 +80,8 @@ class Pairs:
         self._progress = progress
         # One token for each host: an address such as docker0's reaches the caller itself.
         self._tokens = {name: secrets.token_hex(16) for name in surveys}
-        self._mirrors: dict[str, Mapping[str, Any]] = {}  # ports of the echo servers, by host
-        self._names: dict[str, Mapping[str, list[str] | None]] = {}
+        self._mirrors: dict[str, answers.EchoPorts] = {}  # ports of the echo servers, by host
+        self._names: dict[str, Mapping[str, tuple[str, ...] | None]] = {}
 
     async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[PairTest, ...]:
         """Try every route between two hosts, in both directions."""
@@ -92,25 +95,29 @@ class Pairs:
             await self._again(found)
             return tuple(found.values())
         finally:
-            await asyncio.gather(*(self._ask(name, "unmirror") for name in self._mirrors))
+            await asyncio.gather(
+                *(self._ask(dict[str, Any], name, "unmirror") for name in self._mirrors)
+            )
 
-    async def _ask(self, name: str, op: str, **request: Any) -> dict[str, Any] | HostError:
+    async def _ask(self, kind: type[T], name: str, op: str, **request: Any) -> T | HostError:
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._agents[name].ask(op, **request)
+                return await self._agents[name].answer(kind, op, **request)
         except HostError as error:
             return error
         except TimeoutError:
             return HostError(name, f"no answer within {PATIENCE:.0f} s")
 
     async def _prepare(self, name: str, ports: Sequence[int]) -> None:
-        answer = await self._ask(name, "mirror", ports=list(ports), token=self._tokens[name])
-        if isinstance(answer, dict):
+        answer = await self._ask(
+            answers.EchoPorts, name, "mirror", ports=list(ports), token=self._tokens[name]
+        )
+        if isinstance(answer, answers.EchoPorts):
             self._mirrors[name] = answer
         others = [s.facts.hostname for other, s in self._surveys.items() if other != name]
-        names = await self._ask(name, "resolve", names=sorted(set(others)))
-        if isinstance(names, dict):
-            self._names[name] = names["names"]
+        resolved = await self._ask(answers.Resolved, name, "resolve", names=sorted(set(others)))
+        if isinstance(resolved, answers.Resolved):
+            self._names[name] = resolved.names
 
     async def _routes(self, here: str) -> list[PairTest]:
         """Try from one host to all others, starting with the next, so that not all call the same."""
@@ -125,11 +132,13 @@ class Pairs:
     async def _try(self, here: str, others: Sequence[str]) -> list[PairTest]:
         """Try from one host to some others, at once."""
         routes = {there: route for there in others if (route := self._route(there))}
-        answer = await self._ask(here, "explore", ways=list(routes.values()))
+        answer = await self._ask(answers.Explored, here, "explore", ways=list(routes.values()))
+        if not isinstance(answer, HostError) and len(answer.ways) != len(routes):
+            answer = BadAnswer(here, "its answer to explore has another number of routes")
         if isinstance(answer, HostError):
             return [PairTest(here, there, error=answer.message) for there in others]
-        answers = dict(zip(routes, answer["ways"], strict=True))
-        return [self._result(here, there, answers.get(there)) for there in others]
+        found = dict(zip(routes, answer.ways, strict=True))
+        return [self._result(here, there, found.get(there)) for there in others]
 
     def _route(self, there: str) -> dict[str, Any] | None:
         """Return what another host's agent needs to try the route to this one."""
@@ -140,12 +149,12 @@ class Pairs:
             return None
         return {
             "addresses": [[ip, mtus.get(ip)] for ip in tried],
-            "ports": [*mirror["ports"], mirror["high"]],
-            "udp": mirror["udp"],
+            "ports": [*mirror.ports, mirror.high],
+            "udp": mirror.udp,
             "token": self._tokens[there],
         }
 
-    def _result(self, here: str, there: str, answer: Mapping[str, Any] | None) -> PairTest:
+    def _result(self, here: str, there: str, answer: answers.Route | None) -> PairTest:
         if answer is None:
             return PairTest(here, there, error=f"{there} could not listen")
         survey = self._surveys[there]
@@ -154,15 +163,15 @@ class Pairs:
             host=here,
             there=there,
             tried=candidates(self._hosts[there], survey),
-            address=answer["address"],
-            complete=tuple(answer["complete"]),
-            interface=answer["interface"],
-            closed={int(port): why for port, why in answer["closed"].items()},
-            high=self._mirrors[there]["high"],
-            mtu=answer.get("mtu"),
-            mtu_expected=answer.get("mtu_expected"),
-            round_trip=answer.get("round_trip"),
-            large=answer.get("large"),
+            address=answer.address,
+            complete=answer.complete,
+            interface=answer.interface,
+            closed=answer.closed,
+            high=self._mirrors[there].high,
+            mtu=answer.mtu,
+            mtu_expected=answer.mtu_expected,
+            round_trip=answer.round_trip,
+            large=answer.large,
             names=tuple(names) if names is not None else None,
         )
 
@@ -184,16 +193,16 @@ class Pairs:
         if mirror is None or test.address is None or test.large is False:
             return test
         answer = await self._ask(
+            answers.Measured,
             test.host,
             "bandwidth",
             address=test.address,
-            port=[p for p in (*mirror["ports"], mirror["high"]) if p not in test.closed][-1],
+            port=[p for p in (*mirror.ports, mirror.high) if p not in test.closed][-1],
             token=self._tokens[test.there],
             seconds=seconds,
         )
-        return replace(
-            test, bandwidth=None if isinstance(answer, HostError) else answer["bandwidth"]
-        )
+        measured = None if isinstance(answer, HostError) else answer.bandwidth
+        return replace(test, bandwidth=measured)
 
     # -- retries: on a busy machine a pair may have had bad luck
 

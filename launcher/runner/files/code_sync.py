@@ -11,7 +11,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from ...records import events as ev
 from ...spec.errors import HostError, InputError, SyncError
 from ...transport import rsync
+from ...transport.answers import Snapshot
 from ..context import RunContext
 from ..host_session import HostSession
 from . import code_snapshot
@@ -36,10 +37,10 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
     """
     started, copied = time.time(), 0
     for _ in range(TRIES):
-        answer = await session.agent.ask(
-            "snapshot", run=context.name, source=code.identity, version=code.version
+        answer = await session.agent.answer(
+            Snapshot, "snapshot", run=context.name, source=code.identity, version=code.version
         )
-        if answer["have"]:
+        if answer.have:
             context.add(_synced(session, code, started, copied))
             return
         copied += await _copy(context, session, code, answer)
@@ -54,10 +55,10 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
 async def give_code_of(context: RunContext, session: HostSession, other: str) -> None:
     """Make the run's snapshot from that of another run on the host. Raises HostError."""
     started = time.time()
-    answer = await session.agent.ask(
-        "snapshot", run=context.name, source="", version="", from_run=other
+    answer = await session.agent.answer(
+        Snapshot, "snapshot", run=context.name, source="", version="", from_run=other
     )
-    if not answer["have"]:
+    if not answer.have:
         raise SyncError(
             session.name,
             f"it has no code of {other}",
@@ -82,8 +83,8 @@ async def give_same_code(
     here = replace(_EMPTY, folder=origin)
     with tempfile.TemporaryDirectory() as scratch:
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
-        answer = await session.agent.ask("snapshot", **wanted)
-        if not answer["have"]:
+        answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
+        if not answer.have:
             here = await _here(origin, context.job.outputs)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
@@ -94,8 +95,8 @@ async def give_same_code(
                     "no host of the run keeps that version",
                 )
             copied = await _copy(context, session, here, answer)
-            answer = await session.agent.ask("snapshot", **wanted)
-    if not answer["have"]:
+            answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
+    if not answer.have:
         raise SyncError(session.name, f"what arrived is not the code of {context.name}")
     context.add(_synced(session, replace(here, version=version), started, copied))
 
@@ -138,14 +139,12 @@ async def _elsewhere(
     return None
 
 
-async def _copy(
-    context: RunContext, session: HostSession, code: Source, answer: Mapping[str, Any]
-) -> int:
+async def _copy(context: RunContext, session: HostSession, code: Source, answer: Snapshot) -> int:
     """Copy this version to the host and seal it; return the bytes sent.
 
     The host's ``answer`` names the folder, and the version whose unchanged files are linked.
     """
-    base, folder, incoming = answer["base"], answer["folder"], f"incoming-{context.name}"
+    base, folder, incoming = answer.base, answer.folder, f"incoming-{context.name}"
 
     def progress(percent: int) -> None:
         context.add(ev.SyncProgressed(time.time(), session.name, percent))
@@ -168,9 +167,8 @@ async def _copy(
             progress,
         )
         wanted: dict[str, Any] = {}
-        grain = answer.get("grain", 1)
-        if isinstance(grain, int) and grain > 1:  # the host's file system rounds times
-            coarse = await asyncio.to_thread(code_snapshot.coarse_version, code, grain)
+        if answer.grain > 1:  # the host's file system rounds times
+            coarse = await asyncio.to_thread(code_snapshot.coarse_version, code, answer.grain)
             wanted = {"version": code.version, "coarse": coarse}
         await session.agent.ask("seal", source=code.identity, incoming=incoming, **wanted)
     except BaseException:

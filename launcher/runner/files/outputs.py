@@ -8,17 +8,18 @@ its name: ``metrics@gpu1.json``.
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from ...records.run_folder import RunFolder
 from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.frozen import frozen
-from ...spec.typed_json import from_json
-from ...transport import rsync
+from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 
@@ -53,28 +54,24 @@ class Listed:
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """Return what the run has written on a host. Raises HostError."""
-    answer = await agent.ask("outputs", run=run, paths=list(paths))
+    answer = await agent.answer(answers.Listed, "outputs", run=run, paths=list(paths))
     return Listed(
-        outputs=_inside(answer["outputs"]),
-        code=_inside(answer["code"]),
-        folder=answer["folder"],
-        unreadable=from_json(tuple[tuple[str, str], ...], answer.get("unreadable", ())),
-        links=tuple(
-            link
-            for link in from_json(tuple[tuple[str, str], ...], answer.get("links", ()))
-            if all(map(_is_inside, link))
-        ),
-        left_out=from_json(tuple[tuple[str, str], ...], answer.get("left_out", ())),
+        outputs=_inside(answer.outputs),
+        code=_inside(answer.code),
+        folder=answer.folder,
+        unreadable=answer.unreadable,
+        links=tuple(link for link in answer.links if all(map(_is_plain, link))),
+        left_out=answer.left_out,
     )
 
 
 def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
     """Return the files that a host lists, without paths that would leave the folder here."""
-    return {path: (size, time) for path, size, time in files if _is_inside(path)}
+    return {path: (size, time) for path, size, time in files if answers.is_inside(path)}
 
 
-def _is_inside(path: str) -> bool:
-    return not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
+def _is_plain(path: str) -> bool:
+    return answers.is_inside(path) and posixpath.normpath(path) == path != "."
 
 
 @frozen
@@ -250,7 +247,9 @@ def _make_links(folder: RunFolder, links: Mapping[str, str]) -> None:
         folder.write(LINKS, dict(links))
     for path, target in links.items():
         place = folder.outputs / path
-        if not place.is_symlink():
+        if place.is_symlink():
+            continue
+        with suppress(OSError):  # a name that this file system does not take costs itself alone
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(os.path.relpath(target, PurePosixPath(path).parent))
 

@@ -106,7 +106,7 @@ def fake_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agent, "open", open_any)
 
 
-HOST_ENDED = {"event": "HostEnded", "time": 1.0, "left": [], "scanned": 1, "unreadable": 0}
+HOST_ENDED = {"event": "HostEnded", "time": 1.0, "left": 0, "scanned": 1, "unreadable": 0}
 
 
 async def always(number: int) -> FakeAgent:

@@ -1,0 +1,111 @@
+"""What belongs to one host in a run: the processes whose events and logs it may send."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ...records import events as ev
+from ...spec.model import Layout
+from ...spec.process_key import ProcessKey, ProcessKind
+
+#: How many attempts of other layouts a host may tell of, in processes of a layout of now.
+UNPLACED = 16
+
+_LOG = re.compile(r"attempt-(\d{1,6})/([\w-]{1,80}-\d{1,9})\.(?:out|err)\Z", re.A)
+
+
+class Belongings:
+    """Filled with the layout of each attempt, before anything of it is started on ``host``.
+
+    The ranks of an elastic job move between hosts within an attempt, so they belong to all of them.
+    """
+
+    def __init__(self, host: str, is_elastic: bool) -> None:
+        self._host, self._is_elastic = host, is_elastic
+        self._layouts: dict[int, Layout] = {}
+        self._last = -1  # the latest attempt that may have begun
+        self._known: Mapping[str, str] = {}  # hosts of logs of attempts before ours
+        self._unplaced: set[tuple[int, str]] = set()  # processes of attempts without a layout
+        self._unplaced_left = 0
+
+    def place(self, attempt: int, layout: Layout, known: Mapping[str, str]) -> None:
+        """Note what an attempt starts; ``known`` are the hosts of the logs of earlier ones, by their
+        names without the stream."""
+        self._layouts[attempt] = layout
+        self._last = max(self._last, attempt)
+        self._note(layout, known)
+
+    def rejoin(self, layout: Layout, attempt: int, last: int, known: Mapping[str, str]) -> None:
+        """Note the ``attempt`` of another launcher, which may have set a spare up for ``last``."""
+        self._layouts[attempt] = layout
+        self._last = last if self._is_spare(layout) else attempt
+        self._note(layout, known)
+
+    def _note(self, layout: Layout, known: Mapping[str, str]) -> None:
+        most = UNPLACED * (layout.world_size + layout.num_nodes + 1)
+        self._known, self._unplaced_left = known, max(self._unplaced_left, most)
+
+    def wrong_log(self, name: str) -> str:
+        """Return why a log is none of this host's; empty where it is one."""
+        match = _LOG.match(name)
+        if match is None:
+            return f"a log with an impossible name: {name[:80]!r}"
+        return self._wrong(int(match[1]), match[2])
+
+    def wrong_event(self, event: ev.Event) -> str:
+        """Return why an event cannot be one of this host's; empty where it can."""
+        attempt = getattr(event, "attempt", None)
+        if isinstance(event, ev.ProcessStarted | ev.ProcessExited):
+            wrong = self._wrong(event.attempt, event.key)
+            return wrong or self._wrong_rank(event)
+        if attempt is not None and attempt > self._last:
+            return f"an event of attempt {attempt}, which has not begun"
+        if isinstance(event, ev.StallBegan):
+            at = self._last if attempt is None else attempt
+            keys = (str(rank["key"]) for rank in event.ranks)
+            return next(filter(None, (self._wrong(at, key) for key in keys)), "")
+        return ""
+
+    def _wrong(self, attempt: int, key: str) -> str:
+        if attempt > self._last:
+            return f"{key[:80]} of attempt {attempt}, which has not begun"
+        try:
+            process = ProcessKey.parse(key)
+        except ValueError:
+            return f"no process: {key[:80]!r}"
+        layout = self._layouts.get(attempt)
+        if layout is None:
+            owner = self._known.get(f"attempt-{attempt}/{key}") or self._unplaced_owner(
+                attempt, key
+            )
+        elif process.kind is ProcessKind.RANK and self._is_elastic:
+            owner = self._host if process.index < layout.world_size else None
+        else:
+            sets_up = process.kind is ProcessKind.SETUP and self._is_spare(layout)
+            owner = self._host if sets_up else layout.host_of(key)
+        return "" if owner == self._host else f"{key} of attempt {attempt}, which is not there"
+
+    def _unplaced_owner(self, attempt: int, key: str) -> str | None:
+        """The host, for as many processes of attempts of other layouts as there may have been."""
+        if (attempt, key) not in self._unplaced:
+            if len(self._unplaced) >= self._unplaced_left:
+                return None
+            self._unplaced.add((attempt, key))
+        return self._host
+
+    def _is_spare(self, layout: Layout) -> bool:
+        """Whether the host has no place yet: its setup runs for one that it is to take."""
+        return all(node.host.name != self._host for node in layout.nodes)
+
+    def _wrong_rank(self, event: ev.ProcessStarted | ev.ProcessExited) -> str:
+        process, rank = ProcessKey.parse(event.key), event.rank
+        own: range | tuple[()] = ()
+        if process.kind is ProcessKind.RANK:
+            own = range(process.index, process.index + 1)
+        elif process.kind is ProcessKind.ROLE and (layout := self._layouts.get(event.attempt)):
+            tasks = [task for node in layout.nodes for task in node.tasks if task.key == event.key]
+            own = range(tasks[0].rank, tasks[0].rank + tasks[0].size) if tasks else ()
+        else:
+            return ""
+        return "" if rank is None or rank in own else f"{event.key} as rank {rank}"

@@ -1,0 +1,365 @@
+"""What a host may answer, as values with bounds.
+
+A host is not trusted beyond itself. Everything that it sends passes here, or through
+``records/events.py``, before anything is done with it; what does not fit is a BadAnswer of that host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ..spec.errors import BadAnswer
+from ..spec.frozen import frozen
+from ..spec.model import Facts
+from ..spec.run_name import is_run_name
+from ..spec.typed_json import Mismatch, from_json
+
+T = TypeVar("T")
+
+#: Most GPUs, addresses, ports and processes that a host may name: beyond any machine.
+MOST = 4096
+#: Longest path of a file, in characters.
+LONGEST_PATH = 4096
+#: Latest moment that a host may name: the end of the year 9999.
+LATEST = 253_402_300_799.0
+
+_INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
+_FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
+
+
+def read(kind: type[T], host: str, op: str, answer: object) -> T:
+    """Return the answer to a request as a ``kind``. Raises BadAnswer."""
+    try:
+        return from_json(kind, answer)
+    except Mismatch as error:
+        raise BadAnswer(host, f"its answer to {op}: {error}") from None
+
+
+def _require(fits: bool, field: str, problem: str) -> None:
+    if not fits:
+        raise Mismatch(problem, field)
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _require_address(value: str, field: str) -> None:
+    _require(is_address(value), field, f"not an address: {value[:80]!r}")
+
+
+def _require_interface(value: str | None, field: str) -> None:
+    _require(value is None or _INTERFACE.match(value) is not None, field, "not a network interface")
+
+
+def _require_port(value: int | None, field: str) -> None:
+    _require(value is None or 0 < value < 65536, field, f"not a port: {value}")
+
+
+def _require_folder(value: str, field: str) -> None:
+    _require(_FOLDER.match(value) is not None, field, f"not a folder: {value[:80]!r}")
+
+
+def _require_moment(value: float, field: str) -> None:
+    _require(0 <= value <= LATEST, field, "not a time")
+
+
+@frozen
+class Holder:
+    """Who holds a GPU or has a run on a host; empty where the host could not read that."""
+
+    user: str | int | None = None
+    run: str | None = None
+    since: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_moment(self.since or 0.0, "since")
+
+
+@frozen
+class Problem:
+    """Why a request was refused: a code, and what belongs to it."""
+
+    code: str
+    message: str
+    port: int | None = None
+    gpu: int | str | None = None
+    holder: Holder = Holder()
+
+
+@frozen
+class Clock:
+    """The time by the host's clock."""
+
+    time: float
+
+    def __post_init__(self) -> None:
+        _require_moment(self.time, "time")
+
+
+@frozen
+class Snapshot:
+    """Whether the host has a version of the code; else where a copy goes, beside which version."""
+
+    have: bool
+    base: str | None = None
+    folder: str = "/"
+    grain: int = 1  # nanoseconds that times of files there are multiples of
+
+    def __post_init__(self) -> None:
+        _require_folder(self.folder, "folder")
+        _require(0 < self.grain <= 10**10, "grain", "not a unit of time")
+        plain = self.base is None or re.match(r"\w[\w.-]{0,99}\Z", self.base, re.A)
+        _require(bool(plain), "base", "not the name of a version")
+
+
+@frozen
+class Listening:
+    """The ports on which a host listens for the others of a run."""
+
+    port: int
+    more: tuple[int, ...] = ()
+    news: int | None = None
+
+    def __post_init__(self) -> None:
+        for port in (self.port, *self.more, self.news):
+            _require_port(port, "port")
+
+
+@frozen
+class Reached:
+    """The result of one attempt to reach the rendezvous; addresses only where it was reached."""
+
+    ok: bool
+    ip: str = ""
+    local: str = ""
+    interface: str | None = None
+    error: str = ""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        _require_interface(self.interface, "interface")
+        if self.ok or self.ip:
+            _require_address(self.ip, "ip")
+        if self.ok:
+            _require_address(self.local, "local")
+
+
+@frozen
+class Listed:
+    """The outputs of a run on a host, ``(path, size, time)``, the sizes of its logs, and what the host
+    could not read, and why."""
+
+    outputs: tuple[tuple[str, int, int], ...]
+    code: tuple[tuple[str, int, int], ...]
+    folder: str
+    logs: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
+    left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
+
+    def __post_init__(self) -> None:
+        _require_folder(self.folder, "folder")
+        for path, size, _ in (*self.outputs, *self.code):
+            _require(is_inside(path), "path", f"leads elsewhere: {path[:80]!r}")
+            _require(size >= 0, "size", "is negative")
+
+
+def is_inside(path: str) -> bool:
+    """Return whether a path is relative and stays in its folder."""
+    return (
+        path != "" and not path.startswith("/") and "\0" not in path and ".." not in path.split("/")
+    )
+
+
+@frozen
+class Left:
+    """A process that is still there."""
+
+    pid: int
+    command: str = ""
+
+
+@frozen
+class Swept:
+    """What a look at all processes of a host has found."""
+
+    left: tuple[Left, ...]
+    killed: int
+    scanned: int
+    unreadable: int
+
+    def __post_init__(self) -> None:
+        _require(len(self.left) <= 1 << 20, "left", "more processes than a host has")
+        _require(min(self.killed, self.scanned, self.unreadable) >= 0, "scanned", "is negative")
+
+
+@frozen
+class Expiry:
+    """When a supervisor stopped a run on its own, and how long no launcher had reached it."""
+
+    time: float
+    silent: float
+
+    def __post_init__(self) -> None:
+        _require_moment(self.time, "time")
+        _require_moment(self.silent, "silent")
+
+
+@frozen
+class Standing:
+    """Whether a supervisor owns a run, by a clock that says ``now``."""
+
+    alive: bool
+    now: float
+    expiry: Expiry | None = None
+
+    def __post_init__(self) -> None:
+        _require_moment(self.now, "now")
+
+
+@frozen
+class RunThere:
+    """A run of this user on a host, with the record that its launcher left there."""
+
+    run: str
+    alive: bool
+    started: bool
+    record: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+
+
+@frozen
+class Registered:
+    """A run of any user that is running on a host, with the GPUs that it holds."""
+
+    run: str
+    gpus: tuple[int, ...] = ()
+    user: str | int | None = None
+    since: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_moment(self.since or 0.0, "since")
+
+
+@frozen
+class Runs:
+    """The runs of this user on a host, and the running ones of all users."""
+
+    runs: tuple[RunThere, ...]
+    going_on: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        for one in self.going_on:  # passed on with what later versions add
+            from_json(Registered, one)
+
+
+@frozen
+class Missing:
+    """The modules that the host's Python does not find."""
+
+    missing: tuple[str, ...]
+
+
+@frozen
+class EchoPorts:
+    """Where a host answers the network tests of the others."""
+
+    ports: tuple[int, ...]
+    high: int
+    udp: int
+
+    def __post_init__(self) -> None:
+        for port in (*self.ports, self.high, self.udp):
+            _require_port(port, "ports")
+
+
+@frozen
+class Resolved:
+    """What the names of other hosts mean on a host; None where they mean nothing."""
+
+    names: Mapping[str, tuple[str, ...] | None]
+
+
+@frozen
+class Route:
+    """How a host has reached another one; see :class:`launcher.fleet.findings.survey.PairTest`."""
+
+    address: str | None
+    complete: tuple[str, ...]
+    interface: str | None
+    closed: Mapping[int, str]
+    mtu: int | None = None
+    mtu_expected: int | None = None
+    round_trip: float | None = None
+    large: bool | None = None
+
+    def __post_init__(self) -> None:
+        _require_interface(self.interface, "interface")
+        for address in (self.address, *self.complete):
+            _require(address is None or is_address(address), "address", "not an address")
+
+
+@frozen
+class Explored:
+    """The routes that were asked for, in their order."""
+
+    ways: tuple[Route, ...]
+
+
+@frozen
+class Measured:
+    """Bytes a second to another host; None where nothing arrived."""
+
+    bandwidth: float | None
+
+
+@frozen
+class Surveyed:
+    """What a check measured on a host: :class:`Facts`, and more."""
+
+    facts: Mapping[str, Any]
+
+
+@frozen
+class Ended:
+    """How many processes of earlier runs were killed."""
+
+    ended: int
+
+
+def facts(host: str, op: str, answer: Mapping[str, Any], clock_offset: float) -> Facts:
+    """Return an agent's description of its host. Raises BadAnswer."""
+    found = read(Facts, host, op, {**answer, "host": host, "clock_offset": clock_offset})
+    try:
+        _require_facts(found)
+    except Mismatch as error:
+        raise BadAnswer(host, f"its answer to {op}: {error}") from None
+    return found
+
+
+def _require_facts(found: Facts) -> None:
+    _require(max(len(found.gpus), len(found.addresses)) <= MOST, "gpus", "more than a host has")
+    for name, address in found.addresses:
+        _require_interface(name, "addresses")
+        _require_address(address, "addresses")
+    if found.ssh_address is not None:
+        _require_address(found.ssh_address.partition("%")[0], "ssh_address")
+    _require_folder(found.root, "root")
+    _require(len(found.hostname) <= 255, "hostname", "is too long")
+    _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
+    _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")
+    for gpu in found.gpus:
+        _require(0 <= gpu.index < MOST and gpu.memory >= 0, "gpus", "not a GPU")
+    for holder in found.leased.values():
+        from_json(Holder, holder)

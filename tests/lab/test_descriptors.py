@@ -1,0 +1,33 @@
+"""Few file descriptors, here and on a host, and more logs than that."""
+
+from __future__ import annotations
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+
+#: Runs a command with so few descriptors, which it cannot raise.
+FEW = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
+SCRIPT = """
+import os, resource, sys
+print("out", os.environ["RANK"])
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print("err", os.environ["RANK"], file=sys.stderr)
+"""
+ONE = (labs.HostSpec("lab1"),)
+
+
+@pytest.mark.parametrize("own", [ONE], indirect=True)
+def test_eighty_logs_with_sixty_four_descriptors(own: labs.Lab, launcher: Launcher) -> None:
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    name = launcher.script(SCRIPT)
+    own.hosts["lab1"].write("/root/.bashrc", b"ulimit -n 64\n")
+    ran = launcher.run("--nproc-per-node", "40", "--framework", "torch", name, within=FEW)
+    assert ran.code == 0, ran.err
+    assert "connection dropped" not in ran.err
+    logs = sorted((ran.folder / "logs" / "attempt-0").iterdir())
+    assert len(logs) == 80
+    assert ran.log("rank-7.out") == b"out 7\n64\n", "ranks keep the limit of their host"
+    assert ran.log("rank-39.err") == b"err 39\n"
+    assert ran.receipt["hosts"][0]["logs_complete"]

@@ -1,0 +1,82 @@
+"""Which events and logs are a host's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.records import events as ev
+from launcher.runner.session.belongings import Belongings
+from launcher.spec.model import Host, Layout, Node, Task
+
+
+def layout(*names: str) -> Layout:
+    """Two ranks on each host."""
+    return Layout("run", tuple(Node(Host(n), i, 2, 2 * i) for i, n in enumerate(names)))
+
+
+def second(is_elastic: bool = False) -> Belongings:
+    """Those of the second of two hosts, in attempt 1."""
+    own = Belongings("b", is_elastic)
+    own.place(0, layout("a", "c"), {})
+    own.place(1, layout("a", "b"), {"attempt-0/rank-2": "c"})
+    return own
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["attempt-1/rank-2.out", "attempt-1/rank-3.err", "attempt-1/node-1.out", "attempt-1/setup-1.err",
+     "attempt-0/setup-1.out"],
+)  # fmt: skip
+def test_a_host_may_send_its_own_logs(name: str) -> None:
+    assert second().wrong_log(name) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["attempt-1/rank-0.out", "attempt-1/rank-4.out", "attempt-0/rank-2.out", "attempt-2/rank-2.out",
+     "attempt-1/rank-2", "attempt-1/../rank-2.out", "../x", "", "attempt-1/rank-2.out/x",
+     "attempt-1/rank-2.out\n", "attempt-99999999/rank-2.out"],
+)  # fmt: skip
+def test_a_host_may_send_no_other_log(name: str) -> None:
+    assert second().wrong_log(name)
+
+
+def test_elastic_ranks_move_between_hosts() -> None:
+    assert second(is_elastic=True).wrong_log("attempt-1/rank-0.out") == ""
+    assert second(is_elastic=True).wrong_log("attempt-1/rank-4.out")
+
+
+def test_a_host_speaks_of_its_own_processes_in_attempts_that_have_begun() -> None:
+    own = second()
+    assert own.wrong_event(ev.ProcessExited(1.0, "b", 1, "rank-3", 3, 0)) == ""
+    assert own.wrong_event(ev.HostEnded(1.0, "b", 0, 1, 0)) == ""
+    assert own.wrong_event(ev.ProcessExited(1.0, "b", 1, "rank-3", 2, 0)), "rank of another"
+    assert own.wrong_event(ev.ProcessExited(1.0, "b", 1, "rank-1", 1, 0)), "of another host"
+    assert own.wrong_event(ev.StallEnded(1.0, "b", 3.0, 2)), "not begun"
+    assert own.wrong_event(ev.ProcessStarted(1.0, "b", 1, "rank", 0, 3)), "no process"
+
+
+def test_tasks_of_roles_have_their_own_rank() -> None:
+    node = Node(Host("b"), 0, 2, 0, tasks=(Task("worker", 1, 3),))
+    own = Belongings("b", False)
+    own.place(0, Layout("run", (node,)), {})
+    assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "worker-1", 3, 9)) == ""
+    assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "worker-1", 0, 9))
+    assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "worker-0", 3, 9))
+
+
+def test_a_host_tells_of_few_processes_of_attempts_that_are_not_known_here() -> None:
+    """Its logs would be files without end."""
+    own = Belongings("b", False)
+    own.rejoin(layout("a", "b"), 2, 2, {"attempt-0/rank-0": "a"})
+    assert own.wrong_log("attempt-0/rank-0.out")
+    assert own.wrong_log("attempt-3/rank-2.out"), "has not begun"
+    fine = [n for n in range(10_000) if not own.wrong_log(f"attempt-1/rank-{n}.out")]
+    assert 4 <= len(fine) < 200
+
+
+def test_a_spare_that_was_being_set_up_is_ahead() -> None:
+    own = Belongings("c", False)
+    own.rejoin(layout("a", "b"), 0, 3, {})
+    assert own.wrong_log("attempt-1/setup-1.out") == ""
+    assert own.wrong_log("attempt-4/setup-1.out")
