@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...spec.errors import HostError
+from ...transport.answers import Contacted
 from ..concurrency import cancel
 from .connection import HostConnection
 
@@ -41,8 +42,5 @@ class KeepAlive:
     async def _call(self, pause: float) -> None:
         while True:
             with suppress(HostError):
-                answer = await self._line.agent.ask("contact")
-                silent = answer.get("silent", 0.0)
-                if isinstance(silent, float):
-                    self._on_silence(silent)
+                self._on_silence((await self._line.agent.answer(Contacted, "contact")).silent)
             await asyncio.sleep(pause)
