@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
+from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
 from ..records.catalog import Summary
 from ..records.run_folder import RunFolder, holder, home, write_at_home
@@ -61,13 +62,16 @@ class _Catalog:
 
     @property
     def inventory(self) -> Inventory:
-        """The hosts of this client. Raises InputError if it has none, DocumentError."""
+        """The hosts of this client. Raises InputError if it has none, or if its file's ssh_config runs
+        programs that nobody has allowed; DocumentError."""
         if self._inventory is None:
             raise InputError(
                 "this client has no inventory", 'name one: launcher.Client("inventory/lab.yaml")'
             )
         if not isinstance(self._inventory, Inventory):
-            self._inventory = load_inventory(self._inventory)
+            loaded = load_inventory(self._inventory)
+            require_allowed(loaded)
+            self._inventory = loaded
         return self._inventory
 
     def names(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..fleet.inventory_file import load_inventory
+from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
 from ..spec.inventory import narrowed
 from ..spec.inventory import select as select_hosts
 from ..spec.model import Host, Inventory
@@ -12,7 +13,18 @@ from ..spec.model import Host, Inventory
 if TYPE_CHECKING:
     from ..fleet.settings import Effective
 
-__all__ = ["load_inventory", "narrowed", "schema", "select_hosts", "settings_of"]
+__all__ = [
+    "ProgramLine",
+    "allow",
+    "are_allowed",
+    "load_inventory",
+    "narrowed",
+    "programs",
+    "require_allowed",
+    "schema",
+    "select_hosts",
+    "settings_of",
+]
 
 
 def settings_of(inventory: Inventory, host: Host) -> list[Effective]:

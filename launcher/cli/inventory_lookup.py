@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ..api.hosts import load_inventory
+from ..api.hosts import ProgramLine as ProgramLine
+from ..api.hosts import allow, are_allowed, load_inventory, programs, require_allowed
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 
@@ -38,14 +41,34 @@ def need_inventory(given: str | None) -> str:
     return found
 
 
-def loaded(given: str | None) -> Inventory:
+def loaded(given: str | None, connects: bool = True) -> Inventory:
     """Return the inventory, after notes on what could not be read of another tool's.
 
-    Every command that goes to hosts gets them here. Raises InputError.
+    ``connects``: the command goes to hosts, so programs of an ssh_config that came with the inventory
+    may run; at a terminal the user is asked once. Raises InputError.
     """
     inventory = load_inventory(need_inventory(given))
     tell_notes(inventory)
+    if connects:
+        _ask_about_programs(inventory)
+        require_allowed(inventory)
     return inventory
+
+
+def _ask_about_programs(inventory: Inventory) -> None:
+    lines = programs(inventory)
+    if are_allowed(lines) or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    show_programs(lines)
+    if click.confirm("Let them run?", err=True):
+        allow(lines)
+
+
+def show_programs(lines: Sequence[ProgramLine]) -> None:
+    """Print on stderr the programs that an ssh_config runs."""
+    click.echo("This inventory's ssh_config runs programs on this machine:", err=True)
+    for line in lines:
+        click.echo(f"  {line.file}:{line.number}  {line.text}", err=True)
 
 
 #: Notes shown when another tool's inventory is used; `inventory import` shows all.

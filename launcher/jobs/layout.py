@@ -13,6 +13,8 @@ from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
 from . import placement
 
+#: The most processes of one run, so that a slip of the finger costs an error and not all memory.
+MOST_PROCESSES = 16_384
 #: The most hosts that an error lists one by one.
 LISTED = 8
 
@@ -47,6 +49,16 @@ def _offer(host: Host, facts: Facts | None) -> Offer:
     return Offer(host, free, count, ", ".join(sorted(holders)))
 
 
+def _check_size(job: Job, hosts: int) -> None:
+    count = sum(role.replicas for role in job.roles)
+    count = max(count, (job.resources.nproc_per_node or 1) * min(job.num_nodes or 1, hosts))
+    if count > MOST_PROCESSES:
+        raise PlanError(
+            f"{count:,} processes are more than a run may have ({MOST_PROCESSES:,})",
+            "is --nproc-per-node, or replicas: of a role, what you meant?",
+        )
+
+
 def make_layout(
     job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str = "dry-run"
 ) -> Layout:
@@ -57,6 +69,7 @@ def make_layout(
     ``--hosts`` selects, else 1), each with ``nproc_per_node`` processes or one per GPU. Without
     facts (a dry run) the inventory is trusted.
     """
+    _check_size(job, len(hosts))
     able = offers(hosts, facts)
     if job.roles:
         return _of_roles(job, able, facts, run_id)

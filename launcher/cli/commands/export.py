@@ -53,7 +53,7 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
     They follow the plan: env, argv, ranks, address and port. If one fails, all are stopped.
     """
     job = _job(file, **flags)
-    known = loaded(inventory)
+    known = loaded(inventory, connects=False)
     files, notes = formats.export_scripts(job, known, select_hosts(known, job.hosts))
     folder = Path(output)
     there = [name for name in files if (folder / name).exists()]

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from ...api import formats
-from ...api.hosts import narrowed, settings_of
+from ...api.hosts import allow, narrowed, programs, settings_of
 from ...spec import nodeset
 from ...spec.errors import InputError, suggestion
 from ...spec.model import Host, Inventory
 from .. import options
-from ..inventory_lookup import loaded, note, tell_notes
+from ..inventory_lookup import loaded, note, show_programs, tell_notes
 from ..render.tables import counted, table
 
 _OUT = click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
@@ -30,7 +30,7 @@ def command() -> None:
 @options.as_json
 def ls(inventory: str | None, as_json: bool) -> None:
     """List the hosts; equal ones are folded into a node set."""
-    known = loaded(inventory)
+    known = loaded(inventory, connects=False)
     if as_json:
         value = {
             "source": known.source,
@@ -128,7 +128,7 @@ def export_command(
     form: str, inventory: str | None, hosts: str | None, output: str | None, force: bool
 ) -> None:
     """Write the inventory in another tool's format."""
-    known = loaded(inventory)
+    known = loaded(inventory, connects=False)
     if hosts is not None:
         known = narrowed(known, hosts)
     text, notes = formats.export_inventory(known, form)
@@ -150,3 +150,21 @@ def write_text(text: str, output: str | None, force: bool, what: str) -> None:
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from None
     click.echo(f"{what} in {output}", err=True)
+
+
+@command.command("allow")
+@options.inventory
+def allow_command(inventory: str | None) -> None:
+    """Let the programs run that the inventory's ssh_config names.
+
+    They are shown first. Until then, commands that go to hosts refuse such an inventory. A line that
+    changes has to be allowed again.
+    """
+    known = loaded(inventory, connects=False)
+    lines = programs(known)
+    if not lines:
+        click.echo(f"{known.source}: its ssh_config runs no programs", err=True)
+        return
+    show_programs(lines)
+    allow(lines)
+    click.echo("allowed", err=True)

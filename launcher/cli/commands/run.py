@@ -141,7 +141,7 @@ def command(
     if lease is not None:
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
-    hosts = loaded(inventory)
+    hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
         return

@@ -18,6 +18,7 @@ from launcher.spec.errors import PlanError
 from launcher.spec.model import Facts, Gpu, Host, Job, Layout, Meeting, Plan, Resources
 from launcher.spec.nodeset import expand_ranks
 from support import CASE_FILES
+from support.jobs import job_of
 
 RUN = "calm-otter-1234"
 FEW = settings(max_examples=50)
@@ -265,3 +266,17 @@ def test_python_of_the_host_is_first_on_path() -> None:
     job = Job(("train.py",))
     node = make_layout(job, [host], {}).nodes[0]
     assert planner.search_path(node, "r") == ("~/.launcher/host/runs/r/bin", "/opt/conda/bin")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "framework: env\nnum_nodes: 2\nresources: {nproc_per_node: 999999999}\nrun: x\n",
+        "framework: env\nroles: {worker: {replicas: 999999999}}\nrun: x\n",
+        "framework: env\nroles: {a: {replicas: 16000}, b: {replicas: 16000}}\nrun: x\n",
+    ],
+)
+def test_a_count_that_would_fill_the_memory_is_refused(text: str) -> None:
+    job = job_of(text)
+    with pytest.raises(PlanError, match="processes are more than a run may have"):
+        make_layout(job, (Host("a", gpus=0), Host("b", gpus=0)), {})
