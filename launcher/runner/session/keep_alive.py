@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...spec.errors import HostError
-from ...transport.answers import Contacted
+from ...transport.answers import Contacted, read
 from ..concurrency import cancel
 from .connection import HostConnection
 
@@ -42,5 +42,7 @@ class KeepAlive:
     async def _call(self, pause: float) -> None:
         while True:
             with suppress(HostError):
-                self._on_silence((await self._line.agent.answer(Contacted, "contact")).silent)
+                answer = await self._line.agent.ask("contact")
+                contacted = read(Contacted, self._line.host.name, "contact", answer)
+                self._on_silence(contacted.silent)
             await asyncio.sleep(pause)
