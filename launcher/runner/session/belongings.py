@@ -82,8 +82,8 @@ class Belongings:
         elif process.kind is ProcessKind.RANK and self._is_elastic:
             owner = self._host if process.index < layout.world_size else None
         else:
-            sets_up = process.kind is ProcessKind.SETUP and self._is_spare(layout)
-            owner = self._host if sets_up else layout.host_of(key)
+            own = self._sets_up(layout, process) or self._has_rank(layout, process)
+            owner = self._host if own else layout.host_of(key)
         return "" if owner == self._host else f"{key} of attempt {attempt}, which is not there"
 
     def _unplaced_owner(self, attempt: int, key: str) -> str | None:
@@ -93,6 +93,16 @@ class Belongings:
                 return None
             self._unplaced.add((attempt, key))
         return self._host
+
+    def _sets_up(self, layout: Layout, process: ProcessKey) -> bool:
+        """Whether it is the setup of a spare."""
+        return process.kind is ProcessKind.SETUP and self._is_spare(layout)
+
+    def _has_rank(self, layout: Layout, process: ProcessKey) -> bool:
+        """Whether it is a rank that a task of the host starts."""
+        tasks = [t for node in layout.nodes if node.host.name == self._host for t in node.tasks]
+        of_task = any(task.rank <= process.index < task.rank + task.size for task in tasks)
+        return process.kind is ProcessKind.RANK and of_task
 
     def _is_spare(self, layout: Layout) -> bool:
         """Whether the host has no place yet: its setup runs for one that it is to take."""
