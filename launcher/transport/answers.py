@@ -265,6 +265,16 @@ class Runs:
 
 
 @frozen
+class Contacted:
+    """For how many seconds the supervisor has not answered its relay."""
+
+    silent: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_moment(self.silent, "silent")
+
+
+@frozen
 class Missing:
     """The modules that the host's Python does not find."""
 
