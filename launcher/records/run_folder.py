@@ -103,23 +103,20 @@ def follower(path: Path) -> Follower | None:
     return noted if noted is not None and noted.pid == pid else Follower(pid)
 
 
-def locked_by(path: Path, pid: int) -> bool:
-    """Return whether a process of this machine holds the lock of a run.
+def has_open(path: Path, pid: int) -> bool:
+    """Return whether a process of this machine has the lock of a run open.
 
     A pid alone may belong to another machine that shares the folder, and here to an innocent process.
     """
     try:
-        inode = (path / "launcher.lock").stat().st_ino
-        locks = Path("/proc/locks").read_text().splitlines()
-    except OSError:  # not Linux
-        return False
-    # 1: FLOCK  ADVISORY  WRITE 4242 fe:01:131090 0 EOF
-    found = (line.split() for line in locks)
-    return any(
-        words[1] == "FLOCK" and words[4] == str(pid) and words[5].endswith(f":{inode}")
-        for words in found
-        if len(words) > 5
-    )
+        lock = (path / "launcher.lock").stat()
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(file.stat(), lock):
+                    return True
+    except OSError:  # it is gone or of another user, or this is not Linux
+        pass
+    return False
 
 
 def read_json(path: Path) -> Any:

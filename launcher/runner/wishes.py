@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..records.run_folder import RunFolder, locked_by, read_json, write_json
+from ..records.run_folder import RunFolder, has_open, read_json, write_json
 from ..spec.errors import LauncherError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _signal_older(path: Path, number: signal.Signals) -> None:
             pid = lock.read()
             if not pid.isdigit():
                 return  # it reads wishes: their file is enough, on whichever machine it is
-            if not locked_by(path, int(pid)):
+            if not has_open(path, int(pid)):
                 raise LauncherError(
                     f"{path.name} is followed by an older launcher on another machine (pid "
                     f"{int(pid)} there), which hears signals only",

@@ -97,8 +97,9 @@ def strays(base: str) -> dict[int, str]:
                 if run_lock.is_run_name(name) and not run_lock.is_alive(run_dir):
                     found[pid] = run_dir
                 break
-    for pid, path in processes.writers(os.path.realpath(base)):
-        name, inside, _ = path[len(os.path.realpath(base)) + 1 :].split("/", 2)
+    there = os.path.realpath(base)
+    for pid, path in processes.writers(there):
+        name, inside = (path[len(there) + 1 :].split("/") + [""])[:2]
         run_dir = os.path.join(base, name)
         if inside == "logs" and not run_lock.is_alive(run_dir):
             found[pid] = run_dir

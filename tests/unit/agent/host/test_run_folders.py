@@ -70,8 +70,10 @@ def test_a_process_that_took_off_its_mark_is_found_by_where_it_writes(run_dir: P
 
 def test_it_is_a_stray_once_nobody_owns_its_run(run_dir: Path) -> None:
     base = str(run_dir.parent)
-    with hidden(run_dir) as process:
-        with owned(run_dir):
+    with hidden(run_dir) as process, open(run_dir / "supervisor.log", "ab") as log:
+        with owned(run_dir), subprocess.Popen(["sleep", "77"], stdout=log) as innocent:
+            assert innocent.pid not in run_folders.strays(base)
+            innocent.kill()
             assert process.pid not in run_folders.strays(base)
         assert run_folders.strays(base) == {process.pid: str(run_dir)}
         run_folders.end_strays_of(str(run_dir))
