@@ -152,21 +152,32 @@ class Reached:
 
 
 @frozen
-class Listed:
-    """The outputs of a run on a host, ``(path, size, time)``, the sizes of its logs, and what the host
-    could not read, and why."""
+class Files:
+    """Outputs of a run on a host, ``(path, size, time)``: all of them, or a part."""
 
     outputs: tuple[tuple[str, int, int], ...]
     code: tuple[tuple[str, int, int], ...]
-    folder: str
-    logs: Mapping[str, int]
-    unreadable: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        _require_folder(self.folder, "folder")
         for path, size, _ in (*self.outputs, *self.code):
             _require(is_inside(path), "path", f"leads elsewhere: {path[:80]!r}")
             _require(size >= 0, "size", "is negative")
+
+
+@frozen
+class Listed(Files):
+    """The same with the sizes of the run's logs, what the host could not read, and why, and how many
+    files it left out."""
+
+    folder: str
+    logs: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...] = ()
+    left_out: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_folder(self.folder, "folder")
+        _require(self.left_out >= 0, "left_out", "is negative")
 
 
 def is_inside(path: str) -> bool:

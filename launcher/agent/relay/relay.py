@@ -255,7 +255,10 @@ class Relay(SelfTests):
         return {}
 
     def do_outputs(self, request: Message) -> Message:
-        """List the run's output folder, the output paths that the job names, and the logs."""
+        """List the run's output folder, the output paths that the job names, and the logs.
+
+        Where these are too many for a message, parts of the lists are sent before the answer.
+        """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
@@ -263,13 +266,16 @@ class Relay(SelfTests):
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         unreadable: dict[str, str] = {}
         listed = tree.listing(outputs, None, self._go_on, unreadable)
-        return {
-            "outputs": listed,
-            "code": named,
-            "folder": self.run_dir,
-            "logs": sizes,
-            "unreadable": [[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
-        }
+        parts, left_out = tree.in_parts({"outputs": listed, "code": named})
+        for part in parts[:-1]:
+            self._say({"id": request.get("id"), "part": part})
+        return dict(
+            parts[-1],
+            folder=self.run_dir,
+            logs=sizes,
+            unreadable=[[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
+            left_out=left_out,
+        )
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""

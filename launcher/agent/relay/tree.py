@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 #: How many sealed versions of one source a host keeps.
 KEPT = 3
+#: Bytes of a list of files in one message, about.
+PART = 4 << 20
+#: Bytes of a character in JSON at most, such as of one that is not UTF-8.
+LONGEST_ESCAPE = 12
 
 
 def walk(
@@ -219,6 +223,26 @@ def listing(
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, status.st_mtime_ns))
     return found
+
+
+def in_parts(kinds: dict[str, list[Listed]]) -> tuple[list[dict[str, list[Listed]]], int]:
+    """Return lists of files, by kind, in parts that fit into a message each, one at least; and how
+    many files are left out, because they are more than a launcher takes."""
+    parts: list[dict[str, list[Listed]]] = []
+    files = characters = left_out = 0
+    room = 0
+    for kind, listed in kinds.items():
+        for one in listed:
+            files, characters = files + 1, characters + len(one[0])
+            if files > protocol.MOST_FILES or characters > protocol.MOST_CHARACTERS:
+                left_out += 1
+                continue
+            if room <= 0:
+                parts.append({name: [] for name in kinds})
+                room = PART
+            room -= LONGEST_ESCAPE * len(one[0]) + 64  # and two numbers
+            parts[-1][kind].append(one)
+    return parts or [{name: [] for name in kinds}], left_out
 
 
 def _matches(name: str, pattern: str) -> bool:

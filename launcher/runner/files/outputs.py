@@ -35,6 +35,7 @@ class Listed:
     code: Mapping[str, tuple[int, int]]
     folder: str
     unreadable: tuple[tuple[str, str], ...] = ()  # what the host itself cannot read, and why
+    left_out: int = 0  # files that are more than a host lists
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
@@ -44,12 +45,13 @@ class Listed:
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """Return what the run has written on a host. Raises HostError."""
-    answer = await agent.answer(answers.Listed, "outputs", run=run, paths=list(paths))
+    answer = await agent.outputs(run, paths)
     return Listed(
         outputs=_inside(answer.outputs),
         code=_inside(answer.code),
         folder=answer.folder,
         unreadable=answer.unreadable,
+        left_out=answer.left_out,
     )
 
 
@@ -72,6 +74,8 @@ async def pull(connection: Connection, host: str, what: Listed, mirror: Path) ->
     Raises HostError, or RecordError where this disk is full all the same.
     """
     received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
+    if what.left_out:
+        missing.append(f"{what.left_out} more files than launcher brings: pack them, as with tar")
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
         wanted = {path: files[path][0] for path in files if _here(mirror / path) != files[path]}
         fitting = _fitting(wanted, _room(mirror))
