@@ -86,6 +86,13 @@ class CodeSynced(Event):
 
 
 @frozen
+class CodeUnreadable(Event):
+    """Files or folders of the workdir are not copied, because this user may not read them."""
+
+    paths: tuple[str, ...]
+
+
+@frozen
 class AllStarted(Event):
     """Every host has started its processes; from here on the run needs no launcher."""
 

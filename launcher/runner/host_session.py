@@ -58,7 +58,7 @@ class HostSession:
         self._context = context
         self._line = HostConnection(host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
-        self._belongings = Belongings(host.name, context.job.elastic is not None)
+        self._belongings = Belongings(host.name, context.job)
         self._logs = LogIntake(self._line, self._journal, context, on_log, self._finish)
         self._contact = KeepAlive(self._line, self._hear_silence)
         self._log_sizes: Mapping[str, int] | None = None  # as the host reports them at the end

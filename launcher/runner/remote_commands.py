@@ -18,6 +18,7 @@ from ..jobs import planner
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node, Request
+from ..transport import login_shell
 
 if TYPE_CHECKING:
     from ..transport.connection import Reader, RemoteProcess
@@ -151,7 +152,7 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str
         # the run's own `ssh` comes first, as for its command
         path = f"{posixpath.join(visited.folder, 'relay')}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
-    return (
+    return login_shell.line(
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
         f"exec env {shlex.join(settings)} {command}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import traceback
 from collections.abc import Coroutine
@@ -185,6 +186,8 @@ class Run:
         folder = Path(context.job.workdir)
         code = await asyncio.to_thread(code_snapshot.read, folder, context.job.outputs)
         code_snapshot.require(code, context.job.script)
+        if code.unreadable:
+            context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, code.unreadable))))
         revision = await asyncio.to_thread(code_snapshot.revision, folder)
         self.folder.write("code.json", code_snapshot.describe_code(code, revision))
         if revision.diff:

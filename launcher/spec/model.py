@@ -221,6 +221,7 @@ class Facts:
     gpus: tuple[Gpu, ...] = ()
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
+    noexec: bool = False  # no file at workdir may be executed
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
 
 

@@ -20,6 +20,7 @@ MOST_DEEP = 100
 MOST_NODES = 200_000
 
 # libyaml's parser is several times faster; PyYAML can be built without it.
+_MERGE = "tag:yaml.org,2002:merge"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -76,15 +77,34 @@ class YamlNode:
         if not isinstance(self.yaml, yaml.MappingNode):
             raise self.expected(what)
         seen: dict[str, int] = {}
-        found = []
+        found, merged = [], []
         for key, value in self.yaml.value:
             key_node = YamlNode(key, self.source)
+            if key.tag == _MERGE:
+                merged += self._merged(YamlNode(value, self.source, self._inside("<<")))
+                continue
             name = text(key_node)
             if name in seen:
                 raise key_node.error(f'"{name}" appears twice, first in line {seen[name]}')
             seen[name] = key_node.line
             found.append((name, key_node, YamlNode(value, self.source, self._inside(name))))
+        for (
+            name,
+            key_node,
+            node,
+        ) in merged:  # what the mapping says itself wins, then what came first
+            if name not in seen:
+                seen[name] = key_node.line
+                found.append((name, key_node, replace(node, name=self._inside(name))))
         return found
+
+    @staticmethod
+    def _merged(value: YamlNode) -> list[tuple[str, YamlNode, YamlNode]]:
+        """Return the items of what ``<<`` names: a mapping, or a list of them."""
+        what = "a mapping or a list of mappings"
+        if isinstance(value.yaml, yaml.SequenceNode):
+            return [item for one in value.elements() for item in one.items(what)]
+        return value.items(what)
 
     def elements(self, what: str = "a list") -> list[YamlNode]:
         """Return the nodes of a list. Raises DocumentError."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import shlex
 from pathlib import Path
 
 from ..spec.model import Host
+from . import login_shell
 
 OLDEST_PYTHON = (3, 8)
 
@@ -29,30 +29,20 @@ main()
 """
 )
 
-# $1 is the inventory's workdir, $2 its python, $3 the agent's name.
-_PLACES = """\
-case $1 in "~"*) d=$HOME${1#"~"};; /*) d=$1;; *) d=$HOME/$1;; esac
-case $2 in "~"*) p=$HOME${2#"~"};; *) p=$2;; esac
-"""
-
 # Our Python text comes by the environment: a command line is what `ps` shows.
 _EXECUTE = 'import os; exec(os.environ.pop("LAUNCHER_START"))'
 
-_START = (
-    _PLACES
-    + f"""\
+# $d is the folder, $p the Python, $1 the agent's name, $2 our Python text.
+_START = f"""\
+printf '\\n{login_shell.MARKER}\\n'
 command -v "$p" >/dev/null 2>&1 || {{ echo launcher-no-python; exit 0; }}
-LAUNCHER_START=$4 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$3/start.py" relay "$d"
+LAUNCHER_START=$2 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$1/start.py" relay "$d"
 """
-)
 
-_INSTALL = (
-    _PLACES
-    + f"""\
+_INSTALL = f"""\
 umask 077
-LAUNCHER_START=$4 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$3"
+LAUNCHER_START=$2 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$1"
 """
-)
 
 
 def _trust() -> str:
@@ -160,7 +150,19 @@ def install_command(host: Host) -> str:
     return _command(_INSTALL, host, _trust() + _UNPACK)
 
 
-def _command(script: str, host: Host, *more: str) -> str:
+def _command(script: str, host: Host, program: str) -> str:
     """Return a command line for any login shell."""
-    words = ["/bin/sh", "-c", script, "sh", host.workdir, host.python, agent_name(), *more]
-    return "exec " + " ".join(shlex.quote(word) for word in words)
+    return login_shell.line(f"{_places(host)}{login_shell.words(script, agent_name(), program)}")
+
+
+def _places(host: Host) -> str:
+    """Return lines of sh that set $d to the inventory's workdir, and $p to its python."""
+    names = dict.fromkeys(login_shell.variables(host.workdir) + login_shell.variables(host.python))
+    needs = "".join(
+        f'[ -n "${{{name}-}}" ] || {{ echo launcher-no-variable {name}; exit 0; }}\n'
+        for name in names
+    )
+    return (
+        f"{needs}d={login_shell.path(host.workdir)}\np={login_shell.path(host.python)}\n"
+        'case $d in "~"*) echo "launcher-no-user $d"; exit 0;; /*) ;; *) d=$HOME/$d;; esac\n'
+    )

@@ -19,7 +19,7 @@ from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
-from . import answers
+from . import answers, login_shell
 from .agent_bundle import agent_zip, install_command, start_command
 from .connection import Connection, RemoteProcess
 
@@ -77,21 +77,29 @@ class _Piece:
 
 
 class _Parts:
-    """The parts of a list of files that came before the last one."""
+    """A list of files that comes in parts."""
 
     def __init__(self) -> None:
-        self.found: list[answers.Files] = []
-        self._files = self._characters = 0
+        self._parts: list[answers.Files] = []
+        self._count = self._characters = 0
 
     def take(self, part: object) -> None:
         """Take one more part. Raises Mismatch."""
         files = from_json(answers.Files, part)
-        for path, _, _ in (*files.outputs, *files.code):
-            self._files += 1
-            self._characters += len(path)
-        if self._files > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:
+        for one in (*files.outputs, *files.code, *files.links):
+            self._count += 1
+            self._characters += sum(len(text) for text in one if isinstance(text, str))
+        if self._count > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:
             raise Mismatch("more files than a host lists")
-        self.found.append(files)
+        self._parts.append(files)
+
+    def joined(self) -> answers.Files:
+        """Return all parts as one."""
+        return answers.Files(
+            outputs=tuple(one for part in self._parts for one in part.outputs),
+            code=tuple(one for part in self._parts for one in part.code),
+            links=tuple(one for part in self._parts for one in part.links),
+        )
 
 
 class Agent:
@@ -133,16 +141,7 @@ class Agent:
         """Start the agent on ``host``; install it first if needed. Raises HostError."""
         for install in (True, False):
             process = await connection.execute(start_command(host))
-            try:
-                async with asyncio.timeout(FIRST_WORD):
-                    first, rest = await _first_line(host, process)
-            except TimeoutError:
-                process.close()
-                raise errors.AgentError(
-                    host.name,
-                    f"{host.python} did not start within {FIRST_WORD:.0f} s",
-                    "is a disk or a network file system hanging on the host?",
-                ) from None
+            first, rest = await _first_line(host, process)
             if first == b"launcher-no-agent" and install:
                 await _install(host, connection)
                 continue
@@ -328,13 +327,13 @@ class Agent:
     async def outputs(self, run: str, paths: Sequence[str]) -> answers.Listed:
         """Return what a run has written on the host, however many files that are."""
         parts = _Parts()
-        last = await self.answer(answers.Listed, "outputs", parts=parts, run=run, paths=list(paths))
-        every = [*parts.found, last]
-        return replace(
-            last,
-            outputs=tuple(one for part in every for one in part.outputs),
-            code=tuple(one for part in every for one in part.code),
-        )
+        last = await self.ask("outputs", parts=parts, run=run, paths=list(paths))
+        try:
+            parts.take(last)
+        except Mismatch as error:
+            raise errors.BadAnswer(self.host.name, f"its answer to outputs: {error}") from None
+        listed = answers.read(answers.Listed, self.host.name, "outputs", last)
+        return replace(listed, files=parts.joined())
 
 
 def _agree(host: Host, first: bytes) -> None:
@@ -349,18 +348,46 @@ def _agree(host: Host, first: bytes) -> None:
 
 async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]:
     """Return the first line of the agent or our script, and what followed; skip a shell's noise."""
-    data = b""
-    while len(data) < NOISE:
-        piece = await process.stdout.read(NOISE)
-        data += piece
-        lines = data.split(b"\n")
-        for position, line in enumerate(lines[:-1]):
-            if line.startswith(b"launcher-") or protocol.MAGIC.encode() in line:
-                return line, b"\n".join(lines[position + 1 :])
-        if not piece:
-            break
-    complaint = (await process.stderr.read(2000)).decode("utf-8", "replace").strip()
-    raise _trouble(host, complaint or data.decode("utf-8", "replace").strip())
+    data, marker = b"", login_shell.MARKER.encode()
+    try:
+        async with asyncio.timeout(FIRST_WORD):
+            while len(data) < NOISE:
+                piece = await process.stdout.read(NOISE)
+                data += piece
+                lines = data.split(b"\n")
+                for position, line in enumerate(lines[:-1]):
+                    if line == marker:
+                        continue
+                    if line.startswith(b"launcher-") or protocol.MAGIC.encode() in line:
+                        return line, b"\n".join(lines[position + 1 :])
+                if not piece:
+                    break
+            complaint = (await process.stderr.read(2000)).decode("utf-8", "replace").strip()
+    except TimeoutError:
+        process.close()
+        if marker not in data:
+            raise _taken_over(host, f"was silent for {FIRST_WORD:.0f} s", data) from None
+        raise errors.AgentError(
+            host.name,
+            f"{host.python} did not start within {FIRST_WORD:.0f} s",
+            "is a disk or a network file system hanging on the host?",
+        ) from None
+    if marker not in data and len(data) < NOISE and not complaint:
+        raise _taken_over(host, "exited", data)
+    said = data.replace(b"\n" + marker + b"\n", b"\n")
+    raise _trouble(host, complaint or said.decode("utf-8", "replace").strip())
+
+
+def _taken_over(host: Host, did: str, data: bytes) -> errors.AgentError:
+    """Return the error for a login shell that never got as far as our command."""
+    printed = data.decode("utf-8", "replace").strip().splitlines()
+    last = f"; it printed: {printed[-1][:200]}" if printed else ""
+    return errors.AgentError(
+        host.name,
+        f"the login shell {did} before it ran launcher's command: does a startup file (~/.bashrc, "
+        f"~/.zshenv, ~/.cshrc, config.fish) exec, exit or read?{last}",
+        "let it leave where there is no terminal; first line of ~/.bashrc: [[ $- == *i* ]] || return",
+    )
 
 
 async def _install(host: Host, connection: Connection) -> None:
@@ -392,6 +419,15 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             host.name,
             f"there is no {host.python}",
             "apt install python3 there, or set python: in the inventory to a full path",
+        )
+    if word.startswith(("launcher-no-variable ", "launcher-no-user ")):
+        kind, _, name = word.partition(" ")
+        missing = f"${name} is not set" if "variable" in kind else f"there is no user for {name}"
+        return errors.AgentError(
+            host.name,
+            f"{missing} in a shell without a terminal there; workdir: or python: names it",
+            "write the whole path in the inventory, or set it where such a shell reads it: for bash "
+            "at the top of ~/.bashrc",
         )
     if word.startswith("launcher-unsafe-folder "):
         return errors.UnsafeFolder(

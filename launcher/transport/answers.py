@@ -112,9 +112,11 @@ class Snapshot:
     have: bool
     base: str | None = None
     folder: str = "/"
+    grain: int = 1  # nanoseconds that times of files there are multiples of
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")
+        _require(0 < self.grain <= 10**10, "grain", "not a unit of time")
         plain = self.base is None or re.match(r"\w[\w.-]{0,99}\Z", self.base, re.A)
         _require(bool(plain), "base", "not the name of a version")
 
@@ -153,10 +155,11 @@ class Reached:
 
 @frozen
 class Files:
-    """Outputs of a run on a host, ``(path, size, time)``: all of them, or a part."""
+    """Outputs of a run on a host, ``(path, size, time)``, and links between them: all, or a part."""
 
     outputs: tuple[tuple[str, int, int], ...]
     code: tuple[tuple[str, int, int], ...]
+    links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
 
     def __post_init__(self) -> None:
         for path, size, _ in (*self.outputs, *self.code):
@@ -165,19 +168,20 @@ class Files:
 
 
 @frozen
-class Listed(Files):
-    """The same with the sizes of the run's logs, what the host could not read, and why, and how many
-    files it left out."""
+class Listed:
+    """What comes with the last part of the outputs: the sizes of the run's logs, and what the host
+    left out."""
 
     folder: str
     logs: Mapping[str, int]
-    unreadable: tuple[tuple[str, str], ...] = ()
-    left_out: int = 0
+    unreadable: tuple[tuple[str, str], ...] = ()  # what the host could not read, and why
+    left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
+    unlisted: int = 0  # files that are more than a host lists
+    files: Files = Files((), ())
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _require_folder(self.folder, "folder")
-        _require(self.left_out >= 0, "left_out", "is negative")
+        _require(self.unlisted >= 0, "unlisted", "is negative")
 
 
 def is_inside(path: str) -> bool:
@@ -269,6 +273,16 @@ class Runs:
     def __post_init__(self) -> None:
         for one in self.going_on:  # passed on with what later versions add
             from_json(Registered, one)
+
+
+@frozen
+class Contacted:
+    """For how many seconds the supervisor has not answered its relay."""
+
+    silent: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_moment(self.silent, "silent")
 
 
 @frozen

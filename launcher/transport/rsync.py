@@ -21,6 +21,7 @@ from typing import Any
 
 from ..spec import errors
 from ..spec.frozen import frozen
+from . import login_shell
 from .agent_client import os_error
 from .connection import Bridge, Connection
 
@@ -31,10 +32,12 @@ REJECTS_EXTRAS = (3, 2, 5)
 
 # $1 to $3: descriptors for the remote command, and from and to the channel; $4 is the host's name.
 # Through /dev/fd, because dash takes descriptors of one digit only; 3 is a second stdin, because a
-# background process has /dev/null as its first. Like ssh, it exits when the far side does.
+# background process has /dev/null as its first; 4 is the channel, whose lines before the marker a
+# startup file has printed. Like ssh, it exits when the far side does.
 _BRIDGE = (
     'd=/dev/fd c=$1 r=$2 w=$3; shift 4; echo "$*" >$d/$c; '
-    "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec cat <$d/$r"
+    "exec 3<&0 2>/dev/null; cat <&3 >$d/$w & exec 4<$d/$r; "
+    f'while IFS= read -r line <&4 && test "$line" != {login_shell.MARKER}; do :; done; exec cat <&4'
 )
 #: Seconds after which a copy without progress is given up: a disk hangs on either side.
 SILENCE = 300
@@ -127,7 +130,8 @@ async def copy(
                 os.close(fd)
         try:
             far = connection.bridge()
-            ended = await _drive(process, far, _serve(far, ours), names, progress)
+            listed = b"\0".join(map(_no_comment, names.split(b"\0")))
+            ended = await _drive(process, far, _serve(far, ours), listed, progress)
         finally:
             await kill(process)
     finally:
@@ -137,6 +141,11 @@ async def copy(
         raise _failure(host, ended, is_pulling=not arguments[-1].startswith("x:"))
     sent = [int((a or b).replace(b",", b"")) for a, b in _SENT.findall(ended.summary)]
     return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
+
+
+def _no_comment(name: bytes) -> bytes:
+    """Return a name that rsync does not take for a comment, which it drops from its list."""
+    return b"./" + name if name.startswith((b"#", b";")) else name
 
 
 async def spawn(
@@ -275,7 +284,8 @@ async def _serve(far: Bridge, ours: list[int]) -> bytes:
         transport.close()
         if not line:  # rsync exited before it had a bridge
             return b""
-        return await far.run(line.decode("utf-8", "surrogateescape").strip(), ours)
+        command = line.decode("utf-8", "surrogateescape").strip()
+        return await far.run(login_shell.marked(command), ours)
     finally:
         while ours:
             _close(ours.pop())
@@ -297,6 +307,13 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     if is_pulling and (closed := _UNREADABLE.findall(complaint)):
         more = f" and {len(closed) - 1} more" if closed[1:] else ""
         return errors.SyncError(host, f"{closed[0]}{more} cannot be read there: Permission denied")
+    if not is_pulling and (closed := _UNREADABLE.findall(complaint)):
+        more = f" and {len(closed) - 1} more" if closed[1:] else ""
+        return errors.SyncError(
+            host,
+            f"{closed[0]}{more} on this machine cannot be read: Permission denied",
+            "chmod u+r it, or list it in .launcherignore",
+        )
     if is_pulling and (full := _NO_ROOM.search(complaint)):
         return errors.RecordError(full[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if "rsync: not found" in complaint or "rsync: command not found" in complaint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from support import hostile
 from support import lab as labs
 from support.command import Launcher, of_runs
+from support.terminal import Terminal
 
 #: Fails as soon as somebody writes /tmp/fail on its host.
 WAITS = "while [ ! -e /tmp/fail ]; do sleep 0.1; done; exit 1"
@@ -145,3 +147,23 @@ def test_a_name_that_leads_elsewhere_makes_no_folder(
     assert not list(elsewhere.home.parent.rglob("escaped*"))
     stopped = launcher.call("stop", begun, "--grace", "1s")
     assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.mark.parametrize(("answer", "attempts"), [("n", 0), ("y", 2)])
+def test_at_a_terminal_the_user_is_asked(
+    own: labs.Lab, launcher: Launcher, elsewhere: Launcher, begun: str, answer: str, attempts: int
+) -> None:
+    """What it would run, and what is in doubt; without consent it is followed, and not restarted."""
+    for host in own.hosts.values():
+        forge(host, begun, name_secrets)
+    own.hosts["lab1"].write("/tmp/fail", b"")
+    argv = [sys.executable, "-m", "launcher", "attach", "-i", str(launcher.inventory), begun]
+    env = {**elsewhere.environment(), "TERM": "xterm"}
+    with Terminal(argv, elsewhere.work, env) as terminal:
+        terminal.expect("[y/N]")
+        terminal.type(f"{answer}\n")
+        assert terminal.end() == 1
+    seen = terminal.seen.decode()
+    assert "run: sh -c 'while" in seen
+    assert "AWS_SECRET_ACCESS_KEY, SSH_AUTH_SOCK" in seen
+    assert seen.count("restarting after") == attempts

@@ -74,7 +74,7 @@ def test_a_forged_message_ends_the_run_on_all_hosts(
     assert "error: lab2: it sent what no agent sends" in ran.err
     lab1, lab2 = ran.receipt["hosts"]
     assert (lab1["left"], lab1["problem"], lab2["problem"]) == (0, "", "bad-answer")
-    assert ran.receipt["stages"]["run"] < 2
+    assert ran.receipt["stages"].get("run", 0.0) < 20
     assert not of_runs(own.hosts["lab1"])
     assert ran.log("rank-0.out") == b"mine\n"
     listed = json.loads(launcher.call("ls", "--json").stdout)
@@ -143,6 +143,7 @@ def test_outputs_that_lead_elsewhere_cost_the_others_nothing(
 def test_no_text_of_a_host_controls_the_terminal(own: labs.Lab, launcher: Launcher) -> None:
     """Neither a refusal nor the name of an output that two hosts wrote differently."""
     hostile.inventory(own, launcher.inventory)
+    hostile.corrupt(own.hosts["lab2"], "")
     run = (
         "run",
         "-i",

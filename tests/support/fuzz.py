@@ -29,7 +29,7 @@ from launcher.records import events as ev
 from launcher.records.state import RunState, step
 from launcher.runner.session.belongings import Belongings
 from launcher.spec.errors import BadAnswer, UnreadableRecord
-from launcher.spec.model import Host, Layout, Node
+from launcher.spec.model import Host, Job, Layout, Node
 from launcher.transport import answers
 from launcher.transport.agent_client import Agent
 
@@ -114,7 +114,7 @@ async def _agent(data: bytes) -> None:
     agent._follows = True
     asked = asyncio.get_running_loop().create_future()
     agent._asked[1] = asked
-    state, own = RunState(), Belongings("h1", False)
+    state, own = RunState(), Belongings("h1", Job(run=("x",)))
     own.place(0, LAYOUT, {})
 
     def hear(record: dict[str, Any], end: int) -> None:

@@ -24,6 +24,7 @@ test)
     have mpirun && have mpicxx || missing="$missing openmpi-bin libopenmpi-dev"
     have sudo || missing="$missing sudo"
     have ruby || missing="$missing ruby"
+    have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox"
     have dnf && have rpmbuild && have createrepo_c || missing="$missing dnf rpm createrepo-c"
     ;;
 frameworks)

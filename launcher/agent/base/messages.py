@@ -129,6 +129,7 @@ class HostFacts(TypedDict):
     addresses: List[Tuple[str, str]]
     ssh_address: str | None
     disk_free: int
+    noexec: bool
     memory: int
     rsync: str | None
     gpus: List[GpuFacts]

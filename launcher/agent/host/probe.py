@@ -33,6 +33,7 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
         "addresses": addresses(),
         "ssh_address": _ssh_address(),
         "disk_free": disk.f_bavail * disk.f_frsize,
+        "noexec": bool(disk.f_flag & os.ST_NOEXEC),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "rsync": rsync_version(root),
         "gpus": gpus.listed() if with_gpus else [],

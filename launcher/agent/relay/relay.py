@@ -151,12 +151,19 @@ class Relay(SelfTests):
             other = os.path.join(self.root, "runs", _checked(request["from_run"]), "code")
             return {"have": tree.link_tree(other, code)}
         have = tree.snapshot(source, request["version"], code)
-        return {"have": have, "base": None if have else tree.sealed(source), "folder": source}
+        if have:
+            return {"have": True, "base": None, "folder": source}
+        base, grain = tree.sealed(source), tree.grain(source)
+        return {"have": False, "base": base, "folder": source, "grain": grain}
 
     def do_seal(self, request: Message) -> Message:
         """Name what rsync has copied after its version, and return that."""
         source = os.path.join(self.root, "code", request["source"])
-        return {"version": tree.seal(source, request["incoming"])}
+        return {
+            "version": tree.seal(
+                source, request["incoming"], request.get("version", ""), request.get("coarse", "")
+            )
+        }
 
     def do_discard(self, request: Message) -> Message:
         """Remove an incomplete copy."""
@@ -262,11 +269,19 @@ class Relay(SelfTests):
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
-        named = tree.listing(code, request["paths"], self._go_on) if request["paths"] else []
-        sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         unreadable: dict[str, str] = {}
-        listed = tree.listing(outputs, None, self._go_on, unreadable)
-        parts, left_out = tree.in_parts({"outputs": listed, "code": named})
+        links: dict[str, str] = {}
+        left_out: dict[str, str] = {}
+        named = (
+            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out)
+            if request["paths"]
+            else []
+        )
+        sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
+        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        parts, unlisted = tree.in_parts(
+            {"outputs": listed, "code": named, "links": sorted(links.items())}
+        )
         for part in parts[:-1]:
             self._say({"id": request.get("id"), "part": part})
         return dict(
@@ -274,7 +289,8 @@ class Relay(SelfTests):
             folder=self.run_dir,
             logs=sizes,
             unreadable=[[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
-            left_out=left_out,
+            left_out=[[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
+            unlisted=unlisted,
         )
 
     def do_runs(self, request: Message) -> Message:

@@ -15,7 +15,7 @@ from ..base import protocol
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Tuple
+    from typing import Any, Tuple
 
     Visit = Callable[[bytes, os.DirEntry[bytes]], None]
     #: A path, its size in bytes, and its modification time in nanoseconds.
@@ -62,6 +62,21 @@ def walk(
         yield item
 
 
+def grain(folder: str) -> int:
+    """Return the nanoseconds that the times of files in a folder are multiples of: 1, or more on file
+    systems that keep whole seconds, or every second one."""
+    path, wanted = os.path.join(folder, "incoming-grain-%d" % os.getpid()), 1000000001987654321
+    with open(path, "w"):
+        pass
+    try:
+        os.utime(path, ns=(wanted, wanted))
+        kept = os.stat(path).st_mtime_ns
+    finally:
+        os.unlink(path)
+    units = (1, 100, 1000, 10**6, 10**7, 10**9, 2 * 10**9)
+    return next((unit for unit in units if wanted // unit * unit == kept), 1)
+
+
 def fingerprint(root: bytes, visit: Visit = lambda path, entry: None) -> protocol.Fingerprint:
     """Return the :class:`protocol.Fingerprint` of a tree; call ``visit`` with every entry."""
     result = protocol.Fingerprint()
@@ -98,12 +113,12 @@ def snapshot(source: str, version: str, code: str) -> bool:
     Return False when that version is missing, or does not match its name because a file in it was
     changed: then it is removed and must be copied again.
     """
-    sealed_tree = os.path.join(source, version)
+    sealed_tree, written = _sealed_as(source, version)
     if not os.path.isdir(sealed_tree):
         return False
     link = _linker(code)
     try:
-        same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == version
+        same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == written
     except FileNotFoundError:
         same = False  # a newer run has just removed it
     if not same:
@@ -112,6 +127,17 @@ def snapshot(source: str, version: str, code: str) -> bool:
         return False
     os.utime(sealed_tree)
     return True
+
+
+def _sealed_as(source: str, version: str) -> Tuple[str, str]:
+    """Return the folder of a version, and the fingerprint that it has here.
+
+    Where times are coarse, that is another one, and stands in the folder's name behind the version.
+    """
+    for name in os.listdir(source) if os.path.isdir(source) else ():
+        if name.startswith(version + "-"):
+            return os.path.join(source, name), name[len(version) + 1 :]
+    return os.path.join(source, version), version
 
 
 def link_tree(source: str, target: str) -> bool:
@@ -157,19 +183,25 @@ def _link_or_copy(path: bytes, target: bytes) -> None:
         shutil.copy2(path, target, follow_symlinks=False)
 
 
-def seal(source: str, incoming: str) -> str:
-    """Name what rsync has copied into ``incoming`` after its fingerprint, and return that."""
+def seal(source: str, incoming: str, version: str = "", coarse: str = "") -> str:
+    """Name what rsync has copied into ``incoming`` after its fingerprint, and return that.
+
+    ``version`` is the name for a tree with the fingerprint ``coarse``: that of the source, with the
+    times that this file system keeps.
+    """
     tree = os.path.join(source, incoming)
     os.makedirs(tree, exist_ok=True)
-    found = fingerprint(os.fsencode(tree))
-    target = os.path.join(source, found.hexdigest())
+    name = fingerprint(os.fsencode(tree)).hexdigest()
+    if coarse and name == coarse:
+        name = "%s-%s" % (version, coarse)
+    target = os.path.join(source, name)
     if os.path.isdir(target):
         remove(tree)
     else:
         os.rename(tree, target)
     os.utime(target)
-    _forget_old(source, keep=found.hexdigest())
-    return found.hexdigest()
+    _forget_old(source, keep=name)
+    return name
 
 
 def _forget_old(source: str, keep: str) -> None:
@@ -197,10 +229,13 @@ def listing(
     patterns: list[str] | None = None,
     going_on: Callable[[], object] = lambda: None,
     unreadable: dict[str, str] | None = None,
+    links: dict[str, str] | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> list[Listed]:
-    """List the files below ``root`` as ``(path, size, mtime_ns)``, without links and special files.
+    """List the files below ``root`` as ``(path, size, mtime_ns)``.
 
-    ``unreadable`` gets what cannot be looked at, with the reason.
+    ``unreadable`` gets what cannot be looked at, with the reason; ``links`` the links to what is below
+    ``root``, with its path; ``left_out`` all other links and special files, with the reason.
 
     ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
@@ -209,6 +244,8 @@ def listing(
     if not os.path.isdir(root):
         return found
     unreadable = {} if unreadable is None else unreadable
+    links = {} if links is None else links
+    left_out = {} if left_out is None else left_out
     for path, entry in walk(os.fsencode(root), going_on, unreadable):
         name = os.fsdecode(path)
         if patterns is not None and not any(_matches(name, pattern) for pattern in patterns):
@@ -222,27 +259,49 @@ def listing(
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, status.st_mtime_ns))
+        elif stat.S_ISLNK(status.st_mode):
+            target, why = _target(root, name)
+            if why:
+                left_out[name] = why
+            else:
+                links[name] = target
+        else:
+            left_out[name] = "it is a pipe, a socket or a device"
     return found
 
 
-def in_parts(kinds: dict[str, list[Listed]]) -> tuple[list[dict[str, list[Listed]]], int]:
-    """Return lists of files, by kind, in parts that fit into a message each, one at least; and how
-    many files are left out, because they are more than a launcher takes."""
-    parts: list[dict[str, list[Listed]]] = []
-    files = characters = left_out = 0
-    room = 0
+def in_parts(kinds: dict[str, list[Any]]) -> tuple[list[dict[str, list[Any]]], int]:
+    """Return lists of files and links, by kind, in parts that fit into a message each, one at least;
+    and how many are left out, because they are more than a launcher takes."""
+    parts: list[dict[str, list[Any]]] = []
+    count = characters = unlisted = room = 0
     for kind, listed in kinds.items():
         for one in listed:
-            files, characters = files + 1, characters + len(one[0])
-            if files > protocol.MOST_FILES or characters > protocol.MOST_CHARACTERS:
-                left_out += 1
+            length = sum(len(part) for part in one if isinstance(part, str))
+            count, characters = count + 1, characters + length
+            if count > protocol.MOST_FILES or characters > protocol.MOST_CHARACTERS:
+                unlisted += 1
                 continue
             if room <= 0:
                 parts.append({name: [] for name in kinds})
                 room = PART
-            room -= LONGEST_ESCAPE * len(one[0]) + 64  # and two numbers
+            room -= LONGEST_ESCAPE * length + 64  # and two numbers
             parts[-1][kind].append(one)
-    return parts or [{name: [] for name in kinds}], left_out
+    return parts or [{name: [] for name in kinds}], unlisted
+
+
+def _target(root: str, name: str) -> tuple[str, str]:
+    """Return the path below ``root`` that a link leads to, or why it leads to none."""
+    try:
+        text = os.readlink(os.path.join(root, name))
+    except OSError as error:
+        return "", str(error.strerror)
+    real, top = os.path.realpath(os.path.join(root, name)), os.path.realpath(root)
+    if not os.path.exists(real):
+        return "", "it is a link to %s, which does not exist" % text
+    if not real.startswith(top + "/"):
+        return "", "it is a link to %s, outside of the outputs" % text
+    return os.path.relpath(real, top), ""
 
 
 def _matches(name: str, pattern: str) -> bool:

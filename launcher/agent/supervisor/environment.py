@@ -9,15 +9,25 @@ if TYPE_CHECKING:
     from ..base.messages import StartRequest
 
 
+#: Variables of the login that started the supervisor, which ends before the run. Others with XDG_ name
+#: folders, and stay.
+_OF_THE_LOGIN = (
+    "SSH_",
+    "XDG_CURRENT_DESKTOP",
+    "XDG_RUNTIME_DIR",
+    "XDG_SEAT",
+    "XDG_SESSION_",
+    "XDG_VTNR",
+)
+
+
 def environment(request: StartRequest) -> dict[str, str]:
     """Return the login's environment, with the secrets and our PATH.
 
     A PATH of the job or of the inventory comes after the folders that make ``python`` the host's
     Python.
     """
-    env = {
-        name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "XDG_"))
-    }
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_LOGIN)}
     path = request.get("own_path") or env.get("PATH", os.defpath)
     env["PATH"] = os.pathsep.join(list(request["path"]) + [path])
     env.update(request.get("secrets") or {})

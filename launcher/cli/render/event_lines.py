@@ -132,6 +132,13 @@ def failure_of(event: ev.ProcessExited) -> ev.Failure:
 
 
 @line_of.register
+def _code_unreadable(event: ev.CodeUnreadable) -> Line:
+    more = f" and {len(event.paths) - 3} more" if event.paths[3:] else ""
+    named = ", ".join(event.paths[:3])
+    return Line(f"not copied, because you may not read it: {named}{more}", "yellow")
+
+
+@line_of.register
 def _record_passed_over(event: ev.RecordPassedOver) -> Line:
     return Line(
         f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"

@@ -6,10 +6,10 @@ Unlike the agent's probe, this needs no Python: the host may lack it.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 
 from ...spec.frozen import frozen
+from ...transport import login_shell
 
 
 @frozen
@@ -125,7 +125,7 @@ def look_command(python: str, venv: str, key: str | None, weakness: str = "") ->
     """
     blob = key.split()[1] if key else ""
     words = [python, venv, blob, _HOROVOD, RED_HAT_MPI, weakness]
-    return shlex.join(["/bin/sh", "-c", _LOOK, "sh", *words])
+    return login_shell.line(login_shell.words(_LOOK, *words))
 
 
 def parse_look(text: str) -> Look:

@@ -18,6 +18,7 @@ from ...spec import errors
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Secret
+from ...transport import login_shell
 from ...transport.agent_bundle import weakness_program
 from . import plan
 from .inspection import Look, look_command, parse_look
@@ -76,7 +77,8 @@ def run(
             FailingResponder(prompt, f"{password.reveal()}\n", "try again|incorrect password")
         ]
     try:
-        result = connection.run(command, **_QUIET, watchers=watchers, timeout=seconds)
+        line = login_shell.line(command)
+        result = connection.run(line, **_QUIET, watchers=watchers, timeout=seconds)
     except invoked.CommandTimedOut:
         hint = "it may still be running there; check, then run it again"
         return Outcome(False, f"not done in {seconds} s", hint=hint)

@@ -33,6 +33,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "RSYNC-UNSAFE": (WARNING, "with the rsync here, a hostile host can write files of its choice"),
     "DISK-FULL": (ERROR, "no space at workdir"),
     "DISK-LOW": (WARNING, "little space at workdir"),
+    "DISK-NOEXEC": (WARNING, "no file at workdir may be executed"),
     "DISK-READ-ONLY": (ERROR, "workdir is not writable"),
     "DISK-SHM": (WARNING, "little space in /dev/shm, through which data loaders pass batches"),
     "LIMIT-NOFILE": (WARNING, "a low limit for open files"),

@@ -121,6 +121,14 @@ def disk_room(host: str, free: int, workdir: str) -> Iterator[Finding]:
 def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
     workdir = survey.facts.root
     yield from disk_room(host.name, survey.facts.disk_free, workdir)
+    if survey.facts.noexec:
+        yield found(
+            "DISK-NOEXEC",
+            host.name,
+            f"{workdir} is on a file system that is mounted noexec: frameworks ssh, mpi and horovod "
+            "cannot use launcher's ssh there, and ./start.sh fails with 126",
+            "set workdir: in the inventory to another disk; or use python train.py, sh start.sh",
+        )
     if survey.disk and survey.disk.files_free is not None and survey.disk.files_free < FILES_LOW:
         yield found(
             "DISK-FULL",

@@ -30,6 +30,9 @@ IGNORE_FILE = ".launcherignore"
 _NEVER = frozenset({b".git", b"__pycache__"})
 
 
+_Paths = tuple[bytes, ...]
+
+
 @frozen
 class Source:
     """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted."""
@@ -40,6 +43,7 @@ class Source:
     files: int
     bytes: int
     origin: Path | None = None  # where it was read first, when ``folder`` holds a copy
+    unreadable: _Paths = ()  # files and folders that are left out: we may not read them
 
     @property
     def identity(self) -> str:
@@ -59,8 +63,12 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
     if ours.is_relative_to(folder):  # ~/.launcher changes during the run
         leave_out = (*leave_out, f"/{ours.relative_to(folder)}/")
     more = _rules(leave_out) if leave_out else None
-    paths = sorted(set(_files(folder)))
-    return _measured(folder, [p for p in paths if not (more and more.match_file(os.fsdecode(p)))])
+    closed: list[bytes] = []
+    paths = sorted(set(_files(folder, closed)))
+    kept = [p for p in paths if not (more and more.match_file(os.fsdecode(p)))]
+    found = _measured(folder, kept)
+    hidden = [p for p in closed if not (more and more.match_file(os.fsdecode(p) + "/"))]
+    return replace(found, unreadable=tuple(sorted({*found.unreadable, *hidden})))
 
 
 def read_copy(folder: Path, origin: Path) -> Source:
@@ -74,23 +82,43 @@ def read_copy(folder: Path, origin: Path) -> Source:
     return replace(_measured(folder, sorted(paths)), origin=origin.resolve())
 
 
-def _measured(folder: Path, paths: Iterable[bytes]) -> Source:
+def coarse_version(source: Source, grain: int) -> str:
+    """Return the version of what a host has of a source, where times are multiples of ``grain``
+    nanoseconds."""
+    return _measured(source.folder, source.paths, grain).version
+
+
+def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
     found = Fingerprint()
-    kept = []
+    kept, unreadable = [], []
     for path in paths:
+        whole = os.path.join(os.fsencode(folder), path)
         try:
-            status = os.lstat(os.path.join(os.fsencode(folder), path))
+            status = os.lstat(whole)
         except (FileNotFoundError, NotADirectoryError):
             continue  # tracked by git, but deleted or replaced here
+        except PermissionError:
+            unreadable.append(path)
+            continue
         if stat.S_ISLNK(status.st_mode):
-            found.link(path, os.readlink(os.path.join(os.fsencode(folder), path)))
+            found.link(path, os.readlink(whole))
+        elif stat.S_ISREG(status.st_mode) and not os.access(whole, os.R_OK):
+            unreadable.append(path)
+            continue
         elif stat.S_ISREG(status.st_mode):
             executable = bool(status.st_mode & stat.S_IXUSR)
-            found.file(path, status.st_size, status.st_mtime_ns, executable)
+            found.file(path, status.st_size, status.st_mtime_ns // grain * grain, executable)
         else:
             continue
         kept.append(path)
-    return Source(folder, tuple(kept), found.hexdigest(), found.files, found.bytes)
+    return Source(
+        folder,
+        tuple(kept),
+        found.hexdigest(),
+        found.files,
+        found.bytes,
+        unreadable=tuple(unreadable),
+    )
 
 
 def newest(source: Source) -> str:
@@ -106,21 +134,70 @@ def newest(source: Source) -> str:
 
 
 def require(source: Source, script: str | None) -> None:
-    """Raise InputError when a job's script is not among the files that are copied."""
-    if script is None or os.path.normpath(os.fsencode(script)) in source.paths:
+    """Raise InputError when a job's script is not among the files that are copied.
+
+    Links count as what they lead to, as on the hosts: a link to outside leads nowhere there.
+    """
+    if script is None:
         return
-    if (source.folder / script).exists():
-        if not (source.folder / script).resolve().is_relative_to(source.folder.resolve()):
+    name = os.path.normpath(os.fsencode(script))
+    root = os.fsencode(source.folder)
+    whole = os.path.realpath(os.path.join(root, name))
+    target = os.path.relpath(whole, root)
+    is_link = whole != os.path.normpath(os.path.join(root, name))
+    leads = f" leads to {os.fsdecode(whole)}, which" if is_link else ""
+    if target == b".." or target.startswith(b"../"):
+        if os.path.exists(whole) or is_link:
             raise InputError(
-                f"{script} is outside the workdir {source.folder}, which is what is copied",
+                f"{script}{leads} is outside the workdir {source.folder}, which is what is copied",
                 "start launcher in the folder of the script, or name a workdir with --workdir",
             )
+    elif target in source.paths:
+        if name.startswith(b"../"):
+            raise InputError(
+                f"{script} goes out of the workdir {source.folder} and back, which hosts cannot",
+                f"did you mean {os.fsdecode(target)}?",
+            )
+        if is_link:
+            _require_way(source, name, script)
+        return
+    elif any((target + b"/").startswith(path + b"/") for path in source.unreadable):
+        raise InputError(f"{script}{leads} cannot be read: Permission denied", f"ls -l {script}")
+    elif os.path.exists(whole):
         raise InputError(
-            f"{script} is not copied: .gitignore, .launcherignore or `outputs` leaves it out",
-            f"git check-ignore -v {script}",
+            f"{script}{leads} is not copied: .gitignore, .launcherignore or `outputs` leaves it out",
+            f"git check-ignore -v {os.fsdecode(target)}",
         )
+    elif is_link:
+        raise InputError(f"{script}{leads} does not exist", f"ls -l {script}")
     near = suggestion(script, [os.fsdecode(path) for path in source.paths])
     raise InputError(f"there is no {script} in {source.folder}", near or "is the workdir right?")
+
+
+def _require_way(source: Source, name: bytes, script: str) -> None:
+    """Raise InputError unless each link on the way to a script is copied, and means the same there."""
+    root, seen = os.fsencode(source.folder), 0
+    left, here = name.split(b"/")[::-1], b""
+    while left and seen < 40:
+        here = os.path.normpath(os.path.join(here, left.pop()))
+        if not os.path.islink(os.path.join(root, here)):
+            continue
+        seen += 1
+        target = os.readlink(os.path.join(root, here))
+        link = os.fsdecode(here)
+        if target.startswith(b"/"):
+            raise InputError(
+                f"{script} goes through {link}, a link to {os.fsdecode(target)}, which no host has",
+                f"make it relative: ln -sr {os.fsdecode(target)} {link}",
+            )
+        if here not in source.paths:
+            raise InputError(
+                f"{script} goes through the link {link}, which is not copied: .gitignore, "
+                ".launcherignore or `outputs` leaves it out",
+                f"git check-ignore -v {link}",
+            )
+        left += target.split(b"/")[::-1]
+        here = os.path.dirname(here)
 
 
 def _check(folder: Path) -> None:
@@ -135,10 +212,11 @@ def _check(folder: Path) -> None:
         )
 
 
-def _files(folder: Path) -> Iterator[bytes]:
+def _files(folder: Path, closed: list[bytes]) -> Iterator[bytes]:
+    """Yield all files that are not ignored; add folders that may not be read to ``closed``."""
     tracked = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     if tracked is None:
-        yield from _walk(os.fsencode(folder), b"", [])
+        yield from _walk(os.fsencode(folder), b"", [], closed)
         return
     ignored = set(_lines(_launcher_ignored(folder)))
     for path in _lines(tracked):
@@ -149,7 +227,9 @@ def _files(folder: Path) -> Iterator[bytes]:
             inner = path.rstrip(b"/")
             if inner in (b".", b""):  # a submodule that was never checked out
                 continue
-            yield from (inner + b"/" + name for name in _files(Path(os.fsdecode(whole))))
+            below: list[bytes] = []
+            yield from (inner + b"/" + name for name in _files(Path(os.fsdecode(whole)), below))
+            closed += (inner + b"/" + name if name else inner for name in below)
         else:
             yield path
 
@@ -183,20 +263,25 @@ def _git(folder: Path, *words: str) -> bytes | None:
 _Rules = list[tuple[bytes, "pathspec.GitIgnoreSpec"]]
 
 
-def _walk(root: bytes, folder: bytes, rules: _Rules) -> Iterator[bytes]:
+def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Iterator[bytes]:
     """Yield the files below a folder outside a repository that no .gitignore file leaves out."""
     own = _rules_of(root, folder)
     rules = [*rules, (folder, own)] if own else rules
-    with os.scandir(os.path.join(root, folder)) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            path = os.path.join(folder, entry.name)
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if entry.name in _NEVER or _ignored(path, is_folder, rules):
-                continue
-            if is_folder:
-                yield from _walk(root, path, rules)
-            else:
-                yield path
+    try:
+        with os.scandir(os.path.join(root, folder)) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        closed.append(folder)
+        return
+    for entry in found:
+        path = os.path.join(folder, entry.name)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if entry.name in _NEVER or _ignored(path, is_folder, rules):
+            continue
+        if is_folder:
+            yield from _walk(root, path, rules, closed)
+        else:
+            yield path
 
 
 def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
@@ -270,4 +355,5 @@ def describe_code(source: Source, revision: Revision) -> dict[str, Any]:
         "branch": revision.branch,
         "dirty": revision.dirty,
         "untracked": list(revision.untracked),
+        "unreadable": [os.fsdecode(path) for path in source.unreadable],
     }

@@ -166,7 +166,11 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
             b"\0".join(code.paths),
             progress,
         )
-        await session.agent.ask("seal", source=code.identity, incoming=incoming)
+        wanted: dict[str, Any] = {}
+        if answer.grain > 1:  # the host's file system rounds times
+            coarse = await asyncio.to_thread(code_snapshot.coarse_version, code, answer.grain)
+            wanted = {"version": code.version, "coarse": coarse}
+        await session.agent.ask("seal", source=code.identity, incoming=incoming, **wanted)
     except BaseException:
         if not session.agent.closed.done():
             await session.agent.ask("discard", source=code.identity, incoming=incoming)

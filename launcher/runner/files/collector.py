@@ -35,6 +35,7 @@ class Collector:
         self._context, self._hosts = context, hosts
         self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
         self._tried: dict[str, Listed] = {}
+        self._links: dict[str, outputs.Links] = {}
         self._busy = asyncio.Lock()
         self._limit = asyncio.Semaphore(AT_ONCE)
 
@@ -75,7 +76,7 @@ class Collector:
 
     def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> tuple[Output, ...]:
         older = {host: self.handover.superseded(host, hosts) for host in former}
-        return outputs.lay_together(self._context.folder, hosts + former, older)
+        return outputs.lay_together(self._context.folder, hosts + former, older, self._links)
 
     async def _one(self, session: HostSession, final: bool) -> bool:
         """Return whether anything was copied from this host."""
@@ -99,6 +100,7 @@ class Collector:
             listed = await outputs.listed(
                 session.agent, self._context.name, self._context.job.outputs
             )
+            self._links[session.name] = listed.links
             what: Listed = self.handover.own(session.name, listed)
             if what == self._seen.get(session.name):
                 break

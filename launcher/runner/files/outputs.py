@@ -8,9 +8,11 @@ its name: ``metrics@gpu1.json``.
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -23,8 +25,14 @@ from ...transport.connection import Connection
 
 #: Most bytes of a file's name on common file systems.
 LONGEST_NAME = 255
+#: A file of the run's folder: the links that ``outputs/`` has.
+LINKS = "output-links.json"
 #: Bytes that outputs leave free on this disk, or a twentieth of a small one.
 RESERVE = 64 << 20
+
+
+#: Links of a host: the path of each, and of what it leads to.
+Links = Sequence[tuple[str, str]]
 
 
 @frozen
@@ -35,7 +43,9 @@ class Listed:
     code: Mapping[str, tuple[int, int]]
     folder: str
     unreadable: tuple[tuple[str, str], ...] = ()  # what the host itself cannot read, and why
-    left_out: int = 0  # files that are more than a host lists
+    links: tuple[tuple[str, str], ...] = ()  # to other outputs: path, and path of the target
+    left_out: tuple[tuple[str, str], ...] = ()  # links to elsewhere, pipes, sockets, and why
+    unlisted: int = 0  # more files than a host lists
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
@@ -47,17 +57,23 @@ async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """Return what the run has written on a host. Raises HostError."""
     answer = await agent.outputs(run, paths)
     return Listed(
-        outputs=_inside(answer.outputs),
-        code=_inside(answer.code),
+        outputs=_inside(answer.files.outputs),
+        code=_inside(answer.files.code),
         folder=answer.folder,
         unreadable=answer.unreadable,
+        links=tuple(link for link in answer.files.links if all(map(_is_plain, link))),
         left_out=answer.left_out,
+        unlisted=answer.unlisted,
     )
 
 
 def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
     """Return the files that a host lists, without paths that would leave the folder here."""
     return {path: (size, time) for path, size, time in files if answers.is_inside(path)}
+
+
+def _is_plain(path: str) -> bool:
+    return answers.is_inside(path) and posixpath.normpath(path) == path != "."
 
 
 @frozen
@@ -74,12 +90,13 @@ async def pull(connection: Connection, host: str, what: Listed, mirror: Path) ->
     Raises HostError, or RecordError where this disk is full all the same.
     """
     received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
-    if what.left_out:
-        missing.append(f"{what.left_out} more files than launcher brings: pack them, as with tar")
+    missing += [f"{name} was left there: {why}" for name, why in what.left_out]
+    if what.unlisted:
+        missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
         wanted = {path: files[path][0] for path in files if _here(mirror / path) != files[path]}
         fitting = _fitting(wanted, _room(mirror))
-        if left_out := [path for path in wanted if path not in fitting]:
+        if left_out := wanted.keys() - set(fitting):
             missing.append(_no_room(left_out, wanted, mirror))
         if not fitting:
             continue
@@ -127,9 +144,9 @@ def _room(mirror: Path) -> int:
     return max(0, disk.f_bavail * disk.f_frsize - kept)
 
 
-def _no_room(paths: list[str], sizes: Mapping[str, int], mirror: Path) -> str:
-    largest = max(paths, key=lambda path: sizes[path])
-    others = f" and {len(paths) - 1} more" if paths[1:] else ""
+def _no_room(paths: Collection[str], sizes: Mapping[str, int], mirror: Path) -> str:
+    largest = max(sorted(paths), key=lambda path: sizes[path])
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     size = f"{sum(sizes[path] for path in paths) / 1e9:.1f} GB"
     return f"no room here for {largest}{others} ({size}; {_room(mirror) / 1e9:.1f} GB are free)"
 
@@ -162,10 +179,12 @@ def lay_together(
     folder: RunFolder,
     hosts: tuple[str, ...],
     without: Mapping[str, Collection[str]] = MappingProxyType({}),
+    links: Mapping[str, Links] = MappingProxyType({}),
 ) -> tuple[Output, ...]:
     """Make ``outputs/`` a view of all mirrors. Files that a user put there stay as they are.
 
-    ``without`` are files, by host, that are left out because another host has newer ones.
+    ``without`` are files, by host, that are left out because another host has newer ones; ``links``,
+    by host, lead from one path to another. They are made in the view alone: no copy goes through them.
     Raises LauncherError when they cannot be written.
     """
     by_path: dict[str, list[str]] = {}
@@ -173,22 +192,70 @@ def lay_together(
         left_out = without.get(host, ())
         for path in (path for path in files_of(folder.mirror(host)) if path not in left_out):
             by_path.setdefault(path, []).append(host)
-    folders = {parent.as_posix() for path in by_path for parent in PurePosixPath(path).parents}
+    linked = [name for host in hosts for name, _ in links.get(host, ())]
+    folders = {
+        parent.as_posix() for path in (*by_path, *linked) for parent in PurePosixPath(path).parents
+    }
     taken = folders | _others(folder)
     used = set(by_path) | taken
-    found = []
+    found, names = [], {}
     for path, owners in sorted(by_path.items()):
         for name, group in _names(folder, path, owners, used, taken):
             source = folder.mirror(group[0]) / path
+            names.update({(host, path): name for host in group})
             found.append((Output(name, source.stat().st_size, tuple(group)), source))
     try:
+        made = _links_of({host: links.get(host, ()) for host in hosts}, names, used)
+        _remove_links(folder, without=made)
         _link(folder, found)
+        _make_links(folder, made)
     except OSError as error:
         raise LauncherError(
             f"cannot write outputs to {folder.outputs}: {error.strerror}",
             f"everything that was fetched is in {folder.path}/.hosts",
         ) from None
     return tuple(output for output, _ in found)
+
+
+def _links_of(
+    links: Mapping[str, Links], names: Mapping[tuple[str, str], str], used: set[str]
+) -> dict[str, str]:
+    """Return the links of the view, from path to path; ``names`` are those of files in it, by host and
+    path there. A link that leads to none of them is left out."""
+    folders = {
+        (host, parent.as_posix()) for host, path in names for parent in PurePosixPath(path).parents
+    }
+    wanted: dict[str, dict[str, str]] = {}  # by path: each target, with its first host
+    for host, pairs in links.items():
+        for name, target in pairs:
+            there = names.get((host, target), target if (host, target) in folders else None)
+            if there is not None:
+                wanted.setdefault(name, {}).setdefault(there, host)
+    made = {}
+    for name, targets in sorted(wanted.items()):
+        is_one = len(targets) == 1 and name not in used
+        for target, host in targets.items():
+            made[name if is_one else _marked(name, host, used)] = target
+    return made
+
+
+def _remove_links(folder: RunFolder, without: Mapping[str, str]) -> None:
+    """Remove links that an earlier view had, but for those that are to stay."""
+    for path, target in (folder.read_as(dict[str, str], LINKS) or {}).items():
+        if without.get(path) != target and (folder.outputs / path).is_symlink():
+            _remove(folder.outputs, path)
+
+
+def _make_links(folder: RunFolder, links: Mapping[str, str]) -> None:
+    if links or (folder.path / LINKS).exists():
+        folder.write(LINKS, dict(links))
+    for path, target in links.items():
+        place = folder.outputs / path
+        if place.is_symlink():
+            continue
+        with suppress(OSError):  # a name that this file system does not take costs itself alone
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(target, PurePosixPath(path).parent))
 
 
 def _others(folder: RunFolder) -> set[str]:

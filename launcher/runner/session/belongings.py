@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from ...records import events as ev
-from ...spec.model import Layout
+from ...spec.model import Job, Layout
 from ...spec.process_key import ProcessKey, ProcessKind
 
 #: How many attempts of other layouts a host may tell of, in processes of a layout of now.
@@ -21,8 +21,9 @@ class Belongings:
     The ranks of an elastic job move between hosts within an attempt, so they belong to all of them.
     """
 
-    def __init__(self, host: str, is_elastic: bool) -> None:
-        self._host, self._is_elastic = host, is_elastic
+    def __init__(self, host: str, job: Job) -> None:
+        self._host, self._is_elastic = host, job.elastic is not None
+        self._primaries = {role.name for role in job.roles if role.primary}
         self._layouts: dict[int, Layout] = {}
         self._last = -1  # the latest attempt that may have begun
         self._known: Mapping[str, str] = {}  # hosts of logs of attempts before ours
@@ -57,10 +58,13 @@ class Belongings:
         """Return why an event cannot be one of this host's; empty where it can."""
         attempt = getattr(event, "attempt", None)
         if isinstance(event, ev.ProcessStarted | ev.ProcessExited):
-            wrong = self._wrong(event.attempt, event.key)
-            return wrong or self._wrong_rank(event)
+            wrong = self._wrong(event.attempt, event.key) or self._wrong_rank(event)
+            return wrong or self._wrong_primary(event)
         if attempt is not None and attempt > self._last:
             return f"an event of attempt {attempt}, which has not begun"
+        if isinstance(event, ev.StopRequested) and event.origin:
+            known = {n.host.name for layout in self._layouts.values() for n in layout.nodes}
+            return "" if event.origin in known else "a stop that arose on a host of no attempt"
         if isinstance(event, ev.StallBegan):
             at = self._last if attempt is None else attempt
             keys = (str(rank["key"]) for rank in event.ranks)
@@ -82,8 +86,8 @@ class Belongings:
         elif process.kind is ProcessKind.RANK and self._is_elastic:
             owner = self._host if process.index < layout.world_size else None
         else:
-            sets_up = process.kind is ProcessKind.SETUP and self._is_spare(layout)
-            owner = self._host if sets_up else layout.host_of(key)
+            own = self._sets_up(layout, process) or self._has_rank(layout, process)
+            owner = self._host if own else layout.host_of(key)
         return "" if owner == self._host else f"{key} of attempt {attempt}, which is not there"
 
     def _unplaced_owner(self, attempt: int, key: str) -> str | None:
@@ -94,9 +98,25 @@ class Belongings:
             self._unplaced.add((attempt, key))
         return self._host
 
+    def _sets_up(self, layout: Layout, process: ProcessKey) -> bool:
+        """Whether it is the setup of a spare."""
+        return process.kind is ProcessKind.SETUP and self._is_spare(layout)
+
+    def _has_rank(self, layout: Layout, process: ProcessKey) -> bool:
+        """Whether it is a rank that a task of the host starts."""
+        tasks = [t for node in layout.nodes if node.host.name == self._host for t in node.tasks]
+        of_task = any(task.rank <= process.index < task.rank + task.size for task in tasks)
+        return process.kind is ProcessKind.RANK and of_task
+
     def _is_spare(self, layout: Layout) -> bool:
         """Whether the host has no place yet: its setup runs for one that it is to take."""
         return all(node.host.name != self._host for node in layout.nodes)
+
+    def _wrong_primary(self, event: ev.ProcessStarted | ev.ProcessExited) -> str:
+        if not isinstance(event, ev.ProcessStarted) or not event.primary:
+            return ""
+        own = ProcessKey.parse(event.key).role in self._primaries
+        return "" if own else f"{event.key} as a primary process"
 
     def _wrong_rank(self, event: ev.ProcessStarted | ev.ProcessExited) -> str:
         process, rank = ProcessKey.parse(event.key), event.rank

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...spec.errors import HostError
+from ...transport.answers import Contacted, read
 from ..concurrency import cancel
 from .connection import HostConnection
 
@@ -42,7 +43,6 @@ class KeepAlive:
         while True:
             with suppress(HostError):
                 answer = await self._line.agent.ask("contact")
-                silent = answer.get("silent", 0.0)
-                if isinstance(silent, float):
-                    self._on_silence(silent)
+                contacted = read(Contacted, self._line.host.name, "contact", answer)
+                self._on_silence(contacted.silent)
             await asyncio.sleep(pause)

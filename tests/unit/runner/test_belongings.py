@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.records import events as ev
+from launcher.records.reasons import StopReason
 from launcher.runner.session.belongings import Belongings
-from launcher.spec.model import Host, Layout, Node, Task
+from launcher.spec.model import Host, Job, Layout, Node, Role, Task
+
+JOB = Job(run=("x",), roles=(Role("worker", 2), Role("chief", primary=True)))
 
 
 def layout(*names: str) -> Layout:
@@ -16,7 +21,7 @@ def layout(*names: str) -> Layout:
 
 def second(is_elastic: bool = False) -> Belongings:
     """Those of the second of two hosts, in attempt 1."""
-    own = Belongings("b", is_elastic)
+    own = Belongings("b", replace(JOB, elastic=1 if is_elastic else None))
     own.place(0, layout("a", "c"), {})
     own.place(1, layout("a", "b"), {"attempt-0/rank-2": "c"})
     return own
@@ -58,7 +63,7 @@ def test_a_host_speaks_of_its_own_processes_in_attempts_that_have_begun() -> Non
 
 def test_tasks_of_roles_have_their_own_rank() -> None:
     node = Node(Host("b"), 0, 2, 0, tasks=(Task("worker", 1, 3),))
-    own = Belongings("b", False)
+    own = Belongings("b", JOB)
     own.place(0, Layout("run", (node,)), {})
     assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "worker-1", 3, 9)) == ""
     assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "worker-1", 0, 9))
@@ -67,7 +72,7 @@ def test_tasks_of_roles_have_their_own_rank() -> None:
 
 def test_a_host_tells_of_few_processes_of_attempts_that_are_not_known_here() -> None:
     """Its logs would be files without end."""
-    own = Belongings("b", False)
+    own = Belongings("b", JOB)
     own.rejoin(layout("a", "b"), 2, 2, {"attempt-0/rank-0": "a"})
     assert own.wrong_log("attempt-0/rank-0.out")
     assert own.wrong_log("attempt-3/rank-2.out"), "has not begun"
@@ -76,7 +81,21 @@ def test_a_host_tells_of_few_processes_of_attempts_that_are_not_known_here() -> 
 
 
 def test_a_spare_that_was_being_set_up_is_ahead() -> None:
-    own = Belongings("c", False)
+    own = Belongings("c", JOB)
     own.rejoin(layout("a", "b"), 0, 3, {})
     assert own.wrong_log("attempt-1/setup-1.out") == ""
     assert own.wrong_log("attempt-4/setup-1.out")
+
+
+def test_only_processes_of_a_primary_role_end_a_run() -> None:
+    nodes = (Node(Host("b"), 0, 2, 0, tasks=(Task("chief", 0, 0), Task("worker", 1, 1))),)
+    own = Belongings("b", JOB)
+    own.place(0, Layout("run", nodes), {})
+    assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "chief-0", 0, 9, primary=1)) == ""
+    assert own.wrong_event(ev.ProcessStarted(1.0, "b", 0, "worker-1", 1, 9, primary=1))
+
+
+def test_a_stop_arises_on_a_host_of_the_run() -> None:
+    stop = ev.StopRequested(1.0, StopReason.PROCESS_FAILED, "b", attempt=1)
+    assert second().wrong_event(replace(stop, origin="c")) == ""
+    assert second().wrong_event(replace(stop, origin="elsewhere"))

@@ -143,3 +143,32 @@ def test_bad_inventory(case: dict[str, Any]) -> None:
     assert str(caught.value).startswith(f"lab.yaml:{case['line']}: {case['error']}")
     assert case.get("hint", "") in caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+def test_merge_keys() -> None:
+    """`<<` as YAML 1.1 has it: a mapping's own keys win, then the first of a list."""
+    found = inventories.load(
+        """\
+defaults: &base
+  user: bob
+  env: &e {A: "1", B: "2"}
+hosts:
+  a:
+    <<: *base
+    port: 7
+    env: {<<: *e, B: "3"}
+  b: {<<: [{port: 3}, {port: 4, user: tina}]}
+""",
+        "i.yaml",
+    )
+    a, b = found.hosts
+    assert (a.user, a.port, dict(a.env)) == ("bob", 7, {"A": "1", "B": "3"})
+    assert (b.user, b.port) == ("tina", 3)
+
+
+def test_a_merge_of_something_else_is_named() -> None:
+    with pytest.raises(
+        DocumentError, match=r"<< must be a mapping or a list of mappings"
+    ) as caught:
+        inventories.load("hosts:\n  a:\n    <<: x\n", "i.yaml")
+    assert caught.value.line == 3

@@ -10,6 +10,7 @@ import pytest
 
 from launcher.spec.model import Host
 from launcher.transport import agent_bundle as bundle
+from launcher.transport import login_shell
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def started(host: Host) -> bytes:
     """What a relay says first, or the shell in its place."""
     words = ["sh", "-c", bundle.start_command(host)]
     done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)
-    return (done.stdout + done.stderr)[:200]
+    return (done.stdout + done.stderr).partition(f"\n{login_shell.MARKER}\n".encode())[2][:200]
 
 
 def install(host: Host) -> None:

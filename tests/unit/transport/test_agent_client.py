@@ -152,11 +152,11 @@ def _part(names: str, **more: object) -> bytes:
 
 
 def test_outputs_in_parts_are_one_list() -> None:
-    answers = [_part("ab"), _part("c"), _part("d", folder="/x", logs={}, left_out=3)]
+    answers = [_part("ab"), _part("c"), _part("d", folder="/x", logs={}, unlisted=3)]
     found, faults = asyncio.run(_asked([b"\n".join(answers) + b"\n"], "outputs"))
-    assert [path for path, _, _ in found.outputs] == ["a", "b", "c", "d"]
-    assert [path for path, _, _ in found.code] == ["c-ab", "c-c", "c-d"]
-    assert (found.folder, found.left_out, faults) == ("/x", 3, [])
+    assert [path for path, _, _ in found.files.outputs] == ["a", "b", "c", "d"]
+    assert [path for path, _, _ in found.files.code] == ["c-ab", "c-c", "c-d"]
+    assert (found.folder, found.unlisted, faults) == ("/x", 3, [])
 
 
 @pytest.mark.parametrize("bound", ["MOST_FILES", "MOST_CHARACTERS"])

@@ -82,14 +82,14 @@ def test_more_outputs_than_fit_into_a_message_come_in_parts(
         found = [path for part in parts for path, _, _ in part[kind]]
         assert found == [f"{kind}-{number:02}" for number in range(50)]
     assert max(len(protocol.encode(message)) for message in sent) < 2000
-    assert last["left_out"] == 0
+    assert last["unlisted"] == 0
 
 
 def test_more_outputs_than_a_launcher_takes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = [(f"weights-{number}", 1, 1) for number in range(10)]
     monkeypatch.setattr(protocol, "MOST_FILES", 7)
-    parts, left_out = tree.in_parts({"outputs": listed, "code": []})
-    assert (parts, left_out) == ([{"outputs": listed[:7], "code": []}], 3)
+    parts, unlisted = tree.in_parts({"outputs": listed, "code": []})
+    assert (parts, unlisted) == ([{"outputs": listed[:7], "code": []}], 3)
     monkeypatch.setattr(protocol, "MOST_CHARACTERS", 9 * 5)
     assert tree.in_parts({"outputs": [], "code": listed})[1] == 5
     assert tree.in_parts({"outputs": [], "code": []}) == ([{"outputs": [], "code": []}], 0)

@@ -152,3 +152,26 @@ def test_a_folder_that_cannot_be_read_costs_that_folder_alone(
     assert unreadable == {"nodir": "Permission denied"}
     with pytest.raises(PermissionError):
         tree.fingerprint(os.fsencode(tmp_path))
+
+
+def test_links_among_outputs(tmp_path: Path) -> None:
+    """Those that lead to outputs have the path of it; all others are named, with the reason."""
+    root = tmp_path / "outputs"
+    (root / "run-1").mkdir(parents=True)
+    (root / "run-1/a").write_text("a")
+    (tmp_path / "secret").write_text("s")
+    (root / "latest").symlink_to("run-1")
+    (root / "last").symlink_to(root / "latest" / "a")
+    (root / "out").symlink_to("../secret")
+    (root / "gone").symlink_to("nothing")
+    os.mkfifo(root / "pipe")
+    links: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    found = tree.listing(str(root), None, links=links, left_out=left_out)
+    assert [path for path, _, _ in found] == ["run-1/a"]
+    assert links == {"latest": "run-1", "last": "run-1/a"}
+    assert left_out == {
+        "out": "it is a link to ../secret, outside of the outputs",
+        "gone": "it is a link to nothing, which does not exist",
+        "pipe": "it is a pipe, a socket or a device",
+    }

@@ -258,3 +258,10 @@ def test_a_port_that_connects_and_is_silent_has_longer(monkeypatch: pytest.Monke
         (late,) = reachability.reach([way])
         assert late["127.0.0.1"]["closed"] == {}
         answering.join()  # it has a socket of its own
+
+
+def test_noexec_is_named() -> None:
+    (found,) = of_host(survey("a1", facts={"noexec": True}), Host("a1"))
+    assert found.code == "DISK-NOEXEC"
+    assert "mounted noexec" in found.evidence
+    assert not of_host(survey("a1"), Host("a1"))

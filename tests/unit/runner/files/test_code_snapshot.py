@@ -353,3 +353,60 @@ def test_the_newest_file_is_named(plain: Path) -> None:
     (plain / "busy.log").touch()
     os.utime(plain / "busy.log", (4e9, 4e9))
     assert code_snapshot.newest(code_snapshot.read(plain)) == "busy.log"
+
+
+# -- links to scripts
+
+
+def refusal(folder: Path, script: str) -> str:
+    with pytest.raises(InputError) as caught:
+        code_snapshot.require(code_snapshot.read(folder), script)
+    return f"{caught.value.message} | {caught.value.hint}"
+
+
+def test_a_script_behind_a_link_is_found(plain: Path) -> None:
+    fill(plain, "real/train.py")
+    (plain / "alias").symlink_to("real")
+    (plain / "short.py").symlink_to("alias/train.py")
+    found = code_snapshot.read(plain)
+    for script in ("alias/train.py", "short.py", "./alias/../real/train.py"):
+        code_snapshot.require(found, script)
+
+
+def test_a_link_that_leads_nowhere_on_hosts_is_named(plain: Path) -> None:
+    work = plain / "work"
+    fill(plain, "other/t.py", "work/sub/s.py", "t.py")
+    (work / "outside.py").symlink_to("../other/t.py")
+    (work / "dangling.py").symlink_to("nothing.py")
+    (work / "absolute").symlink_to(work / "sub")
+    assert "leads to" in refusal(work, "outside.py")
+    assert "is outside the workdir" in refusal(work, "outside.py")
+    assert "does not exist" in refusal(work, "dangling.py")
+    assert "which no host has" in refusal(work, "absolute/s.py")
+    assert "is outside the workdir" in refusal(work, "../t.py")
+    assert "did you mean sub/s.py?" in refusal(work, "../work/sub/s.py")
+    (work / ".gitignore").write_text("/link\n")
+    (work / "link").symlink_to("sub")
+    assert "goes through the link link, which is not copied" in refusal(work, "link/s.py")
+
+
+def test_what_may_not_be_read_is_left_out_and_named(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(plain, "train.py", "prod.pem", "pgdata/base", "ignored/secret")
+    (plain / ".gitignore").write_text("/ignored/\n")
+    closed = {str(plain / name) for name in ("prod.pem", "pgdata", "ignored")}
+    scan = os.scandir
+
+    def scandir(path: bytes) -> object:  # root may read everything
+        if os.fsdecode(path) in closed:
+            raise PermissionError
+        return scan(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: os.fsdecode(path) not in closed)
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = code_snapshot.read(plain)
+    assert found.paths == (b".gitignore", b"train.py")
+    assert found.unreadable == (b"pgdata", b"prod.pem")
+    assert "cannot be read" in refusal(plain, "prod.pem")
+    assert "cannot be read" in refusal(plain, "pgdata/base")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -198,3 +200,49 @@ def test_halves_of_files_do_not_keep_the_disk_full(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     outputs._forget_partial(tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["whole"]
+
+
+def test_links_are_links_in_the_view(folder: RunFolder, lay: Lay) -> None:
+    """To a file, and to a folder; a path that is a link on one host and a folder on another is there
+    twice; what leads to no output is nowhere."""
+    lay({"gpu1": {"ck/a": "1", "ck/same": "s", "x": "1"}, "gpu2": {"ck/a": "2", "last/b": "3"}})
+    links = {
+        "gpu1": [("ck/last", "ck/a"), ("last", "ck"), ("gone", "missing")],
+        "gpu2": [("ck/last", "ck/a"), ("own", "last/b")],
+    }
+    hosts = ("gpu1", "gpu2")
+    outputs.lay_together(folder, hosts, links=links)
+    made = {
+        path.relative_to(folder.outputs).as_posix(): str(path.readlink())
+        for path in folder.outputs.rglob("*")
+        if path.is_symlink()
+    }
+    assert made == {
+        "ck/last@gpu1": "a@gpu1",
+        "ck/last@gpu2": "a@gpu2",
+        "last@gpu1": "ck",
+        "own": "last/b",
+    }
+    assert (folder.outputs / "ck/last@gpu2").read_text() == "2"
+    outputs.lay_together(folder, hosts, links={"gpu2": [("own", "ck/a")]})
+    assert (folder.outputs / "own").read_text() == "2"
+    assert [p.name for p in folder.outputs.rglob("*") if p.is_symlink()] == ["own"]
+
+
+def test_many_files_take_time_in_proportion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100,000 of them took minutes, in which nothing else was done."""
+    names = [f"shard-{number}" for number in range(100_000)]
+    copied: list[bytes] = []
+
+    async def copy(*words: object) -> outputs.Pulled:
+        copied.extend(bytes(words[-1]).split(b"\0"))  # type: ignore[call-overload]
+        return outputs.Pulled(1)
+
+    monkeypatch.setattr(outputs.rsync, "copy", copy)
+    listed = outputs.Listed(outputs=dict.fromkeys(names, (0, 1)), code={}, folder="/x")
+    began = time.monotonic()
+    asyncio.run(outputs.pull(None, "lab1", listed, tmp_path))  # type: ignore[arg-type]
+    assert time.monotonic() - began < 20
+    assert len(copied) == 100_000
