@@ -93,6 +93,15 @@ class CodeUnreadable(Event):
 
 
 @frozen
+class SecretsCopied(Event):
+    """Files of the code that look like secrets go to every host, as ``paths``, or are in the uncommitted
+    changes that ``code.diff`` keeps here, as ``kept``. Recorded the first time."""
+
+    paths: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
+@frozen
 class AllStarted(Event):
     """Every host has started its processes; from here on the run needs no launcher."""
 

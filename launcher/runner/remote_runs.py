@@ -39,6 +39,7 @@ class Claim:
     """What one host holds of a run; ``record`` is what all hosts of the same attempt hold alike."""
 
     host: str
+    alive: bool
     started: bool
     attempt: int
     record: Mapping[str, Any]
@@ -121,7 +122,7 @@ def _claim(name: str, host: str, run: RunThere) -> Claim:
         raise BadAnswer(host, f"its record of {name} tells of attempt {attempt}")
     if not 0 <= float(record["started"]) <= time.time() + DAY:
         raise BadAnswer(host, f"its record of {name} is of another time")
-    return Claim(host, run.started, attempt, record, request, layout)
+    return Claim(host, run.alive, run.started, attempt, record, request, layout)
 
 
 #: Seconds that the clock of the machine that started a run may be ahead of this one's.
@@ -182,6 +183,9 @@ def _differing(
             found[host] = problems.get(host, "it has no record of this run")
         elif other.record != claim.record:
             found[host] = _difference(claim, other)
+    for host, other in claims.items():
+        if other.alive and host not in {node.host.name for node in claim.layout.nodes}:
+            found[host] = f"it runs processes of this run, and {claim.host} does not name it"
     return found
 
 

@@ -27,7 +27,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_snapshot, code_sync
+from .files import code_snapshot, code_sync, secret_files
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -192,6 +192,10 @@ class Run:
         self.folder.write("code.json", code_snapshot.describe_code(code, revision))
         if revision.diff:
             self.folder.write_bytes("code.diff", revision.diff)
+        secrets = tuple(context.job.secrets.values())
+        named = await asyncio.to_thread(secret_files.to_name, code, revision, secrets)
+        if named is not None:
+            context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
         await together((code_sync.give_code(context, one, code) for one in sessions), limit=COPIES)
 
     async def _setup(self) -> None:

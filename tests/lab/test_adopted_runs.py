@@ -61,6 +61,12 @@ def run_another_command(value: dict[str, Any]) -> None:
     value["job"].update(run=["id > /root/PWNED; sleep 3"], shell=True)
 
 
+def name_no_other_host(value: dict[str, Any]) -> None:
+    """As if the run were this host's alone: a stop would leave the other's processes."""
+    value["attempt"] = 5
+    value["nodes"] = [{**value["nodes"][1], "node_rank": 0, "rank_offset": 0}]
+
+
 def sent(host: labs.LabHost) -> str:
     """Return all that a host was asked to start with."""
     return host.run("sh", "-c", "cat /tmp/started 2>/dev/null || true").stdout.decode()
@@ -104,6 +110,17 @@ def test_a_forged_record_starts_nothing_and_gets_no_secret(
     assert one.run("test", "-e", "/root/PWNED", check=False).returncode == 1
     assert "topsecret" not in sent(evil)
     assert not any(map(of_runs, own.hosts.values()))
+
+
+def test_a_host_that_a_record_leaves_out_is_named(
+    own: labs.Lab, launcher: Launcher, elsewhere: Launcher, begun: str
+) -> None:
+    forge(own.hosts["lab2"], begun, name_no_other_host)
+    refused = elsewhere.call("attach", "-i", str(launcher.inventory), begun)
+    assert refused.returncode == 2, refused.stderr
+    assert "lab1: it runs processes of this run, and lab2 does not name it" in refused.stderr
+    stopped = launcher.call("stop", begun, "--grace", "1s")
+    assert stopped.returncode == 0, stopped.stderr
 
 
 def test_a_record_that_all_hosts_hold_is_followed_and_restarted(

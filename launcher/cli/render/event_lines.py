@@ -133,9 +133,23 @@ def failure_of(event: ev.ProcessExited) -> ev.Failure:
 
 @line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
-    more = f" and {len(event.paths) - 3} more" if event.paths[3:] else ""
-    named = ", ".join(event.paths[:3])
-    return Line(f"not copied, because you may not read it: {named}{more}", "yellow")
+    return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
+
+
+@line_of.register
+def _secrets_copied(event: ev.SecretsCopied) -> Line:
+    parts = []
+    if event.paths:
+        parts.append(f"copied to every host with the code: {_first(event.paths)}")
+    if event.kept:
+        parts.append(f"kept in code.diff here: {_first(event.kept)}")
+    out = "; list what should stay here in .launcherignore" if event.paths else ""
+    return Line("; ".join(parts) + out, dim=True)
+
+
+def _first(paths: tuple[str, ...]) -> str:
+    more = f" and {len(paths) - 3} more" if paths[3:] else ""
+    return ", ".join(paths[:3]) + more
 
 
 @line_of.register

@@ -245,11 +245,17 @@ def _lines(output: bytes) -> list[bytes]:
     return [line for line in output.split(b"\0") if line]
 
 
+#: A program that the repository's own settings name for this is not run.
+_QUIETLY = ("-c", "core.fsmonitor=")
+#: The uncommitted changes, as a patch; filters for display would make it something else.
+_DIFF = ("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--relative")
+
+
 def _git(folder: Path, *words: str) -> bytes | None:
     """Return what git prints; None without git or outside a repository."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), *words],
+            ["git", "-C", str(folder), *_QUIETLY, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -316,13 +322,14 @@ def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
 
 @frozen
 class Revision:
-    """The state of the code in git; ``diff`` contains the uncommitted changes."""
+    """The state of the code in git; ``diff`` contains the uncommitted changes, of ``changed`` files."""
 
     commit: str = ""
     branch: str = ""
     dirty: bool = False
     untracked: tuple[str, ...] = ()
     diff: bytes = b""
+    changed: tuple[str, ...] = ()
 
 
 def revision(folder: Path) -> Revision:
@@ -330,7 +337,8 @@ def revision(folder: Path) -> Revision:
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return Revision()
-    diff = _git(folder, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--relative")
+    diff = _git(folder, *_DIFF, "--binary", "--no-color")
+    changed = (_git(folder, *_DIFF, "--name-only", "-z") or b"") if diff else b""
     others = _git(folder, "ls-files", "-z", "--others", "--exclude-standard") or b""
     branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or b""
     untracked = tuple(os.fsdecode(line) for line in _lines(others))
@@ -340,6 +348,7 @@ def revision(folder: Path) -> Revision:
         dirty=bool(diff or untracked),
         untracked=untracked,
         diff=diff or b"",
+        changed=tuple(os.fsdecode(line) for line in _lines(changed)),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.fleet.ssh_programs import programs
+from launcher.spec.errors import InputError
 from launcher.spec.model import Host, Inventory
 from support import ROOT
 from support.terminal import Terminal
@@ -103,12 +104,22 @@ def test_at_a_terminal_it_is_asked_once(folder: Path, answer: str, code: int) ->
         ("KnownHostsCommand /bin/x", 1),
         ("Match host a exec true", 1),
         ("Match !exec true", 1),
-        ("Match host execute", 0),
+        ("Match host other", 0),
         ("Include more", 0),
         ("Include {folder}/more", 1),
         ("Include {folder}/m*", 1),
         ("Include {folder}/theirs", 0),
         ("ProxyJump gate", 0),
+        ('ProxyCommand "none"', 0),
+        ("ProxyCommand no ne", 1),
+        ("LocalCommand x", 1),
+        ("PKCS11Provider /x.so", 1),
+        ("SecurityKeyProvider /x.so", 1),
+        ('"Include" {folder}/more', 1),
+        ("Include {folder}/mor\\e", 1),
+        ("Include {folder}/[[:alpha:]]ore", 1),
+        ("Include ${{PWD}}/more", 1),
+        ("Include %d/more", 1),
     ],
 )
 def test_lines_that_run_programs(tmp_path: Path, text: str, count: int) -> None:
@@ -116,3 +127,54 @@ def test_lines_that_run_programs(tmp_path: Path, text: str, count: int) -> None:
     (tmp_path / "theirs").write_text(text.format(folder=tmp_path))
     found = programs(Inventory((Host("a"),), ssh_config=str(tmp_path / "theirs")))
     assert len(found) == count, found
+
+
+#: What ssh(1) takes for ``Match exec``, in unusual ways.
+DISGUISED = (
+    'Match "exec" "touch {ran}"',
+    '"Match" exec "touch {ran}"',
+    'Match ex"ec" "touch {ran}"',
+    'Match host gpu1\rexec "touch {ran}"',
+    'Match host "*"exec "touch {ran}"',
+    'Match host=gpu1 exec="touch {ran}"',
+    'Match final exec "touch {ran}"',
+    'Match host gpu1\x0c exec "touch {ran}"',
+    'Match !exec "touch {ran}"',
+    '=Match exec "touch {ran}"',
+)
+#: The same for ``ProxyCommand``.
+DISGUISED_PROXY = (
+    '"ProxyCommand" touch x',
+    'Proxy"Command" touch x',
+    '"ProxyCommand"touch x',
+    "=ProxyCommand touch x",
+    "ProxyCommand\ttouch x",
+)
+
+
+@pytest.mark.parametrize("text", [*DISGUISED, *DISGUISED_PROXY])
+def test_no_spelling_hides_a_program(tmp_path: Path, text: str) -> None:
+    """Whatever ssh(1) itself would run is found."""
+    ran, theirs = tmp_path / "ran", tmp_path / "theirs"
+    theirs.write_bytes((text.format(ran=ran) + "\n").encode())
+    said = subprocess.run(
+        ["ssh", "-G", "-F", str(theirs), "gpu1"], capture_output=True, text=True, check=False
+    )
+    if ran.exists() or "proxycommand touch" in said.stdout:
+        assert programs(Inventory((Host("gpu1"),), ssh_config=str(theirs)))
+
+
+@pytest.mark.parametrize("hides", ["behind a megabyte", "behind many files", "in a pipe"])
+def test_what_is_not_read_whole_is_refused(tmp_path: Path, hides: str) -> None:
+    theirs, program = tmp_path / "theirs", 'Match exec "touch ran"\n'
+    if hides == "behind a megabyte":
+        theirs.write_text("# more\n" * 200_000 + program)
+    elif hides == "behind many files":
+        for number in range(100):
+            (tmp_path / f"part{number:03}").write_text("# nothing\n")
+        (tmp_path / "part999").write_text(program)
+        theirs.write_text(f"Include {tmp_path}/part*\n")
+    else:
+        os.mkfifo(theirs)
+    with pytest.raises(InputError, match="an ssh_config"):
+        programs(Inventory((Host("gpu1"),), ssh_config=str(theirs)))
