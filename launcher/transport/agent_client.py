@@ -21,7 +21,7 @@ from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import answers, login_shell
 from .agent_bundle import agent_zip, install_command, start_command
-from .connection import Connection, RemoteProcess
+from .connection import Connection, Reader, RemoteProcess
 
 T = TypeVar("T")
 
@@ -40,6 +40,10 @@ LATE, LATE_LIST = 300.0, 3600.0
 DROPPED = "the connection dropped"
 #: What to do when launcher and agent speak different versions of the protocol.
 UPGRADE = "use the version of launcher that started the run, or the newer of the two"
+#: Seconds that it may take to install the agent.
+INSTALLING = 300.0
+#: Bytes that a host may print while the agent is installed.
+MOST_SAID = 1 << 20
 #: What a login shell may print before the agent's first line.
 NOISE = 1 << 16
 
@@ -398,13 +402,33 @@ async def _install(host: Host, connection: Connection) -> None:
             process.stdin.write_eof()
         except BrokenPipeError:
             pass  # it has exited already: its output says why
-        out, err = await process.communicate()
+        async with asyncio.timeout(INSTALLING):
+            out, err = await asyncio.gather(
+                _all_of(host, process.stdout), _all_of(host, process.stderr)
+            )
+            await process.wait_closed()
+    except TimeoutError:
+        raise errors.Silent(
+            host.name, f"it did not take the agent within {INSTALLING:.0f} s", errors.HANGS
+        ) from None
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
-    if out and out.startswith(b"launcher-"):
+    finally:
+        process.close()
+    if out.startswith(b"launcher-"):
         raise _no_agent(host, out.decode("utf-8", "replace"))
     if process.exit_status != 0:
-        raise _trouble(host, ((err or b"") + (out or b"")).decode("utf-8", "replace").strip())
+        raise _trouble(host, (err + out).decode("utf-8", "replace").strip())
+
+
+async def _all_of(host: Host, stream: Reader) -> bytes:
+    """Return all that a command writes to a stream. Raises BadAnswer."""
+    data = b""
+    while piece := await stream.read(NOISE):
+        data += piece
+        if len(data) > MOST_SAID:
+            raise errors.BadAnswer(host.name, "it prints without end")
+    return data
 
 
 def _no_agent(host: Host, word: str) -> errors.HostError:

@@ -57,9 +57,6 @@ class RemoteProcess(Protocol):
     async def wait_closed(self) -> None:
         """Wait until it is over."""
 
-    async def communicate(self) -> tuple[bytes | None, bytes | None]:
-        """Wait until it is over; return all that it wrote to stdout and stderr."""
-
 
 class Bridge(ABC):
     """A command on a host between two local pipes, for rsync."""

@@ -206,12 +206,6 @@ class OpensshProcess:
             os.close(self._screen)
             self._screen = None
 
-    async def communicate(self) -> tuple[bytes | None, bytes | None]:
-        """Wait until it is over; return all that it wrote to stdout and stderr."""
-        out, err = await asyncio.gather(self.stdout.read(), self.stderr.read())
-        await self._process.wait()
-        return out, err
-
 
 class _Stdin:
     """Keeps what does not fit into the pipe yet, and drops it when the command is gone."""

@@ -31,8 +31,10 @@ async def by_launcher(config: Path | None, target: str) -> list[str] | str:
     try:
         connection = await dialler.connect(target)
         try:
-            out, _ = await (await connection.execute(WHO)).communicate()
-            return (out or b"").decode().splitlines()
+            process, out = await connection.execute(WHO), b""
+            while piece := await process.stdout.read(1 << 16):
+                out += piece
+            return out.decode().splitlines()
         finally:
             connection.close()
     except ConnectError as error:

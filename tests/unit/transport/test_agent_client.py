@@ -62,6 +62,51 @@ async def _asked(answers: list[bytes], op: str, again: float = 0.0) -> tuple[Any
         await agent.close()
 
 
+class Flood:
+    """A host that prints without end as soon as it is to take the agent."""
+
+    def __init__(self) -> None:
+        self.stdin = self.stdout = self.stderr = self
+        self.exit_status = None
+        self.printed = 0
+        self.closed = False
+
+    async def execute(self, command: str) -> Flood:
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Take nothing."""
+
+    def write_eof(self) -> None:
+        """Take nothing."""
+
+    async def read(self, size: int) -> bytes:
+        await asyncio.sleep(0)
+        if self.printed == 0:
+            self.printed += 1
+            return b"launcher-no-agent\n"
+        self.printed += size
+        return b"x" * size if self.printed < 1 << 30 else b""
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def wait_closed(self) -> None:
+        """It is over."""
+
+
+def test_a_host_that_prints_without_end_is_given_up_while_it_takes_the_agent() -> None:
+    flood = Flood()
+
+    async def install() -> None:
+        await Agent.open(Host("far"), flood)  # type: ignore[arg-type]
+
+    with pytest.raises(errors.BadAnswer, match="prints without end"):
+        asyncio.run(install())
+    assert flood.printed < 4 << 20
+    assert flood.closed
+
+
 MALFORMED = [
     b"[" * 200_000,
     b'{"id": [1]}',
