@@ -139,7 +139,7 @@ class RecordedRun:
         return RunReader(self.folder)
 
     def remember(self) -> None:
-        """Note how far ``on_log`` got the logs; the next attach continues there. Raises OSError."""
+        """Note how far ``on_log`` got the logs; the next attach continues there."""
         self._following.remember()
 
 

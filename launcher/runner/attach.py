@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -163,7 +164,8 @@ class Attached:
     def remember(self) -> None:
         """Note how far logs were passed on, for the next process that attaches."""
         if self._on_log:
-            self.reader.remember()
+            with suppress(OSError):  # a full disk here: the next one shows more than is new
+                self.reader.remember()
 
     def reread(self) -> None:
         """Take notice that a person trusts the record of the run now."""

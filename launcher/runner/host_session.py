@@ -19,7 +19,6 @@ from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
-from ..transport import answers
 from ..transport.agent_client import Agent
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
@@ -222,9 +221,7 @@ class HostSession:
     async def catch_up(self) -> None:
         """Wait until all log bytes that the host has now are here, or it cannot be reached."""
         try:
-            listed = await self.agent.answer(
-                answers.Listed, "outputs", run=self._context.name, paths=[]
-            )
+            listed = await self.agent.outputs(self._context.name, [])
         except errors.HostError:
             return
         while not self.agent.closed.done() and not self._logs.is_waiting:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..records.run_folder import RunFolder, has_open, read_json, write_json
-from ..spec.errors import LauncherError
+from ..spec.errors import LauncherError, RecordError
 
 if TYPE_CHECKING:
     from .run import Run
@@ -26,19 +26,22 @@ _STOP, _PULL = "stop.json", "pull.json"
 
 
 def ask_stop(path: Path, grace: float) -> None:
-    """Ask the follower to stop a run with ``grace`` seconds; a second request kills. Raises OSError."""
-    write_json(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP) + 1})
+    """Ask the follower to stop a run with ``grace`` seconds; a second request kills.
+
+    Raises RecordError.
+    """
+    _note(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP) + 1})
     _signal_older(path, signal.SIGINT)
 
 
 def note_grace(path: Path, grace: float) -> None:
-    """Note the grace of a stop that this process carries out itself. Raises OSError."""
-    write_json(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP)})
+    """Note the grace of a stop that this process carries out itself. Raises RecordError."""
+    _note(path / _STOP, {"grace": grace, "asked": _asked(path, _STOP)})
 
 
 def ask_pull(path: Path) -> None:
-    """Ask the follower to fetch outputs now. Raises OSError."""
-    write_json(path / _PULL, {"asked": _asked(path, _PULL) + 1})
+    """Ask the follower to fetch outputs now. Raises RecordError."""
+    _note(path / _PULL, {"asked": _asked(path, _PULL) + 1})
     _signal_older(path, signal.SIGUSR1)
 
 
@@ -65,18 +68,29 @@ class Wishes:
         return self._heard[name] - before
 
 
+def _note(file: Path, wish: dict[str, float]) -> None:
+    try:
+        write_json(file, wish)
+    except OSError as error:
+        raise RecordError(file, error) from None
+
+
 def _asked(path: Path, name: str) -> int:
     try:
         wish: Any = read_json(path / name)
         return int(wish.get("asked", 0))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return 0
 
 
 def _signal_older(path: Path, number: signal.Signals) -> None:
     """Signal a follower of an older version, which reads no wishes and wrote its pid without a line
     end."""
-    with open(path / "launcher.lock", "rb") as lock:
+    try:
+        lock = open(path / "launcher.lock", "rb")  # noqa: SIM115
+    except OSError:
+        return  # nobody follows the run
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

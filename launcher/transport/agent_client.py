@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any, TypeVar
 
 import asyncssh
@@ -80,6 +80,32 @@ class _Piece:
     offset: int
 
 
+class _Parts:
+    """A list of files that comes in parts."""
+
+    def __init__(self) -> None:
+        self._parts: list[answers.Files] = []
+        self._count = self._characters = 0
+
+    def take(self, part: object) -> None:
+        """Take one more part. Raises Mismatch."""
+        files = from_json(answers.Files, part)
+        for one in (*files.outputs, *files.code, *files.links):
+            self._count += 1
+            self._characters += sum(len(text) for text in one if isinstance(text, str))
+        if self._count > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:
+            raise Mismatch("more files than a host lists")
+        self._parts.append(files)
+
+    def joined(self) -> answers.Files:
+        """Return all parts as one."""
+        return answers.Files(
+            outputs=tuple(one for part in self._parts for one in part.outputs),
+            code=tuple(one for part in self._parts for one in part.code),
+            links=tuple(one for part in self._parts for one in part.links),
+        )
+
+
 class Agent:
     """The agent of one host over one channel. Requests may overlap; answers are matched by number.
 
@@ -94,6 +120,7 @@ class Agent:
         self._process = process
         self._decoder = protocol.Decoder()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._parts: dict[int, _Parts] = {}  # of answers that may come in parts
         self._due: dict[int, float] = {}  # when each request should be answered
         self._heard = 0.0  # when the agent last sent anything, logs included
         self._next = 0
@@ -142,8 +169,10 @@ class Agent:
         if self._process:
             self._process.close()
 
-    async def ask(self, op: str, patience: float = 0.0, **request: Any) -> dict[str, Any]:
-        """Send a request and return the answer.
+    async def ask(
+        self, op: str, patience: float = 0.0, parts: _Parts | None = None, **request: Any
+    ) -> dict[str, Any]:
+        """Send a request and return the answer, or its last part where it comes in ``parts``.
 
         Raises HostError: ConnectionLost if no answer can come; Silent, and drops the agent, if it is
         silent for ``patience`` seconds (default: by operation). Cancel the call to give up on one
@@ -160,6 +189,8 @@ class Agent:
         begins = max([time.monotonic(), *self._due.values()])  # one after the other
         latest = begins + seconds + (LATE_LIST if op == "outputs" else LATE)
         self._asked[number], self._due[number] = answer, begins + seconds
+        if parts is not None:
+            self._parts[number] = parts
         self._follows = self._follows or op == "follow"
         try:
             self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}))
@@ -175,6 +206,7 @@ class Agent:
             raise errors.ConnectionLost(self.host.name, str(error)) from None
         finally:
             del self._asked[number], self._due[number]
+            self._parts.pop(number, None)
         decoded = answers.read(_Answer, self.host.name, op, reply)
         if decoded.error is not None:
             refused = answers.read(answers.Problem, self.host.name, op, decoded.error)
@@ -219,15 +251,24 @@ class Agent:
         for message, payload in self._decoder.feed(data):
             require_bounds(message)
             if "id" in message:
-                answer = self._asked.get(from_json(int, message["id"]))
-                if answer and not answer.done():
-                    answer.set_result(message)
+                self._take_answer(from_json(int, message["id"]), message)
             elif self._follows:
                 taken += self._news(message, payload)
             elif not {"log", "journal", "idle"}.isdisjoint(message):
                 raise Mismatch("it reports a run that nobody follows")
         if taken:
             self.acknowledge(taken)
+
+    def _take_answer(self, number: int, message: dict[str, Any]) -> None:
+        answer = self._asked.get(number)
+        if answer is None or answer.done():
+            return  # nobody waits for it any more
+        if "part" not in message:
+            answer.set_result(message)
+        elif number in self._parts:
+            self._parts[number].take(message["part"])
+        else:
+            raise Mismatch("a part of an answer that has none")
 
     def _news(self, message: dict[str, Any], payload: bytes) -> int:
         """Pass on what came without a request; return the bytes of logs to acknowledge."""
@@ -286,6 +327,17 @@ class Agent:
         after = time.time()
         there = answers.read(answers.Clock, self.host.name, "probe", answer).time
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
+
+    async def outputs(self, run: str, paths: Sequence[str]) -> answers.Listed:
+        """Return what a run has written on the host, however many files that are."""
+        parts = _Parts()
+        last = await self.ask("outputs", parts=parts, run=run, paths=list(paths))
+        try:
+            parts.take(last)
+        except Mismatch as error:
+            raise errors.BadAnswer(self.host.name, f"its answer to outputs: {error}") from None
+        listed = answers.read(answers.Listed, self.host.name, "outputs", last)
+        return replace(listed, files=parts.joined())
 
 
 def _agree(host: Host, first: bytes) -> None:

@@ -154,23 +154,34 @@ class Reached:
 
 
 @frozen
-class Listed:
-    """The outputs of a run on a host, ``(path, size, time)``, the sizes of its logs, and what the host
-    could not read, and why."""
+class Files:
+    """Outputs of a run on a host, ``(path, size, time)``, and links between them: all, or a part."""
 
     outputs: tuple[tuple[str, int, int], ...]
     code: tuple[tuple[str, int, int], ...]
-    folder: str
-    logs: Mapping[str, int]
-    unreadable: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
-    left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
 
     def __post_init__(self) -> None:
-        _require_folder(self.folder, "folder")
         for path, size, _ in (*self.outputs, *self.code):
             _require(is_inside(path), "path", f"leads elsewhere: {path[:80]!r}")
             _require(size >= 0, "size", "is negative")
+
+
+@frozen
+class Listed:
+    """What comes with the last part of the outputs: the sizes of the run's logs, and what the host
+    left out."""
+
+    folder: str
+    logs: Mapping[str, int]
+    unreadable: tuple[tuple[str, str], ...] = ()  # what the host could not read, and why
+    left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
+    unlisted: int = 0  # files that are more than a host lists
+    files: Files = Files((), ())
+
+    def __post_init__(self) -> None:
+        _require_folder(self.folder, "folder")
+        _require(self.unlisted >= 0, "unlisted", "is negative")
 
 
 def is_inside(path: str) -> bool:

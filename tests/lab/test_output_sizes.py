@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from lab.test_full_disks import SMALL_HERE
 from lab.test_log_flood import ENOUGH, MEASURE
+from support import hostile
 from support import lab as labs
 from support.command import Launcher
 
@@ -39,3 +42,27 @@ def test_sparse_files_and_those_without_room(launcher: Launcher, clean: labs.Lab
     sizes = {name.rpartition("/")[2]: int(size) for name, size in sizes.items()}
     assert sizes.keys() == {"asmall", "holes", "zsmall"}
     assert sizes["holes"] < 100
+
+
+#: Runs a command line that takes few values in a message.
+FEW_VALUES = """
+import runpy, sys
+from launcher.agent.base import protocol
+protocol.MAX_VALUES = 4000
+sys.argv[:] = sys.argv[3:]
+runpy.run_module("launcher", run_name="__main__", alter_sys=True)
+"""
+ONE = (labs.HostSpec("lab1"),)
+
+
+@pytest.mark.parametrize("own", [ONE], indirect=True)
+def test_a_list_of_outputs_may_be_longer_than_a_message(own: labs.Lab, launcher: Launcher) -> None:
+    """A host that lists many files is no hostile one, and its ranks go on."""
+    hostile.corrupt(own.hosts["lab1"], "relay.tree.PART = 100_000")
+    launcher.inventory.write_text(labs.inventory(own, hostile.PYTHON))
+    script = 'cd "$LAUNCHER_OUTPUT_DIR" && seq 2000 | xargs touch'
+    words = ["--framework", "env", "--", "sh", "-c", script]
+    ran = launcher.run(*words, within=[sys.executable, "-c", FEW_VALUES])
+    assert ran.code == 0, ran.err
+    assert ran.receipt["outputs_failed"] == {}
+    assert len(list((ran.folder / "outputs").iterdir())) == 2000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -192,6 +193,21 @@ def test_an_edit_within_the_same_second_arrives(launcher: Launcher, clean: labs.
         ran = launcher.run("--framework", "torch", name)
         assert ran.code == 0, ran.err
         assert f"word {number}" in ran.out
+
+
+def test_a_large_file_that_changes_a_little_arrives(launcher: Launcher, clean: labs.Lab) -> None:
+    """And one that is only touched: rsync sends what differs from the version that is there."""
+    data = "".join(f"line {number}\n" for number in range(20_000))
+    name = launcher.script(
+        "import hashlib, pathlib\n"
+        "print(hashlib.sha256(pathlib.Path('data.txt').read_bytes()).hexdigest())\n"
+    )
+    for number, text in enumerate((data, data, f"{data}more\n", data.replace("line 77\n", "x\n"))):
+        launcher.script(text, "data.txt")
+        os.utime(launcher.work / "data.txt", (0, 1_700_000_000 + number))
+        ran = launcher.run("--framework", "torch", name)
+        assert ran.code == 0, ran.err
+        assert hashlib.sha256(text.encode()).hexdigest() in ran.out
 
 
 def test_outputs_come_back_during_the_run(launcher: Launcher, clean: labs.Lab) -> None:

@@ -12,6 +12,7 @@ a relay sends
 
 ``{"journal": {...}, "end": offset}``            one record of the journal
 ``{"log": name, "offset": n, "size": k}`` + raw  bytes of a log, at their offset in the host's file
+``{"id": n, "part": {...}}``                     a part of a long answer, in front of its last one
 ``{"working": 1}``                               the answer takes time
 ``{"idle": {name: size}}``                       everything has stopped and was sent: final log sizes
 """
@@ -49,6 +50,9 @@ LARGEST = 1 << 24
 MAX_LINE = 64 << 20
 #: Most values in one line; each takes 50 times the memory of its two bytes.
 MAX_VALUES = 4 << 20
+
+#: Most files that a host lists as outputs, and characters of all their paths; the rest stays there.
+MOST_FILES, MOST_CHARACTERS = 1 << 20, 128 << 20
 
 #: Prefixes of process keys that are not named after a role; a number follows. Also in
 #: launcher.spec.process_key.

@@ -262,7 +262,10 @@ class Relay(SelfTests):
         return {}
 
     def do_outputs(self, request: Message) -> Message:
-        """List the run's output folder, the output paths that the job names, and the logs."""
+        """List the run's output folder, the output paths that the job names, and the logs.
+
+        Where these are too many for a message, parts of the lists are sent before the answer.
+        """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
         code = os.path.join(self.run_dir, "code")
@@ -276,15 +279,19 @@ class Relay(SelfTests):
         )
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
-        return {
-            "outputs": listed,
-            "code": named,
-            "folder": self.run_dir,
-            "logs": sizes,
-            "unreadable": [[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
-            "links": [[name, target] for name, target in sorted(links.items())],
-            "left_out": [[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
-        }
+        parts, unlisted = tree.in_parts(
+            {"outputs": listed, "code": named, "links": sorted(links.items())}
+        )
+        for part in parts[:-1]:
+            self._say({"id": request.get("id"), "part": part})
+        return dict(
+            parts[-1],
+            folder=self.run_dir,
+            logs=sizes,
+            unreadable=[[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
+            left_out=[[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
+            unlisted=unlisted,
+        )
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""

@@ -15,7 +15,7 @@ from ..base import protocol
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Tuple
+    from typing import Any, Tuple
 
     Visit = Callable[[bytes, os.DirEntry[bytes]], None]
     #: A path, its size in bytes, and its modification time in nanoseconds.
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 #: How many sealed versions of one source a host keeps.
 KEPT = 3
+#: Bytes of a list of files in one message, about.
+PART = 4 << 20
+#: Bytes of a character in JSON at most, such as of one that is not UTF-8.
+LONGEST_ESCAPE = 12
 
 
 def walk(
@@ -264,6 +268,26 @@ def listing(
         else:
             left_out[name] = "it is a pipe, a socket or a device"
     return found
+
+
+def in_parts(kinds: dict[str, list[Any]]) -> tuple[list[dict[str, list[Any]]], int]:
+    """Return lists of files and links, by kind, in parts that fit into a message each, one at least;
+    and how many are left out, because they are more than a launcher takes."""
+    parts: list[dict[str, list[Any]]] = []
+    count = characters = unlisted = room = 0
+    for kind, listed in kinds.items():
+        for one in listed:
+            length = sum(len(part) for part in one if isinstance(part, str))
+            count, characters = count + 1, characters + length
+            if count > protocol.MOST_FILES or characters > protocol.MOST_CHARACTERS:
+                unlisted += 1
+                continue
+            if room <= 0:
+                parts.append({name: [] for name in kinds})
+                room = PART
+            room -= LONGEST_ESCAPE * length + 64  # and two numbers
+            parts[-1][kind].append(one)
+    return parts or [{name: [] for name in kinds}], unlisted
 
 
 def _target(root: str, name: str) -> tuple[str, str]:

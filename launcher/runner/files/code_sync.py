@@ -159,7 +159,8 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
                 "--perms",
                 # The sealed version is shared by all later runs: nobody should write into it.
                 "--chmod=Du=rwx,Fa-w,Fu+r",
-                *([f"--link-dest=../{base}"] if base else []),
+                # Absolute: Debian's 3.2.7-1+deb12u6 loses files that resemble a relative one's.
+                *([f"--link-dest={folder}/{base}"] if base else []),
                 f"{os.fspath(code.folder)}/",
                 f"x:{folder}/{incoming}/",
             ],

@@ -45,6 +45,7 @@ class Listed:
     unreadable: tuple[tuple[str, str], ...] = ()  # what the host itself cannot read, and why
     links: tuple[tuple[str, str], ...] = ()  # to other outputs: path, and path of the target
     left_out: tuple[tuple[str, str], ...] = ()  # links to elsewhere, pipes, sockets, and why
+    unlisted: int = 0  # more files than a host lists
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
@@ -54,14 +55,15 @@ class Listed:
 
 async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
     """Return what the run has written on a host. Raises HostError."""
-    answer = await agent.answer(answers.Listed, "outputs", run=run, paths=list(paths))
+    answer = await agent.outputs(run, paths)
     return Listed(
-        outputs=_inside(answer.outputs),
-        code=_inside(answer.code),
+        outputs=_inside(answer.files.outputs),
+        code=_inside(answer.files.code),
         folder=answer.folder,
         unreadable=answer.unreadable,
-        links=tuple(link for link in answer.links if all(map(_is_plain, link))),
+        links=tuple(link for link in answer.files.links if all(map(_is_plain, link))),
         left_out=answer.left_out,
+        unlisted=answer.unlisted,
     )
 
 
@@ -89,10 +91,12 @@ async def pull(connection: Connection, host: str, what: Listed, mirror: Path) ->
     """
     received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
     missing += [f"{name} was left there: {why}" for name, why in what.left_out]
+    if what.unlisted:
+        missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
         wanted = {path: files[path][0] for path in files if _here(mirror / path) != files[path]}
         fitting = _fitting(wanted, _room(mirror))
-        if left_out := [path for path in wanted if path not in fitting]:
+        if left_out := wanted.keys() - set(fitting):
             missing.append(_no_room(left_out, wanted, mirror))
         if not fitting:
             continue
@@ -140,9 +144,9 @@ def _room(mirror: Path) -> int:
     return max(0, disk.f_bavail * disk.f_frsize - kept)
 
 
-def _no_room(paths: list[str], sizes: Mapping[str, int], mirror: Path) -> str:
-    largest = max(paths, key=lambda path: sizes[path])
-    others = f" and {len(paths) - 1} more" if paths[1:] else ""
+def _no_room(paths: Collection[str], sizes: Mapping[str, int], mirror: Path) -> str:
+    largest = max(sorted(paths), key=lambda path: sizes[path])
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     size = f"{sum(sizes[path] for path in paths) / 1e9:.1f} GB"
     return f"no room here for {largest}{others} ({size}; {_room(mirror) / 1e9:.1f} GB are free)"
 

@@ -64,7 +64,9 @@ class Handover:
             await _push(session, mirror, mine, f"{folder}/outputs/")
             in_code = [path for path in mine if spares.named(path, paths)]
             if in_code:  # copied from outputs/ there, so that they do not travel twice
-                await _push(session, mirror, in_code, f"{folder}/code/", "--copy-dest=../outputs")
+                await _push(
+                    session, mirror, in_code, f"{folder}/code/", f"--copy-dest={folder}/outputs"
+                )
         return len(chosen)
 
     def _note(self, host: str, files: dict[str, State]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from launcher.records import run_folder
 from launcher.records.run_folder import Follower, RunFolder
 from launcher.runner import wishes
-from launcher.spec.errors import LauncherError
+from launcher.spec.errors import LauncherError, RecordError
 
 #: Holds the lock as a follower before wishes did, with a pid of its own or that of somebody else.
 OLDER = """
@@ -73,3 +73,25 @@ def test_a_follower_says_on_which_machine_it_is(tmp_path: Path) -> None:
         folder.write("follower.json", {"pid": 1, "host": "laptop-2"})
         assert run_folder.follower(tmp_path) == Follower(os.getpid()), "of a follower before"
     assert run_folder.follower(tmp_path) is None
+
+
+def test_a_run_without_a_lock_has_nobody_to_signal(tmp_path: Path) -> None:
+    wishes.ask_stop(tmp_path, 1.0)
+    wishes.ask_pull(tmp_path)
+
+
+@pytest.mark.parametrize("ask", [lambda path: wishes.ask_stop(path, 1.0), wishes.ask_pull])
+def test_a_wish_that_cannot_be_written_is_an_error_of_this_machine(
+    tmp_path: Path, ask: object
+) -> None:
+    for name in ("stop.json", "pull.json"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(RecordError, match="cannot write"):
+        ask(tmp_path)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("text", ['{"asked": {}}', '{"asked": [1]}', "[1]", "", "\0\0"])
+def test_a_damaged_wish_asks_for_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stop.json").write_text(text)
+    with closing(RunFolder(tmp_path)) as folder:
+        assert not wishes.Wishes(folder).stop_pending

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.agent.base import protocol
 from launcher.records import events as ev
 from launcher.spec import errors
 from launcher.spec.model import Host
@@ -52,6 +53,8 @@ async def _asked(answers: list[bytes], op: str, again: float = 0.0) -> tuple[Any
         async with asyncio.timeout(5):
             if op == "probe":
                 return await agent.probe(), faults
+            if op == "outputs":
+                return await agent.outputs("calm-hare", ["."]), faults
             return await agent.ask(op), faults
     except errors.HostError as error:
         return error, faults
@@ -118,6 +121,7 @@ MALFORMED = [
     b'{"id": 1, "ok": {"time": 1e999}}',
     b'{"id": 1, "ok": ' + b"[" * 40 + b"]" * 40 + b"}",
     b'{"id": 1, "ok": null}',
+    b'{"id": 1, "part": {"outputs": [], "code": []}}',
     b'{"id": 1, "ok": {}}',
     b'{"id": 1, "ok": {"time": "now"}}',
     b'{"id": 1, "error": {}}',
@@ -183,3 +187,38 @@ def test_a_journal_brings_only_what_a_supervisor_writes(kind: str, fields: dict[
     event = ev.from_journal("a", {"time": 1.0, **fields, "event": kind, "seq": 1}, 0.0)
     assert event is None or isinstance(event, (*ev.JOURNALED, ev.RecordPassedOver))
     assert getattr(event, "host", "a") == "a"
+
+
+def _part(names: str, **more: object) -> bytes:
+    files = {"outputs": [[name, 1, 2] for name in names], "code": [[f"c-{names}", 1, 2]]}
+    return json.dumps(
+        {"id": 1, **({"ok": {**files, **more}} if more else {"part": files})}
+    ).encode()
+
+
+def test_outputs_in_parts_are_one_list() -> None:
+    answers = [_part("ab"), _part("c"), _part("d", folder="/x", logs={}, unlisted=3)]
+    found, faults = asyncio.run(_asked([b"\n".join(answers) + b"\n"], "outputs"))
+    assert [path for path, _, _ in found.files.outputs] == ["a", "b", "c", "d"]
+    assert [path for path, _, _ in found.files.code] == ["c-ab", "c-c", "c-d"]
+    assert (found.folder, found.unlisted, faults) == ("/x", 3, [])
+
+
+@pytest.mark.parametrize("bound", ["MOST_FILES", "MOST_CHARACTERS"])
+def test_parts_without_end_are_a_fault_of_the_host(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, bound, 20)
+    found, faults = asyncio.run(_asked([_part("abc") + b"\n"] * 30, "outputs"))
+    assert isinstance(found, errors.BadAnswer)
+    assert "more files than a host lists" in str(faults)
+
+
+@pytest.mark.parametrize(
+    "part", [5, [], {"outputs": 5, "code": []}, {"outputs": [["../x", 1, 1]], "code": []}]
+)
+def test_a_part_of_nonsense_is_a_fault_of_the_host(part: object) -> None:
+    sent = json.dumps({"id": 1, "part": part}).encode() + b"\n"
+    found, faults = asyncio.run(_asked([sent], "outputs"))
+    assert isinstance(found, errors.BadAnswer)
+    assert faults == [found]

@@ -11,6 +11,7 @@ import pytest
 
 from launcher.agent.base import journal, protocol
 from launcher.agent.relay import relay as relays
+from launcher.agent.relay import tree
 from launcher.agent.relay.relay import Relay
 
 
@@ -60,3 +61,35 @@ def test_a_supervisor_that_starts_hundreds_of_processes_has_more_time(
         thread.join()
         with pytest.raises(relays.Refused, match="does not answer"):
             relay.do_start({**request, "processes": []})
+
+
+def test_more_outputs_than_fit_into_a_message_come_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs, code = tmp_path / "runs" / "calm-hare" / "outputs", tmp_path / "runs/calm-hare/code"
+    for folder in (outputs, code):
+        folder.mkdir(parents=True)
+        for number in range(50):
+            (folder / f"{folder.name}-{number:02}").touch()
+    monkeypatch.setattr(tree, "PART", 1000)
+    relay, sent = Relay(str(tmp_path)), []
+    monkeypatch.setattr(relay, "_say", lambda message, payload=b"": sent.append(message))
+    last = relay.do_outputs({"id": 7, "run": "calm-hare", "paths": ["."]})
+    assert len(sent) > 5
+    assert all(message["id"] == 7 for message in sent)
+    for kind in ("outputs", "code"):
+        parts = [message["part"] for message in sent] + [last]
+        found = [path for part in parts for path, _, _ in part[kind]]
+        assert found == [f"{kind}-{number:02}" for number in range(50)]
+    assert max(len(protocol.encode(message)) for message in sent) < 2000
+    assert last["unlisted"] == 0
+
+
+def test_more_outputs_than_a_launcher_takes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [(f"weights-{number}", 1, 1) for number in range(10)]
+    monkeypatch.setattr(protocol, "MOST_FILES", 7)
+    parts, unlisted = tree.in_parts({"outputs": listed, "code": []})
+    assert (parts, unlisted) == ([{"outputs": listed[:7], "code": []}], 3)
+    monkeypatch.setattr(protocol, "MOST_CHARACTERS", 9 * 5)
+    assert tree.in_parts({"outputs": [], "code": listed})[1] == 5
+    assert tree.in_parts({"outputs": [], "code": []}) == ([{"outputs": [], "code": []}], 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -225,3 +227,22 @@ def test_links_are_links_in_the_view(folder: RunFolder, lay: Lay) -> None:
     outputs.lay_together(folder, hosts, links={"gpu2": [("own", "ck/a")]})
     assert (folder.outputs / "own").read_text() == "2"
     assert [p.name for p in folder.outputs.rglob("*") if p.is_symlink()] == ["own"]
+
+
+def test_many_files_take_time_in_proportion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100,000 of them took minutes, in which nothing else was done."""
+    names = [f"shard-{number}" for number in range(100_000)]
+    copied: list[bytes] = []
+
+    async def copy(*words: object) -> outputs.Pulled:
+        copied.extend(bytes(words[-1]).split(b"\0"))  # type: ignore[call-overload]
+        return outputs.Pulled(1)
+
+    monkeypatch.setattr(outputs.rsync, "copy", copy)
+    listed = outputs.Listed(outputs=dict.fromkeys(names, (0, 1)), code={}, folder="/x")
+    began = time.monotonic()
+    asyncio.run(outputs.pull(None, "lab1", listed, tmp_path))  # type: ignore[arg-type]
+    assert time.monotonic() - began < 20
+    assert len(copied) == 100_000
