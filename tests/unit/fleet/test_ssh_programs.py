@@ -164,6 +164,11 @@ def test_no_spelling_hides_a_program(tmp_path: Path, text: str) -> None:
         assert programs(Inventory((Host("gpu1"),), ssh_config=str(theirs)))
 
 
+def test_no_file_runs_no_program() -> None:
+    for none in (os.devnull, "none", "/does/not/exist"):
+        assert programs(Inventory((Host("gpu1"),), ssh_config=none)) == ()
+
+
 @pytest.mark.parametrize("hides", ["behind a megabyte", "behind many files", "in a pipe"])
 def test_what_is_not_read_whole_is_refused(tmp_path: Path, hides: str) -> None:
     theirs, program = tmp_path / "theirs", 'Match exec "touch ran"\n'
