@@ -11,10 +11,10 @@ import re
 import sys
 from typing import TextIO
 
-#: Colours and other text attributes (ECMA-48, SGR), which may pass; else one control character: C0
-#: but tab and newline, DEL, C1, and what changes the direction of text.
+#: Colours, bold and dim text (ECMA-48, SGR), which may pass: nothing that hides text. Else one control
+#: character: C0 but tab and newline, DEL, C1, and what changes the direction of text.
 _SPECIAL = re.compile(
-    "(\x1b\\[[0-9;:]{0,32}m)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+    "(\x1b\\[(?:[0-2]|22|3[1-7]|39|9[1-7])?m)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 
 

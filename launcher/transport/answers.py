@@ -23,6 +23,8 @@ T = TypeVar("T")
 MOST = 4096
 #: Longest path of a file, in characters.
 LONGEST_PATH = 4096
+#: Longest message of a refusal, in characters: more than the longest path that it may name.
+LONGEST_MESSAGE = 1 << 16
 #: Latest moment that a host may name: the end of the year 9999.
 LATEST = 253_402_300_799.0
 
@@ -93,6 +95,9 @@ class Problem:
     port: int | None = None
     gpu: int | str | None = None
     holder: Holder = Holder()
+
+    def __post_init__(self) -> None:
+        _require(len(self.message) <= LONGEST_MESSAGE, "message", "is too long")
 
 
 @frozen

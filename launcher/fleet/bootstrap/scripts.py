@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import fabric
 from invoke import exceptions as invoked
-from invoke.watchers import FailingResponder
+from invoke.watchers import FailingResponder, StreamWatcher
 
 from ...spec import errors
 from ...spec.errors import HostError
@@ -29,6 +29,24 @@ LOOK_TIME = 60
 CHANGE_TIME = 3600
 
 
+#: Characters that a host may print during an inspection, and during a change.
+MOST_SEEN, MOST_SAID = 1 << 20, 16 << 20
+
+
+class _Bound(StreamWatcher):
+    """Gives a host up that prints without end."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def submit(self, stream: str) -> Iterable[str]:
+        """Answer nothing to what was printed so far."""
+        if len(stream) > self._most:
+            raise invoked.WatcherError("it prints without end")
+        return ()
+
+
 @frozen
 class Outcome:
     """The result of a script. ``refused``: sudo did not accept the password."""
@@ -43,7 +61,12 @@ def look_at(host: Host, connection: fabric.Connection, goal: plan.Goal) -> Look:
     """Inspect a host. Raises HostError if its answer makes no sense."""
     weakness = weakness_program() if plan.is_venv_ours(goal) else ""
     command = look_command(goal.python, plan.venv_of(goal), goal.key, weakness)
-    result = connection.run(command, **_QUIET, timeout=LOOK_TIME)
+    try:
+        result = connection.run(command, **_QUIET, watchers=[_Bound(MOST_SEEN)], timeout=LOOK_TIME)
+    except invoked.CommandTimedOut:
+        raise
+    except invoked.Failure as error:
+        raise errors.BadAnswer(host.name, str(error.reason)) from None
     try:
         return parse_look(result.stdout)
     except ValueError as error:
@@ -68,21 +91,23 @@ def run(
 ) -> Outcome:
     """Run a script with sh, as the user or through sudo."""
     command = shlex.join(["/bin/sh", "-c", f"exec </dev/null\n{script}"])
-    watchers = []
+    watchers: list[StreamWatcher] = [_Bound(MOST_SAID)]
     prompt = f"launcher-{secrets.token_hex(8)}:"  # nothing else on the host can fake it
     if root:
         how, password = root
         command = f"env LC_ALL=C {how} -S -p {prompt} -- {command}"
-        watchers = [
+        watchers.append(
             FailingResponder(prompt, f"{password.reveal()}\n", "try again|incorrect password")
-        ]
+        )
     try:
         line = login_shell.line(command)
         result = connection.run(line, **_QUIET, watchers=watchers, timeout=seconds)
     except invoked.CommandTimedOut:
         hint = "it may still be running there; check, then run it again"
         return Outcome(False, f"not done in {seconds} s", hint=hint)
-    except invoked.Failure:  # sudo printed "try again"
+    except invoked.Failure as error:
+        if not isinstance(error.reason, invoked.ResponseNotAccepted):
+            raise errors.BadAnswer(name, str(error.reason)) from None
         return Outcome(False, "sudo refused the password", refused=True)
     if result.exited == -1:
         raise errors.ConnectionLost(name, "the connection dropped", "safe to run again")

@@ -124,6 +124,9 @@ def _entry(key: object, value: object, margin: str = "") -> list[str]:
     text = str(value)
     lines = text.rstrip("\n").split("\n")
     plain = all(line.replace("\t", " ").isprintable() for line in lines) and text.strip()
-    if "\n" not in text or not plain or text[0] in " \n\t":
+    is_script = key in ("run", "setup")  # how it ends makes no difference
+    more = text.endswith("\n\n") and not is_script
+    if "\n" not in text or not plain or text[0] in " \n\t" or more:
         return [f"{name} {scalar(value)}"]
-    return [f"{name} |", *(f"{margin}  {line}" if line else "" for line in lines)]
+    mark = "|" if text.endswith("\n") or is_script else "|-"
+    return [f"{name} {mark}", *(f"{margin}  {line}" if line else "" for line in lines)]

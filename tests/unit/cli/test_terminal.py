@@ -28,6 +28,11 @@ control("\\r\\x1b[2K")
 """
 
 
+@pytest.mark.parametrize("hides", ["8", "30", "7", "0;8", "38;5;0", "40", "37;47"])
+def test_nothing_that_hides_text_passes(hides: str) -> None:
+    assert harmless(f"\x1b[{hides}mseen") == f"␛[{hides}mseen"
+
+
 def test_only_colours_pass() -> None:
     assert harmless(EVIL) == SHOWN
     assert harmless("täg\tline\n") == "täg\tline\n"

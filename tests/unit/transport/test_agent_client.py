@@ -125,6 +125,7 @@ MALFORMED = [
     b'{"id": 1, "ok": {}}',
     b'{"id": 1, "ok": {"time": "now"}}',
     b'{"id": 1, "error": {}}',
+    b'{"id": 1, "error": {"code": "x", "message": "' + b"x" * 100_000 + b'"}}',
     b'{"id": 1, "error": {"code": 1, "message": "x"}}',
     b'{"id": 1, "error": {"code": "gpu-busy", "message": "x", "holder": {"since": 1e300}}}',
     b'{"x": [' + b"0," * (5 << 20) + b"0]}",

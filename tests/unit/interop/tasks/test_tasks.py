@@ -169,3 +169,9 @@ def test_an_unknown_format_is_told() -> None:
     with pytest.raises(InputError) as caught:
         tasks.read("run: a", "x", "skypilt")
     assert caught.value.hint == 'did you mean "skypilot"?'
+
+
+@pytest.mark.parametrize("value", ["a\nb: c", "x\n", "x\n\n", "a\nb\n", "\nx", "a\n\nb", " a\nb"])
+def test_values_of_several_lines_stay_as_they_are(value: str) -> None:
+    text = yaml.safe_dump({"run": "a", "envs": {"V": value}})
+    assert loaded(text, "skypilot")[0]["envs"]["V"] == value
