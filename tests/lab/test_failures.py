@@ -99,8 +99,9 @@ def test_processes_that_leave_their_session_are_ended(launcher: Launcher, clean:
     """A daemonised grandchild with an empty environment is still a descendant of the supervisor."""
     name = launcher.script(
         "import os, subprocess\n"
-        "subprocess.Popen(['setsid', '--fork', 'sleep', '601'], env={})\n"
-        "subprocess.Popen(['setsid', '--fork', 'nohup', 'sleep', '602'])\n"
+        # run, not Popen: a setsid that has not ended yet would count, too
+        "subprocess.run(['setsid', '--fork', 'sleep', '601'], env={}, check=True)\n"
+        "subprocess.run(['setsid', '--fork', 'nohup', 'sleep', '602'], check=True)\n"
     )
     ran = launcher.run("--nodes", "2", "--framework", "torch", name)
     assert ran.code == 0, ran.err
