@@ -3,71 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from launcher.spec import errors
 from launcher.spec import inventory as inventories
-from launcher.spec.model import Facts, Host
 from launcher.transport.agent_client import Agent
 from launcher.transport.ssh import Dialler
 from support import lab as labs
 from support.command import Launcher
-
-
-class FakeAgent:
-    """Answers everything; or its connection drops at one operation."""
-
-    def __init__(self, drops_at: str = "") -> None:
-        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.asked: dict[str, dict[str, Any]] = {}
-        self._drops_at = drops_at
-
-    async def ask(self, op: str, **request: Any) -> dict[str, Any]:
-        if op == self._drops_at:
-            self.drop()
-        if self.closed.done():
-            raise errors.ConnectionLost("far", "the connection was lost")
-        self.asked[op] = request
-        return {"asked": op}
-
-    async def probe(self, with_gpus: bool = True) -> Facts:
-        return Facts("far", "far", "/root", "python3", "3.11", 1)
-
-    def drop(self) -> None:
-        self.closed.set_result("the connection dropped")
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
-@dataclass
-class FakeSsh:
-    """A connection with an agent at its other end."""
-
-    agent: FakeAgent
-
-    def abort(self) -> None:
-        """It is gone anyhow."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-@pytest.fixture(autouse=True)
-def fake_agents(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fake connection leads to its own agent."""
-    real = Agent.open
-
-    async def open_any(host: Host, connection: Any) -> Any:
-        if isinstance(connection, FakeSsh):
-            return connection.agent
-        return await real(host, connection)
-
-    monkeypatch.setattr(Agent, "open", open_any)
 
 
 @pytest.mark.usefixtures("by_asyncssh")

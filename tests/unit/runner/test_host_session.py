@@ -96,14 +96,11 @@ class Far:
 @pytest.fixture(autouse=True)
 def fake_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake connection leads to its own agent."""
-    real = Agent.open
 
-    async def open_any(host: Host, connection: Any) -> Any:
-        if isinstance(connection, FakeSsh):
-            return connection.agent
-        return await real(host, connection)
+    async def open_fake(host: Host, connection: FakeSsh) -> FakeAgent:
+        return connection.agent
 
-    monkeypatch.setattr(Agent, "open", open_any)
+    monkeypatch.setattr(Agent, "open", open_fake)
 
 
 HOST_ENDED = {"event": "HostEnded", "time": 1.0, "left": 0, "scanned": 1, "unreadable": 0}
