@@ -46,6 +46,25 @@ def environment(place: Place) -> dict[str, str]:
     return {**place.threads(), **chosen, **place.env, **found}
 
 
+def horovodrun(place: Place, controller: str, *options: str) -> tuple[str, ...]:
+    """Return the command line of horovodrun over all hosts: ``controller`` is --gloo or --mpi."""
+    own = rsh.interface(place)
+    return (
+        place.node.python,
+        "-m",
+        "horovod.runner.launch",
+        "-np",
+        str(place.layout.world_size),
+        "-H",
+        rsh.slots(place.layout),
+        controller,
+        "--disable-cache",
+        *options,
+        *(("--network-interfaces", own) if own else ()),
+        *rsh.rank_command(place),
+    )
+
+
 class Horovod(Framework):
     """For scripts that call ``horovod.torch``, ``.tensorflow`` and so on.
 
@@ -61,18 +80,4 @@ class Horovod(Framework):
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return horovodrun on the first host, and on the others the peer that runs its ranks."""
-        own = rsh.interface(place)
-        argv = (
-            place.node.python,
-            "-m",
-            "horovod.runner.launch",
-            "-np",
-            str(place.layout.world_size),
-            "-H",
-            rsh.slots(place.layout),
-            "--gloo",
-            "--disable-cache",
-            *(("--network-interfaces", own) if own else ()),
-            *rsh.rank_command(place),
-        )
-        return rsh.processes(place, argv, environment(place))
+        return rsh.processes(place, horovodrun(place, "--gloo"), environment(place))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..spec.model import Process
 from . import mpi, rsh
 from .base import Framework, Need, Place
-from .horovod import COMPUTED, HOROVOD
+from .horovod import COMPUTED, HOROVOD, horovodrun
 
 
 class HorovodMpi(Framework):
@@ -32,20 +32,6 @@ class HorovodMpi(Framework):
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return horovodrun, which becomes mpirun, and on the other hosts the peer for its daemons."""
-        own = rsh.interface(place)
-        argv = (
-            place.node.python,
-            "-m",
-            "horovod.runner.launch",
-            "-np",
-            str(place.layout.world_size),
-            "-H",
-            rsh.slots(place.layout),
-            "--mpi",
-            "--disable-cache",
-            f"--mpi-args={' '.join(mpi.SETTINGS)}",
-            # mpirun sends it to all hosts; rank_shim.py sets each rank's back to that of its host.
-            *(("--network-interfaces", own) if own else ()),
-            *rsh.rank_command(place),
-        )
+        # mpirun sends its settings to all hosts; rank_shim.py sets each rank's back to its host's.
+        argv = horovodrun(place, "--mpi", f"--mpi-args={' '.join(mpi.SETTINGS)}")
         return rsh.processes(place, argv, mpi.environment(place))

@@ -13,6 +13,7 @@ from launcher.records import events as ev
 from launcher.records import formats, postmortem, receipt
 from launcher.records.state import RunState, fold
 from launcher.spec.model import Host, Layout, Node
+from support.receipts import failed_receipt
 
 LAYOUT = Layout("r", (Node(Host("gpu1"), 0, 2, 0, (0, 1)), Node(Host("gpu2"), 1, 1, 2, (3,))))
 
@@ -133,16 +134,7 @@ def test_a_receipt_comes_back_from_its_file() -> None:
 
 def test_receipt_as_json() -> None:
     host = receipt.host_receipt("gpu1", LAYOUT, RunState(), [sweep(left=2)], (1, 2))
-    whole = receipt.Receipt(
-        run="r",
-        status="failed",
-        reason="exit-1",
-        exit_code=1,
-        started=0.0,
-        seconds=1.0,
-        stages={},
-        world_size=3,
-        framework="torch",
+    whole = failed_receipt(
         hosts=(host,),
         failure=receipt.first_failure(failed(1), b"x"),
     )
@@ -162,16 +154,7 @@ def exited(host: str, rank: int | None, code: int, stopped: bool = False) -> ev.
 
 
 def screen(state: RunState, words: bytes, width: int = 100, **said: bytes) -> str:
-    whole = receipt.Receipt(
-        run="r",
-        status="failed",
-        reason="exit-1",
-        exit_code=1,
-        started=0.0,
-        seconds=1.0,
-        stages={},
-        world_size=3,
-        framework="torch",
+    whole = failed_receipt(
         failure=receipt.first_failure(state, words),
         others=postmortem.other_ends(state),
         others_said=postmortem.last_lines(

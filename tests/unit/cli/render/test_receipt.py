@@ -13,20 +13,13 @@ from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
 from launcher.records import receipt
 from launcher.records.state import RunState
+from support.receipts import failed_receipt
 
 
 def shown(error: Any, words: bytes = b"bare last line") -> str:
     state = RunState(failure=ev.Failure("gpu1", "rank-0", 0, 1, False, 5.0, error))
-    whole = receipt.Receipt(
-        run="r",
-        status="failed",
-        reason="exit-1",
-        exit_code=1,
-        started=0.0,
-        seconds=1.0,
-        stages={},
+    whole = failed_receipt(
         world_size=1,
-        framework="torch",
         failure=receipt.first_failure(state, words),
     )
     assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
