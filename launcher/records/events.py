@@ -65,12 +65,22 @@ class HostFailed(Event):
 
 
 @frozen
-class SyncProgressed(Event):
-    """A copy is under way. Shown on screen, never stored."""
+class Progressed(Event):
+    """A copy of ``bytes`` bytes is under way. Shown on screen, never stored."""
 
     host: str
     percent: int
-    text: str = ""
+    bytes: int = 0
+
+
+@frozen
+class SyncProgressed(Progressed):
+    """The code is on its way to a host."""
+
+
+@frozen
+class OutputsProgressed(Progressed):
+    """Outputs are on their way from a host."""
 
 
 @frozen

@@ -9,6 +9,7 @@ from ..spec.model import Layout, Node
 from . import connect
 from .context import RunContext
 from .files import code_sync, outputs
+from .files.choice import Choice
 from .files.seeding import Handover
 from .host_session import HostSession
 from .host_set import HostSet
@@ -64,10 +65,10 @@ class SpareSetup:
 
     async def give_outputs(self, session: HostSession, node: Node) -> None:
         """Give a host the outputs of all others that it does not have. Raises HostError."""
-        run, paths = self._context.name, self._context.job.outputs
+        run, paths = self._context.name, self._context.job.output_paths
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
-        has = (await outputs.listed(session.agent, run, paths)).files
+        has = (await outputs.listed(session.agent, run, Choice(paths))).files
         folder = planner.run_dir(node.root, run)
         await self._handover.give(session, others, folder, paths, has)
 

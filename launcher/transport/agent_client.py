@@ -328,10 +328,17 @@ class Agent:
         there = answers.read(answers.Clock, self.host.name, "probe", answer).time
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
-    async def outputs(self, run: str, paths: Sequence[str]) -> answers.Listed:
-        """Return what a run has written on the host, however many files that are."""
+    async def outputs(
+        self, run: str, paths: Sequence[str], written: Mapping[str, Any] | None = None
+    ) -> answers.Listed:
+        """Return what a run has written on the host, however many files that are.
+
+        With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
+        list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none.
+        """
         parts = _Parts()
-        last = await self.ask("outputs", parts=parts, run=run, paths=list(paths))
+        more: dict[str, Any] = {} if written is None else {"written": dict(written)}
+        last = await self.ask("outputs", parts=parts, run=run, paths=list(paths), **more)
         try:
             parts.take(last)
         except Mismatch as error:

@@ -172,6 +172,25 @@ class Files:
             _require(size >= 0, "size", "is negative")
 
 
+#: Most paths outside of the outputs that a host names.
+MOST_WRITTEN = 1024
+
+
+@frozen
+class Written:
+    """What a run wrote outside of its outputs: a file, a folder with a slash behind it, or all that are
+    not named, without a path."""
+
+    path: str
+    files: int
+    bytes: int
+
+    def __post_init__(self) -> None:
+        _require(not self.path or is_inside(self.path), "path", "leads elsewhere")
+        _require(len(self.path) <= LONGEST_PATH, "path", "is too long")
+        _require(min(self.files, self.bytes) >= 0, "files", "is negative")
+
+
 @frozen
 class Listed:
     """What comes with the last part of the outputs: the sizes of the run's logs, and what the host
@@ -183,10 +202,12 @@ class Listed:
     left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
     unlisted: int = 0  # files that are more than a host lists
     files: Files = Files((), ())
+    written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")
         _require(self.unlisted >= 0, "unlisted", "is negative")
+        _require(len(self.written) <= MOST_WRITTEN, "written", "names too many paths")
 
 
 def is_inside(path: str) -> bool:

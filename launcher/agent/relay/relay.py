@@ -148,8 +148,11 @@ class Relay(SelfTests):
         os.makedirs(source, mode=0o700, exist_ok=True)
         code = os.path.join(self._make_run_dir(request["run"]), "code")
         if "from_run" in request:
-            other = os.path.join(self.root, "runs", _checked(request["from_run"]), "code")
-            return {"have": tree.link_tree(other, code)}
+            from . import written  # few runs need it
+
+            other = os.path.join(self.root, "runs", _checked(request["from_run"]))
+            known = written.snapshot_of(other)
+            return {"have": tree.link_tree(os.path.join(other, "code"), code, known)}
         have = tree.snapshot(source, request["version"], code)
         if have:
             return {"have": True, "base": None, "folder": source}
@@ -264,7 +267,10 @@ class Relay(SelfTests):
     def do_outputs(self, request: Message) -> Message:
         """List the run's output folder, the output paths that the job names, and the logs.
 
-        Where these are too many for a message, parts of the lists are sent before the answer.
+        Where these are too many for a message, parts of the lists are sent before the answer. With
+        ``written``, the copy of the code is compared with what it was: files that the run wrote there
+        are listed if they match ``also``, or are among the smallest with ``auto`` bytes together; the
+        others are summarised.
         """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
@@ -279,6 +285,10 @@ class Relay(SelfTests):
         )
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        rest: list[tuple[str, int, int]] = []
+        if "written" in request:
+            more, rest = self._written(request["paths"], **request["written"])
+            named = sorted({*named, *more})
         parts, unlisted = tree.in_parts(
             {"outputs": listed, "code": named, "links": sorted(links.items())}
         )
@@ -291,7 +301,24 @@ class Relay(SelfTests):
             unreadable=[[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
             left_out=[[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
             unlisted=unlisted,
+            written=[{"path": path, "files": files, "bytes": size} for path, files, size in rest],
         )
+
+    def _written(
+        self, paths: list[str], also: list[str], auto: int
+    ) -> tuple[list[tree.Listed], list[tuple[str, int, int]]]:
+        """Return what the run has written outside of its outputs: files to list, and a summary of the
+        others."""
+        from . import written  # at the end of a run
+
+        files, unreadable, known = written.listing(self.run_dir, self._go_on)
+        others = tree.matching(files, paths, False)
+        more = tree.matching(others, also, True)
+        others = tree.matching(others, also, False)
+        more += written.smallest(others, auto) if auto else []
+        listed = set(more)
+        left = [one for one in others if one not in listed]
+        return more, written.summary(left, unreadable, known)
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""

@@ -64,7 +64,19 @@ from ..run_argument import new_client
     "outputs",
     multiple=True,
     metavar="PATH",
-    help="Also bring back this path of the workdir (repeatable).",
+    help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--bring",
+    multiple=True,
+    metavar="PATTERN",
+    help="Bring back only these outputs, such as '*.json' (repeatable).",
+)
+@click.option(
+    "--keep-on-host",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave these outputs on the hosts, such as '*.pt' (repeatable).",
 )
 @click.option("--master-addr", help="Address of the first host (default: found and tested).")
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
