@@ -11,7 +11,7 @@ from ..base import lean
 from ..base.journal import write_private
 from ..base.lean import Socket, socket
 from ..processes import processes
-from . import gpu_locks, gpus
+from . import gpu_locks, gpus, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
     return {
         "hostname": socket.gethostname(),
         "root": root,
+        "machine": machine.fingerprint(),
         "python": sys.executable,
         "python_version": "%d.%d.%d" % sys.version_info[:3],
         "cpus": len(os.sched_getaffinity(0)),
