@@ -65,7 +65,10 @@ time.time = lambda: real() + 120
 sys.version_info = (3, 9, 1)
 def refused(*_):
     raise PermissionError(1, "Operation not permitted")
-_socket.socket = type("socket", (_socket.socket,), {"listen": refused})""",
+class Deaf(_socket.socket):
+    __slots__ = ()
+    listen = refused
+_socket.socket = Deaf""",
 )
 _OLD = _ODD.replace("SHELL_WORDS", "").replace("PYTHON_WORDS", "sys.version_info = (3, 6, 15)")
 #: What InfiniBand looks like, in a copy of /sys/class: nothing can be made in the kernel's own.
