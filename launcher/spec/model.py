@@ -241,6 +241,7 @@ class Facts:
     clock_offset: float = 0.0
     noexec: bool = False  # no file at workdir may be executed
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
+    no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 
 
 def holder_text(holder: Mapping[str, Any]) -> str:

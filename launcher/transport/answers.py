@@ -403,6 +403,7 @@ def _require_facts(found: Facts) -> None:
     if found.ssh_address is not None:
         _require_address(found.ssh_address.partition("%")[0], "ssh_address")
     _require_folder(found.root, "root")
+    _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")

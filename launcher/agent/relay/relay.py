@@ -137,9 +137,12 @@ class Relay(SelfTests):
     # -- one method for each operation
 
     def do_probe(self, request: Message) -> HostFacts:
-        """Return the facts of this host; kill what runs without a supervisor left behind."""
+        """Return the facts of this host, and which of the paths in ``needs`` it lacks; kill what runs
+        without a supervisor left behind."""
         found = facts(self.root, request["gpus"])
         found["strays"] = run_folders.end_strays(self.root)
+        needs = request.get("needs", [])
+        found["no_paths"] = [p for p in needs if not os.access(os.path.expanduser(p), os.R_OK)]
         return found
 
     def do_snapshot(self, request: Message) -> Message:
