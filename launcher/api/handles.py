@@ -17,7 +17,7 @@ from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader
 from ..records.state import RunState
-from ..runner.attach import LOOK, Following, bring, until_started
+from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
 from ..runner.listeners import OnEvent, ignore_event
 from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
@@ -170,6 +170,26 @@ class AsyncRunHandle(RecordedRun):
             self._task = self._client.follow(self._following)
         async with asyncio.timeout(timeout):
             return await asyncio.shield(self._task)
+
+    async def detach(self, in_background: bool = True) -> Receipt | None:
+        """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
+
+        A background process follows it from then on, as with ``detach`` of :meth:`AsyncClient.run`;
+        without ``in_background`` nobody does, unless another process already did. Ranks that are being
+        restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
+        could start it. Raises LauncherError.
+        """
+        if self._task is not None:
+            leaving = asyncio.Event()
+            leaving.set()
+            over = await until_let_go(self._task, leaving, self._following.until_on_its_own)
+            if over is not None:
+                return over
+        if in_background and self.receipt is None and not self.followed:
+            from ..runner import follower
+
+            await follower.resume(self._following.request, self.folder)
+        return self.receipt
 
     async def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
         """Wait until all processes run. Return None then, or the receipt if the run ended before.
@@ -374,6 +394,16 @@ class RunHandle(RecordedRun):
         stops a run that it started.
         """
         return self._loop.call(self._handle.wait(timeout))
+
+    def detach(self, in_background: bool = True) -> Receipt | None:
+        """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
+
+        A background process follows it from then on, as with ``detach`` of :meth:`Client.run`; without
+        ``in_background`` nobody does, unless another process already did. Ranks that are being
+        restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
+        could start it. Raises LauncherError.
+        """
+        return self._loop.call(self._handle.detach(in_background))
 
     def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
         """Wait until all processes run. Return None then, or the receipt if the run ended before.

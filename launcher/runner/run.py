@@ -127,6 +127,14 @@ class Run:
         """Fetch outputs now, without waiting for the next interval."""
         self._collector.hurry.set()
 
+    async def until_on_its_own(self) -> None:
+        """Wait until the hosts carry on without a launcher. A run that has not started yet is stopped:
+        nobody else could start it."""
+        state = self.context.state
+        if state.attempt == 0 and not state.all_started and not self.switch.asked.is_set():
+            self.stop()
+        await self.context.event_log.until(lambda: self.context.state.is_on_its_own)
+
     async def close(self) -> None:
         """Close all connections and files. What runs on the hosts continues."""
         await self.hosts.close()

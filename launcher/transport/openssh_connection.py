@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ..spec import errors
 from .asyncssh_connection import too_many_sessions
+from .child_process import ChildProcess
 from .connection import Bridge, Connection, RemoteProcess, Terminal
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
@@ -58,7 +59,7 @@ class OpensshConnection(Connection):
     """A login by ``ssh``."""
 
     def __init__(
-        self, host: str, argv: Sequence[str], folder: str, master: asyncio.subprocess.Process | None
+        self, host: str, argv: Sequence[str], folder: str, master: ChildProcess | None
     ) -> None:
         super().__init__(host)
         self._argv, self._folder, self._master = tuple(argv), folder, master
@@ -88,11 +89,11 @@ class OpensshConnection(Connection):
                 "--",
                 host,
             ]
-            master = await _start(argv, stdout=subprocess.PIPE)
+            master = await ChildProcess.start(argv, stdout=subprocess.PIPE)
             try:
                 await _until_in(host, master)
             except BaseException:
-                await _end(master)
+                await master.end()
                 raise
             return cls(host, [*base, *plain], folder, master)
         except FileNotFoundError as error:
@@ -126,17 +127,17 @@ class OpensshConnection(Connection):
         self._is_closed = True
         for process in self._running:
             process.close()
-        if self._master and self._master.returncode is None:
-            _signal(self._master, signal.SIGTERM)
+        if self._master:
+            self._master.send_signal(signal.SIGTERM)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def abort(self) -> None:
         """See :class:`Connection`."""
         self.close()
 
-    async def piped(self, command: str, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+    async def piped(self, command: str, stdin: int, stdout: int) -> ChildProcess:
         """Start a command between two descriptors; its stderr is a pipe."""
-        return await _start(self._command(command, None), stdin=stdin, stdout=stdout)
+        return await ChildProcess.start(self._command(command, None), stdin=stdin, stdout=stdout)
 
     def refused(self, complaint: str) -> errors.HostError:
         """Return the error for an ssh that ended with 255."""
@@ -153,7 +154,7 @@ class OpensshProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: ChildProcess,
         stdin: _Stdin,
         stdout: asyncio.StreamReader,
         stderr: asyncio.StreamReader,
@@ -166,14 +167,16 @@ class OpensshProcess:
     async def start(cls, argv: Sequence[str], terminal: Terminal | None) -> OpensshProcess:
         """Start it, in a terminal of its own if there is to be one."""
         if terminal is None:
-            process = await _start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            process = await ChildProcess.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert process.stdin and process.stdout and process.stderr  # noqa: PT018
             return cls(process, _Stdin(process.stdin), process.stdout, process.stderr, None)
         kind, columns, lines = terminal
         screen, keyboard = pty.openpty()
         _resize(screen, columns, lines)
         try:
-            process = await _start(argv, stdin=keyboard, stdout=keyboard, env={"TERM": kind})
+            process = await ChildProcess.start(
+                argv, stdin=keyboard, stdout=keyboard, env={**os.environ, "TERM": kind}
+            )
         finally:
             os.close(keyboard)
         assert process.stderr
@@ -190,13 +193,12 @@ class OpensshProcess:
         """Tell its terminal the size of the window."""
         if self._screen is not None:
             _resize(self._screen, width, height)
-            _signal(self._process, signal.SIGWINCH)
+            self._process.send_signal(signal.SIGWINCH)
 
     def close(self) -> None:
         """Hang up."""
         self.stdin.close()
-        if self._process.returncode is None:
-            _signal(self._process, signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM)
 
     async def wait_closed(self) -> None:
         """Wait until it is over."""
@@ -228,7 +230,7 @@ class _Stdin:
 class _Piped(Bridge):
     def __init__(self, connection: OpensshConnection) -> None:
         self._connection = connection
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
         self._hung_up = False
 
     async def run(self, command: str, ours: list[int]) -> bytes:
@@ -247,45 +249,27 @@ class _Piped(Bridge):
                 raise self._connection.refused(complaint.decode(errors="replace").strip())
             return complaint
         finally:
-            await _end(process)
+            await process.end()
 
     def hang_up(self) -> None:
         self._hung_up = True
-        if self._process and self._process.returncode is None:
-            _signal(self._process, signal.SIGTERM)
-
-
-async def _start(
-    argv: Sequence[str],
-    stdin: int = subprocess.DEVNULL,
-    stdout: int = subprocess.DEVNULL,
-    env: dict[str, str] | None = None,
-) -> asyncio.subprocess.Process:
-    """Start an ssh in a session of its own: Ctrl-C at the terminal is not for it."""
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=os.environ | (env or {}),
-        limit=1 << 20,
-    )
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
 
 
 async def _has_master(argv: Sequence[str]) -> bool:
-    process = await _start(argv)
+    process = await ChildProcess.start(argv, stderr=subprocess.DEVNULL)
     try:
         async with asyncio.timeout(CHECKING):
-            await process.communicate()
+            await process.wait()
     except TimeoutError:
         return False  # a master that does not answer is none
     finally:
-        await _end(process)
+        await process.end()
     return process.returncode == 0
 
 
-async def _until_in(host: str, master: asyncio.subprocess.Process) -> None:
+async def _until_in(host: str, master: ChildProcess) -> None:
     """Wait until the master has logged in, and listens. Raises ConnectError."""
     assert master.stdout and master.stderr  # noqa: PT018
     try:
@@ -315,17 +299,6 @@ def _refused(host: str, text: str) -> errors.ConnectError:
     if any(words in text for words in unreachable):
         return errors.Unreachable(host, f"ssh: {last}", hint)
     return errors.ConnectError(host, f"ssh: {last}", hint)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        _signal(process, signal.SIGTERM)
-        await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
 
 
 def _resize(screen: int, columns: int, lines: int) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import click
 
 from ...api.jobs import seconds
-from ...records.receipt import Receipt
 from ...spec.errors import InputError
 from .. import complain, options, trust
-from ..follow import shown
+from ..follow import End, shown
 from ..run_argument import attached, run_argument
 
 
@@ -32,25 +30,25 @@ def attach_command(
 ) -> None:
     """Follow a running run again, from where you left off.
 
-    Ctrl-C stops the run, as in `launcher run`. Use `launcher logs -f` to only look. If another
-    machine started the run and its hosts disagree on it or name secrets, you are asked before it may
-    be restarted from here.
+    Ctrl-C asks whether to stop the run, to detach, or to continue; without a terminal it stops the
+    run. If another machine started the run and its hosts disagree on it or name secrets, you are asked
+    before it may be restarted from here.
     """
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
 
-    async def to_the_end() -> Receipt:
+    async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event, screen.on_log) as run:
             asks = run.receipt is None and run.may_start_again and run.doubts
             if asks and (trust_record or trust.agreed(run, "starting it again")):
                 run.trust()
-            return await shown(screen, run)
+            return run.name, await shown(screen, run)
 
-    receipt = asyncio.run(to_the_end())
+    name, end = asyncio.run(to_the_end())
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2))
-    ctx.exit(receipt.exit_code)
+        click.echo(end.to_json(name))
+    ctx.exit(end.code)
 
 
 @click.command("stop")
@@ -71,16 +69,18 @@ def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool
         raise InputError(f"--grace: {error}") from None
     screen = Screen(ranks=frozenset(), logs_to_stderr=as_json)
 
-    async def to_the_end() -> Receipt:
+    async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event) as run:
             if run.receipt:
                 click.echo(f"{run.name} has ended already", err=True)
                 for error in await run.finish():
                     complain(error)
             run.request_stop(patience)
-            return await shown(screen, run)
+            return run.name, await shown(screen, run, asks_after=None)
 
-    receipt = asyncio.run(to_the_end())
+    name, end = asyncio.run(to_the_end())
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2))
-    ctx.exit(0 if all(host.left == 0 for host in receipt.hosts) else 1)
+        click.echo(end.to_json(name))
+    if end.receipt is None:
+        ctx.exit(end.code)
+    ctx.exit(0 if all(host.left == 0 for host in end.receipt.hosts) else 1)

@@ -151,7 +151,8 @@ def command(
     """Run a script or a job file on the hosts, and follow it until it ends.
 
     Options come before the script; everything after it is passed to the script. The exit code is
-    that of the first program that failed, 125 if launcher failed, 130 after Ctrl-C.
+    that of the first program that failed, 125 if launcher failed, 130 after Ctrl-C. SIGTERM and a
+    closed terminal leave the run running, with 143. After a minute, Ctrl-C at a terminal asks first.
     """
     if lease is not None:
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
