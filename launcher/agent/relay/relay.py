@@ -327,6 +327,19 @@ class Relay(SelfTests):
         """List the runs of this user on this host, and the live runs of all users."""
         return run_folders.runs(self.root)
 
+    def do_usage(self, request: Message) -> Message:
+        """Return what launcher's files take here."""
+        from . import usage  # for one command
+
+        return usage.usage(self.root, self._go_on)
+
+    def do_prune(self, request: Message) -> Message:
+        """Delete old runs, versions of code and agents."""
+        from . import usage
+
+        names = ("runs", "code", "agents", "stubs")
+        return {"kept": usage.prune(self.root, *(request[name] for name in names))}
+
     def do_remove(self, request: Message) -> Message:
         """Delete a run that has stopped here."""
         self._use(request["run"])
