@@ -143,7 +143,9 @@ _KEYS: Mapping[str, Key] = {
         texts, TEXTS, "Patterns of the outputs that stay on the hosts, such as '*.pt'"
     ),
     "needs": Key(
-        _needs, TEXTS, "Paths that every host must have, such as a dataset; see check --job"
+        _needs,
+        TEXTS,
+        "Paths that every host must have, such as a dataset; hosts without are not used",
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),

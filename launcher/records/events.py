@@ -103,6 +103,15 @@ class CodeUnreadable(Event):
 
 
 @frozen
+class CodeIsLarge(Event):
+    """Much is copied to every host: ``largest`` are entries of the workdir, with their bytes."""
+
+    bytes: int
+    files: int
+    largest: tuple[tuple[str, int], ...] = ()
+
+
+@frozen
 class SecretsCopied(Event):
     """Files of the code that look like secrets go to every host, as ``paths``, or are in the uncommitted
     changes that ``code.diff`` keeps here, as ``kept``. Recorded the first time."""

@@ -28,7 +28,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_snapshot, code_sync, secret_files
+from .files import code_size, code_snapshot, code_sync, secret_files
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -205,6 +205,8 @@ class Run:
         code_snapshot.require(code, context.job.script)
         if code.unreadable:
             context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, code.unreadable))))
+        if large := await asyncio.to_thread(code_size.of_source, code, context.job):
+            context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
         revision = await asyncio.to_thread(code_snapshot.revision, folder)
         self.folder.write("code.json", code_snapshot.describe_code(code, revision))
         if revision.diff:

@@ -243,6 +243,7 @@ class Facts:
     noexec: bool = False  # no file at workdir may be executed
     machine: str = ""  # equal for two hosts that are one machine
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
+    no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 
 
 def holder_text(holder: Mapping[str, Any]) -> str:

@@ -320,10 +320,11 @@ class Agent:
 
     # -- requests with a result of their own
 
-    async def probe(self, with_gpus: bool = True) -> Facts:
-        """Return the facts of the host; the clock's offset is uncertain by half a round trip."""
+    async def probe(self, with_gpus: bool = True, needs: Sequence[str] = ()) -> Facts:
+        """Return the facts of the host, and which paths of ``needs`` it lacks; the clock's offset is
+        uncertain by half a round trip."""
         before = time.time()
-        answer = await self.ask("probe", gpus=with_gpus)
+        answer = await self.ask("probe", gpus=with_gpus, needs=list(needs))
         after = time.time()
         there = answers.read(answers.Clock, self.host.name, "probe", answer).time
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)

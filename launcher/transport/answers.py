@@ -292,6 +292,84 @@ class Runs:
             from_json(Registered, one)
 
 
+#: Most runs, versions of code and agents that a host names.
+MOST_ENTRIES = 20_000
+
+
+@frozen
+class UsedByCode:
+    """A version of a source on a host: its bytes, and when a run last used it."""
+
+    source: str
+    version: str
+    bytes: int
+    used: float
+
+    def __post_init__(self) -> None:
+        plain = re.match(r"[0-9a-f]{1,64}\Z", self.source) and re.match(
+            r"[\w.-]{1,128}\Z", self.version, re.A
+        )
+        _require(bool(plain), "version", "not the name of a version")
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+
+
+@frozen
+class UsedByRun:
+    """A run on a host: its bytes without the code that versions share, and when it last wrote."""
+
+    run: str
+    bytes: int
+    used: float
+    alive: bool
+
+    def __post_init__(self) -> None:
+        _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+
+
+@frozen
+class UsedByAgent:
+    """An agent on a host, and whether any process is one."""
+
+    agent: str
+    bytes: int
+    in_use: bool
+
+    def __post_init__(self) -> None:
+        plain = re.match(r"agent-[\w.]{1,128}\Z", self.agent, re.A)
+        _require(bool(plain), "agent", "not the name of an agent")
+        _require(self.bytes >= 0, "bytes", "is negative")
+
+
+@frozen
+class Usage:
+    """What launcher's files take on a host, and how much of its disk is free. ``stubs`` are lock files
+    that an earlier version has left."""
+
+    free: int
+    code: tuple[UsedByCode, ...]
+    runs: tuple[UsedByRun, ...]
+    agents: tuple[UsedByAgent, ...]
+    stubs: int = 0
+
+    def __post_init__(self) -> None:
+        most = max(len(self.code), len(self.runs), len(self.agents))
+        _require(most <= MOST_ENTRIES, "runs", "more than a host has")
+        _require(min(self.free, self.stubs) >= 0, "free", "is negative")
+
+
+@frozen
+class Pruned:
+    """What was to be deleted on a host and is still in use."""
+
+    kept: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.kept) <= 2 * MOST_ENTRIES, "kept", "more than was asked for")
+
+
 @frozen
 class Contacted:
     """For how many seconds the supervisor has not answered its relay."""
@@ -395,6 +473,7 @@ def _require_facts(found: Facts) -> None:
         _require_address(re.sub(r"%[\w.-]{1,15}\Z", "", found.ssh_address), "ssh_address")
     _require_folder(found.root, "root")
     _require(len(found.machine) <= 64, "machine", "is too long")
+    _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")

@@ -138,9 +138,12 @@ class Relay(SelfTests):
     # -- one method for each operation
 
     def do_probe(self, request: Message) -> HostFacts:
-        """Return the facts of this host; kill what runs without a supervisor left behind."""
+        """Return the facts of this host, and which of the paths in ``needs`` it lacks; kill what runs
+        without a supervisor left behind."""
         found = facts(self.root, request["gpus"])
         found["strays"] = run_folders.end_strays(self.root)
+        needs = request.get("needs", [])
+        found["no_paths"] = [p for p in needs if not os.access(os.path.expanduser(p), os.R_OK)]
         return found
 
     def do_snapshot(self, request: Message) -> Message:
@@ -324,6 +327,19 @@ class Relay(SelfTests):
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""
         return run_folders.runs(self.root)
+
+    def do_usage(self, request: Message) -> Message:
+        """Return what launcher's files take here."""
+        from . import usage  # for one command
+
+        return usage.usage(self.root, self._go_on)
+
+    def do_prune(self, request: Message) -> Message:
+        """Delete old runs, versions of code and agents."""
+        from . import usage
+
+        names = ("runs", "code", "agents", "stubs")
+        return {"kept": usage.prune(self.root, *(request[name] for name in names))}
 
     def do_remove(self, request: Message) -> Message:
         """Delete a run that has stopped here."""
