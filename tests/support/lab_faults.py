@@ -99,6 +99,15 @@ class LabHost(Host):
         self._say("sshd")
         wait_until(self._answers, f"sshd of {self.name} answers, see {self.dir / 'sshd.log'}")
 
+    def max_sessions(self, count: int) -> None:
+        """Allow so many sessions on each new connection."""
+        config = "/etc/ssh/lab/sshd_config"
+        lines = self.read(config).splitlines()
+        kept = [line for line in lines if not line.startswith(b"MaxSessions")]
+        self.write(config, b"\n".join([*kept, b"MaxSessions %d" % count]) + b"\n")
+        self.stop_sshd()
+        self.start_sshd()
+
     def set_clock(self, offset: int) -> None:
         """Show whatever sshd starts from now on a clock that is `offset` seconds off; 0 to undo.
 
