@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -190,6 +191,25 @@ def test_a_file_system_of_whole_seconds(bob: Launcher, host: labs.LabHost) -> No
             assert log.read_text() == f"value {value}\n"
     finally:
         host.run("umount", "-l", "/mnt/coarse")
+
+
+def test_a_file_system_of_even_seconds(bob: Launcher, host: labs.LabHost) -> None:
+    """As FAT: the code arrives, once, and a change within two seconds is not missed."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler on this machine")
+    login(host, "/bin/bash")
+    host.even_seconds()
+    try:
+        for value, second in (("1", 0), ("2", 1), ("2", 1)):
+            bob.script(f"print('value {value}')")
+            os.utime(bob.work / "train.py", (10**9 + second, 10**9 + second))
+            ran = bob.run("--framework", "env", "--", PYTHON, "train.py")
+            assert ran.code == 0, ran.err
+            newest = bob.home / "runs" / ran.receipts[-1]["run"]
+            (log,) = newest.glob("logs/attempt-0/*")
+            assert log.read_text() == f"value {value}\n"
+    finally:
+        host.even_seconds(keep=False)
 
 
 def test_check_names_a_workdir_where_nothing_may_be_executed(
