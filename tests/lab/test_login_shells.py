@@ -212,9 +212,8 @@ def test_a_file_system_of_even_seconds(bob: Launcher, host: labs.LabHost) -> Non
         host.even_seconds(keep=False)
 
 
-def test_check_names_a_workdir_where_nothing_may_be_executed(
-    bob: Launcher, host: labs.LabHost
-) -> None:
+def test_a_workdir_where_nothing_may_be_executed(bob: Launcher, host: labs.LabHost) -> None:
+    """launcher's own programs are found; check says what of the job's is not, and rm leaves nothing."""
     login(host, "/bin/bash")
     host.run("mkdir", "-p", "/mnt/closed")
     host.run("mount", "-t", "tmpfs", "-o", "noexec,mode=755,uid=bob", "tmpfs", "/mnt/closed")
@@ -222,6 +221,17 @@ def test_check_names_a_workdir_where_nothing_may_be_executed(
     bob.inventory.write_text(text.replace("user: bob", "user: bob, workdir: /mnt/closed/l"))
     try:
         checked = bob.call("check", "-i", str(bob.inventory))
+        ran = bob.run("--framework", "ssh", "command -v ssh python; python -V; ssh one hostname")
+        assert ran.code == 0, ran.err
+        ssh, python, version, name = ran.log("node-0.out").decode().split("\n")[:4]
+        places = host.run("sh", "-c", "ls -d /dev/shm/launcher-* /tmp/launcher-*", check=False)
+        assert bob.call("rm", "-").returncode == 0
+        after = host.run("sh", "-c", "ls -d /dev/shm/launcher-* /tmp/launcher-*", check=False)
     finally:
         host.run("umount", "-l", "/mnt/closed")
     assert "DISK-NOEXEC" in checked.stdout + checked.stderr
+    assert ssh.endswith("/relay/ssh")
+    assert python.endswith("/bin/python")
+    assert (version[:7], name) == ("Python ", "one")
+    assert places.stdout.count(b"launcher-") == 2
+    assert not after.stdout

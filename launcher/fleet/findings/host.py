@@ -135,8 +135,8 @@ def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "DISK-NOEXEC",
             host.name,
-            f"{workdir} is on a file system that is mounted noexec: frameworks ssh, mpi and horovod "
-            "cannot use launcher's ssh there, and ./start.sh fails with 126",
+            f"{workdir} is on a file system that is mounted noexec: programs that come with the code, "
+            "such as ./start.sh, fail with 126",
             "set workdir: in the inventory to another disk; or use python train.py, sh start.sh",
         )
     if survey.disk and survey.disk.files_free is not None and survey.disk.files_free < FILES_LOW:
