@@ -41,6 +41,11 @@ def unfinished(host: str) -> list[str]:
     return [mark.stem for mark in marks if host in _hosts(mark, host)]
 
 
+def unfinished_runs() -> frozenset[str]:
+    """Return the runs of this machine that are over, but perhaps not on every host."""
+    return frozenset(mark.stem for mark in _mark("any").parent.glob("*.json"))
+
+
 def _hosts(mark: Path, host: str) -> tuple[str, ...]:
     """Return the hosts that a mark names.
 

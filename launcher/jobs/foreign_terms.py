@@ -39,7 +39,7 @@ COMMANDS = {
 }
 
 #: Commands that end or delete something: no typing mistake leads to them.
-ENDING = ("rm", "stop")
+ENDING = ("rm", "stop", "prune")
 
 _RANKS = "--gpus N chooses hosts and ranks; or give --nodes and --nproc-per-node"
 _COMPUTED = "launcher computes it for every host; leave it out"

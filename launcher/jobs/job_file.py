@@ -133,9 +133,19 @@ _KEYS: Mapping[str, Key] = {
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
-    "outputs": Key(texts, TEXTS, "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
+    "outputs": Key(
+        texts,
+        TEXTS,
+        "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR; `auto`: small files anywhere",
+    ),
+    "bring": Key(texts, TEXTS, "Patterns of the outputs to bring back (default: all)"),
+    "keep_on_host": Key(
+        texts, TEXTS, "Patterns of the outputs that stay on the hosts, such as '*.pt'"
+    ),
     "needs": Key(
-        _needs, TEXTS, "Paths that every host must have, such as a dataset; see check --job"
+        _needs,
+        TEXTS,
+        "Paths that every host must have, such as a dataset; hosts without are not used",
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,10 +23,11 @@ from ..spec.errors import LauncherError
 from ..spec.model import Layout, Request, Secret
 from . import wishes
 from .concurrency import cancel
+from .files.also import ask_for
 from .listeners import OnEvent, OnLog, ignore_event
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .run import Brought, Run
 
 #: Seconds between two reads of what the follower wrote.
 LOOK = 0.1
@@ -287,27 +288,29 @@ async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> R
     return None
 
 
-async def bring(following: Following) -> dict[str, str]:
-    """Fetch logs and outputs as they are on the hosts now, while the run continues.
+async def bring(
+    following: Following, also: Sequence[str] = (), on_event: OnEvent | None = None
+) -> Brought:
+    """Fetch logs and outputs as they are on the hosts now, while the run continues; ``also`` names
+    files that are no outputs, and that are brought from now on."""
+    from .run import Brought, Run  # asyncssh takes a third of a second to import
 
-    Return what could not be fetched, by host.
-    """
     reader = RunReader(following.reader.path)
     reader.skip_events()
+    if also:
+        ask_for(reader.path, also)
     folder = RunFolder.open(reader.path)
     if folder.hold():
-        from .run import Run  # asyncssh takes a third of a second to import
-
-        run = Run(following.request, folder, started=reader.started)
+        run = Run(following.request, folder, on_event or ignore_event, started=reader.started)
         return await run.bring(reader.layout)
     folder.close()
     following.pull_now()
     while reader.follower() is not None:
         for event in reader.new_events():
             if isinstance(event, ev.OutputsPulled):
-                return dict(event.failed)
+                return Brought(event.failed)
         await asyncio.sleep(LOOK)
-    return {}
+    return Brought({})
 
 
 def _startable(reader: RunReader) -> Request:

@@ -137,6 +137,7 @@ class HostFacts(TypedDict):
     leased: Dict[str, Holder]
     time: float
     strays: NotRequired[int]
+    no_paths: NotRequired[List[str]]
 
 
 class Reached(TypedDict):

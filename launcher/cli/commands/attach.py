@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import click
 
+from ...api.client import Summary, is_pattern
 from ...api.jobs import seconds
-from ...spec.errors import InputError
+from ...records.receipt import Receipt
+from ...records.state import ENDED
+from ...spec import nodeset
+from ...spec.errors import InputError, LauncherError
 from .. import complain, options, trust
 from ..follow import End, shown
-from ..run_argument import attached, run_argument
+from ..render.tables import counted
+from ..run_argument import attached, new_client, run_argument
+from ..several_runs import agreed, chosen, several_runs
 
 
 @click.command("attach")
@@ -52,21 +59,66 @@ def attach_command(
 
 
 @click.command("stop")
-@run_argument
+@several_runs
 @click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL.")
 @options.receipt_as_json
 @click.pass_context
-def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
-    """Stop a run on all its hosts, bring its outputs back, and print the receipt.
+def stop_command(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    older: str | None,
+    yes: bool,
+    grace: str | None,
+    as_json: bool,
+) -> None:
+    """Stop runs on all their hosts, bring outputs back, and print the receipt.
 
-    The exit code is 0 if no process of the run is left on any host.
+    RUN may be a pattern such as 'sweep-*'; --older chooses among all active runs. You are asked before
+    several are stopped. The exit code is 0 if no process of a run is left on any host.
     """
-    from ..render.run_view import Screen
-
     try:
         patience = None if grace is None else seconds(grace)
     except ValueError as error:
         raise InputError(f"--grace: {error}") from None
+    if len(words) == 1 and older is None and not is_pattern(words[0]):
+        ctx.exit(_stop_one(words[0], patience, as_json))
+    runs, many = chosen(words, older)
+    runs = [run for run in runs if not many or run.status not in ENDED]
+    if not runs:
+        click.echo("no active run matches", err=True)
+        ctx.exit(0)
+    if many and not agreed("Stop them?", runs, yes):
+        ctx.exit(1)
+    receipts = asyncio.run(_stop(runs, patience))
+    if as_json:
+        click.echo(json.dumps([one.to_json() for one in receipts], indent=2))
+    left = any(host.left != 0 for receipt in receipts for host in receipt.hosts)
+    ctx.exit(1 if left or len(receipts) < len(runs) else 0)
+
+
+async def _stop(runs: list[Summary], grace: float | None) -> list[Receipt]:
+    """Stop several runs at once, and print a line for each; return the receipts of those that ended."""
+    async with new_client() as client:
+
+        async def one(run: Summary) -> Receipt | None:
+            try:
+                receipt = await client.attach_here(run.run).stop(grace)
+            except LauncherError as error:
+                complain(error)
+                return None
+            unsure = [host.host for host in receipt.hosts if host.left is None]
+            left = f"; not verified on {nodeset.fold(unsure)}" if unsure else ""
+            alive = counted(receipt.left, "process")
+            click.echo(f"{run.run}: {receipt.status}, {alive} left{left}", err=True)
+            return receipt
+
+        found = await asyncio.gather(*map(one, runs))
+    return [receipt for receipt in found if receipt is not None]
+
+
+def _stop_one(word: str, patience: float | None, as_json: bool) -> int:
+    from ..render.run_view import Screen
+
     screen = Screen(ranks=frozenset(), logs_to_stderr=as_json)
 
     async def to_the_end() -> tuple[str, End]:
@@ -82,5 +134,5 @@ def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool
     if as_json:
         click.echo(end.to_json(name))
     if end.receipt is None:
-        ctx.exit(end.code)
-    ctx.exit(0 if all(host.left == 0 for host in end.receipt.hosts) else 1)
+        return end.code
+    return 0 if all(host.left == 0 for host in end.receipt.hosts) else 1

@@ -16,6 +16,7 @@ from ...jobs import foreign_terms
 from ...spec.errors import InputError
 from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
+from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
 from ..inventory_lookup import loaded
 from ..run_argument import new_client
@@ -64,7 +65,19 @@ from ..run_argument import new_client
     "outputs",
     multiple=True,
     metavar="PATH",
-    help="Also bring back this path of the workdir (repeatable).",
+    help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--bring",
+    multiple=True,
+    metavar="PATTERN",
+    help="Bring back only these outputs, such as '*.json' (repeatable).",
+)
+@click.option(
+    "--keep-on-host",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave these outputs on the hosts, such as '*.pt' (repeatable).",
 )
 @click.option("--master-addr", help="Address of the first host (default: found and tested).")
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
@@ -108,6 +121,7 @@ from ..run_argument import new_client
 @options.ranks
 @options.raw
 @options.detach
+@click.option("-y", "--yes", is_flag=True, help="Copy the code however large it is.")
 @click.option("--no-check", is_flag=True, help="Skip the checks before the start.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; connect to no host.")
 @click.option(
@@ -121,6 +135,7 @@ def command(
     inventory: str | None,
     ranks: frozenset[int] | None,
     raw: bool,
+    yes: bool,
     no_check: bool,
     dry_run: bool,
     detach: bool,
@@ -142,10 +157,12 @@ def command(
     if lease is not None:
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
+    tell_local_paths(job)
     hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
+    ask_about_size(job, yes)
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)

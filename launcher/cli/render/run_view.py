@@ -28,6 +28,7 @@ from ..terminal import control
 from . import log_lines
 from .event_lines import failure_of, line_of, process_name
 from .hints import below_error, terminal_width
+from .progress import Transfer
 from .tables import counted, duration, fold_tasks
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Screen:
         self._queues: dict[int, deque[bytes]] = {}
         self._queued = 0
         self._flush: asyncio.TimerHandle | None = None
-        self._stage, self._since, self._percent = "", time.monotonic(), ""
+        self._stage, self._since = "", time.monotonic()
+        self._transfer = Transfer(self._since)
         self._line_is_up = self._asking = False
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -133,13 +135,14 @@ class Screen:
 
     @on_event.register
     def _stage_started(self, event: ev.StageStarted) -> None:
-        self._stage, self._since, self._percent = event.stage, time.monotonic(), ""
+        self._stage, self._since = event.stage, time.monotonic()
+        self._transfer = Transfer(self._since)
         if event.stage == "sync":
             self._say_layout()
 
     @on_event.register
-    def _sync_progressed(self, event: ev.SyncProgressed) -> None:
-        self._percent = f"  {event.host} {event.percent} %"
+    def _progressed(self, event: ev.Progressed) -> None:
+        self._transfer.update(event.host, event.bytes, event.percent)
 
     @on_event.register
     def _host_failed(self, event: ev.HostFailed) -> None:
@@ -213,6 +216,8 @@ class Screen:
         self._muted = True
         if self._run.killing:
             self._say("killing now; the receipt follows", "yellow")
+        elif self._stage == "collect":
+            self._say("bringing outputs back; Ctrl-C again leaves them on the hosts", "yellow")
         else:
             grace = duration(self._run.grace)
             self._say(f"stopping (up to {grace}); Ctrl-C again to kill now", "yellow")
@@ -339,7 +344,7 @@ class Screen:
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
-        self._draw(f"{_DOING[self._stage]} {spent}{self._percent}", dim=True)
+        self._draw(f"{_DOING[self._stage]} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)

@@ -253,6 +253,7 @@ def test_hosts_of_different_versions_of_ip() -> None:
 
 
 def test_routes_of_ipv6_are_measured() -> None:
+    others = set(threading.enumerate())
     mirror = EchoServer([0], "t")
     try:
         places = mirror.places()
@@ -264,6 +265,8 @@ def test_routes_of_ipv6_are_measured() -> None:
         assert (told["address"], told["mtu"], told["large"]) == ("::1", 1500, True)
     finally:
         mirror.close()
+        for answering in set(threading.enumerate()) - others:
+            answering.join(20)  # it has a socket of its own
 
 
 def answer(listener: socket.socket) -> None:
