@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from launcher.records import events as ev
-from launcher.records.reasons import StopReason
+from launcher.records.reasons import PassedOver, StopReason
 
 VALUES: dict[str, Any] = {
     "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
     "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
     "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
-    "tuple[str, ...]": ("/dev/shm/x",), "StopReason": StopReason.OTHER,
+    "tuple[str, ...]": ("/dev/shm/x",), "StopReason": StopReason.OTHER, "PassedOver": PassedOver.ENVIRONMENT,
 }  # fmt: skip
 
 
