@@ -88,6 +88,7 @@ lock: ## Resolves the development environment again and pins it in requirements/
 
 system:
 	@sh tests/support/install-system-packages.sh test $(SUDO)
+	@sh tests/support/install-python.sh 3.14 || echo "no Python 3.14: its test is skipped" >&2
 
 setup: $(STAMP)
 

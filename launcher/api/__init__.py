@@ -24,8 +24,8 @@
 ``Client``                ``run`` ``rerun`` ``attach`` ``list`` ``show`` ``rm`` ``host_runs``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``logs()`` ``reader()``
-``RunHandle``, to act     ``wait`` ``wait_until_started`` ``stop`` ``request_stop`` ``pull``
-                          ``request_pull`` ``exec`` ``shell`` (async only) ``rm``
+``RunHandle``, to act     ``wait`` ``wait_until_started`` ``detach`` ``stop`` ``request_stop``
+                          ``pull`` ``request_pull`` ``exec`` ``shell`` (async only) ``rm``
 ========================  ====================================================================
 
 :class:`~launcher.AsyncClient` and :class:`~launcher.AsyncRunHandle` have the same names; what goes to

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
 from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
-from ..records.catalog import Summary
+from ..records.catalog import Summary, is_pattern
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.model import Inventory, Job, Request
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "write_at_home"]
+__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "is_pattern", "write_at_home"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -85,6 +86,18 @@ class _Catalog:
         InputError if several match.
         """
         return catalog.summary(catalog.find(name))
+
+    def select(
+        self, words: Sequence[str] = (), *, failed: bool = False, older: float | None = None
+    ) -> list[Summary]:
+        """Return summaries of the runs that ``words`` name, the oldest first: names or beginnings as in
+        :meth:`show`, or patterns such as ``sweep-*``; without words, all runs.
+
+        Of these, with ``failed`` those that failed or were lost, and with ``older`` those that were
+        started more than so many seconds ago. Raises UnknownRun, InputError.
+        """
+        before = None if older is None else time.time() - older
+        return catalog.select(words, failed=failed, before=before)
 
     def list(self) -> list[Summary]:
         """Return summaries of all runs of this machine, the latest first."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
 from ..records.adoption import commands
-from ..records.receipt import Receipt
+from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader
 from ..records.state import RunState
-from ..runner.attach import LOOK, Following, bring, until_started
-from ..runner.listeners import OnEvent
+from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
+from ..runner.listeners import OnEvent, ignore_event
 from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job, Layout
@@ -27,6 +27,7 @@ from .loop_thread import LoopThread
 if TYPE_CHECKING:
     from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_commands import RemoteShell as RemoteShell
+    from ..runner.run import Brought
 
 
 class Owner(Protocol):
@@ -41,12 +42,14 @@ class Owner(Protocol):
 
 @frozen
 class Pulled:
-    """The result of a pull: how many files and bytes ``outputs`` holds now, and what failed by host."""
+    """The result of a pull: how many files and bytes ``outputs`` holds now, what failed by host, and
+    what else the hosts have, as far as this process has asked them."""
 
     outputs: Path
     files: int
     bytes: int
     failed: Mapping[str, str]
+    not_brought: tuple[NotBrought, ...] = ()
 
 
 class RecordedRun:
@@ -168,6 +171,26 @@ class AsyncRunHandle(RecordedRun):
         async with asyncio.timeout(timeout):
             return await asyncio.shield(self._task)
 
+    async def detach(self, in_background: bool = True) -> Receipt | None:
+        """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
+
+        A background process follows it from then on, as with ``detach`` of :meth:`AsyncClient.run`;
+        without ``in_background`` nobody does, unless another process already did. Ranks that are being
+        restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
+        could start it. Raises LauncherError.
+        """
+        if self._task is not None:
+            leaving = asyncio.Event()
+            leaving.set()
+            over = await until_let_go(self._task, leaving, self._following.until_on_its_own)
+            if over is not None:
+                return over
+        if in_background and self.receipt is None and not self.followed:
+            from ..runner import follower
+
+            await follower.resume(self._following.request, self.folder)
+        return self.receipt
+
     async def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
         """Wait until all processes run. Return None then, or the receipt if the run ended before.
 
@@ -234,14 +257,52 @@ class AsyncRunHandle(RecordedRun):
         for piece in reader.new_logs():
             yield piece
 
-    async def pull(self, dest: Path | str | None = None) -> Pulled:
+    async def pull(
+        self,
+        dest: Path | str | None = None,
+        *,
+        also: Sequence[str] = (),
+        only: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then, and in ``dest`` if given. Raises LauncherError.
+        They are in :attr:`folder` then; with ``dest`` they go straight there instead. ``also`` are
+        patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
+        they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
+        also of those that stay on the hosts by :attr:`Job.keep_on_host`. ``on_event`` gets
+        OutputsProgressed where this process does the copying. Raises LauncherError.
         """
-        async with self._client.hosts_up(self._following.request.inventory):
-            failed = await bring(self._following)
-        return await asyncio.to_thread(_brought, self.folder, Path(dest) if dest else None, failed)
+        if only and dest is None:
+            raise InputError(
+                "only part of the outputs can be brought to a folder of yours, not to the run's",
+                f"launcher pull {self.name} DEST --only {only[0]}",
+            )
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            if dest is None:
+                brought = await bring(self._following, also, on_event)
+                return await asyncio.to_thread(_brought, self.folder, brought)
+            from ..runner.files.choice import Choice
+            from ..runner.files.fetch import fetch
+
+            choice = Choice.of(request.job, tuple(also), tuple(only))
+            wants = on_event or ignore_event
+            place = Path(dest)
+            got = await fetch(request, self.layout, self.folder, place, choice, wants)
+        size = sum(output.size for output in got.outputs)
+        return Pulled(place / "outputs", len(got.outputs), size, got.failed, got.not_brought)
+
+    async def not_brought(self) -> tuple[NotBrought, ...]:
+        """Ask the hosts what they have of the run that is not here, and that :meth:`rm` would delete.
+
+        A host that does not answer is left out.
+        """
+        from ..runner.ended_runs import left_there
+
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            return await left_there(request, self.layout, self.folder)
 
     def request_pull(self) -> None:
         """Ask the follower to bring outputs back, and return at once."""
@@ -334,6 +395,16 @@ class RunHandle(RecordedRun):
         """
         return self._loop.call(self._handle.wait(timeout))
 
+    def detach(self, in_background: bool = True) -> Receipt | None:
+        """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
+
+        A background process follows it from then on, as with ``detach`` of :meth:`Client.run`; without
+        ``in_background`` nobody does, unless another process already did. Ranks that are being
+        restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
+        could start it. Raises LauncherError.
+        """
+        return self._loop.call(self._handle.detach(in_background))
+
     def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
         """Wait until all processes run. Return None then, or the receipt if the run ended before.
 
@@ -383,12 +454,30 @@ class RunHandle(RecordedRun):
             yield from reader.new_logs()
         yield from reader.new_logs()
 
-    def pull(self, dest: Path | str | None = None) -> Pulled:
+    def pull(
+        self,
+        dest: Path | str | None = None,
+        *,
+        also: Sequence[str] = (),
+        only: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then, and in ``dest`` if given. Raises LauncherError.
+        They are in :attr:`folder` then; with ``dest`` they go straight there instead. ``also`` are
+        patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
+        they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
+        also of those that stay on the hosts by :attr:`Job.keep_on_host`. ``on_event`` gets
+        OutputsProgressed where this process does the copying, in another thread. Raises LauncherError.
         """
-        return self._loop.call(self._handle.pull(dest))
+        return self._loop.call(self._handle.pull(dest, also=also, only=only, on_event=on_event))
+
+    def not_brought(self) -> tuple[NotBrought, ...]:
+        """Ask the hosts what they have of the run that is not here, and that :meth:`rm` would delete.
+
+        A host that does not answer is left out.
+        """
+        return self._loop.call(self._handle.not_brought())
 
     def request_pull(self) -> None:
         """Ask the follower to bring outputs back, and return at once. Callbacks may call it."""
@@ -419,10 +508,7 @@ def _is_broken(task: asyncio.Task[Receipt]) -> bool:
     return task.cancelled() or task.exception() is not None
 
 
-def _brought(folder: Path, dest: Path | None, failed: Mapping[str, str]) -> Pulled:
-    sizes = [path.stat().st_size for path in (folder / "outputs").rglob("*") if path.is_file()]
-    if dest:
-        for name in ("outputs", "logs"):
-            if (folder / name).exists():
-                shutil.copytree(folder / name, dest / name, dirs_exist_ok=True)
-    return Pulled((dest or folder) / "outputs", len(sizes), sum(sizes), failed)
+def _brought(folder: Path, brought: Brought) -> Pulled:
+    place = folder / "outputs"
+    sizes = [path.stat().st_size for path in place.rglob("*") if path.is_file()]
+    return Pulled(place, len(sizes), sum(sizes), brought.failed, brought.not_brought)

@@ -13,6 +13,9 @@ from ..jobs import job_file, planner
 from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
+from ..runner.files import code_size, local_paths
+from ..runner.files.code_size import LargeCode
+from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
@@ -21,12 +24,18 @@ from ..spec.files import read_text
 from ..spec.model import Inventory, Job, Meeting, Plan
 
 __all__ = [
+    "LargeCode",
+    "LocalPath",
+    "agree_to_copy",
     "describe_plan",
     "dry_run",
     "framework_names",
     "gpu_bounds",
+    "large_code",
     "layered_job",
+    "leave_out",
     "load_job",
+    "local_paths_of",
     "make_job",
     "schema",
     "seconds",
@@ -53,10 +62,35 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     """
     job = job_file.make(layers, os.environ)
     job = replace(job, workdir=str(Path(job.workdir).expanduser().resolve()))
+    job = local_paths.with_relative_script(job)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
     return job
+
+
+def large_code(job: Job) -> LargeCode | None:
+    """Return what a job would copy to every host, if it is more than 200 MB and its user has not agreed
+    to that before. Raises InputError."""
+    return code_size.of_job(job)
+
+
+def agree_to_copy(code: LargeCode) -> None:
+    """Remember that the user agrees to copy as much."""
+    code_size.agree(code)
+
+
+def leave_out(code: LargeCode) -> None:
+    """Add what is proposed to the .launcherignore of the workdir. Raises InputError."""
+    try:
+        code_size.leave_out(code)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def local_paths_of(job: Job) -> tuple[LocalPath, ...]:
+    """Return arguments of a job that are paths of this machine, which hosts need not have."""
+    return local_paths.found(job)
 
 
 def _no_script(workdir: str, script: str) -> tuple[str, str]:

@@ -60,6 +60,8 @@ _ABOUT = {
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "rerun": "run a run again: same code, job and hosts",
     "rm": "delete a run, here and on its hosts",
+    "df": "show what runs take on disk, here and on the hosts",
+    "prune": "delete old runs, code and agents, here and on the hosts",
     "inventory": "show the hosts; import and export inventories of other tools",
     "import": "convert a task file of SkyPilot, dstack, Polyaxon or OSMO",
     "export": "write a job as shell scripts for its hosts, or for Slurm",
@@ -71,7 +73,7 @@ _ABOUT = {
 
 
 #: Commands that share a module with another one.
-_HOME = {"import": "import_", "stop": "attach", "shell": "exec"}
+_HOME = {"import": "import_", "stop": "attach", "shell": "exec", "prune": "df"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

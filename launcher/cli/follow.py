@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from ..records.state import ENDED
+from ..spec.frozen import frozen
+from . import keys
 
 if TYPE_CHECKING:
     from ..api.client import AsyncClient
@@ -18,40 +24,154 @@ if TYPE_CHECKING:
     from ..records.receipt import Receipt
     from .render.run_view import Screen
 
+T = TypeVar("T")
 #: Starts a run with a client.
 Start = Callable[["AsyncClient"], Awaitable["AsyncRunHandle"]]
+#: Seconds for which Ctrl-C in a run that this command started means to stop it, without a question.
+YOUNG = 60.0
+#: The exit code after a signal that made us let go of the run: that of a process that SIGTERM ended.
+LET_GO = 128 + signal.SIGTERM
+
+QUESTION = "Ctrl-C: s stop (or Ctrl-C again)   d detach, it keeps running   Enter continue"
 
 
-async def shown(screen: Screen, run: AsyncRunHandle) -> Receipt:
-    """Show a run until it ends, and return its receipt.
+class Answer(Enum):
+    """What a user who pressed Ctrl-C wants."""
 
-    Ctrl-C stops the run, a second one kills it. SIGHUP leaves it running. SIGUSR1, which `pull` of
-    an older launcher sends, brings outputs back now.
+    STOP = "s"
+    DETACH = "d"
+    CONTINUE = "\n"
+
+
+@frozen
+class End:
+    """How a command that follows a run ends. Without a receipt it has let go of the run."""
+
+    code: int
+    receipt: Receipt | None = None
+
+    def to_json(self, run: str) -> str:
+        """Return the receipt, or the name of a run that continues, for programs."""
+        value = self.receipt.to_json() if self.receipt else {"run": run}
+        return json.dumps(value, indent=2)
+
+
+async def shown(screen: Screen, run: AsyncRunHandle, asks_after: float | None = 0.0) -> End:
+    """Show a run until it ends or is let go.
+
+    Ctrl-C stops the run, and a second one kills it. At a terminal the first one asks, once the run is
+    followed for ``asks_after`` seconds (None: never). SIGTERM and SIGHUP leave it running. SIGUSR1,
+    which `pull` of an older launcher sends, brings outputs back now.
     """
+    watch = _Watch(screen, run, asks_after)
     screen.begin(run)
-    _on_signals(screen, run)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, run.request_pull)
     async with screen:
-        receipt = await run.wait()
-    screen.receipt(receipt)
-    return receipt
+        end = await watch.until_over()
+    if end.receipt:
+        screen.receipt(end.receipt)
+    elif run.receipt is None:
+        _tell_detached(run)
+    return end
 
 
-def _on_signals(screen: Screen, run: AsyncRunHandle) -> None:
-    def asked() -> None:
-        run.request_stop()
-        screen.stopping()
+class _Watch:
+    """One run on the screen, and what its user wants by signals and keys."""
 
-    def hung_up() -> None:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            screen.flush()
-        run.remember()
-        os._exit(128 + signal.SIGHUP)
+    def __init__(self, screen: Screen, run: AsyncRunHandle, asks_after: float | None) -> None:
+        self._screen, self._run = screen, run
+        self._asks_after, self._begun = asks_after, time.time()
+        self._leaving = asyncio.Event()
+        self._signal = False
+        self._question: ExitStack | None = None
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+        loop.add_signal_handler(signal.SIGUSR1, run.request_pull)
+        on_hangup(self._signalled)
 
+    async def until_over(self) -> End:
+        """Return as soon as the run has ended, or was let go of."""
+        try:
+            receipt = await _unless_left(self._run.wait(), self._leaving)
+        finally:
+            self._close_question()
+        if receipt is None:
+            receipt = await self._let_go()
+        if receipt is None:
+            return End(LET_GO if self._signal else 0)
+        return End(receipt.exit_code, receipt)
+
+    async def _let_go(self) -> Receipt | None:
+        if self._signal and not self._run.state().all_started:
+            self._screen.stopping()
+        return await self._run.detach(in_background=not self._signal)
+
+    def _signalled(self) -> None:
+        if self._signal:  # again: do not wait for ranks that are being restarted
+            self._screen.flush()
+            self._run.remember()
+            os._exit(LET_GO)
+        self._signal = True
+        self._leaving.set()
+
+    def _interrupted(self) -> None:
+        if self._question is None and self._asks():
+            self._ask()
+        else:
+            self._close_question()
+            self._run.request_stop()
+            self._screen.stopping()
+
+    def _asks(self) -> bool:
+        if self._asks_after is None or time.time() - self._begun < self._asks_after:
+            return False
+        state = self._run.state()
+        has_begun = state.all_started and state.status not in {"stopping", *ENDED}
+        return has_begun and state.stage != "collect" and keys.can_ask()
+
+    def _ask(self) -> None:
+        self._question = ExitStack()
+        self._question.enter_context(keys.pressed(self._answered))
+        self._screen.ask(QUESTION)
+
+    def _answered(self, key: str) -> None:
+        try:
+            answer = Answer("\n" if key == "\r" else key.lower())
+        except ValueError:
+            return  # another key
+        self._close_question()
+        if answer is Answer.STOP:
+            self._run.request_stop()
+            self._screen.stopping()
+        elif answer is Answer.DETACH:
+            self._leaving.set()
+        else:
+            self._screen.continuing()
+
+    def _close_question(self) -> None:
+        if self._question is not None:
+            self._screen.ask(None)
+            self._question.close()
+            self._question = None
+
+
+def on_hangup(act: Callable[[], None]) -> None:
+    """Call ``act`` at SIGTERM, and at SIGHUP unless it is ignored, as under nohup."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked)
-    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    loop.add_signal_handler(signal.SIGTERM, act)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, act)
+
+
+def _tell_detached(run: AsyncRunHandle) -> None:
+    name = run.name
+    if run.state().status == "stopping":
+        click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
+        return
+    click.echo(f"detached; {name} keeps running", err=True)
+    click.echo(f"  look: launcher logs -f {name}", err=True)
+    click.echo(f"  stop: launcher stop {name}", err=True)
+    if not run.followed:
+        click.echo(f"  follow it again, for restarts and outputs: launcher attach {name}", err=True)
 
 
 async def begin(
@@ -64,21 +184,43 @@ async def begin(
     """
     async with client:
         run = await start(client)
-        receipt = await (_until_started(screen, run) if detach else shown(screen, run))
+        end = await (_until_started(screen, run) if detach else shown(screen, run, YOUNG))
     if as_json:
-        click.echo(json.dumps(receipt.to_json() if receipt else {"run": run.name}, indent=2))
-    return receipt.exit_code if receipt else 0
+        click.echo(end.to_json(run.name))
+    return end.code
 
 
-async def _until_started(screen: Screen, run: AsyncRunHandle) -> Receipt | None:
-    screen.begin(run)
-    _on_signals(screen, run)
-    async with screen:
+async def _until_started(screen: Screen, run: AsyncRunHandle) -> End:
+    """Show a run that a background process follows until all its processes run."""
+
+    def interrupted() -> None:
+        run.request_stop()
+        screen.stopping()
+
+    async def started() -> End:
         receipt = await run.wait_until_started(screen.on_event)
-    if receipt:
-        screen.receipt(receipt)
+        return End(receipt.exit_code if receipt else 0, receipt)
+
+    leaving = asyncio.Event()
+    on_hangup(leaving.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
+    screen.begin(run)
+    async with screen:
+        end = await _unless_left(started(), leaving) or End(LET_GO)
+    if end.receipt:
+        screen.receipt(end.receipt)
     else:
-        click.echo(f"detached; {run.name} keeps running", err=True)
-        click.echo(f"  look: launcher logs -f {run.name}", err=True)
-        click.echo(f"  stop: launcher stop {run.name}", err=True)
-    return receipt
+        _tell_detached(run)
+    return end
+
+
+async def _unless_left(waiting: Coroutine[Any, Any, T], leaving: asyncio.Event) -> T | None:
+    """Return what comes of waiting; None if the user leaves first."""
+    tasks = asyncio.ensure_future(waiting), asyncio.ensure_future(leaving.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

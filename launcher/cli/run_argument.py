@@ -33,6 +33,12 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None)
 
 def run_argument(command: Any) -> Any:
     """Add RUN to a command, as ``word``."""
+    argument = click.argument("word", metavar="RUN", shell_complete=completion.runs)
+    return argument(inventory_option(command))
+
+
+def inventory_option(command: Any) -> Any:
+    """Add ``-i``, the inventory that is asked for runs of other machines."""
     inventory = click.option(
         "-i",
         "--inventory",
@@ -41,8 +47,7 @@ def run_argument(command: Any) -> Any:
         shell_complete=completion.files,
         help="Inventory of the hosts to ask for a run started elsewhere.",
     )
-    argument = click.argument("word", metavar="RUN", shell_complete=completion.runs)
-    return argument(inventory(command))
+    return inventory(command)
 
 
 def new_client(inventory: Inventory | str | None = None, ask: Any = None) -> AsyncClient:

@@ -41,14 +41,33 @@ def unfinished(host: str) -> list[str]:
     return [mark.stem for mark in marks if host in _hosts(mark, host)]
 
 
+def unfinished_runs() -> frozenset[str]:
+    """Return the runs of this machine that are over, but perhaps not on every host."""
+    return frozenset(mark.stem for mark in _mark("any").parent.glob("*.json"))
+
+
 def _hosts(mark: Path, host: str) -> tuple[str, ...]:
     """Return the hosts that a mark names.
 
-    One that a power cut has emptied may have named any host, so it counts for ``host``: looking
-    there once more does no harm.
+    One that a power cut has emptied may have named any host of its run, and counts for all that the
+    receipt names, and for ``host``: looking there once more does no harm.
     """
     named = read_as(tuple[str, ...], mark)
-    return (host,) if named is None else named
+    if named is not None:
+        return named
+    receipt = read_as(dict[str, Any], _receipt(mark.stem)) or {}
+    found = [part.get("host") for part in _parts(receipt)]
+    return tuple({host, *(name for name in found if isinstance(name, str))})
+
+
+def _receipt(run: str) -> Path:
+    return home() / "runs" / run / "receipt.json"
+
+
+def _parts(receipt: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a receipt holds of each host, as far as it can be read."""
+    parts = receipt.get("hosts")
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
 async def finish(agent: Agent, host: str) -> list[str]:
@@ -74,7 +93,7 @@ async def finish(agent: Agent, host: str) -> list[str]:
         if standing.expiry:
             when = standing.expiry.time - (standing.now - time.time())
             expiry = {"time": when, "silent": standing.expiry.silent}
-        _amend(home() / "runs" / run / "receipt.json", host, found, expiry)
+        _amend(_receipt(run), host, found, expiry)
         ended.append(run)
     return ended
 
@@ -83,9 +102,8 @@ def _amend(path: Path, host: str, found: Swept, expiry: dict[str, float] | None)
     receipt = read_as(dict[str, Any], path)
     if receipt is None:  # deleted meanwhile, or damaged
         return
-    parts = receipt.get("hosts")
-    for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict) and part.get("host") == host:
+    for part in _parts(receipt):
+        if part.get("host") == host:
             when = time.strftime("%d %b %Y %H:%M:%S")
             part["left"] = len(found.left)
             part["scanned"] = found.scanned

@@ -24,6 +24,7 @@ from ..records.run_folder import home, make_home, write, write_json
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory
+from ..transport.child_process import ChildProcess
 
 #: Seconds for the hosts to start.
 PATIENCE = 30.0
@@ -228,9 +229,7 @@ class _Shell:
             "LAUNCHER_LOCK_SCOPE": str(self.home),
         }
         argv = ["/bin/sh", "-c", process.command or "exit 0"]
-        spawn = partial(
-            asyncio.create_subprocess_exec, cwd=self.home, env=env, start_new_session=True
-        )
+        spawn = partial(ChildProcess.start, cwd=self.home, env=env)
         if process.term_type:
             env["TERM"] = process.term_type
             ours, theirs = os.openpty()
@@ -238,7 +237,7 @@ class _Shell:
             termios.tcsetwinsize(ours, (height or 24, width or 80))
             # A session leader that opens a terminal controls it, and so gets its Ctrl-C.
             opened = ["/bin/sh", "-c", 'exec <>"$0" >&0 2>&0 && exec "$@"', os.ttyname(theirs)]
-            child = await spawn(*opened, *argv, stdin=theirs)
+            child = await spawn([*opened, *argv], stdin=theirs, stderr=subprocess.DEVNULL)
             os.close(theirs)  # the terminal ends once the last process there has closed it
             streams: dict[str, Any] = {
                 "stdin": os.fdopen(ours, "wb", 0),
@@ -246,7 +245,7 @@ class _Shell:
             }
         else:
             pipe = subprocess.PIPE
-            child = await spawn(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
+            child = await spawn(argv, stdin=pipe, stdout=pipe)
             streams = {"stdin": child.stdin, "stdout": child.stdout, "stderr": child.stderr}
         try:
             await process.redirect(**streams)
@@ -254,8 +253,7 @@ class _Shell:
             await process.stdout.drain()
             process.exit(code if code >= 0 else 255)
         finally:
-            if child.returncode is None:
-                child.terminate()
+            child.send_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ COMMANDS = {
     **dict.fromkeys(("sweep", "hp"), "use a shell loop: launcher run --detach for each value"),
 }
 
+#: Commands that end or delete something: no typing mistake leads to them.
+ENDING = ("rm", "stop", "prune")
+
 _RANKS = "--gpus N chooses hosts and ranks; or give --nodes and --nproc-per-node"
 _COMPUTED = "launcher computes it for every host; leave it out"
 _IMAGE = "there are no images: runs use what the hosts have installed; setup: can install more"
@@ -108,7 +111,8 @@ def check_options(words: Sequence[str], known: Collection[str], command: str) ->
 
 def command_error(name: str, known: Sequence[str]) -> InputError:
     """Return the error for a command that does not exist."""
-    hint = COMMANDS.get(name) or suggestion(name, tuple(known))
+    harmless = [other for other in known if other not in ENDING]
+    hint = COMMANDS.get(name) or suggestion(name, harmless)
     return InputError(f'there is no command "{name}"', hint or "launcher --help lists the commands")
 
 

@@ -62,6 +62,11 @@ def port_range(value: str) -> tuple[int, int]:
     return ports
 
 
+def address(value: str) -> str:
+    """Return an address or a name, without the brackets that IPv6 has in front of a port."""
+    return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+
 def nodes(value: str) -> int | str:
     """Return ``2``, or ``1:2`` for torchrun's elastic mode. Raises ValueError."""
     least, colon, most = value.partition(":")
@@ -132,13 +137,25 @@ _KEYS: Mapping[str, Key] = {
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
-    "outputs": Key(texts, TEXTS, "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR"),
+    "outputs": Key(
+        texts,
+        TEXTS,
+        "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR; `auto`: small files anywhere",
+    ),
+    "bring": Key(texts, TEXTS, "Patterns of the outputs to bring back (default: all)"),
+    "keep_on_host": Key(
+        texts, TEXTS, "Patterns of the outputs that stay on the hosts, such as '*.pt'"
+    ),
     "needs": Key(
-        _needs, TEXTS, "Paths that every host must have, such as a dataset; see check --job"
+        _needs,
+        TEXTS,
+        "Paths that every host must have, such as a dataset; hosts without are not used",
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
-    "master_addr": Key(text, TEXT, "Address of the first host (default: one that all hosts reach)"),
+    "master_addr": Key(
+        checked(address), TEXT, "Address of the first host (default: one that all hosts reach)"
+    ),
     "master_port": Key(checked(port_range), SCALAR, "Port, or range of ports to choose from"),
     "grace": Key(checked(seconds), SCALAR, "Time between SIGTERM and SIGKILL (default: 10s)"),
     "max_restarts": Key(
@@ -309,6 +326,7 @@ def _resources_of(given: Mapping[str, Any]) -> Resources:
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
 }

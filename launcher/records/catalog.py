@@ -6,7 +6,8 @@ Reads folders only; :mod:`launcher.api.runs` asks hosts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
@@ -85,6 +86,42 @@ def find(word: str) -> Path:
         raise InputError(f'several runs start with "{word}"', ", ".join(matches[-6:]))
     hint = suggestion(word, list(known)) or "launcher ls shows all runs"
     raise UnknownRun(f'there is no run "{word}" here' if known else "there are no runs here", hint)
+
+
+def select(
+    words: Sequence[str], *, failed: bool = False, before: float | None = None
+) -> list[Summary]:
+    """Return the runs that a user means, the oldest first: by names as :func:`find` takes them, or
+    patterns such as ``sweep-*``; without words, all of them.
+
+    Of these, with ``failed`` those that failed or were lost, and with ``before`` those that were started
+    before that time. Raises UnknownRun, or InputError when a word means no run or several.
+    """
+    known = folders()
+    chosen: dict[Path, None] = {} if words else dict.fromkeys(known)
+    for word in words:
+        if not is_pattern(word):
+            chosen[find(word)] = None
+            continue
+        matches = [path for path in known if fnmatchcase(path.name, word)]
+        if not matches:
+            raise InputError(f'no run matches "{word}"', "launcher ls shows all runs")
+        chosen.update(dict.fromkeys(matches))
+    found = [summary(path) for path in known if path in chosen]
+    return [
+        run
+        for run in found
+        if (not failed or run.status in _FAILED) and (before is None or run.started < before)
+    ]
+
+
+#: What counts as failed.
+_FAILED = ("failed", "lost")
+
+
+def is_pattern(word: str) -> bool:
+    """Return whether a word stands for several runs."""
+    return any(letter in word for letter in "*?[")
 
 
 @frozen

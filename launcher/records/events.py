@@ -65,12 +65,22 @@ class HostFailed(Event):
 
 
 @frozen
-class SyncProgressed(Event):
-    """A copy is under way. Shown on screen, never stored."""
+class Progressed(Event):
+    """A copy of ``bytes`` bytes is under way. Shown on screen, never stored."""
 
     host: str
     percent: int
-    text: str = ""
+    bytes: int = 0
+
+
+@frozen
+class SyncProgressed(Progressed):
+    """The code is on its way to a host."""
+
+
+@frozen
+class OutputsProgressed(Progressed):
+    """Outputs are on their way from a host."""
 
 
 @frozen
@@ -90,6 +100,15 @@ class CodeUnreadable(Event):
     """Files or folders of the workdir are not copied, because this user may not read them."""
 
     paths: tuple[str, ...]
+
+
+@frozen
+class CodeIsLarge(Event):
+    """Much is copied to every host: ``largest`` are entries of the workdir, with their bytes."""
+
+    bytes: int
+    files: int
+    largest: tuple[tuple[str, int], ...] = ()
 
 
 @frozen

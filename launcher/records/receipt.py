@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
+from enum import StrEnum
 from typing import Any
 
 from ..spec.errors import HANGS
@@ -32,6 +33,9 @@ TRACEBACK = "Traceback (most recent call last)"
 _RECORD_FRAME = re.compile(
     r'^  File ".*[/\\]multiprocessing[/\\]errors[/\\]__init__\.py", .*\n(?:    .*\n)*', re.M
 )
+
+#: Fields that are left out where they are empty.
+_NEW = ("reason_host", "reason_detail", "not_brought")
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
@@ -70,6 +74,26 @@ class HostReceipt:
     departed: str | None = None
 
 
+class Because(StrEnum):
+    """Why a file of the run is not here."""
+
+    OUTSIDE = "outside-outputs"  # written to the workdir, and no output
+    KEPT = "kept-on-host"  # the job says so
+    MISSING = "not-copied"  # the collection failed or was skipped
+
+
+@frozen
+class NotBrought:
+    """Files of the run that a host has and this machine has not. ``path`` is a file, or a folder with a
+    slash behind it; empty for files that are not named one by one."""
+
+    host: str
+    path: str
+    files: int
+    bytes: int
+    because: Because
+
+
 @frozen
 class FirstFailure:
     """The process that failed first, by skew-corrected time, and its last output.
@@ -93,7 +117,10 @@ class FirstFailure:
 @frozen
 class Receipt:
     """How a run ended. ``reason`` is a code, ``reason_host`` the host that it is about, if any, and
-    ``reason_detail`` what the code leaves out. ``started`` is in seconds since the epoch."""
+    ``reason_detail`` what the code leaves out. ``started`` is in seconds since the epoch.
+
+    ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
+    False if anything of them is missing here. ``not_brought`` is all that the hosts still have."""
 
     run: str
     status: str
@@ -112,6 +139,8 @@ class Receipt:
     hint: str = ""
     outputs: tuple[Mapping[str, Any], ...] = ()
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
+    outputs_complete: bool = True
+    not_brought: tuple[NotBrought, ...] = ()
     folder: str = ""
     reason_host: str | None = None
     reason_detail: str = ""
@@ -120,7 +149,7 @@ class Receipt:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, without empty fields that earlier versions do not know."""
         value = asdict(self)
-        return {k: v for k, v in value.items() if v or k not in ("reason_host", "reason_detail")}
+        return {k: v for k, v in value.items() if v or k not in _NEW}
 
     @property
     def logs_complete(self) -> bool:

@@ -224,6 +224,13 @@ class RunReader:
             sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in self._log_names())
             self._positions = dict(sizes)
 
+    def note_shown(self) -> None:
+        """Note the logs as shown that a process in the foreground passed on, before one in the
+        background follows the run. Raises OSError."""
+        if not (self.path / SHOWN).exists():
+            self.resume_logs()
+            self.remember()
+
     def remember(self) -> None:
         """Note how far the logs were read, for the next reader. Raises OSError."""
         write_json(self.path / SHOWN, self._positions)

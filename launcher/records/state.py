@@ -124,6 +124,11 @@ class RunState:
             return None
         return max(p.ended for p in primaries)
 
+    @property
+    def is_on_its_own(self) -> bool:
+        """Whether the hosts carry on without a launcher: all processes of the attempt have started."""
+        return self.all_started and self.stage in ("run", "collect")
+
     def counts_from(self, failure: ev.Failure) -> float:
         """Return when a failure counts: a moment later where a primary process may be exiting."""
         process = self.processes.get((failure.host, failure.key))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,10 +22,12 @@ from ..records.state import RunState, step
 from ..spec.errors import LauncherError
 from ..spec.model import Layout, Request, Secret
 from . import wishes
+from .concurrency import cancel
+from .files.also import ask_for
 from .listeners import OnEvent, OnLog, ignore_event
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .run import Brought, Run
 
 #: Seconds between two reads of what the follower wrote.
 LOOK = 0.1
@@ -50,6 +52,9 @@ class Following(Protocol):
     def stop(self, grace: float | None = None) -> None:
         """Ask for the end; again: without grace."""
 
+    async def until_on_its_own(self) -> None:
+        """Wait until the run can do without this process; stop one that has not started yet."""
+
     def pull_now(self) -> None:
         """Bring outputs back at once, without waiting for their time."""
 
@@ -71,6 +76,7 @@ class Started:
         self.is_ours, self.killing, self._stopping = True, False, False
         self._folder, self._on_event, self._on_log = folder, on_event, on_log
         self._run: Run | None = None
+        self._begun = asyncio.Event()
 
     @property
     def layout(self) -> Layout:
@@ -82,6 +88,7 @@ class Started:
         from .run import Run  # asyncssh takes a third of a second to import
 
         self._run = Run(self.request, self._folder, self._on_event, self._on_log)
+        self._begun.set()
         for _ in range(self._stopping + self.killing):
             self._run.stop()
         return await follow(self._run, self._run.execute())
@@ -94,6 +101,12 @@ class Started:
             wishes.note_grace(self.reader.path, grace)
         if self._run:
             self._run.stop()
+
+    async def until_on_its_own(self) -> None:
+        """Wait until the run can do without this process; stop one that has not started yet."""
+        await self._begun.wait()
+        if self._run:
+            await self._run.until_on_its_own()
 
     def pull_now(self) -> None:
         """Bring outputs back at once, without waiting for their time."""
@@ -153,6 +166,11 @@ class Attached:
         if grace is not None:
             wishes.note_grace(self.reader.path, grace)
         self._run.stop()
+
+    async def until_on_its_own(self) -> None:
+        """Wait until the run can do without this process: at once, if another one follows it."""
+        if self._run:
+            await self._run.until_on_its_own()
 
     def pull_now(self) -> None:
         """Ask to fetch outputs now, whichever process follows the run."""
@@ -224,6 +242,29 @@ async def follow(run: Run, work: Coroutine[Any, Any, Receipt]) -> Receipt:
         await asyncio.gather(listening, return_exceptions=True)
 
 
+async def until_let_go(
+    following: asyncio.Task[Receipt],
+    leaving: asyncio.Event,
+    until_on_its_own: Callable[[], Coroutine[Any, Any, None]],
+) -> Receipt | None:
+    """Return the receipt of a run, or None once it was let go: it continues on its hosts.
+
+    It is let go when ``leaving`` is set and the hosts carry on without a launcher. Cancelling this
+    cancels ``following``, too.
+    """
+
+    async def on_its_own() -> None:
+        await leaving.wait()
+        await until_on_its_own()
+
+    letting_go = asyncio.ensure_future(on_its_own())
+    try:
+        await asyncio.wait({following, letting_go}, return_when=asyncio.FIRST_COMPLETED)
+        return following.result() if following.done() else None
+    finally:
+        await cancel(following, letting_go)
+
+
 async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> Receipt | None:
     """Wait until all processes of a run have started; return the receipt of one that ended before.
 
@@ -247,27 +288,29 @@ async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> R
     return None
 
 
-async def bring(following: Following) -> dict[str, str]:
-    """Fetch logs and outputs as they are on the hosts now, while the run continues.
+async def bring(
+    following: Following, also: Sequence[str] = (), on_event: OnEvent | None = None
+) -> Brought:
+    """Fetch logs and outputs as they are on the hosts now, while the run continues; ``also`` names
+    files that are no outputs, and that are brought from now on."""
+    from .run import Brought, Run  # asyncssh takes a third of a second to import
 
-    Return what could not be fetched, by host.
-    """
     reader = RunReader(following.reader.path)
     reader.skip_events()
+    if also:
+        ask_for(reader.path, also)
     folder = RunFolder.open(reader.path)
     if folder.hold():
-        from .run import Run  # asyncssh takes a third of a second to import
-
-        run = Run(following.request, folder, started=reader.started)
+        run = Run(following.request, folder, on_event or ignore_event, started=reader.started)
         return await run.bring(reader.layout)
     folder.close()
     following.pull_now()
     while reader.follower() is not None:
         for event in reader.new_events():
             if isinstance(event, ev.OutputsPulled):
-                return dict(event.failed)
+                return Brought(event.failed)
         await asyncio.sleep(LOOK)
-    return {}
+    return Brought({})
 
 
 def _startable(reader: RunReader) -> Request:

@@ -14,7 +14,8 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..records import events as ev
 from ..records.reasons import PassedOver
-from ..spec.errors import HostError, PlanError
+from ..spec import nodeset
+from ..spec.errors import CheckFailed, HostError, PlanError
 from ..spec.model import Host, Job, Layout
 from ..transport import rsync
 from .context import RunContext
@@ -31,16 +32,22 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
     job, waiting = context.job, list(context.request.hosts)
     failed: list[HostError] = []
     while True:
-        wanted = _how_many(job, len(hosts.active), len(waiting))
+        able, _ = _with_needs(context, hosts.active)
+        wanted = _how_many(job, len(able), len(waiting))
         batch, waiting = waiting[:wanted], waiting[wanted:]
         failed += await _open(context, hosts, batch)
         if failed and (job.hosts or not waiting):
             _raise_if_needed(job, hosts.active, failed)
+        able, lacking = _with_needs(context, hosts.active)
+        if lacking and _needs_all(job):
+            raise _lacks(job, able, lacking)
         try:
-            layout = _decide(job, hosts.active, context.name)
+            layout = _decide(job, able, context.name)
         except PlanError:
             if waiting:
                 continue
+            if lacking:
+                raise _lacks(job, able, lacking) from None
             if failed:
                 raise failed[0] from None
             raise
@@ -75,10 +82,44 @@ def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
 def _raise_if_needed(
     job: Job, sessions: Sequence[HostSession], failed: Sequence[HostError]
 ) -> None:
-    compares = job.resources.gpus or job.roles
-    needs_all = job.hosts and job.num_nodes is None and not compares
-    if needs_all or not sessions:
+    if _needs_all(job) or not sessions:
         raise failed[0]
+
+
+def _needs_all(job: Job) -> bool:
+    """Return whether the job is to run on every host that the user named."""
+    compares = job.resources.gpus or job.roles
+    return bool(job.hosts and job.num_nodes is None and not compares)
+
+
+def _with_needs(
+    context: RunContext, sessions: Sequence[HostSession]
+) -> tuple[list[HostSession], list[HostSession]]:
+    """Return the hosts that have every path that the job needs, and the others."""
+    if not context.request.check:
+        return list(sessions), []
+    lacking = [one for one in sessions if _missing(context.job, one)]
+    return [one for one in sessions if one not in lacking], lacking
+
+
+def _missing(job: Job, session: HostSession) -> list[str]:
+    return [path for path in job.needs if path in session.facts.no_paths]
+
+
+def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> CheckFailed:
+    """Return the error for a job whose data too few hosts have."""
+    paths = dict.fromkeys(path for one in lacking for path in _missing(job, one))
+    without = nodeset.fold(one.name for one in lacking)
+    if able:
+        having = nodeset.fold(one.name for one in able)
+        return CheckFailed(
+            f"needs: {', '.join(paths)} is on {having} only, and not on {without}",
+            f"--hosts {having}, or copy it to the others; --no-check starts anyway",
+        )
+    return CheckFailed(
+        f"needs: {', '.join(paths)} is missing on {without}, or may not be read there",
+        "copy it there, or correct needs: in the job; --no-check starts anyway",
+    )
 
 
 async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> list[HostError]:
@@ -113,5 +154,7 @@ async def open_one(session: HostSession) -> None:
 def _decide(job: Job, sessions: Sequence[HostSession], run_id: str) -> Layout:
     facts = {session.name: session.facts for session in sessions}
     layout = make_layout(job, [session.host for session in sessions], facts, run_id)
+    if layout.num_nodes > 1:
+        planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders
     return layout

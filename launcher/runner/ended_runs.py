@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..fleet.cleanup import unfinished
 from ..fleet.fanout import Visited, visit
-from ..records.receipt import Receipt
+from ..records.receipt import Because, NotBrought, Receipt
+from ..records.run_folder import read_as
 from ..spec.errors import HostError
 from ..spec.model import Layout, Node, Request
+from .concurrency import in_thread
+from .files import outputs, seeding
+from .files.also import asked_for
+from .files.choice import Choice
+from .policy import spares
 
 
 async def finish(request: Request, layout: Layout) -> list[HostError]:
@@ -34,6 +41,35 @@ async def forget(request: Request, layout: Layout, receipt: Receipt | None) -> l
     names = [host.host for host in receipt.hosts if host.host not in nodes] if receipt else []
     others = [Node(request.inventory.host(name), 0, 0, 0) for name in names]
     return await _visit(request, layout, [*nodes.values(), *others], remove=True)
+
+
+async def left_there(request: Request, layout: Layout, run: Path) -> tuple[NotBrought, ...]:
+    """Return what hosts have of a run that its folder here has not. Hosts that do not answer, and those
+    that were lost and replaced, are not asked."""
+    choice = Choice.of(request.job, asked_for(run))
+    given = read_as(dict[str, dict[str, spares.State]], run / seeding.NOTE) or {}
+
+    async def one(visited: Visited) -> list[NotBrought]:
+        agent = await visited.agent()
+        try:
+            what = await outputs.listed(agent, visited.run, choice, compare=True)
+        finally:
+            await agent.close()
+        mirror = run / ".hosts" / visited.host / "outputs"
+        own = seeding.own(what, given.get(visited.host, {}))
+        files, size = await in_thread(outputs.not_here, own, mirror)
+        files, size = files + what.kept[0], size + what.kept[1]
+        missing = [NotBrought(visited.host, "", files, size, Because.MISSING)] if files else []
+        return missing + [
+            NotBrought(visited.host, w.path, w.files, w.bytes, Because.OUTSIDE)
+            for w in what.written
+        ]
+
+    if not layout.nodes:
+        return ()
+    found = await visit(request, layout, one)
+    lists = (left for left in found.values() if not isinstance(left, HostError))
+    return tuple(one for left in lists for one in left)
 
 
 async def _visit(

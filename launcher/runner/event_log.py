@@ -36,7 +36,7 @@ class EventLog:
 
     def add(self, event: ev.Event) -> None:
         """Take an event. A full disk here does not stop a run: it continues unrecorded."""
-        if not isinstance(event, ev.SyncProgressed):
+        if not isinstance(event, ev.Progressed):
             self.events.append(event)
             try:
                 self.folder.record(event)

@@ -1,5 +1,8 @@
 """The follower: a background process that follows one run to its receipt and outlives its parent.
 
+It starts a new run, or follows one again that nobody follows. SIGTERM and SIGHUP, as at a shutdown or a
+logout, make it let go of the run, which continues on its hosts.
+
 It is a fresh Python, not a fork: a library cannot fork a process with threads. The request comes over
 stdin, so that secrets are in no file and on no command line.
 """
@@ -11,19 +14,21 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..spec import startup
 
 if TYPE_CHECKING:
-    from ..records.receipt import Receipt
     from ..records.run_folder import RunFolder
     from ..spec.model import Request
     from .run import Run
 
 #: Seconds between two looks at whether a new follower has recorded its run.
 LOOK = 0.02
+#: The exit code of a process that let go of a run: that of one that SIGTERM ended.
+LET_GO = 128 + signal.SIGTERM
 LOG = "follower.log"
 
 
@@ -32,23 +37,40 @@ async def start(request: Request, folder: RunFolder) -> None:
 
     Closes ``folder``. Raises LauncherError when the follower cannot start.
     """
-    import pickle
-    from dataclasses import replace
-
     from ..records.run_folder import write_json
     from ..records.run_reader import SHOWN
-    from ..spec.errors import LauncherError
-    from .concurrency import in_thread
 
     write_json(folder.path / SHOWN, {})
     folder.close()
-    log = folder.path / LOG
-    # The follower has no terminal to ask for a passphrase: that is what ssh-add is for.
-    alive = await in_thread(
-        _spawn, folder.path, pickle.dumps(replace(request, ask_passphrase=None))
+    await _begin(request, folder.path, (folder.path / "run.json").exists)
+
+
+async def resume(request: Request, path: Path) -> None:
+    """Have a follower follow a run that nobody follows; return as soon as it does, or the run is over.
+
+    Raises LauncherError when the follower cannot start.
+    """
+    from ..records.run_reader import RunReader
+
+    reader = RunReader(path)
+    reader.note_shown()
+    await _begin(
+        request, path, lambda: reader.follower() is not None or reader.receipt() is not None
     )
+
+
+async def _begin(request: Request, path: Path, has_begun: Callable[[], bool]) -> None:
+    import pickle
+    from dataclasses import replace
+
+    from ..spec.errors import LauncherError
+    from .concurrency import in_thread
+
+    log = path / LOG
+    # The follower has no terminal to ask for a passphrase: that is what ssh-add is for.
+    alive = await in_thread(_spawn, path, pickle.dumps(replace(request, ask_passphrase=None)))
     try:
-        while not (folder.path / "run.json").exists():
+        while not has_begun():
             if _is_closed(alive):
                 lines = log.read_text("utf-8", "replace").splitlines()
                 message = lines[-1] if lines else "the follower died at once"
@@ -112,8 +134,9 @@ def main(path: str) -> None:
     try:
         request: Request = pickle.loads(data)
         folder = RunFolder(Path(path))
-        folder.hold()
-        code = _follow(request, folder).exit_code
+        # The process that handed the run over may look at its lock at this moment.
+        if folder.hold():
+            code = _follow(request, folder)
     except LauncherError as error:
         sys.stderr.write(f"{error}\n")
     except BaseException:
@@ -125,26 +148,37 @@ def main(path: str) -> None:
         os._exit(code)
 
 
-def _follow(request: Request, folder: RunFolder) -> Receipt:
+def _follow(request: Request, folder: RunFolder) -> int:
+    """Follow a run to its receipt, and return the exit code; LET_GO if a signal came first."""
     from ..fleet.sandbox import sandbox_of
-    from .attach import follow
+    from ..records.run_reader import RunReader
+    from .attach import follow, until_let_go
     from .run import Run
 
-    async def listening() -> Receipt:
-        run = Run(request, folder)
-        _on_signals(run)
-        return await follow(run, run.execute())
+    async def listening() -> int:
+        reader = RunReader(folder.path)
+        is_new = not (folder.path / "run.json").exists()
+        run = Run(request, folder, started=None if is_new else reader.started)
+        leaving = _on_signals(run)
+        work = run.execute() if is_new else run.resume(reader.layout)
+        working = asyncio.ensure_future(follow(run, work))
+        receipt = await until_let_go(working, leaving, run.until_on_its_own)
+        if receipt is None:
+            sys.stderr.write(f"detached by a signal; {folder.name} keeps running\n")
+        return LET_GO if receipt is None else receipt.exit_code
 
     with sandbox_of(request.inventory):
         return asyncio.run(listening())
 
 
-def _on_signals(run: Run) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, run.stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+def _on_signals(run: Run) -> asyncio.Event:
+    """Handle signals; return what is set by those that mean to let go of the run."""
+    loop, leaving = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, run.stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, leaving.set)
     loop.add_signal_handler(signal.SIGUSR1, run.pull_now)
+    return leaving
 
 
 if __name__ == "__main__":

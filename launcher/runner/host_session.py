@@ -114,7 +114,7 @@ class HostSession:
         await self._line.dial()
         for run in await cleanup.finish(self.agent, self.name):
             self._context.add(ev.OldRunEnded(time.time(), self.name, run))
-        facts = await self._line.probe(with_gpus)
+        facts = await self._line.probe(with_gpus, self._context.job.needs)
         self._context.add(
             ev.HostConnected(
                 time=time.time(),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,10 @@ from ..fleet.findings import preflight
 from ..records import events as ev
 from ..records import postmortem, receipt
 from ..records.reasons import StopReason
-from ..records.receipt import Receipt
+from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import RunFolder
 from ..spec import errors
+from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..transport import rsync
 from . import connect, shutdown
@@ -27,7 +28,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_snapshot, code_sync, secret_files
+from .files import code_size, code_snapshot, code_sync, secret_files
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -43,6 +44,14 @@ COPIES = 8
 #: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
 #: without the silent ones.
 REJOIN = 10.0
+
+
+@frozen
+class Brought:
+    """What a pull could not fetch, by host, and what else the hosts still have."""
+
+    failed: Mapping[str, str]
+    not_brought: tuple[NotBrought, ...] = ()
 
 
 class Run:
@@ -103,22 +112,28 @@ class Run:
             self.stop()  # the previous launcher may not have passed it on to all hosts
         return await self._finish(self._follow_attempts(is_running=True))
 
-    async def bring(self, layout: Layout) -> dict[str, str]:
-        """Fetch the logs and outputs that the hosts have now, while the run continues.
-
-        Returns what could not be fetched, by host.
-        """
+    async def bring(self, layout: Layout) -> Brought:
+        """Fetch the logs and outputs that the hosts have now, while the run continues."""
         try:
             await self._rejoin(layout)
             await asyncio.gather(*(session.catch_up() for session in self.hosts.active))
             await self._collector.pull()
-            return self._collector.failed
+            await self._collector.conclude()
+            return Brought(self._collector.failed, self._collector.not_brought)
         finally:
             await self.close()
 
     def pull_now(self) -> None:
         """Fetch outputs now, without waiting for the next interval."""
         self._collector.hurry.set()
+
+    async def until_on_its_own(self) -> None:
+        """Wait until the hosts carry on without a launcher. A run that has not started yet is stopped:
+        nobody else could start it."""
+        state = self.context.state
+        if state.attempt == 0 and not state.all_started and not self.switch.asked.is_set():
+            self.stop()
+        await self.context.event_log.until(lambda: self.context.state.is_on_its_own)
 
     async def close(self) -> None:
         """Close all connections and files. What runs on the hosts continues."""
@@ -172,9 +187,11 @@ class Run:
         self._describe()
         rsync.require_here()
         await connect.connect(self.context, self.hosts)
+        opened = [session.host for session in self.hosts.active]
+        facts = {session.name: session.facts for session in self.hosts.active}
+        preflight.require_machines(opened, facts)
         if self.context.request.check:
-            opened = self.hosts.active
-            preflight.require([one.host for one in opened], {one.name: one.facts for one in opened})
+            preflight.require(opened, facts)
         self._describe()
 
     async def _sync(self) -> None:
@@ -184,10 +201,12 @@ class Run:
             await together(code_sync.give_code_of(context, one, other) for one in sessions)
             return
         folder = Path(context.job.workdir)
-        code = await asyncio.to_thread(code_snapshot.read, folder, context.job.outputs)
+        code = await asyncio.to_thread(code_snapshot.read, folder, context.job.output_paths)
         code_snapshot.require(code, context.job.script)
         if code.unreadable:
             context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, code.unreadable))))
+        if large := await asyncio.to_thread(code_size.of_source, code, context.job):
+            context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
         revision = await asyncio.to_thread(code_snapshot.revision, folder)
         self.folder.write("code.json", code_snapshot.describe_code(code, revision))
         if revision.diff:
@@ -229,6 +248,7 @@ class Run:
         self.context.add(ev.StageStarted(time.time(), "collect"))
         if any(session.is_supervised for session in self.hosts.active):
             await race(self._collector.pull(), self._killed())
+            await self._collector.conclude()
 
     async def _killed(self) -> None:
         await self.switch.kill.wait()
@@ -248,6 +268,7 @@ class Run:
             last_words=last_words,
             mending=self._replacement.is_mending,
         )
+        ended = outcome.with_outputs(ended, self._collector.is_complete)
         reason = str(ended.reason)
         context.add(ev.RunEnded(time.time(), ended.status, reason, ended.host))
         final = Receipt(
@@ -270,6 +291,8 @@ class Run:
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
+            outputs_complete=self._collector.is_complete,
+            not_brought=self._collector.not_brought,
             folder=str(self.folder.path),
         )
         event_log.note("receipt.json", final.to_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..fleet.findings import preflight
 from ..jobs import planner
 from ..records import events as ev
 from ..spec.errors import HostError
@@ -9,6 +10,7 @@ from ..spec.model import Layout, Node
 from . import connect
 from .context import RunContext
 from .files import code_sync, outputs
+from .files.choice import Choice
 from .files.seeding import Handover
 from .host_session import HostSession
 from .host_set import HostSet
@@ -31,6 +33,9 @@ class SpareSetup:
         await connect.open_one(session)
         fitting = spares.in_place_of(node, session.host, session.facts, self._context.job)
         layout = spares.with_node(layout, fitting)
+        together = [other for other, _ in self._living(layout) if not other.agent.closed.done()]
+        facts = {other.name: other.facts for other in together}
+        preflight.require_machines([other.host for other in together], facts)
         launch = Launch(self._context, [session], layout, attempt)
         await self._give_code(session, layout)
         await launch.supervise()
@@ -64,15 +69,17 @@ class SpareSetup:
 
     async def give_outputs(self, session: HostSession, node: Node) -> None:
         """Give a host the outputs of all others that it does not have. Raises HostError."""
-        run, paths = self._context.name, self._context.job.outputs
+        run, paths = self._context.name, self._context.job.output_paths
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
-        has = (await outputs.listed(session.agent, run, paths)).files
+        has = (await outputs.listed(session.agent, run, Choice(paths))).files
         folder = planner.run_dir(node.root, run)
         await self._handover.give(session, others, folder, paths, has)
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:
+            if lacks := [p for p in self._context.job.needs if p in session.facts.no_paths]:
+                raise HostError(session.name, f"needs: {lacks[0]} is missing there")
             requirements = Requirements([session], layout, self._context.job)
             await requirements.start()
             await requirements.check()

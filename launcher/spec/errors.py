@@ -352,9 +352,25 @@ def in_words(error: Exception | None) -> str:
     return f"internal error: {type(error).__name__}: {error}"
 
 
-def suggestion(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return ``did you mean "x"?`` for the closest known word, or ""."""
-    import difflib
+#: A word is close to another if so few characters of both differ, if so much of both is alike, or if
+#: it is one of its parts, as "nodes" of "num_nodes".
+FEW_DIFFER, MOSTLY_ALIKE = 2, 0.8
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else ""
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return ``did you mean "x"?`` for the closest known word, or "" if none is close.
+
+    Leading dashes make no two words alike.
+    """
+    from difflib import SequenceMatcher
+
+    def alike(other: str) -> tuple[float, int]:
+        ours, theirs = word.lstrip("-"), other.lstrip("-")
+        ratio = SequenceMatcher(None, theirs, ours).ratio()
+        return ratio, round((1 - ratio) * (len(ours) + len(theirs)))
+
+    best = max(known, key=lambda other: alike(other)[0], default="")
+    ratio, differing = alike(best)
+    is_part = word.lstrip("-") in best.replace("-", "_").split("_")
+    is_close = ratio > 0 and (ratio >= MOSTLY_ALIKE or differing <= FEW_DIFFER or is_part)
+    return f'did you mean "{best}"?' if is_close else ""

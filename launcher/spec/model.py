@@ -56,6 +56,7 @@ class Host:
     labels: Mapping[str, str] = field(default_factory=dict)
     transport: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
+    shares_machine: bool = False
 
 
 @frozen
@@ -139,6 +140,12 @@ class Role:
         return replace(self, resources=resources, run=run, shell=shell, envs=envs)
 
 
+#: Among the ``outputs`` of a job: small files, wherever they are written.
+AUTO = "auto"
+#: How many bytes of each host that brings.
+AUTO_BYTES = 100_000_000
+
+
 @frozen
 class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
@@ -158,6 +165,8 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
     outputs: tuple[str, ...] = ()
+    bring: tuple[str, ...] = ()
+    keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     framework: str = "torchrun"
     roles: tuple[Role, ...] = ()
@@ -169,6 +178,16 @@ class Job:
     elastic: int | None = None
     #: Where each value came from: default, file, environment or flag.
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def output_paths(self) -> tuple[str, ...]:
+        """The paths of the workdir that are outputs: never part of the code."""
+        return tuple(path for path in self.outputs if path != AUTO)
+
+    @property
+    def brings_written(self) -> bool:
+        """Whether small files are brought wherever the run writes them (``outputs: auto``)."""
+        return AUTO in self.outputs
 
     @property
     def script(self) -> str | None:
@@ -229,8 +248,10 @@ class Facts:
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
     noexec: bool = False  # no file at workdir may be executed
+    machine: str = ""  # equal for two hosts that are one machine
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
+    no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 
 
 def holder_text(holder: Mapping[str, Any]) -> str:

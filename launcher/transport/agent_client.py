@@ -321,18 +321,26 @@ class Agent:
 
     # -- requests with a result of their own
 
-    async def probe(self, with_gpus: bool = True) -> Facts:
-        """Return the facts of the host; the clock's offset is uncertain by half a round trip."""
+    async def probe(self, with_gpus: bool = True, needs: Sequence[str] = ()) -> Facts:
+        """Return the facts of the host, and which paths of ``needs`` it lacks; the clock's offset is
+        uncertain by half a round trip."""
         before = time.time()
-        answer = await self.ask("probe", gpus=with_gpus)
+        answer = await self.ask("probe", gpus=with_gpus, needs=list(needs))
         after = time.time()
         there = answers.read(answers.Clock, self.host.name, "probe", answer).time
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
-    async def outputs(self, run: str, paths: Sequence[str]) -> answers.Listed:
-        """Return what a run has written on the host, however many files that are."""
+    async def outputs(
+        self, run: str, paths: Sequence[str], written: Mapping[str, Any] | None = None
+    ) -> answers.Listed:
+        """Return what a run has written on the host, however many files that are.
+
+        With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
+        list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none.
+        """
         parts = _Parts()
-        last = await self.ask("outputs", parts=parts, run=run, paths=list(paths))
+        more: dict[str, Any] = {} if written is None else {"written": dict(written)}
+        last = await self.ask("outputs", parts=parts, run=run, paths=list(paths), **more)
         try:
             parts.take(last)
         except Mismatch as error:

@@ -6,11 +6,11 @@ A host is not trusted beyond itself. Everything that it sends passes here, or th
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ..spec.addresses import is_address
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
 from ..spec.model import Facts
@@ -43,15 +43,6 @@ def read(kind: type[T], host: str, op: str, answer: object) -> T:
 def _require(fits: bool, field: str, problem: str) -> None:
     if not fits:
         raise Mismatch(problem, field)
-
-
-def is_address(text: str) -> bool:
-    """Return whether a text is an IP address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _require_address(value: str, field: str) -> None:
@@ -172,6 +163,25 @@ class Files:
             _require(size >= 0, "size", "is negative")
 
 
+#: Most paths outside of the outputs that a host names.
+MOST_WRITTEN = 1024
+
+
+@frozen
+class Written:
+    """What a run wrote outside of its outputs: a file, a folder with a slash behind it, or all that are
+    not named, without a path."""
+
+    path: str
+    files: int
+    bytes: int
+
+    def __post_init__(self) -> None:
+        _require(not self.path or is_inside(self.path), "path", "leads elsewhere")
+        _require(len(self.path) <= LONGEST_PATH, "path", "is too long")
+        _require(min(self.files, self.bytes) >= 0, "files", "is negative")
+
+
 @frozen
 class Listed:
     """What comes with the last part of the outputs: the sizes of the run's logs, and what the host
@@ -183,10 +193,12 @@ class Listed:
     left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
     unlisted: int = 0  # files that are more than a host lists
     files: Files = Files((), ())
+    written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")
         _require(self.unlisted >= 0, "unlisted", "is negative")
+        _require(len(self.written) <= MOST_WRITTEN, "written", "names too many paths")
 
 
 def is_inside(path: str) -> bool:
@@ -278,6 +290,84 @@ class Runs:
     def __post_init__(self) -> None:
         for one in self.going_on:  # passed on with what later versions add
             from_json(Registered, one)
+
+
+#: Most runs, versions of code and agents that a host names.
+MOST_ENTRIES = 20_000
+
+
+@frozen
+class UsedByCode:
+    """A version of a source on a host: its bytes, and when a run last used it."""
+
+    source: str
+    version: str
+    bytes: int
+    used: float
+
+    def __post_init__(self) -> None:
+        plain = re.match(r"[0-9a-f]{1,64}\Z", self.source) and re.match(
+            r"[\w.-]{1,128}\Z", self.version, re.A
+        )
+        _require(bool(plain), "version", "not the name of a version")
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+
+
+@frozen
+class UsedByRun:
+    """A run on a host: its bytes without the code that versions share, and when it last wrote."""
+
+    run: str
+    bytes: int
+    used: float
+    alive: bool
+
+    def __post_init__(self) -> None:
+        _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+
+
+@frozen
+class UsedByAgent:
+    """An agent on a host, and whether any process is one."""
+
+    agent: str
+    bytes: int
+    in_use: bool
+
+    def __post_init__(self) -> None:
+        plain = re.match(r"agent-[\w.]{1,128}\Z", self.agent, re.A)
+        _require(bool(plain), "agent", "not the name of an agent")
+        _require(self.bytes >= 0, "bytes", "is negative")
+
+
+@frozen
+class Usage:
+    """What launcher's files take on a host, and how much of its disk is free. ``stubs`` are lock files
+    that an earlier version has left."""
+
+    free: int
+    code: tuple[UsedByCode, ...]
+    runs: tuple[UsedByRun, ...]
+    agents: tuple[UsedByAgent, ...]
+    stubs: int = 0
+
+    def __post_init__(self) -> None:
+        most = max(len(self.code), len(self.runs), len(self.agents))
+        _require(most <= MOST_ENTRIES, "runs", "more than a host has")
+        _require(min(self.free, self.stubs) >= 0, "free", "is negative")
+
+
+@frozen
+class Pruned:
+    """What was to be deleted on a host and is still in use."""
+
+    kept: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.kept) <= 2 * MOST_ENTRIES, "kept", "more than was asked for")
 
 
 @frozen
@@ -380,8 +470,10 @@ def _require_facts(found: Facts) -> None:
         _require_interface(name, "addresses")
         _require_address(address, "addresses")
     if found.ssh_address is not None:
-        _require_address(found.ssh_address.partition("%")[0], "ssh_address")
+        _require_address(re.sub(r"%[\w.-]{1,15}\Z", "", found.ssh_address), "ssh_address")
     _require_folder(found.root, "root")
+    _require(len(found.machine) <= 64, "machine", "is too long")
+    _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")

@@ -13,18 +13,18 @@ import errno
 import fcntl
 import os
 import pty
-import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import termios
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 
 from ..spec import errors
 from .asyncssh_connection import too_many_sessions
+from .child_process import ChildProcess
 from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .login_folder import LoginFolder
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
 PATIENCE, CHECKING = 20.0, 5.0
@@ -58,7 +58,7 @@ class OpensshConnection(Connection):
     """A login by ``ssh``."""
 
     def __init__(
-        self, host: str, argv: Sequence[str], folder: str, master: asyncio.subprocess.Process | None
+        self, host: str, argv: Sequence[str], folder: LoginFolder, master: ChildProcess | None
     ) -> None:
         super().__init__(host)
         self._argv, self._folder, self._master = tuple(argv), folder, master
@@ -71,38 +71,34 @@ class OpensshConnection(Connection):
 
         Raises ConnectError.
         """
-        folder = tempfile.mkdtemp(prefix="launcher-ssh-")
         try:
-            file, socket = Path(folder) / "config", Path(folder) / "master"
-            file.write_text(config)
-            base = ["ssh", f"-F{file}"]
-            plain = [*(f"-o{option}" for option in _PLAIN), "-oControlMaster=no"]
-            if await _has_master([*base, *plain, "-O", "check", "--", host]):
-                return cls(host, [*base, *plain], folder, None)
-            base += [f"-S{socket}"]
-            argv = [
-                *base,
-                *(f"-o{option}" for option in (*_MASTER, *_PLAIN)),
-                "-N",
-                "-T",
-                "--",
-                host,
-            ]
-            master = await _start(argv, stdout=subprocess.PIPE)
+            folder = LoginFolder(config)
             try:
-                await _until_in(host, master)
+                return await cls._login(host, folder)
             except BaseException:
-                await _end(master)
+                folder.remove()
                 raise
-            return cls(host, [*base, *plain], folder, master)
         except FileNotFoundError as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise errors.ConnectError(
                 host, f"there is no {error.filename} on this machine"
             ) from None
+
+    @classmethod
+    async def _login(cls, host: str, folder: LoginFolder) -> OpensshConnection:
+        base = ["ssh", f"-F{folder.config}"]
+        plain = [*(f"-o{option}" for option in _PLAIN), "-oControlMaster=no"]
+        if await _has_master([*base, *plain, "-O", "check", "--", host]):
+            return cls(host, [*base, *plain], folder, None)
+        base += [f"-S{folder.socket}"]
+        options = [f"-o{option}" for option in (*_MASTER, *_PLAIN)]
+        argv = [*_dies_with_us(), *base, *options, "-N", "-T", "--", host]
+        master = await ChildProcess.start(argv, stdout=subprocess.PIPE)
+        try:
+            await _until_in(host, master)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await master.end()
             raise
+        return cls(host, [*base, *plain], folder, master)
 
     async def execute(self, command: str, terminal: Terminal | None = None) -> RemoteProcess:
         """See :class:`Connection`."""
@@ -126,17 +122,17 @@ class OpensshConnection(Connection):
         self._is_closed = True
         for process in self._running:
             process.close()
-        if self._master and self._master.returncode is None:
-            _signal(self._master, signal.SIGTERM)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._master:
+            self._master.send_signal(signal.SIGTERM)
+        self._folder.remove()
 
     def abort(self) -> None:
         """See :class:`Connection`."""
         self.close()
 
-    async def piped(self, command: str, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+    async def piped(self, command: str, stdin: int, stdout: int) -> ChildProcess:
         """Start a command between two descriptors; its stderr is a pipe."""
-        return await _start(self._command(command, None), stdin=stdin, stdout=stdout)
+        return await ChildProcess.start(self._command(command, None), stdin=stdin, stdout=stdout)
 
     def refused(self, complaint: str) -> errors.HostError:
         """Return the error for an ssh that ended with 255."""
@@ -153,7 +149,7 @@ class OpensshProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: ChildProcess,
         stdin: _Stdin,
         stdout: asyncio.StreamReader,
         stderr: asyncio.StreamReader,
@@ -166,14 +162,16 @@ class OpensshProcess:
     async def start(cls, argv: Sequence[str], terminal: Terminal | None) -> OpensshProcess:
         """Start it, in a terminal of its own if there is to be one."""
         if terminal is None:
-            process = await _start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            process = await ChildProcess.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert process.stdin and process.stdout and process.stderr  # noqa: PT018
             return cls(process, _Stdin(process.stdin), process.stdout, process.stderr, None)
         kind, columns, lines = terminal
         screen, keyboard = pty.openpty()
         _resize(screen, columns, lines)
         try:
-            process = await _start(argv, stdin=keyboard, stdout=keyboard, env={"TERM": kind})
+            process = await ChildProcess.start(
+                argv, stdin=keyboard, stdout=keyboard, env={**os.environ, "TERM": kind}
+            )
         finally:
             os.close(keyboard)
         assert process.stderr
@@ -190,13 +188,12 @@ class OpensshProcess:
         """Tell its terminal the size of the window."""
         if self._screen is not None:
             _resize(self._screen, width, height)
-            _signal(self._process, signal.SIGWINCH)
+            self._process.send_signal(signal.SIGWINCH)
 
     def close(self) -> None:
         """Hang up."""
         self.stdin.close()
-        if self._process.returncode is None:
-            _signal(self._process, signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM)
 
     async def wait_closed(self) -> None:
         """Wait until it is over."""
@@ -228,7 +225,7 @@ class _Stdin:
 class _Piped(Bridge):
     def __init__(self, connection: OpensshConnection) -> None:
         self._connection = connection
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
         self._hung_up = False
 
     async def run(self, command: str, ours: list[int]) -> bytes:
@@ -247,45 +244,37 @@ class _Piped(Bridge):
                 raise self._connection.refused(complaint.decode(errors="replace").strip())
             return complaint
         finally:
-            await _end(process)
+            await process.end()
 
     def hang_up(self) -> None:
         self._hung_up = True
-        if self._process and self._process.returncode is None:
-            _signal(self._process, signal.SIGTERM)
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
 
 
-async def _start(
-    argv: Sequence[str],
-    stdin: int = subprocess.DEVNULL,
-    stdout: int = subprocess.DEVNULL,
-    env: dict[str, str] | None = None,
-) -> asyncio.subprocess.Process:
-    """Start an ssh in a session of its own: Ctrl-C at the terminal is not for it."""
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=os.environ | (env or {}),
-        limit=1 << 20,
-    )
+@cache
+def _dies_with_us() -> tuple[str, ...]:
+    """Return what has Linux end a program when we are killed; nothing where that cannot be had."""
+    try:
+        usage = subprocess.run(["setpriv", "--help"], capture_output=True, check=False).stdout
+    except OSError:
+        return ()
+    return ("setpriv", "--pdeathsig", "TERM") if b"--pdeathsig" in usage else ()
 
 
 async def _has_master(argv: Sequence[str]) -> bool:
-    process = await _start(argv)
+    process = await ChildProcess.start(argv, stderr=subprocess.DEVNULL)
     try:
         async with asyncio.timeout(CHECKING):
-            await process.communicate()
+            await process.wait()
     except TimeoutError:
         return False  # a master that does not answer is none
     finally:
-        await _end(process)
+        await process.end()
     return process.returncode == 0
 
 
-async def _until_in(host: str, master: asyncio.subprocess.Process) -> None:
+async def _until_in(host: str, master: ChildProcess) -> None:
     """Wait until the master has logged in, and listens. Raises ConnectError."""
     assert master.stdout and master.stderr  # noqa: PT018
     try:
@@ -315,17 +304,6 @@ def _refused(host: str, text: str) -> errors.ConnectError:
     if any(words in text for words in unreachable):
         return errors.Unreachable(host, f"ssh: {last}", hint)
     return errors.ConnectError(host, f"ssh: {last}", hint)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        _signal(process, signal.SIGTERM)
-        await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
 
 
 def _resize(screen: int, columns: int, lines: int) -> None:

@@ -8,7 +8,6 @@ one login, and one set of SSH options.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
@@ -16,13 +15,14 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..spec import errors
 from ..spec.frozen import frozen
 from . import login_shell
 from .agent_client import os_error
+from .child_process import ChildProcess
 from .connection import Bridge, Connection
 
 #: Needed on both sides: the first version that compares times below a second (modify-window=-1).
@@ -109,19 +109,23 @@ async def copy(
     theirs = [tell, from_host, to_host]
     try:
         try:
-            process = await spawn(
-                "rsync",
-                "-e",
-                f"sh -c '{_BRIDGE}' launcher {tell} {from_host} {to_host}",
-                "--from0",
-                "--files-from=-",
-                "--info=progress2",
-                "--stats",
-                "--modify-window=-1",
-                f"--timeout={SILENCE}",
-                "--protect-args",
-                "--blocking-io",  # cat fails on a pipe that would block
-                *arguments,
+            process = await ChildProcess.start(
+                [
+                    "rsync",
+                    "-e",
+                    f"sh -c '{_BRIDGE}' launcher {tell} {from_host} {to_host}",
+                    "--from0",
+                    "--files-from=-",
+                    "--info=progress2",
+                    "--stats",
+                    "--modify-window=-1",
+                    f"--timeout={SILENCE}",
+                    "--protect-args",
+                    "--blocking-io",  # cat fails on a pipe that would block
+                    *arguments,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 pass_fds=theirs,
                 env={**os.environ, "LC_ALL": "C"},
             )
@@ -133,7 +137,7 @@ async def copy(
             listed = b"\0".join(map(_no_comment, names.split(b"\0")))
             ended = await _drive(process, far, _serve(far, ours), listed, progress)
         finally:
-            await kill(process)
+            await process.end(signal.SIGKILL)  # its bridge as well
     finally:
         for fd in ours:
             _close(fd)
@@ -146,46 +150,6 @@ async def copy(
 def _no_comment(name: bytes) -> bytes:
     """Return a name that rsync does not take for a comment, which it drops from its list."""
     return b"./" + name if name.startswith((b"#", b";")) else name
-
-
-async def spawn(
-    *argv: str, pass_fds: Sequence[int], env: Mapping[str, str]
-) -> asyncio.subprocess.Process:
-    """Start a process in its own session: Ctrl-C does not reach it, and one signal kills its bridge too.
-
-    If cancelled meanwhile, kill it as soon as it has started: asyncio would wait for ever for pipes
-    that it has not opened yet (seen with Python 3.11).
-    """
-    spawning = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(
-            *argv,
-            pass_fds=pass_fds,
-            env=env,
-            start_new_session=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    )
-    cancelled: asyncio.CancelledError | None = None
-    while not spawning.done():
-        try:
-            await asyncio.shield(spawning)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    process = spawning.result()
-    if cancelled:
-        await kill(process)
-        raise cancelled
-    return process
-
-
-async def kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a process with its bridge: asyncio's wait() waits for all that hold the pipes."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):  # it exited, but asyncio does not know yet
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 def _pipe() -> tuple[int, int]:
@@ -219,7 +183,7 @@ class _Ended:
 
 
 async def _drive(
-    process: asyncio.subprocess.Process,
+    process: ChildProcess,
     far: Bridge,
     serving: Coroutine[Any, Any, bytes],
     names: bytes,
@@ -248,16 +212,15 @@ async def _drive(
         await asyncio.gather(feeding, channel, complaints, return_exceptions=True)
 
 
-async def _complaints(process: asyncio.subprocess.Process) -> bytes:
+async def _complaints(process: ChildProcess) -> bytes:
     """Return the start of what rsync and its far side complain of; kill it where that has no end."""
     assert process.stderr
     kept, count = b"", 0
     while piece := await process.stderr.read(1 << 16):
         kept += piece[: KEPT - len(kept)]
         count += len(piece)
-        if count > FLOOD and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        if count > FLOOD:
+            process.signal_all(signal.SIGKILL)
     return FLOODED if count > FLOOD else kept
 
 

@@ -79,7 +79,7 @@ def test_a_run_from_its_start_to_its_removal(
         assert run.job.num_nodes == 2
         assert [node.host.name for node in run.layout.nodes] == ["lab1", "lab2"]
         assert logs["attempt-0/node-1.out"] == b"of rank 1\n"
-        assert run.events() == [e for e in events if not isinstance(e, ev.SyncProgressed)]
+        assert run.events() == [e for e in events if not isinstance(e, ev.Progressed)]
         assert run.state().status == "failed"
         assert not run.followed
         assert run.wait() == receipt, "again, at once"

@@ -1,4 +1,4 @@
-"""Few file descriptors, here and on a host, and more logs than that."""
+"""More processes and logs on a host than descriptors or a socket's buffer hold."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ def test_eighty_logs_with_sixty_four_descriptors(own: labs.Lab, launcher: Launch
     assert ran.log("rank-7.out") == b"out 7\n64\n", "ranks keep the limit of their host"
     assert ran.log("rank-39.err") == b"err 39\n"
     assert ran.receipt["hosts"][0]["logs_complete"]
+
+
+@pytest.mark.parametrize("own", [ONE], indirect=True)
+def test_more_processes_than_a_relay_is_woken_for_at_once(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """The relay waits for all of them to start, and reads no wake-up meanwhile."""
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    name = launcher.script("import os\nprint(os.environ['RANK'])\n")
+    ran = launcher.run("--nproc-per-node", "320", "--framework", "torch", name)
+    assert ran.code == 0, ran.err
+    assert ran.log("rank-319.out") == b"319\n"
+    assert ran.receipt["hosts"][0]["left"] == 0

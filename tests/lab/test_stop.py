@@ -83,7 +83,7 @@ def test_ctrl_c_leaves_nothing_and_prints_a_receipt(
     (receipt_file,) = launcher.home.glob("runs/*/receipt.json")
     receipt = json.loads(receipt_file.read_text())
     if stage == "collect":
-        assert process.returncode in (0, 130)
+        assert process.returncode in (0, 74, 130)
     else:
         assert (process.returncode, receipt["status"], receipt["reason"]) == (
             130,

@@ -22,6 +22,7 @@ test)
     have cmake || missing="$missing cmake"
     have make || missing="$missing make"
     have mpirun && have mpicxx || missing="$missing openmpi-bin libopenmpi-dev"
+    have patchelf || missing="$missing patchelf" # install-python.sh needs it
     have sudo || missing="$missing sudo"
     have ruby || missing="$missing ruby"
     have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox"

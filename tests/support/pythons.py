@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,9 +11,14 @@ import pytest
 
 
 def find(version: str) -> str:
-    """Return a Python of this version, from PATH, pyenv or uv. Skip the test if there is none."""
+    """Return a Python of this version, from PATH, pyenv, uv or
+    `install-python.sh`. Skip the test if there is none."""
     pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
     candidates = [str(path) for path in pyenv]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    unpacked = cache / "launcher" / f"python{version}/usr/bin/python{version}"
+    if unpacked.exists():
+        candidates.append(str(unpacked))
     on_path = shutil.which(f"python{version}")
     if on_path:
         candidates.append(on_path)
@@ -29,4 +35,4 @@ def find(version: str) -> str:
         told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
         if told.stdout.strip() == version:
             return python
-    pytest.skip(f"no Python {version} on PATH, under ~/.pyenv/versions or by uv")
+    pytest.skip(f"no Python {version} on PATH, under ~/.pyenv/versions, by uv or ~/.cache/launcher")

@@ -41,7 +41,10 @@ class Terminal:
         self._looked_at = found + len(text.encode())
 
     def type(self, text: str) -> None:
-        os.write(self.fd, text.encode() + b"\n")
+        self.press(text + "\n")
+
+    def press(self, keys: str) -> None:
+        os.write(self.fd, keys.encode())
 
     def end(self) -> int:
         """Wait for its end; return the exit code."""

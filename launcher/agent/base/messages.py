@@ -125,6 +125,7 @@ class HostFacts(TypedDict):
 
     hostname: str
     root: str
+    machine: NotRequired[str]
     python: str
     python_version: str
     cpus: int
@@ -139,6 +140,7 @@ class HostFacts(TypedDict):
     leased: Dict[str, Holder]
     time: float
     strays: NotRequired[int]
+    no_paths: NotRequired[List[str]]
 
 
 class Reached(TypedDict):

@@ -13,6 +13,7 @@ import time
 from ..base import lean, protocol, run_lock
 from ..base.lean import Socket, socket
 from ..host import run_folders
+from ..host.machine import own_root
 from ..host.probe import facts
 from ..processes import cgroup
 from . import tree
@@ -50,7 +51,7 @@ class Relay(SelfTests):
     """Selects over stdin, stdout and the supervisor's socket, and follows the run's files."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.expanduser(root)
+        self.root = root
         self.out, self.said = bytearray(), time.monotonic()
         self.decoder = protocol.Decoder(forgiving=True)
         self.listener: Listener | None = None
@@ -137,9 +138,12 @@ class Relay(SelfTests):
     # -- one method for each operation
 
     def do_probe(self, request: Message) -> HostFacts:
-        """Return the facts of this host; kill what runs without a supervisor left behind."""
+        """Return the facts of this host, and which of the paths in ``needs`` it lacks; kill what runs
+        without a supervisor left behind."""
         found = facts(self.root, request["gpus"])
         found["strays"] = run_folders.end_strays(self.root)
+        needs = request.get("needs", [])
+        found["no_paths"] = [p for p in needs if not os.access(os.path.expanduser(p), os.R_OK)]
         return found
 
     def do_snapshot(self, request: Message) -> Message:
@@ -148,8 +152,11 @@ class Relay(SelfTests):
         os.makedirs(source, mode=0o700, exist_ok=True)
         code = os.path.join(self._make_run_dir(request["run"]), "code")
         if "from_run" in request:
-            other = os.path.join(self.root, "runs", _checked(request["from_run"]), "code")
-            return {"have": tree.link_tree(other, code)}
+            from . import written  # few runs need it
+
+            other = os.path.join(self.root, "runs", _checked(request["from_run"]))
+            known = written.snapshot_of(other)
+            return {"have": tree.link_tree(os.path.join(other, "code"), code, known)}
         have = tree.snapshot(source, request["version"], code)
         if have:
             return {"have": True, "base": None, "folder": source}
@@ -264,7 +271,10 @@ class Relay(SelfTests):
     def do_outputs(self, request: Message) -> Message:
         """List the run's output folder, the output paths that the job names, and the logs.
 
-        Where these are too many for a message, parts of the lists are sent before the answer.
+        Where these are too many for a message, parts of the lists are sent before the answer. With
+        ``written``, the copy of the code is compared with what it was: files that the run wrote there
+        are listed if they match ``also``, or are among the smallest with ``auto`` bytes together; the
+        others are summarised.
         """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
@@ -279,6 +289,10 @@ class Relay(SelfTests):
         )
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        rest: list[tuple[str, int, int]] = []
+        if "written" in request:
+            more, rest = self._written(request["paths"], **request["written"])
+            named = sorted({*named, *more})
         parts, unlisted = tree.in_parts(
             {"outputs": listed, "code": named, "links": sorted(links.items())}
         )
@@ -291,11 +305,41 @@ class Relay(SelfTests):
             unreadable=[[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
             left_out=[[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
             unlisted=unlisted,
+            written=[{"path": path, "files": files, "bytes": size} for path, files, size in rest],
         )
+
+    def _written(
+        self, paths: list[str], also: list[str], auto: int
+    ) -> tuple[list[tree.Listed], list[tuple[str, int, int]]]:
+        """Return what the run has written outside of its outputs: files to list, and a summary of the
+        others."""
+        from . import written  # at the end of a run
+
+        files, unreadable, known = written.listing(self.run_dir, self._go_on)
+        others = tree.matching(files, paths, False)
+        more = tree.matching(others, also, True)
+        others = tree.matching(others, also, False)
+        more += written.smallest(others, auto) if auto else []
+        listed = set(more)
+        left = [one for one in others if one not in listed]
+        return more, written.summary(left, unreadable, known)
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""
         return run_folders.runs(self.root)
+
+    def do_usage(self, request: Message) -> Message:
+        """Return what launcher's files take here."""
+        from . import usage  # for one command
+
+        return usage.usage(self.root, self._go_on)
+
+    def do_prune(self, request: Message) -> Message:
+        """Delete old runs, versions of code and agents."""
+        from . import usage
+
+        names = ("runs", "code", "agents", "stubs")
+        return {"kept": usage.prune(self.root, *(request[name] for name in names))}
 
     def do_remove(self, request: Message) -> Message:
         """Delete a run that has stopped here."""
@@ -407,10 +451,16 @@ def _write(path: str, text: str, mode: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Run ``relay ROOT``: serve one connection."""
-    relay = Relay(argv[0])
-    os.makedirs(relay.root, mode=0o700, exist_ok=True)
     try:
-        relay.serve()
+        root = own_root(os.path.expanduser(argv[0]))
+    except PermissionError as error:
+        if error.filename is not None:
+            raise
+        # Other users could change it.
+        print("launcher-unsafe-folder %s" % ascii(error.strerror)[1:-1], flush=True)
+        os._exit(0)
+    try:
+        Relay(root).serve()
     except BrokenPipeError:
         pass
     os._exit(0)  # nothing to flush: the relay writes to the descriptor

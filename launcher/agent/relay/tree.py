@@ -14,7 +14,7 @@ from ..base import protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Tuple
 
     Visit = Callable[[bytes, os.DirEntry[bytes]], None]
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: How many sealed versions of one source a host keeps.
 KEPT = 3
+#: Beside a run's copy of the code: what it held at first, ``size time path`` with a NUL behind each.
+SNAPSHOT = "code.list"
 #: Bytes of a list of files in one message, about.
 PART = 4 << 20
 #: Bytes of a character in JSON at most, such as of one that is not UTF-8.
@@ -116,7 +118,7 @@ def snapshot(source: str, version: str, code: str) -> bool:
     sealed_tree, written = _sealed_as(source, version)
     if not os.path.isdir(sealed_tree):
         return False
-    link = _linker(code)
+    link, listed = _linker(code)
     try:
         same = fingerprint(os.fsencode(sealed_tree), link).hexdigest() == written
     except FileNotFoundError:
@@ -126,6 +128,7 @@ def snapshot(source: str, version: str, code: str) -> bool:
         remove(sealed_tree)
         return False
     os.utime(sealed_tree)
+    _write_list(code, listed)
     return True
 
 
@@ -140,23 +143,44 @@ def _sealed_as(source: str, version: str) -> Tuple[str, str]:
     return os.path.join(source, version), version
 
 
-def link_tree(source: str, target: str) -> bool:
-    """Make ``target`` a tree of hard links to ``source``; return False when that is missing."""
+def link_tree(source: str, target: str, known: Mapping[str, Tuple[int, int]] | None) -> bool:
+    """Make ``target`` a tree of hard links to ``source``; return False when that is missing.
+
+    Of ``known``, a list of sizes and times, only what has not changed since is linked: a run's copy of
+    the code may hold what that run wrote.
+    """
     if not os.path.isdir(source):
         return False
-    link = _linker(target)
+    link, listed = _linker(target)
     for path, entry in walk(os.fsencode(source)):
-        link(path, entry)
+        if known is None or known.get(os.fsdecode(path)) == _state(entry):
+            link(path, entry)
+    _write_list(target, listed)
     return True
 
 
-def _linker(tree: str) -> Visit:
-    """Empty ``tree``; return a function that links an entry of another tree into it."""
+def _state(entry: os.DirEntry[bytes]) -> Tuple[int, int]:
+    """Return size and time of a file; those of a link mean nothing."""
+    if entry.is_symlink():
+        return (-1, -1)
+    status = entry.stat(follow_symlinks=False)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _write_list(code: str, listed: list[bytes]) -> None:
+    with open(os.path.join(os.path.dirname(code), SNAPSHOT), "wb") as file:
+        file.write(b"".join(listed))
+
+
+def _linker(tree: str) -> Tuple[Visit, list[bytes]]:
+    """Empty ``tree``; return a function that links an entry of another tree into it, and the list that
+    it makes of them."""
     if os.path.exists(tree):
         remove(tree)
     os.makedirs(tree)
     made = {b""}
     target = os.fsencode(tree)
+    listed: list[bytes] = []
 
     def link(path: bytes, entry: os.DirEntry[bytes]) -> None:
         folder = path.rpartition(b"/")[0]
@@ -168,8 +192,9 @@ def _linker(tree: str) -> Visit:
             os.symlink(os.readlink(entry.path), place)
         else:
             _link_or_copy(entry.path, place)
+        listed.append(b"%d %d %s\0" % (*_state(entry), path))
 
-    return link
+    return link, listed
 
 
 def _link_or_copy(path: bytes, target: bytes) -> None:
@@ -268,6 +293,13 @@ def listing(
         else:
             left_out[name] = "it is a pipe, a socket or a device"
     return found
+
+
+def matching(files: list[Listed], patterns: list[str], wanted: bool) -> list[Listed]:
+    """Return the files that match any of the patterns; those that match none if not ``wanted``."""
+    return [
+        one for one in files if any(_matches(one[0], pattern) for pattern in patterns) is wanted
+    ]
 
 
 def in_parts(kinds: dict[str, list[Any]]) -> tuple[list[dict[str, list[Any]]], int]:

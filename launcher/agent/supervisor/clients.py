@@ -13,8 +13,19 @@ if TYPE_CHECKING:
     from ..base.messages import Message
 
 
+#: Most bytes of answers that a client leaves unread; one with more is disconnected.
+MOST_UNREAD = 1 << 24
+#: Seconds that clients have at the end to read what they asked for.
+LAST_PATIENCE = 1.0
+#: `select` takes descriptors below 1,024 alone.
+MOST_DESCRIPTORS = 1000
+
+
 class Clients:
-    """Listens in the working directory, which is the run's folder."""
+    """Listens in the working directory, which is the run's folder.
+
+    Never waits for a client: what it does not read yet is kept until it does.
+    """
 
     def __init__(self) -> None:
         try:
@@ -26,12 +37,18 @@ class Clients:
         self._listener.listen(64)
         self._open: dict[Socket, protocol.Decoder] = {}
         self._subscribers: set[Socket] = set()
+        self._unread: dict[Socket, bytearray] = {}
         self._alone_since = time.monotonic()
 
     @property
     def sockets(self) -> list[Socket]:
         """The sockets to read from."""
         return [self._listener, *self._open]
+
+    @property
+    def writable(self) -> list[Socket]:
+        """The sockets to write to once they take more."""
+        return list(self._unread)
 
     @property
     def alone_since(self) -> float | None:
@@ -41,7 +58,11 @@ class Clients:
     def hear(self, ready: Socket) -> list[tuple[Socket, Message]]:
         """Read from one of the sockets; return pairs of a client and its message."""
         if ready is self._listener:
-            self._open[self._listener.accept()[0]] = protocol.Decoder(forgiving=True)
+            client = self._listener.accept()[0]
+            if client.fileno() < MOST_DESCRIPTORS:
+                self._open[client] = protocol.Decoder(forgiving=True)
+            else:
+                client.close()
             return []
         try:
             data = ready.recv(1 << 16)
@@ -56,6 +77,7 @@ class Clients:
         """Disconnect a client that is gone or sends nonsense."""
         if self._open.pop(client, None) is not None:
             self._subscribers.discard(client)
+            self._unread.pop(client, None)
             self._alone_since = time.monotonic()
             client.close()
 
@@ -70,14 +92,42 @@ class Clients:
     def wake(self) -> None:
         """Wake subscribers: the journal has a new record."""
         for client in self._subscribers:
-            self._send(client, b"\n")
+            if client not in self._unread:
+                _some_sent(client, b"\n")  # if it takes no more, it has enough that wakes it
+
+    def flush(self, client: Socket) -> None:
+        """Send what is left of the answers to a client that takes more."""
+        left = self._unread.pop(client, None)
+        if left:
+            self._send(client, bytes(left))
 
     def _send(self, client: Socket, data: bytes) -> None:
-        try:
-            client.sendall(data)
-        except OSError:
-            pass
+        if client not in self._open:
+            return
+        if client not in self._unread:
+            data = data[_some_sent(client, data) :]
+        if data:
+            unread = self._unread.setdefault(client, bytearray())
+            unread += data
+            if len(unread) > MOST_UNREAD:
+                self.hang_up(client)
 
     def close(self) -> None:
+        for client, unread in self._unread.items():
+            client.settimeout(LAST_PATIENCE)
+            try:
+                client.sendall(unread)
+            except OSError:
+                pass
         for client in self.sockets:
             client.close()
+
+
+def _some_sent(client: Socket, data: bytes) -> int:
+    """Return how many bytes a client took without waiting; all of them if it is gone."""
+    try:
+        return client.send(data, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return len(data)  # the next read from it notices

@@ -71,12 +71,18 @@ class Supervisor:
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
             readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
-            found = select.select(readable, self.broadcast.writable, [], self._patience())
-            for ready in found[0] + found[1]:
+            writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
+            found = select.select(readable, writable, [], self._patience())
+            for ready in found[0]:
                 if ready == self.signals:
                     os.read(self.signals, 512)
                 elif ready in callers:
                     self._hear(ready)
+                else:
+                    self.broadcast.look(ready)
+            for ready in found[1]:
+                if ready in self.clients.writable:
+                    self.clients.flush(ready)
                 else:
                     self.broadcast.look(ready)
             self._reap()

@@ -7,12 +7,17 @@ import json
 
 import click
 
+from ...api.client import Summary, is_pattern
 from ...api.jobs import seconds
 from ...records.receipt import Receipt
-from ...spec.errors import InputError
+from ...records.state import ENDED
+from ...spec import nodeset
+from ...spec.errors import InputError, LauncherError
 from .. import complain, options, trust
-from ..follow import shown
-from ..run_argument import attached, run_argument
+from ..follow import End, shown
+from ..render.tables import counted
+from ..run_argument import attached, new_client, run_argument
+from ..several_runs import agreed, chosen, several_runs
 
 
 @click.command("attach")
@@ -32,55 +37,102 @@ def attach_command(
 ) -> None:
     """Follow a running run again, from where you left off.
 
-    Ctrl-C stops the run, as in `launcher run`. Use `launcher logs -f` to only look. If another
-    machine started the run and its hosts disagree on it or name secrets, you are asked before it may
-    be restarted from here.
+    Ctrl-C asks whether to stop the run, to detach, or to continue; without a terminal it stops the
+    run. If another machine started the run and its hosts disagree on it or name secrets, you are asked
+    before it may be restarted from here.
     """
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
 
-    async def to_the_end() -> Receipt:
+    async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event, screen.on_log) as run:
             asks = run.receipt is None and run.may_start_again and run.doubts
             if asks and (trust_record or trust.agreed(run, "starting it again")):
                 run.trust()
-            return await shown(screen, run)
+            return run.name, await shown(screen, run)
 
-    receipt = asyncio.run(to_the_end())
+    name, end = asyncio.run(to_the_end())
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2))
-    ctx.exit(receipt.exit_code)
+        click.echo(end.to_json(name))
+    ctx.exit(end.code)
 
 
 @click.command("stop")
-@run_argument
+@several_runs
 @click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL.")
 @options.receipt_as_json
 @click.pass_context
-def stop_command(ctx: click.Context, word: str, grace: str | None, as_json: bool) -> None:
-    """Stop a run on all its hosts, bring its outputs back, and print the receipt.
+def stop_command(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    older: str | None,
+    yes: bool,
+    grace: str | None,
+    as_json: bool,
+) -> None:
+    """Stop runs on all their hosts, bring outputs back, and print the receipt.
 
-    The exit code is 0 if no process of the run is left on any host.
+    RUN may be a pattern such as 'sweep-*'; --older chooses among all active runs. You are asked before
+    several are stopped. The exit code is 0 if no process of a run is left on any host.
     """
-    from ..render.run_view import Screen
-
     try:
         patience = None if grace is None else seconds(grace)
     except ValueError as error:
         raise InputError(f"--grace: {error}") from None
+    if len(words) == 1 and older is None and not is_pattern(words[0]):
+        ctx.exit(_stop_one(words[0], patience, as_json))
+    runs, many = chosen(words, older)
+    runs = [run for run in runs if not many or run.status not in ENDED]
+    if not runs:
+        click.echo("no active run matches", err=True)
+        ctx.exit(0)
+    if many and not agreed("Stop them?", runs, yes):
+        ctx.exit(1)
+    receipts = asyncio.run(_stop(runs, patience))
+    if as_json:
+        click.echo(json.dumps([one.to_json() for one in receipts], indent=2))
+    left = any(host.left != 0 for receipt in receipts for host in receipt.hosts)
+    ctx.exit(1 if left or len(receipts) < len(runs) else 0)
+
+
+async def _stop(runs: list[Summary], grace: float | None) -> list[Receipt]:
+    """Stop several runs at once, and print a line for each; return the receipts of those that ended."""
+    async with new_client() as client:
+
+        async def one(run: Summary) -> Receipt | None:
+            try:
+                receipt = await client.attach_here(run.run).stop(grace)
+            except LauncherError as error:
+                complain(error)
+                return None
+            unsure = [host.host for host in receipt.hosts if host.left is None]
+            left = f"; not verified on {nodeset.fold(unsure)}" if unsure else ""
+            alive = counted(receipt.left, "process")
+            click.echo(f"{run.run}: {receipt.status}, {alive} left{left}", err=True)
+            return receipt
+
+        found = await asyncio.gather(*map(one, runs))
+    return [receipt for receipt in found if receipt is not None]
+
+
+def _stop_one(word: str, patience: float | None, as_json: bool) -> int:
+    from ..render.run_view import Screen
+
     screen = Screen(ranks=frozenset(), logs_to_stderr=as_json)
 
-    async def to_the_end() -> Receipt:
+    async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event) as run:
             if run.receipt:
                 click.echo(f"{run.name} has ended already", err=True)
                 for error in await run.finish():
                     complain(error)
             run.request_stop(patience)
-            return await shown(screen, run)
+            return run.name, await shown(screen, run, asks_after=None)
 
-    receipt = asyncio.run(to_the_end())
+    name, end = asyncio.run(to_the_end())
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2))
-    ctx.exit(0 if all(host.left == 0 for host in receipt.hosts) else 1)
+        click.echo(end.to_json(name))
+    if end.receipt is None:
+        return end.code
+    return 0 if all(host.left == 0 for host in end.receipt.hosts) else 1

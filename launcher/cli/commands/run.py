@@ -17,6 +17,7 @@ from ...spec.errors import InputError
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
+from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
 from ..inventory_lookup import loaded
 from ..run_argument import new_client
@@ -70,7 +71,19 @@ from ..run_argument import new_client
     "outputs",
     multiple=True,
     metavar="PATH",
-    help="Also bring back this path of the workdir (repeatable).",
+    help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--bring",
+    multiple=True,
+    metavar="PATTERN",
+    help="Bring back only these outputs, such as '*.json' (repeatable).",
+)
+@click.option(
+    "--keep-on-host",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave these outputs on the hosts, such as '*.pt' (repeatable).",
 )
 @click.option("--master-addr", help="Address of the first host (default: found and tested).")
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
@@ -114,6 +127,7 @@ from ..run_argument import new_client
 @options.ranks
 @options.raw
 @options.detach
+@click.option("-y", "--yes", is_flag=True, help="Copy the code however large it is.")
 @click.option("--no-check", is_flag=True, help="Skip the checks before the start.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; connect to no host.")
 @click.option(
@@ -127,6 +141,7 @@ def command(
     inventory: str | None,
     ranks: frozenset[int] | None,
     raw: bool,
+    yes: bool,
     no_check: bool,
     dry_run: bool,
     detach: bool,
@@ -142,15 +157,18 @@ def command(
     """Run a script or a job file on the hosts, and follow it until it ends.
 
     Options come before the script; everything after it is passed to the script. The exit code is
-    that of the first program that failed, 125 if launcher failed, 130 after Ctrl-C.
+    that of the first program that failed, 125 if launcher failed, 130 after Ctrl-C. SIGTERM and a
+    closed terminal leave the run running, with 143. After a minute, Ctrl-C at a terminal asks first.
     """
     if lease is not None:
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
+    tell_local_paths(job)
     hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
+    ask_about_size(job, yes)
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)

@@ -5,13 +5,14 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 
 from ...records import events as ev
 from ...records.reasons import EndReason
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
-from .tables import counted, duration
+from .tables import counted, duration, size
 
 
 @frozen
@@ -152,6 +153,19 @@ def _secrets_copied(event: ev.SecretsCopied) -> Line:
         parts.append(f"kept in code.diff here: {_first(event.kept)}")
     out = "; list what should stay here in .launcherignore" if event.paths else ""
     return Line("; ".join(parts) + out, dim=True)
+
+
+@line_of.register
+def _code_is_large(event: ev.CodeIsLarge) -> Line:
+    what = large_code(event.bytes, event.files, event.largest)
+    first = event.largest[0][0] if event.largest else "data/"
+    return Line(f"{what}; to leave one out: echo '/{first}' >> .launcherignore", "yellow")
+
+
+def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> str:
+    """Return how large the code is, and what in it."""
+    parts = ", ".join(f"{entry} {size(count)}" for entry, count in largest)
+    return f"code is {size(total)} in {counted(files, 'file')}; largest: {parts}"
 
 
 def _first(paths: tuple[str, ...]) -> str:

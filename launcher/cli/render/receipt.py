@@ -17,6 +17,7 @@ from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from .hints import labelled
 from .log_lines import harmless
+from .not_brought import not_brought_lines
 from .reasons import sentence
 from .tables import counted, duration, fold_tasks, size, table, wrapped
 
@@ -268,6 +269,8 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
         lines += [click.style(text, fg="yellow") for text in _incidents(host)]
     for name, why in receipt.outputs_failed.items():
         lines.append(click.style(f"outputs  of {name} are not complete: {why}", fg="yellow"))
+    left = not_brought_lines(receipt.run, receipt.not_brought, width)
+    lines += [click.style(text, fg="yellow") for text in left]
     return [*lines, f"record   {receipt.folder}"]
 
 

@@ -29,6 +29,7 @@ from ..terminal import control
 from . import log_lines
 from .event_lines import failure_of, line_of, process_name
 from .hints import below_error, terminal_width
+from .progress import Transfer
 from .tables import counted, duration, fold_tasks
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ class Screen:
         self._queues: dict[int, deque[bytes]] = {}
         self._queued = 0
         self._flush: asyncio.TimerHandle | None = None
-        self._stage, self._since, self._percent = "", time.monotonic(), ""
+        self._stage, self._since = "", time.monotonic()
+        self._transfer = Transfer(self._since)
         self._line_is_up = self._asking = False
+        self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
         self._muted = self._is_stalled = False
@@ -133,13 +136,14 @@ class Screen:
 
     @on_event.register
     def _stage_started(self, event: ev.StageStarted) -> None:
-        self._stage, self._since, self._percent = event.stage, time.monotonic(), ""
+        self._stage, self._since = event.stage, time.monotonic()
+        self._transfer = Transfer(self._since)
         if event.stage == "sync":
             self._say_layout()
 
     @on_event.register
-    def _sync_progressed(self, event: ev.SyncProgressed) -> None:
-        self._percent = f"  {event.host} {event.percent} %"
+    def _progressed(self, event: ev.Progressed) -> None:
+        self._transfer.update(event.host, event.bytes, event.percent)
 
     @on_event.register
     def _host_failed(self, event: ev.HostFailed) -> None:
@@ -212,9 +216,16 @@ class Screen:
         self._muted = True
         if self._run.killing:
             self._say("killing now; the receipt follows", "yellow")
+        elif self._stage == "collect":
+            self._say("bringing outputs back; Ctrl-C again leaves them on the hosts", "yellow")
         else:
             grace = duration(self._run.grace)
             self._say(f"stopping (up to {grace}); Ctrl-C again to kill now", "yellow")
+
+    def continuing(self) -> None:
+        """Acknowledge that the user wants the run to continue."""
+        assert self._run is not None
+        self._say(f"{self._run.name} continues", dim=True)
 
     # -- logs
 
@@ -298,6 +309,15 @@ class Screen:
         finally:
             self._asking = False
 
+    def ask(self, question: str | None) -> None:
+        """Show a question below everything that comes, until it is None."""
+        self._question = question
+        self._clear_line()
+        if question and self._moving:
+            self._draw(question)
+        elif question:
+            self._say(question)
+
     def _say(self, text: str, colour: str | None = None, dim: bool = False) -> None:
         self._clear_line()
         click.echo(click.style(text, fg=colour, dim=dim), err=True)
@@ -314,7 +334,9 @@ class Screen:
             await asyncio.sleep(STEP)
             now = time.monotonic()
             is_slow = self._stage in _DOING and now - self._since > STILL
-            if self._moving and not self._asking and is_slow:
+            if self._moving and self._question:
+                self._draw(self._question)
+            elif self._moving and not self._asking and is_slow:
                 self._draw_line(now)
             for source in self._sources:
                 if now - source.shown > UNFINISHED and (line := source.splitter.current()):
@@ -322,10 +344,12 @@ class Screen:
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
-        line = f"{_DOING[self._stage]} {spent}{self._percent}"
+        self._draw(f"{_DOING[self._stage]} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+
+    def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
         control("\r\x1b[2K")  # not through click, which takes it for colour and strips it
-        click.echo(click.style(line[:width], dim=True), nl=False, err=True)
+        click.echo(click.style(line[:width], dim=dim), nl=False, err=True)
         self._line_is_up = True
 
     def _clear_line(self) -> None:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...spec.addresses import endpoint
 from ...spec.errors import InputError, suggestion
 from ...spec.inventory_writer import comment, quoted
 from ...spec.model import Host, Inventory
@@ -17,7 +18,7 @@ from ...spec.ssh_config import ssh_config as entry
 
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")
-_LAUNCHERS_OWN = ("python", "workdir", "interface", "env", "labels")
+_LAUNCHERS_OWN = ("python", "workdir", "interface", "shares_machine", "env", "labels")
 
 
 def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
@@ -104,7 +105,8 @@ def _through(inventory: Inventory, jump: str) -> str:
     except KeyError:
         return jump
     user = f"{host.user}@" if host.user else ""
-    return user + (host.address or host.name) + (f":{host.port}" if host.port else "")
+    address = host.address or host.name
+    return user + (endpoint(address, host.port) if host.port else address)
 
 
 def _setting_notes(inventory: Inventory, *keys: str) -> list[str]:

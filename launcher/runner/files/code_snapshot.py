@@ -2,6 +2,7 @@
 
 In a git repository, git decides what is ignored; elsewhere ``.gitignore`` files are read with
 pathspec. ``.launcherignore`` has the same notation and also applies to files that git tracks.
+Environments of Python, which work nowhere else, and caches of its tools are never code.
 """
 
 from __future__ import annotations
@@ -26,8 +27,21 @@ if TYPE_CHECKING:
     import pathspec
 
 IGNORE_FILE = ".launcherignore"
-#: Never code, at any depth: git's own folder and Python's byte code.
-_NEVER = frozenset({b".git", b"__pycache__"})
+#: Never code, at any depth: git's own folder, Python's byte code, and caches of tools.
+_NEVER = frozenset(
+    {
+        b".git",
+        b"__pycache__",
+        b".ipynb_checkpoints",
+        b".mypy_cache",
+        b".nox",
+        b".pytest_cache",
+        b".ruff_cache",
+        b".tox",
+    }
+)
+#: A folder with one of these is an environment of Python.
+_OF_ENVIRONMENTS = (b"pyvenv.cfg", b"conda-meta/history")
 
 
 _Paths = tuple[bytes, ...]
@@ -64,11 +78,22 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
         leave_out = (*leave_out, f"/{ours.relative_to(folder)}/")
     more = _rules(leave_out) if leave_out else None
     closed: list[bytes] = []
-    paths = sorted(set(_files(folder, closed)))
+    paths = _without_environments(sorted(set(_files(folder, closed))))
     kept = [p for p in paths if not (more and more.match_file(os.fsdecode(p)))]
     found = _measured(folder, kept)
     hidden = [p for p in closed if not (more and more.match_file(os.fsdecode(p) + "/"))]
     return replace(found, unreadable=tuple(sorted({*found.unreadable, *hidden})))
+
+
+def _without_environments(paths: list[bytes]) -> list[bytes]:
+    """Return the paths that are in no environment of Python below the folder."""
+    roots = tuple(
+        path[: -len(mark)]
+        for path in paths
+        for mark in _OF_ENVIRONMENTS
+        if path.endswith(b"/" + mark)
+    )
+    return [path for path in paths if not path.startswith(roots)] if roots else paths
 
 
 def read_copy(folder: Path, origin: Path) -> Source:

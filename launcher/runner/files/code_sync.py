@@ -44,7 +44,7 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
             context.add(_synced(session, code, started, copied))
             return
         copied += await _copy(context, session, code, answer)
-        code = code_snapshot.read(code.folder, context.job.outputs)
+        code = code_snapshot.read(code.folder, context.job.output_paths)
     raise SyncError(
         session.name,
         f"{code.folder} keeps changing while it is copied",
@@ -85,7 +85,7 @@ async def give_same_code(
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
         if not answer.have:
-            here = await _here(origin, context.job.outputs)
+            here = await _here(origin, context.job.output_paths)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
@@ -147,7 +147,7 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
     base, folder, incoming = answer.base, answer.folder, f"incoming-{context.name}"
 
     def progress(percent: int) -> None:
-        context.add(ev.SyncProgressed(time.time(), session.name, percent))
+        context.add(ev.SyncProgressed(time.time(), session.name, percent, code.bytes))
 
     try:
         result = await rsync.copy(

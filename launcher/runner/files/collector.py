@@ -7,12 +7,15 @@ import contextlib
 import time
 
 from ...records import events as ev
+from ...records.receipt import Because, NotBrought
 from ...spec.errors import HostError, LauncherError
 from ..concurrency import in_thread
 from ..context import RunContext
 from ..host_session import HostSession
 from ..host_set import HostSet
 from . import outputs
+from .also import asked_for
+from .choice import Choice
 from .outputs import Listed, Output
 from .seeding import Handover
 
@@ -20,6 +23,10 @@ from .seeding import Handover
 AT_ONCE = 8
 #: How often files may change while they are pulled for the last time.
 TRIES = 3
+#: Seconds for a host to list what was not brought, when the user does not want to wait.
+LAST_LOOK = 3.0
+#: Why outputs did not come.
+SKIPPED = "you did not wait for them"
 #: Seconds for a lost host to answer: longer than its relay waits for a supervisor.
 LAST_TRY = 20.0
 
@@ -30,12 +37,16 @@ class Collector:
     def __init__(self, context: RunContext, hosts: HostSet) -> None:
         self.outputs: tuple[Output, ...] = ()
         self.failed: dict[str, str] = {}
+        self.not_brought: tuple[NotBrought, ...] = ()
         self.handover = Handover(context.folder)
         self.hurry = asyncio.Event()
         self._context, self._hosts = context, hosts
         self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
         self._tried: dict[str, Listed] = {}
         self._links: dict[str, outputs.Links] = {}
+        self._listed: dict[str, Listed] = {}  # by host: what it said last
+        self._incomplete: set[str] = set()  # of the names in failed: something is missing here
+        self._pending: set[str] = set()  # hosts of the last pull that it was not done with
         self._busy = asyncio.Lock()
         self._limit = asyncio.Semaphore(AT_ONCE)
 
@@ -55,8 +66,9 @@ class Collector:
         An event reports the pull if anything is new, or a user ``asked`` for it.
         """
         async with self._busy:
-            self.failed = {}
+            self.failed, self._incomplete = {}, set()
             hosts = [*self._hosts.active, *(self._hosts.aside if final else ())]
+            self._pending = {session.name for session in hosts}
             moved = await asyncio.gather(*(self._one(session, final) for session in hosts))
             if any(moved) or final or asked or not self.outputs:
                 await self._lay_together()
@@ -67,7 +79,7 @@ class Collector:
         try:
             self.outputs = await in_thread(self._view, hosts, former)
         except (LauncherError, OSError) as error:
-            self.failed["this machine"] = str(error)
+            self._fail("this machine", str(error))
         self._context.add(
             ev.OutputsPulled(
                 time.time(), len(self.outputs), sum(o.size for o in self.outputs), dict(self.failed)
@@ -80,35 +92,96 @@ class Collector:
 
     async def _one(self, session: HostSession, final: bool) -> bool:
         """Return whether anything was copied from this host."""
+        moved = False
         try:
             async with self._limit:
-                return await self._pull(session, TRIES if final else 1)
+                moved = await self._pull(session, final)
         except HostError as error:
-            self.failed[session.name] = error.message
+            self._fail(session.name, error.message)
         except (LauncherError, OSError) as error:
-            self.failed[session.name] = str(error)
+            self._fail(session.name, str(error))
         except Exception as error:  # a bug of ours: missing outputs are reported all the same
-            self.failed[session.name] = f"internal error: {type(error).__name__}: {error}"
-        return False
+            self._fail(session.name, f"internal error: {type(error).__name__}: {error}")
+        self._pending.discard(session.name)
+        return moved
 
-    async def _pull(self, session: HostSession, tries: int) -> bool:
+    def _fail(self, name: str, why: str) -> None:
+        self.failed[name] = why
+        self._incomplete.add(name)
+
+    async def _pull(self, session: HostSession, final: bool) -> bool:
         mirror = self._context.folder.mirror(session.name)
         moved = False
         if session.lost:
             await session.agent.ask("contact", LAST_TRY)
-        for _ in range(tries):
-            listed = await outputs.listed(
-                session.agent, self._context.name, self._context.job.outputs
-            )
-            self._links[session.name] = listed.links
-            what: Listed = self.handover.own(session.name, listed)
+        for _ in range(TRIES if final else 1):
+            what = await self._look(session, compare=final)
             if what == self._seen.get(session.name):
                 break
-            pulled = await outputs.pull(session.connection, session.name, what, mirror)
+            pulled = await outputs.pull(
+                session.connection, session.name, what, mirror, self._progress(session.name)
+            )
             moved = moved or what != self._tried.get(session.name)
             self._tried[session.name] = what
             if pulled.missing:
                 self.failed[session.name] = pulled.missing
+                self._incomplete |= set() if pulled.complete else {session.name}
                 break
             self._seen[session.name] = what
         return moved
+
+    async def _look(self, session: HostSession, compare: bool) -> Listed:
+        """Return what a host has written itself, and remember that."""
+        also = asked_for(self._context.folder.path)
+        choice = Choice.of(self._context.job, also)
+        listed = await outputs.listed(session.agent, self._context.name, choice, compare)
+        self._links[session.name] = listed.links
+        what = self._listed[session.name] = self.handover.own(session.name, listed)
+        return what
+
+    def _progress(self, host: str) -> outputs.Progress:
+        def told(size: int, percent: int) -> None:
+            self._context.add(ev.OutputsProgressed(time.time(), host, percent, size))
+
+        return told
+
+    # -- what did not come
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all outputs are here, as far as anybody knows."""
+        return not self._incomplete
+
+    async def conclude(self) -> None:
+        """Find out what the hosts have that is not here. The last pull may have been broken off: then
+        look once more, and show what has come."""
+        hosts = {one.name: one for one in (*self._hosts.active, *self._hosts.aside)}
+        left = [hosts[name] for name in sorted(self._pending) if name in hosts]
+        self._pending = set()
+        await asyncio.gather(*(self._look_again(session) for session in left))
+        self.not_brought = await in_thread(self._missing)
+        missing = {one.host for one in self.not_brought if one.because is Because.MISSING}
+        for session in left:
+            if session.name in missing or session.name not in self._listed:
+                self._fail(session.name, SKIPPED)
+        if left:
+            await self._lay_together()
+
+    async def _look_again(self, session: HostSession) -> None:
+        with contextlib.suppress(TimeoutError, HostError):
+            async with asyncio.timeout(LAST_LOOK):
+                await self._look(session, compare=True)
+
+    def _missing(self) -> tuple[NotBrought, ...]:
+        found = []
+        for host, what in sorted(self._listed.items()):
+            files, size = outputs.not_here(what, self._context.folder.mirror(host))
+            if files:
+                found.append(NotBrought(host, "", files, size, Because.MISSING))
+            if what.kept[0]:
+                found.append(NotBrought(host, "", *what.kept, Because.KEPT))
+            found += [
+                NotBrought(host, one.path, one.files, one.bytes, Because.OUTSIDE)
+                for one in what.written
+            ]
+        return tuple(found)

@@ -11,17 +11,22 @@ import os
 import posixpath
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
-from ...records.run_folder import RunFolder
 from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.frozen import frozen
+from ...spec.model import AUTO_BYTES
 from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
+from .choice import Choice
+
+T = TypeVar("T")
 
 #: Most bytes of a file's name on common file systems.
 LONGEST_NAME = 255
@@ -46,6 +51,8 @@ class Listed:
     links: tuple[tuple[str, str], ...] = ()  # to other outputs: path, and path of the target
     left_out: tuple[tuple[str, str], ...] = ()  # links to elsewhere, pipes, sockets, and why
     unlisted: int = 0  # more files than a host lists
+    written: tuple[answers.Written, ...] = ()  # outside of the outputs, where that was asked for
+    kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
 
     @property
     def files(self) -> dict[str, tuple[int, int]]:
@@ -53,12 +60,22 @@ class Listed:
         return {**self.code, **self.outputs}
 
 
-async def listed(agent: Agent, run: str, paths: tuple[str, ...]) -> Listed:
-    """Return what the run has written on a host. Raises HostError."""
-    answer = await agent.outputs(run, paths)
+async def listed(agent: Agent, run: str, choice: Choice, compare: bool = False) -> Listed:
+    """Return what the run has written on a host, as chosen. Raises HostError.
+
+    With ``compare``, also what it wrote outside of the outputs.
+    """
+    written = {"also": list(choice.also), "auto": AUTO_BYTES if choice.auto else 0}
+    compare = compare or choice.compares
+    answer = await agent.outputs(run, choice.paths, written if compare else None)
+    found = [_inside(answer.files.outputs), _inside(answer.files.code)]
+    chosen = [{path: files[path] for path in files if choice.has(path)} for files in found]
+    kept = [files[path][0] for files in found for path in files if not choice.has(path)]
     return Listed(
-        outputs=_inside(answer.files.outputs),
-        code=_inside(answer.files.code),
+        outputs=chosen[0],
+        code=chosen[1],
+        written=answer.written,
+        kept=(len(kept), sum(kept)),
         folder=answer.folder,
         unreadable=answer.unreadable,
         links=tuple(link for link in answer.files.links if all(map(_is_plain, link))),
@@ -78,26 +95,38 @@ def _is_plain(path: str) -> bool:
 
 @frozen
 class Pulled:
-    """What a copy has brought, in bytes; ``missing`` says what it could not bring, and why."""
+    """What a copy has brought, in bytes; ``missing`` says what it could not bring, and why. A link to
+    elsewhere is named there, too, but what it leads to was never an output: all is ``complete``."""
 
     received: int
     missing: str = ""
+    complete: bool = True
 
 
-async def pull(connection: Connection, host: str, what: Listed, mirror: Path) -> Pulled:
+#: Is told for how many bytes a copy has begun, and how many per cent of them have come.
+Progress = Callable[[int, int], None]
+
+
+async def pull(
+    connection: Connection,
+    host: str,
+    what: Listed,
+    mirror: Path,
+    progress: Progress = lambda size, percent: None,
+) -> Pulled:
     """Copy what is new or changed into the mirror, the small files first where not all of it fits.
 
     Raises HostError, or RecordError where this disk is full all the same.
     """
     received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
-    missing += [f"{name} was left there: {why}" for name, why in what.left_out]
     if what.unlisted:
         missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
+    left_out = [f"{name} was left there: {why}" for name, why in what.left_out]
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
-        wanted = {path: files[path][0] for path in files if _here(mirror / path) != files[path]}
+        wanted = {path: files[path][0] for path in files if state_of(mirror / path) != files[path]}
         fitting = _fitting(wanted, _room(mirror))
-        if left_out := wanted.keys() - set(fitting):
-            missing.append(_no_room(left_out, wanted, mirror))
+        if too_much := wanted.keys() - set(fitting):
+            missing.append(_no_room(too_much, wanted, mirror))
         if not fitting:
             continue
         try:
@@ -112,6 +141,7 @@ async def pull(connection: Connection, host: str, what: Listed, mirror: Path) ->
                     f"{mirror}/",
                 ],
                 b"\0".join(map(os.fsencode, fitting)),
+                partial(progress, sum(wanted[path] for path in fitting)),
             )
             received += copied.received
         except RecordError:
@@ -119,7 +149,13 @@ async def pull(connection: Connection, host: str, what: Listed, mirror: Path) ->
             raise
         except SyncError as error:  # a file among them; the others have come
             missing.append(error.message)
-    return Pulled(received, "; ".join(missing))
+    return Pulled(received, "; ".join([*missing, *left_out]), not missing)
+
+
+def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
+    """Return how many of the listed files are not in the mirror, and their bytes."""
+    sizes = [state[0] for path, state in what.files.items() if state_of(mirror / path) != state]
+    return len(sizes), sum(sizes)
 
 
 def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
@@ -158,12 +194,25 @@ def _forget_partial(mirror: Path) -> None:
             shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
 
 
-def _here(path: Path) -> tuple[int, int]:
+def state_of(path: Path) -> tuple[int, int]:
+    """Return size and modification time of a file; (-1, -1) where there is none."""
     try:
         status = path.lstat()
     except OSError:
         return (-1, -1)
     return (status.st_size, status.st_mtime_ns)
+
+
+class View(Protocol):
+    """A folder that shows the outputs of all hosts: a run's own, or one that the user names."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def outputs(self) -> Path: ...
+    def mirror(self, host: str) -> Path: ...
+    def read_as(self, kind: type[T], name: str) -> T | None: ...
+    def write(self, name: str, value: Any) -> None: ...
 
 
 @frozen
@@ -176,7 +225,7 @@ class Output:
 
 
 def lay_together(
-    folder: RunFolder,
+    folder: View,
     hosts: tuple[str, ...],
     without: Mapping[str, Collection[str]] = MappingProxyType({}),
     links: Mapping[str, Links] = MappingProxyType({}),
@@ -239,14 +288,14 @@ def _links_of(
     return made
 
 
-def _remove_links(folder: RunFolder, without: Mapping[str, str]) -> None:
+def _remove_links(folder: View, without: Mapping[str, str]) -> None:
     """Remove links that an earlier view had, but for those that are to stay."""
     for path, target in (folder.read_as(dict[str, str], LINKS) or {}).items():
         if without.get(path) != target and (folder.outputs / path).is_symlink():
             _remove(folder.outputs, path)
 
 
-def _make_links(folder: RunFolder, links: Mapping[str, str]) -> None:
+def _make_links(folder: View, links: Mapping[str, str]) -> None:
     if links or (folder.path / LINKS).exists():
         folder.write(LINKS, dict(links))
     for path, target in links.items():
@@ -258,7 +307,7 @@ def _make_links(folder: RunFolder, links: Mapping[str, str]) -> None:
             place.symlink_to(os.path.relpath(target, PurePosixPath(path).parent))
 
 
-def _others(folder: RunFolder) -> set[str]:
+def _others(folder: View) -> set[str]:
     """Return files in the view that launcher did not put there: the user's own."""
     before = _before(folder)
     return {path for path in files_of(folder.outputs) if path not in before}
@@ -277,7 +326,7 @@ def files_of(mirror: Path) -> list[str]:
 
 
 def _names(
-    folder: RunFolder, path: str, owners: list[str], used: set[str], taken: set[str]
+    folder: View, path: str, owners: list[str], used: set[str], taken: set[str]
 ) -> list[tuple[str, list[str]]]:
     """Return ``(name here, hosts)`` for each different content of one path."""
     import filecmp  # only needed here, for a path of several hosts
@@ -309,7 +358,7 @@ def _marked(path: str, host: str, used: set[str]) -> str:
     return name
 
 
-def _link(folder: RunFolder, files: list[tuple[Output, Path]]) -> None:
+def _link(folder: View, files: list[tuple[Output, Path]]) -> None:
     wanted = {output.path: source for output, source in files}
     for path in _before(folder) - set(wanted):
         _remove(folder.outputs, path)
@@ -338,7 +387,7 @@ def _remove(root: Path, path: str) -> None:
             return
 
 
-def _before(folder: RunFolder) -> set[str]:
+def _before(folder: View) -> set[str]:
     """Return the paths in the view when it was last made."""
     known = folder.read_as(tuple[dict[str, object], ...], "outputs.json") or ()
     return {str(entry.get("path", "")) for entry in known} - {""}

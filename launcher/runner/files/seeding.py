@@ -31,9 +31,7 @@ class Handover:
 
     def own(self, host: str, what: Listed) -> Listed:
         """Return the files of a host's list that it has written itself."""
-        given = self.given.get(host, {})
-        outputs, code = spares.own(what.outputs, given), spares.own(what.code, given)
-        return replace(what, outputs=outputs, code=code)
+        return own(what, self.given.get(host, {}))
 
     def superseded(self, former: str, current: Sequence[str]) -> set[str]:
         """Return the files of a former host that have newer versions on hosts which were given them."""
@@ -72,6 +70,11 @@ class Handover:
     def _note(self, host: str, files: dict[str, State]) -> None:
         self.given.setdefault(host, {}).update(files)
         self._folder.write(NOTE, self.given)
+
+
+def own(what: Listed, given: Files) -> Listed:
+    """Return a host's list without the files that it was given and left alone."""
+    return replace(what, outputs=spares.own(what.outputs, given), code=spares.own(what.code, given))
 
 
 async def _push(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...records.events import Failure
 from ...records.reasons import OF_SETUP, EndReason, Reason, StopReason
@@ -17,6 +18,8 @@ from . import elastic
 NOTICED = 12.0
 #: Exit codes of a run that launcher, or its user, stopped.
 BY_LAUNCHER, BY_USER = 125, 130
+#: EX_IOERR of sysexits.h: the run succeeded, and not all of its outputs are here.
+OUTPUTS_MISSING = 74
 
 _NO_MEMORY = re.compile(
     rb"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|can't allocate memory"
@@ -76,6 +79,13 @@ def decide(
     if error is not None:
         return _of_error(error)
     return _without_failure(state)
+
+
+def with_outputs(outcome: Outcome, complete: bool) -> Outcome:
+    """Return the outcome; its exit code is never 0 where outputs are not all here."""
+    if complete or outcome.exit_code:
+        return outcome
+    return replace(outcome, exit_code=OUTPUTS_MISSING)
 
 
 def stop_reason(

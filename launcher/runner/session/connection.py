@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ...spec import errors
 from ...spec.model import Facts, Host
@@ -50,9 +50,9 @@ class HostConnection:
             raise
         self._listen(self.agent)
 
-    async def probe(self, with_gpus: bool = True) -> Facts:
+    async def probe(self, with_gpus: bool = True, needs: Sequence[str] = ()) -> Facts:
         """Measure the host's hardware and software. Raises HostError."""
-        self._facts = await self.agent.probe(with_gpus)
+        self._facts = await self.agent.probe(with_gpus, needs)
         return self._facts
 
     async def redial(

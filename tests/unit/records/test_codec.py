@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.cli import cli
-from launcher.fleet import cleanup
 from launcher.records import catalog, codec, formats
 from launcher.records import events as ev
 from launcher.records import receipt as receipts
@@ -286,15 +285,6 @@ def test_files_that_are_a_comfort_are_done_without(home: Path) -> None:
         assert folder.read_as(dict[str, int], "given.json") in (None, {})
     assert folder.read_as(dict[str, int], "nothing.json") is None
     folder.close()
-
-
-def test_an_emptied_note_of_an_unfinished_run_keeps_no_other_run_from_starting(home: Path) -> None:
-    """A power cut left it so; the run may be on any host, so it is looked for on each."""
-    cleanup.remember("there", ["a", "b"])
-    cleanup.remember("whole", ["b"])
-    (home / "unfinished" / "there.json").write_text("")
-    assert cleanup.unfinished("a") == ["there"]
-    assert sorted(cleanup.unfinished("b")) == ["there", "whole"]
 
 
 # -- what hosts say

@@ -16,7 +16,8 @@ VALUES: dict[str, Any] = {
     "int | None": None, "Mapping[str, str]": {"gpu1": "eth0"},
     "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
-    "tuple[str, ...]": ("/dev/shm/x",), "StopReason": StopReason.OTHER, "PassedOver": PassedOver.ENVIRONMENT,
+    "tuple[str, ...]": ("/dev/shm/x",), "tuple[tuple[str, int], ...]": (("data/", 5),),
+    "StopReason": StopReason.OTHER, "PassedOver": PassedOver.ENVIRONMENT,
 }  # fmt: skip
 
 

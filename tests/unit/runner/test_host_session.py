@@ -39,7 +39,7 @@ class FakeAgent:
         self.asked[op] = request
         return {"asked": op}
 
-    async def probe(self, with_gpus: bool = True) -> Facts:
+    async def probe(self, with_gpus: bool = True, needs: object = ()) -> Facts:
         return Facts("far", "far", "/root", "python3", "3.11", 1)
 
     def drop(self) -> None:

@@ -40,7 +40,7 @@ FILES = {
         "run: train.py\nresources: {gpus: 17}\n", "--gpus 17", "--gpus 16 would fit"),
     "more hosts than there are": (
         "run: train.py\nnum_nodes: 4\n", "--nodes 4: there are only 3 hosts", "inventory with -i"),
-    "no such host": ("run: train.py\nhosts: gpu3\n", 'no host "gpu3"', 'did you mean "gpu0'),
+    "no such host": ("run: train.py\nhosts: gpu3\n", 'no host "gpu3"', "hosts: big,gpu[01-02]"),
 }  # fmt: skip
 
 

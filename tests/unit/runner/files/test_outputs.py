@@ -237,7 +237,7 @@ def test_many_files_take_time_in_proportion(
     copied: list[bytes] = []
 
     async def copy(*words: object) -> outputs.Pulled:
-        copied.extend(bytes(words[-1]).split(b"\0"))  # type: ignore[call-overload]
+        copied.extend(bytes(words[-2]).split(b"\0"))  # type: ignore[call-overload]
         return outputs.Pulled(1)
 
     monkeypatch.setattr(outputs.rsync, "copy", copy)

@@ -1,0 +1,193 @@
+"""What launcher's files take on this host's disk, by run, version of code and agent; and removal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+
+from ..base import run_lock
+from ..processes import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..base.messages import Message
+
+#: Names of sources, versions of code and agents: each is one folder.
+_CODE = re.compile(r"[0-9a-f]{1,64}\Z")
+_VERSION = re.compile(r"[\w.-]{1,128}\Z", re.A)
+_AGENT = re.compile(r"agent-[0-9a-f]{1,64}[\w.]{0,32}\Z", re.A)
+#: Most entries of a kind that are listed.
+MOST = 20000
+
+
+def usage(root: str, going_on: Callable[[], object]) -> Message:
+    """Return the bytes of everything below ``root``: a file with several names counts once, first for
+    the version of the code that it belongs to."""
+    seen: set[tuple[int, int]] = set()
+    code = [
+        {
+            "source": source,
+            "version": version,
+            "bytes": _bytes(path, seen, going_on),
+            "used": _time(path),
+        }
+        for source, version, path in _versions(root)
+    ]
+    runs = [
+        {
+            "run": name,
+            "bytes": _bytes(path, seen, going_on),
+            "used": _time(os.path.join(path, "journal.jsonl")) or _time(path),
+            "alive": run_lock.is_alive(path),
+        }
+        for name, path in _entries(os.path.join(root, "runs"))
+        if run_lock.is_run_name(name)
+    ]
+    busy = _agents_in_use()
+    agents = [
+        {"agent": name, "bytes": _bytes(path, seen, going_on), "in_use": name in busy}
+        for name, path in _entries(os.path.join(root, "agent"))
+        if _AGENT.match(name)
+    ]
+    disk = os.statvfs(root)
+    return {
+        "free": disk.f_bavail * disk.f_frsize,
+        "code": code[:MOST],
+        "runs": runs[:MOST],
+        "agents": agents[:MOST],
+        "stubs": len(_stubs()),
+    }
+
+
+def prune(
+    root: str, runs: list[str], code: list[list[str]], agents: list[str], stubs: bool
+) -> list[str]:
+    """Delete runs without a supervisor, versions of code, and agents that no process uses; return the
+    names of what is in use and stays."""
+    from ..processes import cgroup
+    from . import tree
+
+    kept = []
+    for name in runs:
+        path = os.path.join(root, "runs", name)
+        if not run_lock.is_run_name(name) or run_lock.is_alive(path):
+            kept.append(name)
+            continue
+        cgroup.end(path)
+        tree.remove(path)
+    for source, version in code:
+        if _CODE.match(source) and _VERSION.match(version) and not version.startswith("."):
+            tree.remove(os.path.join(root, "code", source, version))
+            _remove_empty(os.path.join(root, "code", source))
+    busy = _agents_in_use()
+    for name in agents:
+        if _AGENT.match(name) and name not in busy:
+            tree.remove(os.path.join(root, "agent", name))
+        else:
+            kept.append(name)
+    for path in _stubs() if stubs else ():
+        _remove_stub(path)
+    return kept
+
+
+def _entries(folder: str) -> Iterator[tuple[str, str]]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            yield name, path
+
+
+def _versions(root: str) -> Iterator[tuple[str, str, str]]:
+    for source, folder in _entries(os.path.join(root, "code")):
+        for version, path in _entries(folder):
+            if _CODE.match(source) and _VERSION.match(version):
+                yield source, version, path
+
+
+def _bytes(path: str, seen: set[tuple[int, int]], going_on: Callable[[], object]) -> int:
+    total = 0
+    for base, folders, files in os.walk(path):
+        going_on()
+        for name in (*folders, *files):
+            try:
+                status = os.lstat(os.path.join(base, name))
+            except OSError:
+                continue
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                inode = (status.st_dev, status.st_ino)
+                if inode in seen:
+                    continue
+                seen.add(inode)
+            total += status.st_blocks * 512
+    return total
+
+
+def _time(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove_empty(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass  # other versions are there
+
+
+def _agents_in_use() -> set[str]:
+    """Return the agents that processes of this user run, this one among them."""
+    here = os.path.abspath(__file__)
+    found = {os.path.basename(os.path.dirname(os.path.dirname(os.path.dirname(here))))}
+    for pid in processes.table():
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                command = os.fsdecode(file.read(1 << 16))
+        except OSError:
+            continue
+        found.update(re.findall(r"/agent/(agent-[0-9a-f]+)", command))
+    return found
+
+
+def _stubs() -> list[str]:
+    """Return this user's lock files of launcher 0.1, which nothing writes any more."""
+    folder = os.environ.get("LAUNCHER_LEASE_DIR") or "/var/tmp/launcher-leases"
+    found: list[str] = []
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return found
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue
+        is_plain = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
+        if is_plain and re.match(r"gpu-\d+\Z", name):
+            found.append(path)
+    return found
+
+
+def _remove_stub(path: str) -> None:
+    """Remove a lock file, unless somebody holds the lock."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)

@@ -1,0 +1,64 @@
+"""Disk space that runs take, here and on hosts: measure it, and delete what is old."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..runner import housekeeping
+from ..runner.housekeeping import Freed, Here, HostPlan, PrunePlan, RunHere, There
+from ..spec.errors import HostError
+
+if TYPE_CHECKING:
+    from ..spec.model import Host, Inventory
+
+__all__ = [
+    "Freed",
+    "Here",
+    "HostError",
+    "HostPlan",
+    "PrunePlan",
+    "RunHere",
+    "There",
+    "measure",
+    "plan_prune",
+    "prune",
+]
+
+
+async def measure(inventory: Inventory | None, hosts: Sequence[Host]) -> tuple[Here, There]:
+    """Return what launcher's files take here and on these hosts, or why a host could not be asked."""
+    here = await asyncio.to_thread(housekeeping.measure_here)
+    there = await housekeeping.measure_there(inventory, hosts) if inventory and hosts else {}
+    return here, there
+
+
+def plan_prune(
+    here: Here,
+    there: There,
+    older: float,
+    *,
+    keep_outputs: bool = False,
+    unknown: bool = False,
+) -> PrunePlan:
+    """Return what nothing has used for ``older`` seconds: runs that have ended, versions of code, and
+    agents that no process uses, whatever their age.
+
+    Runs of which hosts have files that were never brought back stay. With ``keep_outputs``, runs that
+    have outputs here stay here; ``unknown`` are runs on hosts of which this machine has no record.
+    """
+    return housekeeping.plan(
+        here.runs,
+        there,
+        time.time() - older,
+        keep_outputs=keep_outputs,
+        unknown=unknown,
+        agent=housekeeping.current_agent(),
+    )
+
+
+async def prune(inventory: Inventory | None, plan: PrunePlan) -> Freed:
+    """Delete what a plan names, on hosts and then here."""
+    return await housekeeping.prune(inventory, plan)

@@ -1,0 +1,137 @@
+"""``launcher df`` and ``launcher prune``: disk space that runs take, and how to get it back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ...api import housekeeping
+from ...api.hosts import select_hosts
+from ...api.housekeeping import Here, PrunePlan, There
+from ...api.jobs import seconds
+from ...spec.errors import HostError, InputError
+from .. import complain, options
+from ..inventory_lookup import find_inventory, loaded
+from ..render.disk_use import plan_text, usage_text
+
+if TYPE_CHECKING:
+    from ...spec.model import Host, Inventory
+
+#: Runs, code and so on that were not used for so long are old.
+OLD = "30d"
+
+
+@click.command("df")
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def df_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_json: bool) -> None:
+    """Show what runs, code and agents take on disk, here and on every host.
+
+    Without an inventory, only this machine is looked at. The exit code is 1 if a host did not answer.
+    """
+    _, here, there = _measured(inventory, hosts)
+    failed = [error for error in there.values() if isinstance(error, HostError)]
+    if as_json:
+        value = {
+            "here": asdict(here),
+            "hosts": {
+                host: {"error": one.message} if isinstance(one, HostError) else asdict(one)
+                for host, one in there.items()
+            },
+        }
+        click.echo(json.dumps(value, indent=2))
+    else:
+        click.echo(usage_text(here, there))
+    for error in failed:
+        complain(error)
+    ctx.exit(1 if failed else 0)
+
+
+@click.command("prune")
+@options.inventory
+@options.hosts
+@click.option(
+    "--older",
+    default=OLD,
+    metavar="T",
+    help=f"Only what nothing has used for T (default: {OLD}); old agents go at any age.",
+)
+@click.option("--keep-outputs", is_flag=True, help="Keep runs here that have outputs.")
+@click.option(
+    "--unknown", is_flag=True, help="Also runs on hosts of which this machine has no record."
+)
+@click.option("-y", "--yes", is_flag=True, help="Delete without a question.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted.")
+@options.as_json
+@click.pass_context
+def prune_command(
+    ctx: click.Context,
+    inventory: str | None,
+    hosts: str | None,
+    older: str,
+    keep_outputs: bool,
+    unknown: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Delete runs that have ended, old versions of code and unused agents, here and on every host.
+
+    It shows the list and asks. Active runs stay, and so do runs of which hosts have files that were
+    never brought back.
+    """
+    try:
+        age = seconds(older)
+    except ValueError as error:
+        raise InputError(f"--older: {error}") from None
+    found, here, there = _measured(inventory, hosts)
+    plan = housekeeping.plan_prune(here, there, age, keep_outputs=keep_outputs, unknown=unknown)
+    for answer in there.values():
+        if isinstance(answer, HostError):
+            complain(answer)
+    if dry_run and as_json:
+        click.echo(json.dumps({**asdict(plan), "total": plan.total}, indent=2))
+    if not as_json:
+        click.echo(plan_text(plan))
+    if dry_run or not (plan.here or plan.hosts):
+        ctx.exit(0)
+    if not yes and not _agreed(plan):
+        ctx.exit(1)
+    _delete(ctx, found, plan, as_json)
+
+
+def _delete(
+    ctx: click.Context, inventory: Inventory | None, plan: PrunePlan, as_json: bool
+) -> None:
+    freed = asyncio.run(housekeeping.prune(inventory, plan))
+    if as_json:
+        click.echo(json.dumps(asdict(freed), indent=2))
+    else:
+        from ..render.disk_use import freed_text
+
+        click.echo(freed_text(freed, plan))
+    for host, why in freed.failed.items():
+        click.secho(f"{host}: nothing was deleted: {why}", fg="yellow", err=True)
+    ctx.exit(1 if freed.failed else 0)
+
+
+def _agreed(plan: PrunePlan) -> bool:
+    if sys.stdin.isatty():
+        return click.confirm("Delete all of it?", err=True)
+    click.echo("nothing was deleted: without a terminal, -y agrees", err=True)
+    return False
+
+
+def _measured(place: str | None, words: str | None) -> tuple[Inventory | None, Here, There]:
+    found = find_inventory(place)
+    inventory = loaded(found) if found or words else None
+    hosts: tuple[Host, ...] = select_hosts(inventory, words) if inventory else ()
+    here, there = asyncio.run(housekeeping.measure(inventory, hosts))
+    return inventory, here, there

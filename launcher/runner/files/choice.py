@@ -1,0 +1,40 @@
+"""Which of the files that a run writes are brought back. Pure."""
+
+from __future__ import annotations
+
+from ...spec.frozen import frozen
+from ...spec.model import Job
+from ..policy.spares import named
+
+
+@frozen
+class Choice:
+    """Patterns of files. All of LAUNCHER_OUTPUT_DIR counts, and what ``paths`` name in the code's
+    folder; of other files written there those that ``also`` names, and with ``auto`` the smallest.
+
+    Of these, ``bring`` are the only ones to bring, if it names any, and ``keep`` stay on the hosts.
+    """
+
+    paths: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    auto: bool = False
+    bring: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, job: Job, also: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> Choice:
+        """Return what a job brings; with ``only``, these files alone, wherever the job leaves them."""
+        if only:
+            return cls(job.output_paths, only, False, only)
+        return cls(job.output_paths, also, job.brings_written, job.bring, job.keep_on_host)
+
+    @property
+    def compares(self) -> bool:
+        """Whether hosts have to look for what was written outside of the outputs."""
+        return bool(self.also or self.auto)
+
+    def has(self, path: str) -> bool:
+        """Return whether a file is brought."""
+        if named(path, self.also):
+            return True
+        return not named(path, self.keep) and (not self.bring or named(path, self.bring))

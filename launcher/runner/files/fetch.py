@@ -1,0 +1,145 @@
+"""Fetch outputs and logs of a run straight into a folder of the user, past the run's own folder.
+
+What is in the run's folder already is copied from there, and stays what there is of hosts that do not
+answer. ``DEST/.launcher`` holds the files of each host, which ``DEST/outputs`` links: the next fetch
+continues there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TypeVar
+
+from ...fleet.fanout import Visited, visit
+from ...records import events as ev
+from ...records.receipt import Because, NotBrought
+from ...records.run_folder import read_as, write_json
+from ...spec.errors import HostError, RecordError
+from ...spec.frozen import frozen
+from ...spec.model import Layout, Request
+from ...transport import rsync
+from ..concurrency import in_thread
+from ..listeners import OnEvent, ignore_event
+from . import outputs
+from .choice import Choice
+from .outputs import Output
+
+T = TypeVar("T")
+
+
+@frozen
+class Destination:
+    """The folder of a user, laid out as that of a run."""
+
+    dest: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the files of each host are, and the notes about them."""
+        return self.dest / ".launcher"
+
+    @property
+    def outputs(self) -> Path:
+        """The outputs of all hosts together."""
+        return self.dest / "outputs"
+
+    def mirror(self, host: str) -> Path:
+        """Return the folder with the outputs of one host; it is made if missing."""
+        place = self.path / ".hosts" / host / "outputs"
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def read_as(self, kind: type[T], name: str) -> T | None:
+        """Return a JSON file as a ``kind``; None when it is missing or damaged."""
+        return read_as(kind, self.path / name)
+
+    def write(self, name: str, value: object) -> None:
+        """Write a JSON file. Raises RecordError."""
+        try:
+            write_json(self.path / name, value)
+        except OSError as error:
+            raise RecordError(self.path / name, error) from None
+
+
+@frozen
+class Fetched:
+    """What is in the folder now, what could not be fetched by host, and what else the hosts have."""
+
+    outputs: tuple[Output, ...]
+    failed: dict[str, str]
+    not_brought: tuple[NotBrought, ...]
+
+
+async def fetch(
+    request: Request,
+    layout: Layout,
+    run: Path,
+    dest: Path,
+    choice: Choice,
+    on_event: OnEvent = ignore_event,
+) -> Fetched:
+    """Bring what is chosen into ``dest``. Raises RecordError if it cannot be written."""
+    there = Destination(dest)
+    hosts = tuple(node.host.name for node in layout.nodes)
+    try:
+        former = await in_thread(_begin, run, there, choice)
+    except OSError as error:
+        raise RecordError(dest, error) from None
+    failed: dict[str, str] = {}
+    links: dict[str, outputs.Links] = {}
+
+    async def one(visited: Visited) -> tuple[NotBrought, ...]:
+        agent = await visited.agent()
+        try:
+            what = await outputs.listed(agent, layout.run_id, choice, compare=True)
+        finally:
+            await agent.close()
+        links[visited.host] = [link for link in what.links if choice.has(link[0])]
+
+        def told(size: int, percent: int) -> None:
+            on_event(ev.OutputsProgressed(time.time(), visited.host, percent, size))
+
+        mirror = there.mirror(visited.host)
+        pulled = await outputs.pull(visited.connection, visited.host, what, mirror, told)
+        if pulled.missing:
+            failed[visited.host] = pulled.missing
+        await _logs(visited, dest)
+        files, size = await in_thread(outputs.not_here, what, mirror)
+        missing = [NotBrought(visited.host, "", files, size, Because.MISSING)] if files else []
+        outside = [
+            NotBrought(visited.host, w.path, w.files, w.bytes, Because.OUTSIDE)
+            for w in what.written
+        ]
+        return (*missing, *outside)
+
+    found = await visit(request, layout, one)
+    failed |= {host: error.message for host, error in found.items() if isinstance(error, HostError)}
+    everything = hosts + tuple(host for host in former if host not in hosts)
+    laid = await in_thread(outputs.lay_together, there, everything, links=links)
+    lists = [left for left in found.values() if not isinstance(left, HostError)]
+    return Fetched(laid, failed, tuple(one for left in lists for one in left))
+
+
+async def _logs(visited: Visited, dest: Path) -> None:
+    arguments = ["--times", "--recursive", f"x:{visited.folder}/logs/", f"{dest}/logs/"]
+    await rsync.copy(visited.connection, visited.host, arguments, b"./")
+
+
+def _begin(run: Path, there: Destination, choice: Choice) -> tuple[str, ...]:
+    """Copy what is here of a run; return all hosts that it is from."""
+    for name in ("logs", "outputs", ".launcher"):
+        (there.dest / name).mkdir(parents=True, exist_ok=True)
+    if (run / "logs").exists():
+        shutil.copytree(run / "logs", there.dest / "logs", dirs_exist_ok=True)
+    here = run / ".hosts"
+    known = sorted(place.name for place in here.iterdir()) if here.is_dir() else []
+    for host in known:
+        mirror = here / host / "outputs"
+        for path in outputs.files_of(mirror):
+            target = there.mirror(host) / path
+            if choice.has(path) and outputs.state_of(target) != outputs.state_of(mirror / path):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(mirror / path, target)
+    return tuple(known)

@@ -1,0 +1,268 @@
+"""What launcher's files take, here and on hosts, and which of them are old: decide, then delete."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+
+from ..fleet.cleanup import unfinished_runs
+from ..fleet.fanout import Visited, visit_hosts
+from ..records import catalog
+from ..records.receipt import Receipt
+from ..records.run_folder import home
+from ..records.run_reader import RunReader
+from ..records.state import ENDED
+from ..spec.errors import HostError, LauncherError
+from ..spec.frozen import frozen
+from ..spec.model import Host, Inventory, Node
+from ..transport.agent_bundle import agent_name
+from ..transport.answers import Pruned, Usage
+
+There = Mapping[str, Usage | HostError]
+
+
+@frozen
+class RunHere:
+    """A run of this machine. ``ended`` is when, in seconds since the epoch; None while it runs.
+    ``left_there`` says whether hosts may have files of it that were never brought back."""
+
+    run: str
+    bytes: int
+    outputs: int
+    ended: float | None
+    hosts: tuple[str, ...]
+    left_there: bool
+
+
+@frozen
+class Here:
+    """What launcher's folder takes on this machine, in bytes, and how much of the disk is free."""
+
+    bytes: int
+    free: int
+    runs: tuple[RunHere, ...]
+
+
+@frozen
+class HostPlan:
+    """What to delete on a host; ``code`` are sources and versions."""
+
+    runs: tuple[str, ...] = ()
+    code: tuple[tuple[str, str], ...] = ()
+    agents: tuple[str, ...] = ()
+    stubs: bool = False
+    bytes: int = 0
+
+
+@frozen
+class PrunePlan:
+    """What to delete, here and by host. ``kept`` are old runs that stay because hosts have files of
+    them that were never brought back, ``unreached`` those with a host that was not asked, and
+    ``unknown`` counts old runs on hosts that this machine has no record of."""
+
+    here: tuple[str, ...] = ()
+    bytes: int = 0
+    hosts: Mapping[str, HostPlan] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        """The bytes that it frees, here and there."""
+        return self.bytes + sum(plan.bytes for plan in self.hosts.values())
+
+
+@frozen
+class Freed:
+    """The result: bytes freed, what is in use and stayed, and what failed, by host."""
+
+    bytes: int
+    runs: int
+    kept: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+# -- what there is
+
+
+def measure_here() -> Here:
+    """Return what this machine has. Files with several names count once."""
+    disk = os.statvfs(home()) if home().exists() else None
+    free = disk.f_bavail * disk.f_frsize if disk else 0
+    unsure = unfinished_runs()
+    runs = tuple(_measured(path, unsure) for path in catalog.folders())
+    return Here(disk_use(home()), free, runs)
+
+
+def _measured(path: Path, unsure: Collection[str]) -> RunHere:
+    summary = catalog.summary(path)
+    is_over = summary.status in ENDED and not summary.followed
+    receipt = _receipt(path)
+    ended = None
+    if is_over:
+        ended = receipt.started + receipt.seconds if receipt else summary.started
+    left = bool(receipt and (receipt.not_brought or not receipt.outputs_complete))
+    outputs = disk_use(path / "outputs")
+    left = left or path.name in unsure
+    return RunHere(path.name, disk_use(path), outputs, ended, summary.hosts, left)
+
+
+def _receipt(path: Path) -> Receipt | None:
+    try:
+        return RunReader(path).receipt()
+    except LauncherError:
+        return None
+
+
+def disk_use(path: Path) -> int:
+    """Return the bytes that a folder takes on disk."""
+    total, seen = 0, set()
+    for base, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            try:
+                status = os.lstat(os.path.join(base, name))
+            except OSError:
+                continue
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_blocks * 512
+    return total
+
+
+async def measure_there(inventory: Inventory, hosts: Sequence[Host]) -> There:
+    """Return what each host has, or why it could not be asked."""
+
+    async def one(visited: Visited) -> Usage:
+        agent = await visited.agent()
+        try:
+            return await agent.answer(Usage, "usage")
+        finally:
+            await agent.close()
+
+    return await visit_hosts(inventory, "", _nodes(hosts), one)
+
+
+def _nodes(hosts: Sequence[Host]) -> list[Node]:
+    return [Node(host, 0, 0, 0, root=host.workdir) for host in hosts]
+
+
+# -- what is old
+
+
+def plan(
+    here: Sequence[RunHere],
+    there: There,
+    before: float,
+    *,
+    keep_outputs: bool = False,
+    unknown: bool = False,
+    agent: str = "",
+) -> PrunePlan:
+    """Return what to delete of what nothing has used since ``before``, in seconds since the epoch.
+
+    With ``keep_outputs``, runs that have outputs here stay here; with ``unknown``, old runs on hosts go
+    of which this machine has no record. The ``agent`` of this version stays on hosts.
+    """
+    old = [run for run in here if run.ended is not None and run.ended < before]
+    asked = {host for host, usage in there.items() if isinstance(usage, Usage)}
+    fitting = [run for run in old if not run.left_there]
+    reached = [run for run in fitting if asked.issuperset(run.hosts)]
+    doomed = [run for run in reached if not (keep_outputs and run.outputs)]
+    recorded = {run.run for run in here}
+    names = {run.run for run in fitting}
+    plans, strangers = {}, 0
+    for host, usage in there.items():
+        if not isinstance(usage, Usage):
+            continue
+        plans[host], others = _host_plan(usage, before, names, recorded, unknown, agent)
+        strangers += 0 if unknown else others
+    return PrunePlan(
+        tuple(run.run for run in doomed),
+        sum(run.bytes for run in doomed),
+        {host: one for host, one in plans.items() if one != HostPlan()},
+        tuple(run.run for run in old if run.left_there),
+        tuple(run.run for run in fitting if run not in reached),
+        strangers,
+    )
+
+
+def _host_plan(
+    usage: Usage,
+    before: float,
+    names: Collection[str],
+    recorded: Collection[str],
+    unknown: bool,
+    agent: str,
+) -> tuple[HostPlan, int]:
+    """Return the plan of one host, and how many old runs there nobody here knows."""
+    still = [run for run in usage.runs if not run.alive]
+    strangers = [run for run in still if run.run not in recorded and run.used < before]
+    runs = [run for run in still if run.run in names] + (strangers if unknown else [])
+    code = [one for one in usage.code if one.used < before]
+    agents = [one for one in usage.agents if not one.in_use and one.agent != agent]
+    planned = HostPlan(
+        tuple(run.run for run in runs),
+        tuple((one.source, one.version) for one in code),
+        tuple(one.agent for one in agents),
+        usage.stubs > 0,
+        sum([*(r.bytes for r in runs), *(c.bytes for c in code), *(a.bytes for a in agents)]),
+    )
+    return planned, len(strangers)
+
+
+def current_agent() -> str:
+    """Return the name of the agent that this version starts on hosts."""
+    return agent_name()
+
+
+# -- delete it
+
+
+async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
+    """Delete what a plan names: on hosts first. A run of which a host keeps something stays here."""
+
+    async def one(visited: Visited) -> Pruned:
+        mine = chosen.hosts[visited.host]
+        agent = await visited.agent()
+        try:
+            return await agent.answer(
+                Pruned,
+                "prune",
+                runs=list(mine.runs),
+                code=[list(one) for one in mine.code],
+                agents=list(mine.agents),
+                stubs=mine.stubs,
+            )
+        finally:
+            await agent.close()
+
+    done: Mapping[str, Pruned | HostError] = {}
+    if inventory and chosen.hosts:
+        hosts = [inventory.host(name) for name in chosen.hosts]
+        done = await visit_hosts(inventory, "", _nodes(hosts), one)
+    failed = {host: e.message for host, e in done.items() if isinstance(e, HostError)}
+    kept = tuple(
+        dict.fromkeys(name for one in done.values() if isinstance(one, Pruned) for name in one.kept)
+    )
+    missed = {run for host in failed for run in chosen.hosts[host].runs} | set(kept)
+    removed = [run for run in chosen.here if run not in missed]
+    size = sum(plan.bytes for host, plan in chosen.hosts.items() if host not in failed)
+    size += await asyncio.to_thread(_remove, removed)
+    return Freed(size, len(removed), kept, failed)
+
+
+def _remove(runs: Sequence[str]) -> int:
+    total = 0
+    for run in runs:
+        path = home() / "runs" / run
+        total += disk_use(path)
+        shutil.rmtree(path, ignore_errors=True)
+    return total

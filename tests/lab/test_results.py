@@ -1,0 +1,178 @@
+"""Results are where people save them: what a run writes beside its outputs is named, and can be had."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from support import lab as labs
+from support.command import Launcher
+from support.terminal import Terminal
+
+SAVER = """
+import os, pathlib
+rank = os.environ["RANK"]
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"])
+pathlib.Path("checkpoints").mkdir(exist_ok=True)
+pathlib.Path("checkpoints/model.pt").write_bytes(b"m" * 1_000_000)
+pathlib.Path("results.csv").write_text("1,2")
+pathlib.Path("__pycache__").mkdir(exist_ok=True)
+pathlib.Path("__pycache__/x.pyc").write_text("x")
+(out / "metrics.json").write_text("{}")
+(out / "big.pt").write_bytes(b"w" * 2_000_000)
+"""
+
+
+def test_what_a_script_saves_beside_its_outputs(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    """Named with sizes, brought on request, and not deleted without a question."""
+    flags = ["--hosts", "lab1", "--framework", "torch", "--nproc-per-node", "1"]
+    ran = launcher.run(*flags, "--keep-on-host", "*.pt", launcher.script(SAVER))
+    assert ran.code == 0, ran.err
+    folder = ran.folder
+    name = folder.name
+    assert f"now: launcher pull {name} --also checkpoints,results.csv" in ran.err
+    assert "checkpoints/ (1 file, 1.0 MB)  results.csv (3 B)" in ran.err
+    assert "kept on the hosts: 1 file, 2.0 MB on lab1" in ran.err
+    assert "pycache" not in ran.err
+    assert ran.receipt["outputs_complete"] is True
+    left = {(one["path"], one["because"]) for one in ran.receipt["not_brought"]}
+    assert left == {
+        ("checkpoints/", "outside-outputs"),
+        ("results.csv", "outside-outputs"),
+        ("", "kept-on-host"),
+    }
+    outputs = folder / "outputs"
+    assert [path.name for path in outputs.iterdir()] == ["metrics.json"]
+
+    refused = launcher.call("rm", name)
+    assert refused.returncode == 1
+    assert "checkpoints/ (1 file, 1.0 MB)" in refused.stderr
+    assert f"launcher rm -y {name}" in refused.stderr
+    assert folder.exists()
+
+    dest = tmp_path / "dest"
+    only = launcher.call("pull", name, str(dest), "--only", "*.pt")
+    assert only.returncode == 0, only.stderr
+    got = {path.relative_to(dest / "outputs").as_posix() for path in files(dest / "outputs")}
+    assert got == {"big.pt", "checkpoints/model.pt"}
+    assert not (outputs / "big.pt").exists(), "straight there"
+    assert (dest / "logs" / "attempt-0" / "rank-0.out").exists()
+
+    also = launcher.call("pull", name, "--also", "checkpoints,results.csv", "--json")
+    assert also.returncode == 0, also.stderr
+    value = json.loads(also.stdout)
+    assert (value["files"], value["failed"]) == (3, {})
+    assert [one["because"] for one in value["not_brought"]] == ["kept-on-host"]
+    assert (outputs / "checkpoints" / "model.pt").stat().st_size == 1_000_000
+
+    again = launcher.call("rerun", name, timeout=90)
+    assert again.returncode == 0, again.stderr
+    newest = launcher.call("show", "-").stdout
+    assert "results.csv (3 B)" in newest, "it wrote its own: those of the first run are no code"
+    assert launcher.call("rm", "-y", "-").returncode == 0
+    argv = [sys.executable, "-m", "launcher", "rm", name]
+    with Terminal(argv, launcher.work, {**launcher.environment(), "TERM": "xterm"}) as terminal:
+        terminal.expect("Delete")
+        terminal.type("n")
+        assert terminal.end() == 1
+        assert b"this also deletes 1 file, 2.0 MB on lab1" in terminal.seen
+    assert folder.exists()
+    assert launcher.call("rm", "-y", name).returncode == 0
+    assert not folder.exists()
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_auto_brings_small_files_from_anywhere(launcher: Launcher, clean: labs.Lab) -> None:
+    """All that fits its limit; the code itself is no result."""
+    launcher.script("x = 1\n", "pkg/a.py")
+    script = launcher.script(
+        "import pathlib\n"
+        "pathlib.Path('pkg/log.csv').write_text('1')\n"
+        "with open('huge.bin', 'wb') as file: file.truncate(200_000_000)\n"
+    )
+    ran = launcher.run(
+        "--hosts", "lab1", "--framework", "env", "--output", "auto", "--", "python3", script
+    )
+    assert ran.code == 0, ran.err
+    assert {path.name for path in files(ran.folder / "outputs")} == {"log.csv"}
+    assert "huge.bin (200.0 MB)" in ran.err
+    assert "up to 100.0 MB of each host" in ran.err
+
+
+def test_outputs_that_do_not_come_are_an_exit_code_of_their_own(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Never 0 where results are missing here, and the next command brings them."""
+    outputs = "/tmp/blocked"
+    host = clean.hosts["lab1"]
+    host.run("rm", "-rf", outputs)
+    script = launcher.script(
+        "import os, pathlib\n"
+        "out = pathlib.Path(os.environ['LAUNCHER_OUTPUT_DIR'])\n"
+        "for n in range(3): (out / f'f{n}').write_bytes(b'x' * 1000)\n"
+        "os.rename('/usr/bin/rsync', '/usr/bin/rsync.away')\n"
+    )
+    try:
+        ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "python3", script)
+    finally:
+        host.run(
+            "sh", "-c", "test ! -e /usr/bin/rsync.away || mv /usr/bin/rsync.away /usr/bin/rsync"
+        )
+    assert ran.code == 74, ran.err
+    assert ran.receipt["status"] == "succeeded"
+    assert ran.receipt["outputs_complete"] is False
+    assert f"NOT brought back: 3 files, 3.0 kB on lab1: launcher pull {ran.folder.name}" in ran.err
+    pulled = launcher.call("pull", ran.folder.name)
+    assert pulled.returncode == 0, pulled.stderr
+    assert len(files(ran.folder / "outputs")) == 3
+    assert launcher.call("rm", ran.folder.name).returncode == 0, "nothing is lost: no question"
+
+
+def test_ctrl_c_while_outputs_come_back_says_what_stays(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """It was a success without a word, with everything on the host."""
+    script = launcher.script(
+        "import os, pathlib\n"
+        "out = pathlib.Path(os.environ['LAUNCHER_OUTPUT_DIR'])\n"
+        "(out / 'model.pt').write_bytes(os.urandom(40_000_000))\n"
+    )
+    host = clean.hosts["lab1"]
+    host.slow(8)  # 40 s for the file
+    flags = ["--hosts", "lab1", "--framework", "env", "--pull-every", "1h"]
+    running = launcher.start(*flags, "--", "python3", script)
+    try:
+        events = launcher.home / "runs"
+        labs.wait_until(
+            lambda: any(b'"collect"' in f.read_bytes() for f in events.glob("*/events.jsonl")),
+            "the collection",
+            60,
+        )
+        running.send_signal(signal.SIGINT)
+        assert running.stderr
+        said = b""
+        while b"Ctrl-C again leaves them on the hosts" not in said:
+            line = running.stderr.readline()
+            assert line, said.decode()
+            said += line
+        running.send_signal(signal.SIGINT)
+        said += running.communicate(timeout=60)[1]
+    finally:
+        host.slow(0)
+        running.kill()
+        running.communicate()
+    (folder,) = events.iterdir()
+    assert running.returncode == 74, said.decode()
+    text = f"NOT brought back: 1 file, 40.0 MB on lab1: launcher pull {folder.name}"
+    assert text in said.decode()
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert receipt["outputs_failed"] == {"lab1": "you did not wait for them"}
+    assert launcher.call("pull", folder.name).returncode == 0
+    assert (folder / "outputs" / "model.pt").stat().st_size == 40_000_000

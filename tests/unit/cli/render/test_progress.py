@@ -1,0 +1,17 @@
+"""How far copies are."""
+
+from __future__ import annotations
+
+from launcher.cli.render.progress import Transfer
+
+
+def test_size_rate_time_left_and_the_slowest() -> None:
+    copies = Transfer(began=100.0)
+    assert copies.text(100.0) == ""
+    copies.update("gpu1", 1_000_000_000, 50)
+    assert copies.text(100.1) == "500.0 MB of 1.0 GB  gpu1 50 %"
+    copies.update("gpu2", 1_000_000_000, 30)
+    assert copies.text(110.0) == "800.0 MB of 2.0 GB  80.0 MB/s  15.0 s left  slowest gpu2 30 %"
+    copies.update("gpu1", 1_000_000_000, 100)
+    copies.update("gpu2", 1_000_000_000, 100)
+    assert "left" not in copies.text(120.0)
