@@ -14,6 +14,7 @@ from ...records.reasons import EndReason
 from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError
+from ...spec.gpus import fold
 from .. import complain, options
 from ..inventory_lookup import loaded
 from ..render.tables import age, counted, table
@@ -96,7 +97,7 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
                 run["host"],
                 run["user"],
                 run["run"],
-                nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
+                fold(run["gpus"]) if run["gpus"] else "-",
                 age(now - run["since"]),
             )
             for run in running

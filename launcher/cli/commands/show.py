@@ -15,6 +15,7 @@ import click
 from ...records import events as ev
 from ...records.state import RunState
 from ...spec import nodeset
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from .. import options
 from ..render.hints import terminal_width
@@ -85,7 +86,7 @@ def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) 
             (
                 name,
                 fold_tasks(task.key for task in node.tasks) or nodeset.fold_ranks(node.ranks),
-                ",".join(map(str, node.gpus)) or "-",
+                fold(node.gpus) or "-",
                 f"{alive} of {len(mine)}",
                 silent or "-",
             )
