@@ -139,6 +139,9 @@ class Framework(ABC):
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
 
+    #: The versions of IP by which its processes can reach each other.
+    ip_versions: ClassVar[frozenset[int]] = frozenset({4, 6})
+
     def ports(self, node: Node) -> int:
         """Return how many ports the processes on ``node`` need for themselves.
 

@@ -76,6 +76,7 @@ class Horovod(Framework):
     computed = COMPUTED
     needs = (HOROVOD,)
     allreduce = "horovod"
+    ip_versions = frozenset({4})
     joins_hosts = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:

@@ -51,6 +51,7 @@ class HorovodDirect(Framework):
     computed = COMPUTED
     needs = (HOROVOD,)
     allreduce = "horovod"
+    ip_versions = frozenset({4})
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one process per rank, which waits for the server; on the first host also the server."""

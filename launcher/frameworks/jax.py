@@ -5,6 +5,7 @@ JAX itself reads only the address: a script passes the other two to ``jax.distri
 
 from __future__ import annotations
 
+from ..spec.addresses import endpoint
 from ..spec.model import Process
 from .base import Cast, Framework, Place
 
@@ -29,7 +30,7 @@ class Jax(Framework):
         """Return one process per rank; rank 0, on the first host, is the coordinator."""
         meeting = place.meeting
         shared = {
-            "JAX_COORDINATOR_ADDRESS": f"{meeting.master_addr}:{meeting.master_port}",
+            "JAX_COORDINATOR_ADDRESS": endpoint(meeting.master_addr, meeting.master_port),
             "JAX_NUM_PROCESSES": str(place.layout.world_size),
         }
         made = []

@@ -24,6 +24,7 @@ class MXNet(Framework):
     )
     modules = ("mxnet",)
     allreduce = "mxnet"
+    ip_versions = frozenset({4})
     cast = Cast(
         most={"scheduler": 1, "server": None, "worker": None},
         needs=("scheduler", "server", "worker"),

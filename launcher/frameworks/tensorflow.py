@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from ..spec.addresses import endpoint
 from ..spec.model import Node, Process, Task
 from .base import Cast, Framework, Place
 
@@ -52,7 +53,7 @@ class TensorFlow(Framework):
             free = place.meeting.ports.get(node.host.name)
             for number, task in enumerate(place.tasks(node)):
                 port = free[number] if free else place.meeting.master_port
-                cluster.setdefault(task.role or WORKER, {})[task.index] = f"{address}:{port}"
+                cluster.setdefault(task.role or WORKER, {})[task.index] = endpoint(address, port)
         whole = {kind: [found[index] for index in sorted(found)] for kind, found in cluster.items()}
         # The evaluator is not part of the cluster, or the others would wait for it.
         training = {kind: addresses for kind, addresses in whole.items() if kind != "evaluator"}

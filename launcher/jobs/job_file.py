@@ -61,6 +61,11 @@ def port_range(value: str) -> tuple[int, int]:
     return ports
 
 
+def address(value: str) -> str:
+    """Return an address or a name, without the brackets that IPv6 has in front of a port."""
+    return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+
 def nodes(value: str) -> int | str:
     """Return ``2``, or ``1:2`` for torchrun's elastic mode. Raises ValueError."""
     least, colon, most = value.partition(":")
@@ -144,7 +149,9 @@ _KEYS: Mapping[str, Key] = {
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
-    "master_addr": Key(text, TEXT, "Address of the first host (default: one that all hosts reach)"),
+    "master_addr": Key(
+        checked(address), TEXT, "Address of the first host (default: one that all hosts reach)"
+    ),
     "master_port": Key(checked(port_range), SCALAR, "Port, or range of ports to choose from"),
     "grace": Key(checked(seconds), SCALAR, "Time between SIGTERM and SIGKILL (default: 10s)"),
     "max_restarts": Key(
@@ -291,6 +298,7 @@ def _converted(layer: str, name: str, value: Any) -> Any:
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
 }

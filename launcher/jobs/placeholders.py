@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from ..spec.addresses import bracketed
 from ..spec.errors import InputError, suggestion
 
 #: What each placeholder means; ``host`` takes a process: ``{{host:worker.2}}``, ``{{host:node.1}}``.
@@ -29,6 +30,9 @@ MEANINGS: Mapping[str, str] = {
 }
 #: Known only to the rank, if the framework starts the ranks of a node.
 OF_A_RANK = frozenset({"rank", "local_rank"})
+
+#: Those that are addresses.
+ADDRESSES = frozenset({"master_addr", "host"})
 
 _PLACEHOLDER = re.compile(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
 
@@ -70,8 +74,8 @@ def render(
 ) -> tuple[str, ...]:
     """Return the words with placeholders filled in; ``host`` returns the address for ``{{host:...}}``.
 
-    If the words use one of ``later``, those and escaped placeholders stay for the shim. Raises
-    InputError for a placeholder without a value.
+    An IPv6 address gets brackets where a colon follows. If the words use one of ``later``, those and
+    escaped placeholders stay for the shim. Raises InputError for a placeholder without a value.
     """
     words = tuple(words)
     keeps = bool(used(words) & set(later))
@@ -82,11 +86,11 @@ def render(
             return match[0] if keeps else match[0][1:]
         if name in later:
             return match[0]
-        if name == "host":
-            return host(argument or "")
-        if name not in values:
+        if name != "host" and name not in values:
             raise InputError(*(problem(match[0]) or _no_value(match[0])))
-        return values[name]
+        value = host(argument or "") if name == "host" else values[name]
+        is_followed = match.string[match.end() : match.end() + 1] == ":"
+        return bracketed(value) if is_followed and name in ADDRESSES else value
 
     return tuple(_PLACEHOLDER.sub(filled, word) for word in words)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 
 from .. import frameworks
+from ..spec import nodeset
+from ..spec.addresses import is_global, version
+from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 from .interpolation import fill
 
@@ -52,6 +56,8 @@ def environment(
     chosen = {"PYTHONUNBUFFERED": "1"}
     if interface:
         chosen |= {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface}
+    if version(meeting.master_addr) == 6:  # an interface may have IPv4 as well, which others lack
+        chosen["NCCL_SOCKET_FAMILY"] = "AF_INET6"
     computed = {
         "LAUNCHER_RUN_ID": where.run_id,
         "LAUNCHER_RUN_DIR": folder,
@@ -80,16 +86,55 @@ def search_path(node: Node, run_id: str) -> tuple[str, ...]:
 def master_candidates(job: Job, master: Host, facts: Facts, alone: bool) -> tuple[str, ...]:
     """Return addresses at which the others may reach the master, best first.
 
-    An address from the user is the only one. Otherwise: the address of the inventory's interface,
-    the one this machine connected to, the one in the inventory, and all others. Loopback stays in:
-    hosts of a sandbox share one machine, and every host tries the address before it is used.
+    An address from the user is the only one. Otherwise: the addresses of the inventory's interface,
+    the one this machine connected to, the one in the inventory, and all others, IPv4 before IPv6.
+    Loopback stays in: hosts of a sandbox share one machine, and every host tries the address before
+    it is used.
     """
     if job.master_addr:
         return (job.master_addr,)
     if alone:
         return ("127.0.0.1",)
     own = [ip for name, ip in facts.addresses if name == master.interface]
-    reached = [facts.ssh_address] if facts.ssh_address and ":" not in facts.ssh_address else []
-    named = [master.address] if master.address and master.address[0].isdigit() else []
-    others = [ip for _, ip in facts.addresses]
-    return tuple(dict.fromkeys([*own, *reached, *named, *others]))
+    known = [ip for ip in (facts.ssh_address, master.address) if ip and is_global(ip)]
+    others = sorted([*known, *(ip for _, ip in facts.addresses)], key=_is_second_choice)
+    return tuple(dict.fromkeys([*own, *others]))
+
+
+def _is_second_choice(address: str) -> int:
+    return 2 if address.startswith("127.") else version(address) // 6
+
+
+def shared_versions(job: Job, facts: Sequence[Facts]) -> frozenset[int]:
+    """Return the versions of IP, 4 and 6, by which all these hosts can reach each other.
+
+    Raises PlanError if there is none, or none that the job's framework can use.
+    """
+    versions = {known.host: ip_versions(known) for known in facts}
+    shared = frozenset.intersection(*versions.values())
+    framework = frameworks.get(job.framework)
+    if usable := shared & framework.ip_versions:
+        return usable
+    if not shared:
+        only = {
+            number: nodeset.fold(host for host, has in versions.items() if has == {number})
+            for number in (4, 6)
+        }
+        raise PlanError(
+            f"the hosts cannot reach each other: IPv4 alone on {only[4]}, IPv6 alone on {only[6]}",
+            "choose hosts of one kind with --hosts, or give them addresses of both",
+        )
+    lacking = nodeset.fold(
+        host for host, has in versions.items() if not has & framework.ip_versions
+    )
+    raise PlanError(
+        f"{framework.name} needs IPv4, which is missing on {lacking}",
+        "give the hosts IPv4 addresses, or use a framework that takes IPv6, such as torchrun or "
+        "horovod-mpi",
+    )
+
+
+def ip_versions(facts: Facts) -> frozenset[int]:
+    """Return the versions of IP that a host has, 4 and 6; with loopback alone it is a sandbox's."""
+    found = (version(ip) for _, ip in facts.addresses if not ip.startswith("127."))
+    return frozenset(found) or frozenset({4})

@@ -189,6 +189,12 @@ CAUSES: tuple[Cause, ...] = (
         f"{_INTERFACE}.",
     ),
     Cause(
+        "gloo-ip-version",
+        r"ss1\.ss_family == ss2\.ss_family",
+        "gloo used IPv4 on some hosts and IPv6 on others: it takes IPv4 where an interface has both",
+        "Give all hosts IPv4 addresses, choose hosts without any with --hosts, or use NCCL.",
+    ),
+    Cause(
         "port-taken",
         r"EADDRINUSE|[Aa]ddress already in use|No address added out of total \d+ resolved"
         r"|my_node_\.port != -1 .*bind failed",

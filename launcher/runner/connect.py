@@ -138,5 +138,7 @@ async def open_one(session: HostSession) -> None:
 def _decide(job: Job, sessions: Sequence[HostSession], run_id: str) -> Layout:
     facts = {session.name: session.facts for session in sessions}
     layout = make_layout(job, [session.host for session in sessions], facts, run_id)
+    if layout.num_nodes > 1:
+        planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders
     return layout

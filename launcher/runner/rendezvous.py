@@ -10,12 +10,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
-from ..jobs.planner import LOOPBACK, master_candidates
+from ..jobs import planner
+from ..spec.addresses import endpoint, is_address, version
 from ..spec.errors import BadAnswer, MeetingError
 from ..spec.model import Job, Meeting
 from ..transport import answers
-from ..transport.answers import Reached, is_address
+from ..transport.answers import Reached
 from .concurrency import together
 from .host_session import HostSession
 
@@ -59,21 +61,49 @@ async def meet(
     return replace(meeting, ports=held, news_port=answered[0].news)
 
 
+_Tries = Mapping[str, Mapping[str, Reached]]
+
+
 async def _meet(job: Job, sessions: Sequence[HostSession], port: int, token: str) -> Meeting:
     master, others = sessions[0], sessions[1:]
-    candidates = master_candidates(job, master.host, master.facts, alone=not others)
+    candidates = planner.master_candidates(job, master.host, master.facts, alone=not others)
     if not others:
-        interface = {master.name: master.host.interface or LOOPBACK}
+        interface = {master.name: master.host.interface or planner.LOOPBACK}
         return Meeting(candidates[0], port, interface, {master.name: candidates[0]})
-    tries = await together(_try(session, candidates, port, token) for session in others)
-    reached = dict(zip((session.name for session in others), tries, strict=True))
+    groups = _groups(job, sessions, candidates)
+    reached: dict[str, dict[str, Reached]] = {session.name: {} for session in others}
+    for group in groups:
+        tries = await together(_try(session, group, port, token) for session in others)
+        for session, tried in zip(others, tries, strict=True):
+            reached[session.name].update(tried)
+        for address in group:
+            if all(reached[host][address].ok for host in reached):
+                return _met(master, address, port, reached)
+    raise _nobody_met(job, master, port, list(chain(*groups)), reached)
+
+
+def _groups(
+    job: Job, sessions: Sequence[HostSession], candidates: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return the addresses to try at once, by their version of IP, if all hosts have that.
+
+    IPv6 is tried where IPv4 leads nowhere: a firewall that drops it would cost every start seconds.
+    """
+    if job.master_addr:
+        return [tuple(candidates)]
+    shared = planner.shared_versions(job, [session.facts for session in sessions])
+    by_version: dict[int, tuple[str, ...]] = {}
     for address in candidates:
-        if all(reached[host][address].ok for host in reached):
-            addresses = {host: tried[address].local for host, tried in reached.items()}
-            own = next(iter(reached.values()))[address].ip
-            addresses[master.name] = address if is_address(address) else own
-            return Meeting(address, port, _interfaces(master, address, reached), addresses)
-    raise _nobody_met(job, master, port, candidates, reached)
+        number = version(address)
+        by_version[number] = (*by_version.get(number, ()), address)
+    return [group for number, group in by_version.items() if number in shared]
+
+
+def _met(master: HostSession, address: str, port: int, reached: _Tries) -> Meeting:
+    addresses = {host: tried[address].local for host, tried in reached.items()}
+    own = next(iter(reached.values()))[address].ip
+    addresses[master.name] = address if is_address(address) else own
+    return Meeting(address, port, _interfaces(master, address, reached), addresses)
 
 
 async def _try(
@@ -87,9 +117,6 @@ async def _try(
     if set(tried) != set(candidates):
         raise BadAnswer(session.name, "its answer to connect names other addresses than asked for")
     return tried
-
-
-_Tries = Mapping[str, Mapping[str, Reached]]
 
 
 def _interfaces(master: HostSession, address: str, reached: _Tries) -> dict[str, str]:
@@ -129,7 +156,7 @@ def _tried(tries: Mapping[str, Reached], candidates: Sequence[str], port: int) -
 def _one(address: str, result: Reached, port: int) -> str:
     if result.error == "unresolved":
         return f"{address} (the name does not resolve there)"
-    place = f"{address}:{port}" if address == result.ip else f"{address}:{port} = {result.ip}"
+    place = endpoint(address, port) + ("" if address == result.ip else f" = {result.ip}")
     if result.ip.startswith("127.") and address != result.ip:
         return f"{place} (the name resolves to the host itself there)"
     causes = {

@@ -240,6 +240,7 @@ class Facts:
     leased: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     clock_offset: float = 0.0
     noexec: bool = False  # no file at workdir may be executed
+    machine: str = ""  # equal for two hosts that are one machine
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 

@@ -6,11 +6,11 @@ A host is not trusted beyond itself. Everything that it sends passes here, or th
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ..spec.addresses import is_address
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
 from ..spec.model import Facts
@@ -43,15 +43,6 @@ def read(kind: type[T], host: str, op: str, answer: object) -> T:
 def _require(fits: bool, field: str, problem: str) -> None:
     if not fits:
         raise Mismatch(problem, field)
-
-
-def is_address(text: str) -> bool:
-    """Return whether a text is an IP address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _require_address(value: str, field: str) -> None:
@@ -479,9 +470,10 @@ def _require_facts(found: Facts) -> None:
         _require_interface(name, "addresses")
         _require_address(address, "addresses")
     if found.ssh_address is not None:
-        _require_address(found.ssh_address.partition("%")[0], "ssh_address")
+        _require_address(re.sub(r"%[\w.-]{1,15}\Z", "", found.ssh_address), "ssh_address")
     _require_folder(found.root, "root")
     _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
+    _require(len(found.machine) <= 64, "machine", "is too long")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")

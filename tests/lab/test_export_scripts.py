@@ -49,7 +49,9 @@ def test_a_script_trains_over_plain_ssh(clean: labs.Lab, launcher: Launcher) -> 
     rest = f"""learned True ["a 'b", '$HOME'] {[token]}"""
     assert said == [f"rank-{n}: of 2 on lab{n + 1} {rest}" for n in (0, 1)]
     assert nobody_left(clean)
-    folder = clean.hosts["lab2"].run("stat", "-c", "%a", "/root/.launcher/host/exported/runs/job")
+    folder = clean.hosts["lab2"].run(
+        "stat", "-c", "%a", "/root/.launcher/host/exported/lab2/runs/job"
+    )
     assert folder.stdout == b"700\n", "others can read code and outputs"
 
 
@@ -77,9 +79,13 @@ def test_a_script_stops_all_when_one_fails(clean: labs.Lab, launcher: Launcher) 
 def test_a_killed_script_leaves_nothing(clean: labs.Lab, launcher: Launcher) -> None:
     job = FAILS.replace("exit 7", "exec sleep 1000").replace("env\n", "env\nname: killed\n")
     running = subprocess.Popen(exported(launcher, clean, job), start_new_session=True)
-    started = "/root/.launcher/host/exported/runs/killed/started"
+    started = "/root/.launcher/host/exported/{}/runs/killed/started"
     hosts = [clean.hosts[name] for name in ("lab1", "lab2")]
-    labs.wait_until(lambda: all(host.exists(started) for host in hosts), "all have started", 40)
+    labs.wait_until(
+        lambda: all(host.exists(started.format(host.name)) for host in hosts),
+        "all have started",
+        40,
+    )
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     labs.wait_until(lambda: nobody_left(clean), "nobody is left", 20)

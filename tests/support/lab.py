@@ -160,12 +160,16 @@ class Lab:
         _remove_ruins()
         self.root.mkdir(parents=True, exist_ok=True)
         prefix = _free_prefix()
-        addresses = {LAUNCHER: f"{prefix}.1"}
-        addresses |= {s.name: f"{prefix}.{index + 2}" for index, s in enumerate(self._specs)}
+        families = {spec.name: spec.families for spec in self._specs}
+        families = {LAUNCHER: "4" + "6" * ("6" in "".join(families.values())), **families}
+        prefix_6 = f"fd1a:{prefix.replace('.', ':')}:"
+        numbered = list(enumerate(families.items(), start=1))
+        with_6 = {name: f"{prefix_6}:{n:x}" for n, (name, has) in numbered if "6" in has}
+        addresses = with_6 | {name: f"{prefix}.{n}" for n, (name, has) in numbered if "4" in has}
         is_large = len(self._specs) > _LARGE
-        site = Site(self.root, self._bridge, addresses, self._share, is_large)
+        site = Site(self.root, self._bridge, addresses, self._share, with_6, is_large)
         self.hosts = {s.name: LabHost(s, site, i) for i, s in enumerate(self._specs)}
-        self._make_bridge(f"{prefix}.1")
+        self._make_bridge(site)
         self._make_keys()
         authorized = self.identity_file.with_suffix(".pub").read_text()
         for host in self.hosts.values():
@@ -173,10 +177,11 @@ class Lab:
         self.known_hosts.write_text("".join(map(_known_host, self.hosts.values())))
         self.ssh_config.write_text("\n".join(map(self._ssh_config_of, self.hosts.values())))
 
-    def _make_bridge(self, address: str) -> None:
+    def _make_bridge(self, site: Site) -> None:
         # A bridge without a live port has no carrier, and then this machine would notice every
         # unplugged cable of a lab of one host: so one port is always live.
-        bridge = self._bridge
+        bridge, address = self._bridge, site.addresses[LAUNCHER]
+        ipv6 = site.addresses_6.get(LAUNCHER)
         batch = (
             f"link add {bridge} address {mac_of(address)} type bridge\n"
             f"link set {bridge} addrgenmode none up\n"
@@ -184,7 +189,7 @@ class Lab:
             f"link add {bridge}x type veth peer name {bridge}y\n"
             f"link set {bridge}y addrgenmode none up\n"
             f"link set {bridge}x addrgenmode none master {bridge} up\n"
-        )
+        ) + (f"address add {ipv6}/64 dev {bridge} nodad\n" if ipv6 else "")
         sh(["ip", "-batch", "-"], input=batch.encode())
 
     def _make_keys(self) -> None:

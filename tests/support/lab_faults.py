@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from support.lab_host import Host
-from support.lab_spec import LAUNCHER, keygen, sh, wait_until
+from support.lab_spec import LAUNCHER, keygen, sh, source, wait_until
 
 
 class LabHost(Host):
@@ -30,12 +30,12 @@ class LabHost(Host):
 
         Established connections are cut off, too. The host still reaches its own port.
         """
-        source = f"ip saddr {self._site.addresses[from_host]}" if from_host else ""
-        self._drop("blocked", f"{source} tcp dport {port}")
+        match = source(self._site.addresses[from_host]) if from_host else ""
+        self._drop("blocked", f"{match} tcp dport {port}")
 
     def drop_packets(self, from_host: str = LAUNCHER) -> None:
         """Drop every packet from the launcher's machine, or from another host."""
-        self._drop("blocked", f"ip saddr {self._site.addresses[from_host]}")
+        self._drop("blocked", source(self._site.addresses[from_host]))
 
     def unblock(self) -> None:
         """Undo `block_port` and `drop_packets`."""
@@ -109,8 +109,8 @@ class LabHost(Host):
         kept = [line for line in self.read(config).splitlines() if b"LAB_CLOCK" not in line]
         if offset:
             made = self.dir / "clock.so"
-            source = Path(__file__).with_name("lab_clock.c")
-            sh(["cc", "-shared", "-fPIC", "-O1", "-o", str(made), str(source), "-ldl"])
+            code = Path(__file__).with_name("lab_clock.c")
+            sh(["cc", "-shared", "-fPIC", "-O1", "-o", str(made), str(code), "-ldl"])
             self.write(library, made.read_bytes(), 0o755)
             kept.append(f"SetEnv LD_PRELOAD={library} LAB_CLOCK={offset}".encode())
         self.write(config, b"\n".join(kept) + b"\n")

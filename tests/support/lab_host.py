@@ -31,6 +31,7 @@ from support.lab_spec import (
     Site,
     mac_of,
     sh,
+    source,
     wait_until,
 )
 
@@ -159,6 +160,12 @@ class Host:
         """
         self.run("rm", "-rf", "--", path)
 
+    def mount_shared(self, folder: Path, place: str) -> None:
+        """Mount a folder of this machine at a place of the host until the next boot, as NFS would."""
+        self.run("mkdir", "-p", place)
+        inside = ["nsenter", f"--target={self.pid}", "--mount", "--"]
+        sh([*inside, "mount", "--bind", str(folder), f"{self.dir}/merged{place}"])
+
     def read_only_home(self) -> None:
         """Make /root read-only until the next boot. Fail while a file is open for writing."""
         self.run("mount", "-o", "remount,bind,ro", "/root")
@@ -223,9 +230,12 @@ class Host:
         put(self.dir, "upper/etc/ssh/lab/sshd_config", config)
         put(self.dir, "upper/etc/ssh/lab/authorized_keys", authorized_key)
         dev = self.spec.interface
-        batch = f"link set lo up\naddress add {self.address}/24 dev {dev}\nlink set {dev} up\n"
+        ipv4 = f"address add {self.address}/24 dev {dev}\n" if "4" in self.spec.families else ""
+        ipv6 = self._site.addresses_6.get(self.name)
+        ipv6 = f"address add {ipv6}/64 dev {dev} nodad\n" if ipv6 else ""
+        batch = f"link set lo up\n{ipv4}{ipv6}link set {dev} up\n"
         put(self.dir, "network.ip", batch + self._neighbours())
-        behind = f"ip saddr {self.launcher_address} drop;" if self.spec.behind else ""
+        behind = f"{source(self.launcher_address)} drop;" if self.spec.behind else ""
         put(self.dir, "network.nft", NETWORK_NFT.format(behind=behind))
         if self.spec.gpus:
             uuids = enumerate(self.spec.gpu_uuids)
@@ -244,8 +254,10 @@ class Host:
 
     def _hosts_file(self) -> str:
         names = {"localhost": "127.0.0.1", self.name: self.spec.own_name or self.address}
-        lines = (self._site.addresses | names).items()
-        return "".join(f"{address}\t{name}\n" for name, address in lines)
+        others = dict(self._site.addresses_6)
+        others.pop(self.name, None)
+        lines = [*(self._site.addresses | names).items(), *others.items()]
+        return "".join(f"{address}\t{name}\n" for name, address in dict.fromkeys(lines))
 
     def _start(self) -> None:
         if self._process is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import shlex
 import subprocess
 import time
@@ -141,6 +142,7 @@ class HostSpec:
     behind: the host that ssh must jump through. The host drops every packet from this machine.
     home_size: the size of /root, for example "8M". It is then a tmpfs, which a power cut empties.
     disk: the lower layer of its disk, instead of this machine's /. Nothing is shared with it then.
+    families: "4", "6" or "46": the IP addresses that it has, beside loopback's.
     passwords: sshd accepts passwords, and the keys in each user's ~/.ssh/authorized_keys, which is
         empty at first; see `LabHost.add_user`.
     gpus: how many GPUs the fake nvidia-smi in /usr/local/bin has; no such file for 0.
@@ -155,6 +157,7 @@ class HostSpec:
     gpus: int = 0
     disk: Path | None = None
     passwords: bool = False
+    families: str = "4"
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
@@ -165,7 +168,10 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class Site:
-    """What a host needs to know about its lab. `addresses` is by host name, and includes LAUNCHER.
+    """What a host needs to know about its lab.
+
+    addresses: by host name, and for LAUNCHER: the address of a machine, IPv4 if it has both.
+    addresses_6: the IPv6 addresses, by name, of those that have one.
 
     is_large: hosts know each other's hardware addresses from the start. Learned ones share one table
     of all namespaces (net.ipv4.neigh.default.gc_thresh3, 1,024 entries by default), which the pairs
@@ -176,6 +182,7 @@ class Site:
     bridge: str
     addresses: dict[str, str]
     share: tuple[Path, ...]
+    addresses_6: dict[str, str]
     is_large: bool = False
 
 
@@ -200,9 +207,14 @@ def sh(
     return done
 
 
+def source(address: str) -> str:
+    """Return what matches packets from an address, for nft."""
+    return f"{'ip6' if ':' in address else 'ip'} saddr {address}"
+
+
 def mac_of(address: str) -> str:
-    """Return the hardware address that belongs to an IPv4 address of a lab."""
-    return "02:1a:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+    """Return the hardware address that belongs to an address of a lab."""
+    return "02:1a:" + ipaddress.ip_address(address).packed[-4:].hex(":")
 
 
 def keygen(path: Path) -> list[str]:

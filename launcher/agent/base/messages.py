@@ -123,6 +123,7 @@ class HostFacts(TypedDict):
 
     hostname: str
     root: str
+    machine: NotRequired[str]
     python: str
     python_version: str
     cpus: int

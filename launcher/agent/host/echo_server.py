@@ -15,6 +15,8 @@ import struct
 import threading
 import time
 
+from ..base.tcp import bound, listen
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -44,8 +46,7 @@ class EchoServer:
             for each in self.listeners:
                 each.close()
             raise OSError(errno.EADDRNOTAVAIL, "no port can be listened on")
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("0.0.0.0", 0))
+        self.udp = bound(socket.SOCK_DGRAM, 0)
         #: By file descriptor: the socket, and the moment by which it must have sent something.
         self._callers: dict[int, tuple[socket.socket, float]] = {}
         self._wake, self._end = os.pipe()
@@ -54,14 +55,10 @@ class EchoServer:
 
     def _listen(self, wanted: int) -> socket.socket | None:
         for port in range(wanted, wanted + NEXT_PORTS) if wanted else [0]:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(("0.0.0.0", port))
-                listener.listen(BACKLOG)
-                return listener
+                return listen(port, backlog=BACKLOG)
             except (OSError, OverflowError):
-                listener.close()
+                continue
         return None
 
     def places(self) -> dict[str, Any]:

@@ -11,13 +11,17 @@ from ..base import lean
 from ..base.journal import write_private
 from ..base.lean import Socket, socket
 from ..processes import processes
-from . import gpu_locks, gpus
+from . import gpu_locks, gpus, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import HostFacts
+
+
+#: linux/if_addr.h: an address for privacy; one that is deprecated, tentative or a duplicate.
+IFA_F_TEMPORARY, IFA_F_UNUSABLE = 0x01, 0x08 | 0x20 | 0x40
 
 
 def facts(root: str, with_gpus: bool) -> HostFacts:
@@ -27,6 +31,7 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
     return {
         "hostname": socket.gethostname(),
         "root": root,
+        "machine": machine.fingerprint(),
         "python": sys.executable,
         "python_version": "%d.%d.%d" % sys.version_info[:3],
         "cpus": len(os.sched_getaffinity(0)),
@@ -94,7 +99,11 @@ def _read(note: str) -> dict[str, Any]:
 
 
 def addresses() -> list[tuple[str, str]]:
-    """Return ``[(interface, IPv4 address), ...]`` of interfaces that are up, loopback last."""
+    """Return ``[(interface, address), ...]`` of interfaces that are up.
+
+    IPv4 comes before IPv6, loopback last. Of IPv6 only what other hosts can use: no loopback, no
+    link-local address, which means nothing without the caller's own interface.
+    """
     import fcntl
 
     found: list[tuple[str, str]] = []
@@ -108,8 +117,25 @@ def addresses() -> list[tuple[str, str]]:
                 continue
             if flags & 1:
                 found.append((name, socket.inet_ntoa(answer[20:24])))
+    found += ipv6_addresses()
     found.sort(key=lambda item: item[1].startswith("127."))
     return found
+
+
+def ipv6_addresses(path: str = "/proc/net/if_inet6") -> list[tuple[str, str]]:
+    """Return the global IPv6 addresses, those for privacy last, as they are given up after a day."""
+    try:
+        with open(path) as file:
+            lines = [line.split() for line in file]
+    except OSError:  # no IPv6
+        return []
+    found = []
+    for digits, _, _, scope, flags, name in lines:
+        state = int(flags, 16)
+        if scope == "00" and not state & IFA_F_UNUSABLE:
+            address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+            found.append((state & IFA_F_TEMPORARY, name, address))
+    return [(name, address) for _, name, address in sorted(found, key=lambda item: item[0])]
 
 
 def interface_of(address: str) -> str | None:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 
+from ..base.tcp import family_of
 from .probe import addresses
 from .speed import echo
 from .survey import mtu_of, resolve
@@ -46,10 +47,13 @@ SILENT = "connects, but nothing answers"
 PACKET = 0.25
 #: Seconds to resolve the names of all other hosts.
 NAMES = 3.0
-#: Bytes of IPv4 and UDP headers; the largest packet that every host must accept (RFC 791).
-HEADERS, SMALLEST = 28, 576
-#: linux/in.h: set "don't fragment", and ignore the path MTU that the kernel remembers.
-IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
+#: Bytes of IP and UDP headers; the smallest packet that every route passes (RFC 791, RFC 8200).
+LEAST: dict[int, tuple[int, int]] = {socket.AF_INET: (28, 576), socket.AF_INET6: (48, 1280)}
+#: linux/in.h and in6.h: set "don't fragment", and ignore the path MTU that the kernel remembers.
+PROBE: dict[int, tuple[int, int, int]] = {
+    socket.AF_INET: (socket.IPPROTO_IP, 10, 3),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 23, 3),
+}
 
 
 def resolve_all(names: list[str]) -> dict[str, list[str] | None]:
@@ -139,7 +143,7 @@ class Calls:
         self.found.setdefault(route, {})[ip] = state
         self._until[route] = time.monotonic() + PATIENCE
         for port in ports:
-            caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            caller = socket.socket(family_of(ip), socket.SOCK_STREAM)
             caller.setblocking(False)
             code = caller.connect_ex((ip, port))
             if code in (0, errno.EINPROGRESS):
@@ -217,12 +221,14 @@ def path_mtu(address: str, port: int, token: str, largest: int) -> int | None:
 
     None when not even a small one does: UDP is blocked.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+    family = family_of(address)
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(*PROBE[family])
         sender.connect((address, port))
         if _come_through(sender, token, {largest}) or _come_through(sender, token, {largest}):
             return largest
-        passes, fails = SMALLEST - 1, largest
+        smallest = LEAST[family][1]
+        passes, fails = smallest - 1, largest
         while fails - passes > 1:
             step = max(1, (fails - passes) // 16)
             sizes = set(range(passes + step, fails, step)) | {passes + 1}
@@ -233,16 +239,16 @@ def path_mtu(address: str, port: int, token: str, largest: int) -> int | None:
                 break
             passes = max(good)
             fails = min([size for size in sizes if size > passes] + [fails])
-        return passes if passes >= SMALLEST else None
+        return passes if passes >= smallest else None
 
 
 def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int]:
     """Return those of ``sizes`` that were answered within ``PACKET`` seconds."""
     good: set[int] = set()
-    hello = token.encode()
+    hello, headers = token.encode(), LEAST[sender.family][0]
     for size in sizes:
         try:
-            sender.send(hello.ljust(size - HEADERS, b"."))
+            sender.send(hello.ljust(size - headers, b"."))
         except OSError:  # EMSGSIZE: larger than the MTU of our own interface
             pass
     deadline = time.monotonic() + PACKET
@@ -255,5 +261,5 @@ def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int
         except OSError:  # "port unreachable" came back
             break
         if words[:1] == [hello]:
-            good.add(int(words[1]) + HEADERS)
+            good.add(int(words[1]) + headers)
     return good & sizes

@@ -75,12 +75,17 @@ class Naming:
 
 
 def resolve(name: str) -> list[str]:
-    """Return the IPv4 addresses of a name, in the resolver's order; ``[]`` when it has none."""
-    try:
-        answers = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+    """Return the addresses of a name, in the resolver's order; ``[]`` when it has none.
+
+    Its IPv6 addresses count only where it has no IPv4 address, which most programs prefer.
+    """
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            answers = socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            continue
+        return list(dict.fromkeys(str(answer[4][0]).partition("%")[0] for answer in answers))
+    return []
 
 
 def _os_name() -> str:

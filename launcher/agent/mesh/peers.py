@@ -13,11 +13,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 
 from ..base import frames
-from ..base.tcp import keep_alive, own_address
+from ..base.tcp import keep_alive, listen, own_address
 from .commands import LOOK, Commands, hang_up, say, signal_group
 from .tls import context, join, name_in
 
@@ -111,11 +112,9 @@ class Head(Member):
 
         ``secrets``: whether its environment has them.
         """
+        listener = socket.socket(fileno=listen(port, own_address(address)).detach())
         server = await asyncio.start_server(
-            self._dialled,
-            own_address(address),
-            port,
-            ssl=context(self.spec, ssl.PROTOCOL_TLS_SERVER),
+            self._dialled, sock=listener, ssl=context(self.spec, ssl.PROTOCOL_TLS_SERVER)
         )
         here = await self.listen_here()
         code = await self._framework(secrets, argv)
@@ -280,7 +279,7 @@ class Peer(Member):
                 if once:
                     return None
             except ssl.SSLError as error:
-                _note("%s:%s is not answered by %s: %s" % (*self._where, self.head, error))
+                _note("%s port %s is not answered by %s: %s" % (*self._where, self.head, error))
                 return None
             except OSError:
                 pass
@@ -336,7 +335,7 @@ def main(argv: list[str]) -> None:
     try:
         code = loop.run_until_complete(serve())
     except OSError as error:
-        _note("%s:%d: %s" % (address, port, error))
+        _note("%s port %d: %s" % (address, port, error))
         code = 125
     sys.stdout = None
     os._exit(code if code >= 0 else 128 - code)

@@ -13,6 +13,7 @@ import time
 from ..base import lean, protocol, run_lock
 from ..base.lean import Socket, socket
 from ..host import run_folders
+from ..host.machine import own_root
 from ..host.probe import facts
 from ..processes import cgroup
 from . import tree
@@ -50,7 +51,7 @@ class Relay(SelfTests):
     """Selects over stdin, stdout and the supervisor's socket, and follows the run's files."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.expanduser(root)
+        self.root = root
         self.out, self.said = bytearray(), time.monotonic()
         self.decoder = protocol.Decoder(forgiving=True)
         self.listener: Listener | None = None
@@ -450,10 +451,16 @@ def _write(path: str, text: str, mode: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Run ``relay ROOT``: serve one connection."""
-    relay = Relay(argv[0])
-    os.makedirs(relay.root, mode=0o700, exist_ok=True)
     try:
-        relay.serve()
+        root = own_root(os.path.expanduser(argv[0]))
+    except PermissionError as error:
+        if error.filename is not None:
+            raise
+        # Other users could change it.
+        print("launcher-unsafe-folder %s" % ascii(error.strerror)[1:-1], flush=True)
+        os._exit(0)
+    try:
+        Relay(root).serve()
     except BrokenPipeError:
         pass
     os._exit(0)  # nothing to flush: the relay writes to the descriptor

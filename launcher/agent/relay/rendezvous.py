@@ -8,6 +8,7 @@ import select
 import time
 
 from ..base.lean import Socket, socket
+from ..base.tcp import listen, resolve
 from ..host.probe import interface_of, port_is_free
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ class Listener:
         for port in _candidates(*ports):
             if len(self.held) <= more + news and port_is_free(port):
                 try:
-                    self.held.append(self._listen(port))
+                    self.held.append(listen(port))
                 except OSError:
                     continue
         if len(self.held) <= more:
@@ -41,21 +42,10 @@ class Listener:
             wanted = "no port is free" if not more else "fewer than %d ports are free" % (more + 1)
             raise OSError(errno.EADDRINUSE, wanted + " from %d to %d" % tuple(ports))
         if news and len(self.held) == more + 1:
-            self.held.append(self._listen(0))
+            self.held.append(listen(0))
         self.socket = self.held[0]
         self.port, *self.more = [listener.getsockname()[1] for listener in self.held]
         self.news = self.more.pop() if news else None
-
-    def _listen(self, port: int) -> Socket:
-        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("0.0.0.0", port))
-            listener.listen(256)
-        except OSError:
-            listener.close()
-            raise
-        return listener
 
     def answer(self) -> None:
         """Answer one caller. The caller closes first, so that no TIME_WAIT blocks our port."""
@@ -91,14 +81,14 @@ def connect(addresses: list[str], port: int, token: str, seconds: float) -> dict
     waiting: dict[Socket, tuple[str, str]] = {}
     for address in addresses:
         try:
-            name = address.encode("ascii") if address.isascii() else address  # text imports idna
-            ip = str(socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+            family, place = resolve(address, port)
         except (OSError, UnicodeError) as error:
             results[address] = {"ok": False, "error": "unresolved", "why": str(error)}
             continue
-        caller = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        ip = str(place[0]).partition("%")[0]
+        caller = Socket(family, socket.SOCK_STREAM)
         caller.setblocking(False)
-        code = caller.connect_ex((ip, port))
+        code = caller.connect_ex(place)
         if code in (0, errno.EINPROGRESS):
             waiting[caller] = (address, ip)
         else:
@@ -141,5 +131,5 @@ def _heard(caller: Socket, ip: str, token: bytes) -> Reached:
         return {"ok": False, "ip": ip, "error": "refused", "why": str(error)}
     if heard != token:
         return {"ok": False, "ip": ip, "error": "stranger", "why": "another program answered"}
-    local = caller.getsockname()[0]
+    local = str(caller.getsockname()[0]).partition("%")[0]
     return {"ok": True, "ip": ip, "local": local, "interface": interface_of(local)}

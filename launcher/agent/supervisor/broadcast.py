@@ -17,7 +17,7 @@ from _operator import _compare_digest as same
 from ..base import lean
 from ..base.lean import Socket, socket
 from ..base.protocol import blake2b
-from ..base.tcp import keep_alive, own_address
+from ..base.tcp import family_of, keep_alive, listen, own_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,21 +60,10 @@ class Broadcast:
         self._dialled: Socket | None = None
         self._pause, self.next_look = FIRST_PAUSE, math.inf
         if spec and spec["hub"] == host:
-            self._listener = self._listen()
+            self._listener = listen(spec["port"], own_address(spec["address"]))
+            self._listener.setblocking(False)
         elif spec:
             self.next_look = 0.0
-
-    def _listen(self) -> Socket:
-        listener = Socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((own_address(self._spec["address"]), self._spec["port"]))
-            listener.listen(256)
-        except OSError:
-            listener.close()
-            raise
-        listener.setblocking(False)
-        return listener
 
     # -- for the supervisor's loop
 
@@ -160,7 +149,7 @@ class Broadcast:
         self._lines[line] = _Line(proven)
 
     def _dial(self, now: float) -> None:
-        line = self._dialled = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        line = self._dialled = Socket(family_of(self._spec["address"]), socket.SOCK_STREAM)
         line.setblocking(False)
         code = line.connect_ex((self._spec["address"], self._spec["port"]))
         self.next_look = now + PATIENCE

@@ -11,6 +11,16 @@ apt() {{ apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }}
 install() {{ apt install -y --no-install-recommends {names}; }}
 install >/dev/null 2>&1 || {{ dpkg --configure -a; apt update; install >/dev/null; }}"""
 
+# Hosts that share a home share an environment in it: one after the other changes it.
+IN_TURN = """\
+set -e
+mkdir -p {folder}
+if command -v flock >/dev/null; then
+  exec 9>{folder}/{name}.lock
+  flock 9
+fi
+"""
+
 # For awk: in the line of 127.x with the name n, keep localhost; move other names to the address a.
 MOVE_NAMES = r"""
 /^127\./ {

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ...jobs import planner
+from ...spec.addresses import version
 from ...spec.errors import BadAnswer, HostError
 from ...spec.model import Host, Job
 from ...transport import answers
@@ -78,6 +79,8 @@ class Pairs:
     ) -> None:
         self._hosts, self._surveys, self._agents = hosts, surveys, agents
         self._progress = progress
+        versions = [planner.ip_versions(survey.facts) for survey in surveys.values()]
+        self._shared = frozenset[int].intersection(*versions) if versions else frozenset[int]()
         # One token for each host: an address such as docker0's reaches the caller itself.
         self._tokens = {name: secrets.token_hex(16) for name in surveys}
         self._mirrors: dict[str, answers.EchoPorts] = {}  # ports of the echo servers, by host
@@ -144,7 +147,7 @@ class Pairs:
         """Return what another host's agent needs to try the route to this one."""
         mirror, survey = self._mirrors.get(there), self._surveys[there]
         mtus = {interface.address: interface.mtu for interface in survey.interfaces}
-        tried = candidates(self._hosts[there], survey)
+        tried = candidates(self._hosts[there], survey, self._shared)
         if mirror is None or not tried:
             return None
         return {
@@ -162,7 +165,7 @@ class Pairs:
         return PairTest(
             host=here,
             there=there,
-            tried=candidates(self._hosts[there], survey),
+            tried=candidates(self._hosts[there], survey, self._shared),
             address=answer.address,
             complete=answer.complete,
             interface=answer.interface,
@@ -262,12 +265,14 @@ def _is_broken(test: PairTest) -> bool:
     return bool(test.error or test.closed or small) or test.large is False
 
 
-def candidates(host: Host, survey: Survey) -> tuple[str, ...]:
+def candidates(host: Host, survey: Survey, shared: Collection[int]) -> tuple[str, ...]:
     """Return a host's addresses in the order in which a run tries them.
 
-    Loopback is only used without any other, as among hosts of a sandbox.
+    ``shared`` are the versions of IP that all hosts have. Loopback is only used without any other
+    address, as among hosts of a sandbox.
     """
     every = planner.master_candidates(Job(run=("check",)), host, survey.facts, alone=False)
     own = [ip for _, ip in survey.facts.addresses]
-    outside = tuple(ip for ip in every if ip in own and not ip.startswith("127."))
-    return outside or tuple(ip for ip in every if ip.startswith("127."))
+    outside = [ip for ip in every if ip in own and not ip.startswith("127.")]
+    outside = [ip for ip in outside if version(ip) in shared] or outside
+    return tuple(outside) or tuple(ip for ip in every if ip.startswith("127."))

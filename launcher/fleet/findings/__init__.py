@@ -66,6 +66,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "NET-NAME-PRIVATE": (OK, "hosts cannot resolve each other's names; launcher uses addresses"),
     "NET-INTERFACE-UNKNOWN": (ERROR, "the inventory's interface does not exist"),
     "NET-INTERFACE": (WARNING, "another interface reaches the other hosts; --fix writes it"),
+    "NET-IP-VERSION": (ERROR, "some hosts have IPv4 addresses alone, others IPv6 alone"),
     "NET-NO-ROUTE": (ERROR, "one host cannot reach another at any address"),
     "NET-PORT-CLOSED": (ERROR, "ports that runs use are closed between two hosts"),
     "NET-MTU": (ERROR, "packets as large as the interface allows do not arrive"),

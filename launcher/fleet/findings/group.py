@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...spec import errors
-from . import ERROR, Finding, by_value, found, median
+from ...jobs import planner
+from ...spec import errors, nodeset
+from . import ERROR, WARNING, Finding, by_value, found, median
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
     from .survey import Survey
@@ -22,6 +23,7 @@ CLOCK_ERROR = 60.0
 def of_group(surveys: Sequence[Survey]) -> list[Finding]:
     """Return what differs among the hosts, folded by nodeset, and wrong clocks."""
     findings = list(clocks({s.host: (s.facts.clock_offset, s.latency) for s in surveys}))
+    findings += ip_versions({s.host: planner.ip_versions(s.facts) for s in surveys})
     for code, what, value, fix in ALIKE:
         values = {s.host: value(s) for s in surveys}
         known = {host: text for host, text in values.items() if text}
@@ -29,6 +31,36 @@ def of_group(surveys: Sequence[Survey]) -> list[Finding]:
             parts = [f"{what} {text} on {hosts}" for text, hosts in by_value(known)]
             findings.append(found(code, known, ", ".join(parts), fix))
     return findings
+
+
+def ip_versions(versions: Mapping[str, frozenset[int]]) -> list[Finding]:
+    """Return what is wrong with the versions of IP, 4 and 6, that the hosts have."""
+    sides = {
+        number: [host for host, has in versions.items() if has == {number}] for number in (4, 6)
+    }
+    both = [host for host, has in versions.items() if len(has) == 2]
+    only = {number: nodeset.fold(hosts) for number, hosts in sides.items()}
+    if sides[4] and sides[6]:
+        return [
+            found(
+                "NET-IP-VERSION",
+                versions,
+                f"IPv4 alone on {only[4]}, IPv6 alone on {only[6]}: they cannot reach each other",
+                "choose hosts of one kind with --hosts, or give them addresses of both",
+            )
+        ]
+    if sides[6] and both:
+        return [
+            found(
+                "NET-IP-VERSION",
+                both,
+                f"IPv6 alone on {only[6]}: runs meet by IPv6, as NCCL then does, but gloo uses the "
+                "IPv4 address of an interface that has both, and fails",
+                f"give {only[6]} IPv4 addresses, or keep the two kinds apart with --hosts",
+                level=WARNING,
+            )
+        ]
+    return []
 
 
 def rsync_here(version: str, error: errors.LauncherError | None, is_safe: bool) -> list[Finding]:

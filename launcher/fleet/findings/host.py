@@ -64,7 +64,7 @@ def _name(survey: Survey, host: Host) -> Iterator[Finding]:
             "the host cannot resolve its own name: gloo and MPI fail unless given an interface",
             advice,
         )
-    elif all(ip.startswith("127.") for ip in own):
+    elif all(ip.startswith("127.") or ip == "::1" for ip in own):
         yield found(
             "NET-LOOPBACK-NAME",
             host.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ...jobs import planner
 from ...spec import nodeset
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found, median
@@ -27,6 +28,9 @@ def of_pairs(
     """Return everything that is wrong between hosts."""
     findings: list[Finding] = []
     for test in tests:
+        pair = (surveys[test.host].facts, surveys[test.there].facts)
+        if not planner.ip_versions(pair[0]) & planner.ip_versions(pair[1]):
+            continue  # NET-IP-VERSION says so
         findings += _ports(test, surveys[test.there], port_range)
         findings += _packets(test)
         if surveys[test.host].facts.hostname != surveys[test.there].facts.hostname:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...spec.addresses import endpoint
 from ...spec.errors import InputError, suggestion
 from ...spec.inventory_writer import comment, quoted
 from ...spec.model import Host, Inventory
@@ -104,7 +105,8 @@ def _through(inventory: Inventory, jump: str) -> str:
     except KeyError:
         return jump
     user = f"{host.user}@" if host.user else ""
-    return user + (host.address or host.name) + (f":{host.port}" if host.port else "")
+    address = host.address or host.name
+    return user + (endpoint(address, host.port) if host.port else address)
 
 
 def _setting_notes(inventory: Inventory, *keys: str) -> list[str]:

@@ -29,7 +29,7 @@ def scripts(
     """Return the files by name, and notes on what they do not do. Raises InputError, PlanError."""
     name = job.name or "job"
     plan = _planned(job, hosts, name)
-    folders = {host.name: posixpath.join(host.workdir, "exported") for host in hosts}
+    folders = {host.name: posixpath.join(host.workdir, "exported", host.name) for host in hosts}
     files = {"run.sh": _driver(job, plan, name, folders)}
     used = [entry.node.host for entry in plan.nodes]
     notes = shell.left_out(job)

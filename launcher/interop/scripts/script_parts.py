@@ -22,8 +22,8 @@ class Parts:
 INTERFACE = """\
 address=$(getent ahostsv4 "$MASTER" 2>/dev/null | awk 'NR == 1 { print $1 }')
 address=${address:-$MASTER}
-device=$(ip -o -4 addr show to "$address/32" 2>/dev/null | awk 'NR == 1 { print $2 }')
-[ -n "$device" ] || device=$(ip -o -4 route get "$address" 2>/dev/null |
+device=$(ip -o addr show to "$address" 2>/dev/null | awk 'NR == 1 { print $2 }')
+[ -n "$device" ] || device=$(ip -o route get "$address" 2>/dev/null |
   sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')
 if [ -n "$device" ]; then
   export NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-$device}"

@@ -39,9 +39,11 @@ roles:
 """
 
 
-def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, Process]]:
+def planned(
+    text: str, gpus: tuple[int, ...] = (4, 4), network: str = "10.0.0."
+) -> tuple[Plan, dict[str, Process]]:
     job = job_of(text)
-    hosts = [Host(f"h{n}", gpus=count, address=f"10.0.0.{n}") for n, count in enumerate(gpus)]
+    hosts = [Host(f"h{n}", gpus=count, address=f"{network}{n}") for n, count in enumerate(gpus)]
     layout = make_layout(job, hosts, {}, "r")
     counts = planner.ports_needed(job, layout)
     ports: dict[str, tuple[int | str, ...]] = {
@@ -50,7 +52,7 @@ def planned(text: str, gpus: tuple[int, ...] = (4, 4)) -> tuple[Plan, dict[str, 
     }
     interfaces = {host.name: "eth0" for host in hosts}
     meeting = Meeting(
-        "10.0.0.0", 29500, interfaces, {h.name: h.address or "" for h in hosts}, ports
+        f"{network}0", 29500, interfaces, {h.name: h.address or "" for h in hosts}, ports
     )
     plan = planner.plan(job, layout, meeting, "agent")
     return plan, {process.key: process for node in plan.nodes for process in node.processes}
@@ -164,6 +166,13 @@ def test_jax_knows_who_it_is_and_sees_its_own_gpus() -> None:
     assert (env["JAX_COORDINATOR_ADDRESS"], env["JAX_NUM_PROCESSES"]) == ("10.0.0.0:29500", "3")
     assert (env["JAX_PROCESS_ID"], env["CUDA_VISIBLE_DEVICES"]) == ("1", "1")
     assert processes["rank-2"].argv[-1] == "2"
+
+
+def test_an_ipv6_address_has_brackets_before_a_port() -> None:
+    _, processes = planned("framework: jax\nrun: x.py", network="fd81::")
+    assert processes["rank-0"].env["JAX_COORDINATOR_ADDRESS"] == "[fd81::0]:29500"
+    _, processes = planned("framework: tensorflow\nrun: x.py\nnum_nodes: 2", (1, 1), "fd81::")
+    assert config(processes["rank-0"])["cluster"]["worker"] == ["[fd81::0]:100", "[fd81::1]:200"]
 
 
 @pytest.mark.parametrize("name", ["lightning", "accelerate", "deepspeed"])

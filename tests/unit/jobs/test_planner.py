@@ -232,17 +232,24 @@ def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str])
             {"interface": "ib0", "address": "10.0.0.7"},
             {"ssh_address": "10.0.0.5"},
             False,
-            ("192.168.0.1", "10.0.0.5", "10.0.0.7", "10.0.0.1"),
+            ("192.168.0.1", "10.0.0.5", "10.0.0.7", "10.0.0.1", "fd81::1"),
         ),
         (
             {},
             {"address": "gpu1.lab"},
             {"ssh_address": "fe80::1"},
             False,
-            ("10.0.0.1", "192.168.0.1"),
+            ("10.0.0.1", "192.168.0.1", "fd81::1"),
+        ),
+        (
+            {},
+            {"address": "fd81::2", "interface": "ib1"},
+            {"ssh_address": "fd81::2"},
+            False,
+            ("fd82::1", "10.0.0.1", "192.168.0.1", "fd81::2", "fd81::1"),
         ),
     ],
-    ids=["the user's word", "alone", "best first", "names and IPv6 are left out"],
+    ids=["the user's word", "alone", "best first", "no names, no link-local", "IPv6 is last"],
 )
 def test_master_candidates(
     job: dict[str, Any],
@@ -251,7 +258,8 @@ def test_master_candidates(
     alone: bool,
     candidates: tuple[str, ...],
 ) -> None:
-    addresses = (("eth0", "10.0.0.1"), ("ib0", "192.168.0.1"))
+    addresses = (("eth0", "10.0.0.1"), ("ib0", "192.168.0.1"), ("eth0", "fd81::1"))
+    addresses += (("ib1", "fd82::1"),) if host.get("interface") == "ib1" else ()
     found = planner.master_candidates(
         Job(("train.py",), **job),
         Host("gpu1", **host),
@@ -259,6 +267,44 @@ def test_master_candidates(
         alone,
     )
     assert found == candidates
+
+
+FOUR, SIX, BOTH, NONE = (
+    (("eth0", "10.0.0.1"), ("lo", "127.0.0.1")),
+    (("eth0", "fd81::1"), ("lo", "127.0.0.1")),
+    (("eth0", "10.0.0.1"), ("eth0", "fd81::1")),
+    (("lo", "127.0.0.1"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "framework", "found"),
+    [
+        ((FOUR, FOUR), "torch", {4}),
+        ((SIX, SIX), "torch", {6}),
+        ((BOTH, SIX), "torchrun", {6}),
+        ((BOTH, BOTH), "mxnet", {4}),
+        ((NONE, NONE), "torch", {4}),
+        (
+            (FOUR, BOTH, SIX, SIX),
+            "torch",
+            "the hosts cannot reach each other: IPv4 alone on gpu1, IPv6 alone on gpu[3-4]",
+        ),
+        ((BOTH, SIX), "mxnet", "mxnet needs IPv4, which is missing on gpu2"),
+        ((SIX, SIX), "horovod", "horovod needs IPv4, which is missing on gpu[1-2]"),
+    ],
+)
+def test_the_versions_of_ip_that_all_hosts_share(
+    hosts: tuple[Any, ...], framework: str, found: set[int] | str
+) -> None:
+    job = Job(("train.py",), framework=framework)
+    known = [facts(f"gpu{n}", addresses=each) for n, each in enumerate(hosts, 1)]
+    if isinstance(found, set):
+        assert planner.shared_versions(job, known) == found
+        return
+    with pytest.raises(PlanError) as caught:
+        planner.shared_versions(job, known)
+    assert caught.value.message == found
 
 
 def test_python_of_the_host_is_first_on_path() -> None:

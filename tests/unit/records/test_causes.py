@@ -28,6 +28,7 @@ CASES = [
     ("backend-not-built", 1, b"RuntimeError: Distributed package doesn't have NCCL built in"),
     ("no-such-interface", 1, b"NCCL WARN Bootstrap : no socket interface found"),
     ("no-such-interface", 1, b"RuntimeError: [/gloo/device.cc:79] ifa != nullptr. Unable to find address for: eth7"),
+    ("gloo-ip-version", 1, b"RuntimeError: [enforce fail at third_party/gloo/gloo/transport/tcp/device.cc:285] ss1.ss_family == ss2.ss_family. 2 vs 10"),
     ("port-taken", 1, b"torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use"),
     ("collective-mismatch", 1, b"RuntimeError: Detected mismatch between collectives on ranks. Rank 0 is running collective: ..."),
     ("collective-timeout", -6, b"[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE) ran for 600000 milliseconds"),

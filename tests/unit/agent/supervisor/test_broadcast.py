@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from launcher.agent.base.tcp import bound
 from launcher.agent.supervisor.broadcast import LONGEST_WORD, Broadcast
 from support import lab as labs
 
@@ -20,16 +21,16 @@ HOSTS = ("lab1", "lab2", "lab3")
 class Site:
     """The parts of some hosts in one run, each with all that it has heard."""
 
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
+        with bound(socket.SOCK_STREAM, 0) as probe:
             self.port = probe.getsockname()[1]
         self.parts: dict[str, Broadcast] = {}
         self.heard: dict[str, list[dict[str, Any]]] = {}
 
     def join(self, host: str, key: str = "k" * 32) -> Broadcast:
         """One more host, which knows that key."""
-        spec = {"hub": "lab1", "address": "127.0.0.1", "port": self.port, "key": key, "hosts": 3}
+        spec = {"hub": "lab1", "address": self.address, "port": self.port, "key": key, "hosts": 3}
         self.heard[host] = []
         self.parts[host] = Broadcast(self.heard[host].append, host, spec)
         return self.parts[host]
@@ -59,8 +60,8 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    made = Site(getattr(request, "param", "127.0.0.1"))
     yield made
     for host in list(made.parts):
         made.leave(host)
@@ -83,6 +84,7 @@ def hung_up(line: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.parametrize("site", ["127.0.0.1", "::1"], indirect=True)
 def test_every_host_hears_every_other_one_once(site: Site) -> None:
     for host in HOSTS:
         site.join(host)

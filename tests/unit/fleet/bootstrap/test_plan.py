@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_horovod_is_built_after_its_tools() -> None:
         ("horovod", False),
     ]
     assert found[1].what == "install g++, cmake, make, python3-dev"
-    assert found[2].script == f"set -- /opt/env/bin/python\n{build}"
+    assert found[2].script.endswith(f"set -- /opt/env/bin/python\n{build}")
     red = decide(replace(RED, tools=("cmake", "make")), replace(goal, python="python3.12")).changes
     assert red[-2].what == "install gcc-c++, python3.12-devel"
     ready = replace(there, mpirun="/usr/bin/mpirun", tools=TOOLS)
@@ -236,3 +237,26 @@ def test_an_environment_that_others_could_change_is_neither_executed_nor_filled(
     place.chmod(0o755)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert parse_look(done.stdout).weakness == ""
+
+
+def test_hosts_that_share_a_home_make_its_environment_in_turn(tmp_path: Path) -> None:
+    """The second one waits, and finds what the first one has made."""
+    python, place = tmp_path / "python", tmp_path / "shared" / "my venv"
+    python.write_text(
+        f'#!/bin/sh\nmkdir -p "$3/bin" && ln -s /bin/true "$3/bin/python" && echo made >>{tmp_path}/made\n'
+    )
+    python.chmod(0o755)
+    look = replace(DONE, venv=False, python=replace(PYTHON, path=str(python)))
+    goal = Goal(USUAL, "python3", venv=str(place))
+    (script,) = (c.script for c in decide(look, goal).changes if c.step == "venv")
+    place.parent.mkdir()
+    with open(place.parent / "my venv.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(["sh", "-c", script]) as waiting:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(0.3)
+            assert not (tmp_path / "made").exists()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert waiting.wait(30) == 0
+    subprocess.run(["sh", "-c", script], check=True)
+    assert (tmp_path / "made").read_text() == "made\n"

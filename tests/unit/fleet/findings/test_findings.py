@@ -13,6 +13,7 @@ import pytest
 
 import launcher.fleet.findings
 from launcher.agent.host import reachability
+from launcher.agent.host.echo_server import EchoServer
 from launcher.fleet.findings import CODES, LEVELS, Finding, fold, found, of_error, suggested
 from launcher.fleet.findings.group import clocks, gpus_text, of_group
 from launcher.fleet.findings.host import of_host
@@ -234,6 +235,38 @@ def test_what_could_not_be_measured_in_time_is_no_error() -> None:
     for late, level in ((True, "warning"), (False, "error")):
         mute = survey("a1", software=Software(error="no answer", late=late))
         assert [f.level for f in of_host(mute, Host("a1")) if f.code == "PYTHON-SILENT"] == [level]
+
+
+def test_hosts_of_different_versions_of_ip() -> None:
+    """One finding for the set; the pairs that cannot reach each other have none of their own."""
+    four, six = survey("a1"), survey("b2", facts={"addresses": (("eth0", "fd81::2"),)})
+    both = survey("c3", facts={"addresses": (("eth0", "10.0.0.3"), ("eth0", "fd81::3"))})
+    (error,) = [f for f in of_group([four, six, both]) if f.code == "NET-IP-VERSION"]
+    assert (error.level, error.hosts) == ("error", ("a1", "b2", "c3"))
+    assert "IPv4 alone on a1, IPv6 alone on b2" in error.evidence
+    (warning,) = [f for f in of_group([six, both]) if f.code == "NET-IP-VERSION"]
+    assert (warning.level, warning.hosts) == ("warning", ("c3",))
+    assert "NET-IP-VERSION" not in codes(of_group([four, both])) + codes(of_group([six]))
+    test = PairTest("a1", "b2", ("fd81::2",), closed={20000: "Network is unreachable"}, high=40000)
+    surveys = {"a1": four, "b2": six}
+    assert of_pairs([test], surveys, {n: Host(n) for n in surveys}, (20000, 32000)) == []
+
+
+def test_routes_of_ipv6_are_measured() -> None:
+    others = set(threading.enumerate())
+    mirror = EchoServer([0], "t")
+    try:
+        places = mirror.places()
+        ports = [*places["ports"], places["high"]]
+        way: reachability.Route = {
+            "addresses": [("::1", 1500)], "ports": ports, "udp": places["udp"], "token": "t"
+        }  # fmt: skip
+        (told,) = reachability.explore([way])
+        assert (told["address"], told["mtu"], told["large"]) == ("::1", 1500, True)
+    finally:
+        mirror.close()
+        for answering in set(threading.enumerate()) - others:
+            answering.join(20)  # it has a socket of its own
 
 
 def answer(listener: socket.socket) -> None:
