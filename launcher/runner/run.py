@@ -187,9 +187,11 @@ class Run:
         self._describe()
         rsync.require_here()
         await connect.connect(self.context, self.hosts)
+        opened = [session.host for session in self.hosts.active]
+        facts = {session.name: session.facts for session in self.hosts.active}
+        preflight.require_machines(opened, facts)
         if self.context.request.check:
-            opened = self.hosts.active
-            preflight.require([one.host for one in opened], {one.name: one.facts for one in opened})
+            preflight.require(opened, facts)
         self._describe()
 
     async def _sync(self) -> None:

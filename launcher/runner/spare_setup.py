@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..fleet.findings import preflight
 from ..jobs import planner
 from ..records import events as ev
 from ..spec.errors import HostError
@@ -32,6 +33,9 @@ class SpareSetup:
         await connect.open_one(session)
         fitting = spares.in_place_of(node, session.host, session.facts, self._context.job)
         layout = spares.with_node(layout, fitting)
+        together = [other for other, _ in self._living(layout) if not other.agent.closed.done()]
+        facts = {other.name: other.facts for other in together}
+        preflight.require_machines([other.host for other in together], facts)
         launch = Launch(self._context, [session], layout, attempt)
         await self._give_code(session, layout)
         await launch.supervise()

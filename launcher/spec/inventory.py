@@ -79,6 +79,11 @@ HOST_KEYS: Mapping[str, Key] = {
     "python": Key(text, TEXT, "Python on the host, 3.8 or newer: a name on PATH or a path"),
     "workdir": Key(text, TEXT, "Folder on the host where launcher keeps its files"),
     "interface": Key(text, TEXT, "Network interface to the other hosts (default: detected)"),
+    "shares_machine": Key(
+        truth,
+        {"type": "boolean"},
+        "Several hosts of this inventory are one machine, on purpose; each needs a workdir of its own",
+    ),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }

@@ -54,6 +54,7 @@ class Host:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     transport: str | None = None
+    shares_machine: bool = False
 
 
 @frozen

@@ -472,8 +472,8 @@ def _require_facts(found: Facts) -> None:
     if found.ssh_address is not None:
         _require_address(re.sub(r"%[\w.-]{1,15}\Z", "", found.ssh_address), "ssh_address")
     _require_folder(found.root, "root")
-    _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.machine) <= 64, "machine", "is too long")
+    _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")

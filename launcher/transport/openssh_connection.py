@@ -13,19 +13,18 @@ import errno
 import fcntl
 import os
 import pty
-import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import termios
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 
 from ..spec import errors
 from .asyncssh_connection import too_many_sessions
 from .child_process import ChildProcess
 from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .login_folder import LoginFolder
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
 PATIENCE, CHECKING = 20.0, 5.0
@@ -59,7 +58,7 @@ class OpensshConnection(Connection):
     """A login by ``ssh``."""
 
     def __init__(
-        self, host: str, argv: Sequence[str], folder: str, master: ChildProcess | None
+        self, host: str, argv: Sequence[str], folder: LoginFolder, master: ChildProcess | None
     ) -> None:
         super().__init__(host)
         self._argv, self._folder, self._master = tuple(argv), folder, master
@@ -72,38 +71,34 @@ class OpensshConnection(Connection):
 
         Raises ConnectError.
         """
-        folder = tempfile.mkdtemp(prefix="launcher-ssh-")
         try:
-            file, socket = Path(folder) / "config", Path(folder) / "master"
-            file.write_text(config)
-            base = ["ssh", f"-F{file}"]
-            plain = [*(f"-o{option}" for option in _PLAIN), "-oControlMaster=no"]
-            if await _has_master([*base, *plain, "-O", "check", "--", host]):
-                return cls(host, [*base, *plain], folder, None)
-            base += [f"-S{socket}"]
-            argv = [
-                *base,
-                *(f"-o{option}" for option in (*_MASTER, *_PLAIN)),
-                "-N",
-                "-T",
-                "--",
-                host,
-            ]
-            master = await ChildProcess.start(argv, stdout=subprocess.PIPE)
+            folder = LoginFolder(config)
             try:
-                await _until_in(host, master)
+                return await cls._login(host, folder)
             except BaseException:
-                await master.end()
+                folder.remove()
                 raise
-            return cls(host, [*base, *plain], folder, master)
         except FileNotFoundError as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise errors.ConnectError(
                 host, f"there is no {error.filename} on this machine"
             ) from None
+
+    @classmethod
+    async def _login(cls, host: str, folder: LoginFolder) -> OpensshConnection:
+        base = ["ssh", f"-F{folder.config}"]
+        plain = [*(f"-o{option}" for option in _PLAIN), "-oControlMaster=no"]
+        if await _has_master([*base, *plain, "-O", "check", "--", host]):
+            return cls(host, [*base, *plain], folder, None)
+        base += [f"-S{folder.socket}"]
+        options = [f"-o{option}" for option in (*_MASTER, *_PLAIN)]
+        argv = [*_dies_with_us(), *base, *options, "-N", "-T", "--", host]
+        master = await ChildProcess.start(argv, stdout=subprocess.PIPE)
+        try:
+            await _until_in(host, master)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await master.end()
             raise
+        return cls(host, [*base, *plain], folder, master)
 
     async def execute(self, command: str, terminal: Terminal | None = None) -> RemoteProcess:
         """See :class:`Connection`."""
@@ -129,7 +124,7 @@ class OpensshConnection(Connection):
             process.close()
         if self._master:
             self._master.send_signal(signal.SIGTERM)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def abort(self) -> None:
         """See :class:`Connection`."""
@@ -255,6 +250,16 @@ class _Piped(Bridge):
         self._hung_up = True
         if self._process:
             self._process.send_signal(signal.SIGTERM)
+
+
+@cache
+def _dies_with_us() -> tuple[str, ...]:
+    """Return what has Linux end a program when we are killed; nothing where that cannot be had."""
+    try:
+        usage = subprocess.run(["setpriv", "--help"], capture_output=True, check=False).stdout
+    except OSError:
+        return ()
+    return ("setpriv", "--pdeathsig", "TERM") if b"--pdeathsig" in usage else ()
 
 
 async def _has_master(argv: Sequence[str]) -> bool:

@@ -72,3 +72,28 @@ def test_stop_and_attach_find_every_host(launcher: Launcher, clean: labs.Lab) ->
     assert launcher.call("stop", "-").returncode == 0
     assert not any(of_runs(host) for host in clean.hosts.values())
     assert [host["left"] for host in ran.receipts[-1]["hosts"]] == [0, 0, 0]
+
+
+def test_one_machine_under_two_names_is_named(launcher: Launcher, clean: labs.Lab) -> None:
+    """Unless it is meant: then each name has a folder of its own."""
+    config = clean.root / "twice"
+    twin = clean.ssh_config.read_text().replace("Host lab1\n", "Host lab1 twin\n")
+    config.write_text(twin)
+    known = clean.known_hosts.read_text().replace("lab1,", "lab1,twin,")
+    (clean.root / "known_twice").write_text(known)
+    config.write_text(twin.replace(str(clean.known_hosts), str(clean.root / "known_twice")))
+    launcher.inventory.write_text(f"ssh_config: {config}\nhosts: [lab1, twin, lab2]\n")
+    name = launcher.script("import os; print(os.environ['LAUNCHER_HOST'])\n")
+    ran = launcher.run("--nodes", "2", "--framework", "torch", "--no-check", name)
+    assert ran.code == 125
+    assert "lab1, twin: these names lead to one machine, lab1" in ran.err
+    assert "shares_machine: true" in ran.err
+    done = launcher.call("check", "-i", str(launcher.inventory))
+    assert "SET-ONE-MACHINE  lab1,twin" in done.stdout
+    launcher.inventory.write_text(
+        f"ssh_config: {config}\ndefaults: {{shares_machine: true}}\n"
+        "hosts: {lab1: {workdir: /root/one}, twin: {workdir: /root/two}}\n"
+    )
+    ran = launcher.run("--nodes", "2", "--framework", "torch", name)
+    assert ran.code == 0, ran.err
+    assert {ran.receipts[-1]["hosts"][n]["host"] for n in (0, 1)} == {"lab1", "twin"}

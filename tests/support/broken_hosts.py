@@ -50,7 +50,7 @@ _ODD = f"""#!/bin/sh
 case $5 in *start.py) ;; *) exec {PYTHON} "$@" ;; esac
 SHELL_WORDS
 exec {PYTHON} -I -S -c '
-import os, socket, sys, time
+import _socket, os, sys, time
 PYTHON_WORDS
 exec(os.environ.pop("LAUNCHER_START"))
 ' "$5" "$6" "$7"
@@ -65,7 +65,10 @@ time.time = lambda: real() + 120
 sys.version_info = (3, 9, 1)
 def refused(*_):
     raise PermissionError(1, "Operation not permitted")
-socket.socket.listen = refused""",
+class Deaf(_socket.socket):
+    __slots__ = ()
+    listen = refused
+_socket.socket = Deaf""",
 )
 _OLD = _ODD.replace("SHELL_WORDS", "").replace("PYTHON_WORDS", "sys.version_info = (3, 6, 15)")
 #: What InfiniBand looks like, in a copy of /sys/class: nothing can be made in the kernel's own.

@@ -21,7 +21,7 @@ from ...transport.connection import Connection
 from ...transport.ssh import AskPassphrase, Dialler
 from .. import cleanup
 from ..findings import ERROR, Finding, fold, of_error
-from ..findings.group import of_group, rsync_here
+from ..findings.group import of_group, one_machine, rsync_here
 from ..findings.host import of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
@@ -205,6 +205,8 @@ async def check(
     await asyncio.gather(visitor.survey(questions_of(job) if job else Questions()), visitor.here())
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
+    facts = {name: survey.facts for name, survey in visitor.surveys.items()}
+    visitor.findings += one_machine(list(visitor.hosts.values()), facts)
     layout = visitor.fits(job) if job else None
     ports = job.master_port if job else Job.master_port
     tests = await visitor.pairs(ports) if pairs else ()

@@ -52,6 +52,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "LEFT-UNFINISHED": (WARNING, "an abandoned run may still run there; --fix stops it"),
     "LEFT-FOLDERS": (WARNING, "folders of earlier runs fill the disk"),
     "LEFT-SHM": (WARNING, "exited programs left memory in /dev/shm"),
+    "SET-ONE-MACHINE": (ERROR, "several hosts of the inventory are one machine"),
     "SET-PYTHON": (WARNING, "Python versions differ"),
     "SET-TORCH": (WARNING, "torch versions differ"),
     "SET-CUDA": (WARNING, "the CUDA versions of torch differ"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...jobs import planner
 from ...spec import errors, nodeset
+from ...spec.model import Facts, Host
 from . import ERROR, WARNING, Finding, by_value, found, median
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
@@ -30,6 +31,35 @@ def of_group(surveys: Sequence[Survey]) -> list[Finding]:
         if len(set(known.values())) > 1:
             parts = [f"{what} {text} on {hosts}" for text, hosts in by_value(known)]
             findings.append(found(code, known, ", ".join(parts), fix))
+    return findings
+
+
+def one_machine(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> list[Finding]:
+    """Return the hosts that are one machine: by accident, or on purpose with one folder."""
+    machines: dict[str, list[Host]] = {}
+    for host in hosts:
+        if (known := facts.get(host.name)) and known.machine:
+            machines.setdefault(known.machine, []).append(host)
+    findings = []
+    for several in machines.values():
+        names = [host.name for host in several]
+        first, roots = facts[names[0]], {facts[name].root for name in names}
+        if len(several) < 2 or (
+            all(h.shares_machine for h in several) and len(roots) == len(names)
+        ):
+            continue
+        evidence = f"these names lead to one machine, {first.hostname}"
+        if len(roots) < len(names):
+            evidence += f", and to one folder there, {first.root}"
+        findings.append(
+            found(
+                "SET-ONE-MACHINE",
+                names,
+                evidence,
+                "leave out all but one; or, if it is on purpose, give each shares_machine: true and a "
+                "workdir: of its own in the inventory",
+            )
+        )
     return findings
 
 
