@@ -15,6 +15,7 @@ import click
 from ...records import events as ev
 from ...records.state import RunState
 from ...spec import nodeset
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from .. import options
 from ..render.folding import FEW, groups
