@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import frameworks
-from ..jobs import job_file, planner
+from ..jobs import job_file, planner, sweep_file
 from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
@@ -142,5 +142,5 @@ def framework_names() -> list[str]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file."""
-    return job_file.json_schema()
+    """Return the JSON Schema of a job file, with the keys of a sweep."""
+    return sweep_file.json_schema()

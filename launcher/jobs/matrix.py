@@ -67,7 +67,7 @@ def space(text: str) -> Space | None:
     None if it is a single value. Raises ValueError.
     """
     text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
+    if text.startswith("[") and text.endswith("]") and len(_split(text)) == 1:
         return choice(_split(text[1:-1]))
     call = _CALL.match(text)
     return called(call[1], _split(call[2])) if call else None

@@ -113,8 +113,8 @@ _SETTINGS: Mapping[str, Key] = {
     ),
 }
 _SPACE = {"oneOf": [SCALAR, {"type": "array", "items": SCALAR}, {"type": "object"}]}
-#: The schema of both keys, for editors.
-SCHEMA: Mapping[str, Any] = {
+#: The keys that make a job file a sweep.
+_KEYS: Mapping[str, Any] = {
     "matrix": {
         "type": "object",
         "additionalProperties": _SPACE,
@@ -124,13 +124,19 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job file, with the keys of a sweep, for editors."""
+    job = job_file.json_schema()
+    return {**job, "properties": {**job["properties"], **_KEYS}}
+
+
 def load(content: str, source: str) -> Sweep:
     """Return the sweep of a job file. Raises DocumentError."""
     root = parse(content, source)
     items = {name: value for name, _, value in root.items("a mapping")}
     if "matrix" not in items:
         raise root.error('the job has no "matrix"', "matrix: {lr: [0.1, 0.01]}")
-    job = [(key, value) for key, value in root.yaml.value if key.value not in SCHEMA]
+    job = [(key, value) for key, value in root.yaml.value if key.value not in _KEYS]
     rest = yaml.MappingNode(root.yaml.tag, job, root.yaml.start_mark, root.yaml.end_mark)
     values = job_file.load_root(replace(root, yaml=rest), source)
     settings = read(items["sweep"], _SETTINGS, "sweep") if "sweep" in items else {}

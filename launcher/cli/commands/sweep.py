@@ -314,7 +314,8 @@ class _Screen(sweeps.Listener):
         self._done += 1
         value = "" if trial.value is None else f"  {number(trial.value)}"
         took = duration(trial.seconds or 0.0)
-        line = f"{trial.status}  {params_text(trial.params)}{value}  {took}  {trial.run}"
+        done = f"[{self._done}/{self._count}]"
+        line = f"{done} {trial.status}  {params_text(trial.params)}{value}  {took}  {trial.run}"
         _say(line, "red" if trial.failed else None)
         if receipt.failure and receipt.failure.last_lines and trial.reason not in self._told:
             self._told.add(trial.reason)  # the same again would only hide what is new
