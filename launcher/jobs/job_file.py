@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.inventory import VARIABLE, variables
 from ..spec.model import Job, Resources, Role, Secret
@@ -130,6 +131,14 @@ _KEYS: Mapping[str, Key] = {
         _secrets,
         {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
         "Variables kept out of logs, ps and records; without a value: taken from your environment",
+    ),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "prepare": Key(
+        text, TEXT, "Lines of bash to run before each process: module load, conda activate"
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
@@ -298,6 +307,7 @@ def _converted(layer: str, name: str, value: Any) -> Any:
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "python": python_path,
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
