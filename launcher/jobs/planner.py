@@ -69,9 +69,9 @@ def environment(
         "LAUNCHER_OUTPUT_DIR": posixpath.join(folder, "outputs"),
     }
     if node.gpus:
-        computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, node.gpus))
+        computed |= node.visible(node.gpus)
     elif node.host.gpus is not None or job.resources.gpus == 0:
-        computed["CUDA_VISIBLE_DEVICES"] = ""
+        computed |= node.visible(())
     return {**chosen, **node.host.env, **job.envs, **computed}
 
 

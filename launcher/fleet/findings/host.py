@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ...spec.gpus import fold
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
@@ -281,7 +282,7 @@ def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
             by_user.setdefault(user.user or "somebody in a container", []).append(user)
     for name, uses in sorted(by_user.items()):
         indices = sorted({use.gpu for use in uses})
-        listed = ",".join(map(str, indices))
+        listed = fold(indices)
         gpus = f"GPU {listed} is" if len(indices) == 1 else f"GPUs {listed} are"
         yield found(
             "GPU-FOREIGN",

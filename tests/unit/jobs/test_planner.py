@@ -209,6 +209,8 @@ NAMES = st.sampled_from(
 @FEW
 @given(*[st.dictionaries(NAMES, st.sampled_from(["", "0", "9"]))] * 2)
 def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str]) -> None:
+    """The inventory's CUDA_VISIBLE_DEVICES is no exception: it bounds what is computed."""
+    of_host.pop("CUDA_VISIBLE_DEVICES", None)
     plain = Host("gpu1", gpus=2)
     chatty = Host("gpu1", gpus=2, env=of_host)
     envs = []
