@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpus import COMPUTED, read_ids
 from ..spec.inventory import VARIABLE, gpu_ids, variables
@@ -134,6 +135,14 @@ _KEYS: Mapping[str, Key] = {
         _secrets,
         {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
         "Variables kept out of logs, ps and records; without a value: taken from your environment",
+    ),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "prepare": Key(
+        text, TEXT, "Lines of bash to run before each process: module load, conda activate"
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
@@ -333,6 +342,7 @@ def _resources_of(given: Mapping[str, Any]) -> Resources:
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "python": python_path,
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,

@@ -10,6 +10,7 @@ from ..spec import nodeset
 from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
+from .environments import prepared
 from .interpolation import fill
 
 LOOPBACK = "lo"
@@ -36,7 +37,8 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             env=environment(job, where, node, meeting, attempt),
         )
         processes = framework.processes(place)
-        nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
+        filled = (prepared(fill(process, place), job) for process in processes)
+        nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 

@@ -164,6 +164,8 @@ class Job:
     envs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
+    python: str | None = None  # instead of the hosts' own
+    prepare: str | None = None
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()

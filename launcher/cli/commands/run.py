@@ -66,6 +66,8 @@ from ..run_argument import new_client
     metavar="K",
     help="Pass K from this shell; its value is never logged or stored.",
 )
+@click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
+@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
 @click.option("--setup", help="Shell script that runs once on every host before the start.")
 @click.option(
     "--output",
