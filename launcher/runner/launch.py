@@ -175,7 +175,7 @@ class Launch:
             request["elastic"] = "head" if is_first else "member"
         has_gpus = session.facts.gpus or session.host.gpus
         request["gpus"] = list(part.node.gpus) if has_gpus else []
-        request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in session.facts.gpus}
+        request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
         request["gpu_vendor"] = part.node.vendor
         await session.insist(**request, **peers.get(session.name, {}))
 

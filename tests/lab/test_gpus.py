@@ -113,3 +113,43 @@ def test_gpus_as_people_have_them(own: labs.Lab, launcher: Launcher) -> None:
     bounded = launcher.run(*show)
     assert "has 1,2 PCI_BUS_ID" in bounded.out, bounded.err
     assert "CUDA_VISIBLE_DEVICES=1,2 (environment of the host)" in bounded.err
+
+
+OTHERS = (
+    labs.HostSpec("amd1", gpus=2, gpu_tool="amd-smi"),
+    labs.HostSpec("intel1", gpus=2, gpu_tool="xpu-smi"),
+)
+
+
+@pytest.mark.parametrize("own", [OTHERS], indirect=True)
+def test_gpus_of_other_vendors_are_leased_and_watched(own: labs.Lab, launcher: Launcher) -> None:
+    """AMD's by HIP_VISIBLE_DEVICES, Intel's by ZE_AFFINITY_MASK; a second run gets the other one."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["amd1"]
+    hold = launcher.script(HOLD.replace("CUDA", "HIP").replace("'has'", "'has', os.getpid()"))
+    first = launcher.start(
+        "--hosts", "amd1", "--gpu-ids", "1", "--framework", "env", f"python3 {hold}"
+    )
+    try:
+        pid, index = _line(first).split()[-2:]
+        assert index == "1"
+        second = launcher.run(
+            "--hosts", "amd1", "--gpus", "1", "--framework", "env", "echo $HIP_VISIBLE_DEVICES"
+        )
+        assert second.out.split()[-1] == "0", second.err
+        refused = launcher.run("--hosts", "amd1", "--gpus", "2", "--framework", "env", "true")
+        assert "only 1 of 2 GPUs is free" in refused.err
+        host.write("/run/fake-gpu-apps", f"{pid}, 1, 700\n".encode())
+        found = list(launcher.home.glob("runs/*/events.jsonl"))
+        labs.wait_until(
+            lambda: any(b"GpusUsed" in one.read_bytes() for one in found), "a look at the GPUs", 60
+        )
+    finally:
+        host.write("/tmp/go", b"")
+        first.communicate(timeout=60)
+    intel = launcher.run(
+        "--hosts", "intel1", "--gpus", "1", "--framework", "env", "echo mask $ZE_AFFINITY_MASK"
+    )
+    assert "mask 0" in intel.out, intel.err
+    checked = launcher.call("check", "-i", str(launcher.inventory), "--json", "--hosts", "intel1")
+    assert "Fake GPU Max 1550" in checked.stdout, checked.stderr

@@ -24,7 +24,8 @@ def devices(listed: list[GpuFacts]) -> dict[str, Any]:
     Without GPUs only ``failing``: whether a vendor's tool is installed and does not work.
     """
     if not listed:
-        return {"failing": gpus.is_failing()}
+        tool = gpus.failing()
+        return {"failing": bool(tool), "tool": tool}
     vendor = gpus.vendor(listed[0]["vendor"])
     xid, readable = faults() if vendor is nvidia else ([], True)
     return dict(
@@ -46,7 +47,7 @@ def users(listed: list[GpuFacts]) -> list[dict[str, Any]]:
         return []
     vendor = gpus.vendor(listed[0]["vendor"])
     index_of = {str(gpu["index"]): gpu["index"] for gpu in listed}
-    index_of.update({gpu["uuid"]: gpu["index"] for gpu in listed})
+    index_of.update({gpu["uuid"]: gpu["index"] for gpu in listed if gpu["uuid"]})
     return [
         {
             "gpu": index_of[name],
@@ -57,7 +58,7 @@ def users(listed: list[GpuFacts]) -> list[dict[str, Any]]:
             "memory": memory,
             "since": processes.started_at(pid),
         }
-        for pid, name, memory in vendor.apps(processes.output_of(vendor.APPS) or "")
+        for pid, name, memory in vendor.apps(processes.output_of(vendor.apps_command()) or "")
         if name in index_of
     ]
 

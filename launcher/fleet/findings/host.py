@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ...spec.gpus import fold
+from ...spec.gpus import name_of, vendor_of
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
@@ -183,13 +183,18 @@ def _software(survey: Survey, host: Host) -> Iterator[Finding]:
             f"run {host.python} -m pip install torch there, or set python: in the inventory to "
             "an interpreter with torch",
         )
-    elif survey.facts.gpus and not software.cuda and not software.hip:
-        yield found(
-            "TORCH-NO-CUDA",
-            host.name,
-            f"torch {software.torch} was built without CUDA, but the host has GPUs",
-            "install a CUDA build of torch there (see pytorch.org)",
+    elif survey.facts.gpus and survey.facts.gpus[0].vendor != "intel":
+        is_amd = survey.facts.gpus[0].vendor == "amd"
+        wanted, built = (
+            ("ROCm", software.hip) if is_amd else ("CUDA", software.cuda or software.hip)
         )
+        if not built:
+            yield found(
+                "TORCH-NO-CUDA",
+                host.name,
+                f"torch {software.torch} was built without {wanted}, but the host has GPUs",
+                f"install a {wanted} build of torch there (see pytorch.org)",
+            )
     yield from _driver(survey, host)
 
 
@@ -216,15 +221,16 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "GPU-SILENT",
             host.name,
-            "nvidia-smi exists but fails",
-            f"see `ssh {host.name} nvidia-smi`; after a driver update, reboot the host",
+            f"{devices.tool} exists but fails",
+            f"see `ssh {host.name} {devices.tool}`; after a driver update, reboot the host",
             level=ERROR if host.gpus else WARNING,
         )
     elif count and host.gpus and host.gpus > count:
         yield found(
             "GPU-COUNT",
             host.name,
-            f"the inventory says {host.gpus} GPUs, nvidia-smi finds {count}",
+            f"the inventory says {host.gpus} GPUs, "
+            f"{vendor_of(survey.facts.gpus[0].vendor).tool} finds {count}",
             f"set gpus: {count} in the inventory, or look for the missing one: dmesg | grep Xid",
         )
     for index, errors in sorted((devices.ecc or {}).items()):
@@ -272,7 +278,7 @@ def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
             by_user.setdefault(user.user or "somebody in a container", []).append(user)
     for name, uses in sorted(by_user.items()):
         indices = sorted({use.gpu for use in uses})
-        listed = fold(indices)
+        listed = ",".join(map(name_of, indices))
         gpus = f"GPU {listed} is" if len(indices) == 1 else f"GPUs {listed} are"
         yield found(
             "GPU-FOREIGN",

@@ -66,6 +66,7 @@ class Devices:
     """The GPUs beyond what a plan needs. ``xid`` has ``(bus, number, text)`` from the kernel log."""
 
     failing: bool = False
+    tool: str = "nvidia-smi"  # what is failing
     driver: str | None = None
     ecc: Mapping[int, int] | None = None
     users: tuple[GpuUser, ...] = ()
@@ -181,6 +182,7 @@ def _software(value: Mapping[str, Any]) -> Software:
 def _devices(value: Mapping[str, Any]) -> Devices:
     return Devices(
         failing=value["failing"],
+        tool=value.get("tool") or "nvidia-smi",
         driver=value.get("driver"),
         ecc={int(index): count for index, count in value.get("ecc", {}).items()},
         users=tuple(GpuUser(**user) for user in value.get("users", ())),

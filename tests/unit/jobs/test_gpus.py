@@ -154,3 +154,35 @@ def test_the_variable_itself_is_refused_with_what_to_do(layer: str) -> None:
 def test_names_of_no_gpu_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"names no GPU|twice|i\.yaml:1"):
         inventories.load(f"hosts: {{gpu1: {{gpus: ['{text}']}}}}", "i.yaml")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "login", "expected"),
+    [
+        ("amd", {}, {"HIP_VISIBLE_DEVICES": "0,1,2,3"}),
+        ("amd", {"ROCR_VISIBLE_DEVICES": "2,3"}, {"HIP_VISIBLE_DEVICES": "0,1"}),
+        ("amd", {"HIP_VISIBLE_DEVICES": "2,3"}, {"HIP_VISIBLE_DEVICES": "2,3"}),
+        (
+            "amd",
+            {"ROCR_VISIBLE_DEVICES": "1,2,3", "HIP_VISIBLE_DEVICES": "2"},
+            {"HIP_VISIBLE_DEVICES": "2"},
+        ),
+        ("intel", {"ZE_AFFINITY_MASK": "1"}, {"ZE_AFFINITY_MASK": "1"}),
+        ("intel", {}, {"ZE_AFFINITY_MASK": "0,1,2,3", "ZE_FLAT_DEVICE_HIERARCHY": "COMPOSITE"}),
+    ],
+)
+def test_each_vendor_has_its_variable(
+    vendor: str, login: dict[str, str], expected: dict[str, str]
+) -> None:
+    """HIP counts what ROCr lets through, so its numbers begin anew there."""
+    listed = [Gpu(index, uuid=f"GPU-{index}", vendor=vendor) for index in range(4)]
+    known = {"gpu1": facts(*listed, visible=login)}
+    env = env_of(laid_out("hosts: [gpu1]", known))
+    assert expected.items() <= env.items()
+    assert "CUDA_VISIBLE_DEVICES" not in env
+
+
+def test_no_gpus_are_visible_where_none_are_wanted() -> None:
+    known = {"gpu1": facts(Gpu(0, vendor="amd"))}
+    layout = laid_out("hosts: [gpu1]", known, resources={"gpus": 0})
+    assert env_of(layout, resources={"gpus": 0})["HIP_VISIBLE_DEVICES"] == "-1"
