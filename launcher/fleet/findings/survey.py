@@ -11,6 +11,7 @@ from typing import Any
 
 from ...spec.frozen import frozen
 from ...spec.model import Facts
+from ...spec.typed_json import from_json
 
 
 @frozen
@@ -90,6 +91,19 @@ class Login:
 
 
 @frozen
+class IbPort:
+    """A port of an InfiniBand or RoCE device; ``rate`` is in Gbit/s, ``gid_index`` -1 for no GID."""
+
+    device: str
+    port: int
+    state: str
+    rate: float
+    layer: str
+    gid: str = ""
+    gid_index: int = -1
+
+
+@frozen
 class Interface:
     """A network interface that is up; ``speed`` is in Mbit/s, if the kernel knows it."""
 
@@ -126,6 +140,7 @@ class Survey:
     no_paths: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()  # runs of this machine that may still run there
     login: Login | None = None
+    ib_ports: tuple[IbPort, ...] = ()
 
     @property
     def host(self) -> str:
@@ -152,6 +167,7 @@ def survey_of(
         name_is_slow=name["slow"],
         interfaces=tuple(Interface(*interface) for interface in answer["interfaces"]),
         infiniband=tuple(answer["infiniband"]),
+        ib_ports=from_json(tuple[IbPort, ...], answer.get("ib_ports", [])),
         firewall=(firewall["kind"], tuple(firewall["rules"])) if firewall else None,
         software=_software(answer["software"]),
         devices=_devices(answer["devices"]),
