@@ -35,7 +35,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, roles
+from . import command, foreign_terms, placeholders, roles
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -266,6 +266,10 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
             )
+    for name, value in values.get("envs", {}).items():
+        if found := placeholders.problem(str(value)):
+            flag = "--env" if sources["envs"] == "flag" else "envs:"
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)

@@ -81,9 +81,7 @@ class Launch:
         process = {
             "key": str(ProcessKey.of_setup(node.node_rank)),
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
-            "env": planner.environment(
-                self.context.job, self.layout, node, planner.NOWHERE, self.attempt
-            ),
+            "env": planner.early_environment(self.context.job, self.layout, node, self.attempt),
         }
         return self._request("setup", session, [process])
 
