@@ -48,6 +48,16 @@ def of_host(survey: Survey, host: Host) -> list[Finding]:
     return [finding for check in CHECKS for finding in check(survey, host)]
 
 
+def few_sessions(host: str) -> Finding:
+    """Return the finding of a host whose sshd allows no session besides that of the agent."""
+    return found(
+        "SSH-SESSIONS",
+        host,
+        "sshd allows one session on a connection: launcher logs in again for each copy and command",
+        "set MaxSessions in its sshd_config to 10, OpenSSH's default, and reload sshd",
+    )
+
+
 def _name(survey: Survey, host: Host) -> Iterator[Finding]:
     own = survey.own_addresses
     advice = "add a line with the host's own name and real address to its /etc/hosts"
@@ -126,8 +136,8 @@ def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "DISK-NOEXEC",
             host.name,
-            f"{workdir} is on a file system that is mounted noexec: frameworks ssh, mpi and horovod "
-            "cannot use launcher's ssh there, and ./start.sh fails with 126",
+            f"{workdir} is on a file system that is mounted noexec: programs that come with the code, "
+            "such as ./start.sh, fail with 126",
             "set workdir: in the inventory to another disk; or use python train.py, sh start.sh",
         )
     if survey.disk and survey.disk.files_free is not None and survey.disk.files_free < FILES_LOW:
