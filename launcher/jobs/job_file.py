@@ -260,16 +260,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             sources[name] = layer
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
-    for name in values.get("envs", {}):
-        if name in framework.computed | COMPUTED:
-            flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(
-                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
-            )
-    for name, value in values.get("envs", {}).items():
-        if found := placeholders.problem(str(value)):
-            flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+    _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)
@@ -277,12 +268,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
-    wanted = values.get("resources", Resources())
-    if wanted.gpus is not None and wanted.gpu_ids:
-        raise InputError(
-            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
-            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
-        )
+    _check_gpus(values.get("resources", Resources()))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -294,6 +280,26 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     values["run"], values["shell"] = command.split(run, framework)
     foreign_terms.check_command(values["run"], framework.name)
     return Job(**values, sources=sources)
+
+
+def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
+    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
+    flag = "--env" if by_flag else "envs:"
+    for name, value in envs.items():
+        if name in framework.computed | COMPUTED:
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
+        if found := placeholders.problem(str(value)):
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+
+
+def _check_gpus(wanted: Resources) -> None:
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
 
 
 def _instead(variable: str, usual: str) -> str:

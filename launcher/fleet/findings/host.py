@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ...spec.gpus import name_of, vendor_of
+from ...spec.gpus import fold, vendor_of
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
@@ -288,7 +288,7 @@ def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
             by_user.setdefault(user.user or "somebody in a container", []).append(user)
     for name, uses in sorted(by_user.items()):
         indices = sorted({use.gpu for use in uses})
-        listed = ",".join(map(name_of, indices))
+        listed = fold(indices)
         gpus = f"GPU {listed} is" if len(indices) == 1 else f"GPUs {listed} are"
         yield found(
             "GPU-FOREIGN",
