@@ -153,3 +153,24 @@ def test_gpus_of_other_vendors_are_leased_and_watched(own: labs.Lab, launcher: L
     assert "mask 0" in intel.out, intel.err
     checked = launcher.call("check", "-i", str(launcher.inventory), "--json", "--hosts", "intel1")
     assert "Fake GPU Max 1550" in checked.stdout, checked.stderr
+
+
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """They are taken last, and the run says whose they are."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["gpu1"]
+    host.add_user("bob", "secret")
+    pid = host.spawn("runuser", "-u", "bob", "--", "sleep", "1000")
+    uuids = host.spec.gpu_uuids
+    host.write("/run/fake-gpu-apps", f"{pid}, {uuids[0]}, 40960\n{pid}, {uuids[2]}, 0\n".encode())
+    show = ("--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
+    one = launcher.run("--gpus", "1", *show)
+    assert "has 1\n" in one.out, one.err
+    assert "GPU 0,2 are used outside launcher by " in one.err
+    assert "left alone" in one.err
+    every = launcher.run("--gpus", "4", *show)
+    assert "has 0,1,2,3" in every.out, every.err
+    assert "taken all the same" in every.err

@@ -47,6 +47,11 @@ def _installed() -> list[Any]:
     return [vendor(name) for tool, name in tools if processes.is_program(tool)]
 
 
+def first_vendor() -> Any:
+    """Return the module of the first vendor whose tool is installed; None for none."""
+    return next(iter(_installed()), None)
+
+
 def listed(seconds: float = 10) -> list[GpuFacts]:
     """Return the GPUs of this host, of the first vendor that has any; ``[]`` for none."""
     for one in _installed():

@@ -46,7 +46,7 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
         "ib_ports": infiniband.ports(),
         "firewall": firewall(),
         "software": software.packages(modules, env),
-        "devices": devices.devices(facts["gpus"]),
+        "devices": devices.devices(facts["gpus"], facts["gpu_users"]),
         "leftovers": leftovers(root),
         "login": login_session.survey(),
         "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],

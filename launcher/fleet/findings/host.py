@@ -10,7 +10,8 @@ from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
-    from .survey import GpuUser, Survey
+    from ...spec.model import GpuUser
+    from .survey import Survey
 
 #: Free bytes at workdir below which a run fails.
 DISK_FULL = 20_000_000

@@ -10,7 +10,7 @@ from dataclasses import field
 from typing import Any
 
 from ...spec.frozen import frozen
-from ...spec.model import Facts
+from ...spec.model import Facts, GpuUser
 from ...spec.typed_json import from_json
 
 
@@ -47,19 +47,6 @@ class Software:
     missing: tuple[str, ...] = ()
     error: str = ""
     late: bool = False
-
-
-@frozen
-class GpuUser:
-    """A process on a GPU; ``run`` is its run, if known, and ``since`` by its host's clock."""
-
-    gpu: int
-    pid: int
-    user: str | None
-    command: str
-    run: str | None
-    memory: int = 0  # MiB
-    since: float | None = None
 
 
 @frozen

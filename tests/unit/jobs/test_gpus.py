@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from launcher.jobs.layout import make_layout
 from launcher.spec import inventory as inventories
 from launcher.spec.errors import InputError, PlanError
 from launcher.spec.inventory_writer import inventory_text
-from launcher.spec.model import Facts, Gpu, Host, Layout, Meeting
+from launcher.spec.model import Facts, Gpu, GpuUser, Host, Layout, Meeting
 
 A, B = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000"
 MIG = [
@@ -186,3 +187,40 @@ def test_no_gpus_are_visible_where_none_are_wanted() -> None:
     known = {"gpu1": facts(Gpu(0, vendor="amd"))}
     layout = laid_out("hosts: [gpu1]", known, resources={"gpus": 0})
     assert env_of(layout, resources={"gpus": 0})["HIP_VISIBLE_DEVICES"] == "-1"
+
+
+BOB = GpuUser(0, 4242, "bob", "python-train", None, 40960)
+
+
+def used_by_bob(*indices: int, host: str = "gpu1") -> Facts:
+    return facts(*PLAIN, host=host, gpu_users=tuple(replace(BOB, gpu=index) for index in indices))
+
+
+def test_gpus_that_somebody_uses_outside_launcher_are_taken_last() -> None:
+    known = {"gpu1": used_by_bob(0, 2), "gpu2": facts(*PLAIN, host="gpu2")}
+    one = laid_out("hosts: [gpu1]", known, resources={"gpus": 1})
+    assert one.nodes[0].gpus == (1,)
+    assert laid_out("hosts: [gpu1]", known).nodes[0].gpus == (1, 3)
+    six = laid_out("hosts: [gpu1, gpu2]", known, resources={"gpus": 6})
+    assert [node.gpus for node in six.nodes] == [(1, 3), (0, 1, 2, 3)]
+    all_ = laid_out("hosts: [gpu1]", known, resources={"gpus": 4})
+    assert all_.nodes[0].gpus == (0, 1, 2, 3)
+    named = laid_out("hosts: [gpu1]", known, resources={"gpu_ids": "0"})
+    assert named.nodes[0].gpus == (0,)
+
+
+def test_a_host_whose_gpus_are_all_used_is_passed_over_while_there_are_others() -> None:
+    known = {"gpu1": used_by_bob(0, 1, 2, 3)}
+    job = job_file.make({"file": {"run": ("train.py",)}}, {})
+    with pytest.raises(PlanError):
+        make_layout(job, [Host("gpu1")], known, only_idle=True)
+    assert make_layout(job, [Host("gpu1")], known).nodes[0].gpus == (0, 1, 2, 3)
+
+
+def test_processes_of_runs_are_not_foreign() -> None:
+    """Neither ours, which name their run, nor those of others, whose lock says whose they are."""
+    own, other = replace(BOB, run="calm-otter-1234"), replace(BOB, gpu=1010)
+    assert gpus.foreign(facts(*PLAIN, gpu_users=(own,))) == {}
+    assert gpus.foreign(facts(*MIG, gpu_users=(other,), leased={1: {"user": "bob"}})) == {}
+    assert gpus.foreign(facts(*PLAIN, gpu_users=(BOB,))) == {0: (BOB,)}
+    assert gpus.users_text([BOB, BOB]) == "bob (pid 4242 python-train, 80 GB)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.agent.host import devices, gpus
+from launcher.agent.host import devices, gpu_users, gpus
 from support import gpu_tools
 
 
@@ -48,7 +48,7 @@ def test_processes_on_gpus_are_told_with_owner_memory_and_age(tools: Path) -> No
     text = gpu_tools.nvidia_smi([name]).replace(gpu_tools.APPS, str(apps))
     install(tools, "nvidia-smi", text)
     apps.write_text(f"{os.getpid()}, {name}, 700\n")
-    (use,) = devices.users(gpus.listed())
+    (use,) = gpu_users.users(gpus.listed(), gpu_users.ask())
     assert (use["gpu"], use["pid"], use["memory"]) == (0, os.getpid(), 700)
     assert use["since"] is not None
 
@@ -74,10 +74,10 @@ def test_other_vendors_are_listed_and_watched(tools: Path, tool: str) -> None:
     second = gpus.listed()[1]
     assert (second["vendor"], second["index"], second["uuid"]) == (vendor, 1, uuid)
     assert second["memory"] == memory
-    (use,) = devices.users(gpus.listed())
+    (use,) = gpu_users.users(gpus.listed(), gpu_users.ask())
     assert (use["gpu"], use["pid"]) == (1, os.getpid())
     assert gpus.vendor(vendor).busy(10.0) == {0: 7, 1: 7}
-    health = devices.devices(gpus.listed())
+    health = devices.devices(gpus.listed(), [])
     assert health["failing"] is False
     if tool == "amd-smi":
         assert health["ecc"] == {"0": 0, "1": 1}
@@ -88,7 +88,7 @@ def test_other_vendors_are_listed_and_watched(tools: Path, tool: str) -> None:
 def test_a_tool_that_says_nonsense_lists_no_gpu(tools: Path, tool: str, text: str) -> None:
     install(tools, tool, f"#!/bin/sh\n{text}\n")
     assert gpus.listed() == []
-    assert devices.users([]) == []
+    assert gpu_users.users([], None) == []
     if text == "exit 9":
         assert gpus.failing() in ("nvidia-smi", "amd-smi", "xpu-smi")
 
