@@ -36,7 +36,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, roles
+from . import command, foreign_terms, placeholders, roles
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -276,12 +276,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             sources[name] = layer
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
-    for name in values.get("envs", {}):
-        if name in framework.computed | COMPUTED:
-            flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(
-                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
-            )
+    _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)
@@ -289,12 +284,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
-    wanted = values.get("resources", Resources())
-    if wanted.gpus is not None and wanted.gpu_ids:
-        raise InputError(
-            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
-            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
-        )
+    _check_gpus(values.get("resources", Resources()))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -306,6 +296,26 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     values["run"], values["shell"] = command.split(run, framework)
     foreign_terms.check_command(values["run"], framework.name)
     return Job(**values, sources=sources)
+
+
+def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
+    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
+    flag = "--env" if by_flag else "envs:"
+    for name, value in envs.items():
+        if name in framework.computed | COMPUTED:
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
+        if found := placeholders.problem(str(value)):
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+
+
+def _check_gpus(wanted: Resources) -> None:
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
 
 
 def _instead(variable: str, usual: str) -> str:

@@ -10,6 +10,7 @@ from ..spec import nodeset
 from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
+from . import placeholders
 from .environments import prepared
 from .interpolation import fill
 
@@ -73,6 +74,21 @@ def environment(
     elif node.host.gpus is not None or job.resources.gpus == 0:
         computed |= node.visible(())
     return {**chosen, **node.host.env, **job.envs, **computed}
+
+
+def early_environment(
+    job: Job, where: Layout, node: Node, attempt: int, meeting: Meeting = NOWHERE
+) -> dict[str, str]:
+    """Return the variables of what runs on a node without being one of its processes, such as setup.
+
+    Placeholders have no value there, so variables that hold some are left out.
+    """
+    env = environment(job, where, node, meeting, attempt)
+    return {
+        name: value
+        for name, value in env.items()
+        if job.envs.get(name) != value or not placeholders.used([value])
+    }
 
 
 def search_path(node: Node, run_id: str) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str
     """Return a command line that runs ``command`` in the run's folder and environment, without
     secrets."""
     node = visited.node
-    env = planner.environment(job, layout, node, planner.NOWHERE, 0)
+    env = planner.early_environment(job, layout, node, 0)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planner.search_path(node, layout.run_id))
     framework = frameworks.get(job.framework)
