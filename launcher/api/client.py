@@ -17,7 +17,7 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
 from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
-from ..records.catalog import Summary, is_pattern
+from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.model import Inventory, Job, Request
@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "is_pattern", "write_at_home"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "RunOptions",
+    "Summary",
+    "Wanted",
+    "home",
+    "is_pattern",
+    "write_at_home",
+]
 
 
 class RunOptions(TypedDict, total=False):
@@ -99,9 +108,10 @@ class _Catalog:
         before = None if older is None else time.time() - older
         return catalog.select(words, failed=failed, before=before)
 
-    def list(self) -> list[Summary]:
-        """Return summaries of all runs of this machine, the latest first."""
-        return list(catalog.summaries())
+    def list(self, wanted: Wanted | None = None) -> list[Summary]:
+        """Return summaries of the runs of this machine, the latest first: all of them, or those that
+        are ``wanted``."""
+        return [run for run in catalog.summaries() if wanted is None or wanted.fits(run)]
 
 
 class AsyncClient(_Catalog):
