@@ -65,6 +65,17 @@ class RunOptions(TypedDict, total=False):
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
 
 
+class RerunOptions(TypedDict, total=False):
+    """What may differ when a run is run again."""
+
+    arguments: Sequence[str] | None
+    """They take the place of those of its script."""
+    hosts: str | None
+    """Other hosts of its inventory, as ``--hosts`` selects them."""
+    gpus: int | None
+    """Another total of GPUs, for which launcher chooses the hosts."""
+
+
 class _Catalog:
     """The runs of this machine. Reading them needs no connection and never waits."""
 
@@ -197,13 +208,17 @@ class AsyncClient(_Catalog):
         trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
+        **changes: Unpack[RerunOptions],
     ) -> AsyncRunHandle:
-        """Run a run again: the same code snapshot, job and hosts.
+        """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
+        of :class:`RerunOptions`.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`AsyncRunHandle.doubts` raises InputError.
         """
+        from ..runner.requests import changed
+
         old = await self.attach(name, trust_record=trust_record)
         if old.doubts:
             raise InputError(
@@ -217,13 +232,9 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
-        nodes = tuple(node.host for node in old.layout.nodes)
-        request = replace(
-            request,
-            hosts=nodes or request.hosts,
-            code_of=old.name,
-            command_line=self._command_line,
-        )
+        chosen = tuple(node.host for node in old.layout.nodes) or request.hosts
+        request = changed(request, chosen, **changes)
+        request = replace(request, code_of=old.name, command_line=self._command_line)
         return await self._start(request, detach, on_event, on_log)
 
     async def attach(
@@ -438,15 +449,22 @@ class Client(_Catalog):
         trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
+        **changes: Unpack[RerunOptions],
     ) -> RunHandle:
-        """Run a run again: the same code snapshot, job and hosts.
+        """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
+        of :class:`RerunOptions`.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`RunHandle.doubts` raises InputError.
         """
         started = self._client.rerun(
-            name, detach=detach, trust_record=trust_record, on_event=on_event, on_log=on_log
+            name,
+            detach=detach,
+            trust_record=trust_record,
+            on_event=on_event,
+            on_log=on_log,
+            **changes,
         )
         return self._handle(self._loop.call(started))
 

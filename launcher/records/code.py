@@ -13,6 +13,7 @@ class Code:
     """What ``code.json`` says of the code of a run; no ``commit`` outside a git repository."""
 
     folder: str = ""
+    snapshot: str = ""
     files: int = 0
     bytes: float = 0
     commit: str = ""

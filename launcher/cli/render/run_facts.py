@@ -54,10 +54,9 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "typed", shlex.join(["launcher", *request.command_line[1:]])
     yield from (("command", text) for text in _commands(job))
     yield "workdir", job.workdir
-    if request.code_of:
-        yield "code", f"as {request.code_of} had it"
-    elif code.files:
-        yield "code", _code(code)
+    if code.files or request.code_of:
+        same = f", as {request.code_of} had it" if request.code_of else ""
+        yield "code", f"{_code(code)}{same}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
         where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"
