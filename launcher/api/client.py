@@ -17,7 +17,7 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
 from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
-from ..records.catalog import Summary, is_pattern
+from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.model import Inventory, Job, Request
@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "is_pattern", "write_at_home"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "RunOptions",
+    "Summary",
+    "Wanted",
+    "home",
+    "is_pattern",
+    "write_at_home",
+]
 
 
 class RunOptions(TypedDict, total=False):
@@ -54,6 +63,17 @@ class RunOptions(TypedDict, total=False):
     """Stop a run that stalls. Default: False."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
+
+
+class RerunOptions(TypedDict, total=False):
+    """What may differ when a run is run again."""
+
+    arguments: Sequence[str] | None
+    """They take the place of those of its script."""
+    hosts: str | None
+    """Other hosts of its inventory, as ``--hosts`` selects them."""
+    gpus: int | None
+    """Another total of GPUs, for which launcher chooses the hosts."""
 
 
 class _Catalog:
@@ -99,9 +119,10 @@ class _Catalog:
         before = None if older is None else time.time() - older
         return catalog.select(words, failed=failed, before=before)
 
-    def list(self) -> list[Summary]:
-        """Return summaries of all runs of this machine, the latest first."""
-        return list(catalog.summaries())
+    def list(self, wanted: Wanted | None = None) -> list[Summary]:
+        """Return summaries of the runs of this machine, the latest first: all of them, or those that
+        are ``wanted``."""
+        return [run for run in catalog.summaries() if wanted is None or wanted.fits(run)]
 
 
 class AsyncClient(_Catalog):
@@ -187,13 +208,17 @@ class AsyncClient(_Catalog):
         trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
+        **changes: Unpack[RerunOptions],
     ) -> AsyncRunHandle:
-        """Run a run again: the same code snapshot, job and hosts.
+        """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
+        of :class:`RerunOptions`.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`AsyncRunHandle.doubts` raises InputError.
         """
+        from ..runner.requests import changed
+
         old = await self.attach(name, trust_record=trust_record)
         if old.doubts:
             raise InputError(
@@ -207,13 +232,9 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
-        nodes = tuple(node.host for node in old.layout.nodes)
-        request = replace(
-            request,
-            hosts=nodes or request.hosts,
-            code_of=old.name,
-            command_line=self._command_line,
-        )
+        chosen = tuple(node.host for node in old.layout.nodes) or request.hosts
+        request = changed(request, chosen, **changes)
+        request = replace(request, code_of=old.name, command_line=self._command_line)
         return await self._start(request, detach, on_event, on_log)
 
     async def attach(
@@ -428,15 +449,22 @@ class Client(_Catalog):
         trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
+        **changes: Unpack[RerunOptions],
     ) -> RunHandle:
-        """Run a run again: the same code snapshot, job and hosts.
+        """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
+        of :class:`RerunOptions`.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`RunHandle.doubts` raises InputError.
         """
         started = self._client.rerun(
-            name, detach=detach, trust_record=trust_record, on_event=on_event, on_log=on_log
+            name,
+            detach=detach,
+            trust_record=trust_record,
+            on_event=on_event,
+            on_log=on_log,
+            **changes,
         )
         return self._handle(self._loop.call(started))
 

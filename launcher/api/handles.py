@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
 from ..records.adoption import commands
+from ..records.code import Code
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import follower
-from ..records.run_reader import LogPiece, RunReader
+from ..records.run_reader import LogPiece, RunReader, code_of
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
 from ..runner.listeners import OnEvent, ignore_event
 from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
-from ..spec.model import Inventory, Job, Layout
+from ..spec.model import Inventory, Job, Layout, Request
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ class RecordedRun:
     def job(self) -> Job:
         """The job that it runs."""
         return self._following.request.job
+
+    @property
+    def code(self) -> Code:
+        """The code that it runs: folder, commit, and whether all was committed."""
+        return code_of(self.folder)
+
+    @property
+    def request(self) -> Request:
+        """Everything that was asked for, with its options; secrets have no values."""
+        return self._reader.request
 
     @property
     def layout(self) -> Layout:

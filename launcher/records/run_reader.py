@@ -18,6 +18,7 @@ from ..spec.typed_json import to_json
 from . import adoption, codec, receipt
 from . import events as ev
 from .adoption import Adoption
+from .code import Code
 from .receipt import Receipt
 from .run_folder import adoption_of, holder, read_as, read_json, read_record, times, write_json
 from .state import RunState, log_hosts, step
@@ -41,6 +42,11 @@ class LogPiece:
     host: str
     name: str
     data: bytes
+
+
+def code_of(path: Path) -> Code:
+    """Return what is recorded of the code of the run in a folder; nothing before it is known."""
+    return read_as(Code, path / "code.json") or Code()
 
 
 class RunReader:

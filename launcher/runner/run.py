@@ -198,6 +198,7 @@ class Run:
         """Give every host the run's own copy of the code."""
         context, sessions = self.context, self.hosts.active
         if other := context.request.code_of:
+            await asyncio.to_thread(self._note_code_of, other)
             await together(code_sync.give_code_of(context, one, other) for one in sessions)
             return
         folder = Path(context.job.workdir)
@@ -216,6 +217,14 @@ class Run:
         if named is not None:
             context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
         await together((code_sync.give_code(context, one, code) for one in sessions), limit=COPIES)
+
+    def _note_code_of(self, other: str) -> None:
+        """Note which code this is, as the other run did; it may have been deleted."""
+        for name in ("code.json", "code.diff"):
+            with suppress(OSError):
+                self.folder.write_bytes(
+                    name, (self.folder.path.with_name(other) / name).read_bytes()
+                )
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
