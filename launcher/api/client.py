@@ -20,6 +20,7 @@ from ..records import catalog
 from ..records.catalog import Summary, is_pattern
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
+from ..spec.inventory import select
 from ..spec.model import Inventory, Job, Request
 
 # Listing runs needs no more; the runner is imported with the first run.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ..runner.attach import Following
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
+    from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
     from .handles import AsyncRunHandle, RunHandle
 
@@ -289,6 +291,20 @@ class AsyncClient(_Catalog):
         async with self.hosts_up(self.inventory):
             return await ask_hosts(self.inventory)
 
+    async def exec(
+        self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
+    ) -> Sequence[ExecResult]:
+        """Run a command on hosts of the inventory at once, in a login's home and environment there.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
+        those of :meth:`AsyncRunHandle.exec`. Raises InputError.
+        """
+        from ..runner.remote_commands import execute_anywhere
+
+        chosen, ask = select(self.inventory, hosts), self._ask_passphrase
+        async with self.hosts_up(self.inventory):
+            return await execute_anywhere(self.inventory, chosen, list(argv), on_output, ask)
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -439,6 +455,16 @@ class Client(_Catalog):
             name, detach=detach, trust_record=trust_record, on_event=on_event, on_log=on_log
         )
         return self._handle(self._loop.call(started))
+
+    def exec(
+        self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
+    ) -> Sequence[ExecResult]:
+        """Run a command on hosts of the inventory at once, in a login's home and environment there.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
+        those of :meth:`RunHandle.exec`. Raises InputError.
+        """
+        return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
 
     def attach(
         self,
