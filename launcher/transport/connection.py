@@ -109,6 +109,13 @@ class Connection(ABC):
         """Connect to a port on which the host listens for itself. Raises ConnectError where that can
         be told at once; else nothing comes back."""
 
+    @abstractmethod
+    async def refuses_more(self) -> bool:
+        """Return whether the host allows no more session on this login, besides those in use.
+
+        Then each one costs a login of its own, which is made without a word. Raises ConnectionLost.
+        """
+
     @property
     @abstractmethod
     def is_closed(self) -> bool:

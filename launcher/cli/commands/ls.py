@@ -15,6 +15,7 @@ from ...records.reasons import EndReason
 from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError
+from ...spec.gpus import fold
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
 from ..render.folding import groups
@@ -108,7 +109,7 @@ def _on_the_hosts(place: str | None, as_json: bool) -> int:
 
 def running_text(running: list[dict[str, Any]], now: float) -> str:
     """Return a row for each run; hosts on which it holds the same GPUs are one."""
-    gpus = [nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-" for run in running]
+    gpus = [fold(run["gpus"]) if run["gpus"] else "-" for run in running]
     keys = [(run["user"], run["run"], held) for run, held in zip(running, gpus, strict=True)]
     rows = []
     for group in groups(running, keys):

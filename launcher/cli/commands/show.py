@@ -15,6 +15,7 @@ import click
 from ...records import events as ev
 from ...records.state import RunState
 from ...spec import nodeset
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from .. import options
 from ..render.folding import FEW, groups
@@ -92,7 +93,7 @@ def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:
         alive = sum(1 for p in mine if p.code is None)
         keys.append(
             (
-                ",".join(map(str, node.gpus)) or "-",
+                fold(node.gpus) or "-",
                 f"{alive} of {len(mine)}",
                 "not answering" if node.host.name in state.silent else "-",
             )

@@ -13,6 +13,7 @@ from ...records.postmortem import LastLine, OtherEnd
 from ...records.reasons import SETUP, EndReason, Reason
 from ...records.receipt import FirstFailure, HostReceipt, Receipt
 from ...spec import nodeset
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from .folding import FEW, groups
 from .hints import labelled
@@ -203,10 +204,10 @@ def _has_problem(host: HostReceipt) -> bool:
 def _gpus(host: HostReceipt) -> str:
     if not host.gpus:
         return "-"
-    allotted = nodeset.fold_ranks(host.gpus)
+    allotted = fold(host.gpus)
     if host.gpus_used is None:
         return allotted
-    return f"{allotted} (used {nodeset.fold_ranks(host.gpus_used)})"
+    return f"{allotted} (used {fold(host.gpus_used)})"
 
 
 def _exits(host: HostReceipt) -> str:

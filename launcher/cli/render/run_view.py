@@ -23,6 +23,7 @@ from click.globals import resolve_color_default
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import HostError
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
@@ -220,8 +221,7 @@ class Screen:
         assert self._run is not None
         layout = self._run.layout
         parts = [
-            f"{node.host.name} {_who(node)}"
-            + (f" GPU {','.join(map(str, node.gpus))}" if node.gpus else "")
+            f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes
         ]
         self.fit(layout)

@@ -15,8 +15,10 @@ import pytest
 
 from launcher.transport.child_process import ChildProcess
 
-#: As rsync: a process with a child that holds its pipes, and does not end by itself.
-WITH_A_BRIDGE = ("sh", "-c", "sleep 7919 & wait")
+#: As rsync: a process with a child that holds its pipes, and does not end by itself. Nobody else
+#: sleeps that long.
+LONG = f"79{os.getpid()}"
+WITH_A_BRIDGE = ("sh", "-c", f"sleep {LONG} & wait")
 
 
 @pytest.mark.parametrize("steps", range(8))
@@ -47,7 +49,7 @@ def _of_the_bridge() -> list[bytes]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it ends while we look
             found.append(path.read_bytes())
-    return [command for command in found if b"7919" in command]
+    return [command for command in found if LONG.encode() in command]
 
 
 def test_a_signal_for_a_process_that_has_just_exited(caplog: pytest.LogCaptureFixture) -> None:
