@@ -54,6 +54,9 @@ class RunOptions(TypedDict, total=False):
     """Report when no rank makes progress for this long. Default: 600."""
     stop_stalled: bool
     """Stop a run that stalls. Default: False."""
+    notify: Sequence[str]
+    """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
+    ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
 
@@ -170,8 +173,11 @@ class AsyncClient(_Catalog):
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
         """
+        from ..runner import notify
         from ..runner.requests import make_request
 
+        to = options.pop("notify", ())
+        notify.check(to)
         request = make_request(
             job,
             self.inventory,
@@ -179,7 +185,7 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log)
+        return await self._start(request, detach, on_event, on_log, to)
 
     async def rerun(
         self,
@@ -342,13 +348,20 @@ class AsyncClient(_Catalog):
             _drop_if_empty(following)
 
     async def _start(
-        self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
+        self,
+        request: Request,
+        detach: bool,
+        on_event: OnEvent | None,
+        on_log: OnLog | None,
+        notified: Sequence[str] = (),
     ) -> AsyncRunHandle:
-        from ..runner import follower
+        from ..runner import follower, notify
         from ..runner.attach import Started
         from .handles import AsyncRunHandle
 
         folder = RunFolder.create(request.job.name)
+        if notified:
+            notify.ask(folder.path, notified)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)

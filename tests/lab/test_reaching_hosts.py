@@ -90,3 +90,21 @@ def test_a_command_on_hosts_without_a_run(
     assert failed.returncode == 7
     assert launcher.call("exec", *where, "--hosts", "lab9", "--", "true").returncode == 2
     assert "no command for -" in launcher.call("exec", "-").stderr
+
+
+def test_news_of_a_run_that_nobody_watches(launcher: Launcher, clean: labs.Lab) -> None:
+    """Its follower sends them; what cannot be sent is said and costs the run nothing."""
+    file = launcher.work / "news"
+    command = f'echo "$LAUNCHER_TEXT" >> "{file}"'
+    flags = ["-d", "--hosts", "lab1", "--framework", "env", "--pull-every", "1h"]
+    notified = ["--notify", command, "--notify", "exit 4"]
+    started = launcher.run(*flags, *notified, "--", "sh", "-c", "exit 3")
+    name = started.folder.name
+    labs.wait_until(lambda: (started.folder / "receipt.json").exists(), "the end", 60)
+    labs.wait_until(file.exists, "the news", 30)
+    assert file.read_text() == f"{name} failed (exit-3)\n"
+    events = started.folder / "events.jsonl"
+    labs.wait_until(lambda: b"NotificationFailed" in events.read_bytes(), "the failure", 30)
+    assert "sh exited with 4" in launcher.call("show", name).stdout
+    assert command not in (started.folder / "run.json").read_text(), "hosts get that file"
+    assert launcher.run("--notify", " ", "--", "true").code == 2
