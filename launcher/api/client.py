@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..runner.attach import Following
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
+    from ..runner.push import Pushed
     from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
     from .handles import AsyncRunHandle, RunHandle
@@ -311,6 +312,37 @@ class AsyncClient(_Catalog):
         async with self.hosts_up(self.inventory):
             return await execute_anywhere(self.inventory, chosen, list(argv), on_output, ask)
 
+    async def push(
+        self,
+        folder: Path | str,
+        hosts: str | None = None,
+        *,
+        to: str | None = None,
+        exclude: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Pushed | HostError]:
+        """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
+        whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
+        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed. Return the result or the
+        error of each host. Raises InputError.
+        """
+        from ..runner import push
+
+        source = Path(folder)
+        place, chosen = push.place_on_hosts(source, to), select(self.inventory, hosts)
+        async with self.hosts_up(self.inventory):
+            return await push.push(
+                source,
+                self.inventory,
+                chosen,
+                place,
+                exclude,
+                on_event or _ignore,
+                self._ask_passphrase,
+            )
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -478,6 +510,25 @@ class Client(_Catalog):
         those of :meth:`RunHandle.exec`. Raises InputError.
         """
         return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
+
+    def push(
+        self,
+        folder: Path | str,
+        hosts: str | None = None,
+        *,
+        to: str | None = None,
+        exclude: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Pushed | HostError]:
+        """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
+        whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
+        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed, in another thread. Return
+        the result or the error of each host. Raises InputError.
+        """
+        pushing = self._client.push(folder, hosts, to=to, exclude=exclude, on_event=on_event)
+        return self._loop.call(pushing)
 
     def attach(
         self,

@@ -58,6 +58,7 @@ _ABOUT = {
     "pull": "bring outputs and logs back now",
     "exec": "run a command on hosts, of a run or not; equal output is shown once",
     "shell": "open a terminal in a run's folder on one of its hosts",
+    "push": "copy a folder of data to hosts; only changes travel",
     "forward": "lead a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "rerun": "run a run again: same code, job and hosts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -108,3 +109,31 @@ def test_news_of_a_run_that_nobody_watches(launcher: Launcher, clean: labs.Lab) 
     assert "sh exited with 4" in launcher.call("show", name).stdout
     assert command not in (started.folder / "run.json").read_text(), "hosts get that file"
     assert launcher.run("--notify", " ", "--", "true").code == 2
+
+
+def test_a_folder_goes_to_several_hosts_at_once(launcher: Launcher, clean: labs.Lab) -> None:
+    """With its odd names; a second time only changes travel, and a host that fails is named."""
+    data = launcher.work / "my data"
+    (data / "deep er").mkdir(parents=True)
+    (data / "deep er" / "it's.bin").write_bytes(b"x" * 3_000_000)
+    (data / "skip.tmp").write_text("x")
+    words = ["push", "my data", "-i", str(launcher.inventory), "--hosts", "lab[1-2]", "--json"]
+    words += ["--exclude", "*.tmp"]
+    first = json.loads(launcher.call(*words, "--to", "/tmp/pushed/to here").stdout)
+    assert first["failed"] == {}
+    assert all(sent > 3_000_000 for sent in first["sent"].values())
+    for name in ("lab1", "lab2"):
+        host = clean.hosts[name]
+        assert len(host.read("/tmp/pushed/to here/deep er/it's.bin")) == 3_000_000
+        assert not host.exists("/tmp/pushed/to here/skip.tmp")
+    again = json.loads(launcher.call(*words, "--to", "/tmp/pushed/to here").stdout)
+    assert all(sent < 10_000 for sent in again["sent"].values())
+    home = launcher.call("push", "my data", "-i", str(launcher.inventory), "--hosts", "lab1")
+    assert home.returncode == 0, home.stderr
+    assert clean.hosts["lab1"].exists("/root/my data/skip.tmp")
+    clean.hosts["lab2"].write("/tmp/a-file", b"")
+    bad = launcher.call(*words, "--to", "/tmp/a-file/x")
+    assert bad.returncode == 1
+    assert list(json.loads(bad.stdout)["failed"]) == ["lab2"]
+    assert launcher.call("push", "nothing", "-i", str(launcher.inventory)).returncode == 2
+    assert launcher.call(*words, "--to", "~bob/x").returncode == 2

@@ -52,6 +52,7 @@ _LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
+    "push": "copying",
     "setup": "running setup",
     "start": "starting",
     "restart": "restarting",
