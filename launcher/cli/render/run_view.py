@@ -52,12 +52,15 @@ _LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
-    "push": "copying",
     "setup": "running setup",
     "start": "starting",
     "restart": "restarting",
     "collect": "bringing outputs back",
 }
+
+
+#: The same for what is no stage of a run.
+_DOING_ELSE = {"push": "copying"}
 
 
 class Watched(Protocol):
@@ -374,12 +377,17 @@ class Screen:
         if hint:
             click.echo(below_error(hint), err=True)
 
+    @property
+    def _doing(self) -> str | None:
+        """What takes its time now, in words."""
+        return _DOING.get(self._stage) or _DOING_ELSE.get(self._stage)
+
     async def _tick(self) -> None:
         """Draw the moving line, and show lines that stay unfinished for long."""
         while True:
             await asyncio.sleep(STEP)
             now = time.monotonic()
-            is_slow = self._stage in _DOING and now - self._since > STILL
+            is_slow = self._doing is not None and now - self._since > STILL
             if self._moving and self._question:
                 self._draw(self._question)
             elif self._moving and not self._asking and is_slow:
@@ -390,7 +398,7 @@ class Screen:
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
-        self._draw(f"{_DOING[self._stage]} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+        self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
