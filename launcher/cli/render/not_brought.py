@@ -26,9 +26,8 @@ def not_brought_lines(run: str, left: Sequence[NotBrought], width: int) -> list[
     if missing:
         lines.append(f"{_LABEL}NOT brought back: {_sum(missing)}: launcher pull {run}")
     if kept:
-        lines.append(
-            f"{_LABEL}kept on the hosts: {_sum(kept)}: launcher pull {run} DEST --only '*'"
-        )
+        lines.append(f"{_LABEL}kept on the hosts: {_sum(kept)}")
+        lines.append(f"{_INDENT}now: launcher pull {run} DEST --only '*'")
     if outside:
         lines += _outside(run, outside, width)
     return lines
