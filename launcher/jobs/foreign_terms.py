@@ -19,6 +19,12 @@ COMMANDS = {
     "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
     **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
+    **dict.fromkeys(
+        ("sbatch", "srun"),
+        "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
+    ),
+    **dict.fromkeys(("squeue", "sacct", "sinfo"), "launcher ls"),
+    "scancel": _END,
     "status": f"launcher ls, or {_SHOW}",
     **dict.fromkeys(("delete", "cancel", "kill", "down"), _END),
     **dict.fromkeys(("bash", "ssh"), _SHELL),
