@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import frameworks
 from ..jobs import job_file, planner
+from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
 from ..runner.files import code_size, local_paths
@@ -29,6 +30,7 @@ __all__ = [
     "describe_plan",
     "dry_run",
     "framework_names",
+    "gpu_bounds",
     "large_code",
     "layered_job",
     "leave_out",
@@ -110,6 +112,12 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
     return planner.plan(job, layout, Meeting(address, port), "agent")
 
 
+def gpu_bounds(plan: Plan) -> dict[str, str]:
+    """Return the variables that bound the GPUs of hosts, as far as the inventory says so."""
+    found = {node.host.name: usable(node.host, None).bound for node in plan.layout.nodes}
+    return {host: bound for host, bound in found.items() if bound}
+
+
 def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
     """Return the hosts that could replace a lost one; none without restarts."""
     hosts = inventories.select(inventory, job.hosts) if job.max_restarts else ()
@@ -120,7 +128,12 @@ def describe_plan(plan: Plan, job: Job, spares: list[str]) -> dict[str, Any]:
     """Return a plan as JSON values, with the names of secrets but not their values."""
     from ..records import codec
 
-    return {**codec.describe_plan(plan), "spares": spares, "job": codec.describe_job(job)}
+    return {
+        **codec.describe_plan(plan),
+        "spares": spares,
+        "gpu_bounds": gpu_bounds(plan),
+        "job": codec.describe_job(job),
+    }
 
 
 def framework_names() -> list[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 import click
 
 from ..jobs import foreign_terms
-from ..spec.errors import LauncherError
+from ..spec.errors import HostError, LauncherError
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
@@ -148,7 +149,19 @@ def _bug(error: Exception) -> None:
 
 def complain(error: LauncherError) -> None:
     """Print an error: what happened where, then what to do."""
+    _say_error(str(error), error.hint)
+
+
+def complain_of_hosts(errors: Iterable[HostError]) -> None:
+    """Print errors of hosts; those that are alike are one."""
+    from .render.folding import fold_errors
+
+    for said in fold_errors(errors):
+        _say_error(said.text, said.hint)
+
+
+def _say_error(text: str, hint: str) -> None:
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(str(error), err=True)
-    if error.hint:
-        click.echo(below_error(error.hint), err=True)
+    click.echo(text, err=True)
+    if hint:
+        click.echo(below_error(hint), err=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from .. import frameworks
 from ..frameworks import Place
 from ..spec.errors import PlanError, suggestion
+from ..spec.gpus import is_mig
 from ..spec.model import Process, Task
 from . import placeholders
 
@@ -32,8 +33,9 @@ def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
     computed = {"LAUNCHER_ROLE": task.role, "LAUNCHER_INDEX": str(task.index)}
     cast = framework.cast
     one_each = all(len(other.gpus) == 1 for other in place.node.tasks)
+    one_each = one_each and not any(map(is_mig, place.node.gpus))  # CUDA sees a single one
     gpus = place.node.gpus if cast and cast.shares_gpus and one_each else task.gpus
-    computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    computed |= place.node.visible(gpus)
     cores = {"OMP_NUM_THREADS": str(role.resources.cpus)} if role.resources.cpus else {}
     given = {**place.node.host.env, **place.job.envs, **role.envs}
     own = {name: given[name] for name in ("OMP_NUM_THREADS", *role.envs) if name in given}

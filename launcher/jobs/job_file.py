@@ -16,7 +16,8 @@ import yaml
 from .. import frameworks
 from ..frameworks import Framework
 from ..spec.errors import DocumentError, InputError, suggestion
-from ..spec.inventory import VARIABLE, variables
+from ..spec.gpus import COMPUTED, read_ids
+from ..spec.inventory import VARIABLE, gpu_ids, variables
 from ..spec.model import Job, Resources, Role, Secret
 from ..spec.yaml_document import (
     SCALAR,
@@ -87,6 +88,9 @@ def job_name(value: str) -> str:
 _RESOURCES: Mapping[str, Key] = {
     "gpus": Key(whole_number(0), whole(0), "Total GPUs over all hosts, one process for each"),
     "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
+    "gpu_ids": Key(
+        gpu_ids, TEXTS, "Which GPUs of each host: indices, UUIDs, or 1:0 for a MIG instance"
+    ),
 }
 
 
@@ -197,9 +201,10 @@ def load(content: str, source: str) -> dict[str, Any]:
             raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
     for name in ("envs", "secrets"):
         for variable, key_node in _variables(nodes[name]) if name in nodes else ():
-            if variable in framework.computed:
+            if variable in framework.computed | COMPUTED:
                 raise key_node.error(
-                    f"{variable} is computed for every process", f"leave it out of {name}"
+                    f"{variable} is computed for every process",
+                    _instead(variable, f"leave it out of {name}"),
                 )
     return values
 
@@ -259,9 +264,11 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
     for name in values.get("envs", {}):
-        if name in framework.computed:
+        if name in framework.computed | COMPUTED:
             flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(f"{flag} {name}: it is computed for every process", "leave it out")
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)
@@ -269,6 +276,12 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
+    wanted = values.get("resources", Resources())
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -294,7 +307,7 @@ def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
     found = None if shell else start_commands.take(words)
     if found is None or ("framework" in values and found.framework != framework.name):
         return {}
-    computed = frameworks.get(found.framework).computed
+    computed = frameworks.get(found.framework).computed | COMPUTED
     envs = {name: value for name, value in found.envs.items() if name not in computed}
     taken: dict[str, Any] = {"framework": found.framework, "run": found.run}
     if found.options:
@@ -321,11 +334,16 @@ def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> di
     return taken
 
 
+def _instead(variable: str, usual: str) -> str:
+    """Return what to do instead of setting a variable that is computed."""
+    return "choose GPUs with --gpu-ids (gpu_ids: in a job)" if variable in COMPUTED else usual
+
+
 def _converted(layer: str, name: str, value: Any) -> Any:
     """Convert a value that a program passes to the job's type. Raises InputError."""
     try:
         if name == "resources" and isinstance(value, Mapping):
-            return Resources(**value)
+            return _resources_of(value)
         if name == "roles" and isinstance(value, Mapping):
             return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
         if name in _FROM_TEXT and isinstance(value, str | int):
@@ -335,6 +353,16 @@ def _converted(layer: str, name: str, value: Any) -> Any:
         called = flag if layer == "flag" else name
         raise InputError(f"{called}: {error}") from None
     return value
+
+
+def _resources_of(given: Mapping[str, Any]) -> Resources:
+    """Return the resources that a program passes; ``gpu_ids`` may be a list. Raises ValueError."""
+    values = dict(given)
+    if values.get("gpu_ids"):
+        several = values["gpu_ids"]
+        texts = [several] if isinstance(several, str | int) else several
+        values["gpu_ids"] = read_ids(",".join(map(str, texts)))
+    return Resources(**values)
 
 
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {

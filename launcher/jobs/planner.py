@@ -68,9 +68,9 @@ def environment(
         "LAUNCHER_OUTPUT_DIR": posixpath.join(folder, "outputs"),
     }
     if node.gpus:
-        computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, node.gpus))
+        computed |= node.visible(node.gpus)
     elif node.host.gpus is not None or job.resources.gpus == 0:
-        computed["CUDA_VISIBLE_DEVICES"] = ""
+        computed |= node.visible(())
     return {**chosen, **node.host.env, **job.envs, **computed}
 
 
@@ -98,12 +98,8 @@ def master_candidates(job: Job, master: Host, facts: Facts, alone: bool) -> tupl
         return ("127.0.0.1",)
     own = [ip for name, ip in facts.addresses if name == master.interface]
     known = [ip for ip in (facts.ssh_address, master.address) if ip and is_global(ip)]
-    others = sorted([*known, *(ip for _, ip in facts.addresses)], key=_is_second_choice)
+    others = sorted([*known, *(ip for _, ip in facts.addresses)], key=version)
     return tuple(dict.fromkeys([*own, *others]))
-
-
-def _is_second_choice(address: str) -> int:
-    return 2 if address.startswith("127.") else version(address) // 6
 
 
 def shared_versions(job: Job, facts: Sequence[Facts]) -> frozenset[int]:

@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import StopReason
+from .reasons import PassedOver, StopReason
 
 
 @frozen
@@ -239,6 +239,16 @@ class GpusUsed(Event):
 
     host: str
     gpus: tuple[int, ...]
+
+
+@frozen
+class GpusPassedOver(Event):
+    """GPUs of a host that the run did not take; ``by`` is whose they are, or what leaves them out."""
+
+    host: str
+    gpus: tuple[int, ...]
+    reason: PassedOver
+    by: str
 
 
 @frozen

@@ -34,6 +34,12 @@ class StopReason(StrEnum):
     OTHER = "other"  # the detail is the code that another version wrote
 
 
+class PassedOver(StrEnum):
+    """Why a run did not take GPUs of its hosts."""
+
+    ENVIRONMENT = "environment"  # a variable of the inventory or of the login leaves them out
+
+
 class EndReason(StrEnum):
     """Why a run ended that was not stopped: the reason in its receipt."""
 

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 
 from ..jobs import planner
+from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..records import events as ev
+from ..records.reasons import PassedOver
 from ..spec import nodeset
 from ..spec.errors import CheckFailed, HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -50,8 +52,22 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
                 raise failed[0] from None
             raise
         hosts.settle(layout)
+        _report_left_out(context, hosts)
         await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
         return
+
+
+def _report_left_out(context: RunContext, hosts: HostSet) -> None:
+    """Record which GPUs of the run's hosts it may not use, because a variable leaves them out."""
+    if context.job.resources.gpus == 0:
+        return
+    for session in hosts.active:
+        there = usable(session.host, session.facts)
+        if there.outside:
+            why = PassedOver.ENVIRONMENT
+            context.add(
+                ev.GpusPassedOver(time.time(), session.name, there.outside, why, there.bound)
+            )
 
 
 def _how_many(job: Job, open_hosts: int, waiting: int) -> int:

@@ -176,6 +176,7 @@ class Launch:
         has_gpus = session.facts.gpus or session.host.gpus
         request["gpus"] = list(part.node.gpus) if has_gpus else []
         request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in session.facts.gpus}
+        request["gpu_vendor"] = part.node.vendor
         await session.insist(**request, **peers.get(session.name, {}))
 
     def _request(

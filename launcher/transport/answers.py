@@ -477,6 +477,8 @@ def _require_facts(found: Facts) -> None:
     _require(len(found.hostname) <= 255, "hostname", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")
+    for name, value in found.visible.items():
+        _require(len(name) + len(value) <= LONGEST_PATH, "visible", "is too long")
     for gpu in found.gpus:
         _require(0 <= gpu.index < MOST and gpu.memory >= 0, "gpus", "not a GPU")
     for holder in found.leased.values():

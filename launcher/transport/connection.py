@@ -89,6 +89,13 @@ class Connection(ABC):
     def bridge(self) -> Bridge:
         """Return a bridge for one command."""
 
+    @abstractmethod
+    async def refuses_more(self) -> bool:
+        """Return whether the host allows no more session on this login, besides those in use.
+
+        Then each one costs a login of its own, which is made without a word. Raises ConnectionLost.
+        """
+
     @property
     @abstractmethod
     def is_closed(self) -> bool:

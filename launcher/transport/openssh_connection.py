@@ -112,6 +112,14 @@ class OpensshConnection(Connection):
         """See :class:`Connection`."""
         return _Piped(self)
 
+    async def refuses_more(self) -> bool:
+        """See :class:`Connection`. ``ssh`` logs in on its own where the master is refused."""
+        process = await ChildProcess.start(self._command("true", None), stdout=subprocess.DEVNULL)
+        assert process.stderr
+        said = await process.stderr.read(MOST_STDERR)
+        await process.wait()
+        return b"session request failed" in said
+
     @property
     def is_closed(self) -> bool:
         """See :class:`Connection`."""

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from support import gpu_tools
 from support import lab as labs
 from support.command import Launcher
 
@@ -82,3 +83,33 @@ def test_the_receipt_tells_which_gpus_were_used(own: labs.Lab, launcher: Launche
     told = json.loads(receipt.read_text())["hosts"][0]
     assert (told["gpus"], told["gpus_used"]) == ([0, 1], [1])
     assert b"0-1 (used 1)" in shown
+
+
+SHOW = "echo has $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"
+
+
+@pytest.mark.parametrize("own", [(labs.HostSpec("gpu1", gpus=4, mig={3: 2}),)], indirect=True)
+def test_gpus_as_people_have_them(own: labs.Lab, launcher: Launcher) -> None:
+    """A login's variable bounds them, a job names them, and a MIG instance is leased by itself."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["gpu1"]
+    show = ("--framework", "env", SHOW)
+    named = launcher.run("--gpu-ids", "2", *show)
+    assert "has 2 PCI_BUS_ID" in named.out, named.err
+    uuid = gpu_tools.mig_uuid(host.spec.gpu_uuids[3], 1)
+    hold = ("--framework", "env", f"python3 {launcher.script(HOLD)}")
+    process = launcher.start("--gpu-ids", "3:1", *hold)
+    try:
+        assert f"has {uuid}" in _line(process)
+        refused = launcher.run("--gpu-ids", uuid, "--framework", "env", "true")
+        assert "the only GPU is in use by root (" in refused.err
+        beside = launcher.run("--gpu-ids", "3:0", *show)
+        assert gpu_tools.mig_uuid(host.spec.gpu_uuids[3], 0) in beside.out, beside.err
+    finally:
+        host.write("/tmp/go", b"")
+        process.communicate(timeout=30)
+    rc = host.read("/root/.bashrc") if host.exists("/root/.bashrc") else b""
+    host.write("/root/.bashrc", b"export CUDA_VISIBLE_DEVICES=1,2\n" + rc)
+    bounded = launcher.run(*show)
+    assert "has 1,2 PCI_BUS_ID" in bounded.out, bounded.err
+    assert "CUDA_VISIBLE_DEVICES=1,2 (environment of the host)" in bounded.err

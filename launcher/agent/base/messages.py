@@ -86,6 +86,7 @@ class StartRequest(TypedDict):
     ports: NotRequired[List[int]]
     gpus: NotRequired[List[int]]
     gpu_uuids: NotRequired[Dict[str, int]]
+    gpu_vendor: NotRequired[str]
     elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
@@ -109,13 +110,14 @@ class Holder(TypedDict, total=False):
 
 
 class GpuFacts(TypedDict):
-    """One GPU; memory in MiB."""
+    """One GPU, or a MIG instance of one; memory in MiB."""
 
     index: int
     name: str
     uuid: str
     memory: int
     memory_used: int
+    vendor: str
 
 
 class HostFacts(TypedDict):
@@ -134,6 +136,7 @@ class HostFacts(TypedDict):
     memory: int
     rsync: str | None
     gpus: List[GpuFacts]
+    visible: Dict[str, str]
     leased: Dict[str, Holder]
     time: float
     strays: NotRequired[int]

@@ -6,7 +6,7 @@ import os
 import re
 
 from ..processes import processes
-from . import gpus
+from . import gpus, nvidia
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
     from ..base.messages import GpuFacts
 
-_HEALTH = [
-    "--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total",
-    "--format=csv,noheader,nounits",
-]
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)(.*)")
 
 
@@ -25,59 +21,45 @@ def devices(listed: list[GpuFacts]) -> dict[str, Any]:
     """Return what is known about the ``listed`` GPUs besides: ``{"driver", "ecc": {index: errors},
     "users", "failing", "xid", "log_readable"}``.
 
-    Without GPUs only ``failing``: whether nvidia-smi is installed and does not work.
+    Without GPUs only ``failing``: whether a vendor's tool is installed and does not work.
     """
     if not listed:
-        return {"failing": _is_there() and processes.output_of(["nvidia-smi", "-L"]) is None}
-    index_of = {gpu["uuid"]: gpu["index"] for gpu in listed}
-    driver, ecc = None, {}
-    for row in _rows(_HEALTH):
-        if len(row) == 3 and row[0] in index_of:
-            driver = row[1]
-            if row[2].isdigit():
-                ecc[str(index_of[row[0]])] = int(row[2])
-    xid, readable = faults()
-    return {
-        "failing": False,
-        "driver": driver,
-        "ecc": ecc,
-        "users": users(index_of),
-        "xid": xid,
-        "log_readable": readable,
-    }
+        return {"failing": gpus.is_failing()}
+    vendor = gpus.vendor(listed[0]["vendor"])
+    xid, readable = faults() if vendor is nvidia else ([], True)
+    return dict(
+        vendor.health(listed),
+        failing=False,
+        users=users(listed),
+        xid=xid,
+        log_readable=readable,
+    )
 
 
-def _is_there() -> bool:
-    try:
-        processes.find_program("nvidia-smi", os.environ.get("PATH", os.defpath), "/")
-    except FileNotFoundError:
-        return False
-    return True
+def users(listed: list[GpuFacts]) -> list[dict[str, Any]]:
+    """``[{"gpu", "pid", "user", "command", "run", "memory", "since"}]`` of all processes on GPUs.
 
-
-def _rows(query: list[str]) -> list[list[str]]:
-    answer = processes.output_of(["nvidia-smi"] + query) or ""
-    return [[field.strip() for field in line.split(",")] for line in answer.splitlines()]
-
-
-def users(index_of: dict[str, int]) -> list[dict[str, Any]]:
-    """``[{"gpu", "pid", "user", "command", "run"}]`` of all processes on GPUs; ``run`` is the
-    run of this user that its environment names, and ``user`` None where /proc has no such pid
-    (a container's own numbers)."""
-    found = []
-    for row in _rows(gpus.APPS):
-        if len(row) >= 2 and row[0].isdigit() and row[1] in index_of:
-            pid = int(row[0])
-            found.append(
-                {
-                    "gpu": index_of[row[1]],
-                    "pid": pid,
-                    "user": _owner(pid),
-                    "command": _command(pid),
-                    "run": _run_of(pid),
-                }
-            )
-    return found
+    ``run`` is the run of this user that its environment names, and ``user`` None where /proc has no
+    such pid (a container's own numbers); ``memory`` is in MiB.
+    """
+    if not listed:
+        return []
+    vendor = gpus.vendor(listed[0]["vendor"])
+    index_of = {str(gpu["index"]): gpu["index"] for gpu in listed}
+    index_of.update({gpu["uuid"]: gpu["index"] for gpu in listed})
+    return [
+        {
+            "gpu": index_of[name],
+            "pid": pid,
+            "user": _owner(pid),
+            "command": _command(pid),
+            "run": _run_of(pid),
+            "memory": memory,
+            "since": processes.started_at(pid),
+        }
+        for pid, name, memory in vendor.apps(processes.output_of(vendor.APPS) or "")
+        if name in index_of
+    ]
 
 
 def _owner(pid: int) -> str | None:

@@ -42,6 +42,7 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "rsync": rsync_version(root),
         "gpus": gpus.listed() if with_gpus else [],
+        "visible": gpus.bounds() if with_gpus else {},
         "leased": {str(index): holder for index, holder in gpu_locks.held().items()},
         "time": time.time(),
     }

@@ -267,6 +267,16 @@ def is_own(pid: int) -> bool:
     return user_of(pid) == os.getuid()
 
 
+def started_at(pid: int) -> float | None:
+    """Return when a process was started, in seconds since the epoch; None where it is gone."""
+    try:
+        ticks = int(_stat(pid)[19])
+        up = float(_read("/proc/uptime").split()[0])
+    except (OSError, IndexError, ValueError):
+        return None
+    return round(time.time() - up + ticks / os.sysconf("SC_CLK_TCK"), 1)
+
+
 def user_of(pid: int) -> int | None:
     """Return the uid of who started a process, or None. /proc/PID itself belongs to root where a
     process may not be looked into."""

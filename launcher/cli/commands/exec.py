@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ...spec.errors import HostError, InputError
-from .. import complain
+from .. import complain, complain_of_hosts
 from ..render.run_view import Screen
 from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:
     from ...api.handles import RemoteShell
+
+
+#: Seconds for which lines wait for equal ones of other hosts: since the last line, and at most.
+HOLD = (1.0, 5.0)
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
@@ -37,7 +41,7 @@ def exec_command(ctx: click.Context, word: str, words: tuple[str, ...], node: in
 
 
 async def _exec(word: str, words: tuple[str, ...], node: int | None) -> int:
-    screen = Screen()
+    screen = Screen(hold=HOLD)
 
     def show(host: str, node: int, stream: str, data: bytes) -> None:
         screen.on_log(host, f"attempt-0/node-{node}.{stream}", data)
@@ -46,9 +50,7 @@ async def _exec(word: str, words: tuple[str, ...], node: int | None) -> int:
         screen.widen(node.host.name for node in run.layout.nodes)
         async with screen:
             results = await run.exec(words, node=node, on_output=show)
-    for result in results:
-        if result.error:
-            complain(result.error)
+    complain_of_hosts([result.error for result in results if result.error])
     return max((result.exit_code for result in results), default=0)
 
 

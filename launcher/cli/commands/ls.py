@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -14,8 +15,10 @@ from ...records.reasons import EndReason
 from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError
-from .. import complain, options
+from ...spec.gpus import fold
+from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
+from ..render.folding import groups
 from ..render.tables import age, counted, table
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
@@ -32,11 +35,13 @@ LATEST = 20
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @options.as_json
-def command(everything: bool, all_users: bool, inventory: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, everything: bool, all_users: bool, inventory: str | None, as_json: bool
+) -> None:
     """List runs, the latest first: status, age, hosts."""
     if all_users:
-        _on_the_hosts(inventory, as_json)
-        return
+        ctx.exit(_on_the_hosts(inventory, as_json))
     found = Client().list()
     shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
     if as_json:
@@ -79,7 +84,8 @@ def _reason(run: Summary) -> str:
     return "-" if run.reason in ("", _PLAIN_SUCCESS) else run.reason
 
 
-def _on_the_hosts(place: str | None, as_json: bool) -> None:
+def _on_the_hosts(place: str | None, as_json: bool) -> int:
+    """Print the running runs of all users; return 1 if no host could be asked."""
     answers = asyncio.run(AsyncClient(loaded(place)).host_runs())
     running = [
         {"host": host, **run}
@@ -87,24 +93,29 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
         if not isinstance(answer, HostError)
         for run in answer.running
     ]
+    failed = [answer for answer in answers.values() if isinstance(answer, HostError)]
+    answered = len(answers) - len(failed)
     if as_json:
         click.echo(json.dumps(running, indent=2))
     elif running:
-        now = time.time()
-        rows = [
-            (
-                run["host"],
-                run["user"],
-                run["run"],
-                nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
-                age(now - run["since"]),
-            )
-            for run in running
-        ]
-        click.echo(table(("host", "user", "run", "gpus", "age"), rows))
-    else:
-        answered = sum(not isinstance(answer, HostError) for answer in answers.values())
+        click.echo(running_text(running, time.time()))
+    elif answered:
         click.echo(f"no runs on {counted(answered, 'host')}", err=True)
-    for answer in answers.values():
-        if isinstance(answer, HostError):
-            complain(answer)
+    complain_of_hosts(failed)
+    if failed:
+        click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)
+    return 0 if answered or not answers else 1
+
+
+def running_text(running: list[dict[str, Any]], now: float) -> str:
+    """Return a row for each run; hosts on which it holds the same GPUs are one."""
+    gpus = [fold(run["gpus"]) if run["gpus"] else "-" for run in running]
+    keys = [(run["user"], run["run"], held) for run, held in zip(running, gpus, strict=True)]
+    rows = []
+    for group in groups(running, keys):
+        first = group[0]
+        held = keys[running.index(first)][2]
+        since = min(run["since"] for run in group)
+        hosts = nodeset.fold(run["host"] for run in group)
+        rows.append((hosts, first["user"], first["run"], held, age(now - since)))
+    return table(("hosts", "user", "run", "gpus", "age"), rows)

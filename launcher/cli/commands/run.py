@@ -14,6 +14,7 @@ from ...api import jobs
 from ...api.client import RunOptions
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
+from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
@@ -39,6 +40,11 @@ from ..run_argument import new_client
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
 @click.option(
     "--gpus", type=click.IntRange(0), help="Total GPUs over all hosts; launcher chooses the hosts."
+)
+@click.option(
+    "--gpu-ids",
+    metavar="IDS",
+    help="Which GPUs of each host: indices (0,2-3), UUIDs, or 1:0 for a MIG instance.",
 )
 @options.nproc_per_node
 @options.framework
@@ -224,9 +230,18 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if "envs" in given:
         given["envs"] = dict(_variable(text) for text in given["envs"])
+    if "gpu_ids" in given:
+        given["gpu_ids"] = _gpu_ids(given["gpu_ids"])
     if "secrets" in given:
         given["secrets"] = dict.fromkeys(given["secrets"])
     return given
+
+
+def _gpu_ids(text: str) -> tuple[str, ...]:
+    try:
+        return read_ids(text)
+    except ValueError as error:
+        raise InputError(f"--gpu-ids: {error}") from None
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -241,14 +256,18 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
-    """Move ``--gpus`` and ``--nproc-per-node`` into ``resources``, as in a job file."""
+    """Move ``--gpus``, ``--gpu-ids`` and ``--nproc-per-node`` into ``resources``, as in a job file."""
     known: dict[str, Any] = {}
     for values in layers.values():
         if "resources" in values:
             known = vars(values["resources"])
-        names = [name for name in ("gpus", "nproc_per_node") if name in values]
+        names = [name for name in ("gpus", "gpu_ids", "nproc_per_node") if name in values]
         given: dict[str, Any] = {name: values.pop(name) for name in names}
         if given:
+            if (
+                "gpus" in given or "gpu_ids" in given
+            ):  # the one that is given takes the other's place
+                known = {**known, "gpus": None, "gpu_ids": ()}
             known = {**known, **given}
             values["resources"] = Resources(**known)
 
@@ -279,4 +298,4 @@ def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
         return
     from ..render.plan import plan_text
 
-    click.echo(plan_text(plan, job, spares))
+    click.echo(plan_text(plan, job, spares, jobs.gpu_bounds(plan)))

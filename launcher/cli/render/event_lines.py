@@ -11,6 +11,7 @@ from functools import singledispatch
 from ...records import events as ev
 from ...records.reasons import EndReason
 from ...spec.frozen import frozen
+from ...spec.gpus import fold
 from .tables import counted, duration, size
 
 
@@ -40,6 +41,12 @@ def _host_connected(event: ev.HostConnected) -> Line | None:
 @line_of.register
 def _old_run_ended(event: ev.OldRunEnded) -> Line:
     return Line(f"{event.host}: cleaned up leftovers of {event.run}", "yellow")
+
+
+@line_of.register
+def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
+    verb = "is" if len(event.gpus) == 1 else "are"
+    return Line(f"{event.host}: GPU {fold(event.gpus)} {verb} left out by {event.by}", "yellow")
 
 
 @line_of.register

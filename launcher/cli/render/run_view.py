@@ -22,11 +22,14 @@ from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
+from ...spec.errors import HostError
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
 from .event_lines import failure_of, line_of, process_name
+from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
 from .progress import Transfer
 from .tables import counted, duration, fold_tasks
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a line waits for equal lines of other ranks.
 FOLD_WINDOW = 0.12
+#: How many times as many lines wait where they are held for longer.
+HELD = 64
 #: Seconds that a stage may take before the moving line appears, and between its steps.
 STILL, STEP = 1.0, 0.2
 #: Seconds after which an unfinished line (a progress bar) is shown as it stands.
@@ -71,9 +76,16 @@ class Screen:
     """Shows events and logs. Use it with ``async with`` while the run lasts."""
 
     def __init__(
-        self, ranks: frozenset[int] | None = None, raw: bool = False, logs_to_stderr: bool = False
+        self,
+        ranks: frozenset[int] | None = None,
+        raw: bool = False,
+        logs_to_stderr: bool = False,
+        hold: tuple[float, float] = (FOLD_WINDOW, FOLD_WINDOW),
     ) -> None:
-        self._ranks, self._raw = ranks, raw
+        self._ranks, self._raw, self._hold = ranks, raw, hold
+        self._held_since = 0.0
+        self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
+        self._errors: list[HostError] = []
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -146,7 +158,10 @@ class Screen:
 
     @on_event.register
     def _host_failed(self, event: ev.HostFailed) -> None:
-        self._complain(f"{event.host}: {event.message}", event.hint)
+        error = HostError(event.host, event.message, event.hint)
+        error.code = event.code
+        self._errors.append(error)  # many hosts fail alike
+        self._wait_for_more()
 
     @on_event.register
     def _run_restarted(self, event: ev.RunRestarted) -> None:
@@ -189,8 +204,10 @@ class Screen:
 
     @on_event.register
     def _outputs_pulled(self, event: ev.OutputsPulled) -> None:
-        for host, why in event.failed.items():
-            self._say(f"{host}: outputs are not complete: {why}", "yellow")
+        failed = list(event.failed.items())
+        for alike in groups(failed, [why for _, why in failed]):
+            hosts = nodeset.fold(host for host, _ in alike)
+            self._say(f"{hosts}: outputs are not complete: {alike[0][1]}", "yellow")
 
     def _say_line_of(self, event: ev.Event) -> None:
         line = line_of(event)
@@ -201,8 +218,7 @@ class Screen:
         assert self._run is not None
         layout = self._run.layout
         parts = [
-            f"{node.host.name} {_who(node)}"
-            + (f" GPU {','.join(map(str, node.gpus))}" if node.gpus else "")
+            f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes
         ]
         self.fit(layout)
@@ -249,7 +265,7 @@ class Screen:
         source.shown = time.monotonic()
         place = self._by_log[source.host, source.log]
         count = lines.count(b"\n")
-        if self._queued + count > log_lines.FOLDED:
+        if self._queued + count > self._room:
             self.flush()
         shown = log_lines.readable(lines, self._raw)
         if not shown:
@@ -259,15 +275,28 @@ class Screen:
             return
         self._queues[place].extend(shown[:-1].split(b"\n"))
         self._queued += count
+        self._wait_for_more()
+
+    def _wait_for_more(self) -> None:
+        """Show what is queued once nothing was added for a moment, but not too late."""
+        loop, (quiet, most) = asyncio.get_running_loop(), self._hold
         if self._flush is None:
-            loop = asyncio.get_running_loop()
-            self._flush = loop.call_later(FOLD_WINDOW, self.flush)
+            self._held_since = loop.time()
+        elif quiet == most:
+            return
+        else:
+            self._flush.cancel()
+        when = min(loop.time() + quiet, self._held_since + most)
+        self._flush = loop.call_at(when, self.flush)
 
     def flush(self) -> None:
         """Show the lines that wait for equal lines of other ranks."""
         if self._flush:
             self._flush.cancel()
             self._flush = None
+        errors, self._errors = self._errors, []
+        for said in fold_errors(errors):
+            self._complain(said.text, said.hint)
         if self._queued:
             self._queued = 0
             for line in log_lines.fold(self._queues):

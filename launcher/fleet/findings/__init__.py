@@ -25,6 +25,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "SSH-KEY-CHANGED": (ERROR, "known_hosts has a different key; launcher never changes it"),
     "SSH-LOGIN": (ERROR, "the host refused the login"),
     "SSH-BROKEN": (ERROR, "the connection could not be opened, or dropped"),
+    "SSH-SESSIONS": (WARNING, "sshd allows too few sessions on a connection (MaxSessions)"),
     "PYTHON-MISSING": (ERROR, "the inventory's interpreter does not exist"),
     "PYTHON-OLD": (ERROR, "the interpreter is older than 3.8"),
     "PYTHON-SILENT": (ERROR, "the interpreter hangs or fails when it loads its packages"),

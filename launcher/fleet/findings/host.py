@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ...spec.gpus import fold
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
@@ -45,6 +46,16 @@ XID_FAULTS = {
 def of_host(survey: Survey, host: Host) -> list[Finding]:
     """Return everything that is wrong with a single host."""
     return [finding for check in CHECKS for finding in check(survey, host)]
+
+
+def few_sessions(host: str) -> Finding:
+    """Return the finding of a host whose sshd allows no session besides that of the agent."""
+    return found(
+        "SSH-SESSIONS",
+        host,
+        "sshd allows one session on a connection: launcher logs in again for each copy and command",
+        "set MaxSessions in its sshd_config to 10, OpenSSH's default, and reload sshd",
+    )
 
 
 def _name(survey: Survey, host: Host) -> Iterator[Finding]:
@@ -125,8 +136,8 @@ def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "DISK-NOEXEC",
             host.name,
-            f"{workdir} is on a file system that is mounted noexec: frameworks ssh, mpi and horovod "
-            "cannot use launcher's ssh there, and ./start.sh fails with 126",
+            f"{workdir} is on a file system that is mounted noexec: programs that come with the code, "
+            "such as ./start.sh, fail with 126",
             "set workdir: in the inventory to another disk; or use python train.py, sh start.sh",
         )
     if survey.disk and survey.disk.files_free is not None and survey.disk.files_free < FILES_LOW:
@@ -271,7 +282,7 @@ def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
             by_user.setdefault(user.user or "somebody in a container", []).append(user)
     for name, uses in sorted(by_user.items()):
         indices = sorted({use.gpu for use in uses})
-        listed = ",".join(map(str, indices))
+        listed = fold(indices)
         gpus = f"GPU {listed} is" if len(indices) == 1 else f"GPUs {listed} are"
         yield found(
             "GPU-FOREIGN",

@@ -50,13 +50,15 @@ class Software:
 
 @frozen
 class GpuUser:
-    """A process on a GPU. ``run`` is the run it belongs to, if known."""
+    """A process on a GPU; ``run`` is its run, if known, and ``since`` by its host's clock."""
 
     gpu: int
     pid: int
     user: str | None
     command: str
     run: str | None
+    memory: int = 0  # MiB
+    since: float | None = None
 
 
 @frozen
