@@ -58,7 +58,8 @@ def environment(
     interface = node.host.interface or meeting.interfaces.get(node.host.name)
     chosen = {"PYTHONUNBUFFERED": "1"}
     if interface:
-        chosen |= {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface}
+        libraries = ("NCCL", "GLOO", "TP")  # TP: TensorPipe, of torch's RPC
+        chosen |= {f"{library}_SOCKET_IFNAME": interface for library in libraries}
     if version(meeting.master_addr) == 6:  # an interface may have IPv4 as well, which others lack
         chosen["NCCL_SOCKET_FAMILY"] = "AF_INET6"
     computed = {
