@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from ..api.client import home
 from ..api.hosts import ProgramLine as ProgramLine
-from ..api.hosts import allow, are_allowed, load_inventory, programs, require_allowed
+from ..api.hosts import allow, are_allowed, home, load_inventory, programs, require_allowed
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 
