@@ -16,6 +16,7 @@ from ..spec.typed_json import from_json
 from . import events as ev
 from . import formats
 from .code import one_line
+from .comparison import Side
 from .run_folder import holder, home, read_record
 from .run_reader import RunReader, code_of
 from .state import ENDED, fold
@@ -244,6 +245,18 @@ def summary(path: Path) -> Summary:
         seconds=None if ended is None else max(0.0, ended - started),
         began=began,
     )
+
+
+def side(word: str) -> Side:
+    """Return what is compared of a run, named as for :func:`find`. Raises InputError."""
+    path = find(word)
+    run, reader = summary(path), RunReader(path)
+    try:
+        diff = (path / "code.diff").read_bytes()
+    except OSError:  # nothing was left uncommitted
+        diff = b""
+    code = code_of(path)
+    return Side(reader.request, reader.layout, code, diff, run.status, run.reason, run.seconds)
 
 
 def summaries() -> Iterator[Summary]:

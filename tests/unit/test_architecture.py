@@ -79,6 +79,8 @@ SURFACE = [
     "RunHandle",
     "RunOptions",
     "RunReader",
+    "RerunOptions",
+    "Wanted",
     "RunState",
     "Summary",
     "Host",

@@ -14,6 +14,7 @@ import click
 
 from ...api.jobs import describe_job
 from ...records import events as ev
+from ...records.comparison import options_of
 from ...records.state import RunState
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey
@@ -21,7 +22,7 @@ from ...spec.typed_json import to_json
 from .. import options
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
-from ..render.run_facts import Facts, facts_lines, options_of
+from ..render.run_facts import Facts, facts_lines
 from ..render.tables import age, counted, duration, fold_tasks, table
 from ..run_argument import attached, run_argument
 
