@@ -120,6 +120,20 @@ class _Catalog:
         before = None if older is None else time.time() - older
         return catalog.select(words, failed=failed, before=before)
 
+    def annotate(
+        self,
+        name: str,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        note: str | None = None,
+    ) -> Summary:
+        """Add and remove tags of a run of this machine, and set its note.
+
+        Raises InputError, RecordError.
+        """
+        catalog.annotate(name, add, remove, note)
+        return self.show(name)
+
     def diff(self, one: str, other: str) -> tuple[Difference, ...]:
         """Return what differs between two runs of this machine: how they were started, then how they
         ended. Raises InputError."""

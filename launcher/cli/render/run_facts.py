@@ -26,12 +26,15 @@ class Facts:
     secrets: tuple[str, ...]
     started: float
     ended: float | None
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 def facts_lines(facts: Facts, now: float, width: int) -> list[str]:
     """Return the facts as lines, each after a label and cut to the width."""
     lines = []
-    for label, text in _facts(facts, now):
+    noted = [("tags", ", ".join(facts.tags)), ("note", " ".join(facts.note.split()))]
+    for label, text in (*((label, text) for label, text in noted if text), *_facts(facts, now)):
         lines.append(click.style(f"{label:9}", dim=True) + cut(text, max(20, width - 9)))
     return lines
 
