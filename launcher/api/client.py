@@ -21,6 +21,7 @@ from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.comparison import Difference, compare
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
+from ..spec.inventory import select
 from ..spec.model import Inventory, Job, Request
 
 # Listing runs needs no more; the runner is imported with the first run.
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ..runner.attach import Following
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
+    from ..runner.push import Pushed
+    from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
     from .handles import AsyncRunHandle, RunHandle
 
@@ -62,6 +65,9 @@ class RunOptions(TypedDict, total=False):
     """Report when no rank makes progress for this long. Default: 600."""
     stop_stalled: bool
     """Stop a run that stalls. Default: False."""
+    notify: Sequence[str]
+    """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
+    ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
 
@@ -209,8 +215,11 @@ class AsyncClient(_Catalog):
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
         """
+        from ..runner import notify
         from ..runner.requests import make_request
 
+        to = options.pop("notify", ())
+        notify.check(to)
         request = make_request(
             job,
             self.inventory,
@@ -218,7 +227,7 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log)
+        return await self._start(request, detach, on_event, on_log, to)
 
     async def rerun(
         self,
@@ -330,6 +339,51 @@ class AsyncClient(_Catalog):
         async with self.hosts_up(self.inventory):
             return await ask_hosts(self.inventory)
 
+    async def exec(
+        self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
+    ) -> Sequence[ExecResult]:
+        """Run a command on hosts of the inventory at once, in a login's home and environment there.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
+        those of :meth:`AsyncRunHandle.exec`. Raises InputError.
+        """
+        from ..runner.remote_commands import execute_anywhere
+
+        chosen, ask = select(self.inventory, hosts), self._ask_passphrase
+        async with self.hosts_up(self.inventory):
+            return await execute_anywhere(self.inventory, chosen, list(argv), on_output, ask)
+
+    async def push(
+        self,
+        folder: Path | str,
+        hosts: str | None = None,
+        *,
+        to: str | None = None,
+        exclude: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Pushed | HostError]:
+        """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
+        whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
+        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed. Return the result or the
+        error of each host. Raises InputError.
+        """
+        from ..runner import push
+
+        source = Path(folder)
+        place, chosen = push.place_on_hosts(source, to), select(self.inventory, hosts)
+        async with self.hosts_up(self.inventory):
+            return await push.push(
+                source,
+                self.inventory,
+                chosen,
+                place,
+                exclude,
+                on_event or _ignore,
+                self._ask_passphrase,
+            )
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -367,13 +421,20 @@ class AsyncClient(_Catalog):
             _drop_if_empty(following)
 
     async def _start(
-        self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
+        self,
+        request: Request,
+        detach: bool,
+        on_event: OnEvent | None,
+        on_log: OnLog | None,
+        notified: Sequence[str] = (),
     ) -> AsyncRunHandle:
-        from ..runner import follower
+        from ..runner import follower, notify
         from ..runner.attach import Started
         from .handles import AsyncRunHandle
 
         folder = RunFolder.create(request.job.name)
+        if notified:
+            notify.ask(folder.path, notified)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
@@ -487,6 +548,35 @@ class Client(_Catalog):
             **changes,
         )
         return self._handle(self._loop.call(started))
+
+    def exec(
+        self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
+    ) -> Sequence[ExecResult]:
+        """Run a command on hosts of the inventory at once, in a login's home and environment there.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
+        those of :meth:`RunHandle.exec`. Raises InputError.
+        """
+        return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
+
+    def push(
+        self,
+        folder: Path | str,
+        hosts: str | None = None,
+        *,
+        to: str | None = None,
+        exclude: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Pushed | HostError]:
+        """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
+        whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
+        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed, in another thread. Return
+        the result or the error of each host. Raises InputError.
+        """
+        pushing = self._client.push(folder, hosts, to=to, exclude=exclude, on_event=on_event)
+        return self._loop.call(pushing)
 
     def attach(
         self,

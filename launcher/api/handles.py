@@ -26,9 +26,14 @@ from ..spec.model import Inventory, Job, Layout, Request
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
-    from ..runner.remote_commands import ExecResult, OnOutput
+    from ..runner.remote_commands import ExecResult as ExecResult
+    from ..runner.remote_commands import OnOutput as OnOutput
     from ..runner.remote_commands import RemoteShell as RemoteShell
     from ..runner.run import Brought
+
+
+def ignore_error(error: HostError) -> None:
+    """Do nothing about an error."""
 
 
 class Owner(Protocol):
@@ -148,6 +153,11 @@ class RecordedRun:
         self._reader.trust()
         self._following.reread()
 
+    def show_tail(self, lines: int) -> None:
+        """Have ``on_log`` get only so many last lines of each log that is here already. Call it before
+        the run is followed."""
+        self._following.tail = lines
+
     def reader(self) -> RunReader:
         """Return a reader of events and logs with its own position, for a console that polls."""
         return RunReader(self.folder)
@@ -249,17 +259,18 @@ class AsyncRunHandle(RecordedRun):
         since: float | None = None,
         tail: int | None = None,
         merged: bool = False,
+        timed: bool = False,
     ) -> AsyncIterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
         With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
         ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
-        yields them in order of arrival, to the second. If the run has no follower, missing logs are
-        fetched from its hosts first. Raises LauncherError.
+        yields them in order of arrival, to the second; with ``timed``, pieces say when they arrived. If
+        the run has no follower, missing logs are fetched from its hosts first. Raises LauncherError.
         """
         await self._bring_if_nobody_does()
         reader = self.reader()
-        for piece in reader.logs(since, tail, merged):
+        for piece in reader.logs(since, tail, merged, timed):
             yield piece
         while follow and reader.receipt() is None:
             await asyncio.sleep(LOOK)
@@ -333,6 +344,29 @@ class AsyncRunHandle(RecordedRun):
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
             return await execute_on_hosts(request, self.layout, list(argv), node, on_output)
+
+    async def forward(
+        self,
+        port: int,
+        *,
+        local_port: int = 0,
+        node: int = 0,
+        on_ready: Callable[[str, int], None],
+        on_refused: Callable[[HostError], None] = ignore_error,
+    ) -> None:
+        """Pass connections to a port of this machine (0: a free one) on to one of a node, until
+        cancelled.
+
+        ``on_ready`` gets the name of the host and the port here, ``on_refused`` the error of each
+        connection that nothing takes there. Raises InputError if the port here is taken, HostError.
+        """
+        from ..runner import forwarding
+
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            await forwarding.forward(
+                request, self.layout, node, port, local_port, on_ready, on_refused
+            )
 
     async def shell(
         self,
@@ -448,18 +482,19 @@ class RunHandle(RecordedRun):
         since: float | None = None,
         tail: int | None = None,
         merged: bool = False,
+        timed: bool = False,
     ) -> Iterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
         With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
         ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
-        yields them in order of arrival, to the second. If the run has no follower, missing logs are
-        fetched from its hosts first. Raises LauncherError.
+        yields them in order of arrival, to the second; with ``timed``, pieces say when they arrived. If
+        the run has no follower, missing logs are fetched from its hosts first. Raises LauncherError.
         """
         if self.receipt is None and not self.followed:
             self._loop.call(self._handle._bring_if_nobody_does())
         reader = self.reader()
-        yield from reader.logs(since, tail, merged)
+        yield from reader.logs(since, tail, merged, timed)
         while follow and reader.receipt() is None:
             time.sleep(LOOK)
             yield from reader.new_logs()

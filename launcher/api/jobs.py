@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import frameworks
-from ..jobs import job_file, planner
+from ..jobs import job_file, planner, sweep_file
+from ..jobs.environments import with_python
+from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
 from ..runner.files import code_size, local_paths
@@ -30,6 +32,7 @@ __all__ = [
     "describe_plan",
     "dry_run",
     "framework_names",
+    "gpu_bounds",
     "large_code",
     "layered_job",
     "leave_out",
@@ -101,7 +104,7 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 
 def dry_run(job: Job, inventory: Inventory) -> Plan:
     """Return the plan, as far as it is known without connecting to a host. Raises InputError."""
-    hosts = inventories.select(inventory, job.hosts)
+    hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
     layout = make_layout(job, hosts, {})
     first = layout.nodes[0].host
@@ -109,6 +112,12 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
     low, high = job.master_port
     port = low if low == high else f"{low}-{high}"
     return planner.plan(job, layout, Meeting(address, port), "agent")
+
+
+def gpu_bounds(plan: Plan) -> dict[str, str]:
+    """Return the variables that bound the GPUs of hosts, as far as the inventory says so."""
+    found = {node.host.name: usable(node.host, None).bound for node in plan.layout.nodes}
+    return {host: bound for host, bound in found.items() if bound}
 
 
 def spare_names(job: Job, inventory: Inventory, plan: Plan) -> list[str]:
@@ -121,7 +130,12 @@ def describe_plan(plan: Plan, job: Job, spares: list[str]) -> dict[str, Any]:
     """Return a plan as JSON values, with the names of secrets but not their values."""
     from ..records import codec
 
-    return {**codec.describe_plan(plan), "spares": spares, "job": codec.describe_job(job)}
+    return {
+        **codec.describe_plan(plan),
+        "spares": spares,
+        "gpu_bounds": gpu_bounds(plan),
+        "job": codec.describe_job(job),
+    }
 
 
 def describe_job(job: Job) -> dict[str, Any]:
@@ -137,5 +151,5 @@ def framework_names() -> list[str]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file."""
-    return job_file.json_schema()
+    """Return the JSON Schema of a job file, with the keys of a sweep."""
+    return sweep_file.json_schema()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 import click
 
 from ..jobs import foreign_terms
-from ..spec.errors import LauncherError
+from ..spec.errors import HostError, LauncherError
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
@@ -49,6 +50,7 @@ class _Commands(click.Group):
 _ABOUT = {
     "run": "run a script or a job file on the hosts; bring everything back",
     "check": "check every host and pair of hosts, with a fix for each finding",
+    "sweep": "run a job with many values, and compare what came of them",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "ls": "list runs: status, when, how long, commit, command",
     "attach": "follow a running run again, from where you left off",
@@ -57,8 +59,10 @@ _ABOUT = {
     "diff": "show what differs between two runs: arguments, code, hosts, result",
     "logs": "show what the ranks of a run wrote",
     "pull": "bring outputs and logs back now",
-    "exec": "run a command on all hosts of a run; equal output is shown once",
+    "exec": "run a command on hosts, of a run or not; equal output is shown once",
     "shell": "open a terminal in a run's folder on one of its hosts",
+    "push": "copy a folder of data to hosts; only changes travel",
+    "forward": "lead a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "wait": "wait until runs have ended; the exit code is theirs",
     "rerun": "run a run again: same code, job and hosts, or with other arguments",
@@ -151,7 +155,19 @@ def _bug(error: Exception) -> None:
 
 def complain(error: LauncherError) -> None:
     """Print an error: what happened where, then what to do."""
+    _say_error(str(error), error.hint)
+
+
+def complain_of_hosts(errors: Iterable[HostError]) -> None:
+    """Print errors of hosts; those that are alike are one."""
+    from .render.folding import fold_errors
+
+    for said in fold_errors(errors):
+        _say_error(said.text, said.hint)
+
+
+def _say_error(text: str, hint: str) -> None:
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(str(error), err=True)
-    if error.hint:
-        click.echo(below_error(error.hint), err=True)
+    click.echo(text, err=True)
+    if hint:
+        click.echo(below_error(hint), err=True)

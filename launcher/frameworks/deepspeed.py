@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 
-from ..spec.model import Process
+from ..spec.model import Node, Process
 from ..spec.process_key import ProcessKey
 from .base import Framework, Place
 from .torch import COMPUTED
@@ -35,10 +35,7 @@ class DeepSpeed(Framework):
         """
         place.require_equal_hosts("DeepSpeed")
         node, meeting = place.node, place.meeting
-        world = {
-            other.host.name: list(other.gpus or range(other.local_world_size))
-            for other in place.layout.nodes
-        }
+        world = {other.host.name: _slots(other) for other in place.layout.nodes}
         argv = (
             node.python,
             "-m",
@@ -48,6 +45,7 @@ class DeepSpeed(Framework):
             f"--node_rank={node.node_rank}",
             f"--master_addr={meeting.master_addr}",
             f"--master_port={meeting.master_port}",
+            *place.job.launcher_options,
             "--no_local_rank",
             "--no_python",
             *place.rank_shim(),
@@ -61,3 +59,9 @@ class DeepSpeed(Framework):
                 {**place.threads(), **place.env},
             ),
         )
+
+
+def _slots(node: Node) -> list[int | str]:
+    """Return what DeepSpeed puts into CUDA_VISIBLE_DEVICES: numbers, or the UUID of a MIG instance."""
+    names = node.gpu_names or tuple(map(str, node.gpus or range(node.local_world_size)))
+    return [int(name) if name.isdigit() else name for name in names]

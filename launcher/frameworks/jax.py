@@ -37,6 +37,6 @@ class Jax(Framework):
         for task in place.tasks():
             env = {**shared, "JAX_PROCESS_ID": str(task.rank)}
             if task.gpus:  # JAX takes every GPU that it sees
-                env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, task.gpus))
+                env |= place.node.visible(task.gpus)
             made.append(place.process(task, env))
         return tuple(made)

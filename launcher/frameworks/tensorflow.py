@@ -69,7 +69,7 @@ class TensorFlow(Framework):
 
 def _gpus(place: Place, gpus: tuple[int, ...]) -> dict[str, str]:
     """Return the variable that hides other tasks' GPUs: TensorFlow takes every GPU that it sees."""
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if place.node.gpus else {}
+    return place.node.visible(gpus) if place.node.gpus else {}
 
 
 def _threads(place: Place, task: Task) -> dict[str, str]:

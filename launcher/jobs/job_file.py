@@ -15,8 +15,10 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
-from ..spec.inventory import VARIABLE, variables
+from ..spec.gpus import COMPUTED, read_ids
+from ..spec.inventory import VARIABLE, gpu_ids, variables
 from ..spec.model import Job, Resources, Role, Secret
 from ..spec.yaml_document import (
     SCALAR,
@@ -34,7 +36,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, roles
+from . import command, foreign_terms, placeholders, roles, start_commands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -87,6 +89,9 @@ def job_name(value: str) -> str:
 _RESOURCES: Mapping[str, Key] = {
     "gpus": Key(whole_number(0), whole(0), "Total GPUs over all hosts, one process for each"),
     "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
+    "gpu_ids": Key(
+        gpu_ids, TEXTS, "Which GPUs of each host: indices, UUIDs, or 1:0 for a MIG instance"
+    ),
 }
 
 
@@ -130,6 +135,14 @@ _KEYS: Mapping[str, Key] = {
         _secrets,
         {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
         "Variables kept out of logs, ps and records; without a value: taken from your environment",
+    ),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "prepare": Key(
+        text, TEXT, "Lines of bash to run before each process: module load, conda activate"
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
@@ -175,7 +188,11 @@ def json_schema() -> dict[str, Any]:
 
 def load(content: str, source: str) -> dict[str, Any]:
     """Return the values of a job file. Raises DocumentError."""
-    root = parse(content, source)
+    return load_root(parse(content, source), source)
+
+
+def load_root(root: YamlNode, source: str) -> dict[str, Any]:
+    """Return the values of a job from the root of its document. Raises DocumentError."""
     try:
         values = read(root, _KEYS, "the job")
     except DocumentError as error:
@@ -197,9 +214,10 @@ def load(content: str, source: str) -> dict[str, Any]:
             raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
     for name in ("envs", "secrets"):
         for variable, key_node in _variables(nodes[name]) if name in nodes else ():
-            if variable in framework.computed:
+            if variable in framework.computed | COMPUTED:
                 raise key_node.error(
-                    f"{variable} is computed for every process", f"leave it out of {name}"
+                    f"{variable} is computed for every process",
+                    _instead(variable, f"leave it out of {name}"),
                 )
     return values
 
@@ -209,6 +227,9 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
     inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
+    if "matrix" in names:
+        hint = f"matrix: makes it a sweep: launcher sweep {source}"
+        return DocumentError(error.message, hint, error.source, error.line)
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
@@ -253,12 +274,12 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
             sources[name] = layer
+    taken = _taken_over(values)
+    sources |= dict.fromkeys(taken, "command")
+    values |= taken
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
-    for name in values.get("envs", {}):
-        if name in framework.computed:
-            flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(f"{flag} {name}: it is computed for every process", "leave it out")
+    _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)
@@ -266,6 +287,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
+    _check_gpus(values.get("resources", Resources()))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -279,11 +301,75 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     return Job(**values, sources=sources)
 
 
+def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
+    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
+    flag = "--env" if by_flag else "envs:"
+    for name, value in envs.items():
+        if name in framework.computed | COMPUTED:
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
+        if found := placeholders.problem(str(value)):
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+
+
+def _check_gpus(wanted: Resources) -> None:
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
+
+
+def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a start command of another launcher, as ``torchrun``, stands for.
+
+    What the job itself says comes first. Raises InputError.
+    """
+    framework = frameworks.get(_framework(values))
+    if values.get("roles") or not values.get("run"):
+        return {}
+    words, shell = command.split(values["run"], framework)
+    found = None if shell else start_commands.take(words)
+    if found is None or ("framework" in values and found.framework != framework.name):
+        return {}
+    computed = frameworks.get(found.framework).computed | COMPUTED
+    envs = {name: value for name, value in found.envs.items() if name not in computed}
+    taken: dict[str, Any] = {"framework": found.framework, "run": found.run}
+    if found.options:
+        taken["launcher_options"] = found.options
+    if envs:
+        taken["envs"] = {**envs, **values.get("envs", {})}
+    if found.restarts and "max_restarts" not in values:
+        taken["max_restarts"] = found.restarts
+    return taken | _counts(found, values)
+
+
+def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of a start command that the job leaves open."""
+    taken: dict[str, Any] = {}
+    given = values.get("resources", Resources())
+    nodes = values.get("num_nodes")
+    if nodes is None and given.gpus is None and "hosts" not in values and found.nodes:
+        taken["num_nodes"] = nodes = found.nodes
+    local = found.local_ranks
+    if found.ranks and found.ranks % (found_nodes := nodes if isinstance(nodes, int) else 1) == 0:
+        local = found.ranks // found_nodes
+    if local and given == Resources():
+        taken["resources"] = Resources(nproc_per_node=local)
+    return taken
+
+
+def _instead(variable: str, usual: str) -> str:
+    """Return what to do instead of setting a variable that is computed."""
+    return "choose GPUs with --gpu-ids (gpu_ids: in a job)" if variable in COMPUTED else usual
+
+
 def _converted(layer: str, name: str, value: Any) -> Any:
     """Convert a value that a program passes to the job's type. Raises InputError."""
     try:
         if name == "resources" and isinstance(value, Mapping):
-            return Resources(**value)
+            return _resources_of(value)
         if name == "roles" and isinstance(value, Mapping):
             return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
         if name in _FROM_TEXT and isinstance(value, str | int):
@@ -295,9 +381,20 @@ def _converted(layer: str, name: str, value: Any) -> Any:
     return value
 
 
+def _resources_of(given: Mapping[str, Any]) -> Resources:
+    """Return the resources that a program passes; ``gpu_ids`` may be a list. Raises ValueError."""
+    values = dict(given)
+    if values.get("gpu_ids"):
+        several = values["gpu_ids"]
+        texts = [several] if isinstance(several, str | int) else several
+        values["gpu_ids"] = read_ids(",".join(map(str, texts)))
+    return Resources(**values)
+
+
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "python": python_path,
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,

@@ -6,12 +6,16 @@ Roles are placed by :mod:`launcher.jobs.placement`; a job without roles is laid 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from .. import frameworks
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
+from ..spec.gpus import are_one, fold, is_index, is_mig
 from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
 from . import placement
+from .gpus import Usable, foreign, unknown, usable
 
 #: The most processes of one run, so that a slip of the finger costs an error and not all memory.
 MOST_PROCESSES = 16_384
@@ -27,26 +31,50 @@ class Offer:
     gpus: tuple[int, ...]
     total: int
     taken: str = ""
+    usable: Usable = Usable(())
+
+    def of(self, gpus: Sequence[int]) -> dict[str, Any]:
+        """Return the fields of a node that has these GPUs."""
+        calls = self.usable.names
+        names = tuple(calls.get(index, str(index)) for index in gpus)
+        return {"gpus": tuple(gpus), "gpu_names": names, "vendor": self.usable.vendor}
 
 
-def offers(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Offer, ...]:
-    """Return what each host offers. Raises PlanError if the inventory claims more GPUs than exist."""
-    return tuple(_offer(host, facts.get(host.name)) for host in hosts)
+def offers(
+    hosts: Sequence[Host], facts: Mapping[str, Facts], job: Job | None = None
+) -> tuple[Offer, ...]:
+    """Return what each host offers to a job. Raises PlanError if the inventory claims GPUs that do
+    not exist."""
+    return tuple(_offer(host, facts.get(host.name), job) for host in hosts)
 
 
-def _offer(host: Host, facts: Facts | None) -> Offer:
-    found = [gpu.index for gpu in facts.gpus] if facts else []
-    if host.gpus is not None and found and host.gpus > len(found):
-        raise PlanError(
-            f"{host.name}: the inventory says {host.gpus} GPUs, nvidia-smi finds {len(found)}",
-            f"set gpus: {len(found)} in the inventory, or leave it out",
-        )
-    count = len(found) if host.gpus is None else host.gpus
-    indices = (found or list(range(count)))[:count]
+def _offer(host: Host, facts: Facts | None, job: Job | None) -> Offer:
+    wanted = job.resources.gpu_ids if job else ()
+    there = usable(host, facts, wanted)
     leased = facts.leased if facts else {}
-    free = tuple(index for index in indices if index not in leased)
-    holders = {holder_text(holder) for index, holder in leased.items() if index in indices}
-    return Offer(host, free, count, ", ".join(sorted(holders)))
+    holders = {
+        index: holder
+        for index in there.indices
+        for held, holder in leased.items()
+        if are_one(index, held)
+    }
+    free = tuple(index for index in there.indices if index not in holders)
+    total = len(there.gpus)
+    if not wanted and not (job and job.roles):
+        free, total = _of_one_kind(free, there.indices)
+    texts = {holder_text(holder) for holder in holders.values()}
+    return Offer(host, free, total, ", ".join(sorted(texts)), there)
+
+
+def _of_one_kind(free: tuple[int, ...], all_: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """Return the free GPUs that one program can use together, and how many there are in all.
+
+    CUDA gives a process whole GPUs, or a single MIG instance.
+    """
+    whole = [index for index in all_ if not is_mig(index)]
+    if whole or not all_:
+        return tuple(index for index in free if not is_mig(index)), len(whole)
+    return free[:1], 1
 
 
 def _check_size(job: Job, hosts: int) -> None:
@@ -60,21 +88,46 @@ def _check_size(job: Job, hosts: int) -> None:
 
 
 def make_layout(
-    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str = "dry-run"
+    job: Job,
+    hosts: Sequence[Host],
+    facts: Mapping[str, Facts],
+    run_id: str = "dry-run",
+    only_idle: bool = False,
 ) -> Layout:
     """Return nodes with their ranks and GPUs. Raises PlanError if the job does not fit.
 
     ``resources.gpus`` alone chooses the fewest hosts: whole ones from the largest down, then the
     smallest that holds the rest. Otherwise the job gets ``num_nodes`` hosts (default: all that
     ``--hosts`` selects, else 1), each with ``nproc_per_node`` processes or one per GPU. Without
-    facts (a dry run) the inventory is trusted.
+    facts (a dry run) the inventory is trusted. GPUs on which somebody works outside launcher are
+    taken last, and not at all with ``only_idle``.
     """
     _check_size(job, len(hosts))
-    able = offers(hosts, facts)
+    able = offers(hosts, facts, job)
+    idle = tuple(_without_foreign(offer, facts.get(offer.host.name)) for offer in able)
+    if idle == able or job.resources.gpu_ids:
+        return _laid_out(job, able, facts, run_id)
+    try:
+        return _laid_out(job, idle, facts, run_id)
+    except PlanError:
+        if only_idle:
+            raise
+        return _laid_out(job, able, facts, run_id)
+
+
+def _without_foreign(offer: Offer, facts: Facts | None) -> Offer:
+    used = foreign(facts)
+    return replace(offer, gpus=tuple(index for index in offer.gpus if index not in used))
+
+
+def _laid_out(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
+    """Return the layout of a job on what hosts offer. Raises PlanError."""
     if job.roles:
         return _of_roles(job, able, facts, run_id)
     gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
-    if gpus and job.num_nodes is None and per_node is None:
+    if job.resources.gpu_ids:
+        counts = _named(job, able)
+    elif gpus and job.num_nodes is None and per_node is None:
         counts = _spread(able, gpus)
     else:
         counts = _by_hand(job, able)
@@ -88,13 +141,24 @@ def make_layout(
                 node_rank=len(nodes),
                 local_world_size=processes,
                 rank_offset=offset,
-                gpus=offer.gpus[:processes] if with_gpus else (),
+                **offer.of(offer.gpus[:processes] if with_gpus else ()),
                 root=known.root if known else offer.host.workdir,
                 python=known.python if known else offer.host.python,
             )
         )
         offset += processes
+        _check_mig(nodes[-1].host.name, nodes[-1].gpus)
     return Layout(run_id, tuple(nodes))
+
+
+def _check_mig(host: str, gpus: Sequence[int]) -> None:
+    """Raise PlanError for GPUs that CUDA does not give to one program."""
+    if len(gpus) > 1 and any(map(is_mig, gpus)):
+        raise PlanError(
+            f"{host}: GPU {fold(gpus)} cannot be used together: CUDA gives a program whole GPUs, or "
+            "a single MIG instance",
+            "name one MIG instance, or start a run for each",
+        )
 
 
 def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
@@ -108,15 +172,18 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
     placed_hosts = placement.place(job.roles, capacities, job.num_nodes, cast.own_ranks, cast.first)
     nodes: list[Node] = []
     for placed in placed_hosts:
-        host = next(offer.host for offer in able if offer.host.name == placed.host)
+        offer = next(offer for offer in able if offer.host.name == placed.host)
+        host = offer.host
         known = facts.get(host.name)
+        for task in placed.tasks:
+            _check_mig(host.name, task.gpus)
         nodes.append(
             Node(
                 host=host,
                 node_rank=len(nodes),
                 local_world_size=sum(task.size for task in placed.tasks),
                 rank_offset=placed.tasks[0].rank,
-                gpus=tuple(gpu for task in placed.tasks for gpu in task.gpus),
+                **offer.of([gpu for task in placed.tasks for gpu in task.gpus]),
                 root=known.root if known else host.workdir,
                 python=known.python if known else host.python,
                 tasks=placed.tasks,
@@ -145,6 +212,45 @@ def _spread(able: Sequence[Offer], gpus: int) -> _Counts:
         taken[chosen.host.name] = min(left, len(chosen.gpus))
         left -= taken[chosen.host.name]
     return [(offer, taken[offer.host.name], True) for offer in able if offer.host.name in taken]
+
+
+def _named(job: Job, able: Sequence[Offer]) -> _Counts:
+    """Return the hosts that have all GPUs of ``gpu_ids``; UUIDs may be spread over several."""
+    identities = job.resources.gpu_ids
+    places = [identity for identity in identities if is_index(identity)]
+    _check_identities(job, able)
+    having = [o for o in able if o.usable.gpus and not unknown(places, o.usable.gpus)]
+    usual = 1 if len(places) == len(identities) else len(having)
+    count = job.num_nodes or (len(able) if job.hosts else usual)
+    free = [offer for offer in having if len(offer.gpus) == offer.total]
+    if len(free) < count:
+        hosts = "1 host" if count == 1 else f"{count} hosts"
+        listed = ", ".join(identities)
+        if len(having) < count:
+            names = ", ".join(offer.host.name for offer in having) or "none"
+            raise PlanError(f"--gpu-ids {listed}: {hosts} wanted, and {names} has them all")
+        raise PlanError(f"--gpu-ids {listed}: {_free_gpus(having)}", "wait, or name other GPUs")
+    chosen_hosts = free[:count]
+    for offer in chosen_hosts:
+        per_node = job.resources.nproc_per_node
+        if per_node not in (None, offer.total):
+            raise PlanError(
+                f"--nproc-per-node {per_node} contradicts --gpu-ids {','.join(identities)}: "
+                f"{offer.host.name} has {offer.total} of them",
+                "leave one of them out",
+            )
+    return [(offer, offer.total, True) for offer in chosen_hosts]
+
+
+def _check_identities(job: Job, able: Sequence[Offer]) -> None:
+    """Raise PlanError for a name of ``gpu_ids`` that no host knows."""
+    everywhere = [gpu for offer in able for gpu in offer.usable.gpus]
+    for identity in unknown(job.resources.gpu_ids, everywhere):
+        if not any(gpu for gpu in everywhere if not unknown([identity], [gpu])):
+            there = "; ".join(
+                f"{offer.host.name} {fold(offer.usable.names) or 'none'}" for offer in able[:LISTED]
+            )
+            raise PlanError(f"--gpu-ids {identity}: no host has that GPU (usable: {there})")
 
 
 def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:

@@ -10,6 +10,8 @@ from ..spec import nodeset
 from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
+from . import placeholders
+from .environments import prepared
 from .interpolation import fill
 
 LOOPBACK = "lo"
@@ -36,7 +38,8 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             env=environment(job, where, node, meeting, attempt),
         )
         processes = framework.processes(place)
-        nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
+        filled = (prepared(fill(process, place), job) for process in processes)
+        nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 
@@ -55,7 +58,8 @@ def environment(
     interface = node.host.interface or meeting.interfaces.get(node.host.name)
     chosen = {"PYTHONUNBUFFERED": "1"}
     if interface:
-        chosen |= {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface}
+        libraries = ("NCCL", "GLOO", "TP")  # TP: TensorPipe, of torch's RPC
+        chosen |= {f"{library}_SOCKET_IFNAME": interface for library in libraries}
     if version(meeting.master_addr) == 6:  # an interface may have IPv4 as well, which others lack
         chosen["NCCL_SOCKET_FAMILY"] = "AF_INET6"
     computed = {
@@ -67,10 +71,25 @@ def environment(
         "LAUNCHER_OUTPUT_DIR": posixpath.join(folder, "outputs"),
     }
     if node.gpus:
-        computed["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, node.gpus))
+        computed |= node.visible(node.gpus)
     elif node.host.gpus is not None or job.resources.gpus == 0:
-        computed["CUDA_VISIBLE_DEVICES"] = ""
+        computed |= node.visible(())
     return {**chosen, **node.host.env, **job.envs, **computed}
+
+
+def early_environment(
+    job: Job, where: Layout, node: Node, attempt: int, meeting: Meeting = NOWHERE
+) -> dict[str, str]:
+    """Return the variables of what runs on a node without being one of its processes, such as setup.
+
+    Placeholders have no value there, so variables that hold some are left out.
+    """
+    env = environment(job, where, node, meeting, attempt)
+    return {
+        name: value
+        for name, value in env.items()
+        if job.envs.get(name) != value or not placeholders.used([value])
+    }
 
 
 def search_path(node: Node, run_id: str) -> tuple[str, ...]:
@@ -97,12 +116,8 @@ def master_candidates(job: Job, master: Host, facts: Facts, alone: bool) -> tupl
         return ("127.0.0.1",)
     own = [ip for name, ip in facts.addresses if name == master.interface]
     known = [ip for ip in (facts.ssh_address, master.address) if ip and is_global(ip)]
-    others = sorted([*known, *(ip for _, ip in facts.addresses)], key=_is_second_choice)
+    others = sorted([*known, *(ip for _, ip in facts.addresses)], key=version)
     return tuple(dict.fromkeys([*own, *others]))
-
-
-def _is_second_choice(address: str) -> int:
-    return 2 if address.startswith("127.") else version(address) // 6
 
 
 def shared_versions(job: Job, facts: Sequence[Facts]) -> frozenset[int]:

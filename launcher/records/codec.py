@@ -23,7 +23,7 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 def describe_host(host: Host) -> dict[str, Any]:
     """Return a host as JSON values, without fields that are not set: earlier releases read the rest."""
-    return {name: value for name, value in to_json(host).items() if value not in (None, {})}
+    return {name: value for name, value in to_json(host).items() if value not in (None, {}, [])}
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
@@ -127,6 +127,8 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
                 "local_world_size": entry.node.local_world_size,
                 "ranks": list(entry.node.ranks),
                 "gpus": list(entry.node.gpus),
+                "gpu_names": list(entry.node.gpu_names),
+                "vendor": entry.node.vendor,
                 "processes": [
                     {
                         "key": process.key,

@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import StopReason
+from .reasons import PassedOver, StopReason
 
 
 @frozen
@@ -109,6 +109,14 @@ class CodeIsLarge(Event):
     bytes: int
     files: int
     largest: tuple[tuple[str, int], ...] = ()
+
+
+@frozen
+class NotificationFailed(Event):
+    """News of the run could not be sent; ``to`` is how, without an address or a command."""
+
+    to: str
+    problem: str
 
 
 @frozen
@@ -239,6 +247,16 @@ class GpusUsed(Event):
 
     host: str
     gpus: tuple[int, ...]
+
+
+@frozen
+class GpusPassedOver(Event):
+    """GPUs of a host that the run did not take; ``by`` is whose they are, or what leaves them out."""
+
+    host: str
+    gpus: tuple[int, ...]
+    reason: PassedOver
+    by: str
 
 
 @frozen

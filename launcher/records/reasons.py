@@ -34,6 +34,14 @@ class StopReason(StrEnum):
     OTHER = "other"  # the detail is the code that another version wrote
 
 
+class PassedOver(StrEnum):
+    """Why a run did not take GPUs of its hosts, or took them last."""
+
+    ENVIRONMENT = "environment"  # a variable of the inventory or of the login leaves them out
+    FOREIGN = "foreign"  # somebody works on them outside launcher
+    SHARED = "shared"  # as foreign, and taken all the same: no others were free
+
+
 class EndReason(StrEnum):
     """Why a run ended that was not stopped: the reason in its receipt."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..jobs import command
+from ..jobs.environments import with_python
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.model import Host, Inventory, Job, Request, Resources
@@ -14,7 +15,7 @@ from ..spec.model import Host, Inventory, Job, Request, Resources
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """Return a request with the hosts that the job may use. Raises InputError."""
-    hosts = inventories.select(inventory, job.hosts)
+    hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
     if job.num_nodes and job.num_nodes > len(hosts):

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from . import nodeset
+from . import gpus, nodeset
+from .environments import python_path
 from .errors import InputError, suggestion
 from .model import Host, Inventory
 from .ssh_config import TRANSPORTS
@@ -19,10 +20,12 @@ from .yaml_document import (
     TEXT_MAP,
     Key,
     YamlNode,
+    checked,
     parse,
     read,
     text,
     text_map,
+    texts,
     truth,
     whole,
     whole_number,
@@ -60,6 +63,21 @@ def _transport(node: YamlNode) -> str:
     return value
 
 
+def gpu_ids(node: YamlNode) -> tuple[str, ...]:
+    """Return names of GPUs: a list, or a text such as ``0,2-3``. Raises DocumentError."""
+    try:
+        return gpus.read_ids(",".join(texts(node)))
+    except ValueError as error:
+        raise node.error(str(error)) from None
+
+
+def _gpus(node: YamlNode) -> int | tuple[str, ...]:
+    """Return a number of GPUs, or the names of some."""
+    if not isinstance(node.yaml, yaml.SequenceNode):
+        return whole_number(0, 64)(node)
+    return gpu_ids(node) if node.elements() else 0
+
+
 HOST_KEYS: Mapping[str, Key] = {
     "address": Key(
         _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several hosts"
@@ -74,9 +92,15 @@ HOST_KEYS: Mapping[str, Key] = {
         "asyncssh, or openssh for second factors, FIDO and Kerberos (default: whichever gets in)",
     ),
     "gpus": Key(
-        whole_number(0, 64), whole(0, 64), "Number of GPUs to use (default: all nvidia-smi finds)"
+        _gpus,
+        {"oneOf": [whole(0, 64), {"type": "array", "items": SCALAR}]},
+        "Number of GPUs to use, or which: [2, 3], UUIDs (default: all that are found)",
     ),
-    "python": Key(text, TEXT, "Python on the host, 3.8 or newer: a name on PATH or a path"),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python on the host, 3.8 or newer: a name on PATH, a path, venv:DIR or conda:NAME",
+    ),
     "workdir": Key(text, TEXT, "Folder on the host where launcher keeps its files"),
     "interface": Key(text, TEXT, "Network interface to the other hosts (default: detected)"),
     "shares_machine": Key(
@@ -196,6 +220,8 @@ def _entry(
     for merged in ("env", "labels"):
         if merged in values:
             values[merged] = {**defaults.get(merged, {}), **settings.get(merged, {})}
+    if isinstance(values.get("gpus"), tuple):
+        values |= {"gpu_ids": values["gpus"], "gpus": len(values["gpus"])}
     addresses = _addresses(key_node, names, values.pop("address", None))
     return [
         Host(name=name, address=address, **values)

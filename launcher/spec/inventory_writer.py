@@ -44,7 +44,7 @@ def inventory_text(inventory: Inventory, head: Iterable[str] = ()) -> str:
     if inventory.ssh_config:
         lines += [f"ssh_config: {scalar(inventory.ssh_config)}"]
     if shared:
-        lines += ["defaults:", *(f"  {key}: {scalar(value)}" for key, value in shared.items())]
+        lines += ["defaults:", *(f"  {key}: {_value(value)}" for key, value in shared.items())]
     lines.append("hosts:")
     for name, one in _folded(inventory.hosts, settings):
         lines += _host(name, {k: v for k, v in one.items() if k not in shared})
@@ -77,8 +77,10 @@ def _settings(host: Host) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, default in _DEFAULTS.items():
         value = getattr(host, name)
-        if name != "name" and value != default and value != {}:
+        if name not in ("name", "gpu_ids") and value != default and value != {}:
             found[name] = value
+    if host.gpu_ids:
+        found["gpus"] = host.gpu_ids
     return found
 
 
@@ -142,6 +144,8 @@ def _host(name: str, settings: Mapping[str, Any]) -> list[str]:
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{scalar(k)}: {scalar(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(scalar, value))}]"
     return scalar(value)
 
 

@@ -5,10 +5,11 @@ Sizes are in bytes and times in seconds, unless a name says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any
 
+from . import gpus as gpu_names
 from .frozen import frozen
 from .process_key import ProcessKey, ProcessKind
 
@@ -54,6 +55,7 @@ class Host:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     transport: str | None = None
+    gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
 
 
@@ -78,10 +80,14 @@ class Inventory:
 
 @frozen
 class Resources:
-    """How much a job wants: GPUs in total, or processes on each node."""
+    """How much a job wants: GPUs in total, or processes on each node.
+
+    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs.
+    """
 
     gpus: int | None = None
     nproc_per_node: int | None = None
+    gpu_ids: tuple[str, ...] = ()
 
 
 @frozen
@@ -145,11 +151,13 @@ class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
     With ``elastic``, torchrun starts on ``num_nodes`` hosts, continues with as few as ``elastic``
-    when others are lost, and re-forms its group at most ``max_restarts`` times.
+    when others are lost, and re-forms its group at most ``max_restarts`` times. ``launcher_options``
+    are options of a typed start command (``torchrun ...``) for the framework's own launcher.
     """
 
     run: tuple[str, ...]
     shell: bool = False
+    launcher_options: tuple[str, ...] = ()
     name: str | None = None
     workdir: str = "."
     num_nodes: int | None = None
@@ -158,6 +166,8 @@ class Job:
     envs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
+    python: str | None = None  # instead of the hosts' own
+    prepare: str | None = None
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
@@ -213,13 +223,27 @@ def _file(word: str) -> str | None:
 
 @frozen
 class Gpu:
-    """A GPU as ``nvidia-smi`` reports it; memory in MiB."""
+    """A GPU, or a MIG instance of one, as its vendor's tool reports it; memory in MiB."""
 
     index: int
     name: str = ""
     uuid: str = ""
     memory: int = 0
     memory_used: int = 0
+    vendor: str = gpu_names.NVIDIA
+
+
+@frozen
+class GpuUser:
+    """A process on a GPU. ``run`` is the run it belongs to, if known; memory in MiB."""
+
+    gpu: int
+    pid: int
+    user: str | None
+    command: str = ""
+    run: str | None = None
+    memory: int = 0
+    since: float | None = None  # by the host's clock
 
 
 @frozen
@@ -243,6 +267,8 @@ class Facts:
     noexec: bool = False  # no file at workdir may be executed
     machine: str = ""  # equal for two hosts that are one machine
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
+    visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
+    gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 
 
@@ -282,6 +308,22 @@ class Node:
     root: str = "~/.launcher/host"  # where the agent keeps its files
     python: str = "python3"
     tasks: tuple[Task, ...] = ()  # of a job with roles
+    vendor: str = gpu_names.NVIDIA  # of the GPUs
+    gpu_names: tuple[str, ...] = ()  # what the vendor's variable calls each of ``gpus``
+
+    def visible(self, gpus: Iterable[int]) -> dict[str, str]:
+        """Return the variables with which a process sees only these of the node's GPUs."""
+        names = dict(zip(self.gpus, self.gpu_names, strict=False))
+        return gpu_names.visible(self.vendor, [names.get(index, str(index)) for index in gpus])
+
+    @property
+    def gpu_labels(self) -> tuple[str, ...]:
+        """What people call the GPUs: a UUID where a dry run does not know the index."""
+        names = zip(self.gpus, self.gpu_names or map(str, self.gpus), strict=True)
+        return tuple(
+            name if not name.isdigit() and not gpu_names.is_mig(index) else gpu_names.name_of(index)
+            for index, name in names
+        )
 
     @property
     def ranks(self) -> range:

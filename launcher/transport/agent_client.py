@@ -17,6 +17,7 @@ import asyncssh
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
+from ..spec.gpus import name_of
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import answers, login_shell
@@ -446,6 +447,12 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             f"{host.python} is Python {word.split()[-1]}",
             "launcher needs 3.8 or newer on hosts: set python: in the inventory",
         )
+    if word.startswith("launcher-no-conda "):
+        return errors.NoPython(
+            host.name,
+            f"there is no conda environment {word.partition(' ')[2]}",
+            "conda env list there shows them; or name it by its folder: conda:/path/to/env",
+        )
     if word == "launcher-no-python":
         return errors.NoPython(
             host.name,
@@ -503,6 +510,10 @@ def _last_with(complaint: str, words: tuple[str, ...]) -> str:
     return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
 
 
+def _gpu_name(gpu: int | str | None) -> str:
+    return name_of(gpu) if isinstance(gpu, int) else str(gpu)
+
+
 def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
     code, message = refused.code, refused.message
     if code == "port-taken" and refused.port is not None:
@@ -517,7 +528,7 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
         since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if at else ""
         return errors.GpuBusy(
             host,
-            f"GPU {refused.gpu} is in use by {holder_text(known)}{since}",
+            f"GPU {_gpu_name(refused.gpu)} is in use by {holder_text(known)}{since}",
             "wait for that run, or choose other hosts with --hosts",
         )
     if code == "os":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import asyncssh
 
 from ..spec import errors
-from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .connection import Bridge, Connection, Reader, RemoteProcess, Terminal, Tunnel, Writer
 from .pipes import Joint
 
 #: Seconds between keep-alives, and how many may go unanswered. Few, because a lost connection costs
@@ -16,29 +19,85 @@ KEEPALIVE, KEEPALIVES = 2.5, 3
 OPENING = 9
 
 
-class AsyncsshConnection(Connection):
-    """An SSH connection, with a channel for each command."""
+T = TypeVar("T")
+#: Something that opens a session on a login.
+Opening = Callable[[asyncssh.SSHClientConnection], Awaitable[T]]
 
-    def __init__(self, host: str, ssh: asyncssh.SSHClientConnection) -> None:
+
+class AsyncsshConnection(Connection):
+    """An SSH connection, with a channel for each command.
+
+    Where sshd allows no more sessions on it (MaxSessions), ``again`` logs in once more.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        ssh: asyncssh.SSHClientConnection,
+        again: Callable[[], Awaitable[asyncssh.SSHClientConnection]],
+    ) -> None:
         super().__init__(host)
-        self._ssh = ssh
+        self._ssh, self._again = ssh, again
+        self._more: list[asyncssh.SSHClientConnection] = []
 
     async def execute(self, command: str, terminal: Terminal | None = None) -> RemoteProcess:
         """See :class:`Connection`."""
         kind, *size = terminal or (None,)
-        self._bear(OPENING)
+
+        async def start(ssh: asyncssh.SSHClientConnection) -> RemoteProcess:
+            _bear(ssh, OPENING)
+            try:
+                return await ssh.create_process(
+                    command, encoding=None, term_type=kind, term_size=tuple(size)
+                )
+            finally:
+                _bear(ssh, KEEPALIVES)
+
+        return await self._open(start)
+
+    async def _open(self, opening: Opening[T]) -> T:
+        """Open a session on the first login that allows one more. Raises HostError."""
         try:
-            return await self._ssh.create_process(
-                command, encoding=None, term_type=kind, term_size=tuple(size)
-            )
+            for ssh in (self._ssh, *self._more):
+                try:
+                    return await opening(ssh)
+                except asyncssh.ChannelOpenError:
+                    if self.is_closed:
+                        raise
+            self._more = [ssh for ssh in self._more if not ssh.is_closed()]
+            self._more.append(await self._again())
+            return await opening(self._more[-1])
         except (OSError, asyncssh.Error) as error:
             raise self._explained(error) from None
-        finally:
-            self._bear(KEEPALIVES)
+
+    async def refuses_more(self) -> bool:
+        """See :class:`Connection`."""
+        try:
+            process = await self._ssh.create_process("true", encoding=None)
+        except asyncssh.ChannelOpenError:
+            return not self.is_closed
+        except (OSError, asyncssh.Error) as error:
+            raise self._explained(error) from None
+        process.close()
+        return False
 
     def bridge(self) -> Bridge:
         """See :class:`Connection`."""
         return _Channel(self)
+
+    async def tunnel(self, port: int) -> Tunnel:
+        """See :class:`Connection`."""
+        try:
+            reader, writer = await self._ssh.open_connection("localhost", port)
+        except asyncssh.ChannelOpenError as error:
+            raise errors.ConnectError(
+                self.host,
+                f"nothing takes connections to port {port} there: {error.reason}",
+                "is it started? sshd needs AllowTcpForwarding",
+            ) from None
+        except (OSError, asyncssh.Error) as error:
+            raise self._explained(error) from None
+        return _Tunnel(reader, writer)
 
     @property
     def is_closed(self) -> bool:
@@ -47,22 +106,24 @@ class AsyncsshConnection(Connection):
 
     def close(self) -> None:
         """See :class:`Connection`."""
-        self._ssh.close()
+        for ssh in (self._ssh, *self._more):
+            ssh.close()
 
     def abort(self) -> None:
         """See :class:`Connection`."""
-        self._ssh.abort()
+        for ssh in (self._ssh, *self._more):
+            ssh.abort()
 
     async def join(self, joint: Joint, command: str, ours: list[int]) -> bytes:
         """Run a command between two pipes. Raises HostError."""
+
+        async def begin() -> None:
+            await self._open(lambda ssh: joint.begin(ssh, command))
+
         try:
-            return await joint.run(self._ssh, command, ours)
+            return await joint.run(begin, ours)
         except asyncssh.Error as error:
             raise self._explained(error) from None
-
-    def _bear(self, silences: int) -> None:
-        if not self.is_closed:  # else it would begin to ask again
-            self._ssh.set_keepalive(count_max=silences)
 
     def _explained(self, error: Exception) -> errors.HostError:
         if not isinstance(error, asyncssh.ChannelOpenError):
@@ -74,6 +135,18 @@ class AsyncsshConnection(Connection):
         return too_many_sessions(self.host, error.reason)
 
 
+class _Tunnel:
+    def __init__(
+        self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
+    ) -> None:
+        self.stdin: Writer = writer
+        self.stdout: Reader = reader
+        self._writer = writer
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 class _Channel(Bridge):
     def __init__(self, connection: AsyncsshConnection) -> None:
         self._connection, self._joint = connection, Joint()
@@ -83,6 +156,11 @@ class _Channel(Bridge):
 
     def hang_up(self) -> None:
         self._joint.hang_up()
+
+
+def _bear(ssh: asyncssh.SSHClientConnection, silences: int) -> None:
+    if not ssh.is_closed():  # else it would begin to ask again
+        ssh.set_keepalive(count_max=silences)
 
 
 def too_many_sessions(host: str, reason: str) -> errors.AgentError:

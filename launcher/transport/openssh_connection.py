@@ -23,7 +23,7 @@ from functools import cache
 from ..spec import errors
 from .asyncssh_connection import too_many_sessions
 from .child_process import ChildProcess
-from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .connection import Bridge, Connection, RemoteProcess, Terminal, Tunnel
 from .login_folder import LoginFolder
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
@@ -108,9 +108,24 @@ class OpensshConnection(Connection):
         self._running.add(process)
         return process
 
+    async def tunnel(self, port: int) -> Tunnel:
+        """See :class:`Connection`."""
+        argv = [*self._argv, "-W", f"localhost:{port}", "--", self.host]
+        process = await OpensshProcess.start(argv, None)
+        self._running.add(process)
+        return process
+
     def bridge(self) -> Bridge:
         """See :class:`Connection`."""
         return _Piped(self)
+
+    async def refuses_more(self) -> bool:
+        """See :class:`Connection`. ``ssh`` logs in on its own where the master is refused."""
+        process = await ChildProcess.start(self._command("true", None), stdout=subprocess.DEVNULL)
+        assert process.stderr
+        said = await process.stderr.read(MOST_STDERR)
+        await process.wait()
+        return b"session request failed" in said
 
     @property
     def is_closed(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 
 import asyncssh
 
@@ -32,10 +33,12 @@ class Joint(asyncssh.SSHClientSession[bytes]):
         self._to_pipe: asyncio.WriteTransport | None = None
         self._from_pipe: asyncio.ReadTransport | None = None
 
-    async def run(
-        self, connection: asyncssh.SSHClientConnection, command: str, ours: list[int]
-    ) -> bytes:
-        """Run a command, once; return what it wrote to stderr.
+    async def begin(self, connection: asyncssh.SSHClientConnection, command: str) -> None:
+        """Open the session of the command. Raises asyncssh.Error."""
+        await connection.create_session(lambda: self, command, encoding=None, window=WINDOW)
+
+    async def run(self, begin: Callable[[], Awaitable[None]], ours: list[int]) -> bytes:
+        """Run the command that ``begin`` opens the session of, once; return what it wrote to stderr.
 
         ``ours`` are the descriptors for its stdout and stdin. They are removed from the list, and
         closed when the command exits. Raises asyncssh.Error if it cannot be run.
@@ -47,7 +50,7 @@ class Joint(asyncssh.SSHClientSession[bytes]):
         self._to_pipe.set_write_buffer_limits(HIGH, LOW)
         try:
             if not self._hung_up:
-                await connection.create_session(lambda: self, command, encoding=None, window=WINDOW)
+                await begin()
                 self._from_pipe, _ = await loop.connect_read_pipe(
                     lambda: _Source(self), os.fdopen(ours.pop(0), "rb", 0)
                 )

@@ -11,6 +11,7 @@ import shlex
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import asyncssh
 from asyncssh.encryption import get_encryption_algs
@@ -145,7 +146,9 @@ class Dialler:
         tunnel = await self._tunnel(name, jumps)
         async with self._limit:
             try:
-                return AsyncsshConnection(name, await self._open(settings, tunnel))
+                return AsyncsshConnection(
+                    name, await self._open(settings, tunnel), partial(self._open, settings, tunnel)
+                )
             except errors.AuthenticationFailed as denied:
                 if self._transports.get(name) == ASYNCSSH:
                     raise

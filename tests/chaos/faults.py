@@ -307,6 +307,10 @@ def _neighbour(now: Round) -> None:
 
         def gone(host: labs.LabHost = host) -> None:
             host.run("pkill", "-KILL", "-u", "nobody", check=False)
+            labs.wait_until(
+                lambda: host.run("pgrep", "-u", "nobody", check=False).returncode == 1,
+                "the end of another user's processes",
+            )
             host.run("rm", "-rf", "/var/tmp/launcher-leases")
 
         now.undo.append(gone)

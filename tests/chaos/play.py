@@ -121,6 +121,8 @@ def main() -> int:
     if reason := labs.missing():
         sys.exit(f"no lab of real hosts here: {reason}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
+    # A shell ignores it in what it starts in the background, and a launcher would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in args.faults if missing(name)]:
         print(f"{name}: left out: {missing(name)}")
         args.faults.remove(name)

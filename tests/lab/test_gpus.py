@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from support import gpu_tools
 from support import lab as labs
 from support.command import Launcher
 
@@ -82,3 +83,94 @@ def test_the_receipt_tells_which_gpus_were_used(own: labs.Lab, launcher: Launche
     told = json.loads(receipt.read_text())["hosts"][0]
     assert (told["gpus"], told["gpus_used"]) == ([0, 1], [1])
     assert b"0-1 (used 1)" in shown
+
+
+SHOW = "echo has $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"
+
+
+@pytest.mark.parametrize("own", [(labs.HostSpec("gpu1", gpus=4, mig={3: 2}),)], indirect=True)
+def test_gpus_as_people_have_them(own: labs.Lab, launcher: Launcher) -> None:
+    """A login's variable bounds them, a job names them, and a MIG instance is leased by itself."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["gpu1"]
+    show = ("--framework", "env", SHOW)
+    named = launcher.run("--gpu-ids", "2", *show)
+    assert "has 2 PCI_BUS_ID" in named.out, named.err
+    uuid = gpu_tools.mig_uuid(host.spec.gpu_uuids[3], 1)
+    hold = ("--framework", "env", f"python3 {launcher.script(HOLD)}")
+    process = launcher.start("--gpu-ids", "3:1", *hold)
+    try:
+        assert f"has {uuid}" in _line(process)
+        refused = launcher.run("--gpu-ids", uuid, "--framework", "env", "true")
+        assert "the only GPU is in use by root (" in refused.err
+        beside = launcher.run("--gpu-ids", "3:0", *show)
+        assert gpu_tools.mig_uuid(host.spec.gpu_uuids[3], 0) in beside.out, beside.err
+    finally:
+        host.write("/tmp/go", b"")
+        process.communicate(timeout=30)
+    rc = host.read("/root/.bashrc") if host.exists("/root/.bashrc") else b""
+    host.write("/root/.bashrc", b"export CUDA_VISIBLE_DEVICES=1,2\n" + rc)
+    bounded = launcher.run(*show)
+    assert "has 1,2 PCI_BUS_ID" in bounded.out, bounded.err
+    assert "CUDA_VISIBLE_DEVICES=1,2 (environment of the host)" in bounded.err
+
+
+OTHERS = (
+    labs.HostSpec("amd1", gpus=2, gpu_tool="amd-smi"),
+    labs.HostSpec("intel1", gpus=2, gpu_tool="xpu-smi"),
+)
+
+
+@pytest.mark.parametrize("own", [OTHERS], indirect=True)
+def test_gpus_of_other_vendors_are_leased_and_watched(own: labs.Lab, launcher: Launcher) -> None:
+    """AMD's by HIP_VISIBLE_DEVICES, Intel's by ZE_AFFINITY_MASK; a second run gets the other one."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["amd1"]
+    hold = launcher.script(HOLD.replace("CUDA", "HIP").replace("'has'", "'has', os.getpid()"))
+    first = launcher.start(
+        "--hosts", "amd1", "--gpu-ids", "1", "--framework", "env", f"python3 {hold}"
+    )
+    try:
+        pid, index = _line(first).split()[-2:]
+        assert index == "1"
+        second = launcher.run(
+            "--hosts", "amd1", "--gpus", "1", "--framework", "env", "echo $HIP_VISIBLE_DEVICES"
+        )
+        assert second.out.split()[-1] == "0", second.err
+        refused = launcher.run("--hosts", "amd1", "--gpus", "2", "--framework", "env", "true")
+        assert "only 1 of 2 GPUs is free" in refused.err
+        host.write("/run/fake-gpu-apps", f"{pid}, 1, 700\n".encode())
+        found = list(launcher.home.glob("runs/*/events.jsonl"))
+        labs.wait_until(
+            lambda: any(b"GpusUsed" in one.read_bytes() for one in found), "a look at the GPUs", 60
+        )
+    finally:
+        host.write("/tmp/go", b"")
+        first.communicate(timeout=60)
+    intel = launcher.run(
+        "--hosts", "intel1", "--gpus", "1", "--framework", "env", "echo mask $ZE_AFFINITY_MASK"
+    )
+    assert "mask 0" in intel.out, intel.err
+    checked = launcher.call("check", "-i", str(launcher.inventory), "--json", "--hosts", "intel1")
+    assert "Fake GPU Max 1550" in checked.stdout, checked.stderr
+
+
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """They are taken last, and the run says whose they are."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["gpu1"]
+    host.add_user("bob", "secret")
+    pid = host.spawn("runuser", "-u", "bob", "--", "sleep", "1000")
+    uuids = host.spec.gpu_uuids
+    host.write("/run/fake-gpu-apps", f"{pid}, {uuids[0]}, 40960\n{pid}, {uuids[2]}, 0\n".encode())
+    show = ("--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
+    one = launcher.run("--gpus", "1", *show)
+    assert "has 1\n" in one.out, one.err
+    assert "GPU 0,2 are used outside launcher by " in one.err
+    assert "left alone" in one.err
+    every = launcher.run("--gpus", "4", *show)
+    assert "has 0,1,2,3" in every.out, every.err
+    assert "taken all the same" in every.err

@@ -23,6 +23,7 @@ CASES: dict[str, tuple[Callable[[labs.Lab], object], str]] = {
     "wrong key": (lambda lab: lab.hosts["lab2"].change_host_key(), "host-key-mismatch"),
     "refused": (lambda lab: lab.hosts["lab2"].stop_sshd(), "connection-refused"),
     "dropped packets": (lambda lab: lab.hosts["lab2"].drop_packets(), "unreachable"),
+    "no sessions": (lambda lab: lab.hosts["lab2"].max_sessions(0), "agent-error"),
     "frozen sshd": (lambda lab: lab.hosts["lab2"].freeze_sshd(), "sshd-frozen"),
     "no rsync": (lambda lab: lab.hosts["lab2"].hide("/usr/bin/rsync"), "no-rsync"),
     "read-only home": (lambda lab: lab.hosts["lab2"].read_only_home(), "not-writable"),
@@ -48,6 +49,23 @@ def test_each_trouble_has_its_own_error(own: labs.Lab, launcher: Launcher, case:
         assert "lab1" in ran.receipt["error"]
     assert ran.receipt["seconds"] < 14, "8 s of silence, and not twice that"
     assert not [p for p in own.hosts["lab1"].processes() if "LAUNCHER_RUN_ID" in p.environ]
+
+
+def test_a_login_allows_one_session(own: labs.Lab, launcher: Launcher) -> None:
+    """Code, outputs and commands come by logins of their own, and check says what to set."""
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    for host in own.hosts.values():
+        host.max_sessions(1)
+    (launcher.work / "part.txt").write_text("part")
+    write = 'cat part.txt; echo "$LAUNCHER_HOST" >"$LAUNCHER_OUTPUT_DIR/$LAUNCHER_HOST"'
+    ran = launcher.run("--nodes=2", "--framework=env", "--", write)
+    assert ran.code == 0, ran.err
+    for rank, host in enumerate(own.hosts):
+        assert ran.log(f"node-{rank}.out") == b"part"
+        assert (ran.folder / "outputs" / host).read_text() == f"{host}\n"
+    assert launcher.call("exec", "-", "ls").stdout.count("part.txt") == 1
+    done = launcher.call("check", "-i", str(launcher.inventory), "--no-pairs")
+    assert "SSH-SESSIONS  lab[1-2]" in done.stdout
 
 
 #: As a user calls it, but for less patience with a host that does not describe itself.

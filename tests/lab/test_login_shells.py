@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -192,9 +193,27 @@ def test_a_file_system_of_whole_seconds(bob: Launcher, host: labs.LabHost) -> No
         host.run("umount", "-l", "/mnt/coarse")
 
 
-def test_check_names_a_workdir_where_nothing_may_be_executed(
-    bob: Launcher, host: labs.LabHost
-) -> None:
+def test_a_file_system_of_even_seconds(bob: Launcher, host: labs.LabHost) -> None:
+    """As FAT: the code arrives, once, and a change within two seconds is not missed."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler on this machine")
+    login(host, "/bin/bash")
+    host.even_seconds()
+    try:
+        for value, second in (("1", 0), ("2", 1), ("2", 1)):
+            bob.script(f"print('value {value}')")
+            os.utime(bob.work / "train.py", (10**9 + second, 10**9 + second))
+            ran = bob.run("--framework", "env", "--", PYTHON, "train.py")
+            assert ran.code == 0, ran.err
+            newest = bob.home / "runs" / ran.receipts[-1]["run"]
+            (log,) = newest.glob("logs/attempt-0/*")
+            assert log.read_text() == f"value {value}\n"
+    finally:
+        host.even_seconds(keep=False)
+
+
+def test_a_workdir_where_nothing_may_be_executed(bob: Launcher, host: labs.LabHost) -> None:
+    """launcher's own programs are found; check says what of the job's is not, and rm leaves nothing."""
     login(host, "/bin/bash")
     host.run("mkdir", "-p", "/mnt/closed")
     host.run("mount", "-t", "tmpfs", "-o", "noexec,mode=755,uid=bob", "tmpfs", "/mnt/closed")
@@ -202,6 +221,17 @@ def test_check_names_a_workdir_where_nothing_may_be_executed(
     bob.inventory.write_text(text.replace("user: bob", "user: bob, workdir: /mnt/closed/l"))
     try:
         checked = bob.call("check", "-i", str(bob.inventory))
+        ran = bob.run("--framework", "ssh", "command -v ssh python; python -V; ssh one hostname")
+        assert ran.code == 0, ran.err
+        ssh, python, version, name = ran.log("node-0.out").decode().split("\n")[:4]
+        places = host.run("sh", "-c", "ls -d /dev/shm/launcher-* /tmp/launcher-*", check=False)
+        assert bob.call("rm", "-").returncode == 0
+        after = host.run("sh", "-c", "ls -d /dev/shm/launcher-* /tmp/launcher-*", check=False)
     finally:
         host.run("umount", "-l", "/mnt/closed")
     assert "DISK-NOEXEC" in checked.stdout + checked.stderr
+    assert ssh.endswith("/relay/ssh")
+    assert python.endswith("/bin/python")
+    assert (version[:7], name) == ("Python ", "one")
+    assert places.stdout.count(b"launcher-") == 2
+    assert not after.stdout

@@ -99,20 +99,40 @@ class LabHost(Host):
         self._say("sshd")
         wait_until(self._answers, f"sshd of {self.name} answers, see {self.dir / 'sshd.log'}")
 
+    def max_sessions(self, count: int) -> None:
+        """Allow so many sessions on each new connection."""
+        config = "/etc/ssh/lab/sshd_config"
+        lines = self.read(config).splitlines()
+        kept = [line for line in lines if not line.startswith(b"MaxSessions")]
+        self.write(config, b"\n".join([*kept, b"MaxSessions %d" % count]) + b"\n")
+        self.stop_sshd()
+        self.start_sshd()
+
     def set_clock(self, offset: int) -> None:
         """Show whatever sshd starts from now on a clock that is `offset` seconds off; 0 to undo.
 
         lab_clock.c is preloaded there, since the kernel has one clock for all hosts. Monotonic
         clocks, and the times of files, which the kernel writes, stay true.
         """
-        config, library = "/etc/ssh/lab/sshd_config", "/etc/ssh/lab/clock.so"
-        kept = [line for line in self.read(config).splitlines() if b"LAB_CLOCK" not in line]
-        if offset:
-            made = self.dir / "clock.so"
-            code = Path(__file__).with_name("lab_clock.c")
-            sh(["cc", "-shared", "-fPIC", "-O1", "-o", str(made), str(code), "-ldl"])
+        self._preload(f"LAB_CLOCK={offset}" if offset else None, "lab_clock.c")
+
+    def even_seconds(self, *, keep: bool = True) -> None:
+        """Have whatever sshd starts from now on set times of files to even seconds; or undo that.
+
+        Times that the kernel sets stay exact.
+        """
+        self._preload("LAB_EVEN=1" if keep else None, "lab_even_seconds.c")
+
+    def _preload(self, setting: str | None, code: str) -> None:
+        """Load a library of ours into whatever sshd starts from now on; with None, none."""
+        config, library = "/etc/ssh/lab/sshd_config", "/etc/ssh/lab/preloaded.so"
+        kept = [line for line in self.read(config).splitlines() if b"LD_PRELOAD" not in line]
+        if setting:
+            made = self.dir / "preloaded.so"
+            source = str(Path(__file__).with_name(code))
+            sh(["cc", "-shared", "-fPIC", "-O1", "-o", str(made), source, "-ldl"])
             self.write(library, made.read_bytes(), 0o755)
-            kept.append(f"SetEnv LD_PRELOAD={library} LAB_CLOCK={offset}".encode())
+            kept.append(f"SetEnv LD_PRELOAD={library} {setting}".encode())
         self.write(config, b"\n".join(kept) + b"\n")
         self.stop_sshd()
         self.start_sshd()

@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from support import gpu_tools
 from support.lab_spec import (
     BOOT,
     DEADLINE,
     LAUNCHER,
     NAMESPACES,
     NETWORK_NFT,
-    NVIDIA_SMI,
     PATH,
     PID_1,
     SSHD_CONFIG,
@@ -238,9 +238,14 @@ class Host:
         behind = f"{source(self.launcher_address)} drop;" if self.spec.behind else ""
         put(self.dir, "network.nft", NETWORK_NFT.format(behind=behind))
         if self.spec.gpus:
-            uuids = enumerate(self.spec.gpu_uuids)
-            gpus = "\n".join(f"{index}, NVIDIA Fake GPU, {name}, 81559" for index, name in uuids)
-            put(self.dir, "upper/usr/local/bin/nvidia-smi", NVIDIA_SMI.format(gpus=gpus), 0o755)
+            name, gpus = self.spec.gpu_tool, self.spec.gpu_uuids
+            is_nvidia = name == "nvidia-smi"
+            tool = (
+                gpu_tools.nvidia_smi(gpus, self.spec.mig)
+                if is_nvidia
+                else gpu_tools.other(name, gpus)
+            )
+            put(self.dir, f"upper/usr/local/bin/{name}", tool, 0o755)
 
     def _neighbours(self) -> str:
         """Return lines for `ip -batch`: in a large lab, where others are; see `Site.is_large`."""

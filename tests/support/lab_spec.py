@@ -6,11 +6,12 @@ import ipaddress
 import shlex
 import subprocess
 import time
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from support import gpu_tools
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LAUNCHER = "launcher"
@@ -92,32 +93,6 @@ table inet lab {{
 }}
 """
 
-NVIDIA_SMI = r"""#!/bin/sh
-# A FAKE nvidia-smi, made by tests/support/lab.py: there is no GPU behind it.
-# Lines "pid, uuid, MiB" in /run/fake-gpu-apps are its compute processes; /run/fake-gpu-health has
-# the driver's version and the uncorrectable errors of every GPU.
-gpus='{gpus}'
-apps=/run/fake-gpu-apps
-[ -r "$apps" ] || apps=/dev/null
-case "$*" in
--L)
-    echo "$gpus" | awk -F', ' '{{ printf "GPU %s: %s (UUID: %s)\n", $1, $2, $3 }}' ;;
-'--query-gpu=index,name,uuid,memory.total,memory.used --format=csv,noheader,nounits')
-    echo "$gpus" | awk -F', ' -v apps="$apps" '
-        BEGIN {{ while ((getline line < apps) > 0) {{ split(line, a, ", *"); used[a[2]] += a[3] }} }}
-        {{ print $0 ", " used[$3] + 0 }}' ;;
-'--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total --format=csv,noheader,nounits')
-    driver=580.95 ecc=0
-    [ ! -r /run/fake-gpu-health ] || read -r driver ecc </run/fake-gpu-health
-    echo "$gpus" | awk -F', ' -v driver="$driver" -v ecc="$ecc" '{{ print $3 ", " driver ", " ecc }}' ;;
-'--query-compute-apps=pid,gpu_uuid --format=csv,noheader,nounits')
-    awk -F', *' '{{ print $1 ", " $2 }}' "$apps" ;;
-*)
-    echo "fake nvidia-smi: not supported: $*" >&2
-    exit 2 ;;
-esac
-"""
-
 
 class LabError(Exception):
     """The lab could not be made, or a host did not do what it was asked to."""
@@ -145,7 +120,8 @@ class HostSpec:
     families: "4", "6" or "46": the IP addresses that it has, beside loopback's.
     passwords: sshd accepts passwords, and the keys in each user's ~/.ssh/authorized_keys, which is
         empty at first; see `LabHost.add_user`.
-    gpus: how many GPUs the fake nvidia-smi in /usr/local/bin has; no such file for 0.
+    gpus: how many GPUs the fake of `gpu_tool` in /usr/local/bin has; no such file for 0.
+    mig: how many MIG instances each of them is divided into, by index.
     """
 
     name: str
@@ -155,6 +131,8 @@ class HostSpec:
     behind: str | None = None
     home_size: str | None = None
     gpus: int = 0
+    gpu_tool: str = "nvidia-smi"
+    mig: Mapping[int, int] = field(default_factory=dict)
     disk: Path | None = None
     passwords: bool = False
     families: str = "4"
@@ -162,8 +140,7 @@ class HostSpec:
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
         """The UUIDs that the fake nvidia-smi reports, by index. They never change."""
-        seeds = (f"{self.name}/{index}" for index in range(self.gpus))
-        return tuple(f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, seed)}" for seed in seeds)
+        return gpu_tools.uuids(self.name, self.gpus)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class StartRequest(TypedDict):
     ports: NotRequired[List[int]]
     gpus: NotRequired[List[int]]
     gpu_uuids: NotRequired[Dict[str, int]]
+    gpu_vendor: NotRequired[str]
     elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
@@ -109,13 +110,26 @@ class Holder(TypedDict, total=False):
 
 
 class GpuFacts(TypedDict):
-    """One GPU; memory in MiB."""
+    """One GPU, or a MIG instance of one; memory in MiB."""
 
     index: int
     name: str
     uuid: str
     memory: int
     memory_used: int
+    vendor: str
+
+
+class GpuUse(TypedDict):
+    """A process on a GPU, of any user; memory in MiB, ``since`` in seconds since the epoch."""
+
+    gpu: int
+    pid: int
+    user: str | None
+    command: str
+    run: str | None
+    memory: int
+    since: float | None
 
 
 class HostFacts(TypedDict):
@@ -134,6 +148,8 @@ class HostFacts(TypedDict):
     memory: int
     rsync: str | None
     gpus: List[GpuFacts]
+    gpu_users: List[GpuUse]
+    visible: Dict[str, str]
     leased: Dict[str, Holder]
     time: float
     strays: NotRequired[int]

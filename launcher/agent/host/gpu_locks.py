@@ -2,7 +2,8 @@
 
 One socket of a host can have a name. Nobody else can take or remove it, the kernel frees it when
 its holder dies, and the kernel knows whose it is. A second name says which run holds the lock: that
-is what the holder claims. See docs/decisions/0044-gpu-locks.md.
+is what the holder claims. A MIG instance has a lock of its own, and excludes its GPU as a whole. See
+docs/decisions/0044-gpu-locks.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..base import run_lock
 from ..base.lean import Socket, socket
 from ..processes.processes import user_name
 from . import older_gpu_locks
+from .nvidia import MIG, MIG_EACH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Locks of more GPUs are not looked at, nor are claims beyond these numbers, in all and of one user.
 MOST_GPUS, MOST_CLAIMS, MOST_OF_A_USER = 128, 10_000, 200
+#: Indices beyond are those of no MIG instance.
+MOST_INDICES = MIG + MIG_EACH * MOST_GPUS
 #: Bytes of /proc/net/unix that are read: 100,000 sockets.
 MOST_BYTES = 1 << 23
 #: Lookers that may wait until :func:`drain`; a full queue only hides a uid, and from old kernels.
@@ -53,7 +57,8 @@ def take(indices: Iterable[int], run_id: str) -> list[Lock]:
     try:
         for index in indices:
             taken.append(_take_one(index))
-            taken.extend(older_gpu_locks.take(index))
+            _check_parts(index)
+            taken.extend(older_gpu_locks.take(parent_of(index), shared=index >= MIG))
             taken.extend(_claim("gpu/%d" % index, run_id))
     except BaseException as error:
         for lock in taken:
@@ -62,6 +67,35 @@ def take(indices: Iterable[int], run_id: str) -> list[Lock]:
             raise Busy(error.index, error.holder)
         raise
     return taken
+
+
+def parent_of(index: int) -> int:
+    """Return the GPU that a MIG instance is a part of; of any other GPU its own index."""
+    return (index - MIG) // MIG_EACH if index >= MIG else index
+
+
+def _check_parts(index: int) -> None:
+    """Raise Busy if somebody holds the GPU of this MIG instance, or an instance of this GPU.
+
+    Our own lock already listens. Of two who take parts of one GPU at once, the later one sees the
+    other: never both go on, and at worst neither.
+    """
+    first = MIG + MIG_EACH * index
+    others = [parent_of(index)] if index >= MIG else range(first, first + MIG_EACH)
+    for other in others:
+        if _is_held(other):
+            raise Busy(other, held().get(other, {}))
+
+
+def _is_held(index: int) -> bool:
+    """Return whether somebody listens under the name of a GPU; taking it would be seen by others."""
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as looker:
+        looker.setblocking(False)
+        try:
+            looker.connect(_prefix() + b"gpu/%d" % index)
+        except OSError as error:
+            return error.errno != errno.ECONNREFUSED
+    return True
 
 
 def _take_one(index: int) -> Lock:
@@ -119,7 +153,7 @@ def held() -> dict[int, Holder]:
     found: dict[int, Holder] = older_gpu_locks.held(range(MOST_GPUS))
     for name in seen:
         index = name[4:]
-        if name.startswith("gpu/") and index.isdigit() and int(index) < MOST_GPUS:
+        if name.startswith("gpu/") and index.isdigit() and int(index) < MOST_INDICES:
             found[int(index)] = _known(_uid(seen[name]))
     for name, uid, run, since in _claims(seen, "gpu/"):
         holder = found.get(int(name[4:])) if name[4:].isdigit() else None

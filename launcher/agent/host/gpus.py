@@ -1,6 +1,6 @@
 """The GPUs of this host, and which of them the processes of a run really use.
 
-Both come from ``nvidia-smi``, the only interface that needs neither root nor a package.
+Each vendor has a file with the same functions: nvidia.py describes them.
 """
 
 from __future__ import annotations
@@ -9,47 +9,66 @@ import os
 import time
 
 from ..processes import processes
+from . import nvidia
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterable
-    from typing import IO
+    from typing import IO, Any
 
     from ..base.messages import GpuFacts
 
 #: Seconds from the start of a run to the first look at its use of GPUs, and between looks.
 FIRST_LOOK, NEXT_LOOK = 5.0, 30.0
+#: Variables of a login that bound which GPUs its programs use.
+BOUNDS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
-_GPUS = ["--query-gpu=index,name,uuid,memory.total,memory.used", "--format=csv,noheader,nounits"]
-APPS = ["--query-compute-apps=pid,gpu_uuid", "--format=csv,noheader,nounits"]
+
+def vendor(name: str) -> Any:
+    """Return the module of a vendor by its name; NVIDIA's for a name that is not known here.
+
+    The others are only imported where they are needed: every start would wait for them.
+    """
+    if name == "amd":
+        from . import amd
+
+        return amd
+    if name == "intel":
+        from . import intel
+
+        return intel
+    return nvidia
+
+
+def _installed() -> list[Any]:
+    """Return the modules of the vendors whose tool is installed."""
+    tools = (("nvidia-smi", ""), ("amd-smi", "amd"), ("rocm-smi", "amd"), ("xpu-smi", "intel"))
+    return [vendor(name) for tool, name in tools if processes.is_program(tool)]
+
+
+def first_vendor() -> Any:
+    """Return the module of the first vendor whose tool is installed; None for none."""
+    return next(iter(_installed()), None)
 
 
 def listed(seconds: float = 10) -> list[GpuFacts]:
-    """Return the GPUs of this host; ``[]`` without ``nvidia-smi``. Memory is in MiB."""
-    answer = processes.output_of(["nvidia-smi"] + _GPUS, seconds) or ""
-    found: list[GpuFacts] = []
-    for line in answer.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 5 and fields[0].isdigit():
-            index, name, uuid, total, used = fields
-            found.append(
-                {
-                    "index": int(index),
-                    "name": name,
-                    "uuid": uuid,
-                    "memory": _number(total),
-                    "memory_used": _number(used),
-                }
-            )
-    return found
+    """Return the GPUs of this host, of the first vendor that has any; ``[]`` for none."""
+    for one in _installed():
+        found: list[GpuFacts] = one.listed(seconds)
+        if found:
+            return found
+    return []
 
 
-def _number(text: str) -> int:
-    try:
-        return int(float(text))
-    except ValueError:
-        return 0
+def failing() -> str:
+    """Return the tool that is installed, lists no GPU and fails; "" for none."""
+    return next((one.TOOL for one in _installed() if one.is_failing()), "")
+
+
+def bounds() -> dict[str, str]:
+    """Return the variables that bound the GPUs of this login, as far as it sets them."""
+    return {name: os.environ[name] for name in BOUNDS if name in os.environ}
 
 
 class GpuWatch:
@@ -57,15 +76,17 @@ class GpuWatch:
 
     def __init__(self, record: Callable[..., None]) -> None:
         self._record = record
-        self._indices: dict[str, int] = {}  # by UUID
+        self._vendor: Any = nvidia
+        self._indices: dict[str, int] = {}  # by UUID, and by the index as text
         self._seen: set[int] = set()
         self._query: tuple[subprocess.Popen[bytes], IO[bytes]] | None = None
         self.pids: set[int] = set()
         self.next_look = float("inf")
 
-    def begin(self, indices: dict[str, int]) -> None:
-        """Start to look; ``indices`` are the numbers of GPUs by UUID."""
-        self._indices = indices
+    def begin(self, indices: dict[str, int], name: str = nvidia.NAME) -> None:
+        """Start to look; ``indices`` are the numbers of GPUs by UUID, ``name`` is their vendor's."""
+        self._vendor = vendor(name)
+        self._indices = dict({str(index): index for index in indices.values()}, **indices)
         self.next_look = time.monotonic() + FIRST_LOOK
 
     def look(self, now: float) -> None:
@@ -79,7 +100,7 @@ class GpuWatch:
         answer = tempfile.TemporaryFile()
         try:
             query = subprocess.Popen(
-                ["nvidia-smi"] + APPS,
+                self._vendor.apps_command(),
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
                 stderr=subprocess.DEVNULL,
@@ -98,16 +119,13 @@ class GpuWatch:
         (_, answer), self._query, self.pids = self._query, None, set()
         with answer:
             answer.seek(0)
-            lines = answer.read().decode("utf-8", "replace").splitlines()
-        self._take(line.split(",") for line in lines)
+            self._take(self._vendor.apps(answer.read().decode("utf-8", "replace")))
         return True
 
-    def _take(self, rows: Iterable[list[str]]) -> None:
-        ours = {str(pid) for pid in processes.descendants(os.getpid())}
+    def _take(self, uses: Iterable[tuple[int, str, int]]) -> None:
+        ours = set(processes.descendants(os.getpid()))
         used = {
-            self._indices[uuid.strip()]
-            for pid, uuid, *_ in (row for row in rows if len(row) >= 2)
-            if pid.strip() in ours and uuid.strip() in self._indices
+            self._indices[name] for pid, name, _ in uses if pid in ours and name in self._indices
         }
         if used - self._seen:
             self._seen |= used

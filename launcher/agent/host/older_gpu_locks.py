@@ -33,8 +33,11 @@ class Busy(Exception):
         self.index, self.holder = index, holder
 
 
-def take(index: int) -> list[io.FileIO]:
-    """Lock the file of a GPU, if there is one; return what to close. Raises Busy."""
+def take(index: int, shared: bool) -> list[io.FileIO]:
+    """Lock the file of a GPU, if there is one; return what to close. Raises Busy.
+
+    Runs that have MIG instances of one GPU hold it ``shared``: 0.1 takes it alone.
+    """
     folder = _folder()
     if folder is None:
         return []
@@ -44,17 +47,18 @@ def take(index: int) -> list[io.FileIO]:
         os.close(folder)
     if file is None:
         return []
-    if not _lock(file.fileno()):
+    if not _lock(file.fileno(), shared):
         holder = _holder(file.fileno())
         file.close()
         raise Busy(index, holder)
     return [file]
 
 
-def _lock(fd: int) -> bool:
+def _lock(fd: int, shared: bool) -> bool:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     for _ in range(LOOKS):
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
             return True
         except OSError:
             time.sleep(0.002)

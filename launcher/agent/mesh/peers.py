@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 
-from ..base import frames
+from ..base import frames, programs
 from ..base.tcp import keep_alive, listen, own_address
 from .commands import LOOK, Commands, hang_up, say, signal_group
 from .tls import context, join, name_in
@@ -57,8 +57,7 @@ class Member:
         self._write_programs()
 
     def _write_programs(self) -> None:
-        folder = os.path.join(self.run_dir, "relay")
-        os.makedirs(folder, exist_ok=True)
+        folder = programs.folder(self.run_dir, "relay")
         start = [sys.executable, "-I", "-S", os.path.abspath(sys.argv[0])]
         for name, rest in PROGRAMS.items():
             words = start + [w.format(run_dir=self.run_dir) for w in rest.split()]

@@ -183,6 +183,15 @@ def find_program(name: str, path: str, cwd: str) -> str:
     raise FileNotFoundError(errno.ENOENT, "command not found on PATH (%s)" % path, name)
 
 
+def is_program(name: str) -> bool:
+    """Return whether a program of that name is on our PATH."""
+    try:
+        find_program(name, os.environ.get("PATH", os.defpath), "/")
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def table() -> dict[int, tuple[int, str, int]]:
     """Return ``{pid: (parent, state, start time)}`` of all visible processes."""
     return {pid: (int(f[1]), f[0].decode(), int(f[19])) for pid, f in _stats()}
@@ -265,6 +274,16 @@ def is_own(pid: int) -> bool:
     """Return whether a process is this user's. Nothing that others write into the memory of theirs
     is read, also by root: command line and environment may lie on a file system that never answers."""
     return user_of(pid) == os.getuid()
+
+
+def started_at(pid: int) -> float | None:
+    """Return when a process was started, in seconds since the epoch; None where it is gone."""
+    try:
+        ticks = int(_stat(pid)[19])
+        up = float(_read("/proc/uptime").split()[0])
+    except (OSError, IndexError, ValueError):
+        return None
+    return round(time.time() - up + ticks / os.sysconf("SC_CLK_TCK"), 1)
 
 
 def user_of(pid: int) -> int | None:

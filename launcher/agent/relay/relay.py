@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from ..base import lean, protocol, run_lock
+from ..base import lean, programs, protocol, run_lock
 from ..base.lean import Socket, socket
 from ..host import run_folders
 from ..host.machine import own_root
@@ -201,10 +201,11 @@ class Relay(SelfTests):
         from ..supervisor import daemon  # a fifth of a relay's start, and most relays need none
 
         run_dir = self._make_run_dir(request["run"])
-        for folder in ("outputs", "logs", "bin"):
+        for folder in ("outputs", "logs"):
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
+        own = programs.folder(run_dir, "bin")
         for name, text in request.get("programs", {}).items():
-            _write(os.path.join(run_dir, "bin", name), text, 0o700)
+            _write(os.path.join(own, name), text, 0o700)
         _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
         spec: SupervisorSpec = dict(request["spec"], run_id=request["run"])  # type: ignore[assignment]
         daemon.launch(run_dir, spec)
@@ -347,6 +348,7 @@ class Relay(SelfTests):
         if run_lock.is_alive(self.run_dir):
             raise Refused("running", "the run is still running there")
         cgroup.end(self.run_dir)
+        programs.remove(self.run_dir)
         tree.remove(self.run_dir)
         return {}
 

@@ -8,6 +8,7 @@ import re
 import stat
 
 from ..base import run_lock
+from ..host.machine import OTHERS
 from ..processes import processes
 
 TYPE_CHECKING = False
@@ -47,9 +48,9 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         for name, path in _entries(os.path.join(root, "runs"))
         if run_lock.is_run_name(name)
     ]
-    busy = _agents_in_use()
+    busy, shared = _agents_in_use(), _shares_agents(root)
     agents = [
-        {"agent": name, "bytes": _bytes(path, seen, going_on), "in_use": name in busy}
+        {"agent": name, "bytes": _bytes(path, seen, going_on), "in_use": shared or name in busy}
         for name, path in _entries(os.path.join(root, "agent"))
         if _AGENT.match(name)
     ]
@@ -83,9 +84,9 @@ def prune(
         if _CODE.match(source) and _VERSION.match(version) and not version.startswith("."):
             tree.remove(os.path.join(root, "code", source, version))
             _remove_empty(os.path.join(root, "code", source))
-    busy = _agents_in_use()
+    busy, shared = _agents_in_use(), _shares_agents(root)
     for name in agents:
-        if _AGENT.match(name) and name not in busy:
+        if _AGENT.match(name) and name not in busy and not shared:
             tree.remove(os.path.join(root, "agent", name))
         else:
             kept.append(name)
@@ -142,6 +143,11 @@ def _remove_empty(path: str) -> None:
         os.rmdir(path)
     except OSError:
         pass  # other versions are there
+
+
+def _shares_agents(root: str) -> bool:
+    """Return whether other machines may run these agents, too: they share this home."""
+    return os.path.islink(os.path.join(root, "agent")) or os.path.isdir(os.path.join(root, OTHERS))
 
 
 def _agents_in_use() -> set[str]:

@@ -37,6 +37,7 @@ REQUESTS = {
             "ports": [int],
             "gpus": [int],
             "gpu_uuids": {str: int},
+            "gpu_vendor": str,
             "news": (_NEWS, {}),
             "peer": dict,
             "elastic": str,

@@ -10,12 +10,13 @@ import os
 import time
 
 from ..base import protocol
+from ..host import gpu_locks, gpus
 from ..processes import processes
 from .polling import Polling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..base.messages import Message
 
@@ -85,6 +86,7 @@ class StallWatch:
         self._moved_at = time.monotonic()
         self._began: float | None = None
         self.gpus: list[int] = []
+        self.vendor = ""  # of the GPUs
         self.next_look = float("inf")
 
     def heard(self, event: str, fields: Message) -> None:
@@ -132,7 +134,7 @@ class StallWatch:
             self._record("StallEnded", seconds=round(now - began, 3))
 
     def _begin(self, now: float, watched: dict[str, int]) -> None:
-        if self.gpus and _gpus_in_use(self.gpus):
+        if self.gpus and _gpus_in_use(self.gpus, self.vendor):
             self._moved_at = now
             return
         self._began = now
@@ -153,12 +155,11 @@ def _last_line(path: str) -> str:
     return line[:LINE].decode("utf-8", "replace")
 
 
-def _gpus_in_use(indices: Container[int]) -> bool:
-    """Return whether any of these GPUs computes now; False if nvidia-smi does not answer."""
-    query = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
-    for line in (processes.output_of(query, GPU_SECONDS) or "").splitlines():
-        index, _, percent = [word.strip() for word in line.partition(",")]
-        numbers = index.isdigit() and percent.isdigit()
-        if numbers and int(index) in indices and int(percent) > GPU_NOISE:
-            return True
-    return False
+def _gpus_in_use(indices: Iterable[int], vendor: str) -> bool:
+    """Return whether any of these GPUs computes now; False if the vendor's tool does not answer.
+
+    A MIG instance counts as in use when its GPU does, where nvidia-smi tells that.
+    """
+    parents = {gpu_locks.parent_of(index) for index in indices}
+    busy = gpus.vendor(vendor).busy(GPU_SECONDS)
+    return any(percent > GPU_NOISE for index, percent in busy.items() if index in parents)

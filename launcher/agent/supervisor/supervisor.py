@@ -204,8 +204,9 @@ class Supervisor:
         self.children.prepare(request)
         indices = request.get("gpus") or []
         if indices:
-            self.stall.gpus = indices
-            self.gpus.begin(request.get("gpu_uuids") or {})
+            vendor = request.get("gpu_vendor") or ""
+            self.stall.gpus, self.stall.vendor = indices, vendor
+            self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
         for process in specs:

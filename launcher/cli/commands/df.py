@@ -15,7 +15,7 @@ from ...api.hosts import select_hosts
 from ...api.housekeeping import Here, PrunePlan, There
 from ...api.jobs import seconds
 from ...spec.errors import HostError, InputError
-from .. import complain, options
+from .. import complain_of_hosts, options
 from ..inventory_lookup import find_inventory, loaded
 from ..render.disk_use import plan_text, usage_text
 
@@ -49,8 +49,7 @@ def df_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
         click.echo(json.dumps(value, indent=2))
     else:
         click.echo(usage_text(here, there))
-    for error in failed:
-        complain(error)
+    complain_of_hosts(failed)
     ctx.exit(1 if failed else 0)
 
 
@@ -93,9 +92,7 @@ def prune_command(
         raise InputError(f"--older: {error}") from None
     found, here, there = _measured(inventory, hosts)
     plan = housekeeping.plan_prune(here, there, age, keep_outputs=keep_outputs, unknown=unknown)
-    for answer in there.values():
-        if isinstance(answer, HostError):
-            complain(answer)
+    complain_of_hosts([one for one in there.values() if isinstance(one, HostError)])
     if dry_run and as_json:
         click.echo(json.dumps({**asdict(plan), "total": plan.total}, indent=2))
     if not as_json:

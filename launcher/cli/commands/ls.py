@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
 
@@ -16,8 +17,10 @@ from ...api.client import AsyncClient, Client, Summary, Wanted
 from ...api.jobs import seconds
 from ...spec import nodeset
 from ...spec.errors import HostError, InputError
-from .. import complain, options
+from ...spec.gpus import fold
+from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
+from ..render.folding import groups
 from ..render.hints import terminal_width
 from ..render.run_list import run_list
 from ..render.tables import age, counted, table
@@ -42,7 +45,10 @@ LATEST = 20
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @options.as_json
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     words: tuple[str, ...],
     everything: bool,
     limit: int | None,
@@ -61,8 +67,7 @@ def command(
     was started stand apart.
     """
     if all_users:
-        _on_the_hosts(inventory, as_json)
-        return
+        ctx.exit(_on_the_hosts(inventory, as_json))
     now = time.time()
     wanted = Wanted(words, since_time(since, now), failed, running, _hosts(host), frozenset(tags))
     found = Client().list(wanted)
@@ -117,7 +122,8 @@ def _hosts(text: str | None) -> frozenset[str]:
         raise InputError(f"--host {text}: {error}") from None
 
 
-def _on_the_hosts(place: str | None, as_json: bool) -> None:
+def _on_the_hosts(place: str | None, as_json: bool) -> int:
+    """Print the running runs of all users; return 1 if no host could be asked."""
     answers = asyncio.run(AsyncClient(loaded(place)).host_runs())
     running = [
         {"host": host, **run}
@@ -125,24 +131,29 @@ def _on_the_hosts(place: str | None, as_json: bool) -> None:
         if not isinstance(answer, HostError)
         for run in answer.running
     ]
+    failed = [answer for answer in answers.values() if isinstance(answer, HostError)]
+    answered = len(answers) - len(failed)
     if as_json:
         click.echo(json.dumps(running, indent=2))
     elif running:
-        now = time.time()
-        rows = [
-            (
-                run["host"],
-                run["user"],
-                run["run"],
-                nodeset.fold_ranks(run["gpus"]) if run["gpus"] else "-",
-                age(now - run["since"]),
-            )
-            for run in running
-        ]
-        click.echo(table(("host", "user", "run", "gpus", "age"), rows))
-    else:
-        answered = sum(not isinstance(answer, HostError) for answer in answers.values())
+        click.echo(running_text(running, time.time()))
+    elif answered:
         click.echo(f"no runs on {counted(answered, 'host')}", err=True)
-    for answer in answers.values():
-        if isinstance(answer, HostError):
-            complain(answer)
+    complain_of_hosts(failed)
+    if failed:
+        click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)
+    return 0 if answered or not answers else 1
+
+
+def running_text(running: list[dict[str, Any]], now: float) -> str:
+    """Return a row for each run; hosts on which it holds the same GPUs are one."""
+    gpus = [fold(run["gpus"]) if run["gpus"] else "-" for run in running]
+    keys = [(run["user"], run["run"], held) for run, held in zip(running, gpus, strict=True)]
+    rows = []
+    for group in groups(running, keys):
+        first = group[0]
+        held = keys[running.index(first)][2]
+        since = min(run["since"] for run in group)
+        hosts = nodeset.fold(run["host"] for run in group)
+        rows.append((hosts, first["user"], first["run"], held, age(now - since)))
+    return table(("hosts", "user", "run", "gpus", "age"), rows)

@@ -12,7 +12,7 @@ from ...api.client import AsyncClient, Summary
 from ...records.receipt import NotBrought
 from ...records.state import ENDED
 from ...spec.errors import LauncherError, RunKept
-from .. import complain, options
+from .. import complain_of_hosts, options
 from ..render.hints import below_error
 from ..render.not_brought import also, loss
 from ..render.tables import counted
@@ -94,12 +94,10 @@ async def _remove_one(client: AsyncClient, run: Summary, force: bool, quiet: boo
     try:
         unreachable = await client.rm(run.run, force)
     except RunKept as kept:
-        for error in kept.errors:
-            complain(error)
+        complain_of_hosts(kept.errors)
         click.echo(f"{kept.message}: {kept.hint}", err=True)
         return False
-    for error in unreachable:
-        complain(error)
+    complain_of_hosts(unreachable)
     cleaned = len(run.hosts) - len(unreachable)
     there = f" and on {counted(cleaned, 'host')}" if cleaned > 0 else ""
     if not quiet:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from ...api import jobs
 from ...api.client import RunOptions
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
+from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
@@ -40,6 +42,11 @@ from ..run_argument import new_client
 @click.option(
     "--gpus", type=click.IntRange(0), help="Total GPUs over all hosts; launcher chooses the hosts."
 )
+@click.option(
+    "--gpu-ids",
+    metavar="IDS",
+    help="Which GPUs of each host: indices (0,2-3), UUIDs, or 1:0 for a MIG instance.",
+)
 @options.nproc_per_node
 @options.framework
 @click.option("--name", help="Beginning of the run's name.")
@@ -59,6 +66,8 @@ from ..run_argument import new_client
     metavar="K",
     help="Pass K from this shell; its value is never logged or stored.",
 )
+@click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
+@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
 @click.option("--setup", help="Shell script that runs once on every host before the start.")
 @click.option(
     "--output",
@@ -118,6 +127,12 @@ from ..run_argument import new_client
     metavar="M",
     help="Continue with as few as M hosts when no spare is left.",
 )
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="WHERE",
+    help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
+)
 @options.ranks
 @options.raw
 @options.detach
@@ -146,6 +161,7 @@ def command(
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
+    notify: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Run a script or a job file on the hosts, and follow it until it ends.
@@ -173,6 +189,7 @@ def command(
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
         check=not no_check,
+        notify=notify,
     )
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
@@ -193,6 +210,19 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
 
     Raises InputError.
     """
+    return jobs.layered_job(layers_of(ctx, words, flags))
+
+
+def layers_of(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    flags: dict[str, Any],
+    read: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the values of a command line by where they come from, the weakest first.
+
+    ``read`` are those of the job file, or of the words, if they were read already. Raises InputError.
+    """
     known = [name for one in ctx.command.params for name in one.opts if name.startswith("-")]
     foreign_terms.check_options(words, known, str(ctx.info_name))
     layers: dict[str, dict[str, Any]] = {}
@@ -202,7 +232,9 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
                 f"{words[0]} says what to run; {words[1]!r} cannot be added",
                 "put options before the job file, or change run: in the file",
             )
-        layers["file"] = jobs.load_job(words[0])
+        layers["file"] = dict(read) if read is not None else jobs.load_job(words[0])
+    elif read is not None:
+        layers["file"] = dict(read)
     else:
         flags["run"] = words
     for name, value in _values(flags).items():
@@ -211,7 +243,7 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
         if low in layers and high in layers:  # so that dictionaries stand in rising order
             layers[high] = layers.pop(high)
     _merge_resources(layers)
-    return jobs.layered_job(layers)
+    return layers
 
 
 def _origin(ctx: click.Context, name: str) -> str:
@@ -224,9 +256,18 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if "envs" in given:
         given["envs"] = dict(_variable(text) for text in given["envs"])
+    if "gpu_ids" in given:
+        given["gpu_ids"] = _gpu_ids(given["gpu_ids"])
     if "secrets" in given:
         given["secrets"] = dict.fromkeys(given["secrets"])
     return given
+
+
+def _gpu_ids(text: str) -> tuple[str, ...]:
+    try:
+        return read_ids(text)
+    except ValueError as error:
+        raise InputError(f"--gpu-ids: {error}") from None
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -241,14 +282,18 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
-    """Move ``--gpus`` and ``--nproc-per-node`` into ``resources``, as in a job file."""
+    """Move ``--gpus``, ``--gpu-ids`` and ``--nproc-per-node`` into ``resources``, as in a job file."""
     known: dict[str, Any] = {}
     for values in layers.values():
         if "resources" in values:
             known = vars(values["resources"])
-        names = [name for name in ("gpus", "nproc_per_node") if name in values]
+        names = [name for name in ("gpus", "gpu_ids", "nproc_per_node") if name in values]
         given: dict[str, Any] = {name: values.pop(name) for name in names}
         if given:
+            if (
+                "gpus" in given or "gpu_ids" in given
+            ):  # the one that is given takes the other's place
+                known = {**known, "gpus": None, "gpu_ids": ()}
             known = {**known, **given}
             values["resources"] = Resources(**known)
 
@@ -279,4 +324,4 @@ def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:
         return
     from ..render.plan import plan_text
 
-    click.echo(plan_text(plan, job, spares))
+    click.echo(plan_text(plan, job, spares, jobs.gpu_bounds(plan)))

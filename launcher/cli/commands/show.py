@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,11 @@ from ...records import events as ev
 from ...records.comparison import options_of
 from ...records.state import RunState
 from ...spec import nodeset
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
 from .. import options
+from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
 from ..render.run_facts import Facts, facts_lines
@@ -29,6 +31,7 @@ from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:
     from ...api.handles import AsyncRunHandle
+    from ...spec.model import Node
 
 #: Left out of the timeline, because other events say the same.
 _DULL = (ev.HostFinished, ev.OutputsPulled, ev.HostSwept, ev.GpusUsed)
@@ -105,24 +108,35 @@ def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) 
             click.style("no launcher attached: ", fg="yellow")
             + f"last known state{old}. Update: launcher attach {run.name}"
         )
-    rows = []
-    for node in run.layout.nodes:
-        name = node.host.name
-        mine = [p for p in state.processes.values() if p.host == name]
-        alive = sum(1 for p in mine if p.code is None)
-        silent = "" if name not in state.silent else "not answering"
-        rows.append(
-            (
-                name,
-                fold_tasks(task.key for task in node.tasks) or nodeset.fold_ranks(node.ranks),
-                ",".join(map(str, node.gpus)) or "-",
-                f"{alive} of {len(mine)}",
-                silent or "-",
-            )
-        )
+    rows = _host_rows(run.layout.nodes, state)
     if rows:
         lines.append(table(("host", "ranks", "gpus", "running", "connection"), rows, "  "))
     return "\n".join(lines)
+
+
+def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:
+    """Return a row for each host; of many, those that are alike share one, and the odd ones come
+    first."""
+    keys = []
+    for node in nodes:
+        mine = [p for p in state.processes.values() if p.host == node.host.name]
+        alive = sum(1 for p in mine if p.code is None)
+        keys.append(
+            (
+                fold(node.gpus) or "-",
+                f"{alive} of {len(mine)}",
+                "not answering" if node.host.name in state.silent else "-",
+            )
+        )
+    known = {node.node_rank: key for node, key in zip(nodes, keys, strict=True)}
+    folded = groups(nodes, keys) if len(nodes) > FEW else [[node] for node in nodes]
+    rows: list[tuple[str, ...]] = []
+    for group in folded:
+        tasks = fold_tasks(task.key for node in group for task in node.tasks)
+        ranks = nodeset.fold_ranks(sorted(rank for node in group for rank in node.ranks))
+        hosts = nodeset.fold(node.host.name for node in group)
+        rows.append((hosts, tasks or ranks, *known[group[0].node_rank]))
+    return rows
 
 
 def _timeline(events: list[ev.Event], most: int) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason
+from ...records.reasons import EndReason, PassedOver
 from ...spec.frozen import frozen
+from ...spec.gpus import fold
 from .tables import counted, duration, size
 
 
@@ -40,6 +41,16 @@ def _host_connected(event: ev.HostConnected) -> Line | None:
 @line_of.register
 def _old_run_ended(event: ev.OldRunEnded) -> Line:
     return Line(f"{event.host}: cleaned up leftovers of {event.run}", "yellow")
+
+
+@line_of.register
+def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
+    verb = "is" if len(event.gpus) == 1 else "are"
+    gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"
+    if event.reason == PassedOver.ENVIRONMENT:
+        return Line(f"{gpus} left out by {event.by}", "yellow")
+    taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
+    return Line(f"{gpus} used outside launcher by {event.by}: {taken}", "yellow")
 
 
 @line_of.register
@@ -146,6 +157,11 @@ def _secrets_copied(event: ev.SecretsCopied) -> Line:
         parts.append(f"kept in code.diff here: {_first(event.kept)}")
     out = "; list what should stay here in .launcherignore" if event.paths else ""
     return Line("; ".join(parts) + out, dim=True)
+
+
+@line_of.register
+def _notification_failed(event: ev.NotificationFailed) -> Line:
+    return Line(f"could not notify ({event.to}): {event.problem}", "yellow")
 
 
 @line_of.register

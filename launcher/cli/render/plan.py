@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...spec import nodeset
 from ...spec.model import Job, NodePlan, Plan
 from .tables import counted, fold_tasks, table
 
 
-def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
-    """Return what a run would start. ``spares`` can replace a lost host."""
+def plan_text(
+    plan: Plan, job: Job, spares: Sequence[str] = (), bounds: Mapping[str, str] | None = None
+) -> str:
+    """Return what a run would start.
+
+    ``spares`` can replace a lost host; ``bounds`` are the variables that limit the GPUs of hosts.
+    """
     layout, meeting = plan.layout, plan.meeting
     head = (
         f"{counted(layout.num_nodes, 'host')}, {counted(layout.world_size, 'rank')}, "
@@ -19,6 +24,7 @@ def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
         f"master  {meeting.master_addr} port {meeting.master_port}"
         + ("" if job.master_addr else "  (both are tested at the start)")
         + (f"\nspares  {nodeset.fold(spares)}" if spares else "")
+        + "".join(f"\ngpus    {host}: {bound}" for host, bound in (bounds or {}).items())
     )
     rows = [
         (
@@ -26,7 +32,7 @@ def plan_text(plan: Plan, job: Job, spares: Sequence[str] = ()) -> str:
             str(entry.node.node_rank),
             nodeset.fold_ranks(entry.node.ranks),
             *([fold_tasks(task.key for task in entry.node.tasks)] if job.roles else []),
-            ",".join(map(str, entry.node.gpus)) or "-",
+            ",".join(entry.node.gpu_labels) or "-",
             entry.node.python,
         )
         for entry in plan.nodes

@@ -13,7 +13,9 @@ from ...records.postmortem import LastLine, OtherEnd
 from ...records.reasons import SETUP, EndReason, Reason
 from ...records.receipt import FirstFailure, HostReceipt, Receipt
 from ...spec import nodeset
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
+from .folding import FEW, groups
 from .hints import labelled
 from .log_lines import harmless
 from .not_brought import not_brought_lines
@@ -21,8 +23,10 @@ from .reasons import sentence
 from .tables import counted, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
-#: At most this many hosts are listed one by one; of more, those with problems.
+#: At most this many rows of hosts.
 LISTED = 16
+#: Characters of a set of hosts, and of one of ranks.
+CELL = 32
 #: Lines about how other processes ended, and hosts named one by one in them.
 ALSO_LINES, ALSO_HOSTS = 3, 3
 #: Lines for the last line of a failing process, however long it is.
@@ -143,34 +147,49 @@ def _ended(other: OtherEnd) -> str:
 
 
 def _hosts(receipt: Receipt) -> str:
+    """Return a table of hosts. Of many, those with equal rows are one, and the odd ones come first."""
     hosts = receipt.hosts
-    if len(hosts) > LISTED:
-        hosts = tuple(host for host in hosts if _has_problem(host))[:LISTED]
-    rows = [
-        (
-            host.host,
-            fold_tasks(host.tasks) or (nodeset.fold_ranks(host.ranks) if host.ranks else "-"),
-            _gpus(host),
-            _exits(host),
-            _logs(host),
-            _left(host),
-        )
-        for host in hosts
-    ]
-    text = table(
-        (
-            "host",
-            "roles" if any(host.tasks for host in hosts) else "ranks",
-            "gpus",
-            "exit",
-            "logs",
-            "processes left",
-        ),
-        rows,
-        "  ",
+    folded = [[host] for host in hosts]
+    if len(hosts) > FEW:
+        failed = receipt.failure.host if receipt.failure else ""
+        folded = groups(hosts, [_alike(host) for host in hosts])
+        folded.sort(key=lambda group: failed not in [host.host for host in group])
+    has_roles = any(host.tasks for host in hosts)
+    head = ("host", "roles" if has_roles else "ranks", "gpus", "exit", "logs", "processes left")
+    text = table(head, [_row(group) for group in folded[:LISTED]], "  ")
+    rest = [host for group in folded[LISTED:] for host in group]
+    if not rest:
+        return text
+    fine = not any(_has_problem(host) for host in rest)
+    state = (
+        ", each complete and with 0 processes left" if fine else ": launcher show --json has all"
     )
-    rest = len(receipt.hosts) - len(hosts)
-    return text + (f"\n  and {rest} more, each complete and with 0 processes left" if rest else "")
+    return text + f"\n  and {len(rest)} more{state}"
+
+
+def _alike(host: HostReceipt) -> tuple[str, ...]:
+    """Return what hosts have to have in common to share a row."""
+    logs = "complete" if host.logs_complete and host.logs_there is not None else _logs(host)
+    return (_gpus(host), _exits(host), logs, _left(host))
+
+
+def _row(group: list[HostReceipt]) -> tuple[str, ...]:
+    tasks = fold_tasks(key for host in group for key in host.tasks)
+    ranks = sorted(rank for host in group for rank in host.ranks)
+    first = group[0]
+    size_of_all = size(sum(host.logs_here for host in group))
+    return (
+        _short(nodeset.fold(host.host for host in group)),
+        _short(tasks or (nodeset.fold_ranks(ranks) if ranks else "-")),
+        _gpus(first),
+        _exits(first),
+        f"{size_of_all} complete" if _alike(first)[2] == "complete" else _logs(first),
+        _left(first),
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
 
 
 def _is_rank(key: str) -> bool:
@@ -185,10 +204,10 @@ def _has_problem(host: HostReceipt) -> bool:
 def _gpus(host: HostReceipt) -> str:
     if not host.gpus:
         return "-"
-    allotted = nodeset.fold_ranks(host.gpus)
+    allotted = fold(host.gpus)
     if host.gpus_used is None:
         return allotted
-    return f"{allotted} (used {nodeset.fold_ranks(host.gpus_used)})"
+    return f"{allotted} (used {fold(host.gpus_used)})"
 
 
 def _exits(host: HostReceipt) -> str:
@@ -230,14 +249,15 @@ def _checked(receipt: Receipt) -> list[str]:
         found = f"{counted(left, 'process')} left running" if left else "nothing left running"
         seen = counted(sum(host.scanned for host in looked), "process")
         lines.append(f"checked  {found} ({seen} checked on {counted(len(looked), 'host')})")
-    for host in receipt.hosts:
-        if host.left is None:
-            silent = host.problem == EndReason.SUPERVISOR_SILENT
-            text = (
-                f"checked  {host.host} {'does not answer' if silent else 'unreachable'}: "
-                "processes may still run there; the next contact cleans up"
-            )
-            lines.append(click.style(text, fg="yellow"))
+    unknown = [host for host in receipt.hosts if host.left is None]
+    for group in groups(unknown, [host.problem == EndReason.SUPERVISOR_SILENT for host in unknown]):
+        silent = group[0].problem == EndReason.SUPERVISOR_SILENT
+        text = (
+            f"checked  {nodeset.fold(host.host for host in group)} "
+            f"{'does not answer' if silent else 'unreachable'}: "
+            "processes may still run there; the next contact cleans up"
+        )
+        lines.append(click.style(text, fg="yellow"))
     return lines
 
 
@@ -266,8 +286,11 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
         lines += _outputs(receipt)
     for host in receipt.hosts:
         lines += [click.style(text, fg="yellow") for text in _incidents(host)]
-    for name, why in receipt.outputs_failed.items():
-        lines.append(click.style(f"outputs  of {name} are not complete: {why}", fg="yellow"))
+    failed = list(receipt.outputs_failed.items())
+    for alike in groups(failed, [why for _, why in failed]):
+        names = nodeset.fold(name for name, _ in alike)
+        text = f"outputs  of {names} are not complete: {alike[0][1]}"
+        lines.append(click.style(text, fg="yellow"))
     left = not_brought_lines(receipt.run, receipt.not_brought, width)
     lines += [click.style(text, fg="yellow") for text in left]
     return [*lines, f"record   {receipt.folder}"]

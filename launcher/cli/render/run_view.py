@@ -22,11 +22,14 @@ from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
+from ...spec.errors import HostError
+from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
 from .event_lines import failure_of, line_of, process_name
+from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
 from .progress import Transfer
 from .tables import counted, duration, fold_tasks
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a line waits for equal lines of other ranks.
 FOLD_WINDOW = 0.12
+#: How many times as many lines wait where they are held for longer.
+HELD = 8
 #: Seconds that a stage may take before the moving line appears, and between its steps.
 STILL, STEP = 1.0, 0.2
 #: Seconds after which an unfinished line (a progress bar) is shown as it stands.
@@ -52,6 +57,10 @@ _DOING = {
     "restart": "restarting",
     "collect": "bringing outputs back",
 }
+
+
+#: The same for what is no stage of a run.
+_DOING_ELSE = {"push": "copying"}
 
 
 class Watched(Protocol):
@@ -71,9 +80,19 @@ class Screen:
     """Shows events and logs. Use it with ``async with`` while the run lasts."""
 
     def __init__(
-        self, ranks: frozenset[int] | None = None, raw: bool = False, logs_to_stderr: bool = False
+        self,
+        ranks: frozenset[int] | None = None,
+        raw: bool = False,
+        logs_to_stderr: bool = False,
+        hold: tuple[float, float] = (FOLD_WINDOW, FOLD_WINDOW),
+        grep: re.Pattern[bytes] | None = None,
+        timestamps: bool = False,
     ) -> None:
-        self._ranks, self._raw = ranks, raw
+        self._grep, self._timestamps = grep, timestamps
+        self._ranks, self._raw, self._hold = ranks, raw, hold
+        self._held_since = 0.0
+        self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
+        self._errors: list[HostError] = []
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -146,7 +165,10 @@ class Screen:
 
     @on_event.register
     def _host_failed(self, event: ev.HostFailed) -> None:
-        self._complain(f"{event.host}: {event.message}", event.hint)
+        error = HostError(event.host, event.message, event.hint)
+        error.code = event.code
+        self._errors.append(error)  # many hosts fail alike
+        self._wait_for_more()
 
     @on_event.register
     def _run_restarted(self, event: ev.RunRestarted) -> None:
@@ -189,8 +211,10 @@ class Screen:
 
     @on_event.register
     def _outputs_pulled(self, event: ev.OutputsPulled) -> None:
-        for host, why in event.failed.items():
-            self._say(f"{host}: outputs are not complete: {why}", "yellow")
+        failed = list(event.failed.items())
+        for alike in groups(failed, [why for _, why in failed]):
+            hosts = nodeset.fold(host for host, _ in alike)
+            self._say(f"{hosts}: outputs are not complete: {alike[0][1]}", "yellow")
 
     def _say_line_of(self, event: ev.Event) -> None:
         line = line_of(event)
@@ -201,8 +225,7 @@ class Screen:
         assert self._run is not None
         layout = self._run.layout
         parts = [
-            f"{node.host.name} {_who(node)}"
-            + (f" GPU {','.join(map(str, node.gpus))}" if node.gpus else "")
+            f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes
         ]
         self.fit(layout)
@@ -229,8 +252,8 @@ class Screen:
 
     # -- logs
 
-    def on_log(self, host: str, name: str, data: bytes) -> None:
-        """Show new bytes of a log."""
+    def on_log(self, host: str, name: str, data: bytes, arrived: float = 0.0) -> None:
+        """Show new bytes of a log, which ``arrived`` at that time, now if it is not known."""
         place = self._by_log.get((host, name))
         if place is None:
             place = self._by_log[host, name] = len(self._sources)
@@ -241,6 +264,7 @@ class Screen:
             return
         if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
             return  # a framework's launcher complains when we stop its ranks
+        source.arrived = arrived or time.time()
         self._enqueue(source, source.splitter.feed(data))
 
     def _enqueue(self, source: _Source, lines: bytes) -> None:
@@ -248,8 +272,10 @@ class Screen:
             return
         source.shown = time.monotonic()
         place = self._by_log[source.host, source.log]
+        if self._grep or self._timestamps:
+            lines = self._marked(source, lines)
         count = lines.count(b"\n")
-        if self._queued + count > log_lines.FOLDED:
+        if self._queued + count > self._room:
             self.flush()
         shown = log_lines.readable(lines, self._raw)
         if not shown:
@@ -259,15 +285,38 @@ class Screen:
             return
         self._queues[place].extend(shown[:-1].split(b"\n"))
         self._queued += count
+        self._wait_for_more()
+
+    def _marked(self, source: _Source, lines: bytes) -> bytes:
+        """Return the lines that the user wants to see, with their time if that is wanted."""
+        wanted = [
+            line for line in lines.split(b"\n")[:-1] if not self._grep or self._grep.search(line)
+        ]
+        stamp = b""
+        if self._timestamps:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(source.arrived)).encode()
+        return b"".join(stamp + line + b"\n" for line in wanted)
+
+    def _wait_for_more(self) -> None:
+        """Show what is queued once nothing was added for a moment, but not too late."""
+        loop, (quiet, most) = asyncio.get_running_loop(), self._hold
         if self._flush is None:
-            loop = asyncio.get_running_loop()
-            self._flush = loop.call_later(FOLD_WINDOW, self.flush)
+            self._held_since = loop.time()
+        elif quiet == most:
+            return
+        else:
+            self._flush.cancel()
+        when = min(loop.time() + quiet, self._held_since + most)
+        self._flush = loop.call_at(when, self.flush)
 
     def flush(self) -> None:
         """Show the lines that wait for equal lines of other ranks."""
         if self._flush:
             self._flush.cancel()
             self._flush = None
+        errors, self._errors = self._errors, []
+        for said in fold_errors(errors):
+            self._complain(said.text, said.hint)
         if self._queued:
             self._queued = 0
             for line in log_lines.fold(self._queues):
@@ -328,12 +377,17 @@ class Screen:
         if hint:
             click.echo(below_error(hint), err=True)
 
+    @property
+    def _doing(self) -> str | None:
+        """What takes its time now, in words."""
+        return _DOING.get(self._stage) or _DOING_ELSE.get(self._stage)
+
     async def _tick(self) -> None:
         """Draw the moving line, and show lines that stay unfinished for long."""
         while True:
             await asyncio.sleep(STEP)
             now = time.monotonic()
-            is_slow = self._stage in _DOING and now - self._since > STILL
+            is_slow = self._doing is not None and now - self._since > STILL
             if self._moving and self._question:
                 self._draw(self._question)
             elif self._moving and not self._asking and is_slow:
@@ -344,7 +398,7 @@ class Screen:
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
-        self._draw(f"{_DOING[self._stage]} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+        self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
@@ -382,6 +436,7 @@ class _Source:
         if process.kind is ProcessKind.ROLE:
             self.label = f"{host} {process}"
         self.splitter = log_lines.Splitter()
+        self.arrived = time.time()
         self.shown = time.monotonic()
 
     @classmethod

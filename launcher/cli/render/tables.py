@@ -45,7 +45,7 @@ def wrapped(label: str, parts: Sequence[str], width: int) -> list[str]:
 
 def size(count: int) -> str:
     """Return ``1.2 MB`` for 1234567 bytes."""
-    amount = float(count)
+    amount = float(min(count, 10**30))  # a damaged record may hold any number
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"

@@ -22,7 +22,7 @@ from ...transport.ssh import AskPassphrase, Dialler
 from .. import cleanup
 from ..findings import ERROR, Finding, fold, of_error
 from ..findings.group import of_group, one_machine, rsync_here
-from ..findings.host import of_host
+from ..findings.host import few_sessions, of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
 from ..findings.survey import PairTest, Questions, Survey, survey_of
@@ -106,20 +106,23 @@ class Visitor:
 
     async def _findings(self, host: Host, questions: Questions) -> list[Finding]:
         try:
-            survey = await self._survey(host, questions)
+            connection = await self._dialler.connect(host.name)
+            self._connections.append(connection)
+            survey = await self._survey(connection, host, questions)
+            refuses_more = await connection.refuses_more()
         except HostError as error:
             return [of_error(error)]
         self.surveys[host.name] = survey
         findings = of_host(survey, host)
+        if refuses_more:
+            findings.append(few_sessions(host.name))
         try:
             rsync.require_there(host.name, survey.facts.rsync)
         except HostError as error:
             findings.append(of_error(error))
         return findings
 
-    async def _survey(self, host: Host, questions: Questions) -> Survey:
-        connection = await self._dialler.connect(host.name)
-        self._connections.append(connection)
+    async def _survey(self, connection: Connection, host: Host, questions: Questions) -> Survey:
         agent = self.agents[host.name] = await Agent.open(host, connection)
         latency, offset = await _clock(agent)
         answer = await agent.ask(

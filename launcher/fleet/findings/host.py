@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ...spec.gpus import fold, vendor_of
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
-    from .survey import GpuUser, Survey
+    from ...spec.model import GpuUser
+    from .survey import Survey
 
 #: Free bytes at workdir below which a run fails.
 DISK_FULL = 20_000_000
@@ -45,6 +47,16 @@ XID_FAULTS = {
 def of_host(survey: Survey, host: Host) -> list[Finding]:
     """Return everything that is wrong with a single host."""
     return [finding for check in CHECKS for finding in check(survey, host)]
+
+
+def few_sessions(host: str) -> Finding:
+    """Return the finding of a host whose sshd allows no session besides that of the agent."""
+    return found(
+        "SSH-SESSIONS",
+        host,
+        "sshd allows one session on a connection: launcher logs in again for each copy and command",
+        "set MaxSessions in its sshd_config to 10, OpenSSH's default, and reload sshd",
+    )
 
 
 def _name(survey: Survey, host: Host) -> Iterator[Finding]:
@@ -125,8 +137,8 @@ def _disks(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "DISK-NOEXEC",
             host.name,
-            f"{workdir} is on a file system that is mounted noexec: frameworks ssh, mpi and horovod "
-            "cannot use launcher's ssh there, and ./start.sh fails with 126",
+            f"{workdir} is on a file system that is mounted noexec: programs that come with the code, "
+            "such as ./start.sh, fail with 126",
             "set workdir: in the inventory to another disk; or use python train.py, sh start.sh",
         )
     if survey.disk and survey.disk.files_free is not None and survey.disk.files_free < FILES_LOW:
@@ -182,13 +194,18 @@ def _software(survey: Survey, host: Host) -> Iterator[Finding]:
             f"run {host.python} -m pip install torch there, or set python: in the inventory to "
             "an interpreter with torch",
         )
-    elif survey.facts.gpus and not software.cuda and not software.hip:
-        yield found(
-            "TORCH-NO-CUDA",
-            host.name,
-            f"torch {software.torch} was built without CUDA, but the host has GPUs",
-            "install a CUDA build of torch there (see pytorch.org)",
+    elif survey.facts.gpus and survey.facts.gpus[0].vendor != "intel":
+        is_amd = survey.facts.gpus[0].vendor == "amd"
+        wanted, built = (
+            ("ROCm", software.hip) if is_amd else ("CUDA", software.cuda or software.hip)
         )
+        if not built:
+            yield found(
+                "TORCH-NO-CUDA",
+                host.name,
+                f"torch {software.torch} was built without {wanted}, but the host has GPUs",
+                f"install a {wanted} build of torch there (see pytorch.org)",
+            )
     yield from _driver(survey, host)
 
 
@@ -215,15 +232,16 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "GPU-SILENT",
             host.name,
-            "nvidia-smi exists but fails",
-            f"see `ssh {host.name} nvidia-smi`; after a driver update, reboot the host",
+            f"{devices.tool} exists but fails",
+            f"see `ssh {host.name} {devices.tool}`; after a driver update, reboot the host",
             level=ERROR if host.gpus else WARNING,
         )
     elif count and host.gpus and host.gpus > count:
         yield found(
             "GPU-COUNT",
             host.name,
-            f"the inventory says {host.gpus} GPUs, nvidia-smi finds {count}",
+            f"the inventory says {host.gpus} GPUs, "
+            f"{vendor_of(survey.facts.gpus[0].vendor).tool} finds {count}",
             f"set gpus: {count} in the inventory, or look for the missing one: dmesg | grep Xid",
         )
     for index, errors in sorted((devices.ecc or {}).items()):
@@ -271,7 +289,7 @@ def _strangers(survey: Survey, host: Host) -> Iterator[Finding]:
             by_user.setdefault(user.user or "somebody in a container", []).append(user)
     for name, uses in sorted(by_user.items()):
         indices = sorted({use.gpu for use in uses})
-        listed = ",".join(map(str, indices))
+        listed = fold(indices)
         gpus = f"GPU {listed} is" if len(indices) == 1 else f"GPUs {listed} are"
         yield found(
             "GPU-FOREIGN",

@@ -30,7 +30,7 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
 
     Raises PlanError when the host has too few.
     """
-    (offer,) = offers([host], {host.name: facts})
+    (offer,) = offers([host], {host.name: facts}, job)
     count = node.local_world_size
     with_gpus = offer.total > 0 and job.resources.gpus != 0
     if (node.gpus and not with_gpus) or (with_gpus and len(offer.gpus) < count):
@@ -42,7 +42,7 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
     return replace(
         node,
         host=host,
-        gpus=offer.gpus[:count] if with_gpus else (),
+        **offer.of(offer.gpus[:count] if with_gpus else ()),
         root=facts.root,
         python=facts.python,
     )

@@ -209,6 +209,8 @@ NAMES = st.sampled_from(
 @FEW
 @given(*[st.dictionaries(NAMES, st.sampled_from(["", "0", "9"]))] * 2)
 def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str]) -> None:
+    """The inventory's CUDA_VISIBLE_DEVICES is no exception: it bounds what is computed."""
+    of_host.pop("CUDA_VISIBLE_DEVICES", None)
     plain = Host("gpu1", gpus=2)
     chatty = Host("gpu1", gpus=2, env=of_host)
     envs = []
@@ -248,8 +250,22 @@ def test_computed_variables_win(of_host: dict[str, str], of_job: dict[str, str])
             False,
             ("fd82::1", "10.0.0.1", "192.168.0.1", "fd81::2", "fd81::1"),
         ),
+        (
+            {},
+            {},
+            {"ssh_address": "127.0.0.1"},
+            False,
+            ("127.0.0.1", "10.0.0.1", "192.168.0.1", "fd81::1"),
+        ),
     ],
-    ids=["the user's word", "alone", "best first", "no names, no link-local", "IPv6 is last"],
+    ids=[
+        "the user's word",
+        "alone",
+        "best first",
+        "no names, no link-local",
+        "IPv6 is last",
+        "hosts of a sandbox were reached at loopback",
+    ],
 )
 def test_master_candidates(
     job: dict[str, Any],

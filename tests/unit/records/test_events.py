@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.records import events as ev
-from launcher.records.reasons import StopReason
+from launcher.records.reasons import PassedOver, StopReason
 
 VALUES: dict[str, Any] = {
     "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
@@ -17,7 +17,7 @@ VALUES: dict[str, Any] = {
     "Mapping[str, str] | None": {"message": "x"}, "tuple[int, ...]": (0, 3),
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
     "tuple[str, ...]": ("/dev/shm/x",), "tuple[tuple[str, int], ...]": (("data/", 5),),
-    "StopReason": StopReason.OTHER,
+    "StopReason": StopReason.OTHER, "PassedOver": PassedOver.ENVIRONMENT,
 }  # fmt: skip
 
 

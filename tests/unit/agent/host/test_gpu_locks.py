@@ -135,3 +135,31 @@ def test_locks_of_0_1_count_and_nothing_else_there_does(
         fcntl.flock(eight, fcntl.LOCK_EX | fcntl.LOCK_NB)
     for lock in locks:
         lock.close()
+
+
+def test_a_mig_instance_and_its_gpu_exclude_each_other(scope: str) -> None:
+    """1013 is instance 3 of GPU 1: other instances of it, and other GPUs, are free."""
+    instance = gpu_locks.take([1013], "mine")
+    with pytest.raises(gpu_locks.Busy) as caught:
+        gpu_locks.take([1], "theirs")
+    assert caught.value.index == 1013
+    others = gpu_locks.take([1012, 0], "theirs")
+    assert {i: holder["run"] for i, holder in gpu_locks.held().items()} == {
+        1013: "mine", 1012: "theirs", 0: "theirs"
+    }  # fmt: skip
+    for lock in [*instance, *others]:
+        lock.close()
+    whole = gpu_locks.take([1], "theirs")
+    with pytest.raises(gpu_locks.Busy) as caught:
+        gpu_locks.take([1013], "mine")
+    assert (caught.value.index, caught.value.holder["run"]) == (1, "theirs")
+    for lock in whole:
+        lock.close()
+
+
+def test_numbers_of_mig_instances_are_the_same_on_both_sides() -> None:
+    from launcher.agent.host import nvidia
+    from launcher.spec import gpus
+
+    assert (nvidia.MIG, nvidia.MIG_EACH) == (gpus.MIG, gpus.MIG_EACH)
+    assert [gpu_locks.parent_of(i) for i in (3, 1013)] == [gpus.parent_of(i) for i in (3, 1013)]

@@ -177,7 +177,7 @@ def test_importers_are_not_loaded_for_an_inventory_of_ours(command: Command) -> 
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("ls", "--all-users"), 0),
+        (("ls", "--all-users"), 1),
         (("attach", "far-away-run"), 2),
         (("check",), 1),
         (("bootstrap", "--dry-run"), 1),

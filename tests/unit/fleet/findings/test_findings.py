@@ -83,7 +83,7 @@ def test_who_uses_a_gpu_without_launcher() -> None:
     busy = replace(busy, devices=replace(busy.devices, users=users))
     (finding,) = of_host(busy, Host("a1"))
     assert finding.code == "GPU-FOREIGN"
-    assert finding.evidence.startswith("GPUs 2,3 are used by eve outside launcher (pid 3 jupyter)")
+    assert finding.evidence.startswith("GPUs 2-3 are used by eve outside launcher (pid 3 jupyter)")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,225 @@
+"""Decide which GPUs of a host a run may use: by its inventory, its environment and the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+
+from ..spec import gpus as naming
+from ..spec.errors import PlanError
+from ..spec.frozen import frozen
+from ..spec.model import Facts, Gpu, GpuUser, Host
+
+
+@frozen
+class Usable:
+    """The GPUs of a host that a run may use, in the order in which it takes them.
+
+    ``names`` is what the vendor's variable calls each, by index. ``outside`` are the GPUs that
+    ``bound``, variables with value and origin, leaves out; without facts it is what they would bound.
+    """
+
+    gpus: tuple[Gpu, ...]
+    names: Mapping[int, str] = field(default_factory=dict)
+    vendor: str = naming.NVIDIA
+    bound: str = ""
+    outside: tuple[int, ...] = ()
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The indices of the GPUs."""
+        return tuple(gpu.index for gpu in self.gpus)
+
+
+def usable(host: Host, facts: Facts | None, wanted: Sequence[str] = ()) -> Usable:
+    """Return the GPUs that a run may use on a host: those of ``wanted``, if it names any.
+
+    Without facts (a dry run), or where no tool lists GPUs, the inventory is trusted. Raises PlanError
+    if the inventory claims GPUs that do not exist, or that the environment leaves out.
+    """
+    found = facts.gpus if facts else ()
+    vendor = found[0].vendor if found else naming.NVIDIA
+    bound = _bound(host, facts, vendor)
+    listed = found or _trusted(host, bound, wanted)
+    _check_count(host, found, vendor)
+    allowed, names = _within(bound, listed, vendor, not found)
+    if host.gpu_ids:
+        _check_named(host, listed, allowed, bound, vendor)
+        allowed = chosen(host.gpu_ids, allowed)
+    elif host.gpus is not None:
+        allowed = allowed[: host.gpus]
+    if wanted:
+        allowed = chosen(wanted, allowed)
+    there = {gpu.index for gpu in names}
+    outside = tuple(gpu.index for gpu in listed if gpu.index not in there)
+    text = "; ".join(one.text for one in bound)
+    calls = {gpu.index: name for gpu, name in names.items()}
+    return Usable(allowed, calls, vendor, text if outside or not found else "", outside)
+
+
+def foreign(facts: Facts | None) -> dict[int, tuple[GpuUser, ...]]:
+    """Return the processes on GPUs that no run of launcher holds, by GPU."""
+    found: dict[int, tuple[GpuUser, ...]] = {}
+    for use in facts.gpu_users if facts else ():
+        held = any(naming.are_one(use.gpu, index) for index in facts.leased) if facts else False
+        if not held and use.run is None:
+            found[use.gpu] = (*found.get(use.gpu, ()), use)
+    return found
+
+
+def users_text(uses: Iterable[GpuUser]) -> str:
+    """Return ``bob (pid 4242 python-train, 40 GB)``; several users with commas."""
+    by_user: dict[str, list[GpuUser]] = {}
+    for use in uses:
+        by_user.setdefault(use.user or "somebody in a container", []).append(use)
+    parts = []
+    for user, several in by_user.items():
+        memory = sum(use.memory for use in several)
+        first = f"pid {several[0].pid} {several[0].command}".rstrip()
+        size = f", {memory / 1024:.0f} GB" if memory >= 1024 else f", {memory} MB" if memory else ""
+        parts.append(f"{user} ({first}{size})")
+    return ", ".join(parts)
+
+
+def chosen(identities: Iterable[str], among: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Return the GPUs that are named, each once, in the order of the names."""
+    found = (gpu for identity in identities for gpu in _named(identity, among))
+    return tuple(dict.fromkeys(found))
+
+
+def unknown(identities: Iterable[str], among: Sequence[Gpu]) -> tuple[str, ...]:
+    """Return the names that no GPU has."""
+    return tuple(identity for identity in identities if not _named(identity, among))
+
+
+def _named(identity: str, among: Sequence[Gpu]) -> list[Gpu]:
+    """Return the GPU of a name: index, UUID or the beginning of one. A GPU stands for its MIG
+    instances."""
+    if naming.is_index(identity):
+        index = naming.index_of(identity)
+        exact = [gpu for gpu in among if gpu.index == index]
+        return exact or [gpu for gpu in among if naming.parent_of(gpu.index) == index]
+    found = [gpu for gpu in among if gpu.uuid.lower().startswith(identity.lower())]
+    return found if len(found) == 1 else []
+
+
+# -- what bounds them
+
+
+@frozen
+class _Variable:
+    """A variable that bounds the GPUs of a host, and where it is set."""
+
+    name: str
+    value: str
+    origin: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}={self.value} ({self.origin})"
+
+
+def _bound(host: Host, facts: Facts | None, vendor: str) -> list[_Variable]:
+    """Return the variables that bound a host's GPUs; the inventory's win over the login's."""
+    found = []
+    for name in naming.vendor_of(vendor).bounds:
+        if name in host.env:
+            found.append(_Variable(name, host.env[name], "inventory"))
+        elif facts and name in facts.visible:
+            found.append(_Variable(name, facts.visible[name], "environment of the host"))
+    return found
+
+
+def _within(
+    bound: Sequence[_Variable], listed: Sequence[Gpu], vendor: str, by_uuid: bool
+) -> tuple[tuple[Gpu, ...], dict[Gpu, str]]:
+    """Return the GPUs that all variables let through, and what the vendor's own calls each.
+
+    MIG instances have no number there, nor have GPUs ``by_uuid`` of which no more is known.
+    """
+    names = {
+        gpu: gpu.uuid if naming.is_mig(gpu.index) or (by_uuid and gpu.uuid) else str(gpu.index)
+        for gpu in listed
+    }
+    numbered_anew = False
+    for variable in bound:
+        inside = _listed_in(variable.value, names, numbered_anew)
+        if variable.name == naming.vendor_of(vendor).variable:  # the run's own takes its place
+            names = {gpu: names[gpu] for gpu in inside}
+        else:
+            names = {gpu: str(place) for place, gpu in enumerate(inside)}
+            numbered_anew = True
+    return tuple(names), names
+
+
+def _listed_in(value: str, names: Mapping[Gpu, str], numbered_anew: bool) -> list[Gpu]:
+    """Return the GPUs that a variable lists; as for CUDA, the first name of none ends the list.
+
+    Where another variable has ``numbered_anew`` what it lets through, indices are those numbers.
+    """
+    found: list[Gpu] = []
+    for name in (part.strip() for part in value.split(",")):
+        there = [gpu for gpu, known in names.items() if known == name]
+        if name and not there and not (numbered_anew and naming.is_index(name)):
+            there = _named(name, list(names))
+        if not there:
+            break
+        found += there
+    return list(dict.fromkeys(found))
+
+
+def _trusted(host: Host, bound: Sequence[_Variable], wanted: Sequence[str]) -> tuple[Gpu, ...]:
+    """Return the GPUs that the inventory, its variables or the job name, where no tool lists any."""
+    named = [v for one in bound for v in one.value.split(",") if v] if host.gpus != 0 else []
+    for identities in (host.gpu_ids, named):
+        if identities:
+            return _made_of(identities)
+    if host.gpus is None:
+        return _made_of(wanted)
+    return tuple(Gpu(index) for index in range(host.gpus))
+
+
+def _made_of(identities: Iterable[str]) -> tuple[Gpu, ...]:
+    """Return GPUs of these names; one of a UUID gets an index that is still free."""
+    several = [identity.strip() for identity in identities]
+    taken = {naming.index_of(one) for one in several if naming.is_index(one)}
+    free = (index for index in range(len(several) + len(taken)) if index not in taken)
+    return tuple(
+        Gpu(naming.index_of(one), uuid=f"MIG {one}" if ":" in one else "")
+        if naming.is_index(one)
+        else Gpu(next(free), uuid=one)
+        for one in several
+    )
+
+
+def _check_count(host: Host, found: Sequence[Gpu], vendor: str) -> None:
+    if host.gpus is not None and found and not host.gpu_ids and host.gpus > len(found):
+        raise PlanError(
+            f"{host.name}: the inventory says {host.gpus} GPUs, "
+            f"{naming.vendor_of(vendor).tool} finds {len(found)}",
+            f"set gpus: {len(found)} in the inventory, or leave it out",
+        )
+
+
+def _check_named(
+    host: Host,
+    listed: Sequence[Gpu],
+    allowed: Sequence[Gpu],
+    bound: Sequence[_Variable],
+    vendor: str,
+) -> None:
+    """Raise PlanError for a GPU of ``gpus:`` that does not exist, or that a variable leaves out."""
+    missing = unknown(host.gpu_ids, listed)
+    if missing:
+        raise PlanError(
+            f"{host.name}: gpus: names {', '.join(missing)}, {naming.vendor_of(vendor).tool} finds "
+            f"GPU {naming.fold(gpu.index for gpu in listed)}",
+            "name GPUs by index or UUID, as nvidia-smi -L shows them",
+        )
+    hidden = unknown(host.gpu_ids, allowed)
+    if hidden:
+        raise PlanError(
+            f"{host.name}: gpus: names {', '.join(hidden)}, but "
+            f"{'; '.join(one.text for one in bound)} leaves it out",
+            "change gpus: in the inventory, or the variable",
+        )
