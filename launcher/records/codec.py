@@ -16,14 +16,46 @@ from . import compat, formats
 _SPECIAL = ("job", "inventory", "hosts", "ask_passphrase")
 
 
+#: Fields of jobs, their resources and nodes that 0.1 does not know, and so refuses.
+_SINCE_0_1 = frozenset(
+    (
+        "bring",
+        "gpu_ids",
+        "gpu_names",
+        "keep_on_host",
+        "launcher_options",
+        "prepare",
+        "python",
+        "vendor",
+    )
+)
+
+
+def _for_earlier(value: Any) -> Any:
+    """Leave out what an earlier release does not know, where it says nothing."""
+    if isinstance(value, list):
+        return [_for_earlier(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: one
+        for name, one in value.items()
+        if name not in _SINCE_0_1 or one not in (None, {}, [], "", "nvidia")
+    }
+
+
 def describe_job(job: Job) -> dict[str, Any]:
     """Return a job as JSON values; of its secrets only the names."""
-    return {**to_json(replace(job, secrets={})), "secrets": sorted(job.secrets)}
+    values = _for_earlier(to_json(replace(job, secrets={})))
+    values["resources"] = _for_earlier(values["resources"])
+    return {**values, "secrets": sorted(job.secrets)}
 
 
 def describe_host(host: Host) -> dict[str, Any]:
     """Return a host as JSON values, without fields that are not set: earlier releases read the rest."""
-    return {name: value for name, value in to_json(host).items() if value not in (None, {}, [])}
+    return {
+        name: value for name, value in to_json(host).items() if value not in (None, {}, [], False)
+    }
 
 
 def describe_run(request: Request, layout: Layout, started: float) -> dict[str, Any]:
@@ -43,7 +75,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
             "hosts": [describe_host(host) for host in request.inventory.hosts],
         },
         "hosts": [host.name for host in request.hosts],
-        "nodes": [{**to_json(node), "host": node.host.name} for node in layout.nodes],
+        "nodes": [{**_for_earlier(to_json(node)), "host": node.host.name} for node in layout.nodes],
     }
 
 

@@ -286,7 +286,7 @@ class Run:
             last_words=last_words,
             mending=self._replacement.is_mending,
         )
-        ended = outcome.with_outputs(ended, self._collector.is_complete)
+        ended = outcome.with_outputs(ended, context.state, self._collector.incomplete)
         reason = str(ended.reason)
         context.add(ev.RunEnded(time.time(), ended.status, reason, ended.host))
         final = Receipt(
@@ -309,7 +309,7 @@ class Run:
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),
             outputs_failed=self._collector.failed,
-            outputs_complete=self._collector.is_complete,
+            outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
             folder=str(self.folder.path),
         )

@@ -148,9 +148,9 @@ class Collector:
     # -- what did not come
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all outputs are here, as far as anybody knows."""
-        return not self._incomplete
+    def incomplete(self) -> frozenset[str]:
+        """The hosts whose outputs are not all here, as far as anybody knows."""
+        return frozenset(self._incomplete)
 
     async def conclude(self) -> None:
         """Find out what the hosts have that is not here. The last pull may have been broken off: then

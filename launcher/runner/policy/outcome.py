@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from ...records.events import Failure
@@ -81,9 +81,12 @@ def decide(
     return _without_failure(state)
 
 
-def with_outputs(outcome: Outcome, complete: bool) -> Outcome:
-    """Return the outcome; its exit code is never 0 where outputs are not all here."""
-    if complete or outcome.exit_code:
+def with_outputs(outcome: Outcome, state: RunState, incomplete: Collection[str]) -> Outcome:
+    """Return the outcome; its exit code is never 0 where outputs of these hosts are not all here.
+
+    Hosts that the run did without in the end are no part of its success.
+    """
+    if outcome.exit_code or not {*incomplete} - {*state.lost, *state.departed}:
         return outcome
     return replace(outcome, exit_code=OUTPUTS_MISSING)
 
