@@ -188,7 +188,11 @@ def json_schema() -> dict[str, Any]:
 
 def load(content: str, source: str) -> dict[str, Any]:
     """Return the values of a job file. Raises DocumentError."""
-    root = parse(content, source)
+    return load_root(parse(content, source), source)
+
+
+def load_root(root: YamlNode, source: str) -> dict[str, Any]:
+    """Return the values of a job from the root of its document. Raises DocumentError."""
     try:
         values = read(root, _KEYS, "the job")
     except DocumentError as error:
@@ -223,6 +227,9 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
     inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
+    if "matrix" in names:
+        hint = f"matrix: makes it a sweep: launcher sweep {source}"
+        return DocumentError(error.message, hint, error.source, error.line)
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error

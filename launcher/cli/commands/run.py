@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
-from ..inventory_lookup import loaded
+from ..inventory_lookup import loaded, note
 from ..run_argument import new_client
 
 
@@ -166,6 +167,8 @@ def command(
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
     tell_local_paths(job)
+    if misplaced := jobs.misplaced_option(command_words):
+        note(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
     hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
@@ -201,6 +204,19 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
 
     Raises InputError.
     """
+    return jobs.layered_job(layers_of(ctx, words, flags))
+
+
+def layers_of(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    flags: dict[str, Any],
+    read: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the values of a command line by where they come from, the weakest first.
+
+    ``read`` are those of the job file, or of the words, if they were read already. Raises InputError.
+    """
     known = [name for one in ctx.command.params for name in one.opts if name.startswith("-")]
     foreign_terms.check_options(words, known, str(ctx.info_name))
     layers: dict[str, dict[str, Any]] = {}
@@ -210,7 +226,9 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
                 f"{words[0]} says what to run; {words[1]!r} cannot be added",
                 "put options before the job file, or change run: in the file",
             )
-        layers["file"] = jobs.load_job(words[0])
+        layers["file"] = dict(read) if read is not None else jobs.load_job(words[0])
+    elif read is not None:
+        layers["file"] = dict(read)
     else:
         flags["run"] = words
     for name, value in _values(flags).items():
@@ -219,7 +237,7 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
         if low in layers and high in layers:  # so that dictionaries stand in rising order
             layers[high] = layers.pop(high)
     _merge_resources(layers)
-    return jobs.layered_job(layers)
+    return layers
 
 
 def _origin(ctx: click.Context, name: str) -> str:
