@@ -20,6 +20,12 @@ COMMANDS = {
     "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
     **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
+    **dict.fromkeys(
+        ("sbatch", "srun"),
+        "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
+    ),
+    **dict.fromkeys(("squeue", "sacct", "sinfo"), "launcher ls"),
+    "scancel": _END,
     "status": f"launcher ls, or {_SHOW}",
     **dict.fromkeys(("delete", "cancel", "kill", "down"), _END),
     **dict.fromkeys(("bash", "ssh"), _SHELL),
@@ -76,12 +82,15 @@ OPTIONS = {
 #: Programs that start ranks on their own, and the frameworks whose command they may be.
 _EVERYWHERE = ("env", "ssh")
 _LAUNCHERS = {
-    "torchrun": (),
+    "torchrun": ("torchrun",),
     "horovodrun": ("horovod", "horovod-mpi", "horovod-direct"),
     "mpirun": ("mpi",),
     "mpiexec": ("mpi",),
-    "deepspeed": (),
+    "deepspeed": ("deepspeed",),
 }
+_TAKEN_OVER = (
+    "leave out --framework: launcher takes this command over; --framework env runs it once per host"
+)
 _MODULES = ("torch.distributed.run", "torch.distributed.launch")
 
 
@@ -165,15 +174,14 @@ def check_command(run: Sequence[str], framework: str) -> None:
     if tuple(module[:1]) == ("-m",) and module[-1] in _MODULES:
         words[0] = "torchrun"
     elif words[:2] == ["accelerate", "launch"]:
-        raise _twice("accelerate launch", framework, "--framework accelerate SCRIPT starts it")
+        if framework == "accelerate":
+            return
+        raise _twice("accelerate launch", framework, _TAKEN_OVER)
     if words[0] not in _LAUNCHERS or framework in _LAUNCHERS[words[0]]:
         return
-    hint = {
-        "torchrun": "launcher run SCRIPT starts torchrun on every host; or --framework env with "
-        "'... --nnodes=$NUM_NODES --nproc_per_node=$NUM_TRAINERS --node_rank=$RANK "
-        "--master_addr=$MASTER_ADDR --master_port=$MASTER_PORT SCRIPT'",
-        "deepspeed": "--framework deepspeed SCRIPT starts it",
-    }.get(words[0]) or f"--framework {_LAUNCHERS[words[0]][0]} takes exactly this command"
+    own = _LAUNCHERS[words[0]][0]
+    taken_over = words[0] in ("torchrun", "deepspeed")
+    hint = _TAKEN_OVER if taken_over else f"--framework {own} takes exactly this command"
     raise _twice(words[0], framework, hint)
 
 

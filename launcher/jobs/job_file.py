@@ -36,7 +36,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, roles
+from . import command, foreign_terms, placeholders, roles, start_commands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -274,14 +274,12 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
             sources[name] = layer
+    taken = _taken_over(values)
+    sources |= dict.fromkeys(taken, "command")
+    values |= taken
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
-    for name in values.get("envs", {}):
-        if name in framework.computed | COMPUTED:
-            flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(
-                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
-            )
+    _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)
@@ -289,12 +287,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
-    wanted = values.get("resources", Resources())
-    if wanted.gpus is not None and wanted.gpu_ids:
-        raise InputError(
-            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
-            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
-        )
+    _check_gpus(values.get("resources", Resources()))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -306,6 +299,65 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     values["run"], values["shell"] = command.split(run, framework)
     foreign_terms.check_command(values["run"], framework.name)
     return Job(**values, sources=sources)
+
+
+def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
+    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
+    flag = "--env" if by_flag else "envs:"
+    for name, value in envs.items():
+        if name in framework.computed | COMPUTED:
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
+        if found := placeholders.problem(str(value)):
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+
+
+def _check_gpus(wanted: Resources) -> None:
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
+
+
+def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a start command of another launcher, as ``torchrun``, stands for.
+
+    What the job itself says comes first. Raises InputError.
+    """
+    framework = frameworks.get(_framework(values))
+    if values.get("roles") or not values.get("run"):
+        return {}
+    words, shell = command.split(values["run"], framework)
+    found = None if shell else start_commands.take(words)
+    if found is None or ("framework" in values and found.framework != framework.name):
+        return {}
+    computed = frameworks.get(found.framework).computed | COMPUTED
+    envs = {name: value for name, value in found.envs.items() if name not in computed}
+    taken: dict[str, Any] = {"framework": found.framework, "run": found.run}
+    if found.options:
+        taken["launcher_options"] = found.options
+    if envs:
+        taken["envs"] = {**envs, **values.get("envs", {})}
+    if found.restarts and "max_restarts" not in values:
+        taken["max_restarts"] = found.restarts
+    return taken | _counts(found, values)
+
+
+def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of a start command that the job leaves open."""
+    taken: dict[str, Any] = {}
+    given = values.get("resources", Resources())
+    nodes = values.get("num_nodes")
+    if nodes is None and given.gpus is None and "hosts" not in values and found.nodes:
+        taken["num_nodes"] = nodes = found.nodes
+    local = found.local_ranks
+    if found.ranks and found.ranks % (found_nodes := nodes if isinstance(nodes, int) else 1) == 0:
+        local = found.ranks // found_nodes
+    if local and given == Resources():
+        taken["resources"] = Resources(nproc_per_node=local)
+    return taken
 
 
 def _instead(variable: str, usual: str) -> str:

@@ -10,6 +10,7 @@ from ..spec import nodeset
 from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
+from . import placeholders
 from .environments import prepared
 from .interpolation import fill
 
@@ -57,7 +58,8 @@ def environment(
     interface = node.host.interface or meeting.interfaces.get(node.host.name)
     chosen = {"PYTHONUNBUFFERED": "1"}
     if interface:
-        chosen |= {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface}
+        libraries = ("NCCL", "GLOO", "TP")  # TP: TensorPipe, of torch's RPC
+        chosen |= {f"{library}_SOCKET_IFNAME": interface for library in libraries}
     if version(meeting.master_addr) == 6:  # an interface may have IPv4 as well, which others lack
         chosen["NCCL_SOCKET_FAMILY"] = "AF_INET6"
     computed = {
@@ -73,6 +75,21 @@ def environment(
     elif node.host.gpus is not None or job.resources.gpus == 0:
         computed |= node.visible(())
     return {**chosen, **node.host.env, **job.envs, **computed}
+
+
+def early_environment(
+    job: Job, where: Layout, node: Node, attempt: int, meeting: Meeting = NOWHERE
+) -> dict[str, str]:
+    """Return the variables of what runs on a node without being one of its processes, such as setup.
+
+    Placeholders have no value there, so variables that hold some are left out.
+    """
+    env = environment(job, where, node, meeting, attempt)
+    return {
+        name: value
+        for name, value in env.items()
+        if job.envs.get(name) != value or not placeholders.used([value])
+    }
 
 
 def search_path(node: Node, run_id: str) -> tuple[str, ...]:

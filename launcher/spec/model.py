@@ -151,11 +151,13 @@ class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
     With ``elastic``, torchrun starts on ``num_nodes`` hosts, continues with as few as ``elastic``
-    when others are lost, and re-forms its group at most ``max_restarts`` times.
+    when others are lost, and re-forms its group at most ``max_restarts`` times. ``launcher_options``
+    are options of a typed start command (``torchrun ...``) for the framework's own launcher.
     """
 
     run: tuple[str, ...]
     shell: bool = False
+    launcher_options: tuple[str, ...] = ()
     name: str | None = None
     workdir: str = "."
     num_nodes: int | None = None
@@ -232,6 +234,19 @@ class Gpu:
 
 
 @frozen
+class GpuUser:
+    """A process on a GPU. ``run`` is the run it belongs to, if known; memory in MiB."""
+
+    gpu: int
+    pid: int
+    user: str | None
+    command: str = ""
+    run: str | None = None
+    memory: int = 0
+    since: float | None = None  # by the host's clock
+
+
+@frozen
 class Facts:
     """What probing a host measured. ``clock_offset`` is its clock minus this machine's."""
 
@@ -253,6 +268,7 @@ class Facts:
     machine: str = ""  # equal for two hosts that are one machine
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
+    gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 
 

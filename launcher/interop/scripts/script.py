@@ -154,7 +154,7 @@ def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
     """Return the job's setup, then those of the node's roles, each with the node's variables."""
     there = {task.role for task in entry.node.tasks}
     found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
-    env = planner.environment(job, plan.layout, entry.node, plan.meeting, 0)
+    env = planner.early_environment(job, plan.layout, entry.node, 0, plan.meeting)
     lines = []
     for script in found:
         if script:
