@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import frameworks
-from ..jobs import job_file, planner, sweep_file
+from ..jobs import foreign_terms, job_file, planner, sweep_file
 from ..jobs.environments import with_python
 from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
@@ -39,6 +39,7 @@ __all__ = [
     "load_job",
     "local_paths_of",
     "make_job",
+    "misplaced_option",
     "schema",
     "seconds",
     "spare_names",
@@ -93,6 +94,11 @@ def leave_out(code: LargeCode) -> None:
 def local_paths_of(job: Job) -> tuple[LocalPath, ...]:
     """Return arguments of a job that are paths of this machine, which hosts need not have."""
     return local_paths.found(job)
+
+
+def misplaced_option(words: Sequence[str]) -> tuple[str, str] | None:
+    """Return an option of launcher behind a script, which gets it, and how it is written; or None."""
+    return foreign_terms.behind_the_script(words)
 
 
 def _no_script(workdir: str, script: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 
 from ..spec.errors import InputError, suggestion
@@ -116,6 +117,45 @@ def check_options(words: Sequence[str], known: Collection[str], command: str) ->
     raise InputError(
         f"launcher {command} has no {several} {', '.join(unknown)}", "\n        ".join(hints)
     )
+
+
+#: Options of `launcher run` that hardly any script has, though some have one of them.
+_LAUNCHERS_OWN = frozenset(
+    [
+        "--gpus",
+        "--gpu-ids",
+        "--hosts",
+        "--nodes",
+        "--nproc-per-node",
+        "--framework",
+        "--inventory",
+        "--detach",
+        "--dry-run",
+        "--max-restarts",
+        "--min-nodes",
+        "--no-check",
+        "--lost-after",
+        "--orphan-timeout",
+        "--pull-every",
+    ]
+)
+_WITHOUT_VALUE = frozenset({"--detach", "--dry-run", "--no-check"})
+
+
+def behind_the_script(words: Sequence[str]) -> tuple[str, str] | None:
+    """Return an option of launcher that stands behind a script, and how it would be written; or None.
+
+    The script gets it, which may well be meant.
+    """
+    if not words[0].endswith(".py"):
+        return None
+    for at, word in enumerate(words[1:], 1):
+        name, equals, _ = word.partition("=")
+        if name in _LAUNCHERS_OWN:
+            value = words[at + 1 : at + 2] if not equals and name not in _WITHOUT_VALUE else ()
+            given = shlex.join([word, *(v for v in value if not v.startswith("-"))])
+            return given, f"launcher run {given} {words[0]}"
+    return None
 
 
 def command_error(name: str, known: Sequence[str]) -> InputError:

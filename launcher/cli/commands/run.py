@@ -20,7 +20,7 @@ from ...spec.model import Inventory, Job, Resources
 from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
-from ..inventory_lookup import loaded
+from ..inventory_lookup import loaded, note
 from ..run_argument import new_client
 
 
@@ -174,6 +174,8 @@ def command(
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
     job = job_of(ctx, command_words, flags)
     tell_local_paths(job)
+    if misplaced := jobs.misplaced_option(command_words):
+        note(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
     hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)

@@ -178,3 +178,22 @@ def _with_umask_0(user: Launcher, program: str) -> None:
         ["sh", "-c", 'umask 000; exec "$@"', "sh", sys.executable, "-c", program, "ls"],
         cwd=user.work, env=user.environment(), capture_output=True, check=False, timeout=60,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train.py", "--gpus", "1"), "launcher run --gpus 1 train.py"),
+        (("train.py", "--lr", "1", "--hosts=gpu01"), "launcher run --hosts=gpu01 train.py"),
+        (("train.py", "--dry-run", "x"), "launcher run --dry-run train.py"),
+        (("train.py", "--name", "x", "--output", "y"), ""),
+    ],
+)
+def test_options_behind_the_script_are_noticed(
+    offline: Launcher, words: tuple[str, ...], said: str
+) -> None:
+    """The script gets them, as it may well expect."""
+    ran = offline.run("--dry-run", *words)
+    assert ran.code == 0, ran.err
+    assert ("goes to train.py; for launcher write " + said in ran.err) if said else not ran.err
+    assert words[1] in ran.out
