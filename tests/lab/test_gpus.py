@@ -42,7 +42,7 @@ def test_two_runs_share_a_host_and_never_a_gpu(own: labs.Lab, launcher: Launcher
             running.append(launcher.start("--gpus", "2", "--framework", "env", f"python3 {name}"))
             assert expected in _line(running[-1])
         refused = launcher.run("--gpus", "2", "--framework", "env", "true")
-        assert refused.code == 2
+        assert refused.code == 75
         assert "all 4 GPUs are in use by root (" in refused.err
         host.write("/tmp/go", b"")
         for process in running:
