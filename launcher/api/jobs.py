@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import frameworks
-from ..jobs import job_file, planner
+from ..jobs import job_file, planner, sweep_file
+from ..jobs.environments import with_python
 from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
@@ -27,6 +28,7 @@ __all__ = [
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "describe_job",
     "describe_plan",
     "dry_run",
     "framework_names",
@@ -102,7 +104,7 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 
 def dry_run(job: Job, inventory: Inventory) -> Plan:
     """Return the plan, as far as it is known without connecting to a host. Raises InputError."""
-    hosts = inventories.select(inventory, job.hosts)
+    hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
     layout = make_layout(job, hosts, {})
     first = layout.nodes[0].host
@@ -136,11 +138,18 @@ def describe_plan(plan: Plan, job: Job, spares: list[str]) -> dict[str, Any]:
     }
 
 
+def describe_job(job: Job) -> dict[str, Any]:
+    """Return a job as JSON values, with the names of secrets but not their values."""
+    from ..records import codec
+
+    return codec.describe_job(job)
+
+
 def framework_names() -> list[str]:
     """Return the names of all frameworks, built in and from plug-ins."""
     return list(frameworks.names())
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file."""
-    return job_file.json_schema()
+    """Return the JSON Schema of a job file, with the keys of a sweep."""
+    return sweep_file.json_schema()

@@ -47,6 +47,7 @@ BUILTIN = {
     "lightning": "lightning:Lightning",
     "accelerate": "accelerate:Accelerate",
     "deepspeed": "deepspeed:DeepSpeed",
+    "slurm": "slurm:Slurm",
 }
 
 

@@ -34,16 +34,14 @@ class Accelerate(Framework):
             "--rdzv_backend": "static",
             "--main_process_ip": meeting.master_addr,
             "--main_process_port": meeting.master_port,
-            "--mixed_precision": "no",
-            "--dynamo_backend": "no",
         }
         argv = (
             node.python,
             "-m",
             "accelerate.commands.launch",
-            # Also on hosts without GPUs: with --cpu it would start one process, whatever it is told.
-            *(("--multi_gpu",) if layout.world_size > 1 else ()),
+            *_kind(place),
             *(word for option, value in options.items() for word in (option, str(value))),
+            *place.job.launcher_options,
             "--no_python",
             *place.rank_shim(),
             *place.command(),
@@ -52,3 +50,18 @@ class Accelerate(Framework):
         device = {} if node.gpus else {"ACCELERATE_USE_CPU": "true"}
         env = {**place.threads(), **device, **place.env}
         return (Process(str(ProcessKey.of_node(node.node_rank)), None, argv, env),)
+
+
+#: Options that say how ranks work together, and may say it in a file.
+_KINDS = ("--config_file", "--use_deepspeed", "--use_fsdp", "--use_megatron_lm")
+
+
+def _kind(place: Place) -> tuple[str, ...]:
+    """Return what accelerate would ask or warn about, unless the job's own options say it."""
+    given = {option.partition("=")[0] for option in place.job.launcher_options}
+    if given & set(_KINDS):
+        return ("--deepspeed_multinode_launcher", "standard")  # or it wants pdsh
+    defaults = ("--mixed_precision", "--dynamo_backend")
+    words = [word for name in defaults if name not in given for word in (name, "no")]
+    # Also on hosts without GPUs: with --cpu it would start one process, whatever it is told.
+    return ("--multi_gpu", *words) if place.layout.world_size > 1 else tuple(words)

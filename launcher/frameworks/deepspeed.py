@@ -45,6 +45,7 @@ class DeepSpeed(Framework):
             f"--node_rank={node.node_rank}",
             f"--master_addr={meeting.master_addr}",
             f"--master_port={meeting.master_port}",
+            *place.job.launcher_options,
             "--no_local_rank",
             "--no_python",
             *place.rank_shim(),

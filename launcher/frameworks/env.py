@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..spec.model import Process
 from ..spec.process_key import ProcessKey
+from . import rsh
 from .base import Cast, Framework, Place
 
 
@@ -52,7 +53,27 @@ class Env(Framework):
         return tuple(replace(process, rank=None) for process in processes)
 
     def _env(self, place: Place, nodes: int, trainers: int, rank: int) -> dict[str, str]:
+        meeting = place.meeting
+        # torchrun takes these for options that it does not get; one that stands alone gets none.
+        alone = any("--standalone" in word for word in place.command())
+        torchrun = {
+            "PET_NNODES": str(nodes),
+            "PET_NPROC_PER_NODE": str(trainers),
+            "PET_NODE_RANK": str(rank),
+            "PET_MASTER_ADDR": meeting.master_addr,
+            "PET_MASTER_PORT": str(meeting.master_port),
+        }
+        own = meeting.addresses.get(place.node.host.name)
+        # Where a host's own name is loopback, torchrun and Paddle would give others that address.
+        addresses = {"PET_LOCAL_ADDR": own, "POD_IP": own} if own else {}
+        # Without it, accelerate trains on each host without GPUs alone.
+        no_gpus = place.env.get("CUDA_VISIBLE_DEVICES") == ""
+        device = {"ACCELERATE_USE_CPU": "true"} if no_gpus else {}
         return {
+            **({} if alone else torchrun),
+            **addresses,
+            **device,
+            **rsh.names(place.layout),
             **place.env,
             "NUM_NODES": str(nodes),
             "NUM_TRAINERS": str(trainers),

@@ -40,7 +40,7 @@ class Torch(Framework):
     computed = COMPUTED
     imports: ClassVar[tuple[str, ...]] = ("torch",)
     allreduce = "torch"
-    cast = Cast(shares_gpus=True)
+    cast: ClassVar[Cast | None] = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one process per rank; with roles, one per task."""

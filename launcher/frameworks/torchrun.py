@@ -32,11 +32,15 @@ class Torchrun(Framework):
             "-m",
             "torch.distributed.run",
             *(_elastic(place) if elastic else _static(place)),
+            *place.job.launcher_options,
             "--no-python",
             *place.rank_shim(),
             *place.command(),
         )
         env = {**place.threads(), **place.env}
+        if "LT_CLI_USED" in env:  # fabric run, which tells Fabric its counts
+            env["LT_DEVICES"] = str(node.local_world_size)
+            env["LT_NUM_NODES"] = str(place.layout.num_nodes)
         if elastic:  # torch renumbers ranks each time; logs keep the numbers of the plan
             env["LAUNCHER_RANK_OFFSET"] = str(node.rank_offset)
             # Without it, a node that rejoins fails (torch 2.13).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 import yaml
 
@@ -12,8 +13,13 @@ from ..spec.errors import InputError
 from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders
 
-#: Commands of a shell that no program replaces.
-_BUILTINS = frozenset({"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval"})
+#: Commands of a shell that no program replaces; `module` and `conda activate` are functions of one.
+_BUILTINS = frozenset(
+    {"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval", "module", "alias"}
+)
+#: What only a shell understands, as a word that is not quoted: && || | ; & and redirections.
+_OPERATOR = re.compile(r"&&|\|\|?|;|&|[\d&]?>>?\S*|\d?<<?<?\S*|\S*[^\s\\;];")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 def read(node: YamlNode) -> tuple[str, ...]:
@@ -47,13 +53,55 @@ def split(
     words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
         raise InputError("nothing to run", "launcher run train.py --epochs 3")
-    if words[0] in _BUILTINS:
+    if found := _shell_word(words, run[0] if len(run) == 1 else ""):
         raise InputError(
-            f"{called}: {words[0]} is a shell builtin, and run: is not a shell script under "
-            f"{framework.name}",
-            "run: [bash, -c, SCRIPT], or --framework env, whose run: is a shell script",
+            f"{called}: framework {framework.name} starts one command, and this is a shell script "
+            f'("{found}")',
+            "an environment: python: or prepare:; variables: envs:; a script: framework: env, or "
+            "run: bash train.sh",
         )
     return words, False
+
+
+def _shell_word(words: tuple[str, ...], text: str) -> str | None:
+    """Return the first word of a command that only a shell understands, or None.
+
+    ``text`` is the command as a single text; what is quoted in it is an argument.
+    """
+    if words[0] in _BUILTINS or _ASSIGNMENT.match(words[0]):
+        return words[0]
+    if words[:2] == ("conda", "activate"):
+        return "conda activate"
+    lexer = shlex.shlex(_one_line(text), posix=False)
+    lexer.whitespace_split = True
+    try:
+        return next((word for word in lexer if _OPERATOR.fullmatch(word)), None)
+    except ValueError:  # quotes that only the other mode reads
+        return None
+
+
+def with_arguments(run: tuple[str, ...], shell: bool, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return a command whose script or program gets other arguments. Raises InputError."""
+    if shell or not run:
+        what = "a shell script" if shell else "the commands of its roles"
+        raise InputError(
+            f"new arguments: this run starts {what}", "change the job file, and launcher run it"
+        )
+    placeholders.check(tuple(arguments))
+    return (*run[: _length_of_program(run)], *arguments)
+
+
+def _length_of_program(run: Sequence[str]) -> int:
+    """Return how many words of a command are its program: ``python -u train.py`` are three."""
+    is_python = run[0].rpartition("/")[2].startswith("python")
+    if not is_python and run[0] != "-m":
+        return 1
+    for place, word in enumerate(run):
+        if word == "-m":
+            return place + 2
+        if place and not word.startswith("-"):
+            return place + 1
+    return len(run)
 
 
 def _words(text: str, called: str) -> tuple[str, ...]:

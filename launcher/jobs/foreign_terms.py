@@ -19,6 +19,12 @@ COMMANDS = {
     "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
     **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
+    **dict.fromkeys(
+        ("sbatch", "srun"),
+        "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
+    ),
+    **dict.fromkeys(("squeue", "sacct", "sinfo"), "launcher ls"),
+    "scancel": _END,
     "status": f"launcher ls, or {_SHOW}",
     **dict.fromkeys(("delete", "cancel", "kill", "down"), _END),
     **dict.fromkeys(("bash", "ssh"), _SHELL),
@@ -35,7 +41,7 @@ COMMANDS = {
         ("credential", "credentials", "secret"),
         "use secrets: in a job file, or --secret NAME; the value comes from your environment",
     ),
-    **dict.fromkeys(("sweep", "hp"), "use a shell loop: launcher run --detach for each value"),
+    "hp": "launcher sweep SCRIPT --lr '[0.1, 0.01]'",
 }
 
 #: Commands that end or delete something: no typing mistake leads to them.
@@ -60,7 +66,7 @@ OPTIONS = {
     **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
     "--interactive": "launcher run --detach, then launcher shell RUN",
     **dict.fromkeys(("--command", "--args"), "put the command after the options"),
-    "--strategy": "a run has one set of values; to search, loop over launcher run --detach",
+    "--strategy": "launcher sweep SCRIPT --lr '[0.1, 0.01]' takes a grid; --sampler random draws",
     **dict.fromkeys(
         ("--instance_type", "--instance-type", "--accelerator", "--node-type"),
         "choose machines with --hosts: by name, group or label",
@@ -75,12 +81,15 @@ OPTIONS = {
 #: Programs that start ranks on their own, and the frameworks whose command they may be.
 _EVERYWHERE = ("env", "ssh")
 _LAUNCHERS = {
-    "torchrun": (),
+    "torchrun": ("torchrun",),
     "horovodrun": ("horovod", "horovod-mpi", "horovod-direct"),
     "mpirun": ("mpi",),
     "mpiexec": ("mpi",),
-    "deepspeed": (),
+    "deepspeed": ("deepspeed",),
 }
+_TAKEN_OVER = (
+    "leave out --framework: launcher takes this command over; --framework env runs it once per host"
+)
 _MODULES = ("torch.distributed.run", "torch.distributed.launch")
 
 
@@ -125,15 +134,14 @@ def check_command(run: Sequence[str], framework: str) -> None:
     if tuple(module[:1]) == ("-m",) and module[-1] in _MODULES:
         words[0] = "torchrun"
     elif words[:2] == ["accelerate", "launch"]:
-        raise _twice("accelerate launch", framework, "--framework accelerate SCRIPT starts it")
+        if framework == "accelerate":
+            return
+        raise _twice("accelerate launch", framework, _TAKEN_OVER)
     if words[0] not in _LAUNCHERS or framework in _LAUNCHERS[words[0]]:
         return
-    hint = {
-        "torchrun": "launcher run SCRIPT starts torchrun on every host; or --framework env with "
-        "'... --nnodes=$NUM_NODES --nproc_per_node=$NUM_TRAINERS --node_rank=$RANK "
-        "--master_addr=$MASTER_ADDR --master_port=$MASTER_PORT SCRIPT'",
-        "deepspeed": "--framework deepspeed SCRIPT starts it",
-    }.get(words[0]) or f"--framework {_LAUNCHERS[words[0]][0]} takes exactly this command"
+    own = _LAUNCHERS[words[0]][0]
+    taken_over = words[0] in ("torchrun", "deepspeed")
+    hint = _TAKEN_OVER if taken_over else f"--framework {own} takes exactly this command"
     raise _twice(words[0], framework, hint)
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpus import COMPUTED, read_ids
 from ..spec.inventory import VARIABLE, gpu_ids, variables
@@ -35,7 +36,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, placeholders, roles
+from . import command, foreign_terms, placeholders, roles, start_commands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -135,6 +136,14 @@ _KEYS: Mapping[str, Key] = {
         {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
         "Variables kept out of logs, ps and records; without a value: taken from your environment",
     ),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "prepare": Key(
+        text, TEXT, "Lines of bash to run before each process: module load, conda activate"
+    ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
     "outputs": Key(
@@ -179,7 +188,11 @@ def json_schema() -> dict[str, Any]:
 
 def load(content: str, source: str) -> dict[str, Any]:
     """Return the values of a job file. Raises DocumentError."""
-    root = parse(content, source)
+    return load_root(parse(content, source), source)
+
+
+def load_root(root: YamlNode, source: str) -> dict[str, Any]:
+    """Return the values of a job from the root of its document. Raises DocumentError."""
     try:
         values = read(root, _KEYS, "the job")
     except DocumentError as error:
@@ -214,6 +227,9 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
     inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
+    if "matrix" in names:
+        hint = f"matrix: makes it a sweep: launcher sweep {source}"
+        return DocumentError(error.message, hint, error.source, error.line)
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
@@ -258,6 +274,9 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
             sources[name] = layer
+    taken = _taken_over(values)
+    sources |= dict.fromkeys(taken, "command")
+    values |= taken
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
     _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
@@ -302,6 +321,45 @@ def _check_gpus(wanted: Resources) -> None:
         )
 
 
+def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a start command of another launcher, as ``torchrun``, stands for.
+
+    What the job itself says comes first. Raises InputError.
+    """
+    framework = frameworks.get(_framework(values))
+    if values.get("roles") or not values.get("run"):
+        return {}
+    words, shell = command.split(values["run"], framework)
+    found = None if shell else start_commands.take(words)
+    if found is None or ("framework" in values and found.framework != framework.name):
+        return {}
+    computed = frameworks.get(found.framework).computed | COMPUTED
+    envs = {name: value for name, value in found.envs.items() if name not in computed}
+    taken: dict[str, Any] = {"framework": found.framework, "run": found.run}
+    if found.options:
+        taken["launcher_options"] = found.options
+    if envs:
+        taken["envs"] = {**envs, **values.get("envs", {})}
+    if found.restarts and "max_restarts" not in values:
+        taken["max_restarts"] = found.restarts
+    return taken | _counts(found, values)
+
+
+def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of a start command that the job leaves open."""
+    taken: dict[str, Any] = {}
+    given = values.get("resources", Resources())
+    nodes = values.get("num_nodes")
+    if nodes is None and given.gpus is None and "hosts" not in values and found.nodes:
+        taken["num_nodes"] = nodes = found.nodes
+    local = found.local_ranks
+    if found.ranks and found.ranks % (found_nodes := nodes if isinstance(nodes, int) else 1) == 0:
+        local = found.ranks // found_nodes
+    if local and given == Resources():
+        taken["resources"] = Resources(nproc_per_node=local)
+    return taken
+
+
 def _instead(variable: str, usual: str) -> str:
     """Return what to do instead of setting a variable that is computed."""
     return "choose GPUs with --gpu-ids (gpu_ids: in a job)" if variable in COMPUTED else usual
@@ -336,6 +394,7 @@ def _resources_of(given: Mapping[str, Any]) -> Resources:
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "python": python_path,
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,

@@ -11,6 +11,7 @@ from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 from . import placeholders
+from .environments import prepared
 from .interpolation import fill
 
 LOOPBACK = "lo"
@@ -37,7 +38,8 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             env=environment(job, where, node, meeting, attempt),
         )
         processes = framework.processes(place)
-        nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
+        filled = (prepared(fill(process, place), job) for process in processes)
+        nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 
@@ -56,7 +58,8 @@ def environment(
     interface = node.host.interface or meeting.interfaces.get(node.host.name)
     chosen = {"PYTHONUNBUFFERED": "1"}
     if interface:
-        chosen |= {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface}
+        libraries = ("NCCL", "GLOO", "TP")  # TP: TensorPipe, of torch's RPC
+        chosen |= {f"{library}_SOCKET_IFNAME": interface for library in libraries}
     if version(meeting.master_addr) == 6:  # an interface may have IPv4 as well, which others lack
         chosen["NCCL_SOCKET_FAMILY"] = "AF_INET6"
     computed = {

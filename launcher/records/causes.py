@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from ..spec.frozen import frozen
+from .last_words import essence
 
 #: How many of the last lines are searched when there is no traceback.
 LINES = 30
@@ -169,7 +170,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "torch-without-cuda",
-        r"Torch not compiled with CUDA enabled",
+        r"Torch not compiled with CUDA enabled"
+        r"|module 'torch\._C' has no attribute '_cuda_\w+'",
         "the host's torch is a CPU build",
         "Install a CUDA build of torch into the host's Python (python: in the inventory).",
     ),
@@ -260,6 +262,20 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # -- Python, its modules and the command line
     Cause(
+        "keras-3",
+        r"Keras 3, but this is not yet supported in Transformers"
+        r"|`?keras\.optimizers\.legacy`? is not supported in Keras 3",
+        "the script is written for Keras 2, and the host has Keras 3",
+        "Install tf_keras on the host and pass -e TF_USE_LEGACY_KERAS=1.",
+    ),
+    Cause(
+        "jax-without-numbers",
+        r"^ValueError: Number of processes must be defined",
+        "jax.distributed.initialize() does not find the number of processes",
+        "Start it with --framework slurm, whose variables it reads, or pass num_processes and "
+        "process_id.",
+    ),
+    Cause(
         "missing-module",
         r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'"
         r"|^/\S+: (?:Error while finding module .*)?No module named '?(?P<name2>[\w.]+)",
@@ -326,20 +342,59 @@ CAUSES: tuple[Cause, ...] = (
         "Write under $LAUNCHER_OUTPUT_DIR, or give the user access to the file.",
     ),
     Cause(
+        "weights-only",
+        r"Weights only load failed\. This file can still be loaded",
+        "torch.load reads plain tensors alone since torch 2.6 (weights_only), and the file holds more",
+        "If you trust the file, pass -e TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1, or weights_only=False to "
+        "torch.load.",
+    ),
+    Cause(
+        "not-a-checkpoint",
+        r"invalid load key, '[<v]'|^Unsupported operand (?:60|118)\b",
+        "the file is text in place of a checkpoint, as a web page or a pointer of Git LFS",
+        "Look at it with `head -c 200`, and fetch it again (`git lfs pull`).",
+    ),
+    Cause(
         "broken-checkpoint",
-        r"UnpicklingError|^EOFError: Ran out of input|PytorchStreamReader failed"
+        r"UnpicklingError(?!: Weights only)|^EOFError: Ran out of input|PytorchStreamReader failed"
         r"|failed finding central directory|MetadataIncompleteBuffer|HeaderTooLarge|BadZipFile",
         "a checkpoint or data file is truncated or damaged",
         "Use an older checkpoint; write new ones under a temporary name and rename them when complete.",
     ),
     Cause(
+        "no-tracker-key",
+        r"^wandb\.errors\.\S*: (?:No API key configured|api_key not configured)",
+        "Weights & Biases has no API key on the host",
+        "Pass yours with --secret WANDB_API_KEY, or record without a network: -e WANDB_MODE=offline.",
+    ),
+    Cause(
+        "no-such-model",
+        r"Repo id must (?:be in the form|use alphanumeric).*?'(?P<name>[./~][^']*)'",
+        "there is no {name} on the host, so that Hugging Face takes it for a name of its Hub",
+        "Put the model into the folder of the code, or on every host and under needs: in the job file.",
+    ),
+    Cause(
+        "hub-unreachable",
+        r"We couldn't connect to '?https://huggingface\.co|^\S*(?:LocalEntryNotFoundError|OfflineModeIsEnabled)\b",
+        "the host cannot reach the Hugging Face Hub and has no copy of the files",
+        "Set https_proxy in the inventory's env, or put the model into the folder of the code and pass "
+        "its path.",
+    ),
+    Cause(
         "no-internet",
-        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|Temporary failure in name resolution"
-        r"|Name or service not known|Could not resolve host|ProxyError|Max retries exceeded with url"
-        r"|^(?:urllib\.error\.)?URLError:|Failed to establish a new connection",
+        r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|Could not resolve host"
+        r"|ProxyError|Max retries exceeded with url"
+        r"|^(?:urllib\.error\.)?URLError:|Failed to establish a new connection"
+        r"|^(?!socket\.gaierror).*(?:Temporary failure in name resolution|Name or service not known)",
         "a download failed: the host cannot reach the address, or does not trust its certificate",
         "Set https_proxy in the inventory's env, or ship the files with the code and set "
         "HF_HUB_OFFLINE=1.",
+    ),
+    Cause(
+        "unknown-name",
+        r"^socket\.gaierror: \[Errno -[235]\]",
+        "the host cannot resolve a name that the program uses: another host's, or its own",
+        "Use addresses, such as MASTER_ADDR, or add the name to /etc/hosts of every host.",
     ),
     # -- the exit alone
     Cause(
@@ -425,7 +480,8 @@ def _relevant(output: bytes) -> list[str]:
 
     A warning before the traceback is no cause: the library that wrote it has tried again.
     """
-    text = _RANK.sub("", output.decode("utf-8", "replace").replace("\r\n", "\n"))
+    whole = output.decode("utf-8", "replace").replace("\r\n", "\n")
+    text = _RANK.sub("", essence(whole))
     starts = [match.start() for match in _TRACEBACK.finditer(text)]
     if not starts:
         return ["\n".join(text.splitlines()[-LINES:])]

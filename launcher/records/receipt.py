@@ -13,6 +13,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Layout
 from . import causes, compat, formats
 from . import events as ev
+from .last_words import essence, headline
 from .postmortem import LastLine, OtherEnd
 from .reasons import EndReason, StopReason
 from .state import Expiry, RunState
@@ -257,7 +258,7 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
         for name, text in (failure.error or {}).items()
     }
     traceback = _RECORD_FRAME.sub("", error.get("traceback") or error.get("message", ""))
-    text = traceback or last_words.decode("utf-8", "replace")
+    text = traceback or essence(last_words.decode("utf-8", "replace"))
     lines = [line for line in text.splitlines() if line.strip()]
     tracebacks = [number for number, line in enumerate(lines) if TRACEBACK in line]
     if tracebacks:
@@ -273,7 +274,7 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
         exit_code=failure.exit_code,
         meaning=failure.meaning,
         time=failure.time,
-        last_lines=tuple(lines[-LAST_LINES:]),
+        last_lines=tuple(headline(lines, LAST_LINES)),
         cause=found.says if found else "",
         hint=found.hint if found else "",
         error=error.get("message", ""),

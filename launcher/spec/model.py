@@ -151,11 +151,13 @@ class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
     With ``elastic``, torchrun starts on ``num_nodes`` hosts, continues with as few as ``elastic``
-    when others are lost, and re-forms its group at most ``max_restarts`` times.
+    when others are lost, and re-forms its group at most ``max_restarts`` times. ``launcher_options``
+    are options of a typed start command (``torchrun ...``) for the framework's own launcher.
     """
 
     run: tuple[str, ...]
     shell: bool = False
+    launcher_options: tuple[str, ...] = ()
     name: str | None = None
     workdir: str = "."
     num_nodes: int | None = None
@@ -164,6 +166,8 @@ class Job:
     envs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
+    python: str | None = None  # instead of the hosts' own
+    prepare: str | None = None
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ... import frameworks
 from ...jobs import planner
 from ...jobs.layout import make_layout
+from ...spec.environments import conda_name
 from ...spec.errors import InputError
 from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
 from ...spec.ssh_config import ssh_config
@@ -55,6 +56,12 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
+    for host in hosts:
+        if name_there := conda_name(host.python):
+            raise InputError(
+                f"an exported script cannot look for the conda environment {name_there}",
+                "name its folder: python: conda:/path/to/env",
+            )
     rooted = [replace(host, workdir=shell.hole("ROOT")) for host in hosts]
     layout = make_layout(job, rooted, {}, name)
     low, high = job.master_port

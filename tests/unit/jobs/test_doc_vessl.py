@@ -13,8 +13,8 @@ THEIRS = {
     "run --worker-count 2 --framework-type pytorch train.py": "--worker-count: --nodes N",
     "run --framework-type pytorch train.py": "--framework torchrun is the default",
     "run --framework pytorch train.py": 'did you mean "torch"?',
-    "run python -m torch.distributed.launch train.py": "--framework env with '... --nnodes=$NUM_NODES",
-    "run torchrun --nproc_per_node=2 train.py": "launcher run SCRIPT starts torchrun on every host",
+    "run --framework torch python -m torch.distributed.launch train.py": "leave out --framework",
+    "run --framework torch torchrun --nproc_per_node=2 train.py": "launcher takes this command over",
     "dataset create": "list paths that every host must have under needs: in a job file",
 }
 

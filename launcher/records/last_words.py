@@ -1,0 +1,59 @@
+"""Read the last output of a process: what failed, without the wrappers around it. Pure.
+
+torchrun, MPI and others report at length that a process of theirs failed. What that process said
+stands above.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TRACEBACK = re.compile(r"^.*Traceback \(most recent call last\)", re.M)
+#: Exceptions with which a program reports that another one failed.
+_WRAPPER = re.compile(
+    r"^(?:\[rank\d+\]:\s?)?(?:[\w.]+\.)?(?:ChildFailedError|SignalException|CalledProcessError)\b",
+    re.M,
+)
+#: A rank that lost its peer: the one that failed has said why.
+_CONSEQUENCE = re.compile(
+    r"Connection closed by peer|Connection reset by peer|remote process exited|HorovodInternalError"
+)
+#: What mpirun prints about ranks that ended.
+_BANNER = re.compile(
+    r"^-{20,}\n(?:MPI_ABORT was invoked|Primary job +terminated|mpirun |mpiexec |prterun )", re.M
+)
+#: What torchrun and accelerate log about their ranks.
+_LOGGED = re.compile(
+    r"^[EWI]\d{4} \S+ \d+ (?:\S*site-packages/)?torch/distributed/(?:elastic/|run\.py).*\n?", re.M
+)
+
+
+def essence(text: str) -> str:
+    """Return the output without what wrappers said of it; unchanged if that is all there is."""
+    banner = _BANNER.search(text)
+    if banner and text[: banner.start()].strip():
+        text = text[: banner.start()]
+    starts = [match.start() for match in _TRACEBACK.finditer(text)]
+    wrapped = False
+    while len(starts) > 1:
+        last = text[starts[-1] :]
+        is_wrapper = bool(_WRAPPER.search(last))
+        if not is_wrapper and not (wrapped and _CONSEQUENCE.search(last)):
+            break
+        wrapped = wrapped or is_wrapper
+        text = text[: starts.pop()]
+    return _LOGGED.sub("", text) if wrapped else text
+
+
+def headline(lines: list[str], most: int) -> list[str]:
+    """Return so many last lines at most, after the first of a message that is longer."""
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    if not frames:
+        return lines[-most:]
+    message = next(
+        (n for n in range(frames[-1], len(lines)) if not lines[n].startswith((" ", "\t"))),
+        len(lines),
+    )
+    if len(lines) - message <= most:
+        return lines[-most:]
+    return [lines[message], *lines[-most:]]

@@ -1,0 +1,194 @@
+"""Start commands of other launchers, as READMEs have them, become what launcher starts itself."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from launcher.jobs import job_file as jobs
+from launcher.jobs import planner
+from launcher.jobs.layout import make_layout
+from launcher.spec.errors import InputError
+from launcher.spec.model import Host, Job, Meeting, Process, Resources
+
+
+def typed(line: str, **flags: Any) -> Job:
+    return jobs.make({"flag": {"run": tuple(shlex.split(line)), **flags}}, {})
+
+
+def started(job: Job, hosts: int = 2) -> list[Process]:
+    """Return the process of each host."""
+    known = [Host(f"h{n}", address=f"10.0.0.{n}", gpus=0) for n in range(hosts)]
+    addresses = {host.name: host.address or "" for host in known}
+    meeting = Meeting("10.0.0.0", 29500, dict.fromkeys(addresses, "eth0"), addresses)
+    plan = planner.plan(job, make_layout(job, known, {}, "r"), meeting, "agent")
+    return [process for node in plan.nodes for process in node.processes]
+
+
+def behind(process: Process, word: str) -> tuple[str, ...]:
+    return process.argv[process.argv.index(word) + 1 :]
+
+
+TORCHRUN = (
+    "torchrun --nnodes=4 --nproc_per_node 2 --node_rank=0 --rdzv_id=456 --rdzv_backend=c10d "
+    "--rdzv_endpoint=$HOST:29400 --tee 3 train.py --epochs 3"
+)
+
+
+def test_torchrun_keeps_what_the_plan_does_not_decide() -> None:
+    job = typed(TORCHRUN, num_nodes=2)
+    assert (job.framework, job.num_nodes, job.resources.nproc_per_node) == ("torchrun", 2, 2)
+    assert job.run == ("train.py", "--epochs", "3")
+    assert job.launcher_options == ("--tee=3",)
+    assert job.script == "train.py"
+    first, second = started(job)
+    assert "--master-addr=10.0.0.0" in second.argv
+    assert "--node-rank=1" in second.argv
+    assert not {"c10d", "--rdzv_id=456"} & set(first.argv)
+    assert first.argv.index("--tee=3") < first.argv.index("--no-python")
+
+
+@pytest.mark.parametrize(
+    ("line", "run", "nodes", "local"),
+    [
+        ("torchrun --standalone --nproc_per_node=gpu -m pkg.train -x", "-m pkg.train -x", 1, None),
+        ("torchrun --nnodes=1:1 --nproc-per-node=2 ./go", "python ./go", 1, 2),
+        ("torchrun --no-python bash train.sh", "bash train.sh", None, None),
+        ("python3 -m torch.distributed.run train.py", "train.py", None, None),
+        (
+            "python -m torch.distributed.launch --nproc_per_node=2 train.py a",
+            "train.py --local-rank={{local_rank}} a",
+            None,
+            2,
+        ),
+        ("python -m torch.distributed.launch --use_env train.py", "train.py", None, None),
+        ("/opt/venv/bin/torchrun --nnodes $NODES train.py", "train.py", None, None),
+        (
+            "deepspeed --num_gpus 2 --hostfile h train.py",
+            "train.py --local_rank={{local_rank}}",
+            None,
+            2,
+        ),
+        ("accelerate launch --num_machines 2 --num_processes 8 train.py", "train.py", 2, 4),
+        ("accelerate launch --multi-gpu --num-processes 3 train.py", "train.py", None, 3),
+        ("fabric run --devices=2 --num-nodes 2 train.py", "train.py", 2, 2),
+        ("fabric run model --devices=2 train.py", "train.py", None, 2),
+    ],
+)
+def test_what_is_run(line: str, run: str, nodes: int | None, local: int | None) -> None:
+    job = typed(line)
+    assert job.run == tuple(run.split())
+    assert (job.num_nodes, job.resources.nproc_per_node) == (nodes, local)
+
+
+def test_counts_of_the_job_come_first() -> None:
+    assert typed(TORCHRUN, hosts="h0,h1").num_nodes is None
+    job = typed(TORCHRUN, resources=Resources(gpus=8))
+    assert (job.num_nodes, job.resources) == (None, Resources(gpus=8))
+    job = typed("accelerate launch --num_processes 8 train.py", num_nodes=4)
+    assert job.resources.nproc_per_node == 2
+    assert typed("torchrun --nnodes=1:3 --max_restarts 2 train.py").elastic == 1
+
+
+def test_a_job_file_and_one_text_say_the_same() -> None:
+    text = "run: OMP_NUM_THREADS=4 CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc_per_node=2 train.py\n"
+    job = jobs.make({"file": jobs.load(text, "job.yaml")}, {})
+    assert job.run == ("train.py",)
+    assert job.envs == {"OMP_NUM_THREADS": "4"}, "GPUs are the plan's"
+    assert job.sources["run"] == "command"
+
+
+def test_accelerate_keeps_its_config_file() -> None:
+    job = typed(
+        "accelerate launch --config_file conf/fsdp.yaml --machine_rank 0 "
+        "--main_process_ip 192.168.0.1 --main_process_port 29500 train.py",
+        num_nodes=2,
+    )
+    _, second = started(job)
+    words = second.argv
+    assert "--config_file=conf/fsdp.yaml" in words
+    assert "192.168.0.1" not in words
+    assert words[words.index("--machine_rank") + 1] == "1"
+    assert words[words.index("--main_process_ip") + 1] == "10.0.0.0"
+    # The file says what it is, and accelerate takes an option before its file.
+    assert not {"--multi_gpu", "--mixed_precision", "--dynamo_backend"} & set(words)
+
+
+def test_accelerate_has_its_defaults_without_options() -> None:
+    first, _ = started(typed("accelerate launch --mixed_precision bf16 train.py", num_nodes=2))
+    assert "--multi_gpu" in first.argv
+    assert "--mixed_precision=bf16" in first.argv
+    assert "--mixed_precision" not in first.argv
+    assert behind(first, "--dynamo_backend")[0] == "no"
+
+
+def test_fabric_learns_its_counts() -> None:
+    first, _ = started(
+        typed("fabric run --accelerator=cpu --strategy ddp --precision 32 train.py", num_nodes=2)
+    )
+    told = {name: value for name, value in first.env.items() if name.startswith("LT_")}
+    assert told == {
+        "LT_CLI_USED": "1",
+        "LT_ACCELERATOR": "cpu",
+        "LT_STRATEGY": "ddp",
+        "LT_PRECISION": "32",
+        "LT_DEVICES": "1",
+        "LT_NUM_NODES": "2",
+    }
+
+
+def test_paddle_meets_at_the_plans_address() -> None:
+    line = "python -m paddle.distributed.launch --ips=10.1.1.1,10.1.1.2 --log_dir out train.py -m a.yaml"
+    job = typed(line, num_nodes=2)
+    assert (job.framework, job.shell) == ("env", True)
+    assert job.run[0].endswith('"$NUM_TRAINERS" --log_dir=out train.py -m a.yaml')
+    assert "10.1.1.1" not in job.run[0]
+    assert started(job)[1].env["POD_IP"] == "10.0.0.1"
+
+
+def test_under_env_the_command_stays_and_finds_variables_of_torchrun() -> None:
+    job = typed(TORCHRUN, framework="env", num_nodes=2)
+    assert job.run == tuple(shlex.split(TORCHRUN))
+    _, second = started(typed("make train", framework="env", num_nodes=2))
+    expected = {
+        "PET_NNODES": "2",
+        "PET_NPROC_PER_NODE": "1",
+        "PET_NODE_RANK": "1",
+        "PET_MASTER_ADDR": "10.0.0.0",
+        "PET_MASTER_PORT": "29500",
+        "PET_LOCAL_ADDR": "10.0.0.1",
+        "POD_IP": "10.0.0.1",
+        "TP_SOCKET_IFNAME": "eth0",
+        "HOSTS": "h0 h1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    assert {name: second.env.get(name) for name in expected} == expected
+
+
+def test_a_torchrun_that_stands_alone_is_not_told_of_the_others() -> None:
+    first, _ = started(typed("torchrun --standalone x.py", framework="env", num_nodes=2))
+    assert "PET_NNODES" not in first.env
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("torchrun --nproc_per_node 2", "torchrun has no command"),
+        ("torchrun --nproc_per_node", "--nproc_per_node has no value"),
+        ("torchrun --run-path train.py", "torchrun --run_path has no equivalent here"),
+        ("accelerate launch --tpu train.py", "accelerate launch --tpu has no equivalent here"),
+        ("deepspeed --autotuning run train.py", "deepspeed --autotuning has no equivalent here"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_named(line: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        typed(line)
+    assert caught.value.hint
+
+
+def test_another_framework_is_refused_with_a_way_out() -> None:
+    with pytest.raises(InputError, match="torchrun starts ranks itself") as caught:
+        typed(TORCHRUN, framework="torch")
+    assert "leave out --framework" in caught.value.hint
