@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
+from ..jobs.gpus import GpuState
+from ..jobs.gpus import states as gpu_states
 from ..spec.inventory import narrowed
 from ..spec.inventory import select as select_hosts
 from ..spec.model import Host, Inventory
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
     from ..fleet.settings import Effective
 
 __all__ = [
+    "GpuState",
     "ProgramLine",
     "allow",
     "are_allowed",
+    "gpu_states",
     "load_inventory",
     "narrowed",
     "programs",

@@ -174,3 +174,8 @@ def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
     every = launcher.run("--gpus", "4", *show)
     assert "has 0,1,2,3" in every.out, every.err
     assert "taken all the same" in every.err
+    shown = launcher.call("gpus", "-i", str(launcher.inventory))
+    assert "4x Fake GPU 80 GB" in shown.stdout, shown.stderr
+    assert "0,2 " in shown.stdout
+    assert "40 GB (not launcher" in shown.stdout
+    assert shown.stdout.endswith("4 GPUs, 2 free\n")
