@@ -8,6 +8,7 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
 from ..jobs.gpus import GpuState
 from ..jobs.gpus import states as gpu_states
+from ..records.run_folder import home
 from ..spec.inventory import narrowed
 from ..spec.inventory import select as select_hosts
 from ..spec.model import Host, Inventory
@@ -21,6 +22,7 @@ __all__ = [
     "allow",
     "are_allowed",
     "gpu_states",
+    "home",
     "load_inventory",
     "narrowed",
     "programs",
