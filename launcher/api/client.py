@@ -22,7 +22,7 @@ from ..records.comparison import Difference, compare
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.inventory import select
-from ..spec.model import Inventory, Job, Request
+from ..spec.model import Facts, Inventory, Job, Request
 
 # Listing runs needs no more; the runner is imported with the first run.
 if TYPE_CHECKING:
@@ -384,6 +384,16 @@ class AsyncClient(_Catalog):
                 self._ask_passphrase,
             )
 
+    async def host_gpus(self) -> dict[str, Facts | HostError]:
+        """Ask the hosts of the inventory about their GPUs; return the facts or error of each.
+
+        Raises InputError.
+        """
+        from ..fleet.host_gpus import ask_gpus
+
+        async with self.hosts_up(self.inventory):
+            return await ask_gpus(self.inventory)
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -619,6 +629,13 @@ class Client(_Catalog):
         Raises InputError.
         """
         return self._loop.call(self._client.host_runs())
+
+    def host_gpus(self) -> dict[str, Facts | HostError]:
+        """Ask the hosts of the inventory about their GPUs; return the facts or error of each.
+
+        Raises InputError.
+        """
+        return self._loop.call(self._client.host_gpus())
 
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
         from .handles import RunHandle

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
+from ..jobs.gpus import GpuState
+from ..jobs.gpus import states as gpu_states
 from ..records.run_folder import home
 from ..spec.inventory import narrowed
 from ..spec.inventory import select as select_hosts
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from ..fleet.settings import Effective
 
 __all__ = [
+    "GpuState",
     "ProgramLine",
     "allow",
     "are_allowed",
+    "gpu_states",
     "home",
     "load_inventory",
     "narrowed",

@@ -52,6 +52,7 @@ _ABOUT = {
     "check": "check every host and pair of hosts, with a fix for each finding",
     "sweep": "run a job with many values, and compare what came of them",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
+    "gpus": "show the GPUs of all hosts: which are free, who uses the others, since when",
     "ls": "list runs: status, when, how long, commit, command",
     "attach": "follow a running run again, from where you left off",
     "show": "show a run: status, host by host, what was run, and its timeline",

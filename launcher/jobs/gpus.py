@@ -67,6 +67,59 @@ def foreign(facts: Facts | None) -> dict[int, tuple[GpuUser, ...]]:
     return found
 
 
+#: States of a GPU: nobody uses it, somebody holds its lock, or works on it without one.
+FREE, HELD, FOREIGN = "free", "held", "foreign"
+
+
+@frozen
+class GpuState:
+    """A GPU of a host and who uses it now; memory and what is ``used`` of it in MiB."""
+
+    index: int
+    name: str
+    uuid: str
+    vendor: str
+    memory: int
+    state: str
+    user: str = ""
+    run: str = ""
+    command: str = ""
+    pid: int | None = None
+    used: int = 0
+    since: float | None = None
+
+
+def states(facts: Facts) -> tuple[GpuState, ...]:
+    """Return the GPUs of a host with who uses each."""
+    strangers = foreign(facts)
+    found = []
+    for gpu in facts.gpus:
+        own = {name: getattr(gpu, name) for name in ("index", "name", "uuid", "vendor", "memory")}
+        holders = [h for index, h in facts.leased.items() if naming.are_one(index, gpu.index)]
+        if holders:
+            user, run = str(holders[0].get("user", "")), holders[0].get("run") or ""
+            since = holders[0].get("since")
+            found.append(
+                GpuState(**own, state=HELD, user=user, run=run, used=gpu.memory_used, since=since)
+            )
+        elif uses := strangers.get(gpu.index):
+            first = uses[0]
+            found.append(
+                GpuState(
+                    **own,
+                    state=FOREIGN,
+                    user=first.user or "somebody in a container",
+                    command=first.command,
+                    pid=first.pid,
+                    used=max(gpu.memory_used, sum(use.memory for use in uses)),
+                    since=first.since,
+                )
+            )
+        else:
+            found.append(GpuState(**own, state=FREE, used=gpu.memory_used))
+    return tuple(found)
+
+
 def users_text(uses: Iterable[GpuUser]) -> str:
     """Return ``bob (pid 4242 python-train, 40 GB)``; several users with commas."""
     by_user: dict[str, list[GpuUser]] = {}

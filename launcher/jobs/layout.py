@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import frameworks
-from ..spec.errors import PlanError
+from ..spec.errors import GpusInUse, PlanError
 from ..spec.frozen import frozen
 from ..spec.gpus import are_one, fold, is_index, is_mig
 from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
@@ -100,9 +100,32 @@ def make_layout(
     smallest that holds the rest. Otherwise the job gets ``num_nodes`` hosts (default: all that
     ``--hosts`` selects, else 1), each with ``nproc_per_node`` processes or one per GPU. Without
     facts (a dry run) the inventory is trusted. GPUs on which somebody works outside launcher are
-    taken last, and not at all with ``only_idle``.
+    taken last, and not at all with ``only_idle``. Raises GpusInUse for a job that would fit if all
+    GPUs were free.
     """
     _check_size(job, len(hosts))
+    try:
+        return _on_free_gpus(job, hosts, facts, run_id, only_idle)
+    except PlanError as error:
+        if not _would_fit_if_free(job, hosts, facts, run_id):
+            raise
+        raise GpusInUse(error.message, error.hint) from None
+
+
+def _would_fit_if_free(
+    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str
+) -> bool:
+    free = {name: replace(known, leased={}) for name, known in facts.items()}
+    try:
+        _laid_out(job, offers(hosts, free, job), free, run_id)
+    except PlanError:
+        return False
+    return True
+
+
+def _on_free_gpus(
+    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str, only_idle: bool
+) -> Layout:
     able = offers(hosts, facts, job)
     idle = tuple(_without_foreign(offer, facts.get(offer.host.name)) for offer in able)
     if idle == able or job.resources.gpu_ids:

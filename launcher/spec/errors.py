@@ -8,6 +8,7 @@
     │   │   └── Unbounded       nested too deep, endless, or far too large
     │   ├── UnknownRun          no run of that name is recorded here
     │   └── PlanError           the job does not fit on the hosts
+    │       └── GpusInUse       it would, if GPUs in use were free            exit 75
     ├── HostError               something about one host; carries its name    exit 125
     │   ├── ConnectError        no usable SSH connection
     │   │   ├── Unreachable     no answer to a TCP connection
@@ -23,7 +24,8 @@
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
-    │   ├── SyncError, StartError, GpuBusy, PortTaken
+    │   ├── SyncError, StartError, PortTaken
+    │   ├── GpuBusy             a GPU was taken before the start              exit 75
     │   └── SetupFailed         the job's setup failed
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
@@ -91,6 +93,17 @@ class PlanError(InputError):
     """The job does not fit on the hosts."""
 
     code = "does-not-fit"
+
+
+#: sysexits.h, EX_TEMPFAIL: the same command may succeed later.
+BUSY = 75
+
+
+class GpusInUse(PlanError):
+    """The job would fit if GPUs that others use were free."""
+
+    exit_code = BUSY
+    code = "gpu-busy"
 
 
 class HostError(LauncherError):
@@ -234,8 +247,9 @@ class StartError(HostError):
 
 
 class GpuBusy(StartError):
-    """A GPU of the plan is in use by somebody else."""
+    """Somebody else took a GPU of the plan between planning and the start."""
 
+    exit_code = BUSY
     code = "gpu-busy"
 
 

@@ -42,7 +42,7 @@ def test_two_runs_share_a_host_and_never_a_gpu(own: labs.Lab, launcher: Launcher
             running.append(launcher.start("--gpus", "2", "--framework", "env", f"python3 {name}"))
             assert expected in _line(running[-1])
         refused = launcher.run("--gpus", "2", "--framework", "env", "true")
-        assert refused.code == 2
+        assert refused.code == 75
         assert "all 4 GPUs are in use by root (" in refused.err
         host.write("/tmp/go", b"")
         for process in running:
@@ -174,3 +174,8 @@ def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
     every = launcher.run("--gpus", "4", *show)
     assert "has 0,1,2,3" in every.out, every.err
     assert "taken all the same" in every.err
+    shown = launcher.call("gpus", "-i", str(launcher.inventory))
+    assert "4x Fake GPU 80 GB" in shown.stdout, shown.stderr
+    assert "0,2 " in shown.stdout
+    assert "40 GB (not launcher" in shown.stdout
+    assert shown.stdout.endswith("4 GPUs, 2 free\n")

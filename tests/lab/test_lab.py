@@ -277,7 +277,7 @@ def test_fake_nvidia_smi(lab: Lab, plain: LabHost) -> None:
     first, second = plain.spec.gpu_uuids
     query = "nvidia-smi --query-{} --format=csv,noheader,nounits"
     gpus = query.format("gpu=index,name,uuid,memory.total,memory.used")
-    apps = query.format("compute-apps=pid,gpu_uuid")
+    apps = query.format("compute-apps=pid,gpu_uuid,used_memory")
     assert ssh(lab, "plain", "nvidia-smi -L").stdout.splitlines() == [
         f"GPU 0: NVIDIA Fake GPU (UUID: {first})",
         f"GPU 1: NVIDIA Fake GPU (UUID: {second})",
@@ -288,7 +288,7 @@ def test_fake_nvidia_smi(lab: Lab, plain: LabHost) -> None:
         f"0, NVIDIA Fake GPU, {first}, 81559, 0",
         f"1, NVIDIA Fake GPU, {second}, 81559, 304",
     ]
-    assert ssh(lab, "plain", apps).stdout == f"12, {second}\n13, {second}\n"
+    assert ssh(lab, "plain", apps).stdout == f"12, {second}, 300\n13, {second}, 4\n"
     assert ssh(lab, "plain", "nvidia-smi --no-such").returncode == 2
     assert not lab.hosts["gate"].exists("/usr/local/bin/nvidia-smi")
 

@@ -10,7 +10,7 @@ import pytest
 from launcher.jobs import gpus, job_file, planner
 from launcher.jobs.layout import make_layout
 from launcher.spec import inventory as inventories
-from launcher.spec.errors import InputError, PlanError
+from launcher.spec.errors import GpusInUse, InputError, PlanError
 from launcher.spec.inventory_writer import inventory_text
 from launcher.spec.model import Facts, Gpu, GpuUser, Host, Layout, Meeting
 
@@ -215,6 +215,18 @@ def test_a_host_whose_gpus_are_all_used_is_passed_over_while_there_are_others() 
     with pytest.raises(PlanError):
         make_layout(job, [Host("gpu1")], known, only_idle=True)
     assert make_layout(job, [Host("gpu1")], known).nodes[0].gpus == (0, 1, 2, 3)
+
+
+def test_a_job_that_would_fit_if_gpus_were_free_is_not_a_mistake() -> None:
+    """A program that tries again tells 75 from 2, a job that no host can hold."""
+    known = {"gpu1": facts(*PLAIN, leased={0: {"user": "ada", "run": "x-1"}})}
+    with pytest.raises(GpusInUse) as caught:
+        laid_out("hosts: [gpu1]", known, resources={"gpus": 4})
+    assert (caught.value.exit_code, caught.value.code) == (75, "gpu-busy")
+    with pytest.raises(PlanError) as never:
+        laid_out("hosts: [gpu1]", known, resources={"gpus": 5})
+    assert (never.value.exit_code, never.value.code) == (2, "does-not-fit")
+    assert "only 3 of 4 GPUs are free" in never.value.message
 
 
 def test_processes_of_runs_are_not_foreign() -> None:

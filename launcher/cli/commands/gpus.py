@@ -1,0 +1,67 @@
+"""``launcher gpus``: the GPUs of all hosts, which are free, and who uses the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import click
+
+from ...api.client import AsyncClient
+from ...spec.errors import HostError
+from ...spec.model import Inventory
+from .. import complain_of_hosts, options
+from ..inventory_lookup import loaded
+from ..render.gpus import gpus_json, gpus_text
+from ..render.tables import counted
+
+#: Seconds between two looks of --watch.
+PAUSE = 5.0
+
+
+@click.command("gpus")
+@options.inventory
+@options.hosts
+@click.option("--watch", is_flag=True, help="Look again every 5 seconds, until Ctrl-C.")
+@options.as_json
+@click.pass_context
+def command(
+    ctx: click.Context, inventory: str | None, hosts: str | None, watch: bool, as_json: bool
+) -> None:
+    """Show the GPUs of all hosts: models, how many are free, who uses the others and since when.
+
+    Users outside of launcher are shown, too. The exit code is 1 when no host could be asked.
+    """
+    from ...api import hosts as api_hosts
+
+    there = loaded(inventory)
+    if hosts:
+        there = api_hosts.narrowed(there, hosts)
+    while watch:
+        answers = _ask(there)
+        click.clear()
+        _show(answers, False)
+        click.echo(time.strftime("%H:%M:%S, again in 5 s; Ctrl-C ends"), err=True)
+        time.sleep(PAUSE)
+    answers = _ask(there)
+    _show(answers, as_json)
+    failed = [one for one in answers.values() if isinstance(one, HostError)]
+    ctx.exit(1 if failed and len(failed) == len(answers) else 0)
+
+
+def _ask(inventory: Inventory) -> dict[str, Any]:
+    return dict(asyncio.run(AsyncClient(inventory).host_gpus()))
+
+
+def _show(answers: dict[str, Any], as_json: bool) -> None:
+    known = {name: one for name, one in answers.items() if not isinstance(one, HostError)}
+    failed = [one for one in answers.values() if isinstance(one, HostError)]
+    if as_json:
+        click.echo(json.dumps(gpus_json(known), indent=2))
+    elif known:
+        click.echo(gpus_text(known, time.time()))
+    complain_of_hosts(failed)
+    if failed:
+        click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)
