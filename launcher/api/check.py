@@ -13,6 +13,7 @@ from ..fleet.findings.group import gpus_text
 from ..fleet.findings.pair import rate_text
 from ..fleet.inventory_file import write_interfaces
 from ..fleet.sandbox import sandbox_of
+from ..jobs.environments import with_python
 from ..spec.model import Host, Inventory, Job
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ async def check_hosts(
     """
     from ..fleet.check.checker import Visitor, check
 
+    hosts = with_python(hosts, job) if job else hosts
     async with Visitor(inventory, hosts, ask_passphrase, progress) as visitor:
         return await check(visitor, job, fix, pairs)
 

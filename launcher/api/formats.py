@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..jobs.environments import with_python
 from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
 from ..spec.model import Host, Inventory, Job
@@ -69,7 +70,7 @@ def export_scripts(
     """Return shell scripts that carry out the job's plan, by file name, and notes. Raises InputError."""
     from ..interop.scripts import scripts
 
-    return scripts(job, inventory, tuple(hosts))
+    return scripts(job, inventory, with_python(hosts, job))
 
 
 def export_sbatch(job: Job) -> tuple[str, Sequence[str]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import frameworks
-from ..jobs import job_file, planner
+from ..jobs import job_file, planner, sweep_file
+from ..jobs.environments import with_python
 from ..jobs.gpus import usable
 from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
@@ -102,7 +103,7 @@ def _no_script(workdir: str, script: str) -> tuple[str, str]:
 
 def dry_run(job: Job, inventory: Inventory) -> Plan:
     """Return the plan, as far as it is known without connecting to a host. Raises InputError."""
-    hosts = inventories.select(inventory, job.hosts)
+    hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
     layout = make_layout(job, hosts, {})
     first = layout.nodes[0].host
@@ -142,5 +143,5 @@ def framework_names() -> list[str]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file."""
-    return job_file.json_schema()
+    """Return the JSON Schema of a job file, with the keys of a sweep."""
+    return sweep_file.json_schema()

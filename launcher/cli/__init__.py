@@ -50,6 +50,7 @@ class _Commands(click.Group):
 _ABOUT = {
     "run": "run a script or a job file on the hosts; bring everything back",
     "check": "check every host and pair of hosts, with a fix for each finding",
+    "sweep": "run a job with many values, and compare what came of them",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "ls": "list runs: status, age, hosts",
     "attach": "follow a running run again, from where you left off",

@@ -11,13 +11,16 @@ import click
 
 from ..api.hosts import ProgramLine as ProgramLine
 from ..api.hosts import allow, are_allowed, load_inventory, programs, require_allowed
+from ..records.run_folder import home
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 
 #: The environment variable that names an inventory.
 INVENTORY = "LAUNCHER_INVENTORY"
-#: Tried in this order if nothing names an inventory.
-USUAL_PLACES = ("inventory.yaml", "inventory/lab.yaml", "~/.launcher/inventory.yaml")
+#: Tried in this folder and then in each one above it, if nothing names an inventory.
+IN_A_PROJECT = ("inventory.yaml", "inventory/lab.yaml")
+#: Tried after those: the user's own, and that of everybody on this machine.
+OF_A_USER, OF_ALL = "~/.launcher/inventory.yaml", "/etc/launcher/inventory.yaml"
 
 
 def find_inventory(given: str | None) -> str | None:
@@ -25,8 +28,18 @@ def find_inventory(given: str | None) -> str | None:
     named = given or os.environ.get(INVENTORY)
     if named:
         return named
-    paths = (Path(place).expanduser() for place in USUAL_PLACES)
-    return next((str(path) for path in paths if path.exists()), None)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        for name in IN_A_PROJECT:
+            if (folder / name).exists() and (folder == here or _is_trusted(folder / name)):
+                return os.path.relpath(folder / name)
+    others = (home() / "inventory.yaml", Path(OF_A_USER).expanduser(), Path(OF_ALL))
+    return next((str(path) for path in others if path.exists()), None)
+
+
+def _is_trusted(path: Path) -> bool:
+    """Return whether a file above this folder is the user's or root's: in /tmp it may be anybody's."""
+    return path.stat().st_uid in (os.getuid(), 0)
 
 
 def need_inventory(given: str | None) -> str:
@@ -36,7 +49,8 @@ def need_inventory(given: str | None) -> str:
         raise InputError(
             "no inventory",
             "create one with launcher init; or name one with -i (--inventory, not a container image) "
-            f"or {INVENTORY}. Also read: {', '.join(USUAL_PLACES)}",
+            f"or {INVENTORY}. Also read: {', '.join(IN_A_PROJECT)} here and in the folders above, "
+            f"{OF_A_USER}, {OF_ALL}",
         )
     return found
 

@@ -12,8 +12,13 @@ from ..spec.errors import InputError
 from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders
 
-#: Commands of a shell that no program replaces.
-_BUILTINS = frozenset({"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval"})
+#: Commands of a shell that no program replaces; `module` and `conda activate` are functions of one.
+_BUILTINS = frozenset(
+    {"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval", "module", "alias"}
+)
+#: What only a shell understands, as a word that is not quoted: && || | ; & and redirections.
+_OPERATOR = re.compile(r"&&|\|\|?|;|&|[\d&]?>>?\S*|\d?<<?<?\S*|\S*[^\s\\;];")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 def read(node: YamlNode) -> tuple[str, ...]:
@@ -47,13 +52,31 @@ def split(
     words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
         raise InputError("nothing to run", "launcher run train.py --epochs 3")
-    if words[0] in _BUILTINS:
+    if found := _shell_word(words, run[0] if len(run) == 1 else ""):
         raise InputError(
-            f"{called}: {words[0]} is a shell builtin, and run: is not a shell script under "
-            f"{framework.name}",
-            "run: [bash, -c, SCRIPT], or --framework env, whose run: is a shell script",
+            f"{called}: framework {framework.name} starts one command, and this is a shell script "
+            f'("{found}")',
+            "an environment: python: or prepare:; variables: envs:; a script: framework: env, or "
+            "run: bash train.sh",
         )
     return words, False
+
+
+def _shell_word(words: tuple[str, ...], text: str) -> str | None:
+    """Return the first word of a command that only a shell understands, or None.
+
+    ``text`` is the command as a single text; what is quoted in it is an argument.
+    """
+    if words[0] in _BUILTINS or _ASSIGNMENT.match(words[0]):
+        return words[0]
+    if words[:2] == ("conda", "activate"):
+        return "conda activate"
+    lexer = shlex.shlex(_one_line(text), posix=False)
+    lexer.whitespace_split = True
+    try:
+        return next((word for word in lexer if _OPERATOR.fullmatch(word)), None)
+    except ValueError:  # quotes that only the other mode reads
+        return None
 
 
 def _words(text: str, called: str) -> tuple[str, ...]:

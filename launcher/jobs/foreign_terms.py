@@ -41,7 +41,7 @@ COMMANDS = {
         ("credential", "credentials", "secret"),
         "use secrets: in a job file, or --secret NAME; the value comes from your environment",
     ),
-    **dict.fromkeys(("sweep", "hp"), "use a shell loop: launcher run --detach for each value"),
+    "hp": "launcher sweep SCRIPT --lr '[0.1, 0.01]'",
 }
 
 #: Commands that end or delete something: no typing mistake leads to them.
@@ -66,7 +66,7 @@ OPTIONS = {
     **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
     "--interactive": "launcher run --detach, then launcher shell RUN",
     **dict.fromkeys(("--command", "--args"), "put the command after the options"),
-    "--strategy": "a run has one set of values; to search, loop over launcher run --detach",
+    "--strategy": "launcher sweep SCRIPT --lr '[0.1, 0.01]' takes a grid; --sampler random draws",
     **dict.fromkeys(
         ("--instance_type", "--instance-type", "--accelerator", "--node-type"),
         "choose machines with --hosts: by name, group or label",

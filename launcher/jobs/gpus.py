@@ -8,7 +8,7 @@ from dataclasses import field
 from ..spec import gpus as naming
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
-from ..spec.model import Facts, Gpu, Host
+from ..spec.model import Facts, Gpu, GpuUser, Host
 
 
 @frozen
@@ -55,6 +55,30 @@ def usable(host: Host, facts: Facts | None, wanted: Sequence[str] = ()) -> Usabl
     text = "; ".join(one.text for one in bound)
     calls = {gpu.index: name for gpu, name in names.items()}
     return Usable(allowed, calls, vendor, text if outside or not found else "", outside)
+
+
+def foreign(facts: Facts | None) -> dict[int, tuple[GpuUser, ...]]:
+    """Return the processes on GPUs that no run of launcher holds, by GPU."""
+    found: dict[int, tuple[GpuUser, ...]] = {}
+    for use in facts.gpu_users if facts else ():
+        held = any(naming.are_one(use.gpu, index) for index in facts.leased) if facts else False
+        if not held and use.run is None:
+            found[use.gpu] = (*found.get(use.gpu, ()), use)
+    return found
+
+
+def users_text(uses: Iterable[GpuUser]) -> str:
+    """Return ``bob (pid 4242 python-train, 40 GB)``; several users with commas."""
+    by_user: dict[str, list[GpuUser]] = {}
+    for use in uses:
+        by_user.setdefault(use.user or "somebody in a container", []).append(use)
+    parts = []
+    for user, several in by_user.items():
+        memory = sum(use.memory for use in several)
+        first = f"pid {several[0].pid} {several[0].command}".rstrip()
+        size = f", {memory / 1024:.0f} GB" if memory >= 1024 else f", {memory} MB" if memory else ""
+        parts.append(f"{user} ({first}{size})")
+    return ", ".join(parts)
 
 
 def chosen(identities: Iterable[str], among: Sequence[Gpu]) -> tuple[Gpu, ...]:

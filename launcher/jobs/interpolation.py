@@ -6,6 +6,7 @@ and ``{{local_rank}}``. Without the shim these placeholders are an error of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .. import frameworks
@@ -23,7 +24,41 @@ def fill(process: Process, place: Place) -> Process:
     """
     if process.task:
         process = replace(process, env=_env(process, process.task, place))
-    return replace(process, argv=_argv(process, place))
+    values = _values(process, place)
+    own = _own_variables(process, place)
+    words = (*process.argv, *own.values())
+    later, argv = frozenset[str](), process.argv
+    if process.rank is None and (unknown := placeholders.used(words) & placeholders.OF_A_RANK):
+        of_rank = [name for name, value in own.items() if _is_of_a_rank(value)]
+        argv, later = (
+            _left_to_the_shim(process, place, min(unknown), of_rank),
+            placeholders.OF_A_RANK,
+        )
+
+    def host(name: str) -> str:
+        return _address(name, place)
+
+    env = {
+        name: placeholders.render([value], values, host, later)[0] for name, value in own.items()
+    }
+    argv = placeholders.render(argv, values, host, later)
+    return replace(process, argv=argv, env={**process.env, **env})
+
+
+def _own_variables(process: Process, place: Place) -> dict[str, str]:
+    """Return the variables of the job and its role that hold placeholders and are not computed."""
+    given = dict(place.job.envs)
+    if process.task:
+        given |= place.job.role(process.task.role).at(process.task.index).envs
+    return {
+        name: value
+        for name, value in given.items()
+        if process.env.get(name) == value and placeholders.PLACEHOLDER.search(value)
+    }
+
+
+def _is_of_a_rank(*words: str) -> bool:
+    return bool(placeholders.used(words) & placeholders.OF_A_RANK)
 
 
 def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
@@ -47,7 +82,8 @@ def _env(process: Process, task: Task, place: Place) -> dict[str, str]:
     return {**process.env, **cores, **own, **protected, **computed}
 
 
-def _argv(process: Process, place: Place) -> tuple[str, ...]:
+def _values(process: Process, place: Place) -> dict[str, str]:
+    """Return what the placeholders of a process mean, as far as its node knows."""
     node, layout = place.node, place.layout
     values = {
         "node_rank": str(node.node_rank),
@@ -59,7 +95,6 @@ def _argv(process: Process, place: Place) -> tuple[str, ...]:
         "master_port": str(place.meeting.master_port),
         "outputs": place.env["LAUNCHER_OUTPUT_DIR"],
     }
-    argv, later = process.argv, frozenset[str]()
     if process.task:
         values |= {"role": process.task.role, "index": str(process.task.index)}
         if process.rank is None:  # it starts ranks on its own, as a node does without roles
@@ -73,21 +108,19 @@ def _argv(process: Process, place: Place) -> tuple[str, ...]:
     if process.rank is not None:
         values["rank"] = str(process.rank)
         values["local_rank"] = str(process.rank - node.rank_offset)
-    elif unknown := placeholders.used(argv) & placeholders.OF_A_RANK:
-        argv, later = _left_to_the_shim(process, place, min(unknown)), placeholders.OF_A_RANK
-
-    def host(name: str) -> str:
-        return _address(name, place)
-
-    return placeholders.render(argv, values, host, later)
+    return values
 
 
-def _left_to_the_shim(process: Process, place: Place, token: str) -> tuple[str, ...]:
-    """Return the command whose shim fills in what only a rank knows."""
+def _left_to_the_shim(
+    process: Process, place: Place, token: str, variables: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the command whose shim fills in what only a rank knows, in these ``variables`` too."""
     argv, shim = process.argv, place.rank_shim()
+    in_words = ("--tokens",) if _is_of_a_rank(*argv) else ()
+    tokens = (*in_words, *(("--env", ",".join(variables)) if variables else ()))
     for at in range(len(argv) - len(shim)):
         if argv[at : at + len(shim)] == shim:
-            return (*argv[: at + len(shim) - 1], "--tokens", "--", *argv[at + len(shim) :])
+            return (*argv[: at + len(shim) - 1], *tokens, "--", *argv[at + len(shim) :])
     name = place.job.framework
     raise PlanError(
         f"{{{{{token}}}}} is not known before {name} starts the ranks",

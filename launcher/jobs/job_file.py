@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpus import COMPUTED, read_ids
 from ..spec.inventory import VARIABLE, gpu_ids, variables
@@ -35,7 +36,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, roles, start_commands
+from . import command, foreign_terms, placeholders, roles, start_commands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -135,6 +136,14 @@ _KEYS: Mapping[str, Key] = {
         {"oneOf": [*TEXTS["oneOf"], {"type": "object", "additionalProperties": {}}]},
         "Variables kept out of logs, ps and records; without a value: taken from your environment",
     ),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "prepare": Key(
+        text, TEXT, "Lines of bash to run before each process: module load, conda activate"
+    ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
     "outputs": Key(
@@ -179,7 +188,11 @@ def json_schema() -> dict[str, Any]:
 
 def load(content: str, source: str) -> dict[str, Any]:
     """Return the values of a job file. Raises DocumentError."""
-    root = parse(content, source)
+    return load_root(parse(content, source), source)
+
+
+def load_root(root: YamlNode, source: str) -> dict[str, Any]:
+    """Return the values of a job from the root of its document. Raises DocumentError."""
     try:
         values = read(root, _KEYS, "the job")
     except DocumentError as error:
@@ -214,6 +227,9 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     keys = {} if not isinstance(root.yaml, yaml.MappingNode) else dict(root.yaml.value)
     names = {str(key.value): value for key, value in keys.items()}
     inside = names["run"].value if isinstance(names.get("run"), yaml.MappingNode) else []
+    if "matrix" in names:
+        hint = f"matrix: makes it a sweep: launcher sweep {source}"
+        return DocumentError(error.message, hint, error.source, error.line)
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
@@ -263,12 +279,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     values |= taken
     framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
-    for name in values.get("envs", {}):
-        if name in framework.computed | COMPUTED:
-            flag = "--env" if sources["envs"] == "flag" else "envs:"
-            raise InputError(
-                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
-            )
+    _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
     if isinstance(values.get("num_nodes"), str):
         least, most = values["num_nodes"].split(":")
         values["elastic"], values["num_nodes"] = int(least), int(most)
@@ -276,12 +287,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
-    wanted = values.get("resources", Resources())
-    if wanted.gpus is not None and wanted.gpu_ids:
-        raise InputError(
-            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
-            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
-        )
+    _check_gpus(values.get("resources", Resources()))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -334,6 +340,26 @@ def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> di
     return taken
 
 
+def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
+    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
+    flag = "--env" if by_flag else "envs:"
+    for name, value in envs.items():
+        if name in framework.computed | COMPUTED:
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
+        if found := placeholders.problem(str(value)):
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+
+
+def _check_gpus(wanted: Resources) -> None:
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
+
+
 def _instead(variable: str, usual: str) -> str:
     """Return what to do instead of setting a variable that is computed."""
     return "choose GPUs with --gpu-ids (gpu_ids: in a job)" if variable in COMPUTED else usual
@@ -368,6 +394,7 @@ def _resources_of(given: Mapping[str, Any]) -> Resources:
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "name": job_name,
     "num_nodes": nodes,
+    "python": python_path,
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,

@@ -6,6 +6,7 @@ Roles are placed by :mod:`launcher.jobs.placement`; a job without roles is laid 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import frameworks
@@ -14,7 +15,7 @@ from ..spec.frozen import frozen
 from ..spec.gpus import are_one, fold, is_index, is_mig
 from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
 from . import placement
-from .gpus import Usable, unknown, usable
+from .gpus import Usable, foreign, unknown, usable
 
 #: The most processes of one run, so that a slip of the finger costs an error and not all memory.
 MOST_PROCESSES = 16_384
@@ -87,17 +88,40 @@ def _check_size(job: Job, hosts: int) -> None:
 
 
 def make_layout(
-    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str = "dry-run"
+    job: Job,
+    hosts: Sequence[Host],
+    facts: Mapping[str, Facts],
+    run_id: str = "dry-run",
+    only_idle: bool = False,
 ) -> Layout:
     """Return nodes with their ranks and GPUs. Raises PlanError if the job does not fit.
 
     ``resources.gpus`` alone chooses the fewest hosts: whole ones from the largest down, then the
     smallest that holds the rest. Otherwise the job gets ``num_nodes`` hosts (default: all that
     ``--hosts`` selects, else 1), each with ``nproc_per_node`` processes or one per GPU. Without
-    facts (a dry run) the inventory is trusted.
+    facts (a dry run) the inventory is trusted. GPUs on which somebody works outside launcher are
+    taken last, and not at all with ``only_idle``.
     """
     _check_size(job, len(hosts))
     able = offers(hosts, facts, job)
+    idle = tuple(_without_foreign(offer, facts.get(offer.host.name)) for offer in able)
+    if idle == able or job.resources.gpu_ids:
+        return _laid_out(job, able, facts, run_id)
+    try:
+        return _laid_out(job, idle, facts, run_id)
+    except PlanError:
+        if only_idle:
+            raise
+        return _laid_out(job, able, facts, run_id)
+
+
+def _without_foreign(offer: Offer, facts: Facts | None) -> Offer:
+    used = foreign(facts)
+    return replace(offer, gpus=tuple(index for index in offer.gpus if index not in used))
+
+
+def _laid_out(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_id: str) -> Layout:
+    """Return the layout of a job on what hosts offer. Raises PlanError."""
     if job.roles:
         return _of_roles(job, able, facts, run_id)
     gpus, per_node = job.resources.gpus, job.resources.nproc_per_node

@@ -1,4 +1,4 @@
-"""Fill in placeholders such as ``{{rank}}`` in arguments.
+"""Fill in placeholders such as ``{{rank}}`` in arguments and variables.
 
 A backslash in front (``\\{{rank}}``) passes a placeholder on unchanged; text that cannot be one,
 such as ``{{.Names}}``, needs none.
@@ -34,12 +34,12 @@ OF_A_RANK = frozenset({"rank", "local_rank"})
 #: Those that are addresses.
 ADDRESSES = frozenset({"master_addr", "host"})
 
-_PLACEHOLDER = re.compile(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
+PLACEHOLDER = re.compile(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
 
 
 def problem(text: str) -> tuple[str, str] | None:
     """Return what is wrong with the placeholders of a text, and a hint; None if nothing is."""
-    for match in _PLACEHOLDER.finditer(text):
+    for match in PLACEHOLDER.finditer(text):
         name, argument = match[1], match[2]
         if match[0].startswith("\\"):
             continue
@@ -62,7 +62,7 @@ def check(words: Iterable[str]) -> None:
 
 def used(words: Iterable[str]) -> frozenset[str]:
     """Return the names of the placeholders in these words."""
-    found = (match for word in words for match in _PLACEHOLDER.finditer(word))
+    found = (match for word in words for match in PLACEHOLDER.finditer(word))
     return frozenset(match[1] for match in found if not match[0].startswith("\\"))
 
 
@@ -92,7 +92,7 @@ def render(
         is_followed = match.string[match.end() : match.end() + 1] == ":"
         return bracketed(value) if is_followed and name in ADDRESSES else value
 
-    return tuple(_PLACEHOLDER.sub(filled, word) for word in words)
+    return tuple(PLACEHOLDER.sub(filled, word) for word in words)
 
 
 def _no_value(placeholder: str) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from ..spec import nodeset
 from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
+from . import placeholders
+from .environments import prepared
 from .interpolation import fill
 
 LOOPBACK = "lo"
@@ -36,7 +38,8 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             env=environment(job, where, node, meeting, attempt),
         )
         processes = framework.processes(place)
-        nodes.append(NodePlan(node, tuple(fill(process, place) for process in processes)))
+        filled = (prepared(fill(process, place), job) for process in processes)
+        nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 
@@ -72,6 +75,21 @@ def environment(
     elif node.host.gpus is not None or job.resources.gpus == 0:
         computed |= node.visible(())
     return {**chosen, **node.host.env, **job.envs, **computed}
+
+
+def early_environment(
+    job: Job, where: Layout, node: Node, attempt: int, meeting: Meeting = NOWHERE
+) -> dict[str, str]:
+    """Return the variables of what runs on a node without being one of its processes, such as setup.
+
+    Placeholders have no value there, so variables that hold some are left out.
+    """
+    env = environment(job, where, node, meeting, attempt)
+    return {
+        name: value
+        for name, value in env.items()
+        if job.envs.get(name) != value or not placeholders.used([value])
+    }
 
 
 def search_path(node: Node, run_id: str) -> tuple[str, ...]:

@@ -35,9 +35,11 @@ class StopReason(StrEnum):
 
 
 class PassedOver(StrEnum):
-    """Why a run did not take GPUs of its hosts."""
+    """Why a run did not take GPUs of its hosts, or took them last."""
 
     ENVIRONMENT = "environment"  # a variable of the inventory or of the login leaves them out
+    FOREIGN = "foreign"  # somebody works on them outside launcher
+    SHARED = "shared"  # as foreign, and taken all the same: no others were free
 
 
 class EndReason(StrEnum):

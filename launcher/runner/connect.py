@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from ..jobs import planner
-from ..jobs.gpus import usable
+from ..jobs.gpus import foreign, usable, users_text
 from ..jobs.layout import make_layout
 from ..records import events as ev
 from ..records.reasons import PassedOver
@@ -42,7 +42,7 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
         if lacking and _needs_all(job):
             raise _lacks(job, able, lacking)
         try:
-            layout = _decide(job, able, context.name)
+            layout = _decide(job, able, context.name, only_idle=bool(waiting))
         except PlanError:
             if waiting:
                 continue
@@ -58,16 +58,20 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
 
 
 def _report_left_out(context: RunContext, hosts: HostSet) -> None:
-    """Record which GPUs of the run's hosts it may not use, because a variable leaves them out."""
+    """Record which GPUs of its hosts the run has not taken, and why; and those that it shares."""
     if context.job.resources.gpus == 0:
         return
-    for session in hosts.active:
-        there = usable(session.host, session.facts)
+    for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
+        there, now = usable(session.host, session.facts), time.time()
         if there.outside:
             why = PassedOver.ENVIRONMENT
-            context.add(
-                ev.GpusPassedOver(time.time(), session.name, there.outside, why, there.bound)
-            )
+            context.add(ev.GpusPassedOver(now, session.name, there.outside, why, there.bound))
+        uses = {i: one for i, one in foreign(session.facts).items() if i in there.indices}
+        shared, left = set(uses) & set(node.gpus), set(uses) - set(node.gpus)
+        for gpus, why in ((shared, PassedOver.SHARED), (left, PassedOver.FOREIGN)):
+            if gpus:
+                by = users_text(use for index in sorted(gpus) for use in uses[index])
+                context.add(ev.GpusPassedOver(now, session.name, tuple(sorted(gpus)), why, by))
 
 
 def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
@@ -151,9 +155,9 @@ async def open_one(session: HostSession) -> None:
     rsync.require_there(session.name, session.facts.rsync)
 
 
-def _decide(job: Job, sessions: Sequence[HostSession], run_id: str) -> Layout:
+def _decide(job: Job, sessions: Sequence[HostSession], run_id: str, only_idle: bool) -> Layout:
     facts = {session.name: session.facts for session in sessions}
-    layout = make_layout(job, [session.host for session in sessions], facts, run_id)
+    layout = make_layout(job, [session.host for session in sessions], facts, run_id, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders

@@ -81,9 +81,7 @@ class Launch:
         process = {
             "key": str(ProcessKey.of_setup(node.node_rank)),
             "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
-            "env": planner.environment(
-                self.context.job, self.layout, node, planner.NOWHERE, self.attempt
-            ),
+            "env": planner.early_environment(self.context.job, self.layout, node, self.attempt),
         }
         return self._request("setup", session, [process])
 
@@ -175,7 +173,7 @@ class Launch:
             request["elastic"] = "head" if is_first else "member"
         has_gpus = session.facts.gpus or session.host.gpus
         request["gpus"] = list(part.node.gpus) if has_gpus else []
-        request["gpu_uuids"] = {gpu.uuid: gpu.index for gpu in session.facts.gpus}
+        request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
         request["gpu_vendor"] = part.node.vendor
         await session.insist(**request, **peers.get(session.name, {}))
 

@@ -64,6 +64,10 @@ class RemoteShell:
         self._process.change_terminal_size(columns, lines)
 
 
+#: Startup files put their own Python first: before its first prompt bash puts the run's there again.
+_PATH_AGAIN = "PROMPT_COMMAND='PATH=$LAUNCHER_PATH:$PATH; unset PROMPT_COMMAND LAUNCHER_PATH'"
+
+
 async def execute_on_hosts(
     request: Request,
     layout: Layout,
@@ -117,8 +121,10 @@ async def open_shell(
     """
 
     async def one(visited: Visited) -> int:
+        path = ":".join(planner.search_path(visited.node, layout.run_id))
+        shell = f'LAUNCHER_PATH={shlex.quote(path)} {_PATH_AGAIN} "${{SHELL:-sh}}" -i'
         process = await visited.connection.execute(
-            _in_the_run(request.job, layout, visited, '"${SHELL:-sh}" -i'), terminal
+            _in_the_run(request.job, layout, visited, shell), terminal
         )
         await talk(RemoteShell(process))
         await process.wait_closed()
@@ -144,7 +150,7 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str
     """Return a command line that runs ``command`` in the run's folder and environment, without
     secrets."""
     node = visited.node
-    env = planner.environment(job, layout, node, planner.NOWHERE, 0)
+    env = planner.early_environment(job, layout, node, 0)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
     path = ":".join(planner.search_path(node, layout.run_id))
     framework = frameworks.get(job.framework)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..jobs.environments import with_python
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.model import Inventory, Job, Request
@@ -11,7 +12,7 @@ from ..spec.model import Inventory, Job, Request
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """Return a request with the hosts that the job may use. Raises InputError."""
-    hosts = inventories.select(inventory, job.hosts)
+    hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
     if job.num_nodes and job.num_nodes > len(hosts):

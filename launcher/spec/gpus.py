@@ -43,6 +43,21 @@ VENDORS: Mapping[str, Vendor] = {
         bounds=("CUDA_VISIBLE_DEVICES",),
         order={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
     ),
+    "amd": Vendor(
+        "amd-smi",
+        "HIP_VISIBLE_DEVICES",
+        hidden={"HIP_VISIBLE_DEVICES": "-1"},
+        # HIP counts what ROCr lets through. ROCr's variable is left to the login: Ray refuses it.
+        bounds=("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+    ),
+    "intel": Vendor(
+        "xpu-smi",
+        "ZE_AFFINITY_MASK",
+        hidden={"ONEAPI_DEVICE_SELECTOR": "*:cpu"},
+        bounds=("ZE_AFFINITY_MASK",),
+        # Otherwise a card with two tiles counts as two devices, and cards in an order of their own.
+        order={"ZE_FLAT_DEVICE_HIERARCHY": "COMPOSITE", "ZE_ENABLE_PCI_ID_DEVICE_ORDER": "1"},
+    ),
 }
 NVIDIA = "nvidia"
 #: Variables that launcher computes, whatever the framework.

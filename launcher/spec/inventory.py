@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from . import gpus, nodeset
+from .environments import python_path
 from .errors import InputError, suggestion
 from .model import Host, Inventory
 from .ssh_config import TRANSPORTS
@@ -19,6 +20,7 @@ from .yaml_document import (
     TEXT_MAP,
     Key,
     YamlNode,
+    checked,
     parse,
     read,
     text,
@@ -94,7 +96,11 @@ HOST_KEYS: Mapping[str, Key] = {
         {"oneOf": [whole(0, 64), {"type": "array", "items": SCALAR}]},
         "Number of GPUs to use, or which: [2, 3], UUIDs (default: all that are found)",
     ),
-    "python": Key(text, TEXT, "Python on the host, 3.8 or newer: a name on PATH or a path"),
+    "python": Key(
+        checked(python_path),
+        TEXT,
+        "Python on the host, 3.8 or newer: a name on PATH, a path, venv:DIR or conda:NAME",
+    ),
     "workdir": Key(text, TEXT, "Folder on the host where launcher keeps its files"),
     "interface": Key(text, TEXT, "Network interface to the other hosts (default: detected)"),
     "shares_machine": Key(

@@ -166,6 +166,8 @@ class Job:
     envs: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
+    python: str | None = None  # instead of the hosts' own
+    prepare: str | None = None
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
@@ -232,6 +234,19 @@ class Gpu:
 
 
 @frozen
+class GpuUser:
+    """A process on a GPU. ``run`` is the run it belongs to, if known; memory in MiB."""
+
+    gpu: int
+    pid: int
+    user: str | None
+    command: str = ""
+    run: str | None = None
+    memory: int = 0
+    since: float | None = None  # by the host's clock
+
+
+@frozen
 class Facts:
     """What probing a host measured. ``clock_offset`` is its clock minus this machine's."""
 
@@ -253,6 +268,7 @@ class Facts:
     machine: str = ""  # equal for two hosts that are one machine
     strays: int = 0  # processes of earlier runs without a supervisor, which were killed
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
+    gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
 
 

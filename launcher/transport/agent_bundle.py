@@ -7,6 +7,7 @@ import hashlib
 import io
 from pathlib import Path
 
+from ..spec.environments import conda_name
 from ..spec.model import Host
 from . import login_shell
 
@@ -56,6 +57,22 @@ def weakness_program() -> str:
     nothing."""
     return f"{_trust()}print(ascii(trust['weakness'](sys.argv[1]) or '')[1:-1])\n"
 
+
+# $n is the name of a conda environment; sets $p to its Python. conda lists its environments in a file.
+_CONDA = """\
+p=
+for e in $(sed -n "/\\/$n\\$/p" "$HOME/.conda/environments.txt" 2>/dev/null); do
+  if [ -x "$e/bin/python" ]; then p=$e/bin/python; break; fi
+done
+for b in "${CONDA_EXE%/bin/conda}" "${MAMBA_ROOT_PREFIX-}" "$HOME/.conda" "$HOME/miniconda3" \
+  "$HOME/anaconda3" "$HOME/miniforge3" "$HOME/mambaforge" "$HOME/micromamba" /opt/conda \
+  /opt/miniconda3 /opt/anaconda3 /opt/miniforge3; do
+  e=$b/envs/$n
+  if [ "$n" = base ]; then e=$b; fi
+  if [ -z "$p" ] && [ -n "$b" ] && [ -x "$e/bin/python" ]; then p=$e/bin/python; fi
+done
+[ -n "$p" ] || { echo "launcher-no-conda $n"; exit 0; }
+"""
 
 # Before anything of the folder is executed. The relay runs in this same interpreter.
 _LOOK_AND_RELAY = """\
@@ -162,7 +179,9 @@ def _places(host: Host) -> str:
         f'[ -n "${{{name}-}}" ] || {{ echo launcher-no-variable {name}; exit 0; }}\n'
         for name in names
     )
+    name = conda_name(host.python)
+    python = f"n={name}\n{_CONDA}" if name else f"p={login_shell.path(host.python)}\n"
     return (
-        f"{needs}d={login_shell.path(host.workdir)}\np={login_shell.path(host.python)}\n"
+        f"{needs}d={login_shell.path(host.workdir)}\n{python}"
         'case $d in "~"*) echo "launcher-no-user $d"; exit 0;; /*) ;; *) d=$HOME/$d;; esac\n'
     )

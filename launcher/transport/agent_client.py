@@ -447,6 +447,12 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             f"{host.python} is Python {word.split()[-1]}",
             "launcher needs 3.8 or newer on hosts: set python: in the inventory",
         )
+    if word.startswith("launcher-no-conda "):
+        return errors.NoPython(
+            host.name,
+            f"there is no conda environment {word.partition(' ')[2]}",
+            "conda env list there shows them; or name it by its folder: conda:/path/to/env",
+        )
     if word == "launcher-no-python":
         return errors.NoPython(
             host.name,

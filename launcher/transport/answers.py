@@ -479,6 +479,11 @@ def _require_facts(found: Facts) -> None:
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")
     for name, value in found.visible.items():
         _require(len(name) + len(value) <= LONGEST_PATH, "visible", "is too long")
+    _require(len(found.gpu_users) <= MOST, "gpu_users", "more than a host has")
+    for use in found.gpu_users:
+        _require(0 <= use.gpu < MOST and use.memory >= 0, "gpu_users", "not a process on a GPU")
+        _require(max(len(use.user or ""), len(use.command)) <= 256, "gpu_users", "is too long")
+        _require_moment(use.since or 0.0, "gpu_users")
     for gpu in found.gpus:
         _require(0 <= gpu.index < MOST and gpu.memory >= 0, "gpus", "not a GPU")
     for holder in found.leased.values():

@@ -130,8 +130,10 @@ def test_exec(launcher: Launcher, running: Path) -> None:
     assert "LAUNCHER_OUTPUT_DIR" in launcher.call("exec", "-", "--", "env").stdout
 
 
-def test_shell_is_a_real_terminal(launcher: Launcher, running: Path) -> None:
-    """Its size, its folder, and Ctrl-C for what runs in it."""
+def test_shell_is_a_real_terminal(launcher: Launcher, running: Path, clean: labs.Lab) -> None:
+    """Its size, its folder, the run's Python behind any startup file, and Ctrl-C for what runs in it."""
+    clean.hosts["lab2"].write("/srv/first/python", b"#!/bin/sh\n", 0o755)
+    clean.hosts["lab2"].write("/root/.bashrc", b"PATH=/srv/first:$PATH\n")
     pid, terminal = pty.fork()
     if pid == 0:
         argv = [sys.executable, "-m", "launcher", "shell", "-", "--node", "1"]
@@ -140,6 +142,8 @@ def test_shell_is_a_real_terminal(launcher: Launcher, running: Path) -> None:
     try:
         os.write(terminal, b"stty size; hostname; ls\n")
         _until(terminal, b"train.py")
+        os.write(terminal, b"echo own-$(command -v python | grep -c runs)\n")
+        _until(terminal, b"own-1")
         os.write(terminal, b"sh -c 'echo asleep-$((40 + 1)); exec sleep 600'\n")
         _until(terminal, b"asleep-41")
         os.write(terminal, b"\x03")
@@ -147,6 +151,7 @@ def test_shell_is_a_real_terminal(launcher: Launcher, running: Path) -> None:
         _until(terminal, b"still-42")
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 5
+        clean.hosts["lab2"].run("rm", "/root/.bashrc")
     finally:
         os.close(terminal)
 

@@ -113,3 +113,64 @@ def test_gpus_as_people_have_them(own: labs.Lab, launcher: Launcher) -> None:
     bounded = launcher.run(*show)
     assert "has 1,2 PCI_BUS_ID" in bounded.out, bounded.err
     assert "CUDA_VISIBLE_DEVICES=1,2 (environment of the host)" in bounded.err
+
+
+OTHERS = (
+    labs.HostSpec("amd1", gpus=2, gpu_tool="amd-smi"),
+    labs.HostSpec("intel1", gpus=2, gpu_tool="xpu-smi"),
+)
+
+
+@pytest.mark.parametrize("own", [OTHERS], indirect=True)
+def test_gpus_of_other_vendors_are_leased_and_watched(own: labs.Lab, launcher: Launcher) -> None:
+    """AMD's by HIP_VISIBLE_DEVICES, Intel's by ZE_AFFINITY_MASK; a second run gets the other one."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["amd1"]
+    hold = launcher.script(HOLD.replace("CUDA", "HIP").replace("'has'", "'has', os.getpid()"))
+    first = launcher.start(
+        "--hosts", "amd1", "--gpu-ids", "1", "--framework", "env", f"python3 {hold}"
+    )
+    try:
+        pid, index = _line(first).split()[-2:]
+        assert index == "1"
+        second = launcher.run(
+            "--hosts", "amd1", "--gpus", "1", "--framework", "env", "echo $HIP_VISIBLE_DEVICES"
+        )
+        assert second.out.split()[-1] == "0", second.err
+        refused = launcher.run("--hosts", "amd1", "--gpus", "2", "--framework", "env", "true")
+        assert "only 1 of 2 GPUs is free" in refused.err
+        host.write("/run/fake-gpu-apps", f"{pid}, 1, 700\n".encode())
+        found = list(launcher.home.glob("runs/*/events.jsonl"))
+        labs.wait_until(
+            lambda: any(b"GpusUsed" in one.read_bytes() for one in found), "a look at the GPUs", 60
+        )
+    finally:
+        host.write("/tmp/go", b"")
+        first.communicate(timeout=60)
+    intel = launcher.run(
+        "--hosts", "intel1", "--gpus", "1", "--framework", "env", "echo mask $ZE_AFFINITY_MASK"
+    )
+    assert "mask 0" in intel.out, intel.err
+    checked = launcher.call("check", "-i", str(launcher.inventory), "--json", "--hosts", "intel1")
+    assert "Fake GPU Max 1550" in checked.stdout, checked.stderr
+
+
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """They are taken last, and the run says whose they are."""
+    launcher.inventory.write_text(_inventory(own))
+    host = own.hosts["gpu1"]
+    host.add_user("bob", "secret")
+    pid = host.spawn("runuser", "-u", "bob", "--", "sleep", "1000")
+    uuids = host.spec.gpu_uuids
+    host.write("/run/fake-gpu-apps", f"{pid}, {uuids[0]}, 40960\n{pid}, {uuids[2]}, 0\n".encode())
+    show = ("--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
+    one = launcher.run("--gpus", "1", *show)
+    assert "has 1\n" in one.out, one.err
+    assert "GPU 0,2 are used outside launcher by " in one.err
+    assert "left alone" in one.err
+    every = launcher.run("--gpus", "4", *show)
+    assert "has 0,1,2,3" in every.out, every.err
+    assert "taken all the same" in every.err

@@ -9,14 +9,14 @@ from support.command import Launcher
 
 
 def test_torchruns_ranks_fill_in_their_own(launcher: Launcher, clean: labs.Lab) -> None:
-    name = launcher.script("import sys; print(sys.argv[1:])")
+    name = launcher.script("import os, sys; print(sys.argv[1:], os.environ['WHO'])")
     given = ["{{rank}}/{{world_size}}", "{{local_rank}}@{{node_rank}}", "\\{{rank}}", "{{outputs}}"]
-    ran = launcher.run("--nproc-per-node", "2", name, *given)
+    ran = launcher.run("-e", "WHO={{rank}}of{{world_size}}", "--nproc-per-node", "2", name, *given)
     assert ran.code == 0, ran.err
     outputs = f"/root/.launcher/host/runs/{ran.receipt['run']}/outputs"
     for rank in range(2):
         wanted = [f"{rank}/2", f"{rank}@0", "{{rank}}", outputs]
-        assert ran.log(f"rank-{rank}.out").decode().strip() == str(wanted)
+        assert ran.log(f"rank-{rank}.out").decode().strip() == f"{wanted} {rank}of2"
 
 
 def test_an_unknown_token_is_said_before_anything_starts(

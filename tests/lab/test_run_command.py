@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from launcher.spec import nodeset
+from support import lab as labs
 from support.command import Launcher
 
 TALK = (
@@ -56,3 +58,31 @@ def test_the_receipt_as_json(launcher: Launcher, clean: object) -> None:
     assert ran.code == 3
     assert json.loads(ran.out) == ran.receipt
     assert "said" in ran.err
+
+
+def test_a_job_has_an_environment_of_its_own(launcher: Launcher, clean: labs.Lab) -> None:
+    """On every host its own Python, behind what bash prepares there; ranks of torchrun inherit it."""
+    for host in ("lab1", "lab2"):
+        clean.hosts[host].run(sys.executable, "-m", "venv", "--without-pip", "/srv/env")
+        clean.hosts[host].run("mkdir", "-p", "/root/miniconda3/envs")
+        clean.hosts[host].run("ln", "-sfn", "/srv/env", "/root/miniconda3/envs/train")
+    launcher.script("import os, sys\nprint(sys.executable, os.environ['PREPARED'])\n", "show.py")
+    prepare = 'type module >/dev/null || module() { :; }; export PREPARED="on $LAUNCHER_HOST"'
+    for python, place in (
+        ("venv:/srv/env", "/srv/env/bin/python"),
+        ("conda:train", "/root/miniconda3/envs/train/bin/python"),
+    ):
+        words = ("--nodes", "2", "--framework", "torch", "--python", python, "--prepare", prepare)
+        ran = launcher.run(*words, "show.py")
+        assert ran.code == 0, ran.err
+        for host in ("lab1", "lab2"):
+            assert f"{place} on {host}" in ran.out
+    ran = launcher.run("--nodes", "1", "--framework", "torch", "--python", "conda:other", "show.py")
+    assert "lab1: there is no conda environment other" in ran.err
+    ran = launcher.run("--nodes", "1", "--framework", "env", "--prepare", "false", "echo started")
+    assert ran.code == 1
+    assert "prepare: ended with exit code 1" in ran.out + ran.err
+    assert "started\n" not in ran.out
+    script = launcher.script("import os\nprint('rank', os.environ['PREPARED'])\n")
+    ran = launcher.run("--nodes", "1", "--prepare", prepare, script)
+    assert "rank on lab1" in ran.out

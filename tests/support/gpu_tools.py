@@ -68,3 +68,94 @@ def nvidia_smi(gpus: Sequence[str], mig: Mapping[int, int] | None = None) -> str
             for instance in range(mig.get(index, 0))
         ]
     return _NVIDIA_SMI.format(gpus="\n".join(rows), listed="\n".join(listed))
+
+
+_HEAD = """#!/usr/bin/env python3
+# A FAKE {tool}, made by tests/support/gpu_tools.py: there is no GPU behind it.
+import json, sys
+GPUS = {gpus!r}
+def apps():
+    try:
+        rows = [line.split(",") for line in open("/run/fake-gpu-apps")]
+    except OSError:
+        rows = []
+    return [(int(pid), int(gpu), int(used)) for pid, gpu, used in rows]
+def used(gpu):
+    return sum(mib for _, index, mib in apps() if index == gpu)
+query = " ".join(sys.argv[1:])
+"""
+
+#: As ROCm 7 prints it; before, the list alone.
+_AMD_SMI = """
+def of_each(about):
+    print(json.dumps({"gpu_data": [{"gpu": gpu, **about(gpu)} for gpu in range(len(GPUS))]}))
+if query == "static --asic --json":
+    of_each(lambda gpu: {"asic": {
+        "market_name": "AMD Fake MI300X", "vendor_id": "0x1002", "asic_serial": GPUS[gpu]}})
+elif query == "metric --mem-usage --json":
+    of_each(lambda gpu: {"mem_usage": {
+        "total_vram": {"value": 196592, "unit": "MB"}, "used_vram": {"value": used(gpu), "unit": "MB"}}})
+elif query == "metric --usage --json":
+    of_each(lambda gpu: {"usage": {
+        "gfx_activity": {"value": 7, "unit": "%"}, "umc_activity": "N/A"}})
+elif query == "metric --ecc --json":
+    of_each(lambda gpu: {"ecc": {"total_correctable_count": 0, "total_uncorrectable_count": gpu}})
+elif query == "process --json":
+    def processes(gpu):
+        rows = [{"process_info": {"name": "python3", "pid": pid, "memory_usage": {
+            "gtt_mem": {"value": 0, "unit": "B"}, "vram_mem": {"value": mib << 20, "unit": "B"}},
+            "mem_usage": {"value": mib << 20, "unit": "B"}}} for pid, at, mib in apps() if at == gpu]
+        return {"process_list": rows or [{"process_info": "No running processes detected"}]}
+    of_each(processes)
+else:
+    sys.exit("fake amd-smi: not supported: " + query)
+"""
+
+_ROCM_SMI = """
+if query == "--showproductname --showmeminfo vram --showuniqueid --json":
+    print(json.dumps({"card%d" % gpu: {
+        "Unique ID": GPUS[gpu], "VRAM Total Memory (B)": "17163091968",
+        "VRAM Total Used Memory (B)": str(used(gpu) << 20), "Card Series": "Fake Radeon RX 6800",
+        "Card Model": "0x73bf"} for gpu in range(len(GPUS))}))
+elif query == "--showuse --json":
+    print(json.dumps({"card%d" % gpu: {"GPU use (%)": "7"} for gpu in range(len(GPUS))}))
+elif query == "--showpidgpus":
+    print("======= ROCm System Management Interface =======")
+    print("=============== GPUs Indexed by PID ============")
+    for pid, gpu, _ in apps():
+        print("PID %d is using 1 DRM device(s):" % pid)
+        print("%d " % gpu)
+    print("=============== End of ROCm SMI Log ============")
+else:
+    sys.exit("fake rocm-smi: not supported: " + query)
+"""
+
+_XPU_SMI = """
+if query == "discovery --dump 1,2,4,16":
+    print("Device ID,Device Name,UUID,Memory Physical Size")
+    for gpu, uuid in enumerate(GPUS):
+        print('%d,"Intel(R) Fake GPU Max 1550","%s","65536.00 MiB"' % (gpu, uuid))
+elif query == "discovery --dump 1,8":
+    print("Device ID,Driver Version")
+    for gpu in range(len(GPUS)):
+        print('%d,"I915_23.10.32_PSB_231129.32"' % gpu)
+elif query == "dump -d -1 -m 0 -n 1":
+    print("Timestamp, DeviceId, GPU Utilization (%)")
+    for gpu in range(len(GPUS)):
+        print("06:14:46.000,    %d, 7.00" % gpu)
+elif query == "ps -j":
+    rows = [(1, gpu, 1507, "xpu-smi") for gpu in range(len(GPUS))]
+    rows += [(pid, gpu, mib << 10, "python") for pid, gpu, mib in apps()]
+    print(json.dumps({"device_util_by_proc_list": [
+        {"device_id": gpu, "mem_size": size, "process_id": pid, "process_name": name,
+         "shared_mem_size": 0} for pid, gpu, size, name in rows]}))
+else:
+    sys.exit("fake xpu-smi: not supported: " + query)
+"""
+
+_OTHERS = {"amd-smi": _AMD_SMI, "rocm-smi": _ROCM_SMI, "xpu-smi": _XPU_SMI}
+
+
+def other(tool: str, gpus: Sequence[str]) -> str:
+    """Return the fake of amd-smi, rocm-smi or xpu-smi for GPUs of these serial numbers or UUIDs."""
+    return _HEAD.format(tool=tool, gpus=list(gpus)) + _OTHERS[tool]

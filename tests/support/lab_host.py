@@ -238,8 +238,14 @@ class Host:
         behind = f"{source(self.launcher_address)} drop;" if self.spec.behind else ""
         put(self.dir, "network.nft", NETWORK_NFT.format(behind=behind))
         if self.spec.gpus:
-            tool = gpu_tools.nvidia_smi(self.spec.gpu_uuids, self.spec.mig)
-            put(self.dir, "upper/usr/local/bin/nvidia-smi", tool, 0o755)
+            name, gpus = self.spec.gpu_tool, self.spec.gpu_uuids
+            is_nvidia = name == "nvidia-smi"
+            tool = (
+                gpu_tools.nvidia_smi(gpus, self.spec.mig)
+                if is_nvidia
+                else gpu_tools.other(name, gpus)
+            )
+            put(self.dir, f"upper/usr/local/bin/{name}", tool, 0o755)
 
     def _neighbours(self) -> str:
         """Return lines for `ip -batch`: in a large lab, where others are; see `Site.is_large`."""

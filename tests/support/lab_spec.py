@@ -120,7 +120,7 @@ class HostSpec:
     families: "4", "6" or "46": the IP addresses that it has, beside loopback's.
     passwords: sshd accepts passwords, and the keys in each user's ~/.ssh/authorized_keys, which is
         empty at first; see `LabHost.add_user`.
-    gpus: how many GPUs the fake nvidia-smi in /usr/local/bin has; no such file for 0.
+    gpus: how many GPUs the fake of `gpu_tool` in /usr/local/bin has; no such file for 0.
     mig: how many MIG instances each of them is divided into, by index.
     """
 
@@ -131,6 +131,7 @@ class HostSpec:
     behind: str | None = None
     home_size: str | None = None
     gpus: int = 0
+    gpu_tool: str = "nvidia-smi"
     mig: Mapping[int, int] = field(default_factory=dict)
     disk: Path | None = None
     passwords: bool = False

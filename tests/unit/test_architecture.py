@@ -38,7 +38,9 @@ EFFECTS = {
     "spec.files",
     "spec.startup",
     "records.run_folder",
+    "records.metric",
     "records.run_reader",
+    "records.sweep_folder",
     "records.catalog",
 }
 #: What pure modules may import besides themselves and the harmless part of the standard library.

@@ -120,6 +120,18 @@ class GpuFacts(TypedDict):
     vendor: str
 
 
+class GpuUse(TypedDict):
+    """A process on a GPU, of any user; memory in MiB, ``since`` in seconds since the epoch."""
+
+    gpu: int
+    pid: int
+    user: str | None
+    command: str
+    run: str | None
+    memory: int
+    since: float | None
+
+
 class HostFacts(TypedDict):
     """The answer to "probe"."""
 
@@ -136,6 +148,7 @@ class HostFacts(TypedDict):
     memory: int
     rsync: str | None
     gpus: List[GpuFacts]
+    gpu_users: List[GpuUse]
     visible: Dict[str, str]
     leased: Dict[str, Holder]
     time: float

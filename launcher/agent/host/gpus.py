@@ -22,30 +22,48 @@ if TYPE_CHECKING:
 #: Seconds from the start of a run to the first look at its use of GPUs, and between looks.
 FIRST_LOOK, NEXT_LOOK = 5.0, 30.0
 #: Variables of a login that bound which GPUs its programs use.
-BOUNDS = ("CUDA_VISIBLE_DEVICES",)
+BOUNDS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
 def vendor(name: str) -> Any:
-    """Return the module of a vendor by its name; NVIDIA's for a name that is not known here."""
+    """Return the module of a vendor by its name; NVIDIA's for a name that is not known here.
+
+    The others are only imported where they are needed: every start would wait for them.
+    """
+    if name == "amd":
+        from . import amd
+
+        return amd
+    if name == "intel":
+        from . import intel
+
+        return intel
     return nvidia
+
+
+def _installed() -> list[Any]:
+    """Return the modules of the vendors whose tool is installed."""
+    tools = (("nvidia-smi", ""), ("amd-smi", "amd"), ("rocm-smi", "amd"), ("xpu-smi", "intel"))
+    return [vendor(name) for tool, name in tools if processes.is_program(tool)]
+
+
+def first_vendor() -> Any:
+    """Return the module of the first vendor whose tool is installed; None for none."""
+    return next(iter(_installed()), None)
 
 
 def listed(seconds: float = 10) -> list[GpuFacts]:
     """Return the GPUs of this host, of the first vendor that has any; ``[]`` for none."""
-    return nvidia.listed(seconds)
+    for one in _installed():
+        found: list[GpuFacts] = one.listed(seconds)
+        if found:
+            return found
+    return []
 
 
-def is_failing() -> bool:
-    """Return whether a tool that should list GPUs is installed and fails."""
-    return _is_there(nvidia.TOOL) and bool(nvidia.is_failing())
-
-
-def _is_there(tool: str) -> bool:
-    try:
-        processes.find_program(tool, os.environ.get("PATH", os.defpath), "/")
-    except FileNotFoundError:
-        return False
-    return True
+def failing() -> str:
+    """Return the tool that is installed, lists no GPU and fails; "" for none."""
+    return next((one.TOOL for one in _installed() if one.is_failing()), "")
 
 
 def bounds() -> dict[str, str]:
@@ -82,7 +100,7 @@ class GpuWatch:
         answer = tempfile.TemporaryFile()
         try:
             query = subprocess.Popen(
-                self._vendor.APPS,
+                self._vendor.apps_command(),
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
                 stderr=subprocess.DEVNULL,

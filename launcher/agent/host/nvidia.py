@@ -22,8 +22,6 @@ MIG, MIG_EACH = 1000, 10
 _FORM = "--format=csv,noheader,nounits"
 _FIELDS = "--query-gpu=index,name,uuid,memory.total,memory.used"
 _HEALTH = "--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total"
-#: The command that lists the processes on GPUs; :func:`apps` reads its output.
-APPS = [TOOL, "--query-compute-apps=pid,gpu_uuid,used_memory", _FORM]
 
 
 def listed(seconds: float) -> list[GpuFacts]:
@@ -95,8 +93,13 @@ def table(text: str) -> list[list[str]]:
     return [[field.strip() for field in line.split(",")] for line in text.splitlines()]
 
 
+def apps_command() -> list[str]:
+    """Return the command that lists the processes on GPUs; :func:`apps` reads its output."""
+    return [TOOL, "--query-compute-apps=pid,gpu_uuid,used_memory", _FORM]
+
+
 def apps(text: str) -> list[tuple[int, str, int]]:
-    """Return ``[(pid, UUID of its GPU, MiB), ...]`` from the output of APPS."""
+    """Return ``[(pid, UUID of its GPU, MiB), ...]`` from the output of the command."""
     return [
         (int(row[0]), row[1], number(row[2]) if len(row) > 2 else 0)
         for row in table(text)

@@ -11,7 +11,7 @@ from ..base import lean
 from ..base.journal import write_private
 from ..base.lean import Socket, socket
 from ..processes import processes
-from . import gpu_locks, gpus, machine
+from . import gpu_locks, gpu_users, gpus, machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ IFA_F_TEMPORARY, IFA_F_UNUSABLE = 0x01, 0x08 | 0x20 | 0x40
 def facts(root: str, with_gpus: bool) -> HostFacts:
     """Return everything that planning and the rendezvous need to know."""
     os.makedirs(root, mode=0o700, exist_ok=True)
+    asked = gpu_users.ask() if with_gpus else None
+    listed = gpus.listed() if with_gpus else []
     disk = os.statvfs(root)
     return {
         "hostname": socket.gethostname(),
@@ -41,7 +43,8 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
         "noexec": bool(disk.f_flag & os.ST_NOEXEC),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "rsync": rsync_version(root),
-        "gpus": gpus.listed() if with_gpus else [],
+        "gpus": listed,
+        "gpu_users": gpu_users.users(listed, asked),
         "visible": gpus.bounds() if with_gpus else {},
         "leased": {str(index): holder for index, holder in gpu_locks.held().items()},
         "time": time.time(),

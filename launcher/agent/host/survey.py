@@ -12,7 +12,7 @@ import time
 from ..base import run_lock
 from ..processes import login_session, processes
 from ..processes.shared_memory import SharedMemory
-from . import devices, probe, software
+from . import devices, infiniband, probe, software
 from .run_folders import strays
 
 TYPE_CHECKING = False
@@ -42,10 +42,11 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
         "shm": disk("/dev/shm"),
         "limits": _limits(),
         "interfaces": interfaces(),
-        "infiniband": _listed("/sys/class/infiniband"),
+        "infiniband": infiniband.listed(infiniband.DEVICES),
+        "ib_ports": infiniband.ports(),
         "firewall": firewall(),
         "software": software.packages(modules, env),
-        "devices": devices.devices(facts["gpus"]),
+        "devices": devices.devices(facts["gpus"], facts["gpu_users"]),
         "leftovers": leftovers(root),
         "login": login_session.survey(),
         "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],

@@ -30,7 +30,7 @@ RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
 def main(argv: list[str]) -> None:
-    """Run ``rank [--of RUN_DIR] [--tokens] -- COMMAND ...``.
+    """Run ``rank [--of RUN_DIR] [--tokens] [--env NAMES] -- COMMAND ...``.
 
     LAUNCHER_RUN_DIR and the rank are in the environment. Where torchrun may renumber its ranks,
     LAUNCHER_RANK_OFFSET is the first rank of this host in the plan.
@@ -39,9 +39,12 @@ def main(argv: list[str]) -> None:
     if "--of" in options:
         _join_node(options[options.index("--of") + 1])
     rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+    known = {"rank": str(rank), "local_rank": os.environ.get("LOCAL_RANK", "0")}
     if "--tokens" in options:
-        known = {"rank": str(rank), "local_rank": os.environ.get("LOCAL_RANK", "0")}
         argv = [_filled(word, known) for word in argv]
+    if "--env" in options:
+        names = options[options.index("--env") + 1].split(",")
+        os.environ.update({name: _filled(os.environ[name], known) for name in names})
     if "LAUNCHER_RANK_OFFSET" in os.environ:
         rank = int(os.environ["LAUNCHER_RANK_OFFSET"]) + int(os.environ["LOCAL_RANK"])
     run_dir = os.environ["LAUNCHER_RUN_DIR"]

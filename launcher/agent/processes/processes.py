@@ -183,6 +183,15 @@ def find_program(name: str, path: str, cwd: str) -> str:
     raise FileNotFoundError(errno.ENOENT, "command not found on PATH (%s)" % path, name)
 
 
+def is_program(name: str) -> bool:
+    """Return whether a program of that name is on our PATH."""
+    try:
+        find_program(name, os.environ.get("PATH", os.defpath), "/")
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def table() -> dict[int, tuple[int, str, int]]:
     """Return ``{pid: (parent, state, start time)}`` of all visible processes."""
     return {pid: (int(f[1]), f[0].decode(), int(f[19])) for pid, f in _stats()}

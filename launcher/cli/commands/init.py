@@ -19,7 +19,7 @@ from ...spec import nodeset
 from ...spec.errors import HostError, HostKeyMismatch, InputError, NoBanner, Refused, Unreachable
 from ...spec.model import Facts
 from .. import options
-from ..inventory_lookup import USUAL_PLACES
+from ..inventory_lookup import IN_A_PROJECT
 from ..render.tables import counted, table
 from ..run_argument import ask_passphrase
 
@@ -30,7 +30,7 @@ _NO_BOOTSTRAP = (Unreachable, Refused, NoBanner, HostKeyMismatch)
 @click.command("init")
 @click.argument("words", nargs=-1, metavar="[[USER@]HOST[:PORT]]...")
 @click.option("-f", "--hostfile", metavar="FILE", help="Lines of `host` or `host slots=8`.")
-@click.option("-o", "--output", default=USUAL_PLACES[0], show_default=True, help="Write this file.")
+@click.option("-o", "--output", default=IN_A_PROJECT[0], show_default=True, help="Write this file.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing; overwrite an existing file.")
 @click.option("--no-probe", is_flag=True, help="Do not connect to the hosts.")
 @options.as_json

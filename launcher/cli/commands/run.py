@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -65,6 +66,8 @@ from ..run_argument import new_client
     metavar="K",
     help="Pass K from this shell; its value is never logged or stored.",
 )
+@click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
+@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
 @click.option("--setup", help="Shell script that runs once on every host before the start.")
 @click.option(
     "--output",
@@ -199,6 +202,19 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
 
     Raises InputError.
     """
+    return jobs.layered_job(layers_of(ctx, words, flags))
+
+
+def layers_of(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    flags: dict[str, Any],
+    read: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the values of a command line by where they come from, the weakest first.
+
+    ``read`` are those of the job file, or of the words, if they were read already. Raises InputError.
+    """
     known = [name for one in ctx.command.params for name in one.opts if name.startswith("-")]
     foreign_terms.check_options(words, known, str(ctx.info_name))
     layers: dict[str, dict[str, Any]] = {}
@@ -208,7 +224,9 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
                 f"{words[0]} says what to run; {words[1]!r} cannot be added",
                 "put options before the job file, or change run: in the file",
             )
-        layers["file"] = jobs.load_job(words[0])
+        layers["file"] = dict(read) if read is not None else jobs.load_job(words[0])
+    elif read is not None:
+        layers["file"] = dict(read)
     else:
         flags["run"] = words
     for name, value in _values(flags).items():
@@ -217,7 +235,7 @@ def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) ->
         if low in layers and high in layers:  # so that dictionaries stand in rising order
             layers[high] = layers.pop(high)
     _merge_resources(layers)
-    return jobs.layered_job(layers)
+    return layers
 
 
 def _origin(ctx: click.Context, name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason
+from ...records.reasons import EndReason, PassedOver
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .tables import counted, duration, size
@@ -46,7 +46,11 @@ def _old_run_ended(event: ev.OldRunEnded) -> Line:
 @line_of.register
 def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
     verb = "is" if len(event.gpus) == 1 else "are"
-    return Line(f"{event.host}: GPU {fold(event.gpus)} {verb} left out by {event.by}", "yellow")
+    gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"
+    if event.reason == PassedOver.ENVIRONMENT:
+        return Line(f"{gpus} left out by {event.by}", "yellow")
+    taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
+    return Line(f"{gpus} used outside launcher by {event.by}: {taken}", "yellow")
 
 
 @line_of.register

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import fabric
 
-from ...spec.errors import HostError
+from ...spec.environments import conda_name
+from ...spec.errors import HostError, InputError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Node, Secret
 from ..fanout import Visited, visit_hosts
@@ -95,6 +96,11 @@ class _Work:
         key = self.request.keys(self.logins.endpoint(host.name).named_keys) if needs_key else None
         request = self.request
         build = BUILD_HOROVOD.read_text() if "horovod" in request.steps else ""
+        if name := conda_name(host.python):
+            raise InputError(
+                f"{host.name}: bootstrap makes no conda environment, and python: names {name}",
+                "make it there with conda, and leave the host out; or set python: to another one",
+            )
         goal = plan.Goal(request.steps, host.python, key, request.requirements, request.venv, build)
         look = look_at(host, connection, goal)
         decision = plan.decide(look, goal)

@@ -9,6 +9,7 @@ from ...jobs import planner
 from ...spec import errors, nodeset
 from ...spec.model import Facts, Host
 from . import ERROR, WARNING, Finding, by_value, found, median
+from .infiniband import of_ports
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
     from .survey import Survey
@@ -24,6 +25,7 @@ CLOCK_ERROR = 60.0
 def of_group(surveys: Sequence[Survey]) -> list[Finding]:
     """Return what differs among the hosts, folded by nodeset, and wrong clocks."""
     findings = list(clocks({s.host: (s.facts.clock_offset, s.latency) for s in surveys}))
+    findings += of_ports(surveys)
     findings += ip_versions({s.host: planner.ip_versions(s.facts) for s in surveys})
     for code, what, value, fix in ALIKE:
         values = {s.host: value(s) for s in surveys}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ...spec.gpus import fold
+from ...spec.gpus import fold, vendor_of
 from ...spec.model import Host
 from . import ERROR, WARNING, Finding, found
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
-    from .survey import GpuUser, Survey
+    from ...spec.model import GpuUser
+    from .survey import Survey
 
 #: Free bytes at workdir below which a run fails.
 DISK_FULL = 20_000_000
@@ -193,13 +194,18 @@ def _software(survey: Survey, host: Host) -> Iterator[Finding]:
             f"run {host.python} -m pip install torch there, or set python: in the inventory to "
             "an interpreter with torch",
         )
-    elif survey.facts.gpus and not software.cuda and not software.hip:
-        yield found(
-            "TORCH-NO-CUDA",
-            host.name,
-            f"torch {software.torch} was built without CUDA, but the host has GPUs",
-            "install a CUDA build of torch there (see pytorch.org)",
+    elif survey.facts.gpus and survey.facts.gpus[0].vendor != "intel":
+        is_amd = survey.facts.gpus[0].vendor == "amd"
+        wanted, built = (
+            ("ROCm", software.hip) if is_amd else ("CUDA", software.cuda or software.hip)
         )
+        if not built:
+            yield found(
+                "TORCH-NO-CUDA",
+                host.name,
+                f"torch {software.torch} was built without {wanted}, but the host has GPUs",
+                f"install a {wanted} build of torch there (see pytorch.org)",
+            )
     yield from _driver(survey, host)
 
 
@@ -226,15 +232,16 @@ def _gpus(survey: Survey, host: Host) -> Iterator[Finding]:
         yield found(
             "GPU-SILENT",
             host.name,
-            "nvidia-smi exists but fails",
-            f"see `ssh {host.name} nvidia-smi`; after a driver update, reboot the host",
+            f"{devices.tool} exists but fails",
+            f"see `ssh {host.name} {devices.tool}`; after a driver update, reboot the host",
             level=ERROR if host.gpus else WARNING,
         )
     elif count and host.gpus and host.gpus > count:
         yield found(
             "GPU-COUNT",
             host.name,
-            f"the inventory says {host.gpus} GPUs, nvidia-smi finds {count}",
+            f"the inventory says {host.gpus} GPUs, "
+            f"{vendor_of(survey.facts.gpus[0].vendor).tool} finds {count}",
             f"set gpus: {count} in the inventory, or look for the missing one: dmesg | grep Xid",
         )
     for index, errors in sorted((devices.ecc or {}).items()):

@@ -10,7 +10,8 @@ from dataclasses import field
 from typing import Any
 
 from ...spec.frozen import frozen
-from ...spec.model import Facts
+from ...spec.model import Facts, GpuUser
+from ...spec.typed_json import from_json
 
 
 @frozen
@@ -49,23 +50,11 @@ class Software:
 
 
 @frozen
-class GpuUser:
-    """A process on a GPU; ``run`` is its run, if known, and ``since`` by its host's clock."""
-
-    gpu: int
-    pid: int
-    user: str | None
-    command: str
-    run: str | None
-    memory: int = 0  # MiB
-    since: float | None = None
-
-
-@frozen
 class Devices:
     """The GPUs beyond what a plan needs. ``xid`` has ``(bus, number, text)`` from the kernel log."""
 
     failing: bool = False
+    tool: str = "nvidia-smi"  # what is failing
     driver: str | None = None
     ecc: Mapping[int, int] | None = None
     users: tuple[GpuUser, ...] = ()
@@ -86,6 +75,19 @@ class Login:
     kills: bool
     lingers: bool
     bus: bool
+
+
+@frozen
+class IbPort:
+    """A port of an InfiniBand or RoCE device; ``rate`` is in Gbit/s, ``gid_index`` -1 for no GID."""
+
+    device: str
+    port: int
+    state: str
+    rate: float
+    layer: str
+    gid: str = ""
+    gid_index: int = -1
 
 
 @frozen
@@ -125,6 +127,7 @@ class Survey:
     no_paths: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()  # runs of this machine that may still run there
     login: Login | None = None
+    ib_ports: tuple[IbPort, ...] = ()
 
     @property
     def host(self) -> str:
@@ -151,6 +154,7 @@ def survey_of(
         name_is_slow=name["slow"],
         interfaces=tuple(Interface(*interface) for interface in answer["interfaces"]),
         infiniband=tuple(answer["infiniband"]),
+        ib_ports=from_json(tuple[IbPort, ...], answer.get("ib_ports", [])),
         firewall=(firewall["kind"], tuple(firewall["rules"])) if firewall else None,
         software=_software(answer["software"]),
         devices=_devices(answer["devices"]),
@@ -181,6 +185,7 @@ def _software(value: Mapping[str, Any]) -> Software:
 def _devices(value: Mapping[str, Any]) -> Devices:
     return Devices(
         failing=value["failing"],
+        tool=value.get("tool") or "nvidia-smi",
         driver=value.get("driver"),
         ecc={int(index): count for index, count in value.get("ecc", {}).items()},
         users=tuple(GpuUser(**user) for user in value.get("users", ())),

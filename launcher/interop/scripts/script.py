@@ -12,6 +12,7 @@ from dataclasses import replace
 from ... import frameworks
 from ...jobs import planner
 from ...jobs.layout import make_layout
+from ...spec.environments import conda_name
 from ...spec.errors import InputError
 from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
 from ...spec.ssh_config import ssh_config
@@ -55,6 +56,12 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
+    for host in hosts:
+        if name_there := conda_name(host.python):
+            raise InputError(
+                f"an exported script cannot look for the conda environment {name_there}",
+                "name its folder: python: conda:/path/to/env",
+            )
     rooted = [replace(host, workdir=shell.hole("ROOT")) for host in hosts]
     layout = make_layout(job, rooted, {}, name)
     low, high = job.master_port
@@ -147,7 +154,7 @@ def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
     """Return the job's setup, then those of the node's roles, each with the node's variables."""
     there = {task.role for task in entry.node.tasks}
     found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
-    env = planner.environment(job, plan.layout, entry.node, plan.meeting, 0)
+    env = planner.early_environment(job, plan.layout, entry.node, 0, plan.meeting)
     lines = []
     for script in found:
         if script:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from launcher.jobs.layout import make_layout
 from launcher.spec import inventory as inventories
 from launcher.spec.errors import InputError, PlanError
 from launcher.spec.inventory_writer import inventory_text
-from launcher.spec.model import Facts, Gpu, Host, Layout, Meeting
+from launcher.spec.model import Facts, Gpu, GpuUser, Host, Layout, Meeting
 
 A, B = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000"
 MIG = [
@@ -154,3 +155,72 @@ def test_the_variable_itself_is_refused_with_what_to_do(layer: str) -> None:
 def test_names_of_no_gpu_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"names no GPU|twice|i\.yaml:1"):
         inventories.load(f"hosts: {{gpu1: {{gpus: ['{text}']}}}}", "i.yaml")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "login", "expected"),
+    [
+        ("amd", {}, {"HIP_VISIBLE_DEVICES": "0,1,2,3"}),
+        ("amd", {"ROCR_VISIBLE_DEVICES": "2,3"}, {"HIP_VISIBLE_DEVICES": "0,1"}),
+        ("amd", {"HIP_VISIBLE_DEVICES": "2,3"}, {"HIP_VISIBLE_DEVICES": "2,3"}),
+        (
+            "amd",
+            {"ROCR_VISIBLE_DEVICES": "1,2,3", "HIP_VISIBLE_DEVICES": "2"},
+            {"HIP_VISIBLE_DEVICES": "2"},
+        ),
+        ("intel", {"ZE_AFFINITY_MASK": "1"}, {"ZE_AFFINITY_MASK": "1"}),
+        ("intel", {}, {"ZE_AFFINITY_MASK": "0,1,2,3", "ZE_FLAT_DEVICE_HIERARCHY": "COMPOSITE"}),
+    ],
+)
+def test_each_vendor_has_its_variable(
+    vendor: str, login: dict[str, str], expected: dict[str, str]
+) -> None:
+    """HIP counts what ROCr lets through, so its numbers begin anew there."""
+    listed = [Gpu(index, uuid=f"GPU-{index}", vendor=vendor) for index in range(4)]
+    known = {"gpu1": facts(*listed, visible=login)}
+    env = env_of(laid_out("hosts: [gpu1]", known))
+    assert expected.items() <= env.items()
+    assert "CUDA_VISIBLE_DEVICES" not in env
+
+
+def test_no_gpus_are_visible_where_none_are_wanted() -> None:
+    known = {"gpu1": facts(Gpu(0, vendor="amd"))}
+    layout = laid_out("hosts: [gpu1]", known, resources={"gpus": 0})
+    assert env_of(layout, resources={"gpus": 0})["HIP_VISIBLE_DEVICES"] == "-1"
+
+
+BOB = GpuUser(0, 4242, "bob", "python-train", None, 40960)
+
+
+def used_by_bob(*indices: int, host: str = "gpu1") -> Facts:
+    return facts(*PLAIN, host=host, gpu_users=tuple(replace(BOB, gpu=index) for index in indices))
+
+
+def test_gpus_that_somebody_uses_outside_launcher_are_taken_last() -> None:
+    known = {"gpu1": used_by_bob(0, 2), "gpu2": facts(*PLAIN, host="gpu2")}
+    one = laid_out("hosts: [gpu1]", known, resources={"gpus": 1})
+    assert one.nodes[0].gpus == (1,)
+    assert laid_out("hosts: [gpu1]", known).nodes[0].gpus == (1, 3)
+    six = laid_out("hosts: [gpu1, gpu2]", known, resources={"gpus": 6})
+    assert [node.gpus for node in six.nodes] == [(1, 3), (0, 1, 2, 3)]
+    all_ = laid_out("hosts: [gpu1]", known, resources={"gpus": 4})
+    assert all_.nodes[0].gpus == (0, 1, 2, 3)
+    named = laid_out("hosts: [gpu1]", known, resources={"gpu_ids": "0"})
+    assert named.nodes[0].gpus == (0,)
+
+
+def test_a_host_whose_gpus_are_all_used_is_passed_over_while_there_are_others() -> None:
+    known = {"gpu1": used_by_bob(0, 1, 2, 3)}
+    job = job_file.make({"file": {"run": ("train.py",)}}, {})
+    with pytest.raises(PlanError):
+        make_layout(job, [Host("gpu1")], known, only_idle=True)
+    assert make_layout(job, [Host("gpu1")], known).nodes[0].gpus == (0, 1, 2, 3)
+
+
+def test_processes_of_runs_are_not_foreign() -> None:
+    """Neither ours, which name their run, nor those of others, whose lock says whose they are."""
+    own, other = replace(BOB, run="calm-otter-1234"), replace(BOB, gpu=1010)
+    assert gpus.foreign(facts(*PLAIN, gpu_users=(own,))) == {}
+    assert gpus.foreign(facts(*MIG, gpu_users=(other,), leased={1: {"user": "bob"}})) == {}
+    assert gpus.foreign(facts(*PLAIN, gpu_users=(BOB,))) == {0: (BOB,)}
+    assert gpus.users_text([BOB, BOB]) == "bob (pid 4242 python-train, 80 GB)"

@@ -115,6 +115,19 @@ def test_higher_layers_win_and_say_so() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "train.py --sep '|' --ops \"a && b\"",
+        "train.py --pattern a|b --shape (2,3)",
+        "train.py --text 'it is; so' # a > b",
+        "python -c 'import sys; print(1 > 0)'",
+    ],
+)
+def test_what_is_quoted_is_an_argument(text: str) -> None:
+    assert job_file.make({"file": {"run": (text,)}}, {}).run[0] in ("train.py", "python")
+
+
+@pytest.mark.parametrize(
     ("values", "error", "hint"),
     [
         ({}, "nothing to run", "launcher run train.py"),
@@ -122,8 +135,15 @@ def test_higher_layers_win_and_say_so() -> None:
         ({"run": ("x",), "framework": "torchrn"}, 'unknown framework "torchrn"', '"torchrun"?'),
         ({"run": ("x",), "envs": {"RANK": "1"}}, "RANK: it is computed", "leave it out"),
         ({"run": ("train.py 'a",)}, "No closing quotation", ""),
-        ({"run": ("cd src\npython train.py",)}, "run: cd is a shell builtin", "bash, -c"),
-        ({"run": ("cd", "src")}, "and run: is not a shell script under torchrun", "env"),
+        ({"run": ("cd src\npython train.py",)}, 'this is a shell script ("cd")', "prepare:"),
+        ({"run": ("cd", "src")}, "framework torchrun starts one command", "framework: env"),
+        ({"run": ("python a.py && echo done",)}, 'this is a shell script ("&&")', "bash train.sh"),
+        ({"run": ("python a.py > log.txt",)}, '(">")', "bash train.sh"),
+        ({"run": ("python a.py 2>&1 | tee log",)}, '("2>&1")', "bash train.sh"),
+        ({"run": ("python a.py; python b.py",)}, '("a.py;")', "bash train.sh"),
+        ({"run": ("SEED=3 python a.py",)}, '("SEED=3")', "envs:"),
+        ({"run": ("conda activate x",)}, '("conda activate")', "python:"),
+        ({"run": ("x",), "python": "pip:x"}, "--python: not a Python: 'pip:x'", ""),
         ({"run": ("x",), "grace": "soon"}, "--grace: not a duration: 'soon'", ""),
         ({"run": ("x",), "master_port": "http"}, "--master-port: not a port", ""),
         ({"run": ("x",), "resources": {"cpus": 3}}, "--resources: ", ""),

@@ -30,9 +30,15 @@ VALUES = {
 }
 
 
-def plan(words: tuple[str, ...], framework: str, gpus: tuple[int, ...] = (1, 3, 2)) -> Plan:
+def plan(
+    words: tuple[str, ...],
+    framework: str,
+    gpus: tuple[int, ...] = (1, 3, 2),
+    envs: dict[str, str] | None = None,
+) -> Plan:
     hosts = [Host(f"gpu{n}", gpus=count, workdir="/w") for n, count in enumerate(gpus)]
-    job = Job(words, framework=framework, resources=Resources(gpus=sum(gpus)))
+    wanted = Resources(gpus=sum(gpus))
+    job = Job(words, framework=framework, resources=wanted, envs=envs or {})
     return planner.plan(job, make_layout(job, hosts, {}, "r"), MEETING, "agent")
 
 
@@ -90,3 +96,37 @@ def test_bad_tokens(text: str, error: str, hint: str) -> None:
 def test_text_without_tokens_is_not_touched(text: str) -> None:
     if placeholders.problem(text) is None and not placeholders.used([text]) and "\\{{" not in text:
         assert placeholders.render([text], {}, str) == (text,)
+
+
+@pytest.mark.parametrize("token", VALUES)
+def test_variables_of_the_job_have_them_too(token: str) -> None:
+    made = plan(("x.py",), "torch", envs={"WHERE": token})
+    ranks = {p.rank: p.env["WHERE"] for node in made.nodes for p in node.processes}
+    assert (ranks[0], ranks[2]) == VALUES[token]
+
+
+def test_variables_that_only_a_rank_knows_are_left_to_the_shim() -> None:
+    envs = {"OWN": "{{rank}} of {{world_size}}", "ALL": "{{world_size}}", "RAW": "\\{{rank}}"}
+    process = plan(("x.py", "\\{{rank}}"), "torchrun", envs=envs).nodes[0].processes[0]
+    argv = process.argv
+    assert argv[argv.index("rank") :][:4] == ("rank", "--env", "OWN", "--")
+    assert argv[-1] == "{{rank}}", "what the shim does not touch loses its backslash here"
+    assert [process.env[name] for name in envs] == ["{{rank}} of 6", "6", "{{rank}}"]
+    with pytest.raises(PlanError, match="is not known before env starts the ranks"):
+        plan(("x",), "env", envs={"OWN": "{{rank}}"})
+
+
+def test_setup_does_not_see_variables_whose_placeholders_have_no_value_yet() -> None:
+    job = Job(("x.py",), envs={"WHERE": "tcp://{{master_addr}}:1", "PLAIN": "x"})
+    layout = make_layout(job, [Host("gpu1")], {}, "r")
+    env = planner.early_environment(job, layout, layout.nodes[0], 0)
+    assert "WHERE" not in env
+    assert env["PLAIN"] == "x"
+
+
+def test_an_unknown_placeholder_of_a_variable_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown placeholder"):
+        plan(("x.py",), "torch", envs={"WHERE": "{{master_adr}}"})
+    with pytest.raises(InputError, match="--env WHERE: unknown placeholder") as caught:
+        jobs.make({"flag": {"run": ("x.py",), "envs": {"WHERE": "{{master_adr}}"}}}, {})
+    assert "master_addr" in caught.value.hint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.agent.host import devices, gpus
+from launcher.agent.host import devices, gpu_users, gpus
 from support import gpu_tools
 
 
@@ -48,6 +48,52 @@ def test_processes_on_gpus_are_told_with_owner_memory_and_age(tools: Path) -> No
     text = gpu_tools.nvidia_smi([name]).replace(gpu_tools.APPS, str(apps))
     install(tools, "nvidia-smi", text)
     apps.write_text(f"{os.getpid()}, {name}, 700\n")
-    (use,) = devices.users(gpus.listed())
+    (use,) = gpu_users.users(gpus.listed(), gpu_users.ask())
     assert (use["gpu"], use["pid"], use["memory"]) == (0, os.getpid(), 700)
     assert use["since"] is not None
+
+
+OTHERS = {
+    "amd-smi": (
+        "amd",
+        ["0x4162405E51BB99B0", "0x4162405E51BB99B1"],
+        "GPU-4162405e51bb99b1",
+        196592,
+    ),
+    "rocm-smi": ("amd", ["0x1", "0x92468c4f"], "GPU-92468c4f", 16368),
+    "xpu-smi": ("intel", ["0000-a", "0000-b"], "0000-b", 65536),
+}
+
+
+@pytest.mark.parametrize("tool", OTHERS)
+def test_other_vendors_are_listed_and_watched(tools: Path, tool: str) -> None:
+    vendor, given, uuid, memory = OTHERS[tool]
+    apps = tools / "apps"
+    install(tools, tool, gpu_tools.other(tool, given).replace(gpu_tools.APPS, str(apps)))
+    apps.write_text(f"{os.getpid()}, 1, 700\n")
+    second = gpus.listed()[1]
+    assert (second["vendor"], second["index"], second["uuid"]) == (vendor, 1, uuid)
+    assert second["memory"] == memory
+    (use,) = gpu_users.users(gpus.listed(), gpu_users.ask())
+    assert (use["gpu"], use["pid"]) == (1, os.getpid())
+    assert gpus.vendor(vendor).busy(10.0) == {0: 7, 1: 7}
+    health = devices.devices(gpus.listed(), [])
+    assert health["failing"] is False
+    if tool == "amd-smi":
+        assert health["ecc"] == {"0": 0, "1": 1}
+
+
+@pytest.mark.parametrize("tool", ["nvidia-smi", *OTHERS])
+@pytest.mark.parametrize("text", ["exit 9", "echo; echo '{'", "echo '[[1], {}]'"])
+def test_a_tool_that_says_nonsense_lists_no_gpu(tools: Path, tool: str, text: str) -> None:
+    install(tools, tool, f"#!/bin/sh\n{text}\n")
+    assert gpus.listed() == []
+    assert gpu_users.users([], None) == []
+    if text == "exit 9":
+        assert gpus.failing() in ("nvidia-smi", "amd-smi", "xpu-smi")
+
+
+@pytest.mark.parametrize("name", ["nvidia", "amd", "intel"])
+@pytest.mark.parametrize("text", ["", "[", "{}", "[1]", '{"gpu_data": 3}', "PID x is\n1", "1,2"])
+def test_what_a_tool_says_of_processes_may_be_nonsense(name: str, text: str) -> None:
+    assert gpus.vendor(name).apps(text) in ([], [(1, "2", 0)])

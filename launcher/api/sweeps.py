@@ -1,0 +1,298 @@
+"""Sweeps: one job with many values, each trial an ordinary run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..jobs import matrix, sweep_file
+from ..jobs.matrix import Trial
+from ..jobs.sweep_file import Settings, Sweep, from_words
+from ..records.metric import last_value
+from ..records.reasons import EndReason
+from ..records.receipt import Receipt
+from ..records.sweep_folder import (
+    RUNNING,
+    STOPPED,
+    SUCCEEDED,
+    SweepFolder,
+    SweepRecord,
+    SweepSummary,
+    TrialRecord,
+    names,
+    new_record,
+)
+from ..runner.policy import sweep as policy
+from ..runner.policy.sweep import Slot
+from ..spec import inventory as inventories
+from ..spec.errors import InputError, LauncherError, UnknownRun
+from ..spec.files import read_text
+from ..spec.frozen import frozen
+from ..spec.model import Inventory, Job
+from .client import AsyncClient
+from .handles import AsyncRunHandle
+from .jobs import layered_job
+
+__all__ = [
+    "Listener",
+    "Planned",
+    "Settings",
+    "Sweep",
+    "SweepFolder",
+    "SweepRecord",
+    "SweepSummary",
+    "TrialRecord",
+    "Trials",
+    "failures",
+    "from_words",
+    "has_matrix",
+    "load_sweep",
+    "metric",
+    "names",
+    "new_record",
+    "planned",
+    "stop",
+    "stop_runs",
+]
+
+#: Seconds between two looks at whether the sweep was asked to stop.
+LOOK = 0.5
+
+metric, failures = sweep_file.metric, sweep_file.failures
+
+
+def load_sweep(path: str | os.PathLike[str]) -> Sweep:
+    """Return the sweep of a job file, ``workdir`` resolved from its folder. Raises DocumentError."""
+    found = sweep_file.load(read_text(path, "job file"), str(path))
+    values = dict(found.values)
+    values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
+    return replace(found, values=values)
+
+
+def has_matrix(values: Mapping[str, Any]) -> bool:
+    """Return whether the values of a job name parameters that only a sweep fills in."""
+    return bool(matrix.used(tuple(values.get("run", ()))))
+
+
+@frozen
+class Planned:
+    """A sweep whose trials are known, and ``values``, by layer, of the job that they share."""
+
+    sweep: Sweep
+    layers: Mapping[str, Mapping[str, Any]]
+    trials: tuple[Trial, ...]
+    slots: tuple[Slot, ...]
+
+    def job(self, trial: Trial, slot: Slot) -> Job:
+        """Return the job of one trial. Raises InputError."""
+        values = sweep_file.values_of(self.sweep, trial.params)
+        job = layered_job({"file": values, **self.layers})
+        name = f"{job.name or _stem(job)}-{trial.id}"
+        hosts = ",".join(slot.hosts) if slot.hosts else job.hosts
+        return replace(job, name=name, hosts=hosts)
+
+
+def _stem(job: Job) -> str:
+    stem = Path(job.script or "trial").stem
+    return "".join(char if char.isalnum() else "-" for char in stem)[:30].strip("-") or "trial"
+
+
+def planned(sweep: Sweep, layers: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> Planned:
+    """Decide on the trials of a sweep, and on the hosts that they share.
+
+    ``layers`` are values that win over those of its file, as for :func:`layered_job`. The job of the
+    first trial is made, so that what is wrong is reported before anything starts. Raises InputError.
+    """
+    settings = sweep.settings
+    finite = matrix.size(sweep.matrix) is not None
+    sampler = settings.sampler or ("grid" if finite else "random")
+    trials = matrix.trials(sweep.matrix, sampler, settings.max_trials, settings.seed)
+    found = Planned(sweep, layers, tuple(trials), (Slot(),))
+    job = found.job(trials[0], Slot())
+    if job.resources.gpus or job.roles:
+        slots = policy.chosen_by_launcher(settings.concurrency)
+    else:
+        hosts = [host.name for host in inventories.select(inventory, job.hosts)]
+        slots = policy.slots(hosts, job.num_nodes, settings.concurrency)
+    return replace(found, slots=slots)
+
+
+class Listener:
+    """Hears what happens to the trials of a sweep. Every method does nothing; override some."""
+
+    def started(self, trial: TrialRecord) -> None:
+        """A trial's run has begun."""
+
+    def ended(self, trial: TrialRecord, receipt: Receipt) -> None:
+        """A trial's run is over."""
+
+    def waiting(self, trial: TrialRecord) -> None:
+        """The GPUs of a trial are in use; it starts when another trial ends."""
+
+    def left_out(self, hosts: frozenset[str]) -> None:
+        """Hosts get no more trials: theirs failed one after the other."""
+
+
+class Trials:
+    """Runs the trials of a sweep that have not succeeded yet. Use it inside of its client."""
+
+    def __init__(
+        self, client: AsyncClient, folder: SweepFolder, plan: Planned, listener: Listener
+    ) -> None:
+        self._client, self._folder, self._plan, self._listener = client, folder, plan, listener
+        self._known = folder.trials()
+        self._ended: list[TrialRecord] = []
+        self._live: dict[asyncio.Task[TrialRecord | None], tuple[Trial, Slot]] = {}
+        self._handles: dict[str, AsyncRunHandle] = {}
+        self._bad: frozenset[str] = frozenset()
+        self._is_stopping = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._is_stopping
+
+    def stop(self) -> None:
+        """Stop all trials that run, without grace when asked again; no other one starts."""
+        self._is_stopping = True
+        for handle in self._handles.values():
+            handle.request_stop()
+
+    async def all(self) -> None:
+        """Return when every trial has ended, or no other one may start. Raises LauncherError."""
+        waiting = deque(trial for trial in self._plan.trials if not self._is_done(trial))
+        free = deque(self._plan.slots)
+        try:
+            while self._live or self._may_start(waiting, free):
+                while self._may_start(waiting, free):
+                    trial, slot = waiting.popleft(), free.popleft()
+                    task = asyncio.ensure_future(self._one(trial, slot))
+                    self._live[task] = (trial, slot)
+                done, _ = await asyncio.wait(
+                    self._live, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    trial, slot = self._live.pop(task)
+                    self._settle(task.result(), trial, slot, waiting, free)
+                if self._folder.is_stopping and not self._is_stopping:
+                    self.stop()
+        finally:
+            for task in self._live:
+                task.cancel()
+            await asyncio.gather(*self._live, return_exceptions=True)
+
+    def _is_done(self, trial: Trial) -> bool:
+        known = self._known.get(trial.id)
+        return known is not None and known.status == SUCCEEDED
+
+    def _may_start(self, waiting: deque[Trial], free: deque[Slot]) -> bool:
+        most = self._plan.sweep.settings.max_failures
+        enough = policy.too_many(self._ended, len(self._plan.trials), most)
+        return bool(waiting and free) and not enough and not self._is_stopping
+
+    def _settle(
+        self,
+        ended: TrialRecord | None,
+        trial: Trial,
+        slot: Slot,
+        waiting: deque[Trial],
+        free: deque[Slot],
+    ) -> None:
+        """Take note of a trial that ended; None means that its GPUs are in use."""
+        if ended is None:
+            waiting.appendleft(trial)
+            if not self._live:  # nobody is left whose end could free GPUs
+                free.extend(self._all_free_slots(free))
+            return  # else the slot comes back with the next trial that ends
+        self._ended.append(ended)
+        bad = policy.left_out(self._ended)
+        if bad - self._bad:
+            self._listener.left_out(bad - self._bad)
+        self._bad |= bad
+        slots = [slot] if slot.hosts else self._all_free_slots(free)
+        for one in slots:
+            if not self._bad.intersection(one.hosts):
+                free.append(one)
+
+    def _all_free_slots(self, free: deque[Slot]) -> list[Slot]:
+        """Return the slots without hosts of their own that neither a trial has, nor ``free``."""
+        taken = len(self._live) + len(free)
+        return [Slot()] * max(0, len(self._plan.slots) - taken)
+
+    async def _one(self, trial: Trial, slot: Slot) -> TrialRecord | None:
+        """Run one trial, or follow the run that an earlier process has started for it."""
+        record = TrialRecord(trial.id, trial.params)
+        handle = await self._left_running(trial)
+        if handle is None:
+            handle = await self._client.run(self._plan.job(trial, slot))
+        started = time.time()
+        record = replace(record, status=RUNNING, run=handle.name, started=started)
+        self._handles[handle.name] = handle
+        try:
+            self._folder.note(record)
+            self._listener.started(record)
+            if self._is_stopping:
+                handle.request_stop()
+            receipt = await handle.wait()
+        finally:
+            del self._handles[handle.name]
+        if receipt.reason == EndReason.GPU_BUSY and self._others_run():
+            self._listener.waiting(record)
+            await handle.rm()
+            self._folder.note(TrialRecord(trial.id, trial.params))
+            return None
+        pattern = self._plan.sweep.settings.metric
+        value = await asyncio.to_thread(last_value, handle.folder, pattern) if pattern else None
+        record = replace(
+            record,
+            status=str(receipt.status),
+            reason=str(receipt.reason),
+            value=value,
+            hosts=tuple(host.host for host in receipt.hosts),
+            seconds=receipt.seconds,
+        )
+        self._folder.note(record)
+        self._listener.ended(record, receipt)
+        return record
+
+    def _others_run(self) -> bool:
+        return len(self._live) > 1
+
+    async def _left_running(self, trial: Trial) -> AsyncRunHandle | None:
+        """Return the run of a trial that was running when its sweep was killed, if there is one."""
+        known = self._known.get(trial.id)
+        if known is None or known.status != RUNNING:
+            return None
+        try:
+            handle = self._client.attach_here(known.run)
+        except (UnknownRun, LauncherError):
+            return None
+        ended = handle.receipt
+        return handle if ended is None or ended.status == SUCCEEDED else None
+
+
+def stop(folder: SweepFolder) -> bool:
+    """Ask the process that runs a sweep to stop it; return False if there is none. Raises InputError."""
+    if not folder.is_held:
+        return False
+    try:
+        folder.request_stop()
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
+    return True
+
+
+async def stop_runs(client: AsyncClient, folder: SweepFolder) -> list[TrialRecord]:
+    """Stop the runs that a sweep without a process has left running; return their trials."""
+    left = [trial for trial in folder.trials().values() if trial.status == RUNNING]
+    for trial in left:
+        receipt = await client.attach_here(trial.run).stop()
+        reason, seconds = str(receipt.reason), receipt.seconds
+        folder.note(replace(trial, status=STOPPED, reason=reason, seconds=seconds))
+    return left

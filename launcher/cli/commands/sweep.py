@@ -1,0 +1,348 @@
+"""``launcher sweep``: run a job with many values, and list, resume and stop such sweeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+import click
+
+from ...api import sweeps
+from ...api.client import AsyncClient
+from ...records.receipt import Receipt
+from ...records.sweep_folder import SUCCEEDED, SweepSummary, TrialRecord
+from ...spec import nodeset
+from ...spec.errors import InputError, UnreadableRecord
+from ...spec.model import Inventory
+from .. import completion, options
+from ..inventory_lookup import loaded
+from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
+from ..render.tables import counted, duration
+from ..run_argument import new_client
+from .run import layers_of
+
+
+class _Sweeps(click.Group):
+    """Words that are no command of it are a sweep to run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args.insert(0, "run")
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    "sweep",
+    cls=_Sweeps,
+    options_metavar="[OPTIONS]",
+    subcommand_metavar="JOB.yaml | SCRIPT [ARGS]... | COMMAND",
+)
+def command() -> None:
+    """Run a job with many values; each trial is an ordinary run.
+
+    Several values of an argument make a sweep: --lr '[0.1, 0.01]' --bs '[32, 64]' are four trials. In
+    a job file they stand under matrix:. Options come before the script: launcher sweep run --help.
+    """
+
+
+@command.command(
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="[OPTIONS]",
+)
+@click.argument(
+    "command_words",
+    metavar="JOB.yaml | SCRIPT [ARGS]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.scripts,
+)
+@options.inventory
+@options.hosts
+@click.option("-N", "--nodes", "num_nodes", metavar="N", help="Hosts of each trial.")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs of each trial.")
+@options.nproc_per_node
+@options.framework
+@click.option("--name", help="Beginning of the sweep's name, and of its runs'.")
+@click.option("--sampler", type=click.Choice(["grid", "random"]), help="Which trials.")
+@click.option("--metric", metavar="REGEX", help="What a trial prints: 'accuracy: ([0-9.]+)'.")
+@click.option("--goal", type=click.Choice(["min", "max"]), help="Which values are better.")
+@click.option("--max-trials", type=click.IntRange(1), metavar="N", help="At most N trials.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    metavar="N",
+    help="N trials at a time (default: as fit).",
+)
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Draw the same trials again.")
+@click.option("--max-failures", metavar="N|N%", help="Start no more trials once so many failed.")
+@click.option("--dry-run", is_flag=True, help="List the trials; start nothing.")
+@options.as_json
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    command_words: tuple[str, ...],
+    inventory: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Run a script or a job file once for each combination of values.
+
+    The exit code is 0 if every trial succeeded, 1 if one did not, 130 after Ctrl-C.
+    """
+    plan, hosts = _planned(ctx, command_words, inventory, flags, connects=not dry_run)
+    if dry_run:
+        _print_plan(plan, as_json)
+        return
+    settings = plan.sweep.settings
+    record = sweeps.new_record(
+        (*_given(ctx, inventory), *command_words),
+        len(plan.trials),
+        tuple(plan.sweep.matrix),
+        settings.metric,
+        settings.goal,
+    )
+    start = str(flags.get("name") or plan.sweep.values.get("name") or "")
+    folder = sweeps.SweepFolder.create(start or _stem(command_words), record)
+    ctx.exit(_follow(plan, hosts, folder, as_json))
+
+
+@command.command()
+@click.argument("name", metavar="SWEEP")
+@options.as_json
+@click.pass_context
+def resume(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Run the trials of a sweep that have not succeeded: failed, lost, stopped, not started.
+
+    The job file and the code are taken as they are now, in the folder where the sweep was typed.
+    """
+    folder = sweeps.SweepFolder.find(name)
+    record = folder.record()
+    try:
+        os.chdir(record.cwd)
+    except OSError as error:
+        raise InputError(f"{record.cwd}: {error.strerror}", "the sweep was typed there") from None
+    again = run.make_context("run", list(record.argv), parent=ctx.parent)
+    given = dict(again.params)
+    for own in ("dry_run", "as_json"):
+        given.pop(own)
+    plan, hosts = _planned(
+        again, given.pop("command_words"), given.pop("inventory"), given, connects=True
+    )
+    ctx.exit(_follow(plan, hosts, folder, as_json))
+
+
+@command.command()
+@options.as_json
+def ls(as_json: bool) -> None:
+    """List the sweeps of this machine, the latest first, each with its best trial."""
+    found = []
+    for name in reversed(sweeps.names()):
+        try:
+            found.append(sweeps.SweepFolder.find(name).summary())
+        except UnreadableRecord as error:
+            click.echo(f"warning: {error.message}", err=True)
+    if as_json:
+        click.echo(json.dumps([_as_json(one) for one in found], indent=2))
+    elif not found:
+        click.echo(
+            "no sweeps yet; start one with: launcher sweep SCRIPT --lr '[0.1, 0.01]'", err=True
+        )
+    else:
+        click.echo(sweeps_table(found))
+
+
+@command.command()
+@click.argument("name", metavar="SWEEP")
+@options.as_json
+def show(name: str, as_json: bool) -> None:
+    """Show the trials of a sweep, the best first."""
+    found = sweeps.SweepFolder.find(name).summary()
+    if as_json:
+        click.echo(json.dumps(_as_json(found), indent=2))
+        return
+    _print(found)
+
+
+@command.command()
+@click.argument("name", metavar="SWEEP")
+def stop(name: str) -> None:
+    """Stop a sweep and its trials that run; `launcher sweep resume` continues it."""
+    folder = sweeps.SweepFolder.find(name)
+    if sweeps.stop(folder):
+        click.echo(f"{folder.name} is stopping: launcher sweep show {folder.name}", err=True)
+        return
+    stopped = asyncio.run(_stop_runs(folder))
+    if stopped:
+        click.echo(f"stopped {counted(len(stopped), 'trial')} of {folder.name}", err=True)
+    else:
+        click.echo(f"{folder.name} does not run", err=True)
+
+
+# -- what was asked for
+
+
+def _planned(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    inventory: str | None,
+    flags: dict[str, Any],
+    connects: bool,
+) -> tuple[sweeps.Planned, Inventory]:
+    names = ("sampler", "metric", "goal", "max_trials", "concurrency", "seed", "max_failures")
+    given = {name: flags.pop(name) for name in names}
+    settings = {name: value for name, value in given.items() if value is not None}
+    for name, convert in (("metric", sweeps.metric), ("max_failures", sweeps.failures)):
+        if name in settings:
+            try:
+                settings[name] = convert(settings[name])
+            except ValueError as error:
+                raise InputError(f"--{name.replace('_', '-')}: {error}") from None
+    if words[0].endswith((".yaml", ".yml")):
+        sweep = sweeps.load_sweep(words[0])
+    else:
+        command, matrix = sweeps.from_words(words)
+        sweep = sweeps.Sweep({"run": command}, matrix, sweeps.Settings())
+    layers = layers_of(ctx, words, flags, sweep.values)
+    del layers["file"]
+    sweep = replace(sweep, settings=replace(sweep.settings, **settings))
+    hosts = loaded(inventory, connects=connects)
+    return sweeps.planned(sweep, layers, hosts), hosts
+
+
+def _given(ctx: click.Context, inventory: str | None) -> list[str]:
+    """Return the options of a command line again, so that `resume` reads them as they were typed."""
+    found = []
+    for option in ctx.command.params:
+        value = inventory if option.name == "inventory" else ctx.params.get(option.name or "")
+        if not isinstance(option, click.Option) or value in (None, False, ()):
+            continue
+        if option.name not in ("as_json", "dry_run") and not option.is_flag:
+            found += [option.opts[-1], str(value)]
+    return found
+
+
+def _stem(words: Sequence[str]) -> str:
+    name = os.path.basename(words[0]).partition(".")[0]
+    return "".join(char for char in name if char.isascii() and char.isalnum())[:30] or "job"
+
+
+def _print_plan(plan: sweeps.Planned, as_json: bool) -> None:
+    if as_json:
+        value = [{"id": trial.id, "params": dict(trial.params)} for trial in plan.trials]
+        click.echo(json.dumps(value, indent=2))
+        return
+    for trial in plan.trials:
+        click.echo(params_text(trial.params))
+    click.echo(f"{counted(len(plan.trials), 'trial')}, {_at_a_time(plan)}", err=True)
+
+
+def _at_a_time(plan: sweeps.Planned) -> str:
+    return f"{min(len(plan.slots), len(plan.trials))} at a time"
+
+
+# -- running it
+
+
+def _follow(
+    plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder, as_json: bool
+) -> int:
+    """Run the trials, show them, and return the exit code."""
+    with folder.held():
+        click.echo(
+            f"sweep {click.style(folder.name, bold=True)}: {counted(len(plan.trials), 'trial')}, "
+            f"{_at_a_time(plan)}",
+            err=True,
+        )
+        interrupted = asyncio.run(_run(plan, hosts, folder))
+        found = folder.summary()
+    if as_json:
+        click.echo(json.dumps(_as_json(found), indent=2))
+    else:
+        _print(found)
+    done = found.counted(SUCCEEDED) == found.record.trials
+    if not done:
+        click.echo(f"  try the rest again: launcher sweep resume {folder.name}", err=True)
+    return 130 if interrupted else int(not done)
+
+
+async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> bool:
+    """Run the trials; return whether the user stopped them."""
+    async with new_client(hosts, _no_passphrase) as client:
+        trials = sweeps.Trials(client, folder, plan, _Screen(len(plan.trials)))
+
+        def asked() -> None:
+            _say("killing now" if trials.is_stopping else "stopping all trials", "yellow")
+            trials.stop()
+
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(signum, asked)
+        await trials.all()
+        return trials.is_stopping
+
+
+async def _no_passphrase(file: str) -> None:
+    """Many runs would ask at once: the ssh-agent has to hold the key."""
+
+
+async def _stop_runs(folder: sweeps.SweepFolder) -> list[TrialRecord]:
+    async with AsyncClient() as client:
+        return await sweeps.stop_runs(client, folder)
+
+
+class _Screen(sweeps.Listener):
+    """Prints a line for each trial that ends, and what the first failed ones said."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._done = count, 0
+        self._told: set[str] = set()
+
+    def started(self, trial: TrialRecord) -> None:
+        _say(f"started  {params_text(trial.params)}  {trial.run}", dim=True)
+
+    def ended(self, trial: TrialRecord, receipt: Receipt) -> None:
+        self._done += 1
+        value = "" if trial.value is None else f"  {number(trial.value)}"
+        took = duration(trial.seconds or 0.0)
+        done = f"[{self._done}/{self._count}]"
+        line = f"{done} {trial.status}  {params_text(trial.params)}{value}  {took}  {trial.run}"
+        _say(line, "red" if trial.failed else None)
+        if receipt.failure and receipt.failure.last_lines and trial.reason not in self._told:
+            self._told.add(trial.reason)  # the same again would only hide what is new
+            _say(f"  {receipt.failure.host}: {receipt.failure.last_lines[-1]}", "red")
+
+    def waiting(self, trial: TrialRecord) -> None:
+        _say(f"waits    {params_text(trial.params)}: its GPUs are in use", "yellow")
+
+    def left_out(self, hosts: frozenset[str]) -> None:
+        _say(f"{nodeset.fold(hosts)}: three trials failed in a row; no more start there", "yellow")
+
+
+def _say(text: str, colour: str | None = None, dim: bool = False) -> None:
+    with suppress(OSError):  # the terminal is gone; the sweep continues
+        click.secho(text, fg=colour, dim=dim, err=True)
+
+
+def _print(found: SweepSummary) -> None:
+    if found.trials:
+        click.echo(trials_table(found))
+    click.echo(sentence(found), err=not sys.stdout.isatty())
+
+
+def _as_json(found: SweepSummary) -> dict[str, Any]:
+    return {
+        "sweep": found.name,
+        "running": found.is_held,
+        **asdict(found.record),
+        "results": [asdict(trial) for trial in found.ranked],
+    }

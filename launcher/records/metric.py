@@ -1,0 +1,69 @@
+"""The value of a trial: the last number that a pattern finds in the logs of its run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Bytes of a log's end that are searched, and how many are read at once.
+SEARCHED, PIECE = 64 << 20, 1 << 18
+#: Bytes of a line that are searched.
+LONGEST = 1 << 14
+
+_PLACE = re.compile(r"attempt-(\d+)/(?:.*?)(\d*)\.(out|err)\Z")
+
+
+def last_value(run: Path, pattern: str) -> float | None:
+    """Return the last number that a pattern with one group finds, or None.
+
+    The logs of the last attempt are searched, those of rank 0 first, stdout before stderr: the first
+    one with a number counts.
+    """
+    compiled = re.compile(pattern.encode())
+    for log in _logs(run):
+        for line in _lines_from_the_end(log):
+            found = [_number(match[1]) for match in compiled.finditer(line[:LONGEST])]
+            numbers = [number for number in found if number is not None]
+            if numbers:
+                return numbers[-1]
+    return None
+
+
+def _logs(run: Path) -> list[Path]:
+    folder = run / "logs"
+    placed = []
+    for path in folder.glob("attempt-*/*"):
+        if place := _PLACE.search(path.relative_to(folder).as_posix()):
+            placed.append(((int(place[1]), -int(place[2] or 0), place[3] == "out"), path))
+    latest = max((key[0] for key, _ in placed), default=0)
+    return [path for key, path in sorted(placed, reverse=True) if key[0] == latest]
+
+
+def _number(text: bytes | None) -> float | None:
+    try:
+        number = float((text or b"").replace(b",", b""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _lines_from_the_end(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a log, the last one first; a progress bar's carriage returns end lines, too."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        return
+    with file:
+        at = file.seek(0, 2)
+        stop = max(0, at - SEARCHED)
+        rest = b""
+        while at > stop:
+            size = min(PIECE, at - stop)
+            at -= size
+            file.seek(at)
+            lines = (file.read(size) + rest).replace(b"\r", b"\n").split(b"\n")
+            rest = lines[0][:PIECE]
+            yield from reversed(lines[1:])
+        yield rest

@@ -1,0 +1,161 @@
+"""One job with many values, on real hosts: each trial is a run, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher, of_runs
+
+SCRIPT = """
+import argparse, os, pathlib, sys, time
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float)
+parser.add_argument("--wait", default="")
+given = parser.parse_args()
+print("accuracy:", 1 - given.lr, os.environ["LAUNCHER_PARAM_LR"])
+if given.lr > 0.5:
+    sys.exit("lr is too large")
+while given.wait and not pathlib.Path(given.wait).exists():
+    time.sleep(0.05)
+"""
+JOB = """
+run: train.py
+num_nodes: 1
+framework: torch
+matrix: {lr: [0.3, 0.2, 0.9]}
+sweep: {metric: 'accuracy: ([0-9.]+)'}
+"""
+
+
+class Sweeps:
+    """The sweeps of one user."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        launcher.script(SCRIPT)
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "launcher", "sweep", *words]
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        argv = self.argv("-i", str(self.launcher.inventory), *words)
+        pipe = subprocess.PIPE
+        env = self.launcher.environment()
+        return subprocess.Popen(
+            argv,
+            cwd=self.launcher.work,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+        )
+
+    def known(self) -> dict[str, Any]:
+        shown = self.launcher.call("sweep", "show", "-", "--json")
+        assert shown.returncode == 0, shown.stderr
+        found: dict[str, Any] = json.loads(shown.stdout)
+        return found
+
+    def statuses(self) -> dict[str, str]:
+        """By the value of lr."""
+        return {trial["params"]["lr"]: trial["status"] for trial in self.known()["results"]}
+
+    def runs(self) -> list[str]:
+        return sorted(path.name for path in (self.launcher.home / "runs").iterdir())
+
+
+@pytest.fixture
+def sweeps(launcher: Launcher) -> Sweeps:
+    return Sweeps(launcher)
+
+
+def test_a_sweep_and_the_rest_of_it(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) -> None:
+    (launcher.work / "job.yaml").write_text(JOB)
+    process = sweeps.start("job.yaml")
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 1, err
+    table = [line.split() for line in out.decode().splitlines()]
+    assert [row[:3] for row in table[:3]] == [
+        ["lr", "value", "status"],
+        ["0.2", "0.8", "succeeded"],
+        ["0.3", "0.7", "succeeded"],
+    ]
+    assert b"lr is too large" in err
+    found = sweeps.known()
+    hosts = {host for trial in found["results"] for host in trial["hosts"]}
+    assert len(hosts) > 1, "trials run beside each other"
+    before = sweeps.runs()
+    launcher.script(SCRIPT.replace("> 0.5", "> 5"))
+    again = launcher.call("sweep", "resume", found["sweep"])
+    assert again.returncode == 0, again.stderr
+    assert sweeps.statuses() == dict.fromkeys(("0.2", "0.3", "0.9"), "succeeded")
+    assert len(sweeps.runs()) == len(before) + 1, "what succeeded is not done again"
+
+
+def test_stop_and_resume(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) -> None:
+    wait = "/tmp/go-on"
+    words = ("-N", "1", "--framework", "torch", "train.py", "--lr", "[0.1, 0.2, 0.3, 0.4]")
+    process = sweeps.start("--concurrency", "2", *words, "--wait", wait)
+    labs.wait_until(lambda: _running(clean) == 2, "two trials that train")
+    stopping = launcher.call("sweep", "stop", "-")
+    assert stopping.returncode == 0, stopping.stderr
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert sweeps.statuses() == {"0.1": "stopped", "0.2": "stopped"}
+    for host in clean.hosts.values():
+        host.write(wait, b"")
+    again = launcher.call("sweep", "resume", "-")
+    assert again.returncode == 0, again.stderr
+    assert set(sweeps.statuses().values()) == {"succeeded"}
+    assert len(sweeps.statuses()) == 4
+    for host in clean.hosts.values():
+        host.run("rm", wait)
+
+
+def test_a_sweep_that_was_killed(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) -> None:
+    """Its trials go on; who resumes it follows them, and starts none of them twice."""
+    wait = "/tmp/go-on-later"
+    words = ("-N", "1", "--framework", "torch", "train.py", "--lr", "[0.1, 0.2]")
+    process = sweeps.start(*words, "--wait", wait)
+    labs.wait_until(lambda: _running(clean) == 2, "two trials that train")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = sweeps.runs()
+    assert not sweeps.known()["running"]
+    for host in clean.hosts.values():
+        host.write(wait, b"")
+    again = launcher.call("sweep", "resume", "-")
+    assert again.returncode == 0, again.stderr
+    assert sweeps.statuses() == {"0.1": "succeeded", "0.2": "succeeded"}
+    assert sweeps.runs() == before
+    for host in clean.hosts.values():
+        host.run("rm", wait)
+
+
+def _running(lab: labs.Lab) -> int:
+    found = [p for host in lab.hosts.values() for p in of_runs(host)]
+    return sum(any("train.py" in word for word in process.argv) for process in found)
+
+
+def test_what_is_wrong_starts_nothing(launcher: Launcher, sweeps: Sweeps) -> None:
+    for words, problem in (
+        (["--gpus", "2", "train.py", "--lr", "[1, 1]"], "stands twice"),
+        (["train.py"], "nothing varies"),
+        (["--metric", "loss", "train.py", "--lr", "[1, 2]"], "needs one group"),
+        (["--hosts", "nobody", "train.py", "--lr", "[1, 2]"], 'no host "nobody"'),
+        (["trian.py", "--lr", "[1, 2]"], 'did you mean "train.py"?'),
+    ):
+        process = sweeps.start(*words)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2, err
+        assert problem in err.decode()
+    assert not (launcher.home / "runs").exists()
+    assert not (Path(launcher.home) / "sweeps").exists()
