@@ -62,6 +62,17 @@ def split(
     return words, False
 
 
+def plain_words(run: tuple[str, ...] | str) -> tuple[str, ...]:
+    """Return the words of a command, variables in front included; none if it needs a shell.
+
+    Raises InputError.
+    """
+    if not isinstance(run, str) and len(run) > 1:
+        return run
+    text = "".join(run)
+    return () if _operator(text) else _words(text, "run")
+
+
 def _shell_word(words: tuple[str, ...], text: str) -> str | None:
     """Return the first word of a command that only a shell understands, or None.
 
@@ -71,6 +82,10 @@ def _shell_word(words: tuple[str, ...], text: str) -> str | None:
         return words[0]
     if words[:2] == ("conda", "activate"):
         return "conda activate"
+    return _operator(text)
+
+
+def _operator(text: str) -> str | None:
     lexer = shlex.shlex(_one_line(text), posix=False)
     lexer.whitespace_split = True
     try:

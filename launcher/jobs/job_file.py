@@ -307,10 +307,11 @@ def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
     What the job itself says comes first. Raises InputError.
     """
     framework = frameworks.get(_framework(values))
-    if values.get("roles") or not values.get("run"):
+    run = values.get("run")
+    is_text = isinstance(run, str) or len(run or ()) == 1
+    if not run or values.get("roles") or (framework.shell and is_text):
         return {}
-    words, shell = command.split(values["run"], framework)
-    found = None if shell else start_commands.take(words)
+    found = start_commands.take(command.plain_words(run))
     if found is None or ("framework" in values and found.framework != framework.name):
         return {}
     computed = frameworks.get(found.framework).computed | COMPUTED
