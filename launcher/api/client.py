@@ -17,9 +17,10 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
 from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
-from ..records.catalog import Summary, is_pattern
+from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
+from ..spec.inventory import select
 from ..spec.model import Inventory, Job, Request
 
 # Listing runs needs no more; the runner is imported with the first run.
@@ -30,13 +31,24 @@ if TYPE_CHECKING:
     from ..runner.attach import Following
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
+    from ..runner.push import Pushed
+    from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
     from .handles import AsyncRunHandle, RunHandle
 
     AskPassphrase = Callable[[str], Awaitable[str | None]]
 
 
-__all__ = ["AsyncClient", "Client", "RunOptions", "Summary", "home", "is_pattern", "write_at_home"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "RunOptions",
+    "Summary",
+    "Wanted",
+    "home",
+    "is_pattern",
+    "write_at_home",
+]
 
 
 class RunOptions(TypedDict, total=False):
@@ -52,8 +64,22 @@ class RunOptions(TypedDict, total=False):
     """Report when no rank makes progress for this long. Default: 600."""
     stop_stalled: bool
     """Stop a run that stalls. Default: False."""
+    notify: Sequence[str]
+    """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
+    ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
+
+
+class RerunOptions(TypedDict, total=False):
+    """What may differ when a run is run again."""
+
+    arguments: Sequence[str] | None
+    """They take the place of those of its script."""
+    hosts: str | None
+    """Other hosts of its inventory, as ``--hosts`` selects them."""
+    gpus: int | None
+    """Another total of GPUs, for which launcher chooses the hosts."""
 
 
 class _Catalog:
@@ -99,9 +125,10 @@ class _Catalog:
         before = None if older is None else time.time() - older
         return catalog.select(words, failed=failed, before=before)
 
-    def list(self) -> list[Summary]:
-        """Return summaries of all runs of this machine, the latest first."""
-        return list(catalog.summaries())
+    def list(self, wanted: Wanted | None = None) -> list[Summary]:
+        """Return summaries of the runs of this machine, the latest first: all of them, or those that
+        are ``wanted``."""
+        return [run for run in catalog.summaries() if wanted is None or wanted.fits(run)]
 
 
 class AsyncClient(_Catalog):
@@ -168,8 +195,11 @@ class AsyncClient(_Catalog):
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
         """
+        from ..runner import notify
         from ..runner.requests import make_request
 
+        to = options.pop("notify", ())
+        notify.check(to)
         request = make_request(
             job,
             self.inventory,
@@ -177,7 +207,7 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log)
+        return await self._start(request, detach, on_event, on_log, to)
 
     async def rerun(
         self,
@@ -187,13 +217,17 @@ class AsyncClient(_Catalog):
         trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
+        **changes: Unpack[RerunOptions],
     ) -> AsyncRunHandle:
-        """Run a run again: the same code snapshot, job and hosts.
+        """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
+        of :class:`RerunOptions`.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`AsyncRunHandle.doubts` raises InputError.
         """
+        from ..runner.requests import changed
+
         old = await self.attach(name, trust_record=trust_record)
         if old.doubts:
             raise InputError(
@@ -207,13 +241,9 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
-        nodes = tuple(node.host for node in old.layout.nodes)
-        request = replace(
-            request,
-            hosts=nodes or request.hosts,
-            code_of=old.name,
-            command_line=self._command_line,
-        )
+        chosen = tuple(node.host for node in old.layout.nodes) or request.hosts
+        request = changed(request, chosen, **changes)
+        request = replace(request, code_of=old.name, command_line=self._command_line)
         return await self._start(request, detach, on_event, on_log)
 
     async def attach(
@@ -289,6 +319,51 @@ class AsyncClient(_Catalog):
         async with self.hosts_up(self.inventory):
             return await ask_hosts(self.inventory)
 
+    async def exec(
+        self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
+    ) -> Sequence[ExecResult]:
+        """Run a command on hosts of the inventory at once, in a login's home and environment there.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
+        those of :meth:`AsyncRunHandle.exec`. Raises InputError.
+        """
+        from ..runner.remote_commands import execute_anywhere
+
+        chosen, ask = select(self.inventory, hosts), self._ask_passphrase
+        async with self.hosts_up(self.inventory):
+            return await execute_anywhere(self.inventory, chosen, list(argv), on_output, ask)
+
+    async def push(
+        self,
+        folder: Path | str,
+        hosts: str | None = None,
+        *,
+        to: str | None = None,
+        exclude: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Pushed | HostError]:
+        """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
+        whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
+        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed. Return the result or the
+        error of each host. Raises InputError.
+        """
+        from ..runner import push
+
+        source = Path(folder)
+        place, chosen = push.place_on_hosts(source, to), select(self.inventory, hosts)
+        async with self.hosts_up(self.inventory):
+            return await push.push(
+                source,
+                self.inventory,
+                chosen,
+                place,
+                exclude,
+                on_event or _ignore,
+                self._ask_passphrase,
+            )
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -326,13 +401,20 @@ class AsyncClient(_Catalog):
             _drop_if_empty(following)
 
     async def _start(
-        self, request: Request, detach: bool, on_event: OnEvent | None, on_log: OnLog | None
+        self,
+        request: Request,
+        detach: bool,
+        on_event: OnEvent | None,
+        on_log: OnLog | None,
+        notified: Sequence[str] = (),
     ) -> AsyncRunHandle:
-        from ..runner import follower
+        from ..runner import follower, notify
         from ..runner.attach import Started
         from .handles import AsyncRunHandle
 
         folder = RunFolder.create(request.job.name)
+        if notified:
+            notify.ask(folder.path, notified)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
@@ -428,17 +510,53 @@ class Client(_Catalog):
         trust_record: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
+        **changes: Unpack[RerunOptions],
     ) -> RunHandle:
-        """Run a run again: the same code snapshot, job and hosts.
+        """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
+        of :class:`RerunOptions`.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`RunHandle.doubts` raises InputError.
         """
         started = self._client.rerun(
-            name, detach=detach, trust_record=trust_record, on_event=on_event, on_log=on_log
+            name,
+            detach=detach,
+            trust_record=trust_record,
+            on_event=on_event,
+            on_log=on_log,
+            **changes,
         )
         return self._handle(self._loop.call(started))
+
+    def exec(
+        self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
+    ) -> Sequence[ExecResult]:
+        """Run a command on hosts of the inventory at once, in a login's home and environment there.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
+        those of :meth:`RunHandle.exec`. Raises InputError.
+        """
+        return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
+
+    def push(
+        self,
+        folder: Path | str,
+        hosts: str | None = None,
+        *,
+        to: str | None = None,
+        exclude: Sequence[str] = (),
+        on_event: OnEvent | None = None,
+    ) -> dict[str, Pushed | HostError]:
+        """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
+
+        ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
+        whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
+        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed, in another thread. Return
+        the result or the error of each host. Raises InputError.
+        """
+        pushing = self._client.push(folder, hosts, to=to, exclude=exclude, on_event=on_event)
+        return self._loop.call(pushing)
 
     def attach(
         self,

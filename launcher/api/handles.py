@@ -13,21 +13,27 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
 from ..records.adoption import commands
+from ..records.code import Code
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import follower
-from ..records.run_reader import LogPiece, RunReader
+from ..records.run_reader import LogPiece, RunReader, code_of
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
 from ..runner.listeners import OnEvent, ignore_event
 from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
-from ..spec.model import Inventory, Job, Layout
+from ..spec.model import Inventory, Job, Layout, Request
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
-    from ..runner.remote_commands import ExecResult, OnOutput
+    from ..runner.remote_commands import ExecResult as ExecResult
+    from ..runner.remote_commands import OnOutput as OnOutput
     from ..runner.remote_commands import RemoteShell as RemoteShell
     from ..runner.run import Brought
+
+
+def ignore_error(error: HostError) -> None:
+    """Do nothing about an error."""
 
 
 class Owner(Protocol):
@@ -76,6 +82,16 @@ class RecordedRun:
     def job(self) -> Job:
         """The job that it runs."""
         return self._following.request.job
+
+    @property
+    def code(self) -> Code:
+        """The code that it runs: folder, commit, and whether all was committed."""
+        return code_of(self.folder)
+
+    @property
+    def request(self) -> Request:
+        """Everything that was asked for, with its options; secrets have no values."""
+        return self._reader.request
 
     @property
     def layout(self) -> Layout:
@@ -136,6 +152,11 @@ class RecordedRun:
         before the run is followed. Raises RecordError."""
         self._reader.trust()
         self._following.reread()
+
+    def show_tail(self, lines: int) -> None:
+        """Have ``on_log`` get only so many last lines of each log that is here already. Call it before
+        the run is followed."""
+        self._following.tail = lines
 
     def reader(self) -> RunReader:
         """Return a reader of events and logs with its own position, for a console that polls."""
@@ -238,17 +259,18 @@ class AsyncRunHandle(RecordedRun):
         since: float | None = None,
         tail: int | None = None,
         merged: bool = False,
+        timed: bool = False,
     ) -> AsyncIterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
         With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
         ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
-        yields them in order of arrival, to the second. If the run has no follower, missing logs are
-        fetched from its hosts first. Raises LauncherError.
+        yields them in order of arrival, to the second; with ``timed``, pieces say when they arrived. If
+        the run has no follower, missing logs are fetched from its hosts first. Raises LauncherError.
         """
         await self._bring_if_nobody_does()
         reader = self.reader()
-        for piece in reader.logs(since, tail, merged):
+        for piece in reader.logs(since, tail, merged, timed):
             yield piece
         while follow and reader.receipt() is None:
             await asyncio.sleep(LOOK)
@@ -322,6 +344,29 @@ class AsyncRunHandle(RecordedRun):
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
             return await execute_on_hosts(request, self.layout, list(argv), node, on_output)
+
+    async def forward(
+        self,
+        port: int,
+        *,
+        local_port: int = 0,
+        node: int = 0,
+        on_ready: Callable[[str, int], None],
+        on_refused: Callable[[HostError], None] = ignore_error,
+    ) -> None:
+        """Pass connections to a port of this machine (0: a free one) on to one of a node, until
+        cancelled.
+
+        ``on_ready`` gets the name of the host and the port here, ``on_refused`` the error of each
+        connection that nothing takes there. Raises InputError if the port here is taken, HostError.
+        """
+        from ..runner import forwarding
+
+        request = self._following.request
+        async with self._client.hosts_up(request.inventory):
+            await forwarding.forward(
+                request, self.layout, node, port, local_port, on_ready, on_refused
+            )
 
     async def shell(
         self,
@@ -437,18 +482,19 @@ class RunHandle(RecordedRun):
         since: float | None = None,
         tail: int | None = None,
         merged: bool = False,
+        timed: bool = False,
     ) -> Iterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
         With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
         ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
-        yields them in order of arrival, to the second. If the run has no follower, missing logs are
-        fetched from its hosts first. Raises LauncherError.
+        yields them in order of arrival, to the second; with ``timed``, pieces say when they arrived. If
+        the run has no follower, missing logs are fetched from its hosts first. Raises LauncherError.
         """
         if self.receipt is None and not self.followed:
             self._loop.call(self._handle._bring_if_nobody_does())
         reader = self.reader()
-        yield from reader.logs(since, tail, merged)
+        yield from reader.logs(since, tail, merged, timed)
         while follow and reader.receipt() is None:
             time.sleep(LOOK)
             yield from reader.new_logs()

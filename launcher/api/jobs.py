@@ -28,6 +28,7 @@ __all__ = [
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "describe_job",
     "describe_plan",
     "dry_run",
     "framework_names",
@@ -135,6 +136,13 @@ def describe_plan(plan: Plan, job: Job, spares: list[str]) -> dict[str, Any]:
         "gpu_bounds": gpu_bounds(plan),
         "job": codec.describe_job(job),
     }
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """Return a job as JSON values, with the names of secrets but not their values."""
+    from ..records import codec
+
+    return codec.describe_job(job)
 
 
 def framework_names() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 import yaml
 
@@ -92,6 +93,30 @@ def _operator(text: str) -> str | None:
         return next((word for word in lexer if _OPERATOR.fullmatch(word)), None)
     except ValueError:  # quotes that only the other mode reads
         return None
+
+
+def with_arguments(run: tuple[str, ...], shell: bool, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return a command whose script or program gets other arguments. Raises InputError."""
+    if shell or not run:
+        what = "a shell script" if shell else "the commands of its roles"
+        raise InputError(
+            f"new arguments: this run starts {what}", "change the job file, and launcher run it"
+        )
+    placeholders.check(tuple(arguments))
+    return (*run[: _length_of_program(run)], *arguments)
+
+
+def _length_of_program(run: Sequence[str]) -> int:
+    """Return how many words of a command are its program: ``python -u train.py`` are three."""
+    is_python = run[0].rpartition("/")[2].startswith("python")
+    if not is_python and run[0] != "-m":
+        return 1
+    for place, word in enumerate(run):
+        if word == "-m":
+            return place + 2
+        if place and not word.startswith("-"):
+            return place + 1
+    return len(run)
 
 
 def _words(text: str, called: str) -> tuple[str, ...]:

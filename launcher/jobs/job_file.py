@@ -301,6 +301,26 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     return Job(**values, sources=sources)
 
 
+def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
+    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
+    flag = "--env" if by_flag else "envs:"
+    for name, value in envs.items():
+        if name in framework.computed | COMPUTED:
+            raise InputError(
+                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
+            )
+        if found := placeholders.problem(str(value)):
+            raise InputError(f"{flag} {name}: {found[0]}", found[1])
+
+
+def _check_gpus(wanted: Resources) -> None:
+    if wanted.gpus is not None and wanted.gpu_ids:
+        raise InputError(
+            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
+        )
+
+
 def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a start command of another launcher, as ``torchrun``, stands for.
 
@@ -339,26 +359,6 @@ def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> di
     if local and given == Resources():
         taken["resources"] = Resources(nproc_per_node=local)
     return taken
-
-
-def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) -> None:
-    """Raise InputError for a variable that is computed, or that holds an unknown placeholder."""
-    flag = "--env" if by_flag else "envs:"
-    for name, value in envs.items():
-        if name in framework.computed | COMPUTED:
-            raise InputError(
-                f"{flag} {name}: it is computed for every process", _instead(name, "leave it out")
-            )
-        if found := placeholders.problem(str(value)):
-            raise InputError(f"{flag} {name}: {found[0]}", found[1])
-
-
-def _check_gpus(wanted: Resources) -> None:
-    if wanted.gpus is not None and wanted.gpu_ids:
-        raise InputError(
-            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
-            "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
-        )
 
 
 def _instead(variable: str, usual: str) -> str:

@@ -15,8 +15,9 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import from_json
 from . import events as ev
 from . import formats
+from .code import one_line
 from .run_folder import holder, home, read_record
-from .run_reader import RunReader
+from .run_reader import RunReader, code_of
 from .state import ENDED, fold
 
 #: A folder with one of these is a run.
@@ -28,7 +29,11 @@ UNREADABLE = "unreadable"
 @frozen
 class Summary:
     """One run in a line. ``followed`` says whether a process of this machine follows it: then the
-    record is up to date. ``damaged`` names lines of its record that were ignored."""
+    record is up to date. ``damaged`` names lines of its record that were ignored.
+
+    ``command`` is what it runs, in a line, ``commit`` the code's, with a ``+`` if not all was committed;
+    ``seconds`` how long a run that has ended took. ``began`` says whether any process was started.
+    """
 
     run: str
     status: str
@@ -40,6 +45,36 @@ class Summary:
     followed: bool
     folder: str
     damaged: str = ""
+    command: str = ""
+    commit: str = ""
+    seconds: float | None = None
+    began: bool = True
+
+
+@frozen
+class Wanted:
+    """Which runs to list: those that fit everything given.
+
+    Each of ``words`` occurs in the name, the command or the commit; ``since`` is in seconds since the
+    epoch; ``hosts`` are those of which a run has one at least.
+    """
+
+    words: tuple[str, ...] = ()
+    since: float | None = None
+    failed: bool = False
+    running: bool = False
+    hosts: frozenset[str] = frozenset()
+
+    def fits(self, run: Summary) -> bool:
+        """Return whether a run is wanted."""
+        text = f"{run.run} {run.command} {run.commit}".lower()
+        return (
+            all(word.lower() in text for word in self.words)
+            and (self.since is None or run.started >= self.since)
+            and (not self.failed or run.status in _FAILED)
+            and (not self.running or run.status not in (*ENDED, UNREADABLE))
+            and (not self.hosts or not self.hosts.isdisjoint(run.hosts))
+        )
 
 
 def folders() -> list[Path]:
@@ -141,18 +176,46 @@ class _Node:
 
 
 @frozen
+class _Role:
+    """The fields of a role in ``run.json`` that this module reads."""
+
+    name: str
+    run: tuple[str, ...] = ()
+    shell: bool = False
+
+
+@frozen
+class _Job:
+    """The fields of the job in ``run.json`` that this module reads."""
+
+    run: tuple[str, ...] = ()
+    shell: bool = False
+    roles: tuple[_Role, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What it runs, in a line: its own command, or those of its roles."""
+        if self.run:
+            return one_line(self.run, self.shell)
+        own = (role for role in self.roles if role.run)
+        return "; ".join(f"{role.name}: {one_line(role.run, role.shell)}" for role in own)
+
+
+@frozen
 class _Described:
     """The fields of ``run.json`` that this module reads."""
 
     started: float | None = None
     nodes: tuple[_Node, ...] = ()
     hosts: tuple[str, ...] = ()
+    job: _Job = _Job()
 
 
 def summary(path: Path) -> Summary:
     """Return a run's summary, folded from its events; UNREADABLE when one of its files is damaged."""
     described, status, reason = _Described(), UNREADABLE, ""
-    damaged, followed = "", False
+    damaged, followed, began = "", False, True
+    ended: float | None = None
     try:
         followed = holder(path) is not None
         file = path / "run.json"
@@ -160,19 +223,26 @@ def summary(path: Path) -> Summary:
         events = RunReader(path).events()
         state = fold(events)
         status, reason, damaged = state.status, state.reason, ev.damage(events)
+        ended = next((e.time for e in reversed(events) if isinstance(e, ev.RunEnded)), None)
+        began = ended is None or any(isinstance(e, ev.ProcessStarted) for e in events)
     except UnreadableRecord as error:
         reason = str(error)
+    started = _started(path) if described.started is None else described.started
     return Summary(
         run=path.name,
         status=status,
         reason=reason,
-        started=_started(path) if described.started is None else described.started,
+        started=started,
         hosts=tuple(node.host for node in described.nodes) or described.hosts,
         gpus=sum(len(node.gpus) for node in described.nodes),
         ranks=sum(node.local_world_size for node in described.nodes),
         followed=followed and status not in ENDED,
         folder=str(path),
         damaged=damaged,
+        command=described.job.command,
+        commit=code_of(path).short,
+        seconds=None if ended is None else max(0.0, ended - started),
+        began=began,
     )
 
 

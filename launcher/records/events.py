@@ -112,6 +112,14 @@ class CodeIsLarge(Event):
 
 
 @frozen
+class NotificationFailed(Event):
+    """News of the run could not be sent; ``to`` is how, without an address or a command."""
+
+    to: str
+    problem: str
+
+
+@frozen
 class SecretsCopied(Event):
     """Files of the code that look like secrets go to every host, as ``paths``, or are in the uncommitted
     changes that ``code.diff`` keeps here, as ``kept``. Recorded the first time."""

@@ -18,6 +18,7 @@ from ..spec.typed_json import to_json
 from . import adoption, codec, receipt
 from . import events as ev
 from .adoption import Adoption
+from .code import Code
 from .receipt import Receipt
 from .run_folder import adoption_of, holder, read_as, read_json, read_record, times, write_json
 from .state import RunState, log_hosts, step
@@ -35,12 +36,18 @@ class LogPiece:
     """Bytes of one log that follow those of the piece before.
 
     ``host`` is the host that wrote them, ``name`` the log: ``attempt-0/rank-3.out``. A piece may end
-    within a line.
+    within a line. ``arrived`` is when it had come here, to the second; 0 where that was not noted.
     """
 
     host: str
     name: str
     data: bytes
+    arrived: float = 0.0
+
+
+def code_of(path: Path) -> Code:
+    """Return what is recorded of the code of the run in a folder; nothing before it is known."""
+    return read_as(Code, path / "code.json") or Code()
 
 
 class RunReader:
@@ -188,13 +195,17 @@ class RunReader:
                     more = more or len(piece.data) == PIECE
 
     def logs(
-        self, since: float | None = None, tail: int | None = None, merged: bool = False
+        self,
+        since: float | None = None,
+        tail: int | None = None,
+        merged: bool = False,
+        timed: bool = False,
     ) -> Iterator[LogPiece]:
         """Yield all logs so far, from their start; :meth:`new_logs` continues after them.
 
         ``since`` leaves out what arrived more than that many seconds ago, ``tail`` all but that many
         last lines of each log. Logs come one after the other; with ``merged``, in the order in which
-        they arrived here, which is noted once a second.
+        they arrived here, which is noted once a second. With ``timed``, pieces say when that was.
         """
         names, arrivals = self._log_names(), times(self.path)
         self._positions = dict.fromkeys(names, 0)
@@ -205,12 +216,17 @@ class RunReader:
             for name in names:
                 last = _offset_of_last_lines(self.path / "logs" / name, tail)
                 self._positions[name] = max(self._positions[name], last)
-        if merged:
+        if merged or timed:
             pieces = ((when, name, end) for name in names for when, end in arrivals.get(name, []))
-            for _, name, end in sorted(pieces):
+            in_order = (
+                sorted(pieces) if merged else sorted(pieces, key=lambda one: (one[1], one[0]))
+            )
+            for when, name, end in in_order:
                 while piece := self._piece(name, min(PIECE, end - self._positions[name])):
-                    yield piece
-        yield from self.new_logs()
+                    yield replace(piece, arrived=when)
+        for piece in self.new_logs():
+            noted = arrivals.get(piece.name)
+            yield replace(piece, arrived=noted[-1][0]) if noted and timed else piece
 
     def resume_logs(self) -> None:
         """Skip what was shown before: the logs continue where :meth:`remember` noted it.
@@ -223,6 +239,12 @@ class RunReader:
         elif self.follower() is None:
             sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in self._log_names())
             self._positions = dict(sizes)
+
+    def skip_to_tail(self, lines: int) -> None:
+        """Skip all but the last lines of each log here."""
+        for name in self._log_names():
+            last = _offset_of_last_lines(self.path / "logs" / name, lines)
+            self._positions[name] = max(self._positions.get(name, 0), last)
 
     def note_shown(self) -> None:
         """Note the logs as shown that a process in the foreground passed on, before one in the

@@ -41,6 +41,7 @@ class Following(Protocol):
     grace: float
     killing: bool
     is_ours: bool  # whether this process started it
+    tail: int | None  # of how many last lines of each log that is here to show
 
     @property
     def layout(self) -> Layout:
@@ -72,6 +73,7 @@ class Started:
         self, request: Request, folder: RunFolder, on_event: OnEvent, on_log: OnLog
     ) -> None:
         self.request, self.reader = request, RunReader(folder.path)
+        self.tail: int | None = None  # it shows everything
         self.grace = request.job.grace
         self.is_ours, self.killing, self._stopping = True, False, False
         self._folder, self._on_event, self._on_log = folder, on_event, on_log
@@ -128,6 +130,7 @@ class Attached:
         self, reader: RunReader, on_event: OnEvent | None = None, on_log: OnLog | None = None
     ) -> None:
         self.reader = reader
+        self.tail: int | None = None
         self.request = _startable(reader)
         self.grace = self.request.job.grace
         self.is_ours = self.killing = self._stopping = self._positioned = False
@@ -196,6 +199,8 @@ class Attached:
             self._positioned = True
             self.reader.skip_events()
             self.reader.resume_logs()
+            if self.tail is not None:
+                self.reader.skip_to_tail(self.tail)
 
     def _look(self) -> None:
         if self._on_event:

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import frameworks
-from ..fleet.fanout import Visited, visit
+from ..fleet.fanout import Visited, visit, visit_hosts
 from ..frameworks import rsh
 from ..jobs import planner
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
-from ..spec.model import Job, Layout, Node, Request
+from ..spec.model import Host, Inventory, Job, Layout, Node, Request
 from ..transport import login_shell
 
 if TYPE_CHECKING:
     from ..transport.connection import Reader, RemoteProcess
+    from ..transport.ssh import AskPassphrase
 
 #: Variables that a visitor does not get: processes that have them belong to the run.
 _OF_THE_RUN = ("LAUNCHER_RUN_ID", "LAUNCHER_HOST")
@@ -77,27 +78,53 @@ async def execute_on_hosts(
 ) -> list[ExecResult]:
     """Run a command on all hosts of a run, or on one node. Raises InputError for an unknown node."""
     typed = shlex.join(argv)
-    nodes = _chosen(layout, number)
+    nodes = chosen_nodes(layout, number)
 
     async def one(visited: Visited) -> ExecResult:
         command = _in_the_run(request.job, layout, visited, typed)
-        process = await visited.connection.execute(command)
-        kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
+        return await _execute(visited, command, on_output)
 
-        async def pass_on(reader: Reader, stream: str) -> None:
-            while data := await reader.read(1 << 16):
-                if on_output:
-                    on_output(visited.host, visited.node.node_rank, stream, data)
-                else:
-                    kept[stream] += data
+    return _results(nodes, await visit(request, layout, one, nodes))
 
-        await asyncio.gather(pass_on(process.stdout, "out"), pass_on(process.stderr, "err"))
-        await process.wait_closed()
-        code = process.exit_status if process.exit_status is not None else _NO_STATUS
-        out, err = bytes(kept["out"]), bytes(kept["err"])
-        return ExecResult(visited.host, visited.node.node_rank, code, out, err)
 
-    found = await visit(request, layout, one, nodes)
+async def execute_anywhere(
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    argv: Sequence[str],
+    on_output: OnOutput | None,
+    ask: AskPassphrase | None = None,
+) -> list[ExecResult]:
+    """Run a command on hosts of an inventory, in the home and environment of a login there."""
+    command = login_shell.line(f"exec {shlex.join(argv)}")
+    nodes = [Node(host, n, 0, 0, root=host.workdir) for n, host in enumerate(hosts)]
+
+    async def one(visited: Visited) -> ExecResult:
+        return await _execute(visited, command, on_output)
+
+    return _results(nodes, await visit_hosts(inventory, "", nodes, one, ask))
+
+
+async def _execute(visited: Visited, command: str, on_output: OnOutput | None) -> ExecResult:
+    process = await visited.connection.execute(command)
+    kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
+
+    async def pass_on(reader: Reader, stream: str) -> None:
+        while data := await reader.read(1 << 16):
+            if on_output:
+                on_output(visited.host, visited.node.node_rank, stream, data)
+            else:
+                kept[stream] += data
+
+    await asyncio.gather(pass_on(process.stdout, "out"), pass_on(process.stderr, "err"))
+    await process.wait_closed()
+    code = process.exit_status if process.exit_status is not None else _NO_STATUS
+    out, err = bytes(kept["out"]), bytes(kept["err"])
+    return ExecResult(visited.host, visited.node.node_rank, code, out, err)
+
+
+def _results(
+    nodes: Sequence[Node], found: Mapping[str, ExecResult | HostError]
+) -> list[ExecResult]:
     numbers = {node.host.name: node.node_rank for node in nodes}
     return [
         ExecResult(host, numbers[host], result.exit_code, error=result)
@@ -130,13 +157,14 @@ async def open_shell(
         await process.wait_closed()
         return process.exit_status if process.exit_status is not None else _NO_STATUS
 
-    (result,) = (await visit(request, layout, one, _chosen(layout, number))).values()
+    (result,) = (await visit(request, layout, one, chosen_nodes(layout, number))).values()
     if isinstance(result, HostError):
         raise result
     return result
 
 
-def _chosen(layout: Layout, number: int | None) -> tuple[Node, ...]:
+def chosen_nodes(layout: Layout, number: int | None) -> tuple[Node, ...]:
+    """Return the nodes of a run, or the one of this number. Raises InputError."""
     if number is None:
         return layout.nodes
     nodes = layout.nodes[number : number + 1] if number >= 0 else ()

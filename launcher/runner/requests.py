@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from ..jobs import command
 from ..jobs.environments import with_python
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
-from ..spec.model import Inventory, Job, Request
+from ..spec.model import Host, Inventory, Job, Request, Resources
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
@@ -22,6 +25,34 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             "choose more hosts: another inventory with -i, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)
+
+
+def changed(
+    request: Request,
+    chosen: tuple[Host, ...],
+    arguments: Sequence[str] | None = None,
+    hosts: str | None = None,
+    gpus: int | None = None,
+) -> Request:
+    """Return the request of a run on its ``chosen`` hosts, with new arguments, hosts or GPUs.
+
+    Raises InputError.
+    """
+    job = request.job
+    if arguments is not None:
+        job = replace(job, run=command.with_arguments(job.run, job.shell, arguments))
+    if hosts is not None:
+        job = replace(job, hosts=hosts)
+    if gpus is not None:
+        if job.roles:
+            raise InputError(
+                f"--gpus {gpus}: the roles of this run say what each of them takes",
+                "change resources: of the roles in the job file",
+            )
+        job = replace(job, num_nodes=None, resources=Resources(gpus=gpus))
+    if hosts is not None or gpus is not None:
+        chosen = make_request(job, request.inventory).hosts
+    return replace(request, job=job, hosts=chosen)
 
 
 def check_restarts(job: Job, hosts: int) -> None:

@@ -34,6 +34,7 @@ from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
+from .notify import Notifier
 from .policy import outcome
 from .replacement import Replacement
 from .stop import Stopped, StopSwitch
@@ -66,7 +67,9 @@ class Run:
         on_log: OnLog = ignore_log,
         started: float | None = None,
     ) -> None:
-        event_log = EventLog(folder, on_event)
+        event_log = EventLog(folder, self._tell)
+        self._on_event = on_event
+        self._notifier = Notifier(folder.path, event_log.add, time.time)
         self.switch = StopSwitch(event_log.wake)
         self.stop = self.switch.press
         self.context = RunContext(request, folder, event_log, self.switch, started or time.time())
@@ -74,6 +77,10 @@ class Run:
         self._collector = Collector(self.context, self.hosts)
         self._replacement = Replacement(self.context, self.hosts, self._collector)
         self._attempts = Attempts(self.context, self.hosts, self._collector, self._replacement)
+
+    def _tell(self, event: ev.Event) -> None:
+        self._on_event(event)
+        self._notifier.hear(event)
 
     @property
     def name(self) -> str:
@@ -150,7 +157,9 @@ class Run:
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
         try:
-            return self._conclude(error)
+            final = self._conclude(error)
+            await self._notifier.finish()
+            return final
         finally:
             await self.close()
 
@@ -198,6 +207,7 @@ class Run:
         """Give every host the run's own copy of the code."""
         context, sessions = self.context, self.hosts.active
         if other := context.request.code_of:
+            await asyncio.to_thread(self._note_code_of, other)
             await together(code_sync.give_code_of(context, one, other) for one in sessions)
             return
         folder = Path(context.job.workdir)
@@ -216,6 +226,14 @@ class Run:
         if named is not None:
             context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
         await together((code_sync.give_code(context, one, code) for one in sessions), limit=COPIES)
+
+    def _note_code_of(self, other: str) -> None:
+        """Note which code this is, as the other run did; it may have been deleted."""
+        for name in ("code.json", "code.diff"):
+            with suppress(OSError):
+                self.folder.write_bytes(
+                    name, (self.folder.path.with_name(other) / name).read_bytes()
+                )
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 import asyncssh
 
 from ..spec import errors
-from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .connection import Bridge, Connection, Reader, RemoteProcess, Terminal, Tunnel, Writer
 from .pipes import Joint
 
 #: Seconds between keep-alives, and how many may go unanswered. Few, because a lost connection costs
@@ -85,6 +85,20 @@ class AsyncsshConnection(Connection):
         """See :class:`Connection`."""
         return _Channel(self)
 
+    async def tunnel(self, port: int) -> Tunnel:
+        """See :class:`Connection`."""
+        try:
+            reader, writer = await self._ssh.open_connection("localhost", port)
+        except asyncssh.ChannelOpenError as error:
+            raise errors.ConnectError(
+                self.host,
+                f"nothing takes connections to port {port} there: {error.reason}",
+                "is it started? sshd needs AllowTcpForwarding",
+            ) from None
+        except (OSError, asyncssh.Error) as error:
+            raise self._explained(error) from None
+        return _Tunnel(reader, writer)
+
     @property
     def is_closed(self) -> bool:
         """See :class:`Connection`."""
@@ -119,6 +133,18 @@ class AsyncsshConnection(Connection):
                 self.host, "the connection was lost while a session was opened"
             )
         return too_many_sessions(self.host, error.reason)
+
+
+class _Tunnel:
+    def __init__(
+        self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
+    ) -> None:
+        self.stdin: Writer = writer
+        self.stdout: Reader = reader
+        self._writer = writer
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class _Channel(Bridge):

@@ -58,6 +58,21 @@ class RemoteProcess(Protocol):
         """Wait until it is over."""
 
 
+class Tunnel(Protocol):
+    """A connection to a port of a host."""
+
+    @property
+    def stdin(self) -> Writer:
+        """What the other side gets."""
+
+    @property
+    def stdout(self) -> Reader:
+        """What the other side sends."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
 class Bridge(ABC):
     """A command on a host between two local pipes, for rsync."""
 
@@ -88,6 +103,11 @@ class Connection(ABC):
     @abstractmethod
     def bridge(self) -> Bridge:
         """Return a bridge for one command."""
+
+    @abstractmethod
+    async def tunnel(self, port: int) -> Tunnel:
+        """Connect to a port on which the host listens for itself. Raises ConnectError where that can
+        be told at once; else nothing comes back."""
 
     @abstractmethod
     async def refuses_more(self) -> bool:

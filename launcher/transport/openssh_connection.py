@@ -23,7 +23,7 @@ from functools import cache
 from ..spec import errors
 from .asyncssh_connection import too_many_sessions
 from .child_process import ChildProcess
-from .connection import Bridge, Connection, RemoteProcess, Terminal
+from .connection import Bridge, Connection, RemoteProcess, Terminal, Tunnel
 from .login_folder import LoginFolder
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
@@ -105,6 +105,13 @@ class OpensshConnection(Connection):
         if self.is_closed:
             raise errors.ConnectionLost(self.host, "the connection was lost")
         process = await OpensshProcess.start(self._command(command, terminal), terminal)
+        self._running.add(process)
+        return process
+
+    async def tunnel(self, port: int) -> Tunnel:
+        """See :class:`Connection`."""
+        argv = [*self._argv, "-W", f"localhost:{port}", "--", self.host]
+        process = await OpensshProcess.start(argv, None)
         self._running.add(process)
         return process
 

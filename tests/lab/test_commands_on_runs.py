@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, of_runs
 
 TALKER = """
 import os, pathlib, time
@@ -188,6 +188,48 @@ def test_rerun_and_rm(launcher: Launcher, clean: labs.Lab) -> None:
             assert not clean.hosts[host].exists(f"/root/.launcher/host/runs/{run}")
     assert not list((launcher.home / "runs").iterdir())
     assert json.loads(launcher.call("ls", "--json").stdout) == []
+
+
+def test_rerun_with_other_arguments_on_another_host(launcher: Launcher, clean: labs.Lab) -> None:
+    """One that the first run was not on gets the code from the folder, while that has not changed."""
+    name = launcher.script("import sys; print('got', *sys.argv[1:]); sys.exit(len(sys.argv) - 2)\n")
+    first = ["--hosts", "lab1", "--framework", "torch", name, "a"]
+    assert launcher.run(*first).code == 0
+    again = launcher.call("rerun", "-", "--", "--lr", "0.2")
+    assert (again.returncode, "got --lr 0.2" in again.stdout) == (1, True), again.stderr
+    shown = json.loads(launcher.call("show", "-", "--json").stdout)
+    assert shown["job"]["run"] == ["train.py", "--lr", "0.2"]
+    assert shown["code"]["code_of"]
+    there = launcher.call("rerun", "-", "--hosts", "lab2", "--", "b")
+    assert (there.returncode, "lab2 [0] │ got b" in there.stdout) == (0, True), there.stderr
+    launcher.script("print('changed')\n")
+    gone = launcher.call("rerun", "-", "--hosts", "lab3")
+    assert gone.returncode == 125
+    assert "has changed since" in gone.stderr
+    listed = json.loads(launcher.call("ls", "--json", "--host", "lab2", "GOT", "b").stdout)
+    assert listed == []
+    listed = json.loads(launcher.call("ls", "--json", "--host", "lab2", "train.py").stdout)
+    assert [run["command"] for run in listed] == ["train.py b"]
+
+
+def test_wait(launcher: Launcher, clean: labs.Lab) -> None:
+    """With the exit code of the runs; --any names the one that ended first."""
+    name = launcher.script(
+        "import pathlib, sys, time\n"
+        "while not pathlib.Path('/tmp/end-wait').exists():\n    time.sleep(0.05)\n"
+        "sys.exit(3)\n"
+    )
+    host = clean.hosts["lab1"]
+    host.run("rm", "-f", "/tmp/end-wait")
+    words = ["--hosts", "lab1", "--framework", "torch"]
+    assert launcher.run("-d", "--name", "slow", *words, name).code == 0
+    assert launcher.run("-d", "--name", "quick", *words, launcher.script("", "quick.py")).code == 0
+    ended = launcher.call("wait", "slow", "quick", "--any")
+    assert (ended.returncode, ended.stdout[:6]) == (0, "quick-"), ended.stderr
+    assert of_runs(host), "the other one goes on"
+    host.write("/tmp/end-wait", b"")
+    both = launcher.call("wait", "*")
+    assert (both.returncode, both.stdout) == (3, "")
 
 
 def test_rm_of_a_run_that_goes_on_is_refused(launcher: Launcher, running: Path) -> None:

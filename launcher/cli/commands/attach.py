@@ -24,6 +24,12 @@ from ..several_runs import agreed, chosen, several_runs
 @run_argument
 @options.ranks
 @options.raw
+@click.option(
+    "--tail",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Of what was not shown yet, start with the last N lines of each log.",
+)
 @trust.option
 @options.receipt_as_json
 @click.pass_context
@@ -32,6 +38,7 @@ def attach_command(
     word: str,
     ranks: frozenset[int] | None,
     raw: bool,
+    tail: int | None,
     trust_record: bool,
     as_json: bool,
 ) -> None:
@@ -47,6 +54,8 @@ def attach_command(
 
     async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event, screen.on_log) as run:
+            if tail is not None:
+                run.show_tail(tail)
             asks = run.receipt is None and run.may_start_again and run.doubts
             if asks and (trust_record or trust.agreed(run, "starting it again")):
                 run.trust()

@@ -8,19 +8,21 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
+from ...api.hosts import select_hosts
 from ...spec.errors import HostError, InputError
-from .. import complain, complain_of_hosts
+from .. import complain, complain_of_hosts, completion
+from ..inventory_lookup import loaded
 from ..render.run_view import Screen
-from ..run_argument import attached, run_argument
+from ..run_argument import attached, new_client, run_argument
 
 if TYPE_CHECKING:
-    from ...api.handles import RemoteShell
+    from ...api.handles import ExecResult, OnOutput, RemoteShell
 
 
 #: Seconds for which lines wait for equal ones of other hosts: since the last line, and at most.
@@ -29,27 +31,60 @@ HOLD = (1.0, 5.0)
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
 @run_argument
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @click.option("--node", type=click.IntRange(0), help="Run it only on this node of the run.")
+@click.option(
+    "--hosts",
+    shell_complete=completion.hosts,
+    help="Run it on these hosts, without a run: launcher exec --hosts gpu[1-4] -- nvidia-smi",
+)
 @click.pass_context
-def exec_command(ctx: click.Context, word: str, words: tuple[str, ...], node: int | None) -> None:
+def exec_command(
+    ctx: click.Context, word: str, words: tuple[str, ...], node: int | None, hosts: str | None
+) -> None:
     """Run a command on all hosts of a run at once, in its folder and environment.
 
-    Lines that hosts have in common are shown once. The exit code is the highest one.
+    With --hosts there is no RUN: the command runs in your home there. Lines that hosts have in common
+    are shown once. The exit code is the highest one.
     """
+    if hosts is not None:
+        if node is not None:
+            raise InputError("--node is a node of a run; --hosts names hosts", "leave one out")
+        ctx.exit(asyncio.run(_exec_on(hosts, (word, *words))))
+    if not words:
+        raise InputError(
+            f"no command for {word}",
+            f"launcher exec {word} -- COMMAND, or --hosts HOSTS -- COMMAND",
+        )
     ctx.exit(asyncio.run(_exec(word, words, node)))
 
 
 async def _exec(word: str, words: tuple[str, ...], node: int | None) -> int:
     screen = Screen(hold=HOLD)
-
-    def show(host: str, node: int, stream: str, data: bytes) -> None:
-        screen.on_log(host, f"attempt-0/node-{node}.{stream}", data)
-
     async with attached(word) as run:
         screen.widen(node.host.name for node in run.layout.nodes)
         async with screen:
-            results = await run.exec(words, node=node, on_output=show)
+            results = await run.exec(words, node=node, on_output=_shown_on(screen))
+    return _highest(results)
+
+
+async def _exec_on(hosts: str, words: tuple[str, ...]) -> int:
+    inventory, screen = loaded(None), Screen(hold=HOLD)
+    screen.widen(host.name for host in select_hosts(inventory, hosts))
+    async with new_client(inventory) as client, screen:
+        results = await client.exec(words, hosts, on_output=_shown_on(screen))
+    return _highest(results)
+
+
+def _shown_on(screen: Screen) -> OnOutput:
+    def show(host: str, node: int, stream: str, data: bytes) -> None:
+        screen.on_log(host, f"attempt-0/node-{node}.{stream}", data)
+
+    return show
+
+
+def _highest(results: Sequence[ExecResult]) -> int:
+    """Return the exit code for all hosts, after their errors."""
     complain_of_hosts([result.error for result in results if result.error])
     return max((result.exit_code for result in results), default=0)
 

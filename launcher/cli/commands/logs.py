@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--tail", type=click.IntRange(0), metavar="N", help="Show only the last N lines of each log."
 )
+@click.option("--grep", metavar="REGEX", help="Show only lines that match this expression.")
+@click.option("--timestamps", is_flag=True, help="Show when each line arrived, to the second.")
 @click.option("--merged", is_flag=True, help="Merge all ranks in order of time.")
 @options.raw
 def command(
@@ -34,6 +38,8 @@ def command(
     ranks: frozenset[int] | None,
     since: str | None,
     tail: int | None,
+    grep: str | None,
+    timestamps: bool,
     merged: bool,
     raw: bool,
 ) -> None:
@@ -42,19 +48,33 @@ def command(
         age = None if since is None else seconds(since)
     except ValueError as error:
         raise InputError(f"--since: {error}") from None
+    try:
+        wanted = None if grep is None else re.compile(os.fsencode(grep))
+    except re.error as error:
+        raise InputError(
+            f"--grep {grep}: not an expression: {error}", "write \\ before a sign that means itself"
+        ) from None
     from ..render.run_view import Screen
 
-    asyncio.run(_show(word, Screen(ranks=ranks, raw=raw), follow, age, tail, merged))
+    screen = Screen(ranks=ranks, raw=raw, grep=wanted, timestamps=timestamps)
+    asyncio.run(_show(word, screen, follow, age, tail, merged, timestamps))
 
 
 async def _show(
-    word: str, screen: Screen, follow: bool, since: float | None, tail: int | None, merged: bool
+    word: str,
+    screen: Screen,
+    follow: bool,
+    since: float | None,
+    tail: int | None,
+    merged: bool,
+    timed: bool,
 ) -> None:
     async with attached(word) as run:
         if run.layout.nodes:
             screen.fit(run.layout)
         async with screen:
-            async for piece in run.logs(follow=follow, since=since, tail=tail, merged=merged):
-                screen.on_log(piece.host, piece.name, piece.data)
+            pieces = run.logs(follow=follow, since=since, tail=tail, merged=merged, timed=timed)
+            async for piece in pieces:
+                screen.on_log(piece.host, piece.name, piece.data, piece.arrived)
                 if output.is_unread():
                     return

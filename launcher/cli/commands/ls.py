@@ -4,73 +4,80 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
-from ...api.client import AsyncClient, Client, Summary
-from ...records.reasons import EndReason
-from ...records.state import ENDED
+from ...api.client import AsyncClient, Client, Summary, Wanted
+from ...api.jobs import seconds
 from ...spec import nodeset
-from ...spec.errors import HostError
+from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
 from ..render.folding import groups
+from ..render.hints import terminal_width
+from ..render.run_list import run_list
 from ..render.tables import age, counted, table
 
-_COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
-#: The reason that says no more than the status, and is not shown.
-_PLAIN_SUCCESS = EndReason.ALL_EXITED_0
-#: Without --all, this many of the latest runs are listed, and those still followed.
+#: Without --all or --limit, this many of the latest runs are listed, and those still followed.
 LATEST = 20
 
 
 @click.command("ls")
+@click.argument("words", metavar="[WORD]...", nargs=-1)
+@click.option("-a", "--all", "everything", is_flag=True, help="List all runs that match.")
 @click.option(
-    "-a", "--all", "everything", is_flag=True, help=f"List all runs, not only the latest {LATEST}."
+    "--limit", type=click.IntRange(1), metavar="N", help=f"List the latest N (default: {LATEST})."
 )
+@click.option(
+    "--since", metavar="T", help="Only runs started in the last 2h, 7d; since today, 2026-11-20."
+)
+@click.option("--failed", is_flag=True, help="Only runs that failed or were lost.")
+@click.option("--running", is_flag=True, help="Only runs that have not ended.")
+@click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @options.as_json
 @click.pass_context
 def command(
-    ctx: click.Context, everything: bool, all_users: bool, inventory: str | None, as_json: bool
+    ctx: click.Context,
+    /,
+    words: tuple[str, ...],
+    everything: bool,
+    limit: int | None,
+    since: str | None,
+    failed: bool,
+    running: bool,
+    host: str | None,
+    all_users: bool,
+    inventory: str | None,
+    as_json: bool,
 ) -> None:
-    """List runs, the latest first: status, age, hosts."""
+    """List runs, the latest first: status, when, how long, commit, hosts, command.
+
+    Each WORD has to occur in the name, the command or the commit. Runs of which no process was started
+    stand apart.
+    """
     if all_users:
         ctx.exit(_on_the_hosts(inventory, as_json))
-    found = Client().list()
-    shown = found if everything else [r for i, r in enumerate(found) if i < LATEST or r.followed]
+    now = time.time()
+    wanted = Wanted(words, since_time(since, now), failed, running, _hosts(host))
+    found = Client().list(wanted)
+    shown = found if everything else _latest(found, limit)
     if as_json:
         click.echo(json.dumps([asdict(run) for run in shown], indent=2))
         return
     if not shown:
-        click.echo("no runs yet; start one with: launcher run SCRIPT", err=True)
+        click.echo(_NOTHING if wanted == Wanted() else "no run matches", err=True)
         return
-    now = time.time()
-    rows = [
-        (
-            run.run,
-            run.status,
-            _reason(run),
-            age(now - run.started),
-            nodeset.fold(run.hosts) if run.hosts else "-",
-            str(run.ranks or "-"),
-            str(run.gpus or "-"),
-        )
-        for run in shown
-    ]
-    head, *lines = table(("run", "status", "reason", "age", "hosts", "ranks", "gpus"), rows).split(
-        "\n"
-    )
-    click.echo(click.style(head, dim=True))
-    for run, line in zip(shown, lines, strict=True):
-        colour = _COLOUR.get(run.status)
-        styled = click.style(run.status, fg=colour) if colour else run.status
-        click.echo(line[: len(run.run)] + line[len(run.run) :].replace(run.status, styled, 1))
+    width = terminal_width() if sys.stdout.isatty() else None
+    click.echo("\n".join(run_list(shown, now, width)))
     for run in shown:
         if run.damaged:
             click.echo(f"warning: {run.damaged}; the rest of it counts", err=True)
@@ -78,10 +85,39 @@ def command(
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
 
 
-def _reason(run: Summary) -> str:
-    if run.status not in ENDED and not run.followed:
-        return "no launcher attached"
-    return "-" if run.reason in ("", _PLAIN_SUCCESS) else run.reason
+_NOTHING = "no runs yet; start one with: launcher run SCRIPT"
+
+
+def _latest(runs: list[Summary], limit: int | None) -> list[Summary]:
+    if limit is not None:
+        return runs[:limit]
+    return [run for i, run in enumerate(runs) if i < LATEST or run.followed]
+
+
+def since_time(text: str | None, now: float) -> float | None:
+    """Return the moment that ``--since`` names, in seconds since the epoch. Raises InputError."""
+    if text is None:
+        return None
+    midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    if text == "today":
+        return midnight.timestamp()
+    if text == "yesterday":
+        return (midnight - timedelta(days=1)).timestamp()
+    with suppress(ValueError):
+        return now - seconds(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"--since {text}: not a time", "write 2h, 7d, today, yesterday or 2026-11-20"
+        ) from None
+
+
+def _hosts(text: str | None) -> frozenset[str]:
+    try:
+        return frozenset(nodeset.expand(text)) if text else frozenset()
+    except ValueError as error:
+        raise InputError(f"--host {text}: {error}") from None
 
 
 def _on_the_hosts(place: str | None, as_json: bool) -> int:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 @click.command("rerun")
 @run_argument
+@click.argument("arguments", metavar="[-- NEW ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--hosts", metavar="NAMES", help="Other hosts of its inventory (default: the same).")
+@click.option(
+    "--gpus", type=click.IntRange(0), help="Another total of GPUs; launcher chooses the hosts."
+)
 @options.ranks
 @options.raw
 @options.detach
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context,
     word: str,
+    arguments: tuple[str, ...],
+    hosts: str | None,
+    gpus: int | None,
     ranks: frozenset[int] | None,
     raw: bool,
     detach: bool,
@@ -34,6 +42,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Run a run again: the same code snapshot, job and hosts.
+
+    New arguments replace those of its script: `launcher rerun RUN -- --lr 0.2`. A host that the run was
+    not on gets the code from its folder here, if that has not changed since.
 
     Secrets come from your environment. If another machine started the run and its hosts disagree on it
     or name secrets, you are asked first.
@@ -49,6 +60,9 @@ def command(
                 raise click.Abort
         return await client.rerun(
             name,
+            arguments=arguments or None,
+            hosts=hosts,
+            gpus=gpus,
             detach=detach,
             trust_record=True,
             on_event=screen.on_event,

@@ -127,6 +127,12 @@ from ..run_argument import new_client
     metavar="M",
     help="Continue with as few as M hosts when no spare is left.",
 )
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="WHERE",
+    help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
+)
 @options.ranks
 @options.raw
 @options.detach
@@ -155,6 +161,7 @@ def command(
     lease: str | None,
     stall_timeout: str | None,
     on_stall: str,
+    notify: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Run a script or a job file on the hosts, and follow it until it ends.
@@ -182,6 +189,7 @@ def command(
         stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
         stop_stalled=on_stall == "stop",
         check=not no_check,
+        notify=notify,
     )
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...api.jobs import describe_job
 from ...records import events as ev
 from ...records.state import RunState
 from ...spec import nodeset
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
+from ...spec.typed_json import to_json
 from .. import options
 from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
+from ..render.run_facts import Facts, facts_lines, options_of
 from ..render.tables import age, counted, duration, fold_tasks, table
 from ..run_argument import attached, run_argument
 
@@ -40,15 +43,24 @@ _ELSEWHERE = ("time", "host", "seq")
 @click.option("--events", "whole", is_flag=True, help="Show the whole timeline, not only its end.")
 @options.as_json
 def command(word: str, whole: bool, as_json: bool) -> None:
-    """Show a run: its receipt, or its status so far; then its timeline."""
+    """Show a run: its receipt, or its status so far; what was run, and its timeline."""
     run = asyncio.run(_found(word))
     events, followed, state, receipt = run.events(), run.followed, run.state(), run.receipt
+    facts = _facts(run, events)
     if as_json:
         value = {
             "run": run.name,
             "status": state.status,
             "reason": state.reason,
             "followed": followed,
+            "started": facts.started,
+            "ended": facts.ended,
+            "command_line": facts.request.command_line,
+            "job": describe_job(facts.request.job) | {"secrets": facts.secrets},
+            "options": options_of(facts.request),
+            "code": to_json(facts.code) | {"code_of": facts.request.code_of},
+            "hosts": [node.host.name for node in facts.layout.nodes],
+            "folder": str(run.folder),
             "receipt": receipt and receipt.to_json(),
             "processes": [asdict(process) for process in state.processes.values()],
             "events": [ev.encode(event) for event in events],
@@ -60,6 +72,9 @@ def command(word: str, whole: bool, as_json: bool) -> None:
     else:
         click.echo(_so_far(run, state, None if followed else events))
     click.echo()
+    width = terminal_width() if sys.stdout.isatty() else 1000
+    click.echo("\n".join(facts_lines(facts, time.time(), width)))
+    click.echo()
     click.echo(_timeline(events, 1000 if whole else 20))
 
 
@@ -68,10 +83,18 @@ async def _found(word: str) -> AsyncRunHandle:
         return run
 
 
+def _facts(run: AsyncRunHandle, events: list[ev.Event]) -> Facts:
+    ended = next((one.time for one in reversed(events) if isinstance(one, ev.RunEnded)), None)
+    secrets = run.reader().secret_names
+    return Facts(run.request, run.code, run.layout, secrets, run.started, ended)
+
+
 def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) -> str:
     """Return the status of a run that has not ended. ``stale`` are its events if nobody follows it."""
     now = time.time()
-    lines = [f"{click.style(state.status, bold=True)}  {run.name}  {duration(now - run.started)}"]
+    known = stale[-1].time if stale else now
+    spent = duration(max(0.0, known - run.started))
+    lines = [f"{click.style(state.status, bold=True)}  {run.name}  {spent}"]
     if stale is not None:
         old = f", {age(now - stale[-1].time)} old" if stale else ""
         lines.append(

@@ -160,6 +160,11 @@ def _secrets_copied(event: ev.SecretsCopied) -> Line:
 
 
 @line_of.register
+def _notification_failed(event: ev.NotificationFailed) -> Line:
+    return Line(f"could not notify ({event.to}): {event.problem}", "yellow")
+
+
+@line_of.register
 def _code_is_large(event: ev.CodeIsLarge) -> Line:
     what = large_code(event.bytes, event.files, event.largest)
     first = event.largest[0][0] if event.largest else "data/"

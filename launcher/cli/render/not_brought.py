@@ -26,9 +26,8 @@ def not_brought_lines(run: str, left: Sequence[NotBrought], width: int) -> list[
     if missing:
         lines.append(f"{_LABEL}NOT brought back: {_sum(missing)}: launcher pull {run}")
     if kept:
-        lines.append(
-            f"{_LABEL}kept on the hosts: {_sum(kept)}: launcher pull {run} DEST --only '*'"
-        )
+        lines.append(f"{_LABEL}kept on the hosts: {_sum(kept)}")
+        lines.append(f"{_INDENT}now: launcher pull {run} DEST --only '*'")
     if outside:
         lines += _outside(run, outside, width)
     return lines
@@ -57,20 +56,19 @@ def _outside(run: str, left: Sequence[NotBrought], width: int) -> list[str]:
         groups.setdefault(tuple(one.path for one in mine), []).extend(mine)
     shown = list(groups.values())[:GROUPS]
     for group in shown:
-        label = f"{_INDENT}{_sum(group)}: "
-        commas = wrapped(label, _paths(group), width)
-        lines += commas if len(label) < width - 20 else wrapped(_INDENT, [label, *commas], width)
+        lines.append(f"{_INDENT}{_sum(group)}")
+        lines += wrapped(f"{_INDENT}  ", _paths(group), width)
     if len(groups) > len(shown):
         lines.append(
             f"{_INDENT}and more on {len(groups) - len(shown)} other hosts: show {run} --json"
         )
     lines.append(f"{_INDENT}now: launcher pull {run} {also(left)}")
     first = _harmless(left[0].path.rstrip("/")) or "PATH"
-    lines.append(
-        f"{_INDENT}next time: --output {shlex.quote(first)} or --output {AUTO} "
-        f"(up to {size(AUTO_BYTES)} of each host)"
-    )
-    return lines
+    ways = [
+        f"next time: --output {shlex.quote(first)}",
+        f"or --output {AUTO} (up to {size(AUTO_BYTES)} of each host)",
+    ]
+    return lines + wrapped(_INDENT, ways, width)
 
 
 def _paths(left: Sequence[NotBrought]) -> list[str]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: Seconds that a line waits for equal lines of other ranks.
 FOLD_WINDOW = 0.12
 #: How many times as many lines wait where they are held for longer.
-HELD = 64
+HELD = 8
 #: Seconds that a stage may take before the moving line appears, and between its steps.
 STILL, STEP = 1.0, 0.2
 #: Seconds after which an unfinished line (a progress bar) is shown as it stands.
@@ -57,6 +57,10 @@ _DOING = {
     "restart": "restarting",
     "collect": "bringing outputs back",
 }
+
+
+#: The same for what is no stage of a run.
+_DOING_ELSE = {"push": "copying"}
 
 
 class Watched(Protocol):
@@ -81,7 +85,10 @@ class Screen:
         raw: bool = False,
         logs_to_stderr: bool = False,
         hold: tuple[float, float] = (FOLD_WINDOW, FOLD_WINDOW),
+        grep: re.Pattern[bytes] | None = None,
+        timestamps: bool = False,
     ) -> None:
+        self._grep, self._timestamps = grep, timestamps
         self._ranks, self._raw, self._hold = ranks, raw, hold
         self._held_since = 0.0
         self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
@@ -245,8 +252,8 @@ class Screen:
 
     # -- logs
 
-    def on_log(self, host: str, name: str, data: bytes) -> None:
-        """Show new bytes of a log."""
+    def on_log(self, host: str, name: str, data: bytes, arrived: float = 0.0) -> None:
+        """Show new bytes of a log, which ``arrived`` at that time, now if it is not known."""
         place = self._by_log.get((host, name))
         if place is None:
             place = self._by_log[host, name] = len(self._sources)
@@ -257,6 +264,7 @@ class Screen:
             return
         if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
             return  # a framework's launcher complains when we stop its ranks
+        source.arrived = arrived or time.time()
         self._enqueue(source, source.splitter.feed(data))
 
     def _enqueue(self, source: _Source, lines: bytes) -> None:
@@ -264,6 +272,8 @@ class Screen:
             return
         source.shown = time.monotonic()
         place = self._by_log[source.host, source.log]
+        if self._grep or self._timestamps:
+            lines = self._marked(source, lines)
         count = lines.count(b"\n")
         if self._queued + count > self._room:
             self.flush()
@@ -276,6 +286,16 @@ class Screen:
         self._queues[place].extend(shown[:-1].split(b"\n"))
         self._queued += count
         self._wait_for_more()
+
+    def _marked(self, source: _Source, lines: bytes) -> bytes:
+        """Return the lines that the user wants to see, with their time if that is wanted."""
+        wanted = [
+            line for line in lines.split(b"\n")[:-1] if not self._grep or self._grep.search(line)
+        ]
+        stamp = b""
+        if self._timestamps:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(source.arrived)).encode()
+        return b"".join(stamp + line + b"\n" for line in wanted)
 
     def _wait_for_more(self) -> None:
         """Show what is queued once nothing was added for a moment, but not too late."""
@@ -357,12 +377,17 @@ class Screen:
         if hint:
             click.echo(below_error(hint), err=True)
 
+    @property
+    def _doing(self) -> str | None:
+        """What takes its time now, in words."""
+        return _DOING.get(self._stage) or _DOING_ELSE.get(self._stage)
+
     async def _tick(self) -> None:
         """Draw the moving line, and show lines that stay unfinished for long."""
         while True:
             await asyncio.sleep(STEP)
             now = time.monotonic()
-            is_slow = self._stage in _DOING and now - self._since > STILL
+            is_slow = self._doing is not None and now - self._since > STILL
             if self._moving and self._question:
                 self._draw(self._question)
             elif self._moving and not self._asking and is_slow:
@@ -373,7 +398,7 @@ class Screen:
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
-        self._draw(f"{_DOING[self._stage]} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+        self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
@@ -411,6 +436,7 @@ class _Source:
         if process.kind is ProcessKind.ROLE:
             self.label = f"{host} {process}"
         self.splitter = log_lines.Splitter()
+        self.arrived = time.time()
         self.shown = time.monotonic()
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from ...spec import nodeset
@@ -58,6 +59,40 @@ def age(seconds: float) -> str:
         if seconds < most:
             return f"{int(seconds // length)} {unit}"
     return f"{int(seconds // 86400)} d"
+
+
+def took(seconds: float) -> str:
+    """Return ``0.4 s``, ``12 s``, ``16 min``, ``2 h 10`` or ``3 d 4 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return age(seconds)
+    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
+    return f"{hours} h {minutes:02d}" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def moment(then: float, now: float) -> str:
+    """Return ``19:03`` for today, ``Thu 19:03`` for the last six days, else ``3 Dec``, ``3 Dec 25``."""
+    at, today = local(then), local(now)
+    if at[:3] == today[:3]:
+        return time.strftime("%H:%M", at)
+    if 0 <= now - then < 6 * 86400:
+        return time.strftime("%a %H:%M", at)
+    return f"{at.tm_mday} {time.strftime('%b' if at.tm_year == today.tm_year else '%b %y', at)}"
+
+
+def local(then: float) -> time.struct_time:
+    """Return a moment in local time. One of a damaged record may be in no calendar."""
+    return time.localtime(min(max(then, 0.0), _LAST))
+
+
+#: A moment before the year 10000, in which calendars end.
+_LAST = 253_000_000_000.0
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text that is no longer than ``width``."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...records import events as ev
+from ...records.run_reader import code_of
 from ...spec.errors import HostError, InputError, SyncError
 from ...transport import rsync
 from ...transport.answers import Snapshot
@@ -53,12 +54,17 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
 
 
 async def give_code_of(context: RunContext, session: HostSession, other: str) -> None:
-    """Make the run's snapshot from that of another run on the host. Raises HostError."""
+    """Make the run's snapshot from that of another run on the host, or, where that run was not on it,
+    from the folder here if it has not changed since. Raises HostError."""
     started = time.time()
     answer = await session.agent.answer(
         Snapshot, "snapshot", run=context.name, source="", version="", from_run=other
     )
     if not answer.have:
+        version = code_of(context.folder.path.with_name(other)).snapshot
+        if version:
+            await give_same_code(context, session, version, ())
+            return
         raise SyncError(
             session.name,
             f"it has no code of {other}",

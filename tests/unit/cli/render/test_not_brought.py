@@ -17,18 +17,21 @@ FOUND = (("checkpoints/", 1, 1_000_000), ("results.csv", 1, 3))
 
 def test_paths_sizes_and_the_commands() -> None:
     text = "\n".join(not_brought_lines("lark-1", outside("gpu3", *FOUND), 100))
-    assert "2 files, 1.0 MB on gpu3: checkpoints/ (1 file, 1.0 MB)  results.csv (3 B)" in text
+    assert (
+        "2 files, 1.0 MB on gpu3\n           checkpoints/ (1 file, 1.0 MB)  results.csv (3 B)"
+        in text
+    )
     assert "now: launcher pull lark-1 --also checkpoints,results.csv" in text
-    assert "next time: --output checkpoints or --output auto (up to 100.0 MB of each host)" in text
+    assert "next time: --output checkpoints  or --output auto (up to 100.0 MB of each host)" in text
 
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_64_hosts_with_the_same_paths_are_one_line(width: int) -> None:
     left = [one for number in range(64) for one in outside(f"node{number:02d}", *FOUND)]
     lines = not_brought_lines("lark-1", left, width)
-    assert len(lines) <= 6
+    assert len(lines) <= 7
     assert "128 files, 64.0 MB on node[00-63]" in "\n".join(lines)
-    assert max(map(len, lines)) <= max(width, 90)
+    assert max(map(len, lines)) <= width
 
 
 def test_names_of_hosts_do_no_harm_and_commands_can_be_pasted() -> None:
@@ -46,6 +49,7 @@ def test_missing_and_kept_files() -> None:
     ]
     assert not_brought_lines("lark-1", left, 80) == [
         "outputs  NOT brought back: 61 files, 3.0 GB on gpu1: launcher pull lark-1",
-        "outputs  kept on the hosts: 2 files, 5.0 kB on gpu2: launcher pull lark-1 DEST --only '*'",
+        "outputs  kept on the hosts: 2 files, 5.0 kB on gpu2",
+        "         now: launcher pull lark-1 DEST --only '*'",
     ]
     assert loss(left) == "63 files, 3.0 GB on gpu[1-2], never brought back"

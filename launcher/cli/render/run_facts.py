@@ -1,0 +1,103 @@
+"""What is recorded of a run besides its receipt: what was run, of which code, where and when. Pure."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from ...records.code import Code, one_line
+from ...spec import nodeset
+from ...spec.frozen import frozen
+from ...spec.model import Job, Layout, Request
+from .tables import counted, cut, local, moment, size, took
+
+#: Options of a run that ``show`` names where they differ from the default.
+_OPTIONS = (
+    "pull_every",
+    "lost_after",
+    "orphan_timeout",
+    "stall_timeout",
+    "stop_stalled",
+    "max_restarts",
+    "min_nodes",
+    "check",
+)
+
+
+@frozen
+class Facts:
+    """What ``show`` knows of a run. ``ended`` is None while it runs; times are since the epoch."""
+
+    request: Request
+    code: Code
+    layout: Layout
+    secrets: tuple[str, ...]
+    started: float
+    ended: float | None
+
+
+def facts_lines(facts: Facts, now: float, width: int) -> list[str]:
+    """Return the facts as lines, each after a label and cut to the width."""
+    lines = []
+    for label, text in _facts(facts, now):
+        lines.append(click.style(f"{label:9}", dim=True) + cut(text, max(20, width - 9)))
+    return lines
+
+
+def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
+    request, job, code = facts.request, facts.request.job, facts.code
+    if request.command_line:
+        yield "typed", shlex.join(["launcher", *request.command_line[1:]])
+    yield from (("command", text) for text in _commands(job))
+    yield "workdir", job.workdir
+    if code.files or request.code_of:
+        same = f", as {request.code_of} had it" if request.code_of else ""
+        yield "code", f"{_code(code)}{same}"
+    yield "started", _times(facts, now)
+    if nodes := facts.layout.nodes:
+        where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"
+        yield "hosts", f"{where}, {job.framework}"
+    if job.envs:
+        yield "env", shlex.join(f"{name}={value}" for name, value in job.envs.items())
+    if facts.secrets:
+        yield "secrets", ", ".join(facts.secrets)
+    if changed := options_of(request):
+        yield "options", ", ".join(f"{name} {value}" for name, value in changed.items())
+
+
+def _commands(job: Job) -> Iterator[str]:
+    if job.run:
+        yield one_line(job.run, job.shell)
+    own = (role for role in job.roles if role.run and role.run != job.run)
+    yield from (f"{role.name}: {one_line(role.run, role.shell)}" for role in own)
+
+
+def _code(code: Code) -> str:
+    what = f"{counted(code.files, 'file')}, {size(int(code.bytes))}"
+    if not code.commit:
+        return f"{what}; not in git"
+    branch = f" on {code.branch}" if code.branch else ""
+    state = "; not all of it committed: code.diff" if code.dirty else ""
+    return f"{code.commit[:12]}{branch}, {what}{state}"
+
+
+def _times(facts: Facts, now: float) -> str:
+    began = time.strftime("%a %d %b %Y %H:%M:%S", local(facts.started))
+    if facts.ended is None:
+        return began
+    spent = took(max(0.0, facts.ended - facts.started))
+    return f"{began}; ended {moment(facts.ended, now)}, after {spent}"
+
+
+def options_of(request: Request) -> Mapping[str, Any]:
+    """Return the options of a run that differ from their defaults, by their names in a job file."""
+    default = Request(request.job, request.inventory, ())
+    return {
+        name: getattr(request, name)
+        for name in _OPTIONS
+        if getattr(request, name) != getattr(default, name)
+    }

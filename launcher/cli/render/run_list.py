@@ -1,0 +1,86 @@
+"""The list of runs that ``launcher ls`` prints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from ...api.client import Summary
+from ...records.reasons import EndReason
+from ...records.state import ENDED
+from ...spec import nodeset
+from .tables import cut, moment, table, took
+
+_COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
+#: Columns that a narrow terminal leaves out, the first ones first, so that a command has room.
+_SPARED = ("ranks", "gpus", "hosts")
+#: Columns of a command that others make room for, and those that it has in any case.
+ROOM, LEAST = 24, 12
+
+
+def run_list(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
+    """Return a table of runs, the latest first, as lines no wider than ``width`` (None: any width).
+
+    Runs of which no process was started come below, apart.
+    """
+    begun = [run for run in runs if run.began]
+    never = [run for run in runs if not run.began]
+    lines = _table(begun, now, width) if begun else []
+    if never:
+        lines += [*([""] if lines else []), click.style("never started", dim=True)]
+        rows = [(r.run, r.reason or "-", moment(r.started, now), r.command or "-") for r in never]
+        room = None if width is None else width - 2
+        lines += [f"  {line}" for line in _fitted(("", "", "", ""), rows, room)[1:]]
+    return lines
+
+
+def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
+    columns = {
+        "run": [run.run for run in runs],
+        "status": [_status(run) for run in runs],
+        "started": [moment(run.started, now) for run in runs],
+        "took": [_took(run, now) for run in runs],
+        "commit": [run.commit or "-" for run in runs],
+        "hosts": [nodeset.fold(run.hosts) if run.hosts else "-" for run in runs],
+        "ranks": [str(run.ranks or "-") for run in runs],
+        "gpus": [str(run.gpus or "-") for run in runs],
+    }
+    for name in _SPARED:
+        taken = sum(max(map(len, [head, *cells])) + 2 for head, cells in columns.items())
+        if width is not None and width - taken < ROOM:
+            del columns[name]
+    columns["command"] = [run.command or "-" for run in runs]
+    head, *lines = _fitted(tuple(columns), list(zip(*columns.values(), strict=True)), width)
+    coloured = [_coloured(run, line) for run, line in zip(runs, lines, strict=True)]
+    return [click.style(head, dim=True), *coloured]
+
+
+def _fitted(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int | None) -> list[str]:
+    """Return the lines of a table whose last column, the command, is cut to fit."""
+    if width is not None:
+        others = [max(map(len, column)) + 2 for column in list(zip(head, *rows, strict=True))[:-1]]
+        room = max(LEAST, width - sum(others))
+        rows = [(*row[:-1], cut(row[-1], room)) for row in rows]
+    return table(head, rows).split("\n")
+
+
+def _status(run: Summary) -> str:
+    if run.status not in ENDED and not run.followed:
+        return f"{run.status} (not followed)"
+    plain = run.reason in ("", EndReason.ALL_EXITED_0)
+    return run.status if plain else f"{run.status} ({run.reason})"
+
+
+def _took(run: Summary, now: float) -> str:
+    if run.seconds is not None:
+        return took(run.seconds)
+    return took(max(0.0, now - run.started)) if run.followed else "-"
+
+
+def _coloured(run: Summary, line: str) -> str:
+    colour = _COLOUR.get(run.status)
+    start = len(run.run)
+    if not colour:
+        return line
+    return line[:start] + line[start:].replace(run.status, click.style(run.status, fg=colour), 1)

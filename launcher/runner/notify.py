@@ -1,0 +1,162 @@
+"""Tell a person who is not watching: the end of a run, a stall, a lost host.
+
+Where to is noted beside the run on this machine alone (``notify.json``): a webhook's address is a
+secret, and no record that hosts hold may name a command to run here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..records import events as ev
+from ..records.run_folder import read_as, write_json
+from ..spec.errors import InputError, RecordError
+from ..spec.frozen import frozen
+from ..transport.child_process import ChildProcess
+
+NOTE = "notify.json"
+DESKTOP = "desktop"
+#: Seconds for a notification to be sent.
+PATIENCE = 10.0
+#: Characters of what a failed command complained of.
+COMPLAINT = 300
+
+
+@frozen
+class _Note:
+    """The contents of ``notify.json``."""
+
+    to: tuple[str, ...] = ()
+
+
+@frozen
+class News:
+    """Something that a person wants to hear: ``event`` is ended, stalled or lost."""
+
+    run: str
+    event: str
+    text: str
+    status: str = ""
+    reason: str = ""
+    host: str = ""
+
+
+def check(to: Sequence[str]) -> None:
+    """Raise InputError for what is no place to send to."""
+    for one in to:
+        if not one.strip():
+            raise InputError("--notify: it is empty", "a URL, desktop, or a command")
+
+
+def ask(path: Path, to: Sequence[str]) -> None:
+    """Note where news of a run go to. Raises RecordError."""
+    try:
+        write_json(path / NOTE, {"to": list(to)})
+    except OSError as error:
+        raise RecordError(path / NOTE, error) from None
+
+
+def news_of(event: ev.Event, run: str) -> News | None:
+    """Return the news in an event; None for most."""
+    if isinstance(event, ev.RunEnded):
+        why = f" ({event.reason})" if event.status != "succeeded" else ""
+        text = f"{run} {event.status}{why}"
+        return News(run, "ended", text, event.status, event.reason, event.reason_host or "")
+    if isinstance(event, ev.RunStalled):
+        return News(run, "stalled", f"{run}: no progress for {event.seconds:.0f} s")
+    if isinstance(event, ev.NodeLost):
+        text = f"{run}: {event.host} is lost ({event.reason})"
+        return News(run, "lost", text, "", event.reason, event.host)
+    return None
+
+
+class Notifier:
+    """Sends the news of one run. What cannot be sent becomes an event, and costs the run nothing."""
+
+    def __init__(
+        self, path: Path, add: Callable[[ev.Event], None], now: Callable[[], float]
+    ) -> None:
+        self._run, self._to = path.name, (read_as(_Note, path / NOTE) or _Note()).to
+        self._add, self._now = add, now
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def hear(self, event: ev.Event) -> None:
+        """Send what is news."""
+        news = news_of(event, self._run) if self._to else None
+        for to in self._to if news else ():
+            assert news
+            task = asyncio.ensure_future(self._send(to, news))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    async def finish(self) -> None:
+        """Wait until everything is sent, or has failed."""
+        await asyncio.gather(*self._sending)
+
+    async def _send(self, to: str, news: News) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await _send(to, news)
+        except TimeoutError:
+            self._failed(to, f"no answer within {PATIENCE:.0f} s")
+        except (OSError, ValueError) as error:
+            self._failed(to, str(error))
+
+    def _failed(self, to: str, why: str) -> None:
+        self._add(ev.NotificationFailed(self._now(), kind_of(to), why[:COMPLAINT]))
+
+
+def kind_of(to: str) -> str:
+    """Return how news are sent there, without what may be secret in it."""
+    if to == DESKTOP:
+        return DESKTOP
+    if to.startswith(("http://", "https://")):
+        return f"webhook at {urlsplit(to).hostname}"
+    return "command"
+
+
+async def _send(to: str, news: News) -> None:
+    """Send news. Raises OSError or ValueError with the reason."""
+    if to.startswith(("http://", "https://")):
+        await asyncio.to_thread(_post, to, news)
+        return
+    argv = _desktop(news) if to == DESKTOP else ["sh", "-c", to]
+    values = {f"LAUNCHER_{name.upper()}": str(value) for name, value in vars(news).items()}
+    process = await ChildProcess.start(argv, env={**os.environ, **values})
+    try:
+        assert process.stderr
+        complaint = await process.stderr.read(1 << 12)
+        code = await process.wait()
+    finally:
+        await process.end(signal.SIGKILL)
+    if code != 0:
+        said = complaint.decode("utf-8", "replace").strip().splitlines()
+        raise OSError(f"{argv[0]} exited with {code}" + (f": {said[-1]}" if said else ""))
+
+
+def _desktop(news: News) -> list[str]:
+    if sys.platform == "darwin":
+        shown = f"display notification {json.dumps(news.text)} with title {json.dumps('launcher')}"
+        return ["osascript", "-e", shown]
+    return ["notify-send", "--app-name=launcher", "launcher", news.text]
+
+
+def _post(url: str, news: News) -> None:
+    data = json.dumps(vars(news)).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE):
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(f"it answered {error.code} {error.reason}") from None
