@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from .spec.version import __version__
 
 if TYPE_CHECKING:
-    from .api.client import AsyncClient, Client, RunOptions
+    from .api.client import AsyncClient, Client, RerunOptions, RunOptions
     from .api.handles import AsyncRunHandle, Pulled, RunHandle
     from .api.jobs import dry_run, load_job, make_job
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
-    from .records.catalog import Summary
+    from .records.catalog import Summary, Wanted
     from .records.receipt import Receipt
     from .records.run_reader import LogPiece, RunReader
     from .records.state import RunState
@@ -43,6 +43,7 @@ __all__ = [
     "Plan",
     "Pulled",
     "Receipt",
+    "RerunOptions",
     "Resources",
     "RunHandle",
     "RunOptions",
@@ -50,6 +51,7 @@ __all__ = [
     "RunState",
     "Secret",
     "Summary",
+    "Wanted",
     "__version__",
     "dry_run",
     "load_inventory",
@@ -59,12 +61,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "api.client": ("AsyncClient", "Client", "RunOptions"),
+    "api.client": ("AsyncClient", "Client", "RerunOptions", "RunOptions"),
     "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
     "api.jobs": ("dry_run", "load_job", "make_job"),
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
-    "records.catalog": ("Summary",),
+    "records.catalog": ("Summary", "Wanted"),
     "records.receipt": ("Receipt",),
     "records.run_reader": ("LogPiece", "RunReader"),
     "records.state": ("RunState",),

@@ -18,6 +18,7 @@ from ..fleet.sandbox import sandbox_of
 from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
 from ..records.catalog import Summary, Wanted, is_pattern
+from ..records.comparison import Difference, compare
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.inventory import select
@@ -124,6 +125,25 @@ class _Catalog:
         """
         before = None if older is None else time.time() - older
         return catalog.select(words, failed=failed, before=before)
+
+    def annotate(
+        self,
+        name: str,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        note: str | None = None,
+    ) -> Summary:
+        """Add and remove tags of a run of this machine, and set its note.
+
+        Raises InputError, RecordError.
+        """
+        catalog.annotate(name, add, remove, note)
+        return self.show(name)
+
+    def diff(self, one: str, other: str) -> tuple[Difference, ...]:
+        """Return what differs between two runs of this machine: how they were started, then how they
+        ended. Raises InputError."""
+        return compare(catalog.side(one), catalog.side(other))
 
     def list(self, wanted: Wanted | None = None) -> list[Summary]:
         """Return summaries of the runs of this machine, the latest first: all of them, or those that

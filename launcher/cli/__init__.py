@@ -55,6 +55,8 @@ _ABOUT = {
     "ls": "list runs: status, when, how long, commit, command",
     "attach": "follow a running run again, from where you left off",
     "show": "show a run: status, host by host, what was run, and its timeline",
+    "tag": "tag a run, or write a note about it",
+    "diff": "show what differs between two runs: arguments, code, hosts, result",
     "logs": "show what the ranks of a run wrote",
     "pull": "bring outputs and logs back now",
     "exec": "run a command on hosts, of a run or not; equal output is shown once",

@@ -327,11 +327,10 @@ def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
     What the job itself says comes first. Raises InputError.
     """
     framework = frameworks.get(_framework(values))
-    run = values.get("run")
-    is_text = isinstance(run, str) or len(run or ()) == 1
-    if not run or values.get("roles") or (framework.shell and is_text):
+    if values.get("roles") or not values.get("run"):
         return {}
-    found = start_commands.take(command.plain_words(run))
+    words, shell = command.split(values["run"], framework, with_variables=True)
+    found = None if shell else start_commands.take(words)
     if found is None or ("framework" in values and found.framework != framework.name):
         return {}
     computed = frameworks.get(found.framework).computed | COMPUTED

@@ -10,13 +10,16 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
+from ..spec.errors import InputError, RecordError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.frozen import frozen
-from ..spec.typed_json import from_json
+from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats
 from .code import one_line
-from .run_folder import holder, home, read_record
+from .comparison import Side
+from .notes import FILE as NOTES
+from .notes import Notes
+from .run_folder import holder, home, read_as, read_record, write_json
 from .run_reader import RunReader, code_of
 from .state import ENDED, fold
 
@@ -49,14 +52,16 @@ class Summary:
     commit: str = ""
     seconds: float | None = None
     began: bool = True
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 @frozen
 class Wanted:
     """Which runs to list: those that fit everything given.
 
-    Each of ``words`` occurs in the name, the command or the commit; ``since`` is in seconds since the
-    epoch; ``hosts`` are those of which a run has one at least.
+    Each of ``words`` occurs in the name, the command, the commit or the note; ``since`` is in seconds
+    since the epoch; ``hosts`` are those of which a run has one at least; it has all ``tags``.
     """
 
     words: tuple[str, ...] = ()
@@ -64,15 +69,17 @@ class Wanted:
     failed: bool = False
     running: bool = False
     hosts: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
 
     def fits(self, run: Summary) -> bool:
         """Return whether a run is wanted."""
-        text = f"{run.run} {run.command} {run.commit}".lower()
+        text = f"{run.run} {run.command} {run.commit} {run.note}".lower()
         return (
             all(word.lower() in text for word in self.words)
             and (self.since is None or run.started >= self.since)
             and (not self.failed or run.status in _FAILED)
             and (not self.running or run.status not in (*ENDED, UNREADABLE))
+            and self.tags.issubset(run.tags)
             and (not self.hosts or not self.hosts.isdisjoint(run.hosts))
         )
 
@@ -227,6 +234,7 @@ def summary(path: Path) -> Summary:
         began = ended is None or any(isinstance(e, ev.ProcessStarted) for e in events)
     except UnreadableRecord as error:
         reason = str(error)
+    notes = notes_of(path)
     started = _started(path) if described.started is None else described.started
     return Summary(
         run=path.name,
@@ -243,7 +251,42 @@ def summary(path: Path) -> Summary:
         commit=code_of(path).short,
         seconds=None if ended is None else max(0.0, ended - started),
         began=began,
+        tags=notes.tags,
+        note=notes.note,
     )
+
+
+def notes_of(path: Path) -> Notes:
+    """Return what a person has noted about the run of a folder."""
+    return read_as(Notes, path / NOTES) or Notes()
+
+
+def annotate(
+    word: str, add: Sequence[str] = (), remove: Sequence[str] = (), note: str | None = None
+) -> Notes:
+    """Add and remove tags of a run, named as for :func:`find`, and set its note; return the notes.
+
+    Raises InputError, RecordError.
+    """
+    path = find(word)
+    notes = notes_of(path).changed(add, remove, note)
+    try:
+        write_json(path / NOTES, to_json(notes))
+    except OSError as error:
+        raise RecordError(path / NOTES, error) from None
+    return notes
+
+
+def side(word: str) -> Side:
+    """Return what is compared of a run, named as for :func:`find`. Raises InputError."""
+    path = find(word)
+    run, reader = summary(path), RunReader(path)
+    try:
+        diff = (path / "code.diff").read_bytes()
+    except OSError:  # nothing was left uncommitted
+        diff = b""
+    code = code_of(path)
+    return Side(reader.request, reader.layout, code, diff, run.status, run.reason, run.seconds)
 
 
 def summaries() -> Iterator[Summary]:

@@ -18,6 +18,7 @@ Files appear whole or not at all: each is written under a temporary name and ren
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them
         adopted.json    of a run that another machine started: whether its hosts agree on its record
+        notes.json      tags and the note of a person
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
         follower.json   the process that follows the run: pid, machine and boot

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -202,6 +203,11 @@ def test_rerun_with_other_arguments_on_another_host(launcher: Launcher, clean: l
     assert shown["code"]["code_of"]
     there = launcher.call("rerun", "-", "--hosts", "lab2", "--", "b")
     assert (there.returncode, "lab2 [0] │ got b" in there.stdout) == (0, True), there.stderr
+    first, *_, last = (run["run"] for run in json.loads(launcher.call("ls", "--json").stdout))
+    told = launcher.call("diff", last, first).stdout
+    assert re.search(r"^arguments +a +b$", told, re.MULTILINE), told
+    assert re.search(r"^hosts +lab1 +lab2$", told, re.MULTILINE)
+    assert "no difference" in launcher.call("diff", last, last).stderr
     launcher.script("print('changed')\n")
     gone = launcher.call("rerun", "-", "--hosts", "lab3")
     assert gone.returncode == 125

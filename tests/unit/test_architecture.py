@@ -81,6 +81,8 @@ SURFACE = [
     "RunHandle",
     "RunOptions",
     "RunReader",
+    "RerunOptions",
+    "Wanted",
     "RunState",
     "Summary",
     "Host",

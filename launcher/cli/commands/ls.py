@@ -41,6 +41,7 @@ LATEST = 20
 @click.option("--failed", is_flag=True, help="Only runs that failed or were lost.")
 @click.option("--running", is_flag=True, help="Only runs that have not ended.")
 @click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag.")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @options.as_json
@@ -55,19 +56,20 @@ def command(
     failed: bool,
     running: bool,
     host: str | None,
+    tags: tuple[str, ...],
     all_users: bool,
     inventory: str | None,
     as_json: bool,
 ) -> None:
     """List runs, the latest first: status, when, how long, commit, hosts, command.
 
-    Each WORD has to occur in the name, the command or the commit. Runs of which no process was started
-    stand apart.
+    Each WORD has to occur in the name, the command, the commit or the note. Runs of which no process
+    was started stand apart.
     """
     if all_users:
         ctx.exit(_on_the_hosts(inventory, as_json))
     now = time.time()
-    wanted = Wanted(words, since_time(since, now), failed, running, _hosts(host))
+    wanted = Wanted(words, since_time(since, now), failed, running, _hosts(host), frozenset(tags))
     found = Client().list(wanted)
     shown = found if everything else _latest(found, limit)
     if as_json:

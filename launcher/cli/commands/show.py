@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...api.client import Client
 from ...api.jobs import describe_job
 from ...records import events as ev
+from ...records.comparison import options_of
 from ...records.state import RunState
 from ...spec import nodeset
 from ...spec.gpus import fold
@@ -23,7 +25,7 @@ from .. import options
 from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
-from ..render.run_facts import Facts, facts_lines, options_of
+from ..render.run_facts import Facts, facts_lines
 from ..render.tables import age, counted, duration, fold_tasks, table
 from ..run_argument import attached, run_argument
 
@@ -60,6 +62,8 @@ def command(word: str, whole: bool, as_json: bool) -> None:
             "options": options_of(facts.request),
             "code": to_json(facts.code) | {"code_of": facts.request.code_of},
             "hosts": [node.host.name for node in facts.layout.nodes],
+            "tags": facts.tags,
+            "note": facts.note,
             "folder": str(run.folder),
             "receipt": receipt and receipt.to_json(),
             "processes": [asdict(process) for process in state.processes.values()],
@@ -86,7 +90,10 @@ async def _found(word: str) -> AsyncRunHandle:
 def _facts(run: AsyncRunHandle, events: list[ev.Event]) -> Facts:
     ended = next((one.time for one in reversed(events) if isinstance(one, ev.RunEnded)), None)
     secrets = run.reader().secret_names
-    return Facts(run.request, run.code, run.layout, secrets, run.started, ended)
+    noted = Client().show(run.name)
+    return Facts(
+        run.request, run.code, run.layout, secrets, run.started, ended, noted.tags, noted.note
+    )
 
 
 def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) -> str:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import click
 
 from ...records.code import Code, one_line
+from ...records.comparison import options_of
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from .tables import counted, cut, local, moment, size, took
-
-#: Options of a run that ``show`` names where they differ from the default.
-_OPTIONS = (
-    "pull_every",
-    "lost_after",
-    "orphan_timeout",
-    "stall_timeout",
-    "stop_stalled",
-    "max_restarts",
-    "min_nodes",
-    "check",
-)
 
 
 @frozen
@@ -38,12 +26,15 @@ class Facts:
     secrets: tuple[str, ...]
     started: float
     ended: float | None
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 def facts_lines(facts: Facts, now: float, width: int) -> list[str]:
     """Return the facts as lines, each after a label and cut to the width."""
     lines = []
-    for label, text in _facts(facts, now):
+    noted = [("tags", ", ".join(facts.tags)), ("note", " ".join(facts.note.split()))]
+    for label, text in (*((label, text) for label, text in noted if text), *_facts(facts, now)):
         lines.append(click.style(f"{label:9}", dim=True) + cut(text, max(20, width - 9)))
     return lines
 
@@ -91,13 +82,3 @@ def _times(facts: Facts, now: float) -> str:
         return began
     spent = took(max(0.0, facts.ended - facts.started))
     return f"{began}; ended {moment(facts.ended, now)}, after {spent}"
-
-
-def options_of(request: Request) -> Mapping[str, Any]:
-    """Return the options of a run that differ from their defaults, by their names in a job file."""
-    default = Request(request.job, request.inventory, ())
-    return {
-        name: getattr(request, name)
-        for name in _OPTIONS
-        if getattr(request, name) != getattr(default, name)
-    }

@@ -46,6 +46,8 @@ def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
         "ranks": [str(run.ranks or "-") for run in runs],
         "gpus": [str(run.gpus or "-") for run in runs],
     }
+    if any(run.tags for run in runs):
+        columns["tags"] = [",".join(run.tags) or "-" for run in runs]
     for name in _SPARED:
         taken = sum(max(map(len, [head, *cells])) + 2 for head, cells in columns.items())
         if width is not None and width - taken < ROOM:

@@ -1,0 +1,37 @@
+"""``launcher diff``: what differs between two runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from ...api.client import Client
+from .. import completion, options
+from ..render.hints import terminal_width
+from ..render.tables import cut, table
+
+
+@click.command("diff")
+@click.argument("one", metavar="RUN", shell_complete=completion.runs)
+@click.argument("other", metavar="OTHER", shell_complete=completion.runs)
+@options.as_json
+def command(one: str, other: str, as_json: bool) -> None:
+    """Show what differs between two runs: arguments, environment, options, code, hosts, result."""
+    client = Client()
+    names = [client.show(word).run for word in (one, other)]
+    found = client.diff(*names)
+    if as_json:
+        value = {"runs": names, "differences": [asdict(each) for each in found]}
+        click.echo(json.dumps(value, indent=2))
+        return
+    if not found:
+        click.echo("no difference is recorded", err=True)
+        return
+    room = max(8, (terminal_width() - 22) // 2) if sys.stdout.isatty() else 10_000
+    rows = [
+        (each.what, cut(each.before or "-", room), cut(each.after or "-", room)) for each in found
+    ]
+    click.echo(table(("", *names), rows))

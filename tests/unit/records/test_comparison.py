@@ -1,0 +1,67 @@
+"""What differs between two runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.records.code import Code
+from launcher.records.comparison import Side, compare
+from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request
+
+HOSTS = tuple(Host(name) for name in ("gpu1", "gpu2"))
+JOB = Job(("train.py", "--lr", "0.1", "--amp", "--epochs", "3"), workdir="/w", envs={"A": "1"})
+LAYOUT = Layout("one", (Node(HOSTS[0], 0, 2, 0, (0, 1)),))
+CODE = Code("/w", "s1", 3, 10, "a1b2c3d4e5", "main", False)
+ONE = Side(Request(JOB, Inventory(HOSTS), HOSTS), LAYOUT, CODE, b"", "succeeded", "", 10.0)
+
+
+def _differences(other: Side) -> list[tuple[str, str, str]]:
+    return [(one.what, one.before, one.after) for one in compare(ONE, other)]
+
+
+def _with(job: Job) -> Side:
+    return replace(ONE, request=replace(ONE.request, job=job))
+
+
+def test_a_run_does_not_differ_from_itself() -> None:
+    assert _differences(ONE) == []
+
+
+def test_arguments_differ_with_their_options() -> None:
+    other = ("train.py", "--lr", "0.2", "--amp", "--epochs", "3", "--seed", "7")
+    assert _differences(_with(replace(JOB, run=other))) == [
+        ("arguments", "--lr 0.1", "--lr 0.2"),
+        ("arguments", "", "--seed 7"),
+    ]
+    script = replace(JOB, run=("train.py && true",), shell=True)
+    assert _differences(_with(script))[0][0] == "command"
+
+
+def test_environment_and_options_differ() -> None:
+    other = _with(replace(JOB, envs={"B": "2"}))
+    other = replace(other, request=replace(other.request, max_restarts=3))
+    assert _differences(other) == [
+        ("env A", "1", ""),
+        ("env B", "", "2"),
+        ("max_restarts", "", "3"),
+    ]
+
+
+def test_code_differs() -> None:
+    dirty = replace(CODE, snapshot="s2", dirty=True)
+    assert _differences(replace(ONE, code=dirty, diff=b"x")) == [
+        ("commit", "a1b2c3d4", "a1b2c3d4+"),
+        ("code", "", "other uncommitted changes"),
+    ]
+
+
+def test_where_and_how_it_went_differs() -> None:
+    there = Layout("two", (Node(HOSTS[1], 0, 1, 0, (0,)),))
+    other = replace(ONE, layout=there, status="failed", reason="exit-3", seconds=2.0)
+    assert _differences(other) == [
+        ("hosts", "gpu1", "gpu2"),
+        ("ranks", "2", "1"),
+        ("gpus", "2", "1"),
+        ("status", "succeeded", "failed (exit-3)"),
+        ("seconds", "10.0", "2.0"),
+    ]
