@@ -45,6 +45,16 @@ def essence(text: str) -> str:
     return _LOGGED.sub("", text) if wrapped else text
 
 
+def ends_in_traceback(text: str) -> bool:
+    """Return whether an exception that nobody caught is the last that a process printed."""
+    starts = [match.end() for match in _TRACEBACK.finditer(text)]
+    if not starts:
+        return False
+    _, *lines = text[starts[-1] :].rstrip().split("\n")
+    said = [line for line in lines if not line.startswith((" ", "\t"))]
+    return len(said) == 1 and said[0] == lines[-1] and len(lines) > 1
+
+
 def headline(lines: list[str], most: int) -> list[str]:
     """Return so many last lines at most, after the first of a message that is longer."""
     frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..spec.frozen import frozen
 from ..spec.process_key import ProcessKey, ProcessKind
+from .last_words import ends_in_traceback, essence
 from .state import ProcessState, RunState
 
 #: Characters kept of a last line.
@@ -64,12 +65,21 @@ def others(state: RunState) -> tuple[ProcessState, ...]:
     )
 
 
+def tracebacks(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ...]:
+    """Return the exceptions with which processes ended that nevertheless exited with 0."""
+    return last_lines(
+        (process, text)
+        for process, text in outputs
+        if process.code == 0 and ends_in_traceback(text.decode("utf-8", "replace"))
+    )
+
+
 def last_lines(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ...]:
     """Group processes by their last line: first those that exited on their own, then the largest
     groups."""
     groups: dict[tuple[bool, str], list[tuple[ProcessState, str]]] = {}
     for process, text in outputs:
-        if line := _last(text.decode("utf-8", "replace")):
+        if line := _last(essence(text.decode("utf-8", "replace"))):
             group = groups.setdefault((process.stopped, _VARYING.sub("#", line)), [])
             group.append((process, line))
     order = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]), _lowest(item[1])))

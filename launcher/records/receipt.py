@@ -36,7 +36,7 @@ _RECORD_FRAME = re.compile(
 )
 
 #: Fields that are left out where they are empty.
-_NEW = ("reason_host", "reason_detail", "not_brought")
+_NEW = ("reason_host", "reason_detail", "not_brought", "tracebacks")
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
@@ -121,7 +121,8 @@ class Receipt:
     ``reason_detail`` what the code leaves out. ``started`` is in seconds since the epoch.
 
     ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
-    False if anything of them is missing here. ``not_brought`` is all that the hosts still have."""
+    False if anything of them is missing here. ``not_brought`` is all that the hosts still have.
+    ``tracebacks`` are the last lines of processes that exited with 0 all the same."""
 
     run: str
     status: str
@@ -136,6 +137,7 @@ class Receipt:
     failure: FirstFailure | None = None
     others: tuple[OtherEnd, ...] = ()
     others_said: tuple[LastLine, ...] = ()
+    tracebacks: tuple[LastLine, ...] = ()
     error: str = ""
     hint: str = ""
     outputs: tuple[Mapping[str, Any], ...] = ()

@@ -68,6 +68,11 @@ class EventLog:
             for process in postmortem.others(self.state)
         ]
 
+    def last_words_on_stderr(self) -> list[tuple[ProcessState, bytes]]:
+        """Return the ends of what all processes wrote to stderr."""
+        processes = self.state.processes.values()
+        return [(process, self._end_of(process.key, "err")) for process in processes]
+
     def _end_of(self, key: str, stream: str) -> bytes:
         name = f"attempt-{self.state.attempt}/{key}.{stream}"
         return self.folder.log(name).tail() if self.folder.has_log(name) else b""

@@ -305,6 +305,7 @@ class Run:
             failure=receipt.first_failure(context.state, last_words, context.job.framework),
             others=postmortem.other_ends(context.state),
             others_said=postmortem.last_lines(event_log.last_words_of_others()),
+            tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=tuple(vars(output) for output in self._collector.outputs),

@@ -69,6 +69,9 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     elif not failure:
         why = sentence(receipt.reason, receipt.reason_host, receipt.reason_detail)
         lines += [_harmless(why)] if why else []
+    if receipt.tracebacks and not failure:
+        lines.append("exited with 0, but the last lines are a traceback:")
+        lines += _last_words(receipt.tracebacks, width)
     if receipt.hint and not failure and not receipt.error:
         lines += labelled("hint: ", receipt.hint, width)
     return lines

@@ -100,6 +100,12 @@ def test_a_job_file_and_one_text_say_the_same() -> None:
     assert job.sources["run"] == "command"
 
 
+def test_a_shell_script_stays_one() -> None:
+    text = "run: torchrun --nproc_per_node=2 train.py && python eval.py\n"
+    with pytest.raises(InputError, match="shell script"):
+        jobs.make({"file": jobs.load(text, "job.yaml")}, {})
+
+
 def test_accelerate_keeps_its_config_file() -> None:
     job = typed(
         "accelerate launch --config_file conf/fsdp.yaml --machine_rank 0 "

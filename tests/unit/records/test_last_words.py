@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.records import causes
-from launcher.records.last_words import essence, headline
+from launcher.records.last_words import ends_in_traceback, essence, headline
 
 OWN = 'Traceback (most recent call last):\n  File "b.py", line 1, in <module>\n    raise X\n'
 #: As torch 2.13 ends.
@@ -67,6 +67,21 @@ def test_an_error_of_ones_own_is_no_wrapper() -> None:
     handled = OWN + "KeyError: 'x'\n"
     assert essence(handled + DOWNLOAD) == handled + DOWNLOAD
     assert essence("epoch 1\n") == "epoch 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (OWN + "ValueError: x\n", True),
+        ("epoch 1\n" + OWN + "skrl.Error\n\n", True),
+        (OWN + "ValueError: x\ngoing on without it\n", False),
+        ("Traceback (most recent call last):\n", False),
+        ("epoch 1\n", False),
+        ("", False),
+    ],
+)
+def test_a_traceback_at_the_very_end(text: str, expected: bool) -> None:
+    assert ends_in_traceback(text) is expected
 
 
 def test_a_message_longer_than_the_screen_begins_with_the_exception() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
-from launcher.records import receipt
-from launcher.records.state import RunState
+from launcher.records import postmortem, receipt
+from launcher.records.state import ProcessState, RunState
 from support.receipts import failed_receipt
 
 
@@ -53,3 +54,18 @@ def test_the_cause_may_stand_in_the_last_words_alone() -> None:
 @given(st.none() | st.dictionaries(st.sampled_from(["message", "traceback", "x"]), st.text()))
 def test_no_text_of_a_host_breaks_the_screen(error: dict[str, str] | None) -> None:
     assert "\x1b" not in shown({**error, "message": "\ud800\x1b[2J"} if error else error)
+
+
+def test_a_traceback_of_a_rank_that_exited_with_0_is_told() -> None:
+    processes = {
+        rank: ProcessState("gpu1", f"rank-{rank}", rank, code=0, well=True) for rank in (0, 1)
+    }
+    words = b"Traceback (most recent call last):\n  File 'a.py', line 1\nValueError: x\n"
+    found = postmortem.tracebacks([(processes[0], words), (processes[1], words)])
+    whole = failed_receipt(status="succeeded", reason="all-ranks-exited-0", tracebacks=found)
+    text = click.unstyle(receipt_text(whole, 80))
+    assert "exited with 0, but the last lines are a traceback:" in text
+    assert "[0-1]" in text
+    assert "ValueError: x" in text
+    failed = replace(processes[0], code=1, well=False)
+    assert postmortem.tracebacks([(failed, words), (processes[1], b"done\n")]) == ()
