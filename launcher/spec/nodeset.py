@@ -51,9 +51,13 @@ def fold(names: Iterable[str]) -> str:
 
 def fold_ranks(ranks: Iterable[int]) -> str:
     """Return ``0-3,7`` for ranks 0, 1, 2, 3 and 7."""
-    from ClusterShell.RangeSet import RangeSet
+    from ClusterShell.RangeSet import RangeSet, RangeSetException
 
-    return str(RangeSet.fromlist([str(rank) for rank in ranks]))
+    texts = [str(rank) for rank in ranks]
+    try:
+        return str(RangeSet.fromlist(texts))
+    except RangeSetException:  # a damaged record may name numbers of any length
+        return ",".join(texts)
 
 
 def expand_ranks(text: str) -> frozenset[int]:
