@@ -54,6 +54,7 @@ _ABOUT = {
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "gpus": "show the GPUs of all hosts: which are free, who uses the others, since when",
     "ls": "list runs: status, when, how long, commit, command",
+    "console": "show the runs of this machine in a browser",
     "attach": "follow a running run again, from where you left off",
     "show": "show a run: status, host by host, what was run, and its timeline",
     "tag": "tag a run, or write a note about it",

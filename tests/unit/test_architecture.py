@@ -162,8 +162,9 @@ def entries_of_the_house() -> list[Path]:
 
 
 def test_the_house_is_small() -> None:
-    entries = [path.name for path in entries_of_the_house()]
-    assert len(entries) <= 14, entries
+    names = [path.name for path in entries_of_the_house()]
+    rooms = [name for name in names if name not in ("__init__.py", "__main__.py", "py.typed")]
+    assert len(rooms) <= 14, rooms
 
 
 def test_the_overview_draws_what_the_imports_draw() -> None:

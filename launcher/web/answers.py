@@ -1,0 +1,137 @@
+"""What pages are told of runs, as JSON values. Values of secrets and of the environment never appear."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..api.client import home
+from ..records import catalog
+from ..records.run_reader import RunReader
+from ..records.state import ENDED
+from ..spec.errors import LauncherError
+from . import confined
+
+_Stamp = tuple[tuple[int, int], ...]
+
+
+class Runs:
+    """The runs of this machine. A summary is folded again only when a file of its run has changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[_Stamp, catalog.Summary]] = {}
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds those of all runs."""
+        return home() / "runs"
+
+    def stamp(self) -> int:
+        """Return a number that changes when any run does."""
+        return hash(tuple((path.name, _stamp(path)) for path in self._folders()))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return all runs, the latest first."""
+        folders = {path.name: path for path in self._folders()}
+        self._known = {name: known for name, known in self._known.items() if name in folders}
+        found = [self._summary(path) for path in folders.values()]
+        return [_line(one) for one in sorted(found, key=lambda one: (-one.started, one.run))]
+
+    def one(self, name: str) -> dict[str, Any]:
+        """Return a run: its summary, receipt, processes, nodes, job and logs. Raises OSError,
+        LauncherError."""
+        with confined.folder(self.root, (name,)):
+            path = self.root / name
+        reader, described = RunReader(path), None
+        state = reader.state()
+        receipt = reader.receipt()
+        try:
+            described = _described(reader)
+        except LauncherError:
+            pass  # it ended before anything was decided
+        return {
+            **_line(self._summary(path)),
+            "receipt": receipt and receipt.to_json(),
+            "processes": [asdict(process) for process in state.processes.values()],
+            "silent": sorted(state.silent),
+            "job": described,
+            "logs": self.logs(name),
+        }
+
+    def logs(self, name: str) -> list[dict[str, Any]]:
+        """Return the name and size of each log of a run. Raises OSError."""
+        found: list[dict[str, Any]] = []
+        try:
+            attempts, _ = confined.entries(self.root, (name, "logs"))
+        except FileNotFoundError:
+            return found
+        for attempt in attempts:
+            if attempt.kind == "folder" and attempt.name.startswith("attempt-"):
+                files, _ = confined.entries(self.root, (name, "logs", attempt.name))
+                found += [
+                    {"name": f"{attempt.name}/{file.name}", "size": file.size}
+                    for file in files
+                    if file.kind == "file"
+                ]
+        return found
+
+    def _folders(self) -> list[Path]:
+        try:
+            with os.scandir(self.root) as listing:
+                names = [entry.name for entry in listing if entry.is_dir(follow_symlinks=False)]
+        except OSError:  # nothing was run yet
+            return []
+        return [path for name in names if any(_stamp(path := self.root / name))]
+
+    def _summary(self, path: Path) -> catalog.Summary:
+        stamp = _stamp(path)
+        known = self._known.get(path.name)
+        # Who follows a run is a lock, which no stamp shows; an ended run has no follower.
+        if known is not None and known[0] == stamp and known[1].status in ENDED:
+            return known[1]
+        summary = catalog.summary(path)
+        self._known[path.name] = stamp, summary
+        return summary
+
+
+def _line(summary: catalog.Summary) -> dict[str, Any]:
+    return {
+        "run": summary.run,
+        "status": summary.status,
+        "reason": summary.reason,
+        "started": summary.started,
+        "hosts": list(summary.hosts),
+        "gpus": summary.gpus,
+        "ranks": summary.ranks,
+        "followed": summary.followed,
+        "ended": summary.status in ENDED,
+        "damaged": summary.damaged,
+    }
+
+
+def _described(reader: RunReader) -> dict[str, Any]:
+    job = reader.request.job
+    return {
+        "run": list(job.run),
+        "framework": job.framework,
+        "secrets": list(reader.secret_names),
+        "env": sorted(job.envs),
+        "nodes": [
+            {"host": node.host.name, "ranks": list(node.ranks), "gpus": list(node.gpus)}
+            for node in reader.layout.nodes
+        ],
+    }
+
+
+def _stamp(path: Path) -> _Stamp:
+    def one(name: str) -> tuple[int, int]:
+        try:
+            facts = os.stat(path / name, follow_symlinks=False)
+        except OSError:
+            return 0, 0
+        return facts.st_mtime_ns, facts.st_size
+
+    stamps = tuple(one(name) for name in ("events.jsonl", "run.json", "receipt.json"))
+    return stamps if any(size for _, size in stamps) else ()

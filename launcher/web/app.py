@@ -1,0 +1,191 @@
+"""The routes of the console: one page, its files, and ``/api/``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from io import FileIO
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ..spec.errors import LauncherError
+from . import confined, stream
+from .answers import Runs
+from .guard import Guard, Session
+
+#: Most bytes of a request's body, seconds to send it, and streams at once.
+BODY, PATIENCE, STREAMS = 1024, 10.0, 32
+#: Most bytes of a log in one answer.
+PIECE = 1 << 20
+_CHUNK = 1 << 18
+_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+#: What hosts wrote is saved and never shown by the browser itself: it may be a page with a script.
+_HOSTILE = {
+    "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+    "content-type": "application/octet-stream",
+}
+
+
+class Console:
+    """Answers requests about the runs of this machine."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._runs, self._streams = session, Runs(), 0
+
+    def app(self) -> ASGIApp:
+        """Return the guarded application."""
+        routes = [
+            Route("/", self._page),
+            Route("/static/{name}", self._static),
+            Route("/session", self._open, methods=["POST"]),
+            Route("/api/runs", self._list),
+            Route("/api/runs/{run}", self._run),
+            Route("/api/runs/{run}/logs/{log:path}", self._log),
+            Route("/api/runs/{run}/outputs", self._outputs),
+            Route("/api/runs/{run}/outputs/{path:path}", self._output),
+            Route("/api/events", self._events),
+        ]
+        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
+        return Guard(Starlette(routes=routes, exception_handlers=handlers), self._session)
+
+    async def _page(self, request: Request) -> Response:
+        return _own_file("console.html")
+
+    async def _static(self, request: Request) -> Response:
+        return _own_file(request.path_params["name"])
+
+    async def _open(self, request: Request) -> Response:
+        try:
+            value = json.loads(await _body(request))
+        except (ValueError, RecursionError):
+            value = None
+        code = value.get("code") if isinstance(value, dict) else None
+        cookie = self._session.exchange(code) if isinstance(code, str) else None
+        if cookie is None:
+            raise HTTPException(401, "this address was used before: start launcher console again")
+        answer = Response(status_code=204)
+        answer.set_cookie(self._session.cookie_name, cookie, httponly=True, samesite="strict")
+        return answer
+
+    async def _list(self, request: Request) -> Response:
+        return JSONResponse({"runs": await asyncio.to_thread(self._runs.lines)})
+
+    async def _run(self, request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(self._runs.one, request.path_params["run"]))
+
+    async def _log(self, request: Request) -> Response:
+        run, log = request.path_params["run"], request.path_params["log"]
+        start, data, size = await asyncio.to_thread(
+            stream.log_bytes, self._runs, run, log, _number(request, "offset", 0), PIECE
+        )
+        facts = {"launcher-offset": str(start), "launcher-size": str(size)}
+        return Response(data, headers={**_HOSTILE, **facts})
+
+    async def _outputs(self, request: Request) -> Response:
+        parts = [part for part in request.query_params.get("path", "").split("/") if part]
+        place = (request.path_params["run"], "outputs", *parts)
+        found, more = await asyncio.to_thread(confined.entries, self._runs.root, place)
+        listed = [
+            {"name": one.name, "kind": one.kind, "size": one.size, "modified": one.modified}
+            for one in found
+        ]
+        return JSONResponse({"entries": listed, "more": more})
+
+    async def _output(self, request: Request) -> Response:
+        parts = request.path_params["path"].split("/")
+        place = (request.path_params["run"], "outputs", *parts)
+        with confined.opened(self._runs.root, place) as file:
+            own = os.fdopen(os.dup(file), "rb", buffering=0)
+        size = os.fstat(own.fileno()).st_size
+        headers = {
+            **_HOSTILE,
+            "content-length": str(size),
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(parts[-1], safe='')}",
+        }
+        if request.method == "HEAD":
+            own.close()
+            return Response(headers=headers)
+        return StreamingResponse(_whole(own, size), headers=headers)
+
+    async def _events(self, request: Request) -> Response:
+        if self._streams >= STREAMS:
+            raise HTTPException(503, f"{STREAMS} pages are open already: close one")
+        asked = request.query_params
+        seen = request.headers.get("last-event-id", "")
+        offset = int(seen) if seen.isdecimal() and len(seen) < 19 else _number(request, "offset", 0)
+        news = stream.events(self._runs, asked.get("run", ""), asked.get("log", ""), offset)
+        return StreamingResponse(self._counted(news), media_type="text/event-stream")
+
+    async def _counted(self, news: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            async for piece in news:
+                yield piece
+        finally:
+            self._streams -= 1
+
+
+async def _whole(file: FileIO, size: int) -> AsyncIterator[bytes]:
+    """Yield a file as it was when asked for: it may grow, but its length was announced."""
+    with file:
+        sent = 0
+        while sent < size:
+            data = await asyncio.to_thread(file.read, min(_CHUNK, size - sent))
+            if not data:
+                raise OSError("the file became shorter while it was sent")
+            sent += len(data)
+            yield data
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    try:
+        number = int(text) if len(text) < 19 else None
+    except ValueError:
+        number = None
+    if number is None:
+        raise HTTPException(400, f"{name} must be a whole number")
+    return number
+
+
+async def _body(request: Request) -> bytes:
+    data = b""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > BODY:
+                    raise HTTPException(413, f"the body is larger than {BODY} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408, "the body did not arrive in time") from None
+    return data
+
+
+def _own_file(name: str) -> Response:
+    kind = _TYPES.get(name.rpartition(".")[2])
+    file = files(__package__) / "static" / name
+    if kind is None or "/" in name or not file.is_file():
+        raise HTTPException(404, "there is no such page")
+    return Response(file.read_bytes(), media_type=kind)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 409)
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "there is no such run or file"}, 404)

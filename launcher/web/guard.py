@@ -1,0 +1,112 @@
+"""Stands before every request: who may ask, from where, and what a browser may do with the answer."""
+
+from __future__ import annotations
+
+import secrets
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: What anybody may load: the page itself, which holds nothing of a run.
+_PUBLIC = ("/", "/session")
+_STATIC = "/static/"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Session:
+    """The secrets of one console: a code that opens it once, and the cookie given for the code."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.cookie_name = f"launcher-console-{port}"  # browsers share cookies between ports
+        self.code: str | None = secrets.token_urlsafe(32)
+        self._cookie = secrets.token_urlsafe(32)
+
+    def exchange(self, code: str) -> str | None:
+        """Return the cookie for the right code, and forget the code; None for a wrong one."""
+        if self.code is None or not _equal(code, self.code):
+            return None
+        self.code = None
+        return self._cookie
+
+    def knows(self, header: str) -> bool:
+        """Return whether a Cookie header has this session's cookie."""
+        try:
+            morsel = SimpleCookie(header).get(self.cookie_name)
+        except CookieError:
+            return False
+        return morsel is not None and _equal(morsel.value, self._cookie)
+
+
+def _equal(given: str, right: str) -> bool:
+    return secrets.compare_digest(given.encode(errors="replace"), right.encode())
+
+
+class Guard:
+    """Refuses strangers, foreign pages and unknown names of this machine; adds headers to answers.
+
+    Plain ASGI: middleware that buffers would hold back streams.
+    """
+
+    def __init__(self, app: ASGIApp, session: Session) -> None:
+        self._app, self._session = app, session
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no WebSocket is served
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                message["headers"] = headers.raw
+            await send(message)
+
+        refused = refusal(self._session, scope["method"], scope["path"], Headers(scope=scope))
+        if refused is None:
+            await self._app(scope, receive, guarded)
+        else:
+            status, why = refused
+            await JSONResponse({"error": why}, status)(scope, receive, guarded)
+
+
+def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
+    """Return the status and sentence with which a request is refused; None if it may pass."""
+    own = {f"127.0.0.1:{session.port}", f"localhost:{session.port}"}
+    host = headers.get("host", "")
+    if host not in own:
+        return 421, f"the console answers on 127.0.0.1:{session.port} only"
+    writes = method not in ("GET", "HEAD")
+    if writes and (method, path) != ("POST", "/session"):
+        return 405, "this console only reads"
+    origin = headers.get("origin")
+    if origin is not None and origin != f"http://{host}":
+        return 403, "the request comes from another page"
+    # The address may be opened from anywhere: a browser says "cross-site" of a link as well.
+    if path != "/" and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return 403, "the request comes from another page"
+    if writes and headers.get("content-type") != "application/json":
+        return 415, "the body must be application/json"
+    public = path in _PUBLIC or path.startswith(_STATIC)
+    if not public and not session.knows(headers.get("cookie", "")):
+        return 401, "open the address that launcher console printed"
+    return None

@@ -1,0 +1,86 @@
+"""Serves the console on loopback, and opens a browser without showing the code to other users."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from ..api.client import home, write_at_home
+from ..spec.errors import InputError
+from .app import Console
+from .guard import Session
+
+#: Bytes of a request's head, and connections at once; seconds that open streams get at the end.
+_HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 1
+
+
+def serve(port: int, browser: bool, tell: Callable[[str], None]) -> None:
+    """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one.
+
+    Raises InputError if the port cannot be had.
+    """
+    with _listening(port) as listener:
+        session = Session(listener.getsockname()[1])
+        address = f"http://127.0.0.1:{session.port}/#{session.code}"
+        server = uvicorn.Server(
+            uvicorn.Config(
+                Console(session).app(),
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                lifespan="off",
+                http="h11",
+                ws="none",
+                h11_max_incomplete_event_size=_HEAD,
+                limit_concurrency=_CONNECTIONS,
+                timeout_graceful_shutdown=_GOODBYE,
+            )
+        )
+        tell(address)
+        page = _show(address, session.port) if browser and _has_screen() else None
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass  # uvicorn raises the signal again after it has ended
+        finally:
+            if page is not None:
+                page.unlink(missing_ok=True)
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        why = error.strerror or str(error)
+        raise InputError(
+            f"the console cannot use port {port}: {why}", "another one: --port 0 takes a free port"
+        ) from None
+    return listener
+
+
+def _has_screen() -> bool:
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    return sys.platform == "darwin" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def _show(address: str, port: int) -> Path:
+    """Open a browser on a private file that leads to the address: arguments are seen by all users."""
+    name = f"console-{port}.html"
+    write_at_home(name, f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n')
+    page = home() / name
+    threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+    return page

@@ -1,0 +1,255 @@
+"""The console answers its owner, about runs, with what nobody else may read or a browser may run."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from launcher.records import codec
+from launcher.records import events as ev
+from launcher.records.run_folder import RunFolder
+from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
+from launcher.web import app, stream
+from launcher.web.answers import Runs
+from launcher.web.guard import Session
+
+PORT = 8770
+ORIGIN = f"http://127.0.0.1:{PORT}"
+VALUE = "hunter2-the-value-of-a-secret"
+LOG = "attempt-0/rank-0.out"
+PRINTED = b"step 1\n\x1b[31mred\x1b[0m <script>alert(1)</script>\n\xff\xfe"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    host = Host(name="gpu1", address="10.0.0.1")
+    job = Job(run=("train.py",), secrets={"KEY": Secret(VALUE)}, envs={"WANDB_API_KEY": VALUE})
+    request = Request(job=job, inventory=Inventory(hosts=(host,)), hosts=(host,))
+    folder = RunFolder.create()
+    layout = Layout(folder.name, (Node(host, 0, 1, 0, gpus=(0,)),))
+
+    folder.write("run.json", codec.describe_run(request, layout, 1000.0))
+    folder.record(ev.StageStarted(1000.0, "run"))
+    folder.record(ev.ProcessStarted(1001.0, "gpu1", 0, "rank-0", 0, 42))
+    folder.record(ev.RunEnded(1002.0, "failed", "exit", None))
+    log = folder.path / "logs" / LOG
+    log.parent.mkdir(parents=True)
+    log.write_bytes(PRINTED)
+    (folder.outputs / "deep").mkdir(parents=True)
+    (folder.outputs / "deep" / "page.html").write_text("<script>alert(1)</script>")
+    os.symlink("/etc/passwd", folder.outputs / "link")
+    os.symlink("/etc", folder.outputs / "folder")
+    os.mkfifo(folder.outputs / "fifo")
+    folder.close()
+    return folder
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session(PORT)
+
+
+@pytest.fixture
+def stranger(session: Session) -> TestClient:
+    return TestClient(app.Console(session).app(), base_url=ORIGIN)
+
+
+@pytest.fixture
+def owner(stranger: TestClient, session: Session) -> TestClient:
+    assert stranger.post("/session", json={"code": session.code}).status_code == 204
+    return stranger
+
+
+def test_the_code_opens_the_console_once(stranger: TestClient, session: Session) -> None:
+    code = session.code
+    assert stranger.get("/api/runs").status_code == 401
+    assert stranger.post("/session", json={"code": "x" * 43}).status_code == 401
+    answer = stranger.post("/session", json={"code": code})
+    cookie = answer.headers["set-cookie"].lower()
+    assert f"launcher-console-{PORT}=" in cookie
+    assert "httponly" in cookie and "samesite=strict" in cookie
+    assert code not in answer.headers["set-cookie"]
+    assert stranger.get("/api/runs").status_code == 200
+    stranger.cookies.clear()
+    assert stranger.post("/session", json={"code": code}).status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b"[1]", b'{"code": 7}', b"[" * 1000, '"é"'.encode()])
+def test_an_odd_body_opens_nothing(stranger: TestClient, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    assert stranger.post("/session", content=body, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "127.0.0.1:1"}, 421),
+        ({"host": f"localhost:{PORT}"}, 200),
+        ({"origin": "http://127.0.0.1:1"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": ORIGIN}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 200),
+    ],
+)
+def test_other_pages_and_names_are_refused(
+    run: RunFolder, owner: TestClient, session: Session, headers: dict[str, str], status: int
+) -> None:
+    cookie = "; ".join(f"{name}={value}" for name, value in owner.cookies.items())
+    assert owner.get("/api/runs", headers={"cookie": cookie, **headers}).status_code == status
+
+
+def test_nothing_is_written(run: RunFolder, owner: TestClient) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert owner.request(method, f"/api/runs/{run.name}").status_code == 405
+    form = {"content-type": "text/plain"}
+    assert owner.post("/session", content=b"{}", headers=form).status_code == 415
+    assert owner.post("/session", json={"code": "x" * 5000}).status_code == 413
+
+
+def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
+    for path in ("/", "/static/console.js", "/api/runs", "/api/nothing", "/session"):
+        headers = owner.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy, path
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+    page = owner.get("/").text
+    assert "<script>" not in page and "style=" not in page and "http" not in page
+
+
+def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) -> None:
+    at = f"/api/runs/{run.name}"
+    for path in ("/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", "/"):
+        answer = owner.get(path)
+        assert answer.status_code == 200, path
+        assert VALUE not in answer.text, path
+    job = owner.get(at).json()["job"]
+    assert job["secrets"] == ["KEY"] and job["env"] == ["WANDB_API_KEY"]
+
+
+def test_a_run_and_its_log(run: RunFolder, owner: TestClient) -> None:
+    assert [one["run"] for one in owner.get("/api/runs").json()["runs"]] == [run.name]
+    value = owner.get(f"/api/runs/{run.name}").json()
+    assert (value["status"], value["ended"], value["hosts"]) == ("failed", True, ["gpu1"])
+    assert value["logs"] == [{"name": LOG, "size": len(PRINTED)}]
+    assert value["processes"][0]["key"] == "rank-0"
+    for offset, start in ((0, 0), (5, 5), (-3, len(PRINTED) - 3), (-999, 0), (999, len(PRINTED))):
+        answer = owner.get(f"/api/runs/{run.name}/logs/{LOG}", params={"offset": offset})
+        assert answer.content == PRINTED[start:]
+        assert answer.headers["launcher-offset"] == str(start)
+        assert answer.headers["launcher-size"] == str(len(PRINTED))
+    bad = owner.get(f"/api/runs/{run.name}/logs/{LOG}", params={"offset": "x"})
+    assert bad.status_code == 400 and "offset" in bad.json()["error"]
+
+
+def test_what_hosts_wrote_is_saved_and_never_shown(run: RunFolder, owner: TestClient) -> None:
+    answer = owner.get(f"/api/runs/{run.name}/outputs/deep/page.html")
+    assert answer.text == "<script>alert(1)</script>"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    kinds = owner.get(f"/api/runs/{run.name}/outputs").json()["entries"]
+    assert {one["name"]: one["kind"] for one in kinds} == {
+        "deep": "folder", "fifo": "other", "folder": "link", "link": "link",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{run}/outputs/link", "{run}/outputs/folder/passwd", "{run}/outputs/fifo",
+        "{run}/outputs/..%2frun.json", "{run}/outputs/%2e%2e/run.json", "{run}/outputs//etc/passwd",
+        "{run}/outputs/deep", "{run}/outputs/a%00b", "{run}/outputs?path=folder",
+        "{run}/outputs?path=..", "{run}/logs/..%2f..%2frun.json", "%2e%2e", "..%2f..", "nothing",
+        "nothing/outputs", "{run}/logs/attempt-0",
+    ],
+)  # fmt: skip
+def test_no_path_leaves_the_run(run: RunFolder, owner: TestClient, path: str) -> None:
+    answer = owner.get("/api/runs/" + path.format(run=run.name))
+    assert answer.status_code == 404, answer.text
+    assert "root:" not in answer.text
+
+
+def test_a_folder_of_a_run_that_is_a_link_is_not_followed(
+    run: RunFolder, owner: TestClient, tmp_path: Path
+) -> None:
+    (run.path.parent / "linked").symlink_to(run.path)
+    assert owner.get("/api/runs/linked").status_code == 404
+    assert len(owner.get("/api/runs").json()["runs"]) == 1
+
+
+def test_a_damaged_run_stands_in_the_list(run: RunFolder, owner: TestClient) -> None:
+    (run.path / "run.json").write_text('{"version": 1, "nodes": 7}')
+    assert owner.get("/api/runs").json()["runs"][0]["status"] == "unreadable"
+    (run.path / "receipt.json").write_text("[")
+    answer = owner.get(f"/api/runs/{run.name}")
+    assert answer.status_code == 409 and "receipt.json" in answer.json()["error"]
+
+
+@pytest.mark.anyio
+async def test_the_stream_resumes_at_the_exact_byte(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "PIECE", 7)
+    monkeypatch.setattr(stream, "EVERY", 0.01)
+    log = run.path / "logs" / LOG
+    whole, offset = b"", 3
+    for _ in range(4):  # the page goes and comes back after each piece
+        news = stream.events(Runs(), run.name, LOG, offset)
+        async for event in news:
+            if b"event: log" in event:
+                fields = dict(line.split(b": ", 1) for line in event.strip().split(b"\n"))
+                value = json.loads(fields[b"data"])
+                assert value["offset"] == offset
+                whole += base64.b64decode(value["data"])
+                offset = int(fields[b"id"])
+                break
+        await news.aclose()
+    assert whole == PRINTED[3 : 3 + 28]
+    news = stream.events(Runs(), run.name, LOG, offset)
+    with log.open("ab") as file:
+        file.write(b"more")
+    seen = b""
+    async for event in news:
+        if b"event: log" in event:
+            seen += event
+            if str(len(PRINTED) + 4).encode() in event:
+                break
+    await news.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_page_is_told_of_a_changed_run(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "EVERY", 0.01)
+    news = stream.events(Runs(), "", "", 0)
+    assert b"retry" in await anext(news)
+    assert b"event: runs" not in await anext(news)
+    with (run.path / "events.jsonl").open("a") as file:
+        file.write("\n")
+    async for event in news:
+        if b"event: runs" in event:
+            break
+    await news.aclose()
+
+
+def test_few_streams_at_once(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "STREAMS", 0)
+    assert owner.get("/api/events").status_code == 503
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
