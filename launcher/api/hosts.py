@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
+from ..records.run_folder import home
 from ..spec.inventory import narrowed
 from ..spec.inventory import select as select_hosts
 from ..spec.model import Host, Inventory
@@ -17,6 +18,7 @@ __all__ = [
     "ProgramLine",
     "allow",
     "are_allowed",
+    "home",
     "load_inventory",
     "narrowed",
     "programs",

@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 
 from ..api.hosts import ProgramLine as ProgramLine
-from ..api.hosts import allow, are_allowed, load_inventory, programs, require_allowed
-from ..records.run_folder import home
+from ..api.hosts import allow, are_allowed, home, load_inventory, programs, require_allowed
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 

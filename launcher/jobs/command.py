@@ -39,10 +39,14 @@ def read(node: YamlNode) -> tuple[str, ...]:
 
 
 def split(
-    run: tuple[str, ...] | str, framework: Framework, called: str = "run"
+    run: tuple[str, ...] | str,
+    framework: Framework,
+    called: str = "run",
+    with_variables: bool = False,
 ) -> tuple[tuple[str, ...], bool]:
     """Return an argv and False, or a shell script and True if the framework takes one.
 
+    ``with_variables`` lets variables stand in front, as in ``OMP_NUM_THREADS=4 torchrun train.py``.
     Raises InputError.
     """
     if isinstance(run, str):
@@ -53,7 +57,10 @@ def split(
     words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
         raise InputError("nothing to run", "launcher run train.py --epochs 3")
-    if found := _shell_word(words, run[0] if len(run) == 1 else ""):
+    command = words
+    while with_variables and command and _ASSIGNMENT.match(command[0]):
+        command = command[1:]
+    if command and (found := _shell_word(command, run[0] if len(run) == 1 else "")):
         raise InputError(
             f"{called}: framework {framework.name} starts one command, and this is a shell script "
             f'("{found}")',

@@ -329,7 +329,7 @@ def _taken_over(values: Mapping[str, Any]) -> dict[str, Any]:
     framework = frameworks.get(_framework(values))
     if values.get("roles") or not values.get("run"):
         return {}
-    words, shell = command.split(values["run"], framework)
+    words, shell = command.split(values["run"], framework, with_variables=True)
     found = None if shell else start_commands.take(words)
     if found is None or ("framework" in values and found.framework != framework.name):
         return {}
