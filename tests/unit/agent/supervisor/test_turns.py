@@ -129,6 +129,16 @@ def test_turns(case: str) -> None:
     assert decide(reversed(tickets), hosts) == expected, "whatever the order they are seen in"
 
 
+def test_a_run_that_begins_moves_no_earlier_one_to_another_host() -> None:
+    """On b, `first` would be in the way of `second`."""
+    first, second = Ticket("first", 1, [2], AB), Ticket("second", 2, [3], ("b",))
+    hosts = {"a": used(4, seconds=60), "b": used(3, seconds=60)}
+    answers = decide([first, second, Ticket("small", 3, [1], ("b",))], hosts)
+    assert answers[2] == Begin("small", {"b": [3]})
+    hosts["b"] = Host(range(4), [*hosts["b"].uses, Use("small", [3])])
+    assert _estimates(decide([first, second], hosts)) == {"first": 60, "second": 60}
+
+
 def test_runs_that_never_fit_use_up_no_place_of_the_plan() -> None:
     """Whoever fills the queue with impossible tickets stops nobody."""
     garbage = [Ticket(f"t{n}", n, [99], A, priority=9) for n in range(turns.MOST_PLANNED + 1)]
@@ -253,7 +263,7 @@ def jobs(draw: Any, limits: bool | None = None) -> list[tuple[float, Ticket, flo
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(jobs())
 def test_a_storm_ends_and_no_gpu_is_given_twice(made: Any) -> None:
     storm = Storm(made, dict.fromkeys(NAMES, 4))
@@ -261,7 +271,7 @@ def test_a_storm_ends_and_no_gpu_is_given_twice(made: Any) -> None:
     assert set(storm.began) == {ticket.name for _, ticket, _ in made}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(jobs(limits=False), st.integers(0, 30))
 def test_a_run_of_all_gpus_begins_before_all_that_come_later(made: Any, at: int) -> None:
     """Without time limits no later run may pass it: each could be running for ever."""
