@@ -154,6 +154,13 @@ class Receipt:
         value = asdict(self)
         return {k: v for k, v in value.items() if v or k not in _NEW}
 
+    def to_record(self) -> dict[str, Any]:
+        """Return what ``receipt.json`` holds: 0.1 refuses a field that it does not know."""
+        value = self.to_json()
+        if self.outputs_complete:
+            del value["outputs_complete"]
+        return value
+
     @property
     def logs_complete(self) -> bool:
         """Whether every byte of the hosts' logs is here."""

@@ -314,7 +314,7 @@ class Run:
             not_brought=self._collector.not_brought,
             folder=str(self.folder.path),
         )
-        event_log.note("receipt.json", final.to_json())
+        event_log.note("receipt.json", final.to_record())
         with suppress(OSError):  # a full disk
             cleanup.remember(self.name, [host.host for host in final.hosts if host.left is None])
         incomplete = event_log.record_error
