@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -132,6 +133,12 @@ class RecordedRun:
         return self._reader.follower() is not None
 
     @property
+    def followed_by_another(self) -> bool:
+        """Whether another process of this machine follows the run, whatever this one just let go of."""
+        follower = self._reader.follower()
+        return follower not in (None, os.getpid())
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         """Why this machine starts nothing by the record of the run: another machine has started it, and
         its hosts disagree or name secrets. Attach with ``trust_record`` to do so all the same."""
@@ -206,7 +213,7 @@ class AsyncRunHandle(RecordedRun):
             over = await until_let_go(self._task, leaving, self._following.until_on_its_own)
             if over is not None:
                 return over
-        if in_background and self.receipt is None and not self.followed:
+        if in_background and self.receipt is None and not self.followed_by_another:
             from ..runner import follower
 
             await follower.resume(self._following.request, self.folder)

@@ -170,7 +170,7 @@ def _tell_detached(run: AsyncRunHandle) -> None:
     click.echo(f"detached; {name} keeps running", err=True)
     click.echo(f"  look: launcher logs -f {name}", err=True)
     click.echo(f"  stop: launcher stop {name}", err=True)
-    if not run.followed:
+    if not run.followed_by_another:
         click.echo(f"  follow it again, for restarts and outputs: launcher attach {name}", err=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
+from ..spec.gpus import NVIDIA
 from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
 from . import compat, formats
@@ -40,7 +41,7 @@ def _for_earlier(value: Any) -> Any:
     return {
         name: one
         for name, one in value.items()
-        if name not in _SINCE_0_1 or one not in (None, {}, [], "", "nvidia")
+        if name not in _SINCE_0_1 or one not in (None, {}, [], NVIDIA if name == "vendor" else None)
     }
 
 
@@ -54,7 +55,9 @@ def describe_job(job: Job) -> dict[str, Any]:
 def describe_host(host: Host) -> dict[str, Any]:
     """Return a host as JSON values, without fields that are not set: earlier releases read the rest."""
     return {
-        name: value for name, value in to_json(host).items() if value not in (None, {}, [], False)
+        name: value
+        for name, value in to_json(host).items()
+        if value is not False and value not in (None, {}, [])
     }
 
 

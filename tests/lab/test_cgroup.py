@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -92,13 +93,13 @@ def test_a_process_without_mark_or_parent_is_ended_at_the_next_contact(
         assert not _sleeps(host, "617")
         assert not _groups(host, lost_run)
         assert _sleeps(host, "618")
-        other.terminate()
+        other.send_signal(signal.SIGINT)
         other.communicate(timeout=30)
         assert not _sleeps(host, "618")
         assert not _groups(host, other_run) and not _groups(host, third.folder.name)
     finally:
         for process in (other, lost):
-            process.terminate()
+            process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
         for seconds in ("617", "618"):
             for pid in _sleeps(host, seconds):

@@ -59,9 +59,10 @@ def _evaluate(
 ) -> dict[str, None]:
     result: dict[str, None] = {}
     rest = _TERM.sub("", words).strip(", \t")
-    if rest:
+    terms = _TERM.findall(words)
+    if rest or any(term[0] == "@" and not _GROUP.fullmatch(term) for _, term in terms):
         raise draft.error(line, f"not a node set: {quoted(words)}", "gpu[01-08],@other!gpu03")
-    for operators, term in _TERM.findall(words):
+    for operators, term in terms:
         operator = operators.strip(", \t") or ","
         if len(operator) > 1:
             raise draft.error(line, f"{quoted(operator)} cannot combine node sets", ", ! & or ^")

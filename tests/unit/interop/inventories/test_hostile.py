@@ -85,6 +85,7 @@ HOSTILE = {
     "names for everybody": ("\n".join(f"Host h{n}\n  User u" for n in range(4000)), ""),
     "one host, often": ("h:1,h:1\n" * 40_000, "x:"),
     "one setting, often": ("Host *\n" + "User x\n" * 60_000 + "Host " + " ".join(f"h{n}" for n in range(4000)), "x:"),
+    "a group and half a source": ("a: h1\nb: @a:,h2\n", "x:2: not a node set"),
     "a long name": ("a" * 254, "x:1: 'aaa"),
     "a long line": ("a " * 500_000, "x:1: not an inventory"),
     "many brackets": ("[" * 100_000 + "a", "x:1: "),
