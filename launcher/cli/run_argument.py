@@ -16,7 +16,7 @@ import click
 
 from ..api.client import AsyncClient
 from ..records import events as ev
-from ..spec.errors import UnknownRun
+from ..spec.errors import InputError, UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
 
@@ -64,12 +64,17 @@ async def attached(
     client = new_client()
     try:
         run = client.attach_here(word, on_event, on_log)
-    except UnknownRun:
+    except UnknownRun as unknown:
         place = find_inventory(None)
         if place is None or word == "-":
             raise
         client = new_client(loaded(place))
-        run = await client.attach(word, on_event=on_event, on_log=on_log)
+        try:
+            run = await client.attach(word, on_event=on_event, on_log=on_log)
+        except InputError as error:
+            if unknown.hint.startswith("did you mean"):
+                error.hint = unknown.hint
+            raise
         click.echo(
             f"{run.name} was started on another machine; fetched its record from its hosts",
             err=True,

@@ -56,7 +56,7 @@ def test_the_receipt_as_json(launcher: Launcher, clean: object) -> None:
     """On stdout alone; logs go to stderr then."""
     ran = launcher.run("--json", "--framework", "env", "--", "sh", "-c", "echo said; exit 3")
     assert ran.code == 3
-    assert json.loads(ran.out) == ran.receipt
+    assert json.loads(ran.out) == {**ran.receipt, "outputs_complete": True}
     assert "said" in ran.err
 
 
