@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import click
 
 from ..jobs import foreign_terms
-from ..spec.errors import HostError, LauncherError
+from ..spec.errors import HostError, InputError, LauncherError, suggestion
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
@@ -78,11 +78,13 @@ _ABOUT = {
     "init": "find hosts, probe them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things on: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
+    "help": "show what a command does and takes",
+    "version": "print the version",
 }
 
 
 #: Commands that share a module with another one.
-_HOME = {"import": "import_", "stop": "attach", "shell": "exec", "prune": "df"}
+_HOME = {"import": "import_", "stop": "attach", "shell": "exec", "prune": "df", "version": "help"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -116,10 +118,16 @@ def _code() -> int:
         from . import shells  # noqa: F401  click's scripts for shells are replaced by ours
     try:
         # Without standalone mode click returns what ctx.exit was given.
-        code = cli(standalone_mode=False, color=_colour())
+        code = cli(prog_name="launcher", standalone_mode=False, color=_colour())
         return code if isinstance(code, int) else 0
     except click.Abort:
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        complain(_of_usage(error))
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -129,6 +137,17 @@ def _code() -> int:
     except Exception as error:
         _bug(error)
         return 125
+
+
+def _of_usage(error: click.UsageError) -> InputError:
+    """Return an error of the parser in our voice."""
+    command = error.ctx.command_path if error.ctx else "launcher"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
+        hint = suggestion(error.option_name, known) or f"{command} --help lists the options"
+        return InputError(f"{command} has no option {error.option_name}", hint)
+    message = error.format_message().rstrip(".")
+    return InputError(message[:1].lower() + message[1:], f"{command} --help")
 
 
 def _written(code: int) -> int:

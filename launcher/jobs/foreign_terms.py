@@ -24,7 +24,12 @@ COMMANDS = {
         ("sbatch", "srun"),
         "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
     ),
-    **dict.fromkeys(("squeue", "sacct", "sinfo"), "launcher ls"),
+    **dict.fromkeys(("squeue", "sacct"), "launcher ls"),
+    **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),
+    **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
+    **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
+    "cp": "launcher pull RUN [DEST], or launcher push DIR --hosts HOSTS",
+    "tail": "launcher logs -f RUN",
     "scancel": _END,
     "status": f"launcher ls, or {_SHOW}",
     **dict.fromkeys(("delete", "cancel", "kill", "down"), _END),
@@ -77,6 +82,26 @@ OPTIONS = {
     ),
     **dict.fromkeys(("-p", "--project"), COMMANDS["project"]),
     **dict.fromkeys(("-c", "--cpu", "--memory"), "set resources: of a role in a job file"),
+}
+
+#: Keys that people expect in a job file.
+KEYS = {
+    **dict.fromkeys(("command", "cmd", "entrypoint", "script", "args"), "run: train.py --epochs 3"),
+    **dict.fromkeys(
+        ("gpus", "accelerators", "num_gpus"), "resources: {gpus: 8}, the total over all hosts"
+    ),
+    **dict.fromkeys(
+        ("nproc_per_node", "gpus_per_node"), "resources: {nproc_per_node: 4}, on each host"
+    ),
+    **dict.fromkeys(("pre_run", "before", "modules"), "prepare: before each process, or setup:"),
+    **dict.fromkeys(
+        ("time", "time_limit", "timeout", "lease"),
+        "a run has no time limit; --orphan-timeout ends one that nobody follows",
+    ),
+    **dict.fromkeys(("image", "container", "docker"), _IMAGE),
+    "exclude": "hosts: names those to use, such as gpu[1-3]",
+    "conda": "python: conda:NAME",
+    "venv": "python: venv:DIR",
 }
 
 #: Programs that start ranks on their own, and the frameworks whose command they may be.

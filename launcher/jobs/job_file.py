@@ -230,6 +230,15 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     if "matrix" in names:
         hint = f"matrix: makes it a sweep: launcher sweep {source}"
         return DocumentError(error.message, hint, error.source, error.line)
+    if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
+        hint = f"this is an inventory: launcher run -i {source} SCRIPT"
+        return DocumentError(error.message, hint, error.source, error.line)
+    for name in names:
+        if name in foreign_terms.KEYS and error.message.startswith(
+            f'unknown key "{name}" in the job'
+        ):
+            hint = foreign_terms.KEYS[name]
+            return DocumentError(error.message, hint, error.source, error.line)
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
