@@ -25,7 +25,7 @@ def test_no_color_holds_for_every_face(launcher: Launcher, clean: labs.Lab, wish
         "ls": (0, b"failed", at_a_terminal(launcher, "ls")),
         "show": (0, b"exit-3", at_a_terminal(launcher, "show", "-")),
         "check": (0, b"NET-LOOPBACK-NAME", at_a_terminal(launcher, "check", *hosts, "--no-pairs")),
-        "bad use": (2, b"Usage", at_a_terminal(launcher, "ls", "--no-such-option")),
+        "bad use": (2, b"no option", at_a_terminal(launcher, "ls", "--no-such-option")),
         "error": (2, b"hint: ", at_a_terminal(launcher, "run", *hosts, "no-such-file.py")),
     }
     for face, (code, words, (ended, seen)) in shown.items():
