@@ -31,5 +31,5 @@ def test_no_color_holds_for_every_face(launcher: Launcher, clean: labs.Lab, wish
     for face, (code, words, (ended, seen)) in shown.items():
         assert ended == code and words in seen, (face, seen)
         coloured = bool(COLOUR.search(seen))
-        assert coloured == (not wish and face != "bad use"), (face, seen)
+        assert coloured == (not wish), (face, seen)
     assert b"\r\x1b[2K" in failing[1], "the moving line goes when it has been read"
