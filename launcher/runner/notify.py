@@ -11,8 +11,6 @@ import json
 import os
 import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -153,6 +151,9 @@ def _desktop(news: News) -> list[str]:
 def _post(url: str, news: News) -> None:
     data = json.dumps(vars(news)).encode()
     headers = {"Content-Type": "application/json"}
+    import urllib.error  # with http and email: most runs notify nobody
+    import urllib.request
+
     request = urllib.request.Request(url, data, headers)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE):
