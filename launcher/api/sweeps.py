@@ -228,9 +228,8 @@ class Trials:
     async def _one(self, trial: Trial, slot: Slot) -> TrialRecord | None:
         """Run one trial, or follow the run that an earlier process has started for it."""
         record = TrialRecord(trial.id, trial.params)
-        handle = await self._left_running(trial)
-        if handle is None:
-            handle = await self._client.run(self._plan.job(trial, slot))
+        left = self._left_running(trial)
+        handle = left or await self._client.run(self._plan.job(trial, slot))
         started = time.time()
         record = replace(record, status=RUNNING, run=handle.name, started=started)
         self._handles[handle.name] = handle
@@ -242,6 +241,9 @@ class Trials:
             receipt = await handle.wait()
         finally:
             del self._handles[handle.name]
+        if left and receipt.reason == EndReason.LAUNCHER_DIED:  # before it had begun: begin now
+            del self._known[trial.id]
+            return await self._one(trial, slot)
         if receipt.reason == EndReason.GPU_BUSY and self._others_run():
             self._listener.waiting(record)
             await handle.rm()
@@ -264,7 +266,7 @@ class Trials:
     def _others_run(self) -> bool:
         return len(self._live) > 1
 
-    async def _left_running(self, trial: Trial) -> AsyncRunHandle | None:
+    def _left_running(self, trial: Trial) -> AsyncRunHandle | None:
         """Return the run of a trial that was running when its sweep was killed, if there is one."""
         known = self._known.get(trial.id)
         if known is None or known.status != RUNNING:

@@ -68,6 +68,11 @@ class Sweeps:
         """By the value of lr."""
         return {trial["params"]["lr"]: trial["status"] for trial in self.known()["results"]}
 
+    def begun(self) -> int:
+        """How many runs have started all their processes."""
+        places = self.launcher.home.glob("runs/*/events.jsonl")
+        return sum('"AllStarted"' in place.read_text() for place in places)
+
     def runs(self) -> list[str]:
         return sorted(path.name for path in (self.launcher.home / "runs").iterdir())
 
@@ -125,7 +130,7 @@ def test_a_sweep_that_was_killed(clean: labs.Lab, launcher: Launcher, sweeps: Sw
     wait = "/tmp/go-on-later"
     words = ("-N", "1", "--framework", "torch", "train.py", "--lr", "[0.1, 0.2]")
     process = sweeps.start(*words, "--wait", wait)
-    labs.wait_until(lambda: _running(clean) == 2, "two trials that train")
+    labs.wait_until(lambda: sweeps.begun() == 2, "two trials that can do without their launcher")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = sweeps.runs()

@@ -1,0 +1,71 @@
+"""A trial whose run never began, because its launcher was killed, begins when its sweep is resumed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from launcher.api import sweeps
+from launcher.jobs.matrix import Choice, Trial
+from launcher.records.receipt import Receipt
+from launcher.records.sweep_folder import RUNNING, SweepFolder, TrialRecord
+from launcher.runner.policy.sweep import Slot
+
+TRIAL = Trial({"lr": "0.1"})
+
+
+class Run:
+    """A run that ends as it is told to."""
+
+    receipt = None
+
+    def __init__(self, name: str, status: str, reason: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        self._receipt = Receipt(name, status, reason, 0, 1.0, 1.0, {}, 1, "torch")
+
+    async def wait(self) -> Receipt:
+        return self._receipt
+
+
+class Client:
+    """Knows one run, which was left behind, and starts others."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.started = folder, 0
+
+    def attach_here(self, name: str) -> Run:
+        return Run(name, "failed", "launcher-died", self._folder)
+
+    async def run(self, job: object) -> Run:
+        self.started += 1
+        return Run("new", "succeeded", "all-ranks-exited-0", self._folder)
+
+
+class Plan:
+    """One trial, whose job nobody looks at."""
+
+    sweep = sweeps.Sweep({}, {"lr": Choice(("0.1",))}, sweeps.Settings())
+    trials, slots = (TRIAL,), (Slot(("a",)),)
+
+    def job(self, trial: Trial, slot: Slot) -> None:
+        assert (trial, slot) == (TRIAL, Slot(("a",)))
+
+
+def test_it_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
+    record = sweeps.new_record((), 1, ("lr",), None, "max")
+    folder = SweepFolder.create("x", record)
+    folder.note(TrialRecord(TRIAL.id, TRIAL.params, RUNNING, "left"))
+    client = Client(tmp_path)
+
+    async def resume() -> None:
+        trials = sweeps.Trials(cast("Any", client), folder, cast("Any", Plan()), sweeps.Listener())
+        await trials.all()
+
+    asyncio.run(resume())
+    (found,) = folder.trials().values()
+    assert (found.run, found.status) == ("new", "succeeded")
+    assert client.started == 1
