@@ -51,7 +51,6 @@ __all__ = [
     "Trials",
     "failures",
     "from_words",
-    "has_matrix",
     "load_sweep",
     "metric",
     "names",
@@ -73,11 +72,6 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
     values = dict(found.values)
     values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
     return replace(found, values=values)
-
-
-def has_matrix(values: Mapping[str, Any]) -> bool:
-    """Return whether the values of a job name parameters that only a sweep fills in."""
-    return bool(matrix.used(tuple(values.get("run", ()))))
 
 
 @frozen
@@ -164,6 +158,14 @@ class Trials:
         for handle in self._handles.values():
             handle.request_stop()
 
+    async def let_go(self) -> None:
+        """Start no other trial, and leave those that run to processes in the background.
+
+        A sweep that is resumed follows them. Raises LauncherError.
+        """
+        self._is_stopping = True
+        await asyncio.gather(*(handle.detach() for handle in list(self._handles.values())))
+
     async def all(self) -> None:
         """Return when every trial has ended, or no other one may start. Raises LauncherError."""
         waiting = deque(trial for trial in self._plan.trials if not self._is_done(trial))
@@ -179,6 +181,8 @@ class Trials:
                 )
                 for task in done:
                     trial, slot = self._live.pop(task)
+                    if task.cancelled():  # it was let go
+                        continue
                     self._settle(task.result(), trial, slot, waiting, free)
                 if self._folder.is_stopping and not self._is_stopping:
                     self.stop()

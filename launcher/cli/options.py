@@ -18,6 +18,14 @@ def _ranks_of(
         raise InputError(f"--ranks: {error}") from None
 
 
+command_words = click.argument(
+    "command_words",
+    metavar="JOB.yaml | SCRIPT [ARGS]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.scripts,
+)
+
 inventory = click.option(
     "-i",
     "--inventory",

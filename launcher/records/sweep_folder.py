@@ -17,7 +17,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -216,10 +215,6 @@ class SweepFolder:
     def is_stopping(self) -> bool:
         """Whether somebody asked it to stop."""
         return (self.path / "stop").exists()
-
-    def remove(self) -> None:
-        """Remove the folder; the runs stay."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def names() -> list[str]:

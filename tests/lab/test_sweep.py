@@ -125,14 +125,19 @@ def test_stop_and_resume(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) ->
         host.run("rm", wait)
 
 
-def test_a_sweep_that_was_killed(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_that_was_killed(
+    clean: labs.Lab, launcher: Launcher, sweeps: Sweeps, number: signal.Signals
+) -> None:
     """Its trials go on; who resumes it follows them, and starts none of them twice."""
     wait = "/tmp/go-on-later"
     words = ("-N", "1", "--framework", "torch", "train.py", "--lr", "[0.1, 0.2]")
     process = sweeps.start(*words, "--wait", wait)
     labs.wait_until(lambda: sweeps.begun() == 2, "two trials that can do without their launcher")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 143), err
+    assert sweeps.statuses() == {"0.1": "running", "0.2": "running"}
     before = sweeps.runs()
     assert not sweeps.known()["running"]
     for host in clean.hosts.values():

@@ -17,7 +17,7 @@ from ...jobs import foreign_terms
 from ...spec.errors import InputError
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
-from .. import completion, options
+from .. import options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
 from ..inventory_lookup import loaded, note
@@ -29,13 +29,7 @@ from ..run_argument import new_client
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
-@click.argument(
-    "command_words",
-    metavar="JOB.yaml | SCRIPT [ARGS]...",
-    nargs=-1,
-    required=True,
-    shell_complete=completion.scripts,
-)
+@options.command_words
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")

@@ -21,7 +21,8 @@ from ...records.sweep_folder import SUCCEEDED, SweepSummary, TrialRecord
 from ...spec import nodeset
 from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
-from .. import completion, options
+from .. import options
+from ..follow import LET_GO, on_hangup
 from ..inventory_lookup import loaded
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
@@ -57,13 +58,7 @@ def command() -> None:
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
-@click.argument(
-    "command_words",
-    metavar="JOB.yaml | SCRIPT [ARGS]...",
-    nargs=-1,
-    required=True,
-    shell_complete=completion.scripts,
-)
+@options.command_words
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N", help="Hosts of each trial.")
@@ -263,8 +258,11 @@ def _follow(
             f"{_at_a_time(plan)}",
             err=True,
         )
-        interrupted = asyncio.run(_run(plan, hosts, folder))
+        code = asyncio.run(_run(plan, hosts, folder))
         found = folder.summary()
+    if code == LET_GO:
+        _say(f"let go; running trials continue. Follow them: launcher sweep resume {folder.name}")
+        return code
     if as_json:
         click.echo(json.dumps(_as_json(found), indent=2))
     else:
@@ -272,11 +270,11 @@ def _follow(
     done = found.counted(SUCCEEDED) == found.record.trials
     if not done:
         click.echo(f"  try the rest again: launcher sweep resume {folder.name}", err=True)
-    return 130 if interrupted else int(not done)
+    return code or int(not done)
 
 
-async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> bool:
-    """Run the trials; return whether the user stopped them."""
+async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> int:
+    """Run the trials; return 130 if the user stopped them, and 143 if a signal let go of them."""
     async with new_client(hosts, _no_passphrase) as client:
         trials = sweeps.Trials(client, folder, plan, _Screen(len(plan.trials)))
 
@@ -284,11 +282,17 @@ async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolde
             _say("killing now" if trials.is_stopping else "stopping all trials", "yellow")
             trials.stop()
 
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(signum, asked)
-        await trials.all()
-        return trials.is_stopping
+        leaving = asyncio.Event()
+        on_hangup(leaving.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, asked)
+        running = asyncio.ensure_future(trials.all())
+        left = asyncio.ensure_future(leaving.wait())
+        await asyncio.wait((running, left), return_when=asyncio.FIRST_COMPLETED)
+        left.cancel()
+        if not running.done():
+            await trials.let_go()
+        await running
+        return LET_GO if leaving.is_set() else 130 * trials.is_stopping
 
 
 async def _no_passphrase(file: str) -> None:
