@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from ..base.messages import SupervisorSpec
+    from ..processes.own_hosts import OwnHosts
 
 #: Seconds for the owner of a run to answer; one that hangs owns the run all the same.
 ANSWERS = 15.0
@@ -53,7 +54,7 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         if lock is None:
             os.write(tell, b"ready")  # another supervisor owns this run
             return
-        supervisor = Supervisor(spec)
+        supervisor = Supervisor(spec, _own_hosts(spec))
         os.write(tell, b"ready")
         os.close(tell)
         supervisor.serve()
@@ -70,6 +71,14 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
             os.write(tell, str(error).encode())
         except OSError:
             pass
+
+
+def _own_hosts(spec: SupervisorSpec) -> OwnHosts | None:
+    if not spec.get("own_hosts"):
+        return None
+    from ..processes.own_hosts import OwnHosts
+
+    return OwnHosts("hosts")
 
 
 def _own() -> int | None:
