@@ -250,6 +250,13 @@ CAUSES: tuple[Cause, ...] = (
         frameworks=frozenset({"horovod", "horovod-direct"}),
     ),
     Cause(
+        "gloo-did-not-meet",
+        r"Gloo context initialization failed",
+        "JAX on CPUs told the others an address of the host's own name at which nobody reaches it",
+        "If `launcher check` says NET-LOOPBACK-NAME, set own_hosts: true in the inventory.",
+        frameworks=frozenset({"jax"}),
+    ),
+    Cause(
         "connection-refused",
         r"^\S*ConnectionRefusedError|Connection refused",
         "nothing listens at the address that the program connects to",
