@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from ..base import protocol
+from ..base import plain_files, protocol
 from ..base.lean import Socket, socket
 from .supervisor import Supervisor
 
@@ -116,7 +116,7 @@ def _owner_answers() -> bool:
 
 def _detach_streams(keep: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
-    log = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = plain_files.opened("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
