@@ -79,8 +79,8 @@ class RerunOptions(TypedDict, total=False):
     """They take the place of those of its script."""
     hosts: str | None
     """Other hosts of its inventory, as ``--hosts`` selects them."""
-    gpus: int | None
-    """Another total of GPUs, for which launcher chooses the hosts."""
+    gpus: int | str | None
+    """Another total of GPUs, also of one model (``A100:4``), for which launcher chooses the hosts."""
 
 
 class _Catalog:

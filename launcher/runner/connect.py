@@ -62,7 +62,10 @@ def _report_left_out(context: RunContext, hosts: HostSet) -> None:
     if context.job.resources.gpus == 0:
         return
     for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
-        there, now = usable(session.host, session.facts), time.time()
+        there, now = (
+            usable(session.host, session.facts, (), context.job.resources.gpu_model),
+            time.time(),
+        )
         if there.outside:
             why = PassedOver.ENVIRONMENT
             context.add(ev.GpusPassedOver(now, session.name, there.outside, why, there.bound))

@@ -10,6 +10,7 @@ from ..jobs import command
 from ..jobs.environments import with_python
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
+from ..spec.gpu_models import read_count
 from ..spec.model import Host, Inventory, Job, Request, Resources
 
 
@@ -32,7 +33,7 @@ def changed(
     chosen: tuple[Host, ...],
     arguments: Sequence[str] | None = None,
     hosts: str | None = None,
-    gpus: int | None = None,
+    gpus: int | str | None = None,
 ) -> Request:
     """Return the request of a run on its ``chosen`` hosts, with new arguments, hosts or GPUs.
 
@@ -49,10 +50,18 @@ def changed(
                 f"--gpus {gpus}: the roles of this run say what each of them takes",
                 "change resources: of the roles in the job file",
             )
-        job = replace(job, num_nodes=None, resources=Resources(gpus=gpus))
+        job = replace(job, num_nodes=None, resources=_of_gpus(gpus))
     if hosts is not None or gpus is not None:
         chosen = make_request(job, request.inventory).hosts
     return replace(request, job=job, hosts=chosen)
+
+
+def _of_gpus(gpus: int | str) -> Resources:
+    try:
+        model, count = read_count(str(gpus))
+    except ValueError as error:
+        raise InputError(f"gpus: {error}") from None
+    return Resources(gpus=count, gpu_model=model)
 
 
 def check_restarts(job: Job, hosts: int) -> None:

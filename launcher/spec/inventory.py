@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from . import gpus, nodeset
+from . import gpu_models, gpus, nodeset
 from .environments import python_path
 from .errors import InputError, suggestion
 from .model import Host, Inventory
@@ -71,12 +71,34 @@ def gpu_ids(node: YamlNode) -> tuple[str, ...]:
         raise node.error(str(error)) from None
 
 
-def _gpus(node: YamlNode) -> int | tuple[str, ...]:
-    """Return a number of GPUs, or the names of some."""
+def gpu_count(least: int, most: int | None = None) -> Callable[[YamlNode], int | str]:
+    """Return a reader of a number of GPUs, or of a model and a number: ``A100:4``."""
+    number = whole_number(least, most)
+
+    def reader(node: YamlNode) -> int | str:
+        written = str(node.yaml.value) if isinstance(node.yaml, yaml.ScalarNode) else ""
+        if not re.search("[A-Za-z].*[0-9]|:", written):
+            return number(node)
+        try:
+            count = gpu_models.read_count(written)[1]
+        except ValueError as error:
+            raise node.error(str(error)) from None
+        if count < least or (most is not None and count > most):
+            raise node.error(f"{written}: {least} to {most} GPUs are possible")
+        return written
+
+    return reader
+
+
+def _gpus(node: YamlNode) -> int | str | tuple[str, ...]:
+    """Return a number of GPUs, a model with one, or the names of some."""
     if not isinstance(node.yaml, yaml.SequenceNode):
-        return whole_number(0, 64)(node)
+        return gpu_count(0, 64)(node)
     return gpu_ids(node) if node.elements() else 0
 
+
+#: The schema of a model of GPUs with a number.
+MODEL_COUNT = {"type": "string", "pattern": "^.+:[0-9]+$"}
 
 HOST_KEYS: Mapping[str, Key] = {
     "address": Key(
@@ -93,8 +115,8 @@ HOST_KEYS: Mapping[str, Key] = {
     ),
     "gpus": Key(
         _gpus,
-        {"oneOf": [whole(0, 64), {"type": "array", "items": SCALAR}]},
-        "Number of GPUs to use, or which: [2, 3], UUIDs (default: all that are found)",
+        {"oneOf": [whole(0, 64), MODEL_COUNT, {"type": "array", "items": SCALAR}]},
+        "Number of GPUs to use, also of a model (A100:4), or which: [2, 3], UUIDs (default: all)",
     ),
     "python": Key(
         checked(python_path),
@@ -222,6 +244,8 @@ def _entry(
             values[merged] = {**defaults.get(merged, {}), **settings.get(merged, {})}
     if isinstance(values.get("gpus"), tuple):
         values |= {"gpu_ids": values["gpus"], "gpus": len(values["gpus"])}
+    elif isinstance(values.get("gpus"), str):
+        values["gpu_model"], values["gpus"] = gpu_models.read_count(values["gpus"])
     addresses = _addresses(key_node, names, values.pop("address", None))
     return [
         Host(name=name, address=address, **values)

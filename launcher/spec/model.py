@@ -57,6 +57,7 @@ class Host:
     transport: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
+    gpu_model: str | None = None  # use GPUs of this model alone
 
 
 @frozen
@@ -82,12 +83,14 @@ class Inventory:
 class Resources:
     """How much a job wants: GPUs in total, or processes on each node.
 
-    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs.
+    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs. ``gpu_model`` is what
+    all its GPUs have to be, such as ``A100``.
     """
 
     gpus: int | None = None
     nproc_per_node: int | None = None
     gpu_ids: tuple[str, ...] = ()
+    gpu_model: str | None = None
 
 
 @frozen

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @run_argument
 @click.argument("arguments", metavar="[-- NEW ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--hosts", metavar="NAMES", help="Other hosts of its inventory (default: the same).")
-@click.option(
-    "--gpus", type=click.IntRange(0), help="Another total of GPUs; launcher chooses the hosts."
-)
+@options.gpus("Another total of GPUs, as 4 or A100:4; launcher chooses the hosts.")
 @options.ranks
 @options.raw
 @options.detach
@@ -34,7 +32,7 @@ def command(
     word: str,
     arguments: tuple[str, ...],
     hosts: str | None,
-    gpus: int | None,
+    gpus: int | str | None,
     ranks: frozenset[int] | None,
     raw: bool,
     detach: bool,

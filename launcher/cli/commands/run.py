@@ -15,6 +15,7 @@ from ...api import jobs
 from ...api.client import RunOptions
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
+from ...spec.gpu_models import read_count
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
 from .. import options
@@ -33,9 +34,7 @@ from ..run_argument import new_client
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
-@click.option(
-    "--gpus", type=click.IntRange(0), help="Total GPUs over all hosts; launcher chooses the hosts."
-)
+@options.gpus("Total GPUs over all hosts, as 4 or A100:4; launcher chooses the hosts.")
 @click.option(
     "--gpu-ids",
     metavar="IDS",
@@ -252,6 +251,8 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if "envs" in given:
         given["envs"] = dict(_variable(text) for text in given["envs"])
+    if "gpus" in given:
+        given["gpu_model"], given["gpus"] = read_count(str(given["gpus"]))
     if "gpu_ids" in given:
         given["gpu_ids"] = _gpu_ids(given["gpu_ids"])
     if "secrets" in given:
@@ -283,13 +284,14 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
     for values in layers.values():
         if "resources" in values:
             known = vars(values["resources"])
-        names = [name for name in ("gpus", "gpu_ids", "nproc_per_node") if name in values]
+        fields = ("gpus", "gpu_model", "gpu_ids", "nproc_per_node")
+        names = [name for name in fields if name in values]
         given: dict[str, Any] = {name: values.pop(name) for name in names}
         if given:
             if (
                 "gpus" in given or "gpu_ids" in given
             ):  # the one that is given takes the other's place
-                known = {**known, "gpus": None, "gpu_ids": ()}
+                known = {**known, "gpus": None, "gpu_model": None, "gpu_ids": ()}
             known = {**known, **given}
             values["resources"] = Resources(**known)
 
