@@ -261,8 +261,7 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
-        chosen = tuple(node.host for node in old.layout.nodes) or request.hosts
-        request = changed(request, chosen, **changes)
+        request = changed(request, old.layout, **changes)
         request = replace(request, code_of=old.name, command_line=self._command_line)
         return await self._start(request, detach, on_event, on_log)
 

@@ -22,6 +22,9 @@ from .gpus import Usable, foreign, unknown, usable
 MOST_PROCESSES = 16_384
 #: The most hosts that an error lists one by one.
 LISTED = 8
+#: Where the size of a job comes from that is run again: see ``Job.sources``.
+RERUN = "rerun"
+_KEEPS = "a rerun keeps the number of ranks"
 
 
 @frozen
@@ -243,6 +246,10 @@ def _typed(job: Job) -> str:
     return f"gpus: {count}" if _in_file(job) else f"--gpus {count}"
 
 
+def _is_rerun(job: Job) -> bool:
+    return job.sources.get("resources") == RERUN
+
+
 def _in_file(job: Job) -> bool:
     return job.sources.get("resources") in ("file", "argument")
 
@@ -252,7 +259,10 @@ def _spread(job: Job, able: Sequence[Offer], gpus: int) -> _Counts:
     free = sum(len(offer.gpus) for offer in able)
     if free < gpus:
         model = job.resources.gpu_model
-        raise PlanError(f"{_typed(job)}: {_free_gpus(able, model)}", _what_would_fit(able, model))
+        hint = _what_would_fit(able, model)
+        if _is_rerun(job):
+            hint = f"{_KEEPS}; {hint}"
+        raise PlanError(f"{_typed(job)}: {_free_gpus(able, model)}", hint)
     taken: dict[str, int] = {}
     left = gpus
     while left:
@@ -365,7 +375,9 @@ def _too_few(job: Job, able: Sequence[Offer], count: int, per_node: int | None) 
     if len(listed) > LISTED:
         listed[LISTED:] = [f"and {len(listed) - LISTED} more"]
     hints = [_what_would_fit(able, model)] if job.resources.gpus or per_node else []
-    if not job.resources.gpus:
+    if _is_rerun(job):
+        hints.insert(0, _KEEPS)
+    elif not job.resources.gpus:
         hints.append("--gpus 0 starts CPU processes on hosts with GPUs")
     return PlanError(
         f"{hosts} with {wanted} each: {_free_gpus(able, model)} ({'; '.join(listed)})",

@@ -251,12 +251,17 @@ class GpusUsed(Event):
 
 @frozen
 class GpusPassedOver(Event):
-    """GPUs of a host that the run did not take; ``by`` is whose they are, or what leaves them out."""
+    """GPUs of a host that the run did not take; ``by`` is whose they are, or what leaves them out.
+
+    Of a run that takes what is free, ``taken`` is how many GPUs it has of ``total`` on the host.
+    """
 
     host: str
     gpus: tuple[int, ...]
     reason: PassedOver
     by: str
+    taken: int = 0
+    total: int = 0
 
 
 @frozen

@@ -10,10 +10,8 @@ import time
 from collections.abc import Sequence
 
 from ..jobs import planner
-from ..jobs.gpus import foreign, usable, users_text
 from ..jobs.layout import make_layout
 from ..records import events as ev
-from ..records.reasons import PassedOver
 from ..spec import nodeset
 from ..spec.errors import CheckFailed, HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -21,6 +19,7 @@ from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
+from .policy.passed_over import passed_over
 
 
 async def connect(context: RunContext, hosts: HostSet) -> None:
@@ -52,29 +51,16 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
                 raise failed[0] from None
             raise
         hosts.settle(layout)
-        _report_left_out(context, hosts)
+        _report_passed_over(context, hosts)
         await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
         return
 
 
-def _report_left_out(context: RunContext, hosts: HostSet) -> None:
+def _report_passed_over(context: RunContext, hosts: HostSet) -> None:
     """Record which GPUs of its hosts the run has not taken, and why; and those that it shares."""
-    if context.job.resources.gpus == 0:
-        return
     for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
-        there, now = (
-            usable(session.host, session.facts, (), context.job.resources.gpu_model),
-            time.time(),
-        )
-        if there.outside:
-            why = PassedOver.ENVIRONMENT
-            context.add(ev.GpusPassedOver(now, session.name, there.outside, why, there.bound))
-        uses = {i: one for i, one in foreign(session.facts).items() if i in there.indices}
-        shared, left = set(uses) & set(node.gpus), set(uses) - set(node.gpus)
-        for gpus, why in ((shared, PassedOver.SHARED), (left, PassedOver.FOREIGN)):
-            if gpus:
-                by = users_text(use for index in sorted(gpus) for use in uses[index])
-                context.add(ev.GpusPassedOver(now, session.name, tuple(sorted(gpus)), why, by))
+        for event in passed_over(context.job, node, session.facts, time.time()):
+            context.add(event)
 
 
 def _how_many(job: Job, open_hosts: int, waiting: int) -> int:

@@ -100,6 +100,14 @@ def _gpus(node: YamlNode) -> int | str | tuple[str, ...]:
 #: The schema of a model of GPUs with a number.
 MODEL_COUNT = {"type": "string", "pattern": "^.+:[0-9]+$"}
 
+
+def _off(node: YamlNode) -> str | None:
+    """Return why a host is off; None for ``off: false``."""
+    if isinstance(node.yaml, yaml.ScalarNode) and node.yaml.tag == "tag:yaml.org,2002:bool":
+        return "no reason given" if truth(node) else None
+    return text(node)
+
+
 HOST_KEYS: Mapping[str, Key] = {
     "address": Key(
         _setting, TEXT, "Name or IP to connect to; a nodeset (10.0.0.[1-8]) for several hosts"
@@ -130,6 +138,7 @@ HOST_KEYS: Mapping[str, Key] = {
         {"type": "boolean"},
         "Several hosts of this inventory are one machine, on purpose; each needs a workdir of its own",
     ),
+    "off": Key(_off, TEXT, "Why nothing may use the host for now, as `power supply, back 3 Dec`"),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }
@@ -296,17 +305,23 @@ def _members(value: YamlNode) -> list[YamlNode]:
 def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     """Return the hosts that ``--hosts`` selects, in the order of the inventory; all without it.
 
-    A term is a name, a nodeset, a group (``a100`` or ``@a100``) or a label (``rack=a``).
-    Raises InputError.
+    A term is a name, a nodeset, a group (``a100`` or ``@a100``) or a label (``rack=a``). A host that is
+    off is left out. Raises InputError, also for a host that is off and named.
     """
-    if wanted is None:
-        return inventory.hosts
-    chosen: set[str] = set()
-    for term in nodeset.split_terms(wanted):
+    chosen = {host.name for host in inventory.hosts} if wanted is None else set[str]()
+    for term in nodeset.split_terms(wanted or ""):
         chosen |= _term(inventory, term)
     if not chosen:
         raise InputError(f'--hosts: "{wanted}" selects no host', _known(inventory))
-    return tuple(host for host in inventory.hosts if host.name in chosen)
+    found = tuple(host for host in inventory.on if host.name in chosen)
+    if not found:
+        off = "; ".join(f"{name}: {why}" for name, why in inventory.off.items() if name in chosen)
+        raise InputError(f"all of these hosts are off ({off})", _turn_on(inventory))
+    return found
+
+
+def _turn_on(inventory: Inventory) -> str:
+    return f"remove their off: from {inventory.source} once they are back"
 
 
 def narrowed(inventory: Inventory, wanted: str) -> Inventory:
@@ -339,6 +354,8 @@ def _term(inventory: Inventory, term: str) -> set[str]:
         if name not in names:
             hint = suggestion(name, [*names, *inventory.groups]) or _known(inventory)
             raise InputError(f'--hosts: no host "{name}" in {inventory.source}', hint)
+        if name in inventory.off:
+            raise InputError(f"--hosts: {name} is off: {inventory.off[name]}", _turn_on(inventory))
     return set(wanted)
 
 

@@ -58,6 +58,7 @@ class Host:
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
     gpu_model: str | None = None  # use GPUs of this model alone
+    off: str | None = None  # why nothing may use the host for now
 
 
 @frozen
@@ -70,6 +71,16 @@ class Inventory:
     sandbox: bool = False
     source: str = "inventory"
     notes: tuple[str, ...] = ()  # what could not be carried over from another format
+
+    @property
+    def on(self) -> tuple[Host, ...]:
+        """The hosts that are not ``off``."""
+        return tuple(host for host in self.hosts if host.off is None)
+
+    @property
+    def off(self) -> dict[str, str]:
+        """Why hosts are off, by name."""
+        return {host.name: host.off for host in self.hosts if host.off is not None}
 
     def host(self, name: str) -> Host:
         """Return the host of that name. Raises KeyError."""

@@ -47,6 +47,11 @@ def _old_run_ended(event: ev.OldRunEnded) -> Line:
 def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
     verb = "is" if len(event.gpus) == 1 else "are"
     gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"
+    if event.total:  # the size of the run depends on them
+        outside = "" if event.reason == PassedOver.HELD else " outside launcher"
+        share = f"{event.taken} of {event.total} GPUs on {event.host}"
+        used = f"GPU {fold(event.gpus)} {verb} used{outside} by {event.by}"
+        return Line(f"{share}: {used}", "yellow")
     if event.reason == PassedOver.ENVIRONMENT:
         return Line(f"{gpus} left out by {event.by}", "yellow")
     taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
