@@ -153,9 +153,17 @@ class PortReplaced(Event):
 
 
 @frozen
+class GpuTaken(Event):
+    """Somebody took a GPU of the plan before the run could; others are looked for."""
+
+    host: str
+    message: str
+
+
+@frozen
 class RunRestarted(Event):
     """Everything was stopped, and all ranks start again as this ``attempt``; ``reason`` is that of
-    the failure or of the loss of a host, or ``port-taken``."""
+    the failure or of the loss of a host, ``port-taken`` or ``gpu-busy``."""
 
     attempt: int
     reason: str

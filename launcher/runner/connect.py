@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from ..fleet.findings import preflight
 from ..jobs import planner
 from ..jobs.layout import make_layout
 from ..records import events as ev
@@ -41,7 +42,7 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
         if lacking and _needs_all(job):
             raise _lacks(job, able, lacking)
         try:
-            layout = _decide(job, able, context.name, only_idle=bool(waiting))
+            layout = decide(context, able, only_idle=bool(waiting))
         except PlanError:
             if waiting:
                 continue
@@ -51,12 +52,12 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
                 raise failed[0] from None
             raise
         hosts.settle(layout)
-        _report_passed_over(context, hosts)
+        report_passed_over(context, hosts)
         await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
         return
 
 
-def _report_passed_over(context: RunContext, hosts: HostSet) -> None:
+def report_passed_over(context: RunContext, hosts: HostSet) -> None:
     """Record which GPUs of its hosts the run has not taken, and why; and those that it shares."""
     for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
         for event in passed_over(context.job, node, session.facts, time.time()):
@@ -138,15 +139,36 @@ async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> l
     return failed
 
 
+async def open_more(context: RunContext, hosts: HostSet, more: Sequence[Host]) -> list[HostSession]:
+    """Open hosts that the job may use, beside those that it has; return those that answer and fit."""
+    await _open(context, hosts, more)
+    names = {host.name for host in more}
+    opened = [one for one in hosts.active if one.name in names]
+    if context.request.check:
+        opened = [one for one in opened if _is_fit(one)]
+    return _with_needs(context, opened)[0]
+
+
+def _is_fit(session: HostSession) -> bool:
+    try:
+        preflight.require([session.host], {session.name: session.facts})
+    except CheckFailed:
+        return False
+    return True
+
+
 async def open_one(session: HostSession) -> None:
     """Connect to a host, measure it, and make sure that it has rsync. Raises HostError."""
     await session.open()
     rsync.require_there(session.name, session.facts.rsync)
 
 
-def _decide(job: Job, sessions: Sequence[HostSession], run_id: str, only_idle: bool) -> Layout:
+def decide(context: RunContext, sessions: Sequence[HostSession], only_idle: bool) -> Layout:
+    """Return the layout of the run on hosts that are open. Raises PlanError."""
+    job = context.job
     facts = {session.name: session.facts for session in sessions}
-    layout = make_layout(job, [session.host for session in sessions], facts, run_id, only_idle)
+    hosts = [session.host for session in sessions]
+    layout = make_layout(job, hosts, facts, context.name, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders

@@ -69,7 +69,14 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 
 
 @line_of.register
-def _run_restarted(event: ev.RunRestarted) -> Line:
+def _gpu_taken(event: ev.GpuTaken) -> Line:
+    return Line(f"{event.host}: {event.message}: looking for other GPUs", "yellow")
+
+
+@line_of.register
+def _run_restarted(event: ev.RunRestarted) -> Line | None:
+    if event.reason == EndReason.GPU_BUSY:
+        return None  # it has just been told
     # No "1 of 3": attempts after a taken port do not count as restarts.
     why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
     return Line(f"restarting after {why}: attempt {event.attempt}", "yellow")
