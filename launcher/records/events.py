@@ -153,6 +153,14 @@ class PortReplaced(Event):
 
 
 @frozen
+class HostsSilent(Event):
+    """Hosts that had not answered after so many ``seconds``: the run goes on without them."""
+
+    hosts: tuple[str, ...]
+    seconds: float
+
+
+@frozen
 class GpuTaken(Event):
     """Somebody took a GPU of the plan before the run could; others are looked for."""
 

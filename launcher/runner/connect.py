@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from ..fleet.findings import preflight
 from ..jobs import planner
 from ..jobs.layout import make_layout
-from ..records import events as ev
 from ..spec import nodeset
 from ..spec.errors import CheckFailed, HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -20,6 +19,7 @@ from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
+from .opening import Opening
 from .policy.passed_over import passed_over
 
 
@@ -29,32 +29,45 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
     until then stays in the set, which closes it.
     """
+    opening = Opening(context, hosts, open_one)
+    try:
+        layout = await _lay_out(context, hosts, opening)
+        await opening.leave()
+    except BaseException:
+        await opening.close()
+        raise
+    hosts.settle(layout)
+    report_passed_over(context, hosts)
+    await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
+
+
+async def _lay_out(context: RunContext, hosts: HostSet, opening: Opening) -> Layout:
+    """Open hosts until there is a layout, and return it."""
     job, waiting = context.job, list(context.request.hosts)
-    failed: list[HostError] = []
     while True:
         able, _ = _with_needs(context, hosts.active)
         wanted = _how_many(job, len(able), len(waiting))
         batch, waiting = waiting[:wanted], waiting[wanted:]
-        failed += await _open(context, hosts, batch)
-        if failed and (job.hosts or not waiting):
-            _raise_if_needed(job, hosts.active, failed)
+        opening.begin(batch)
+        await (opening.wait() if _needs_all(job) else opening.settle(bool(waiting)))
+        if opening.failed and not opening.silent and (job.hosts or not waiting):
+            _raise_if_needed(job, hosts.active, opening.failed)
         able, lacking = _with_needs(context, hosts.active)
         if lacking and _needs_all(job):
             raise _lacks(job, able, lacking)
         try:
-            layout = decide(context, able, only_idle=bool(waiting))
+            return decide(context, able, only_idle=bool(waiting or opening.silent))
         except PlanError:
             if waiting:
                 continue
+            if opening.silent:
+                await opening.wait()
+                continue
             if lacking:
                 raise _lacks(job, able, lacking) from None
-            if failed:
-                raise failed[0] from None
+            if opening.failed:
+                raise opening.failed[0] from None
             raise
-        hosts.settle(layout)
-        report_passed_over(context, hosts)
-        await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
-        return
 
 
 def report_passed_over(context: RunContext, hosts: HostSet) -> None:
@@ -116,32 +129,15 @@ def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]
     )
 
 
-async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> list[HostError]:
-    """Open hosts side by side and let those that answer take part; return the errors of the others.
-
-    Each stands aside while it opens, so that closing the set closes it when this is cancelled.
-    """
-    opening = [hosts.new(host) for host in batch]
-    for session in opening:
-        hosts.put_aside(session)
-    results = await asyncio.gather(*(open_one(one) for one in opening), return_exceptions=True)
-    failed = []
-    for session, result in zip(opening, results, strict=True):
-        if isinstance(result, HostError):
-            failed.append(result)
-            name, now = session.name, time.time()
-            context.add(ev.HostFailed(now, name, result.code, result.message, result.hint))
-            await hosts.dismiss(session)
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            hosts.join(session)
-    return failed
-
-
 async def open_more(context: RunContext, hosts: HostSet, more: Sequence[Host]) -> list[HostSession]:
     """Open hosts that the job may use, beside those that it has; return those that answer and fit."""
-    await _open(context, hosts, more)
+    opening = Opening(context, hosts, open_one)
+    opening.begin(more)
+    try:
+        await opening.settle(False)
+        await opening.leave()
+    finally:
+        await opening.close()
     names = {host.name for host in more}
     opened = [one for one in hosts.active if one.name in names]
     if context.request.check:
@@ -167,7 +163,8 @@ def decide(context: RunContext, sessions: Sequence[HostSession], only_idle: bool
     """Return the layout of the run on hosts that are open. Raises PlanError."""
     job = context.job
     facts = {session.name: session.facts for session in sessions}
-    hosts = [session.host for session in sessions]
+    order = [host.name for host in context.request.hosts]
+    hosts = sorted((one.host for one in sessions), key=lambda host: order.index(host.name))
     layout = make_layout(job, hosts, facts, context.name, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])

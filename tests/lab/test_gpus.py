@@ -6,6 +6,7 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from support import gpu_tools
 from support import lab as labs
@@ -221,3 +222,26 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
     assert moved.returncode == 0, shown.decode()
     assert b"gpu2: GPU 0 is in use by root (" in shown
     assert b"looking for other GPUs" in shown
+
+
+OFF = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
+
+
+@pytest.mark.parametrize("own", [OFF], indirect=True)
+def test_a_host_that_is_off_keeps_nobody_waiting(own: labs.Lab, launcher: Launcher) -> None:
+    """Whether its owner knows, and has written it down, or not."""
+    launcher.inventory.write_text(_inventory(own))
+    own.hosts["gpu2"].power_cut()
+    show = ("--gpus", "1", "--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
+    ran = launcher.run(*show)
+    assert (ran.code, "has 0" in ran.out) == (0, True), ran.err
+    assert "gpu2 does not answer: continuing without" in ran.err
+    named = yaml.safe_load(launcher.inventory.read_text())
+    named["hosts"]["gpu2"] = {**(named["hosts"]["gpu2"] or {}), "off": "power supply"}
+    launcher.inventory.write_text(yaml.safe_dump(named))
+    silent = launcher.run(*show)
+    assert (silent.code, "gpu2" in silent.err) == (0, False), silent.err
+    refused = launcher.run("--hosts", "gpu2", *show)
+    assert (refused.code, "gpu2 is off: power supply" in refused.err) == (2, True)
+    shown = launcher.call("gpus", "-i", str(launcher.inventory))
+    assert "off: power supply" in shown.stdout, shown.stderr

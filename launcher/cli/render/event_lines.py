@@ -10,6 +10,7 @@ from functools import singledispatch
 
 from ...records import events as ev
 from ...records.reasons import EndReason, PassedOver
+from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .tables import counted, duration, size
@@ -41,6 +42,12 @@ def _host_connected(event: ev.HostConnected) -> Line | None:
 @line_of.register
 def _old_run_ended(event: ev.OldRunEnded) -> Line:
     return Line(f"{event.host}: cleaned up leftovers of {event.run}", "yellow")
+
+
+@line_of.register
+def _hosts_silent(event: ev.HostsSilent) -> Line:
+    names, verb = nodeset.fold(event.hosts), "does" if len(event.hosts) == 1 else "do"
+    return Line(f"{names} {verb} not answer: continuing without", "yellow")
 
 
 @line_of.register
