@@ -235,6 +235,7 @@ class AsyncClient(_Catalog):
         *,
         detach: bool = False,
         trust_record: bool = False,
+        from_checkpoint: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
         **changes: Unpack[RerunOptions],
@@ -242,7 +243,9 @@ class AsyncClient(_Catalog):
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
         of :class:`RerunOptions`.
 
-        Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
+        With ``from_checkpoint`` the hosts get the outputs of the run first, as after a restart: a script
+        that loads its checkpoint from there continues. Values of secrets come from this program's
+        environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`AsyncRunHandle.doubts` raises InputError.
         """
@@ -261,8 +264,16 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
+        resume_from = old.name if from_checkpoint else None
+        if from_checkpoint:
+            await _require_outputs(old)
         request = changed(request, old.layout, **changes)
-        request = replace(request, code_of=old.name, command_line=self._command_line)
+        request = replace(
+            request,
+            code_of=old.name,
+            resume_from=resume_from,
+            command_line=self._command_line,
+        )
         return await self._start(request, detach, on_event, on_log)
 
     async def attach(
@@ -537,6 +548,7 @@ class Client(_Catalog):
         *,
         detach: bool = False,
         trust_record: bool = False,
+        from_checkpoint: bool = False,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
         **changes: Unpack[RerunOptions],
@@ -544,7 +556,9 @@ class Client(_Catalog):
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
         of :class:`RerunOptions`.
 
-        Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
+        With ``from_checkpoint`` the hosts get the outputs of the run first, as after a restart: a script
+        that loads its checkpoint from there continues. Values of secrets come from this program's
+        environment. Callbacks, ``detach`` and errors are
         those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
         with :attr:`RunHandle.doubts` raises InputError.
         """
@@ -552,6 +566,7 @@ class Client(_Catalog):
             name,
             detach=detach,
             trust_record=trust_record,
+            from_checkpoint=from_checkpoint,
             on_event=on_event,
             on_log=on_log,
             **changes,
@@ -640,6 +655,18 @@ class Client(_Catalog):
         from .handles import RunHandle
 
         return RunHandle(handle, self._loop)
+
+
+async def _require_outputs(old: AsyncRunHandle) -> None:
+    """Make sure that all outputs of a run are here, to continue from it. Raises InputError."""
+    from ..runner.files.seeding import check_can_continue
+
+    receipt = old.receipt
+    if receipt is None or not receipt.outputs_complete:
+        left = (await old.pull()).not_brought
+    else:
+        left = receipt.not_brought
+    await asyncio.to_thread(check_can_continue, old.folder, left)
 
 
 def _ignore(*_: object) -> None:

@@ -161,6 +161,15 @@ class HostsSilent(Event):
 
 
 @frozen
+class OutputsGiven(Event):
+    """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues."""
+
+    run: str
+    files: int
+    hosts: int
+
+
+@frozen
 class GpuTaken(Event):
     """Somebody took a GPU of the plan before the run could; others are looked for."""
 

@@ -80,14 +80,15 @@ class SpareSetup:
         others = [(other, node.root) for other, node in living if other is not session]
         await code_sync.give_same_code(self._context, session, versions[0], others)
 
-    async def give_outputs(self, session: HostSession, node: Node) -> None:
-        """Give a host the outputs of all others that it does not have. Raises HostError."""
+    async def give_outputs(self, session: HostSession, node: Node) -> int:
+        """Give a host the outputs of all others that it does not have, and of the run that this one
+        continues; return how many. Raises HostError."""
         run, paths = self._context.name, self._context.job.output_paths
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
         has = (await outputs.listed(session.agent, run, Choice(paths))).files
         folder = planner.run_dir(node.root, run)
-        await self._handover.give(session, others, folder, paths, has)
+        return await self._handover.give(session, others, folder, paths, has)
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:

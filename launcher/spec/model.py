@@ -446,7 +446,8 @@ class Request:
     ``stop_stalled`` also stopped. A run that fails or loses a host is restarted at most
     ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
     are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
-    refused before the start. ``code_of`` is a run whose snapshot of the code is used again.
+    refused before the start. ``code_of`` is a run whose snapshot of the code is used again, and
+    ``resume_from`` one whose outputs the hosts get before the start.
     ``ask_passphrase`` is called with a key file and returns its passphrase.
     """
 
@@ -463,4 +464,5 @@ class Request:
     check: bool = True
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
+    resume_from: str | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -218,6 +218,36 @@ def test_rerun_with_other_arguments_on_another_host(launcher: Launcher, clean: l
     assert [run["command"] for run in listed] == ["train.py b"]
 
 
+CONTINUES = """
+import os, pathlib
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"]) / "step.txt"
+here = pathlib.Path("saved/epoch.txt")
+before = [int(file.read_text()) if file.exists() else 0 for file in (out, here)]
+print("continues from", *before)
+here.parent.mkdir(exist_ok=True)
+out.write_text(str(before[0] + 1))
+here.write_text(str(before[1] + 10))
+"""
+
+
+def test_rerun_from_the_checkpoint(launcher: Launcher, clean: labs.Lab) -> None:
+    """On any host, from outputs and from paths of the workdir; a plain rerun begins anew."""
+    name = launcher.script(CONTINUES)
+    flags = ("--hosts", "lab1", "--framework", "env", "--output", "saved", f"python3 {name}")
+    assert launcher.run(*flags).code == 0
+    again = launcher.call("rerun", "-", "--from-checkpoint", "--hosts", "lab2")
+    assert "continues from 1 10" in again.stdout, again.stderr
+    assert "2 files of its outputs are on 1 host" in again.stderr
+    third = launcher.call("rerun", "-", "--from-checkpoint")
+    assert "continues from 2 20" in third.stdout, third.stderr
+    anew = launcher.call("rerun", "-")
+    assert "continues from 0 0" in anew.stdout, anew.stderr
+    launcher.script("pass")
+    assert launcher.run("--hosts", "lab1", "--framework", "env", f"python3 {name}").code == 0
+    nothing = launcher.call("rerun", "-", "--from-checkpoint")
+    assert (nothing.returncode, "no outputs to continue from" in nothing.stderr) == (2, True)
+
+
 def test_wait(launcher: Launcher, clean: labs.Lab) -> None:
     """With the exit code of the runs; --any names the one that ended first."""
     name = launcher.script(

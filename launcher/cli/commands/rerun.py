@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 @click.argument("arguments", metavar="[-- NEW ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--hosts", metavar="NAMES", help="Other hosts of its inventory (default: the same).")
 @options.gpus("Another total of GPUs, as 4 or A100:4; launcher chooses the hosts.")
+@click.option(
+    "--from-checkpoint",
+    is_flag=True,
+    help="Give it the outputs of the run first, as after a restart: it continues from there.",
+)
 @options.ranks
 @options.raw
 @options.detach
@@ -33,6 +38,7 @@ def command(
     arguments: tuple[str, ...],
     hosts: str | None,
     gpus: int | str | None,
+    from_checkpoint: bool,
     ranks: frozenset[int] | None,
     raw: bool,
     detach: bool,
@@ -43,6 +49,8 @@ def command(
 
     New arguments replace those of its script: `launcher rerun RUN -- --lr 0.2`. A host that the run was
     not on gets the code from its folder here, if that has not changed since.
+
+    It has as many ranks as the run had, unless --gpus says otherwise.
 
     Secrets come from your environment. If another machine started the run and its hosts disagree on it
     or name secrets, you are asked first.
@@ -61,6 +69,7 @@ def command(
             arguments=arguments or None,
             hosts=hosts,
             gpus=gpus,
+            from_checkpoint=from_checkpoint,
             detach=detach,
             trust_record=True,
             on_event=screen.on_event,

@@ -76,6 +76,12 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 
 
 @line_of.register
+def _outputs_given(event: ev.OutputsGiven) -> Line:
+    files, hosts = counted(event.files, "file"), counted(event.hosts, "host")
+    return Line(f"continuing from {event.run}: {files} of its outputs are on {hosts}", dim=True)
+
+
+@line_of.register
 def _gpu_taken(event: ev.GpuTaken) -> Line:
     return Line(f"{event.host}: {event.message}: looking for other GPUs", "yellow")
 
