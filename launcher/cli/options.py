@@ -69,6 +69,14 @@ framework = click.option(
     help="torchrun (default), torch, env, ...",
     shell_complete=completion.frameworks,
 )
+tags = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Tag the run; ls --tag finds it (repeatable).",
+)
+note = click.option("--note", default="", metavar="TEXT", help="A note about the run.")
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )

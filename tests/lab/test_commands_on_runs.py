@@ -233,9 +233,10 @@ here.write_text(str(before[1] + 10))
 def test_rerun_from_the_checkpoint(launcher: Launcher, clean: labs.Lab) -> None:
     """On any host, from outputs and from paths of the workdir; a plain rerun begins anew."""
     name = launcher.script(CONTINUES)
+    tagged = ("--tag", "base", "--tag", "paper", "--note", "before the fix")
     flags = ("--hosts", "lab1", "--framework", "env", "--output", "saved", f"python3 {name}")
-    assert launcher.run(*flags).code == 0
-    again = launcher.call("rerun", "-", "--from-checkpoint", "--hosts", "lab2")
+    assert launcher.run(*tagged, *flags).code == 0
+    again = launcher.call("rerun", "-", "--from-checkpoint", "--hosts", "lab2", "--tag", "paper")
     assert "continues from 1 10" in again.stdout, again.stderr
     assert "2 files of its outputs are on 1 host" in again.stderr
     third = launcher.call("rerun", "-", "--from-checkpoint")
@@ -246,6 +247,14 @@ def test_rerun_from_the_checkpoint(launcher: Launcher, clean: labs.Lab) -> None:
     assert launcher.run("--hosts", "lab1", "--framework", "env", f"python3 {name}").code == 0
     nothing = launcher.call("rerun", "-", "--from-checkpoint")
     assert (nothing.returncode, "no outputs to continue from" in nothing.stderr) == (2, True)
+    listed = json.loads(launcher.call("ls", "--json", "--tag", "paper").stdout)
+    assert [(run["tags"], run["note"]) for run in listed] == [
+        (["paper"], ""),
+        (["base", "paper"], "before the fix"),
+    ]
+    removed = launcher.call("rm", "-y", "--tag", "base")
+    assert listed[1]["run"] in removed.stdout + removed.stderr
+    assert len(json.loads(launcher.call("ls", "--json").stdout)) == 4
 
 
 def test_wait(launcher: Launcher, clean: labs.Lab) -> None:

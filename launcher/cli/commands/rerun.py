@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Give it the outputs of the run first, as after a restart: it continues from there.",
 )
+@options.tags
+@options.note
 @options.ranks
 @options.raw
 @options.detach
@@ -39,6 +41,8 @@ def command(
     hosts: str | None,
     gpus: int | str | None,
     from_checkpoint: bool,
+    tags: tuple[str, ...],
+    note: str,
     ranks: frozenset[int] | None,
     raw: bool,
     detach: bool,
@@ -70,6 +74,8 @@ def command(
             hosts=hosts,
             gpus=gpus,
             from_checkpoint=from_checkpoint,
+            tags=tags,
+            note=note,
             detach=detach,
             trust_record=True,
             on_event=screen.on_event,

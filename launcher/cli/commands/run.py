@@ -21,7 +21,8 @@ from ...spec.model import Inventory, Job, Resources
 from .. import options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
-from ..inventory_lookup import loaded, note
+from ..inventory_lookup import loaded
+from ..inventory_lookup import note as tell
 from ..run_argument import new_client
 
 
@@ -126,6 +127,8 @@ from ..run_argument import new_client
     metavar="WHERE",
     help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
 )
+@options.tags
+@options.note
 @options.ranks
 @options.raw
 @options.detach
@@ -155,6 +158,8 @@ def command(
     stall_timeout: str | None,
     on_stall: str,
     notify: tuple[str, ...],
+    tags: tuple[str, ...],
+    note: str,
     **flags: Any,
 ) -> None:
     """Run a script or a job file on the hosts, and follow it until it ends.
@@ -168,7 +173,7 @@ def command(
     job = job_of(ctx, command_words, flags)
     tell_local_paths(job)
     if misplaced := jobs.misplaced_option(command_words):
-        note(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
+        tell(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
     hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
@@ -185,6 +190,8 @@ def command(
         stop_stalled=on_stall == "stop",
         check=not no_check,
         notify=notify,
+        tags=tags,
+        note=note,
     )
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
