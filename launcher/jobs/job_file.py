@@ -41,6 +41,7 @@ from . import command, foreign_terms, placeholders, roles, start_commands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 
@@ -111,6 +112,10 @@ def _with_model(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _host_terms(node: YamlNode) -> str:
+    return ",".join(texts(node))
+
+
 def _secrets(node: YamlNode) -> dict[str, str | None]:
     """Return names with values; None means that the value comes from the environment."""
     for name, key_node in _variables(node):
@@ -140,7 +145,7 @@ _KEYS: Mapping[str, Key] = {
         {"oneOf": [whole(1), {"type": "string", "pattern": r"^\d+(:\d+)?$"}]},
         'Number of hosts; with "1:2" torchrun continues on 1 host when the other is lost',
     ),
-    "hosts": Key(text, TEXT, "Hosts to use: names, nodesets, groups or labels"),
+    "hosts": Key(_host_terms, TEXTS, "Hosts to use: names, nodesets, groups or labels"),
     "resources": Key(_resources, mapping_schema(_RESOURCES), "GPUs or processes"),
     "envs": Key(variables, TEXT_MAP, "Environment variables of every process"),
     "secrets": Key(
@@ -244,6 +249,10 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
         return DocumentError(error.message, hint, error.source, error.line)
     if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
         hint = f"this is an inventory: launcher run -i {source} SCRIPT"
+        return DocumentError(error.message, hint, error.source, error.line)
+    unknown = _UNKNOWN_IN_RESOURCES.match(error.message)
+    if unknown and unknown[1] in foreign_terms.KEYS:
+        hint = foreign_terms.KEYS[unknown[1]]
         return DocumentError(error.message, hint, error.source, error.line)
     for name in names:
         if name in foreign_terms.KEYS and error.message.startswith(

@@ -317,26 +317,12 @@ def _check_identities(job: Job, able: Sequence[Offer]) -> None:
 
 
 def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
-    gpus, per_node, typed = job.resources.gpus, job.resources.nproc_per_node, _typed(job)
+    gpus, per_node = job.resources.gpus, job.resources.nproc_per_node
     count = job.num_nodes or (len(able) if job.hosts else 1)
     if gpus and per_node and job.num_nodes is None and gpus % per_node == 0:
         count = gpus // per_node
     if gpus:
-        if gpus % count and per_node is None:
-            each = -(-gpus // count)
-            whole = gpu_models.count_text(job.resources.gpu_model, each * count)
-            key, nodes = ("gpus:", "num_nodes:") if _in_file(job) else ("--gpus", "--nodes")
-            raise PlanError(
-                f"{typed} is the total and cannot be split evenly over {count} hosts",
-                f"{key} {whole} is {each} for each host; "
-                f"without {nodes}, hosts may get different numbers",
-            )
-        if per_node is not None and gpus != per_node * count:
-            raise PlanError(
-                f"{typed} contradicts --nodes {count} x --nproc-per-node {per_node} "
-                f"(= {count * per_node})",
-                "leave one of them out",
-            )
+        check_split(job, count)
         per_node = gpus // count
     if count > len(able):
         names = ", ".join(offer.host.name for offer in able)
@@ -350,6 +336,26 @@ def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
         (offer, per_node or max(1, len(offer.gpus) if use_gpus else 1), _has_gpus(offer, use_gpus))
         for offer in fitting[:count]
     ]
+
+
+def check_split(job: Job, count: int) -> None:
+    """Raise PlanError for a total of GPUs that so many hosts cannot share evenly."""
+    gpus, per_node, typed = job.resources.gpus or 0, job.resources.nproc_per_node, _typed(job)
+    if gpus % count and per_node is None:
+        each = -(-gpus // count)
+        whole = gpu_models.count_text(job.resources.gpu_model, each * count)
+        key, nodes = ("gpus:", "num_nodes:") if _in_file(job) else ("--gpus", "--nodes")
+        raise PlanError(
+            f"{typed} is the total and cannot be split evenly over {count} hosts",
+            f"{key} {whole} is {each} for each host; "
+            f"without {nodes}, hosts may get different numbers",
+        )
+    if per_node is not None and gpus != per_node * count:
+        raise PlanError(
+            f"{typed} contradicts --nodes {count} x --nproc-per-node {per_node} "
+            f"(= {count * per_node})",
+            "leave one of them out",
+        )
 
 
 def _has_gpus(offer: Offer, use_gpus: bool) -> bool:

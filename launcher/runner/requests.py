@@ -8,7 +8,7 @@ from typing import Any
 
 from ..jobs import command
 from ..jobs.environments import with_python
-from ..jobs.layout import RERUN
+from ..jobs.layout import RERUN, check_split
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
@@ -20,6 +20,8 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """Return a request with the hosts that the job may use. Raises InputError."""
     hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
+    if job.resources.gpus and job.num_nodes and not job.roles:
+        check_split(job, job.num_nodes)
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
     if job.num_nodes and job.num_nodes > len(hosts):
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")

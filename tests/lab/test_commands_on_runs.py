@@ -175,6 +175,9 @@ def test_rerun_and_rm(launcher: Launcher, clean: labs.Lab) -> None:
     again = launcher.call("rerun", "-")
     assert again.returncode == 0, again.stderr
     assert "[0-1] │ first x" in again.stdout
+    for words in (("logs", "--ranks", "9", "-"), ("attach", "-", "--ranks", "2-3")):
+        refused = launcher.call(*words)
+        assert (refused.returncode, "has ranks 0-1" in refused.stderr) == (2, True), refused.stderr
     told = launcher.call("rerun", "-", "--ranks", "1", "--json")
     receipt = json.loads(told.stdout)
     assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)

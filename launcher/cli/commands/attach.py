@@ -16,7 +16,7 @@ from ...spec.errors import InputError, LauncherError
 from .. import complain, options, trust
 from ..follow import End, shown
 from ..render.tables import counted
-from ..run_argument import attached, new_client, run_argument
+from ..run_argument import attached, check_ranks, new_client, run_argument
 from ..several_runs import agreed, chosen, several_runs
 
 
@@ -54,6 +54,7 @@ def attach_command(
 
     async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event, screen.on_log) as run:
+            check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
             asks = run.receipt is None and run.may_start_again and run.doubts

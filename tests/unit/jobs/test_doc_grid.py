@@ -33,7 +33,7 @@ def test_more_gpus_than_a_host_has_is_multi_node(tmp_path: Path) -> None:
 
 
 THEIRS = {
-    "run --strategy grid_search train.py": "--strategy: launcher sweep SCRIPT --lr '[0.1, 0.01]'",
+    "run --strategy grid_search train.py": "launcher sweep SCRIPT --lr '[0.1, 0.01]'",
     "run --instance_type 4_v100_32gb train.py": "choose machines with --hosts: by name, group or label",
     "run --credential_id remove-me train.py": "--secret NAME passes it from your environment",
     "artifacts spectral-wildebeest-860": "launcher pull RUN",

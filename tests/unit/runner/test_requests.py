@@ -6,7 +6,7 @@ import pytest
 
 from launcher.jobs import command
 from launcher.jobs.layout import make_layout
-from launcher.runner.requests import changed
+from launcher.runner.requests import changed, make_request
 from launcher.spec.errors import GpusInUse, InputError
 from launcher.spec.model import (
     Facts,
@@ -112,3 +112,9 @@ def test_a_run_again_with_too_few_free_gpus_is_refused() -> None:
         make_layout(again.job, again.hosts, known)
     assert "only 6 of 8 GPUs are free; the others are in use by ada (x-1)" in caught.value.message
     assert caught.value.hint == "a rerun keeps the number of ranks; --gpus 6 would fit now"
+
+
+def test_counts_that_contradict_each_other_are_refused_before_any_host_is_asked() -> None:
+    job = Job(("train.py",), num_nodes=2, resources=Resources(gpus=1))
+    with pytest.raises(InputError, match="cannot be split evenly over 2 hosts"):
+        make_request(job, INVENTORY)

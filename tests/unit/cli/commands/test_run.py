@@ -33,7 +33,7 @@ def offline(tmp_path: Path) -> Launcher:
 
 FILES = {
     "unknown key": ("run: train.py\nnodes: 2\n", 'job.yaml:2: unknown key "nodes"', "num_nodes"),
-    "wrong type": ("run: train.py\nnum_nodes: two\n", "job.yaml:2: not a number of hosts: 'two'", ""),
+    "wrong type": ("run: train.py\nnum_nodes: two\n", "job.yaml:2: num_nodes: not a number of hosts: 'two'", ""),
     "not YAML": ("run: [train.py\n", "job.yaml:2: not YAML", ""),
     "missing script": ("run: trian.py\n", "there is no trian.py", 'did you mean "train.py"?'),
     "more GPUs than there are": (
