@@ -19,7 +19,8 @@ from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
-from .opening import Opening
+from .opening_hosts import Opening
+from .policy.opening import how_many
 from .policy.passed_over import passed_over
 
 
@@ -46,7 +47,7 @@ async def _lay_out(context: RunContext, hosts: HostSet, opening: Opening) -> Lay
     job, waiting = context.job, list(context.request.hosts)
     while True:
         able, _ = _with_needs(context, hosts.active)
-        wanted = _how_many(job, len(able), len(waiting))
+        wanted = how_many(job, len(able), len(waiting))
         batch, waiting = waiting[:wanted], waiting[wanted:]
         opening.begin(batch)
         await (opening.wait() if _needs_all(job) else opening.settle(bool(waiting)))
@@ -75,15 +76,6 @@ def report_passed_over(context: RunContext, hosts: HostSet) -> None:
     for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
         for event in passed_over(context.job, node, session.facts, time.time()):
             context.add(event)
-
-
-def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
-    """Return how many hosts to open next: all when their GPUs have to be compared, else as many as
-    are still missing."""
-    compares = bool(job.roles) or (bool(job.resources.gpus) and job.num_nodes is None)
-    if compares or (job.hosts and job.num_nodes is None):
-        return waiting
-    return max(1, (job.num_nodes or 1) - open_hosts)
 
 
 def _raise_if_needed(

@@ -12,7 +12,7 @@ import pytest
 from launcher.fleet import silent_hosts
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
-from launcher.runner import connect, opening
+from launcher.runner import connect, opening_hosts
 from launcher.runner.context import RunContext
 from launcher.runner.event_log import EventLog
 from launcher.runner.host_session import HostSession
@@ -91,13 +91,13 @@ def test_a_host_that_is_off_is_not_waited_for_while_others_answer(
     """The second time not even for a moment, until it has answered again."""
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
-    monkeypatch.setattr(opening, "LEAST", 0.2)
+    monkeypatch.setattr(opening_hosts, "LEAST", 0.2)
 
     async def test() -> tuple[float, list[str]]:
         folder = tmp_path / str(time.monotonic())
         folder.mkdir()
         fake = Opening(folder, monkeypatch, None)
-        both = opening.Opening(fake.context, fake.hosts, connect.open_one)
+        both = opening_hosts.Opening(fake.context, fake.hosts, connect.open_one)
         began = time.monotonic()
         both.begin(HOSTS)
         await both.settle(has_others=False)
@@ -112,7 +112,7 @@ def test_a_host_that_is_off_is_not_waited_for_while_others_answer(
     took, closed = asyncio.run(test())
     assert (took >= 0.2, closed) == (True, ["slow"])
     assert silent_hosts.lately(["quick", "slow"]) == {"slow"}
-    monkeypatch.setattr(opening, "LEAST", 3600.0)
+    monkeypatch.setattr(opening_hosts, "LEAST", 3600.0)
     assert asyncio.run(test())[0] < 1800.0
     silent_hosts.forget("slow")
     assert silent_hosts.lately(["slow"]) == frozenset()
