@@ -277,7 +277,7 @@ class Screen:
         count = lines.count(b"\n")
         if self._queued + count > self._room:
             self.flush()
-        shown = log_lines.readable(lines, self._raw)
+        shown = log_lines.readable(lines, self._raw, self._colour)
         if not shown:
             return
         if count > log_lines.FOLDED:
@@ -290,7 +290,9 @@ class Screen:
     def _marked(self, source: _Source, lines: bytes) -> bytes:
         """Return the lines that the user wants to see, with their time if that is wanted."""
         wanted = [
-            line for line in lines.split(b"\n")[:-1] if not self._grep or self._grep.search(line)
+            line
+            for line in lines.split(b"\n")[:-1]
+            if not self._grep or self._grep.search(log_lines.uncoloured(line))
         ]
         stamp = b""
         if self._timestamps:
