@@ -38,8 +38,9 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -189,16 +190,20 @@ def times(path: Path) -> dict[str, list[tuple[float, int]]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write(path, text.encode("utf-8", "backslashreplace"))
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value)
+    _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
+    _write(path, [data])
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
