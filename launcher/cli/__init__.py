@@ -56,6 +56,7 @@ _ABOUT = {
     "ls": "list runs: status, when, how long, commit, command",
     "console": "show the runs of this machine in a browser",
     "attach": "follow a running run again, from where you left off",
+    "follow": "keep all runs of this machine followed, also across logouts",
     "show": "show a run: status, host by host, what was run, and its timeline",
     "tag": "tag a run, or write a note about it",
     "diff": "show what differs between two runs: arguments, code, hosts, result",
