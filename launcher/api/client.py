@@ -70,6 +70,8 @@ class RunOptions(TypedDict, total=False):
     notify: Sequence[str]
     """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
     ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
+    columns: int
+    """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
 

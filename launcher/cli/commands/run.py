@@ -187,6 +187,8 @@ def command(
         check=not no_check,
         notify=notify,
     )
+    if screen.columns is not None:
+        run_options["columns"] = screen.columns
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
         new_client(hosts, screen.ask_passphrase),
