@@ -72,6 +72,7 @@ _ABOUT = {
     "rm": "delete a run, here and on its hosts",
     "df": "show what runs take on disk, here and on the hosts",
     "prune": "delete old runs, code and agents, here and on the hosts",
+    "config": "show the settings that hold here, and where each is from",
     "inventory": "show the hosts; import and export inventories of other tools",
     "import": "convert a task file of SkyPilot, dstack, Polyaxon or OSMO",
     "export": "write a job as shell scripts for its hosts, or for Slurm",
