@@ -130,7 +130,8 @@ class Launch:
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
             await requirements.check()
-            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt)
+            columns = self.context.request.columns
+            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt, columns)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
             try:
                 await self._start(self.sessions[0], plan, peers)

@@ -362,6 +362,13 @@ class Layout:
         """The number of hosts in the run."""
         return len(self.nodes)
 
+    @property
+    def label_width(self) -> int:
+        """The columns of a label that names the host and the process of a line: ``gpu1 [12]``."""
+        hosts = max(len(node.host.name) for node in self.nodes)
+        keys = [len(task.key) for node in self.nodes for task in node.tasks]
+        return hosts + 1 + max(keys) if keys else hosts + len(str(self.world_size - 1)) + 3
+
     def host_of(self, key: str) -> str | None:
         """Return the host of a process by its key (``rank-3``, ``node-0``) or by one of its logs."""
         try:
@@ -447,8 +454,9 @@ class Request:
     ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
     are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
     refused before the start. ``code_of`` is a run whose snapshot of the code is used again, and
-    ``resume_from`` one whose outputs the hosts get before the start.
-    ``ask_passphrase`` is called with a key file and returns its passphrase.
+    ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of the
+    terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file and
+    returns its passphrase.
     """
 
     job: Job
@@ -465,4 +473,5 @@ class Request:
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     resume_from: str | None = None
+    columns: int | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None
