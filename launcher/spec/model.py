@@ -57,6 +57,7 @@ class Host:
     transport: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
+    own_hosts: bool = False  # its processes get an /etc/hosts with the hosts of their run
     gpu_model: str | None = None  # use GPUs of this model alone
     off: str | None = None  # why nothing may use the host for now
 
@@ -260,6 +261,10 @@ class GpuUser:
     since: float | None = None  # by the host's clock
 
 
+#: What a host says that can give a run's processes an /etc/hosts of their own.
+OWN_HOSTS_WORK = "works"
+
+
 @frozen
 class Facts:
     """What probing a host measured. ``clock_offset`` is its clock minus this machine's."""
@@ -284,6 +289,12 @@ class Facts:
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
+    own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
+
+    @property
+    def has_own_hosts(self) -> bool:
+        """Whether runs are to have an /etc/hosts of their own there, and can."""
+        return self.own_hosts == OWN_HOSTS_WORK
 
 
 def holder_text(holder: Mapping[str, Any]) -> str:
