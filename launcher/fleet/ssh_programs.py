@@ -58,7 +58,7 @@ def programs(inventory: Inventory) -> tuple[ProgramLine, ...]:
 
 
 def are_allowed(lines: tuple[ProgramLine, ...]) -> bool:
-    """Whether the user has allowed just these lines before, or there are none."""
+    """Return whether the user has allowed just these lines before, or there are none."""
     return not lines or _digest(lines) in _noted()
 
 
