@@ -126,6 +126,10 @@ class HostSession:
             )
         )
 
+    async def look_again(self) -> None:
+        """Measure the host again: its GPUs may have been taken. Raises HostError."""
+        await self._line.probe(True, self._context.job.needs)
+
     async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> None:
         """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
         Raises HostError.
