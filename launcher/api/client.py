@@ -1,4 +1,4 @@
-"""Starts and finds runs: :class:`Client`, and :class:`AsyncClient` for asyncio."""
+"""Starts and finds runs: ``Client``, and ``AsyncClient`` for asyncio."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class _Catalog:
         tags: Sequence[str] = (),
     ) -> list[Summary]:
         """Return summaries of the runs that ``words`` name, the oldest first: names or beginnings as in
-        :meth:`show`, or patterns such as ``sweep-*``; without words, all runs.
+        ``show``, or patterns such as ``sweep-*``; without words, all runs.
 
         Of these, with ``failed`` those that failed or were lost, and with ``older`` those that were
         started more than so many seconds ago; with ``tags`` those that have all of them. Raises
@@ -185,9 +185,15 @@ class _Catalog:
 
 
 class AsyncClient(_Catalog):
-    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``.
+    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``:
 
-    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
+        async with launcher.AsyncClient("inventory/lab.yaml") as client:
+            run = await client.run(job)
+            async for piece in run.logs(follow=True):
+                print(piece.host, piece.data)
+            receipt = await run.wait()
+
+    ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``ask_passphrase`` is awaited with the name of a key file whose passphrase is
     needed. ``command_line`` is recorded with runs. Nothing is read or opened before it is needed.
     """
@@ -242,8 +248,8 @@ class AsyncClient(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
-        run they get what is read by :meth:`AsyncRunHandle.wait`. Options are those of
-        :class:`RunOptions`.
+        run they get what is read by ``AsyncRunHandle.wait``. Options are those of
+        ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -274,11 +280,11 @@ class AsyncClient(_Catalog):
         **changes: Unpack[RerunOptions],
     ) -> AsyncRunHandle:
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
-        of :class:`RerunOptions`.
+        of ``RerunOptions``.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
-        with :attr:`AsyncRunHandle.doubts` raises InputError.
+        those of ``run``, names and ``trust_record`` those of ``attach``; without that, a run
+        with ``AsyncRunHandle.doubts`` raises InputError.
         """
         from ..runner.requests import changed
 
@@ -321,9 +327,9 @@ class AsyncClient(_Catalog):
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
         here is looked up on the hosts of this client's inventory. If such a run has
-        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        ``RunHandle.doubts``, this machine never starts it again unless ``trust_record`` allows it
         to start processes, and to send secrets, as the hosts say. Nothing is followed before
-        :meth:`AsyncRunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``AsyncRunHandle.wait``, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before. Raises InputError.
         """
         try:
@@ -357,7 +363,7 @@ class AsyncClient(_Catalog):
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        Like :meth:`AsyncRunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        Like ``AsyncRunHandle.rm``, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         path = catalog.find(name)
@@ -388,7 +394,7 @@ class AsyncClient(_Catalog):
         """Run a command on hosts of the inventory at once, in a login's home and environment there.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
-        those of :meth:`AsyncRunHandle.exec`. Raises InputError.
+        those of ``AsyncRunHandle.exec``. Raises InputError.
         """
         from ..runner.remote_commands import execute_anywhere
 
@@ -520,9 +526,15 @@ class AsyncClient(_Catalog):
 
 
 class Client(_Catalog):
-    """Starts, finds and follows runs. Use it with ``with``.
+    """Starts, finds and follows runs. Use it with ``with``:
 
-    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
+        with launcher.Client("inventory/lab.yaml") as client:
+            run = client.run(job)
+            for piece in run.logs(follow=True):
+                print(piece.host, piece.data)
+            receipt = run.wait()
+
+    ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``command_line`` is recorded with runs. Nothing is read or opened before it is
     needed. A thread that ends with the client does the work with hosts and calls callbacks.
     """
@@ -579,8 +591,8 @@ class Client(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
-        detached run they get what is read by :meth:`RunHandle.wait`. Options are those of
-        :class:`RunOptions`.
+        detached run they get what is read by ``RunHandle.wait``. Options are those of
+        ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -599,11 +611,11 @@ class Client(_Catalog):
         **changes: Unpack[RerunOptions],
     ) -> RunHandle:
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
-        of :class:`RerunOptions`.
+        of ``RerunOptions``.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
-        with :attr:`RunHandle.doubts` raises InputError.
+        those of ``run``, names and ``trust_record`` those of ``attach``; without that, a run
+        with ``RunHandle.doubts`` raises InputError.
         """
         started = self._client.rerun(
             name,
@@ -621,7 +633,7 @@ class Client(_Catalog):
         """Run a command on hosts of the inventory at once, in a login's home and environment there.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
-        those of :meth:`RunHandle.exec`. Raises InputError.
+        those of ``RunHandle.exec``. Raises InputError.
         """
         return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
 
@@ -656,9 +668,9 @@ class Client(_Catalog):
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
         here is looked up on the hosts of this client's inventory. If such a run has
-        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        ``RunHandle.doubts``, this machine never starts it again unless ``trust_record`` allows it
         to start processes, and to send secrets, as the hosts say. Nothing is followed before
-        :meth:`RunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``RunHandle.wait``, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before, both in the client's
         thread. Raises InputError.
         """
@@ -674,7 +686,7 @@ class Client(_Catalog):
     def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        Like :meth:`RunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        Like ``RunHandle.rm``, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         return self._loop.call(self._client.rm(name, force))

@@ -15,7 +15,7 @@ from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
-    """A value that is never printed; only :meth:`reveal` returns it."""
+    """A value that is never printed; only ``reveal`` returns it."""
 
     __slots__ = ("_value",)
 

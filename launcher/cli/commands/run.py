@@ -64,7 +64,9 @@ from ..settings import agree, found_settings
     help="Pass K from this shell; its value is never logged or stored.",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
-@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
+@click.option(
+    "--prepare", help="Lines of bash that run before each process, such as module load cuda."
+)
 @click.option("--setup", help="Shell script that runs once on every host before the start.")
 @click.option(
     "--output",
@@ -124,7 +126,7 @@ from ..settings import agree, found_settings
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
+    help="Report the end, a stall or a lost host to a URL, desktop, or a command (repeatable).",
 )
 @options.tags
 @options.note

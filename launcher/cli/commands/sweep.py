@@ -295,7 +295,7 @@ async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolde
 
 
 async def _no_passphrase(file: str) -> None:
-    """Many runs would ask at once: the ssh-agent has to hold the key."""
+    """Ask for no passphrase: many runs would ask at once, so the ssh-agent has to hold the key."""
 
 
 async def _stop_runs(folder: sweeps.SweepFolder) -> list[TrialRecord]:
