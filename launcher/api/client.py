@@ -70,6 +70,13 @@ class RunOptions(TypedDict, total=False):
     ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
+    wait: float | None
+    """Wait for GPUs in use for this long; None: for as long as it takes. Default: 0,
+    fail at once."""
+    priority: int
+    """Whose turn comes first: 1 before 0 before -1. Default: 0."""
+    time_limit: float | None
+    """Hosts end the run after this long. Others can plan with it. Default: never."""
 
 
 class RerunOptions(TypedDict, total=False):

@@ -18,16 +18,19 @@ from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
-from ..runner.requests import check_restarts
+from ..runner.policy.turn import can_wait
+from ..runner.requests import PRIORITIES, check_restarts
 from ..spec import inventory as inventories
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
 from ..spec.model import Inventory, Job, Meeting, Plan
 
 __all__ = [
+    "PRIORITIES",
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "can_wait",
     "describe_job",
     "describe_plan",
     "dry_run",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
 from ..spec import nodeset
 from ..spec.errors import InputError
 from . import completion
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _ranks_of(
@@ -52,6 +57,32 @@ ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )
 raw = click.option("--raw", is_flag=True, help="Pass escape sequences from hosts to the terminal.")
+_WAITING = (
+    click.option(
+        "--wait",
+        metavar="T|forever",
+        help="Where GPUs are in use, wait this long for a turn (default at a terminal: forever).",
+    ),
+    click.option("--no-wait", is_flag=True, help="Fail at once where GPUs are in use, with 75."),
+    click.option(
+        "--time", "time_limit", metavar="T", help="End the run T after its start (default: never)."
+    ),
+    click.option(
+        "--priority",
+        type=click.Choice(["low", "normal", "high"]),
+        default="normal",
+        help="Whose turn comes first.",
+    ),
+)
+
+
+def waiting(command: F) -> F:
+    """Add the options about a run's turn on GPUs that are in use."""
+    for option in reversed(_WAITING):
+        command = option(command)
+    return command
+
+
 detach = click.option(
     "-d", "--detach", is_flag=True, help="Return once all ranks have started; the run continues."
 )

@@ -96,8 +96,9 @@ KEYS = {
     **dict.fromkeys(("pre_run", "before", "modules"), "prepare: before each process, or setup:"),
     **dict.fromkeys(
         ("time", "time_limit", "timeout", "lease"),
-        "a run has no time limit; --orphan-timeout ends one that nobody follows",
+        "launcher run --time 6h JOB.yaml; --orphan-timeout ends a run that nobody follows",
     ),
+    "priority": "launcher run --priority high JOB.yaml",
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",

@@ -359,4 +359,4 @@ def _what_would_fit(able: Sequence[Offer]) -> str:
     if not any(offer.total for offer in able):
         return "set gpus: in the inventory, or start CPU processes with --nodes"
     free = sum(len(offer.gpus) for offer in able)
-    return f"--gpus {free} would fit now" if free else "wait until they are free"
+    return f"--gpus {free} would fit now" if free else "--wait forever waits for them"

@@ -17,7 +17,8 @@ from .context import RunContext
 from .files.collector import Collector
 from .host_set import HostSet
 from .launch import Launch
-from .policy import elastic
+from .place import Place
+from .policy import elastic, turn
 from .policy.restart import another_try, may_replace_ports
 from .replacement import Replacement
 
@@ -29,9 +30,14 @@ class Attempts:
     """Starts all processes, follows them, and starts them again when the policy says so."""
 
     def __init__(
-        self, context: RunContext, hosts: HostSet, collector: Collector, replacement: Replacement
+        self,
+        context: RunContext,
+        hosts: HostSet,
+        place: Place,
+        collector: Collector,
+        replacement: Replacement,
     ) -> None:
-        self._context, self._hosts = context, hosts
+        self._context, self._hosts, self._place = context, hosts, place
         self._collector, self._replacement = collector, replacement
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
@@ -67,10 +73,31 @@ class Attempts:
         return None
 
     async def _start(self) -> None:
-        plan = await self._launch().start()
+        await self._keep_place()
+        while True:
+            try:
+                launch = self._launch()
+                await launch.claim()
+                plan = await launch.start()
+                break
+            except errors.GpuBusy:  # somebody took a GPU without waiting for his turn
+                if not self._place.can_wait:
+                    raise
+            self._hosts.settle(await self._place.until_turn(self._hosts.layout))
+            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
         self._context.add(ev.AllStarted(time.time(), self._number))
+        await self._place.leave()
+
+    async def _keep_place(self) -> None:
+        """Have a ticket on the hosts of the layout, with the run's first number: whoever waits does so
+        behind it."""
+        shares = turn.shares_of(self._hosts.layout)
+        there = {node.host.name for node in self._hosts.layout.nodes if node.gpus}
+        with_gpus = [one for one in self._hosts.active if one.name in there and not one.is_over]
+        if shares and set(with_gpus) != set(self._place.sessions):
+            await self._place.enter(with_gpus, shares, strict=False)
 
     async def _follow(self) -> None:
         """Wait until the attempt is over. Raises Stalled when a stall ends the run."""
@@ -137,6 +164,7 @@ class Attempts:
         """
         context = self._context
         context.enter("restart")
+        await self._keep_place()
         await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))
         number = await context.switch.unless_asked(self._replacement.fill())
         if number is None:

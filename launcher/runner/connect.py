@@ -15,46 +15,108 @@ from ..jobs.layout import make_layout
 from ..records import events as ev
 from ..records.reasons import PassedOver
 from ..spec import nodeset
-from ..spec.errors import CheckFailed, HostError, PlanError
+from ..spec.errors import CheckFailed, GpusInUse, HostError, PlanError
 from ..spec.model import Host, Job, Layout
 from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
+from .place import Place
+from .policy import turn
 
 
-async def connect(context: RunContext, hosts: HostSet) -> None:
-    """Open hosts until there is a layout, and settle on it.
+async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
+    """Open hosts until there is a layout, and settle on it; return False if the run has to wait for its
+    turn on those that are open.
 
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
     until then stays in the set, which closes it.
     """
-    job, waiting = context.job, list(context.request.hosts)
-    failed: list[HostError] = []
-    while True:
-        able, _ = _with_needs(context, hosts.active)
-        wanted = _how_many(job, len(able), len(waiting))
-        batch, waiting = waiting[:wanted], waiting[wanted:]
-        failed += await _open(context, hosts, batch)
-        if failed and (job.hosts or not waiting):
-            _raise_if_needed(job, hosts.active, failed)
-        able, lacking = _with_needs(context, hosts.active)
-        if lacking and _needs_all(job):
-            raise _lacks(job, able, lacking)
-        try:
-            layout = _decide(job, able, context.name, only_idle=bool(waiting))
-        except PlanError:
-            if waiting:
-                continue
-            if lacking:
-                raise _lacks(job, able, lacking) from None
-            if failed:
-                raise failed[0] from None
-            raise
-        hosts.settle(layout)
-        _report_left_out(context, hosts)
-        await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
-        return
+    search = _Search(context, hosts)
+    layout = await search.layout(place.can_wait)
+    ours = await _turn(hosts, place, layout) if layout else None
+    if ours is None and not place.can_wait:
+        raise _behind(place.others)
+    if ours is None:
+        await _queue_up(context, place, await search.all_able())
+        ours = place.layout_now()
+    if ours is None:
+        return False
+    await settle(context, hosts, ours)
+    return True
+
+
+class _Search:
+    """Opens as many hosts as are needed; the next ones replace those that do not answer."""
+
+    def __init__(self, context: RunContext, hosts: HostSet) -> None:
+        self._context, self._hosts = context, hosts
+        self._waiting = list(context.request.hosts)
+        self._failed: list[HostError] = []
+
+    async def layout(self, may_wait: bool) -> Layout | None:
+        """Return the first layout on free GPUs; None if all are open, and it would fit if these were."""
+        job = self._context.job
+        while True:
+            able, _ = _with_needs(self._context, self._hosts.active)
+            await self._open(_how_many(job, len(able), len(self._waiting)))
+            if self._failed and (job.hosts or not self._waiting):
+                _raise_if_needed(job, self._hosts.active, self._failed)
+            able, lacking = _with_needs(self._context, self._hosts.active)
+            if lacking and _needs_all(job):
+                raise _lacks(job, able, lacking)
+            try:
+                return _decide(job, able, self._context.name, only_idle=bool(self._waiting))
+            except PlanError as error:
+                if self._waiting:
+                    continue
+                if may_wait and isinstance(error, GpusInUse):
+                    return None
+                if lacking:
+                    raise _lacks(job, able, lacking) from None
+                if self._failed:
+                    raise self._failed[0] from None
+                raise
+
+    async def all_able(self) -> list[HostSession]:
+        """Return all hosts that the run may use, and open those that are not open yet."""
+        await self._open(len(self._waiting))
+        return _with_needs(self._context, self._hosts.active)[0]
+
+    async def _open(self, count: int) -> None:
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._failed += await _open(self._context, self._hosts, batch)
+
+
+async def settle(context: RunContext, hosts: HostSet, layout: Layout) -> None:
+    """Let the hosts of a layout take part, and dismiss the others."""
+    hosts.settle(layout)
+    _report_left_out(context, hosts)
+    await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
+
+
+async def _turn(hosts: HostSet, place: Place, layout: Layout) -> Layout | None:
+    """Take a place on the hosts of a layout. Return it if it is this run's turn there, else None."""
+    shares = turn.shares_of(layout)
+    names = [node.host.name for node in layout.nodes if node.gpus]
+    if not shares:
+        return layout
+    await place.enter([one for one in hosts.active if one.name in names], shares)
+    return layout if not place.others or place.is_first else None
+
+
+async def _queue_up(context: RunContext, place: Place, able: Sequence[HostSession]) -> None:
+    """Take a place on all hosts that the run may use."""
+    facts = {one.name: one.facts for one in able}
+    await place.enter(able, turn.shares(context.job, [one.host for one in able], facts))
+
+
+def _behind(others: int) -> GpusInUse:
+    runs = "1 other run waits" if others == 1 else f"{others} other runs wait"
+    return GpusInUse(
+        f"{runs} for these GPUs, and came earlier",
+        "--wait forever waits for the turn of this one",
+    )
 
 
 def _report_left_out(context: RunContext, hosts: HostSet) -> None:

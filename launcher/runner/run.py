@@ -35,7 +35,8 @@ from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
 from .notify import Notifier
-from .policy import outcome
+from .place import Place
+from .policy import outcome, turn
 from .replacement import Replacement
 from .stop import Stopped, StopSwitch
 
@@ -76,7 +77,10 @@ class Run:
         self.hosts = HostSet(self.context, on_log)
         self._collector = Collector(self.context, self.hosts)
         self._replacement = Replacement(self.context, self.hosts, self._collector)
-        self._attempts = Attempts(self.context, self.hosts, self._collector, self._replacement)
+        self._place = Place(self.context)
+        self._attempts = Attempts(
+            self.context, self.hosts, self._place, self._collector, self._replacement
+        )
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -144,6 +148,7 @@ class Run:
 
     async def close(self) -> None:
         """Close all connections and files. What runs on the hosts continues."""
+        await self._place.close()
         await self.hosts.close()
         self.folder.close()
 
@@ -153,6 +158,7 @@ class Run:
         """Go through stages; whatever happens, stop all processes, fetch outputs and write the
         receipt."""
         error = await self._error_of(stages)
+        error = await self._error_of(self._give_up_waiting()) or error
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
@@ -181,8 +187,11 @@ class Run:
         for name, step in (
             ("connect", self._connect),
             ("sync", self._sync),
+            ("wait", self._wait),
             ("setup", self._setup),
         ):
+            if name == "wait" and self.layout.nodes:
+                continue
             self.context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
@@ -195,7 +204,7 @@ class Run:
         """Connect to hosts, measure them, and decide which host runs what."""
         self._describe()
         rsync.require_here()
-        await connect.connect(self.context, self.hosts)
+        await connect.connect(self.context, self.hosts, self._place)
         opened = [session.host for session in self.hosts.active]
         facts = {session.name: session.facts for session in self.hosts.active}
         preflight.require_machines(opened, facts)
@@ -234,6 +243,25 @@ class Run:
                 self.folder.write_bytes(
                     name, (self.folder.path.with_name(other) / name).read_bytes()
                 )
+
+    async def _wait(self) -> None:
+        """Wait for the run's turn; every host that it may use has the code by now."""
+        layout = await self._place.until_turn()
+        chosen = {node.host.name for node in layout.nodes}
+        left = [session for session in self.hosts.active if session.name not in chosen]
+        await self._place.enter(
+            [one for one in self.hosts.active if one.name in chosen], turn.shares_of(layout)
+        )
+        await self._place.forget(left)
+        await connect.settle(self.context, self.hosts, layout)
+        self._describe()
+
+    async def _give_up_waiting(self) -> None:
+        """Leave nothing of a run that waited, and did not begin, on the hosts."""
+        if not self.layout.nodes:
+            waited = self._place.sessions
+            await self._place.leave()
+            await self._place.forget([one for one in waited if not one.is_supervised])
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""

@@ -90,6 +90,7 @@ class StartRequest(TypedDict):
     elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
+    seconds: NotRequired[float | None]  # the longest that it runs
 
 
 class ErrorReport(TypedDict):
@@ -107,6 +108,26 @@ class Holder(TypedDict, total=False):
     user: str
     run: str
     since: float
+    left: float  # seconds until the run ends by itself
+
+
+class TicketFacts(TypedDict):
+    """The ticket of a waiting run, as its user claims it; ``user`` is what the kernel knows.
+
+    ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
+    on how many hosts it waits, ``shares`` are the GPUs of each of its nodes. ``aside``: it holds nobody
+    back now.
+    """
+
+    run: str
+    user: NotRequired[str]
+    priority: int
+    number: int
+    waited: float
+    seconds: float | None
+    hosts: int
+    shares: List[int]
+    aside: bool
 
 
 class GpuFacts(TypedDict):

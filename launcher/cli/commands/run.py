@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -127,6 +128,7 @@ from ..run_argument import new_client
     metavar="WHERE",
     help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
 )
+@options.waiting
 @options.ranks
 @options.raw
 @options.detach
@@ -156,6 +158,10 @@ def command(
     stall_timeout: str | None,
     on_stall: str,
     notify: tuple[str, ...],
+    wait: str | None,
+    no_wait: bool,
+    time_limit: str | None,
+    priority: str,
     **flags: Any,
 ) -> None:
     """Run a script or a job file on the hosts, and follow it until it ends.
@@ -186,6 +192,9 @@ def command(
         stop_stalled=on_stall == "stop",
         check=not no_check,
         notify=notify,
+        wait=how_long(job, wait, no_wait),
+        time_limit=_some_seconds("--time", time_limit),
+        priority=jobs.PRIORITIES[priority],
     )
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
@@ -300,6 +309,22 @@ def seconds(flag: str, text: str) -> float:
         return jobs.seconds(text)
     except ValueError as error:
         raise InputError(f"{flag}: {error}") from None
+
+
+def how_long(job: Job, wait: str | None, no_wait: bool) -> float | None:
+    """Return for how many seconds a run waits for its turn; None: for as long as that takes.
+
+    At a terminal somebody sees it wait. A script gets an exit code at once, unless it says otherwise.
+    Raises InputError.
+    """
+    if no_wait and wait is not None:
+        raise InputError("--wait and --no-wait contradict each other", "leave one of them out")
+    if wait == "forever":
+        return None
+    if wait is not None:
+        return _some_seconds("--wait", wait)
+    waits = not no_wait and jobs.can_wait(job) and sys.stderr.isatty()
+    return None if waits else 0.0
 
 
 def _some_seconds(flag: str, text: str | None) -> float | None:

@@ -5,11 +5,13 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver
+from ...records.reasons import EndReason, PassedOver, WaitReason
+from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .tables import counted, duration, size
@@ -51,6 +53,38 @@ def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
         return Line(f"{gpus} left out by {event.by}", "yellow")
     taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
     return Line(f"{gpus} used outside launcher by {event.by}: {taken}", "yellow")
+
+
+@line_of.register
+def _run_waits(event: ev.RunWaits) -> Line:
+    place = f"waiting for GPUs: number {event.place} of {event.waiting}"
+    return Line(f"{place}, {wait_reason(event)}{until(event.latest)}", "yellow")
+
+
+@line_of.register
+def _turn_came(event: ev.TurnCame) -> Line:
+    return Line(f"its turn after {duration(event.seconds)}", "green")
+
+
+def wait_reason(event: ev.RunWaits) -> str:
+    """Return what a run waits for."""
+    if event.why is WaitReason.HOSTS_MISSING:
+        return f"{nodeset.fold(event.hosts)} cannot be reached"
+    if event.why is WaitReason.TOO_LARGE:
+        return "more than its hosts have now"
+    runs = _first(tuple(_whose(run, event.users) for run in event.runs))
+    return f"behind {runs}" if event.why is WaitReason.BEHIND else f"in use by {runs}"
+
+
+def _whose(run: str, users: Mapping[str, str]) -> str:
+    """Return ``ann (calm-otter-1234)``; runs of other programs have no name."""
+    user = users.get(run, "")
+    return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
+
+
+def until(latest: float | None) -> str:
+    """Return by when a run begins, as far as anybody knows."""
+    return f"; by {time.strftime('%d %b %H:%M', time.localtime(latest))}" if latest else ""
 
 
 @line_of.register

@@ -47,8 +47,8 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
     [
         ("run: t.py\ngpus: 2\n", "resources: {gpus: 8}, the total over all hosts"),
         ("command: t.py\n", "run: train.py --epochs 3"),
-        ("run: t.py\ntime_limit: 1h\n", "a run has no time limit"),
-        ("run: t.py\nlease: 1h\n", "--orphan-timeout ends one that nobody follows"),
+        ("run: t.py\ntime_limit: 1h\n", "launcher run --time 6h JOB.yaml"),
+        ("run: t.py\nlease: 1h\n", "--orphan-timeout ends a run that nobody follows"),
         ("run: t.py\nconda: train\n", "python: conda:NAME"),
         ("hosts:\n  gpu1: {}\n", "this is an inventory: launcher run -i job.yaml SCRIPT"),
     ],
