@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
     from ..runner.push import Pushed
+    from ..runner.queue import Holding as Holding
+    from ..runner.queue import Queue as Queue
+    from ..runner.queue import Waiting as Waiting
     from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
     from .handles import AsyncRunHandle, RunHandle
@@ -401,6 +404,17 @@ class AsyncClient(_Catalog):
         async with self.hosts_up(self.inventory):
             return await ask_gpus(self.inventory)
 
+    async def queue(self) -> tuple[Queue, dict[str, HostError]]:
+        """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
+        that, and the errors of hosts that could not be asked. Raises InputError."""
+        from ..runner import queue
+
+        async with self.hosts_up(self.inventory):
+            answers = await queue.ask(self.inventory)
+        known = [one for one in answers.values() if not isinstance(one, HostError)]
+        failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
+        return queue.queue_of(known, time.time()), failed
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -643,6 +657,11 @@ class Client(_Catalog):
         Raises InputError.
         """
         return self._loop.call(self._client.host_gpus())
+
+    def queue(self) -> tuple[Queue, dict[str, HostError]]:
+        """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
+        that, and the errors of hosts that could not be asked. Raises InputError."""
+        return self._loop.call(self._client.queue())
 
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
         from .handles import RunHandle

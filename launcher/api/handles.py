@@ -230,6 +230,18 @@ class AsyncRunHandle(RecordedRun):
         """
         return await until_started(self.reader(), on_event, or_waits)
 
+    def move(self, priority: int | None = None, *, first: bool = False) -> None:
+        """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
+        the same one. Raises InputError if it does not wait."""
+        from ..runner import wishes
+
+        if self.state().waits is None or not self.followed:
+            raise InputError(
+                f"{self.name} does not wait for its turn: it is {self.state().status}",
+                "launcher queue shows who waits",
+            )
+        wishes.ask_move(self.folder, priority, first)
+
     def request_stop(self, grace: float | None = None) -> None:
         """Ask the run to stop, and return at once; ask again to kill without grace.
 
@@ -472,6 +484,11 @@ class RunHandle(RecordedRun):
         follower died.
         """
         return self._loop.call(self._handle.wait_until_started(on_event, or_waits=or_waits))
+
+    def move(self, priority: int | None = None, *, first: bool = False) -> None:
+        """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
+        the same one. Raises InputError if it does not wait."""
+        self._handle.move(priority, first=first)
 
     def request_stop(self, grace: float | None = None) -> None:
         """Ask the run to stop, and return at once; ask again to kill without grace.

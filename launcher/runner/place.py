@@ -27,6 +27,8 @@ from .policy.turn import Begin, Wait
 NEWS = 10.0
 #: Seconds between two looks at who works on the GPUs outside launcher.
 MEASURE = 60.0
+#: Seconds between two times that the ticket of a running run is renewed.
+RENEW = 10.0
 #: Seconds until a host that has dropped its connection is dialled.
 PAUSE = 0.5
 #: Seconds by which an estimate may be off before it is told anew.
@@ -44,7 +46,8 @@ class Place:
         self._shares: tuple[int, ...] = ()
         self._number: int | None = None
         self._since = time.monotonic()
-        self._aside = False
+        self._aside = self._is_stale = False
+        self._priority = context.request.priority
         self._stands: dict[str, Turns] = {}
         self._changed = asyncio.Event()
         self._holding: tuple[asyncio.Task[None], ...] = ()
@@ -54,15 +57,16 @@ class Place:
     async def enter(
         self, sessions: Sequence[HostSession], shares: Sequence[int], strict: bool = True
     ) -> None:
-        """Have a ticket on these hosts, and on no others: behind all that are there, the first time.
+        """Have a ticket on these hosts, and on no others. The first one is behind all that are there.
 
-        Raises HostError for a host that does not answer, if that is ``strict``.
+        Raises HostError for a host that does not answer. The ticket of a run that starts again (not
+        ``strict``) is that of its start, and such hosts are passed over.
         """
         left = [one for one in self.sessions if one not in sessions]
         self.sessions, self._shares = tuple(sessions), tuple(shares)
         if self._number is None:
             self._since = time.monotonic()
-            self._number = int(time.time())  # most likely after all others: no second round
+            self._number = int(self._context.started)  # most likely after all: no second round
             await self._hold(strict)
             numbers = [
                 ticket.number
@@ -70,7 +74,7 @@ class Place:
                 for ticket in there.values()
                 if run != self._name
             ]
-            if numbers and max(numbers) >= self._number:
+            if strict and numbers and max(numbers) >= self._number:
                 self._number = max(numbers) + 1
                 await self._hold(strict)
         else:
@@ -104,6 +108,9 @@ class Place:
         wait, measured = self._context.request.wait, time.monotonic()
         while True:
             self._changed.clear()
+            if self._is_stale:
+                self._is_stale = False
+                await self._hold()
             answer = self._decide()
             if isinstance(answer, Begin):
                 await self._look()  # what was seen first may be old
@@ -122,6 +129,32 @@ class Place:
             if time.monotonic() > measured + MEASURE:
                 measured = time.monotonic()
                 await asyncio.gather(*map(_measure, self.sessions))
+
+    def move(self, priority: int | None, first: bool) -> None:
+        """Wait with another priority, or before all others of the same one."""
+        self._priority = self._priority if priority is None else priority
+        if first:
+            numbers = [
+                ticket.number
+                for run, there in turn.waiting(self._in_sight()).items()
+                for ticket in there.values()
+                if run != self._name and ticket.priority == self._priority
+            ]
+            self._number = min([*numbers, self._number or 0]) - 1
+        self._is_stale = True
+        self._changed.set()
+
+    async def rest(self, sessions: Sequence[HostSession], shares: Sequence[int]) -> None:
+        """Keep a ticket while the run has its GPUs: it counts as soon as it has not, until it starts
+        again."""
+        await self.close()
+        if self._number is None:
+            self._number = int(self._context.started)
+        if tuple(sessions) != self.sessions:
+            self.sessions, self._shares = tuple(sessions), tuple(shares)
+            self._ticket = self._made()
+        self._holding = tuple(asyncio.ensure_future(self._renew(one)) for one in self.sessions)
+        self._is_stale = True  # to wait again, it has to look again
 
     async def leave(self) -> None:
         """Give the place up: the run has its GPUs, or wants none any more."""
@@ -148,21 +181,23 @@ class Place:
     async def _hold(self, strict: bool = False) -> None:
         """Show the ticket as it is now on all hosts, and keep it there."""
         await self.close()
-        request = self._context.request
-        self._ticket = {
-            "number": self._number,
-            "priority": request.priority,
-            "seconds": request.time_limit,
-            "waited": round(time.monotonic() - self._since),
-            "hosts": len(self.sessions),
-            "shares": list(self._shares),
-            "aside": self._aside,
-        }
+        self._ticket = self._made()
         self._stands = {}
         error = await self._look()
         self._holding = tuple(asyncio.ensure_future(self._keep(one)) for one in self.sessions)
         if error and strict:
             raise error
+
+    def _made(self) -> dict[str, Any]:
+        return {
+            "number": self._number,
+            "priority": self._priority,
+            "seconds": self._context.request.time_limit,
+            "waited": round(time.monotonic() - self._since),
+            "hosts": len(self.sessions),
+            "shares": list(self._shares),
+            "aside": self._aside,
+        }
 
     async def _look(self) -> HostError | None:
         """Look at all hosts; return the error of one that does not answer."""
@@ -189,6 +224,18 @@ class Place:
                 self._changed.set()
                 if isinstance(error, BadAnswer):
                     return  # nothing more of it is believed
+                await asyncio.sleep(PAUSE)
+                await session.until_back()
+
+    async def _renew(self, session: HostSession) -> None:
+        """Keep a ticket without hearing of changes, until this is cancelled or the host is given up."""
+        while not session.is_over:
+            try:
+                await session.turn(self._ticket, 0.0)
+                await asyncio.sleep(RENEW)
+            except BadAnswer:
+                return
+            except HostError:
                 await asyncio.sleep(PAUSE)
                 await session.until_back()
 

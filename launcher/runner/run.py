@@ -138,6 +138,10 @@ class Run:
         """Fetch outputs now, without waiting for the next interval."""
         self._collector.hurry.set()
 
+    def move(self, priority: int | None, first: bool) -> None:
+        """Wait with another priority, or before all others of the same one."""
+        self._place.move(priority, first)
+
     async def until_on_its_own(self) -> None:
         """Wait until the hosts carry on without a launcher. A run that has not started yet is stopped:
         nobody else could start it."""
@@ -158,7 +162,7 @@ class Run:
         """Go through stages; whatever happens, stop all processes, fetch outputs and write the
         receipt."""
         error = await self._error_of(stages)
-        error = await self._error_of(self._give_up_waiting()) or error
+        error = await self._error_of(self._leave_queue()) or error
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
@@ -256,12 +260,12 @@ class Run:
         await connect.settle(self.context, self.hosts, layout)
         self._describe()
 
-    async def _give_up_waiting(self) -> None:
-        """Leave nothing of a run that waited, and did not begin, on the hosts."""
+    async def _leave_queue(self) -> None:
+        """Wait for nothing more, and leave nothing of a run that has not begun on the hosts."""
+        waited = self._place.sessions
+        await self._place.leave()
         if not self.layout.nodes:
-            waited = self._place.sessions
-            await self._place.leave()
-            await self._place.forget([one for one in waited if not one.is_supervised])
+            await self._place.forget(waited)
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""

@@ -91,7 +91,7 @@ class WaitingThere:
     priority: int
     number: int
     hosts: int
-    shares: tuple[int, ...]
+    shares: tuple[tuple[int, int], ...]
     user: str = "?"
     waited: float = 0.0
     seconds: float | None = None
@@ -99,14 +99,21 @@ class WaitingThere:
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
-        _require(0 < len(self.shares) <= MOST, "shares", "not the shares of a run")
-        _require(all(0 < one <= MOST for one in self.shares), "shares", "not a number of GPUs")
+        _require(0 < len(self.shares) <= 16, "shares", "not the shares of a run")
+        for one in (one for share in self.shares for one in share):
+            _require(0 < one <= MOST, "shares", "not a number of nodes and of GPUs")
         _require(abs(self.priority) <= 1, "priority", "not a priority")
         _require(abs(self.number) <= 1 << 40, "number", "not a number of a ticket")
-        _require(0 < self.hosts <= 1 << 16, "hosts", "not a number of hosts")
+        _require(0 < self.hosts <= MOST, "hosts", "not a number of hosts")
         _require(len(self.user) <= 256, "user", "is too long")
         for moment in (self.waited, self.seconds or 0.0):
             _require_moment(moment, "waited")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The GPUs of each node, the largest number first."""
+        pairs = sorted(self.shares, key=lambda pair: -pair[1])
+        return tuple(size for count, size in pairs for _ in range(count))
 
 
 @frozen

@@ -71,6 +71,21 @@ class Queue:
         labs.wait_until(has, f"{event} of {name}", 60)
         return found[-1]
 
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Ask for the queue, or change it."""
+        there = words[:1] == ("move",)
+        named = () if there else ("-i", str(self.launcher.inventory))
+        done = self.launcher.call("queue", *named, *words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def order(self) -> list[str]:
+        """Return who waits, in the order of their turns."""
+        return [
+            one["run"].partition("-")[0]
+            for one in json.loads(self.call("--json").stdout)["waiting"]
+        ]
+
     def let_go(self, *names: str) -> None:
         """Let runs end."""
         for host in self.lab.hosts.values():
@@ -129,6 +144,22 @@ def test_a_large_run_gets_its_turn_and_only_what_ends_in_time_passes_it(queue: Q
     queue.until("brief", "AllStarted")
     queue.start("urgent", "--gpus", "8", "--priority", "high")
     assert queue.until("urgent", "RunWaits")["place"] == 1
+    shown = json.loads(queue.call("--json").stdout)
+    assert (shown["gpus"], shown["free"]) == (8, 2)
+    assert {one["run"].partition("-")[0]: one["gpus"] for one in shown["holding"]} == {
+        "first": {"gpu1": [0, 1, 2, 3]}, "brief": {"gpu2": [0, 1]},
+    }  # fmt: skip
+    assert queue.order() == ["urgent", "gang", "later"]
+    urgent = queue.call().stdout
+    assert re.search(
+        r"1  urgent-\w+ +root +2x4 +gpu\[1-2\] .* high priority, in use by root", urgent
+    )
+    queue.call("move", "later", "--first")
+    labs.wait_until(
+        lambda: queue.until("gang", "RunWaits")["place"] == 3, "later is before gang", 60
+    )
+    queue.call("move", "later", "--priority", "low")
+    labs.wait_until(lambda: queue.until("later", "RunWaits")["place"] == 3, "the last place", 60)
     queue.let_go("first", "brief")
     queue.until("urgent", "AllStarted")
     assert not [one for one in queue.events("gang") if one["event"] == "AllStarted"]
@@ -155,14 +186,19 @@ def test_whoever_stops_waiting_leaves_nothing_and_keeps_nobody_waiting(queue: Qu
     queue.until("killed", "RunWaits")
     stopped = queue.start("stopped", "--gpus", "8")
     queue.until("stopped", "RunWaits")
+    ended = queue.start("ended", "--gpus", "8")
+    queue.until("ended", "RunWaits")
     last = queue.start("last", "--gpus", "8")
-    assert queue.until("last", "RunWaits")["place"] == 3
+    assert queue.until("last", "RunWaits")["place"] == 4
     shown = queue.launcher.call("ls").stdout
-    assert len(re.findall(r"(killed|stopped|last)-\w+ +waiting", shown)) == 3, shown
+    assert len(re.findall(r"(killed|stopped|ended|last)-\w+ +waiting", shown)) == 4, shown
     killed.kill()
     stopped.send_signal(signal.SIGINT)
     _, err = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, err
+    assert queue.launcher.call("stop", "ended").returncode == 0
+    ended.communicate(timeout=60)
+    assert ended.returncode == 130
     labs.wait_until(lambda: queue.until("last", "RunWaits")["place"] == 1, "the first place", 60)
     (name,) = [path.name for path in queue.launcher.home.glob("runs/stopped-*")]
     for host in queue.lab.hosts.values():
@@ -193,6 +229,7 @@ def test_a_lost_connection_keeps_the_place_and_a_restart_the_gpus(queue: Queue) 
     assert queue.until("third", "RunWaits")["place"] == 2
     host = queue.lab.hosts["gpu1"]
     host.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    labs.wait_until(lambda: queue.order() == ["second", "third"], "second is back", 60)
     host.write("/tmp/fail", b"")
     queue.until("first", "RunRestarted")
     labs.wait_until(

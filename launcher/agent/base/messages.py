@@ -115,8 +115,8 @@ class TicketFacts(TypedDict):
     """The ticket of a waiting run, as its user claims it; ``user`` is what the kernel knows.
 
     ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
-    on how many hosts it waits, ``shares`` are the GPUs of each of its nodes. ``aside``: it holds nobody
-    back now.
+    on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
+    ``aside``: it holds nobody back now.
     """
 
     run: str
@@ -126,7 +126,7 @@ class TicketFacts(TypedDict):
     waited: float
     seconds: float | None
     hosts: int
-    shares: List[int]
+    shares: List[List[int]]
     aside: bool
 
 

@@ -99,10 +99,12 @@ def limit(run_id: str, seconds: float) -> list[Lock]:
 
 
 def _claim(what: str, run_id: str, seconds: float = 0.0) -> list[Lock]:
-    try:
-        return [socket_names.bind("%s/%s/%d" % (what, run_id, time.time() + seconds))]
-    except OSError:  # it is only shown: not worth a run
-        return []
+    for run in (run_id, socket_names.short(run_id)):
+        try:
+            return [socket_names.bind("%s/%s/%d" % (what, run, time.time() + seconds))]
+        except OSError:  # its name is too long, or it is only shown: not worth a run
+            continue
+    return []
 
 
 def held() -> dict[int, Holder]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 23
 #: Lookers that may wait until :func:`drain`; a full queue only hides a uid, and from old kernels.
 QUEUE = 128
+#: The longest name of a run that fits into the name of a socket, which has 107 characters.
+LONGEST_RUN = 48
 
 
 def bind(name: str) -> Socket:
@@ -33,6 +35,13 @@ def bind(name: str) -> Socket:
         lock.close()
         raise
     return lock
+
+
+def short(run: str) -> str:
+    """Return the name of a run as it fits into the name of a socket."""
+    if len(run) <= LONGEST_RUN:
+        return run
+    return "%s.%08x" % (run[: LONGEST_RUN - 9], binascii.crc32(run.encode()))
 
 
 def prefix() -> bytes:

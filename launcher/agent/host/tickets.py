@@ -7,7 +7,6 @@ bounds, or not at all. See docs/decisions/0052-tickets.md.
 
 from __future__ import annotations
 
-import binascii
 import errno
 import time
 
@@ -24,14 +23,12 @@ if TYPE_CHECKING:
     from ..base.messages import Message, TicketFacts
     from .socket_names import Seen
 
-#: Tickets that are read at most, in all and of one user.
-MOST_TICKETS, MOST_OF_A_USER = 512, 128
-#: The longest name of a run that fits into the name of a socket beside the rest.
-LONGEST_RUN = 48
+#: Tickets that are taken at most, in all and of one user; and names that are read for them.
+MOST_TICKETS, MOST_OF_A_USER, MOST_READ = 512, 128, 2048
 #: Priorities, by their letter.
 PRIORITIES = {"l": -1, "n": 0, "h": 1}
-#: Numbers beyond these are nonsense.
-MOST_NUMBER, MOST_SECONDS, MOST_HOSTS, MOST_SHARE = 1 << 40, 1 << 30, 1 << 16, 1 << 12
+#: Numbers beyond these are nonsense. A launcher takes at least as much: see its ``answers.py``.
+MOST_NUMBER, MOST_SECONDS, MOST_HOSTS, MOST_SHARE = 1 << 40, 1 << 30, 1 << 12, 1 << 12
 #: The longest list of shares; of a longer one the largest share counts for all.
 LONGEST_SHARES = 12
 
@@ -43,19 +40,12 @@ TRIES = 16
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def short(run: str) -> str:
-    """Return the name of a run as tickets have it."""
-    if len(run) <= LONGEST_RUN:
-        return run
-    return "%s.%08x" % (run[: LONGEST_RUN - 9], binascii.crc32(run.encode()))
-
-
 def enter(run: str, ticket: Message) -> Socket:
     """Show a ticket until what is returned is closed. Raises OSError."""
     numbers = [
         ticket["number"],
         int(time.time() - ticket.get("waited", 0.0)),
-        max(1, int(ticket["seconds"])) if ticket.get("seconds") else 0,
+        min(MOST_SECONDS - 1, max(1, int(ticket["seconds"]))) if ticket.get("seconds") else 0,
         ticket["hosts"],
     ]
     letter = next(one for one, value in PRIORITIES.items() if value == ticket.get("priority", 0))
@@ -64,7 +54,7 @@ def enter(run: str, ticket: Message) -> Socket:
         parts.append("a")
     for _ in range(TRIES):
         try:
-            return socket_names.bind("wait/%s/%s" % (short(run), ".".join(parts)))
+            return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
@@ -79,11 +69,14 @@ def names() -> dict[str, Seen]:
     return {name: one for name, one in socket_names.seen().items() if name.startswith(kinds)}
 
 
-def read(seen: Mapping[str, Seen]) -> list[TicketFacts]:
-    """Return the tickets among these names, with the user as the kernel knows it."""
+def read(seen: Mapping[str, Seen], run: str = "") -> list[TicketFacts]:
+    """Return the tickets among these names, that of a ``run`` first, with the user as the kernel knows
+    it."""
     found: list[TicketFacts] = []
     of_user: dict[int | None, int] = {}
-    for name in sorted(name for name in seen if name.startswith("wait/"))[: 4 * MOST_TICKETS]:
+    mine = "wait/%s/" % socket_names.short(run)
+    there = [name for name in seen if name.startswith("wait/")]
+    for name in sorted(there, key=lambda name: (not name.startswith(mine), name))[:MOST_READ]:
         ticket = _read(name)
         if ticket is None:
             continue
@@ -98,7 +91,7 @@ def read(seen: Mapping[str, Seen]) -> list[TicketFacts]:
 def to_watch(seen: Iterable[str], run: str) -> list[str]:
     """Return those of the names whose end can begin the turn of a run: locks, and others' tickets."""
     locks = [name for name in seen if name.startswith("gpu/") and name[4:].isdigit()]
-    mine = "wait/%s/" % short(run)
+    mine = "wait/%s/" % socket_names.short(run)
     others = [name for name in seen if name.startswith("wait/") and not name.startswith(mine)]
     return locks[: gpu_locks.MOST_GPUS] + others[:MOST_OF_A_USER]
 
@@ -109,7 +102,7 @@ def _read(name: str) -> TicketFacts | None:
     fields = parts[2].split(".") if len(parts) == 3 else []
     if not 6 <= len(fields) <= MOST_FIELDS or fields[0] not in PRIORITIES:
         return None
-    if not run_lock.is_run_name(parts[1]) or len(parts[1]) > LONGEST_RUN:
+    if not run_lock.is_run_name(parts[1]) or len(parts[1]) > socket_names.LONGEST_RUN:
         return None
     try:
         number, since, seconds, hosts = [_number(text) for text in fields[1:5]]
@@ -117,7 +110,7 @@ def _read(name: str) -> TicketFacts | None:
     except ValueError:
         return None
     bounded = abs(number) < MOST_NUMBER and since < MOST_NUMBER and seconds < MOST_SECONDS
-    if not bounded or not 0 < hosts < MOST_HOSTS or not 0 < len(shares) <= hosts:
+    if not bounded or not 0 < hosts < MOST_HOSTS or sum(count for count, _ in shares) > hosts:
         return None
     return {
         "run": parts[1],
@@ -132,21 +125,21 @@ def _read(name: str) -> TicketFacts | None:
 
 
 def _shares_text(shares: list[int]) -> str:
-    """Return ``8x4+1x2`` for eight shares of 4 and one of 2."""
+    """Return ``8x4+1x2`` for eight nodes with 4 GPUs and one with 2."""
     counts = [(shares.count(size), size) for size in sorted(set(shares), reverse=True)]
     text = "+".join("%dx%d" % one for one in counts)
     return text if len(text) <= LONGEST_SHARES else "%dx%d" % (len(shares), max(shares))
 
 
-def _shares(text: str) -> list[int]:
-    shares: list[int] = []
+def _shares(text: str) -> list[list[int]]:
+    shares: list[list[int]] = []
     for part in text.split("+"):
         count, _, size = part.partition("x")
         if not (count.isdigit() and size.isdigit() and len(count) < 6 and len(size) < 5):
             raise ValueError(text)
-        if int(count) + len(shares) > MOST_HOSTS or not 0 < int(size) <= MOST_SHARE:
-            raise ValueError(text)
-        shares += [int(size)] * int(count)
+        shares.append([int(count), int(size)])
+    if any(not (count and 0 < size <= MOST_SHARE) for count, size in shares):
+        raise ValueError(text)
     return shares
 
 

@@ -84,6 +84,8 @@ class Relay(SelfTests):
                 self._hear_supervisor(self.supervisor)
             if 0 in ready:
                 self._hear()
+            elif self.turn:
+                self.turn.expire()
             if self.turn:
                 self._say_all(self.turn.answers(ready))
             if self.follow:

@@ -71,8 +71,6 @@ class Turn:
         ended = [name for name, one in self._watched.items() if one in ready]
         for name in ended:
             self._watched.pop(name).close()
-        if self._ticket and now > self._heard + FORSAKEN:
-            self._hold(None)
         if self._asks is None:
             return []
         number, until = self._asks
@@ -85,6 +83,11 @@ class Turn:
         stand = self._stand()
         self._asks, self._heard = None, now
         return [(number, stand)]
+
+    def expire(self) -> None:
+        """Let go of a ticket that nobody has renewed. Call it when no request is there to be read."""
+        if self._ticket and time.monotonic() > self._heard + FORSAKEN:
+            self._hold(None)
 
     def close(self) -> None:
         """Leave the queue."""
@@ -105,7 +108,7 @@ class Turn:
         """Return how things stand, and watch for the next end."""
         for _ in range(TRIES):
             names = tickets.names()
-            stand = {"tickets": tickets.read(names), "leased": _leased()}
+            stand = {"tickets": tickets.read(names, self._run), "leased": _leased()}
             if self._watch(tickets.to_watch(names, self._run)):
                 break
         self._told = sorted(names)

@@ -5,7 +5,6 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
@@ -14,7 +13,7 @@ from ...records.reasons import EndReason, PassedOver, WaitReason
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
-from .tables import counted, duration, size
+from .tables import counted, due, duration, size
 
 
 @frozen
@@ -57,8 +56,13 @@ def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
 
 @line_of.register
 def _run_waits(event: ev.RunWaits) -> Line:
-    place = f"waiting for GPUs: number {event.place} of {event.waiting}"
-    return Line(f"{place}, {wait_reason(event)}{until(event.latest)}", "yellow")
+    return Line(f"waiting for GPUs: {waits_text(event)}", "yellow")
+
+
+def waits_text(event: ev.RunWaits) -> str:
+    """Return the place of a run, what it waits for, and by when it begins."""
+    why = wait_reason(event.why, event.runs, event.users, event.hosts)
+    return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
 
 
 @line_of.register
@@ -66,14 +70,16 @@ def _turn_came(event: ev.TurnCame) -> Line:
     return Line(f"its turn after {duration(event.seconds)}", "green")
 
 
-def wait_reason(event: ev.RunWaits) -> str:
-    """Return what a run waits for."""
-    if event.why is WaitReason.HOSTS_MISSING:
-        return f"{nodeset.fold(event.hosts)} cannot be reached"
-    if event.why is WaitReason.TOO_LARGE:
+def wait_reason(
+    why: WaitReason, runs: Sequence[str], users: Mapping[str, str], hosts: Sequence[str]
+) -> str:
+    """Return what a run waits for; see :class:`launcher.records.events.RunWaits`."""
+    if why is WaitReason.HOSTS_MISSING:
+        return f"{nodeset.fold(hosts)} cannot be reached"
+    if why is WaitReason.TOO_LARGE:
         return "more than its hosts have now"
-    runs = _first(tuple(_whose(run, event.users) for run in event.runs))
-    return f"behind {runs}" if event.why is WaitReason.BEHIND else f"in use by {runs}"
+    named = _first(tuple(_whose(run, users) for run in runs))
+    return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
 
 
 def _whose(run: str, users: Mapping[str, str]) -> str:
@@ -82,9 +88,9 @@ def _whose(run: str, users: Mapping[str, str]) -> str:
     return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
 
 
-def until(latest: float | None) -> str:
+def until(latest: float | None, now: float) -> str:
     """Return by when a run begins, as far as anybody knows."""
-    return f"; by {time.strftime('%d %b %H:%M', time.localtime(latest))}" if latest else ""
+    return f"; by {due(latest, now)}" if latest else ""
 
 
 @line_of.register

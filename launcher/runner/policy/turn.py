@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...agent.host.tickets import short as short
+from ...agent.host.socket_names import short as short
 from ...agent.supervisor import turns
 from ...agent.supervisor.turns import Begin as Begin
 from ...agent.supervisor.turns import Wait as Wait
@@ -87,11 +87,17 @@ def reason(answer: Wait, stands: Sequence[Stand]) -> WaitReason:
 
 
 def waiting(stands: Sequence[Stand]) -> dict[str, dict[str, WaitingThere]]:
-    """Return the tickets by run and host. A run may have two on a host for a while: the first counts."""
+    """Return the tickets by run and host, where the run has no GPUs.
+
+    It may have two on a host for a while: the first counts. A run that may start again keeps its ticket
+    while it runs, so that nobody takes its GPUs in between.
+    """
     found: dict[str, dict[str, WaitingThere]] = {}
     for stand in stands:
+        running = {short(holder.run) for holder in stand.said.leased.values() if holder.run}
         for ticket in sorted(stand.said.tickets, key=_key):
-            found.setdefault(ticket.run, {}).setdefault(stand.host.name, ticket)
+            if ticket.run not in running:
+                found.setdefault(ticket.run, {}).setdefault(stand.host.name, ticket)
     return found
 
 
@@ -117,7 +123,7 @@ def _tickets(
         first = min(there.values(), key=_key)
         if first.aside and run != own:
             continue  # it can begin nowhere, as its own hosts say: it holds nobody back
-        sizes = sorted(first.shares, reverse=True)
+        sizes = first.sizes
         hosts = candidates if run == own else frozenset(there)
         if run != own and len(there) < first.hosts:
             sizes = sizes[: len(there)]  # what it may need of those that are in sight

@@ -83,8 +83,10 @@ def test_a_ticket_that_nobody_renews_is_let_go(
     ask(held, 1)
     held.answers([])
     assert held.patience() <= turn.FORSAKEN
+    held.expire()
+    assert len(tickets.names()) == 1
     monkeypatch.setattr(turn, "FORSAKEN", -1.0)
-    held.answers([])
+    held.expire()
     assert tickets.names() == {}
     ask(held, 2)
     assert len(tickets.names()) == 1, "it is back"

@@ -17,7 +17,8 @@ EIGHT = Job(run=("x",), framework="env", resources=Resources(gpus=8))
 
 
 def ticket(run: str, number: int, *shares: int, hosts: int = 2, **more: Any) -> WaitingThere:
-    return WaitingThere(run, more.pop("priority", 0), number, hosts, shares, **more)
+    pairs = tuple((1, share) for share in shares)
+    return WaitingThere(run, more.pop("priority", 0), number, hosts, pairs, **more)
 
 
 def stand(name: str, *tickets: WaitingThere, leased: Any = None, **facts: Any) -> Stand:
@@ -70,6 +71,16 @@ def test_a_ticket_that_is_there_twice_counts_once() -> None:
     """A relay that nobody reaches holds an old one for a while."""
     found = turn.decide([stand("a", ticket("x", 9, 1, hosts=1), ticket("x", 2, 1, hosts=1))])
     assert len(found) == 1
+
+
+def test_the_ticket_of_a_run_counts_where_it_holds_no_gpus() -> None:
+    """It may start again: then it is before those that came later."""
+    mine, other = ticket("mine", 5, 2, hosts=1), ticket("other", 1, 4, 4)
+    there = {index: Holder("ann", "other") for index in range(4)}
+    stands = [stand("a", other, leased=there), stand("b", mine, other)]
+    assert turn.waiting(stands)["other"].keys() == {"b"}
+    assert isinstance(decide(*stands), Wait)
+    assert "other" not in turn.waiting([stand("a", other, leased=there)])
 
 
 def test_gpus_that_others_work_on_are_taken_last() -> None:
