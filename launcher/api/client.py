@@ -19,6 +19,7 @@ from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
 from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.comparison import Difference, compare
+from ..records.notes import Notes
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.inventory import select
@@ -71,6 +72,10 @@ class RunOptions(TypedDict, total=False):
     notify: Sequence[str]
     """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
     ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
+    tags: Sequence[str]
+    """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
+    note: str
+    """A text about the run. Default: none."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
     wait: float | None
@@ -89,8 +94,15 @@ class RerunOptions(TypedDict, total=False):
     """They take the place of those of its script."""
     hosts: str | None
     """Other hosts of its inventory, as ``--hosts`` selects them."""
-    gpus: int | None
-    """Another total of GPUs, for which launcher chooses the hosts."""
+    gpus: int | str | None
+    """Another total of GPUs, also of one model (``A100:4``), for which launcher chooses the hosts."""
+    from_checkpoint: bool
+    """Give the hosts the outputs of the run first, as after a restart: a script that loads its
+    checkpoint from there continues. Default: False."""
+    tags: Sequence[str]
+    """Words to find the new run by. Default: none."""
+    note: str
+    """A text about the new run. Default: none."""
 
 
 class _Catalog:
@@ -125,16 +137,23 @@ class _Catalog:
         return catalog.summary(catalog.find(name))
 
     def select(
-        self, words: Sequence[str] = (), *, failed: bool = False, older: float | None = None
+        self,
+        words: Sequence[str] = (),
+        *,
+        failed: bool = False,
+        older: float | None = None,
+        tags: Sequence[str] = (),
     ) -> list[Summary]:
         """Return summaries of the runs that ``words`` name, the oldest first: names or beginnings as in
         :meth:`show`, or patterns such as ``sweep-*``; without words, all runs.
 
         Of these, with ``failed`` those that failed or were lost, and with ``older`` those that were
-        started more than so many seconds ago. Raises UnknownRun, InputError.
+        started more than so many seconds ago; with ``tags`` those that have all of them. Raises
+        UnknownRun, InputError.
         """
         before = None if older is None else time.time() - older
-        return catalog.select(words, failed=failed, before=before)
+        found = catalog.select(words, failed=failed, before=before)
+        return [run for run in found if set(tags).issubset(run.tags)]
 
     def annotate(
         self,
@@ -230,6 +249,7 @@ class AsyncClient(_Catalog):
 
         to = options.pop("notify", ())
         notify.check(to)
+        notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
         request = make_request(
             job,
             self.inventory,
@@ -237,7 +257,7 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log, to)
+        return await self._start(request, detach, on_event, on_log, to, notes)
 
     async def rerun(
         self,
@@ -258,6 +278,7 @@ class AsyncClient(_Catalog):
         """
         from ..runner.requests import changed
 
+        notes = Notes().changed(changes.get("tags", ()), note=changes.get("note", ""))
         old = await self.attach(name, trust_record=trust_record)
         if old.doubts:
             raise InputError(
@@ -271,10 +292,18 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
-        chosen = tuple(node.host for node in old.layout.nodes) or request.hosts
-        request = changed(request, chosen, **changes)
-        request = replace(request, code_of=old.name, command_line=self._command_line)
-        return await self._start(request, detach, on_event, on_log)
+        resume_from = old.name if changes.get("from_checkpoint") else None
+        if resume_from:
+            await _require_outputs(old)
+        wanted = (changes.get("arguments"), changes.get("hosts"), changes.get("gpus"))
+        request = changed(request, old.layout, *wanted)
+        request = replace(
+            request,
+            code_of=old.name,
+            resume_from=resume_from,
+            command_line=self._command_line,
+        )
+        return await self._start(request, detach, on_event, on_log, notes=notes)
 
     async def attach(
         self,
@@ -458,6 +487,7 @@ class AsyncClient(_Catalog):
         on_event: OnEvent | None,
         on_log: OnLog | None,
         notified: Sequence[str] = (),
+        notes: Notes | None = None,
     ) -> AsyncRunHandle:
         from ..runner import follower, notify
         from ..runner.attach import Started
@@ -466,6 +496,8 @@ class AsyncClient(_Catalog):
         folder = RunFolder.create(request.job.name)
         if notified:
             notify.ask(folder.path, notified)
+        if notes and notes != Notes():
+            catalog.note(folder.path, notes)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
@@ -667,6 +699,18 @@ class Client(_Catalog):
         from .handles import RunHandle
 
         return RunHandle(handle, self._loop)
+
+
+async def _require_outputs(old: AsyncRunHandle) -> None:
+    """Make sure that all outputs of a run are here, to continue from it. Raises InputError."""
+    from ..runner.files.seeding import check_can_continue
+
+    receipt = old.receipt
+    if receipt is None or not receipt.outputs_complete:
+        left = (await old.pull()).not_brought
+    else:
+        left = receipt.not_brought
+    await asyncio.to_thread(check_can_continue, old.folder, left)
 
 
 def _ignore(*_: object) -> None:

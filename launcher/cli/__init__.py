@@ -6,6 +6,7 @@ Slow modules are imported by the commands that need them.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 
@@ -16,6 +17,8 @@ from ..spec.errors import HostError, InputError, LauncherError, suggestion
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
+
+_UNKNOWN_COMMAND = re.compile(r"No such command '([^']*)'")
 
 
 class _Commands(click.Group):
@@ -40,6 +43,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _ABOUT and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise foreign_terms.command_error(args[0], tuple(_ABOUT))
+        if args[0] == "run" and (words := foreign_terms.as_sweep(args[1:])):
+            args[:] = ["sweep", "run", *words]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -145,8 +150,16 @@ def _of_usage(error: click.UsageError) -> InputError:
     command = error.ctx.command_path if error.ctx else "launcher"
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
-        hint = suggestion(error.option_name, known) or f"{command} --help lists the options"
+        like = suggestion(error.option_name, known) if error.option_name.startswith("--") else ""
+        hint = like or f"{command} --help lists the options"
         return InputError(f"{command} has no option {error.option_name}", hint)
+    if found := _UNKNOWN_COMMAND.match(error.message):
+        inner = error.ctx.command if error.ctx else None
+        names = (
+            inner.list_commands(error.ctx) if isinstance(inner, click.Group) and error.ctx else []
+        )
+        hint = suggestion(found[1], names) or f"{command} --help lists the commands"
+        return InputError(f'there is no command "{command} {found[1]}"', hint)
     message = error.format_message().rstrip(".")
     return InputError(message[:1].lower() + message[1:], f"{command} --help")
 

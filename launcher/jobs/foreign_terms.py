@@ -28,6 +28,16 @@ COMMANDS = {
     **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),
     **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
     **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
+    "history": "launcher ls",
+    "info": _SHOW,
+    "cat": "launcher logs RUN",
+    **dict.fromkeys(
+        ("watch", "follow", "monitor"), "launcher attach RUN, or launcher gpus --watch"
+    ),
+    **dict.fromkeys(
+        ("resume", "retry", "restart"),
+        "launcher attach RUN follows one that runs; launcher rerun RUN --from-checkpoint",
+    ),
     "cp": "launcher pull RUN [DEST], or launcher push DIR --hosts HOSTS",
     "tail": "launcher logs -f RUN",
     "scancel": _END,
@@ -72,7 +82,6 @@ OPTIONS = {
     **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
     "--interactive": "launcher run --detach, then launcher shell RUN",
     **dict.fromkeys(("--command", "--args"), "put the command after the options"),
-    "--strategy": "launcher sweep SCRIPT --lr '[0.1, 0.01]' takes a grid; --sampler random draws",
     **dict.fromkeys(
         ("--instance_type", "--instance-type", "--accelerator", "--node-type"),
         "choose machines with --hosts: by name, group or label",
@@ -81,14 +90,35 @@ OPTIONS = {
         ("--credential_id", "--credential"), "--secret NAME passes it from your environment"
     ),
     **dict.fromkeys(("-p", "--project"), COMMANDS["project"]),
-    **dict.fromkeys(("-c", "--cpu", "--memory"), "set resources: of a role in a job file"),
+    **dict.fromkeys(
+        ("-c", "--cpu", "--cpus", "--mem", "--memory", "--cpus-per-task"),
+        "set resources: of a role in a job file",
+    ),
+    "-n": "-N N: hosts; --nproc-per-node N: processes on each; --gpus N: the total",
+    **dict.fromkeys(
+        ("-t", "--time", "--time-limit", "--timeout", "--walltime"),
+        "a run has no time limit; timeout 2h in front of the command ends it",
+    ),
+    **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
+    **dict.fromkeys(("--venv", "--virtualenv"), "--python venv:DIR"),
+    **dict.fromkeys(
+        ("--host", "--nodelist", "-w", "--hostfile"), "--hosts NAMES, of the inventory"
+    ),
+    **dict.fromkeys(("--exclude", "-x"), "--hosts names those to use, such as 'gpu[1-3]'"),
+    **dict.fromkeys(("--partition", "--queue"), "choose hosts with --hosts; there are no queues"),
+    **dict.fromkeys(("--gres", "--accelerators"), "--gpus A100:4, the total over all hosts"),
+    **dict.fromkeys(("--module", "--modules"), "--prepare 'module load cuda'"),
 }
 
 #: Keys that people expect in a job file.
 KEYS = {
     **dict.fromkeys(("command", "cmd", "entrypoint", "script", "args"), "run: train.py --epochs 3"),
     **dict.fromkeys(
-        ("gpus", "accelerators", "num_gpus"), "resources: {gpus: 8}, the total over all hosts"
+        ("gpus", "accelerators", "num_gpus"),
+        "resources: {gpus: 8}, the total over all hosts; of one model {gpus: A100:8}",
+    ),
+    **dict.fromkeys(
+        ("cpus", "memory"), "resources: of a role, as roles: {worker: {resources: {cpus: 4}}}"
     ),
     **dict.fromkeys(
         ("nproc_per_node", "gpus_per_node"), "resources: {nproc_per_node: 4}, on each host"
@@ -135,14 +165,18 @@ def check_options(words: Sequence[str], known: Collection[str], command: str) ->
         if name in OPTIONS and name not in unknown:
             unknown.append(name)
     listed = f"launcher {command} --help lists the options"
-    hints = [
-        f"{name}: {OPTIONS.get(name) or suggestion(name, tuple(known)) or listed}"
-        for name in unknown
-    ]
+    hints = [OPTIONS.get(name) or _like(name, known) or listed for name in unknown]
+    if len(unknown) > 1:
+        hints = [f"{name}: {hint}" for name, hint in zip(unknown, hints, strict=True)]
     several = "options" if len(unknown) > 1 else "option"
     raise InputError(
         f"launcher {command} has no {several} {', '.join(unknown)}", "\n        ".join(hints)
     )
+
+
+def _like(name: str, known: Collection[str]) -> str:
+    """Return a suggestion for an option; a single letter is like no other."""
+    return suggestion(name, tuple(known)) if name.startswith("--") else ""
 
 
 #: Options of `launcher run` that hardly any script has, though some have one of them.
@@ -168,20 +202,59 @@ _LAUNCHERS_OWN = frozenset(
 _WITHOUT_VALUE = frozenset({"--detach", "--dry-run", "--no-check"})
 
 
+def as_sweep(words: Sequence[str]) -> list[str] | None:
+    """Return the words of ``run --strategy grid_search ...``, which is how Grid spells a sweep, as those
+    of ``sweep run``; None if they are no sweep. Raises InputError for another strategy."""
+    own = next((at for at, word in enumerate(words) if _is_script(word)), len(words))
+    found: list[str] = []
+    sampler, options = "", [part for word in words[:own] for part in _parted(word)]
+    while options:
+        name = options.pop(0)
+        if name == "--strategy":
+            sampler = _sampler(options.pop(0) if options else "")
+            found += ["--sampler", sampler]
+        else:
+            found.append("--max-trials" if name in ("--num_trials", "--num-trials") else name)
+    return [*found, *words[own:]] if sampler else None
+
+
+def _is_script(word: str) -> bool:
+    return word == "--" or word.endswith((".py", ".yaml", ".yml", ".sh"))
+
+
+def _parted(word: str) -> list[str]:
+    name, equals, value = word.partition("=")
+    return [name, value] if equals and name == "--strategy" else [word]
+
+
+def _sampler(strategy: str) -> str:
+    sampler = {"grid_search": "grid", "random_search": "random"}.get(strategy)
+    if sampler is None:
+        raise InputError(
+            f"--strategy is {strategy or 'empty'}: grid_search or random_search",
+            "launcher sweep train.py --lr '[0.1, 0.01]' is the same in our words",
+        )
+    return sampler
+
+
 def behind_the_script(words: Sequence[str]) -> tuple[str, str] | None:
     """Return an option of launcher that stands behind a script, and how it would be written; or None.
 
     The script gets it, which may well be meant.
     """
-    if not words[0].endswith(".py"):
+    script = next((at for at, word in enumerate(words) if word.endswith(".py")), len(words))
+    if any(word.startswith("-") for word in words[:script]):
         return None
-    for at, word in enumerate(words[1:], 1):
+    found: list[str] = []
+    for at, word in enumerate(words[script + 1 :], script + 1):
         name, equals, _ = word.partition("=")
         if name in _LAUNCHERS_OWN:
             value = words[at + 1 : at + 2] if not equals and name not in _WITHOUT_VALUE else ()
-            given = shlex.join([word, *(v for v in value if not v.startswith("-"))])
-            return given, f"launcher run {given} {words[0]}"
-    return None
+            found += [word, *(v for v in value if not v.startswith("-"))]
+    if not found:
+        return None
+    given = shlex.join(found)
+    return given, f"launcher run {given} {shlex.join(words[: script + 1])}"
 
 
 def command_error(name: str, known: Sequence[str]) -> InputError:

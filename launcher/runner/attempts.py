@@ -20,8 +20,9 @@ from .host_set import HostSet
 from .launch import Launch
 from .place import Place
 from .policy import elastic, turn
-from .policy.restart import another_try, may_replace_ports
+from .policy.restart import another_try, may_look_again, may_replace_ports
 from .replacement import Replacement
+from .second_look import SecondLook
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
@@ -42,6 +43,7 @@ class Attempts:
     ) -> None:
         self._context, self._hosts, self._place = context, hosts, place
         self._collector, self._replacement = collector, replacement
+        self._second_look = SecondLook(context, hosts, collector)
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
 
@@ -71,7 +73,7 @@ class Attempts:
                 await self._context.switch.unless_asked(self._start())
             self._context.enter("run")
             await self._follow()
-        except (errors.PortTaken, errors.Stalled) as error:
+        except (errors.PortTaken, errors.GpuBusy, errors.Stalled) as error:
             return error
         return None
 
@@ -111,7 +113,7 @@ class Attempts:
 
     def _with_gpus(self) -> list[HostSession]:
         there = {node.host.name for node in self._hosts.layout.nodes if node.gpus}
-        return [one for one in self._hosts.active if one.name in there and not one.is_over]
+        return [one for one in self._hosts.active if one.name in there and one.lost is None]
 
     async def _follow(self) -> None:
         """Wait until the attempt is over. Raises Stalled when a stall ends the run."""
@@ -149,6 +151,11 @@ class Attempts:
         context, request = self._context, self._context.request
         if isinstance(error, errors.PortTaken):
             return Reason(EndReason.PORT_TAKEN) if may_replace_ports(context.events) else None
+        if isinstance(error, errors.GpuBusy):
+            if not may_look_again(context.events):
+                return None
+            context.add(ev.GpuTaken(time.time(), error.host, error.message))
+            return Reason(EndReason.GPU_BUSY)
         if context.state.failure is not None:
             await self._await_last_output(context.state.failure.host)
         if context.switch.asked.is_set():
@@ -181,11 +188,16 @@ class Attempts:
         context.enter("restart")
         await self._keep_place()
         await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))
-        number = await context.switch.unless_asked(self._replacement.fill())
-        if number is None:
-            return False
-        self._number = number
-        context.add(ev.RunRestarted(time.time(), number, str(why)))
+        if why.code is EndReason.GPU_BUSY:
+            self._number = context.state.attempt + 1
+            context.add(ev.RunRestarted(time.time(), self._number, str(why)))
+            await context.switch.unless_asked(self._second_look.take(self._number))
+        else:
+            number = await context.switch.unless_asked(self._replacement.fill())
+            if number is None:
+                return False
+            self._number = number
+            context.add(ev.RunRestarted(time.time(), number, str(why)))
         await context.switch.unless_asked(self._launch().supervise())
         return True
 

@@ -9,11 +9,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from ..fleet.findings import preflight
 from ..jobs import planner
-from ..jobs.gpus import foreign, usable, users_text
+from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
-from ..records import events as ev
-from ..records.reasons import PassedOver
 from ..spec import nodeset
 from ..spec.errors import CheckFailed, GpusInUse, HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -21,8 +20,11 @@ from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
+from .opening_hosts import Opening
 from .place import Place
 from .policy import turn
+from .policy.opening import how_many
+from .policy.passed_over import passed_over
 
 
 async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
@@ -33,66 +35,80 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     until then stays in the set, which closes it.
     """
     search = _Search(context, hosts)
-    layout = await search.layout(place.can_wait)
-    ours = await _turn(hosts, place, layout) if layout else None
-    if ours is None and not place.can_wait:
-        raise _behind(place.others)
-    if ours is None:
-        await _queue_up(context, place, await search.all_able())
-        ours = place.layout_now()
+    try:
+        layout = await search.layout(place.can_wait)
+        ours = await _turn(hosts, place, layout) if layout else None
+        if ours is None and not place.can_wait:
+            raise _behind(place.others)
+        if ours is None:
+            await _queue_up(context, place, await search.all_able())
+            ours = place.layout_now()
+        await search.opening.leave()
+    except BaseException:
+        await search.opening.close()
+        raise
     if ours is None:
         return False
     await settle(context, hosts, ours)
     return True
 
 
+async def settle(context: RunContext, hosts: HostSet, layout: Layout) -> None:
+    """Let the hosts of a layout take part, and dismiss the others."""
+    hosts.settle(layout)
+    report_passed_over(context, hosts)
+    await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
+
+
 class _Search:
     """Opens as many hosts as are needed; the next ones replace those that do not answer."""
 
     def __init__(self, context: RunContext, hosts: HostSet) -> None:
+        self.opening = Opening(context, hosts, open_one)
         self._context, self._hosts = context, hosts
         self._waiting = list(context.request.hosts)
-        self._failed: list[HostError] = []
 
     async def layout(self, may_wait: bool) -> Layout | None:
         """Return the first layout on free GPUs; None if all are open, and it would fit if these were."""
-        job = self._context.job
+        job, opening = self._context.job, self.opening
         while True:
             able, _ = _with_needs(self._context, self._hosts.active)
-            await self._open(_how_many(job, len(able), len(self._waiting)))
-            if self._failed and (job.hosts or not self._waiting):
-                _raise_if_needed(job, self._hosts.active, self._failed)
+            self._open(how_many(job, len(able), len(self._waiting)))
+            await (opening.wait() if _needs_all(job) else opening.settle(bool(self._waiting)))
+            if opening.failed and not opening.silent and (job.hosts or not self._waiting):
+                _raise_if_needed(job, self._hosts.active, opening.failed)
             able, lacking = _with_needs(self._context, self._hosts.active)
             if lacking and _needs_all(job):
                 raise _lacks(job, able, lacking)
             try:
-                return _decide(job, able, self._context.name, only_idle=bool(self._waiting))
+                return decide(self._context, able, only_idle=bool(self._waiting or opening.silent))
             except PlanError as error:
                 if self._waiting:
                     continue
+                if opening.silent:
+                    await opening.wait()
+                    continue
                 if may_wait and isinstance(error, GpusInUse):
                     return None
-                if lacking:
-                    raise _lacks(job, able, lacking) from None
-                if self._failed:
-                    raise self._failed[0] from None
+                self._complain(able, lacking)
                 raise
+
+    def _complain(self, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> None:
+        """Raise the error that explains why hosts are missing, if there is one."""
+        if lacking:
+            raise _lacks(self._context.job, able, lacking) from None
+        if self.opening.failed:
+            raise self.opening.failed[0] from None
 
     async def all_able(self) -> list[HostSession]:
         """Return all hosts that the run may use, and open those that are not open yet."""
-        await self._open(len(self._waiting))
+        self._open(len(self._waiting))
+        await self.opening.settle(False)
         return _with_needs(self._context, self._hosts.active)[0]
 
-    async def _open(self, count: int) -> None:
+    def _open(self, count: int) -> None:
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._failed += await _open(self._context, self._hosts, batch)
-
-
-async def settle(context: RunContext, hosts: HostSet, layout: Layout) -> None:
-    """Let the hosts of a layout take part, and dismiss the others."""
-    hosts.settle(layout)
-    _report_left_out(context, hosts)
-    await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
+        self.opening.begin(batch)
 
 
 async def _turn(hosts: HostSet, place: Place, layout: Layout) -> Layout | None:
@@ -106,43 +122,28 @@ async def _turn(hosts: HostSet, place: Place, layout: Layout) -> Layout | None:
 
 
 async def _queue_up(context: RunContext, place: Place, able: Sequence[HostSession]) -> None:
-    """Take a place on all hosts that the run may use."""
-    facts = {one.name: one.facts for one in able}
-    await place.enter(able, turn.shares(context.job, [one.host for one in able], facts))
+    """Take a place on all hosts that have GPUs for the run."""
+    model = context.job.resources.gpu_model
+    order = [host.name for host in context.request.hosts]
+    fit = [one for one in able if usable(one.host, one.facts, (), model).indices]
+    fit.sort(key=lambda one: order.index(one.name))
+    facts = {one.name: one.facts for one in fit}
+    await place.enter(fit, turn.shares(context.job, [one.host for one in fit], facts))
 
 
 def _behind(others: int) -> GpusInUse:
     runs = "1 other run waits" if others == 1 else f"{others} other runs wait"
     return GpusInUse(
         f"{runs} for these GPUs, and came earlier",
-        "--wait forever waits for the turn of this one",
+        "--wait forever waits for the turn of this one; launcher queue shows who waits",
     )
 
 
-def _report_left_out(context: RunContext, hosts: HostSet) -> None:
+def report_passed_over(context: RunContext, hosts: HostSet) -> None:
     """Record which GPUs of its hosts the run has not taken, and why; and those that it shares."""
-    if context.job.resources.gpus == 0:
-        return
     for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
-        there, now = usable(session.host, session.facts), time.time()
-        if there.outside:
-            why = PassedOver.ENVIRONMENT
-            context.add(ev.GpusPassedOver(now, session.name, there.outside, why, there.bound))
-        uses = {i: one for i, one in foreign(session.facts).items() if i in there.indices}
-        shared, left = set(uses) & set(node.gpus), set(uses) - set(node.gpus)
-        for gpus, why in ((shared, PassedOver.SHARED), (left, PassedOver.FOREIGN)):
-            if gpus:
-                by = users_text(use for index in sorted(gpus) for use in uses[index])
-                context.add(ev.GpusPassedOver(now, session.name, tuple(sorted(gpus)), why, by))
-
-
-def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
-    """Return how many hosts to open next: all when their GPUs have to be compared, else as many as
-    are still missing."""
-    compares = bool(job.roles) or (bool(job.resources.gpus) and job.num_nodes is None)
-    if compares or (job.hosts and job.num_nodes is None):
-        return waiting
-    return max(1, (job.num_nodes or 1) - open_hosts)
+        for event in passed_over(context.job, node, session.facts, time.time()):
+            context.add(event)
 
 
 def _raise_if_needed(
@@ -188,27 +189,28 @@ def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]
     )
 
 
-async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> list[HostError]:
-    """Open hosts side by side and let those that answer take part; return the errors of the others.
+async def open_more(context: RunContext, hosts: HostSet, more: Sequence[Host]) -> list[HostSession]:
+    """Open hosts that the job may use, beside those that it has; return those that answer and fit."""
+    opening = Opening(context, hosts, open_one)
+    opening.begin(more)
+    try:
+        await opening.settle(False)
+        await opening.leave()
+    finally:
+        await opening.close()
+    names = {host.name for host in more}
+    opened = [one for one in hosts.active if one.name in names]
+    if context.request.check:
+        opened = [one for one in opened if _is_fit(one)]
+    return _with_needs(context, opened)[0]
 
-    Each stands aside while it opens, so that closing the set closes it when this is cancelled.
-    """
-    opening = [hosts.new(host) for host in batch]
-    for session in opening:
-        hosts.put_aside(session)
-    results = await asyncio.gather(*(open_one(one) for one in opening), return_exceptions=True)
-    failed = []
-    for session, result in zip(opening, results, strict=True):
-        if isinstance(result, HostError):
-            failed.append(result)
-            name, now = session.name, time.time()
-            context.add(ev.HostFailed(now, name, result.code, result.message, result.hint))
-            await hosts.dismiss(session)
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            hosts.join(session)
-    return failed
+
+def _is_fit(session: HostSession) -> bool:
+    try:
+        preflight.require([session.host], {session.name: session.facts})
+    except CheckFailed:
+        return False
+    return True
 
 
 async def open_one(session: HostSession) -> None:
@@ -217,9 +219,13 @@ async def open_one(session: HostSession) -> None:
     rsync.require_there(session.name, session.facts.rsync)
 
 
-def _decide(job: Job, sessions: Sequence[HostSession], run_id: str, only_idle: bool) -> Layout:
+def decide(context: RunContext, sessions: Sequence[HostSession], only_idle: bool) -> Layout:
+    """Return the layout of the run on hosts that are open. Raises PlanError."""
+    job = context.job
     facts = {session.name: session.facts for session in sessions}
-    layout = make_layout(job, [session.host for session in sessions], facts, run_id, only_idle)
+    order = [host.name for host in context.request.hosts]
+    hosts = sorted((one.host for one in sessions), key=lambda host: order.index(host.name))
+    layout = make_layout(job, hosts, facts, context.name, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders

@@ -131,8 +131,13 @@ class HostSession:
             )
         )
 
-    async def supervise(self, layout: Layout, attempt: int) -> None:
-        """Make sure that a supervisor runs, which also keeps the run's description. Raises HostError.
+    async def look_again(self) -> None:
+        """Measure the host again: its GPUs may have been taken. Raises HostError."""
+        await self._line.probe(True, self._context.job.needs)
+
+    async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> None:
+        """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
+        Raises HostError.
 
         It stops the run on its own when no launcher contacts it for the request's ``orphan_timeout``
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
@@ -153,7 +158,7 @@ class HostSession:
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
             },
-            record={**self._context.describe(layout), "attempt": attempt},
+            record={**record, "attempt": attempt},
             programs={"python": text, "python3": text},
         )
 
@@ -220,10 +225,6 @@ class HostSession:
         if self.agent.closed.done():  # its follower dials
             self._settled.clear()
             await self._settled.wait()
-
-    async def measure(self) -> None:
-        """Look again at what the host has. Raises HostError."""
-        await self._line.probe(needs=self._context.job.needs)
 
     # -- while it is followed
 

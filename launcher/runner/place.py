@@ -216,7 +216,7 @@ class Place:
 
     async def _keep(self, session: HostSession) -> None:
         """Renew a ticket and hear of changes, until this is cancelled or the host is given up."""
-        while not session.is_over:
+        while session.lost is None:
             try:
                 await self._ask(session, NEWS)
             except HostError as error:
@@ -229,7 +229,7 @@ class Place:
 
     async def _renew(self, session: HostSession) -> None:
         """Keep a ticket without hearing of changes, until this is cancelled or the host is given up."""
-        while not session.is_over:
+        while session.lost is None:
             try:
                 await session.turn(self._ticket, 0.0)
                 await asyncio.sleep(RENEW)
@@ -242,8 +242,9 @@ class Place:
     # -- decisions
 
     def _in_sight(self) -> list[turn.Stand]:
+        model = self._context.job.resources.gpu_model
         return [
-            turn.Stand(one.host, one.facts, self._stands[one.name])
+            turn.Stand(one.host, one.facts, self._stands[one.name], model)
             for one in self.sessions
             if one.name in self._stands
         ]
@@ -314,7 +315,7 @@ async def _without_tickets(sessions: Sequence[HostSession]) -> None:
 
 async def _measure(session: HostSession) -> None:
     with suppress(HostError):
-        await session.measure()
+        await session.look_again()
 
 
 async def _remove(session: HostSession, run: str) -> None:

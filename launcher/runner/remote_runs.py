@@ -63,7 +63,7 @@ async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
             await agent.close()
         return HostRuns(answer.runs, answer.going_on)
 
-    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
+    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
     return await visit_hosts(inventory, "", nodes, one)
 
 

@@ -57,6 +57,8 @@ class Host:
     transport: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
+    gpu_model: str | None = None  # use GPUs of this model alone
+    off: str | None = None  # why nothing may use the host for now
 
 
 @frozen
@@ -70,6 +72,16 @@ class Inventory:
     source: str = "inventory"
     notes: tuple[str, ...] = ()  # what could not be carried over from another format
 
+    @property
+    def on(self) -> tuple[Host, ...]:
+        """The hosts that are not ``off``."""
+        return tuple(host for host in self.hosts if host.off is None)
+
+    @property
+    def off(self) -> dict[str, str]:
+        """Why hosts are off, by name."""
+        return {host.name: host.off for host in self.hosts if host.off is not None}
+
     def host(self, name: str) -> Host:
         """Return the host of that name. Raises KeyError."""
         for host in self.hosts:
@@ -82,12 +94,14 @@ class Inventory:
 class Resources:
     """How much a job wants: GPUs in total, or processes on each node.
 
-    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs.
+    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs. ``gpu_model`` is what
+    all its GPUs have to be, such as ``A100``.
     """
 
     gpus: int | None = None
     nproc_per_node: int | None = None
     gpu_ids: tuple[str, ...] = ()
+    gpu_model: str | None = None
 
 
 @frozen
@@ -435,7 +449,8 @@ class Request:
     refused before the start. Where its GPUs are in use, the run waits for its turn for at most ``wait``
     (None: as long as it takes), behind runs of a higher ``priority`` (-1 to 1). It is ended
     ``time_limit`` after its start (None: never). ``code_of`` is a run whose snapshot of the code is used
-    again. ``ask_passphrase`` is called with a key file and returns its passphrase.
+    again, and ``resume_from`` one whose outputs the hosts get before the start. ``ask_passphrase`` is
+    called with a key file and returns its passphrase.
     """
 
     job: Job
@@ -454,4 +469,5 @@ class Request:
     time_limit: float | None = None
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
+    resume_from: str | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

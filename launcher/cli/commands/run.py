@@ -16,12 +16,14 @@ from ...api import jobs
 from ...api.client import RunOptions
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
+from ...spec.gpu_models import read_count
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
 from .. import options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
-from ..inventory_lookup import loaded, note
+from ..inventory_lookup import loaded
+from ..inventory_lookup import note as tell
 from ..run_argument import new_client
 
 
@@ -34,9 +36,7 @@ from ..run_argument import new_client
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
-@click.option(
-    "--gpus", type=click.IntRange(0), help="Total GPUs over all hosts; launcher chooses the hosts."
-)
+@options.gpus("Total GPUs over all hosts, as 4 or A100:4; launcher chooses the hosts.")
 @click.option(
     "--gpu-ids",
     metavar="IDS",
@@ -129,6 +129,8 @@ from ..run_argument import new_client
     help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
 )
 @options.waiting
+@options.tags
+@options.note
 @options.ranks
 @options.raw
 @options.detach
@@ -162,6 +164,8 @@ def command(
     no_wait: bool,
     time_limit: str | None,
     priority: str,
+    tags: tuple[str, ...],
+    note: str,
     **flags: Any,
 ) -> None:
     """Run a script or a job file on the hosts, and follow it until it ends.
@@ -175,7 +179,7 @@ def command(
     job = job_of(ctx, command_words, flags)
     tell_local_paths(job)
     if misplaced := jobs.misplaced_option(command_words):
-        note(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
+        tell(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
     hosts = loaded(inventory, connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
@@ -195,6 +199,8 @@ def command(
         wait=how_long(job, wait, no_wait),
         time_limit=_some_seconds("--time", time_limit),
         priority=jobs.PRIORITIES[priority],
+        tags=tags,
+        note=note,
     )
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
@@ -261,6 +267,8 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     if "envs" in given:
         given["envs"] = dict(_variable(text) for text in given["envs"])
+    if "gpus" in given:
+        given["gpu_model"], given["gpus"] = read_count(str(given["gpus"]))
     if "gpu_ids" in given:
         given["gpu_ids"] = _gpu_ids(given["gpu_ids"])
     if "secrets" in given:
@@ -292,13 +300,14 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
     for values in layers.values():
         if "resources" in values:
             known = vars(values["resources"])
-        names = [name for name in ("gpus", "gpu_ids", "nproc_per_node") if name in values]
+        fields = ("gpus", "gpu_model", "gpu_ids", "nproc_per_node")
+        names = [name for name in fields if name in values]
         given: dict[str, Any] = {name: values.pop(name) for name in names}
         if given:
             if (
                 "gpus" in given or "gpu_ids" in given
             ):  # the one that is given takes the other's place
-                known = {**known, "gpus": None, "gpu_ids": ()}
+                known = {**known, "gpus": None, "gpu_model": None, "gpu_ids": ()}
             known = {**known, **given}
             values["resources"] = Resources(**known)
 

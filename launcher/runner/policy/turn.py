@@ -24,16 +24,18 @@ from ...transport.answers import Holder, Turns, WaitingThere
 
 @frozen
 class Stand:
-    """How things stand on a host: who holds its GPUs, and who waits for them."""
+    """How things stand on a host: who holds its GPUs, and who waits for them. ``model`` is the only one
+    of GPUs that counts, if there is one."""
 
     host: Host
     facts: Facts
     said: Turns
+    model: str | None = None
 
     @property
     def gpus(self) -> tuple[int, ...]:
         """The GPUs of the host that runs take: whole ones, or MIG instances if there are no others."""
-        there = usable(self.host, self.facts).indices
+        there = usable(self.host, self.facts, (), self.model).indices
         return tuple(index for index in there if not is_mig(index)) or tuple(there)
 
     @property
