@@ -184,10 +184,24 @@ def times(path: Path) -> dict[str, list[tuple[float, int]]]:
     return found
 
 
+def log_names(path: Path) -> list[str]:
+    """Return the names of the logs in the folder of a run, such as ``attempt-0/rank-3.out``."""
+    folder = path / "logs"
+    return sorted(str(file.relative_to(folder)) for file in folder.glob("attempt-*/*"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     write(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_record(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all. Raises RecordError."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        raise RecordError(path, error) from None
 
 
 def write(path: Path, data: bytes) -> None:
@@ -288,8 +302,7 @@ class RunFolder:
 
     def log_names(self) -> list[str]:
         """Return the names of the logs here, such as ``attempt-0/rank-3.out``."""
-        folder = self.path / "logs"
-        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
+        return log_names(self.path)
 
     @property
     def outputs(self) -> Path:
@@ -321,10 +334,7 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder. Raises RecordError."""
-        try:
-            write_json(self.path / name, value)
-        except OSError as error:
-            raise RecordError(self.path / name, error) from None
+        write_record(self.path / name, value)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write any other file of the folder. Raises RecordError."""
