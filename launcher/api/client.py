@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
     from ..records.receipt import Receipt
     from ..runner.attach import Following
+    from ..runner.follow_all import News
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
     from ..runner.push import Pushed
     from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
+    from ..runner.unfollowed import Refreshed
     from .handles import AsyncRunHandle, RunHandle
 
     AskPassphrase = Callable[[str], Awaitable[str | None]]
@@ -73,6 +75,8 @@ class RunOptions(TypedDict, total=False):
     """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
     note: str
     """A text about the run. Default: none."""
+    columns: int
+    """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
 
@@ -168,6 +172,16 @@ class _Catalog:
         """Return summaries of the runs of this machine, the latest first: all of them, or those that
         are ``wanted``."""
         return [run for run in catalog.summaries() if wanted is None or wanted.fits(run)]
+
+    def refresh(self, seconds: float = 2.0) -> Refreshed:
+        """Have runs followed again that nobody follows, as after a reboot, and wait at most so long for
+        news of them.
+
+        Only runs of which all hosts answer are followed again: a follower gives up silent hosts.
+        """
+        from ..runner.unfollowed import refresh
+
+        return refresh(seconds)
 
 
 class AsyncClient(_Catalog):
@@ -428,6 +442,16 @@ class AsyncClient(_Catalog):
 
         async with self.hosts_up(self.inventory):
             return await ask_gpus(self.inventory)
+
+    async def follow_all(self, leaving: asyncio.Event, tell: Callable[[News], None]) -> int:
+        """Follow all unfinished runs of this machine that nobody else follows, also new ones, until
+        ``leaving`` is set; return how many continue without this client then.
+
+        A run of which a host does not answer is not followed until it does.
+        """
+        from ..runner.follow_all import FollowAll
+
+        return await FollowAll(self.follow, tell, leaving).until_let_go()
 
     # -- for handles
 

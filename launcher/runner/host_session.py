@@ -152,6 +152,7 @@ class HostSession:
                 "orphan_timeout": request.orphan_timeout,
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
+                "own_hosts": self.facts.has_own_hosts,
             },
             record={**record, "attempt": attempt},
             programs={"python": text, "python3": text},
