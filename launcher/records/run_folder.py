@@ -12,16 +12,18 @@ Files appear whole or not at all: each is written under a temporary name and ren
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
-        outputs.json    which hosts each file came from
+        outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them
         adopted.json    of a run that another machine started: whether its hosts agree on its record
         notes.json      tags and the note of a person
+        notify.json     whom to tell about the run
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
-        follower.json   the process that follows the run: pid, machine and boot
+        follower.json   the process that follows the run: pid, machine and boot; follower.log: its
+                        messages, if it runs in the background
         launcher.lock   held (flock) by the process that follows the run; contains its pid, with a
                         line end if that process reads requests from files (older ones do not)
         .hosts/<host>/  what came from one host
