@@ -40,7 +40,9 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -194,8 +196,8 @@ def log_names(path: Path) -> list[str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write(path, text.encode("utf-8", "backslashreplace"))
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value)
+    _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
 
 
 def write_record(path: Path, value: Any) -> None:
@@ -208,10 +210,14 @@ def write_record(path: Path, value: Any) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
+    _write(path, [data])
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -291,7 +291,8 @@ class Screen:
         if self._queued + count > self._room:
             self.flush()
         is_much = count > log_lines.FOLDED
-        shown = log_lines.readable(lines, self._raw, mark_bars=self._is_live and not is_much)
+        mark_bars = self._is_live and not is_much
+        shown = log_lines.readable(lines, self._raw, self._colour, mark_bars)
         if not shown:
             return
         if is_much:
@@ -304,7 +305,9 @@ class Screen:
     def _marked(self, source: _Source, lines: bytes) -> bytes:
         """Return the lines that the user wants to see, with their time if that is wanted."""
         wanted = [
-            line for line in lines.split(b"\n")[:-1] if not self._grep or self._grep.search(line)
+            line
+            for line in lines.split(b"\n")[:-1]
+            if not self._grep or self._grep.search(log_lines.uncoloured(line))
         ]
         stamp = b""
         if self._timestamps:
