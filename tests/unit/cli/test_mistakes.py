@@ -32,7 +32,7 @@ def typed(tmp_path: Path) -> Launcher:
         ("export slrum x.yaml", 'no command "launcher export slrum"', 'did you mean "slurm"?'),
         ("run -n 2 t.py", "launcher run has no option -n", "-N N: hosts; --nproc-per-node N"),
         ("run -z t.py", "launcher run has no option -z", "launcher run --help lists"),
-        ("run --time 1h t.py", "no option --time", "a run has no time limit; timeout 2h in front"),
+        ("run --walltime 1h t.py", "no option --walltime", "--time 2h ends the run after that"),
         ("run --conda x t.py", "no option --conda", "--python conda:NAME"),
         ("run --mem 10G t.py", "no option --mem", "set resources: of a role"),
         ("run --gpus A100 t.py", "'A100' is no number of GPUs, such as A100:1", ""),
