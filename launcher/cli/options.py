@@ -76,26 +76,27 @@ tags = click.option(
     metavar="TAG",
     help="Tag the run; ls --tag finds it (repeatable).",
 )
-note = click.option("--note", default="", metavar="TEXT", help="A note about the run.")
+note = click.option("--note", metavar="TEXT", help="A note about the run.")
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )
-raw = click.option("--raw", is_flag=True, help="Pass escape sequences from hosts to the terminal.")
+raw = click.option(
+    "--raw/--no-raw", default=None, help="Pass escape sequences from hosts to the terminal."
+)
 _WAITING = (
     click.option(
         "--wait",
         metavar="T|forever",
         help="Where GPUs are in use, wait this long for a turn (default at a terminal: forever).",
     ),
-    click.option("--no-wait", is_flag=True, help="Fail at once where GPUs are in use, with 75."),
     click.option(
-        "--time", "time_limit", metavar="T", help="End the run T after its start (default: never)."
+        "--no-wait", is_flag=True, default=None, help="Fail at once where GPUs are in use, with 75."
     ),
+    click.option("--time", metavar="T", help="End the run T after its start (default: never)."),
     click.option(
         "--priority",
         type=click.Choice(["low", "normal", "high"]),
-        default="normal",
-        help="Whose turn comes first.",
+        help="Whose turn comes first (default: normal).",
     ),
 )
 
@@ -108,7 +109,10 @@ def waiting(command: F) -> F:
 
 
 detach = click.option(
-    "-d", "--detach", is_flag=True, help="Return once all ranks have started; the run continues."
+    "-d",
+    "--detach/--no-detach",
+    default=None,
+    help="Return once all ranks have started; the run continues.",
 )
 receipt_as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the receipt as JSON on stdout."

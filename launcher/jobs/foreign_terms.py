@@ -98,7 +98,7 @@ OPTIONS = {
     "-n": "-N N: hosts; --nproc-per-node N: processes on each; --gpus N: the total",
     **dict.fromkeys(
         ("-t", "--time-limit", "--timeout", "--walltime", "--duration"),
-        "--time 2h ends the run after that, with its grace",
+        "--time 6h ends a run six hours after its start",
     ),
     **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
     **dict.fromkeys(("--venv", "--virtualenv"), "--python venv:DIR"),
@@ -131,10 +131,9 @@ KEYS = {
     ),
     **dict.fromkeys(("pre_run", "before", "modules"), "prepare: before each process, or setup:"),
     **dict.fromkeys(
-        ("time", "time_limit", "timeout", "lease"),
-        "launcher run --time 6h JOB.yaml; --orphan-timeout ends a run that nobody follows",
+        ("time_limit", "timeout", "lease"),
+        "time: 6h ends a run; orphan_timeout: 6h (--orphan-timeout) one that nobody follows",
     ),
-    "priority": "launcher run --priority high JOB.yaml",
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",

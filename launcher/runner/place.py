@@ -1,7 +1,7 @@
 """A run's place in the queue: a ticket on each host that it may use, until its GPUs are locked.
 
 The tickets are held by the agents of this run's own connections, so that a run whose launcher is gone
-keeps nobody waiting. See docs/decisions/0052-tickets.md.
+keeps nobody waiting. See docs/decisions/0055-tickets.md.
 """
 
 from __future__ import annotations

@@ -9,15 +9,13 @@ from typing import Any
 from ..jobs import command
 from ..jobs.environments import with_python
 from ..jobs.layout import RERUN, check_split
+from ..jobs.run_options import PRIORITIES
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
 from .policy.passed_over import takes_what_is_free
 from .policy.turn import can_wait
-
-#: Priorities by their names.
-PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:

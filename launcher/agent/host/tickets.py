@@ -2,7 +2,7 @@
 
 A ticket says all that others must know to decide whose turn it is; its holder is the relay of its run,
 so that it is gone when nobody could start the run. What another user claims is read as a name with
-bounds, or not at all. See docs/decisions/0052-tickets.md.
+bounds, or not at all. See docs/decisions/0055-tickets.md.
 """
 
 from __future__ import annotations
