@@ -30,8 +30,8 @@ for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(","):
     except OSError:
         open("/tmp/had-by-two", "a").write(sys.argv[1] + " " + gpu + "\\n")
 time.sleep(float(sys.argv[2]))
-mark = "/tmp/failed-%s-%s" % (sys.argv[1], os.environ["RANK"])
-if sys.argv[3] == "True" and not os.path.exists(mark):
+mark = "/tmp/failed-" + sys.argv[1]
+if sys.argv[3] == "True" and os.environ["RANK"] == "0" and not os.path.exists(mark):
     open(mark, "w").close()
     sys.exit(3)
 """
