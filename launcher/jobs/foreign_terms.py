@@ -18,13 +18,14 @@ COMMANDS = {
     "submit-mpi": "launcher run --framework horovod --gpus N SCRIPT (or --framework mpi)",
     "workflow": "launcher import osmo FILE -o job.yaml, then launcher run job.yaml; launcher show RUN",
     "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
-    **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
+    **dict.fromkeys(("list", "ps", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
     **dict.fromkeys(
         ("sbatch", "srun"),
         "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
     ),
-    **dict.fromkeys(("squeue", "sacct"), "launcher ls"),
+    "sacct": "launcher ls",
+    **dict.fromkeys(("squeue", "qstat"), "launcher queue"),
     **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),
     **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
     **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
@@ -96,7 +97,7 @@ OPTIONS = {
     ),
     "-n": "-N N: hosts; --nproc-per-node N: processes on each; --gpus N: the total",
     **dict.fromkeys(
-        ("-t", "--time-limit", "--timeout", "--walltime"),
+        ("-t", "--time-limit", "--timeout", "--walltime", "--duration"),
         "--time 6h ends a run six hours after its start",
     ),
     **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
@@ -105,7 +106,12 @@ OPTIONS = {
         ("--host", "--nodelist", "-w", "--hostfile"), "--hosts NAMES, of the inventory"
     ),
     **dict.fromkeys(("--exclude", "-x"), "--hosts names those to use, such as 'gpu[1-3]'"),
-    **dict.fromkeys(("--partition", "--queue"), "choose hosts with --hosts; there are no queues"),
+    **dict.fromkeys(
+        ("--partition", "--queue"),
+        "choose hosts with --hosts; all who use them wait in one queue: launcher queue",
+    ),
+    **dict.fromkeys(("--immediate", "--nonblock"), "--no-wait fails at once where GPUs are in use"),
+    "--nice": "--priority low lets others go first",
     **dict.fromkeys(("--gres", "--accelerators"), "--gpus A100:4, the total over all hosts"),
     **dict.fromkeys(("--module", "--modules"), "--prepare 'module load cuda'"),
 }

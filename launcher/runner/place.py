@@ -267,11 +267,12 @@ class Place:
     async def _tell(self, answer: Wait) -> None:
         """Record why the run waits, if that is new; a run that can begin nowhere holds nobody back."""
         now, stands = time.time(), self._in_sight()
+        there = turn.waiting(stands)
         event = ev.RunWaits(
             time=now,
             place=answer.place,
-            waiting=len(turn.waiting(stands)),
-            why=turn.reason(answer, stands),
+            waiting=len(there),
+            why=turn.reason(answer, there),
             runs=answer.runs,
             users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
             hosts=answer.hosts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 
 from ..fleet.fanout import Visited, visit_hosts
@@ -117,9 +117,10 @@ def _holding(stands: Sequence[Stand], now: float) -> tuple[Holding, ...]:
 def _waiting(stands: Sequence[Stand], now: float) -> tuple[Waiting, ...]:
     answers = {one.name: one for one in turn.decide(stands)}
     users = turn.users(stands)
-    found = []
-    for run, there in turn.waiting(stands).items():
-        found.append(_entry(run, there, answers.get(run), stands, users, now))
+    tickets = turn.waiting(stands)
+    found = [
+        _entry(run, there, answers.get(run), tickets, users, now) for run, there in tickets.items()
+    ]
     behind = len(found) + 1
     return tuple(sorted(found, key=lambda one: behind if one.place is None else one.place))
 
@@ -128,7 +129,7 @@ def _entry(
     run: str,
     there: Mapping[str, WaitingThere],
     answer: Begin | Wait | None,
-    stands: Sequence[Stand],
+    tickets: Collection[str],
     users: Mapping[str, str],
     now: float,
 ) -> Waiting:
@@ -150,7 +151,7 @@ def _entry(
     return replace(
         entry,
         place=answer.place,
-        why=turn.reason(answer, stands),
+        why=turn.reason(answer, tickets),
         runs=answer.runs,
         users={one: users[one] for one in answer.runs if one in users},
         latest=None if answer.seconds is None else now + answer.seconds,

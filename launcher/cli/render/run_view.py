@@ -252,6 +252,8 @@ class Screen:
         self._muted = True
         if self._run.killing:
             self._say("killing now; the receipt follows", "yellow")
+        elif self._stage == "wait":
+            self._say("leaving the queue", "yellow")
         elif self._stage == "collect":
             self._say("bringing outputs back; Ctrl-C again leaves them on the hosts", "yellow")
         else:

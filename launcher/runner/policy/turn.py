@@ -5,7 +5,7 @@ The rule itself is that of :mod:`launcher.agent.supervisor.turns`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,10 +81,10 @@ def of_run(answers: Iterable[Begin | Wait], run: str) -> Begin | Wait | None:
     return next((one for one in answers if one.name == short(run)), None)
 
 
-def reason(answer: Wait, stands: Sequence[Stand]) -> WaitReason:
-    """Return why a run waits. One whose turn it is holds nothing before it has started."""
+def reason(answer: Wait, without_gpus: Collection[str]) -> WaitReason:
+    """Return why a run waits. Those that it waits for may begin now, and so be ``without_gpus``."""
     why = WaitReason(answer.why)
-    not_yet = answer.runs and set(answer.runs) <= set(waiting(stands))
+    not_yet = answer.runs and all(run in without_gpus for run in answer.runs)
     return WaitReason.BEHIND if why is WaitReason.BUSY and not_yet else why
 
 

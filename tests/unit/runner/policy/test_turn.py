@@ -45,7 +45,7 @@ def test_a_run_begins_on_all_its_hosts_or_waits_for_who_is_there() -> None:
     found = decide(stand("a", mine), stand("b", mine, leased=held))
     assert isinstance(found, Wait)
     assert (found.runs, found.seconds) == (("calm-otter",), 60.0)
-    assert turn.reason(found, [stand("a", mine)]) is WaitReason.BUSY
+    assert turn.reason(found, ["mine"]) is WaitReason.BUSY
     assert turn.users([stand("a", mine, leased=held)])["calm-otter"] == "ann"
 
 
@@ -55,7 +55,7 @@ def test_what_an_earlier_run_may_need_is_kept_though_its_other_hosts_are_not_see
     found = decide(stand("a", mine, gang))
     assert isinstance(found, Wait)
     assert found.runs == ("gang",)
-    assert turn.reason(found, [stand("a", mine, gang)]) is WaitReason.BEHIND, "it holds nothing yet"
+    assert turn.reason(found, ["mine", "gang"]) is WaitReason.BEHIND, "it holds nothing yet"
     aside = ticket("gang", 1, 4, 4, aside=True)
     assert isinstance(decide(stand("a", mine, aside)), Begin)
 
