@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .. import frameworks
-from ..jobs import foreign_terms, job_file, planner, sweep_file
+from ..jobs import foreign_terms, job_file, planner
 from ..jobs.durations import seconds
 from ..jobs.environments import with_python
 from ..jobs.gpus import usable
@@ -181,4 +181,6 @@ def framework_names() -> list[str]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a job file, with the keys of a sweep."""
+    from ..jobs import sweep_file  # a run does not need it
+
     return sweep_file.json_schema()

@@ -40,6 +40,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _ABOUT and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise foreign_terms.command_error(args[0], tuple(_ABOUT))
+        if args[0] == "run" and (words := foreign_terms.as_sweep(args[1:])):
+            args[:] = ["sweep", "run", *words]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -15,6 +15,7 @@ from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory
 from ..spec.provenance import Given, origins
+from ..transport.ssh_lookup import SshLookup
 
 #: Connection settings and their names in ssh_config(5); ssh(1) resolves them.
 _SSH = {
@@ -75,9 +76,7 @@ def _place(path: str, given: Given) -> str:
 
 
 async def _connection(inventory: Inventory, name: str) -> dict[str, str]:
-    from ..transport.ssh import Dialler
-
-    found = await Dialler(inventory).settings(name)
+    found = await SshLookup(inventory).settings(name)
     values = {
         "address": found.host,
         "user": found.user,

@@ -72,7 +72,6 @@ OPTIONS = {
     **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
     "--interactive": "launcher run --detach, then launcher shell RUN",
     **dict.fromkeys(("--command", "--args"), "put the command after the options"),
-    "--strategy": "launcher sweep SCRIPT --lr '[0.1, 0.01]' takes a grid; --sampler random draws",
     **dict.fromkeys(
         ("--instance_type", "--instance-type", "--accelerator", "--node-type"),
         "choose machines with --hosts: by name, group or label",
@@ -165,6 +164,41 @@ _LAUNCHERS_OWN = frozenset(
     ]
 )
 _WITHOUT_VALUE = frozenset({"--detach", "--dry-run", "--no-check"})
+
+
+def as_sweep(words: Sequence[str]) -> list[str] | None:
+    """Return the words of ``run --strategy grid_search ...``, which is how Grid spells a sweep, as those
+    of ``sweep run``; None if they are no sweep. Raises InputError for another strategy."""
+    own = next((at for at, word in enumerate(words) if _is_script(word)), len(words))
+    found: list[str] = []
+    sampler, options = "", [part for word in words[:own] for part in _parted(word)]
+    while options:
+        name = options.pop(0)
+        if name == "--strategy":
+            sampler = _sampler(options.pop(0) if options else "")
+            found += ["--sampler", sampler]
+        else:
+            found.append("--max-trials" if name in ("--num_trials", "--num-trials") else name)
+    return [*found, *words[own:]] if sampler else None
+
+
+def _is_script(word: str) -> bool:
+    return word == "--" or word.endswith((".py", ".yaml", ".yml", ".sh"))
+
+
+def _parted(word: str) -> list[str]:
+    name, equals, value = word.partition("=")
+    return [name, value] if equals and name == "--strategy" else [word]
+
+
+def _sampler(strategy: str) -> str:
+    sampler = {"grid_search": "grid", "random_search": "random"}.get(strategy)
+    if sampler is None:
+        raise InputError(
+            f"--strategy is {strategy or 'empty'}: grid_search or random_search",
+            "launcher sweep train.py --lr '[0.1, 0.01]' is the same in our words",
+        )
+    return sampler
 
 
 def behind_the_script(words: Sequence[str]) -> tuple[str, str] | None:

@@ -21,10 +21,13 @@ from ..records.run_reader import RunReader
 from ..records.state import RunState, step
 from ..spec.errors import LauncherError
 from ..spec.model import Layout, Request, Secret
+from ..spec.ssh_config import OPENSSH
+from ..transport.ssh_lookup import SshLookup
 from . import wishes
 from .concurrency import cancel
 from .files.also import ask_for
 from .listeners import OnEvent, OnLog, ignore_event
+from .policy.opening import how_many
 
 if TYPE_CHECKING:
     from .run import Brought, Run
@@ -87,9 +90,12 @@ class Started:
 
     async def to_the_end(self) -> Receipt:
         """Return the receipt as soon as the run has ended, however it ends."""
-        from .run import Run  # asyncssh takes a third of a second to import
+        lookup, hosts = SshLookup(self.request.inventory), self.request.hosts
+        first = hosts[: how_many(self.request.job, 0, len(hosts))]
+        lookup.ask_ahead(host.name for host in first if host.transport != OPENSSH)
+        from .run import Run  # asyncssh takes a tenth of a second to import: ssh answers meanwhile
 
-        self._run = Run(self.request, self._folder, self._on_event, self._on_log)
+        self._run = Run(self.request, self._folder, self._on_event, self._on_log, lookup=lookup)
         self._begun.set()
         for _ in range(self._stopping + self.killing):
             self._run.stop()

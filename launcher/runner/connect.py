@@ -21,6 +21,7 @@ from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
+from .policy.opening import how_many
 
 
 async def connect(context: RunContext, hosts: HostSet) -> None:
@@ -33,7 +34,7 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
     failed: list[HostError] = []
     while True:
         able, _ = _with_needs(context, hosts.active)
-        wanted = _how_many(job, len(able), len(waiting))
+        wanted = how_many(job, len(able), len(waiting))
         batch, waiting = waiting[:wanted], waiting[wanted:]
         failed += await _open(context, hosts, batch)
         if failed and (job.hosts or not waiting):
@@ -72,15 +73,6 @@ def _report_left_out(context: RunContext, hosts: HostSet) -> None:
             if gpus:
                 by = users_text(use for index in sorted(gpus) for use in uses[index])
                 context.add(ev.GpusPassedOver(now, session.name, tuple(sorted(gpus)), why, by))
-
-
-def _how_many(job: Job, open_hosts: int, waiting: int) -> int:
-    """Return how many hosts to open next: all when their GPUs have to be compared, else as many as
-    are still missing."""
-    compares = bool(job.roles) or (bool(job.resources.gpus) and job.num_nodes is None)
-    if compares or (job.hosts and job.num_nodes is None):
-        return waiting
-    return max(1, (job.num_nodes or 1) - open_hosts)
 
 
 def _raise_if_needed(

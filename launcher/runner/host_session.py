@@ -126,8 +126,9 @@ class HostSession:
             )
         )
 
-    async def supervise(self, layout: Layout, attempt: int) -> None:
-        """Make sure that a supervisor runs, which also keeps the run's description. Raises HostError.
+    async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> None:
+        """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
+        Raises HostError.
 
         It stops the run on its own when no launcher contacts it for the request's ``orphan_timeout``
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
@@ -148,7 +149,7 @@ class HostSession:
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
             },
-            record={**self._context.describe(layout), "attempt": attempt},
+            record={**record, "attempt": attempt},
             programs={"python": text, "python3": text},
         )
 

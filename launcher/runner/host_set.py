@@ -8,6 +8,7 @@ from ..records import events as ev
 from ..records.state import log_hosts
 from ..spec.model import Host, Layout
 from ..transport.ssh import Dialler
+from ..transport.ssh_lookup import SshLookup
 from .context import RunContext
 from .host_session import HostSession
 from .listeners import OnLog
@@ -21,9 +22,10 @@ class HostSet:
     and hosts that have left the run.
     """
 
-    def __init__(self, context: RunContext, on_log: OnLog) -> None:
+    def __init__(self, context: RunContext, on_log: OnLog, lookup: SshLookup | None = None) -> None:
         self._context, self._on_log = context, on_log
-        self._dialler = Dialler(context.request.inventory, context.request.ask_passphrase)
+        request = context.request
+        self._dialler = Dialler(request.inventory, request.ask_passphrase, lookup)
         self._layout = Layout(context.name, ())
         self._active: tuple[HostSession, ...] = ()
         self._aside: tuple[HostSession, ...] = ()

@@ -40,9 +40,10 @@ class Launch:
 
     async def supervise(self) -> None:
         """Start a supervisor on every host, and follow it. Raises HostError."""
+        record = self.context.describe(self.layout)
 
         async def one(session: HostSession) -> None:
-            await session.supervise(self.layout, self.attempt)
+            await session.supervise(self.layout, self.attempt, record)
             await session.follow(self.context.request.lost_after)
 
         await together(one(session) for session in self.sessions)

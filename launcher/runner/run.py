@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..fleet import cleanup
@@ -23,12 +22,14 @@ from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..transport import rsync
+from ..transport.ssh_lookup import SshLookup
 from . import connect, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_size, code_snapshot, code_sync, secret_files
+from .files import code_here, code_snapshot, code_sync, secret_files
+from .files.code_here import CodeHere
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -57,7 +58,7 @@ class Brought:
 
 class Run:
     """One execution. ``on_event`` and ``on_log`` get everything as it happens; ``started`` is when
-    another launcher started it, in seconds since the epoch."""
+    another launcher started it, in seconds since the epoch. ``lookup`` was asked about hosts ahead."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Run:
         on_event: OnEvent = ignore_event,
         on_log: OnLog = ignore_log,
         started: float | None = None,
+        lookup: SshLookup | None = None,
     ) -> None:
         event_log = EventLog(folder, self._tell)
         self._on_event = on_event
@@ -73,10 +75,11 @@ class Run:
         self.switch = StopSwitch(event_log.wake)
         self.stop = self.switch.press
         self.context = RunContext(request, folder, event_log, self.switch, started or time.time())
-        self.hosts = HostSet(self.context, on_log)
+        self.hosts = HostSet(self.context, on_log, lookup)
         self._collector = Collector(self.context, self.hosts)
         self._replacement = Replacement(self.context, self.hosts, self._collector)
         self._attempts = Attempts(self.context, self.hosts, self._collector, self._replacement)
+        self._code: CodeHere | None = None  # once it was read
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -192,40 +195,54 @@ class Run:
             await self._attempts.run(is_running)
 
     async def _connect(self) -> None:
-        """Connect to hosts, measure them, and decide which host runs what."""
+        """Connect to hosts, measure them, and decide which host runs what.
+
+        Meanwhile the code is read: both take their time, and neither needs the other.
+        """
         self._describe()
-        rsync.require_here()
-        await connect.connect(self.context, self.hosts)
+        context = self.context
+        await together(
+            (
+                self._read_code(),
+                asyncio.to_thread(rsync.require_here),
+                connect.connect(context, self.hosts),
+            )
+        )
         opened = [session.host for session in self.hosts.active]
         facts = {session.name: session.facts for session in self.hosts.active}
         preflight.require_machines(opened, facts)
-        if self.context.request.check:
+        if context.request.check:
             preflight.require(opened, facts)
         self._describe()
 
+    async def _read_code(self) -> None:
+        if not self.context.request.code_of:
+            self._code = await asyncio.to_thread(code_here.read, self.context.job)
+
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
-        context, sessions = self.context, self.hosts.active
-        if other := context.request.code_of:
+        context, sessions, code = self.context, self.hosts.active, self._code
+        if code is None:
+            other = context.request.code_of
+            assert other
             await asyncio.to_thread(self._note_code_of, other)
             await together(code_sync.give_code_of(context, one, other) for one in sessions)
             return
-        folder = Path(context.job.workdir)
-        code = await asyncio.to_thread(code_snapshot.read, folder, context.job.output_paths)
-        code_snapshot.require(code, context.job.script)
-        if code.unreadable:
-            context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, code.unreadable))))
-        if large := await asyncio.to_thread(code_size.of_source, code, context.job):
+        source, revision, large = code.source, code.revision, code.large
+        if source.unreadable:
+            context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, source.unreadable))))
+        if large:
             context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
-        revision = await asyncio.to_thread(code_snapshot.revision, folder)
-        self.folder.write("code.json", code_snapshot.describe_code(code, revision))
+        self.folder.write("code.json", code_snapshot.describe_code(source, revision))
         if revision.diff:
             self.folder.write_bytes("code.diff", revision.diff)
         secrets = tuple(context.job.secrets.values())
-        named = await asyncio.to_thread(secret_files.to_name, code, revision, secrets)
+        named = await asyncio.to_thread(secret_files.to_name, source, revision, secrets)
         if named is not None:
             context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
-        await together((code_sync.give_code(context, one, code) for one in sessions), limit=COPIES)
+        await together(
+            (code_sync.give_code(context, one, source) for one in sessions), limit=COPIES
+        )
 
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""

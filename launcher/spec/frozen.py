@@ -1,12 +1,12 @@
 """Frozen dataclasses that are cheap to define.
 
 ``@dataclass(frozen=True)`` compiles six methods for each class at every start, which was most of
-launcher's own import time; this one compiles only ``__init__``.
+launcher's own import time; here all classes share theirs.
 """
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -16,12 +16,69 @@ T = TypeVar("T")
 def frozen(cls: type[T]) -> type[T]:
     """Make a class a dataclass that is immutable, comparable and hashable.
 
-    Setting a field again or deleting it raises FrozenInstanceError, as in a frozen dataclass.
+    Setting a field again or deleting it raises FrozenInstanceError, as in a frozen dataclass. All
+    fields are arguments of ``__init__``.
     """
     for name, method in _METHODS:
         if name not in cls.__dict__:
             setattr(cls, name, method)
-    return dataclass(eq=False, repr=False)(cls)
+    made: Any = dataclass(init=False, eq=False, repr=False)(cls)
+    made._arguments = _Arguments(made)
+    return cls
+
+
+class _Arguments:
+    """What ``__init__`` of a class takes."""
+
+    def __init__(self, cls: Any) -> None:
+        known = fields(cls)
+        self.positional = tuple(one.name for one in known if not one.kw_only)
+        self.defaults = {one.name: one.default for one in known}
+        self.factories = tuple(
+            (one.name, one.default_factory) for one in known if one.default_factory is not MISSING
+        )
+        made = {name for name, _ in self.factories}
+        self.required = tuple(
+            name
+            for name, default in self.defaults.items()
+            if default is MISSING and name not in made
+        )
+        self.then = getattr(cls, "__post_init__", None)
+
+
+def _init(self: Any, /, *args: Any, **kwargs: Any) -> None:
+    known: _Arguments = self._arguments
+    values = self.__dict__
+    values.update(known.defaults)  # in the order of the fields
+    values.update(zip(known.positional, args))  # noqa: B905 # what is too much is looked for below
+    values.update(kwargs)
+    if len(args) > len(known.positional) or len(values) > len(known.defaults):
+        raise _wrong_arguments(self, args, kwargs)
+    if args and kwargs and not kwargs.keys().isdisjoint(known.positional[: len(args)]):
+        raise _wrong_arguments(self, args, kwargs)
+    for name in known.required:
+        if values[name] is MISSING:
+            raise _wrong_arguments(self, args, kwargs)
+    for name, make in known.factories:
+        if values[name] is MISSING:
+            values[name] = make()
+    if known.then is not None:
+        known.then(self)
+
+
+def _wrong_arguments(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TypeError:
+    known: _Arguments = self._arguments
+    given = [*known.positional[: len(args)], *kwargs]
+    about = f"{type(self).__qualname__}.__init__()"
+    if len(args) > len(known.positional):
+        most = len(known.positional)
+        return TypeError(f"{about} takes {most} positional arguments but {len(args)} were given")
+    if unknown := [name for name in kwargs if name not in known.defaults]:
+        return TypeError(f"{about} got an unexpected keyword argument {unknown[0]!r}")
+    if double := [name for name in given if given.count(name) > 1]:
+        return TypeError(f"{about} got multiple values for argument {double[0]!r}")
+    missing = [name for name in known.required if name not in given]
+    return TypeError(f"{about} missing required arguments: {', '.join(map(repr, missing))}")
 
 
 def _set(self: Any, name: str, value: object) -> None:
@@ -55,6 +112,7 @@ def _repr(self: Any) -> str:
 
 
 _METHODS: tuple[tuple[str, Any], ...] = (
+    ("__init__", _init),
     ("__setattr__", _set),
     ("__delattr__", _delete),
     ("__eq__", _equal),

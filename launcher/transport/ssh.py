@@ -21,7 +21,7 @@ from asyncssh.public_key import get_public_key_algs
 
 from ..spec import errors
 from ..spec.model import Inventory
-from ..spec.ssh_config import ASYNCSSH, OPENSSH, ssh_config, ssh_values
+from ..spec.ssh_config import ASYNCSSH, OPENSSH, ssh_config
 from . import known_hosts, ssh_keys
 from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
 from .connection import Connection
@@ -29,7 +29,8 @@ from .known_hosts import KnownKeys
 from .openssh_connection import OpensshConnection
 from .proxy_command import ProxyCommand
 from .ssh_keys import OfferedKeys
-from .ssh_settings import SshSettings, host_of, resolve
+from .ssh_lookup import SshLookup
+from .ssh_settings import SshSettings
 
 #: Seconds in one stage (TCP, banner, key exchange, login) after which a host is given up: a healthy
 #: sshd answers at once, but not on a machine that swaps, and a false alarm costs a run.
@@ -118,17 +119,21 @@ class TransportNote(UserWarning):
 class Dialler:
     """Opens connections to the hosts of one inventory; jump hosts are connected to once.
 
-    All settings are ssh(1)'s own: see :mod:`launcher.transport.ssh_settings`.
+    All settings are ssh(1)'s own: see :mod:`launcher.transport.ssh_settings`. ``lookup`` may have
+    been asked for them ahead.
     """
 
-    def __init__(self, inventory: Inventory, ask_passphrase: AskPassphrase | None = None) -> None:
-        self._own = {host.name: ssh_values(host) for host in inventory.hosts}
+    def __init__(
+        self,
+        inventory: Inventory,
+        ask_passphrase: AskPassphrase | None = None,
+        lookup: SshLookup | None = None,
+    ) -> None:
+        self.lookup = lookup or SshLookup(inventory)
         self._own_blocks = "".join(map(ssh_config, inventory.hosts))
         self._transports = {host.name: host.transport for host in inventory.hosts}
-        self._config = inventory.ssh_config and os.path.expanduser(inventory.ssh_config)
         self._ask = ask_passphrase
         self._limit = asyncio.Semaphore(AT_ONCE)
-        self._settings: dict[str, asyncio.Task[SshSettings]] = {}
         self._jumps: dict[tuple[str, ...], asyncio.Task[_Login]] = {}
         self._proxies: list[ProxyCommand] = []
         self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
@@ -159,19 +164,6 @@ class Dialler:
                     return connection
                 raise denied
 
-    async def settings(self, destination: str) -> SshSettings:
-        """Return how to reach a host of the inventory, or ``[user@]host[:port]``; ssh is asked once.
-
-        Raises ConnectError.
-        """
-        if destination not in self._settings:
-            self._settings[destination] = asyncio.ensure_future(
-                asyncio.to_thread(
-                    resolve, destination, self._own.get(host_of(destination), ()), self._config
-                )
-            )
-        return await asyncio.shield(self._settings[destination])
-
     async def route(self, name: str) -> tuple[SshSettings, ...]:
         """Return the jump hosts to a host in their order, and then the host itself.
 
@@ -187,13 +179,14 @@ class Dialler:
     def _config_for_openssh(self) -> str:
         """Return the settings of all hosts, also of those that others jump through."""
         usual = ("~/.ssh/config", "/etc/ssh/ssh_config")
-        files = (self._config,) if self._config else usual
+        files = (self.lookup.config,) if self.lookup.config else usual
         includes = "".join(f'Include "{file}"\n' for file in files)
         return f"{self._own_blocks}Match all\n{includes}"
 
     async def close(self) -> None:
         """Close the connections to jump hosts, and end all proxy commands."""
-        for task in (*self._settings.values(), *self._jumps.values()):
+        self.lookup.close()
+        for task in self._jumps.values():
             task.cancel()
         for jump in self._jumps.values():
             if jump.done() and not jump.cancelled() and not jump.exception():
@@ -208,10 +201,14 @@ class Dialler:
                 passed[0], f"its jump hosts form a loop: {' -> '.join((*passed, name))}",
                 "correct ProxyJump in ssh_config, or proxy_jump in the inventory",
             )  # fmt: skip
-        settings = await self.settings(name)
+        settings = await self.lookup.settings(name)
         before: tuple[SshSettings, ...] = ()
         for index, hop in enumerate(settings.hops):
-            more = (await self.settings(hop),) if index else await self._route(hop, (*passed, name))
+            more = (
+                (await self.lookup.settings(hop),)
+                if index
+                else await self._route(hop, (*passed, name))
+            )
             before = (*before, *more)
         return (*before, settings)
 

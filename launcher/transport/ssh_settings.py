@@ -13,6 +13,7 @@ import pwd
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -158,9 +159,20 @@ def _first_complaint(text: str) -> str:
     return lines[0] if lines else "ssh gave no reason"
 
 
+def defaults() -> _Values:
+    """Return the values of ssh without any file: what differs from them was set by somebody.
+
+    Blocks at the first call; other threads wait for its answer. Raises ConnectError.
+    """
+    with _asking:
+        return _defaults()
+
+
+_asking = threading.Lock()
+
+
 @cache
 def _defaults() -> _Values:
-    """Return the values of ssh without any file: what differs from them was set by somebody."""
     return _ask_ssh("host", ["-F", "none"])
 
 
@@ -169,9 +181,8 @@ def _settings(name: str, values: _Values) -> SshSettings:
         value = values.get(keyword, ("none",))[0]
         return None if value.lower() == "none" else value
 
-    named = frozenset(
-        keyword for keyword, value in values.items() if value != _defaults().get(keyword)
-    )
+    usual = defaults()
+    named = frozenset(keyword for keyword, value in values.items() if value != usual.get(keyword))
     host, port = one("hostname") or name, int(one("port") or PORT)
     user = one("user") or getpass.getuser()
     jump, alias = one("proxyjump"), one("hostkeyalias")
@@ -196,8 +207,8 @@ def _settings(name: str, values: _Values) -> SshSettings:
         alias=alias.lower() if alias else None,
         known_hosts=tuple(
             fill(path, True)
-            for keyword, usual in _KNOWN_HOSTS.items()
-            for path in (_paths(one(keyword) or "") if keyword in named else usual)
+            for keyword, paths in _KNOWN_HOSTS.items()
+            for path in (_paths(one(keyword) or "") if keyword in named else paths)
         ),
         known_hosts_command=command and fill(command),
         family=family,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_more_gpus_than_a_host_has_is_multi_node(tmp_path: Path) -> None:
 
 
 THEIRS = {
-    "run --strategy grid_search train.py": "--strategy: launcher sweep SCRIPT --lr '[0.1, 0.01]'",
+    "run --strategy bayes train.py": "launcher sweep train.py --lr '[0.1, 0.01]' is the same in our words",
     "run --instance_type 4_v100_32gb train.py": "choose machines with --hosts: by name, group or label",
     "run --credential_id remove-me train.py": "--secret NAME passes it from your environment",
     "artifacts spectral-wildebeest-860": "launcher pull RUN",
@@ -43,3 +44,33 @@ THEIRS = {
 @pytest.mark.parametrize("words", THEIRS)
 def test_what_is_called_otherwise_here(words: str, tmp_path: Path) -> None:
     answered(words, THEIRS[words], tmp_path)
+
+
+def dry_run(launcher: Launcher, *words: str) -> Any:
+    """What a dry run of these words prints."""
+    launcher.script("")
+    inventory = launcher.work / "one.yaml"
+    inventory.write_text("hosts: {gpu1: {}}\n")
+    launcher.env["LAUNCHER_INVENTORY"] = str(inventory)
+    done = launcher.call(*words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+VALUES = ["train.py", "--lr", "[0.1, 0.01]", "--bs", "[32, 64]"]
+
+
+@pytest.mark.parametrize("words", [["--strategy", "grid_search"], ["--strategy=grid_search"]])
+def test_a_sweep_in_grids_words_is_a_sweep(words: list[str], tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "none", tmp_path, tmp_path / "home")
+    theirs = dry_run(launcher, "run", *words, "--dry-run", "--json", *VALUES)
+    assert theirs == dry_run(launcher, "sweep", "run", "--dry-run", "--json", *VALUES)
+    assert len(theirs) == 4
+    drawn = ["--strategy", "random_search", "--num_trials", "2", "--dry-run", "--json"]
+    assert len(dry_run(launcher, "run", *drawn, *VALUES)) == 2
+
+
+def test_a_strategy_behind_the_script_is_the_scripts_own(tmp_path: Path) -> None:
+    launcher = Launcher(tmp_path / "none", tmp_path, tmp_path / "home")
+    plan = dry_run(launcher, "run", "--dry-run", "--json", "train.py", "--strategy", "ddp")
+    assert "'--strategy', 'ddp'" in str(plan)

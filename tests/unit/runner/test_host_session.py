@@ -211,7 +211,7 @@ def test_a_supervisor_that_was_started_again_is_not_over(tmp_path: Path) -> None
         phases = []
         await far.session.open()
         for attempt in (0, 1):
-            await far.session.supervise(Layout("run", ()), attempt)
+            await far.session.supervise(Layout("run", ()), attempt, {})
             phases.append((far.session.is_over, far.session.phase))
             await far.session.follow(lost_after=1.0)
             far.session.agent.on_journal({**HOST_ENDED, "seq": attempt}, 9)
@@ -236,7 +236,7 @@ def test_stalls_are_told_unasked(asked: float | None, seconds: float, tmp_path: 
     async def supervise() -> None:
         far = Far(tmp_path, dial, stall_timeout=asked)
         await far.session.open()
-        await far.session.supervise(Layout("run", ()), 0)
+        await far.session.supervise(Layout("run", ()), 0, {})
         await far.session.close()
 
     asyncio.run(supervise())

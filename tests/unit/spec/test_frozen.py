@@ -66,3 +66,40 @@ def test_a_case_takes_them_apart() -> None:
     match Ours(1, "y"):
         case Ours(a, b):
             assert (a, b) == (1, "y")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "complaint"),
+    [
+        ((), {}, "missing required arguments: 'a'"),
+        ((1,), {"z": 2}, "unexpected keyword argument 'z'"),
+        ((1,), {"a": 2}, "multiple values for argument 'a'"),
+        ((1, "y", (), 0.5), {}, "takes 3 positional arguments but 4 were given"),
+        ((1, "y", (), 0.5), {"a": 2}, "takes 3 positional arguments but 4 were given"),
+    ],
+)
+def test_wrong_arguments_are_refused_as_by_any_function(
+    args: tuple[Any, ...], kwargs: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        More(*args, **kwargs)
+    with pytest.raises(TypeError):
+        Theirs(*args, **kwargs)
+
+
+@frozen
+class Checked:
+    inner: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.inner.append(1)
+
+
+def test_post_init_sees_the_fields_and_each_value_has_its_own_default() -> None:
+    one, other = Checked(), Checked()
+    assert one.inner == other.inner == [1]
+    assert one.inner is not other.inner
+
+
+def test_fields_keep_their_order_whatever_the_order_of_arguments() -> None:
+    assert list(vars(More(d=1.0, b="y", a=1))) == ["a", "b", "c", "d"]
