@@ -78,7 +78,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `launcher --help` needs none of them."""
+    """Import a public name when it is first used: `launcher --help` needs none of them."""
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f".{module}", __name__), name)

@@ -1,4 +1,4 @@
-"""Starts and finds runs: :class:`Client`, and :class:`AsyncClient` for asyncio."""
+"""Starts and finds runs: ``Client``, and ``AsyncClient`` for asyncio."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
 from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.comparison import Difference, compare
+from ..records.notes import Notes
 from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.inventory import select
@@ -70,6 +71,10 @@ class RunOptions(TypedDict, total=False):
     notify: Sequence[str]
     """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
     ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
+    tags: Sequence[str]
+    """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
+    note: str
+    """A text about the run. Default: none."""
     columns: int
     """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
@@ -83,8 +88,15 @@ class RerunOptions(TypedDict, total=False):
     """They take the place of those of its script."""
     hosts: str | None
     """Other hosts of its inventory, as ``--hosts`` selects them."""
-    gpus: int | None
-    """Another total of GPUs, for which launcher chooses the hosts."""
+    gpus: int | str | None
+    """Another total of GPUs, also of one model (``A100:4``), for which launcher chooses the hosts."""
+    from_checkpoint: bool
+    """Give the hosts the outputs of the run first, as after a restart: a script that loads its
+    checkpoint from there continues. Default: False."""
+    tags: Sequence[str]
+    """Words to find the new run by. Default: none."""
+    note: str
+    """A text about the new run. Default: none."""
 
 
 class _Catalog:
@@ -119,16 +131,23 @@ class _Catalog:
         return catalog.summary(catalog.find(name))
 
     def select(
-        self, words: Sequence[str] = (), *, failed: bool = False, older: float | None = None
+        self,
+        words: Sequence[str] = (),
+        *,
+        failed: bool = False,
+        older: float | None = None,
+        tags: Sequence[str] = (),
     ) -> list[Summary]:
         """Return summaries of the runs that ``words`` name, the oldest first: names or beginnings as in
-        :meth:`show`, or patterns such as ``sweep-*``; without words, all runs.
+        ``show``, or patterns such as ``sweep-*``; without words, all runs.
 
         Of these, with ``failed`` those that failed or were lost, and with ``older`` those that were
-        started more than so many seconds ago. Raises UnknownRun, InputError.
+        started more than so many seconds ago; with ``tags`` those that have all of them. Raises
+        UnknownRun, InputError.
         """
         before = None if older is None else time.time() - older
-        return catalog.select(words, failed=failed, before=before)
+        found = catalog.select(words, failed=failed, before=before)
+        return [run for run in found if set(tags).issubset(run.tags)]
 
     def annotate(
         self,
@@ -166,9 +185,15 @@ class _Catalog:
 
 
 class AsyncClient(_Catalog):
-    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``.
+    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``:
 
-    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
+        async with launcher.AsyncClient("inventory/lab.yaml") as client:
+            run = await client.run(job)
+            async for piece in run.logs(follow=True):
+                print(piece.host, piece.data)
+            receipt = await run.wait()
+
+    ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``ask_passphrase`` is awaited with the name of a key file whose passphrase is
     needed. ``command_line`` is recorded with runs. Nothing is read or opened before it is needed.
     """
@@ -223,8 +248,8 @@ class AsyncClient(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
-        run they get what is read by :meth:`AsyncRunHandle.wait`. Options are those of
-        :class:`RunOptions`.
+        run they get what is read by ``AsyncRunHandle.wait``. Options are those of
+        ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -234,6 +259,7 @@ class AsyncClient(_Catalog):
 
         to = options.pop("notify", ())
         notify.check(to)
+        notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
         request = make_request(
             job,
             self.inventory,
@@ -241,7 +267,7 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log, to)
+        return await self._start(request, detach, on_event, on_log, to, notes)
 
     async def rerun(
         self,
@@ -254,14 +280,15 @@ class AsyncClient(_Catalog):
         **changes: Unpack[RerunOptions],
     ) -> AsyncRunHandle:
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
-        of :class:`RerunOptions`.
+        of ``RerunOptions``.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
-        with :attr:`AsyncRunHandle.doubts` raises InputError.
+        those of ``run``, names and ``trust_record`` those of ``attach``; without that, a run
+        with ``AsyncRunHandle.doubts`` raises InputError.
         """
         from ..runner.requests import changed
 
+        notes = Notes().changed(changes.get("tags", ()), note=changes.get("note", ""))
         old = await self.attach(name, trust_record=trust_record)
         if old.doubts:
             raise InputError(
@@ -275,10 +302,18 @@ class AsyncClient(_Catalog):
                 f"export {missing[0]}=... first",
             )
         request = old._following.request
-        chosen = tuple(node.host for node in old.layout.nodes) or request.hosts
-        request = changed(request, chosen, **changes)
-        request = replace(request, code_of=old.name, command_line=self._command_line)
-        return await self._start(request, detach, on_event, on_log)
+        resume_from = old.name if changes.get("from_checkpoint") else None
+        if resume_from:
+            await _require_outputs(old)
+        wanted = (changes.get("arguments"), changes.get("hosts"), changes.get("gpus"))
+        request = changed(request, old.layout, *wanted)
+        request = replace(
+            request,
+            code_of=old.name,
+            resume_from=resume_from,
+            command_line=self._command_line,
+        )
+        return await self._start(request, detach, on_event, on_log, notes=notes)
 
     async def attach(
         self,
@@ -292,9 +327,9 @@ class AsyncClient(_Catalog):
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
         here is looked up on the hosts of this client's inventory. If such a run has
-        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        ``RunHandle.doubts``, this machine never starts it again unless ``trust_record`` allows it
         to start processes, and to send secrets, as the hosts say. Nothing is followed before
-        :meth:`AsyncRunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``AsyncRunHandle.wait``, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before. Raises InputError.
         """
         try:
@@ -328,7 +363,7 @@ class AsyncClient(_Catalog):
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        Like :meth:`AsyncRunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        Like ``AsyncRunHandle.rm``, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         path = catalog.find(name)
@@ -359,7 +394,7 @@ class AsyncClient(_Catalog):
         """Run a command on hosts of the inventory at once, in a login's home and environment there.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
-        those of :meth:`AsyncRunHandle.exec`. Raises InputError.
+        those of ``AsyncRunHandle.exec``. Raises InputError.
         """
         from ..runner.remote_commands import execute_anywhere
 
@@ -461,6 +496,7 @@ class AsyncClient(_Catalog):
         on_event: OnEvent | None,
         on_log: OnLog | None,
         notified: Sequence[str] = (),
+        notes: Notes | None = None,
     ) -> AsyncRunHandle:
         from ..runner import follower, notify
         from ..runner.attach import Started
@@ -469,6 +505,8 @@ class AsyncClient(_Catalog):
         folder = RunFolder.create(request.job.name)
         if notified:
             notify.ask(folder.path, notified)
+        if notes and notes != Notes():
+            catalog.note(folder.path, notes)
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
@@ -488,9 +526,15 @@ class AsyncClient(_Catalog):
 
 
 class Client(_Catalog):
-    """Starts, finds and follows runs. Use it with ``with``.
+    """Starts, finds and follows runs. Use it with ``with``:
 
-    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
+        with launcher.Client("inventory/lab.yaml") as client:
+            run = client.run(job)
+            for piece in run.logs(follow=True):
+                print(piece.host, piece.data)
+            receipt = run.wait()
+
+    ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``command_line`` is recorded with runs. Nothing is read or opened before it is
     needed. A thread that ends with the client does the work with hosts and calls callbacks.
     """
@@ -547,8 +591,8 @@ class Client(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
-        detached run they get what is read by :meth:`RunHandle.wait`. Options are those of
-        :class:`RunOptions`.
+        detached run they get what is read by ``RunHandle.wait``. Options are those of
+        ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -567,11 +611,11 @@ class Client(_Catalog):
         **changes: Unpack[RerunOptions],
     ) -> RunHandle:
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
-        of :class:`RerunOptions`.
+        of ``RerunOptions``.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
-        with :attr:`RunHandle.doubts` raises InputError.
+        those of ``run``, names and ``trust_record`` those of ``attach``; without that, a run
+        with ``RunHandle.doubts`` raises InputError.
         """
         started = self._client.rerun(
             name,
@@ -589,7 +633,7 @@ class Client(_Catalog):
         """Run a command on hosts of the inventory at once, in a login's home and environment there.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
-        those of :meth:`RunHandle.exec`. Raises InputError.
+        those of ``RunHandle.exec``. Raises InputError.
         """
         return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
 
@@ -624,9 +668,9 @@ class Client(_Catalog):
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
         here is looked up on the hosts of this client's inventory. If such a run has
-        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        ``RunHandle.doubts``, this machine never starts it again unless ``trust_record`` allows it
         to start processes, and to send secrets, as the hosts say. Nothing is followed before
-        :meth:`RunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``RunHandle.wait``, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before, both in the client's
         thread. Raises InputError.
         """
@@ -642,7 +686,7 @@ class Client(_Catalog):
     def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        Like :meth:`RunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        Like ``RunHandle.rm``, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         return self._loop.call(self._client.rm(name, force))
@@ -665,6 +709,18 @@ class Client(_Catalog):
         from .handles import RunHandle
 
         return RunHandle(handle, self._loop)
+
+
+async def _require_outputs(old: AsyncRunHandle) -> None:
+    """Make sure that all outputs of a run are here, to continue from it. Raises InputError."""
+    from ..runner.files.seeding import check_can_continue
+
+    receipt = old.receipt
+    if receipt is None or not receipt.outputs_complete:
+        left = (await old.pull()).not_brought
+    else:
+        left = receipt.not_brought
+    await asyncio.to_thread(check_can_continue, old.folder, left)
 
 
 def _ignore(*_: object) -> None:

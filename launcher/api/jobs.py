@@ -92,7 +92,28 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
+    if job.run and not job.shell:
+        _check_script(Path(job.workdir), *job.run)
     return job
+
+
+def _check_script(folder: Path, word: str, *arguments: str) -> None:
+    """Raise InputError for a command that can be no script: a folder, a notebook, or a file outside."""
+    path = folder / word
+    if word.endswith(".ipynb"):
+        script = Path(word).with_suffix(".py")
+        raise InputError(
+            f"{word} is a notebook, and not a script",
+            f"jupyter nbconvert --to script {word}, then launcher run {script}",
+        )
+    if not arguments and path.is_dir():
+        raise InputError(f"{word} is a folder", f"name a script in it: launcher run {word}/SCRIPT")
+    outside = not path.resolve().is_relative_to(folder.resolve())
+    if word.startswith("../") and outside and path.exists():
+        raise InputError(
+            f"{word} is outside the workdir {folder}, which is what is copied",
+            f"cd {os.path.dirname(word)}, or --workdir {os.path.dirname(word)}",
+        )
 
 
 def large_code(job: Job) -> LargeCode | None:

@@ -6,6 +6,7 @@ Slow modules are imported by the commands that need them.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 
@@ -16,6 +17,8 @@ from ..spec.errors import HostError, InputError, LauncherError, suggestion
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
+
+_UNKNOWN_COMMAND = re.compile(r"No such command '([^']*)'")
 
 
 class _Commands(click.Group):
@@ -52,7 +55,7 @@ class _Commands(click.Group):
 _ABOUT = {
     "run": "run a script or a job file on the hosts; bring everything back",
     "check": "check every host and pair of hosts, with a fix for each finding",
-    "sweep": "run a job with many values, and compare what came of them",
+    "sweep": "run a job with many values, and compare the results",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "gpus": "show the GPUs of all hosts: which are free, who uses the others, since when",
     "ls": "list runs: status, when, how long, commit, command",
@@ -67,7 +70,7 @@ _ABOUT = {
     "exec": "run a command on hosts, of a run or not; equal output is shown once",
     "shell": "open a terminal in a run's folder on one of its hosts",
     "push": "copy a folder of data to hosts; only changes travel",
-    "forward": "lead a port of this machine to a run's host: TensorBoard, Jupyter",
+    "forward": "forward a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "wait": "wait until runs have ended; the exit code is theirs",
     "rerun": "run a run again: same code, job and hosts, or with other arguments",
@@ -80,7 +83,7 @@ _ABOUT = {
     "export": "write a job as shell scripts for its hosts, or for Slurm",
     "bootstrap": "prepare bare hosts: your key, rsync, Python, an environment",
     "init": "find hosts, probe them, write an inventory",
-    "sandbox": "embedded hosts on this machine, to try things on: up, down, ls",
+    "sandbox": "embedded hosts on this machine, to try things out: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
     "help": "show what a command does and takes",
     "version": "print the version",
@@ -148,8 +151,16 @@ def _of_usage(error: click.UsageError) -> InputError:
     command = error.ctx.command_path if error.ctx else "launcher"
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
-        hint = suggestion(error.option_name, known) or f"{command} --help lists the options"
+        like = suggestion(error.option_name, known) if error.option_name.startswith("--") else ""
+        hint = like or f"{command} --help lists the options"
         return InputError(f"{command} has no option {error.option_name}", hint)
+    if found := _UNKNOWN_COMMAND.match(error.message):
+        inner = error.ctx.command if error.ctx else None
+        names = (
+            inner.list_commands(error.ctx) if isinstance(inner, click.Group) and error.ctx else []
+        )
+        hint = suggestion(found[1], names) or f"{command} --help lists the commands"
+        return InputError(f'there is no command "{command} {found[1]}"', hint)
     message = error.format_message().rstrip(".")
     return InputError(message[:1].lower() + message[1:], f"{command} --help")
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
-from ..spec import nodeset
+from ..spec import gpu_models, nodeset
 from ..spec.errors import InputError
 from . import completion
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _ranks_of(
@@ -16,6 +21,22 @@ def _ranks_of(
         return None if text is None else nodeset.expand_ranks(text)
     except ValueError as error:
         raise InputError(f"--ranks: {error}") from None
+
+
+def _count_of(ctx: click.Context, param: click.Parameter, text: str | None) -> int | str | None:
+    """Return ``--gpus`` as it stands in a job file: a number, or a model with one."""
+    if text is None:
+        return None
+    try:
+        model, count = gpu_models.read_count(text)
+    except ValueError as error:
+        raise InputError(f"--gpus: {error}") from None
+    return text if model else count
+
+
+def gpus(about: str) -> Callable[[F], F]:
+    """Return the option ``--gpus``, a number of GPUs, also of one model."""
+    return click.option("--gpus", metavar="N|MODEL:N", callback=_count_of, help=about)
 
 
 command_words = click.argument(
@@ -48,6 +69,14 @@ framework = click.option(
     help="torchrun (default), torch, env, ...",
     shell_complete=completion.frameworks,
 )
+tags = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Tag the run; ls --tag finds it (repeatable).",
+)
+note = click.option("--note", metavar="TEXT", help="A note about the run.")
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )

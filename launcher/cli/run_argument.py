@@ -16,6 +16,7 @@ import click
 
 from ..api.client import AsyncClient
 from ..records import events as ev
+from ..spec import nodeset
 from ..spec.errors import InputError, UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
@@ -54,6 +55,17 @@ def new_client(inventory: Inventory | str | None = None, ask: Any = None) -> Asy
     """Return a client that asks for passphrases at the terminal, if there is one."""
     asks = ask or ask_passphrase if sys.stdin.isatty() else None
     return AsyncClient(inventory, ask_passphrase=asks, command_line=tuple(sys.argv))
+
+
+def check_ranks(run: AsyncRunHandle, ranks: frozenset[int] | None) -> None:
+    """Raise InputError for ``--ranks`` of which the run has none, now or in an earlier attempt."""
+    size = run.layout.world_size
+    if not ranks or not size or not ranks.isdisjoint(range(size)):
+        return
+    logs = run.folder / "logs"
+    if not any(any(logs.glob(f"attempt-*/rank-{rank}.*")) for rank in ranks):
+        known = "rank 0 alone" if size == 1 else f"ranks 0-{size - 1}"
+        raise InputError(f"--ranks {nodeset.fold_ranks(sorted(ranks))}: {run.name} has {known}")
 
 
 @asynccontextmanager

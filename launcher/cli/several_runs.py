@@ -24,23 +24,29 @@ def several_runs(command: Any) -> Any:
     older = click.option(
         "--older", metavar="T", help="Only runs started more than T ago: 12h, 30d."
     )
+    tags = click.option(
+        "--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag."
+    )
     yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-    return argument(inventory_option(older(yes(command))))
+    return argument(inventory_option(older(tags(yes(command)))))
 
 
 def chosen(
-    words: tuple[str, ...], older: str | None, failed: bool = False
+    words: tuple[str, ...],
+    older: str | None,
+    failed: bool = False,
+    tags: tuple[str, ...] = (),
 ) -> tuple[list[Summary], bool]:
     """Return the runs that a command is called for, and whether they were chosen by a pattern or a
     filter, so that a person should see which they are. Raises InputError."""
-    if not words and older is None and not failed:
+    if not (words or older or failed or tags):
         raise InputError("no run is named", "launcher ls shows all runs; 'sweep-*' names several")
     try:
         age = None if older is None else seconds(older)
     except ValueError as error:
         raise InputError(f"--older: {error}") from None
-    many = older is not None or failed or any(map(is_pattern, words))
-    return Client().select(words, failed=failed, older=age), many
+    many = bool(older or failed or tags) or any(map(is_pattern, words))
+    return Client().select(words, failed=failed, older=age, tags=tags), many
 
 
 def agreed(question: str, runs: list[Summary], yes: bool) -> bool:

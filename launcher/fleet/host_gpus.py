@@ -17,5 +17,5 @@ async def ask_gpus(inventory: Inventory) -> dict[str, Facts | HostError]:
         finally:
             await agent.close()
 
-    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
+    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
     return await visit_hosts(inventory, "", nodes, one)

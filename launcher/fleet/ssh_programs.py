@@ -57,7 +57,7 @@ def programs(inventory: Inventory) -> tuple[ProgramLine, ...]:
 
 
 def are_allowed(lines: tuple[ProgramLine, ...]) -> bool:
-    """Whether the user has allowed just these lines before, or there are none."""
+    """Return whether the user has allowed just these lines before, or there are none."""
     return not lines or allowed.is_noted(ALLOWED, _digest(lines))
 
 

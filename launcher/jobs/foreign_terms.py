@@ -28,6 +28,16 @@ COMMANDS = {
     **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),
     **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
     **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
+    "history": "launcher ls",
+    "info": _SHOW,
+    "cat": "launcher logs RUN",
+    **dict.fromkeys(
+        ("watch", "follow", "monitor"), "launcher attach RUN, or launcher gpus --watch"
+    ),
+    **dict.fromkeys(
+        ("resume", "retry", "restart"),
+        "launcher attach RUN follows one that runs; launcher rerun RUN --from-checkpoint",
+    ),
     "cp": "launcher pull RUN [DEST], or launcher push DIR --hosts HOSTS",
     "tail": "launcher logs -f RUN",
     "scancel": _END,
@@ -80,14 +90,35 @@ OPTIONS = {
         ("--credential_id", "--credential"), "--secret NAME passes it from your environment"
     ),
     **dict.fromkeys(("-p", "--project"), COMMANDS["project"]),
-    **dict.fromkeys(("-c", "--cpu", "--memory"), "set resources: of a role in a job file"),
+    **dict.fromkeys(
+        ("-c", "--cpu", "--cpus", "--mem", "--memory", "--cpus-per-task"),
+        "set resources: of a role in a job file",
+    ),
+    "-n": "-N N: hosts; --nproc-per-node N: processes on each; --gpus N: the total",
+    **dict.fromkeys(
+        ("-t", "--time", "--time-limit", "--timeout", "--walltime"),
+        "a run has no time limit; timeout 2h in front of the command ends it",
+    ),
+    **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
+    **dict.fromkeys(("--venv", "--virtualenv"), "--python venv:DIR"),
+    **dict.fromkeys(
+        ("--host", "--nodelist", "-w", "--hostfile"), "--hosts NAMES, of the inventory"
+    ),
+    **dict.fromkeys(("--exclude", "-x"), "--hosts names those to use, such as 'gpu[1-3]'"),
+    **dict.fromkeys(("--partition", "--queue"), "choose hosts with --hosts; there are no queues"),
+    **dict.fromkeys(("--gres", "--accelerators"), "--gpus A100:4, the total over all hosts"),
+    **dict.fromkeys(("--module", "--modules"), "--prepare 'module load cuda'"),
 }
 
 #: Keys that people expect in a job file.
 KEYS = {
     **dict.fromkeys(("command", "cmd", "entrypoint", "script", "args"), "run: train.py --epochs 3"),
     **dict.fromkeys(
-        ("gpus", "accelerators", "num_gpus"), "resources: {gpus: 8}, the total over all hosts"
+        ("gpus", "accelerators", "num_gpus"),
+        "resources: {gpus: 8}, the total over all hosts; of one model {gpus: A100:8}",
+    ),
+    **dict.fromkeys(
+        ("cpus", "memory"), "resources: of a role, as roles: {worker: {resources: {cpus: 4}}}"
     ),
     **dict.fromkeys(
         ("nproc_per_node", "gpus_per_node"), "resources: {nproc_per_node: 4}, on each host"
@@ -133,14 +164,18 @@ def check_options(words: Sequence[str], known: Collection[str], command: str) ->
         if name in OPTIONS and name not in unknown:
             unknown.append(name)
     listed = f"launcher {command} --help lists the options"
-    hints = [
-        f"{name}: {OPTIONS.get(name) or suggestion(name, tuple(known)) or listed}"
-        for name in unknown
-    ]
+    hints = [OPTIONS.get(name) or _like(name, known) or listed for name in unknown]
+    if len(unknown) > 1:
+        hints = [f"{name}: {hint}" for name, hint in zip(unknown, hints, strict=True)]
     several = "options" if len(unknown) > 1 else "option"
     raise InputError(
         f"launcher {command} has no {several} {', '.join(unknown)}", "\n        ".join(hints)
     )
+
+
+def _like(name: str, known: Collection[str]) -> str:
+    """Return a suggestion for an option; a single letter is like no other."""
+    return suggestion(name, tuple(known)) if name.startswith("--") else ""
 
 
 #: Options of `launcher run` that hardly any script has, though some have one of them.
@@ -206,15 +241,19 @@ def behind_the_script(words: Sequence[str]) -> tuple[str, str] | None:
 
     The script gets it, which may well be meant.
     """
-    if not words[0].endswith(".py"):
+    script = next((at for at, word in enumerate(words) if word.endswith(".py")), len(words))
+    if any(word.startswith("-") for word in words[:script]):
         return None
-    for at, word in enumerate(words[1:], 1):
+    found: list[str] = []
+    for at, word in enumerate(words[script + 1 :], script + 1):
         name, equals, _ = word.partition("=")
         if name in _LAUNCHERS_OWN:
             value = words[at + 1 : at + 2] if not equals and name not in _WITHOUT_VALUE else ()
-            given = shlex.join([word, *(v for v in value if not v.startswith("-"))])
-            return given, f"launcher run {given} {words[0]}"
-    return None
+            found += [word, *(v for v in value if not v.startswith("-"))]
+    if not found:
+        return None
+    given = shlex.join(found)
+    return given, f"launcher run {given} {shlex.join(words[: script + 1])}"
 
 
 def command_error(name: str, known: Sequence[str]) -> InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
+from ..spec import gpu_models
 from ..spec import gpus as naming
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
@@ -31,8 +32,11 @@ class Usable:
         return tuple(gpu.index for gpu in self.gpus)
 
 
-def usable(host: Host, facts: Facts | None, wanted: Sequence[str] = ()) -> Usable:
-    """Return the GPUs that a run may use on a host: those of ``wanted``, if it names any.
+def usable(
+    host: Host, facts: Facts | None, wanted: Sequence[str] = (), model: str | None = None
+) -> Usable:
+    """Return the GPUs that a run may use on a host: those of ``wanted``, if it names any, and of a
+    ``model``, if it has to be one.
 
     Without facts (a dry run), or where no tool lists GPUs, the inventory is trusted. Raises PlanError
     if the inventory claims GPUs that do not exist, or that the environment leaves out.
@@ -47,14 +51,26 @@ def usable(host: Host, facts: Facts | None, wanted: Sequence[str] = ()) -> Usabl
         _check_named(host, listed, allowed, bound, vendor)
         allowed = chosen(host.gpu_ids, allowed)
     elif host.gpus is not None:
-        allowed = allowed[: host.gpus]
+        allowed = _of_model(host.gpu_model, allowed, bool(found))[: host.gpus]
     if wanted:
         allowed = chosen(wanted, allowed)
+    allowed = _of_model(model, allowed, facts is not None)
     there = {gpu.index for gpu in names}
     outside = tuple(gpu.index for gpu in listed if gpu.index not in there)
     text = "; ".join(one.text for one in bound)
     calls = {gpu.index: name for gpu, name in names.items()}
     return Usable(allowed, calls, vendor, text if outside or not found else "", outside)
+
+
+def _of_model(model: str | None, listed: Sequence[Gpu], is_known: bool) -> tuple[Gpu, ...]:
+    """Return the GPUs of a model; where nobody looked, those without a name are taken for it."""
+    if model is None:
+        return tuple(listed)
+    return tuple(
+        gpu
+        for gpu in listed
+        if gpu_models.is_of(model, gpu.name, gpu.memory) or not (gpu.name or is_known)
+    )
 
 
 def foreign(facts: Facts | None) -> dict[int, tuple[GpuUser, ...]]:
@@ -229,7 +245,7 @@ def _trusted(host: Host, bound: Sequence[_Variable], wanted: Sequence[str]) -> t
             return _made_of(identities)
     if host.gpus is None:
         return _made_of(wanted)
-    return tuple(Gpu(index) for index in range(host.gpus))
+    return tuple(Gpu(index, host.gpu_model or "") for index in range(host.gpus))
 
 
 def _made_of(identities: Iterable[str]) -> tuple[Gpu, ...]:
@@ -246,11 +262,18 @@ def _made_of(identities: Iterable[str]) -> tuple[Gpu, ...]:
 
 
 def _check_count(host: Host, found: Sequence[Gpu], vendor: str) -> None:
-    if host.gpus is not None and found and not host.gpu_ids and host.gpus > len(found):
+    there = _of_model(host.gpu_model, found, True)
+    if host.gpus is not None and found and not host.gpu_ids and host.gpus > len(there):
+        says, finds = f"{host.gpus} GPUs", str(len(found))
+        if host.gpu_model:
+            says, finds = (
+                f"gpus: {host.gpu_model}:{host.gpus}",
+                gpu_models.tally(g.name for g in found),
+            )
         raise PlanError(
-            f"{host.name}: the inventory says {host.gpus} GPUs, "
-            f"{naming.vendor_of(vendor).tool} finds {len(found)}",
-            f"set gpus: {len(found)} in the inventory, or leave it out",
+            f"{host.name}: the inventory says {says}, "
+            f"{naming.vendor_of(vendor).tool} finds {finds}",
+            f"set gpus: {len(there) or len(found)} in the inventory, or leave it out",
         )
 
 

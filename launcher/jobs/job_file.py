@@ -17,8 +17,9 @@ from .. import frameworks
 from ..frameworks import Framework
 from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
+from ..spec.gpu_models import count_text, read_count
 from ..spec.gpus import COMPUTED, read_ids
-from ..spec.inventory import VARIABLE, gpu_ids, variables
+from ..spec.inventory import MODEL_COUNT, VARIABLE, gpu_count, gpu_ids, variables
 from ..spec.model import Job, Resources, Role, Secret
 from ..spec.yaml_document import (
     SCALAR,
@@ -41,6 +42,7 @@ from .durations import seconds
 from .run_options import OPTIONS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
+_UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 
 
 def port_range(value: str) -> tuple[int, int]:
@@ -79,7 +81,11 @@ def job_name(value: str) -> str:
 
 
 _RESOURCES: Mapping[str, Key] = {
-    "gpus": Key(whole_number(0), whole(0), "Total GPUs over all hosts, one process for each"),
+    "gpus": Key(
+        gpu_count(0),
+        {"oneOf": [whole(0), MODEL_COUNT]},
+        "Total GPUs over all hosts, one process for each; also of one model: A100:4",
+    ),
     "nproc_per_node": Key(whole_number(1), whole(1), "Processes on each host"),
     "gpu_ids": Key(
         gpu_ids, TEXTS, "Which GPUs of each host: indices, UUIDs, or 1:0 for a MIG instance"
@@ -88,7 +94,18 @@ _RESOURCES: Mapping[str, Key] = {
 
 
 def _resources(node: YamlNode) -> Resources:
-    return Resources(**read(node, _RESOURCES, "resources"))
+    return Resources(**_with_model(read(node, _RESOURCES, "resources")))
+
+
+def _with_model(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of resources with a model of GPUs on its own. Raises ValueError."""
+    if isinstance(values.get("gpus"), str):
+        values["gpu_model"], values["gpus"] = read_count(values["gpus"])
+    return values
+
+
+def _host_terms(node: YamlNode) -> str:
+    return ",".join(texts(node))
 
 
 def _secrets(node: YamlNode) -> dict[str, str | None]:
@@ -120,7 +137,7 @@ KEYS: Mapping[str, Key] = {
         {"oneOf": [whole(1), {"type": "string", "pattern": r"^\d+(:\d+)?$"}]},
         'Number of hosts; with "1:2" torchrun continues on 1 host when the other is lost',
     ),
-    "hosts": Key(text, TEXT, "Hosts to use: names, nodesets, groups or labels"),
+    "hosts": Key(_host_terms, TEXTS, "Hosts to use: names, nodesets, groups or labels"),
     "resources": Key(_resources, mapping_schema(_RESOURCES), "GPUs or processes"),
     "envs": Key(variables, TEXT_MAP, "Environment variables of every process"),
     "secrets": Key(
@@ -226,6 +243,10 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
         hint = f"this is an inventory: launcher run -i {source} SCRIPT"
         return DocumentError(error.message, hint, error.source, error.line)
+    unknown = _UNKNOWN_IN_RESOURCES.match(error.message)
+    if unknown and unknown[1] in foreign_terms.KEYS:
+        hint = foreign_terms.KEYS[unknown[1]]
+        return DocumentError(error.message, hint, error.source, error.line)
     for name in names:
         if name in foreign_terms.KEYS and error.message.startswith(
             f'unknown key "{name}" in the job'
@@ -317,8 +338,9 @@ def _check_envs(envs: Mapping[str, str], framework: Framework, by_flag: bool) ->
 
 def _check_gpus(wanted: Resources) -> None:
     if wanted.gpus is not None and wanted.gpu_ids:
+        count, ids = count_text(wanted.gpu_model, wanted.gpus), ",".join(wanted.gpu_ids)
         raise InputError(
-            f"--gpus {wanted.gpus} and --gpu-ids {','.join(wanted.gpu_ids)} cannot be combined",
+            f"--gpus {count} and --gpu-ids {ids} cannot be combined",
             "--gpus is how many, on any hosts; --gpu-ids is which, on each host",
         )
 
@@ -385,7 +407,7 @@ def _converted(layer: str, name: str, value: Any) -> Any:
 
 def _resources_of(given: Mapping[str, Any]) -> Resources:
     """Return the resources that a program passes; ``gpu_ids`` may be a list. Raises ValueError."""
-    values = dict(given)
+    values = _with_model(dict(given))
     if values.get("gpu_ids"):
         several = values["gpu_ids"]
         texts = [several] if isinstance(several, str | int) else several

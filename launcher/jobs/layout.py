@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import frameworks
+from ..spec import gpu_models, nodeset
 from ..spec.errors import GpusInUse, PlanError
 from ..spec.frozen import frozen
 from ..spec.gpus import are_one, fold, is_index, is_mig
@@ -21,6 +22,9 @@ from .gpus import Usable, foreign, unknown, usable
 MOST_PROCESSES = 16_384
 #: The most hosts that an error lists one by one.
 LISTED = 8
+#: Where the size of a job comes from that is run again: see ``Job.sources``.
+RERUN = "rerun"
+_KEEPS = "a rerun keeps the number of ranks"
 
 
 @frozen
@@ -49,8 +53,8 @@ def offers(
 
 
 def _offer(host: Host, facts: Facts | None, job: Job | None) -> Offer:
-    wanted = job.resources.gpu_ids if job else ()
-    there = usable(host, facts, wanted)
+    wanted, model = (job.resources.gpu_ids, job.resources.gpu_model) if job else ((), None)
+    there = usable(host, facts, wanted, model)
     leased = facts.leased if facts else {}
     holders = {
         index: holder
@@ -127,6 +131,7 @@ def _on_free_gpus(
     job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run_id: str, only_idle: bool
 ) -> Layout:
     able = offers(hosts, facts, job)
+    _check_model(job, able, facts)
     idle = tuple(_without_foreign(offer, facts.get(offer.host.name)) for offer in able)
     if idle == able or job.resources.gpu_ids:
         return _laid_out(job, able, facts, run_id)
@@ -136,6 +141,23 @@ def _on_free_gpus(
         if only_idle:
             raise
         return _laid_out(job, able, facts, run_id)
+
+
+def _check_model(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts]) -> None:
+    """Raise PlanError for a model of GPUs that no host has."""
+    model = job.resources.gpu_model
+    if model is None or any(offer.total for offer in able):
+        return
+    there: dict[str, list[str]] = {}
+    for offer in able:
+        known = facts.get(offer.host.name)
+        found = known.gpus if known else usable(offer.host, None).gpus
+        if kinds := gpu_models.tally(gpu.name for gpu in found):
+            there.setdefault(kinds, []).append(offer.host.name)
+    listed = "; ".join(f"{nodeset.fold(names)} {kinds}" for kinds, names in there.items())
+    raise PlanError(
+        f"{_typed(job)}: no host has GPUs of that model", f"there are: {listed or 'none'}"
+    )
 
 
 def _without_foreign(offer: Offer, facts: Facts | None) -> Offer:
@@ -151,7 +173,7 @@ def _laid_out(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
     if job.resources.gpu_ids:
         counts = _named(job, able)
     elif gpus and job.num_nodes is None and per_node is None:
-        counts = _spread(able, gpus)
+        counts = _spread(job, able, gpus)
     else:
         counts = _by_hand(job, able)
     nodes: list[Node] = []
@@ -218,11 +240,29 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
 _Counts = list[tuple[Offer, int, bool]]
 
 
-def _spread(able: Sequence[Offer], gpus: int) -> _Counts:
+def _typed(job: Job) -> str:
+    """Return the number of GPUs as the user wrote it: a flag, or a key of the file."""
+    count = gpu_models.count_text(job.resources.gpu_model, job.resources.gpus or 0)
+    return f"gpus: {count}" if _in_file(job) else f"--gpus {count}"
+
+
+def _is_rerun(job: Job) -> bool:
+    return job.sources.get("resources") == RERUN
+
+
+def _in_file(job: Job) -> bool:
+    return job.sources.get("resources") in ("file", "argument")
+
+
+def _spread(job: Job, able: Sequence[Offer], gpus: int) -> _Counts:
     """Spread ``gpus`` over the fewest hosts; the last one is the smallest that suffices."""
     free = sum(len(offer.gpus) for offer in able)
     if free < gpus:
-        raise PlanError(f"--gpus {gpus}: {_free_gpus(able)}", _what_would_fit(able))
+        model = job.resources.gpu_model
+        hint = _what_would_fit(able, model)
+        if _is_rerun(job):
+            hint = f"{_KEEPS}; {hint}"
+        raise PlanError(f"{_typed(job)}: {_free_gpus(able, model)}", hint)
     taken: dict[str, int] = {}
     left = gpus
     while left:
@@ -282,19 +322,7 @@ def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
     if gpus and per_node and job.num_nodes is None and gpus % per_node == 0:
         count = gpus // per_node
     if gpus:
-        if gpus % count and per_node is None:
-            each = -(-gpus // count)
-            raise PlanError(
-                f"--gpus {gpus} is the total and cannot be split evenly over {count} hosts",
-                f"--gpus {each * count} is {each} for each host; "
-                "without --nodes, hosts may get different numbers",
-            )
-        if per_node is not None and gpus != per_node * count:
-            raise PlanError(
-                f"--gpus {gpus} contradicts --nodes {count} x --nproc-per-node {per_node} "
-                f"(= {count * per_node})",
-                "leave one of them out",
-            )
+        check_split(job, count)
         per_node = gpus // count
     if count > len(able):
         names = ", ".join(offer.host.name for offer in able)
@@ -303,11 +331,31 @@ def _by_hand(job: Job, able: Sequence[Offer]) -> _Counts:
     use_gpus = gpus != 0
     fitting = [offer for offer in able if _fits(offer, per_node, use_gpus, bool(gpus))]
     if len(fitting) < count:
-        raise _too_few(able, count, per_node, bool(gpus))
+        raise _too_few(job, able, count, per_node)
     return [
         (offer, per_node or max(1, len(offer.gpus) if use_gpus else 1), _has_gpus(offer, use_gpus))
         for offer in fitting[:count]
     ]
+
+
+def check_split(job: Job, count: int) -> None:
+    """Raise PlanError for a total of GPUs that so many hosts cannot share evenly."""
+    gpus, per_node, typed = job.resources.gpus or 0, job.resources.nproc_per_node, _typed(job)
+    if gpus % count and per_node is None:
+        each = -(-gpus // count)
+        whole = gpu_models.count_text(job.resources.gpu_model, each * count)
+        key, nodes = ("gpus:", "num_nodes:") if _in_file(job) else ("--gpus", "--nodes")
+        raise PlanError(
+            f"{typed} is the total and cannot be split evenly over {count} hosts",
+            f"{key} {whole} is {each} for each host; "
+            f"without {nodes}, hosts may get different numbers",
+        )
+    if per_node is not None and gpus != per_node * count:
+        raise PlanError(
+            f"{typed} contradicts --nodes {count} x --nproc-per-node {per_node} "
+            f"(= {count * per_node})",
+            "leave one of them out",
+        )
 
 
 def _has_gpus(offer: Offer, use_gpus: bool) -> bool:
@@ -320,25 +368,32 @@ def _fits(offer: Offer, per_node: int | None, use_gpus: bool, must_have: bool) -
     return len(offer.gpus) >= (per_node or 1)
 
 
-def _too_few(able: Sequence[Offer], count: int, per_node: int | None, gpus: bool) -> PlanError:
+def _too_few(job: Job, able: Sequence[Offer], count: int, per_node: int | None) -> PlanError:
     """Return the error that too few hosts have enough free GPUs."""
+    model = job.resources.gpu_model
+    kind = f"{model} GPU" if model else "GPU"
     if per_node is None:
-        wanted = "a free GPU"
+        wanted = f"a free {kind}"
     else:
-        wanted = f"{per_node} free GPU" + ("s" if per_node != 1 else "")
+        wanted = f"{per_node} free {kind}" + ("s" if per_node != 1 else "")
     hosts = "1 host" if count == 1 else f"{count} hosts"
     listed = [f"{offer.host.name} {len(offer.gpus)} of {offer.total} free" for offer in able]
     if len(listed) > LISTED:
         listed[LISTED:] = [f"and {len(listed) - LISTED} more"]
-    hint = _what_would_fit(able) if gpus else "--gpus 0 starts CPU processes on hosts with GPUs"
+    hints = [_what_would_fit(able, model)] if job.resources.gpus or per_node else []
+    if _is_rerun(job):
+        hints.insert(0, _KEEPS)
+    elif not job.resources.gpus:
+        hints.append("--gpus 0 starts CPU processes on hosts with GPUs")
     return PlanError(
-        f"{hosts} with {wanted} each: {_free_gpus(able)} ({'; '.join(listed)})",
-        hint,
+        f"{hosts} with {wanted} each: {_free_gpus(able, model)} ({'; '.join(listed)})",
+        "; ".join(hints),
     )
 
 
-def _free_gpus(able: Sequence[Offer]) -> str:
-    """Return how many GPUs are free, and who holds the others."""
+def _free_gpus(able: Sequence[Offer], model: str | None = None) -> str:
+    """Return how many GPUs, of a model, are free, and who holds the others."""
+    kind = f"{model} GPU" if model else "GPU"
     total = sum(offer.total for offer in able)
     free = sum(len(offer.gpus) for offer in able)
     holders = ", ".join(dict.fromkeys(offer.taken for offer in able if offer.taken))
@@ -346,17 +401,18 @@ def _free_gpus(able: Sequence[Offer]) -> str:
     if not total:
         return "the hosts have no GPUs"
     if free == total:
-        return f"the hosts have only {total} GPU{'s' if total != 1 else ''}"
+        return f"the hosts have only {total} {kind}{'s' if total != 1 else ''}"
     if free:
         others = f"; the others are in use{by}" if holders else ""
-        return f"only {free} of {total} GPUs {'is' if free == 1 else 'are'} free{others}"
+        return f"only {free} of {total} {kind}s {'is' if free == 1 else 'are'} free{others}"
     if total == 1:
-        return f"the only GPU is in use{by}"
-    return f"{'both' if total == 2 else f'all {total}'} GPUs are in use{by}"
+        return f"the only {kind} is in use{by}"
+    return f"{'both' if total == 2 else f'all {total}'} {kind}s are in use{by}"
 
 
-def _what_would_fit(able: Sequence[Offer]) -> str:
+def _what_would_fit(able: Sequence[Offer], model: str | None = None) -> str:
     if not any(offer.total for offer in able):
         return "set gpus: in the inventory, or start CPU processes with --nodes"
     free = sum(len(offer.gpus) for offer in able)
-    return f"--gpus {free} would fit now" if free else "wait until they are free"
+    fits = gpu_models.count_text(model, free)
+    return f"--gpus {fits} would fit now" if free else "wait until they are free"

@@ -45,6 +45,8 @@ OPTIONS: Mapping[str, Key] = {
     "notify": Key(
         _notify, TEXTS, "Tell of the end, a stall or a lost host: a URL, desktop, or a command"
     ),
+    "tags": Key(texts, TEXTS, "Tags of the run: `launcher ls --tag` finds it"),
+    "note": Key(text, TEXT, "A note about the run"),
     "check": Key(truth, {"type": "boolean"}, "Check hosts before the start (default: true)"),
     "detach": Key(truth, {"type": "boolean"}, "Return once all ranks have started"),
     "ranks": Key(checked(nodeset.expand_ranks), SCALAR, "Show only these ranks: 0,3-5"),

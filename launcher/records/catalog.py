@@ -264,19 +264,24 @@ def notes_of(path: Path) -> Notes:
 
 
 def annotate(
-    word: str, add: Sequence[str] = (), remove: Sequence[str] = (), note: str | None = None
+    word: str, add: Sequence[str] = (), remove: Sequence[str] = (), text: str | None = None
 ) -> Notes:
     """Add and remove tags of a run, named as for :func:`find`, and set its note; return the notes.
 
     Raises InputError, RecordError.
     """
     path = find(word)
-    notes = notes_of(path).changed(add, remove, note)
+    notes = notes_of(path).changed(add, remove, text)
+    note(path, notes)
+    return notes
+
+
+def note(path: Path, notes: Notes) -> None:
+    """Write what a person notes about the run of a folder. Raises RecordError."""
     try:
         write_json(path / NOTES, to_json(notes))
     except OSError as error:
         raise RecordError(path / NOTES, error) from None
-    return notes
 
 
 def side(word: str) -> Side:

@@ -22,6 +22,7 @@ _SINCE_0_1 = frozenset(
     (
         "bring",
         "gpu_ids",
+        "gpu_model",
         "gpu_names",
         "keep_on_host",
         "launcher_options",

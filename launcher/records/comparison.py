@@ -59,6 +59,7 @@ def _asked(a: Side, b: Side) -> Iterator[Difference]:
         yield from _of("command", one_line(one.run, one.shell), one_line(other.run, other.shell))
     else:
         yield from _words(one.run, other.run)
+    yield from _of("continues", a.request.resume_from or "", b.request.resume_from or "")
     yield from _of("framework", one.framework, other.framework)
     yield from _mapping("env ", one.envs, other.envs)
     yield from _of("setup", one.setup or "", other.setup or "")

@@ -153,9 +153,34 @@ class PortReplaced(Event):
 
 
 @frozen
+class HostsSilent(Event):
+    """Hosts that had not answered after so many ``seconds``: the run goes on without them."""
+
+    hosts: tuple[str, ...]
+    seconds: float
+
+
+@frozen
+class OutputsGiven(Event):
+    """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues."""
+
+    run: str
+    files: int
+    hosts: int
+
+
+@frozen
+class GpuTaken(Event):
+    """Somebody took a GPU of the plan before the run could; others are looked for."""
+
+    host: str
+    message: str
+
+
+@frozen
 class RunRestarted(Event):
     """Everything was stopped, and all ranks start again as this ``attempt``; ``reason`` is that of
-    the failure or of the loss of a host, or ``port-taken``."""
+    the failure or of the loss of a host, ``port-taken`` or ``gpu-busy``."""
 
     attempt: int
     reason: str
@@ -251,12 +276,17 @@ class GpusUsed(Event):
 
 @frozen
 class GpusPassedOver(Event):
-    """GPUs of a host that the run did not take; ``by`` is whose they are, or what leaves them out."""
+    """GPUs of a host that the run did not take; ``by`` is whose they are, or what leaves them out.
+
+    Of a run that takes what is free, ``taken`` is how many GPUs it has of ``total`` on the host.
+    """
 
     host: str
     gpus: tuple[int, ...]
     reason: PassedOver
     by: str
+    taken: int = 0
+    total: int = 0
 
 
 @frozen

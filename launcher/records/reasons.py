@@ -38,6 +38,7 @@ class PassedOver(StrEnum):
     """Why a run did not take GPUs of its hosts, or took them last."""
 
     ENVIRONMENT = "environment"  # a variable of the inventory or of the login leaves them out
+    HELD = "held"  # other runs hold them
     FOREIGN = "foreign"  # somebody works on them outside launcher
     SHARED = "shared"  # as foreign, and taken all the same: no others were free
 

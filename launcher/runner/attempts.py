@@ -18,8 +18,9 @@ from .files.collector import Collector
 from .host_set import HostSet
 from .launch import Launch
 from .policy import elastic
-from .policy.restart import another_try, may_replace_ports
+from .policy.restart import another_try, may_look_again, may_replace_ports
 from .replacement import Replacement
+from .second_look import SecondLook
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
@@ -33,6 +34,7 @@ class Attempts:
     ) -> None:
         self._context, self._hosts = context, hosts
         self._collector, self._replacement = collector, replacement
+        self._second_look = SecondLook(context, hosts, collector)
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
 
@@ -62,7 +64,7 @@ class Attempts:
                 await self._context.switch.unless_asked(self._start())
             self._context.enter("run")
             await self._follow()
-        except (errors.PortTaken, errors.Stalled) as error:
+        except (errors.PortTaken, errors.GpuBusy, errors.Stalled) as error:
             return error
         return None
 
@@ -107,6 +109,11 @@ class Attempts:
         context, request = self._context, self._context.request
         if isinstance(error, errors.PortTaken):
             return Reason(EndReason.PORT_TAKEN) if may_replace_ports(context.events) else None
+        if isinstance(error, errors.GpuBusy):
+            if not may_look_again(context.events):
+                return None
+            context.add(ev.GpuTaken(time.time(), error.host, error.message))
+            return Reason(EndReason.GPU_BUSY)
         if context.state.failure is not None:
             await self._await_last_output(context.state.failure.host)
         if context.switch.asked.is_set():
@@ -138,11 +145,16 @@ class Attempts:
         context = self._context
         context.enter("restart")
         await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))
-        number = await context.switch.unless_asked(self._replacement.fill())
-        if number is None:
-            return False
-        self._number = number
-        context.add(ev.RunRestarted(time.time(), number, str(why)))
+        if why.code is EndReason.GPU_BUSY:
+            self._number = context.state.attempt + 1
+            context.add(ev.RunRestarted(time.time(), self._number, str(why)))
+            await context.switch.unless_asked(self._second_look.take(self._number))
+        else:
+            number = await context.switch.unless_asked(self._replacement.fill())
+            if number is None:
+                return False
+            self._number = number
+            context.add(ev.RunRestarted(time.time(), number, str(why)))
         await context.switch.unless_asked(self._launch().supervise())
         return True
 

@@ -9,11 +9,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from ..fleet.findings import preflight
 from ..jobs import planner
-from ..jobs.gpus import foreign, usable, users_text
 from ..jobs.layout import make_layout
-from ..records import events as ev
-from ..records.reasons import PassedOver
 from ..spec import nodeset
 from ..spec.errors import CheckFailed, HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -21,7 +19,9 @@ from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
+from .opening_hosts import Opening
 from .policy.opening import how_many
+from .policy.passed_over import passed_over
 
 
 async def connect(context: RunContext, hosts: HostSet) -> None:
@@ -30,49 +30,52 @@ async def connect(context: RunContext, hosts: HostSet) -> None:
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
     until then stays in the set, which closes it.
     """
+    opening = Opening(context, hosts, open_one)
+    try:
+        layout = await _lay_out(context, hosts, opening)
+        await opening.leave()
+    except BaseException:
+        await opening.close()
+        raise
+    hosts.settle(layout)
+    report_passed_over(context, hosts)
+    await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
+
+
+async def _lay_out(context: RunContext, hosts: HostSet, opening: Opening) -> Layout:
+    """Open hosts until there is a layout, and return it."""
     job, waiting = context.job, list(context.request.hosts)
-    failed: list[HostError] = []
     while True:
         able, _ = _with_needs(context, hosts.active)
         wanted = how_many(job, len(able), len(waiting))
         batch, waiting = waiting[:wanted], waiting[wanted:]
-        failed += await _open(context, hosts, batch)
-        if failed and (job.hosts or not waiting):
-            _raise_if_needed(job, hosts.active, failed)
+        opening.begin(batch)
+        await (opening.wait() if _needs_all(job) else opening.settle(bool(waiting)))
+        if opening.failed and not opening.silent and (job.hosts or not waiting):
+            _raise_if_needed(job, hosts.active, opening.failed)
         able, lacking = _with_needs(context, hosts.active)
         if lacking and _needs_all(job):
             raise _lacks(job, able, lacking)
         try:
-            layout = _decide(job, able, context.name, only_idle=bool(waiting))
+            return decide(context, able, only_idle=bool(waiting or opening.silent))
         except PlanError:
             if waiting:
                 continue
+            if opening.silent:
+                await opening.wait()
+                continue
             if lacking:
                 raise _lacks(job, able, lacking) from None
-            if failed:
-                raise failed[0] from None
+            if opening.failed:
+                raise opening.failed[0] from None
             raise
-        hosts.settle(layout)
-        _report_left_out(context, hosts)
-        await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
-        return
 
 
-def _report_left_out(context: RunContext, hosts: HostSet) -> None:
+def report_passed_over(context: RunContext, hosts: HostSet) -> None:
     """Record which GPUs of its hosts the run has not taken, and why; and those that it shares."""
-    if context.job.resources.gpus == 0:
-        return
     for node, session in zip(hosts.layout.nodes, hosts.active, strict=True):
-        there, now = usable(session.host, session.facts), time.time()
-        if there.outside:
-            why = PassedOver.ENVIRONMENT
-            context.add(ev.GpusPassedOver(now, session.name, there.outside, why, there.bound))
-        uses = {i: one for i, one in foreign(session.facts).items() if i in there.indices}
-        shared, left = set(uses) & set(node.gpus), set(uses) - set(node.gpus)
-        for gpus, why in ((shared, PassedOver.SHARED), (left, PassedOver.FOREIGN)):
-            if gpus:
-                by = users_text(use for index in sorted(gpus) for use in uses[index])
-                context.add(ev.GpusPassedOver(now, session.name, tuple(sorted(gpus)), why, by))
+        for event in passed_over(context.job, node, session.facts, time.time()):
+            context.add(event)
 
 
 def _raise_if_needed(
@@ -118,27 +121,28 @@ def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]
     )
 
 
-async def _open(context: RunContext, hosts: HostSet, batch: Sequence[Host]) -> list[HostError]:
-    """Open hosts side by side and let those that answer take part; return the errors of the others.
+async def open_more(context: RunContext, hosts: HostSet, more: Sequence[Host]) -> list[HostSession]:
+    """Open hosts that the job may use, beside those that it has; return those that answer and fit."""
+    opening = Opening(context, hosts, open_one)
+    opening.begin(more)
+    try:
+        await opening.settle(False)
+        await opening.leave()
+    finally:
+        await opening.close()
+    names = {host.name for host in more}
+    opened = [one for one in hosts.active if one.name in names]
+    if context.request.check:
+        opened = [one for one in opened if _is_fit(one)]
+    return _with_needs(context, opened)[0]
 
-    Each stands aside while it opens, so that closing the set closes it when this is cancelled.
-    """
-    opening = [hosts.new(host) for host in batch]
-    for session in opening:
-        hosts.put_aside(session)
-    results = await asyncio.gather(*(open_one(one) for one in opening), return_exceptions=True)
-    failed = []
-    for session, result in zip(opening, results, strict=True):
-        if isinstance(result, HostError):
-            failed.append(result)
-            name, now = session.name, time.time()
-            context.add(ev.HostFailed(now, name, result.code, result.message, result.hint))
-            await hosts.dismiss(session)
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            hosts.join(session)
-    return failed
+
+def _is_fit(session: HostSession) -> bool:
+    try:
+        preflight.require([session.host], {session.name: session.facts})
+    except CheckFailed:
+        return False
+    return True
 
 
 async def open_one(session: HostSession) -> None:
@@ -147,9 +151,13 @@ async def open_one(session: HostSession) -> None:
     rsync.require_there(session.name, session.facts.rsync)
 
 
-def _decide(job: Job, sessions: Sequence[HostSession], run_id: str, only_idle: bool) -> Layout:
+def decide(context: RunContext, sessions: Sequence[HostSession], only_idle: bool) -> Layout:
+    """Return the layout of the run on hosts that are open. Raises PlanError."""
+    job = context.job
     facts = {session.name: session.facts for session in sessions}
-    layout = make_layout(job, [session.host for session in sessions], facts, run_id, only_idle)
+    order = [host.name for host in context.request.hosts]
+    hosts = sorted((one.host for one in sessions), key=lambda host: order.index(host.name))
+    layout = make_layout(job, hosts, facts, context.name, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
     planner.plan(job, layout, planner.NOWHERE, "")  # fail early on unknown placeholders

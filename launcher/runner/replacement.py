@@ -30,6 +30,7 @@ class _Draft:
     layout: Layout
     attempt: int
     tried: tuple[str, ...] = ()
+    shared: tuple[Host, ...] = ()  # spares whose GPUs somebody uses outside launcher: tried last
     events: tuple[ev.NodeReplaced | ev.NodesReduced, ...] = ()
 
 
@@ -82,6 +83,10 @@ class Replacement:
         while lost := self._lost(draft.layout):
             if waiting := self._spares(draft.layout, draft.tried):
                 draft = await self._try_spare(draft, lost[0], waiting[0])
+            elif draft.shared:
+                first, *others = draft.shared
+                draft = replace(draft, shared=tuple(others))
+                draft = await self._try_spare(draft, lost[0], first, only_idle=False)
             elif self._is_enough(draft.layout, 1):
                 draft = self._without(draft, lost[0])
             else:
@@ -117,7 +122,9 @@ class Replacement:
 
     # -- with a spare, or without a host
 
-    async def _try_spare(self, draft: _Draft, node: Node, host: Host) -> _Draft:
+    async def _try_spare(
+        self, draft: _Draft, node: Node, host: Host, only_idle: bool = True
+    ) -> _Draft:
         """Return the draft with a spare in the place of a node.
 
         When the spare cannot be used, return the draft with the next attempt's number: logs of its
@@ -126,7 +133,12 @@ class Replacement:
         draft = replace(draft, tried=(*draft.tried, host.name))
         session = await self._fresh(host)
         try:
-            layout = await self._setup.prepare(session, node, draft.layout, draft.attempt)
+            layout = await self._setup.prepare(
+                session, node, draft.layout, draft.attempt, only_idle
+            )
+        except spares.UsedOutside:
+            await self._hosts.dismiss(session)
+            return replace(draft, shared=(*draft.shared, host))
         except LauncherError as error:
             await self._reject(session, error)
             return replace(draft, attempt=draft.attempt + 1)

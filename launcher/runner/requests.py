@@ -8,15 +8,20 @@ from typing import Any
 
 from ..jobs import command
 from ..jobs.environments import with_python
+from ..jobs.layout import RERUN, check_split
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
-from ..spec.model import Host, Inventory, Job, Request, Resources
+from ..spec.gpu_models import read_count
+from ..spec.model import Inventory, Job, Layout, Request, Resources
+from .policy.passed_over import takes_what_is_free
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """Return a request with the hosts that the job may use. Raises InputError."""
     hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
+    if job.resources.gpus and job.num_nodes and not job.roles:
+        check_split(job, job.num_nodes)
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
     if job.num_nodes and job.num_nodes > len(hosts):
         named = ", ".join(host.name for host in hosts[:8]) + (", ..." if len(hosts) > 8 else "")
@@ -29,16 +34,16 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
 
 def changed(
     request: Request,
-    chosen: tuple[Host, ...],
+    layout: Layout,
     arguments: Sequence[str] | None = None,
     hosts: str | None = None,
-    gpus: int | None = None,
+    gpus: int | str | None = None,
 ) -> Request:
-    """Return the request of a run on its ``chosen`` hosts, with new arguments, hosts or GPUs.
+    """Return the request of a run with this layout, with new arguments, hosts or GPUs.
 
-    Raises InputError.
+    Without ``gpus`` it has as many ranks as before. Raises InputError.
     """
-    job = request.job
+    job, chosen = request.job, tuple(node.host for node in layout.nodes) or request.hosts
     if arguments is not None:
         job = replace(job, run=command.with_arguments(job.run, job.shell, arguments))
     if hosts is not None:
@@ -49,10 +54,38 @@ def changed(
                 f"--gpus {gpus}: the roles of this run say what each of them takes",
                 "change resources: of the roles in the job file",
             )
-        job = replace(job, num_nodes=None, resources=Resources(gpus=gpus))
+        job = replace(job, num_nodes=None, resources=_of_gpus(gpus))
+    else:
+        job = _of_size(job, layout, elsewhere=hosts is not None)
     if hosts is not None or gpus is not None:
         chosen = make_request(job, request.inventory).hosts
     return replace(request, job=job, hosts=chosen)
+
+
+def _of_size(job: Job, layout: Layout, elsewhere: bool) -> Job:
+    """Return a job that took what was free, with the number of ranks that it got: batch sizes and
+    results depend on it."""
+    if not takes_what_is_free(job) or job.elastic is not None or not layout.nodes:
+        return job
+    with_gpus = any(node.gpus for node in layout.nodes)
+    sizes = {node.local_world_size for node in layout.nodes}
+    if not elsewhere and len(sizes) == 1:
+        wanted, nodes = Resources(nproc_per_node=sizes.pop()), layout.num_nodes
+    elif with_gpus:
+        wanted = Resources(gpus=layout.world_size, gpu_model=job.resources.gpu_model)
+        nodes = 0 if layout.world_size % (job.num_nodes or 1) else job.num_nodes or 0
+    else:
+        return job
+    sources = {**job.sources, "resources": RERUN}
+    return replace(job, resources=wanted, num_nodes=nodes or None, sources=sources)
+
+
+def _of_gpus(gpus: int | str) -> Resources:
+    try:
+        model, count = read_count(str(gpus))
+    except ValueError as error:
+        raise InputError(f"gpus: {error}") from None
+    return Resources(gpus=count, gpu_model=model)
 
 
 def check_restarts(job: Job, hosts: int) -> None:

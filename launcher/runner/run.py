@@ -38,6 +38,7 @@ from .listeners import OnEvent, OnLog, ignore_event, ignore_log
 from .notify import Notifier
 from .policy import outcome
 from .replacement import Replacement
+from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
 
 #: Copies of the code at once: each is an rsync here.
@@ -256,7 +257,19 @@ class Run:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await launch.supervise()
+        if self.context.request.resume_from:
+            await self._hand_over(self.context.request.resume_from)
         await launch.setup()
+
+    async def _hand_over(self, earlier: str) -> None:
+        """Give all hosts the outputs of the run that this one continues."""
+        spare_setup = SpareSetup(self.context, self.hosts, self._collector.handover)
+        nodes = {node.host.name: node for node in self.layout.nodes}
+        given = await together(
+            (spare_setup.give_outputs(one, nodes[one.name]) for one in self.hosts.active),
+            limit=COPIES,
+        )
+        self.context.add(ev.OutputsGiven(time.time(), earlier, max(given), len(given)))
 
     async def _rejoin(self, layout: Layout) -> None:
         """Reconnect to all hosts of a run that another launcher started, with the log bytes that are

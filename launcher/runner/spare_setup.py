@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from ..fleet.findings import preflight
 from ..jobs import planner
 from ..records import events as ev
+from ..records.reasons import PassedOver
 from ..spec.errors import HostError
 from ..spec.model import Layout, Node
 from . import connect
@@ -16,6 +19,7 @@ from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
 from .policy import spares
+from .policy.passed_over import passed_over
 from .rendezvous import meet
 from .requirements import Requirements
 
@@ -27,17 +31,24 @@ class SpareSetup:
         self._context, self._hosts, self._handover = context, hosts, handover
 
     async def prepare(
-        self, session: HostSession, node: Node, layout: Layout, attempt: int
+        self, session: HostSession, node: Node, layout: Layout, attempt: int, only_idle: bool
     ) -> Layout:
-        """Prepare a spare; return the layout with it in the place of ``node``. Raises LauncherError."""
+        """Prepare a spare; return the layout with it in the place of ``node``. With ``only_idle`` it
+        shares no GPU with programs outside launcher. Raises LauncherError."""
+        job = self._context.job
         await connect.open_one(session)
-        fitting = spares.in_place_of(node, session.host, session.facts, self._context.job)
+        fitting = spares.in_place_of(node, session.host, session.facts, job, only_idle)
+        for event in passed_over(job, fitting, session.facts, time.time()):
+            if event.reason is PassedOver.SHARED:
+                self._context.add(event)
         layout = spares.with_node(layout, fitting)
         together = [other for other, _ in self._living(layout) if not other.agent.closed.done()]
         facts = {other.name: other.facts for other in together}
         preflight.require_machines([other.host for other in together], facts)
+        if self._context.request.check:
+            preflight.require([session.host], facts)
         launch = Launch(self._context, [session], layout, attempt)
-        await self._give_code(session, layout)
+        await self.give_code(session, layout)
         await launch.supervise()
         await self.give_outputs(session, fitting)
         await launch.setup()
@@ -52,11 +63,15 @@ class SpareSetup:
         found = ((self._hosts.find(node.host.name), node) for node in living)
         return [(session, node) for session, node in found if session is not None]
 
-    async def _give_code(self, session: HostSession, layout: Layout) -> None:
-        """Give the spare the version of the code that the other hosts have."""
+    async def give_code(self, session: HostSession, layout: Layout) -> None:
+        """Give a host the version of the code that the other hosts have. Raises HostError."""
+        if other := self._context.request.code_of:
+            await code_sync.give_code_of(self._context, session, other)
+            return
         events = self._context.events
         synced = {e.host: e.version for e in events if isinstance(e, ev.CodeSynced)}
         versions = [synced[n.host.name] for n in layout.nodes if n.host.name in synced]
+        versions += synced.values()
         if not versions:
             raise HostError(
                 session.name,
@@ -67,14 +82,15 @@ class SpareSetup:
         others = [(other, node.root) for other, node in living if other is not session]
         await code_sync.give_same_code(self._context, session, versions[0], others)
 
-    async def give_outputs(self, session: HostSession, node: Node) -> None:
-        """Give a host the outputs of all others that it does not have. Raises HostError."""
+    async def give_outputs(self, session: HostSession, node: Node) -> int:
+        """Give a host the outputs of all others that it does not have, and of the run that this one
+        continues; return how many. Raises HostError."""
         run, paths = self._context.name, self._context.job.output_paths
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
         has = (await outputs.listed(session.agent, run, Choice(paths))).files
         folder = planner.run_dir(node.root, run)
-        await self._handover.give(session, others, folder, paths, has)
+        return await self._handover.give(session, others, folder, paths, has)
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from . import gpus, nodeset
+from . import gpu_models, gpus, nodeset
 from .environments import python_path
 from .errors import InputError, suggestion
 from .model import Host, Inventory
@@ -71,11 +71,41 @@ def gpu_ids(node: YamlNode) -> tuple[str, ...]:
         raise node.error(str(error)) from None
 
 
-def _gpus(node: YamlNode) -> int | tuple[str, ...]:
-    """Return a number of GPUs, or the names of some."""
+def gpu_count(least: int, most: int | None = None) -> Callable[[YamlNode], int | str]:
+    """Return a reader of a number of GPUs, or of a model and a number: ``A100:4``."""
+    number = whole_number(least, most)
+
+    def reader(node: YamlNode) -> int | str:
+        written = str(node.yaml.value) if isinstance(node.yaml, yaml.ScalarNode) else ""
+        if not re.search("[A-Za-z].*[0-9]|:", written):
+            return number(node)
+        try:
+            count = gpu_models.read_count(written)[1]
+        except ValueError as error:
+            raise node.error(str(error)) from None
+        if count < least or (most is not None and count > most):
+            raise node.error(f"{written}: {least} to {most} GPUs are possible")
+        return written
+
+    return reader
+
+
+def _gpus(node: YamlNode) -> int | str | tuple[str, ...]:
+    """Return a number of GPUs, a model with one, or the names of some."""
     if not isinstance(node.yaml, yaml.SequenceNode):
-        return whole_number(0, 64)(node)
+        return gpu_count(0, 64)(node)
     return gpu_ids(node) if node.elements() else 0
+
+
+#: The schema of a model of GPUs with a number.
+MODEL_COUNT = {"type": "string", "pattern": "^.+:[0-9]+$"}
+
+
+def _off(node: YamlNode) -> str | None:
+    """Return why a host is off; None for ``off: false``."""
+    if isinstance(node.yaml, yaml.ScalarNode) and node.yaml.tag == "tag:yaml.org,2002:bool":
+        return "no reason given" if truth(node) else None
+    return text(node)
 
 
 HOST_KEYS: Mapping[str, Key] = {
@@ -93,8 +123,8 @@ HOST_KEYS: Mapping[str, Key] = {
     ),
     "gpus": Key(
         _gpus,
-        {"oneOf": [whole(0, 64), {"type": "array", "items": SCALAR}]},
-        "Number of GPUs to use, or which: [2, 3], UUIDs (default: all that are found)",
+        {"oneOf": [whole(0, 64), MODEL_COUNT, {"type": "array", "items": SCALAR}]},
+        "Number of GPUs to use, also of a model (A100:4), or which: [2, 3], UUIDs (default: all)",
     ),
     "python": Key(
         checked(python_path),
@@ -108,6 +138,12 @@ HOST_KEYS: Mapping[str, Key] = {
         {"type": "boolean"},
         "Several hosts of this inventory are one machine, on purpose; each needs a workdir of its own",
     ),
+    "own_hosts": Key(
+        truth,
+        {"type": "boolean"},
+        "Give the processes of runs an /etc/hosts of their own, with the real addresses of all hosts",
+    ),
+    "off": Key(_off, TEXT, "Why nothing may use the host for now, as `power supply, back 3 Dec`"),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }
@@ -222,6 +258,8 @@ def _entry(
             values[merged] = {**defaults.get(merged, {}), **settings.get(merged, {})}
     if isinstance(values.get("gpus"), tuple):
         values |= {"gpu_ids": values["gpus"], "gpus": len(values["gpus"])}
+    elif isinstance(values.get("gpus"), str):
+        values["gpu_model"], values["gpus"] = gpu_models.read_count(values["gpus"])
     addresses = _addresses(key_node, names, values.pop("address", None))
     return [
         Host(name=name, address=address, **values)
@@ -272,17 +310,23 @@ def _members(value: YamlNode) -> list[YamlNode]:
 def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     """Return the hosts that ``--hosts`` selects, in the order of the inventory; all without it.
 
-    A term is a name, a nodeset, a group (``a100`` or ``@a100``) or a label (``rack=a``).
-    Raises InputError.
+    A term is a name, a nodeset, a group (``a100`` or ``@a100``) or a label (``rack=a``). A host that is
+    off is left out. Raises InputError, also for a host that is off and named.
     """
-    if wanted is None:
-        return inventory.hosts
-    chosen: set[str] = set()
-    for term in nodeset.split_terms(wanted):
+    chosen = {host.name for host in inventory.hosts} if wanted is None else set[str]()
+    for term in nodeset.split_terms(wanted or ""):
         chosen |= _term(inventory, term)
     if not chosen:
         raise InputError(f'--hosts: "{wanted}" selects no host', _known(inventory))
-    return tuple(host for host in inventory.hosts if host.name in chosen)
+    found = tuple(host for host in inventory.on if host.name in chosen)
+    if not found:
+        off = "; ".join(f"{name}: {why}" for name, why in inventory.off.items() if name in chosen)
+        raise InputError(f"all of these hosts are off ({off})", _turn_on(inventory))
+    return found
+
+
+def _turn_on(inventory: Inventory) -> str:
+    return f"remove their off: from {inventory.source} once they are back"
 
 
 def narrowed(inventory: Inventory, wanted: str) -> Inventory:
@@ -315,6 +359,8 @@ def _term(inventory: Inventory, term: str) -> set[str]:
         if name not in names:
             hint = suggestion(name, [*names, *inventory.groups]) or _known(inventory)
             raise InputError(f'--hosts: no host "{name}" in {inventory.source}', hint)
+        if name in inventory.off:
+            raise InputError(f"--hosts: {name} is off: {inventory.off[name]}", _turn_on(inventory))
     return set(wanted)
 
 

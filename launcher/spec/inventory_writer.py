@@ -77,10 +77,12 @@ def _settings(host: Host) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, default in _DEFAULTS.items():
         value = getattr(host, name)
-        if name not in ("name", "gpu_ids") and value != default and value != {}:
+        if name not in ("name", "gpu_ids", "gpu_model") and value != default and value != {}:
             found[name] = value
     if host.gpu_ids:
         found["gpus"] = host.gpu_ids
+    elif host.gpu_model:
+        found["gpus"] = f"{host.gpu_model}:{host.gpus}"
     return found
 
 

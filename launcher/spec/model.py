@@ -15,7 +15,7 @@ from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
-    """A value that is never printed; only :meth:`reveal` returns it."""
+    """A value that is never printed; only ``reveal`` returns it."""
 
     __slots__ = ("_value",)
 
@@ -57,6 +57,9 @@ class Host:
     transport: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
+    own_hosts: bool = False  # its processes get an /etc/hosts with the hosts of their run
+    gpu_model: str | None = None  # use GPUs of this model alone
+    off: str | None = None  # why nothing may use the host for now
 
 
 @frozen
@@ -70,6 +73,16 @@ class Inventory:
     source: str = "inventory"
     notes: tuple[str, ...] = ()  # what could not be carried over from another format
 
+    @property
+    def on(self) -> tuple[Host, ...]:
+        """The hosts that are not ``off``."""
+        return tuple(host for host in self.hosts if host.off is None)
+
+    @property
+    def off(self) -> dict[str, str]:
+        """Why hosts are off, by name."""
+        return {host.name: host.off for host in self.hosts if host.off is not None}
+
     def host(self, name: str) -> Host:
         """Return the host of that name. Raises KeyError."""
         for host in self.hosts:
@@ -82,12 +95,14 @@ class Inventory:
 class Resources:
     """How much a job wants: GPUs in total, or processes on each node.
 
-    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs.
+    ``gpu_ids`` are the GPUs that it uses on each of its hosts: indices or UUIDs. ``gpu_model`` is what
+    all its GPUs have to be, such as ``A100``.
     """
 
     gpus: int | None = None
     nproc_per_node: int | None = None
     gpu_ids: tuple[str, ...] = ()
+    gpu_model: str | None = None
 
 
 @frozen
@@ -246,6 +261,10 @@ class GpuUser:
     since: float | None = None  # by the host's clock
 
 
+#: What a host says that can give a run's processes an /etc/hosts of their own.
+OWN_HOSTS_WORK = "works"
+
+
 @frozen
 class Facts:
     """What probing a host measured. ``clock_offset`` is its clock minus this machine's."""
@@ -270,6 +289,12 @@ class Facts:
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
+    own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
+
+    @property
+    def has_own_hosts(self) -> bool:
+        """Whether runs are to have an /etc/hosts of their own there, and can."""
+        return self.own_hosts == OWN_HOSTS_WORK
 
 
 def holder_text(holder: Mapping[str, Any]) -> str:
@@ -439,9 +464,10 @@ class Request:
     ``stop_stalled`` also stopped. A run that fails or loses a host is restarted at most
     ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
     are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
-    refused before the start. ``code_of`` is a run whose snapshot of the code is used again.
-    ``columns`` are those of the terminal that shows the run (None: there is none). ``ask_passphrase`` is
-    called with a key file and returns its passphrase.
+    refused before the start. ``code_of`` is a run whose snapshot of the code is used again, and
+    ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of the
+    terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file and
+    returns its passphrase.
     """
 
     job: Job
@@ -457,5 +483,6 @@ class Request:
     check: bool = True
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
+    resume_from: str | None = None
     columns: int | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -66,8 +66,8 @@ def expand_ranks(text: str) -> frozenset[int]:
 
     try:
         return frozenset(int(rank) for rank in RangeSet(text))
-    except (RangeSetException, ValueError) as error:
-        raise ValueError(f"not a set of ranks: {text!r} ({error})") from None
+    except (RangeSetException, ValueError):
+        raise ValueError(f"not a set of ranks: {text!r} (0,3-5)") from None
 
 
 def split_terms(text: str) -> list[str]:

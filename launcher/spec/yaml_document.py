@@ -216,7 +216,8 @@ def checked(convert: Callable[[str], Any]) -> Callable[[YamlNode], Any]:
         try:
             return convert(text(node))
         except ValueError as error:
-            raise node.error(str(error)) from None
+            key = f"{node.name}: " if node.name else ""
+            raise node.error(f"{key}{error}") from None
 
     return reader
 

@@ -175,6 +175,9 @@ def test_rerun_and_rm(launcher: Launcher, clean: labs.Lab) -> None:
     again = launcher.call("rerun", "-")
     assert again.returncode == 0, again.stderr
     assert "[0-1] │ first x" in again.stdout
+    for words in (("logs", "--ranks", "9", "-"), ("attach", "-", "--ranks", "2-3")):
+        refused = launcher.call(*words)
+        assert (refused.returncode, "has ranks 0-1" in refused.stderr) == (2, True), refused.stderr
     told = launcher.call("rerun", "-", "--ranks", "1", "--json")
     receipt = json.loads(told.stdout)
     assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)
@@ -216,6 +219,45 @@ def test_rerun_with_other_arguments_on_another_host(launcher: Launcher, clean: l
     assert listed == []
     listed = json.loads(launcher.call("ls", "--json", "--host", "lab2", "train.py").stdout)
     assert [run["command"] for run in listed] == ["train.py b"]
+
+
+CONTINUES = """
+import os, pathlib
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"]) / "step.txt"
+here = pathlib.Path("saved/epoch.txt")
+before = [int(file.read_text()) if file.exists() else 0 for file in (out, here)]
+print("continues from", *before)
+here.parent.mkdir(exist_ok=True)
+out.write_text(str(before[0] + 1))
+here.write_text(str(before[1] + 10))
+"""
+
+
+def test_rerun_from_the_checkpoint(launcher: Launcher, clean: labs.Lab) -> None:
+    """On any host, from outputs and from paths of the workdir; a plain rerun begins anew."""
+    name = launcher.script(CONTINUES)
+    tagged = ("--tag", "base", "--tag", "paper", "--note", "before the fix")
+    flags = ("--hosts", "lab1", "--framework", "env", "--output", "saved", f"python3 {name}")
+    assert launcher.run(*tagged, *flags).code == 0
+    again = launcher.call("rerun", "-", "--from-checkpoint", "--hosts", "lab2", "--tag", "paper")
+    assert "continues from 1 10" in again.stdout, again.stderr
+    assert "2 files of its outputs are on 1 host" in again.stderr
+    third = launcher.call("rerun", "-", "--from-checkpoint")
+    assert "continues from 2 20" in third.stdout, third.stderr
+    anew = launcher.call("rerun", "-")
+    assert "continues from 0 0" in anew.stdout, anew.stderr
+    launcher.script("pass")
+    assert launcher.run("--hosts", "lab1", "--framework", "env", f"python3 {name}").code == 0
+    nothing = launcher.call("rerun", "-", "--from-checkpoint")
+    assert (nothing.returncode, "no outputs to continue from" in nothing.stderr) == (2, True)
+    listed = json.loads(launcher.call("ls", "--json", "--tag", "paper").stdout)
+    assert [(run["tags"], run["note"]) for run in listed] == [
+        (["paper"], ""),
+        (["base", "paper"], "before the fix"),
+    ]
+    removed = launcher.call("rm", "-y", "--tag", "base")
+    assert listed[1]["run"] in removed.stdout + removed.stderr
+    assert len(json.loads(launcher.call("ls", "--json").stdout)) == 4
 
 
 def test_wait(launcher: Launcher, clean: labs.Lab) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from support import gpu_tools
 from support import lab as labs
@@ -179,3 +180,68 @@ def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
     assert "0,2 " in shown.stdout
     assert "40 GB (not launcher" in shown.stdout
     assert shown.stdout.endswith("4 GPUs, 2 free\n")
+
+
+RACE = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
+WAITING = "touch /tmp/in-setup; while [ ! -e /tmp/setup-go ]; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize("own", [RACE], indirect=True)
+def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launcher) -> None:
+    """First another one of the same host; then, where that has none left, one of another host."""
+    launcher.inventory.write_text(_inventory(own))
+    hold = ("--gpus", "1", "--framework", "env", f"python3 {launcher.script(HOLD)}")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def late(host: str, *more: str) -> subprocess.Popen[bytes]:
+        """Plan for the first free GPU of a host, and be in the setup when it is taken."""
+        slow = launcher.start("--setup", WAITING, *more, *hold)
+        labs.wait_until(lambda: own.hosts[host].exists("/tmp/in-setup"), "its setup", 60)
+        running.append(launcher.start("--hosts", host, *hold))
+        assert "has 0" in _line(running[-1])
+        own.hosts[host].write("/tmp/setup-go", b"")
+        running.append(slow)
+        return slow
+
+    try:
+        assert "has 1" in _line(late("gpu1", "--hosts", "gpu1"))
+        own.hosts["gpu1"].write("/tmp/go", b"")
+        for process in running:
+            process.communicate(timeout=60)
+        own.hosts["gpu1"].run("rm", "/tmp/go")
+        moved = late("gpu2")
+        assert "has 0" in _line(moved)
+        own.hosts["gpu1"].write("/tmp/go", b"")
+        _, shown = moved.communicate(timeout=60)
+    finally:
+        for host in own.hosts.values():
+            host.write("/tmp/go", b"")
+        for process in running:
+            process.kill()
+            process.communicate()
+    assert moved.returncode == 0, shown.decode()
+    assert b"gpu2: GPU 0 is in use by root (" in shown
+    assert b"looking for other GPUs" in shown
+
+
+OFF = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
+
+
+@pytest.mark.parametrize("own", [OFF], indirect=True)
+def test_a_host_that_is_off_keeps_nobody_waiting(own: labs.Lab, launcher: Launcher) -> None:
+    """Whether its owner knows, and has written it down, or not."""
+    launcher.inventory.write_text(_inventory(own))
+    own.hosts["gpu2"].power_cut()
+    show = ("--gpus", "1", "--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
+    ran = launcher.run(*show)
+    assert (ran.code, "has 0" in ran.out) == (0, True), ran.err
+    assert "gpu2 does not answer: continuing without" in ran.err
+    named = yaml.safe_load(launcher.inventory.read_text())
+    named["hosts"]["gpu2"] = {**(named["hosts"]["gpu2"] or {}), "off": "power supply"}
+    launcher.inventory.write_text(yaml.safe_dump(named))
+    silent = launcher.run(*show)
+    assert (silent.code, "gpu2" in silent.err) == (0, False), silent.err
+    refused = launcher.run("--hosts", "gpu2", *show)
+    assert (refused.code, "gpu2 is off: power supply" in refused.err) == (2, True)
+    shown = launcher.call("gpus", "-i", str(launcher.inventory))
+    assert "off: power supply" in shown.stdout, shown.stderr

@@ -16,7 +16,7 @@ from ...spec.errors import InputError, LauncherError
 from .. import complain, options, trust
 from ..follow import End, shown
 from ..render.tables import counted
-from ..run_argument import attached, new_client, run_argument
+from ..run_argument import attached, check_ranks, new_client, run_argument
 from ..several_runs import agreed, chosen, several_runs
 
 
@@ -54,6 +54,7 @@ def attach_command(
 
     async def to_the_end() -> tuple[str, End]:
         async with attached(word, screen.on_event, screen.on_log) as run:
+            check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
             asks = run.receipt is None and run.may_start_again and run.doubts
@@ -76,22 +77,23 @@ def stop_command(
     ctx: click.Context,
     words: tuple[str, ...],
     older: str | None,
+    tags: tuple[str, ...],
     yes: bool,
     grace: str | None,
     as_json: bool,
 ) -> None:
     """Stop runs on all their hosts, bring outputs back, and print the receipt.
 
-    RUN may be a pattern such as 'sweep-*'; --older chooses among all active runs. You are asked before
-    several are stopped. The exit code is 0 if no process of a run is left on any host.
+    RUN may be a pattern such as 'sweep-*'; --older and --tag choose among all active runs. You are
+    asked before several are stopped. The exit code is 0 if no process of a run is left on any host.
     """
     try:
         patience = None if grace is None else seconds(grace)
     except ValueError as error:
         raise InputError(f"--grace: {error}") from None
-    if len(words) == 1 and older is None and not is_pattern(words[0]):
+    if len(words) == 1 and not (older or tags or is_pattern(words[0])):
         ctx.exit(_stop_one(words[0], patience, as_json))
-    runs, many = chosen(words, older)
+    runs, many = chosen(words, older, tags=tags)
     runs = [run for run in runs if not many or run.status not in ENDED]
     if not runs:
         click.echo("no active run matches", err=True)

@@ -91,9 +91,10 @@ def command(
         if smoke:
             report = _with_smoke(report, job, known)
     if as_json:
-        click.echo(json.dumps({**report.to_json(), "fixed": done}, indent=2))
+        click.echo(json.dumps({**report.to_json(), "off": known.off, "fixed": done}, indent=2))
     else:
         _show(report, len(chosen), done)
+        _tell_off(known, bool(hosts))
     ctx.exit(1 if report.failed else 0)
 
 
@@ -207,6 +208,15 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
     for line in done:
         click.echo(click.style("fixed  ", fg="green") + line)
     click.echo(("\n" if shown or done else "") + _verdict(report, asked))
+
+
+def _tell_off(known: Inventory, are_named: bool) -> None:
+    """Name the hosts that were not checked because they are off."""
+    whys: dict[str, list[str]] = {}
+    for host, why in {} if are_named else known.off.items():
+        whys.setdefault(why, []).append(host)
+    for why, names in whys.items():
+        click.echo(f"not checked: {nodeset.fold(names)}, off: {why}")
 
 
 def _network(tests: Sequence[PairTest], width: int) -> str:

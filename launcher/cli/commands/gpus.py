@@ -42,11 +42,11 @@ def command(
     while watch:
         answers = _ask(there)
         click.clear()
-        _show(answers, False)
+        _show(answers, there.off, False)
         click.echo(time.strftime("%H:%M:%S, again in 5 s; Ctrl-C ends"), err=True)
         time.sleep(PAUSE)
     answers = _ask(there)
-    _show(answers, as_json)
+    _show(answers, there.off, as_json)
     failed = [one for one in answers.values() if isinstance(one, HostError)]
     ctx.exit(1 if failed and len(failed) == len(answers) else 0)
 
@@ -55,13 +55,13 @@ def _ask(inventory: Inventory) -> dict[str, Any]:
     return dict(asyncio.run(AsyncClient(inventory).host_gpus()))
 
 
-def _show(answers: dict[str, Any], as_json: bool) -> None:
+def _show(answers: dict[str, Any], off: dict[str, str], as_json: bool) -> None:
     known = {name: one for name, one in answers.items() if not isinstance(one, HostError)}
     failed = [one for one in answers.values() if isinstance(one, HostError)]
     if as_json:
-        click.echo(json.dumps(gpus_json(known), indent=2))
-    elif known:
-        click.echo(gpus_text(known, time.time()))
+        click.echo(json.dumps(gpus_json(known, off), indent=2))
+    elif known or off:
+        click.echo(gpus_text(known, time.time(), off))
     complain_of_hosts(failed)
     if failed:
         click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)

@@ -51,12 +51,13 @@ def _table(inventory: Inventory) -> str:
             _shown(host.user),
             _shown(host.port),
             _shown(host.proxy_jump),
-            _shown(host.gpus),
+            _gpus(host),
             ", ".join(_groups(inventory, host)) or "-",
             ", ".join(f"{_shown(k)}={_shown(v)}" for k, v in host.labels.items()) or "-",
+            _shown(host.off),
         )
         rows.setdefault(words, []).append(host)
-    head = ("host", "address", "user", "port", "through", "gpus", "groups", "labels")
+    head = ("host", "address", "user", "port", "through", "gpus", "groups", "labels", "off")
     cells = [(*_names(hosts), *words) for words, hosts in rows.items()]
     used = [i for i in range(len(head)) if i < 2 or any(row[i] != "-" for row in cells)]
     text = table([head[i] for i in used], [[row[i] for i in used] for row in cells])
@@ -70,6 +71,10 @@ def _names(hosts: list[Host]) -> tuple[str, str]:
 
 def _groups(inventory: Inventory, host: Host) -> list[str]:
     return [name for name, members in inventory.groups.items() if host.name in members]
+
+
+def _gpus(host: Host) -> str:
+    return _shown(f"{host.gpu_model}:{host.gpus}" if host.gpu_model else host.gpus)
 
 
 def _shown(value: object) -> str:
@@ -155,7 +160,7 @@ def write_text(text: str, output: str | None, force: bool, what: str) -> None:
 @command.command("allow")
 @options.inventory
 def allow_command(inventory: str | None) -> None:
-    """Let the programs run that the inventory's ssh_config names.
+    """Allow the programs that the inventory's ssh_config runs.
 
     They are shown first. Until then, commands that go to hosts refuse such an inventory. A line that
     changes has to be allowed again.

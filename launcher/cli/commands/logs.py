@@ -12,7 +12,7 @@ import click
 from ...api.jobs import seconds
 from ...spec.errors import InputError
 from .. import options, output
-from ..run_argument import attached, run_argument
+from ..run_argument import attached, check_ranks, run_argument
 
 if TYPE_CHECKING:
     from ..render.run_view import Screen
@@ -52,17 +52,18 @@ def command(
         wanted = None if grep is None else re.compile(os.fsencode(grep))
     except re.error as error:
         raise InputError(
-            f"--grep {grep}: not an expression: {error}", "write \\ before a sign that means itself"
+            f"--grep {grep}: not a regular expression: {error}", "escape special characters with \\"
         ) from None
     from ..render.run_view import Screen
 
     screen = Screen(ranks=ranks, raw=raw, grep=wanted, timestamps=timestamps)
-    asyncio.run(_show(word, screen, follow, age, tail, merged, timestamps))
+    asyncio.run(_show(word, screen, ranks, follow, age, tail, merged, timestamps))
 
 
 async def _show(
     word: str,
     screen: Screen,
+    ranks: frozenset[int] | None,
     follow: bool,
     since: float | None,
     tail: int | None,
@@ -71,6 +72,7 @@ async def _show(
 ) -> None:
     async with attached(word) as run:
         if run.layout.nodes:
+            check_ranks(run, ranks)
             screen.fit(run.layout)
         async with screen:
             pieces = run.logs(follow=follow, since=since, tail=tail, merged=merged, timed=timed)

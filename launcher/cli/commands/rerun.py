@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 @run_argument
 @click.argument("arguments", metavar="[-- NEW ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--hosts", metavar="NAMES", help="Other hosts of its inventory (default: the same).")
+@options.gpus("Another total of GPUs, as 4 or A100:4; launcher chooses the hosts.")
 @click.option(
-    "--gpus", type=click.IntRange(0), help="Another total of GPUs; launcher chooses the hosts."
+    "--from-checkpoint",
+    is_flag=True,
+    help="Give it the outputs of the run first, as after a restart: it continues from there.",
 )
+@options.tags
+@options.note
 @options.ranks
 @options.raw
 @options.detach
@@ -34,7 +39,10 @@ def command(
     word: str,
     arguments: tuple[str, ...],
     hosts: str | None,
-    gpus: int | None,
+    gpus: int | str | None,
+    from_checkpoint: bool,
+    tags: tuple[str, ...],
+    note: str | None,
     ranks: frozenset[int] | None,
     raw: bool,
     detach: bool,
@@ -45,6 +53,8 @@ def command(
 
     New arguments replace those of its script: `launcher rerun RUN -- --lr 0.2`. A host that the run was
     not on gets the code from its folder here, if that has not changed since.
+
+    It has as many ranks as the run had, unless --gpus says otherwise.
 
     Secrets come from your environment. If another machine started the run and its hosts disagree on it
     or name secrets, you are asked first.
@@ -63,6 +73,9 @@ def command(
             arguments=arguments or None,
             hosts=hosts,
             gpus=gpus,
+            from_checkpoint=from_checkpoint,
+            tags=tags,
+            note=note or "",
             detach=detach,
             trust_record=True,
             on_event=screen.on_event,

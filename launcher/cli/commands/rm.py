@@ -33,6 +33,7 @@ def command(
     ctx: click.Context,
     words: tuple[str, ...],
     older: str | None,
+    tags: tuple[str, ...],
     failed: bool,
     force: bool,
     yes: bool,
@@ -40,10 +41,10 @@ def command(
 ) -> None:
     """Delete runs that have ended: their folders here, outputs included, and on every host.
 
-    RUN may be a pattern such as 'sweep-*'; --failed and --older choose among all runs. You are asked
-    before several are deleted, and before files are that were never brought back.
+    RUN may be a pattern such as 'sweep-*'; --failed, --older and --tag choose among all runs. You
+    are asked before several are deleted, and before files are that were never brought back.
     """
-    runs, many = chosen(words, older, failed)
+    runs, many = chosen(words, older, failed, tags)
     if many:  # runs that have not ended stay, as nobody named them
         runs = [run for run in runs if run.status in ENDED]
         if not runs:

@@ -17,12 +17,14 @@ from ...api.settings import OPTIONS, of_job
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
+from ...spec.gpu_models import read_count
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
 from .. import options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
-from ..inventory_lookup import loaded, note
+from ..inventory_lookup import loaded
+from ..inventory_lookup import note as tell
 from ..run_argument import new_client
 from ..settings import agree, found_settings
 
@@ -36,9 +38,7 @@ from ..settings import agree, found_settings
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N|MIN:MAX", help="Number of hosts.")
-@click.option(
-    "--gpus", type=click.IntRange(0), help="Total GPUs over all hosts; launcher chooses the hosts."
-)
+@options.gpus("Total GPUs over all hosts, as 4 or A100:4; launcher chooses the hosts.")
 @click.option(
     "--gpu-ids",
     metavar="IDS",
@@ -64,7 +64,9 @@ from ..settings import agree, found_settings
     help="Pass K from this shell; its value is never logged or stored.",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
-@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
+@click.option(
+    "--prepare", help="Lines of bash that run before each process, such as module load cuda."
+)
 @click.option("--setup", help="Shell script that runs once on every host before the start.")
 @click.option(
     "--output",
@@ -124,8 +126,10 @@ from ..settings import agree, found_settings
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
+    help="Report the end, a stall or a lost host to a URL, desktop, or a command (repeatable).",
 )
+@options.tags
+@options.note
 @options.ranks
 @options.raw
 @options.detach
@@ -162,7 +166,7 @@ def command(
     job, given = jobs.layered_job(asked.layers), dict(asked.options)
     tell_local_paths(job)
     if misplaced := jobs.misplaced_option(command_words):
-        note(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
+        tell(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
     hosts = loaded(given.pop("inventory", None), connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
@@ -252,6 +256,8 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     for name, convert in _CONVERTED.items():
         if name in given:
             given[name] = convert(given[name])
+    if "gpus" in given:
+        given["gpu_model"], given["gpus"] = read_count(str(given["gpus"]))
     return given
 
 
@@ -279,13 +285,14 @@ def _merge_resources(layers: dict[str, dict[str, Any]]) -> None:
     for values in layers.values():
         if "resources" in values:
             known = vars(values["resources"])
-        names = [name for name in ("gpus", "gpu_ids", "nproc_per_node") if name in values]
+        fields = ("gpus", "gpu_model", "gpu_ids", "nproc_per_node")
+        names = [name for name in fields if name in values]
         given: dict[str, Any] = {name: values.pop(name) for name in names}
         if given:
             if (
                 "gpus" in given or "gpu_ids" in given
             ):  # the one that is given takes the other's place
-                known = {**known, "gpus": None, "gpu_ids": ()}
+                known = {**known, "gpus": None, "gpu_model": None, "gpu_ids": ()}
             known = {**known, **given}
             values["resources"] = Resources(**known)
 

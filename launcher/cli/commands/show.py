@@ -61,6 +61,7 @@ def command(word: str, whole: bool, as_json: bool) -> None:
             "job": describe_job(facts.request.job) | {"secrets": facts.secrets},
             "options": options_of(facts.request),
             "code": to_json(facts.code) | {"code_of": facts.request.code_of},
+            "resume_from": facts.request.resume_from,
             "hosts": [node.host.name for node in facts.layout.nodes],
             "tags": facts.tags,
             "note": facts.note,

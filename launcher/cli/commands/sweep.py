@@ -62,7 +62,7 @@ def command() -> None:
 @options.inventory
 @options.hosts
 @click.option("-N", "--nodes", "num_nodes", metavar="N", help="Hosts of each trial.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs of each trial.")
+@options.gpus("GPUs of each trial, as 1 or A100:1.")
 @options.nproc_per_node
 @options.framework
 @click.option("--name", help="Beginning of the sweep's name, and of its runs'.")
@@ -295,7 +295,7 @@ async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolde
 
 
 async def _no_passphrase(file: str) -> None:
-    """Many runs would ask at once: the ssh-agent has to hold the key."""
+    """Ask for no passphrase: many runs would ask at once, so the ssh-agent has to hold the key."""
 
 
 async def _stop_runs(folder: sweeps.SweepFolder) -> list[TrialRecord]:

@@ -10,6 +10,7 @@ from functools import singledispatch
 
 from ...records import events as ev
 from ...records.reasons import EndReason, PassedOver
+from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .tables import counted, duration, size
@@ -44,9 +45,20 @@ def _old_run_ended(event: ev.OldRunEnded) -> Line:
 
 
 @line_of.register
+def _hosts_silent(event: ev.HostsSilent) -> Line:
+    names, verb = nodeset.fold(event.hosts), "does" if len(event.hosts) == 1 else "do"
+    return Line(f"{names} {verb} not answer: continuing without", "yellow")
+
+
+@line_of.register
 def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
     verb = "is" if len(event.gpus) == 1 else "are"
     gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"
+    if event.total:  # the size of the run depends on them
+        outside = "" if event.reason == PassedOver.HELD else " outside launcher"
+        share = f"{event.taken} of {event.total} GPUs on {event.host}"
+        used = f"GPU {fold(event.gpus)} {verb} used{outside} by {event.by}"
+        return Line(f"{share}: {used}", "yellow")
     if event.reason == PassedOver.ENVIRONMENT:
         return Line(f"{gpus} left out by {event.by}", "yellow")
     taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
@@ -64,7 +76,20 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 
 
 @line_of.register
-def _run_restarted(event: ev.RunRestarted) -> Line:
+def _outputs_given(event: ev.OutputsGiven) -> Line:
+    files, hosts = counted(event.files, "file"), counted(event.hosts, "host")
+    return Line(f"continuing from {event.run}: {files} of its outputs are on {hosts}", dim=True)
+
+
+@line_of.register
+def _gpu_taken(event: ev.GpuTaken) -> Line:
+    return Line(f"{event.host}: {event.message}: looking for other GPUs", "yellow")
+
+
+@line_of.register
+def _run_restarted(event: ev.RunRestarted) -> Line | None:
+    if event.reason == EndReason.GPU_BUSY:
+        return None  # it has just been told
     # No "1 of 3": attempts after a taken port do not count as restarts.
     why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
     return Line(f"restarting after {why}: attempt {event.attempt}", "yellow")

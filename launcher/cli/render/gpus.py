@@ -13,8 +13,9 @@ from ...spec.model import Facts
 from .tables import age, counted, table
 
 
-def gpus_text(known: Mapping[str, Facts], now: float) -> str:
-    """Return a row for each host, equal ones as one, and how many GPUs are free."""
+def gpus_text(known: Mapping[str, Facts], now: float, off: Mapping[str, str]) -> str:
+    """Return a row for each host, equal ones as one, and how many GPUs are free. ``off`` are hosts that
+    nothing may use, with the reasons."""
     rows: dict[tuple[str, ...], list[str]] = {}
     total = free = 0
     for host, facts in known.items():
@@ -24,6 +25,8 @@ def gpus_text(known: Mapping[str, Facts], now: float) -> str:
         used = ["; ".join(_used_by(found, now - facts.clock_offset))]
         row = (_models(found), str(idle) if found else "-", *used)
         rows.setdefault(row, []).append(host)
+    for host, why in off.items():
+        rows.setdefault(("-", "-", f"off: {why}"), []).append(host)
     lines = [(nodeset.fold(hosts), *row) for row, hosts in rows.items()]
     return (
         table(("hosts", "gpus", "free", "used by"), lines)
@@ -62,9 +65,10 @@ def _used_by(found: tuple[GpuState, ...], now: float) -> list[str]:
     return parts
 
 
-def gpus_json(known: Mapping[str, Facts]) -> list[dict[str, Any]]:
+def gpus_json(known: Mapping[str, Facts], off: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the GPUs of each host for programs; times are by the host's clock."""
-    return [
-        {"host": host, "gpus": [asdict(one) for one in gpu_states(facts)]}
+    asked = [
+        {"host": host, "gpus": [asdict(one) for one in gpu_states(facts)], "off": None}
         for host, facts in known.items()
     ]
+    return asked + [{"host": host, "gpus": [], "off": why} for host, why in off.items()]

@@ -71,5 +71,8 @@ def _shown(job: Job, name: str) -> str:
             or "-"
         )
     if name == "resources":
-        return ", ".join(f"{k} {v}" for k, v in vars(value).items() if v is not None) or "-"
+        given = {k: v for k, v in vars(value).items() if v not in (None, ())}
+        if model := given.pop("gpu_model", None):
+            given["gpus"] = f"{model}:{given['gpus']}"
+        return ", ".join(f"{k} {v}" for k, v in given.items()) or "-"
     return "-" if value in (None, (), {}) else str(value)

@@ -38,9 +38,14 @@ LIMIT_LINES = 6
 def receipt_text(receipt: Receipt, width: int) -> str:
     """Return the receipt as text for a terminal of this width."""
     parts = [_headline(receipt), *_first(receipt, width)]
-    if receipt.hosts:
+    if any(map(_was_used, receipt.hosts)):
         parts.append(_hosts(receipt))
     return "\n".join([*parts, *_facts(receipt, width)])
+
+
+def _was_used(host: HostReceipt) -> bool:
+    """Return whether there is anything to tell about a host: a run that did not fit used none."""
+    return bool(host.ranks or host.tasks or host.exit_codes or host.problem or host.left != 0)
 
 
 def _headline(receipt: Receipt) -> str:

@@ -48,6 +48,8 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
     if code.files or request.code_of:
         same = f", as {request.code_of} had it" if request.code_of else ""
         yield "code", f"{_code(code)}{same}"
+    if request.resume_from:
+        yield "from", f"the outputs of {request.resume_from}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
         where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"

@@ -62,6 +62,7 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
     _check(job)
     nodes = job.num_nodes or 1
     gpus = (job.resources.gpus or 0) // nodes
+    kind = f"{job.resources.gpu_model.lower()}:" if job.resources.gpu_model else ""
     each = job.resources.nproc_per_node or gpus or None
     if job.framework == "torch":  # srun starts the ranks, so their number must be known now
         each = each or 1
@@ -80,7 +81,7 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
         f"#SBATCH --job-name={job.name or 'job'}",
         f"#SBATCH --nodes={nodes}",
         f"#SBATCH --ntasks-per-node={a_node}",
-        *([f"#SBATCH --gpus-per-node={gpus}"] if gpus else []),
+        *([f"#SBATCH --gpus-per-node={kind}{gpus}"] if gpus else []),
         "#SBATCH --output=%x-%j.out",
         *(shell.remark(note) for note in notes),
         "set -eu",

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...frameworks import get
 from ...jobs.job_file import job_name
+from ...spec.gpu_models import count_text, is_model
 from ...spec.inventory import VARIABLE
 from ...spec.inventory_writer import comment, scalar
 from ..draft import Draft, quoted
@@ -81,10 +82,17 @@ class JobDraft(Draft):
             return False
         return True
 
-    def gpus(self, each: int, line: int) -> None:
-        """Set the GPUs of every node; ours count all nodes together."""
+    def gpus(self, each: int, line: int, model: str = "") -> None:
+        """Set the GPUs of every node, also of a model; ours count all nodes together."""
         nodes = self.values.get("num_nodes", 1)
-        self.values["resources"] = {"gpus": each * int(str(nodes))}
+        total = each * int(str(nodes))
+        self.values["resources"] = {"gpus": total}
+        if is_model(model):
+            self.values["resources"] = {"gpus": count_text(model, total)}
+        elif model:
+            self.note(
+                line, f"the GPU type ({model[:40]}) is not carried over: choose hosts by name"
+            )
         if int(str(nodes)) > 1:
             self.note(
                 line, f"gpus counts the GPUs of all nodes together: {each} on each of {nodes} nodes"

@@ -124,7 +124,4 @@ def _accelerators(draft: JobDraft, line: int, node: YamlNode) -> None:
     if not re.fullmatch("[0-9]{0,3}", count):
         draft.note(line, f"accelerators {kind[:40]}:{count[:9]} are not carried over: set gpus")
         return
-    draft.note(
-        line, f"the GPU type ({kind[:40]}) is not carried over: select hosts by name or label"
-    )
-    draft.gpus(int(count or 1), line)
+    draft.gpus(int(count or 1), line, kind.strip())

@@ -15,6 +15,9 @@ RESTARTS = 3
 #: How often another program may take a run's ports before that is an error.
 PORT_TRIES = 4
 
+#: How often others may be quicker with the GPUs of a run: of all who want some, one is the first.
+GPU_TRIES = 20
+
 #: Messages of torch, of sockets, and of gRPC (TensorFlow, JAX): each names the port.
 _PORT_IN_USE = re.compile(
     rb"EADDRINUSE|[Aa]ddress already in use|No address added out of total \d+ resolved"
@@ -43,6 +46,11 @@ def may_replace_ports(events: Sequence[ev.Event]) -> bool:
     return tries < PORT_TRIES
 
 
+def may_look_again(events: Sequence[ev.Event]) -> bool:
+    """Return whether a run that was too late for GPUs may look for others once more."""
+    return sum(isinstance(event, ev.GpuTaken) for event in events) < GPU_TRIES
+
+
 def another_try(
     state: RunState,
     events: Sequence[ev.Event],
@@ -61,6 +69,7 @@ def another_try(
     if state.expired or (failure is None and not state.lost):
         return None
     before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
+    not_counted = sum(before.count(reason) for reason in (EndReason.PORT_TAKEN, EndReason.GPU_BUSY))
     in_use = failure and _is_in_use(ports, failure.host, last_words)
     if in_use and not state.lost and may_replace_ports(events):
         return Reason(EndReason.PORT_TAKEN)
@@ -72,7 +81,7 @@ def another_try(
     # Attempts of another machine have no restart event here. Spares that were tried leave gaps.
     ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
     tries = max(len(before), len(ran - {0}))
-    if tries - before.count(EndReason.PORT_TAKEN) >= most:
+    if tries - not_counted >= most:
         return None
     for loss in state.lost.values():
         return Reason.parse(loss.reason)

@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ...jobs.gpus import foreign, users_text
 from ...jobs.layout import offers
 from ...spec.errors import PlanError
 from ...spec.model import Facts, Host, Job, Layout, Node
@@ -25,13 +26,19 @@ def spares(hosts: Sequence[Host], layout: Layout, never: Collection[str]) -> tup
     return tuple(host for host in hosts if host.name not in taken)
 
 
-def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
+class UsedOutside(PlanError):
+    """A spare has enough free GPUs only if the run shares some with programs outside launcher."""
+
+
+def in_place_of(node: Node, host: Host, facts: Facts, job: Job, only_idle: bool = False) -> Node:
     """Return the node with ``host`` in its place: same ranks, and as many free GPUs.
 
-    Raises PlanError when the host has too few.
+    GPUs on which somebody works outside launcher are taken last. Raises PlanError when the host has too
+    few; UsedOutside when those are needed, with ``only_idle``.
     """
     (offer,) = offers([host], {host.name: facts}, job)
-    count = node.local_world_size
+    count, used = node.local_world_size, foreign(facts)
+    free = sorted(offer.gpus, key=lambda index: index in used)
     with_gpus = offer.total > 0 and job.resources.gpus != 0
     if (node.gpus and not with_gpus) or (with_gpus and len(offer.gpus) < count):
         held = f", held by {offer.taken}" if offer.taken else ""
@@ -39,10 +46,14 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job) -> Node:
             f"{host.name} cannot replace {node.host.name}, which ran {count} processes: only "
             f"{len(offer.gpus)} of its {offer.total} GPUs are free{held}"
         )
+    taken = free[:count] if with_gpus else []
+    if only_idle and (shared := [index for index in taken if index in used]):
+        by = users_text(use for index in shared for use in used[index])
+        raise UsedOutside(f"{host.name}: GPUs are used outside launcher by {by}")
     return replace(
         node,
         host=host,
-        **offer.of(offer.gpus[:count] if with_gpus else ()),
+        **offer.of(sorted(taken, key=offer.gpus.index)),
         root=facts.root,
         python=facts.python,
     )

@@ -22,7 +22,7 @@ THEIRS = {
     "delete dist": "launcher stop RUN stops it, launcher rm RUN deletes it",
     "bash dist-int": "launcher shell RUN",
     "run --processes=2 train.py": "--gpus N chooses hosts and ranks",
-    "run -g 1 train.py": "-g: did you mean --gpus N? (the total over all hosts)",
+    "run -g 1 train.py": "did you mean --gpus N? (the total over all hosts)",
     "run -i gcr.io/run-ai-demo/quickstart-distributed train.py": "create one with launcher init",
     "run --interactive train.py": "launcher run --detach, then launcher shell RUN",
     "run --command=sh --args=-c train.py": "--args: put the command after the options",

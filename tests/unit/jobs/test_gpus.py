@@ -236,3 +236,39 @@ def test_processes_of_runs_are_not_foreign() -> None:
     assert gpus.foreign(facts(*MIG, gpu_users=(other,), leased={1: {"user": "bob"}})) == {}
     assert gpus.foreign(facts(*PLAIN, gpu_users=(BOB,))) == {0: (BOB,)}
     assert gpus.users_text([BOB, BOB]) == "bob (pid 4242 python-train, 80 GB)"
+
+
+A100 = [replace(gpu, name="NVIDIA A100-SXM4-80GB", memory=81920) for gpu in PLAIN]
+A6000 = [replace(gpu, name="NVIDIA RTX A6000", memory=49140) for gpu in PLAIN]
+
+
+def test_a_job_gets_gpus_of_the_model_that_it_names() -> None:
+    known = {"gpu1": facts(*A6000), "gpu2": facts(*A6000[:2], *A100[2:], host="gpu2")}
+    hosts = "hosts: [gpu1, gpu2]"
+    layout = laid_out(hosts, known, resources={"gpus": "a100-80gb:2"})
+    assert [(node.host.name, node.gpus) for node in layout.nodes] == [("gpu2", (2, 3))]
+    with pytest.raises(PlanError) as few:
+        laid_out(hosts, known, resources={"gpus": "A100:3"})
+    assert str(few.value) == "gpus: A100:3: the hosts have only 2 A100 GPUs"
+    assert few.value.hint == "--gpus A100:2 would fit now"
+    with pytest.raises(PlanError) as none:
+        laid_out(hosts, known, resources={"gpus": "H100:1"})
+    assert str(none.value) == "gpus: H100:1: no host has GPUs of that model"
+    assert none.value.hint == "there are: gpu1 4x RTX A6000; gpu2 2x RTX A6000, 2x A100-SXM4-80GB"
+    held = {"gpu2": facts(*A100, host="gpu2", leased={1: {"user": "ada", "run": "x-1"}})}
+    with pytest.raises(GpusInUse, match="only 3 of 4 A100 GPUs are free"):
+        laid_out("hosts: [gpu2]", held, resources={"gpus": "A100:4"})
+
+
+def test_an_inventory_names_the_model_of_a_host() -> None:
+    text = "hosts: {gpu1: {gpus: 'A100:2'}, gpu2: {gpus: 8}}"
+    layout = laid_out(text, {}, resources={"gpus": "A100:2"})
+    assert [(node.host.name, node.gpus) for node in layout.nodes] == [("gpu1", (0, 1))]
+    with pytest.raises(PlanError, match="that model"):
+        laid_out("hosts: {gpu1: {gpus: 'A6000:2'}}", {}, resources={"gpus": "A100:2"})
+    mixed = {"gpu1": facts(*A6000[:2], *A100[2:])}
+    assert laid_out("hosts: {gpu1: {gpus: 'A100:1'}}", mixed).nodes[0].gpus == (2,)
+    with pytest.raises(PlanError, match=r"says gpus: A100:3, nvidia-smi finds 2x RTX A6000, 2x A"):
+        laid_out("hosts: {gpu1: {gpus: 'A100:3'}}", mixed)
+    written = inventory_text(inventories.load(text, "i.yaml"))
+    assert inventories.load(written, "").hosts == inventories.load(text, "").hosts

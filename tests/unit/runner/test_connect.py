@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.fleet import silent_hosts
+from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
-from launcher.runner import connect
+from launcher.runner import connect, opening_hosts
 from launcher.runner.context import RunContext
 from launcher.runner.event_log import EventLog
 from launcher.runner.host_session import HostSession
@@ -80,3 +83,36 @@ def test_each_host_is_closed_once_where_one_fails(
     closed, raised = asyncio.run(test())
     assert sorted(closed) == ["quick", "slow"]
     assert raised is not None
+
+
+def test_a_host_that_is_off_is_not_waited_for_while_others_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time not even for a moment, until it has answered again."""
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(opening_hosts, "LEAST", 0.2)
+
+    async def test() -> tuple[float, list[str]]:
+        folder = tmp_path / str(time.monotonic())
+        folder.mkdir()
+        fake = Opening(folder, monkeypatch, None)
+        both = opening_hosts.Opening(fake.context, fake.hosts, connect.open_one)
+        began = time.monotonic()
+        both.begin(HOSTS)
+        await both.settle(has_others=False)
+        assert (both.silent, [one.name for one in fake.hosts.active]) == (("slow",), ["quick"])
+        took = time.monotonic() - began
+        await both.leave()
+        assert (both.silent, fake.hosts.aside) == ((), ())
+        events = [one for one in fake.context.events if isinstance(one, ev.HostsSilent)]
+        assert [one.hosts for one in events] == [("slow",)]
+        return took, fake.closed
+
+    took, closed = asyncio.run(test())
+    assert (took >= 0.2, closed) == (True, ["slow"])
+    assert silent_hosts.lately(["quick", "slow"]) == {"slow"}
+    monkeypatch.setattr(opening_hosts, "LEAST", 3600.0)
+    assert asyncio.run(test())[0] < 1800.0
+    silent_hosts.forget("slow")
+    assert silent_hosts.lately(["slow"]) == frozenset()

@@ -10,6 +10,7 @@ import yaml
 from launcher.spec import inventory as inventories
 from launcher.spec import nodeset
 from launcher.spec.errors import DocumentError, InputError
+from launcher.spec.inventory_writer import inventory_text
 from launcher.spec.model import Host
 from launcher.spec.ssh_config import ssh_config
 from support import CASE_FILES
@@ -172,3 +173,28 @@ def test_a_merge_of_something_else_is_named() -> None:
     ) as caught:
         inventories.load("hosts:\n  a:\n    <<: x\n", "i.yaml")
     assert caught.value.line == 3
+
+
+OFF = """
+hosts:
+  gpu[1-2]:
+  gpu3: {off: "power supply, back 3 Dec"}
+  gpu4: {off: true}
+  gpu5: {off: false}
+groups: {big: "gpu[3-5]", dead: "gpu[3-4]"}
+"""
+
+
+def test_a_host_that_is_off_is_left_out_of_every_choice() -> None:
+    inventory = inventories.load(OFF, "lab.yaml")
+    assert inventory.off == {"gpu3": "power supply, back 3 Dec", "gpu4": "no reason given"}
+    assert [host.name for host in inventories.select(inventory, None)] == ["gpu1", "gpu2", "gpu5"]
+    assert [host.name for host in inventories.select(inventory, "big,gpu1")] == ["gpu1", "gpu5"]
+    with pytest.raises(InputError) as named:
+        inventories.select(inventory, "gpu[1-3]")
+    assert str(named.value) == "--hosts: gpu3 is off: power supply, back 3 Dec"
+    assert named.value.hint == "remove their off: from lab.yaml once they are back"
+    with pytest.raises(InputError, match="all of these hosts are off"):
+        inventories.select(inventory, "dead")
+    again = inventories.load(inventory_text(inventory), "")
+    assert [host.off for host in again.hosts] == [host.off for host in inventory.hosts]

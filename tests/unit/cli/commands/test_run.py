@@ -33,11 +33,11 @@ def offline(tmp_path: Path) -> Launcher:
 
 FILES = {
     "unknown key": ("run: train.py\nnodes: 2\n", 'job.yaml:2: unknown key "nodes"', "num_nodes"),
-    "wrong type": ("run: train.py\nnum_nodes: two\n", "job.yaml:2: not a number of hosts: 'two'", ""),
+    "wrong type": ("run: train.py\nnum_nodes: two\n", "job.yaml:2: num_nodes: not a number of hosts: 'two'", ""),
     "not YAML": ("run: [train.py\n", "job.yaml:2: not YAML", ""),
     "missing script": ("run: trian.py\n", "there is no trian.py", 'did you mean "train.py"?'),
     "more GPUs than there are": (
-        "run: train.py\nresources: {gpus: 17}\n", "--gpus 17", "--gpus 16 would fit"),
+        "run: train.py\nresources: {gpus: 17}\n", "gpus: 17", "--gpus 16 would fit"),
     "more hosts than there are": (
         "run: train.py\nnum_nodes: 4\n", "--nodes 4: there are only 3 hosts", "inventory with -i"),
     "no such host": ("run: train.py\nhosts: gpu3\n", 'no host "gpu3"', "hosts: big,gpu[01-02]"),

@@ -33,8 +33,9 @@ def test_the_first_command_of_the_morning() -> None:
         ),
         "cpu1": facts("cpu1"),
     }  # fmt: skip
-    lines = gpus_text(known, NOW).splitlines()
+    lines = gpus_text(known, NOW, {"gpu8": "moved", "gpu9": "moved"}).splitlines()
     assert [line.split("  ")[0] for line in lines[1:5]] == ["gpu1", "gpu[2-3]", "gpu4", "cpu1"]
+    assert lines.pop(5).split() == ["gpu[8-9]", "-", "-", "off:", "moved"]
     assert "4x RTX A6000 48 GB" in lines[1]
     assert lines[1].endswith("0,2 bob python 40 GB (not launcher, 3 h)")
     assert lines[3].endswith("0-1 ann sweep-a-e7f1 (2 min)")
@@ -44,7 +45,8 @@ def test_the_first_command_of_the_morning() -> None:
 
 def test_programs_get_each_gpu() -> None:
     known = {"gpu4": facts("gpu4", "A", "B", leased={1: {"user": "ann"}})}
-    (host,) = gpus_json(known)
+    host, off = gpus_json(known, {"gpu9": "moved"})
+    assert (host["off"], off) == (None, {"host": "gpu9", "gpus": [], "off": "moved"})
     first, second = host["gpus"]
     assert (first["state"], first["uuid"]) == ("free", "GPU-gpu4-0")
     assert (second["state"], second["user"], second["run"]) == ("held", "ann", "")

@@ -41,14 +41,13 @@ def test_skypilot() -> None:
         "num_nodes": 2,
         "workdir": "~/code",
         "hosts": "my-cluster",
-        "resources": Resources(gpus=16),
+        "resources": Resources(gpus=16, gpu_model="A100"),
         "envs": {"LR": "0.1"},
         "secrets": {"WANDB": None, "HF_TOKEN": None, "OTHER": None},
         "setup": "pip install -r req.txt\n\ntrue\n",
     }
     assert [note.partition(":")[0] for note in notes] == [
         "line 1",
-        "line 3",
         "line 3",
         "line 4",
         "line 5",

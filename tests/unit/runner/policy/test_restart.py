@@ -24,6 +24,7 @@ AGAIN = ev.RunRestarted(5.0, 1, "host-unreachable")
         ([LOST, ev.OrphanTimeoutExpired(4.0, "gpu1", 9.0)], 1, None),
         ([FAILED], 1, "exit-1"),
         ([], 1, None),
+        ([ev.RunRestarted(1.0, 1, "gpu-busy"), LOST], 1, "host-unreachable"),
     ],
 )
 def test_why_it_starts_again(events: list[ev.Event], restarts: int, why: str | None) -> None:

@@ -15,7 +15,7 @@ from launcher.records.state import Departure, fold
 from launcher.runner import requests
 from launcher.runner.policy import spares
 from launcher.spec.errors import InputError, PlanError
-from launcher.spec.model import Facts, Gpu, Host, Inventory, Job, Layout, Node, Resources
+from launcher.spec.model import Facts, Gpu, GpuUser, Host, Inventory, Job, Layout, Node, Resources
 
 HOSTS = tuple(Host(f"gpu{number}") for number in range(1, 6))
 JOB = Job(run=("train.py",))
@@ -45,6 +45,16 @@ def facts(gpus: int, leased: tuple[int, ...] = ()) -> Facts:
         gpus=found,
         leased=dict.fromkeys(leased, holder),
     )
+
+
+def test_a_spare_takes_gpus_that_nobody_uses_outside_launcher_first() -> None:
+    node = layout(2).nodes[0]
+    used = replace(facts(4), gpu_users=(GpuUser(0, 42, "bob", "train"),))
+    assert spares.in_place_of(node, HOSTS[4], used, JOB, only_idle=True).gpus == (1, 2)
+    full = replace(facts(2), gpu_users=(GpuUser(0, 42, "bob", "train"),))
+    with pytest.raises(spares.UsedOutside, match=r"gpu5: .* by bob \(pid 42 train\)"):
+        spares.in_place_of(node, HOSTS[4], full, JOB, only_idle=True)
+    assert spares.in_place_of(node, HOSTS[4], full, JOB).gpus == (0, 1)
 
 
 def test_spares_are_the_hosts_that_are_not_in_the_run_and_never_were() -> None:

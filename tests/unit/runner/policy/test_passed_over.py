@@ -1,0 +1,49 @@
+"""What a run tells about GPUs of its hosts that it has not taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.cli.render.event_lines import line_of
+from launcher.jobs.layout import make_layout
+from launcher.runner.policy.passed_over import passed_over
+from launcher.spec.model import Facts, Gpu, GpuUser, Host, Job, Resources
+
+FOUR = Facts("gpu1", "gpu1", "/r", "python3", "3.11", 8, gpus=tuple(map(Gpu, range(4))))
+HELD = replace(FOUR, leased={2: {"user": "root", "run": "hold-9f63"}})
+FOREIGN = replace(FOUR, gpu_users=(GpuUser(0, 4242, "bob", "train"),))
+BOB = "bob (pid 4242 train)"
+
+
+def _told(job: Job, facts: Facts) -> list[str]:
+    layout = make_layout(job, [Host("gpu1")], {"gpu1": facts})
+    lines = [line_of(event) for event in passed_over(job, layout.nodes[0], facts, 0.0)]
+    return [line.text for line in lines if line]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "facts", "told"),
+    [
+        (Resources(), FOUR, []),
+        (Resources(), HELD, ["3 of 4 GPUs on gpu1: GPU 2 is used by root (hold-9f63)"]),
+        (Resources(), FOREIGN, [f"3 of 4 GPUs on gpu1: GPU 0 is used outside launcher by {BOB}"]),
+        (Resources(gpus=3), HELD, []),
+        (
+            Resources(gpus=3),
+            FOREIGN,
+            [f"gpu1: GPU 0 is used outside launcher by {BOB}: left alone"],
+        ),
+        (
+            Resources(gpus=4),
+            FOREIGN,
+            [f"gpu1: GPU 0 is used outside launcher by {BOB}: taken all the same"],
+        ),
+        (Resources(gpus=0), FOREIGN, []),
+    ],
+)
+def test_who_takes_what_is_free_hears_what_is_missing(
+    wanted: Resources, facts: Facts, told: list[str]
+) -> None:
+    assert _told(Job(("train.py",), resources=wanted), facts) == told
