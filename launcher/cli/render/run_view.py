@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -22,7 +23,7 @@ from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
-from ...spec.errors import HostError
+from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
@@ -441,7 +442,8 @@ class Screen:
             text = f"{self._label_text(bars.sources)} {bars.text.strip()}"
             self._draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
         elif quiet > QUIET and not self._muted and self._run is not None:
-            self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
+            with suppress(InputError):  # its start is not recorded yet
+                self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
