@@ -129,6 +129,7 @@ KEYS = {
         "a run has no time limit; --orphan-timeout ends one that nobody follows",
     ),
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
+    "no_check": "check: false",
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",
     "venv": "python: venv:DIR",
