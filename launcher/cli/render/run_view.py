@@ -135,8 +135,13 @@ class Screen:
     def begin(self, run: Watched) -> None:
         """Show which run this is."""
         self._run = run
-        self._is_live = self._moving and self._out.isatty() and not self._raw
+        self.go_live()
         self._say(f"run {click.style(run.name, bold=True)}")
+
+    def go_live(self) -> None:
+        """Show bars of ranks as they move, if there is a terminal to move on."""
+        is_whole = not self._raw and self._grep is None
+        self._is_live = self._moving and self._out.isatty() and is_whole
 
     async def __aenter__(self) -> Screen:
         self._ticking = asyncio.ensure_future(self._tick())
@@ -300,9 +305,8 @@ class Screen:
 
     def _marked(self, source: _Source, lines: bytes) -> bytes:
         """Return the lines that the user wants to see, with their time if that is wanted."""
-        wanted = [
-            line for line in lines.split(b"\n")[:-1] if not self._grep or self._grep.search(line)
-        ]
+        shown = map(log_lines.returned, lines.split(b"\n")[:-1])
+        wanted = [line for line in shown if not self._grep or self._grep.search(line)]
         stamp = b""
         if self._timestamps:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(source.arrived)).encode()
