@@ -56,6 +56,7 @@ _LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
+    "wait": "waiting for GPUs",
     "setup": "running setup",
     "start": "starting",
     "restart": "restarting",
@@ -114,7 +115,7 @@ class Screen:
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
-        self._muted = self._is_stalled = False
+        self._muted = self._is_stalled = self._is_waiting = False
         self._width = 12
         self._tasks: dict[str, Task] = {}
 
@@ -171,7 +172,7 @@ class Screen:
     def _stage_started(self, event: ev.StageStarted) -> None:
         self._stage, self._since = event.stage, time.monotonic()
         self._transfer = Transfer(self._since)
-        if event.stage == "sync":
+        if event.stage == "sync" or self._is_waiting:
             self._say_layout()
 
     @on_event.register
@@ -239,6 +240,9 @@ class Screen:
     def _say_layout(self) -> None:
         assert self._run is not None
         layout = self._run.layout
+        self._is_waiting = not layout.nodes
+        if self._is_waiting:
+            return  # which hosts it gets is not known before its turn
         parts = [
             f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes
