@@ -135,6 +135,7 @@ KEYS = {
         "time: 6h ends a run; orphan_timeout: 6h (--orphan-timeout) one that nobody follows",
     ),
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
+    "no_check": "check: false",
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",
     "venv": "python: venv:DIR",

@@ -74,6 +74,8 @@ async def _show(
         if run.layout.nodes:
             check_ranks(run, ranks)
             screen.fit(run.layout)
+        if follow:
+            screen.go_live()
         async with screen:
             pieces = run.logs(follow=follow, since=since, tail=tail, merged=merged, timed=timed)
             async for piece in pieces:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -22,7 +23,7 @@ from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
-from ...spec.errors import HostError
+from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
@@ -135,8 +136,13 @@ class Screen:
     def begin(self, run: Watched) -> None:
         """Show which run this is."""
         self._run = run
-        self._is_live = self._moving and self._out.isatty() and not self._raw
+        self.go_live()
         self._say(f"run {click.style(run.name, bold=True)}")
+
+    def go_live(self) -> None:
+        """Show bars of ranks as they move, if there is a terminal to move on."""
+        is_whole = not self._raw and self._grep is None
+        self._is_live = self._moving and self._out.isatty() and is_whole
 
     async def __aenter__(self) -> Screen:
         self._ticking = asyncio.ensure_future(self._tick())
@@ -306,9 +312,10 @@ class Screen:
 
     def _marked(self, source: _Source, lines: bytes) -> bytes:
         """Return the lines that the user wants to see, with their time if that is wanted."""
+        shown = map(log_lines.returned, lines.split(b"\n")[:-1])
         wanted = [
             line
-            for line in lines.split(b"\n")[:-1]
+            for line in shown
             if not self._grep or self._grep.search(log_lines.uncoloured(line))
         ]
         stamp = b""
@@ -450,7 +457,8 @@ class Screen:
             text = f"{self._label_text(bars.sources)} {bars.text.strip()}"
             self._draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
         elif quiet > QUIET and not self._muted and self._run is not None:
-            self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
+            with suppress(InputError):  # its start is not recorded yet
+                self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
