@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,28 @@ def test_options_behind_the_script(typed: Launcher, words: str, note: str) -> No
     done = typed.call("run", "-i", str(typed.inventory), "--dry-run", *words.split())
     assert done.returncode == 0
     assert note in done.stderr if note else not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "code", "hint"),
+    [
+        ("run --json --dry-run x.py", "there is no x.py in", "bad-input", "paths are relative"),
+        ("show --json x", "there are no runs here", "unknown-run", "launcher ls shows all runs"),
+        ("ls --json --zzz", "launcher ls has no option --zzz", "bad-input", "launcher ls --help"),
+        ("run --gpu 1 --json x.py", "launcher run has no option --gpu", "bad-input", "--gpus N?"),
+    ],
+)
+def test_programs_get_errors_as_json(
+    typed: Launcher, words: str, error: str, code: str, hint: str
+) -> None:
+    done = typed.call(*words.split())
+    told = json.loads(done.stdout)
+    assert (told["code"], told["exit_code"], done.returncode) == (code, 2, 2)
+    assert error in told["error"]
+    assert hint in told["hint"]
+    assert f"error: {told['error']}" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["run --dry-run x.py --json", "exec x -- show --json"])
+def test_json_behind_a_script_is_not_ours(typed: Launcher, words: str) -> None:
+    assert typed.call(*words.split()).stdout == ""
