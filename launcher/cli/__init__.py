@@ -86,6 +86,7 @@ _ABOUT = {
     "init": "find hosts, probe them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things on: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
+    "completion": "have bash, zsh or fish complete commands, runs, hosts and files",
     "help": "show what a command does and takes",
     "version": "print the version",
 }
