@@ -21,13 +21,60 @@ from ...spec.model import Inventory, Job, Resources
 from .. import options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
+from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..inventory_lookup import note as tell
 from ..run_argument import new_client
 
+#: The parameters of `launcher run` as its help groups them.
+GROUPS = {
+    "Where": (
+        "inventory",
+        "hosts",
+        "num_nodes",
+        "gpus",
+        "gpu_ids",
+        "nproc_per_node",
+        "master_addr",
+        "master_port",
+    ),
+    "What": (
+        "framework",
+        "workdir",
+        "envs",
+        "secrets",
+        "python",
+        "prepare",
+        "setup",
+        "no_check",
+        "yes",
+    ),
+    "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
+    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "When something breaks": (
+        "max_restarts",
+        "min_nodes",
+        "lost_after",
+        "stall_timeout",
+        "on_stall",
+        "orphan_timeout",
+        "grace",
+    ),
+}
+EXAMPLES = (
+    "launcher run train.py --lr 0.1               all free GPUs of one host",
+    "launcher run --gpus A100:4 train.py          four A100, on the fewest hosts",
+    "launcher run --nodes 2 train.py              all free GPUs of two hosts",
+    "launcher run -d --gpus 16 job.yaml           in the background; then logs -f",
+    "launcher run --framework env 'make train'    once on each host",
+)
+
 
 @click.command(
     "run",
+    cls=GroupedCommand,
+    groups=GROUPS,
+    examples=EXAMPLES,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
@@ -43,8 +90,8 @@ from ..run_argument import new_client
 )
 @options.nproc_per_node
 @options.framework
-@click.option("--name", help="Beginning of the run's name.")
-@click.option("--workdir", help="Folder to copy (default: this one).")
+@click.option("--name", metavar="NAME", help="Beginning of the run's name.")
+@click.option("--workdir", metavar="DIR", help="Folder to copy (default: this one).")
 @click.option(
     "-e",
     "--env",
@@ -61,8 +108,14 @@ from ..run_argument import new_client
     help="Pass K from this shell; its value is never logged or stored.",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
-@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
-@click.option("--setup", help="Shell script that runs once on every host before the start.")
+@click.option(
+    "--prepare",
+    metavar="SH",
+    help="Lines of bash that run before each process, as module load cuda.",
+)
+@click.option(
+    "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
+)
 @click.option(
     "--output",
     "outputs",
@@ -82,7 +135,11 @@ from ..run_argument import new_client
     metavar="PATTERN",
     help="Leave these outputs on the hosts, such as '*.pt' (repeatable).",
 )
-@click.option("--master-addr", help="Address of the first host (default: found and tested).")
+@click.option(
+    "--master-addr",
+    metavar="ADDRESS",
+    help="Address of the first host (default: found and tested).",
+)
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
 @click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL (default: 10s).")
 @click.option(
