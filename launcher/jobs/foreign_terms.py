@@ -107,7 +107,7 @@ OPTIONS = {
     **dict.fromkeys(("--exclude", "-x"), "--hosts names those to use, such as 'gpu[1-3]'"),
     **dict.fromkeys(("--partition", "--queue"), "choose hosts with --hosts; there are no queues"),
     **dict.fromkeys(("--gres", "--accelerators"), "--gpus A100:4, the total over all hosts"),
-    **dict.fromkeys(("--module", "--modules"), "--prepare 'module load cuda'"),
+    "--modules": "--module cuda/12.4 (repeatable)",
 }
 
 #: Keys that people expect in a job file.
@@ -123,7 +123,7 @@ KEYS = {
     **dict.fromkeys(
         ("nproc_per_node", "gpus_per_node"), "resources: {nproc_per_node: 4}, on each host"
     ),
-    **dict.fromkeys(("pre_run", "before", "modules"), "prepare: before each process, or setup:"),
+    **dict.fromkeys(("pre_run", "before"), "prepare: before each process, or setup:"),
     **dict.fromkeys(
         ("time", "time_limit", "timeout", "lease"),
         "a run has no time limit; --orphan-timeout ends one that nobody follows",
@@ -131,6 +131,7 @@ KEYS = {
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",
+    "module": "modules: [cuda/12.4]",
     "venv": "python: venv:DIR",
 }
 

@@ -41,6 +41,7 @@ from . import command, foreign_terms, placeholders, roles, start_commands
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+:-]{0,200}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
@@ -127,6 +128,14 @@ def _secrets(node: YamlNode) -> dict[str, str | None]:
     return dict.fromkeys(texts(node))
 
 
+def _modules(node: YamlNode) -> tuple[str, ...]:
+    names = texts(node)
+    for name in names:
+        if not _MODULE.match(name):
+            raise node.error(f"{name!r} cannot be the name of a module", "such as cuda/12.4")
+    return names
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -157,6 +166,9 @@ _KEYS: Mapping[str, Key] = {
         checked(python_path),
         TEXT,
         "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "modules": Key(
+        _modules, TEXTS, "Environment modules to load before each process: [cuda/12.4, nccl]"
     ),
     "prepare": Key(
         text, TEXT, "Lines of bash to run before each process: module load, conda activate"

@@ -38,7 +38,7 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             env=environment(job, where, node, meeting, attempt),
         )
         processes = framework.processes(place)
-        filled = (prepared(fill(process, place), job) for process in processes)
+        filled = (prepared(fill(process, place), job, node.host) for process in processes)
         nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 

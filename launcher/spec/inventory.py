@@ -139,6 +139,11 @@ HOST_KEYS: Mapping[str, Key] = {
         "Several hosts of this inventory are one machine, on purpose; each needs a workdir of its own",
     ),
     "off": Key(_off, TEXT, "Why nothing may use the host for now, as `power supply, back 3 Dec`"),
+    "prepare": Key(
+        text,
+        TEXT,
+        "Lines of bash that run before each process on this host, as `module use /opt/mod`",
+    ),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }

@@ -44,6 +44,7 @@ GROUPS = {
         "envs",
         "secrets",
         "python",
+        "modules",
         "prepare",
         "setup",
         "no_check",
@@ -108,6 +109,13 @@ EXAMPLES = (
     help="Pass K from this shell; its value is never logged or stored.",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="NAME",
+    help="Environment module to load before each process, as cuda/12.4 (repeatable).",
+)
 @click.option(
     "--prepare",
     metavar="SH",
