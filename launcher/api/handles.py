@@ -1,4 +1,4 @@
-"""Handles of one run: :class:`RunHandle`, and :class:`AsyncRunHandle` for asyncio."""
+"""Handles of one run: ``RunHandle``, and ``AsyncRunHandle`` for asyncio."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class RecordedRun:
         return commands(self._reader.request.job)
 
     def trust(self) -> None:
-        """Let this machine start processes by the record in spite of its :attr:`doubts`. Call it
+        """Let this machine start processes by the record in spite of its ``doubts``. Call it
         before the run is followed. Raises RecordError."""
         self._reader.trust()
         self._following.reread()
@@ -175,7 +175,7 @@ class RecordedRun:
 
 
 class AsyncRunHandle(RecordedRun):
-    """One run. :class:`~launcher.AsyncClient` returns it; it works while its client is open."""
+    """One run. ``AsyncClient`` returns it; it works while its client is open."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class AsyncRunHandle(RecordedRun):
     async def detach(self, in_background: bool = True) -> Receipt | None:
         """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
 
-        A background process follows it from then on, as with ``detach`` of :meth:`AsyncClient.run`;
+        A background process follows it from then on, as with ``detach`` of ``AsyncClient.run``;
         without ``in_background`` nobody does, unless another process already did. Ranks that are being
         restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
         could start it. Raises LauncherError.
@@ -240,7 +240,7 @@ class AsyncRunHandle(RecordedRun):
 
         Processes get SIGTERM, and SIGKILL after ``grace`` seconds (None: the job's); outputs are
         brought back. If the run has ended, hosts that were unreachable then are cleaned up now;
-        ``receipt.hosts`` shows which still are. Raises what :meth:`wait` raises.
+        ``receipt.hosts`` shows which still are. Raises what ``wait`` raises.
         """
         ended = self.receipt
         if ended is None:
@@ -296,10 +296,10 @@ class AsyncRunHandle(RecordedRun):
     ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then; with ``dest`` they go straight there instead. ``also`` are
+        They are in ``folder`` then; with ``dest`` they go straight there instead. ``also`` are
         patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
-        also of those that stay on the hosts by :attr:`Job.keep_on_host`. ``on_event`` gets
+        also of those that stay on the hosts by ``Job.keep_on_host``. ``on_event`` gets
         OutputsProgressed where this process does the copying. Raises LauncherError.
         """
         if only and dest is None:
@@ -323,7 +323,7 @@ class AsyncRunHandle(RecordedRun):
         return Pulled(place / "outputs", len(got.outputs), size, got.failed, got.not_brought)
 
     async def not_brought(self) -> tuple[NotBrought, ...]:
-        """Ask the hosts what they have of the run that is not here, and that :meth:`rm` would delete.
+        """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.
 
         A host that does not answer is left out.
         """
@@ -428,7 +428,7 @@ class AsyncRunHandle(RecordedRun):
 
 
 class RunHandle(RecordedRun):
-    """One run. :class:`~launcher.Client` returns it; it works while its client is open.
+    """One run. ``Client`` returns it; it works while its client is open.
 
     It can be used from several threads, and where an event loop runs, as in a notebook.
     """
@@ -450,7 +450,7 @@ class RunHandle(RecordedRun):
     def detach(self, in_background: bool = True) -> Receipt | None:
         """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
 
-        A background process follows it from then on, as with ``detach`` of :meth:`Client.run`; without
+        A background process follows it from then on, as with ``detach`` of ``Client.run``; without
         ``in_background`` nobody does, unless another process already did. Ranks that are being
         restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
         could start it. Raises LauncherError.
@@ -478,7 +478,7 @@ class RunHandle(RecordedRun):
 
         Processes get SIGTERM, and SIGKILL after ``grace`` seconds (None: the job's); outputs are
         brought back. If the run has ended, hosts that were unreachable then are cleaned up now;
-        ``receipt.hosts`` shows which still are. Raises what :meth:`wait` raises.
+        ``receipt.hosts`` shows which still are. Raises what ``wait`` raises.
         """
         return self._loop.call(self._handle.stop(grace))
 
@@ -517,16 +517,16 @@ class RunHandle(RecordedRun):
     ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then; with ``dest`` they go straight there instead. ``also`` are
+        They are in ``folder`` then; with ``dest`` they go straight there instead. ``also`` are
         patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
-        also of those that stay on the hosts by :attr:`Job.keep_on_host`. ``on_event`` gets
+        also of those that stay on the hosts by ``Job.keep_on_host``. ``on_event`` gets
         OutputsProgressed where this process does the copying, in another thread. Raises LauncherError.
         """
         return self._loop.call(self._handle.pull(dest, also=also, only=only, on_event=on_event))
 
     def not_brought(self) -> tuple[NotBrought, ...]:
-        """Ask the hosts what they have of the run that is not here, and that :meth:`rm` would delete.
+        """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.
 
         A host that does not answer is left out.
         """

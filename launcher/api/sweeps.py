@@ -86,7 +86,7 @@ class Planned:
     def job(self, trial: Trial, slot: Slot) -> Job:
         """Return the job of one trial. Raises InputError."""
         values = sweep_file.values_of(self.sweep, trial.params)
-        job = layered_job({"file": values, **self.layers})
+        job = layered_job({**self.layers, "file": values})
         name = f"{job.name or _stem(job)}-{trial.id}"
         hosts = ",".join(slot.hosts) if slot.hosts else job.hosts
         return replace(job, name=name, hosts=hosts)
@@ -100,9 +100,11 @@ def _stem(job: Job) -> str:
 def planned(sweep: Sweep, layers: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> Planned:
     """Decide on the trials of a sweep, and on the hosts that they share.
 
-    ``layers`` are values that win over those of its file, as for :func:`layered_job`. The job of the
-    first trial is made, so that what is wrong is reported before anything starts. Raises InputError.
+    ``layers`` are values as for :func:`layered_job`: those behind ``file``, or all where there is none,
+    win over the sweep's file. The job of the first trial is made, so that what is wrong is reported
+    before anything starts. Raises InputError.
     """
+    layers = layers if "file" in layers else {"file": {}, **layers}
     settings = sweep.settings
     finite = matrix.size(sweep.matrix) is not None
     sampler = settings.sampler or ("grid" if finite else "random")

@@ -65,7 +65,7 @@ def scripts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> I
 
 
 def _as_path(path: str) -> str:
-    """The path, so that nothing takes it for an option or somebody's home."""
+    """Return a path that nothing takes for an option or somebody's home."""
     return f"./{path}" if path.startswith(("-", "~")) else path
 
 

@@ -82,13 +82,18 @@ tags = click.option(
     metavar="TAG",
     help="Tag the run; ls --tag finds it (repeatable).",
 )
-note = click.option("--note", default="", metavar="TEXT", help="A note about the run.")
+note = click.option("--note", metavar="TEXT", help="A note about the run.")
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )
-raw = click.option("--raw", is_flag=True, help="Pass escape sequences from hosts to the terminal.")
+raw = click.option(
+    "--raw/--no-raw", default=None, help="Pass escape sequences from hosts to the terminal."
+)
 detach = click.option(
-    "-d", "--detach", is_flag=True, help="Return once all ranks have started; the run continues."
+    "-d",
+    "--detach/--no-detach",
+    default=None,
+    help="Return once all ranks have started; the run continues.",
 )
 receipt_as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the receipt as JSON on stdout."

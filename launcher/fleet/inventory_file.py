@@ -13,7 +13,7 @@ from ..spec.model import Inventory
 
 
 def load_inventory(path: str | os.PathLike[str]) -> Inventory:
-    """Return the inventory in a file, in our format or one of :mod:`launcher.interop.inventories`.
+    """Return the inventory in a file, in our format or one of ``launcher.interop.inventories``.
 
     Its ``notes`` list what could not be carried over. Raises DocumentError.
     """

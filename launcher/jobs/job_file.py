@@ -38,20 +38,12 @@ from ..spec.yaml_document import (
 )
 from ..spec.yaml_document import schema as mapping_schema
 from . import command, foreign_terms, placeholders, roles, start_commands
+from .durations import seconds
+from .run_options import OPTIONS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
 _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+:-]{0,200}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
-
-
-def seconds(value: str) -> float:
-    """Return a duration such as ``30``, ``30s``, ``5m`` or ``2h`` in seconds. Raises ValueError."""
-    match = _DURATION.match(value)
-    if not match:
-        raise ValueError(f"not a duration: {value!r} (30s, 5m, 2h)")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def port_range(value: str) -> tuple[int, int]:
@@ -146,7 +138,7 @@ def _needs(node: YamlNode) -> tuple[str, ...]:
     return paths
 
 
-_KEYS: Mapping[str, Key] = {
+KEYS: Mapping[str, Key] = {
     "name": Key(checked(job_name), TEXT, "Start of the run's name (default: generated)"),
     "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
     "num_nodes": Key(
@@ -210,22 +202,23 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "launcher job",
-        **mapping_schema(_KEYS),
+        **mapping_schema({**KEYS, **OPTIONS}),
         "anyOf": [{"required": ["run"]}, {"required": ["roles"]}],
     }
 
 
 def load(content: str, source: str) -> dict[str, Any]:
-    """Return the values of a job file. Raises DocumentError."""
+    """Return the values of the job in a file, without options of its run. Raises DocumentError."""
     return load_root(parse(content, source), source)
 
 
 def load_root(root: YamlNode, source: str) -> dict[str, Any]:
     """Return the values of a job from the root of its document. Raises DocumentError."""
     try:
-        values = read(root, _KEYS, "the job")
+        found = read(root, {**KEYS, **OPTIONS}, "the job")
     except DocumentError as error:
         raise _foreign(root, source, error) from None
+    values = {name: value for name, value in found.items() if name in KEYS}
     nodes = {name: value for name, _, value in root.items()}
     if "run" not in values and not all(role.run for role in values.get("roles", (Role(""),))):
         raise root.error('the job has no "run"', "run: train.py --epochs 3")

@@ -19,6 +19,7 @@ from .code import one_line
 from .comparison import Side
 from .notes import FILE as NOTES
 from .notes import Notes
+from .receipt import ended_at
 from .run_folder import holder, home, read_as, read_record, write_json
 from .run_reader import RunReader, code_of
 from .state import ENDED, fold
@@ -231,6 +232,7 @@ def summary(path: Path) -> Summary:
         state = fold(events)
         status, reason, damaged = state.status, state.reason, ev.damage(events)
         ended = next((e.time for e in reversed(events) if isinstance(e, ev.RunEnded)), None)
+        ended = None if ended is None else ended_at(events, ended)
         began = ended is None or any(isinstance(e, ev.ProcessStarted) for e in events)
     except UnreadableRecord as error:
         reason = str(error)

@@ -244,9 +244,17 @@ CAUSES: tuple[Cause, ...] = (
         "own-name-is-loopback",
         r"pair\.cc:\d+\] connect \[127\.[\d.]+\]:\d+: Connection refused",
         "Horovod used the address of the host's own name, which resolves to loopback",
-        "Map the name to the host's real address in its /etc/hosts, or build Horovod there with "
+        "Set own_hosts: true in the inventory, or map the name to the host's real address in its "
+        "/etc/hosts, or build Horovod there with "
         "`launcher bootstrap --with horovod`.",
         frameworks=frozenset({"horovod", "horovod-direct"}),
+    ),
+    Cause(
+        "gloo-did-not-meet",
+        r"Gloo context initialization failed",
+        "JAX on CPUs told the others an address of the host's own name at which nobody reaches it",
+        "If `launcher check` says NET-LOOPBACK-NAME, set own_hosts: true in the inventory.",
+        frameworks=frozenset({"jax"}),
     ),
     Cause(
         "connection-refused",

@@ -38,7 +38,6 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -139,7 +138,7 @@ def read_as(kind: type[T], path: Path) -> T | None:
 
 
 def read_record(path: Path) -> Any:
-    """What a JSON file says, or None where it is missing. Raises UnreadableRecord."""
+    """Return the value in a JSON file, or None where it is missing. Raises UnreadableRecord."""
     try:
         return formats.parse(path.read_bytes(), path)
     except FileNotFoundError:
@@ -149,10 +148,8 @@ def read_record(path: Path) -> Any:
 
 
 def holder(path: Path) -> int | None:
-    """The pid of a process that follows the run of this folder, or None. Raises UnreadableRecord.
-
-    0 where the process has not written it yet.
-    """
+    """Return the pid of the process that follows the run of this folder; 0 until it has written its
+    pid, and None if no process follows the run. Raises UnreadableRecord."""
     try:
         with open(path / "launcher.lock", "rb") as looking:
             try:
@@ -168,7 +165,7 @@ def holder(path: Path) -> int | None:
 
 
 def adoption_of(path: Path) -> Adoption | None:
-    """How the run of this folder was taken up from its hosts; None where this machine started it."""
+    """Return how a run was taken up from its hosts; None where this machine started it."""
     try:
         value = read_record(path / FILE)
         return None if value is None else from_json(Adoption, value)
@@ -177,7 +174,7 @@ def adoption_of(path: Path) -> Adoption | None:
 
 
 def times(path: Path) -> dict[str, list[tuple[float, int]]]:
-    """When how many bytes of each log were here. A damaged line says nothing."""
+    """Return how many bytes of each log were here at which times. A damaged line is ignored."""
     found: dict[str, list[tuple[float, int]]] = {}
     with suppress(OSError), open(path / "times.jsonl", "rb") as file:
         for line in file:
@@ -206,7 +203,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_at_home(name: str, text: str) -> None:
-    """Writes a file of :func:`home` that this user alone may read. Raises OSError."""
+    """Write a file of :func:`home` that this user alone may read. Raises OSError."""
     write(make_home() / name, text.encode("utf-8", "backslashreplace"))
 
 
@@ -248,7 +245,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of a run that was begun before. Raises UnreadableRecord."""
+        """Open the folder of a run that was begun before. Raises UnreadableRecord."""
         try:
             return cls(path)
         except OSError as error:
@@ -349,11 +346,6 @@ class RunFolder:
     def has_log(self, name: str) -> bool:
         """Return whether any byte of that log is here."""
         return name in self._logs or (self.path / "logs" / _safe(name)).exists()
-
-    @property
-    def log_sizes(self) -> Mapping[str, int]:
-        """Bytes here, by log."""
-        return {name: log.size for name, log in self._logs.items()}
 
     def close(self) -> None:
         """Close all files, and release the run."""

@@ -53,7 +53,7 @@ def code_of(path: Path) -> Code:
 class RunReader:
     """Reads what is recorded of one run: events, state, logs and receipt.
 
-    :meth:`new_events` and :meth:`new_logs` return what has come since their last call, so a reader
+    ``new_events`` and ``new_logs`` return what has come since their last call, so a reader
     belongs to one consumer; make as many as you like. All methods read files of this machine and
     return at once.
     """
@@ -159,7 +159,7 @@ class RunReader:
         self._described = None
 
     def skip_events(self) -> None:
-        """Leave out the events so far: :meth:`new_events` returns what comes from now on."""
+        """Leave out the events so far: ``new_events`` returns what comes from now on."""
         self._seen = self._events_from(self._seen)[1]
 
     def _events_from(self, offset: int) -> tuple[list[ev.Event], int]:
@@ -201,7 +201,7 @@ class RunReader:
         merged: bool = False,
         timed: bool = False,
     ) -> Iterator[LogPiece]:
-        """Yield all logs so far, from their start; :meth:`new_logs` continues after them.
+        """Yield all logs so far, from their start; ``new_logs`` continues after them.
 
         ``since`` leaves out what arrived more than that many seconds ago, ``tail`` all but that many
         last lines of each log. Logs come one after the other; with ``merged``, in the order in which
@@ -229,7 +229,7 @@ class RunReader:
             yield replace(piece, arrived=noted[-1][0]) if noted and timed else piece
 
     def resume_logs(self) -> None:
-        """Skip what was shown before: the logs continue where :meth:`remember` noted it.
+        """Skip what was shown before: the logs continue where ``remember`` noted it.
 
         A run that never was in the background has shown all its output.
         """

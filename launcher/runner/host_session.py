@@ -152,6 +152,7 @@ class HostSession:
                 "orphan_timeout": request.orphan_timeout,
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
+                "own_hosts": self.facts.has_own_hosts,
             },
             record={**record, "attempt": attempt},
             programs={"python": text, "python3": text},
@@ -304,7 +305,7 @@ class HostSession:
         self.give_up(EndReason.BAD_ANSWER)
 
     def _hear_silence(self, seconds: float) -> None:
-        """A supervisor that stands still while its host answers is lost as a host that does not."""
+        """Give up a host whose supervisor stands still, as one that does not answer."""
         if seconds > self._context.request.lost_after:
             self.give_up(EndReason.SUPERVISOR_SILENT)
 

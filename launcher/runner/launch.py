@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import frameworks
 from ..jobs import planner
+from ..jobs.host_entries import host_entries
 from ..records import events as ev
 from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
@@ -130,7 +131,8 @@ class Launch:
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
             await requirements.check()
-            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt)
+            columns = self.context.request.columns
+            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt, columns)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
             try:
                 await self._start(self.sessions[0], plan, peers)
@@ -176,6 +178,9 @@ class Launch:
         request["gpus"] = list(part.node.gpus) if has_gpus else []
         request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
         request["gpu_vendor"] = part.node.vendor
+        if session.facts.has_own_hosts:
+            names = {one.name: one.facts.hostname for one in self.sessions}
+            request["own_hosts"] = host_entries(plan.layout, plan.meeting, names)
         await session.insist(**request, **peers.get(session.name, {}))
 
     def _request(

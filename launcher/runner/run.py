@@ -327,7 +327,7 @@ class Run:
             reason_detail="" if ended.reason.detail in reason else ended.reason.detail,
             exit_code=ended.exit_code,
             started=context.started,
-            seconds=round(time.time() - context.started, 3),
+            seconds=round(receipt.ended_at(context.events, time.time()) - context.started, 3),
             stages=receipt.stage_seconds(context.events),
             world_size=self.layout.world_size,
             framework=context.job.framework,

@@ -45,6 +45,8 @@ class SpareSetup:
         together = [other for other, _ in self._living(layout) if not other.agent.closed.done()]
         facts = {other.name: other.facts for other in together}
         preflight.require_machines([other.host for other in together], facts)
+        if self._context.request.check:
+            preflight.require([session.host], facts)
         launch = Launch(self._context, [session], layout, attempt)
         await self.give_code(session, layout)
         await launch.supervise()

@@ -138,6 +138,11 @@ HOST_KEYS: Mapping[str, Key] = {
         {"type": "boolean"},
         "Several hosts of this inventory are one machine, on purpose; each needs a workdir of its own",
     ),
+    "own_hosts": Key(
+        truth,
+        {"type": "boolean"},
+        "Give the processes of runs an /etc/hosts of their own, with the real addresses of all hosts",
+    ),
     "off": Key(_off, TEXT, "Why nothing may use the host for now, as `power supply, back 3 Dec`"),
     "prepare": Key(
         text,

@@ -15,7 +15,7 @@ from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
-    """A value that is never printed; only :meth:`reveal` returns it."""
+    """A value that is never printed; only ``reveal`` returns it."""
 
     __slots__ = ("_value",)
 
@@ -57,6 +57,7 @@ class Host:
     transport: str | None = None
     gpu_ids: tuple[str, ...] = ()  # which GPUs: indices or UUIDs; gpus is then their number
     shares_machine: bool = False
+    own_hosts: bool = False  # its processes get an /etc/hosts with the hosts of their run
     gpu_model: str | None = None  # use GPUs of this model alone
     prepare: str | None = None  # lines of bash before each process, in front of the job's own
     off: str | None = None  # why nothing may use the host for now
@@ -262,6 +263,10 @@ class GpuUser:
     since: float | None = None  # by the host's clock
 
 
+#: What a host says that can give a run's processes an /etc/hosts of their own.
+OWN_HOSTS_WORK = "works"
+
+
 @frozen
 class Facts:
     """What probing a host measured. ``clock_offset`` is its clock minus this machine's."""
@@ -286,6 +291,12 @@ class Facts:
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
+    own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
+
+    @property
+    def has_own_hosts(self) -> bool:
+        """Whether runs are to have an /etc/hosts of their own there, and can."""
+        return self.own_hosts == OWN_HOSTS_WORK
 
 
 def holder_text(holder: Mapping[str, Any]) -> str:
@@ -363,6 +374,13 @@ class Layout:
     def num_nodes(self) -> int:
         """The number of hosts in the run."""
         return len(self.nodes)
+
+    @property
+    def label_width(self) -> int:
+        """The columns of a label that names the host and the process of a line: ``gpu1 [12]``."""
+        hosts = max(len(node.host.name) for node in self.nodes)
+        keys = [len(task.key) for node in self.nodes for task in node.tasks]
+        return hosts + 1 + max(keys) if keys else hosts + len(str(self.world_size - 1)) + 3
 
     def host_of(self, key: str) -> str | None:
         """Return the host of a process by its key (``rank-3``, ``node-0``) or by one of its logs."""
@@ -449,8 +467,9 @@ class Request:
     ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
     are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
     refused before the start. ``code_of`` is a run whose snapshot of the code is used again, and
-    ``resume_from`` one whose outputs the hosts get before the start.
-    ``ask_passphrase`` is called with a key file and returns its passphrase.
+    ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of the
+    terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file and
+    returns its passphrase.
     """
 
     job: Job
@@ -467,4 +486,5 @@ class Request:
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     resume_from: str | None = None
+    columns: int | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -324,8 +324,8 @@ class Agent:
     async def probe(self, with_gpus: bool = True, needs: Sequence[str] = ()) -> Facts:
         """Return the facts of the host, and which paths of ``needs`` it lacks; the clock's offset is
         uncertain by half a round trip."""
-        before = time.time()
-        answer = await self.ask("probe", gpus=with_gpus, needs=list(needs))
+        before, own_hosts = time.time(), self.host.own_hosts
+        answer = await self.ask("probe", gpus=with_gpus, needs=list(needs), own_hosts=own_hosts)
         after = time.time()
         there = answers.read(answers.Clock, self.host.name, "probe", answer).time
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)

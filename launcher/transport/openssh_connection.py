@@ -43,6 +43,8 @@ _PLAIN = (
     "UpdateHostKeys=no",
     "LogLevel=ERROR",
 )
+#: The same, of keywords that ssh knows since 8.7: the agent talks through stdin, in the foreground.
+_NEWER = ("StdinNull=no", "ForkAfterAuthentication=no")
 #: What the master does besides: it says a word when it is in and listens.
 _MASTER = (
     "ControlMaster=yes",
@@ -86,11 +88,12 @@ class OpensshConnection(Connection):
     @classmethod
     async def _login(cls, host: str, folder: LoginFolder) -> OpensshConnection:
         base = ["ssh", f"-F{folder.config}"]
-        plain = [*(f"-o{option}" for option in _PLAIN), "-oControlMaster=no"]
+        never = [f"-o{option}" for option in (*_PLAIN, *_newer())]
+        plain = [*never, *_with_command(), "-oControlMaster=no"]
         if await _has_master([*base, *plain, "-O", "check", "--", host]):
             return cls(host, [*base, *plain], folder, None)
         base += [f"-S{folder.socket}"]
-        options = [f"-o{option}" for option in (*_MASTER, *_PLAIN)]
+        options = [*(f"-o{option}" for option in _MASTER), *never]
         argv = [*_dies_with_us(), *base, *options, "-N", "-T", "--", host]
         master = await ChildProcess.start(argv, stdout=subprocess.PIPE)
         try:
@@ -275,6 +278,19 @@ def _dies_with_us() -> tuple[str, ...]:
     except OSError:
         return ()
     return ("setpriv", "--pdeathsig", "TERM") if b"--pdeathsig" in usage else ()
+
+
+@cache
+def _newer() -> tuple[str, ...]:
+    """Return those of our options that an ssh before 8.7 would take for a mistake."""
+    words = ["ssh", "-F", "none", "-G", *(f"-o{option}" for option in _NEWER), "host"]
+    known = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return _NEWER if known.returncode == 0 else ()
+
+
+def _with_command() -> tuple[str, ...]:
+    """Return what an ssh_config with ``SessionType none`` takes to run a command; the master has -N."""
+    return ("-oSessionType=default",) if _newer() else ()
 
 
 async def _has_master(argv: Sequence[str]) -> bool:

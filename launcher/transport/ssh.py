@@ -107,12 +107,14 @@ class _Client(asyncssh.SSHClient):
 
 
 class TransportNote(UserWarning):
-    """asyncssh was denied by a host, and ssh(1) got in."""
+    """ssh(1) connects to a host instead of asyncssh."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, keyword: str | None = None) -> None:
+        why = f"{host} denies asyncssh and lets `ssh {host}` in"
+        if keyword:
+            why = f"{host}: asyncssh cannot follow {keyword} in ssh_config"
         super().__init__(
-            f"{host} denies asyncssh and lets `ssh {host}` in: connected by OpenSSH. "
-            "transport: openssh in the inventory does so at once"
+            f"{why}: connected by OpenSSH. transport: openssh in the inventory does so at once"
         )
 
 
@@ -143,11 +145,13 @@ class Dialler:
         """Connect to a host of the inventory, or to any that ssh(1) knows.
 
         By what the inventory's ``transport`` names; without one by asyncssh, and by ssh(1) where
-        asyncssh is denied and ssh gets in. Raises ConnectError.
+        asyncssh cannot follow ssh_config, or is denied and ssh gets in. Raises ConnectError.
         """
         if self._transports.get(name) == OPENSSH:
             return await self._open_by_openssh(name)
-        *jumps, settings = await self.route(name)
+        *jumps, settings = route = await self.route(name)
+        if beyond := next(filter(None, (each.beyond_asyncssh for each in route)), None):
+            return await self._open_beyond(name, beyond)
         tunnel = await self._tunnel(name, jumps)
         async with self._limit:
             try:
@@ -171,6 +175,17 @@ class Dialler:
         it: ssh(1), -J. Raises ConnectError.
         """
         return await self._route(name, ())
+
+    async def _open_beyond(self, name: str, keyword: str) -> Connection:
+        if self._transports.get(name) == ASYNCSSH:
+            raise errors.ConnectError(
+                name, f"asyncssh cannot follow {keyword} in ssh_config",
+                "leave out transport: asyncssh, or that line",
+            )  # fmt: skip
+        connection = await self._open_by_openssh(name)
+        self._transports[name] = OPENSSH
+        warnings.warn(TransportNote(name, keyword), stacklevel=2)
+        return connection
 
     async def _open_by_openssh(self, name: str) -> Connection:
         async with self._limit:

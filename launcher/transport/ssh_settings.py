@@ -11,6 +11,7 @@ import hashlib
 import os
 import pwd
 import re
+import shlex
 import socket
 import subprocess
 import threading
@@ -29,6 +30,9 @@ _INSTALL = "install it: apt-get install openssh-client, or dnf install openssh-c
 #: A jump host as ssh_config writes it.
 _HOP = re.compile(r"(?:ssh://)?(?:(?P<user>.*)@)?(?P<host>\[[^]]*\]|[^:/]*)(?::(?P<port>\d+))?/?")
 _TOKEN = re.compile(r"%(.)|\$\{(\w+)\}")
+
+#: What ssh_config may deny; without a command to run, ssh calls that a mistake.
+_IN_FRONT = "-oForkAfterAuthentication=no"
 
 _Values = Mapping[str, tuple[str, ...]]
 
@@ -61,6 +65,7 @@ class SshSettings:
     bind_address: str | None
     algorithms: Mapping[str, tuple[str, ...]]
     named: frozenset[str]
+    beyond_asyncssh: str | None  # a keyword that has to be followed, and that asyncssh knows not
 
     @property
     def known_name(self) -> str:
@@ -143,6 +148,8 @@ def _ask_ssh(name: str, options: list[str]) -> dict[str, tuple[str, ...]]:
     text = answer.stdout.decode(errors="surrogateescape")
     if answer.returncode:
         complaint = _first_complaint(answer.stderr.decode(errors="replace"))
+        if "Cannot fork into background" in complaint and _IN_FRONT not in options:
+            return _ask_ssh(name, [*options, _IN_FRONT])
         raise errors.ConnectError(
             name, f"the SSH settings are unusable: {complaint}", f"see `ssh -G {name}`"
         )
@@ -197,13 +204,14 @@ def _settings(name: str, values: _Values) -> SshSettings:
         host=host,
         port=port,
         user=user,
-        hops=tuple(fill(jump).split(",")) if jump and not proxy else (),
+        hops=tuple(_plain(fill(jump)).split(",")) if jump and not proxy else (),
         proxy_command=fill(proxy) if proxy else None,
         keys=tuple(fill(path, True) for path in values.get("identityfile", ()) if path != "none"),
         certificates=tuple(fill(path, True) for path in values.get("certificatefile", ())),
         agent=_agent(one("identityagent"), "identityagent" in named, fill),
         only_named_keys=one("identitiesonly") == "yes",
-        offers_keys=one("pubkeyauthentication") not in ("no", "false"),
+        offers_keys=one("pubkeyauthentication") not in ("no", "false")
+        and "publickey" in (one("preferredauthentications") or "publickey").split(","),
         alias=alias.lower() if alias else None,
         known_hosts=tuple(
             fill(path, True)
@@ -217,6 +225,7 @@ def _settings(name: str, values: _Values) -> SshSettings:
             keyword: tuple(values[keyword][0].split(",")) for keyword in _ALGORITHMS & named
         },
         named=named,
+        beyond_asyncssh=next((word for word in _BEYOND if word in named and one(word)), None),
     )
 
 
@@ -228,6 +237,23 @@ _KNOWN_HOSTS = {
 _ALGORITHMS = frozenset(
     ("ciphers", "kexalgorithms", "macs", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
 )
+
+#: What refuses a host or decides how it is reached, and asyncssh has no option for.
+_BEYOND = (
+    "revokedhostkeys",
+    "casignaturealgorithms",
+    "requiredrsasize",
+    "bindinterface",
+    "proxyusefdpass",
+)
+
+
+def _plain(jump: str) -> str:
+    """Return jump hosts as the shell reads them: ssh hands it quotes and comments as they are."""
+    try:
+        return "".join(shlex.split(jump, comments=True)[:1]) or jump
+    except ValueError:
+        return jump
 
 
 def _agent(given: str | None, is_named: bool, fill: Callable[..., str]) -> str | None:

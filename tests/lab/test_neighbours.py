@@ -13,7 +13,7 @@ import pytest
 
 from support import lab as labs
 from support import releases
-from support.command import Launcher, of_runs
+from support.command import Launcher, of_runs, wait_for
 from support.hosts import need_lab
 
 PYTHON = "/usr/bin/python3"  # one that every user of a host may execute
@@ -369,3 +369,28 @@ def test_root_makes_nothing_through_another_users_link(
     assert "/scratch/launcher belongs to mallory" in ran.err
     assert not host.exists("/etc/agent")
     assert not host.exists("/etc/runs")
+
+
+def test_what_root_leaves_among_outputs_costs_itself_alone(
+    host: labs.LabHost, bob: Launcher
+) -> None:
+    """As a container that bob's script starts: a folder and a file that he may not read."""
+    script = (
+        "import os, pathlib\nos.chdir(os.environ['LAUNCHER_OUTPUT_DIR'])\n"
+        "for name in ('a', 'z'): pathlib.Path(name).write_text(name)\n" + WAITS
+    )
+    process = bob.start("--framework", "env", python(bob, script))
+    labs.wait_until(lambda: any(bob.home.glob("runs/*/logs/*/node-0.out")), "a log", 40)
+    (log,) = bob.home.glob("runs/*/logs/*/node-0.out")
+    wait_for(log, b"gpus", process)
+    outputs = f"/home/bob/.launcher/host/runs/{log.parents[2].name}/outputs"
+    by_root = (
+        f"cd {outputs}; mkdir db; touch db/in file; chmod 700 db; chmod 600 file; touch /tmp/end"
+    )
+    host.run("sh", "-ec", by_root)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 74, err.decode()
+    brought = {file.name for file in (log.parents[2] / "outputs").iterdir() if file.is_file()}
+    assert brought == {"a", "z"}
+    assert "db cannot be read there: Permission denied" in err.decode()
+    assert "file cannot be read there: Permission denied" in err.decode()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.spec.ssh_config import ASYNCSSH, OPENSSH
 from support import ROOT, ssh_cases
 from support import lab as labs
 from support.own_home import at_home
@@ -192,9 +193,25 @@ def write_known(d: Path, lab: labs.Lab, names: Mapping[str, str]) -> None:
     write("known.sh", f"case $1 in {address}) cat {d}/known ;; esac\n")
 
 
-@pytest.mark.parametrize("name", [*CONFIG, *KEYS, *KNOWN, *ROUTES])
+def given() -> str | None:
+    """What `--transport` says, where it is not the default."""
+    return labs.transport if labs.transport != ASYNCSSH else None
+
+
+#: What ssh_config may say that our own `ssh` must not do: run the whole table with `--transport openssh`.
+BY_OPENSSH = ("nothing special", "standard input is nothing", "in the background")
+
+
+@pytest.mark.parametrize(
+    ("name", "transport"),
+    [
+        *((name, None) for name in (*CONFIG, *KEYS, *KNOWN, *ROUTES)),
+        *((name, OPENSSH) for name in BY_OPENSSH),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::launcher.transport.ssh.TransportNote")
 def test_launcher_does_what_ssh_does(
-    site: Site, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, name: str, transport: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case: Case = {**CONFIG, **KEYS, **KNOWN, **ROUTES}[name]
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -204,7 +221,7 @@ def test_launcher_does_what_ssh_does(
     config.write_text(site.config(case))
     oracle = by_openssh(config, case.target, [])
     assert (oracle is not None) == case.works, oracle
-    ours = asyncio.run(by_launcher(config, case.target))
+    ours = asyncio.run(by_launcher(config, case.target, transport or given()))
     assert (ours if isinstance(ours, list) else None) == oracle, ours
 
 

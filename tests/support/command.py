@@ -59,7 +59,8 @@ class Launcher:
 
     def environment(self) -> dict[str, str]:
         """Return a user's environment, with launcher's home in the test's folder."""
-        return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.env}
+        own = {"LAUNCHER_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / "config")}
+        return {**os.environ, **own, "PYTHONPATH": str(ROOT), **self.env}
 
     def argv(self, *words: str) -> list[str]:
         """Return ``launcher run -i INVENTORY words``."""

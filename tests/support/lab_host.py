@@ -269,6 +269,7 @@ class Host:
             raise LabError(f"{self.name} is powered on already")
         env = {"PATH": PATH, "HOST_DIR": str(self.dir), "HOST_NAME": self.name, "PID_1": PID_1}
         env["HOME_SIZE"] = self.spec.home_size or ""
+        env["NAMESPACES"] = "/" if self.spec.namespaces else ""
         env["HOST_DISK"] = str(self.spec.disk or "/")
         shared = [path for path in (Path("/root/.pyenv"), *self._site.share) if path.exists()]
         if self.spec.disk:

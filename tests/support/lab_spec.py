@@ -58,7 +58,13 @@ ip -batch network.ip
 nft -f network.nft
 exec 4>>sshd.log
 echo online
-exec chroot merged env -i --default-signal PATH="$PATH" HOME=/root bash -c "$PID_1" >/dev/null
+if [ -n "$NAMESPACES" ]; then
+    cd merged
+    pivot_root . .
+    umount -l .
+    cd ..
+fi
+exec chroot "${NAMESPACES:-merged}" env -i --default-signal PATH="$PATH" HOME=/root bash -c "$PID_1" >/dev/null
 """
 
 # The host's pid 1. It starts one sshd per line of its standard input and exits when that input ends,
@@ -118,6 +124,8 @@ class HostSpec:
     home_size: the size of /root, for example "8M". It is then a tmpfs, which a power cut empties.
     disk: the lower layer of its disk, instead of this machine's /. Nothing is shared with it then.
     families: "4", "6" or "46": the IP addresses that it has, beside loopback's.
+    namespaces: users may have namespaces there. The kernel refuses them in a chroot, which the other
+        hosts are; in this one `mount_shared` cannot mount.
     passwords: sshd accepts passwords, and the keys in each user's ~/.ssh/authorized_keys, which is
         empty at first; see `LabHost.add_user`.
     gpus: how many GPUs the fake of `gpu_tool` in /usr/local/bin has; no such file for 0.
@@ -136,6 +144,7 @@ class HostSpec:
     disk: Path | None = None
     passwords: bool = False
     families: str = "4"
+    namespaces: bool = False
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:

@@ -92,6 +92,14 @@ CONFIG = {
     "one more key exchange": Case("KexAlgorithms +diffie-hellman-group14-sha256\n"),
     "one kind of host key": Case("HostKeyAlgorithms ssh-ed25519\n"),
     "a kind of host key that it has not": Case("HostKeyAlgorithms rsa-sha2-256\n", works=False),
+    "no publickey among the ways to log in": Case("PreferredAuthentications password\n", False),
+    "publickey behind others": Case("PreferredAuthentications keyboard-interactive,publickey\n"),
+    "an interface that leads elsewhere": Case("BindInterface lo\n", False),
+    "a larger RSA key": Case("RequiredRSASize 4096\n"),
+    "standard input is nothing": Case("StdinNull yes\n"),
+    "in the background": Case("ForkAfterAuthentication yes\n"),
+    "a canonical name": Case("CanonicalizeHostname yes\nCanonicalDomains invalid\n"),
+    "an old keyword": Case("Protocol 2\nUsePrivilegedPort no\n"),
     "IPv4 alone": Case("AddressFamily inet\n"),
     "IPv6 alone": Case("AddressFamily inet6\n", works=False),
     "BindAddress": Case("BindAddress {here}\n"),
@@ -167,6 +175,12 @@ KNOWN = {
     "the right key behind another": Case("", known="{d}/k-both"),
     "a revoked key": Case("", False, known="{d}/k-revoked"),
     "a key of a kind that it has not": Case("", False, known="{d}/k-rsa"),
+    "a key that is revoked by a file": Case("RevokedHostKeys {d}/host.pub\n", False),
+    "another key that is": Case("RevokedHostKeys {d}/wrong1.pub\n"),
+    "a file of revoked keys that is missing": Case("RevokedHostKeys {d}/missing\n", False),
+    "an authority that signs otherwise": Case(
+        "CASignatureAlgorithms rsa-sha2-512\n", False, known="{d}/k-authority", target="certified"
+    ),
     "an authority": Case("", known="{d}/k-authority", target="certified"),
     "an authority of others": Case("", False, known="{d}/k-authority-of-others", target="certified"),
     "another port, known with it": Case("", known="{d}/k-port", target="restricted"),
@@ -183,6 +197,9 @@ ROUTES = {
     "a jump host with a user": Case("Host inner\n  ProxyJump root@gate\n", target="inner"),
     "a jump host with a port": Case("Host inner\n  ProxyJump gate:22\n", target="inner"),
     "a jump host as a URI": Case("Host inner\n  ProxyJump ssh://root@gate:22\n", target="inner"),
+    "a jump host in quotes, and a comment": Case(
+        'Host inner\n  ProxyJump "gate"  # by the way\n', target="inner"
+    ),
     "a jump host by its address": Case("Host inner\n  ProxyJump {gate}\n", target="inner"),
     "a wrong user of the jump host": Case(
         "Host inner\n  ProxyJump nobody-here@gate\n", False, target="inner"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+import threading
 from pathlib import Path
 
 from launcher.spec.errors import ConnectError
@@ -24,19 +26,36 @@ def by_openssh(config: Path | None, target: str, within: list[str]) -> list[str]
     return done.stdout.splitlines() if done.returncode == 0 else None
 
 
-async def by_launcher(config: Path | None, target: str) -> list[str] | str:
-    """What a login by launcher says; or why it is refused."""
-    known = Inventory((Host(target),), ssh_config=str(config) if config else None)
+def _until_reaped() -> None:
+    """Wait until each ssh of ours has exited."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("reaps "):
+            thread.join(20)
+
+
+async def by_launcher(
+    config: Path | None, target: str, transport: str | None = None
+) -> list[str] | str:
+    """What a login by launcher says, which gets all that it sends back; or why it is refused."""
+    host = Host(target, transport=transport)
+    known = Inventory((host,), ssh_config=str(config) if config else None)
     dialler = Dialler(known)
     try:
         connection = await dialler.connect(target)
         try:
-            process, out = await connection.execute(WHO), b""
+            process = await connection.execute(f"{WHO}; cat")
+            process.stdin.write(b"heard\n")
+            process.stdin.write_eof()
+            out = b""
             while piece := await process.stdout.read(1 << 16):
                 out += piece
-            return out.decode().splitlines()
+            *said, last = out.decode().splitlines()
+            assert last == "heard"
+            return said
         finally:
             connection.close()
+            await asyncio.to_thread(_until_reaped)
+            await asyncio.sleep(0.05)  # the loop closes their pipes
     except ConnectError as error:
         return str(error)
     finally:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
-from . import lean
+from . import lean, plain_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from .messages import Message
+
+
+#: There is none yet, or the run has put something else in its place, or closed its folder.
+NO_JOURNAL = (errno.ENOENT, errno.EINVAL, errno.EACCES)
 
 
 class Journal:
@@ -23,7 +28,7 @@ class Journal:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = plain_files.opened(path, os.O_RDWR | os.O_CREAT)
         data = _read_all(self._fd)
         whole = data.rfind(b"\n") + 1
         os.ftruncate(self._fd, whole)
@@ -50,7 +55,7 @@ class Journal:
 
 def write_private(path: str, value: object) -> None:
     """Write a file that no other user may read, atomically. Raises OSError."""
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = plain_files.opened(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with os.fdopen(fd, "w") as file:
         file.write(lean.dumps(value))
     os.rename(path + ".new", path)
@@ -79,11 +84,11 @@ def read_from(path: str, offset: int) -> list[tuple[Message, int]]:
     A line that holds no record is skipped: a power cut may leave one.
     """
     try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            data = file.read()
-    except FileNotFoundError:
-        return []
+        data = plain_files.content(path, offset)
+    except OSError as error:
+        if error.errno in NO_JOURNAL:
+            return []
+        raise
     records: list[tuple[Message, int]] = []
     for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         offset += len(line)

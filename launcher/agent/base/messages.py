@@ -59,6 +59,14 @@ class PeerSpec(TypedDict):
     key: str
 
 
+class HostEntry(TypedDict):
+    """A host of the run in an /etc/hosts: its name in the inventory, and all names to give it."""
+
+    host: str
+    address: str
+    names: List[str]
+
+
 class SupervisorSpec(TypedDict):
     """What a supervisor knows of its run from the start; times in seconds, None is for ever."""
 
@@ -69,6 +77,8 @@ class SupervisorSpec(TypedDict):
     orphan_timeout: NotRequired[float | None]
     stall: NotRequired[float | None]
     inside: NotRequired[bool]
+    #: Whether the run's processes get an /etc/hosts of their own.
+    own_hosts: NotRequired[bool]
 
 
 class StartRequest(TypedDict):
@@ -90,6 +100,7 @@ class StartRequest(TypedDict):
     elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
+    own_hosts: NotRequired[List[HostEntry]]
 
 
 class ErrorReport(TypedDict):
@@ -153,6 +164,7 @@ class HostFacts(TypedDict):
     leased: Dict[str, Holder]
     time: float
     strays: NotRequired[int]
+    own_hosts: NotRequired[str]
     no_paths: NotRequired[List[str]]
 
 

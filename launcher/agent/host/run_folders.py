@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..base import lean, protocol, run_lock
+from ..base import lean, plain_files, protocol, run_lock
 from ..base.journal import read_from
 from ..processes import cgroup, processes
 from . import gpu_locks
@@ -51,8 +51,7 @@ def runs(root: str) -> Message:
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
         place = os.path.join(base, name)
         try:
-            with open(os.path.join(place, "run.json")) as file:
-                record = lean.loads(file.read())
+            record = lean.loads(plain_files.content(os.path.join(place, "run.json")).decode())
         except (OSError, ValueError, RecursionError):
             record = None  # it is damaged, or never got a supervisor
         found.append(

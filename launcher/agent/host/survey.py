@@ -10,7 +10,7 @@ import threading
 import time
 
 from ..base import run_lock
-from ..processes import login_session, processes
+from ..processes import login_session, own_hosts, processes
 from ..processes.shared_memory import SharedMemory
 from . import devices, infiniband, probe, software
 from .run_folders import strays
@@ -31,6 +31,7 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
     ``modules`` and ``env`` are for :func:`software.packages`; those of ``paths`` that are missing or
     unreadable come back as ``no_paths``.
     """
+    own = own_hosts.trial(root)  # before there are threads, of which a fork has one
     naming = Naming()
     facts = probe.facts(root, True)
     found = {
@@ -49,6 +50,7 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
         "devices": devices.devices(facts["gpus"], facts["gpu_users"]),
         "leftovers": leftovers(root),
         "login": login_session.survey(),
+        "own_hosts": own,
         "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],
     }
     found["own_name"] = naming.result()

@@ -10,6 +10,8 @@ import os
 import time
 import zlib
 
+from ..base import plain_files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypedDict
@@ -286,8 +288,7 @@ def _kill_each(group: Group) -> None:
 
 def read(folder: str, name: str) -> str | None:
     try:
-        with open(os.path.join(folder, name)) as file:
-            return file.read()
+        return plain_files.content(os.path.join(folder, name)).decode("utf-8", "replace")
     except OSError:
         return None
 

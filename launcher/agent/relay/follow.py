@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..base import protocol
+from ..base import plain_files, protocol
 from ..base.journal import read_from
 from ..host import run_folders
 
@@ -104,8 +104,8 @@ class Follow:
         if path in self.files:
             return os.pread(self.files[path], protocol.PIECE, offset)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # removed while the run goes on
+            fd = plain_files.opened(path)
+        except OSError:  # removed while the run goes on, or never a log
             return b""
         piece = os.pread(fd, protocol.PIECE, offset)
         if len(self.files) < OPEN_LOGS:

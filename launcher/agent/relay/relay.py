@@ -139,9 +139,13 @@ class Relay(SelfTests):
 
     def do_probe(self, request: Message) -> HostFacts:
         """Return the facts of this host, and which of the paths in ``needs`` it lacks; kill what runs
-        without a supervisor left behind."""
+        without a supervisor left behind. With ``own_hosts``, try an /etc/hosts for a run alone."""
         found = facts(self.root, request["gpus"])
         found["strays"] = run_folders.end_strays(self.root)
+        if request.get("own_hosts"):
+            from ..processes import own_hosts
+
+            found["own_hosts"] = own_hosts.trial(self.root)
         needs = request.get("needs", [])
         found["no_paths"] = [p for p in needs if not os.access(os.path.expanduser(p), os.R_OK)]
         return found

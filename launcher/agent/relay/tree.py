@@ -266,11 +266,11 @@ def listing(
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
     """
     found: list[Listed] = []
-    if not os.path.isdir(root):
-        return found
     unreadable = {} if unreadable is None else unreadable
     links = {} if links is None else links
     left_out = {} if left_out is None else left_out
+    if not _is_folder(root, left_out):
+        return found
     for path, entry in walk(os.fsencode(root), going_on, unreadable):
         name = os.fsdecode(path)
         if patterns is not None and not any(_matches(name, pattern) for pattern in patterns):
@@ -292,7 +292,22 @@ def listing(
                 links[name] = target
         else:
             left_out[name] = "it is a pipe, a socket or a device"
+    if "" in unreadable:
+        unreadable[_itself(root)] = unreadable.pop("")
     return found
+
+
+def _is_folder(root: str, left_out: dict[str, str]) -> bool:
+    """Return whether there is such a folder. A link is none: it may lead to the whole disk."""
+    if os.path.isdir(root) and not os.path.islink(root):
+        return True
+    if os.path.lexists(root):
+        left_out[_itself(root)] = "the run made something else of it"
+    return False
+
+
+def _itself(root: str) -> str:
+    return "the folder %s" % os.path.basename(root)
 
 
 def matching(files: list[Listed], patterns: list[str], wanted: bool) -> list[Listed]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..base import plain_files
 from . import tree
 
 TYPE_CHECKING = False
@@ -25,8 +26,7 @@ MOST = 256
 def snapshot_of(run_dir: str) -> Snapshot | None:
     """Return what the copy of the code held at first; None for a run of a version that kept no list."""
     try:
-        with open(os.path.join(run_dir, tree.SNAPSHOT), "rb") as file:
-            entries = file.read().split(b"\0")[:-1]
+        entries = plain_files.content(os.path.join(run_dir, tree.SNAPSHOT)).split(b"\0")[:-1]
     except OSError:
         return None
     found = {}

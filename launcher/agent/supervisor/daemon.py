@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from ..base import protocol
+from ..base import plain_files, protocol
 from ..base.lean import Socket, socket
 from .supervisor import Supervisor
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from ..base.messages import SupervisorSpec
+    from ..processes.own_hosts import OwnHosts
 
 #: Seconds for the owner of a run to answer; one that hangs owns the run all the same.
 ANSWERS = 15.0
@@ -53,7 +54,7 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         if lock is None:
             os.write(tell, b"ready")  # another supervisor owns this run
             return
-        supervisor = Supervisor(spec)
+        supervisor = Supervisor(spec, _own_hosts(spec))
         os.write(tell, b"ready")
         os.close(tell)
         supervisor.serve()
@@ -70,6 +71,14 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
             os.write(tell, str(error).encode())
         except OSError:
             pass
+
+
+def _own_hosts(spec: SupervisorSpec) -> OwnHosts | None:
+    if not spec.get("own_hosts"):
+        return None
+    from ..processes.own_hosts import OwnHosts
+
+    return OwnHosts("hosts")
 
 
 def _own() -> int | None:
@@ -107,7 +116,7 @@ def _owner_answers() -> bool:
 
 def _detach_streams(keep: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
-    log = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = plain_files.opened("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)

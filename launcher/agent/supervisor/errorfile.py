@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from ..base import lean
+from ..base import lean, plain_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +54,8 @@ def read(path: str | None) -> ErrorReport | None:
 
 def _content(path: str) -> bytes:
     """Read a regular file of at most ``LARGEST`` bytes, without ever blocking. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = plain_files.opened(path)
     try:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
-            return b""
-        return os.read(fd, LARGEST)
+        return os.read(fd, LARGEST) if os.fstat(fd).st_size <= LARGEST else b""
     finally:
         os.close(fd)

@@ -26,6 +26,7 @@ _PROCESS_MORE = {
     "primary": int,
     "primaries": int,
 }
+_HOST = {"host": str, "address": str, "names": [str]}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 #: By request: the fields that it must have, and those that it may have.
@@ -40,6 +41,7 @@ REQUESTS = {
             "gpu_vendor": str,
             "news": (_NEWS, {}),
             "peer": dict,
+            "own_hosts": [(_HOST, {})],
             "elastic": str,
             "secrets": TEXTS,
             "own_path": str,

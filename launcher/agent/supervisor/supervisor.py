@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
     from ..base.messages import Message, ProcessSpec, StartRequest, SupervisorSpec
+    from ..processes.own_hosts import OwnHosts
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
@@ -42,12 +43,13 @@ LONGEST = 5.0
 class Supervisor:
     """The loop of one host: listens to clients, other hosts and children, and obeys the machine."""
 
-    def __init__(self, spec: SupervisorSpec) -> None:
+    def __init__(self, spec: SupervisorSpec, own_hosts: OwnHosts | None = None) -> None:
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
         self.machine = Machine(
             self.grace, spec.get("orphan_timeout"), time.monotonic(), spec.get("attempt") or 0
         )
+        self.own_hosts = own_hosts
         self.gpu_locks: list[gpu_locks.Lock] = []
         self.registered = gpu_locks.register(self.run_id)  # until the run is over here
         self.stall = StallWatch(self._record, spec.get("stall"))
@@ -209,6 +211,8 @@ class Supervisor:
             self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
+        if self.own_hosts and request.get("own_hosts"):
+            self.own_hosts.name(request["own_hosts"], self.host)
         for process in specs:
             self._start_one(process)
         return {"ok": {}}

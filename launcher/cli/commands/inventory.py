@@ -160,7 +160,7 @@ def write_text(text: str, output: str | None, force: bool, what: str) -> None:
 @command.command("allow")
 @options.inventory
 def allow_command(inventory: str | None) -> None:
-    """Let the programs run that the inventory's ssh_config names.
+    """Allow the programs that the inventory's ssh_config runs.
 
     They are shown first. Until then, commands that go to hosts refuse such an inventory. A line that
     changes has to be allowed again.

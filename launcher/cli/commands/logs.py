@@ -60,7 +60,7 @@ def command(
         wanted = None if grep is None else re.compile(os.fsencode(grep))
     except re.error as error:
         raise InputError(
-            f"--grep {grep}: not an expression: {error}", "write \\ before a sign that means itself"
+            f"--grep {grep}: not a regular expression: {error}", "escape special characters with \\"
         ) from None
     from ..render.run_view import Screen
 

@@ -28,11 +28,12 @@ from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
+from .bars import folded
 from .event_lines import failure_of, line_of, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
-from .progress import Transfer
-from .tables import counted, duration, fold_tasks
+from .progress import Transfer, quiet_line
+from .tables import counted, cut, duration, fold_tasks, took
 
 if TYPE_CHECKING:
     from ...records.receipt import Receipt
@@ -46,6 +47,8 @@ HELD = 8
 STILL, STEP = 1.0, 0.2
 #: Seconds after which an unfinished line (a progress bar) is shown as it stands.
 UNFINISHED = 10.0
+#: Seconds without output after which a run shows that it is running.
+QUIET = 5.0
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
 _LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
@@ -70,6 +73,8 @@ class Watched(Protocol):
     def name(self) -> str: ...
     @property
     def layout(self) -> Layout: ...
+    @property
+    def started(self) -> float: ...
     @property
     def grace(self) -> float: ...
     @property
@@ -96,6 +101,7 @@ class Screen:
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_live = False  # whether bars of ranks move, and a quiet run shows that it runs
         self._sources: list[_Source] = []
         self._by_log: dict[tuple[str, str], int] = {}
         self._queues: dict[int, deque[bytes]] = {}
@@ -111,21 +117,24 @@ class Screen:
         self._width = 12
         self._tasks: dict[str, Task] = {}
 
+    @property
+    def columns(self) -> int | None:
+        """The columns of the terminal that shows logs; None without one."""
+        return terminal_width() if self._out.isatty() else None
+
     def widen(self, hosts: Iterable[str]) -> None:
         """Make room for labels with these host names."""
         self._width = max(map(len, hosts))
 
     def fit(self, layout: Layout) -> None:
         """Learn the processes of a run, and make room for their labels."""
-        names = [len(node.host.name) for node in layout.nodes]
-        self._width = max(names) + len(str(layout.world_size - 1)) + 3
+        self._width = layout.label_width
         self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
-        if self._tasks:
-            self._width = max(names) + 1 + max(map(len, self._tasks))
 
     def begin(self, run: Watched) -> None:
         """Show which run this is."""
         self._run = run
+        self._is_live = self._moving and self._out.isatty() and not self._raw
         self._say(f"run {click.style(run.name, bold=True)}")
 
     async def __aenter__(self) -> Screen:
@@ -264,7 +273,7 @@ class Screen:
             return
         if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
             return  # a framework's launcher complains when we stop its ranks
-        source.arrived = arrived or time.time()
+        source.arrived, source.heard = arrived or time.time(), time.monotonic()
         self._enqueue(source, source.splitter.feed(data))
 
     def _enqueue(self, source: _Source, lines: bytes) -> None:
@@ -277,10 +286,11 @@ class Screen:
         count = lines.count(b"\n")
         if self._queued + count > self._room:
             self.flush()
-        shown = log_lines.readable(lines, self._raw)
+        is_much = count > log_lines.FOLDED
+        shown = log_lines.readable(lines, self._raw, mark_bars=self._is_live and not is_much)
         if not shown:
             return
-        if count > log_lines.FOLDED:
+        if is_much:
             self._print(self._label((place,)), shown)
             return
         self._queues[place].extend(shown[:-1].split(b"\n"))
@@ -320,10 +330,21 @@ class Screen:
         if self._queued:
             self._queued = 0
             for line in log_lines.fold(self._queues):
-                self._print(self._label(line.sources), line.text + b"\n")
+                text = line.text
+                if line.is_bar:  # ranges may have made it too long
+                    room = terminal_width() - len(self._label_text(line.sources)) - 1
+                    text = cut(text.decode(), room).encode()
+                self._print(self._label(line.sources), text + b"\n")
 
     def _label(self, places: tuple[int, ...]) -> bytes:
         """Return ``lab2 [3] │ `` for one log, ``[0-3] │ `` for several."""
+        label = f"{self._label_text(places)} "
+        if self._colour:
+            colour = _COLOURS[self._sources[places[0]].number % len(_COLOURS)]
+            label = f"\x1b[{colour if len(places) == 1 else 1}m{label}\x1b[0m"
+        return label.encode()
+
+    def _label_text(self, places: tuple[int, ...]) -> str:
         sources = [self._sources[place] for place in places]
         if len(sources) == 1:
             text = sources[0].label
@@ -335,11 +356,7 @@ class Screen:
         else:
             text = nodeset.fold(dict.fromkeys(source.host for source in sources))
         bar = "│" if sources[0].stream == "out" else "┆"
-        label = f"{text.rjust(self._width)} {bar} "
-        if self._colour:
-            colour = _COLOURS[sources[0].number % len(_COLOURS)] if len(sources) == 1 else 1
-            label = f"\x1b[{colour}m{label}\x1b[0m"
-        return label.encode()
+        return f"{text.rjust(self._width)} {bar}"
 
     def _print(self, label: bytes, lines: bytes) -> None:
         """Print whole lines, each with its label, in one write."""
@@ -392,13 +409,39 @@ class Screen:
                 self._draw(self._question)
             elif self._moving and not self._asking and is_slow:
                 self._draw_line(now)
+            elif self._is_live and not self._asking and self._doing is None:
+                self._draw_running(now)
             for source in self._sources:
-                if now - source.shown > UNFINISHED and (line := source.splitter.current()):
+                if now - source.shown > UNFINISHED and (line := self._unfinished(source)):
                     self._enqueue(source, line + b"\n")
+
+    def _unfinished(self, source: _Source) -> bytes:
+        """Return the line that a source has begun, unless it is a bar that moves below."""
+        is_below = self._is_live and source.splitter.bar()
+        return b"" if is_below else source.splitter.current()
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
         self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+
+    def _draw_running(self, now: float) -> None:
+        """Draw the bars of the ranks, or how long a quiet run has said nothing."""
+        heard = max((source.heard for source in self._sources), default=None)
+        silent = None if heard is None else now - heard
+        quiet = silent if silent is not None else now - self._since
+        texts = {
+            place: log_lines.harmless(bar).decode()
+            for place, source in enumerate(self._sources)
+            if (bar := source.splitter.bar())
+        }
+        if bars := folded(texts):
+            notes = [] if bars.slowest is None else [f"slowest {self._sources[bars.slowest].label}"]
+            notes += [f"last output {took(quiet)} ago"] if quiet > QUIET else []
+            end = "".join(f"  {note}" for note in notes)
+            text = f"{self._label_text(bars.sources)} {bars.text.strip()}"
+            self._draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
+        elif quiet > QUIET and not self._muted and self._run is not None:
+            self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
@@ -437,7 +480,7 @@ class _Source:
             self.label = f"{host} {process}"
         self.splitter = log_lines.Splitter()
         self.arrived = time.time()
-        self.shown = time.monotonic()
+        self.shown = self.heard = time.monotonic()
 
     @classmethod
     def named(cls, host: str, log: str, tasks: Mapping[str, Task]) -> _Source:

@@ -65,6 +65,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "NET-NAME-UNKNOWN": (WARNING, "the host cannot resolve its own name"),
     "NET-NAME-SLOW": (WARNING, "the host's own name takes seconds to resolve"),
     "NET-NAME-WRONG": (WARNING, "a host's name resolves to something else on another host"),
+    "NET-OWN-HOSTS": (ERROR, "own_hosts: true is not possible on the host"),
     "NET-NAME-PRIVATE": (OK, "hosts cannot resolve each other's names; launcher uses addresses"),
     "NET-INTERFACE-UNKNOWN": (ERROR, "the inventory's interface does not exist"),
     "NET-INTERFACE": (WARNING, "another interface reaches the other hosts; --fix writes it"),

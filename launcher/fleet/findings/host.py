@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ...spec.gpus import fold, vendor_of
-from ...spec.model import Host
+from ...spec.model import OWN_HOSTS_WORK, Host
 from . import ERROR, WARNING, Finding, found
+from .own_hosts import own_hosts
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
     from ...spec.model import GpuUser
@@ -61,6 +62,9 @@ def few_sessions(host: str) -> Finding:
 
 def _name(survey: Survey, host: Host) -> Iterator[Finding]:
     own = survey.own_addresses
+    if host.own_hosts:
+        yield from own_hosts(host, survey.own_hosts)
+        return  # what the name leads to else is nothing to runs
     advice = "add a line with the host's own name and real address to its /etc/hosts"
     if survey.name_is_slow:
         yield found(
@@ -77,12 +81,14 @@ def _name(survey: Survey, host: Host) -> Iterator[Finding]:
             advice,
         )
     elif all(ip.startswith("127.") or ip == "::1" for ip in own):
+        works = survey.own_hosts == OWN_HOSTS_WORK
+        first = "set own_hosts: true in the inventory, for runs alone; or " if works else ""
         yield found(
             "NET-LOOPBACK-NAME",
             host.name,
             f"the host's own name resolves to {own[0]}. launcher works around it; gloo or MPI "
-            "started by hand will hang",
-            f"in the host's /etc/hosts, replace {own[0]} by its real address "
+            "started by hand, and JAX on CPUs, will hang",
+            f"{first}in the host's /etc/hosts, replace {own[0]} by its real address "
             "(launcher bootstrap --with own-name does)",
         )
     elif not set(own) & {ip for _, ip in survey.facts.addresses}:

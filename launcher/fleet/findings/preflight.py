@@ -9,6 +9,7 @@ from ...spec.model import Facts, Host
 from . import ERROR, Finding, fold
 from .group import one_machine
 from .host import disk_room, interface
+from .own_hosts import own_hosts
 
 #: Free bytes below which not even the code of a small run fits.
 LEAST_DISK = 1_000_000
@@ -23,6 +24,7 @@ def of_facts(hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[Finding
     for host in hosts:
         known = facts[host.name]
         findings += interface(host, [name for name, _ in known.addresses if name != "lo"])
+        findings += own_hosts(host, known.own_hosts)
         if known.disk_free < LEAST_DISK:
             findings += disk_room(host.name, known.disk_free, known.root)
     return fold(finding for finding in findings if finding.level == ERROR)

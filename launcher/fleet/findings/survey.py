@@ -128,6 +128,7 @@ class Survey:
     unfinished: tuple[str, ...] = ()  # runs of this machine that may still run there
     login: Login | None = None
     ib_ports: tuple[IbPort, ...] = ()
+    own_hosts: str = ""  # as in Facts
 
     @property
     def host(self) -> str:
@@ -165,6 +166,7 @@ def survey_of(
         no_paths=tuple(answer["no_paths"]),
         unfinished=unfinished,
         login=Login(**answer["login"]) if answer["login"] else None,
+        own_hosts=str(answer.get("own_hosts", "")),
     )
 
 

@@ -18,7 +18,7 @@ from ...spec.ssh_config import ssh_config as entry
 
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")
-_LAUNCHERS_OWN = ("python", "workdir", "interface", "shares_machine", "env", "labels")
+_LAUNCHERS_OWN = ("python", "workdir", "interface", "shares_machine", "own_hosts", "env", "labels")
 
 
 def hostfile(inventory: Inventory) -> tuple[str, list[str]]:

@@ -93,6 +93,10 @@ def _is_plain(path: str) -> bool:
     return answers.is_inside(path) and posixpath.normpath(path) == path != "."
 
 
+#: Characters of a path in a sentence.
+LONGEST_SHOWN = 120
+
+
 @frozen
 class Pulled:
     """What a copy has brought, in bytes; ``missing`` says what it could not bring, and why. A link to
@@ -118,10 +122,11 @@ async def pull(
 
     Raises HostError, or RecordError where this disk is full all the same.
     """
-    received, missing = 0, [f"{name} cannot be read there: {why}" for name, why in what.unreadable]
+    received = 0
+    missing = [f"{_short(name)} cannot be read there: {why}" for name, why in what.unreadable]
     if what.unlisted:
         missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
-    left_out = [f"{name} was left there: {why}" for name, why in what.left_out]
+    left_out = [f"{_short(name)} was left there: {why}" for name, why in what.left_out]
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
         wanted = {path: files[path][0] for path in files if state_of(mirror / path) != files[path]}
         fitting = _fitting(wanted, _room(mirror))
@@ -152,6 +157,11 @@ async def pull(
     return Pulled(received, "; ".join([*missing, *left_out]), not missing)
 
 
+def _short(path: str) -> str:
+    """Return a path for a sentence: one of thousands of characters would fill the screen."""
+    return path if len(path) <= LONGEST_SHOWN else f"{path[:40]}...{path[-(LONGEST_SHOWN - 43) :]}"
+
+
 def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
     """Return how many of the listed files are not in the mirror, and their bytes."""
     sizes = [state[0] for path, state in what.files.items() if state_of(mirror / path) != state]
@@ -159,7 +169,7 @@ def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
 
 
 def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
-    """The files for which there is room, as many as possible."""
+    """Return the files for which there is room, as many as possible."""
     if sum(sizes.values()) <= room:
         return list(sizes)
     found = []
@@ -171,7 +181,7 @@ def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
 
 
 def _room(mirror: Path) -> int:
-    """Bytes that outputs may take: records and logs need room, too."""
+    """Return the bytes that outputs may take: records and logs need room, too."""
     try:
         disk = os.statvfs(mirror)
     except OSError:

@@ -94,7 +94,7 @@ def test_a_cause_is_known_by_its_words(name: str, code: int, words: bytes, befor
 
 
 def test_every_row_has_its_case() -> None:
-    of_a_framework = {"node-rank-only", "own-name-is-loopback"}
+    of_a_framework = {"node-rank-only", "own-name-is-loopback", "gloo-did-not-meet"}
     assert {case[0] for case in CASES} | of_a_framework == {c.code for c in causes.CAUSES}
     assert len({cause.code for cause in causes.CAUSES}) == len(causes.CAUSES)
 
@@ -109,6 +109,18 @@ def test_horovod_that_takes_a_loopback_address() -> None:
         found = causes.find(words, -6, framework=framework)
         assert found is not None
         assert found.code == name
+
+
+def test_jax_that_takes_a_loopback_address() -> None:
+    """What JAX 0.10.2 says on CPUs, 150 s after its start."""
+    words = TRACE + (
+        b"jax.errors.JaxRuntimeError: UNKNOWN: Gloo context initialization failed: "
+        b"[external/gloo/gloo/transport/tcp/pair.h:311] Connect timeout [none]\n"
+    )
+    found = causes.find(words, 1, framework="jax")
+    assert found is not None
+    assert found.code == "gloo-did-not-meet"
+    assert "own_hosts: true" in found.hint
 
 
 UNKNOWN = [

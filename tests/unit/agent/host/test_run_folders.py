@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.agent.base import run_lock
+from launcher.agent.base import plain_files, run_lock
 from launcher.agent.host import run_folders
 
 OWNER = """
@@ -98,3 +99,45 @@ def test_one_that_leaves_in_time_is_not(run_dir: Path) -> None:
         assert sweep(run_dir)["killed"] == 0
         assert time.monotonic() - began < 5
         assert owner.wait(20) == -signal.SIGTERM
+
+
+PLACES = ("journal.jsonl", "run.json", "code.list", "groups", "supervisor.lock")
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_pipe_in_place_of_a_file_holds_nobody_up(run_dir: Path, name: str) -> None:
+    """A rank may put one there: it belongs to the same user."""
+    os.mkfifo(run_dir / name)
+    asks = """
+import sys
+from launcher.agent.base.journal import Journal
+from launcher.agent.host import run_folders
+from launcher.agent.relay import written
+run, root = sys.argv[1:]
+print([one["run"] for one in run_folders.runs(root)["runs"]], run_folders.standing(run)["alive"])
+run_folders.end_strays(root), written.snapshot_of(run), run_folders.sweep(run, "calm-hare", "h", False, 0)
+try:
+    Journal(run + "/journal.jsonl")
+except OSError as error:
+    print(error.strerror)
+"""
+    words = [sys.executable, "-c", asks, str(run_dir), str(run_dir.parents[1])]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)
+    said = ["['calm-hare'] False", *(["it is no regular file"] if name.startswith("jour") else [])]
+    assert done.stdout.splitlines() == said
+
+
+def test_a_run_whose_folder_was_closed_costs_the_others_nothing(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script in a container may do, by chown. Root is let in all the same."""
+
+    def closed(path: str, flags: int = 0) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(plain_files, "opened", closed)
+    found = run_folders.runs(str(run_dir.parents[1]))["runs"]
+    assert [(one["run"], one["record"], one["started"]) for one in found] == [
+        ("calm-hare", None, False)
+    ]
+    assert run_folders.standing(str(run_dir))["expiry"] is None

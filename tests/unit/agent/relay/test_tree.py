@@ -175,3 +175,20 @@ def test_links_among_outputs(tmp_path: Path) -> None:
         "gone": "it is a link to nothing, which does not exist",
         "pipe": "it is a pipe, a socket or a device",
     }
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "pipe"])
+def test_what_the_run_made_of_its_output_folder_is_not_listed(tmp_path: Path, kind: str) -> None:
+    """A link to / would bring the whole disk."""
+    root = tmp_path / "outputs"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/a").write_text("a")
+    if kind == "link":
+        root.symlink_to("other")
+    elif kind == "file":
+        root.write_text("x")
+    else:
+        os.mkfifo(root)
+    left_out: dict[str, str] = {}
+    assert tree.listing(str(root), None, left_out=left_out) == []
+    assert left_out == {"the folder outputs": "the run made something else of it"}
