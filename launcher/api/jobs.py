@@ -58,7 +58,7 @@ def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_options(path: str | os.PathLike[str]) -> RunOptions:
-    """Return the options of a run that a job file holds, for :meth:`launcher.Client.run`.
+    """Return the options of a run that a job file holds, for `launcher.Client.run`.
 
     A file of somebody else's may have commands under ``notify``, which run on this machine. Raises
     DocumentError.
