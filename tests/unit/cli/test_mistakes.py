@@ -39,7 +39,7 @@ def typed(tmp_path: Path) -> Launcher:
         ("run --gpus A100 t.py", "'A100' is no number of GPUs, such as A100:1", ""),
         ("run nb.ipynb", "nb.ipynb is a notebook", "jupyter nbconvert --to script nb.ipynb"),
         ("run sub", "sub is a folder", "name a script in it: launcher run sub/SCRIPT"),
-        ("run ../outside.py", "../outside.py is outside the workdir", "cd .., or --workdir .."),
+        ("run ../outside.py", "../outside.py is outside the workdir", "launcher run --workdir .. outside.py"),
         ("help rnu", 'there is no command "rnu"', 'did you mean "run"?'),
     ],
 )
