@@ -255,7 +255,8 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
         hint = f"this is an inventory: launcher run -i {source} SCRIPT"
         return DocumentError(error.message, hint, error.source, error.line)
-    unknown = _UNKNOWN_IN_RESOURCES.match(error.message)
+    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
+    unknown = None if form else _UNKNOWN_IN_RESOURCES.match(error.message)
     if unknown and unknown[1] in foreign_terms.KEYS:
         hint = foreign_terms.KEYS[unknown[1]]
         return DocumentError(error.message, hint, error.source, error.line)
@@ -265,7 +266,6 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
         ):
             hint = foreign_terms.KEYS[name]
             return DocumentError(error.message, hint, error.source, error.line)
-    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
     hint = f"is it a task of another system? launcher import {form} {source} -o job.yaml"

@@ -166,6 +166,11 @@ async def open_shell(
 
 def chosen_nodes(layout: Layout, number: int | None) -> tuple[Node, ...]:
     """Return the nodes of a run, or the one of this number. Raises InputError."""
+    if not layout.nodes:
+        raise InputError(
+            f"{layout.run_id} has no hosts: it ended before it had any",
+            "launcher show says why; launcher exec --hosts HOSTS -- COMMAND needs no run",
+        )
     if number is None:
         return layout.nodes
     nodes = layout.nodes[number : number + 1] if number >= 0 else ()

@@ -88,3 +88,5 @@ async def _show(
                 screen.on_log(piece.host, piece.name, piece.data, piece.arrived)
                 if output.is_unread():
                     return
+        if not any((run.folder / "logs").glob("*/*")):
+            click.echo(f"{run.name} has no logs: none of its processes was started", err=True)

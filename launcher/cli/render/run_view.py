@@ -124,7 +124,7 @@ class Screen:
 
     def widen(self, hosts: Iterable[str]) -> None:
         """Make room for labels with these host names."""
-        self._width = max(map(len, hosts))
+        self._width = max(map(len, hosts), default=0)
 
     def fit(self, layout: Layout) -> None:
         """Learn the processes of a run, and make room for their labels."""

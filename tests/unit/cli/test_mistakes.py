@@ -39,12 +39,18 @@ def typed(tmp_path: Path) -> Launcher:
         ("run --gpus A100 t.py", "'A100' is no number of GPUs, such as A100:1", ""),
         ("run nb.ipynb", "nb.ipynb is a notebook", "jupyter nbconvert --to script nb.ipynb"),
         ("run sub", "sub is a folder", "name a script in it: launcher run sub/SCRIPT"),
-        ("run ../outside.py", "../outside.py is outside the workdir", "launcher run --workdir .. outside.py"),
+        (
+            "run ../outside.py",
+            "../outside.py is outside the workdir",
+            "launcher run --workdir .. outside.py",
+        ),
+        ("import sky x.yaml", 'unknown format "sky"', 'did you mean "skypilot"?'),
         ("help rnu", 'there is no command "rnu"', 'did you mean "run"?'),
     ],
 )
 def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> None:
     (typed.work / "sub").mkdir()
+    (typed.work / "x.yaml").write_text("run: x")
     (typed.work.parent / "outside.py").write_text("pass")
     done = typed.call(*words.split())
     assert done.returncode == 2
@@ -63,6 +69,10 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
         ("run: t.py\ntime_limit: 1h\n", "a run has no time limit"),
         ("run: t.py\nlease: 1h\n", "--orphan-timeout ends one that nobody follows"),
         ("run: t.py\nresources: {cpus: 2}\n", "resources: of a role, as roles: {worker:"),
+        (
+            "run: t.py\nresources: {accelerators: A100:8}\nfile_mounts: {}\n",
+            "launcher import skypilot",
+        ),
         ("run: t.py\nconda: train\n", "python: conda:NAME"),
         ("hosts:\n  gpu1: {}\n", "this is an inventory: launcher run -i job.yaml SCRIPT"),
     ],
