@@ -222,6 +222,8 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
     assert moved.returncode == 0, shown.decode()
     assert b"gpu2: GPU 0 is in use by root (" in shown
     assert b"looking for other GPUs" in shown
+    assert b"1 host, 1 rank: gpu2 [0] GPU 0" in shown
+    assert b"1 host, 1 rank: gpu1 [0] GPU 0" in shown
 
 
 OFF = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))

@@ -33,7 +33,7 @@ from .event_lines import failure_of, line_of, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
 from .progress import Transfer, quiet_line
-from .tables import counted, cut, duration, fold_tasks, took
+from .tables import counted, cut, duration, fold_tasks, took, wrapped
 
 if TYPE_CHECKING:
     from ...records.receipt import Receipt
@@ -113,7 +113,7 @@ class Screen:
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
-        self._muted = self._is_stalled = False
+        self._muted = self._is_stalled = self._has_moved = False
         self._width = 12
         self._tasks: dict[str, Task] = {}
 
@@ -165,7 +165,8 @@ class Screen:
     def _stage_started(self, event: ev.StageStarted) -> None:
         self._stage, self._since = event.stage, time.monotonic()
         self._transfer = Transfer(self._since)
-        if event.stage == "sync":
+        if event.stage == "sync" or (event.stage == "start" and self._has_moved):
+            self._has_moved = False
             self._say_layout()
 
     @on_event.register
@@ -182,6 +183,11 @@ class Screen:
     @on_event.register
     def _run_restarted(self, event: ev.RunRestarted) -> None:
         self._muted = False
+        self._say_line_of(event)
+
+    @on_event.register
+    def _gpu_taken(self, event: ev.GpuTaken) -> None:
+        self._has_moved = True  # what the screen said of hosts and GPUs is no longer so
         self._say_line_of(event)
 
     @on_event.register
@@ -239,8 +245,10 @@ class Screen:
         ]
         self.fit(layout)
         count = layout.num_nodes
-        shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
-        self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")
+        parts[8:] = [f"and {count - 8} more"] if count > 8 else []
+        head = f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: "
+        width = terminal_width() if sys.stderr.isatty() else 10_000
+        self._say("\n".join(wrapped(head, parts, width)))
 
     def stopping(self) -> None:
         """Acknowledge Ctrl-C."""
