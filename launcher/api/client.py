@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
     from ..runner.push import Pushed
+    from ..runner.queue import Holding as Holding
+    from ..runner.queue import Queue as Queue
+    from ..runner.queue import Waiting as Waiting
     from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
     from ..runner.unfollowed import Refreshed
@@ -79,6 +82,13 @@ class RunOptions(TypedDict, total=False):
     """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
+    wait: float | None
+    """Wait for GPUs in use for this long; None: for as long as it takes. Default: 0,
+    fail at once."""
+    priority: int
+    """Whose turn comes first: 1 before 0 before -1. Default: 0."""
+    time_limit: float | None
+    """Hosts end the run after this long. Others can plan with it. Default: never."""
 
 
 class RerunOptions(TypedDict, total=False):
@@ -454,6 +464,17 @@ class AsyncClient(_Catalog):
 
         return await FollowAll(self.follow, tell, leaving).until_let_go()
 
+    async def queue(self) -> tuple[Queue, dict[str, HostError]]:
+        """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
+        that, and the errors of hosts that could not be asked. Raises InputError."""
+        from ..runner import queue
+
+        async with self.hosts_up(self.inventory):
+            answers = await queue.ask(self.inventory)
+        known = [one for one in answers.values() if not isinstance(one, HostError)]
+        failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
+        return queue.queue_of(known, time.time()), failed
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -705,6 +726,11 @@ class Client(_Catalog):
         Raises InputError.
         """
         return self._loop.call(self._client.host_gpus())
+
+    def queue(self) -> tuple[Queue, dict[str, HostError]]:
+        """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
+        that, and the errors of hosts that could not be asked. Raises InputError."""
+        return self._loop.call(self._client.queue())
 
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
         from .handles import RunHandle

@@ -219,12 +219,28 @@ class AsyncRunHandle(RecordedRun):
             await follower.resume(self._following.request, self.folder)
         return self.receipt
 
-    async def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
-        """Wait until all processes run. Return None then, or the receipt if the run ended before.
+    async def wait_until_started(
+        self, on_event: OnEvent | None = None, *, or_waits: bool = False
+    ) -> Receipt | None:
+        """Wait until all processes run, or with ``or_waits`` until the run waits for its turn.
+
+        Return None then, or the receipt if it ended before.
 
         ``on_event`` gets the events until then. Raises LauncherError if the run's follower died.
         """
-        return await until_started(self.reader(), on_event)
+        return await until_started(self.reader(), on_event, or_waits)
+
+    def move(self, priority: int | None = None, *, first: bool = False) -> None:
+        """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
+        the same one. Raises InputError if it does not wait."""
+        from ..runner import wishes
+
+        if self.state().waits is None or not self.followed:
+            raise InputError(
+                f"{self.name} does not wait for its turn: it is {self.state().status}",
+                "launcher queue shows who waits",
+            )
+        wishes.ask_move(self.folder, priority, first)
 
     def request_stop(self, grace: float | None = None) -> None:
         """Ask the run to stop, and return at once; ask again to kill without grace.
@@ -457,13 +473,22 @@ class RunHandle(RecordedRun):
         """
         return self._loop.call(self._handle.detach(in_background))
 
-    def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
-        """Wait until all processes run. Return None then, or the receipt if the run ended before.
+    def wait_until_started(
+        self, on_event: OnEvent | None = None, *, or_waits: bool = False
+    ) -> Receipt | None:
+        """Wait until all processes run, or with ``or_waits`` until the run waits for its turn.
+
+        Return None then, or the receipt if it ended before.
 
         ``on_event`` gets the events until then, in another thread. Raises LauncherError if the run's
         follower died.
         """
-        return self._loop.call(self._handle.wait_until_started(on_event))
+        return self._loop.call(self._handle.wait_until_started(on_event, or_waits=or_waits))
+
+    def move(self, priority: int | None = None, *, first: bool = False) -> None:
+        """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
+        the same one. Raises InputError if it does not wait."""
+        self._handle.move(priority, first=first)
 
     def request_stop(self, grace: float | None = None) -> None:
         """Ask the run to stop, and return at once; ask again to kill without grace.

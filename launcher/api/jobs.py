@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,15 +11,17 @@ from typing import Any, cast
 
 from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
-from ..jobs.durations import seconds
+from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
+from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
+from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
 from ..spec.errors import InputError, suggestion
@@ -27,9 +30,11 @@ from ..spec.model import Inventory, Job, Meeting, Plan
 from .client import RunOptions
 
 __all__ = [
+    "PRIORITIES",
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "can_wait",
     "describe_job",
     "describe_plan",
     "dry_run",
@@ -47,6 +52,7 @@ __all__ = [
     "schema",
     "seconds",
     "spare_names",
+    "wait_time",
 ]
 
 
@@ -73,6 +79,12 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     found: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     if "on_stall" in values:
         found["stop_stalled"] = values["on_stall"] == "stop"
+    if "wait" in values:
+        found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
+    if "time" in values:
+        found["time_limit"] = values["time"]
+    if "priority" in values:
+        found["priority"] = PRIORITIES[values["priority"]]
     return cast(RunOptions, found)
 
 

@@ -89,6 +89,31 @@ ranks = click.option(
 raw = click.option(
     "--raw/--no-raw", default=None, help="Pass escape sequences from hosts to the terminal."
 )
+_WAITING = (
+    click.option(
+        "--wait",
+        metavar="T|forever",
+        help="Where GPUs are in use, wait this long for a turn (default at a terminal: forever).",
+    ),
+    click.option(
+        "--no-wait", is_flag=True, default=None, help="Fail at once where GPUs are in use, with 75."
+    ),
+    click.option("--time", metavar="T", help="End the run T after its start (default: never)."),
+    click.option(
+        "--priority",
+        type=click.Choice(["low", "normal", "high"]),
+        help="Whose turn comes first (default: normal).",
+    ),
+)
+
+
+def waiting(command: F) -> F:
+    """Add the options about a run's turn on GPUs that are in use."""
+    for option in reversed(_WAITING):
+        command = option(command)
+    return command
+
+
 detach = click.option(
     "-d",
     "--detach/--no-detach",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
@@ -22,3 +23,13 @@ def more_than_nothing(value: str) -> float:
     if found <= 0:
         raise ValueError(f"{value}: must be more than 0; leave it out for never")
     return found
+
+
+def wait_time(value: str) -> float:
+    """Return how long to wait: a duration, or infinity for ``forever``. Raises ValueError."""
+    if value == "forever":
+        return math.inf
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or forever") from None

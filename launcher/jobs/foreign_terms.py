@@ -96,8 +96,8 @@ OPTIONS = {
     ),
     "-n": "-N N: hosts; --nproc-per-node N: processes on each; --gpus N: the total",
     **dict.fromkeys(
-        ("-t", "--time", "--time-limit", "--timeout", "--walltime"),
-        "a run has no time limit; timeout 2h in front of the command ends it",
+        ("-t", "--time-limit", "--timeout", "--walltime"),
+        "--time 6h ends a run six hours after its start",
     ),
     **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
     **dict.fromkeys(("--venv", "--virtualenv"), "--python venv:DIR"),
@@ -125,8 +125,8 @@ KEYS = {
     ),
     **dict.fromkeys(("pre_run", "before"), "prepare: before each process, or setup:"),
     **dict.fromkeys(
-        ("time", "time_limit", "timeout", "lease"),
-        "a run has no time limit; --orphan-timeout ends one that nobody follows",
+        ("time_limit", "timeout", "lease"),
+        "time: 6h ends a run; orphan_timeout: 6h (--orphan-timeout) one that nobody follows",
     ),
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
     "exclude": "hosts: names those to use, such as gpu[1-3]",

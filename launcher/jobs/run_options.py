@@ -6,14 +6,22 @@ from collections.abc import Mapping
 
 from ..spec import nodeset
 from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, text, texts, truth
-from .durations import more_than_nothing, seconds
+from .durations import more_than_nothing, seconds, wait_time
 
 ON_STALL = ("report", "stop")
+#: Priorities in the queue, by their word.
+PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 
 
 def _on_stall(value: str) -> str:
     if value not in ON_STALL:
         raise ValueError(f"on_stall must be {' or '.join(ON_STALL)}, not {value!r}")
+    return value
+
+
+def _priority(value: str) -> str:
+    if value not in PRIORITIES:
+        raise ValueError(f"priority must be {', '.join(PRIORITIES)}, not {value!r}")
     return value
 
 
@@ -42,6 +50,11 @@ OPTIONS: Mapping[str, Key] = {
         "Report when no rank makes progress for this long (default: 10m)",
     ),
     "on_stall": Key(checked(_on_stall), {"enum": list(ON_STALL)}, "On a stall: report, or stop"),
+    "wait": Key(
+        checked(wait_time), SCALAR, "Wait this long for a turn where GPUs are in use, or forever"
+    ),
+    "time": Key(checked(more_than_nothing), SCALAR, "End the run this long after its start"),
+    "priority": Key(checked(_priority), {"enum": list(PRIORITIES)}, "Whose turn comes first"),
     "notify": Key(
         _notify, TEXTS, "Tell of the end, a stall or a lost host: a URL, desktop, or a command"
     ),

@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import PassedOver, StopReason
+from .reasons import PassedOver, StopReason, WaitReason
 
 
 @frozen
@@ -30,7 +30,7 @@ class Event:
 
 @frozen
 class StageStarted(Event):
-    """The run entered ``stage``: connect, sync, setup, start, run, restart or collect."""
+    """The run entered ``stage``: connect, sync, wait, setup, start, run, restart or collect."""
 
     stage: str
 
@@ -126,6 +126,31 @@ class SecretsCopied(Event):
 
     paths: tuple[str, ...]
     kept: tuple[str, ...] = ()
+
+
+@frozen
+class RunWaits(Event):
+    """The run waits for GPUs, as number ``place`` of ``waiting`` runs.
+
+    ``runs`` are those that it waits for, and ``users`` whose they are: an empty name is somebody outside
+    launcher. ``hosts`` are those out of reach. It begins by ``latest``, if no run comes before it; None:
+    nobody knows.
+    """
+
+    place: int
+    waiting: int
+    why: WaitReason
+    runs: tuple[str, ...] = ()
+    users: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    latest: float | None = None
+
+
+@frozen
+class TurnCame(Event):
+    """The run may begin, after it has waited for so many ``seconds``."""
+
+    seconds: float
 
 
 @frozen

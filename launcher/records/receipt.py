@@ -23,6 +23,7 @@ HINTS: Mapping[str, str] = {
     EndReason.SUPERVISOR_SILENT: HANGS,
     EndReason.BAD_ANSWER: "launcher ignores that host from then on; what runs there is stopped when it "
     "is next reached",
+    StopReason.TIME_LIMIT: "give it longer with --time, and let it continue from its checkpoints",
     StopReason.LOGIN_SESSION_ENDED: "systemd-logind on that host kills your processes at logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }
@@ -39,7 +40,7 @@ _RECORD_FRAME = re.compile(
 _NEW = ("reason_host", "reason_detail", "not_brought", "tracebacks")
 
 #: The stages of a run, in order.
-STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
+STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
 
 
 @frozen

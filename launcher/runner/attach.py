@@ -276,13 +276,16 @@ async def until_let_go(
         await cancel(following, letting_go)
 
 
-async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> Receipt | None:
-    """Wait until all processes of a run have started; return the receipt of one that ended before.
+async def until_started(
+    reader: RunReader, on_event: OnEvent | None = None, or_waits: bool = False
+) -> Receipt | None:
+    """Wait until all processes of a run have started, or with ``or_waits`` until it waits for its turn;
+    return the receipt of one that ended before.
 
     Raises LauncherError when its follower has died.
     """
     state = RunState()
-    while not state.all_started:
+    while not (state.all_started or (or_waits and state.waits)):
         ended = reader.receipt()
         for event in reader.new_events():
             state = step(state, event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import secrets
 import time
@@ -115,6 +116,32 @@ class Launch:
 
     # -- the processes
 
+    async def claim(self) -> None:
+        """Lock the GPUs of all hosts, or none, before anything is started on any. Raises HostError:
+        GpuBusy where somebody else has one. A single host does so as it starts."""
+        asked = [(one, gpus) for one in self.sessions if (gpus := self._gpus(one))]
+        if len(asked) < 2:
+            return
+        claims = (self._claim(one, gpus) for one, gpus in asked)
+        found = await asyncio.gather(*claims, return_exceptions=True)
+        errors = [error for error in found if error is not None]
+        if errors:
+            await self.release([one for one, _ in asked])
+            raise errors[0]
+
+    async def release(self, sessions: Sequence[HostSession]) -> None:
+        """Unlock the GPUs of hosts on which nothing was started."""
+        releasing = (one.agent.ask("release", run=self.layout.run_id) for one in sessions)
+        await asyncio.gather(*releasing, return_exceptions=True)
+
+    async def _claim(self, session: HostSession, gpus: list[int]) -> None:
+        await session.insist(op="claim", run=self.layout.run_id, gpus=gpus)
+
+    def _gpus(self, session: HostSession) -> list[int]:
+        """Return the GPUs that the run locks on a host."""
+        has_gpus = session.facts.gpus or session.host.gpus
+        return list(self._node(session).gpus) if has_gpus else []
+
     async def start(self) -> Plan:
         """Find a meeting point and start everything.
 
@@ -177,14 +204,23 @@ class Launch:
         request["ports"] = list(plan.meeting.ports.get(session.name, ()))
         if job.elastic is not None:
             request["elastic"] = "head" if is_first else "member"
-        has_gpus = session.facts.gpus or session.host.gpus
-        request["gpus"] = list(part.node.gpus) if has_gpus else []
+        request["gpus"] = self._gpus(session)
+        if (seconds := self._time_left()) is not None:
+            request["seconds"] = seconds
         request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
         request["gpu_vendor"] = part.node.vendor
         if session.facts.has_own_hosts:
             names = {one.name: one.facts.hostname for one in self.sessions}
             request["own_hosts"] = host_entries(plan.layout, plan.meeting, names)
         await session.insist(**request, **peers.get(session.name, {}))
+
+    def _time_left(self) -> float | None:
+        """Return how long the run may last from now; None: for ever."""
+        limit = self.context.request.time_limit
+        began = next((e.time for e in self.context.events if isinstance(e, ev.AllStarted)), None)
+        if limit is None or began is None:
+            return limit
+        return max(1.0, limit - (time.time() - began))
 
     def _request(
         self, stage: str, session: HostSession, processes: list[dict[str, Any]]

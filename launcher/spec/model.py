@@ -466,10 +466,12 @@ class Request:
     ``stop_stalled`` also stopped. A run that fails or loses a host is restarted at most
     ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
     are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
-    refused before the start. ``code_of`` is a run whose snapshot of the code is used again, and
-    ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of the
-    terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file and
-    returns its passphrase.
+    refused before the start. Where its GPUs are in use, the run waits for its turn for at most ``wait``
+    (None: as long as it takes), behind runs of a higher ``priority`` (-1 to 1). It is ended
+    ``time_limit`` after its start (None: never). ``code_of`` is a run whose snapshot of the code is used
+    again, and ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of
+    the terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file
+    and returns its passphrase.
     """
 
     job: Job
@@ -483,6 +485,9 @@ class Request:
     max_restarts: int = 0
     min_nodes: int | None = None
     check: bool = True
+    wait: float | None = 0.0
+    priority: int = 0
+    time_limit: float | None = None
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     resume_from: str | None = None

@@ -183,6 +183,14 @@ def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
 
 
 RACE = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
+TAKE = rb"""
+import socket, time
+held = socket.socket(socket.AF_UNIX)
+held.bind("\0launcher/gpu/0")
+held.listen()
+open("/tmp/taken", "w").close()
+time.sleep(1000)
+"""
 WAITING = "touch /tmp/in-setup; while [ ! -e /tmp/setup-go ]; do sleep 0.05; done"
 
 
@@ -194,13 +202,16 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
     running: list[subprocess.Popen[bytes]] = []
 
     def late(host: str, *more: str) -> subprocess.Popen[bytes]:
-        """Plan for the first free GPU of a host, and be in the setup when it is taken."""
+        """Plan for the first free GPU of a host, and be in the setup when it is taken: by a program that
+        does not wait for its turn, as one of an earlier version."""
         slow = launcher.start("--setup", WAITING, *more, *hold)
-        labs.wait_until(lambda: own.hosts[host].exists("/tmp/in-setup"), "its setup", 60)
-        running.append(launcher.start("--hosts", host, *hold))
-        assert "has 0" in _line(running[-1])
-        own.hosts[host].write("/tmp/setup-go", b"")
         running.append(slow)
+        there = own.hosts[host]
+        labs.wait_until(lambda: there.exists("/tmp/in-setup"), "its setup", 60)
+        there.write("/tmp/take.py", TAKE)
+        there.spawn("python3", "/tmp/take.py")
+        labs.wait_until(lambda: there.exists("/tmp/taken"), "the lock", 60)
+        there.write("/tmp/setup-go", b"")
         return slow
 
     try:
@@ -208,6 +219,7 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
         own.hosts["gpu1"].write("/tmp/go", b"")
         for process in running:
             process.communicate(timeout=60)
+        own.hosts["gpu1"].run("pkill", "-9", "-f", "take.py")
         own.hosts["gpu1"].run("rm", "/tmp/go")
         moved = late("gpu2")
         assert "has 0" in _line(moved)

@@ -103,6 +103,17 @@ class Launcher:
             stdin=subprocess.DEVNULL,
         )
 
+    def start_command(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start any ``launcher`` command, and return at once; output goes to pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *words],
+            cwd=self.work,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     def script(self, text: str, name: str = "train.py") -> str:
         """Write a script into the work folder; return its name."""
         file = self.work / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -191,6 +192,7 @@ EXAMPLES = (
     metavar="WHERE",
     help="Report the end, a stall or a lost host to a URL, desktop, or a command (repeatable).",
 )
+@options.waiting
 @options.tags
 @options.note
 @options.ranks
@@ -243,6 +245,9 @@ def command(
     run_options = jobs.run_options(given)
     if screen.columns is not None:
         run_options["columns"] = screen.columns
+    if "wait" not in run_options:  # somebody at a terminal sees it wait; a script gets an exit code
+        waits = jobs.can_wait(job) and sys.stderr.isatty()
+        run_options["wait"] = None if waits else 0.0
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
         new_client(hosts, screen.ask_passphrase),
@@ -319,6 +324,10 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     for name, convert in _CONVERTED.items():
         if name in given:
             given[name] = convert(given[name])
+    if given.pop("no_wait", False):
+        if "wait" in given:
+            raise InputError("--wait and --no-wait contradict each other", "leave one of them out")
+        given["wait"] = 0.0
     if "gpus" in given:
         given["gpu_model"], given["gpus"] = read_count(str(given["gpus"]))
     return given
@@ -368,6 +377,13 @@ def seconds(flag: str, text: str) -> float:
         raise InputError(f"{flag}: {error}") from None
 
 
+def _wait(text: str) -> float:
+    try:
+        return jobs.wait_time(text)
+    except ValueError as error:
+        raise InputError(f"--wait: {error}") from None
+
+
 def _some_seconds(flag: str, text: str) -> float:
     """Return an optional duration. Raises InputError unless it is more than 0."""
     found = seconds(flag, text)
@@ -385,6 +401,8 @@ _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "lost_after": partial(seconds, "--lost-after"),
     "orphan_timeout": partial(_some_seconds, "--orphan-timeout"),
     "stall_timeout": partial(_some_seconds, "--stall-timeout"),
+    "time": partial(_some_seconds, "--time"),
+    "wait": _wait,
 }
 
 

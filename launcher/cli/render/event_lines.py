@@ -5,15 +5,15 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver
+from ...records.reasons import EndReason, PassedOver, WaitReason
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
-from .tables import counted, duration, size
+from .tables import counted, due, duration, size
 
 
 @frozen
@@ -63,6 +63,45 @@ def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
         return Line(f"{gpus} left out by {event.by}", "yellow")
     taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
     return Line(f"{gpus} used outside launcher by {event.by}: {taken}", "yellow")
+
+
+@line_of.register
+def _run_waits(event: ev.RunWaits) -> Line:
+    return Line(f"waiting for GPUs: {waits_text(event)}", "yellow")
+
+
+def waits_text(event: ev.RunWaits) -> str:
+    """Return the place of a run, what it waits for, and by when it begins."""
+    why = wait_reason(event.why, event.runs, event.users, event.hosts)
+    return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
+
+
+@line_of.register
+def _turn_came(event: ev.TurnCame) -> Line:
+    return Line(f"its turn after {duration(event.seconds)}", "green")
+
+
+def wait_reason(
+    why: WaitReason, runs: Sequence[str], users: Mapping[str, str], hosts: Sequence[str]
+) -> str:
+    """Return what a run waits for; see :class:`launcher.records.events.RunWaits`."""
+    if why is WaitReason.HOSTS_MISSING:
+        return f"{nodeset.fold(hosts)} cannot be reached"
+    if why is WaitReason.TOO_LARGE:
+        return "more than its hosts have now"
+    named = _first(tuple(_whose(run, users) for run in runs))
+    return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
+
+
+def _whose(run: str, users: Mapping[str, str]) -> str:
+    """Return ``ann (calm-otter-1234)``; runs of other programs have no name."""
+    user = users.get(run, "")
+    return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
+
+
+def until(latest: float | None, now: float) -> str:
+    """Return by when a run begins, as far as anybody knows."""
+    return f"; by {due(latest, now)}" if latest else ""
 
 
 @line_of.register

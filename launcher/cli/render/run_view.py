@@ -55,6 +55,7 @@ _LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
+    "wait": "waiting for GPUs",
     "setup": "running setup",
     "start": "starting",
     "restart": "restarting",
@@ -113,7 +114,7 @@ class Screen:
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
-        self._muted = self._is_stalled = self._has_moved = False
+        self._muted = self._is_stalled = self._is_waiting = self._has_moved = False
         self._width = 12
         self._tasks: dict[str, Task] = {}
 
@@ -165,7 +166,8 @@ class Screen:
     def _stage_started(self, event: ev.StageStarted) -> None:
         self._stage, self._since = event.stage, time.monotonic()
         self._transfer = Transfer(self._since)
-        if event.stage == "sync" or (event.stage == "start" and self._has_moved):
+        moved = event.stage == "start" and self._has_moved
+        if event.stage == "sync" or self._is_waiting or moved:
             self._has_moved = False
             self._say_layout()
 
@@ -239,6 +241,9 @@ class Screen:
     def _say_layout(self) -> None:
         assert self._run is not None
         layout = self._run.layout
+        self._is_waiting = not layout.nodes
+        if self._is_waiting:
+            return  # which hosts it gets is not known before its turn
         parts = [
             f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes

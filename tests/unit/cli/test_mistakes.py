@@ -33,7 +33,7 @@ def typed(tmp_path: Path) -> Launcher:
         ("export slrum x.yaml", 'no command "launcher export slrum"', 'did you mean "slurm"?'),
         ("run -n 2 t.py", "launcher run has no option -n", "-N N: hosts; --nproc-per-node N"),
         ("run -z t.py", "launcher run has no option -z", "launcher run --help lists"),
-        ("run --time 1h t.py", "no option --time", "a run has no time limit; timeout 2h in front"),
+        ("run --walltime 1h t.py", "no option --walltime", "--time 6h ends a run six hours after"),
         ("run --conda x t.py", "no option --conda", "--python conda:NAME"),
         ("run --mem 10G t.py", "no option --mem", "set resources: of a role"),
         ("run --gpus A100 t.py", "'A100' is no number of GPUs, such as A100:1", ""),
@@ -66,8 +66,8 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
     [
         ("run: t.py\ngpus: 2\n", "resources: {gpus: 8}, the total over all hosts"),
         ("command: t.py\n", "run: train.py --epochs 3"),
-        ("run: t.py\ntime_limit: 1h\n", "a run has no time limit"),
-        ("run: t.py\nlease: 1h\n", "--orphan-timeout ends one that nobody follows"),
+        ("run: t.py\ntime_limit: 1h\n", "time: 6h ends a run"),
+        ("run: t.py\nlease: 1h\n", "(--orphan-timeout) one that nobody follows"),
         ("run: t.py\nresources: {cpus: 2}\n", "resources: of a role, as roles: {worker:"),
         (
             "run: t.py\nresources: {accelerators: A100:8}\nfile_mounts: {}\n",
