@@ -29,7 +29,7 @@ from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
 from .bars import folded
-from .event_lines import failure_of, line_of, process_name
+from .event_lines import failure_of, line_of, lines_of_gpus, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
 from .progress import Transfer, quiet_line
@@ -99,6 +99,7 @@ class Screen:
         self._held_since = 0.0
         self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
         self._errors: list[HostError] = []
+        self._gpus: list[ev.GpusPassedOver] = []
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -186,6 +187,11 @@ class Screen:
     def _run_restarted(self, event: ev.RunRestarted) -> None:
         self._muted = False
         self._say_line_of(event)
+
+    @on_event.register
+    def _gpus_passed_over(self, event: ev.GpusPassedOver) -> None:
+        self._gpus.append(event)  # many hosts have the same to tell
+        self._wait_for_more()
 
     @on_event.register
     def _gpu_taken(self, event: ev.GpuTaken) -> None:
@@ -337,6 +343,9 @@ class Screen:
         if self._flush:
             self._flush.cancel()
             self._flush = None
+        gpus, self._gpus = self._gpus, []
+        for told in lines_of_gpus(gpus):
+            self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
         for said in fold_errors(errors):
             self._complain(said.text, said.hint)
