@@ -326,12 +326,12 @@ def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     found = tuple(host for host in inventory.on if host.name in chosen)
     if not found:
         off = "; ".join(f"{name}: {why}" for name, why in inventory.off.items() if name in chosen)
-        raise InputError(f"all of these hosts are off ({off})", _turn_on(inventory))
+        raise InputError(f"all of these hosts are off ({off})", _turn_on(inventory, "them"))
     return found
 
 
-def _turn_on(inventory: Inventory) -> str:
-    return f"remove their off: from {inventory.source} once they are back"
+def _turn_on(inventory: Inventory, hosts: str) -> str:
+    return f"to use {hosts} again, remove off: in {inventory.source}"
 
 
 def narrowed(inventory: Inventory, wanted: str) -> Inventory:
@@ -365,7 +365,9 @@ def _term(inventory: Inventory, term: str) -> set[str]:
             hint = suggestion(name, [*names, *inventory.groups]) or _known(inventory)
             raise InputError(f'--hosts: no host "{name}" in {inventory.source}', hint)
         if name in inventory.off:
-            raise InputError(f"--hosts: {name} is off: {inventory.off[name]}", _turn_on(inventory))
+            raise InputError(
+                f"--hosts: {name} is off: {inventory.off[name]}", _turn_on(inventory, name)
+            )
     return set(wanted)
 
 
