@@ -10,9 +10,9 @@ from dataclasses import replace
 from ..spec import nodeset
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
+from ..spec.inventory import NAME
 from ..spec.model import Facts
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<names>[^@:]+)(?::(?P<port>\d{1,5}))?\Z")
 _SLOTS = re.compile(r"(?:slots|max_slots|gpus)=(\d+)\Z")
 
@@ -38,7 +38,7 @@ def from_word(word: str) -> tuple[Candidate, ...]:
         names = nodeset.expand(match["names"]) if match else ()
     except ValueError as error:
         raise InputError(str(error), "a nodeset looks like gpu[01-08,12]") from None
-    if not names or not all(map(_NAME.match, names)) or not (port is None or 0 < port < 65536):
+    if not names or not all(map(NAME.match, names)) or not (port is None or 0 < port < 65536):
         raise InputError(
             f"{word!r} is not a host", "write [user@]host[:port] or a nodeset: gpu[01-08]"
         )
@@ -83,7 +83,7 @@ def from_ssh_config(text: str) -> tuple[Candidate, ...]:
     """Return the names in Host lines that are not patterns."""
     lines = (re.split(r"[\s=]+", line.strip()) for line in text.splitlines())
     names = [name.strip('"') for key, *rest in lines if key.lower() == "host" for name in rest]
-    return tuple(Candidate(name) for name in dict.fromkeys(names) if _NAME.match(name))
+    return tuple(Candidate(name) for name in dict.fromkeys(names) if NAME.match(name))
 
 
 def includes(text: str) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def from_known_hosts(text: str) -> tuple[tuple[Candidate, ...], int]:
             continue
         match = re.match(r"\[(.+)\]:(\d+)\Z", first := words[0].split(",")[0])
         name, port = (match[1], int(match[2])) if match else (first, None)
-        if _NAME.match(name):
+        if NAME.match(name):
             found.setdefault(name, Candidate(name, port=port))
     return tuple(found.values()), hashed
 

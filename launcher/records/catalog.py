@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..spec.errors import InputError, RecordError, UnknownRun, UnreadableRecord, suggestion
+from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.frozen import frozen
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
@@ -23,7 +23,7 @@ from .notes import Notes
 from .packages import FILE as PACKAGES
 from .packages import Packages
 from .receipt import ended_at
-from .run_folder import holder, home, read_as, read_record, write_json
+from .run_folder import holder, home, read_as, read_record, write_record
 from .run_reader import RunReader, code_of
 from .state import ENDED, fold
 
@@ -281,10 +281,7 @@ def annotate(
 
 def note(path: Path, notes: Notes) -> None:
     """Write what a person notes about the run of a folder. Raises RecordError."""
-    try:
-        write_json(path / NOTES, to_json(notes))
-    except OSError as error:
-        raise RecordError(path / NOTES, error) from None
+    write_record(path / NOTES, to_json(notes))
 
 
 def side(word: str, metrics: Sequence[str] = ()) -> Side:

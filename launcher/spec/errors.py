@@ -23,6 +23,7 @@
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
+    │   ├── UnsafeFolder        other users could change a folder of ours there
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, PortTaken
     │   ├── GpuBusy             a GPU was taken before the start              exit 75

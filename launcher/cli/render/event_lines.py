@@ -213,18 +213,6 @@ def _stall_ended(event: ev.StallEnded) -> Line:
     return Line(f"{event.host}: progress again after {duration(event.seconds)}", "green")
 
 
-def process_name(event: ev.ProcessExited) -> str:
-    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
-    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
-
-
-def failure_of(event: ev.ProcessExited) -> ev.Failure:
-    """Return an exit as a failure, which knows how to describe it."""
-    return ev.Failure(
-        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
-    )
-
-
 @line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
     return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
@@ -253,6 +241,28 @@ def _code_is_large(event: ev.CodeIsLarge) -> Line:
     return Line(f"{what}; to leave one out: echo '/{first}' >> .launcherignore", "yellow")
 
 
+@line_of.register
+def _record_passed_over(event: ev.RecordPassedOver) -> Line:
+    return Line(
+        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
+    )
+
+
+# -- parts of lines
+
+
+def process_name(event: ev.ProcessExited) -> str:
+    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
+    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
+
+
+def failure_of(event: ev.ProcessExited) -> ev.Failure:
+    """Return an exit as a failure, which knows how to describe it."""
+    return ev.Failure(
+        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
+    )
+
+
 def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> str:
     """Return how large the code is, and what in it."""
     parts = ", ".join(f"{entry} {size(count)}" for entry, count in largest)
@@ -262,10 +272,3 @@ def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> st
 def _first(paths: tuple[str, ...]) -> str:
     more = f" and {len(paths) - 3} more" if paths[3:] else ""
     return ", ".join(paths[:3]) + more
-
-
-@line_of.register
-def _record_passed_over(event: ev.RecordPassedOver) -> Line:
-    return Line(
-        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
-    )
