@@ -21,7 +21,7 @@ from ...spec.frozen import frozen
 from ...spec.gpu_models import read_count
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
-from .. import options
+from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
 from ..grouped import GroupedCommand
@@ -97,7 +97,12 @@ EXAMPLES = (
 @options.nproc_per_node
 @options.framework
 @click.option("--name", metavar="NAME", help="Beginning of the run's name.")
-@click.option("--workdir", metavar="DIR", help="Folder to copy (default: this one).")
+@click.option(
+    "--workdir",
+    metavar="DIR",
+    help="Folder to copy (default: this one).",
+    shell_complete=completion.folders,
+)
 @click.option(
     "-e",
     "--env",
