@@ -6,6 +6,7 @@ Events that are missing here print nothing, or need the screen's own state: see 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
@@ -14,6 +15,9 @@ from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .tables import counted, due, duration, size
+
+#: Lines about GPUs of many hosts.
+LINES = 8
 
 
 @frozen
@@ -102,6 +106,20 @@ def _whose(run: str, users: Mapping[str, str]) -> str:
 def until(latest: float | None, now: float) -> str:
     """Return by when a run begins, as far as anybody knows."""
     return f"; by {due(latest, now)}" if latest else ""
+
+
+def lines_of_gpus(events: Sequence[ev.GpusPassedOver]) -> list[Line]:
+    """Return the lines about GPUs that were not taken; hosts with the same to tell share one."""
+    hosts: dict[ev.GpusPassedOver, list[str]] = {}
+    for event in events:
+        hosts.setdefault(replace(event, host="", time=0.0), []).append(event.host)
+    alike = [replace(event, host=nodeset.fold(names)) for event, names in hosts.items()]
+    lines = [line for event in alike[:LINES] if (line := line_of(event))]
+    if rest := [name for event in list(hosts)[LINES:] for name in hosts[event]]:
+        lines.append(
+            Line(f"GPUs of {nodeset.fold(rest)} are used as well: launcher gpus", "yellow")
+        )
+    return lines
 
 
 @line_of.register

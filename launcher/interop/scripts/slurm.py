@@ -85,6 +85,8 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
         *([f"#SBATCH --gpus-per-node={kind}{gpus}"] if gpus else []),
         "#SBATCH --output=%x-%j.out",
         *(comment(note) for note in notes),
+        *(f"module load {shell.plain(name)}" for name in job.modules),
+        *([job.prepare] if job.prepare else []),
         "set -eu",
         *shell.require_secrets(job),
         *shell.exports(job.envs),
