@@ -59,7 +59,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that no reader of Markdown takes for two cells: GitHub and the site escape differently."""
+    """Return a text as one cell: GitHub and the site escape differently."""
     code = re.sub(r"`([^`]*\|[^`]*)`", lambda m: f"<code>{html.escape(m[1])}</code>", text)
     return " ".join(code.replace("|", "&#124;").split())
 
@@ -77,7 +77,7 @@ def _first_paragraph(docstring: str | None) -> str:
 
 
 def _commands(command: click.Command, context: click.Context) -> Iterator[click.Context]:
-    """The contexts of all commands below a group, groups in front of theirs."""
+    """Yield the contexts of all commands below a group, groups in front of theirs."""
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
@@ -88,7 +88,7 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[click.
 
 
 def command_line() -> str:
-    """Every command with its usage, its description and its options."""
+    """Return every command with its usage, its description and its options."""
     found = _commands(cli, click.Context(cli, info_name="launcher"))
     return "\n\n".join(_command(context) for context in found)
 
@@ -110,7 +110,7 @@ def _option(option: click.Option, context: click.Context) -> tuple[str, str]:
     notes = [
         f"default: `{extra['default']}`" if extra.get("default") else "",
         f"`${option.envvar}`" if option.envvar else "",
-        "repeatable" if option.multiple else "",
+        "repeatable" if option.multiple and "repeatable" not in (option.help or "") else "",
     ]
     value = "" if option.is_flag else f" {option.make_metavar(context)}"
     value = value.replace("INTEGER RANGE", "N")
@@ -120,7 +120,7 @@ def _option(option: click.Option, context: click.Context) -> tuple[str, str]:
 
 
 def option_variables() -> str:
-    """The environment variables that stand for options."""
+    """Return the environment variables that stand for options."""
     contexts = _commands(cli, click.Context(cli, info_name="launcher"))
     options = (one for context in contexts for one in context.command.params)
     found = {str(one.envvar): one.opts[-1] for one in options if one.envvar}
@@ -147,7 +147,7 @@ def keys_of(schema: Callable[[], dict[str, Any]]) -> Callable[[], str]:
 
 
 def _mappings(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A mapping with named keys, and those below it, each with its dotted path."""
+    """Yield a mapping with named keys, and those below it, each with its dotted path."""
     if "properties" in schema:
         yield path, schema
         for name, inner in schema["properties"].items():
@@ -168,7 +168,7 @@ def _keys(mapping: Mapping[str, Any]) -> str:
 
 
 def _takes(schema: Mapping[str, Any]) -> str:
-    """What a key takes, in words."""
+    """Return what a key takes, in words."""
     if "oneOf" in schema:
         return " or ".join(dict.fromkeys(_takes(inner) for inner in schema["oneOf"]))
     kind = schema.get("type", "any")
@@ -183,7 +183,7 @@ def _takes(schema: Mapping[str, Any]) -> str:
 
 
 def error_codes() -> str:
-    """Every error of ours with its code, in the order of the tree."""
+    """Return every error of ours with its code, in the order of the tree."""
 
     def below(kind: type[LauncherError]) -> Iterator[type[LauncherError]]:
         yield kind
@@ -200,7 +200,7 @@ def error_codes() -> str:
 
 
 def known_causes() -> str:
-    """The causes that a receipt recognises."""
+    """Return the causes that a receipt recognises."""
     named = {"{name}": "…", "{upper}": "…"}
 
     def plain(text: str) -> str:
@@ -214,7 +214,7 @@ def known_causes() -> str:
 
 
 def check_codes() -> str:
-    """Every finding of ``launcher check``."""
+    """Return every finding of ``launcher check``."""
     return _table(
         ("Code", "Level", "Meaning"),
         ((_code(code), level, says) for code, (level, says) in CODES.items()),
@@ -222,7 +222,7 @@ def check_codes() -> str:
 
 
 def placeholders() -> str:
-    """Every placeholder of arguments."""
+    """Return every placeholder of arguments."""
     example = {"host": "host:worker.2"}
     return _table(
         ("Placeholder", "Becomes"),
@@ -234,7 +234,7 @@ def placeholders() -> str:
 
 
 def framework_variables() -> str:
-    """What each framework sets for its processes."""
+    """Return what each framework sets for its processes."""
     return _table(
         ("Framework", "Starts", "Sets"),
         (
@@ -245,7 +245,7 @@ def framework_variables() -> str:
 
 
 def python_api() -> str:
-    """Every public name of the package, for mkdocstrings."""
+    """Return every public name of the package, for mkdocstrings."""
     names = (name for name in launcher.__all__ if not name.startswith("_"))
     public = {name: inspect.isclass(getattr(launcher, name)) for name in names}
     parts = []

@@ -19,7 +19,7 @@ from .spec.version import __version__
 if TYPE_CHECKING:
     from .api.client import AsyncClient, Client, RerunOptions, RunOptions
     from .api.handles import AsyncRunHandle, Pulled, RunHandle
-    from .api.jobs import dry_run, load_job, make_job
+    from .api.jobs import dry_run, load_job, load_options, make_job
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
     from .records.catalog import Summary, Wanted
@@ -56,6 +56,7 @@ __all__ = [
     "dry_run",
     "load_inventory",
     "load_job",
+    "load_options",
     "make_job",
     "run_job",
 ]
@@ -63,7 +64,7 @@ __all__ = [
 _HOME = {
     "api.client": ("AsyncClient", "Client", "RerunOptions", "RunOptions"),
     "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
-    "api.jobs": ("dry_run", "load_job", "make_job"),
+    "api.jobs": ("dry_run", "load_job", "load_options", "make_job"),
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
     "records.catalog": ("Summary", "Wanted"),
@@ -77,7 +78,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `launcher --help` needs none of them."""
+    """Import a public name when it is first used: `launcher --help` needs none of them."""
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f".{module}", __name__), name)

@@ -1,4 +1,4 @@
-"""Starts and finds runs: :class:`Client`, and :class:`AsyncClient` for asyncio."""
+"""Starts and finds runs: ``Client``, and ``AsyncClient`` for asyncio."""
 
 from __future__ import annotations
 
@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
     from ..records.receipt import Receipt
     from ..runner.attach import Following
+    from ..runner.follow_all import News
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
     from ..runner.push import Pushed
+    from ..runner.queue import Holding as Holding
+    from ..runner.queue import Queue as Queue
+    from ..runner.queue import Waiting as Waiting
     from ..runner.remote_commands import ExecResult, OnOutput
     from ..runner.remote_runs import HostRuns
+    from ..runner.unfollowed import Refreshed
     from .handles import AsyncRunHandle, RunHandle
 
     AskPassphrase = Callable[[str], Awaitable[str | None]]
@@ -73,8 +78,17 @@ class RunOptions(TypedDict, total=False):
     """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
     note: str
     """A text about the run. Default: none."""
+    columns: int
+    """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
     """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
+    wait: float | None
+    """Wait for GPUs in use for this long; None: for as long as it takes. Default: 0,
+    fail at once."""
+    priority: int
+    """Whose turn comes first: 1 before 0 before -1. Default: 0."""
+    time_limit: float | None
+    """Hosts end the run after this long. Others can plan with it. Default: never."""
 
 
 class RerunOptions(TypedDict, total=False):
@@ -135,7 +149,7 @@ class _Catalog:
         tags: Sequence[str] = (),
     ) -> list[Summary]:
         """Return summaries of the runs that ``words`` name, the oldest first: names or beginnings as in
-        :meth:`show`, or patterns such as ``sweep-*``; without words, all runs.
+        ``show``, or patterns such as ``sweep-*``; without words, all runs.
 
         Of these, with ``failed`` those that failed or were lost, and with ``older`` those that were
         started more than so many seconds ago; with ``tags`` those that have all of them. Raises
@@ -159,21 +173,38 @@ class _Catalog:
         catalog.annotate(name, add, remove, note)
         return self.show(name)
 
-    def diff(self, one: str, other: str) -> tuple[Difference, ...]:
+    def diff(self, one: str, other: str, metrics: Sequence[str] = ()) -> tuple[Difference, ...]:
         """Return what differs between two runs of this machine: how they were started, then how they
-        ended. Raises InputError."""
-        return compare(catalog.side(one), catalog.side(other))
+        ended. ``metrics`` are patterns with one group for the values that they printed last; by default
+        loss, accuracy and the like are found. Raises InputError."""
+        return compare(catalog.side(one, metrics), catalog.side(other, metrics))
 
     def list(self, wanted: Wanted | None = None) -> list[Summary]:
         """Return summaries of the runs of this machine, the latest first: all of them, or those that
         are ``wanted``."""
         return [run for run in catalog.summaries() if wanted is None or wanted.fits(run)]
 
+    def refresh(self, seconds: float = 2.0) -> Refreshed:
+        """Have runs followed again that nobody follows, as after a reboot, and wait at most so long for
+        news of them.
+
+        Only runs of which all hosts answer are followed again: a follower gives up silent hosts.
+        """
+        from ..runner.unfollowed import refresh
+
+        return refresh(seconds)
+
 
 class AsyncClient(_Catalog):
-    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``.
+    """Starts, finds and follows runs, for programs on asyncio. Use it with ``async with``:
 
-    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
+        async with launcher.AsyncClient("inventory/lab.yaml") as client:
+            run = await client.run(job)
+            async for piece in run.logs(follow=True):
+                print(piece.host, piece.data)
+            receipt = await run.wait()
+
+    ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``ask_passphrase`` is awaited with the name of a key file whose passphrase is
     needed. ``command_line`` is recorded with runs. Nothing is read or opened before it is needed.
     """
@@ -228,8 +259,8 @@ class AsyncClient(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
-        run they get what is read by :meth:`AsyncRunHandle.wait`. Options are those of
-        :class:`RunOptions`.
+        run they get what is read by ``AsyncRunHandle.wait``. Options are those of
+        ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -260,11 +291,11 @@ class AsyncClient(_Catalog):
         **changes: Unpack[RerunOptions],
     ) -> AsyncRunHandle:
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
-        of :class:`RerunOptions`.
+        of ``RerunOptions``.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
-        with :attr:`AsyncRunHandle.doubts` raises InputError.
+        those of ``run``, names and ``trust_record`` those of ``attach``; without that, a run
+        with ``AsyncRunHandle.doubts`` raises InputError.
         """
         from ..runner.requests import changed
 
@@ -307,9 +338,9 @@ class AsyncClient(_Catalog):
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
         here is looked up on the hosts of this client's inventory. If such a run has
-        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        ``RunHandle.doubts``, this machine never starts it again unless ``trust_record`` allows it
         to start processes, and to send secrets, as the hosts say. Nothing is followed before
-        :meth:`AsyncRunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``AsyncRunHandle.wait``, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before. Raises InputError.
         """
         try:
@@ -343,7 +374,7 @@ class AsyncClient(_Catalog):
     async def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        Like :meth:`AsyncRunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        Like ``AsyncRunHandle.rm``, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         path = catalog.find(name)
@@ -374,7 +405,7 @@ class AsyncClient(_Catalog):
         """Run a command on hosts of the inventory at once, in a login's home and environment there.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
-        those of :meth:`AsyncRunHandle.exec`. Raises InputError.
+        those of ``AsyncRunHandle.exec``. Raises InputError.
         """
         from ..runner.remote_commands import execute_anywhere
 
@@ -422,6 +453,27 @@ class AsyncClient(_Catalog):
 
         async with self.hosts_up(self.inventory):
             return await ask_gpus(self.inventory)
+
+    async def follow_all(self, leaving: asyncio.Event, tell: Callable[[News], None]) -> int:
+        """Follow all unfinished runs of this machine that nobody else follows, also new ones, until
+        ``leaving`` is set; return how many continue without this client then.
+
+        A run of which a host does not answer is not followed until it does.
+        """
+        from ..runner.follow_all import FollowAll
+
+        return await FollowAll(self.follow, tell, leaving).until_let_go()
+
+    async def queue(self) -> tuple[Queue, dict[str, HostError]]:
+        """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
+        that, and the errors of hosts that could not be asked. Raises InputError."""
+        from ..runner import queue
+
+        async with self.hosts_up(self.inventory):
+            answers = await queue.ask(self.inventory)
+        known = [one for one in answers.values() if not isinstance(one, HostError)]
+        failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
+        return queue.queue_of(known, time.time()), failed
 
     # -- for handles
 
@@ -496,9 +548,15 @@ class AsyncClient(_Catalog):
 
 
 class Client(_Catalog):
-    """Starts, finds and follows runs. Use it with ``with``.
+    """Starts, finds and follows runs. Use it with ``with``:
 
-    ``inventory`` is a file or an Inventory, for :meth:`run`, :meth:`host_runs`, and to find runs of
+        with launcher.Client("inventory/lab.yaml") as client:
+            run = client.run(job)
+            for piece in run.logs(follow=True):
+                print(piece.host, piece.data)
+            receipt = run.wait()
+
+    ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``command_line`` is recorded with runs. Nothing is read or opened before it is
     needed. A thread that ends with the client does the work with hosts and calls callbacks.
     """
@@ -555,8 +613,8 @@ class Client(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
-        detached run they get what is read by :meth:`RunHandle.wait`. Options are those of
-        :class:`RunOptions`.
+        detached run they get what is read by ``RunHandle.wait``. Options are those of
+        ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -575,11 +633,11 @@ class Client(_Catalog):
         **changes: Unpack[RerunOptions],
     ) -> RunHandle:
         """Run a run again: the same code snapshot, job and hosts, but for ``changes``, which are those
-        of :class:`RerunOptions`.
+        of ``RerunOptions``.
 
         Values of secrets come from this program's environment. Callbacks, ``detach`` and errors are
-        those of :meth:`run`, names and ``trust_record`` those of :meth:`attach`; without that, a run
-        with :attr:`RunHandle.doubts` raises InputError.
+        those of ``run``, names and ``trust_record`` those of ``attach``; without that, a run
+        with ``RunHandle.doubts`` raises InputError.
         """
         started = self._client.rerun(
             name,
@@ -597,7 +655,7 @@ class Client(_Catalog):
         """Run a command on hosts of the inventory at once, in a login's home and environment there.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. Results and ``on_output`` are
-        those of :meth:`RunHandle.exec`. Raises InputError.
+        those of ``RunHandle.exec``. Raises InputError.
         """
         return self._loop.call(self._client.exec(argv, hosts, on_output=on_output))
 
@@ -632,9 +690,9 @@ class Client(_Catalog):
 
         ``name`` may be the beginning of a name, or ``-`` for the latest. A run that is not recorded
         here is looked up on the hosts of this client's inventory. If such a run has
-        :attr:`~RunHandle.doubts`, this machine never starts it again unless ``trust_record`` allows it
+        ``RunHandle.doubts``, this machine never starts it again unless ``trust_record`` allows it
         to start processes, and to send secrets, as the hosts say. Nothing is followed before
-        :meth:`RunHandle.wait`, which calls ``on_event`` with what is new from then on, and
+        ``RunHandle.wait``, which calls ``on_event`` with what is new from then on, and
         ``on_log(host, name, data)`` with the bytes that were not shown before, both in the client's
         thread. Raises InputError.
         """
@@ -650,7 +708,7 @@ class Client(_Catalog):
     def rm(self, name: str, force: bool = False) -> list[HostError]:
         """Remove a run of this machine that has ended, here and on its hosts.
 
-        Like :meth:`RunHandle.rm`, but also for a run that ended before it was recorded. Raises
+        Like ``RunHandle.rm``, but also for a run that ended before it was recorded. Raises
         InputError, RunKept.
         """
         return self._loop.call(self._client.rm(name, force))
@@ -668,6 +726,11 @@ class Client(_Catalog):
         Raises InputError.
         """
         return self._loop.call(self._client.host_gpus())
+
+    def queue(self) -> tuple[Queue, dict[str, HostError]]:
+        """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
+        that, and the errors of hosts that could not be asked. Raises InputError."""
+        return self._loop.call(self._client.queue())
 
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
         from .handles import RunHandle

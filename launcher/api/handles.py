@@ -1,4 +1,4 @@
-"""Handles of one run: :class:`RunHandle`, and :class:`AsyncRunHandle` for asyncio."""
+"""Handles of one run: ``RunHandle``, and ``AsyncRunHandle`` for asyncio."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class RecordedRun:
         return commands(self._reader.request.job)
 
     def trust(self) -> None:
-        """Let this machine start processes by the record in spite of its :attr:`doubts`. Call it
+        """Let this machine start processes by the record in spite of its ``doubts``. Call it
         before the run is followed. Raises RecordError."""
         self._reader.trust()
         self._following.reread()
@@ -175,7 +175,7 @@ class RecordedRun:
 
 
 class AsyncRunHandle(RecordedRun):
-    """One run. :class:`~launcher.AsyncClient` returns it; it works while its client is open."""
+    """One run. ``AsyncClient`` returns it; it works while its client is open."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class AsyncRunHandle(RecordedRun):
     async def detach(self, in_background: bool = True) -> Receipt | None:
         """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
 
-        A background process follows it from then on, as with ``detach`` of :meth:`AsyncClient.run`;
+        A background process follows it from then on, as with ``detach`` of ``AsyncClient.run``;
         without ``in_background`` nobody does, unless another process already did. Ranks that are being
         restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
         could start it. Raises LauncherError.
@@ -219,12 +219,28 @@ class AsyncRunHandle(RecordedRun):
             await follower.resume(self._following.request, self.folder)
         return self.receipt
 
-    async def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
-        """Wait until all processes run. Return None then, or the receipt if the run ended before.
+    async def wait_until_started(
+        self, on_event: OnEvent | None = None, *, or_waits: bool = False
+    ) -> Receipt | None:
+        """Wait until all processes run, or with ``or_waits`` until the run waits for its turn.
+
+        Return None then, or the receipt if it ended before.
 
         ``on_event`` gets the events until then. Raises LauncherError if the run's follower died.
         """
-        return await until_started(self.reader(), on_event)
+        return await until_started(self.reader(), on_event, or_waits)
+
+    def move(self, priority: int | None = None, *, first: bool = False) -> None:
+        """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
+        the same one. Raises InputError if it does not wait."""
+        from ..runner import wishes
+
+        if self.state().waits is None or not self.followed:
+            raise InputError(
+                f"{self.name} does not wait for its turn: it is {self.state().status}",
+                "launcher queue shows who waits",
+            )
+        wishes.ask_move(self.folder, priority, first)
 
     def request_stop(self, grace: float | None = None) -> None:
         """Ask the run to stop, and return at once; ask again to kill without grace.
@@ -240,7 +256,7 @@ class AsyncRunHandle(RecordedRun):
 
         Processes get SIGTERM, and SIGKILL after ``grace`` seconds (None: the job's); outputs are
         brought back. If the run has ended, hosts that were unreachable then are cleaned up now;
-        ``receipt.hosts`` shows which still are. Raises what :meth:`wait` raises.
+        ``receipt.hosts`` shows which still are. Raises what ``wait`` raises.
         """
         ended = self.receipt
         if ended is None:
@@ -296,10 +312,10 @@ class AsyncRunHandle(RecordedRun):
     ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then; with ``dest`` they go straight there instead. ``also`` are
+        They are in ``folder`` then; with ``dest`` they go straight there instead. ``also`` are
         patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
-        also of those that stay on the hosts by :attr:`Job.keep_on_host`. ``on_event`` gets
+        also of those that stay on the hosts by ``Job.keep_on_host``. ``on_event`` gets
         OutputsProgressed where this process does the copying. Raises LauncherError.
         """
         if only and dest is None:
@@ -323,7 +339,7 @@ class AsyncRunHandle(RecordedRun):
         return Pulled(place / "outputs", len(got.outputs), size, got.failed, got.not_brought)
 
     async def not_brought(self) -> tuple[NotBrought, ...]:
-        """Ask the hosts what they have of the run that is not here, and that :meth:`rm` would delete.
+        """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.
 
         A host that does not answer is left out.
         """
@@ -428,7 +444,7 @@ class AsyncRunHandle(RecordedRun):
 
 
 class RunHandle(RecordedRun):
-    """One run. :class:`~launcher.Client` returns it; it works while its client is open.
+    """One run. ``Client`` returns it; it works while its client is open.
 
     It can be used from several threads, and where an event loop runs, as in a notebook.
     """
@@ -450,20 +466,29 @@ class RunHandle(RecordedRun):
     def detach(self, in_background: bool = True) -> Receipt | None:
         """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
 
-        A background process follows it from then on, as with ``detach`` of :meth:`Client.run`; without
+        A background process follows it from then on, as with ``detach`` of ``Client.run``; without
         ``in_background`` nobody does, unless another process already did. Ranks that are being
         restarted are waited for. A run whose ranks have not all started yet is stopped: nobody else
         could start it. Raises LauncherError.
         """
         return self._loop.call(self._handle.detach(in_background))
 
-    def wait_until_started(self, on_event: OnEvent | None = None) -> Receipt | None:
-        """Wait until all processes run. Return None then, or the receipt if the run ended before.
+    def wait_until_started(
+        self, on_event: OnEvent | None = None, *, or_waits: bool = False
+    ) -> Receipt | None:
+        """Wait until all processes run, or with ``or_waits`` until the run waits for its turn.
+
+        Return None then, or the receipt if it ended before.
 
         ``on_event`` gets the events until then, in another thread. Raises LauncherError if the run's
         follower died.
         """
-        return self._loop.call(self._handle.wait_until_started(on_event))
+        return self._loop.call(self._handle.wait_until_started(on_event, or_waits=or_waits))
+
+    def move(self, priority: int | None = None, *, first: bool = False) -> None:
+        """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
+        the same one. Raises InputError if it does not wait."""
+        self._handle.move(priority, first=first)
 
     def request_stop(self, grace: float | None = None) -> None:
         """Ask the run to stop, and return at once; ask again to kill without grace.
@@ -478,7 +503,7 @@ class RunHandle(RecordedRun):
 
         Processes get SIGTERM, and SIGKILL after ``grace`` seconds (None: the job's); outputs are
         brought back. If the run has ended, hosts that were unreachable then are cleaned up now;
-        ``receipt.hosts`` shows which still are. Raises what :meth:`wait` raises.
+        ``receipt.hosts`` shows which still are. Raises what ``wait`` raises.
         """
         return self._loop.call(self._handle.stop(grace))
 
@@ -517,16 +542,16 @@ class RunHandle(RecordedRun):
     ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
 
-        They are in :attr:`folder` then; with ``dest`` they go straight there instead. ``also`` are
+        They are in ``folder`` then; with ``dest`` they go straight there instead. ``also`` are
         patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
-        also of those that stay on the hosts by :attr:`Job.keep_on_host`. ``on_event`` gets
+        also of those that stay on the hosts by ``Job.keep_on_host``. ``on_event`` gets
         OutputsProgressed where this process does the copying, in another thread. Raises LauncherError.
         """
         return self._loop.call(self._handle.pull(dest, also=also, only=only, on_event=on_event))
 
     def not_brought(self) -> tuple[NotBrought, ...]:
-        """Ask the hosts what they have of the run that is not here, and that :meth:`rm` would delete.
+        """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.
 
         A host that does not answer is left out.
         """

@@ -46,8 +46,8 @@ def plan_prune(
     """Return what nothing has used for ``older`` seconds: runs that have ended, versions of code, and
     agents that no process uses, whatever their age.
 
-    Runs of which hosts have files that were never brought back stay. With ``keep_outputs``, runs that
-    have outputs here stay here; ``unknown`` are runs on hosts of which this machine has no record.
+    Runs whose hosts have files that were never brought back stay. With ``keep_outputs``, runs that
+    have outputs here stay here; ``unknown`` adds runs on hosts that this machine has no record of.
     """
     return housekeeping.plan(
         here.runs,

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
+from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import with_python
 from ..jobs.gpus import usable
-from ..jobs.job_file import seconds
 from ..jobs.layout import make_layout
+from ..jobs.run_options import PRIORITIES
+from ..jobs.settings import in_a_job
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
+from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
 from ..spec.model import Inventory, Job, Meeting, Plan
+from .client import RunOptions
 
 __all__ = [
+    "PRIORITIES",
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "can_wait",
     "describe_job",
     "describe_plan",
     "dry_run",
@@ -37,12 +44,15 @@ __all__ = [
     "layered_job",
     "leave_out",
     "load_job",
+    "load_options",
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "run_options",
     "schema",
     "seconds",
     "spare_names",
+    "wait_time",
 ]
 
 
@@ -51,6 +61,31 @@ def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     values = job_file.load(read_text(path, "job file"), str(path))
     values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
     return values
+
+
+def load_options(path: str | os.PathLike[str]) -> RunOptions:
+    """Return the options of a run that a job file holds, for `launcher.Client.run`.
+
+    A file of somebody else's may have commands under ``notify``, which run on this machine. Raises
+    DocumentError.
+    """
+    content = read_text(path, "job file")
+    return run_options({name: one.value for name, one in in_a_job(content, str(path)).items()})
+
+
+def run_options(values: Mapping[str, Any]) -> RunOptions:
+    """Return options of a run from values named as in a job file; those for a screen are left out."""
+    names = RunOptions.__annotations__
+    found: dict[str, Any] = {name: value for name, value in values.items() if name in names}
+    if "on_stall" in values:
+        found["stop_stalled"] = values["on_stall"] == "stop"
+    if "wait" in values:
+        found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
+    if "time" in values:
+        found["time_limit"] = values["time"]
+    if "priority" in values:
+        found["priority"] = PRIORITIES[values["priority"]]
+    return cast(RunOptions, found)
 
 
 def make_job(**values: Any) -> Job:
@@ -89,7 +124,7 @@ def _check_script(folder: Path, word: str, *arguments: str) -> None:
     if word.startswith("../") and outside and path.exists():
         raise InputError(
             f"{word} is outside the workdir {folder}, which is what is copied",
-            f"cd {os.path.dirname(word)}, or --workdir {os.path.dirname(word)}",
+            f"launcher run --workdir {os.path.dirname(word)} {os.path.basename(word)}",
         )
 
 

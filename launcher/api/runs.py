@@ -23,7 +23,7 @@ def run_job(
     """Run a job and return its receipt, however the run ends.
 
     ``on_event`` gets every event, and ``on_log(host, name, data)`` the new bytes of a log, both in
-    another thread. Options are those of :class:`launcher.api.client.RunOptions`. Ctrl-C stops the run.
+    another thread. Options are those of ``RunOptions``. Ctrl-C stops the run.
     Raises InputError for what is wrong before anything starts, and LauncherError if this machine
     cannot create the run's folder.
     """

@@ -1,4 +1,4 @@
-"""Embedded SSH hosts on this machine, to try things on."""
+"""Embedded SSH hosts on this machine, to try things out."""
 
 from ..fleet.sandbox import SandboxHost, down, hosts, inventory, ssh_config, up
 

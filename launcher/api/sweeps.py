@@ -30,6 +30,7 @@ from ..records.sweep_folder import (
 )
 from ..runner.policy import sweep as policy
 from ..runner.policy.sweep import Slot
+from ..runner.policy.turn import can_wait
 from ..spec import inventory as inventories
 from ..spec.errors import InputError, LauncherError, UnknownRun
 from ..spec.files import read_text
@@ -86,7 +87,7 @@ class Planned:
     def job(self, trial: Trial, slot: Slot) -> Job:
         """Return the job of one trial. Raises InputError."""
         values = sweep_file.values_of(self.sweep, trial.params)
-        job = layered_job({"file": values, **self.layers})
+        job = layered_job({**self.layers, "file": values})
         name = f"{job.name or _stem(job)}-{trial.id}"
         hosts = ",".join(slot.hosts) if slot.hosts else job.hosts
         return replace(job, name=name, hosts=hosts)
@@ -100,9 +101,11 @@ def _stem(job: Job) -> str:
 def planned(sweep: Sweep, layers: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> Planned:
     """Decide on the trials of a sweep, and on the hosts that they share.
 
-    ``layers`` are values that win over those of its file, as for :func:`layered_job`. The job of the
-    first trial is made, so that what is wrong is reported before anything starts. Raises InputError.
+    ``layers`` are values as for :func:`layered_job`: those behind ``file``, or all where there is none,
+    win over the sweep's file. The job of the first trial is made, so that what is wrong is reported
+    before anything starts. Raises InputError.
     """
+    layers = layers if "file" in layers else {"file": {}, **layers}
     settings = sweep.settings
     finite = matrix.size(sweep.matrix) is not None
     sampler = settings.sampler or ("grid" if finite else "random")
@@ -229,11 +232,12 @@ class Trials:
         taken = len(self._live) + len(free)
         return [Slot()] * max(0, len(self._plan.slots) - taken)
 
-    async def _one(self, trial: Trial, slot: Slot) -> TrialRecord | None:
+    async def _one(self, trial: Trial, slot: Slot, wait: float | None = 0.0) -> TrialRecord | None:
         """Run one trial, or follow the run that an earlier process has started for it."""
         record = TrialRecord(trial.id, trial.params)
         left = self._left_running(trial)
-        handle = left or await self._client.run(self._plan.job(trial, slot))
+        job = self._plan.job(trial, slot)
+        handle = left or await self._client.run(job, wait=wait)
         started = time.time()
         record = replace(record, status=RUNNING, run=handle.name, started=started)
         self._handles[handle.name] = handle
@@ -248,11 +252,13 @@ class Trials:
         if left and receipt.reason == EndReason.LAUNCHER_DIED:  # before it had begun: begin now
             del self._known[trial.id]
             return await self._one(trial, slot)
-        if receipt.reason == EndReason.GPU_BUSY and self._others_run():
-            self._listener.waiting(record)
+        if receipt.reason == EndReason.GPU_BUSY and (self._others_run() or can_wait(job)):
+            if wait == 0.0:
+                self._listener.waiting(record)
             await handle.rm()
             self._folder.note(TrialRecord(trial.id, trial.params))
-            return None
+            # One of them waits its turn behind other people's runs, and the others for that one.
+            return None if self._others_run() else await self._one(trial, slot, wait=None)
         pattern = self._plan.sweep.settings.metric
         value = await asyncio.to_thread(last_value, handle.folder, pattern) if pattern else None
         record = replace(

@@ -5,6 +5,8 @@ Slow modules are imported by the commands that need them.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
 import sys
@@ -13,7 +15,8 @@ from collections.abc import Iterable
 import click
 
 from ..jobs import foreign_terms
-from ..spec.errors import HostError, InputError, LauncherError, suggestion
+from ..records.reasons import EndReason
+from ..spec.errors import HostError, InputError, LauncherError, in_words, suggestion
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
@@ -55,12 +58,14 @@ class _Commands(click.Group):
 _ABOUT = {
     "run": "run a script or a job file on the hosts; bring everything back",
     "check": "check every host and pair of hosts, with a fix for each finding",
-    "sweep": "run a job with many values, and compare what came of them",
+    "sweep": "run a job with many values, and compare the results",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "gpus": "show the GPUs of all hosts: which are free, who uses the others, since when",
+    "queue": "show who holds GPUs and who waits for them; move a waiting run",
     "ls": "list runs: status, when, how long, commit, command",
     "console": "show the runs of this machine in a browser",
     "attach": "follow a running run again, from where you left off",
+    "follow": "keep all runs of this machine followed, also across logouts",
     "show": "show a run: status, host by host, what was run, and its timeline",
     "tag": "tag a run, or write a note about it",
     "diff": "show what differs between two runs: arguments, code, hosts, result",
@@ -69,20 +74,22 @@ _ABOUT = {
     "exec": "run a command on hosts, of a run or not; equal output is shown once",
     "shell": "open a terminal in a run's folder on one of its hosts",
     "push": "copy a folder of data to hosts; only changes travel",
-    "forward": "lead a port of this machine to a run's host: TensorBoard, Jupyter",
+    "forward": "forward a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "wait": "wait until runs have ended; the exit code is theirs",
     "rerun": "run a run again: same code, job and hosts, or with other arguments",
     "rm": "delete a run, here and on its hosts",
     "df": "show what runs take on disk, here and on the hosts",
     "prune": "delete old runs, code and agents, here and on the hosts",
+    "config": "show the settings that hold here, and where each is from",
     "inventory": "show the hosts; import and export inventories of other tools",
     "import": "convert a task file of SkyPilot, dstack, Polyaxon or OSMO",
     "export": "write a job as shell scripts for its hosts, or for Slurm",
     "bootstrap": "prepare bare hosts: your key, rsync, Python, an environment",
     "init": "find hosts, probe them, write an inventory",
-    "sandbox": "embedded hosts on this machine, to try things on: up, down, ls",
+    "sandbox": "embedded hosts on this machine, to try things out: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
+    "completion": "have bash, zsh or fish complete commands, runs, hosts and files",
     "help": "show what a command does and takes",
     "version": "print the version",
 }
@@ -131,17 +138,32 @@ def _code() -> int:
         error.show()
         return error.exit_code
     except click.UsageError as error:
-        complain(_of_usage(error))
-        return error.exit_code
+        return _failed(_of_usage(error))
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except LauncherError as error:
-        complain(error)
-        return error.exit_code
+        return _failed(error)
     except Exception as error:
         _bug(error)
+        _tell_program(in_words(error), "", EndReason.INTERNAL_ERROR, 125)
         return 125
+
+
+def _failed(error: LauncherError) -> int:
+    """Print an error, for a program as well where one listens; return the exit code."""
+    complain(error)
+    host = error.host if isinstance(error, HostError) else None
+    _tell_program(str(error), error.hint, error.code, error.exit_code, host)
+    return error.exit_code
+
+
+def _tell_program(text: str, hint: str, code: str, exit_code: int, host: str | None = None) -> None:
+    """Print an error as JSON on stdout, if JSON was asked for: before the script and before ``--``."""
+    own = itertools.takewhile(lambda word: word != "--" and not word.endswith(".py"), sys.argv[1:])
+    if "--json" in own:
+        value = {"error": text, "hint": hint, "code": code, "exit_code": exit_code, "host": host}
+        click.echo(json.dumps(value, indent=2))
 
 
 def _of_usage(error: click.UsageError) -> InputError:

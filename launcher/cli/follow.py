@@ -167,6 +167,13 @@ def _tell_detached(run: AsyncRunHandle) -> None:
     if run.state().status == "stopping":
         click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
         return
+    if run.state().waits:
+        click.echo(
+            f"detached; {name} waits for its turn, and needs this machine until then", err=True
+        )
+        click.echo(f"  look: launcher attach {name}", err=True)
+        click.echo(f"  stop: launcher stop {name}", err=True)
+        return
     click.echo(f"detached; {name} keeps running", err=True)
     click.echo(f"  look: launcher logs -f {name}", err=True)
     click.echo(f"  stop: launcher stop {name}", err=True)
@@ -179,8 +186,8 @@ async def begin(
 ) -> int:
     """Start a run, show it until it ends, and return the exit code.
 
-    With ``detach``, return once all processes run. With ``as_json``, print the receipt on stdout, or
-    the run's name if it continues detached.
+    With ``detach``, return once all processes run, or the run waits for its turn. With ``as_json``,
+    print the receipt on stdout, or the run's name if it continues detached.
     """
     async with client:
         run = await start(client)
@@ -198,7 +205,7 @@ async def _until_started(screen: Screen, run: AsyncRunHandle) -> End:
         screen.stopping()
 
     async def started() -> End:
-        receipt = await run.wait_until_started(screen.on_event)
+        receipt = await run.wait_until_started(screen.on_event, or_waits=True)
         return End(receipt.exit_code if receipt else 0, receipt)
 
     leaving = asyncio.Event()

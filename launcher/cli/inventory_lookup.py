@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ..api import settings
 from ..api.hosts import ProgramLine as ProgramLine
 from ..api.hosts import allow, are_allowed, home, load_inventory, programs, require_allowed
 from ..spec.errors import InputError
@@ -23,10 +24,16 @@ OF_A_USER, OF_ALL = "~/.launcher/inventory.yaml", "/etc/launcher/inventory.yaml"
 
 
 def find_inventory(given: str | None) -> str | None:
-    """Return the file named by a flag or the environment, or the first usual one that exists."""
+    """Return the file named by a flag, the environment or settings, or the first usual one that exists.
+
+    Raises InputError for settings that cannot be read.
+    """
     named = given or os.environ.get(INVENTORY)
     if named:
         return named
+    for file in reversed(settings.found()):
+        if inventory := file.values().get("inventory"):
+            return str(inventory)
     here = Path.cwd()
     for folder in (here, *here.parents):
         for name in IN_A_PROJECT:

@@ -51,21 +51,27 @@ inventory = click.option(
     "-i",
     "--inventory",
     envvar="LAUNCHER_INVENTORY",
-    help="Inventory file.",
+    show_envvar=True,
+    metavar="FILE",
+    help="Inventory file (default: inventory.yaml here, in a folder above, in ~/.launcher).",
     shell_complete=completion.files,
 )
 hosts = click.option(
     "--hosts",
     envvar="LAUNCHER_HOSTS",
+    show_envvar=True,
+    metavar="NAMES",
     help="Names, node sets, groups or labels.",
     shell_complete=completion.hosts,
 )
 nproc_per_node = click.option(
-    "--nproc-per-node", type=click.IntRange(1), help="Processes on each host."
+    "--nproc-per-node", type=click.IntRange(1), metavar="N", help="Processes on each host."
 )
 framework = click.option(
     "--framework",
     envvar="LAUNCHER_FRAMEWORK",
+    show_envvar=True,
+    metavar="NAME",
     help="torchrun (default), torch, env, ...",
     shell_complete=completion.frameworks,
 )
@@ -76,13 +82,43 @@ tags = click.option(
     metavar="TAG",
     help="Tag the run; ls --tag finds it (repeatable).",
 )
-note = click.option("--note", default="", metavar="TEXT", help="A note about the run.")
+note = click.option("--note", metavar="TEXT", help="A note about the run.")
 ranks = click.option(
     "--ranks", metavar="R", callback=_ranks_of, help="Show only these ranks: 0,3-5."
 )
-raw = click.option("--raw", is_flag=True, help="Pass escape sequences from hosts to the terminal.")
+raw = click.option(
+    "--raw/--no-raw", default=None, help="Pass escape sequences from hosts to the terminal."
+)
+_WAITING = (
+    click.option(
+        "--wait",
+        metavar="T|forever",
+        help="Where GPUs are in use, wait this long for a turn (default at a terminal: forever).",
+    ),
+    click.option(
+        "--no-wait", is_flag=True, default=None, help="Fail at once where GPUs are in use, with 75."
+    ),
+    click.option("--time", metavar="T", help="End the run T after its start (default: never)."),
+    click.option(
+        "--priority",
+        type=click.Choice(["low", "normal", "high"]),
+        help="Whose turn comes first (default: normal).",
+    ),
+)
+
+
+def waiting(command: F) -> F:
+    """Add the options about a run's turn on GPUs that are in use."""
+    for option in reversed(_WAITING):
+        command = option(command)
+    return command
+
+
 detach = click.option(
-    "-d", "--detach", is_flag=True, help="Return once all ranks have started; the run continues."
+    "-d",
+    "--detach/--no-detach",
+    default=None,
+    help="Return once all ranks have started; the run continues.",
 )
 receipt_as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the receipt as JSON on stdout."

@@ -8,17 +8,16 @@ there. The user's own files and the system's are not looked at.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..records.run_folder import home, write_at_home
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory
 from ..transport.ssh_settings import home as home_of_user
+from . import allowed
 
 #: The most files that are read through ``Include``, and the most bytes of each.
 MOST_FILES, MOST_BYTES = 64, 1 << 20
@@ -58,13 +57,13 @@ def programs(inventory: Inventory) -> tuple[ProgramLine, ...]:
 
 
 def are_allowed(lines: tuple[ProgramLine, ...]) -> bool:
-    """Whether the user has allowed just these lines before, or there are none."""
-    return not lines or _digest(lines) in _noted()
+    """Return whether the user has allowed just these lines before, or there are none."""
+    return not lines or allowed.is_noted(ALLOWED, _digest(lines))
 
 
 def allow(lines: tuple[ProgramLine, ...]) -> None:
     """Note that these lines may run. Raises OSError."""
-    write_at_home(ALLOWED, "".join(f"{one}\n" for one in (*_noted(), _digest(lines))))
+    allowed.note(ALLOWED, _digest(lines))
 
 
 def require_allowed(inventory: Inventory) -> None:
@@ -78,16 +77,8 @@ def require_allowed(inventory: Inventory) -> None:
         )
 
 
-def _noted() -> list[str]:
-    try:
-        return (home() / ALLOWED).read_text().split()
-    except OSError:
-        return []
-
-
 def _digest(lines: tuple[ProgramLine, ...]) -> str:
-    texts = "\0".join(f"{line.file}\0{line.text}" for line in lines)
-    return hashlib.sha256(texts.encode(errors="surrogateescape")).hexdigest()
+    return allowed.digest(*(part for line in lines for part in (line.file, line.text)))
 
 
 def _programs(file: Path, seen: set[Path]) -> Iterator[ProgramLine]:

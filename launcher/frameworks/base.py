@@ -18,50 +18,47 @@ def _nobody(names: frozenset[str]) -> frozenset[str]:
 
 @frozen
 class Cast:
-    """The roles that a framework accepts.
+    """The roles that a framework accepts."""
 
-    ``most`` has the largest number of processes by role (None: no limit); if it is empty, roles may
-    have any name. ``needs`` are the roles that a job must have. ``primaries`` returns, of a job's
-    roles, those that end the run, unless the job says so itself. ``first`` are the roles whose
-    processes come first, on the head node. With ``own_ranks``, each process starts ranks of its own,
-    one per GPU. With ``shares_gpus``, processes that have one GPU each see the GPUs of all of them:
-    torch's scripts select theirs by LOCAL_RANK.
-    """
-
+    #: The most processes of each role (None: no limit). Empty: roles may have any name.
     most: Mapping[str, int | None] = field(default_factory=dict)
+    #: The roles that a job must have.
     needs: tuple[str, ...] = ()
+    #: Returns, of a job's roles, those that end the run, unless the job says so itself.
     primaries: Callable[[frozenset[str]], frozenset[str]] = _nobody
+    #: The roles whose processes come first, on the head node.
     first: tuple[str, ...] = ()
+    #: Whether each process starts ranks of its own, one per GPU.
     own_ranks: bool = False
+    #: Whether processes with one GPU each see the GPUs of all: torch's scripts select theirs by
+    #: LOCAL_RANK.
     shares_gpus: bool = False
 
 
 @frozen
 class Need:
-    """Something that every host must have, with a better hint than to install a module.
+    """Something that every host must have, with a better hint than to install a module."""
 
-    ``probe`` is a module, ``program:NAME`` (a program on PATH) or ``linked:PACKAGE:LIBRARY`` (an
-    extension of the package that is linked to the library). ``says`` names it for a person, ``hint``
-    says how to get it.
-    """
-
+    #: A module, ``program:NAME`` (a program on PATH) or ``linked:PACKAGE:LIBRARY`` (an extension of
+    #: the package that is linked to the library).
     probe: str
+    #: Its name for people.
     says: str
+    #: How to get it.
     hint: str
 
 
 @frozen
 class Place:
-    """One node of a plan, and everything that a framework needs to know about it.
-
-    ``agent`` is the path of the agent on the host, ``env`` the variables of every process there.
-    """
+    """One node of a plan, and everything that a framework needs to know about it."""
 
     job: Job
     layout: Layout
     node: Node
     meeting: Meeting
+    #: The path of the agent on the host.
     agent: str
+    #: The variables of every process there.
     env: Mapping[str, str]
 
     def command(self, task: Task | None = None) -> tuple[str, ...]:
@@ -116,6 +113,7 @@ class Framework(ABC):
     """Turn a node of a plan into the processes to start there: none, one or many.
 
     A subclass sets ``name`` and implements :meth:`processes`; everything else has a default.
+    :mod:`launcher.frameworks` has an example.
     """
 
     #: What a job writes after ``framework:``.
@@ -138,7 +136,6 @@ class Framework(ABC):
     allreduce: ClassVar[str | None] = None
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
-
     #: The versions of IP by which its processes can reach each other.
     ip_versions: ClassVar[frozenset[int]] = frozenset({4, 6})
 

@@ -18,13 +18,14 @@ COMMANDS = {
     "submit-mpi": "launcher run --framework horovod --gpus N SCRIPT (or --framework mpi)",
     "workflow": "launcher import osmo FILE -o job.yaml, then launcher run job.yaml; launcher show RUN",
     "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
-    **dict.fromkeys(("list", "ps", "queue", "jobs"), "launcher ls"),
+    **dict.fromkeys(("list", "ps", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
     **dict.fromkeys(
         ("sbatch", "srun"),
         "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
     ),
-    **dict.fromkeys(("squeue", "sacct"), "launcher ls"),
+    "sacct": "launcher ls",
+    **dict.fromkeys(("squeue", "qstat"), "launcher queue"),
     **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),
     **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
     **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
@@ -96,8 +97,8 @@ OPTIONS = {
     ),
     "-n": "-N N: hosts; --nproc-per-node N: processes on each; --gpus N: the total",
     **dict.fromkeys(
-        ("-t", "--time", "--time-limit", "--timeout", "--walltime"),
-        "a run has no time limit; timeout 2h in front of the command ends it",
+        ("-t", "--time-limit", "--timeout", "--walltime", "--duration"),
+        "--time 6h ends a run six hours after its start",
     ),
     **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
     **dict.fromkeys(("--venv", "--virtualenv"), "--python venv:DIR"),
@@ -105,9 +106,14 @@ OPTIONS = {
         ("--host", "--nodelist", "-w", "--hostfile"), "--hosts NAMES, of the inventory"
     ),
     **dict.fromkeys(("--exclude", "-x"), "--hosts names those to use, such as 'gpu[1-3]'"),
-    **dict.fromkeys(("--partition", "--queue"), "choose hosts with --hosts; there are no queues"),
+    **dict.fromkeys(
+        ("--partition", "--queue"),
+        "choose hosts with --hosts; all who use them wait in one queue: launcher queue",
+    ),
+    **dict.fromkeys(("--immediate", "--nonblock"), "--no-wait fails at once where GPUs are in use"),
+    "--nice": "--priority low lets others go first",
     **dict.fromkeys(("--gres", "--accelerators"), "--gpus A100:4, the total over all hosts"),
-    **dict.fromkeys(("--module", "--modules"), "--prepare 'module load cuda'"),
+    "--modules": "--module cuda/12.4 (repeatable)",
 }
 
 #: Keys that people expect in a job file.
@@ -123,14 +129,16 @@ KEYS = {
     **dict.fromkeys(
         ("nproc_per_node", "gpus_per_node"), "resources: {nproc_per_node: 4}, on each host"
     ),
-    **dict.fromkeys(("pre_run", "before", "modules"), "prepare: before each process, or setup:"),
+    **dict.fromkeys(("pre_run", "before"), "prepare: before each process, or setup:"),
     **dict.fromkeys(
-        ("time", "time_limit", "timeout", "lease"),
-        "a run has no time limit; --orphan-timeout ends one that nobody follows",
+        ("time_limit", "timeout", "lease"),
+        "time: 6h ends a run; orphan_timeout: 6h (--orphan-timeout) one that nobody follows",
     ),
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
+    "no_check": "check: false",
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",
+    "module": "modules: [cuda/12.4]",
     "venv": "python: venv:DIR",
 }
 

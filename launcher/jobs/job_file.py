@@ -38,19 +38,12 @@ from ..spec.yaml_document import (
 )
 from ..spec.yaml_document import schema as mapping_schema
 from . import command, foreign_terms, placeholders, roles, start_commands
+from .durations import seconds
+from .run_options import OPTIONS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+:-]{0,200}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
-
-
-def seconds(value: str) -> float:
-    """Return a duration such as ``30``, ``30s``, ``5m`` or ``2h`` in seconds. Raises ValueError."""
-    match = _DURATION.match(value)
-    if not match:
-        raise ValueError(f"not a duration: {value!r} (30s, 5m, 2h)")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def port_range(value: str) -> tuple[int, int]:
@@ -127,6 +120,14 @@ def _secrets(node: YamlNode) -> dict[str, str | None]:
     return dict.fromkeys(texts(node))
 
 
+def _modules(node: YamlNode) -> tuple[str, ...]:
+    names = texts(node)
+    for name in names:
+        if not _MODULE.match(name):
+            raise node.error(f"{name!r} cannot be the name of a module", "such as cuda/12.4")
+    return names
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -137,7 +138,7 @@ def _needs(node: YamlNode) -> tuple[str, ...]:
     return paths
 
 
-_KEYS: Mapping[str, Key] = {
+KEYS: Mapping[str, Key] = {
     "name": Key(checked(job_name), TEXT, "Start of the run's name (default: generated)"),
     "workdir": Key(text, TEXT, "Folder to copy, relative to this file (default: this folder)"),
     "num_nodes": Key(
@@ -157,6 +158,9 @@ _KEYS: Mapping[str, Key] = {
         checked(python_path),
         TEXT,
         "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "modules": Key(
+        _modules, TEXTS, "Environment modules to load before each process: [cuda/12.4, nccl]"
     ),
     "prepare": Key(
         text, TEXT, "Lines of bash to run before each process: module load, conda activate"
@@ -198,22 +202,23 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "launcher job",
-        **mapping_schema(_KEYS),
+        **mapping_schema({**KEYS, **OPTIONS}),
         "anyOf": [{"required": ["run"]}, {"required": ["roles"]}],
     }
 
 
 def load(content: str, source: str) -> dict[str, Any]:
-    """Return the values of a job file. Raises DocumentError."""
+    """Return the values of the job in a file, without options of its run. Raises DocumentError."""
     return load_root(parse(content, source), source)
 
 
 def load_root(root: YamlNode, source: str) -> dict[str, Any]:
     """Return the values of a job from the root of its document. Raises DocumentError."""
     try:
-        values = read(root, _KEYS, "the job")
+        found = read(root, {**KEYS, **OPTIONS}, "the job")
     except DocumentError as error:
         raise _foreign(root, source, error) from None
+    values = {name: value for name, value in found.items() if name in KEYS}
     nodes = {name: value for name, _, value in root.items()}
     if "run" not in values and not all(role.run for role in values.get("roles", (Role(""),))):
         raise root.error('the job has no "run"', "run: train.py --epochs 3")
@@ -250,7 +255,8 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
         hint = f"this is an inventory: launcher run -i {source} SCRIPT"
         return DocumentError(error.message, hint, error.source, error.line)
-    unknown = _UNKNOWN_IN_RESOURCES.match(error.message)
+    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
+    unknown = None if form else _UNKNOWN_IN_RESOURCES.match(error.message)
     if unknown and unknown[1] in foreign_terms.KEYS:
         hint = foreign_terms.KEYS[unknown[1]]
         return DocumentError(error.message, hint, error.source, error.line)
@@ -260,7 +266,6 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
         ):
             hint = foreign_terms.KEYS[name]
             return DocumentError(error.message, hint, error.source, error.line)
-    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
     hint = f"is it a task of another system? launcher import {form} {source} -o job.yaml"

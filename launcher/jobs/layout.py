@@ -415,4 +415,4 @@ def _what_would_fit(able: Sequence[Offer], model: str | None = None) -> str:
         return "set gpus: in the inventory, or start CPU processes with --nodes"
     free = sum(len(offer.gpus) for offer in able)
     fits = gpu_models.count_text(model, free)
-    return f"--gpus {fits} would fit now" if free else "wait until they are free"
+    return f"--gpus {fits} would fit now" if free else "--wait forever waits for them"

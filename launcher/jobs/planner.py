@@ -15,6 +15,9 @@ from .environments import prepared
 from .interpolation import fill
 
 LOOPBACK = "lo"
+#: A narrow terminal wraps lines; fewer columns than this no bar could use.
+LEAST_COLUMNS = 40
+LINES = "24"
 #: For what runs before the rendezvous.
 NOWHERE = Meeting("", 0)
 
@@ -24,8 +27,16 @@ def run_dir(root: str, run_id: str) -> str:
     return posixpath.join(root, "runs", run_id)
 
 
-def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0) -> Plan:
-    """Return argv and env of every process. ``agent`` is the name of the agent's folder."""
+def plan(
+    job: Job,
+    where: Layout,
+    meeting: Meeting,
+    agent: str,
+    attempt: int = 0,
+    columns: int | None = None,
+) -> Plan:
+    """Return argv and env of every process. ``agent`` is the name of the agent's folder, ``columns`` the
+    width of the terminal that shows what they print."""
     framework = frameworks.get(job.framework)
     nodes = []
     for node in where.nodes:
@@ -35,12 +46,24 @@ def plan(job: Job, where: Layout, meeting: Meeting, agent: str, attempt: int = 0
             node=node,
             meeting=meeting,
             agent=posixpath.join(node.root, "agent", agent, "start.py"),
-            env=environment(job, where, node, meeting, attempt),
+            env={
+                **beside_labels(where, columns),
+                **environment(job, where, node, meeting, attempt),
+            },
         )
         processes = framework.processes(place)
-        filled = (prepared(fill(process, place), job) for process in processes)
+        filled = (prepared(fill(process, place), job, node.host) for process in processes)
         nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
+
+
+def beside_labels(where: Layout, columns: int | None) -> dict[str, str]:
+    """Return the variables by which programs make their lines fit beside labels in a terminal."""
+    if columns is None:
+        return {}
+    room = max(LEAST_COLUMNS, columns - where.label_width - len(" │ "))
+    # tqdm has read the first two, both or none, and reads the third since 4.66.
+    return {"COLUMNS": str(room), "LINES": LINES, "TQDM_NCOLS": str(room - 1)}
 
 
 def ports_needed(job: Job, where: Layout) -> dict[str, int]:

@@ -25,6 +25,7 @@ class StopReason(StrEnum):
     RESTARTING = "restarting"  # the detail is the reason of the restart
     STALLED = "stalled"
     ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
+    TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
     LOGIN_SESSION_ENDED = "login-session-ended"
     SUPERVISOR_TERMINATED = "supervisor-terminated"
     LAUNCHER_FAILED = "launcher-failed"  # the error is in the receipt
@@ -41,6 +42,15 @@ class PassedOver(StrEnum):
     HELD = "held"  # other runs hold them
     FOREIGN = "foreign"  # somebody works on them outside launcher
     SHARED = "shared"  # as foreign, and taken all the same: no others were free
+
+
+class WaitReason(StrEnum):
+    """Why a run waits for its turn. ``agent/supervisor/turns.py`` names the same codes."""
+
+    HOSTS_MISSING = "hosts-missing"  # fewer of its hosts are in sight than it needs
+    TOO_LARGE = "too-large"  # it asks for more than its hosts have
+    BUSY = "busy"  # its GPUs are in use
+    BEHIND = "behind"  # they are free, and kept for a run whose turn is earlier
 
 
 class EndReason(StrEnum):

@@ -23,6 +23,7 @@ HINTS: Mapping[str, str] = {
     EndReason.SUPERVISOR_SILENT: HANGS,
     EndReason.BAD_ANSWER: "launcher ignores that host from then on; what runs there is stopped when it "
     "is next reached",
+    StopReason.TIME_LIMIT: "give it longer with --time, and let it continue from its checkpoints",
     StopReason.LOGIN_SESSION_ENDED: "systemd-logind on that host kills your processes at logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
 }
@@ -39,7 +40,7 @@ _RECORD_FRAME = re.compile(
 _NEW = ("reason_host", "reason_detail", "not_brought", "tracebacks")
 
 #: The stages of a run, in order.
-STAGES = ("connect", "sync", "setup", "start", "run", "restart", "collect")
+STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
 
 
 @frozen
@@ -196,12 +197,23 @@ class _Outputs:
     outputs: tuple[_Output, ...] = ()
 
 
+def ended_at(events: Sequence[ev.Event], concluded: float) -> float:
+    """Return when a run ended: when it was ``concluded``, or when its last process exited, if nobody was
+    connected to its hosts at that moment."""
+    exits = [event.time for event in events if isinstance(event, ev.ProcessExited)]
+    resumed = (event.time for event in events if isinstance(event, ev.ConnectionResumed))
+    last = max(exits, default=concluded)
+    return last if any(last < time <= concluded for time in resumed) else concluded
+
+
 def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
     """Return the seconds that each stage took."""
     starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]
     ends = [time for _, time in starts[1:]] + [event.time for event in events[-1:]]
     found: dict[str, float] = {}
     for (stage, begin), end in zip(starts, ends, strict=False):
+        if stage == "run":
+            end = max(begin, ended_at(events, end))
         found[stage] = found.get(stage, 0.0) + end - begin
     return {stage: round(found[stage], 3) for stage in STAGES if stage in found}
 

@@ -12,16 +12,18 @@ Files appear whole or not at all: each is written under a temporary name and ren
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
-        outputs.json    which hosts each file came from
+        outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them
         adopted.json    of a run that another machine started: whether its hosts agree on its record
         notes.json      tags and the note of a person
+        notify.json     whom to tell about the run
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
-        follower.json   the process that follows the run: pid, machine and boot
+        follower.json   the process that follows the run: pid, machine and boot; follower.log: its
+                        messages, if it runs in the background
         launcher.lock   held (flock) by the process that follows the run; contains its pid, with a
                         line end if that process reads requests from files (older ones do not)
         .hosts/<host>/  what came from one host
@@ -38,7 +40,7 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -142,7 +144,7 @@ def read_as(kind: type[T], path: Path) -> T | None:
 
 
 def read_record(path: Path) -> Any:
-    """What a JSON file says, or None where it is missing. Raises UnreadableRecord."""
+    """Return the value in a JSON file, or None where it is missing. Raises UnreadableRecord."""
     try:
         with open_plain(path) as file:
             return formats.parse(file.read(), path)
@@ -153,10 +155,8 @@ def read_record(path: Path) -> Any:
 
 
 def holder(path: Path) -> int | None:
-    """The pid of a process that follows the run of this folder, or None. Raises UnreadableRecord.
-
-    0 where the process has not written it yet.
-    """
+    """Return the pid of the process that follows the run of this folder; 0 until it has written its
+    pid, and None if no process follows the run. Raises UnreadableRecord."""
     try:
         with open_plain(path / "launcher.lock") as looking:
             try:
@@ -172,7 +172,7 @@ def holder(path: Path) -> int | None:
 
 
 def adoption_of(path: Path) -> Adoption | None:
-    """How the run of this folder was taken up from its hosts; None where this machine started it."""
+    """Return how a run was taken up from its hosts; None where this machine started it."""
     try:
         value = read_record(path / FILE)
         return None if value is None else from_json(Adoption, value)
@@ -181,7 +181,7 @@ def adoption_of(path: Path) -> Adoption | None:
 
 
 def times(path: Path) -> dict[str, list[tuple[float, int]]]:
-    """When how many bytes of each log were here. A damaged line says nothing."""
+    """Return how many bytes of each log were here at which times. A damaged line is ignored."""
     found: dict[str, list[tuple[float, int]]] = {}
     with suppress(OSError), open(path / "times.jsonl", "rb") as file:
         for line in file:
@@ -191,10 +191,24 @@ def times(path: Path) -> dict[str, list[tuple[float, int]]]:
     return found
 
 
+def log_names(path: Path) -> list[str]:
+    """Return the names of the logs in the folder of a run, such as ``attempt-0/rank-3.out``."""
+    folder = path / "logs"
+    return sorted(str(file.relative_to(folder)) for file in folder.glob("attempt-*/*"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
     pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value)
     _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
+
+
+def write_record(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all. Raises RecordError."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        raise RecordError(path, error) from None
 
 
 def write(path: Path, data: bytes) -> None:
@@ -214,7 +228,7 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def write_at_home(name: str, text: str) -> None:
-    """Writes a file of :func:`home` that this user alone may read. Raises OSError."""
+    """Write a file of :func:`home` that this user alone may read. Raises OSError."""
     write(make_home() / name, text.encode("utf-8", "backslashreplace"))
 
 
@@ -255,7 +269,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of a run that was begun before. Raises UnreadableRecord."""
+        """Open the folder of a run that was begun before. Raises UnreadableRecord."""
         try:
             return cls(path)
         except OSError as error:
@@ -298,8 +312,7 @@ class RunFolder:
 
     def log_names(self) -> list[str]:
         """Return the names of the logs here, such as ``attempt-0/rank-3.out``."""
-        folder = self.path / "logs"
-        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
+        return log_names(self.path)
 
     @property
     def outputs(self) -> Path:
@@ -331,10 +344,7 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder. Raises RecordError."""
-        try:
-            write_json(self.path / name, value)
-        except OSError as error:
-            raise RecordError(self.path / name, error) from None
+        write_record(self.path / name, value)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write any other file of the folder. Raises RecordError."""
@@ -356,11 +366,6 @@ class RunFolder:
     def has_log(self, name: str) -> bool:
         """Return whether any byte of that log is here."""
         return name in self._logs or (self.path / "logs" / _safe(name)).exists()
-
-    @property
-    def log_sizes(self) -> Mapping[str, int]:
-        """Bytes here, by log."""
-        return {name: log.size for name, log in self._logs.items()}
 
     def close(self) -> None:
         """Close all files, and release the run."""

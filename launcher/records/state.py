@@ -17,7 +17,8 @@ from .reasons import StopReason
 
 #: Which status may follow which. A run that has ended stays so.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
-    "preparing": frozenset({"running", "stopping", "failed", "stopped", "lost"}),
+    "preparing": frozenset({"waiting", "running", "stopping", "failed", "stopped", "lost"}),
+    "waiting": frozenset({"preparing", "running", "stopping", "failed", "stopped", "lost"}),
     "running": frozenset({"preparing", "stopping", "succeeded", "failed", "stopped", "lost"}),
     "stopping": frozenset({"preparing", "failed", "stopped", "lost", "succeeded"}),
     "succeeded": frozenset(),
@@ -91,6 +92,7 @@ class RunState:
     status: str = "preparing"
     ended_for: str = ""  # the reason of a run that is over
     stage: str = ""
+    waits: ev.RunWaits | None = None  # what for, while it does
     attempt: int = 0
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
@@ -228,6 +230,16 @@ def _stage_started(event: ev.StageStarted, state: RunState) -> RunState:
 
 
 @_apply.register
+def _run_waits(event: ev.RunWaits, state: RunState) -> RunState:
+    return replace(_to(state, "waiting"), waits=event)
+
+
+@_apply.register
+def _turn_came(event: ev.TurnCame, state: RunState) -> RunState:
+    return replace(_to(state, "preparing"), waits=None)
+
+
+@_apply.register
 def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
     started = ProcessState(
         host=event.host,
@@ -340,7 +352,7 @@ def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired, state: RunState) -> 
 @_apply.register
 def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
     over = _to(state, event.status)
-    return state if over is state else replace(over, ended_for=event.reason)
+    return state if over is state else replace(over, ended_for=event.reason, waits=None)
 
 
 # -- parts of those changes

@@ -137,7 +137,7 @@ class Attached:
     ) -> None:
         self.reader = reader
         self.tail: int | None = None
-        self.request = _startable(reader)
+        self.request = startable(reader)
         self.grace = self.request.job.grace
         self.is_ours = self.killing = self._stopping = self._positioned = False
         self._on_event, self._on_log = on_event, on_log
@@ -197,7 +197,7 @@ class Attached:
     def reread(self) -> None:
         """Take notice that a person trusts the record of the run now."""
         ask = self.request.ask_passphrase
-        self.request = replace(_startable(self.reader), ask_passphrase=ask)
+        self.request = replace(startable(self.reader), ask_passphrase=ask)
 
     def _position(self) -> None:
         """Continue after the last byte that was shown, and the last event."""
@@ -276,13 +276,16 @@ async def until_let_go(
         await cancel(following, letting_go)
 
 
-async def until_started(reader: RunReader, on_event: OnEvent | None = None) -> Receipt | None:
-    """Wait until all processes of a run have started; return the receipt of one that ended before.
+async def until_started(
+    reader: RunReader, on_event: OnEvent | None = None, or_waits: bool = False
+) -> Receipt | None:
+    """Wait until all processes of a run have started, or with ``or_waits`` until it waits for its turn;
+    return the receipt of one that ended before.
 
     Raises LauncherError when its follower has died.
     """
     state = RunState()
-    while not state.all_started:
+    while not (state.all_started or (or_waits and state.waits)):
         ended = reader.receipt()
         for event in reader.new_events():
             state = step(state, event)
@@ -324,7 +327,7 @@ async def bring(
     return Brought({})
 
 
-def _startable(reader: RunReader) -> Request:
+def startable(reader: RunReader) -> Request:
     """Return the request of a run, with secrets from the environment, since no record holds them.
 
     Without them the run continues, but cannot restart; nor may it by a record that only its hosts

@@ -12,27 +12,36 @@ from ..records import events as ev
 from ..records.reasons import EndReason, Reason, StopReason
 from ..spec import errors
 from . import shutdown, stall_watch
-from .concurrency import race
+from .concurrency import beside, race
 from .context import RunContext
 from .files.collector import Collector
+from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
-from .policy import elastic
+from .place import Place
+from .policy import elastic, turn
 from .policy.restart import another_try, may_look_again, may_replace_ports
 from .replacement import Replacement
 from .second_look import SecondLook
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
+#: Seconds until a run looks again that somebody was quicker than.
+PAUSE = 0.5
 
 
 class Attempts:
     """Starts all processes, follows them, and starts them again when the policy says so."""
 
     def __init__(
-        self, context: RunContext, hosts: HostSet, collector: Collector, replacement: Replacement
+        self,
+        context: RunContext,
+        hosts: HostSet,
+        place: Place,
+        collector: Collector,
+        replacement: Replacement,
     ) -> None:
-        self._context, self._hosts = context, hosts
+        self._context, self._hosts, self._place = context, hosts, place
         self._collector, self._replacement = collector, replacement
         self._second_look = SecondLook(context, hosts, collector)
         self._number = context.state.attempt
@@ -69,18 +78,51 @@ class Attempts:
         return None
 
     async def _start(self) -> None:
-        plan = await self._launch().start()
+        await self._keep_place()
+        while True:
+            try:
+                launch = self._launch()
+                await launch.claim()
+                plan = await launch.start()
+                break
+            except errors.GpuBusy:  # somebody took a GPU without waiting for his turn
+                if not self._place.can_wait:
+                    raise
+                await asyncio.sleep(PAUSE)
+            self._hosts.settle(await self._place.until_turn(self._hosts.layout))
+            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
         self._context.add(ev.AllStarted(time.time(), self._number))
+
+    async def _keep_place(self) -> None:
+        """Have a ticket on the hosts of the layout, with the run's first number: whoever waits does so
+        behind it."""
+        shares, sessions = turn.shares_of(self._hosts.layout), self._with_gpus()
+        if shares and set(sessions) != set(self._place.sessions):
+            await self._place.enter(sessions, shares, strict=False)
+
+    async def _rest(self) -> None:
+        """Give the place in the queue up; a run that may start again needs it."""
+        job = self._context.job
+        of_roles = any("restart" in role.on_exit for role in job.roles)
+        if (self._context.request.max_restarts or of_roles) and (sessions := self._with_gpus()):
+            await self._place.rest(sessions, turn.shares_of(self._hosts.layout))
+        else:
+            await self._place.leave()
+
+    def _with_gpus(self) -> list[HostSession]:
+        there = {node.host.name for node in self._hosts.layout.nodes if node.gpus}
+        return [one for one in self._hosts.active if one.name in there and one.lost is None]
 
     async def _follow(self) -> None:
         """Wait until the attempt is over. Raises Stalled when a stall ends the run."""
         if not self._context.state.all_started:
             raise errors.LauncherDied()
-        await race(
-            self._until_over(), stall_watch.watch(self._context, self._hosts, self._collector)
-        )
+        async with beside(self._rest()):
+            await race(
+                self._until_over(), stall_watch.watch(self._context, self._hosts, self._collector)
+            )
 
     async def _until_over(self) -> None:
         await self._context.event_log.until(self._is_over)
@@ -144,6 +186,7 @@ class Attempts:
         """
         context = self._context
         context.enter("restart")
+        await self._keep_place()
         await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))
         if why.code is EndReason.GPU_BUSY:
             self._number = context.state.attempt + 1

@@ -11,64 +11,132 @@ from collections.abc import Sequence
 
 from ..fleet.findings import preflight
 from ..jobs import planner
+from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..spec import nodeset
-from ..spec.errors import CheckFailed, HostError, PlanError
+from ..spec.errors import CheckFailed, GpusInUse, HostError, PlanError
 from ..spec.model import Host, Job, Layout
 from ..transport import rsync
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
 from .opening_hosts import Opening
+from .place import Place
+from .policy import turn
 from .policy.opening import how_many
 from .policy.passed_over import passed_over
 
 
-async def connect(context: RunContext, hosts: HostSet) -> None:
-    """Open hosts until there is a layout, and settle on it.
+async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
+    """Open hosts until there is a layout, and settle on it; return False if the run has to wait for its
+    turn on those that are open.
 
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
     until then stays in the set, which closes it.
     """
-    opening = Opening(context, hosts, open_one)
+    search = _Search(context, hosts)
     try:
-        layout = await _lay_out(context, hosts, opening)
-        await opening.leave()
+        layout = await search.layout(place.can_wait)
+        ours = await _turn(hosts, place, layout) if layout else None
+        if ours is None and not place.can_wait:
+            raise _behind(place.others)
+        if ours is None:
+            await _queue_up(context, place, await search.all_able())
+            ours = place.layout_now()
+        await search.opening.leave()
     except BaseException:
-        await opening.close()
+        await search.opening.close()
         raise
+    if ours is None:
+        return False
+    await settle(context, hosts, ours)
+    return True
+
+
+async def settle(context: RunContext, hosts: HostSet, layout: Layout) -> None:
+    """Let the hosts of a layout take part, and dismiss the others."""
     hosts.settle(layout)
     report_passed_over(context, hosts)
     await asyncio.gather(*(hosts.dismiss(unneeded) for unneeded in hosts.aside))
 
 
-async def _lay_out(context: RunContext, hosts: HostSet, opening: Opening) -> Layout:
-    """Open hosts until there is a layout, and return it."""
-    job, waiting = context.job, list(context.request.hosts)
-    while True:
-        able, _ = _with_needs(context, hosts.active)
-        wanted = how_many(job, len(able), len(waiting))
-        batch, waiting = waiting[:wanted], waiting[wanted:]
-        opening.begin(batch)
-        await (opening.wait() if _needs_all(job) else opening.settle(bool(waiting)))
-        if opening.failed and not opening.silent and (job.hosts or not waiting):
-            _raise_if_needed(job, hosts.active, opening.failed)
-        able, lacking = _with_needs(context, hosts.active)
-        if lacking and _needs_all(job):
-            raise _lacks(job, able, lacking)
-        try:
-            return decide(context, able, only_idle=bool(waiting or opening.silent))
-        except PlanError:
-            if waiting:
-                continue
-            if opening.silent:
-                await opening.wait()
-                continue
-            if lacking:
-                raise _lacks(job, able, lacking) from None
-            if opening.failed:
-                raise opening.failed[0] from None
-            raise
+class _Search:
+    """Opens as many hosts as are needed; the next ones replace those that do not answer."""
+
+    def __init__(self, context: RunContext, hosts: HostSet) -> None:
+        self.opening = Opening(context, hosts, open_one)
+        self._context, self._hosts = context, hosts
+        self._waiting = list(context.request.hosts)
+
+    async def layout(self, may_wait: bool) -> Layout | None:
+        """Return the first layout on free GPUs; None if all are open, and it would fit if these were."""
+        job, opening = self._context.job, self.opening
+        while True:
+            able, _ = _with_needs(self._context, self._hosts.active)
+            self._open(how_many(job, len(able), len(self._waiting)))
+            await (opening.wait() if _needs_all(job) else opening.settle(bool(self._waiting)))
+            if opening.failed and not opening.silent and (job.hosts or not self._waiting):
+                _raise_if_needed(job, self._hosts.active, opening.failed)
+            able, lacking = _with_needs(self._context, self._hosts.active)
+            if lacking and _needs_all(job):
+                raise _lacks(job, able, lacking)
+            try:
+                return decide(self._context, able, only_idle=bool(self._waiting or opening.silent))
+            except PlanError as error:
+                if self._waiting:
+                    continue
+                if opening.silent:
+                    await opening.wait()
+                    continue
+                if may_wait and isinstance(error, GpusInUse):
+                    return None
+                self._complain(able, lacking)
+                raise
+
+    def _complain(self, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> None:
+        """Raise the error that explains why hosts are missing, if there is one."""
+        if lacking:
+            raise _lacks(self._context.job, able, lacking) from None
+        if self.opening.failed:
+            raise self.opening.failed[0] from None
+
+    async def all_able(self) -> list[HostSession]:
+        """Return all hosts that the run may use, and open those that are not open yet."""
+        self._open(len(self._waiting))
+        await self.opening.settle(False)
+        return _with_needs(self._context, self._hosts.active)[0]
+
+    def _open(self, count: int) -> None:
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self.opening.begin(batch)
+
+
+async def _turn(hosts: HostSet, place: Place, layout: Layout) -> Layout | None:
+    """Take a place on the hosts of a layout. Return it if it is this run's turn there, else None."""
+    shares = turn.shares_of(layout)
+    names = [node.host.name for node in layout.nodes if node.gpus]
+    if not shares:
+        return layout
+    await place.enter([one for one in hosts.active if one.name in names], shares)
+    return layout if not place.others or place.is_first else None
+
+
+async def _queue_up(context: RunContext, place: Place, able: Sequence[HostSession]) -> None:
+    """Take a place on all hosts that have GPUs for the run."""
+    model = context.job.resources.gpu_model
+    order = [host.name for host in context.request.hosts]
+    fit = [one for one in able if usable(one.host, one.facts, (), model).indices]
+    fit.sort(key=lambda one: order.index(one.name))
+    facts = {one.name: one.facts for one in fit}
+    await place.enter(fit, turn.shares(context.job, [one.host for one in fit], facts))
+
+
+def _behind(others: int) -> GpusInUse:
+    runs = "1 other run waits" if others == 1 else f"{others} other runs wait"
+    return GpusInUse(
+        f"{runs} for these GPUs, and came earlier",
+        "--wait forever waits for the turn of this one; launcher queue shows who waits",
+    )
 
 
 def report_passed_over(context: RunContext, hosts: HostSet) -> None:

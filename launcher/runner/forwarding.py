@@ -1,4 +1,4 @@
-"""Lead a port of this machine to one of a host: TensorBoard, Jupyter, a debugger."""
+"""Forward a port of this machine to a host: TensorBoard, Jupyter, a debugger."""
 
 from __future__ import annotations
 

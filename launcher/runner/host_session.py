@@ -20,6 +20,7 @@ from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
 from ..transport.agent_client import Agent
+from ..transport.answers import Turns
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
 from .concurrency import cancel
@@ -34,6 +35,10 @@ from .session.log_intake import LogIntake
 #: Seconds for a launcher's first attempt to reach a host of a run that it did not start, even when
 #: ``lost_after`` is shorter: such a host has not fallen silent.
 FIRST_TRY = 10.0
+#: Seconds for an answer about the queue, beyond those that it may wait.
+ANSWERS = 30.0
+#: Seconds for which a host is dialled in one go.
+REDIAL = 3600.0
 #: Default of ``stall_timeout`` in seconds: torch's own timeout of collectives.
 STALL = 600.0
 
@@ -200,6 +205,28 @@ class HostSession:
         self._logs.resume(logs)
         self._lose(reason)
 
+    # -- in the queue
+
+    async def turn(self, ticket: Mapping[str, Any] | None, wait: float) -> Turns:
+        """Hold a ticket on the host, or none. Return how things stand there once that has changed, or
+        after ``wait`` seconds; without ``wait`` at once. Raises HostError."""
+        return await self.agent.answer(
+            Turns, "turn", patience=wait + ANSWERS, run=self._context.name, ticket=ticket, wait=wait
+        )
+
+    async def until_back(self) -> None:
+        """Wait until the host answers again, however long that takes."""
+
+        async def greet() -> None:
+            await self._line.probe(needs=self._context.job.needs)
+
+        while self.phase is Phase.IDLE:
+            if await self._line.redial(greet, time.monotonic() + REDIAL):
+                return
+        if self.agent.closed.done():  # its follower dials
+            self._settled.clear()
+            await self._settled.wait()
+
     # -- while it is followed
 
     async def until_reached(self) -> None:
@@ -305,7 +332,7 @@ class HostSession:
         self.give_up(EndReason.BAD_ANSWER)
 
     def _hear_silence(self, seconds: float) -> None:
-        """A supervisor that stands still while its host answers is lost as a host that does not."""
+        """Give up a host whose supervisor stands still, as one that does not answer."""
         if seconds > self._context.request.lost_after:
             self.give_up(EndReason.SUPERVISOR_SILENT)
 

@@ -168,8 +168,8 @@ def plan(
 ) -> PrunePlan:
     """Return what to delete of what nothing has used since ``before``, in seconds since the epoch.
 
-    With ``keep_outputs``, runs that have outputs here stay here; with ``unknown``, old runs on hosts go
-    of which this machine has no record. The ``agent`` of this version stays on hosts.
+    With ``keep_outputs``, runs that have outputs here stay here; with ``unknown``, old runs on hosts
+    that this machine has no record of go, too. The ``agent`` of this version stays on hosts.
     """
     old = [run for run in here if run.ended is not None and run.ended < before]
     asked = {host for host, usage in there.items() if isinstance(usage, Usage)}
@@ -227,7 +227,7 @@ def current_agent() -> str:
 
 
 async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
-    """Delete what a plan names: on hosts first. A run of which a host keeps something stays here."""
+    """Delete what a plan names: on hosts first. A run stays here if a host keeps something of it."""
 
     async def one(visited: Visited) -> Pruned:
         mine = chosen.hosts[visited.host]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import secrets
 import time
@@ -12,6 +13,7 @@ from .. import frameworks
 from ..jobs import planner
 from ..jobs.host_entries import host_entries
 from ..records import events as ev
+from ..records import packages
 from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.frozen import frozen
@@ -114,6 +116,32 @@ class Launch:
 
     # -- the processes
 
+    async def claim(self) -> None:
+        """Lock the GPUs of all hosts, or none, before anything is started on any. Raises HostError:
+        GpuBusy where somebody else has one. A single host does so as it starts."""
+        asked = [(one, gpus) for one in self.sessions if (gpus := self._gpus(one))]
+        if len(asked) < 2:
+            return
+        claims = (self._claim(one, gpus) for one, gpus in asked)
+        found = await asyncio.gather(*claims, return_exceptions=True)
+        errors = [error for error in found if error is not None]
+        if errors:
+            await self.release([one for one, _ in asked])
+            raise errors[0]
+
+    async def release(self, sessions: Sequence[HostSession]) -> None:
+        """Unlock the GPUs of hosts on which nothing was started."""
+        releasing = (one.agent.ask("release", run=self.layout.run_id) for one in sessions)
+        await asyncio.gather(*releasing, return_exceptions=True)
+
+    async def _claim(self, session: HostSession, gpus: list[int]) -> None:
+        await session.insist(op="claim", run=self.layout.run_id, gpus=gpus)
+
+    def _gpus(self, session: HostSession) -> list[int]:
+        """Return the GPUs that the run locks on a host."""
+        has_gpus = session.facts.gpus or session.host.gpus
+        return list(self._node(session).gpus) if has_gpus else []
+
     async def start(self) -> Plan:
         """Find a meeting point and start everything.
 
@@ -131,7 +159,10 @@ class Launch:
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
             await requirements.check()
-            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt)
+            if requirements.packages:
+                self.context.event_log.note(packages.FILE, packages.folded(requirements.packages))
+            columns = self.context.request.columns
+            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt, columns)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
             try:
                 await self._start(self.sessions[0], plan, peers)
@@ -173,14 +204,23 @@ class Launch:
         request["ports"] = list(plan.meeting.ports.get(session.name, ()))
         if job.elastic is not None:
             request["elastic"] = "head" if is_first else "member"
-        has_gpus = session.facts.gpus or session.host.gpus
-        request["gpus"] = list(part.node.gpus) if has_gpus else []
+        request["gpus"] = self._gpus(session)
+        if (seconds := self._time_left()) is not None:
+            request["seconds"] = seconds
         request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
         request["gpu_vendor"] = part.node.vendor
         if session.facts.has_own_hosts:
             names = {one.name: one.facts.hostname for one in self.sessions}
             request["own_hosts"] = host_entries(plan.layout, plan.meeting, names)
         await session.insist(**request, **peers.get(session.name, {}))
+
+    def _time_left(self) -> float | None:
+        """Return how long the run may last from now; None: for ever."""
+        limit = self.context.request.time_limit
+        began = next((e.time for e in self.context.events if isinstance(e, ev.AllStarted)), None)
+        if limit is None or began is None:
+            return limit
+        return max(1.0, limit - (time.time() - began))
 
     def _request(
         self, stage: str, session: HostSession, processes: list[dict[str, Any]]

@@ -97,7 +97,7 @@ async def adopt(word: str, inventory: Inventory) -> str:
 def _claims(
     name: str, by_host: Mapping[str, RunThere]
 ) -> tuple[dict[str, Claim], dict[str, LauncherError]]:
-    """The claims of hosts, and what is wrong with those that are none."""
+    """Return the claims of hosts, and why the answers of others are none."""
     found: dict[str, Claim] = {}
     wrong: dict[str, LauncherError] = {}
     for host, run in by_host.items():
@@ -109,7 +109,7 @@ def _claims(
 
 
 def _claim(name: str, host: str, run: RunThere) -> Claim:
-    """What one host holds. Raises BadAnswer, NewerRecord."""
+    """Return what one host holds. Raises BadAnswer, NewerRecord."""
     record = dict(run.record or {})
     request, layout = codec.read_run(record, f"run.json of {name} on {host}")
     try:
@@ -120,13 +120,13 @@ def _claim(name: str, host: str, run: RunThere) -> Claim:
         raise BadAnswer(host, f"its record of {name} is one of {layout.run_id}")
     if not 0 <= attempt <= MOST_ATTEMPTS:
         raise BadAnswer(host, f"its record of {name} tells of attempt {attempt}")
-    if not 0 <= float(record["started"]) <= time.time() + DAY:
+    if not 0 <= float(record["started"]) <= time.time() + CLOCK_AHEAD:
         raise BadAnswer(host, f"its record of {name} is of another time")
     return Claim(host, run.alive, run.started, attempt, record, request, layout)
 
 
 #: Seconds that the clock of the machine that started a run may be ahead of this one's.
-DAY = 86400.0
+CLOCK_AHEAD = 86400.0
 
 
 def _make_folder(
@@ -161,8 +161,8 @@ def _make_folder(
 
 
 def _confirmed(claims: Mapping[str, Claim]) -> Claim:
-    """The claim that most of its hosts hold alike; of two the one of the later attempt, because a
-    host that was lost and is back still tells of the nodes as they were then."""
+    """Return the claim that most of its hosts hold alike; of two, the one of the later attempt: a host
+    that was lost and is back still holds the nodes of its own time."""
 
     def confirmed(claim: Claim) -> tuple[int, int]:
         holders = (claims.get(node.host.name) for node in claim.layout.nodes)
@@ -175,7 +175,7 @@ def _confirmed(claims: Mapping[str, Claim]) -> Claim:
 def _differing(
     claim: Claim, claims: Mapping[str, Claim], problems: Mapping[str, str]
 ) -> dict[str, str]:
-    """Why hosts of a run do not confirm what one of them claims."""
+    """Return, by host of the run, why it does not confirm a claim."""
     found = {}
     for host in (node.host.name for node in claim.layout.nodes):
         other = claims.get(host)
@@ -190,7 +190,7 @@ def _differing(
 
 
 def _difference(claim: Claim, other: Claim) -> str:
-    """What two hosts hold differently, by the names of fields."""
+    """Return in which fields the records of two hosts differ, as a sentence."""
     fields = _fields(claim.record, other.record)
     if "job" in fields:
         fields.remove("job")

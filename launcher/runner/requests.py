@@ -9,17 +9,20 @@ from typing import Any
 from ..jobs import command
 from ..jobs.environments import with_python
 from ..jobs.layout import RERUN, check_split
+from ..jobs.run_options import PRIORITIES
 from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
 from .policy.passed_over import takes_what_is_free
+from .policy.turn import can_wait
 
 
 def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """Return a request with the hosts that the job may use. Raises InputError."""
     hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
+    check_waiting(job, **{name: one for name, one in options.items() if name in _WAITING})
     if job.resources.gpus and job.num_nodes and not job.roles:
         check_split(job, job.num_nodes)
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
@@ -30,6 +33,33 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             "choose more hosts: another inventory with -i, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)
+
+
+_WAITING = ("wait", "priority", "time_limit")
+
+
+def check_waiting(
+    job: Job, wait: float | None = 0.0, priority: int = 0, time_limit: float | None = None
+) -> None:
+    """Raise InputError for a run that cannot wait as it was asked to."""
+    if wait != 0.0 and not can_wait(job):
+        what = (
+            "a job with roles"
+            if job.roles
+            else "--gpu-ids"
+            if job.resources.gpu_ids
+            else "--gpus 0"
+        )
+        raise InputError(
+            f"--wait: {what} cannot wait for its turn",
+            "start it again later, or leave the choice of GPUs to launcher: --gpus N",
+        )
+    if wait is not None and wait < 0:
+        raise InputError(f"wait: {wait:g} seconds are less than none")
+    if time_limit is not None and time_limit <= 0:
+        raise InputError(f"time_limit: {time_limit:g} seconds are no time to run")
+    if priority not in PRIORITIES.values():
+        raise InputError(f"priority: {priority} is none of -1, 0 and 1")
 
 
 def changed(

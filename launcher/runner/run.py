@@ -36,7 +36,8 @@ from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
 from .notify import Notifier
-from .policy import outcome
+from .place import Place
+from .policy import outcome, turn
 from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
@@ -79,7 +80,10 @@ class Run:
         self.hosts = HostSet(self.context, on_log, lookup)
         self._collector = Collector(self.context, self.hosts)
         self._replacement = Replacement(self.context, self.hosts, self._collector)
-        self._attempts = Attempts(self.context, self.hosts, self._collector, self._replacement)
+        self._place = Place(self.context)
+        self._attempts = Attempts(
+            self.context, self.hosts, self._place, self._collector, self._replacement
+        )
         self._code: CodeHere | None = None  # once it was read
 
     def _tell(self, event: ev.Event) -> None:
@@ -138,6 +142,10 @@ class Run:
         """Fetch outputs now, without waiting for the next interval."""
         self._collector.hurry.set()
 
+    def move(self, priority: int | None, first: bool) -> None:
+        """Wait with another priority, or before all others of the same one."""
+        self._place.move(priority, first)
+
     async def until_on_its_own(self) -> None:
         """Wait until the hosts carry on without a launcher. A run that has not started yet is stopped:
         nobody else could start it."""
@@ -148,6 +156,7 @@ class Run:
 
     async def close(self) -> None:
         """Close all connections and files. What runs on the hosts continues."""
+        await self._place.close()
         await self.hosts.close()
         self.folder.close()
 
@@ -157,6 +166,7 @@ class Run:
         """Go through stages; whatever happens, stop all processes, fetch outputs and write the
         receipt."""
         error = await self._error_of(stages)
+        error = await self._error_of(self._leave_queue()) or error
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
@@ -185,8 +195,11 @@ class Run:
         for name, step in (
             ("connect", self._connect),
             ("sync", self._sync),
+            ("wait", self._wait),
             ("setup", self._setup),
         ):
+            if name == "wait" and self.layout.nodes:
+                continue
             self.context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
@@ -206,7 +219,7 @@ class Run:
             (
                 self._read_code(),
                 asyncio.to_thread(rsync.require_here),
-                connect.connect(context, self.hosts),
+                self._open(),
             )
         )
         opened = [session.host for session in self.hosts.active]
@@ -215,6 +228,9 @@ class Run:
         if context.request.check:
             preflight.require(opened, facts)
         self._describe()
+
+    async def _open(self) -> None:
+        await connect.connect(self.context, self.hosts, self._place)
 
     async def _read_code(self) -> None:
         if not self.context.request.code_of:
@@ -252,6 +268,25 @@ class Run:
                 self.folder.write_bytes(
                     name, (self.folder.path.with_name(other) / name).read_bytes()
                 )
+
+    async def _wait(self) -> None:
+        """Wait for the run's turn; every host that it may use has the code by now."""
+        layout = await self._place.until_turn()
+        chosen = {node.host.name for node in layout.nodes}
+        left = [session for session in self.hosts.active if session.name not in chosen]
+        await self._place.enter(
+            [one for one in self.hosts.active if one.name in chosen], turn.shares_of(layout)
+        )
+        await self._place.forget(left)
+        await connect.settle(self.context, self.hosts, layout)
+        self._describe()
+
+    async def _leave_queue(self) -> None:
+        """Wait for nothing more, and leave nothing of a run that has not begun on the hosts."""
+        waited = self._place.sessions
+        await self._place.leave()
+        if not self.layout.nodes:
+            await self._place.forget(waited)
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
@@ -327,7 +362,7 @@ class Run:
             reason_detail="" if ended.reason.detail in reason else ended.reason.detail,
             exit_code=ended.exit_code,
             started=context.started,
-            seconds=round(time.time() - context.started, 3),
+            seconds=round(receipt.ended_at(context.events, time.time()) - context.started, 3),
             stages=receipt.stage_seconds(context.events),
             world_size=self.layout.world_size,
             framework=context.job.framework,

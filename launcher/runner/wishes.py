@@ -1,4 +1,4 @@
-"""Requests of other processes to the one that follows a run: stop it, or fetch outputs.
+"""Requests of other processes to the one that follows a run: stop it, fetch outputs, wait elsewhere.
 
 A wish is a file in the run's folder that the follower reads ten times a second. A signal would need a
 handler, which a library must not install, and would kill a program that has none.
@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the wishes.
 LOOK = 0.1
-_STOP, _PULL = "stop.json", "pull.json"
+_STOP, _PULL, _MOVE = "stop.json", "pull.json", "move.json"
 
 
 def ask_stop(path: Path, grace: float) -> None:
@@ -46,12 +47,21 @@ def ask_pull(path: Path) -> None:
     _signal_older(path, signal.SIGUSR1)
 
 
+def ask_move(path: Path, priority: int | None, first: bool) -> None:
+    """Ask the follower of a waiting run to wait with another priority, or as the first of its own.
+
+    Raises RecordError.
+    """
+    wish = {"asked": _asked(path, _MOVE) + 1, "first": first, "priority": priority}
+    _note(path / _MOVE, wish)
+
+
 class Wishes:
     """The wishes of other processes for a run that this process follows."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._path = folder.path
-        self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL)}
+        self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL, _MOVE)}
         #: Whether a stop was requested that the previous follower may not have carried out.
         self.stop_pending = self._heard[_STOP] > 0
 
@@ -63,13 +73,24 @@ class Wishes:
                 run.stop()
             if self._new(_PULL):
                 run.pull_now()
+            if self._new(_MOVE):
+                run.move(*_movement(self._path))
 
     def _new(self, name: str) -> int:
         before, self._heard[name] = self._heard[name], _asked(self._path, name)
         return self._heard[name] - before
 
 
-def _note(file: Path, wish: dict[str, float]) -> None:
+def _movement(path: Path) -> tuple[int | None, bool]:
+    try:
+        wish: Any = read_json(path / _MOVE)
+        priority = wish.get("priority")
+        return (priority if priority in (-1, 0, 1) else None), bool(wish.get("first"))
+    except (OSError, ValueError, AttributeError):
+        return None, False
+
+
+def _note(file: Path, wish: Mapping[str, Any]) -> None:
     try:
         write_json(file, wish)
     except OSError as error:

@@ -15,7 +15,7 @@ from .process_key import ProcessKey, ProcessKind
 
 
 class Secret:
-    """A value that is never printed; only :meth:`reveal` returns it."""
+    """A value that is never printed; only ``reveal`` returns it."""
 
     __slots__ = ("_value",)
 
@@ -59,6 +59,7 @@ class Host:
     shares_machine: bool = False
     own_hosts: bool = False  # its processes get an /etc/hosts with the hosts of their run
     gpu_model: str | None = None  # use GPUs of this model alone
+    prepare: str | None = None  # lines of bash before each process, in front of the job's own
     off: str | None = None  # why nothing may use the host for now
 
 
@@ -182,6 +183,7 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
     python: str | None = None  # instead of the hosts' own
+    modules: tuple[str, ...] = ()  # loaded before that
     prepare: str | None = None
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
@@ -373,6 +375,13 @@ class Layout:
         """The number of hosts in the run."""
         return len(self.nodes)
 
+    @property
+    def label_width(self) -> int:
+        """The columns of a label that names the host and the process of a line: ``gpu1 [12]``."""
+        hosts = max(len(node.host.name) for node in self.nodes)
+        keys = [len(task.key) for node in self.nodes for task in node.tasks]
+        return hosts + 1 + max(keys) if keys else hosts + len(str(self.world_size - 1)) + 3
+
     def host_of(self, key: str) -> str | None:
         """Return the host of a process by its key (``rank-3``, ``node-0``) or by one of its logs."""
         try:
@@ -457,9 +466,12 @@ class Request:
     ``stop_stalled`` also stopped. A run that fails or loses a host is restarted at most
     ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
     are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
-    refused before the start. ``code_of`` is a run whose snapshot of the code is used again, and
-    ``resume_from`` one whose outputs the hosts get before the start.
-    ``ask_passphrase`` is called with a key file and returns its passphrase.
+    refused before the start. Where its GPUs are in use, the run waits for its turn for at most ``wait``
+    (None: as long as it takes), behind runs of a higher ``priority`` (-1 to 1). It is ended
+    ``time_limit`` after its start (None: never). ``code_of`` is a run whose snapshot of the code is used
+    again, and ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of
+    the terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file
+    and returns its passphrase.
     """
 
     job: Job
@@ -473,7 +485,11 @@ class Request:
     max_restarts: int = 0
     min_nodes: int | None = None
     check: bool = True
+    wait: float | None = 0.0
+    priority: int = 0
+    time_limit: float | None = None
     command_line: tuple[str, ...] = ()
     code_of: str | None = None
     resume_from: str | None = None
+    columns: int | None = None
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -29,6 +29,7 @@ LONGEST_MESSAGE = 1 << 16
 LATEST = 253_402_300_799.0
 
 _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
+_PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
 
 
@@ -72,9 +73,60 @@ class Holder:
     user: str | int | None = None
     run: str | None = None
     since: float | None = None
+    left: float | None = None  # seconds until the run ends by itself
 
     def __post_init__(self) -> None:
         _require_moment(self.since or 0.0, "since")
+        _require(abs(self.left or 0.0) <= LATEST, "left", "not a time")
+
+
+#: Most tickets of waiting runs that a host names.
+MOST_TICKETS = 512
+
+
+@frozen
+class WaitingThere:
+    """The ticket of a waiting run on a host; see ``TicketFacts`` of the agent."""
+
+    run: str
+    priority: int
+    number: int
+    hosts: int
+    shares: tuple[tuple[int, int], ...]
+    user: str = "?"
+    waited: float = 0.0
+    seconds: float | None = None
+    aside: bool = False
+
+    def __post_init__(self) -> None:
+        _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+        _require(0 < len(self.shares) <= 16, "shares", "not the shares of a run")
+        for one in (one for share in self.shares for one in share):
+            _require(0 < one <= MOST, "shares", "not a number of nodes and of GPUs")
+        _require(abs(self.priority) <= 1, "priority", "not a priority")
+        _require(abs(self.number) <= 1 << 40, "number", "not a number of a ticket")
+        _require(0 < self.hosts <= MOST, "hosts", "not a number of hosts")
+        _require(len(self.user) <= 256, "user", "is too long")
+        for moment in (self.waited, self.seconds or 0.0):
+            _require_moment(moment, "waited")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The GPUs of each node, the largest number first."""
+        pairs = sorted(self.shares, key=lambda pair: -pair[1])
+        return tuple(size for count, size in pairs for _ in range(count))
+
+
+@frozen
+class Turns:
+    """Who waits for GPUs of a host, and who holds them."""
+
+    tickets: tuple[WaitingThere, ...]
+    leased: Mapping[int, Holder]
+
+    def __post_init__(self) -> None:
+        _require(len(self.tickets) <= MOST_TICKETS, "tickets", "more than a host names")
+        _require(len(self.leased) <= MOST, "leased", "more GPUs than a host has")
 
 
 @frozen
@@ -382,9 +434,15 @@ class Contacted:
 
 @frozen
 class Missing:
-    """The modules that the host's Python does not find."""
+    """The modules that the host's Python does not find, and the packages that it has."""
 
     missing: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(len(self.packages) <= MOST, "packages", "more than a Python has")
+        for one in self.packages:
+            _require(_PACKAGE.match(one) is not None, "packages", f"not a package: {one[:80]!r}")
 
 
 @frozen

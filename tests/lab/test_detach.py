@@ -59,7 +59,7 @@ def _gone(pid: int) -> bool:
 
 
 def _status(launcher: Launcher) -> list[dict[str, Any]]:
-    value: list[dict[str, Any]] = json.loads(launcher.call("ls", "--json").stdout)
+    value: list[dict[str, Any]] = json.loads(launcher.call("ls", "--json", "--no-refresh").stdout)
     return value
 
 
@@ -118,7 +118,7 @@ def test_a_run_that_was_left_by_force_is_taken_up(
     (listed,) = _status(launcher)
     assert (listed["status"], listed["followed"]) == ("running", False)
     assert listed["reason"] == ""
-    assert "running (not followed)" in launcher.call("ls").stdout
+    assert "running (not followed)" in launcher.call("ls", "--no-refresh").stdout
     host = clean.hosts["lab1"]
     there = f"/root/.launcher/host/runs/{folder.name}/logs/attempt-0/rank-0.out"
     before = host.read(there).count(b"\n")

@@ -63,7 +63,7 @@ def test_a_port_of_a_host_and_logs_by_content(launcher: Launcher, clean: labs.La
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d step 199", stamped[0]), stamped
         wrong = launcher.call("logs", name, "--grep", "(")
         assert wrong.returncode == 2
-        assert "--grep (: not an expression" in wrong.stderr
+        assert "--grep (: not a regular expression" in wrong.stderr
     finally:
         host.write("/tmp/end", b"")
     attached = launcher.call("attach", name, "--tail", "2")

@@ -59,7 +59,8 @@ class Launcher:
 
     def environment(self) -> dict[str, str]:
         """Return a user's environment, with launcher's home in the test's folder."""
-        return {**os.environ, "LAUNCHER_HOME": str(self.home), "PYTHONPATH": str(ROOT), **self.env}
+        own = {"LAUNCHER_HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / "config")}
+        return {**os.environ, **own, "PYTHONPATH": str(ROOT), **self.env}
 
     def argv(self, *words: str) -> list[str]:
         """Return ``launcher run -i INVENTORY words``."""
@@ -100,6 +101,17 @@ class Launcher:
             check=False,
             timeout=timeout,
             stdin=subprocess.DEVNULL,
+        )
+
+    def start_command(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start any ``launcher`` command, and return at once; output goes to pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *words],
+            cwd=self.work,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def script(self, text: str, name: str = "train.py") -> str:

@@ -97,6 +97,7 @@ SURFACE = [
     "dry_run",
     "load_inventory",
     "load_job",
+    "load_options",
     "make_job",
     "run_job",
 ]

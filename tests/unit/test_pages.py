@@ -34,7 +34,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(there), f"{target}#{anchor}"
 
 
-@pytest.mark.skipif(not (ROOT / "launcher/spec").is_dir(), reason="the rooms are not there yet")
 @pytest.mark.parametrize("page", INTERNAL, ids=lambda page: page.stem)
 def test_files_that_pages_name_exist(page: Path) -> None:
     package = ROOT / "launcher"

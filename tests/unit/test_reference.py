@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -50,6 +53,26 @@ def test_generated_pages_are_current() -> None:
 def test_a_page_names_all_of_its_subject(page: str, names: tuple[str, ...]) -> None:
     text = (REFERENCE / page).read_text("utf-8")
     assert [name for name in names if name not in text] == []
+
+
+def docstrings(public: type) -> Iterator[tuple[str, str]]:
+    """Yield what python.md shows of a class: its docstring and those of its public members."""
+    ours = [one for one in public.__mro__ if one.__module__.startswith("launcher.")]
+    for name, member in [
+        (public.__name__, public),
+        *((k, v) for one in ours for k, v in vars(one).items()),
+    ]:
+        if not name.startswith("_") and isinstance(text := getattr(member, "__doc__", None), str):
+            yield name, text
+
+
+def test_docstrings_of_the_python_api_are_markdown() -> None:
+    shown = [getattr(launcher, name) for name in launcher.__all__ if not name.startswith("_")]
+    classes = [one for one in shown if inspect.isclass(one)]
+    texts = [pair for one in classes for pair in docstrings(one)]
+    texts += [(one.__name__, one.__doc__ or "") for one in shown if inspect.isfunction(one)]
+    assert len(texts) > 100
+    assert [name for name, text in texts if re.search(r":[a-z]+:`|::\n", text)] == []
 
 
 def test_every_page_has_its_place_in_the_navigation() -> None:

@@ -101,6 +101,7 @@ class StartRequest(TypedDict):
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
     own_hosts: NotRequired[List[HostEntry]]
+    seconds: NotRequired[float | None]  # the longest that it runs
 
 
 class ErrorReport(TypedDict):
@@ -118,6 +119,26 @@ class Holder(TypedDict, total=False):
     user: str
     run: str
     since: float
+    left: float  # seconds until the run ends by itself
+
+
+class TicketFacts(TypedDict):
+    """The ticket of a waiting run, as its user claims it; ``user`` is what the kernel knows.
+
+    ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
+    on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
+    ``aside``: it holds nobody back now.
+    """
+
+    run: str
+    user: NotRequired[str]
+    priority: int
+    number: int
+    waited: float
+    seconds: float | None
+    hosts: int
+    shares: List[List[int]]
+    aside: bool
 
 
 class GpuFacts(TypedDict):

@@ -53,7 +53,7 @@ def _owner(pid: int) -> str | None:
 
 
 def _command(pid: int) -> str:
-    """The command line; of another user's process its name, which needs no look into its memory."""
+    """Return the command line; of another user's process its name, which is not in its memory."""
     if processes.is_own(pid):
         return str(processes.describe(pid)["command"])[:80]
     try:

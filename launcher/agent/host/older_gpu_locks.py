@@ -66,7 +66,7 @@ def _lock(fd: int, shared: bool) -> bool:
 
 
 def held(indices: Iterable[int]) -> dict[int, Holder]:
-    """``{GPU index: holder}`` of those of ``indices`` whose file is locked now."""
+    """Return ``{GPU index: holder}`` of those of ``indices`` whose file is locked now."""
     found: dict[int, Holder] = {}
     folder = _folder()
     if folder is None:
@@ -94,7 +94,7 @@ def _folder() -> int | None:
 
 
 def _open(folder: int, index: int) -> io.FileIO | None:
-    """A plain file with one name: no FIFO, which hangs, and no link to a file of somebody else."""
+    """Open a plain file with one name: no FIFO, which hangs, and no link to somebody else's file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         fd = os.open("gpu-%d" % index, flags, dir_fd=folder)
@@ -108,7 +108,7 @@ def _open(folder: int, index: int) -> io.FileIO | None:
 
 
 def _holder(fd: int) -> Holder:
-    """The user by /proc/locks; run and time only as they are written there."""
+    """Return the user by /proc/locks, and run and time as the holder wrote them."""
     uid = _uid(fd)
     holder: Holder = {} if uid is None else {"uid": uid, "user": user_name(uid)}
     try:

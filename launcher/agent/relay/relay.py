@@ -23,9 +23,11 @@ from .self_tests import SelfTests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ..base.messages import HostFacts, Message, Reached, StartRequest, SupervisorSpec
+    from .turn import Turn
 
 #: Seconds for a supervisor to answer.
 PATIENCE = 15.0
@@ -60,6 +62,7 @@ class Relay(SelfTests):
         self.supervisor: Socket | None = None
         self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
+        self.turn: Turn | None = None  # of a run that may have to wait
         self.done = False
 
     def serve(self) -> None:
@@ -70,6 +73,7 @@ class Relay(SelfTests):
             reading: list[int | Socket] = [] if self.done else [0]
             reading += [self.supervisor] if self.supervisor else []
             reading += [self.listener.socket] if self.listener else []
+            reading += self.turn.readable if self.turn else []
             writing = [1] if self.out else []
             ready, writable, _ = select.select(reading, writing, [], self._patience())
             if writable:
@@ -80,11 +84,16 @@ class Relay(SelfTests):
                 self._hear_supervisor(self.supervisor)
             if 0 in ready:
                 self._hear()
+            elif self.turn:
+                self.turn.expire()
+            if self.turn:
+                self._say_all(self.turn.answers(ready))
             if self.follow:
                 self.follow.pump()
 
     def _patience(self) -> float:
-        return self.follow.patience() if self.follow else 30.0
+        patient = [one.patience() for one in (self.follow, self.turn) if one]
+        return min(patient, default=30.0)
 
     def _say(self, message: Message, payload: bytes = b"") -> None:
         self.said = time.monotonic()
@@ -114,8 +123,22 @@ class Relay(SelfTests):
             if isinstance(message.get("ack"), int):
                 if self.follow:
                     self.follow.acknowledged(message["ack"])
+            elif message.get("op") == "turn":
+                self._hear_turn(message)
             else:
                 self._say(dict(self._answer(message), id=message.get("id")))
+
+    def _hear_turn(self, message: Message) -> None:
+        """Hold a place in the queue. The answer comes when something changes there."""
+        answer = self._answer(message)
+        if "error" in answer:
+            self._say(dict(answer, id=message.get("id")))
+        else:
+            self._say_all(answer["ok"])
+
+    def _say_all(self, answers: Iterable[tuple[int, Message]]) -> None:
+        for number, answer in answers:
+            self._say({"id": number, "ok": answer})
 
     def _answer(self, message: Message) -> Message:
         """Answer any message; none ends the relay."""
@@ -231,6 +254,22 @@ class Relay(SelfTests):
             return self._ask(request)
         except OSError:
             return {"gone": True}
+
+    def do_turn(self, request: Message) -> list[tuple[int, Message]]:
+        """Hold the ticket of a run, if it has one, and return answers to earlier requests."""
+        from .turn import Turn  # for runs on GPUs
+
+        _checked(request["run"])
+        self.turn = self.turn or Turn()
+        return self.turn.ask(request)
+
+    def do_claim(self, request: Message) -> Message:
+        """Lock GPUs for a run, all or none, before anything of it is started."""
+        return self._ask(request)
+
+    def do_release(self, request: Message) -> Message:
+        """Unlock them again."""
+        return self._ask(request)
 
     def do_alive(self, request: Message) -> Message:
         """Return whether a supervisor owns the run, and when one stopped it on its own."""

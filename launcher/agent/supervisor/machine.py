@@ -153,6 +153,7 @@ class Machine:
         self._kill_at: float | None = None
         self._orphans = 0  # how many have outlived all that we started
         self._stop_orphans_at: float | None = None
+        self._until: float | None = None  # when the run is stopped, however far it is
 
     # -- questions of the supervisor
 
@@ -173,7 +174,8 @@ class Machine:
     def next_tick(self, now: float, alone_since: float | None) -> float:
         """Return the moment by which to call :meth:`tick`, if nothing happens before."""
         moments = [now + LOOK if self.is_ending else self._heartbeat.deadline]
-        moments += [m for m in (self._kill_at, self._stop_orphans_at) if m is not None]
+        others = (self._kill_at, self._stop_orphans_at, self._until)
+        moments += [moment for moment in others if moment is not None]
         if self._due:
             moments.append(self._due.at)
         if self.phase == IDLE and alone_since is not None:
@@ -206,13 +208,19 @@ class Machine:
     # -- processes
 
     def begin(
-        self, stage: str, attempt: int, processes: Iterable[ProcessSpec], elastic: str | None
+        self,
+        stage: str,
+        attempt: int,
+        processes: Iterable[ProcessSpec],
+        elastic: str | None,
+        until: float | None = None,
     ) -> None:
-        """Begin a stage; what an earlier one has left behind still runs beside it."""
+        """Begin a stage, which may last ``until`` then; what an earlier one has left behind still runs
+        beside it."""
         self._begun.add((stage, attempt))
         self._leave_stage()
         self.phase, self.stage, self.attempt = RUNNING, stage, attempt
-        self._elastic, self._outcomes = elastic, Outcomes(processes)
+        self._elastic, self._outcomes, self._until = elastic, Outcomes(processes), until
 
     def started(self, key: str, rank: int | None, pid: int, limits: str) -> list[Instruction]:
         """Note that a process was started; ``limits`` describes how it is limited."""
@@ -269,6 +277,10 @@ class Machine:
         out: list[Instruction] = []
         if self._due and now >= self._due.at:
             out += self._stop(self._due.grace, self._due.why, self._due.origin, False, now)
+        if self._until is not None and now >= self._until:
+            self._until = None
+            if not self.is_ending:
+                out += self.stop(self._grace, protocol.TIME_LIMIT, False, now)
         silent = None if self.is_ending else self._heartbeat.expired(now)
         if silent is not None:
             out.append(Record("OrphanTimeoutExpired", silent=round(silent, 3)))
@@ -354,7 +366,7 @@ class Machine:
     def _leave_stage(self) -> None:
         self.phase, self.stage = IDLE, ""
         self._running = set()
-        self._due = self._kill_at = self._stop_orphans_at = None
+        self._due = self._kill_at = self._stop_orphans_at = self._until = None
         self._orphans = 0
 
     def _end_stage(self) -> list[Instruction]:

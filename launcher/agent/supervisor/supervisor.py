@@ -13,7 +13,7 @@ import time
 from ..base import protocol
 from ..base.journal import Journal, forget, write_private
 from ..base.lean import prctl
-from ..host import gpu_locks
+from ..host import gpu_locks, socket_names
 from ..host.gpus import GpuWatch
 from ..host.probe import port_is_free
 from ..processes import login_session, processes
@@ -52,6 +52,7 @@ class Supervisor:
         self.own_hosts = own_hosts
         self.gpu_locks: list[gpu_locks.Lock] = []
         self.registered = gpu_locks.register(self.run_id)  # until the run is over here
+        self.limit: list[gpu_locks.Lock] = []  # until when the run ends by itself
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
@@ -110,7 +111,7 @@ class Supervisor:
             self.stall.look(now, self.machine.is_ending)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
-        gpu_locks.drain([*self.registered, *self.gpu_locks])
+        socket_names.drain([*self.registered, *self.gpu_locks, *self.limit])
         self.journal.flush()
 
     # -- what happens
@@ -155,10 +156,12 @@ class Supervisor:
     # -- requests
 
     def _do(self, client: Socket, operation: str, message: Any) -> Message | None:
-        if operation in ("start", "stop", "subscribe", "contact"):
+        if operation in ("start", "stop", "subscribe", "contact", "claim"):
             self.machine.heard_launcher(time.monotonic())
         if operation == "start":
             return self._start(message)
+        if operation in ("claim", "release"):
+            return self._claim(message.get("gpus") or [])
         if operation == "stop":
             self._stop(message)
             return {"ok": {}}
@@ -202,7 +205,11 @@ class Supervisor:
         if refusal:
             return refusal
         stage, attempt, specs = request["stage"], request["attempt"], request["processes"]
-        self.machine.begin(stage, attempt, specs, request.get("elastic"))
+        seconds = request.get("seconds")
+        until = None if seconds is None else time.monotonic() + seconds
+        self.machine.begin(stage, attempt, specs, request.get("elastic"), until)
+        if seconds is not None:
+            self.limit = gpu_locks.limit(self.run_id, seconds)
         self.children.prepare(request)
         indices = request.get("gpus") or []
         if indices:
@@ -232,12 +239,27 @@ class Supervisor:
             self.broadcast = Broadcast(self._heard, self.host, news)
         except OSError:
             return _port_taken(news["port"] if news else 0)
+        return self._lock(request.get("gpus") or [])
+
+    def _claim(self, wanted: list[int]) -> Message:
+        """Lock these GPUs for the next stage, and no others; do nothing while one runs."""
+        if self.machine.phase == machine.IDLE:
+            self._unlock()
+            return self._lock(wanted) or {"ok": {}}
+        return {"ok": {}}
+
+    def _lock(self, wanted: list[int]) -> Message | None:
+        """Lock GPUs, unless that was done before; return an error when one is not free."""
         try:
-            wanted = request.get("gpus") or []
             self.gpu_locks = self.gpu_locks or gpu_locks.take(wanted, self.run_id)
         except gpu_locks.Busy as busy:
             return dict(protocol.error("gpu-busy", str(busy)), gpu=busy.index, holder=busy.holder)
         return None
+
+    def _unlock(self) -> None:
+        for lock in [*self.gpu_locks, *self.limit]:
+            lock.close()
+        self.gpu_locks, self.limit = [], []
 
     def _start_one(self, process: ProcessSpec) -> None:
         key, rank = process["key"], process.get("rank")
@@ -302,9 +324,7 @@ class Supervisor:
         self.children.kill(left)
 
     def _close(self) -> None:
-        for lock in self.gpu_locks:
-            lock.close()
-        self.gpu_locks = []
+        self._unlock()
         self.gpus.close()
         self.stacks.close()
         forget("peer.json")  # if the peer never started to read it

@@ -85,17 +85,20 @@ class Use(Value):
 
 
 class Host(Value):
-    """A host in sight: the indices of its GPUs, and their uses."""
+    """A host in sight: the indices of its GPUs, their uses, and those that are given ``last``."""
 
-    __slots__ = ("gpus", "uses")
+    __slots__ = ("gpus", "last", "uses")
 
-    def __init__(self, gpus: Iterable[int], uses: Iterable[Use] = ()) -> None:
-        self.gpus, self.uses = frozenset(gpus), tuple(uses)
+    def __init__(
+        self, gpus: Iterable[int], uses: Iterable[Use] = (), last: Iterable[int] = ()
+    ) -> None:
+        self.gpus, self.uses, self.last = frozenset(gpus), tuple(uses), frozenset(last)
 
     @property
     def free(self) -> list[int]:
-        """Indices that nothing uses."""
-        return sorted(self.gpus.difference(*(use.gpus for use in self.uses)))
+        """Indices that nothing uses, in the order in which they are given."""
+        free = self.gpus.difference(*(use.gpus for use in self.uses))
+        return sorted(free, key=lambda index: (index in self.last, index))
 
 
 class Begin(Value):

@@ -33,6 +33,7 @@ from ...spec.errors import InputError
 from .. import complain, options
 from ..inventory_lookup import loaded, need_inventory
 from ..render.tables import counted, duration, size, table
+from ..settings import agree, found_settings, job_layers
 from ..terminal import control
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def command(
     """
     place = need_inventory(inventory)
     known = loaded(place)
-    job = jobs.layered_job({"file": jobs.load_job(job_file)}) if job_file else None
+    job = _job(job_file) if job_file else None
     chosen = select_hosts(known, hosts or (job.hosts if job else None))
     with sandbox_of(known):
         report, done = asyncio.run(_check(known, chosen, job, fix, not no_pairs))
@@ -95,6 +96,14 @@ def command(
         _show(report, len(chosen), done)
         _tell_off(known, bool(hosts))
     ctx.exit(1 if report.failed else 0)
+
+
+def _job(file: str) -> Job:
+    """Return the job of a file, as a run would have it by the settings that hold here."""
+    found = found_settings()
+    job = jobs.layered_job({**job_layers(found), "file": jobs.load_job(file)})
+    agree(found)
+    return job
 
 
 async def _check(

@@ -64,9 +64,9 @@ def df_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
 )
 @click.option("--keep-outputs", is_flag=True, help="Keep runs here that have outputs.")
 @click.option(
-    "--unknown", is_flag=True, help="Also runs on hosts of which this machine has no record."
+    "--unknown", is_flag=True, help="Also runs on hosts that this machine has no record of."
 )
-@click.option("-y", "--yes", is_flag=True, help="Delete without a question.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted.")
 @options.as_json
 @click.pass_context
@@ -83,8 +83,8 @@ def prune_command(
 ) -> None:
     """Delete runs that have ended, old versions of code and unused agents, here and on every host.
 
-    It shows the list and asks. Active runs stay, and so do runs of which hosts have files that were
-    never brought back.
+    It shows the list and asks. Active runs stay, and so do runs whose hosts have files that were never
+    brought back.
     """
     try:
         age = seconds(older)

@@ -18,7 +18,7 @@ from ..run_argument import attached, run_argument
 @click.option("--node", type=click.IntRange(0), default=0, help="Node of the run (default: 0).")
 @click.pass_context
 def command(ctx: click.Context, word: str, ports: str, node: int) -> None:
-    """Lead a port of this machine to one of a run's host: TensorBoard, Jupyter, a debugger.
+    """Forward a port of this machine to a host of a run: TensorBoard, Jupyter, a debugger.
 
     It goes through SSH to the host's own loopback, and is open to this machine alone. Ctrl-C ends it;
     the run continues.

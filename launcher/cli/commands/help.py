@@ -11,7 +11,7 @@ from ...spec.version import __version__
 @click.argument("words", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
 def help_command(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show what a command does and takes; without one, all commands."""
+    """Show the help of a command; without one, list all commands."""
     assert ctx.parent
     asked: click.Context = ctx.parent
     for word in words:

@@ -13,7 +13,7 @@ from ...api.hosts import allow, narrowed, programs, settings_of
 from ...spec import nodeset
 from ...spec.errors import InputError, suggestion
 from ...spec.model import Host, Inventory
-from .. import options
+from .. import completion, options
 from ..inventory_lookup import loaded, note, show_programs, tell_notes
 from ..render.tables import counted, table
 
@@ -124,7 +124,14 @@ def import_command(file: str, form: str | None, output: str | None, force: bool)
 
 
 @command.command("export")
-@click.option("--to", "form", required=True, help="hostfile, ssh_config or ansible.")
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    metavar="FORMAT",
+    help="hostfile, ssh_config or ansible.",
+    shell_complete=completion.words(*formats.EXPORTS),
+)
 @options.inventory
 @options.hosts
 @_OUT
@@ -160,7 +167,7 @@ def write_text(text: str, output: str | None, force: bool, what: str) -> None:
 @command.command("allow")
 @options.inventory
 def allow_command(inventory: str | None) -> None:
-    """Let the programs run that the inventory's ssh_config names.
+    """Allow the programs that the inventory's ssh_config runs.
 
     They are shown first. Until then, commands that go to hosts refuse such an inventory. A line that
     changes has to be allowed again.

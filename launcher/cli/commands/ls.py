@@ -14,14 +14,18 @@ from typing import Any
 import click
 
 from ...api.client import AsyncClient, Client, Summary, Wanted
+from ...api.following import Refreshed
 from ...api.jobs import seconds
+from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from .. import complain_of_hosts, options
+from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.folding import groups
 from ..render.hints import terminal_width
+from ..render.refreshed import refreshed_lines
 from ..render.run_list import run_list
 from ..render.tables import age, counted, table
 
@@ -29,7 +33,14 @@ from ..render.tables import age, counted, table
 LATEST = 20
 
 
-@click.command("ls")
+EXAMPLES = (
+    "launcher ls --since 7d --failed",
+    "launcher ls train.py lr=0.1 --tag paper",
+    "launcher ls --all-users                 who runs what on the hosts",
+)
+
+
+@click.command("ls", cls=GroupedCommand, examples=EXAMPLES)
 @click.argument("words", metavar="[WORD]...", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="List all runs that match.")
 @click.option(
@@ -42,6 +53,7 @@ LATEST = 20
 @click.option("--running", is_flag=True, help="Only runs that have not ended.")
 @click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag.")
+@click.option("--no-refresh", is_flag=True, help="Do not ask hosts of runs that nobody follows.")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
 @options.as_json
@@ -57,6 +69,7 @@ def command(
     running: bool,
     host: str | None,
     tags: tuple[str, ...],
+    no_refresh: bool,
     all_users: bool,
     inventory: str | None,
     as_json: bool,
@@ -64,16 +77,21 @@ def command(
     """List runs, the latest first: status, when, how long, commit, hosts, command.
 
     Each WORD has to occur in the name, the command, the commit or the note. Runs of which no process
-    was started stand apart.
+    was started stand apart. Hosts of runs that nobody follows, as after a reboot, are asked for up to
+    2 seconds, and runs whose hosts all answer are followed again in the background.
     """
     if all_users:
         ctx.exit(_on_the_hosts(inventory, as_json))
     now = time.time()
     wanted = Wanted(words, since_time(since, now), failed, running, _hosts(host), frozenset(tags))
-    found = Client().list(wanted)
+    client = Client()
+    refreshed = Refreshed() if no_refresh else client.refresh()
+    known = client.list()
+    found = [run for run in known if wanted.fits(run)]
     shown = found if everything else _latest(found, limit)
     if as_json:
-        click.echo(json.dumps([asdict(run) for run in shown], indent=2))
+        rows = [{**asdict(run), "refreshed": _is_sure(run, refreshed)} for run in shown]
+        click.echo(json.dumps(rows, indent=2))
         return
     if not shown:
         click.echo(_NOTHING if wanted == Wanted() else "no run matches", err=True)
@@ -85,6 +103,13 @@ def command(
             click.echo(f"warning: {run.damaged}; the rest of it counts", err=True)
     if len(shown) < len(found):
         click.echo(f"and {len(found) - len(shown)} older ones: launcher ls --all", err=True)
+    for line in refreshed_lines(refreshed, {run.run: run for run in known}):
+        click.echo(line, err=True)
+
+
+def _is_sure(run: Summary, refreshed: Refreshed) -> bool:
+    """Return whether what is recorded of a run is up to date."""
+    return run.status in ENDED or (run.followed and run.run not in refreshed.unknown)
 
 
 _NOTHING = "no runs yet; start one with: launcher run SCRIPT"

@@ -27,7 +27,7 @@ from ..run_argument import attached, run_argument
     "--also",
     multiple=True,
     metavar="PATHS",
-    help="Also bring these paths of the workdir, which are no outputs: a,b or '*.csv'.",
+    help="Also bring these paths of the workdir, which are not outputs: a,b or '*.csv'.",
 )
 @click.option(
     "--only",

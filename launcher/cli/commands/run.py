@@ -5,29 +5,82 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import click
 
 from ...api import jobs
-from ...api.client import RunOptions
+from ...api.settings import OPTIONS, of_job
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
+from ...spec.frozen import frozen
 from ...spec.gpu_models import read_count
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
-from .. import options
+from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
+from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..inventory_lookup import note as tell
 from ..run_argument import new_client
+from ..settings import agree, found_settings
+
+#: The parameters of `launcher run` as its help groups them.
+GROUPS = {
+    "Where": (
+        "inventory",
+        "hosts",
+        "num_nodes",
+        "gpus",
+        "gpu_ids",
+        "nproc_per_node",
+        "master_addr",
+        "master_port",
+    ),
+    "What": (
+        "framework",
+        "workdir",
+        "envs",
+        "secrets",
+        "python",
+        "modules",
+        "prepare",
+        "setup",
+        "check",
+        "yes",
+    ),
+    "When": ("wait", "no_wait", "time", "priority"),
+    "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
+    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "When something breaks": (
+        "max_restarts",
+        "min_nodes",
+        "lost_after",
+        "stall_timeout",
+        "on_stall",
+        "orphan_timeout",
+        "grace",
+    ),
+}
+EXAMPLES = (
+    "launcher run train.py --lr 0.1               all free GPUs of one host",
+    "launcher run --gpus A100:4 train.py          four A100, on the fewest hosts",
+    "launcher run --nodes 2 train.py              all free GPUs of two hosts",
+    "launcher run -d --gpus 16 job.yaml           in the background; then logs -f",
+    "launcher run --framework env 'make train'    once on each host",
+)
 
 
 @click.command(
     "run",
+    cls=GroupedCommand,
+    groups=GROUPS,
+    examples=EXAMPLES,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
@@ -43,8 +96,13 @@ from ..run_argument import new_client
 )
 @options.nproc_per_node
 @options.framework
-@click.option("--name", help="Beginning of the run's name.")
-@click.option("--workdir", help="Folder to copy (default: this one).")
+@click.option("--name", metavar="NAME", help="Beginning of the run's name.")
+@click.option(
+    "--workdir",
+    metavar="DIR",
+    help="Folder to copy (default: this one).",
+    shell_complete=completion.folders,
+)
 @click.option(
     "-e",
     "--env",
@@ -61,8 +119,21 @@ from ..run_argument import new_client
     help="Pass K from this shell; its value is never logged or stored.",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
-@click.option("--prepare", help="Lines of bash that run before each process, as module load cuda.")
-@click.option("--setup", help="Shell script that runs once on every host before the start.")
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="NAME",
+    help="Environment module to load before each process, as cuda/12.4 (repeatable).",
+)
+@click.option(
+    "--prepare",
+    metavar="SH",
+    help="Lines of bash that run before each process, such as ulimit -n 65536.",
+)
+@click.option(
+    "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
+)
 @click.option(
     "--output",
     "outputs",
@@ -82,15 +153,16 @@ from ..run_argument import new_client
     metavar="PATTERN",
     help="Leave these outputs on the hosts, such as '*.pt' (repeatable).",
 )
-@click.option("--master-addr", help="Address of the first host (default: found and tested).")
+@click.option(
+    "--master-addr",
+    metavar="ADDRESS",
+    help="Address of the first host (default: found and tested).",
+)
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
 @click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL (default: 10s).")
-@click.option(
-    "--pull-every", default="30s", metavar="T", help="Bring outputs back this often (default: 30s)."
-)
+@click.option("--pull-every", metavar="T", help="Bring outputs back this often (default: 30s).")
 @click.option(
     "--lost-after",
-    default="5m",
     metavar="T",
     help="Treat a host as lost after T without an answer (default: 5m).",
 )
@@ -106,7 +178,6 @@ from ..run_argument import new_client
 @click.option(
     "--on-stall",
     type=click.Choice(["report", "stop"]),
-    default="report",
     help="On a stall: report and continue (default), or stop the run.",
 )
 @click.option(
@@ -125,15 +196,18 @@ from ..run_argument import new_client
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Tell of the end, a stall or a lost host: a URL, desktop, or a command (repeatable).",
+    help="Report the end, a stall or a lost host to a URL, desktop, or a command (repeatable).",
 )
+@options.waiting
 @options.tags
 @options.note
 @options.ranks
 @options.raw
 @options.detach
 @click.option("-y", "--yes", is_flag=True, help="Copy the code however large it is.")
-@click.option("--no-check", is_flag=True, help="Skip the checks before the start.")
+@click.option(
+    "--check/--no-check", default=None, help="Check the hosts before the start (default)."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; connect to no host.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the receipt (or plan) as JSON on stdout."
@@ -143,56 +217,43 @@ def command(
     ctx: click.Context,
     /,
     command_words: tuple[str, ...],
-    inventory: str | None,
-    ranks: frozenset[int] | None,
-    raw: bool,
     yes: bool,
-    no_check: bool,
     dry_run: bool,
-    detach: bool,
     as_json: bool,
-    pull_every: str,
-    lost_after: str,
-    orphan_timeout: str | None,
     lease: str | None,
-    stall_timeout: str | None,
-    on_stall: str,
-    notify: tuple[str, ...],
-    tags: tuple[str, ...],
-    note: str,
     **flags: Any,
 ) -> None:
     """Run a script or a job file on the hosts, and follow it until it ends.
 
-    Options come before the script; everything after it is passed to the script. The exit code is
-    that of the first program that failed, 125 if launcher failed, 130 after Ctrl-C. SIGTERM and a
-    closed terminal leave the run running, with 143. After a minute, Ctrl-C at a terminal asks first.
+    Options come before the script; everything after it is passed to the script. They may also stand in
+    the job file and in settings, which launcher config shows. The exit code is that of the first program
+    that failed, 125 if launcher failed, 130 after Ctrl-C. SIGTERM and a closed terminal leave the run
+    running, with 143. After a minute, Ctrl-C at a terminal asks first.
     """
     if lease is not None:
         warnings.warn("--lease is now --orphan-timeout", FutureWarning, stacklevel=1)
-    job = job_of(ctx, command_words, flags)
+        flags["orphan_timeout"] = flags["orphan_timeout"] or lease
+    asked = asked_for(ctx, command_words, flags)
+    job, given = jobs.layered_job(asked.layers), dict(asked.options)
     tell_local_paths(job)
     if misplaced := jobs.misplaced_option(command_words):
         tell(f"{misplaced[0]} goes to {command_words[0]}; for launcher write {misplaced[1]}")
-    hosts = loaded(inventory, connects=not dry_run)
+    hosts = loaded(given.pop("inventory", None), connects=not dry_run)
     if dry_run:
         _print_plan(job, hosts, as_json)
         return
     ask_about_size(job, yes)
     from ..render.run_view import Screen
 
+    ranks, raw = given.pop("ranks", None), bool(given.pop("raw", False))
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
-    run_options = RunOptions(
-        pull_every=seconds("--pull-every", pull_every),
-        lost_after=seconds("--lost-after", lost_after),
-        orphan_timeout=_some_seconds("--orphan-timeout", orphan_timeout or lease),
-        stall_timeout=_some_seconds("--stall-timeout", stall_timeout),
-        stop_stalled=on_stall == "stop",
-        check=not no_check,
-        notify=notify,
-        tags=tags,
-        note=note,
-    )
+    detach = bool(given.pop("detach", False))
+    run_options = jobs.run_options(given)
+    if screen.columns is not None:
+        run_options["columns"] = screen.columns
+    if "wait" not in run_options:  # somebody at a terminal sees it wait; a script gets an exit code
+        waits = jobs.can_wait(job) and sys.stderr.isatty()
+        run_options["wait"] = None if waits else 0.0
     callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
         new_client(hosts, screen.ask_passphrase),
@@ -207,34 +268,39 @@ def command(
 # -- from arguments to a job
 
 
-def job_of(ctx: click.Context, words: tuple[str, ...], flags: dict[str, Any]) -> Job:
-    """Return the job of a command line: a job file or a script, and flags named as in a job file.
+@frozen
+class Asked:
+    """What a command line asks for: ``layers`` of a job, by where they come from, the weakest first; and
+    options of its run."""
 
-    Raises InputError.
-    """
-    return jobs.layered_job(layers_of(ctx, words, flags))
+    layers: dict[str, dict[str, Any]]
+    options: Mapping[str, Any]
 
 
-def layers_of(
+def asked_for(
     ctx: click.Context,
     words: tuple[str, ...],
     flags: dict[str, Any],
     read: Mapping[str, Any] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Return the values of a command line by where they come from, the weakest first.
+) -> Asked:
+    """Return what a command line, its job file and settings ask for.
 
-    ``read`` are those of the job file, or of the words, if they were read already. Raises InputError.
+    ``read`` are the values of the job file, or of the words, if they were read already. Raises
+    InputError.
     """
     known = [name for one in ctx.command.params for name in one.opts if name.startswith("-")]
     foreign_terms.check_options(words, known, str(ctx.info_name))
-    layers: dict[str, dict[str, Any]] = {}
+    files = found_settings()
+    layers: dict[str, dict[str, Any]] = {file.whose: file.values() for file in files}
     if words[0].endswith((".yaml", ".yml")):
         if len(words) > 1:
             raise InputError(
                 f"{words[0]} says what to run; {words[1]!r} cannot be added",
                 "put options before the job file, or change run: in the file",
             )
-        layers["file"] = dict(read) if read is not None else jobs.load_job(words[0])
+        own = of_job(words[0])
+        files = (*files, own)
+        layers["file"] = {**(jobs.load_job(words[0]) if read is None else read), **own.values()}
     elif read is not None:
         layers["file"] = dict(read)
     else:
@@ -244,8 +310,13 @@ def layers_of(
     for low, high in (("file", "environment"), ("environment", "flag")):
         if low in layers and high in layers:  # so that dictionaries stand in rising order
             layers[high] = layers.pop(high)
+    options: dict[str, Any] = {}
+    for values in layers.values():
+        options |= {name: values.pop(name) for name in OPTIONS if name in values}
     _merge_resources(layers)
-    return layers
+    if not ctx.params.get("dry_run"):
+        agree(files)
+    return Asked(layers, options)
 
 
 def _origin(ctx: click.Context, name: str) -> str:
@@ -256,14 +327,15 @@ def _origin(ctx: click.Context, name: str) -> str:
 def _values(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the flags that were given, as values of a job file."""
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    if "envs" in given:
-        given["envs"] = dict(_variable(text) for text in given["envs"])
+    for name, convert in _CONVERTED.items():
+        if name in given:
+            given[name] = convert(given[name])
+    if given.pop("no_wait", False):
+        if "wait" in given:
+            raise InputError("--wait and --no-wait contradict each other", "leave one of them out")
+        given["wait"] = 0.0
     if "gpus" in given:
         given["gpu_model"], given["gpus"] = read_count(str(given["gpus"]))
-    if "gpu_ids" in given:
-        given["gpu_ids"] = _gpu_ids(given["gpu_ids"])
-    if "secrets" in given:
-        given["secrets"] = dict.fromkeys(given["secrets"])
     return given
 
 
@@ -311,14 +383,33 @@ def seconds(flag: str, text: str) -> float:
         raise InputError(f"{flag}: {error}") from None
 
 
-def _some_seconds(flag: str, text: str | None) -> float | None:
+def _wait(text: str) -> float:
+    try:
+        return jobs.wait_time(text)
+    except ValueError as error:
+        raise InputError(f"--wait: {error}") from None
+
+
+def _some_seconds(flag: str, text: str) -> float:
     """Return an optional duration. Raises InputError unless it is more than 0."""
-    if text is None:
-        return None
     found = seconds(flag, text)
     if found <= 0:
         raise InputError(f"{flag} {text}: must be more than 0", "leave it out for never")
     return found
+
+
+#: Flags whose texts are values of another type.
+_CONVERTED: Mapping[str, Callable[[Any], Any]] = {
+    "envs": lambda texts: dict(_variable(text) for text in texts),
+    "gpu_ids": _gpu_ids,
+    "secrets": dict.fromkeys,
+    "pull_every": partial(seconds, "--pull-every"),
+    "lost_after": partial(seconds, "--lost-after"),
+    "orphan_timeout": partial(_some_seconds, "--orphan-timeout"),
+    "stall_timeout": partial(_some_seconds, "--stall-timeout"),
+    "time": partial(_some_seconds, "--time"),
+    "wait": _wait,
+}
 
 
 def _print_plan(job: Job, hosts: Inventory, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from ..render.tables import counted, table
 
 @click.group("sandbox")
 def command() -> None:
-    """Manage embedded SSH hosts on this machine, to try things on: no root, no sshd.
+    """Manage embedded SSH hosts on this machine, to try things out: no root, no sshd.
 
     `up` prints an inventory for -i. A run with that inventory starts the hosts itself if they are down.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...api import scaling
+from ...api import jobs, scaling
 from ...records.reasons import EndReason, StopReason
 from ...spec.errors import InputError
 from ...spec.model import Job, Request
@@ -22,7 +22,7 @@ from ..inventory_lookup import loaded, note
 from ..render import chart
 from ..render.tables import counted, duration, table
 from ..run_argument import ask_passphrase
-from .run import job_of, seconds
+from .run import asked_for, seconds
 
 if TYPE_CHECKING:
     from ...api.scaling import Trials
@@ -74,7 +74,6 @@ def command(
     usually print (123.4 samples/s, 5 it/s, tokens per second: 9), what --pattern finds, or steps
     per second from TensorBoard's scalars. The exit code is 1 if a trial has no rate.
     """
-    hosts = loaded(inventory)
     lasting = seconds("--for", lasts)
     warm = lasting / 4 if warmup is None else seconds("--warmup", warmup)
     if lasting <= 0:
@@ -85,7 +84,9 @@ def command(
         own = scaling.pattern(pattern) if pattern is not None else None
     except ValueError as error:
         raise InputError(f"--pattern {error}", "such as 'samples/s: ([0-9.]+)'") from None
-    job = job_of(ctx, command_words, {**flags, "num_nodes": "1"})
+    asked = asked_for(ctx, command_words, {**flags, "num_nodes": "1"})
+    job = jobs.layered_job(asked.layers)
+    hosts = loaded(inventory or asked.options.get("inventory"))
     requests = scaling.requests_for(
         job,
         hosts,

@@ -8,10 +8,10 @@ import click
 
 
 @click.command("schema")
-@click.argument("kind", type=click.Choice(["inventory", "job"]))
+@click.argument("kind", type=click.Choice(["inventory", "job", "settings"]))
 def command(kind: str) -> None:
-    """Print the JSON Schema of an inventory or a job file."""
-    from ...api import hosts, jobs
+    """Print the JSON Schema of an inventory, a job file or settings."""
+    from ...api import hosts, jobs, settings
 
-    schema = hosts.schema() if kind == "inventory" else jobs.schema()
-    click.echo(json.dumps(schema, indent=2))
+    makers = {"inventory": hosts.schema, "job": jobs.schema, "settings": settings.json_schema}
+    click.echo(json.dumps(makers[kind](), indent=2))

@@ -22,6 +22,7 @@ from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
 from .. import options
+from ..render.event_lines import waits_text
 from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
 from ..render.receipt import receipt_text
@@ -109,6 +110,8 @@ def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) 
             click.style("no launcher attached: ", fg="yellow")
             + f"last known state{old}. Update: launcher attach {run.name}"
         )
+    if state.waits and stale is None:
+        lines.append(f"waits for GPUs: {waits_text(state.waits)}")
     rows = _host_rows(run.layout.nodes, state)
     if rows:
         lines.append(table(("host", "ranks", "gpus", "running", "connection"), rows, "  "))

@@ -27,7 +27,7 @@ from ..inventory_lookup import loaded
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
 from ..run_argument import new_client
-from .run import layers_of
+from .run import asked_for
 
 
 class _Sweeps(click.Group):
@@ -207,11 +207,10 @@ def _planned(
     else:
         command, matrix = sweeps.from_words(words)
         sweep = sweeps.Sweep({"run": command}, matrix, sweeps.Settings())
-    layers = layers_of(ctx, words, flags, sweep.values)
-    del layers["file"]
+    asked = asked_for(ctx, words, flags, sweep.values)
     sweep = replace(sweep, settings=replace(sweep.settings, **settings))
-    hosts = loaded(inventory, connects=connects)
-    return sweeps.planned(sweep, layers, hosts), hosts
+    hosts = loaded(inventory or asked.options.get("inventory"), connects=connects)
+    return sweeps.planned(sweep, asked.layers, hosts), hosts
 
 
 def _given(ctx: click.Context, inventory: str | None) -> list[str]:
@@ -296,7 +295,7 @@ async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolde
 
 
 async def _no_passphrase(file: str) -> None:
-    """Many runs would ask at once: the ssh-agent has to hold the key."""
+    """Ask for no passphrase: many runs would ask at once, so the ssh-agent has to hold the key."""
 
 
 async def _stop_runs(folder: sweeps.SweepFolder) -> list[TrialRecord]:

@@ -82,8 +82,8 @@ def plan_text(plan: PrunePlan) -> str:
         )
     if plan.unknown:
         lines.append(
-            f"stays: {counted(plan.unknown, 'run folder')} on hosts, of which this machine has no "
-            "record (--unknown)"
+            f"stays: {counted(plan.unknown, 'run folder')} on hosts that this machine has no "
+            "record of (--unknown)"
         )
     return "\n".join(lines)
 

@@ -5,15 +5,19 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver
+from ...records.reasons import EndReason, PassedOver, WaitReason
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
-from .tables import counted, duration, size
+from .tables import counted, due, duration, size
+
+#: Lines about GPUs of many hosts.
+LINES = 8
 
 
 @frozen
@@ -63,6 +67,59 @@ def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
         return Line(f"{gpus} left out by {event.by}", "yellow")
     taken = "taken all the same" if event.reason == PassedOver.SHARED else "left alone"
     return Line(f"{gpus} used outside launcher by {event.by}: {taken}", "yellow")
+
+
+@line_of.register
+def _run_waits(event: ev.RunWaits) -> Line:
+    return Line(f"waiting for GPUs: {waits_text(event)}", "yellow")
+
+
+def waits_text(event: ev.RunWaits) -> str:
+    """Return the place of a run, what it waits for, and by when it begins."""
+    why = wait_reason(event.why, event.runs, event.users, event.hosts)
+    return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
+
+
+@line_of.register
+def _turn_came(event: ev.TurnCame) -> Line:
+    return Line(f"its turn after {duration(event.seconds)}", "green")
+
+
+def wait_reason(
+    why: WaitReason, runs: Sequence[str], users: Mapping[str, str], hosts: Sequence[str]
+) -> str:
+    """Return what a run waits for; see :class:`launcher.records.events.RunWaits`."""
+    if why is WaitReason.HOSTS_MISSING:
+        return f"{nodeset.fold(hosts)} cannot be reached"
+    if why is WaitReason.TOO_LARGE:
+        return "more than its hosts have now"
+    named = _first(tuple(_whose(run, users) for run in runs))
+    return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
+
+
+def _whose(run: str, users: Mapping[str, str]) -> str:
+    """Return ``ann (calm-otter-1234)``; runs of other programs have no name."""
+    user = users.get(run, "")
+    return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
+
+
+def until(latest: float | None, now: float) -> str:
+    """Return by when a run begins, as far as anybody knows."""
+    return f"; by {due(latest, now)}" if latest else ""
+
+
+def lines_of_gpus(events: Sequence[ev.GpusPassedOver]) -> list[Line]:
+    """Return the lines about GPUs that were not taken; hosts with the same to tell share one."""
+    hosts: dict[ev.GpusPassedOver, list[str]] = {}
+    for event in events:
+        hosts.setdefault(replace(event, host="", time=0.0), []).append(event.host)
+    alike = [replace(event, host=nodeset.fold(names)) for event, names in hosts.items()]
+    lines = [line for event in alike[:LINES] if (line := line_of(event))]
+    if rest := [name for event in list(hosts)[LINES:] for name in hosts[event]]:
+        lines.append(
+            Line(f"GPUs of {nodeset.fold(rest)} are used as well: launcher gpus", "yellow")
+        )
+    return lines
 
 
 @line_of.register
@@ -156,18 +213,6 @@ def _stall_ended(event: ev.StallEnded) -> Line:
     return Line(f"{event.host}: progress again after {duration(event.seconds)}", "green")
 
 
-def process_name(event: ev.ProcessExited) -> str:
-    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
-    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
-
-
-def failure_of(event: ev.ProcessExited) -> ev.Failure:
-    """Return an exit as a failure, which knows how to describe it."""
-    return ev.Failure(
-        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
-    )
-
-
 @line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
     return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
@@ -196,6 +241,28 @@ def _code_is_large(event: ev.CodeIsLarge) -> Line:
     return Line(f"{what}; to leave one out: echo '/{first}' >> .launcherignore", "yellow")
 
 
+@line_of.register
+def _record_passed_over(event: ev.RecordPassedOver) -> Line:
+    return Line(
+        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
+    )
+
+
+# -- parts of lines
+
+
+def process_name(event: ev.ProcessExited) -> str:
+    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
+    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
+
+
+def failure_of(event: ev.ProcessExited) -> ev.Failure:
+    """Return an exit as a failure, which knows how to describe it."""
+    return ev.Failure(
+        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
+    )
+
+
 def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> str:
     """Return how large the code is, and what in it."""
     parts = ", ".join(f"{entry} {size(count)}" for entry, count in largest)
@@ -205,10 +272,3 @@ def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> st
 def _first(paths: tuple[str, ...]) -> str:
     more = f" and {len(paths) - 3} more" if paths[3:] else ""
     return ", ".join(paths[:3]) + more
-
-
-@line_of.register
-def _record_passed_over(event: ev.RecordPassedOver) -> Line:
-    return Line(
-        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
-    )

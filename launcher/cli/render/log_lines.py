@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from ...spec.frozen import frozen
+from . import bars
 
 #: An endless line is shown in pieces of this many bytes.
 LONGEST = 1 << 16
@@ -32,6 +33,9 @@ _SEEN = frozenset(map(str, [*range(5), *range(22, 25), *range(31, 38), 39, *rang
 #: What colours by number begin with: text, background, underline.
 _BY_NUMBER = {"38", "48", "58"}
 _RESET = b"\x1b[0m"
+
+#: Begins a line that its process wrote over, in a queue: a progress bar that is complete.
+BAR = b"\r"
 
 #: torch prints this for every connection on hosts without reverse DNS; it means nothing.
 _NOISE = re.compile(
@@ -81,6 +85,10 @@ class Splitter:
     def current(self) -> bytes:
         """Return the unfinished line as it stands: a progress bar, a prompt."""
         return returned(self._rest)
+
+    def bar(self) -> bytes:
+        """Return the unfinished line if its process writes over it, as progress bars do."""
+        return self.current() if b"\r" in self._rest else b""
 
     def finish(self) -> bytes:
         """Return the rest of an ended stream, as a line."""
@@ -149,9 +157,14 @@ def _picture(match: re.Match[bytes]) -> bytes:
     return chr(0x2421 if code == 0x7F else 0x2400 + code).encode()
 
 
-def readable(lines: bytes, raw: bool = False, colours: bool = False) -> bytes:
+def readable(
+    lines: bytes, raw: bool = False, colours: bool = False, mark_bars: bool = False
+) -> bytes:
     """Return whole lines ready to show; control characters are harmless unless ``raw``, and colours
-    are kept for a terminal that wants ``colours``."""
+    are kept for a terminal that wants ``colours``.
+
+    With ``mark_bars``, lines that were written over begin with :data:`BAR`.
+    """
     if raw:
         if b"\r" not in lines:
             return lines
@@ -161,37 +174,54 @@ def readable(lines: bytes, raw: bool = False, colours: bool = False) -> bytes:
     if is_plain(lines):
         return lines
     return b"".join(
-        (line if is_plain(line) else harmless(returned(line), colours)) + b"\n"
+        (line if is_plain(line) else _mark(line, mark_bars) + harmless(returned(line), colours))
+        + b"\n"
         for line in lines[:-1].split(b"\n")
     )
 
 
+def _mark(line: bytes, mark_bars: bool) -> bytes:
+    return BAR if mark_bars and b"\r" in line.rstrip(b"\r") else b""
+
+
 @frozen
 class Line:
-    """A line of one or several ranks, without its newline."""
+    """A line of one or several ranks, without its newline; ``is_bar`` if it was written over."""
 
     sources: tuple[int, ...]
     text: bytes
+    is_bar: bool = False
 
 
 def fold(queues: dict[int, deque[bytes]]) -> Iterable[Line]:
     """Empty the queues; yield their lines, equal lines once, each source in its own order.
 
     A line waits for every source that has it further down in its queue, so lines are also folded
-    when ranks printed something different before.
+    when ranks printed something different before. Bars of one shape count as equal.
     """
+    keys = {source: deque(map(_key, queue)) for source, queue in queues.items()}
     while True:
-        heads = [(source, queue[0]) for source, queue in queues.items() if queue]
+        heads = [(source, queue[0]) for source, queue in keys.items() if queue]
         if not heads:
             return
         deeper = {
-            text
-            for queue in queues.values()
-            for position, text in enumerate(queue)
-            if position and text != queue[0]
+            key
+            for queue in keys.values()
+            for position, key in enumerate(queue)
+            if position and key != queue[0]
         }
-        chosen = next((text for _, text in heads if text not in deeper), heads[0][1])
-        sources = tuple(source for source, text in heads if text == chosen)
+        chosen = next((key for _, key in heads if key not in deeper), heads[0][1])
+        sources = tuple(source for source, key in heads if key == chosen)
+        texts = [queues[source].popleft() for source in sources]
         for source in sources:
-            queues[source].popleft()
-        yield Line(sources, chosen)
+            keys[source].popleft()
+        is_bar = chosen.startswith(BAR)
+        yield Line(sources, _merged(texts) if is_bar else chosen, is_bar)
+
+
+def _key(text: bytes) -> bytes:
+    return BAR + bars.shape(text[1:].decode()).encode() if text.startswith(BAR) else text
+
+
+def _merged(texts: list[bytes]) -> bytes:
+    return bars.merged([text[1:].decode() for text in texts]).encode()

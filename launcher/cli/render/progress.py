@@ -1,8 +1,8 @@
-"""How far copies to or from several hosts are: size, rate, time left and the slowest host. Pure."""
+"""How far copies to or from several hosts are, and how long a quiet run has been quiet. Pure."""
 
 from __future__ import annotations
 
-from .tables import duration, size
+from .tables import duration, size, took
 
 #: Seconds before a rate means something.
 SETTLED = 1.0
@@ -37,3 +37,9 @@ class Transfer:
             f"slowest {slowest} {percent} %" if len(self._hosts) > 1 else f"{slowest} {percent} %"
         )
         return "  ".join(parts)
+
+
+def quiet_line(running: float, silent: float | None) -> str:
+    """Return ``running 1 h 12  last output 38 s ago``; ``silent`` is None before any output."""
+    last = "no output yet" if silent is None else f"last output {took(silent)} ago"
+    return f"running {took(running)}  {last}"

@@ -20,6 +20,7 @@ _SENTENCES: Mapping[str, str] = {
     StopReason.RESTARTING: "its launcher died while restarting it after {detail}",
     StopReason.STALLED: "it stalled",
     StopReason.SUPERVISOR_TERMINATED: "somebody terminated the supervisor of {host}",
+    StopReason.TIME_LIMIT: "its time limit was over",
     StopReason.TOO_FEW_HOSTS: "too few hosts were left",
 }
 

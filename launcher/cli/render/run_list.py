@@ -22,7 +22,7 @@ ROOM, LEAST = 24, 12
 def run_list(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
     """Return a table of runs, the latest first, as lines no wider than ``width`` (None: any width).
 
-    Runs of which no process was started come below, apart.
+    Runs that never started a process come below, apart.
     """
     begun = [run for run in runs if run.began]
     never = [run for run in runs if not run.began]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -22,17 +23,18 @@ from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
-from ...spec.errors import HostError
+from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
-from .event_lines import failure_of, line_of, process_name
+from .bars import folded
+from .event_lines import failure_of, line_of, lines_of_gpus, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
-from .progress import Transfer
-from .tables import counted, duration, fold_tasks
+from .progress import Transfer, quiet_line
+from .tables import counted, cut, duration, fold_tasks, took, wrapped
 
 if TYPE_CHECKING:
     from ...records.receipt import Receipt
@@ -46,12 +48,15 @@ HELD = 8
 STILL, STEP = 1.0, 0.2
 #: Seconds after which an unfinished line (a progress bar) is shown as it stands.
 UNFINISHED = 10.0
+#: Seconds without output after which a run shows that it is running.
+QUIET = 5.0
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
 _LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
+    "wait": "waiting for GPUs",
     "setup": "running setup",
     "start": "starting",
     "restart": "restarting",
@@ -70,6 +75,8 @@ class Watched(Protocol):
     def name(self) -> str: ...
     @property
     def layout(self) -> Layout: ...
+    @property
+    def started(self) -> float: ...
     @property
     def grace(self) -> float: ...
     @property
@@ -93,9 +100,11 @@ class Screen:
         self._held_since = 0.0
         self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
         self._errors: list[HostError] = []
+        self._gpus: list[ev.GpusPassedOver] = []
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_live = False  # whether bars of ranks move, and a quiet run shows that it runs
         self._sources: list[_Source] = []
         self._by_log: dict[tuple[str, str], int] = {}
         self._queues: dict[int, deque[bytes]] = {}
@@ -107,26 +116,34 @@ class Screen:
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
-        self._muted = self._is_stalled = False
+        self._muted = self._is_stalled = self._is_waiting = self._has_moved = False
         self._width = 12
         self._tasks: dict[str, Task] = {}
 
+    @property
+    def columns(self) -> int | None:
+        """The columns of the terminal that shows logs; None without one."""
+        return terminal_width() if self._out.isatty() else None
+
     def widen(self, hosts: Iterable[str]) -> None:
         """Make room for labels with these host names."""
-        self._width = max(map(len, hosts))
+        self._width = max(map(len, hosts), default=0)
 
     def fit(self, layout: Layout) -> None:
         """Learn the processes of a run, and make room for their labels."""
-        names = [len(node.host.name) for node in layout.nodes]
-        self._width = max(names) + len(str(layout.world_size - 1)) + 3
+        self._width = layout.label_width
         self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
-        if self._tasks:
-            self._width = max(names) + 1 + max(map(len, self._tasks))
 
     def begin(self, run: Watched) -> None:
         """Show which run this is."""
         self._run = run
+        self.go_live()
         self._say(f"run {click.style(run.name, bold=True)}")
+
+    def go_live(self) -> None:
+        """Show bars of ranks as they move, if there is a terminal to move on."""
+        is_whole = not self._raw and self._grep is None
+        self._is_live = self._moving and self._out.isatty() and is_whole
 
     async def __aenter__(self) -> Screen:
         self._ticking = asyncio.ensure_future(self._tick())
@@ -156,7 +173,9 @@ class Screen:
     def _stage_started(self, event: ev.StageStarted) -> None:
         self._stage, self._since = event.stage, time.monotonic()
         self._transfer = Transfer(self._since)
-        if event.stage == "sync":
+        moved = event.stage == "start" and self._has_moved
+        if event.stage == "sync" or self._is_waiting or moved:
+            self._has_moved = False
             self._say_layout()
 
     @on_event.register
@@ -173,6 +192,16 @@ class Screen:
     @on_event.register
     def _run_restarted(self, event: ev.RunRestarted) -> None:
         self._muted = False
+        self._say_line_of(event)
+
+    @on_event.register
+    def _gpus_passed_over(self, event: ev.GpusPassedOver) -> None:
+        self._gpus.append(event)  # many hosts have the same to tell
+        self._wait_for_more()
+
+    @on_event.register
+    def _gpu_taken(self, event: ev.GpuTaken) -> None:
+        self._has_moved = True  # what the screen said of hosts and GPUs is no longer so
         self._say_line_of(event)
 
     @on_event.register
@@ -224,14 +253,19 @@ class Screen:
     def _say_layout(self) -> None:
         assert self._run is not None
         layout = self._run.layout
+        self._is_waiting = not layout.nodes
+        if self._is_waiting:
+            return  # which hosts it gets is not known before its turn
         parts = [
             f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes
         ]
         self.fit(layout)
         count = layout.num_nodes
-        shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
-        self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")
+        parts[8:] = [f"and {count - 8} more"] if count > 8 else []
+        head = f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: "
+        width = terminal_width() if sys.stderr.isatty() else 10_000
+        self._say("\n".join(wrapped(head, parts, width)))
 
     def stopping(self) -> None:
         """Acknowledge Ctrl-C."""
@@ -239,6 +273,8 @@ class Screen:
         self._muted = True
         if self._run.killing:
             self._say("killing now; the receipt follows", "yellow")
+        elif self._stage == "wait":
+            self._say("leaving the queue", "yellow")
         elif self._stage == "collect":
             self._say("bringing outputs back; Ctrl-C again leaves them on the hosts", "yellow")
         else:
@@ -264,7 +300,7 @@ class Screen:
             return
         if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
             return  # a framework's launcher complains when we stop its ranks
-        source.arrived = arrived or time.time()
+        source.arrived, source.heard = arrived or time.time(), time.monotonic()
         self._enqueue(source, source.splitter.feed(data))
 
     def _enqueue(self, source: _Source, lines: bytes) -> None:
@@ -277,10 +313,12 @@ class Screen:
         count = lines.count(b"\n")
         if self._queued + count > self._room:
             self.flush()
-        shown = log_lines.readable(lines, self._raw, self._colour)
+        is_much = count > log_lines.FOLDED
+        mark_bars = self._is_live and not is_much
+        shown = log_lines.readable(lines, self._raw, self._colour, mark_bars)
         if not shown:
             return
-        if count > log_lines.FOLDED:
+        if is_much:
             self._print(self._label((place,)), shown)
             return
         self._queues[place].extend(shown[:-1].split(b"\n"))
@@ -289,9 +327,10 @@ class Screen:
 
     def _marked(self, source: _Source, lines: bytes) -> bytes:
         """Return the lines that the user wants to see, with their time if that is wanted."""
+        shown = map(log_lines.returned, lines.split(b"\n")[:-1])
         wanted = [
             line
-            for line in lines.split(b"\n")[:-1]
+            for line in shown
             if not self._grep or self._grep.search(log_lines.uncoloured(line))
         ]
         stamp = b""
@@ -316,16 +355,30 @@ class Screen:
         if self._flush:
             self._flush.cancel()
             self._flush = None
+        gpus, self._gpus = self._gpus, []
+        for told in lines_of_gpus(gpus):
+            self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
         for said in fold_errors(errors):
             self._complain(said.text, said.hint)
         if self._queued:
             self._queued = 0
             for line in log_lines.fold(self._queues):
-                self._print(self._label(line.sources), line.text + b"\n")
+                text = line.text
+                if line.is_bar:  # ranges may have made it too long
+                    room = terminal_width() - len(self._label_text(line.sources)) - 1
+                    text = cut(text.decode(), room).encode()
+                self._print(self._label(line.sources), text + b"\n")
 
     def _label(self, places: tuple[int, ...]) -> bytes:
         """Return ``lab2 [3] │ `` for one log, ``[0-3] │ `` for several."""
+        label = f"{self._label_text(places)} "
+        if self._colour:
+            colour = _COLOURS[self._sources[places[0]].number % len(_COLOURS)]
+            label = f"\x1b[{colour if len(places) == 1 else 1}m{label}\x1b[0m"
+        return label.encode()
+
+    def _label_text(self, places: tuple[int, ...]) -> str:
         sources = [self._sources[place] for place in places]
         if len(sources) == 1:
             text = sources[0].label
@@ -337,11 +390,7 @@ class Screen:
         else:
             text = nodeset.fold(dict.fromkeys(source.host for source in sources))
         bar = "│" if sources[0].stream == "out" else "┆"
-        label = f"{text.rjust(self._width)} {bar} "
-        if self._colour:
-            colour = _COLOURS[sources[0].number % len(_COLOURS)] if len(sources) == 1 else 1
-            label = f"\x1b[{colour}m{label}\x1b[0m"
-        return label.encode()
+        return f"{text.rjust(self._width)} {bar}"
 
     def _print(self, label: bytes, lines: bytes) -> None:
         """Print whole lines, each with its label, in one write."""
@@ -394,13 +443,40 @@ class Screen:
                 self._draw(self._question)
             elif self._moving and not self._asking and is_slow:
                 self._draw_line(now)
+            elif self._is_live and not self._asking and self._doing is None:
+                self._draw_running(now)
             for source in self._sources:
-                if now - source.shown > UNFINISHED and (line := source.splitter.current()):
+                if now - source.shown > UNFINISHED and (line := self._unfinished(source)):
                     self._enqueue(source, line + b"\n")
+
+    def _unfinished(self, source: _Source) -> bytes:
+        """Return the line that a source has begun, unless it is a bar that moves below."""
+        is_below = self._is_live and source.splitter.bar()
+        return b"" if is_below else source.splitter.current()
 
     def _draw_line(self, now: float) -> None:
         spent = duration(now - self._since)
         self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+
+    def _draw_running(self, now: float) -> None:
+        """Draw the bars of the ranks, or how long a quiet run has said nothing."""
+        heard = max((source.heard for source in self._sources), default=None)
+        silent = None if heard is None else now - heard
+        quiet = silent if silent is not None else now - self._since
+        texts = {
+            place: log_lines.harmless(bar).decode()
+            for place, source in enumerate(self._sources)
+            if (bar := source.splitter.bar())
+        }
+        if bars := folded(texts):
+            notes = [] if bars.slowest is None else [f"slowest {self._sources[bars.slowest].label}"]
+            notes += [f"last output {took(quiet)} ago"] if quiet > QUIET else []
+            end = "".join(f"  {note}" for note in notes)
+            text = f"{self._label_text(bars.sources)} {bars.text.strip()}"
+            self._draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
+        elif quiet > QUIET and not self._muted and self._run is not None:
+            with suppress(InputError):  # its start is not recorded yet
+                self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)
@@ -439,7 +515,7 @@ class _Source:
             self.label = f"{host} {process}"
         self.splitter = log_lines.Splitter()
         self.arrived = time.time()
-        self.shown = time.monotonic()
+        self.shown = self.heard = time.monotonic()
 
     @classmethod
     def named(cls, host: str, log: str, tasks: Mapping[str, Task]) -> _Source:

@@ -81,6 +81,12 @@ def moment(then: float, now: float) -> str:
     return f"{at.tm_mday} {time.strftime('%b' if at.tm_year == today.tm_year else '%b %y', at)}"
 
 
+def due(then: float, now: float) -> str:
+    """Return ``19:03`` for today, and ``28 Nov 19:03`` for a later day."""
+    at, today = local(then), local(now)
+    return time.strftime("%H:%M" if at[:3] == today[:3] else "%d %b %H:%M", at)
+
+
 def local(then: float) -> time.struct_time:
     """Return a moment in local time. One of a damaged record may be in no calendar."""
     return time.localtime(min(max(then, 0.0), _LAST))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ...jobs.job_file import seconds
+from ...jobs.durations import seconds
 from ...spec.yaml_document import YamlNode, text, texts
 from ..source import Text, entries, unread
 from . import osmo_commands

@@ -183,7 +183,7 @@ def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
 
 
 def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
-    """The files for which there is room, as many as possible."""
+    """Return the files for which there is room, as many as possible."""
     if sum(sizes.values()) <= room:
         return list(sizes)
     found = []
@@ -195,7 +195,7 @@ def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
 
 
 def _room(mirror: Path) -> int:
-    """Bytes that outputs may take: records and logs need room, too."""
+    """Return the bytes that outputs may take: records and logs need room, too."""
     try:
         disk = os.statvfs(mirror)
     except OSError:

@@ -91,7 +91,7 @@ class Belongings:
         return "" if owner == self._host else f"{key} of attempt {attempt}, which is not there"
 
     def _unplaced_owner(self, attempt: int, key: str) -> str | None:
-        """The host, for as many processes of attempts of other layouts as there may have been."""
+        """Return the host, for as many processes of attempts of other layouts as there may have been."""
         if (attempt, key) not in self._unplaced:
             if len(self._unplaced) >= self._unplaced_left:
                 return None
@@ -99,17 +99,17 @@ class Belongings:
         return self._host
 
     def _sets_up(self, layout: Layout, process: ProcessKey) -> bool:
-        """Whether it is the setup of a spare."""
+        """Return whether it is the setup of a spare."""
         return process.kind is ProcessKind.SETUP and self._is_spare(layout)
 
     def _has_rank(self, layout: Layout, process: ProcessKey) -> bool:
-        """Whether it is a rank that a task of the host starts."""
+        """Return whether it is a rank that a task of the host starts."""
         tasks = [t for node in layout.nodes if node.host.name == self._host for t in node.tasks]
         of_task = any(task.rank <= process.index < task.rank + task.size for task in tasks)
         return process.kind is ProcessKind.RANK and of_task
 
     def _is_spare(self, layout: Layout) -> bool:
-        """Whether the host has no place yet: its setup runs for one that it is to take."""
+        """Return whether the host has no place yet: its setup runs for one that it will take."""
         return all(node.host.name != self._host for node in layout.nodes)
 
     def _wrong_primary(self, event: ev.ProcessStarted | ev.ProcessExited) -> str:

@@ -84,6 +84,18 @@ def test_no_stages() -> None:
     assert receipt.stage_seconds([]) == {}
 
 
+def test_a_run_ends_with_its_last_process_though_nobody_was_there() -> None:
+    """After a reboot: not when somebody asked its hosts again, hours later."""
+    exits = [ev.ProcessExited(15.0, "gpu1", 0, "rank-0", 0, 0)]
+    events = [ev.StageStarted(0.0, "connect"), ev.StageStarted(2.0, "run")]
+    later = [ev.ConnectionResumed(9000.0, "gpu1", 8990.0), ev.StageStarted(9001.0, "collect")]
+    assert receipt.ended_at([*events, *exits, *later], 9002.0) == 15.0
+    assert receipt.stage_seconds([*events, *later, *exits])["run"] == 13.0
+    dropped = [ev.ConnectionResumed(9.0, "gpu1", 3.0), *exits, ev.StageStarted(16.0, "collect")]
+    assert receipt.ended_at([*events, *dropped], 17.0) == 17.0
+    assert receipt.ended_at(events, 17.0) == 17.0
+
+
 def test_first_failure_has_its_last_words() -> None:
     assert receipt.first_failure(RunState(), b"x") is None
     words = b"".join(b"line %d\n\n" % number for number in range(20)) + b"\xff"

@@ -18,6 +18,7 @@ from launcher.runner.event_log import EventLog
 from launcher.runner.host_session import HostSession
 from launcher.runner.host_set import HostSet
 from launcher.runner.listeners import ignore_event, ignore_log
+from launcher.runner.place import Place
 from launcher.runner.stop import StopSwitch
 from launcher.spec.errors import HostError
 from launcher.spec.inventory import Inventory
@@ -43,6 +44,9 @@ class Opening:
         monkeypatch.setattr(connect, "open_one", self._open)
         monkeypatch.setattr(HostSession, "close", lambda session: self._close(session))
 
+    async def connect(self) -> bool:
+        return await connect.connect(self.context, self.hosts, Place(self.context))
+
     async def _open(self, session: HostSession) -> None:
         if session.name == "slow":
             self.slow_is_opening.set()
@@ -59,7 +63,7 @@ def test_a_cancelled_start_closes_what_it_has_opened(
 ) -> None:
     async def test() -> list[str]:
         opening = Opening(tmp_path, monkeypatch, None)
-        connecting = asyncio.ensure_future(connect.connect(opening.context, opening.hosts))
+        connecting = asyncio.ensure_future(opening.connect())
         await opening.slow_is_opening.wait()
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
@@ -76,7 +80,7 @@ def test_each_host_is_closed_once_where_one_fails(
     async def test() -> Any:
         opening = Opening(tmp_path, monkeypatch, error)
         with pytest.raises(Exception) as raised:  # noqa: PT011 - each of the parameters
-            await connect.connect(opening.context, opening.hosts)
+            await opening.connect()
         await opening.hosts.close()
         return opening.closed, raised.value
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import launcher.agent
-from launcher.agent.host import gpu_locks
+from launcher.agent.host import gpu_locks, socket_names
 
 AGENT = Path(launcher.agent.__file__).parent
 
@@ -84,13 +84,13 @@ def test_an_old_kernel_tells_the_holder_through_a_connection(
     scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For as long as nobody fills the queue of lookers, which a supervisor empties."""
-    monkeypatch.setattr(gpu_locks, "_uid_by_inode", lambda inode: None)
+    monkeypatch.setattr(socket_names, "_uid_by_inode", lambda inode: None)
     locks = gpu_locks.take([0], "mine")
     assert gpu_locks.held()[0]["uid"] == os.getuid()
-    for _ in range(gpu_locks.QUEUE):
+    for _ in range(socket_names.QUEUE):
         gpu_locks.held()
     assert gpu_locks.held() == {0: {}}
-    gpu_locks.drain(locks)
+    socket_names.drain(locks)
     assert gpu_locks.held()[0]["run"] == "mine"
     for lock in locks:
         lock.close()
@@ -101,10 +101,10 @@ def test_a_lock_that_is_connected_elsewhere_counts(scope: str) -> None:
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as strange:
         server.bind("")
         server.listen()
-        strange.bind(gpu_locks._prefix() + b"gpu/4")
+        strange.bind(socket_names.prefix() + b"gpu/4")
         strange.connect(server.getsockname())
         with socket.socket(socket.AF_UNIX) as beyond:
-            beyond.bind(gpu_locks._prefix() + b"gpu/99999999999999999999")
+            beyond.bind(socket_names.prefix() + b"gpu/99999999999999999999")
             assert {i: h.get("uid") for i, h in gpu_locks.held().items()} == {4: os.getuid()}
 
 

@@ -256,6 +256,18 @@ def test_deadlines_come_nearer_and_never_go_away(stops: list[tuple[float, float]
     assert m.Kill() in machine.tick(deadline)
 
 
+def test_a_run_whose_time_is_over_is_stopped_everywhere_once() -> None:
+    machine = started(spec("rank-0"))
+    machine.begin("run", 1, [spec("rank-0")], None, until=100.0)
+    machine.started("rank-0", 0, 7, "")
+    assert machine.next_tick(1.0, None) <= 100.0
+    assert machine.tick(99.9) == []
+    told = machine.tick(100.0)
+    assert next(one for one in told if isinstance(one, m.Stop)).why == "time-limit"
+    assert next(one for one in told if isinstance(one, m.Tell)).word["over"] == "time-limit"
+    assert "Stop" not in what(machine.tick(100.1))
+
+
 def test_terminated_with_its_children() -> None:
     """Who kills a whole session kills them in any order: their exits are no failures."""
     machine = started()

@@ -30,6 +30,6 @@ def test_equal_hosts_are_one_line_and_what_stays_is_said() -> None:
         "node[00-63]: 1 run, 1 version of code, 1.0 kB",
         "64.5 kB in all",
         "stays: b-2: hosts have files that were never brought back (launcher pull, or launcher rm -y)",
-        "stays: 3 run folders on hosts, of which this machine has no record (--unknown)",
+        "stays: 3 run folders on hosts that this machine has no record of (--unknown)",
     ]
     assert plan_text(PrunePlan()) == "nothing to delete"

@@ -1,0 +1,159 @@
+"""Tickets of waiting runs: names of sockets, as GPU locks are.
+
+A ticket says all that others must know to decide whose turn it is; its holder is the relay of its run,
+so that it is gone when nobody could start the run. What another user claims is read as a name with
+bounds, or not at all. See docs/decisions/0055-tickets.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from ..base import run_lock
+from ..processes.processes import user_name
+from . import gpu_locks, socket_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from ..base.lean import Socket
+    from ..base.messages import Message, TicketFacts
+    from .socket_names import Seen
+
+#: Tickets that are taken at most, in all and of one user; and names that are read for them.
+MOST_TICKETS, MOST_OF_A_USER, MOST_READ = 512, 128, 2048
+#: Priorities, by their letter.
+PRIORITIES = {"l": -1, "n": 0, "h": 1}
+#: Numbers beyond these are nonsense. A launcher takes at least as much: see its ``answers.py``.
+MOST_NUMBER, MOST_SECONDS, MOST_HOSTS, MOST_SHARE = 1 << 40, 1 << 30, 1 << 12, 1 << 12
+#: The longest list of shares; of a longer one the largest share counts for all.
+LONGEST_SHARES = 12
+
+#: Most fields of a ticket, with those of later versions.
+MOST_FIELDS = 16
+#: Names that are tried for a ticket.
+TRIES = 16
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def enter(run: str, ticket: Message) -> Socket:
+    """Show a ticket until what is returned is closed. Raises OSError."""
+    numbers = [
+        ticket["number"],
+        int(time.time() - ticket.get("waited", 0.0)),
+        min(MOST_SECONDS - 1, max(1, int(ticket["seconds"]))) if ticket.get("seconds") else 0,
+        ticket["hosts"],
+    ]
+    letter = next(one for one, value in PRIORITIES.items() if value == ticket.get("priority", 0))
+    parts = [letter, *map(_written, numbers), _shares_text(ticket["shares"])]
+    if ticket.get("aside"):
+        parts.append("a")
+    for _ in range(TRIES):
+        try:
+            return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        numbers[1] -= 1  # a relay whose connection was lost still has that name
+        parts[2] = _written(numbers[1])
+    raise OSError(errno.EADDRINUSE, "the ticket of %s is there already" % run)
+
+
+def names() -> dict[str, Seen]:
+    """Return the sockets of this host that say whose turn it is: locks, claims and tickets."""
+    kinds = ("wait/", "gpu/", "until/")
+    return {name: one for name, one in socket_names.seen().items() if name.startswith(kinds)}
+
+
+def read(seen: Mapping[str, Seen], run: str = "") -> list[TicketFacts]:
+    """Return the tickets among these names, that of a ``run`` first, with the user as the kernel knows
+    it."""
+    found: list[TicketFacts] = []
+    of_user: dict[int | None, int] = {}
+    mine = "wait/%s/" % socket_names.short(run)
+    there = [name for name in seen if name.startswith("wait/")]
+    for name in sorted(there, key=lambda name: (not name.startswith(mine), name))[:MOST_READ]:
+        ticket = _read(name)
+        if ticket is None:
+            continue
+        uid = socket_names.uid_of(seen[name])
+        of_user[uid] = of_user.get(uid, 0) + 1
+        if of_user[uid] <= MOST_OF_A_USER and len(found) < MOST_TICKETS:
+            ticket["user"] = "?" if uid is None else user_name(uid)
+            found.append(ticket)
+    return found
+
+
+def to_watch(seen: Iterable[str], run: str) -> list[str]:
+    """Return those of the names whose end can begin the turn of a run: locks, and others' tickets."""
+    locks = [name for name in seen if name.startswith("gpu/") and name[4:].isdigit()]
+    mine = "wait/%s/" % socket_names.short(run)
+    others = [name for name in seen if name.startswith("wait/") and not name.startswith(mine)]
+    return locks[: gpu_locks.MOST_GPUS] + others[:MOST_OF_A_USER]
+
+
+def _read(name: str) -> TicketFacts | None:
+    """Return what a name says; None for nonsense. Later versions may add fields."""
+    parts = name.split("/")
+    fields = parts[2].split(".") if len(parts) == 3 else []
+    if not 6 <= len(fields) <= MOST_FIELDS or fields[0] not in PRIORITIES:
+        return None
+    if not run_lock.is_run_name(parts[1]) or len(parts[1]) > socket_names.LONGEST_RUN:
+        return None
+    try:
+        number, since, seconds, hosts = [_number(text) for text in fields[1:5]]
+        shares = _shares(fields[5])
+    except ValueError:
+        return None
+    bounded = abs(number) < MOST_NUMBER and since < MOST_NUMBER and seconds < MOST_SECONDS
+    if not bounded or not 0 < hosts < MOST_HOSTS or sum(count for count, _ in shares) > hosts:
+        return None
+    return {
+        "run": parts[1],
+        "priority": PRIORITIES[fields[0]],
+        "number": number,
+        "waited": max(0.0, time.time() - since),
+        "seconds": float(seconds) if seconds else None,
+        "hosts": hosts,
+        "shares": shares,
+        "aside": "a" in fields[6:],
+    }
+
+
+def _shares_text(shares: list[int]) -> str:
+    """Return ``8x4+1x2`` for eight nodes with 4 GPUs and one with 2."""
+    counts = [(shares.count(size), size) for size in sorted(set(shares), reverse=True)]
+    text = "+".join("%dx%d" % one for one in counts)
+    return text if len(text) <= LONGEST_SHARES else "%dx%d" % (len(shares), max(shares))
+
+
+def _shares(text: str) -> list[list[int]]:
+    shares: list[list[int]] = []
+    for part in text.split("+"):
+        count, _, size = part.partition("x")
+        if not (count.isdigit() and size.isdigit() and len(count) < 6 and len(size) < 5):
+            raise ValueError(text)
+        shares.append([int(count), int(size)])
+    if any(not (count and 0 < size <= MOST_SHARE) for count, size in shares):
+        raise ValueError(text)
+    return shares
+
+
+def _written(number: int) -> str:
+    """Return a number in as few characters as possible."""
+    digits, left = "", abs(number)
+    while left or not digits:
+        left, digit = divmod(left, 36)
+        digits = _DIGITS[digit] + digits
+    return "-" + digits if number < 0 else digits
+
+
+def _number(text: Any) -> int:
+    digits = text[1:] if text.startswith("-") else text
+    if not 0 < len(digits) <= 8 or any(one not in _DIGITS for one in digits):
+        raise ValueError(text)
+    return int(text, 36)

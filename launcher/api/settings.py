@@ -1,0 +1,166 @@
+"""Settings of this user and of a project: find them, and say what each key is and where it is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..fleet import allowed
+from ..jobs import settings
+from ..jobs.run_options import OPTIONS
+from ..jobs.settings import DEFAULTS, DELICATE_IN_A_JOB, KEYS, MERGED, Setting, json_schema
+from ..spec.errors import DocumentError, InputError
+from ..spec.files import read_text
+from ..spec.frozen import frozen
+
+__all__ = [
+    "DEFAULTS",
+    "KEYS",
+    "MERGED",
+    "OPTIONS",
+    "PROJECT",
+    "Line",
+    "Setting",
+    "SettingsFile",
+    "allow",
+    "are_allowed",
+    "delicate_lines",
+    "found",
+    "json_schema",
+    "of_job",
+    "require_allowed",
+    "user_file",
+]
+
+USER, PROJECT, JOB = "user", "project", "job"
+#: Of a project, in its folder.
+IN_A_PROJECT = ".launcher.yaml"
+#: Where allowed lines are noted: a file of launcher's folder, with one digest a line.
+ALLOWED = "allowed-settings"
+
+
+@frozen
+class SettingsFile:
+    """A file of settings, and whose it is; ``others`` says that another user could have written it."""
+
+    path: str
+    whose: str
+    settings: Mapping[str, Setting]
+    others: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """Return its values by key; paths are whole."""
+        folder = Path(self.path).absolute().parent
+        found = {name: setting.value for name, setting in self.settings.items()}
+        for name in ("inventory", "workdir"):
+            if name in found:
+                found[name] = str(folder / Path(found[name]).expanduser())
+        return found
+
+
+@frozen
+class Line:
+    """A setting that its user has to know: file, number of its first line, text."""
+
+    file: str
+    number: int
+    text: str
+
+
+def user_file() -> Path:
+    """Return the file of this user's settings, which need not exist."""
+    place = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(place) / "launcher" / "config.yaml"
+
+
+def found(folder: Path | None = None) -> tuple[SettingsFile, ...]:
+    """Return the settings that hold in a folder, the weaker first: the user's, then the project's.
+
+    The project's are in ``.launcher.yaml``, in this folder or the first one above that has it. A file of
+    another user's is not read. Raises InputError, DocumentError.
+    """
+    here = folder or Path.cwd()
+    files = []
+    if user_file().exists():
+        files.append(_read(user_file(), USER))
+    for place in (here, *here.parents):
+        if (place / IN_A_PROJECT).exists():
+            files.append(_of_project(place / IN_A_PROJECT))
+            break
+    return tuple(files)
+
+
+def of_job(path: str | os.PathLike[str]) -> SettingsFile:
+    """Return the options of a run that a job file holds. Raises DocumentError."""
+    content = read_text(path, "job file")
+    return SettingsFile(str(path), JOB, settings.in_a_job(content, str(path)))
+
+
+def _of_project(file: Path) -> SettingsFile:
+    if file.stat().st_uid not in (os.getuid(), 0):
+        return SettingsFile(str(file), PROJECT, {}, others=True)
+    read = _read(file, PROJECT)
+    workdir = read.settings.get("workdir")
+    if workdir and not Path(read.values()["workdir"]).resolve().is_relative_to(
+        file.parent.resolve()
+    ):
+        raise DocumentError(
+            f"workdir: {workdir.value} is outside of {file.parent}",
+            "settings of a project may not copy other folders: --workdir, or the job file",
+            str(file),
+            workdir.line,
+        )
+    return read
+
+
+def _read(file: Path, whose: str) -> SettingsFile:
+    near = os.path.relpath(file)
+    shown = near if not near.startswith("..") else str(file)
+    return SettingsFile(shown, whose, settings.load(read_text(file, "settings"), shown))
+
+
+# -- what a file of somebody else's could do
+
+
+def delicate_lines(files: Sequence[SettingsFile]) -> tuple[Line, ...]:
+    """Return the settings of projects and jobs that run commands, send secrets, or let hosts control the
+    terminal: the files may have come with somebody else's code."""
+    return tuple(line for file in files for line in _delicate(file))
+
+
+def _delicate(file: SettingsFile) -> Iterator[Line]:
+    if file.whose == USER:
+        return
+    names = DELICATE_IN_A_JOB if file.whose == JOB else settings.DELICATE
+    for name, setting in file.settings.items():
+        if settings.is_delicate(name, setting.value, names):
+            yield Line(file.path, setting.line, setting.text)
+
+
+def are_allowed(lines: Sequence[Line]) -> bool:
+    """Return whether the user has allowed just these lines before, or there are none."""
+    return all(allowed.is_noted(ALLOWED, _digest(line)) for line in lines)
+
+
+def allow(lines: Sequence[Line]) -> None:
+    """Note that these lines may take effect. Raises OSError."""
+    for line in lines:
+        allowed.note(ALLOWED, _digest(line))
+
+
+def require_allowed(lines: Sequence[Line]) -> None:
+    """Raise InputError for lines that the user has not allowed."""
+    first = next((line for line in lines if not are_allowed([line])), None)
+    if first is not None:
+        text = first.text.splitlines()[0].strip()
+        of_job = "" if Path(first.file).name == IN_A_PROJECT else f" {first.file}"
+        raise InputError(
+            f"{first.file}:{first.number} wants a say in what runs, and you have not allowed it: {text}",
+            f"read it; then allow it once: launcher config allow{of_job}",
+        )
+
+
+def _digest(line: Line) -> str:
+    return allowed.digest(str(Path(line.file).absolute()), line.text)

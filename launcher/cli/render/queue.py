@@ -1,0 +1,79 @@
+"""Format the queue: a row for each run that holds GPUs, and for each that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ...spec import nodeset
+from ...spec.gpus import fold
+from .event_lines import until, wait_reason
+from .tables import age, counted, due, table
+
+if TYPE_CHECKING:
+    from ...api.client import Holding, Queue, Waiting
+
+_PRIORITIES = {-1: "low", 0: "", 1: "high"}
+
+
+def queue_text(queue: Queue, now: float) -> str:
+    """Return who holds GPUs, who waits, and how many are free."""
+    parts = []
+    if queue.holding:
+        rows = [_holding(one, now) for one in queue.holding]
+        parts.append(table(("run", "user", "gpus", "since", "ends by"), rows))
+    if queue.waiting:
+        rows = [_waiting(one, now) for one in queue.waiting]
+        parts.append(table(("", "waiting", "user", "gpus", "hosts", "for", "time", "why"), rows))
+    waits = len(queue.waiting)
+    who = {0: "nobody waits", 1: "1 run waits"}.get(waits, f"{waits} runs wait")
+    parts.append(f"{counted(queue.gpus, 'GPU')}, {queue.free} free; {who}")
+    return "\n\n".join(parts)
+
+
+def _holding(one: Holding, now: float) -> tuple[str, ...]:
+    return (
+        one.run or "(not launcher)",
+        one.user,
+        _gpus(one.gpus),
+        age(max(0.0, now - one.since)) if one.since else "-",
+        due(one.until, now) if one.until else "-",
+    )
+
+
+def _gpus(held: Mapping[str, tuple[int, ...]]) -> str:
+    """Return ``gpu[1-2] 0-3  gpu3 0``: hosts with the same GPUs together."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for host, gpus in held.items():
+        alike.setdefault(gpus, []).append(host)
+    return "  ".join(f"{nodeset.fold(hosts)} {fold(gpus)}" for gpus, hosts in alike.items())
+
+
+def _waiting(one: Waiting, now: float) -> tuple[str, ...]:
+    where = nodeset.fold(one.hosts) + (f" and {one.elsewhere} more" if one.elsewhere else "")
+    return (
+        "-" if one.place is None else str(one.place or "now"),
+        one.run,
+        one.user,
+        _shares(one.shares),
+        where,
+        age(max(0.0, now - one.since)),
+        age(one.time_limit) if one.time_limit else "-",
+        _why(one, now),
+    )
+
+
+def _shares(shares: tuple[int, ...]) -> str:
+    """Return ``4`` for one node, ``2x4+2`` for two with 4 GPUs and one with 2."""
+    counts = {size: shares.count(size) for size in sorted(set(shares), reverse=True)}
+    return "+".join(f"{count}x{size}" if count > 1 else str(size) for size, count in counts.items())
+
+
+def _why(one: Waiting, now: float) -> str:
+    priority = f"{_PRIORITIES[one.priority]} priority, " if _PRIORITIES[one.priority] else ""
+    if one.place == 0:
+        return f"{priority}prepares its start"
+    if one.place is None or one.why is None:
+        return f"{priority}too few of its hosts can be reached from where it was started"
+    reason = wait_reason(one.why, one.runs, one.users, one.hosts)
+    return f"{priority}{reason}{until(one.latest, now)}"

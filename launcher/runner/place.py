@@ -1,0 +1,325 @@
+"""A run's place in the queue: a ticket on each host that it may use, until its GPUs are locked.
+
+The tickets are held by the agents of this run's own connections, so that a run whose launcher is gone
+keeps nobody waiting. See docs/decisions/0055-tickets.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..records import events as ev
+from ..records.reasons import WaitReason
+from ..spec.errors import BadAnswer, GpusInUse, HostError
+from ..spec.model import Layout
+from ..transport.answers import Turns
+from .concurrency import cancel
+from .context import RunContext
+from .host_session import HostSession
+from .policy import turn
+from .policy.turn import Begin, Wait
+
+#: Seconds that a host may take until it says that nothing has changed.
+NEWS = 10.0
+#: Seconds between two looks at who works on the GPUs outside launcher.
+MEASURE = 60.0
+#: Seconds between two times that the ticket of a running run is renewed.
+RENEW = 10.0
+#: Seconds until a host that has dropped its connection is dialled.
+PAUSE = 0.5
+#: Seconds by which an estimate may be off before it is told anew.
+ROUGHLY = 30.0
+#: Seconds for a host to let go of what a waiting run has left there.
+LEAVES = 10.0
+
+
+class Place:
+    """Enters, waits and leaves. ``sessions`` are the hosts where the run has a ticket."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.sessions: tuple[HostSession, ...] = ()
+        self._context = context
+        self._shares: tuple[int, ...] = ()
+        self._number: int | None = None
+        self._since = time.monotonic()
+        self._aside = self._is_stale = False
+        self._priority = context.request.priority
+        self._stands: dict[str, Turns] = {}
+        self._changed = asyncio.Event()
+        self._holding: tuple[asyncio.Task[None], ...] = ()
+        self._told: ev.RunWaits | None = None
+        self._ticket: dict[str, Any] = {}
+
+    async def enter(
+        self, sessions: Sequence[HostSession], shares: Sequence[int], strict: bool = True
+    ) -> None:
+        """Have a ticket on these hosts, and on no others. The first one is behind all that are there.
+
+        Raises HostError for a host that does not answer. The ticket of a run that starts again (not
+        ``strict``) is that of its start, and such hosts are passed over.
+        """
+        left = [one for one in self.sessions if one not in sessions]
+        self.sessions, self._shares = tuple(sessions), tuple(shares)
+        if self._number is None:
+            self._since = time.monotonic()
+            self._number = int(self._context.started)  # most likely after all: no second round
+            await self._hold(strict)
+            numbers = [
+                ticket.number
+                for run, there in turn.waiting(self._in_sight()).items()
+                for ticket in there.values()
+                if run != self._name
+            ]
+            if strict and numbers and max(numbers) >= self._number:
+                self._number = max(numbers) + 1
+                await self._hold(strict)
+        else:
+            await self._hold(strict)
+        await _without_tickets(left)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the run may wait for its turn."""
+        request = self._context.request
+        return turn.can_wait(request.job) and (request.wait is None or request.wait > 0)
+
+    @property
+    def others(self) -> int:
+        """How many other runs have a ticket on these hosts."""
+        return len(set(turn.waiting(self._in_sight())) - {self._name})
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is this run's turn."""
+        return isinstance(self._decide(), Begin)
+
+    def layout_now(self) -> Layout | None:
+        """Return the layout that the run may take now; None if it has to wait."""
+        answer = self._decide()
+        return self._layout(answer) if isinstance(answer, Begin) else None
+
+    async def until_turn(self, layout: Layout | None = None) -> Layout:
+        """Return the layout that the run may take now, as soon as it may: the one that it has, with GPUs
+        that are free, or a new one. Raises GpusInUse when that takes longer than it wants to wait."""
+        wait, measured = self._context.request.wait, time.monotonic()
+        while True:
+            self._changed.clear()
+            if self._is_stale:
+                self._is_stale = False
+                await self._hold()
+            answer = self._decide()
+            if isinstance(answer, Begin):
+                await self._look()  # what was seen first may be old
+                answer = self._decide()
+                if isinstance(answer, Begin):
+                    self._came()
+                    return self._layout(answer, layout)
+            if isinstance(answer, Wait):
+                await self._tell(answer)
+            left = MEASURE if wait is None else self._since + wait - time.monotonic()
+            if left <= 0:
+                raise _still_in_use(answer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, MEASURE)):
+                    await self._changed.wait()
+            if time.monotonic() > measured + MEASURE:
+                measured = time.monotonic()
+                await asyncio.gather(*map(_measure, self.sessions))
+
+    def move(self, priority: int | None, first: bool) -> None:
+        """Wait with another priority, or before all others of the same one."""
+        self._priority = self._priority if priority is None else priority
+        if first:
+            numbers = [
+                ticket.number
+                for run, there in turn.waiting(self._in_sight()).items()
+                for ticket in there.values()
+                if run != self._name and ticket.priority == self._priority
+            ]
+            self._number = min([*numbers, self._number or 0]) - 1
+        self._is_stale = True
+        self._changed.set()
+
+    async def rest(self, sessions: Sequence[HostSession], shares: Sequence[int]) -> None:
+        """Keep a ticket while the run has its GPUs: it counts as soon as it has not, until it starts
+        again."""
+        await self.close()
+        if self._number is None:
+            self._number = int(self._context.started)
+        if tuple(sessions) != self.sessions:
+            self.sessions, self._shares = tuple(sessions), tuple(shares)
+            self._ticket = self._made()
+        self._holding = tuple(asyncio.ensure_future(self._renew(one)) for one in self.sessions)
+        self._is_stale = True  # to wait again, it has to look again
+
+    async def leave(self) -> None:
+        """Give the place up: the run has its GPUs, or wants none any more."""
+        holding, self._holding = self._holding, ()
+        await cancel(*holding)
+        await _without_tickets(self.sessions)
+        self.sessions, self._stands = (), {}
+
+    async def close(self) -> None:
+        """Stop renewing tickets; they go with their connections."""
+        holding, self._holding = self._holding, ()
+        await cancel(*holding)
+
+    async def forget(self, sessions: Sequence[HostSession]) -> None:
+        """Remove the code of the run from hosts where nothing of it was started."""
+        await asyncio.gather(*(_remove(one, self._context.name) for one in sessions))
+
+    # -- tickets
+
+    @property
+    def _name(self) -> str:
+        return turn.short(self._context.name)
+
+    async def _hold(self, strict: bool = False) -> None:
+        """Show the ticket as it is now on all hosts, and keep it there."""
+        await self.close()
+        self._ticket = self._made()
+        self._stands = {}
+        error = await self._look()
+        self._holding = tuple(asyncio.ensure_future(self._keep(one)) for one in self.sessions)
+        if error and strict:
+            raise error
+
+    def _made(self) -> dict[str, Any]:
+        return {
+            "number": self._number,
+            "priority": self._priority,
+            "seconds": self._context.request.time_limit,
+            "waited": round(time.monotonic() - self._since),
+            "hosts": len(self.sessions),
+            "shares": list(self._shares),
+            "aside": self._aside,
+        }
+
+    async def _look(self) -> HostError | None:
+        """Look at all hosts; return the error of one that does not answer."""
+        asked = (self._ask(one, 0.0) for one in self.sessions)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        for session, error in zip(self.sessions, found, strict=True):
+            if isinstance(error, HostError):
+                self._stands.pop(session.name, None)
+            elif error is not None:
+                raise error
+        return next((error for error in found if isinstance(error, HostError)), None)
+
+    async def _ask(self, session: HostSession, wait: float) -> None:
+        self._stands[session.name] = await session.turn(self._ticket, wait)
+        self._changed.set()
+
+    async def _keep(self, session: HostSession) -> None:
+        """Renew a ticket and hear of changes, until this is cancelled or the host is given up."""
+        while session.lost is None:
+            try:
+                await self._ask(session, NEWS)
+            except HostError as error:
+                self._stands.pop(session.name, None)
+                self._changed.set()
+                if isinstance(error, BadAnswer):
+                    return  # nothing more of it is believed
+                await asyncio.sleep(PAUSE)
+                await session.until_back()
+
+    async def _renew(self, session: HostSession) -> None:
+        """Keep a ticket without hearing of changes, until this is cancelled or the host is given up."""
+        while session.lost is None:
+            try:
+                await session.turn(self._ticket, 0.0)
+                await asyncio.sleep(RENEW)
+            except BadAnswer:
+                return
+            except HostError:
+                await asyncio.sleep(PAUSE)
+                await session.until_back()
+
+    # -- decisions
+
+    def _in_sight(self) -> list[turn.Stand]:
+        model = self._context.job.resources.gpu_model
+        return [
+            turn.Stand(one.host, one.facts, self._stands[one.name], model)
+            for one in self.sessions
+            if one.name in self._stands
+        ]
+
+    def _decide(self) -> Begin | Wait | None:
+        run, hosts = self._context.name, [one.name for one in self.sessions]
+        return turn.of_run(turn.decide(self._in_sight(), run, hosts), run)
+
+    def _came(self) -> None:
+        if self._told is not None:
+            self._told = None
+            self._context.add(ev.TurnCame(time.time(), time.monotonic() - self._since))
+
+    def _layout(self, answer: Begin, layout: Layout | None = None) -> Layout:
+        stands = self._in_sight()
+        if layout is not None:
+            return turn.with_gpus(layout, stands, answer)
+        return turn.layout(self._context.job, stands, answer, self._context.name)
+
+    async def _tell(self, answer: Wait) -> None:
+        """Record why the run waits, if that is new; a run that can begin nowhere holds nobody back."""
+        now, stands = time.time(), self._in_sight()
+        there = turn.waiting(stands)
+        event = ev.RunWaits(
+            time=now,
+            place=answer.place,
+            waiting=len(there),
+            why=turn.reason(answer, there),
+            runs=answer.runs,
+            users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
+            hosts=answer.hosts,
+            latest=None if answer.seconds is None else now + answer.seconds,
+        )
+        if self._told is None or not _alike(event, self._told):
+            self._told = event
+            self._context.add(event)
+        aside = event.why in (WaitReason.HOSTS_MISSING, WaitReason.TOO_LARGE)
+        if aside is not self._aside:
+            self._aside = aside
+            await self._hold()
+
+
+def _still_in_use(answer: Wait | Begin | None) -> GpusInUse:
+    place = f", and it is number {answer.place}" if isinstance(answer, Wait) else ""
+    return GpusInUse(
+        f"the time to wait is over{place}",
+        "--wait forever waits for as long as it takes",
+    )
+
+
+def _alike(one: ev.RunWaits, other: ev.RunWaits) -> bool:
+    """Return whether two events tell a person the same."""
+    same = (one.place, one.waiting, one.why, one.runs, one.hosts)
+    if same != (other.place, other.waiting, other.why, other.runs, other.hosts):
+        return False
+    if one.latest is None or other.latest is None:
+        return one.latest is other.latest
+    return abs(one.latest - other.latest) < ROUGHLY
+
+
+async def _without_tickets(sessions: Sequence[HostSession]) -> None:
+    async def one(session: HostSession) -> None:
+        with suppress(HostError, TimeoutError):
+            async with asyncio.timeout(LEAVES):
+                await session.turn(None, 0.0)
+
+    await asyncio.gather(*(one(session) for session in sessions))
+
+
+async def _measure(session: HostSession) -> None:
+    with suppress(HostError):
+        await session.look_again()
+
+
+async def _remove(session: HostSession, run: str) -> None:
+    with suppress(HostError, TimeoutError):
+        async with asyncio.timeout(LEAVES):
+            await session.agent.ask("remove", run=run)

@@ -1,0 +1,158 @@
+"""Everybody's queue: who holds the GPUs of the hosts, who waits for them, and what for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field, replace
+
+from ..fleet.fanout import Visited, visit_hosts
+from ..records.reasons import WaitReason
+from ..spec.errors import HostError
+from ..spec.frozen import frozen
+from ..spec.model import Inventory, Node
+from ..transport.answers import Turns, WaitingThere
+from .policy import turn
+from .policy.turn import Begin, Stand, Wait
+
+#: Stands for a run, where somebody only looks.
+NOBODY = "nobody"
+
+
+@frozen
+class Holding:
+    """A run that holds GPUs, ``gpus`` by host; without a name it is somebody outside launcher.
+
+    ``since`` is when it got them, and ``until`` when it is ended at the latest, in seconds since the
+    epoch by this machine's clock; None where nobody knows.
+    """
+
+    run: str
+    user: str
+    gpus: Mapping[str, tuple[int, ...]]
+    since: float | None = None
+    until: float | None = None
+
+
+@frozen
+class Waiting:
+    """A run that waits on ``hosts`` for GPUs, ``shares`` of them on each node.
+
+    It is number ``place``; None if it holds nobody back, since it can begin nowhere now. ``why`` is None
+    for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
+    is on how many hosts it waits that were not asked.
+    """
+
+    run: str
+    user: str
+    place: int | None
+    priority: int
+    shares: tuple[int, ...]
+    hosts: tuple[str, ...]
+    since: float
+    time_limit: float | None = None
+    why: WaitReason | None = None
+    runs: tuple[str, ...] = ()
+    users: Mapping[str, str] = field(default_factory=dict)
+    latest: float | None = None
+    elsewhere: int = 0
+
+
+@frozen
+class Queue:
+    """Who holds GPUs, the first one first, and who waits, in the order of their turns."""
+
+    holding: tuple[Holding, ...]
+    waiting: tuple[Waiting, ...]
+    gpus: int
+    free: int
+
+
+async def ask(inventory: Inventory) -> dict[str, Stand | HostError]:
+    """Ask all hosts how things stand there; return that, or why a host could not be asked."""
+
+    async def one(visited: Visited) -> Stand:
+        agent = await visited.agent()
+        try:
+            facts = await agent.probe()
+            said = await agent.answer(Turns, "turn", run=NOBODY, ticket=None, wait=0.0)
+        finally:
+            await agent.close()
+        return Stand(visited.node.host, facts, said)
+
+    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
+    return await visit_hosts(inventory, "", nodes, one)
+
+
+def queue_of(stands: Sequence[Stand], now: float) -> Queue:
+    """Return the queue as these hosts show it."""
+    free = {
+        one.host.name: set(one.gpus).difference(*(use.gpus for use in one.uses)) for one in stands
+    }
+    return Queue(
+        holding=_holding(stands, now),
+        waiting=_waiting(stands, now),
+        gpus=sum(len(one.gpus) for one in stands),
+        free=sum(map(len, free.values())),
+    )
+
+
+def _holding(stands: Sequence[Stand], now: float) -> tuple[Holding, ...]:
+    found: dict[tuple[str, str], Holding] = {}
+    for stand in stands:
+        for index, holder in sorted(stand.said.leased.items()):
+            who = (holder.run or "", str(holder.user or "?"))
+            since = None if not holder.since else holder.since - stand.facts.clock_offset
+            known = found.get(who) or Holding(*who, {}, since)
+            times = [time for time in (known.since, since) if time is not None]
+            host = stand.host.name
+            found[who] = Holding(
+                *who,
+                {**known.gpus, host: (*known.gpus.get(host, ()), index)},
+                min(times, default=None),
+                known.until if holder.left is None else now + holder.left,
+            )
+    return tuple(sorted(found.values(), key=lambda one: (one.since or 0.0, one.run)))
+
+
+def _waiting(stands: Sequence[Stand], now: float) -> tuple[Waiting, ...]:
+    answers = {one.name: one for one in turn.decide(stands)}
+    users = turn.users(stands)
+    tickets = turn.waiting(stands)
+    found = [
+        _entry(run, there, answers.get(run), tickets, users, now) for run, there in tickets.items()
+    ]
+    behind = len(found) + 1
+    return tuple(sorted(found, key=lambda one: behind if one.place is None else one.place))
+
+
+def _entry(
+    run: str,
+    there: Mapping[str, WaitingThere],
+    answer: Begin | Wait | None,
+    tickets: Collection[str],
+    users: Mapping[str, str],
+    now: float,
+) -> Waiting:
+    ticket = next(iter(there.values()))
+    entry = Waiting(
+        run,
+        ticket.user,
+        0 if isinstance(answer, Begin) else None,
+        ticket.priority,
+        ticket.sizes,
+        tuple(there),
+        now - max(one.waited for one in there.values()),
+        ticket.seconds,
+        WaitReason.HOSTS_MISSING if answer is None else None,
+        elsewhere=max(0, ticket.hosts - len(there)),
+    )
+    if not isinstance(answer, Wait):
+        return entry
+    return replace(
+        entry,
+        place=answer.place,
+        why=turn.reason(answer, tickets),
+        runs=answer.runs,
+        users={one: users[one] for one in answer.runs if one in users},
+        latest=None if answer.seconds is None else now + answer.seconds,
+    )

@@ -1,0 +1,353 @@
+"""Runs wait for GPUs that are in use, in one order, and begin when these are free."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+
+TWO = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("gpu2", gpus=4))
+
+#: Holds its GPUs until the file that its argument names is there.
+HOLD = (
+    "import os, pathlib, sys, time\n"
+    "print('has', os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)\n"
+    "while not pathlib.Path('/tmp', sys.argv[1]).exists():\n    time.sleep(0.02)\n"
+)
+#: Kills the process that holds a socket of this name.
+KILL_HOLDER = """
+import glob, os, sys
+(inode,) = {line.split()[6] for line in open("/proc/net/unix") if "/" + sys.argv[1] in line
+            and line.split()[5] == "01"}
+for fd in glob.glob("/proc/[0-9]*/fd/*"):
+    try:
+        if os.readlink(fd) == "socket:[%s]" % inode:
+            os.kill(int(fd.split("/")[2]), 9)
+    except OSError:
+        pass
+"""
+FRAMEWORK = ("--framework", "env")
+
+
+class Queue:
+    """Runs on the hosts of a lab, each with its standard error in a file."""
+
+    def __init__(self, lab: labs.Lab, launcher: Launcher) -> None:
+        launcher.inventory.write_text(labs.inventory(lab, "python3"))
+        launcher.script(HOLD, "hold.py")
+        self.lab, self.launcher = lab, launcher
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str, *words: str, command: str = "") -> subprocess.Popen[bytes]:
+        """Start a run that waits if it must."""
+        options = ("--wait", "forever", "--name", name, *FRAMEWORK)
+        process = self.launcher.start(*options, *words, command or f"python3 hold.py {name}")
+        self.started.append(process)
+        return process
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of the run of this name so far."""
+        for file in self.launcher.home.glob(f"runs/{name}-*/events.jsonl"):
+            return [json.loads(line) for line in file.read_text().splitlines()]
+        return []
+
+    def until(self, name: str, event: str) -> dict[str, Any]:
+        """Wait until a run has had an event, and return the last of them."""
+        found: list[dict[str, Any]] = []
+
+        def has() -> bool:
+            found[:] = [one for one in self.events(name) if one["event"] == event]
+            return bool(found)
+
+        labs.wait_until(has, f"{event} of {name}", 60)
+        return found[-1]
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Ask for the queue, or change it."""
+        there = words[:1] == ("move",)
+        named = () if there else ("-i", str(self.launcher.inventory))
+        done = self.launcher.call("queue", *named, *words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def order(self) -> list[str]:
+        """Return who waits, in the order of their turns."""
+        return [
+            one["run"].partition("-")[0]
+            for one in json.loads(self.call("--json").stdout)["waiting"]
+        ]
+
+    def let_go(self, *names: str) -> None:
+        """Let runs end."""
+        for host in self.lab.hosts.values():
+            for name in names:
+                host.write(f"/tmp/{name}", b"")
+
+    def close(self) -> None:
+        """End all runs."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def queue(own: labs.Lab, launcher: Launcher) -> Any:
+    made = Queue(own, launcher)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_run_waits_its_turn_and_begins_with_the_code_of_its_start(queue: Queue) -> None:
+    first = queue.start("first", "--gpus", "8")
+    queue.until("first", "AllStarted")
+    queue.launcher.script("print('old')\n", "say.py")
+    second = queue.start("second", "--gpus", "8", command="python3 say.py")
+    told = queue.until("second", "RunWaits")
+    assert (told["place"], told["why"]) == (1, "busy")
+    assert re.fullmatch(r"first-.+", told["runs"][0])
+    queue.launcher.script("print('new')\n", "say.py")
+    queue.let_go("first")
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
+    assert b"old" in out and b"new" not in out
+    assert b"waiting for GPUs: number 1 of 1, in use by root (first-" in err
+    first.communicate(timeout=60)
+    ended = queue.until("first", "HostEnded")["time"]
+    begun = queue.until("second", "AllStarted")["time"]
+    assert begun - ended < 5, "on a busy machine; on an idle one it is a fraction of a second"
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_large_run_gets_its_turn_and_only_what_ends_in_time_passes_it(queue: Queue) -> None:
+    queue.start("first", "--hosts", "gpu1", "--gpus", "4", "--time", "1h")
+    queue.until("first", "AllStarted")
+    gang = queue.start("gang", "--gpus", "8")
+    told = queue.until("gang", "RunWaits")
+    assert told["latest"] - told["time"] == pytest.approx(3600, abs=60), "as first ends by itself"
+    queue.start("later", "--gpus", "2", "--time", "2h")
+    told = queue.until("later", "RunWaits")
+    assert (told["place"], told["waiting"], told["why"]) == (2, 2, "behind")
+    assert told["runs"][0].startswith("gang-")
+    queue.start("brief", "--gpus", "2", "--time", "10m")
+    queue.until("brief", "AllStarted")
+    queue.start("urgent", "--gpus", "8", "--priority", "high")
+    assert queue.until("urgent", "RunWaits")["place"] == 1
+    shown = json.loads(queue.call("--json").stdout)
+    assert (shown["gpus"], shown["free"]) == (8, 2)
+    assert {one["run"].partition("-")[0]: one["gpus"] for one in shown["holding"]} == {
+        "first": {"gpu1": [0, 1, 2, 3]}, "brief": {"gpu2": [0, 1]},
+    }  # fmt: skip
+    assert queue.order() == ["urgent", "gang", "later"]
+    urgent = queue.call().stdout
+    assert re.search(
+        r"1  urgent-\w+ +root +2x4 +gpu\[1-2\] .* high priority, in use by root", urgent
+    )
+    queue.call("move", "later", "--first")
+    labs.wait_until(
+        lambda: queue.until("gang", "RunWaits")["place"] == 3, "later is before gang", 60
+    )
+    queue.call("move", "later", "--priority", "low")
+    labs.wait_until(lambda: queue.until("later", "RunWaits")["place"] == 3, "the last place", 60)
+    queue.let_go("first", "brief")
+    queue.until("urgent", "AllStarted")
+    assert not [one for one in queue.events("gang") if one["event"] == "AllStarted"]
+    queue.let_go("urgent")
+    queue.until("gang", "AllStarted")
+    queue.let_go("gang")
+    queue.until("later", "AllStarted")
+    gang.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_whoever_stops_waiting_leaves_nothing_and_keeps_nobody_waiting(queue: Queue) -> None:
+    queue.start("first", "--gpus", "8")
+    queue.until("first", "AllStarted")
+    at_once = queue.launcher.run("--no-wait", "--gpus", "1", *FRAMEWORK, "true")
+    assert (at_once.code, "all 8 GPUs are in use" in at_once.err) == (75, True)
+    script = queue.launcher.run("--gpus", "1", *FRAMEWORK, "true")
+    assert script.code == 75, "without a terminal nobody would see it wait"
+    started = time.monotonic()
+    given_up = queue.launcher.run("--wait", "1s", "--gpus", "1", *FRAMEWORK, "true")
+    assert (given_up.code, "the time to wait is over" in given_up.err) == (75, True), given_up.err
+    assert time.monotonic() - started > 1
+    killed = queue.start("killed", "--gpus", "8")
+    queue.until("killed", "RunWaits")
+    stopped = queue.start("stopped", "--gpus", "8")
+    queue.until("stopped", "RunWaits")
+    ended = queue.start("ended", "--gpus", "8")
+    queue.until("ended", "RunWaits")
+    last = queue.start("last", "--gpus", "8")
+    assert queue.until("last", "RunWaits")["place"] == 4
+    shown = queue.launcher.call("ls").stdout
+    assert len(re.findall(r"(killed|stopped|ended|last)-\w+ +waiting", shown)) == 4, shown
+    killed.kill()
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, err
+    assert queue.launcher.call("stop", "ended").returncode == 0
+    ended.communicate(timeout=60)
+    assert ended.returncode == 130
+    labs.wait_until(lambda: queue.until("last", "RunWaits")["place"] == 1, "the first place", 60)
+    (name,) = [path.name for path in queue.launcher.home.glob("runs/stopped-*")]
+    for host in queue.lab.hosts.values():
+        assert not host.exists(f"/root/.launcher/host/runs/{name}"), "its code is gone"
+    queue.let_go("first", "last")
+    _, err = last.communicate(timeout=60)
+    assert last.returncode == 0, err
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_lost_connection_keeps_the_place_and_a_restart_the_gpus(queue: Queue) -> None:
+    """Who waits is behind a run that starts again, and returns to its own place."""
+    fails_once = (
+        "import os, pathlib, sys, time\n"
+        "mark = pathlib.Path('/tmp/failed')\n"
+        "while not pathlib.Path('/tmp/fail').exists():\n    time.sleep(0.02)\n"
+        "if not mark.exists():\n    mark.touch()\n    sys.exit(1)\n"
+        "while not pathlib.Path('/tmp/first').exists():\n    time.sleep(0.02)\n"
+    )
+    name = queue.launcher.script(fails_once)
+    first = queue.start(
+        "first", "--hosts", "gpu1", "--gpus", "4", "--max-restarts", "1", command=f"python3 {name}"
+    )
+    queue.until("first", "AllStarted")
+    second = queue.start("second", "--hosts", "gpu1", "--gpus", "4")
+    queue.until("second", "RunWaits")
+    third = queue.start("third", "--hosts", "gpu1", "--gpus", "4")
+    assert queue.until("third", "RunWaits")["place"] == 2
+    host = queue.lab.hosts["gpu1"]
+    host.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    labs.wait_until(lambda: queue.order() == ["second", "third"], "second is back", 60)
+    host.write("/tmp/fail", b"")
+    queue.until("first", "RunRestarted")
+    labs.wait_until(
+        lambda: sum(one["event"] == "AllStarted" for one in queue.events("first")) == 2,
+        "a restart",
+        60,
+    )
+    queue.let_go("first")
+    assert first.wait(60) == 0
+    queue.until("second", "AllStarted")
+    queue.let_go("second", "third")
+    assert second.wait(60) == third.wait(60) == 0
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_run_ends_when_its_time_is_over(queue: Queue) -> None:
+    """Its hosts end it, whether its launcher lives or not, and outputs come back."""
+    ended = queue.launcher.run(
+        "--gpus", "8", "--time", "1s", "--max-restarts", "3", *FRAMEWORK,
+        "trap 'echo saved > $LAUNCHER_OUTPUT_DIR/it; exit 3' TERM; while :; do sleep 0.1; done",
+    )  # fmt: skip
+    receipt = ended.receipt
+    assert (ended.code, receipt["status"], receipt["reason"]) == (125, "stopped", "time-limit")
+    assert "its time limit was over" in ended.err
+    assert receipt["outputs"]
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_sweep_waits_its_turn_and_d_returns_while_a_run_waits(queue: Queue) -> None:
+    queue.start("first", "--gpus", "8")
+    queue.until("first", "AllStarted")
+    name = queue.launcher.script("print('a trial')\n")
+    inventory = ("-i", str(queue.launcher.inventory))
+    detached = queue.launcher.call(
+        "run",
+        *inventory,
+        "-d",
+        "--wait",
+        "forever",
+        "--gpus",
+        "8",
+        "--name",
+        "detached",
+        "--framework",
+        "torch",
+        name,
+    )
+    assert detached.returncode == 0, detached.stderr
+    assert "waits for its turn, and needs this machine until then" in detached.stderr
+    attached = queue.launcher.start_command("attach", "detached")
+    sweep = queue.launcher.start_command(
+        "sweep",
+        *inventory,
+        "--gpus",
+        "8",
+        "--name",
+        "trial",
+        "--framework",
+        "torch",
+        name,
+        "--lr",
+        "[1, 2]",
+    )
+    queue.started += [attached, sweep]
+    queue.until("trial", "RunWaits")
+    queue.let_go("first")
+    out, err = attached.communicate(timeout=60)
+    assert (attached.returncode, b"a trial" in out) == (0, True), err
+    _, err = sweep.communicate(timeout=90)
+    assert (sweep.returncode, b"its GPUs are in use" in err) == (0, True), err
+
+
+SHARED = (labs.HostSpec("gpu1", gpus=2, own_name=""),)
+#: Holds a ticket for both GPUs that nobody renews, one with nonsense, and one that stands still.
+MALLORY = """
+import socket, time
+kept = []
+for name in ("wait/evil/n.zz.0.0.1.9x9999", "wait/evil/l.1.0.0.1.1x2", "wait/" + "x" * 60):
+    kept.append(socket.socket(socket.AF_UNIX))
+    kept[-1].bind("\\0launcher/" + name)
+open("/tmp/mallory", "w").close()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("own", [SHARED], indirect=True)
+def test_two_users_wait_for_each_other(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> None:
+    """Whose a ticket is, the kernel says; that of a third one is nonsense, or has its place and no more."""
+    (host,) = own.hosts.values()
+    for user in ("u2", "mallory"):
+        host.add_user(user, "not needed")
+    key = own.identity_file.with_suffix(".pub").read_bytes()
+    host.write("/home/u2/.ssh/authorized_keys", key, 0o600)
+    host.run("chmod", "700", "/home/u2/.ssh")
+    host.run("chown", "-R", "u2:", "/home/u2/.ssh")
+    host.write("/srv/mallory.py", MALLORY.encode())
+    host.spawn("runuser", "-u", "mallory", "--", "/usr/bin/python3", "/srv/mallory.py")
+    labs.wait_until(lambda: host.exists("/tmp/mallory"), "mallory", 30)
+    (tmp_path / "u2").mkdir()
+    one = Queue(own, launcher)
+    two = Queue(own, Launcher(tmp_path / "u2.yaml", tmp_path / "u2", tmp_path / "home of u2"))
+    text = two.launcher.inventory.read_text().replace("user: root", "user: u2")
+    two.launcher.inventory.write_text(text.replace('"python3"', '"/usr/bin/python3"'))
+    try:
+        one.start("first", "--gpus", "2")
+        one.until("first", "AllStarted")
+        second = two.start("second", "--gpus", "1")
+        told = two.until("second", "RunWaits")
+        assert (told["place"], set(told["users"].values())) == (1, {"root"})
+        third = one.start("third", "--gpus", "2")
+        assert one.until("third", "RunWaits")["place"] == 2
+        one.let_go("first")
+        two.until("second", "AllStarted")
+        labs.wait_until(
+            lambda: set(one.until("third", "RunWaits")["users"].values()) == {"u2"}, "u2", 60
+        )
+        two.let_go("second", "third")
+        assert (second.wait(60), third.wait(60)) == (0, 0)
+    finally:
+        one.close()
+        two.close()

@@ -1,0 +1,117 @@
+"""Tickets of waiting runs: read by everybody, gone with their holder, and nonsense is none."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.agent.host import socket_names, tickets
+
+TICKET: dict[str, Any] = {"number": 7, "hosts": 4, "shares": [4, 4, 2], "priority": 1}
+
+
+@pytest.fixture
+def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of sockets that no other test has."""
+    monkeypatch.setenv("LAUNCHER_LOCK_SCOPE", str(tmp_path))
+
+
+def _seen() -> list[Any]:
+    return tickets.read(tickets.names())
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_ticket_is_read_as_it_was_entered_and_gone_when_it_is_closed() -> None:
+    held = tickets.enter("calm-otter-1234", {**TICKET, "seconds": 90.5, "waited": 60.0})
+    (seen,) = _seen()
+    assert 59 <= seen.pop("waited") <= 62
+    assert seen.pop("user")
+    assert seen == {
+        "run": "calm-otter-1234", "priority": 1, "number": 7, "seconds": 90.0, "hosts": 4,
+        "shares": [[2, 4], [1, 2]], "aside": False,
+    }  # fmt: skip
+    again = tickets.enter("calm-otter-1234", {**TICKET, "seconds": 90.5, "waited": 60.0})
+    assert len(_seen()) == 2, "a relay that nobody reaches any more does not keep its run out"
+    held.close()
+    again.close()
+    assert _seen() == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_the_longest_of_everything_fits() -> None:
+    """The name of a socket has 107 characters; a list of shares that is too long becomes larger."""
+    shares = list(range(1, 200))
+    run = "r" * 80
+    with tickets.enter(
+        run,
+        {"number": -(2**31), "hosts": 999, "shares": shares, "seconds": 10**7, "aside": True},
+    ):
+        (seen,) = _seen()
+    assert (seen["number"], seen["seconds"], seen["aside"]) == (-(2**31), 10**7, True)
+    assert seen["shares"] == [[199, 199]]
+    assert seen["run"] == socket_names.short(run) != socket_names.short("r" * 79)
+
+
+NONSENSE = (
+    "x", "calm-otter", "calm-otter/n.1.1.0.4", "calm-otter/x.1.1.0.4.1x1", "../a/n.1.1.0.4.1x1",
+    "calm-otter/n.!.1.0.4.1x1", "calm-otter/n.1.1.0.4.9999999x1", "calm-otter/n.1.1.0.4.1x0",
+    "calm-otter/n.1.1.0.0.1x1", "calm-otter/n.1.1.0.1.2x1", "calm-otter/n.1.1.0.zzz.9999x1",
+    "calm-otter/n.1.1.0.4.0x1",
+    "calm-otter/n.zzzzzzzz.1.0.4.1x1", "calm-otter/n.1.1.0.4.x", "calm-otter/n.-.1.0.4.1x1",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("scope")
+def test_nonsense_of_other_users_is_no_ticket() -> None:
+    held = []
+    for text in NONSENSE:
+        one = socket.socket(socket.AF_UNIX)
+        one.bind(socket_names.prefix() + b"wait/" + text.encode())
+        held.append(one)
+    with tickets.enter("calm-otter", TICKET):
+        assert [one["run"] for one in _seen()] == ["calm-otter"]
+    for one in held:
+        one.close()
+
+
+@given(st.text(st.sampled_from("ln.0123z-x+a"), max_size=40))
+def test_no_name_is_more_than_its_reader_takes(text: str) -> None:
+    seen = tickets._read("wait/calm-otter/" + text)
+    assert seen is None or (0 < sum(n for n, _ in seen["shares"]) <= seen["hosts"])
+
+
+def test_what_a_later_version_adds_does_no_harm() -> None:
+    seen = tickets._read("wait/calm-otter/n.1.1.0.4.1x1.a.new.x7")
+    assert seen and seen["aside"]
+
+
+@pytest.mark.usefixtures("scope")
+def test_one_user_cannot_crowd_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tickets, "MOST_OF_A_USER", 2)
+    held = [tickets.enter(f"run-{number}", TICKET) for number in range(4)]
+    assert [one["run"] for one in _seen()] == ["run-0", "run-1"]
+    assert [one["run"] for one in tickets.read(tickets.names(), "run-3")] == ["run-3", "run-0"]
+    for one in held:
+        one.close()
+
+
+@pytest.mark.usefixtures("scope")
+def test_the_kernel_tells_when_a_ticket_or_a_lock_ends() -> None:
+    held = tickets.enter("calm-otter", TICKET)
+    (name,) = tickets.names()
+    assert tickets.to_watch([name], "calm-otter") == [], "not its own"
+    assert tickets.to_watch([name, "gpu/0", "gpu/0/run/7"], "other") == ["gpu/0", name]
+    watch = socket_names.connected(name)
+    assert watch is not None
+    with pytest.raises(BlockingIOError):
+        watch.recv(1)
+    held.close()
+    with pytest.raises(ConnectionResetError):
+        watch.recv(1)
+    watch.close()
+    assert socket_names.connected(name) is None

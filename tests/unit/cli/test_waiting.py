@@ -1,0 +1,48 @@
+"""Options about a run's turn, and what is said to wrong ones before any host is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.command import Launcher
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Launcher:
+    """A user with a script, and a host that does not exist."""
+    work = tmp_path / "work"
+    work.mkdir()
+    inventory = tmp_path / "lab.yaml"
+    inventory.write_text("hosts:\n  gpu1: {address: 192.0.2.1}\n")
+    one = Launcher(inventory, work, tmp_path / "home")
+    one.script("pass", "t.py")
+    return one
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        ("--time -1h", "--time: ", ""),
+        ("--time 0", "--time 0: must be more than 0", "leave it out for never"),
+        ("--wait soon", "--wait: ", ""),
+        ("--wait 1h --no-wait", "--wait and --no-wait contradict", "leave one of them out"),
+        ("--wait 1h --gpu-ids 1", "--wait: --gpu-ids cannot wait", "--gpus N"),
+        ("--wait forever --gpus 0", "--wait: --gpus 0 cannot wait", "--gpus N"),
+        ("--priority urgent", "'--priority'", ""),
+    ],
+)
+def test_wrong_options(typed: Launcher, words: str, error: str, hint: str) -> None:
+    done = typed.run(*words.split(), "t.py")
+    assert done.code == 2, done.err
+    assert error in done.err
+    assert hint in done.err
+    assert not (typed.home / "runs").exists(), "nothing was begun"
+
+
+def test_only_a_waiting_run_is_moved(typed: Launcher) -> None:
+    done = typed.call("queue", "move", "x")
+    assert (done.returncode, "--first, or --priority low" in done.stderr) == (2, True)
+    done = typed.call("queue", "move", "x", "--first")
+    assert (done.returncode, "there are no runs here" in done.stderr) == (2, True), done.stderr

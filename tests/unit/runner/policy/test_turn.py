@@ -1,0 +1,117 @@
+"""Whose turn it is, from what hosts say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher.agent.supervisor import turns
+from launcher.records.reasons import WaitReason
+from launcher.runner.policy import turn
+from launcher.runner.policy.turn import Begin, Stand, Wait
+from launcher.spec.model import Facts, Gpu, GpuUser, Host, Job, Resources
+from launcher.transport.answers import Holder, Turns, WaitingThere
+
+EIGHT = Job(run=("x",), framework="env", resources=Resources(gpus=8))
+
+
+def ticket(run: str, number: int, *shares: int, hosts: int = 2, **more: Any) -> WaitingThere:
+    pairs = tuple((1, share) for share in shares)
+    return WaitingThere(run, more.pop("priority", 0), number, hosts, pairs, **more)
+
+
+def stand(name: str, *tickets: WaitingThere, leased: Any = None, **facts: Any) -> Stand:
+    gpus = facts.pop("gpus", tuple(Gpu(index) for index in range(4)))
+    known = Facts(name, name, "/r", "python3", "3.11", 8, gpus=gpus, **facts)
+    return Stand(Host(name), known, Turns(tickets, leased or {}))
+
+
+def decide(*stands: Stand, run: str = "mine") -> Begin | Wait | None:
+    return turn.of_run(turn.decide(stands, run, [one.host.name for one in stands]), run)
+
+
+def test_codes_are_those_of_the_deciding_function() -> None:
+    names = WaitReason.__members__
+    assert {name: getattr(turns, name) for name in names} == {n: r.value for n, r in names.items()}
+
+
+def test_a_run_begins_on_all_its_hosts_or_waits_for_who_is_there() -> None:
+    mine = ticket("mine", 5, 4, 4)
+    assert decide(stand("a", mine), stand("b", mine)) == Begin(
+        "mine", {"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}
+    )
+    held = {0: Holder("ann", "calm-otter", left=60.0)}
+    found = decide(stand("a", mine), stand("b", mine, leased=held))
+    assert isinstance(found, Wait)
+    assert (found.runs, found.seconds) == (("calm-otter",), 60.0)
+    assert turn.reason(found, ["mine"]) is WaitReason.BUSY
+    assert turn.users([stand("a", mine, leased=held)])["calm-otter"] == "ann"
+
+
+def test_what_an_earlier_run_may_need_is_kept_though_its_other_hosts_are_not_seen() -> None:
+    """Unless it says itself that it can begin nowhere."""
+    mine, gang = ticket("mine", 5, 2, hosts=1), ticket("gang", 1, 4, 4)
+    found = decide(stand("a", mine, gang))
+    assert isinstance(found, Wait)
+    assert found.runs == ("gang",)
+    assert turn.reason(found, ["mine", "gang"]) is WaitReason.BEHIND, "it holds nothing yet"
+    aside = ticket("gang", 1, 4, 4, aside=True)
+    assert isinstance(decide(stand("a", mine, aside)), Begin)
+
+
+def test_one_whose_hosts_are_out_of_sight_knows_it() -> None:
+    mine = ticket("mine", 5, 4, 4)
+    found = turn.of_run(turn.decide([stand("a", mine)], "mine", ["a", "b"]), "mine")
+    assert isinstance(found, Wait)
+    assert (found.why, found.hosts) == ("hosts-missing", ("b",))
+
+
+def test_a_ticket_that_is_there_twice_counts_once() -> None:
+    """A relay that nobody reaches holds an old one for a while."""
+    found = turn.decide([stand("a", ticket("x", 9, 1, hosts=1), ticket("x", 2, 1, hosts=1))])
+    assert len(found) == 1
+
+
+def test_the_ticket_of_a_run_counts_where_it_holds_no_gpus() -> None:
+    """It may start again: then it is before those that came later."""
+    mine, other = ticket("mine", 5, 2, hosts=1), ticket("other", 1, 4, 4)
+    there = {index: Holder("ann", "other") for index in range(4)}
+    stands = [stand("a", other, leased=there), stand("b", mine, other)]
+    assert turn.waiting(stands)["other"].keys() == {"b"}
+    assert isinstance(decide(*stands), Wait)
+    assert "other" not in turn.waiting([stand("a", other, leased=there)])
+
+
+def test_gpus_that_others_work_on_are_taken_last() -> None:
+    uses = (GpuUser(gpu=0, pid=7, user="bob"),)
+    found = decide(stand("a", ticket("mine", 5, 3, hosts=1), gpu_users=uses))
+    assert found == Begin("mine", {"a": [1, 2, 3]})
+    found = decide(stand("a", ticket("mine", 5, 4, hosts=1), gpu_users=uses))
+    assert found == Begin("mine", {"a": [1, 2, 3, 0]})
+
+
+def test_the_layout_has_what_the_turn_gives() -> None:
+    stands = [stand("a"), stand("b"), stand("c")]
+    assert turn.shares(EIGHT, [s.host for s in stands], {s.host.name: s.facts for s in stands}) == (
+        4, 4,
+    )  # fmt: skip
+    begin = Begin("mine", {"b": [0, 1, 2, 3], "c": [3, 2, 1, 0]})
+    made = turn.layout(EIGHT, stands, begin, "mine")
+    assert {node.host.name: node.gpus for node in made.nodes} == {
+        "b": (0, 1, 2, 3), "c": (0, 1, 2, 3),
+    }  # fmt: skip
+    again = turn.with_gpus(made, stands, Begin("mine", {"b": [2, 3], "c": [1]}))
+    assert [(node.gpus, node.gpu_names) for node in again.nodes] == [
+        ((2, 3), ("2", "3")),
+        ((1,), ("1",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "waits"),
+    [(Resources(gpus=8), True), (Resources(), True), (Resources(gpus=0), False),
+     (Resources(gpu_ids=("1",)), False)],
+)  # fmt: skip
+def test_who_can_wait(resources: Resources, waits: bool) -> None:
+    assert turn.can_wait(Job(run=("x",), resources=resources)) is waits
