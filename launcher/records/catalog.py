@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
+from ..spec.files import open_plain
 from ..spec.frozen import frozen
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
@@ -96,7 +97,7 @@ def folders() -> list[Path]:
 
 def _started(path: Path) -> float:
     try:
-        with open(path / "events.jsonl", "rb") as file:
+        with open_plain(path / "events.jsonl") as file:
             return from_json(_First, json.loads(file.readline())).time
     except (OSError, ValueError, RecursionError):
         return _modified(path)

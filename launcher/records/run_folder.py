@@ -48,6 +48,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from ..spec.errors import LauncherError, RecordError, UnreadableRecord
+from ..spec.files import open_plain
 from ..spec.frozen import frozen
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
@@ -127,7 +128,8 @@ def has_open(path: Path, pid: int) -> bool:
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises OSError or ValueError."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        with open_plain(path) as file:
+            return json.loads(file.read().decode("utf-8"))
     except RecursionError as error:
         raise ValueError(str(error)) from None
 
@@ -144,7 +146,8 @@ def read_as(kind: type[T], path: Path) -> T | None:
 def read_record(path: Path) -> Any:
     """Return the value in a JSON file, or None where it is missing. Raises UnreadableRecord."""
     try:
-        return formats.parse(path.read_bytes(), path)
+        with open_plain(path) as file:
+            return formats.parse(file.read(), path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -155,7 +158,7 @@ def holder(path: Path) -> int | None:
     """Return the pid of the process that follows the run of this folder; 0 until it has written its
     pid, and None if no process follows the run. Raises UnreadableRecord."""
     try:
-        with open(path / "launcher.lock", "rb") as looking:
+        with open_plain(path / "launcher.lock") as looking:
             try:
                 fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
@@ -235,9 +238,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.name
-        self._events = os.open(
-            path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._events = os.open(path / "events.jsonl", flags | os.O_NONBLOCK, 0o600)  # no pipe
         self._end_line()
         self._open_files = _OpenFiles()
         self._logs: dict[str, LogFile] = {}
@@ -275,7 +277,7 @@ class RunFolder:
 
     def _end_line(self) -> None:
         """End a line that a power cut tore, so that the next event has one of its own."""
-        with open(self.path / "events.jsonl", "rb") as file:
+        with open_plain(self.path / "events.jsonl") as file:
             if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 with suppress(OSError):
                     os.write(self._events, b"\n")

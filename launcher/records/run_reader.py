@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..spec.errors import InputError, UnreadableRecord
+from ..spec.files import open_plain
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
@@ -176,11 +177,11 @@ class RunReader:
         path = self.path / "events.jsonl"
 
         def before() -> int:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 return file.read(offset).count(b"\n")
 
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
                 file.seek(offset)
                 data = file.read()
         except OSError as error:
@@ -268,7 +269,7 @@ class RunReader:
         self._positions[name] = self._positions.get(name, 0) + count
 
     def _piece(self, name: str, size: int) -> LogPiece | None:
-        with open(self.path / "logs" / name, "rb") as file:
+        with open_plain(self.path / "logs" / name) as file:
             file.seek(self._positions.get(name, 0))
             data = file.read(max(0, size))
         if not data:
@@ -294,7 +295,7 @@ def _offset_of_last_lines(path: Path, count: int) -> int:
 
     Read from the end: the file may be larger than memory.
     """
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         position = size = file.seek(0, os.SEEK_END)
         if count == 0:
             return size

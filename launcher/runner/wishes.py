@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records.run_folder import RunFolder, has_open, read_json, write_json
 from ..spec.errors import LauncherError, RecordError
+from ..spec.files import open_plain
 
 if TYPE_CHECKING:
     from .run import Run
@@ -108,7 +109,7 @@ def _signal_older(path: Path, number: signal.Signals) -> None:
     """Signal a follower of an older version, which reads no wishes and wrote its pid without a line
     end."""
     try:
-        lock = open(path / "launcher.lock", "rb")  # noqa: SIM115
+        lock = open_plain(path / "launcher.lock")
     except OSError:
         return  # nobody follows the run
     with lock:

@@ -1,9 +1,12 @@
-"""Read the small text files that people write: inventories, job files, ssh_config."""
+"""Open files: the small ones that people write (inventories, job files, ssh_config), and our own."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
 
 from .errors import DocumentError
 
@@ -31,3 +34,15 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DocumentError("not a text file: it contains a NUL byte", "", str(path), line)
     return text
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a regular file to read. Raises OSError, at once for a pipe or a device in its place."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(fd, "rb")
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is no regular file", str(path))

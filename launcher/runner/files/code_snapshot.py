@@ -21,6 +21,7 @@ from ...agent.base.protocol import Fingerprint
 from ...records import formats
 from ...records.run_folder import home
 from ...spec.errors import InputError, suggestion
+from ...spec.files import open_plain
 from ...spec.frozen import frozen
 
 if TYPE_CHECKING:
@@ -319,11 +320,8 @@ def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
     lines: list[str] = []
     for name in (b".gitignore", os.fsencode(IGNORE_FILE)):
         try:
-            lines += (
-                Path(os.fsdecode(os.path.join(root, folder, name)))
-                .read_text("utf-8", "surrogateescape")
-                .splitlines()
-            )
+            with open_plain(Path(os.fsdecode(os.path.join(root, folder, name)))) as file:
+                lines += file.read().decode("utf-8", "surrogateescape").splitlines()
         except OSError:
             continue
     return _rules(lines) if lines else None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -224,6 +227,24 @@ def test_a_folder_that_is_none_is_one_line(home: Path) -> None:
     for words in (["show", "theirs"], ["logs", "theirs"]):
         done = CliRunner().invoke(cli, words, standalone_mode=False)
         assert isinstance(done.exception, LauncherError), repr(done.exception)
+
+
+@pytest.mark.parametrize(
+    "name", ["events.jsonl", "run.json", "receipt.json", "launcher.lock", "follower.json"]
+)
+def test_a_pipe_in_place_of_a_record_holds_nobody_up(home: Path, name: str) -> None:
+    path = run_in(home)
+    shutil.copytree(path, home / "runs" / "theirs")
+    (home / "runs" / "theirs" / name).unlink(missing_ok=True)
+    os.mkfifo(home / "runs" / "theirs" / name)
+    for words in (["ls", "--all"], ["show", "theirs"], ["rm", "-y", "theirs"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "launcher", *words], capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert "internal error" not in done.stderr, done.stderr
+        assert words[0] != "ls" or "stopped" in done.stdout, done.stdout
 
 
 def test_a_follower_takes_over_a_run_with_a_damaged_record(home: Path) -> None:

@@ -249,7 +249,7 @@ def test_many_files_take_time_in_proportion(
     assert len(copied) == 100_000
 
 
-def test_many_files_take_little_memory(folder: RunFolder, lay: Lay) -> None:
+def test_many_files_take_little_memory(folder: RunFolder) -> None:
     """3 KiB a file was 1.5 GB for half a million: most of it to lay them together."""
     count = 4000
     mirror = folder.mirror("gpu1")
