@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 export PYTHONDONTWRITEBYTECODE :=
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference man bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,9 @@ lint: setup ## ruff, strict typing, and the arrows between rooms
 docs: $(DOCS) reference ## Builds the documentation strictly, into site/
 	rm -rf site && $(BIN)/zensical build --clean --strict
 	! grep -rnE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)"' site # nothing comes from elsewhere
+
+man: setup ## Writes man pages of all commands into man/: man -M man launcher-run
+	$(BIN)/python docs/man.py man
 
 reference: setup ## Writes the tables of docs/reference from the code
 	$(BIN)/python docs/generate.py

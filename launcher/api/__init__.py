@@ -21,11 +21,14 @@
         run.rm()
 
 ========================  ====================================================================
-``Client``                ``run`` ``rerun`` ``attach`` ``list`` ``show`` ``rm`` ``host_runs``
+``Client``, for runs      ``run`` ``rerun`` ``attach`` ``list`` ``names`` ``show`` ``select``
+                          ``diff`` ``annotate`` ``refresh`` ``rm``; async only: ``follow_all``
+``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``exec`` ``push``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``logs()`` ``reader()``
 ``RunHandle``, to act     ``wait`` ``wait_until_started`` ``detach`` ``stop`` ``request_stop``
-                          ``pull`` ``request_pull`` ``exec`` ``shell`` (async only) ``rm``
+                          ``pull`` ``request_pull`` ``not_brought`` ``exec`` ``rm``; async only:
+                          ``shell`` ``forward`` ``finish``
 ========================  ====================================================================
 
 :class:`~launcher.AsyncClient` and :class:`~launcher.AsyncRunHandle` have the same names; what goes to
@@ -48,7 +51,9 @@ and any client can attach to them.
 do next; ``code`` is for programs, and ``exit_code`` is the command's. ``InputError`` is raised before
 anything is done. A failure within a run raises nothing: it is in the receipt.
 
-Modules: ``client`` and ``handles`` (the above), ``jobs`` (jobs from files and values, plans), ``runs``
-(``run_job``), ``scaling`` (trials on more and more hosts), ``hosts`` (inventories, check, bootstrap,
-sandbox), ``formats`` (files of other tools). The CLI parses, calls these, and prints.
+Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
+``run_job``, ``sweeps`` and ``scaling`` run many trials. ``hosts``, ``discovery``, ``check``,
+``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``formats`` about
+files of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which
+parses, calls these, and prints.
 """

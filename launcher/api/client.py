@@ -173,10 +173,11 @@ class _Catalog:
         catalog.annotate(name, add, remove, note)
         return self.show(name)
 
-    def diff(self, one: str, other: str) -> tuple[Difference, ...]:
+    def diff(self, one: str, other: str, metrics: Sequence[str] = ()) -> tuple[Difference, ...]:
         """Return what differs between two runs of this machine: how they were started, then how they
-        ended. Raises InputError."""
-        return compare(catalog.side(one), catalog.side(other))
+        ended. ``metrics`` are patterns with one group for the values that they printed last; by default
+        loss, accuracy and the like are found. Raises InputError."""
+        return compare(catalog.side(one, metrics), catalog.side(other, metrics))
 
     def list(self, wanted: Wanted | None = None) -> list[Summary]:
         """Return summaries of the runs of this machine, the latest first: all of them, or those that

@@ -14,10 +14,14 @@ from ..fleet.discovery import (
     from_known_hosts,
     from_ssh_config,
     from_words,
+    gpus_of,
+    host_entries,
     includes,
     inventory_text,
     plain,
 )
+from ..fleet.inventory_file import add_hosts, inventory_with, load_inventory
+from ..fleet.ssh_programs import require_allowed
 from ..spec.errors import HostError
 from ..spec.inventory import load
 from ..spec.model import Facts, Node
@@ -27,10 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidate",
+    "add_hosts",
     "found_here",
     "from_hostfile",
     "from_words",
+    "gpus_of",
+    "host_entries",
     "inventory_text",
+    "load_inventory",
     "plain",
     "probe",
 ]
@@ -57,13 +65,26 @@ def _read(file: Path) -> str:
 
 
 async def probe(
-    chosen: Sequence[Candidate], ask_passphrase: AskPassphrase | None = None
+    chosen: Sequence[Candidate],
+    ask_passphrase: AskPassphrase | None = None,
+    file: Path | None = None,
 ) -> dict[str, Facts | HostError]:
-    """Connect to hosts; return the facts of each, or its error."""
+    """Connect to hosts; return the facts of each, or its error.
+
+    With ``file``, they are reached as hosts of that inventory would be, to which they are to be added.
+    Raises InputError if that cannot be done.
+    """
     from ..fleet.fanout import Visited, visit_hosts
 
-    inventory = load(inventory_text(chosen, {}, ""), "these hosts")
-    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
+    if file is None:
+        inventory = load(inventory_text(chosen, {}, ""), "these hosts")
+    else:
+        inventory = inventory_with(file, host_entries(chosen, {}))
+        require_allowed(inventory)
+    names = {one.name for one in chosen}
+    nodes = [
+        Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts if host.name in names
+    ]
 
     async def look(visited: Visited) -> Facts:
         agent = await visited.agent()

@@ -9,6 +9,10 @@ from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
 from ..spec.model import Host, Inventory, Job
 
+#: Formats of task files, and of inventories that are written.
+TASKS = ("skypilot", "dstack", "polyaxon", "osmo")
+EXPORTS = ("hostfile", "ssh_config", "ansible")
+
 
 def read_file(file: str, what: str) -> tuple[str, str]:
     """Return the text and name of a small file, or of stdin for ``-``. Raises DocumentError."""

@@ -124,7 +124,7 @@ def _check_script(folder: Path, word: str, *arguments: str) -> None:
     if word.startswith("../") and outside and path.exists():
         raise InputError(
             f"{word} is outside the workdir {folder}, which is what is copied",
-            f"cd {os.path.dirname(word)}, or --workdir {os.path.dirname(word)}",
+            f"launcher run --workdir {os.path.dirname(word)} {os.path.basename(word)}",
         )
 
 

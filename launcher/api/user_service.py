@@ -74,7 +74,7 @@ def install() -> Service:
 
     Raises InputError where this machine runs no services of users, LauncherError.
     """
-    argv = [sys.executable, "-m", "launcher", "follow", "--all"]
+    argv = [sys.executable, "-P", "-m", "launcher", "follow", "--all"]
     variables = {name: os.environ[name] for name in KEPT if os.environ.get(name)}
     if sys.platform == "darwin":
         file = _plist_file()

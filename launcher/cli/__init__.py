@@ -5,6 +5,8 @@ Slow modules are imported by the commands that need them.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
 import sys
@@ -13,7 +15,8 @@ from collections.abc import Iterable
 import click
 
 from ..jobs import foreign_terms
-from ..spec.errors import HostError, InputError, LauncherError, suggestion
+from ..records.reasons import EndReason
+from ..spec.errors import HostError, InputError, LauncherError, in_words, suggestion
 from ..spec.version import __version__
 from . import output, process
 from .render.hints import below_error
@@ -86,6 +89,7 @@ _ABOUT = {
     "init": "find hosts, probe them, write an inventory",
     "sandbox": "embedded hosts on this machine, to try things out: up, down, ls",
     "schema": "print the JSON Schema of an inventory or a job file, for editors",
+    "completion": "have bash, zsh or fish complete commands, runs, hosts and files",
     "help": "show what a command does and takes",
     "version": "print the version",
 }
@@ -134,17 +138,32 @@ def _code() -> int:
         error.show()
         return error.exit_code
     except click.UsageError as error:
-        complain(_of_usage(error))
-        return error.exit_code
+        return _failed(_of_usage(error))
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except LauncherError as error:
-        complain(error)
-        return error.exit_code
+        return _failed(error)
     except Exception as error:
         _bug(error)
+        _tell_program(in_words(error), "", EndReason.INTERNAL_ERROR, 125)
         return 125
+
+
+def _failed(error: LauncherError) -> int:
+    """Print an error, for a program as well where one listens; return the exit code."""
+    complain(error)
+    host = error.host if isinstance(error, HostError) else None
+    _tell_program(str(error), error.hint, error.code, error.exit_code, host)
+    return error.exit_code
+
+
+def _tell_program(text: str, hint: str, code: str, exit_code: int, host: str | None = None) -> None:
+    """Print an error as JSON on stdout, if JSON was asked for: before the script and before ``--``."""
+    own = itertools.takewhile(lambda word: word != "--" and not word.endswith(".py"), sys.argv[1:])
+    if "--json" in own:
+        value = {"error": text, "hint": hint, "code": code, "exit_code": exit_code, "host": host}
+        click.echo(json.dumps(value, indent=2))
 
 
 def _of_usage(error: click.UsageError) -> InputError:

@@ -6,7 +6,7 @@ Errors are silent, since the user is in the middle of a line.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from glob import escape, glob
 
 import click
@@ -17,14 +17,30 @@ from ..spec.errors import LauncherError
 from .inventory_lookup import find_inventory
 from .shells import PATH
 
+#: Commands for which a run that has ended is no choice.
+_OF_ACTIVE_RUNS = ("attach", "stop", "wait")
+
 Items = list[CompletionItem]
 
 
 def runs(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
-    """Complete names of runs, the latest first."""
-    from ..api.client import Client
+    """Complete names of runs, the latest first; those that have ended only where they may be meant."""
+    from ..api.client import Client, home
 
-    return _items(reversed(Client().names()), beginning)
+    names = Client().names()
+    if ctx.info_name in _OF_ACTIVE_RUNS:
+        names = [name for name in names if not (home() / "runs" / name / "receipt.json").exists()]
+    return _items(reversed(names), beginning)
+
+
+def words(*known: str) -> Callable[[click.Context, click.Parameter, str], Items]:
+    """Complete one of these words."""
+    return lambda ctx, parameter, beginning: _items(known, beginning)
+
+
+def folders(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
+    """Let the shell complete a folder."""
+    return [CompletionItem(beginning, type="dir")]
 
 
 def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:

@@ -51,21 +51,27 @@ inventory = click.option(
     "-i",
     "--inventory",
     envvar="LAUNCHER_INVENTORY",
-    help="Inventory file.",
+    show_envvar=True,
+    metavar="FILE",
+    help="Inventory file (default: inventory.yaml here, in a folder above, in ~/.launcher).",
     shell_complete=completion.files,
 )
 hosts = click.option(
     "--hosts",
     envvar="LAUNCHER_HOSTS",
+    show_envvar=True,
+    metavar="NAMES",
     help="Names, node sets, groups or labels.",
     shell_complete=completion.hosts,
 )
 nproc_per_node = click.option(
-    "--nproc-per-node", type=click.IntRange(1), help="Processes on each host."
+    "--nproc-per-node", type=click.IntRange(1), metavar="N", help="Processes on each host."
 )
 framework = click.option(
     "--framework",
     envvar="LAUNCHER_FRAMEWORK",
+    show_envvar=True,
+    metavar="NAME",
     help="torchrun (default), torch, env, ...",
     shell_complete=completion.frameworks,
 )

@@ -57,7 +57,7 @@ def allow(lines: Sequence[Line]) -> None:
 def show(lines: Sequence[Line]) -> None:
     """Print on stderr what settings would do."""
     click.echo(
-        "These lines run commands, send secrets, or let hosts control the terminal:", err=True
+        "These lines decide what runs, send secrets, or let hosts control the terminal:", err=True
     )
     for line in lines:
         first, *rest = line.text.splitlines()

@@ -6,13 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from textwrap import indent
 
 from ..spec import nodeset
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
+from ..spec.gpus import is_mig
+from ..spec.inventory import NAME
 from ..spec.model import Facts
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<names>[^@:]+)(?::(?P<port>\d{1,5}))?\Z")
 _SLOTS = re.compile(r"(?:slots|max_slots|gpus)=(\d+)\Z")
 
@@ -38,7 +40,7 @@ def from_word(word: str) -> tuple[Candidate, ...]:
         names = nodeset.expand(match["names"]) if match else ()
     except ValueError as error:
         raise InputError(str(error), "a nodeset looks like gpu[01-08,12]") from None
-    if not names or not all(map(_NAME.match, names)) or not (port is None or 0 < port < 65536):
+    if not names or not all(map(NAME.match, names)) or not (port is None or 0 < port < 65536):
         raise InputError(
             f"{word!r} is not a host", "write [user@]host[:port] or a nodeset: gpu[01-08]"
         )
@@ -83,7 +85,7 @@ def from_ssh_config(text: str) -> tuple[Candidate, ...]:
     """Return the names in Host lines that are not patterns."""
     lines = (re.split(r"[\s=]+", line.strip()) for line in text.splitlines())
     names = [name.strip('"') for key, *rest in lines if key.lower() == "host" for name in rest]
-    return tuple(Candidate(name) for name in dict.fromkeys(names) if _NAME.match(name))
+    return tuple(Candidate(name) for name in dict.fromkeys(names) if NAME.match(name))
 
 
 def includes(text: str) -> tuple[str, ...]:
@@ -108,25 +110,34 @@ def from_known_hosts(text: str) -> tuple[tuple[Candidate, ...], int]:
             continue
         match = re.match(r"\[(.+)\]:(\d+)\Z", first := words[0].split(",")[0])
         name, port = (match[1], int(match[2])) if match else (first, None)
-        if _NAME.match(name):
+        if NAME.match(name):
             found.setdefault(name, Candidate(name, port=port))
     return tuple(found.values()), hashed
+
+
+def host_entries(
+    candidates: Sequence[Candidate], facts: Mapping[str, Facts | str]
+) -> dict[str, str]:
+    """Return the lines of every host in an inventory, with a comment: what it has, or why that is
+    unknown."""
+    return {
+        one.name: f"{one.name}: # {plain(_comment(facts.get(one.name, UNSEEN)))[:200]}\n"
+        + _settings(one, facts.get(one.name, UNSEEN))
+        for one in candidates
+    }
 
 
 def inventory_text(
     candidates: Sequence[Candidate], facts: Mapping[str, Facts | str], date: str
 ) -> str:
-    """Return an inventory with a comment for every host: what it has, or why that is unknown."""
-    hosts = "".join(
-        f"  {one.name}: # {plain(_comment(facts.get(one.name, UNSEEN)))[:200]}\n{_settings(one)}"
-        for one in candidates
-    )
+    """Return an inventory of hosts and what was found there."""
+    hosts = indent("".join(host_entries(candidates, facts).values()), "  ")
     return (
         f"# Hosts for launcher, found by `launcher init` on {date}.\n"
         "# Keys left out come from ~/.ssh/config or are detected when a run starts. Some keys:\n"
         "#   address: 10.0.0.11         where to connect, if not to the name\n"
         "#   python: ~/.launcher/venv/bin/python   the host's Python, 3.8 or newer\n"
-        "#   gpus: 8                    number of GPUs to use (default: all nvidia-smi finds)\n"
+        "#   gpus: 8                    number of GPUs to use, as found; or which: [2, 3]\n"
         "#   proxy_jump: gateway        a host of this file, or [user@]host[:port]\n"
         "#   labels: { rack: a }        to select by: --hosts rack=a\n"
         "# All keys: launcher schema inventory\n"
@@ -134,9 +145,20 @@ def inventory_text(
     )
 
 
-def _settings(one: Candidate) -> str:
-    values = {"user": one.user, "port": one.port, "gpus": one.gpus}
-    return "".join(f"    {key}: {value}\n" for key, value in values.items() if value is not None)
+def gpus_of(one: Candidate, facts: Facts | str) -> int | None:
+    """Return how many GPUs a host has: as it was named, or as found; None where that is not known.
+
+    Instances of MIG are chosen by name, and a login may see only some: then their number says nothing.
+    """
+    if one.gpus is not None or isinstance(facts, str):
+        return one.gpus
+    is_plain = not facts.visible and not any(is_mig(gpu.index) for gpu in facts.gpus)
+    return len(facts.gpus) or None if is_plain else None
+
+
+def _settings(one: Candidate, facts: Facts | str) -> str:
+    values = {"user": one.user, "port": one.port, "gpus": gpus_of(one, facts)}
+    return "".join(f"  {key}: {value}\n" for key, value in values.items() if value is not None)
 
 
 def _comment(facts: Facts | str) -> str:

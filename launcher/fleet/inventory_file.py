@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,12 +57,33 @@ def write_interfaces(path: str | os.PathLike[str], interfaces: dict[str, str]) -
     """
     from ..spec.inventory_editor import with_interface
 
-    old = read_text(path, "inventory")
-    new = with_interface(old, str(path), interfaces)
+    _rewrite(path, with_interface(read_text(path, "inventory"), str(path), interfaces))
+
+
+def add_hosts(path: str | os.PathLike[str], entries: Mapping[str, str]) -> None:
+    """Add hosts to an inventory's file, and keep the rest as it is.
+
+    Raises InputError if that cannot be done safely.
+    """
+    _rewrite(path, _grown(path, entries))
+
+
+def inventory_with(path: str | os.PathLike[str], entries: Mapping[str, str]) -> Inventory:
+    """Return the inventory that :func:`add_hosts` would make. Raises InputError."""
+    return _resolved(inventories.load(_grown(path, entries), str(path)), Path(path).parent)
+
+
+def _grown(path: str | os.PathLike[str], entries: Mapping[str, str]) -> str:
+    from ..spec.inventory_editor import with_hosts
+
+    return with_hosts(read_text(path, "inventory"), str(path), entries)
+
+
+def _rewrite(path: str | os.PathLike[str], text: str) -> None:
     target = Path(path).resolve()
     scratch = target.with_name(target.name + ".new")
     try:
-        scratch.write_text(new, "utf-8")
+        scratch.write_text(text, "utf-8")
         scratch.chmod(target.stat().st_mode)
         scratch.replace(target)
     except OSError as error:

@@ -83,7 +83,7 @@ def up(count: int) -> tuple[SandboxHost, ...]:
         (place / stale).unlink(missing_ok=True)
     with open(place / "sandbox.log", "wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "launcher.fleet.sandbox", str(count)],
+            [sys.executable, "-P", "-m", "launcher.fleet.sandbox", str(count)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -35,6 +35,6 @@ def describe_missing(
         return f"framework {framework} needs {need.says}, which {who} does not have", need.hint
     return (
         f"framework {framework} needs {' and '.join(missing)}, which {who} does not have",
-        f"{python} -m pip install {' '.join(missing)} there or in the job's setup:, or "
-        "set python: in the inventory to one that has it",
+        f"python: or --python names one that has it (venv:DIR, conda:NAME); launcher bootstrap "
+        f"--requirements FILE makes one; {python} -m pip install {' '.join(missing)} adds it there",
     )

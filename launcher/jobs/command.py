@@ -64,8 +64,8 @@ def split(
         raise InputError(
             f"{called}: framework {framework.name} starts one command, and this is a shell script "
             f'("{found}")',
-            "an environment: python: or prepare:; variables: envs:; a script: framework: env, or "
-            "run: bash train.sh",
+            "an environment: python:, modules: or prepare:; variables: envs:; a script: "
+            "framework: env, or run: bash train.sh",
         )
     return words, False
 

@@ -113,7 +113,7 @@ OPTIONS = {
     **dict.fromkeys(("--immediate", "--nonblock"), "--no-wait fails at once where GPUs are in use"),
     "--nice": "--priority low lets others go first",
     **dict.fromkeys(("--gres", "--accelerators"), "--gpus A100:4, the total over all hosts"),
-    **dict.fromkeys(("--module", "--modules"), "--prepare 'module load cuda'"),
+    "--modules": "--module cuda/12.4 (repeatable)",
 }
 
 #: Keys that people expect in a job file.
@@ -129,14 +129,16 @@ KEYS = {
     **dict.fromkeys(
         ("nproc_per_node", "gpus_per_node"), "resources: {nproc_per_node: 4}, on each host"
     ),
-    **dict.fromkeys(("pre_run", "before", "modules"), "prepare: before each process, or setup:"),
+    **dict.fromkeys(("pre_run", "before"), "prepare: before each process, or setup:"),
     **dict.fromkeys(
         ("time_limit", "timeout", "lease"),
         "time: 6h ends a run; orphan_timeout: 6h (--orphan-timeout) one that nobody follows",
     ),
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
+    "no_check": "check: false",
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     "conda": "python: conda:NAME",
+    "module": "modules: [cuda/12.4]",
     "venv": "python: venv:DIR",
 }
 

@@ -42,6 +42,7 @@ from .durations import seconds
 from .run_options import OPTIONS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
+_MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+:-]{0,200}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 
 
@@ -119,6 +120,14 @@ def _secrets(node: YamlNode) -> dict[str, str | None]:
     return dict.fromkeys(texts(node))
 
 
+def _modules(node: YamlNode) -> tuple[str, ...]:
+    names = texts(node)
+    for name in names:
+        if not _MODULE.match(name):
+            raise node.error(f"{name!r} cannot be the name of a module", "such as cuda/12.4")
+    return names
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -149,6 +158,9 @@ KEYS: Mapping[str, Key] = {
         checked(python_path),
         TEXT,
         "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
+    ),
+    "modules": Key(
+        _modules, TEXTS, "Environment modules to load before each process: [cuda/12.4, nccl]"
     ),
     "prepare": Key(
         text, TEXT, "Lines of bash to run before each process: module load, conda activate"
@@ -243,7 +255,8 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
         hint = f"this is an inventory: launcher run -i {source} SCRIPT"
         return DocumentError(error.message, hint, error.source, error.line)
-    unknown = _UNKNOWN_IN_RESOURCES.match(error.message)
+    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
+    unknown = None if form else _UNKNOWN_IN_RESOURCES.match(error.message)
     if unknown and unknown[1] in foreign_terms.KEYS:
         hint = foreign_terms.KEYS[unknown[1]]
         return DocumentError(error.message, hint, error.source, error.line)
@@ -253,7 +266,6 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
         ):
             hint = foreign_terms.KEYS[name]
             return DocumentError(error.message, hint, error.source, error.line)
-    form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     if not form:
         return error
     hint = f"is it a task of another system? launcher import {form} {source} -o job.yaml"

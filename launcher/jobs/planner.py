@@ -52,7 +52,7 @@ def plan(
             },
         )
         processes = framework.processes(place)
-        filled = (prepared(fill(process, place), job) for process in processes)
+        filled = (prepared(fill(process, place), job, node.host) for process in processes)
         nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 

@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..spec.errors import InputError, RecordError, UnknownRun, UnreadableRecord, suggestion
+from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.frozen import frozen
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats
 from .code import one_line
 from .comparison import Side
+from .metric import last_value, last_values
 from .notes import FILE as NOTES
 from .notes import Notes
+from .packages import FILE as PACKAGES
+from .packages import Packages
 from .receipt import ended_at
-from .run_folder import holder, home, read_as, read_record, write_json
+from .run_folder import holder, home, read_as, read_record, write_record
 from .run_reader import RunReader, code_of
 from .state import ENDED, fold
 
@@ -278,14 +281,12 @@ def annotate(
 
 def note(path: Path, notes: Notes) -> None:
     """Write what a person notes about the run of a folder. Raises RecordError."""
-    try:
-        write_json(path / NOTES, to_json(notes))
-    except OSError as error:
-        raise RecordError(path / NOTES, error) from None
+    write_record(path / NOTES, to_json(notes))
 
 
-def side(word: str) -> Side:
-    """Return what is compared of a run, named as for :func:`find`. Raises InputError."""
+def side(word: str, metrics: Sequence[str] = ()) -> Side:
+    """Return what is compared of a run, named as for :func:`find`; ``metrics`` are patterns with one
+    group, by default of what programs usually print. Raises InputError."""
     path = find(word)
     run, reader = summary(path), RunReader(path)
     try:
@@ -293,7 +294,32 @@ def side(word: str) -> Side:
     except OSError:  # nothing was left uncommitted
         diff = b""
     code = code_of(path)
-    return Side(reader.request, reader.layout, code, diff, run.status, run.reason, run.seconds)
+    installed = read_as(Packages, path / PACKAGES) or Packages()
+    values = {name: last_value(path, name) for name in metrics} or last_values(path)
+    return Side(
+        reader.request,
+        reader.layout,
+        code,
+        diff,
+        run.status,
+        run.reason,
+        run.seconds,
+        _python(reader),
+        installed.versions,
+        {name: f"{value:g}" for name, value in values.items() if value is not None},
+    )
+
+
+def _python(reader: RunReader) -> str:
+    """Return the Pythons of a run's hosts, each with its version, once."""
+    paths = {node.host.name: node.python for node in reader.layout.nodes}
+    versions = {
+        one.host: one.python_version
+        for one in reader.events()
+        if isinstance(one, ev.HostConnected) and one.host in paths
+    }
+    found = (f"{paths[host]} ({version})" for host, version in versions.items())
+    return ", ".join(dict.fromkeys(found))
 
 
 def summaries() -> Iterator[Summary]:

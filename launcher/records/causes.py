@@ -404,6 +404,14 @@ CAUSES: tuple[Cause, ...] = (
         "the host cannot resolve a name that the program uses: another host's, or its own",
         "Use addresses, such as MASTER_ADDR, or add the name to /etc/hosts of every host.",
     ),
+    # -- files
+    Cause(
+        "missing-path",
+        r"^FileNotFoundError: \[Errno 2\] .*: '(?P<name>/(?!.*/runs/[^/']+/code/)[^']+)'$",
+        "this host has no {name}",
+        "With `needs: [{name}]` a job uses hosts that have it; launcher push DIR --to PATH copies data "
+        "to hosts.",
+    ),
     # -- the exit alone
     Cause(
         "not-executable",

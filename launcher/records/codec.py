@@ -26,6 +26,7 @@ _SINCE_0_1 = frozenset(
         "gpu_names",
         "keep_on_host",
         "launcher_options",
+        "modules",
         "prepare",
         "python",
         "vendor",

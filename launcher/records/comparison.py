@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -25,10 +26,15 @@ OPTIONS = (
 )
 
 
+#: Packages that are named one by one.
+PACKAGES = 20
+
+
 @frozen
 class Side:
     """One of the two runs. ``diff`` are the uncommitted changes of its code, and ``seconds`` is how
-    long it took, None while it runs."""
+    long it took, None while it runs. ``packages`` are versions by name, and ``metrics`` the last values
+    that it printed."""
 
     request: Request
     layout: Layout
@@ -37,6 +43,9 @@ class Side:
     status: str
     reason: str
     seconds: float | None
+    python: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -50,7 +59,7 @@ class Difference:
 
 def compare(a: Side, b: Side) -> tuple[Difference, ...]:
     """Return what differs between two runs: how they were started first, then how they ended."""
-    return (*_asked(a, b), *_code(a, b), *_went(a, b))
+    return (*_asked(a, b), *_code(a, b), *_environment(a, b), *_went(a, b))
 
 
 def _asked(a: Side, b: Side) -> Iterator[Difference]:
@@ -99,10 +108,20 @@ def _code(a: Side, b: Side) -> Iterator[Difference]:
         yield Difference("code", "", what)
 
 
+def _environment(a: Side, b: Side) -> Iterator[Difference]:
+    yield from _of("python", a.python, b.python)
+    if a.packages and b.packages:  # a run without a framework of Python has none
+        found = list(_mapping("package ", a.packages, b.packages))
+        yield from found[:PACKAGES]
+        if found[PACKAGES:]:
+            yield Difference("packages", "", f"{len(found) - PACKAGES} more differ")
+
+
 def _went(a: Side, b: Side) -> Iterator[Difference]:
     one, other = _outcome(a), _outcome(b)
     for what, before in one.items():
         yield from _of(what, before, other[what])
+    yield from _mapping("", a.metrics, b.metrics)
 
 
 def _outcome(side: Side) -> dict[str, str]:

@@ -213,42 +213,43 @@ class RunRestarted(Event):
 
 @frozen
 class ProcessStarted(Event):
-    """A process runs. ``rank`` is None for setup and for a process that starts ranks itself.
-
-    ``primaries`` is how many primary processes the run has; ``primary`` is the same number for one of
-    them, else 0. ``limits`` says which limits hold.
-    """
+    """A process runs."""
 
     host: str
     attempt: int
     key: str
+    #: None for setup, and for a process that starts ranks itself.
     rank: int | None
     pid: int
+    #: How many primary processes the run has, if this is one of them; else 0.
     primary: int = 0
+    #: Which limits hold, in words.
     limits: str = ""
+    #: How many primary processes the run has.
     primaries: int = 0
 
 
 @frozen
 class ProcessExited(Event):
-    """A process exited: ``code`` is its exit status, or minus the signal that killed it.
-
-    ``stopped``: launcher had asked it to exit. ``oom``: the kernel killed one for lack of memory just
-    then; ``limit`` is its memory limit in bytes when it had exceeded that.
-    ``error``: message and traceback of torch's error file. ``tolerated``: torchrun may continue.
-    ``action``: what the job does on such an exit: complete, fail or restart.
-    """
+    """A process exited."""
 
     host: str
     attempt: int
     key: str
     rank: int | None
+    #: Its exit status, or minus the signal that killed it.
     code: int
+    #: Whether launcher had asked it to exit.
     stopped: bool = False
+    #: Whether the kernel killed a process for lack of memory just then.
     oom: bool = False
+    #: Its memory limit in bytes, if it had exceeded that.
     limit: int = 0
+    #: Message and traceback of torch's error file.
     error: Mapping[str, str] | None = None
+    #: Whether torchrun may continue without it.
     tolerated: bool = False
+    #: What the job does on such an exit: complete, fail or restart.
     action: str = ""
 
     @property
@@ -259,19 +260,17 @@ class ProcessExited(Event):
 
 @frozen
 class StopRequested(Event):
-    """Processes were asked to stop: everywhere, or on ``host``.
-
-    A host does so on its own when one of its ranks fails; ``asked``: a launcher requested it.
-    ``origin`` is the other host that reported ``why``; ``detail`` adds, for example, the reason of a
-    restart.
-    """
+    """Processes were asked to stop: everywhere, or on ``host``."""
 
     why: StopReason
     host: str | None = None
     processes: int = 0
     attempt: int | None = None
+    #: Whether a launcher requested it; a host also does so on its own, when one of its ranks fails.
     asked: bool = False
+    #: The other host that reported ``why``.
     origin: str | None = None
+    #: What ``why`` leaves out, such as the reason of a restart.
     detail: str = ""
 
 

@@ -31,6 +31,35 @@ def last_value(run: Path, pattern: str) -> float | None:
     return None
 
 
+#: What programs print about how well they do, as ``val_loss=0.31``, ``'accuracy': 0.9``, ``acc@1 71.2``.
+_NAMED = re.compile(
+    rb"(?i)(?<![\w/.@-])((?:[a-z0-9]+[_/-])*"
+    rb"(?:loss|acc|accuracy|perplexity|ppl|f1|auc|bleu|rouge|miou|reward|score)"
+    rb"(?:[_/@-][a-z0-9]+|\d+)*)"
+    rb"['\"]?(?:\s*[:=]\s*|\s+)(-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)(?![\w.])"
+)
+#: Bytes of a log's end in which such names are looked for, and how many are returned.
+TAIL, NAMES = 1 << 18, 12
+
+
+def last_values(run: Path) -> dict[str, float]:
+    """Return the last value of each metric that rank 0 printed in the last attempt, by its name."""
+    found: dict[str, float] = {}
+    for log in _logs(run):
+        read = 0
+        for line in _lines_from_the_end(log):
+            read += len(line) + 1
+            if read > TAIL or len(found) >= NAMES:
+                break
+            for name, value in reversed(_NAMED.findall(line[:LONGEST])):
+                number = _number(value)
+                if number is not None:
+                    found.setdefault(name.decode(), number)
+        if found:
+            break
+    return dict(sorted(found.items())[:NAMES])
+
+
 def _logs(run: Path) -> list[Path]:
     folder = run / "logs"
     placed = []

@@ -12,16 +12,18 @@ Files appear whole or not at all: each is written under a temporary name and ren
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
-        outputs.json    which hosts each file came from
+        outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them
         adopted.json    of a run that another machine started: whether its hosts agree on its record
         notes.json      tags and the note of a person
+        notify.json     whom to tell about the run
         stop.json       a request to its follower to stop the run: grace, how often asked
         pull.json       a request to its follower to fetch outputs now: how often asked
-        follower.json   the process that follows the run: pid, machine and boot
+        follower.json   the process that follows the run: pid, machine and boot; follower.log: its
+                        messages, if it runs in the background
         launcher.lock   held (flock) by the process that follows the run; contains its pid, with a
                         line end if that process reads requests from files (older ones do not)
         .hosts/<host>/  what came from one host
@@ -38,7 +40,9 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -184,18 +188,36 @@ def times(path: Path) -> dict[str, list[tuple[float, int]]]:
     return found
 
 
+def log_names(path: Path) -> list[str]:
+    """Return the names of the logs in the folder of a run, such as ``attempt-0/rank-3.out``."""
+    folder = path / "logs"
+    return sorted(str(file.relative_to(folder)) for file in folder.glob("attempt-*/*"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write(path, text.encode("utf-8", "backslashreplace"))
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value)
+    _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
+
+
+def write_record(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all. Raises RecordError."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        raise RecordError(path, error) from None
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
+    _write(path, [data])
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -288,8 +310,7 @@ class RunFolder:
 
     def log_names(self) -> list[str]:
         """Return the names of the logs here, such as ``attempt-0/rank-3.out``."""
-        folder = self.path / "logs"
-        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
+        return log_names(self.path)
 
     @property
     def outputs(self) -> Path:
@@ -321,10 +342,7 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder. Raises RecordError."""
-        try:
-            write_json(self.path / name, value)
-        except OSError as error:
-            raise RecordError(self.path / name, error) from None
+        write_record(self.path / name, value)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write any other file of the folder. Raises RecordError."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..spec.errors import InputError, RecordError, UnreadableRecord
+from ..spec.errors import InputError, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
@@ -20,7 +20,17 @@ from . import events as ev
 from .adoption import Adoption
 from .code import Code
 from .receipt import Receipt
-from .run_folder import adoption_of, holder, read_as, read_json, read_record, times, write_json
+from .run_folder import (
+    adoption_of,
+    holder,
+    log_names,
+    read_as,
+    read_json,
+    read_record,
+    times,
+    write_json,
+    write_record,
+)
 from .state import RunState, log_hosts, step
 
 #: Most bytes of one log in one piece.
@@ -105,11 +115,7 @@ class RunReader:
         """Note that a person has agreed. Raises RecordError."""
         taken = self.adoption
         if taken is not None:
-            file = self.path / adoption.FILE
-            try:
-                write_json(file, to_json(replace(taken, trusted=True)))
-            except OSError as error:
-                raise RecordError(file, error) from None
+            write_record(self.path / adoption.FILE, to_json(replace(taken, trusted=True)))
 
     def _described_run(self) -> tuple[Request, Layout, float, tuple[str, ...]]:
         if self._described is None:
@@ -189,7 +195,7 @@ class RunReader:
         more = True
         while more:
             more = False
-            for name in self._log_names():
+            for name in log_names(self.path):
                 if piece := self._piece(name, PIECE):
                     yield piece
                     more = more or len(piece.data) == PIECE
@@ -207,7 +213,7 @@ class RunReader:
         last lines of each log. Logs come one after the other; with ``merged``, in the order in which
         they arrived here, which is noted once a second. With ``timed``, pieces say when that was.
         """
-        names, arrivals = self._log_names(), times(self.path)
+        names, arrivals = log_names(self.path), times(self.path)
         self._positions = dict.fromkeys(names, 0)
         if since is not None:
             moment = time.time() - since
@@ -237,12 +243,12 @@ class RunReader:
         if shown is not None:
             self._positions = shown
         elif self.follower() is None:
-            sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in self._log_names())
+            sizes = ((n, (self.path / "logs" / n).stat().st_size) for n in log_names(self.path))
             self._positions = dict(sizes)
 
     def skip_to_tail(self, lines: int) -> None:
         """Skip all but the last lines of each log here."""
-        for name in self._log_names():
+        for name in log_names(self.path):
             last = _offset_of_last_lines(self.path / "logs" / name, lines)
             self._positions[name] = max(self._positions.get(name, 0), last)
 
@@ -269,10 +275,6 @@ class RunReader:
             return None
         self.passed(name, len(data))
         return LogPiece(self._host_of(name), name, data)
-
-    def _log_names(self) -> list[str]:
-        folder = self.path / "logs"
-        return sorted(str(path.relative_to(folder)) for path in folder.glob("attempt-*/*"))
 
     def _host_of(self, name: str) -> str:
         """Return the host of a log. Another attempt may have run the same rank elsewhere."""

@@ -89,7 +89,7 @@ def _spawn(path: Path, request: bytes) -> int:
     try:
         with open(path / LOG, "ab", opener=_private) as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "launcher.runner.follower", str(path)],
+                [sys.executable, "-P", "-m", "launcher.runner.follower", str(path)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -13,6 +13,7 @@ from .. import frameworks
 from ..jobs import planner
 from ..jobs.host_entries import host_entries
 from ..records import events as ev
+from ..records import packages
 from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.frozen import frozen
@@ -158,6 +159,8 @@ class Launch:
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
             await requirements.check()
+            if requirements.packages:
+                self.context.event_log.note(packages.FILE, packages.folded(requirements.packages))
             columns = self.context.request.columns
             plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt, columns)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own

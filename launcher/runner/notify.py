@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..records import events as ev
-from ..records.run_folder import read_as, write_json
-from ..spec.errors import InputError, RecordError
+from ..records.run_folder import read_as, write_record
+from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..transport.child_process import ChildProcess
 
@@ -56,11 +56,8 @@ def check(to: Sequence[str]) -> None:
 
 
 def ask(path: Path, to: Sequence[str]) -> None:
-    """Note where news of a run go to. Raises RecordError."""
-    try:
-        write_json(path / NOTE, {"to": list(to)})
-    except OSError as error:
-        raise RecordError(path / NOTE, error) from None
+    """Note where news of a run goes. Raises RecordError."""
+    write_record(path / NOTE, {"to": list(to)})
 
 
 def news_of(event: ev.Event, run: str) -> News | None:

@@ -17,7 +17,7 @@ from .host_set import HostSet
 
 #: A host is waited for until it takes so many times as long as the slowest that has answered, and at
 #: least so many seconds.
-TIMES, LEAST = 4.0, 2.0
+TIMES, LEAST = 4.0, 3.0
 
 
 class Opening:

@@ -79,7 +79,7 @@ async def ask(inventory: Inventory) -> dict[str, Stand | HostError]:
             await agent.close()
         return Stand(visited.node.host, facts, said)
 
-    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.hosts]
+    nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
     return await visit_hosts(inventory, "", nodes, one)
 
 

@@ -15,6 +15,7 @@ from .. import frameworks
 from ..fleet.fanout import Visited, visit, visit_hosts
 from ..frameworks import rsh
 from ..jobs import planner
+from ..jobs.environments import visiting
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Request
@@ -165,6 +166,11 @@ async def open_shell(
 
 def chosen_nodes(layout: Layout, number: int | None) -> tuple[Node, ...]:
     """Return the nodes of a run, or the one of this number. Raises InputError."""
+    if not layout.nodes:
+        raise InputError(
+            f"{layout.run_id} has no hosts: it ended before it had any",
+            "launcher show says why; launcher exec --hosts HOSTS -- COMMAND needs no run",
+        )
     if number is None:
         return layout.nodes
     nodes = layout.nodes[number : number + 1] if number >= 0 else ()
@@ -186,7 +192,8 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str
         # the run's own `ssh` comes first, as for its command
         path = f"{posixpath.join(visited.folder, 'relay')}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
+    prepared = shlex.join(visiting(job, node.host))
     return login_shell.line(
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
-        f"exec env {shlex.join(settings)} {command}"
+        f"exec env {shlex.join(settings)} {prepared} env {command}"
     )

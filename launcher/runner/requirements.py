@@ -35,6 +35,7 @@ class Requirements:
     def __init__(self, sessions: Sequence[HostSession], layout: Layout, job: Job) -> None:
         self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
+        self.packages: dict[str, tuple[str, ...]] = {}  # by host, once it was checked
 
     async def start(self) -> None:
         """Make all hosts start the search. Raises HostError."""
@@ -60,6 +61,11 @@ class Requirements:
             session.agent.answer(Missing, "found") for session in self._sessions
         )
         self._modules = ()  # a start that is tried again does not ask again
+        self.packages = {
+            session.name: answer.packages
+            for session, answer in zip(self._sessions, answers, strict=True)
+            if answer.packages
+        }
         without = {
             session: answer.missing
             for session, answer in zip(self._sessions, answers, strict=True)

@@ -216,12 +216,15 @@ def _has_ended(run: RunReader) -> bool:
 
 
 def _answers(deadline: float, count: int) -> Iterator[Answered]:
-    """Start the process that asks; yield its answers until the deadline."""
+    """Start the process that asks; yield its answers until the deadline.
+
+    With ``-P`` a module in the folder in which somebody types ``ls`` is not taken for one of Python's.
+    """
     package_root = str(Path(__file__).parent.parent.parent)
     python_path = filter(None, (package_root, os.environ.get("PYTHONPATH")))
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -23,6 +23,7 @@
     │   │   ├── NoPython, PythonTooOld
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
+    │   ├── UnsafeFolder        other users could change a folder of ours there
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, PortTaken
     │   ├── GpuBusy             a GPU was taken before the start              exit 75
@@ -369,6 +370,8 @@ def in_words(error: Exception | None) -> str:
 #: A word is close to another if so few characters of both differ, if so much of both is alike, or if
 #: it is one of its parts, as "nodes" of "num_nodes".
 FEW_DIFFER, MOSTLY_ALIKE = 2, 0.8
+#: Letters of a word's beginning that stand for it.
+FEWEST = 3
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -386,5 +389,7 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     best = max(known, key=lambda other: alike(other)[0], default="")
     ratio, differing = alike(best)
     is_part = word.lstrip("-") in best.replace("-", "_").split("_")
-    is_close = ratio > 0 and (ratio >= MOSTLY_ALIKE or differing <= FEW_DIFFER or is_part)
+    begins = len(word) >= FEWEST and best.startswith(word)
+    is_close = ratio >= MOSTLY_ALIKE or differing <= FEW_DIFFER or is_part or begins
+    is_close = ratio > 0 and is_close
     return f'did you mean "{best}"?' if is_close else ""

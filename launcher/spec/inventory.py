@@ -144,6 +144,11 @@ HOST_KEYS: Mapping[str, Key] = {
         "Give the processes of runs an /etc/hosts of their own, with the real addresses of all hosts",
     ),
     "off": Key(_off, TEXT, "Why nothing may use the host for now, as `power supply, back 3 Dec`"),
+    "prepare": Key(
+        text,
+        TEXT,
+        "Lines of bash that run before each process on this host, as `module use /opt/mod`",
+    ),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }
@@ -321,12 +326,12 @@ def select(inventory: Inventory, wanted: str | None) -> tuple[Host, ...]:
     found = tuple(host for host in inventory.on if host.name in chosen)
     if not found:
         off = "; ".join(f"{name}: {why}" for name, why in inventory.off.items() if name in chosen)
-        raise InputError(f"all of these hosts are off ({off})", _turn_on(inventory))
+        raise InputError(f"all of these hosts are off ({off})", _turn_on(inventory, "them"))
     return found
 
 
-def _turn_on(inventory: Inventory) -> str:
-    return f"remove their off: from {inventory.source} once they are back"
+def _turn_on(inventory: Inventory, hosts: str) -> str:
+    return f"to use {hosts} again, remove off: in {inventory.source}"
 
 
 def narrowed(inventory: Inventory, wanted: str) -> Inventory:
@@ -360,7 +365,9 @@ def _term(inventory: Inventory, term: str) -> set[str]:
             hint = suggestion(name, [*names, *inventory.groups]) or _known(inventory)
             raise InputError(f'--hosts: no host "{name}" in {inventory.source}', hint)
         if name in inventory.off:
-            raise InputError(f"--hosts: {name} is off: {inventory.off[name]}", _turn_on(inventory))
+            raise InputError(
+                f"--hosts: {name} is off: {inventory.off[name]}", _turn_on(inventory, name)
+            )
     return set(wanted)
 
 

@@ -1,16 +1,17 @@
-"""Set ``interface:`` of hosts in the text of an inventory, and keep every other character.
+"""Add hosts, or ``interface:`` of hosts, to the text of an inventory, and keep every other character.
 
-An edit that takes more than a few characters is refused, with the line to add by hand.
+An edit that cannot be made safely is refused, with what to add by hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import yaml
 
 from . import nodeset
-from .errors import InputError
+from .errors import DocumentError, InputError
 from .inventory import load
 
 
@@ -39,6 +40,50 @@ def with_interface(content: str, source: str, interfaces: dict[str, str]) -> str
             "; ".join(f"{name}: {{interface: {value}}}" for name, value in interfaces.items()),
         )
     return content
+
+
+def with_hosts(content: str, source: str, entries: Mapping[str, str]) -> str:
+    """Return the text with hosts added below the others; ``entries`` are their lines, by name.
+
+    Raises InputError where the text cannot be edited safely.
+    """
+    known = _entries(content)
+    if known:
+        column = known[0][0].start_mark.column
+        lines = content.splitlines(keepends=True)
+        end = max(_last_line(node) for pair in known for node in pair) + 1
+        added = [" " * column + line for text in entries.values() for line in text.splitlines()]
+        before = "".join(lines[:end]).removesuffix("\n")
+        text = "\n".join([before, *added, ""]) + "".join(lines[end:])
+        if _has_grown(content, text, source, tuple(entries)):
+            return text
+    raise InputError(
+        f"{source} cannot be edited safely: its hosts are no list of one below the other",
+        f"add by hand: {'; '.join(' '.join(text.split()) for text in entries.values())}",
+    )
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Return the last line of a node, from 0; what follows it are blank lines and comments."""
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
+        return int(node.end_mark.line) - (node.end_mark.column == 0 and node.end_mark.line > 0)
+    is_list = isinstance(node, yaml.SequenceNode)
+    parts = node.value if is_list else [part for pair in node.value for part in pair]
+    return max(map(_last_line, parts))
+
+
+def _has_grown(before: str, after: str, source: str, names: tuple[str, ...]) -> bool:
+    """Return whether the texts differ in these hosts, and in nothing else."""
+    try:
+        old, new = load(before, source), load(after, source)
+    except DocumentError:
+        return False
+    count = len(old.hosts)
+    return (
+        new.hosts[:count] == old.hosts
+        and tuple(host.name for host in new.hosts[count:]) == names
+        and replace(old, hosts=()) == replace(new, hosts=())
+    )
 
 
 def _entries(content: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:

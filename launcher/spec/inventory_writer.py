@@ -56,7 +56,7 @@ def inventory_text(inventory: Inventory, head: Iterable[str] = ()) -> str:
 
 
 def comment(text: str) -> str:
-    """Return a text as a comment; no character in it can end the comment."""
+    """Return a text as a comment of YAML or sh; no character in it can end the comment."""
     return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
 
 

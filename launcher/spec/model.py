@@ -59,6 +59,7 @@ class Host:
     shares_machine: bool = False
     own_hosts: bool = False  # its processes get an /etc/hosts with the hosts of their run
     gpu_model: str | None = None  # use GPUs of this model alone
+    prepare: str | None = None  # lines of bash before each process, in front of the job's own
     off: str | None = None  # why nothing may use the host for now
 
 
@@ -182,6 +183,7 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
     python: str | None = None  # instead of the hosts' own
+    modules: tuple[str, ...] = ()  # loaded before that
     prepare: str | None = None
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()

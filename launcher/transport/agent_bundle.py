@@ -11,6 +11,7 @@ from ..spec.environments import conda_name
 from ..spec.model import Host
 from . import login_shell
 
+#: The oldest Python that the agent runs on.
 OLDEST_PYTHON = (3, 8)
 
 _CHECK_PYTHON = f"""\

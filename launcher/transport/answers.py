@@ -29,6 +29,7 @@ LONGEST_MESSAGE = 1 << 16
 LATEST = 253_402_300_799.0
 
 _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
+_PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
 
 
@@ -433,9 +434,15 @@ class Contacted:
 
 @frozen
 class Missing:
-    """The modules that the host's Python does not find."""
+    """The modules that the host's Python does not find, and the packages that it has."""
 
     missing: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(len(self.packages) <= MOST, "packages", "more than a Python has")
+        for one in self.packages:
+            _require(_PACKAGE.match(one) is not None, "packages", f"not a package: {one[:80]!r}")
 
 
 @frozen

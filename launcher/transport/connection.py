@@ -106,7 +106,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def tunnel(self, port: int) -> Tunnel:
-        """Connect to a port on which the host listens for itself. Raises ConnectError where that can
+        """Connect to a port of the host's loopback. Raises ConnectError where that can
         be told at once; else nothing comes back."""
 
     @abstractmethod

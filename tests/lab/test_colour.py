@@ -19,6 +19,11 @@ def test_no_color_holds_for_every_face(launcher: Launcher, clean: labs.Lab, wish
     launcher.env["NO_COLOR"] = wish
     hosts = ("-i", str(launcher.inventory), "--hosts", "lab1")
     setup = ("--setup", "sleep 1.5; exit 3")
+    says = r"printf '\033[2J\033[1;31mred\033[0m \033[7;8mhidden\n'"
+    logs = at_a_terminal(launcher, "run", *hosts, "--framework", "env", says)[1]
+    assert (b"\x1b[1;31mred\x1b[0m hidden" in logs) == (not wish), logs
+    assert "␛[2J".encode() in logs
+    assert b"\x1b[2J" not in logs
     failing = at_a_terminal(launcher, "run", *hosts, *setup, "--framework", "env", "true")
     shown = {
         "run": (3, b"running setup", failing),

@@ -233,6 +233,16 @@ here.write_text(str(before[1] + 10))
 """
 
 
+def test_a_run_without_hosts(launcher: Launcher, clean: labs.Lab) -> None:
+    """It did not fit: there is nothing to enter, and nothing to read."""
+    assert launcher.run("--gpus", "9", "--framework", "env", "true").code == 2
+    for words in (("exec", "-", "--", "true"), ("forward", "-", "6006")):
+        done = launcher.call(*words)
+        assert (done.returncode, "has no hosts: it ended before" in done.stderr) == (2, True)
+    logs = launcher.call("logs", "-")
+    assert (logs.returncode, "none of its processes was started" in logs.stderr) == (0, True)
+
+
 def test_rerun_from_the_checkpoint(launcher: Launcher, clean: labs.Lab) -> None:
     """On any host, from outputs and from paths of the workdir; a plain rerun begins anew."""
     name = launcher.script(CONTINUES)

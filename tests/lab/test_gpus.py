@@ -234,6 +234,8 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
     assert moved.returncode == 0, shown.decode()
     assert b"gpu2: GPU 0 is in use by root (" in shown
     assert b"looking for other GPUs" in shown
+    assert b"1 host, 1 rank: gpu2 [0] GPU 0" in shown
+    assert b"1 host, 1 rank: gpu1 [0] GPU 0" in shown
 
 
 OFF = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
@@ -247,7 +249,8 @@ def test_a_host_that_is_off_keeps_nobody_waiting(own: labs.Lab, launcher: Launch
     show = ("--gpus", "1", "--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
     ran = launcher.run(*show)
     assert (ran.code, "has 0" in ran.out) == (0, True), ran.err
-    assert "gpu2 does not answer: continuing without" in ran.err
+    # The kernel gives up after 3 s, too: either may be first.
+    assert "gpu2 does not answer: continuing without" in ran.err or "gpu2: cannot reach" in ran.err
     named = yaml.safe_load(launcher.inventory.read_text())
     named["hosts"]["gpu2"] = {**(named["hosts"]["gpu2"] or {}), "off": "power supply"}
     launcher.inventory.write_text(yaml.safe_dump(named))

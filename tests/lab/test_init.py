@@ -75,7 +75,8 @@ def test_hosts_of_ssh_config_at_a_terminal(lab: labs.Lab, home: Path) -> None:
 
 
 def test_without_a_terminal(lab: labs.Lab, home: Path) -> None:
-    """Hosts by words, never out of ~/.ssh; a file that is there is written over with --yes only."""
+    """Hosts by words, never out of ~/.ssh; a file that is there is written over with --yes only, and
+    hosts are added to it."""
     (home / ".ssh" / "config").write_text(lab.ssh_config.read_text())
     nothing = init(home)
     assert nothing.returncode == 2
@@ -92,3 +93,15 @@ def test_without_a_terminal(lab: labs.Lab, home: Path) -> None:
         ("lab2", True),
     ]
     assert len(inventory_file.load_inventory(file).hosts) == 2
+    file.write_text(file.read_text() + "groups: {mine: lab1}  # mine\n")
+    before = file.read_text()
+    added = init(home, "lab[2-3]", "-o", str(file))
+    assert added.returncode == 0, added.stderr
+    assert f"{file}: 1 host added" in added.stdout
+    inventory = inventory_file.load_inventory(file)
+    assert [host.name for host in inventory.hosts] == ["lab1", "lab2", "lab3"]
+    assert "  lab3: # " in file.read_text()
+    assert all(line in file.read_text() for line in before.splitlines())
+    again = init(home, "lab[2-3]", "-o", str(file))
+    assert again.returncode == 2
+    assert "has lab[2-3] already" in again.stderr

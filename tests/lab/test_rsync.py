@@ -51,6 +51,37 @@ def test_an_rsync_that_is_killed_is_one_error(
         assert noise not in said, said.decode()
 
 
+def test_what_a_killed_rsync_has_begun_is_no_output(launcher: Launcher, clean: labs.Lab) -> None:
+    """As when a run ends while its outputs are coming: the half that was here stood among them."""
+    name = launcher.script(
+        "import os\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/big', 'wb').write(os.urandom(30_000_000))\n"
+    )
+    host = clean.hosts["lab2"]
+    host.slow(100)
+    process = launcher.start("--hosts", "lab2", "--framework", "torch", name)
+    try:
+        labs.wait_until(
+            lambda: any(
+                f.stat().st_size for f in launcher.home.glob("runs/*/.hosts/*/incoming/big.*")
+            ),
+            "a part of it here",
+        )
+        for pid in _with_children(_found("--parent", str(process.pid), "rsync")[0]):
+            os.kill(pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=40)
+    finally:
+        process.kill()
+        host.slow(0)
+    assert process.returncode == 74, said
+    assert [path.name for path in launcher.home.glob("runs/*/outputs/*")] == []
+    assert launcher.call("pull", "-").returncode == 0
+    assert [path.name for path in launcher.home.glob("runs/*/outputs/*")] == ["big"]
+
+
+def _with_children(pid: int) -> list[int]:
+    return [pid, *_found("--parent", str(pid), "rsync")]
+
+
 def test_an_rsync_that_is_slow_here_gets_all(launcher: Launcher, clean: labs.Lab) -> None:
     """A disk that takes a while: what is copied here waits, also when it has filled all that holds it."""
     name = launcher.script(
@@ -62,7 +93,9 @@ def test_an_rsync_that_is_slow_here_gets_all(launcher: Launcher, clean: labs.Lab
     copies: list[int] = []
     try:
         labs.wait_until(
-            lambda: any(f.stat().st_size for f in launcher.home.glob("runs/*/.hosts/*/*/.big.*")),
+            lambda: any(
+                f.stat().st_size for f in launcher.home.glob("runs/*/.hosts/*/incoming/big.*")
+            ),
             "a part of it here",
         )
         (main,) = _found("--parent", str(process.pid), "rsync")

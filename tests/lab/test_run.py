@@ -28,6 +28,12 @@ def test_ddp_trains_over_two_hosts_without_a_flag(launcher: Launcher, clean: lab
     assert all(host["left"] == 0 and host["logs_complete"] for host in ran.receipt["hosts"])
     assert "succeeded" in ran.err
     assert "0 " in ran.err
+    (recorded,) = launcher.home.glob("runs/*/packages.json")
+    (installed,) = json.loads(recorded.read_text())["installed"]
+    assert (installed["hosts"], "torch==" in " ".join(installed["packages"])) == (
+        ["lab1", "lab2"],
+        True,
+    )
 
 
 def test_unequal_hosts_behind_a_jump_on_another_port_with_another_python(

@@ -86,3 +86,12 @@ def test_a_job_has_an_environment_of_its_own(launcher: Launcher, clean: labs.Lab
     script = launcher.script("import os\nprint('rank', os.environ['PREPARED'])\n")
     ran = launcher.run("--nodes", "1", "--prepare", prepare, script)
     assert "rank on lab1" in ran.out
+    # A FAKE of Environment Modules, on one host by the inventory.
+    fake = "module() { export LOADED=$2; }"
+    text = launcher.inventory.read_text().replace("lab2: {}", f"lab2: {{prepare: '{fake}'}}")
+    assert fake in text
+    launcher.inventory.write_text(text)
+    words = ("--hosts", "lab2", "--framework", "env", "--module", "cuda/12.4")
+    assert "has cuda/12.4" in launcher.run(*words, "echo has $LOADED").out
+    visited = launcher.call("exec", "-", "--", "sh", "-c", "echo visits $LOADED")
+    assert visited.stdout.endswith("visits cuda/12.4\n"), visited.stderr

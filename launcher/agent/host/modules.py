@@ -1,7 +1,7 @@
 """Checks that the host's Python will find the modules of a job, with its site-packages, folder and
 variables; also programs on PATH, and libraries that the extensions of a package are linked with.
 
-No module is imported: torch alone takes seconds.
+No module is imported: torch alone takes seconds. Packages are listed by the names of their folders.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from ..processes import processes
 #: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
 MARK = "launcher-missing "
+#: Packages that are listed.
+MOST_PACKAGES = 2000
 
 # argv[1] is the folder that comes first in sys.path of a script; the rest are modules, program:NAME
 # or linked:PACKAGE:LIBRARY. An ELF file holds names of libraries between two zero bytes.
@@ -41,8 +43,22 @@ def linked(spec, library):
                 if text.find(b"\0" + library.encode()) >= 0:
                     return True
     return False
-print(MARK + json.dumps([name for name in sys.argv[2:] if not there(name)]))
-""".replace("MARK", repr(MARK))
+def packages():
+    import os, re
+    found = {}
+    for folder in sys.path[1:]:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for entry in names:
+            match = re.match(r"([\w.]+?)-([^-/]+)(-py[\d.]+)?\.(dist|egg)-info$", entry)
+            if match and len(found) < MOST:
+                found.setdefault(match.group(1), match.group(2))
+    return sorted("%s==%s" % one for one in found.items())
+missing = [name for name in sys.argv[2:] if not there(name)]
+print(MARK + json.dumps({"missing": missing, "packages": packages()}))
+""".replace("MARK", repr(MARK)).replace("MOST", str(MOST_PACKAGES))
 
 
 class Search:
@@ -52,14 +68,14 @@ class Search:
         argv = [sys.executable, "-c", _FIND, folder] + list(modules)
         self._begun = processes.begin(argv, dict(os.environ, **env))
 
-    def missing(self) -> list[str]:
-        """Wait for the result and return what was not found.
+    def result(self) -> dict[str, list[str]]:
+        """Wait for the result, and return what is ``missing`` and which ``packages`` there are.
 
         Nothing when the interpreter does not answer: the start of the run will report that.
         """
         output = processes.output(self._begun, PATIENCE) if self._begun else None
         for line in (output or "").splitlines():
             if line.startswith(MARK):
-                names: list[str] = json.loads(line[len(MARK) :])
-                return names
-        return []
+                found: dict[str, list[str]] = json.loads(line[len(MARK) :])
+                return found
+        return {"missing": [], "packages": []}

@@ -104,7 +104,7 @@ class Commands:
 
     def _start_shell(self, command: str) -> tuple[int, asyncio.Future[int], list[int]]:
         """Start a shell with the command in a memfd: all users of the host can read arguments."""
-        script = _in_memory("exec 3<&-\n%s\n" % command)  # close the shell's own copy
+        script = in_memory("exec 3<&-\n%s\n" % command)  # close the shell's own copy
         stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
         theirs = [stdin[0], stdout[1], stderr[1]]
         ours = [stdin[1], stdout[0], stderr[0]]
@@ -164,10 +164,10 @@ def signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _in_memory(text: str) -> int:
-    """Return a descriptor of a memfd with this text, or of a file that has no name any more."""
+def in_memory(text: str) -> int:
+    """Return a descriptor of a file with this text, which is on no disk or has no name any more."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("command", os.MFD_CLOEXEC)
+        fd = os.memfd_create("launcher", os.MFD_CLOEXEC)
     else:  # a Python built with an old C library
         import tempfile
 

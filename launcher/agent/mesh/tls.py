@@ -7,7 +7,7 @@ import os
 import ssl
 
 from ..base import frames
-from .commands import LOST
+from .commands import LOST, in_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ def context(spec: PeerSpec, purpose: ssl._SSLMethod) -> ssl.SSLContext:
     context.check_hostname = False  # the caller compares the name with the plan's, not with DNS's
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=spec["authority"])
-    own = spec["certificate"] + spec["key"]
-    with _Memory(own.encode("ascii")) as path:
-        context.load_cert_chain(path)
+    own = in_memory(spec["certificate"] + spec["key"])  # OpenSSL reads keys from files only
+    try:
+        context.load_cert_chain("/proc/self/fd/%d" % own)
+    finally:
+        os.close(own)
     return context
 
 
@@ -58,27 +60,3 @@ async def join(one: Streams, other: Streams) -> None:
     for task in copies:
         task.cancel()
     await asyncio.gather(*copies, return_exceptions=True)
-
-
-class _Memory:
-    """A path to bytes that are on no disk: OpenSSL reads keys from files only."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __enter__(self) -> str:
-        if hasattr(os, "memfd_create"):
-            self._fd, self._path = os.memfd_create("certificate", os.MFD_CLOEXEC), None
-            path = "/proc/self/fd/%d" % self._fd
-        else:  # a Python built with an old C library
-            import tempfile
-
-            self._fd, self._path = tempfile.mkstemp()  # 0600
-            path = self._path
-        os.write(self._fd, self._data)
-        return path
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-        if self._path:
-            os.unlink(self._path)

@@ -346,7 +346,10 @@ class Relay(SelfTests):
             parts[-1],
             folder=self.run_dir,
             logs=sizes,
-            unreadable=[[name, why] for name, why in sorted(unreadable.items())[:UNREADABLE]],
+            unreadable=[
+                [name or "the folder itself", why]
+                for name, why in sorted(unreadable.items())[:UNREADABLE]
+            ],
             left_out=[[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
             unlisted=unlisted,
             written=[{"path": path, "files": files, "bytes": size} for path, files, size in rest],

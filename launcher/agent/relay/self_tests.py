@@ -30,8 +30,8 @@ class SelfTests:
         return {}
 
     def do_found(self, request: Message) -> Message:
-        """Return those of the modules that were not found."""
-        return {"missing": self.searching.missing() if self.searching else []}
+        """Return those of the modules that were not found, and the packages that are installed."""
+        return self.searching.result() if self.searching else {"missing": []}
 
     def do_survey(self, request: Message) -> Message:
         """Survey this host."""

@@ -292,8 +292,6 @@ def listing(
                 links[name] = target
         else:
             left_out[name] = "it is a pipe, a socket or a device"
-    if "" in unreadable:
-        unreadable[_itself(root)] = unreadable.pop("")
     return found
 
 
@@ -302,12 +300,8 @@ def _is_folder(root: str, left_out: dict[str, str]) -> bool:
     if os.path.isdir(root) and not os.path.islink(root):
         return True
     if os.path.lexists(root):
-        left_out[_itself(root)] = "the run made something else of it"
+        left_out["the folder %s" % os.path.basename(root)] = "the run made something else of it"
     return False
-
-
-def _itself(root: str) -> str:
-    return "the folder %s" % os.path.basename(root)
 
 
 def matching(files: list[Listed], patterns: list[str], wanted: bool) -> list[Listed]:

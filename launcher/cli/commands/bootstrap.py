@@ -24,7 +24,7 @@ from ...api.hosts import select_hosts
 from ...spec import nodeset
 from ...spec.errors import DocumentError, InputError
 from ...spec.model import Secret
-from .. import options
+from .. import completion, options
 from ..inventory_lookup import loaded, need_inventory
 from ..render.hints import below_error
 from ..render.tables import counted
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _STEPS = ", ".join(s.name for s in STEPS if not s.optional)
 _MORE = ", ".join(s.name for s in STEPS if s.optional)
+_A_STEP = completion.words(*(s.name for s in STEPS if not s.optional))
+_ONE_MORE = completion.words(*(s.name for s in STEPS if s.optional))
 #: Public keys when neither a flag nor ssh_config names one, in this order.
 _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pub")
 
@@ -43,9 +45,20 @@ _USUAL_KEYS = ("~/.ssh/id_ed25519.pub", "~/.ssh/id_ecdsa.pub", "~/.ssh/id_rsa.pu
 @options.inventory
 @options.hosts
 @click.option("--dry-run", is_flag=True, help="Print what would change; change nothing.")
-@click.option("--skip", multiple=True, metavar="STEP", help=f"Skip a step: {_STEPS}.")
-@click.option("--only", multiple=True, metavar="STEP", help="Do only this step.")
-@click.option("--with", "more", multiple=True, metavar="STEP", help=f"Add a step: {_MORE}.")
+@click.option(
+    "--skip", multiple=True, metavar="STEP", help=f"Skip a step: {_STEPS}.", shell_complete=_A_STEP
+)
+@click.option(
+    "--only", multiple=True, metavar="STEP", help="Do only this step.", shell_complete=_A_STEP
+)
+@click.option(
+    "--with",
+    "more",
+    multiple=True,
+    metavar="STEP",
+    help=f"Add a step: {_MORE}.",
+    shell_complete=_ONE_MORE,
+)
 @click.option("--key", metavar="FILE", help="Your public key (default: the key you log in with).")
 @click.option("--login-key", multiple=True, metavar="FILE", help="Private key for this login.")
 @click.option("--accept-new", is_flag=True, help="Trust unknown host keys, and print them.")

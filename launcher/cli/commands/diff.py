@@ -8,7 +8,9 @@ from dataclasses import asdict
 
 import click
 
+from ...api import sweeps
 from ...api.client import Client
+from ...spec.errors import InputError
 from .. import completion, options
 from ..render.hints import terminal_width
 from ..render.tables import cut, table
@@ -17,12 +19,25 @@ from ..render.tables import cut, table
 @click.command("diff")
 @click.argument("one", metavar="RUN", shell_complete=completion.runs)
 @click.argument("other", metavar="OTHER", shell_complete=completion.runs)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="REGEX",
+    help="Compare what this finds last, as 'acc: ([0-9.]+)' (default: loss, accuracy and the like).",
+)
 @options.as_json
-def command(one: str, other: str, as_json: bool) -> None:
-    """Show what differs between two runs: arguments, environment, options, code, hosts, result."""
+def command(one: str, other: str, metrics: tuple[str, ...], as_json: bool) -> None:
+    """Show what differs between two runs: arguments, environment, options, code, Python and packages,
+    hosts, result and the last values that they printed."""
+    for pattern in metrics:
+        try:
+            sweeps.metric(pattern)
+        except ValueError as error:
+            raise InputError(f"--metric: {error}") from None
     client = Client()
     names = [client.show(word).run for word in (one, other)]
-    found = client.diff(*names)
+    found = client.diff(names[0], names[1], metrics)
     if as_json:
         value = {"runs": names, "differences": [asdict(each) for each in found]}
         click.echo(json.dumps(value, indent=2))

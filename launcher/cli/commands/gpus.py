@@ -59,7 +59,7 @@ def _show(answers: dict[str, Any], off: dict[str, str], as_json: bool) -> None:
     known = {name: one for name, one in answers.items() if not isinstance(one, HostError)}
     failed = [one for one in answers.values() if isinstance(one, HostError)]
     if as_json:
-        click.echo(json.dumps(gpus_json(known, off), indent=2))
+        click.echo(json.dumps(gpus_json(answers, off), indent=2))
     elif known or off:
         click.echo(gpus_text(known, time.time(), off))
     complain_of_hosts(failed)

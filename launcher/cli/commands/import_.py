@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from .. import options
+from ...api.formats import TASKS
+from .. import completion, options
 from ..inventory_lookup import note
 from .inventory import write_text
 
 
 @click.command("import")
-@click.argument("form", metavar="FORMAT")
-@click.argument("file", metavar="FILE")
+@click.argument("form", metavar="FORMAT", shell_complete=completion.words(*TASKS))
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
 @click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 @options.force
 def command(form: str, file: str, output: str | None, force: bool) -> None:

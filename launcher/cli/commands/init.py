@@ -47,18 +47,25 @@ def command(
 ) -> None:
     """Write a first inventory of the hosts you name, or of hosts that ~/.ssh names.
 
-    It connects to each host, prints what it finds, and writes a file with comments. The exit code
-    is 1 if a host is not ready; the file is still written.
+    If the file exists, hosts that are not in it are added. launcher connects to each host, prints
+    what it finds, and writes it with comments. The exit code is 1 if a host is not ready; the file is
+    still written.
     """
     asks = sys.stdin.isatty() and not yes
     chosen = discovery.from_words(" ".join(words))
     if hostfile:
         chosen += discovery.from_hostfile(_read(Path(hostfile)), hostfile)
     chosen = chosen or _choose(asks)
-    _may_write(Path(output), yes, asks)
-    answers = {} if no_probe else _probe(chosen, asks)
-    text = discovery.inventory_text(chosen, _facts_or_message(answers), time.strftime("%d %B %Y"))
-    _write(Path(output), text)
+    file = Path(output)
+    adds = file.exists() and not yes
+    if adds:
+        chosen = _new_ones(file, chosen, asks)
+    answers = {} if no_probe else _probe(chosen, asks, file if adds else None)
+    facts = _facts_or_message(answers)
+    if adds:
+        discovery.add_hosts(file, discovery.host_entries(chosen, facts))
+    else:
+        _write(file, discovery.inventory_text(chosen, facts, time.strftime("%d %B %Y")))
     ready = all(isinstance(answer, Facts) and answer.rsync for answer in answers.values())
     if as_json:
         rows = [_described(one, answers.get(one.name)) for one in chosen]
@@ -66,8 +73,8 @@ def command(
     else:
         if answers:
             click.echo(_table(answers))
-        click.echo(f"{output}: {counted(len(chosen), 'host')}")
-        _next_step(ctx, output, answers)
+        click.echo(f"{output}: {counted(len(chosen), 'host')}{' added' if adds else ''}")
+        _next_step(ctx, output, answers, adds)
     ctx.exit(0 if ready else 1)
 
 
@@ -108,9 +115,11 @@ def _read(file: Path) -> str:
 # -- what they have
 
 
-def _probe(chosen: Sequence[Candidate], asks: bool) -> dict[str, Facts | HostError]:
+def _probe(
+    chosen: Sequence[Candidate], asks: bool, file: Path | None
+) -> dict[str, Facts | HostError]:
     click.echo(f"probing {counted(len(chosen), 'host')} ...", err=True)
-    return asyncio.run(discovery.probe(chosen, ask_passphrase if asks else None))
+    return asyncio.run(discovery.probe(chosen, ask_passphrase if asks else None, file))
 
 
 def _facts_or_message(answers: dict[str, Facts | HostError]) -> dict[str, Facts | str]:
@@ -134,7 +143,9 @@ def _rows(answers: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:
 
 
 def _described(one: Candidate, answer: Facts | HostError | None) -> dict[str, Any]:
-    row: dict[str, Any] = vars(one) | {"ready": isinstance(answer, Facts) and bool(answer.rsync)}
+    gpus = discovery.gpus_of(one, answer if isinstance(answer, Facts) else "")
+    ready = isinstance(answer, Facts) and bool(answer.rsync)
+    row: dict[str, Any] = vars(one) | {"gpus": gpus, "ready": ready}
     if isinstance(answer, HostError):
         row["error"] = {"code": answer.code, "message": answer.message, "hint": answer.hint}
     return row
@@ -143,12 +154,20 @@ def _described(one: Candidate, answer: Facts | HostError | None) -> dict[str, An
 # -- the file
 
 
-def _may_write(file: Path, yes: bool, asks: bool) -> None:
-    """Raise InputError unless the file may be written or overwritten."""
-    if yes or not file.exists():
-        return
-    if not asks or not click.confirm(f"{file} exists. Overwrite it?", default=False, err=True):
-        raise InputError(f"{file} exists", "write another file with -o, or overwrite it with --yes")
+def _new_ones(file: Path, chosen: Sequence[Candidate], asks: bool) -> tuple[Candidate, ...]:
+    """Return the hosts that an inventory has not yet. Raises InputError where none can be added."""
+    kept = "write another file with -o, or overwrite it with --yes"
+    try:
+        known = {host.name for host in discovery.load_inventory(file).hosts}
+    except InputError as error:
+        raise InputError(f"{file} exists, and is no inventory: {error.message}", kept) from None
+    new = tuple(one for one in chosen if one.name not in known)
+    if not new:
+        raise InputError(f"{file} has {nodeset.fold(one.name for one in chosen)} already", kept)
+    names = nodeset.fold(one.name for one in new)
+    if asks and not click.confirm(f"{file} exists. Add {names} to it?", default=True, err=True):
+        raise InputError(f"{file} exists", kept)
+    return new
 
 
 def _write(file: Path, text: str) -> None:
@@ -161,8 +180,10 @@ def _write(file: Path, text: str) -> None:
         raise InputError(f"{file}: {error.strerror}", "-o FILE") from None
 
 
-def _next_step(ctx: click.Context, output: str, answers: dict[str, Facts | HostError]) -> None:
-    """Propose a bootstrap for hosts that are not ready; if all are, check them."""
+def _next_step(
+    ctx: click.Context, output: str, answers: dict[str, Facts | HostError], adds: bool
+) -> None:
+    """Propose a bootstrap for hosts that are not ready; if all are, check those that are new."""
     bare = [
         name for name, answer in answers.items() if not (isinstance(answer, Facts) and answer.rsync)
     ]
@@ -173,4 +194,5 @@ def _next_step(ctx: click.Context, output: str, answers: dict[str, Facts | HostE
     group = ctx.parent.command if ctx.parent else None
     check = group.get_command(ctx, "check") if isinstance(group, click.Group) else None
     if check and answers and not bare:
-        check.main(["-i", output], prog_name="launcher check", standalone_mode=False)
+        those = ["--hosts", nodeset.fold(answers)] if adds else []
+        check.main(["-i", output, *those], prog_name="launcher check", standalone_mode=False)

@@ -13,7 +13,7 @@ from ...api.hosts import allow, narrowed, programs, settings_of
 from ...spec import nodeset
 from ...spec.errors import InputError, suggestion
 from ...spec.model import Host, Inventory
-from .. import options
+from .. import completion, options
 from ..inventory_lookup import loaded, note, show_programs, tell_notes
 from ..render.tables import counted, table
 
@@ -124,7 +124,14 @@ def import_command(file: str, form: str | None, output: str | None, force: bool)
 
 
 @command.command("export")
-@click.option("--to", "form", required=True, help="hostfile, ssh_config or ansible.")
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    metavar="FORMAT",
+    help="hostfile, ssh_config or ansible.",
+    shell_complete=completion.words(*formats.EXPORTS),
+)
 @options.inventory
 @options.hosts
 @_OUT

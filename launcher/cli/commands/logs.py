@@ -12,13 +12,21 @@ import click
 from ...api.jobs import seconds
 from ...spec.errors import InputError
 from .. import options, output
+from ..grouped import GroupedCommand
 from ..run_argument import attached, check_ranks, run_argument
 
 if TYPE_CHECKING:
     from ..render.run_view import Screen
 
 
-@click.command("logs")
+EXAMPLES = (
+    "launcher logs -f -                      follow the latest run",
+    "launcher logs exp1 --ranks 0 --tail 50",
+    "launcher logs exp1 --grep 'loss|Error' --since 10m --timestamps",
+)
+
+
+@click.command("logs", cls=GroupedCommand, examples=EXAMPLES)
 @run_argument
 @click.option(
     "-f", "--follow", is_flag=True, help="Follow until the run ends; Ctrl-C leaves it running."
@@ -74,9 +82,13 @@ async def _show(
         if run.layout.nodes:
             check_ranks(run, ranks)
             screen.fit(run.layout)
+        if follow:
+            screen.go_live()
         async with screen:
             pieces = run.logs(follow=follow, since=since, tail=tail, merged=merged, timed=timed)
             async for piece in pieces:
                 screen.on_log(piece.host, piece.name, piece.data, piece.arrived)
                 if output.is_unread():
                     return
+        if not any((run.folder / "logs").glob("*/*")):
+            click.echo(f"{run.name} has no logs: none of its processes was started", err=True)

@@ -21,6 +21,7 @@ from ...spec import nodeset
 from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from .. import complain_of_hosts, options
+from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.folding import groups
 from ..render.hints import terminal_width
@@ -32,7 +33,14 @@ from ..render.tables import age, counted, table
 LATEST = 20
 
 
-@click.command("ls")
+EXAMPLES = (
+    "launcher ls --since 7d --failed",
+    "launcher ls train.py lr=0.1 --tag paper",
+    "launcher ls --all-users                 who runs what on the hosts",
+)
+
+
+@click.command("ls", cls=GroupedCommand, examples=EXAMPLES)
 @click.argument("words", metavar="[WORD]...", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="List all runs that match.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from .. import options, trust
 from ..follow import begin
+from ..grouped import GroupedCommand
 from ..run_argument import attached, new_client, run_argument
 
 if TYPE_CHECKING:
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
     from ...api.handles import AsyncRunHandle
 
 
-@click.command("rerun")
+EXAMPLES = (
+    "launcher rerun exp1                     as it was",
+    "launcher rerun exp1 -- --lr 0.2         with other arguments",
+    "launcher rerun exp1 --from-checkpoint   continues from its outputs",
+    "launcher rerun exp1 --gpus 8 -d         larger, in the background",
+)
+
+
+@click.command("rerun", cls=GroupedCommand, examples=EXAMPLES)
 @run_argument
 @click.argument("arguments", metavar="[-- NEW ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--hosts", metavar="NAMES", help="Other hosts of its inventory (default: the same).")

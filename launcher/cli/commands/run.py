@@ -21,17 +21,66 @@ from ...spec.frozen import frozen
 from ...spec.gpu_models import read_count
 from ...spec.gpus import read_ids
 from ...spec.model import Inventory, Job, Resources
-from .. import options
+from .. import completion, options
 from ..before_copy import ask_about_size, tell_local_paths
 from ..follow import begin
+from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..inventory_lookup import note as tell
 from ..run_argument import new_client
 from ..settings import agree, found_settings
 
+#: The parameters of `launcher run` as its help groups them.
+GROUPS = {
+    "Where": (
+        "inventory",
+        "hosts",
+        "num_nodes",
+        "gpus",
+        "gpu_ids",
+        "nproc_per_node",
+        "master_addr",
+        "master_port",
+    ),
+    "What": (
+        "framework",
+        "workdir",
+        "envs",
+        "secrets",
+        "python",
+        "modules",
+        "prepare",
+        "setup",
+        "check",
+        "yes",
+    ),
+    "When": ("wait", "no_wait", "time", "priority"),
+    "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
+    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "When something breaks": (
+        "max_restarts",
+        "min_nodes",
+        "lost_after",
+        "stall_timeout",
+        "on_stall",
+        "orphan_timeout",
+        "grace",
+    ),
+}
+EXAMPLES = (
+    "launcher run train.py --lr 0.1               all free GPUs of one host",
+    "launcher run --gpus A100:4 train.py          four A100, on the fewest hosts",
+    "launcher run --nodes 2 train.py              all free GPUs of two hosts",
+    "launcher run -d --gpus 16 job.yaml           in the background; then logs -f",
+    "launcher run --framework env 'make train'    once on each host",
+)
+
 
 @click.command(
     "run",
+    cls=GroupedCommand,
+    groups=GROUPS,
+    examples=EXAMPLES,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
@@ -47,8 +96,13 @@ from ..settings import agree, found_settings
 )
 @options.nproc_per_node
 @options.framework
-@click.option("--name", help="Beginning of the run's name.")
-@click.option("--workdir", help="Folder to copy (default: this one).")
+@click.option("--name", metavar="NAME", help="Beginning of the run's name.")
+@click.option(
+    "--workdir",
+    metavar="DIR",
+    help="Folder to copy (default: this one).",
+    shell_complete=completion.folders,
+)
 @click.option(
     "-e",
     "--env",
@@ -66,9 +120,20 @@ from ..settings import agree, found_settings
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
 @click.option(
-    "--prepare", help="Lines of bash that run before each process, such as module load cuda."
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="NAME",
+    help="Environment module to load before each process, as cuda/12.4 (repeatable).",
 )
-@click.option("--setup", help="Shell script that runs once on every host before the start.")
+@click.option(
+    "--prepare",
+    metavar="SH",
+    help="Lines of bash that run before each process, such as ulimit -n 65536.",
+)
+@click.option(
+    "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
+)
 @click.option(
     "--output",
     "outputs",
@@ -88,7 +153,11 @@ from ..settings import agree, found_settings
     metavar="PATTERN",
     help="Leave these outputs on the hosts, such as '*.pt' (repeatable).",
 )
-@click.option("--master-addr", help="Address of the first host (default: found and tested).")
+@click.option(
+    "--master-addr",
+    metavar="ADDRESS",
+    help="Address of the first host (default: found and tested).",
+)
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
 @click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL (default: 10s).")
 @click.option("--pull-every", metavar="T", help="Bring outputs back this often (default: 30s).")

@@ -6,6 +6,7 @@ Events that are missing here print nothing, or need the screen's own state: see 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
@@ -14,6 +15,9 @@ from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .tables import counted, due, duration, size
+
+#: Lines about GPUs of many hosts.
+LINES = 8
 
 
 @frozen
@@ -102,6 +106,20 @@ def _whose(run: str, users: Mapping[str, str]) -> str:
 def until(latest: float | None, now: float) -> str:
     """Return by when a run begins, as far as anybody knows."""
     return f"; by {due(latest, now)}" if latest else ""
+
+
+def lines_of_gpus(events: Sequence[ev.GpusPassedOver]) -> list[Line]:
+    """Return the lines about GPUs that were not taken; hosts with the same to tell share one."""
+    hosts: dict[ev.GpusPassedOver, list[str]] = {}
+    for event in events:
+        hosts.setdefault(replace(event, host="", time=0.0), []).append(event.host)
+    alike = [replace(event, host=nodeset.fold(names)) for event, names in hosts.items()]
+    lines = [line for event in alike[:LINES] if (line := line_of(event))]
+    if rest := [name for event in list(hosts)[LINES:] for name in hosts[event]]:
+        lines.append(
+            Line(f"GPUs of {nodeset.fold(rest)} are used as well: launcher gpus", "yellow")
+        )
+    return lines
 
 
 @line_of.register
@@ -195,18 +213,6 @@ def _stall_ended(event: ev.StallEnded) -> Line:
     return Line(f"{event.host}: progress again after {duration(event.seconds)}", "green")
 
 
-def process_name(event: ev.ProcessExited) -> str:
-    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
-    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
-
-
-def failure_of(event: ev.ProcessExited) -> ev.Failure:
-    """Return an exit as a failure, which knows how to describe it."""
-    return ev.Failure(
-        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
-    )
-
-
 @line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
     return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
@@ -235,6 +241,28 @@ def _code_is_large(event: ev.CodeIsLarge) -> Line:
     return Line(f"{what}; to leave one out: echo '/{first}' >> .launcherignore", "yellow")
 
 
+@line_of.register
+def _record_passed_over(event: ev.RecordPassedOver) -> Line:
+    return Line(
+        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
+    )
+
+
+# -- parts of lines
+
+
+def process_name(event: ev.ProcessExited) -> str:
+    """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
+    return event.host if event.rank is None else f"{event.host} [{event.rank}]"
+
+
+def failure_of(event: ev.ProcessExited) -> ev.Failure:
+    """Return an exit as a failure, which knows how to describe it."""
+    return ev.Failure(
+        event.host, event.key, event.rank, event.code, event.oom, event.time, limit=event.limit
+    )
+
+
 def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> str:
     """Return how large the code is, and what in it."""
     parts = ", ".join(f"{entry} {size(count)}" for entry, count in largest)
@@ -244,10 +272,3 @@ def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> st
 def _first(paths: tuple[str, ...]) -> str:
     more = f" and {len(paths) - 3} more" if paths[3:] else ""
     return ", ".join(paths[:3]) + more
-
-
-@line_of.register
-def _record_passed_over(event: ev.RecordPassedOver) -> Line:
-    return Line(
-        f"{event.host or 'this machine'}: ignored a damaged record: {event.problem}", "yellow"
-    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...api.hosts import GpuState, gpu_states
 from ...spec import nodeset
+from ...spec.errors import HostError
 from ...spec.gpus import fold
 from ...spec.model import Facts
 from .tables import age, counted, table
@@ -65,10 +66,14 @@ def _used_by(found: tuple[GpuState, ...], now: float) -> list[str]:
     return parts
 
 
-def gpus_json(known: Mapping[str, Facts], off: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the GPUs of each host for programs; times are by the host's clock."""
-    asked = [
-        {"host": host, "gpus": [asdict(one) for one in gpu_states(facts)], "off": None}
-        for host, facts in known.items()
+def gpus_json(
+    answers: Mapping[str, Facts | HostError], off: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the GPUs of each host for programs, or why it did not answer; times are by its clock."""
+    found: list[dict[str, Any]] = [
+        {"host": host, "gpus": [], "off": None, "error": str(one)}
+        if isinstance(one, HostError)
+        else {"host": host, "gpus": [asdict(state) for state in gpu_states(one)], "off": None}
+        for host, one in answers.items()
     ]
-    return asked + [{"host": host, "gpus": [], "off": why} for host, why in off.items()]
+    return found + [{"host": host, "gpus": [], "off": why} for host, why in off.items()]

@@ -30,6 +30,6 @@ def below_error(hint: str, indent: int = 0) -> str:
 def terminal_width() -> int:
     """Return the columns of the terminal on stderr; 100 without one."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 100
     except (OSError, ValueError):
         return 100

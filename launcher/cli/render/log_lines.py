@@ -25,8 +25,14 @@ _CONTROL = re.compile(
     rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2(?:\x80[\xaa-\xae]|\x81[\xa6-\xa9])"
 )
 _C0 = bytes(code for code in [*range(32), 127] if code not in b"\t\n")
-# Colours and other text attributes, which are removed: ECMA-48, SGR.
-_COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
+# Colours and other text attributes: ECMA-48, SGR.
+_COLOUR = re.compile(rb"\x1b\[([0-9;:]*)m")
+_COLOUR_OR_CONTROL = re.compile(_COLOUR.pattern + b"|" + _CONTROL.pattern)
+# Those that hide no text: bold, dim, italic, underlined and the eight colours but black, and their ends.
+_SEEN = frozenset(map(str, [*range(5), *range(22, 25), *range(31, 38), 39, *range(91, 98)]))
+#: What colours by number begin with: text, background, underline.
+_BY_NUMBER = {"38", "48", "58"}
+_RESET = b"\x1b[0m"
 
 #: Begins a line that its process wrote over, in a queue: a progress bar that is complete.
 BAR = b"\r"
@@ -111,10 +117,34 @@ def is_plain(lines: bytes) -> bool:
     return True
 
 
-def harmless(line: bytes) -> bytes:
-    """Return a line without colours and with all other control characters made visible."""
-    line = _CONTROL.sub(_picture, _COLOUR.sub(b"", line))
-    return line.decode("utf-8", "replace").encode()
+def uncoloured(line: bytes) -> bytes:
+    """Return a line without colours."""
+    return _COLOUR.sub(b"", line)
+
+
+def harmless(line: bytes, colours: bool = False) -> bytes:
+    """Return a line with all control characters made visible; of colours, with ``colours`` those that
+    hide no text are kept, to the end of the line, and else none."""
+    if not colours:
+        line = _CONTROL.sub(_picture, uncoloured(line))
+        return line.decode("utf-8", "replace").encode()
+    shown = _COLOUR_OR_CONTROL.sub(_colour_or_picture, line).decode("utf-8", "replace").encode()
+    return shown + _RESET if b"\x1b" in shown and not shown.endswith(_RESET) else shown
+
+
+def _colour_or_picture(match: re.Match[bytes]) -> bytes:
+    if match[1] is None:
+        return _picture(match)
+    words = match[1].decode().split(";")
+    kept, skip = [], 0
+    for index, word in enumerate(words):
+        if skip:
+            skip -= 1
+        elif word in _BY_NUMBER:  # 38;5;N or 38;2;R;G;B: it may be that of the background
+            skip = {"5": 2, "2": 4}.get("".join(words[index + 1 : index + 2]), 0)
+        elif not word or word in _SEEN:
+            kept.append(word or "0")
+    return b"\x1b[" + ";".join(kept).encode() + b"m" if kept else b""
 
 
 def _picture(match: re.Match[bytes]) -> bytes:
@@ -127,8 +157,11 @@ def _picture(match: re.Match[bytes]) -> bytes:
     return chr(0x2421 if code == 0x7F else 0x2400 + code).encode()
 
 
-def readable(lines: bytes, raw: bool = False, mark_bars: bool = False) -> bytes:
-    """Return whole lines ready to show; control characters are harmless unless ``raw``.
+def readable(
+    lines: bytes, raw: bool = False, colours: bool = False, mark_bars: bool = False
+) -> bytes:
+    """Return whole lines ready to show; control characters are harmless unless ``raw``, and colours
+    are kept for a terminal that wants ``colours``.
 
     With ``mark_bars``, lines that were written over begin with :data:`BAR`.
     """
@@ -141,7 +174,8 @@ def readable(lines: bytes, raw: bool = False, mark_bars: bool = False) -> bytes:
     if is_plain(lines):
         return lines
     return b"".join(
-        (line if is_plain(line) else _mark(line, mark_bars) + harmless(returned(line))) + b"\n"
+        (line if is_plain(line) else _mark(line, mark_bars) + harmless(returned(line), colours))
+        + b"\n"
         for line in lines[:-1].split(b"\n")
     )
 

@@ -59,7 +59,11 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
     if facts.secrets:
         yield "secrets", ", ".join(facts.secrets)
     if changed := options_of(request):
-        yield "options", ", ".join(f"{name} {value}" for name, value in changed.items())
+        yield "options", ", ".join(f"{name} {_said(value)}" for name, value in changed.items())
+
+
+def _said(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _commands(job: Job) -> Iterator[str]:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -22,18 +23,18 @@ from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
-from ...spec.errors import HostError
+from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
 from .bars import folded
-from .event_lines import failure_of, line_of, process_name
+from .event_lines import failure_of, line_of, lines_of_gpus, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
 from .progress import Transfer, quiet_line
-from .tables import counted, cut, duration, fold_tasks, took
+from .tables import counted, cut, duration, fold_tasks, took, wrapped
 
 if TYPE_CHECKING:
     from ...records.receipt import Receipt
@@ -99,6 +100,7 @@ class Screen:
         self._held_since = 0.0
         self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
         self._errors: list[HostError] = []
+        self._gpus: list[ev.GpusPassedOver] = []
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -114,7 +116,7 @@ class Screen:
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
-        self._muted = self._is_stalled = self._is_waiting = False
+        self._muted = self._is_stalled = self._is_waiting = self._has_moved = False
         self._width = 12
         self._tasks: dict[str, Task] = {}
 
@@ -125,7 +127,7 @@ class Screen:
 
     def widen(self, hosts: Iterable[str]) -> None:
         """Make room for labels with these host names."""
-        self._width = max(map(len, hosts))
+        self._width = max(map(len, hosts), default=0)
 
     def fit(self, layout: Layout) -> None:
         """Learn the processes of a run, and make room for their labels."""
@@ -135,8 +137,13 @@ class Screen:
     def begin(self, run: Watched) -> None:
         """Show which run this is."""
         self._run = run
-        self._is_live = self._moving and self._out.isatty() and not self._raw
+        self.go_live()
         self._say(f"run {click.style(run.name, bold=True)}")
+
+    def go_live(self) -> None:
+        """Show bars of ranks as they move, if there is a terminal to move on."""
+        is_whole = not self._raw and self._grep is None
+        self._is_live = self._moving and self._out.isatty() and is_whole
 
     async def __aenter__(self) -> Screen:
         self._ticking = asyncio.ensure_future(self._tick())
@@ -166,7 +173,9 @@ class Screen:
     def _stage_started(self, event: ev.StageStarted) -> None:
         self._stage, self._since = event.stage, time.monotonic()
         self._transfer = Transfer(self._since)
-        if event.stage == "sync" or self._is_waiting:
+        moved = event.stage == "start" and self._has_moved
+        if event.stage == "sync" or self._is_waiting or moved:
+            self._has_moved = False
             self._say_layout()
 
     @on_event.register
@@ -183,6 +192,16 @@ class Screen:
     @on_event.register
     def _run_restarted(self, event: ev.RunRestarted) -> None:
         self._muted = False
+        self._say_line_of(event)
+
+    @on_event.register
+    def _gpus_passed_over(self, event: ev.GpusPassedOver) -> None:
+        self._gpus.append(event)  # many hosts have the same to tell
+        self._wait_for_more()
+
+    @on_event.register
+    def _gpu_taken(self, event: ev.GpuTaken) -> None:
+        self._has_moved = True  # what the screen said of hosts and GPUs is no longer so
         self._say_line_of(event)
 
     @on_event.register
@@ -243,8 +262,10 @@ class Screen:
         ]
         self.fit(layout)
         count = layout.num_nodes
-        shown = "  ".join(parts[:8]) + (f"  and {count - 8} more" if count > 8 else "")
-        self._say(f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: {shown}")
+        parts[8:] = [f"and {count - 8} more"] if count > 8 else []
+        head = f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: "
+        width = terminal_width() if sys.stderr.isatty() else 10_000
+        self._say("\n".join(wrapped(head, parts, width)))
 
     def stopping(self) -> None:
         """Acknowledge Ctrl-C."""
@@ -293,7 +314,8 @@ class Screen:
         if self._queued + count > self._room:
             self.flush()
         is_much = count > log_lines.FOLDED
-        shown = log_lines.readable(lines, self._raw, mark_bars=self._is_live and not is_much)
+        mark_bars = self._is_live and not is_much
+        shown = log_lines.readable(lines, self._raw, self._colour, mark_bars)
         if not shown:
             return
         if is_much:
@@ -305,8 +327,11 @@ class Screen:
 
     def _marked(self, source: _Source, lines: bytes) -> bytes:
         """Return the lines that the user wants to see, with their time if that is wanted."""
+        shown = map(log_lines.returned, lines.split(b"\n")[:-1])
         wanted = [
-            line for line in lines.split(b"\n")[:-1] if not self._grep or self._grep.search(line)
+            line
+            for line in shown
+            if not self._grep or self._grep.search(log_lines.uncoloured(line))
         ]
         stamp = b""
         if self._timestamps:
@@ -330,6 +355,9 @@ class Screen:
         if self._flush:
             self._flush.cancel()
             self._flush = None
+        gpus, self._gpus = self._gpus, []
+        for told in lines_of_gpus(gpus):
+            self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
         for said in fold_errors(errors):
             self._complain(said.text, said.hint)
@@ -447,7 +475,8 @@ class Screen:
             text = f"{self._label_text(bars.sources)} {bars.text.strip()}"
             self._draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
         elif quiet > QUIET and not self._muted and self._run is not None:
-            self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
+            with suppress(InputError):  # its start is not recorded yet
+                self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
 
     def _draw(self, line: str, dim: bool = False) -> None:
         width = max(20, terminal_width() - 1)

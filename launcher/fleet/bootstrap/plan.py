@@ -14,11 +14,10 @@ from dataclasses import replace
 
 from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
+from ...transport.agent_bundle import OLDEST_PYTHON
 from . import recipes
 from .inspection import RED_HAT_MPI, Look
 
-#: The oldest Python that the agent runs on.
-OLDEST_PYTHON = (3, 8)
 #: The default place of the environment for jobs.
 VENV = "~/.launcher/venv"
 HOROVOD = "horovod==0.28.1"

@@ -88,7 +88,7 @@ def _name(survey: Survey, host: Host) -> Iterator[Finding]:
             host.name,
             f"the host's own name resolves to {own[0]}. launcher works around it; gloo or MPI "
             "started by hand, and JAX on CPUs, will hang",
-            f"{first}in the host's /etc/hosts, replace {own[0]} by its real address "
+            f"{first}in the host's /etc/hosts, replace {own[0]} with its real address "
             "(launcher bootstrap --with own-name does)",
         )
     elif not set(own) & {ip for _, ip in survey.facts.addresses}:

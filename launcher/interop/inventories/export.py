@@ -18,7 +18,18 @@ from ...spec.ssh_config import ssh_config as entry
 
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")
-_LAUNCHERS_OWN = ("python", "workdir", "interface", "shares_machine", "own_hosts", "env", "labels")
+#: What no other tool has a word for.
+_NOBODYS = ("gpu_model", "prepare", "off")
+_LAUNCHERS_OWN = (
+    "python",
+    "workdir",
+    "interface",
+    "shares_machine",
+    "own_hosts",
+    "env",
+    "labels",
+    *_NOBODYS,
+)
 
 
 def hostfile(inventory: Inventory) -> tuple[str, list[str]]:
@@ -66,6 +77,7 @@ def ansible(inventory: Inventory) -> tuple[str, list[str]]:
     notes = ["ssh_config is not carried over"] if inventory.ssh_config else []
     lost = [name for name in inventory.groups if name not in groups]
     notes += [f"group {name} is not carried over: Ansible defines its own" for name in lost]
+    notes += _setting_notes(inventory, *_NOBODYS)
     return "\n".join(lines) + "\n", notes
 
 

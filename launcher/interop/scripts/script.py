@@ -14,6 +14,7 @@ from ...jobs import planner
 from ...jobs.layout import make_layout
 from ...spec.environments import conda_name
 from ...spec.errors import InputError
+from ...spec.inventory_writer import comment
 from ...spec.model import Host, Inventory, Job, Meeting, NodePlan, Plan, Process
 from ...spec.ssh_config import ssh_config
 from . import shell
@@ -121,9 +122,9 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
         )
     lines = [
         "#!/bin/sh",
-        shell.remark(f"{node.host.name}: node {node.node_rank} of {plan.layout.num_nodes}."),
-        shell.remark("Written by: launcher export script. run.sh starts it; or by hand: sh FILE"),
-        *(shell.remark(f"Needs in its environment: {name}") for name in job.secrets),
+        comment(f"{node.host.name}: node {node.node_rank} of {plan.layout.num_nodes}."),
+        comment("Written by: launcher export script. run.sh starts it; or by hand: sh FILE"),
+        *(comment(f"Needs in its environment: {name}") for name in job.secrets),
         f"ROOT={shell.quote(folder)}",
         f"RUN={shell.quote(planner.run_dir(node.root, plan.layout.run_id))}",
         f"NODE={node.node_rank}",
@@ -177,13 +178,9 @@ def _driver(job: Job, plan: Plan, name: str, folders: Mapping[str, str]) -> str:
         calls.append(f"begin {shell.plain(host)} {shell.plain(shell.quote(words[0]))} {words[1]}")
     lines = [
         "#!/bin/sh",
-        shell.remark(
-            f"Runs {name} on {len(plan.nodes)} hosts over ssh, all at once, and stops all"
-        ),
-        shell.remark("when one fails. Written by: launcher export script."),
-        shell.remark(
-            "SSH='ssh -v' calls ssh differently; COPY=no keeps the code that is on the hosts."
-        ),
+        comment(f"Runs {name} on {len(plan.nodes)} hosts over ssh, all at once, and stops all"),
+        comment("when one fails. Written by: launcher export script."),
+        comment("SSH='ssh -v' calls ssh differently; COPY=no keeps the code that is on the hosts."),
         f"WORKDIR=${{WORKDIR:-{shell.plain(job.workdir)}}}",
         f"PRIMARIES={primaries}",
         *shell.require_secrets(job),

@@ -42,11 +42,6 @@ def plain(value: str) -> str:
     return quote(value) if value[:2] != "~/" else shlex.quote(value)
 
 
-def remark(text: str) -> str:
-    """Return a comment of one line, without control characters."""
-    return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
-
-
 def require_secrets(job: Job) -> list[str]:
     """Return lines that end the script unless its environment has every secret of the job."""
     lines = []

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ...jobs import placeholders
 from ...spec.errors import InputError
+from ...spec.inventory_writer import comment
 from ...spec.model import Job
 from . import shell
 
@@ -75,7 +76,7 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
     low, high = job.master_port
     head = [
         "#!/bin/bash",
-        shell.remark(
+        comment(
             "Written by: launcher export slurm. Submit it from the folder of the code with sbatch."
         ),
         f"#SBATCH --job-name={job.name or 'job'}",
@@ -83,7 +84,9 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
         f"#SBATCH --ntasks-per-node={a_node}",
         *([f"#SBATCH --gpus-per-node={kind}{gpus}"] if gpus else []),
         "#SBATCH --output=%x-%j.out",
-        *(shell.remark(note) for note in notes),
+        *(comment(note) for note in notes),
+        *(f"module load {shell.plain(name)}" for name in job.modules),
+        *([job.prepare] if job.prepare else []),
         "set -eu",
         *shell.require_secrets(job),
         *shell.exports(job.envs),

@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...records.run_folder import read_as, write_json
-from ...spec.errors import RecordError
+from ...records.run_folder import read_as, write_record
 from ...spec.frozen import frozen
 
 NOTE = "also.json"
 
 
 def ask_for(path: Path, also: Sequence[str]) -> None:
-    """Ask that files of the workdir which are no outputs are brought, too, from now on.
+    """Ask to bring files of the workdir that are not outputs, too, from now on.
 
     Raises RecordError.
     """
-    file = path / NOTE
-    try:
-        write_json(file, {"paths": sorted({*asked_for(path), *also})})
-    except OSError as error:
-        raise RecordError(file, error) from None
+    write_record(path / NOTE, {"paths": sorted({*asked_for(path), *also})})
 
 
 def asked_for(path: Path) -> tuple[str, ...]:
-    """Return the patterns of files of a run that are brought although they are no outputs."""
+    """Return the patterns of files of a run that are brought although they are not outputs."""
     return (read_as(_Also, path / NOTE) or _Also()).paths
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 from ...fleet.fanout import Visited, visit
 from ...records import events as ev
 from ...records.receipt import Because, NotBrought
-from ...records.run_folder import read_as, write_json
+from ...records.run_folder import read_as, write_record
 from ...spec.errors import HostError, RecordError
 from ...spec.frozen import frozen
 from ...spec.model import Layout, Request
@@ -57,10 +57,7 @@ class Destination:
 
     def write(self, name: str, value: object) -> None:
         """Write a JSON file. Raises RecordError."""
-        try:
-            write_json(self.path / name, value)
-        except OSError as error:
-            raise RecordError(self.path / name, error) from None
+        write_record(self.path / name, value)
 
 
 @frozen

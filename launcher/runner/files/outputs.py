@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -142,6 +143,7 @@ async def pull(
                     "--times",
                     "--sparse",
                     "--partial-dir=.partial",
+                    f"--temp-dir={_incoming(mirror)}",
                     f"x:{what.folder}/{kind}/",
                     f"{mirror}/",
                 ],
@@ -155,6 +157,18 @@ async def pull(
         except SyncError as error:  # a file among them; the others have come
             missing.append(error.message)
     return Pulled(received, "; ".join([*missing, *left_out]), not missing)
+
+
+def _incoming(mirror: Path) -> Path:
+    """Return an empty folder for files that are not whole yet. An rsync that is killed leaves them:
+    in the mirror they would be outputs. Raises RecordError."""
+    folder = mirror.with_name("incoming")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RecordError(folder, error) from None
+    return folder
 
 
 def _short(path: str) -> str:
@@ -246,27 +260,29 @@ def lay_together(
     by host, lead from one path to another. They are made in the view alone: no copy goes through them.
     Raises LauncherError when they cannot be written.
     """
-    by_path: dict[str, list[str]] = {}
-    for host in hosts:
-        left_out = without.get(host, ())
-        for path in (path for path in files_of(folder.mirror(host)) if path not in left_out):
-            by_path.setdefault(path, []).append(host)
+    before = _before(folder)
+    mirrors = {host: folder.mirror(host) for host in hosts}
+    by_path = _owners(mirrors, without)
     linked = [name for host in hosts for name, _ in links.get(host, ())]
     folders = {
         parent.as_posix() for path in (*by_path, *linked) for parent in PurePosixPath(path).parents
     }
-    taken = folders | _others(folder)
+    taken = folders | {
+        path for path in files_of(folder.outputs) if path not in before
+    }  # the user's
     used = set(by_path) | taken
     found, names = [], {}
-    for path, owners in sorted(by_path.items()):
-        for name, group in _names(folder, path, owners, used, taken):
-            source = folder.mirror(group[0]) / path
-            names.update({(host, path): name for host in group})
-            found.append((Output(name, source.stat().st_size, tuple(group)), source))
+    for path in sorted(by_path):
+        for name, group in _names(mirrors, path, by_path[path], used, taken):
+            if linked:
+                names.update({(host, path): name for host in group})
+            size = os.stat(mirrors[group[0]] / path).st_size
+            found.append((Output(name, size, group), path))
     try:
         made = _links_of({host: links.get(host, ()) for host in hosts}, names, used)
+        del by_path, used, taken, folders, names  # there may be a million files
         _remove_links(folder, without=made)
-        _link(folder, found)
+        _link(folder, mirrors, found, before)
         _make_links(folder, made)
     except OSError as error:
         raise LauncherError(
@@ -274,6 +290,21 @@ def lay_together(
             f"everything that was fetched is in {folder.path}/.hosts",
         ) from None
     return tuple(output for output, _ in found)
+
+
+def _owners(
+    mirrors: Mapping[str, Path], without: Mapping[str, Collection[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Return by path the hosts that have a file, but for those of ``without``."""
+    found: dict[str, tuple[str, ...]] = {}
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are one: few differ
+    for host, mirror in mirrors.items():
+        left_out = without.get(host, ())
+        for path in files_of(mirror):
+            if path not in left_out:
+                owners = (*found.get(path, ()), host)
+                found[path] = shared.setdefault(owners, owners)
+    return found
 
 
 def _links_of(
@@ -317,42 +348,54 @@ def _make_links(folder: View, links: Mapping[str, str]) -> None:
             place.symlink_to(os.path.relpath(target, PurePosixPath(path).parent))
 
 
-def _others(folder: View) -> set[str]:
-    """Return files in the view that launcher did not put there: the user's own."""
-    before = _before(folder)
-    return {path for path in files_of(folder.outputs) if path not in before}
-
-
 def files_of(mirror: Path) -> list[str]:
     """Return the paths of all complete files of a mirror."""
     found = []
     for base, folders, files in os.walk(mirror):
         folders[:] = [name for name in folders if name != ".partial"]
-        for name in files:
-            path = Path(base, name)
-            if path.is_file() and not path.is_symlink():
-                found.append(path.relative_to(mirror).as_posix())
+        inside = os.path.relpath(base, mirror)
+        prefix = "" if inside == "." else f"{inside}/"
+        found += [prefix + name for name in files if _is_file(f"{base}/{name}")]
     return found
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def _names(
-    folder: View, path: str, owners: list[str], used: set[str], taken: set[str]
-) -> list[tuple[str, list[str]]]:
+    mirrors: Mapping[str, Path],
+    path: str,
+    owners: tuple[str, ...],
+    used: set[str],
+    taken: set[str],
+) -> list[tuple[str, tuple[str, ...]]]:
     """Return ``(name here, hosts)`` for each different content of one path."""
+    groups = _equal(mirrors, path, owners) if len(owners) > 1 else [owners]
+    if len(groups) == 1 and path not in taken:
+        return [(path, owners)]
+    return [(_marked(path, group[0], used), group) for group in groups]
+
+
+def _equal(
+    mirrors: Mapping[str, Path], path: str, owners: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    """Return the hosts in groups that have the same content."""
     import filecmp  # only needed here, for a path of several hosts
 
     groups: list[list[str]] = []
     for host in owners:
-        mine = folder.mirror(host) / path
+        mine = mirrors[host] / path
         for group in groups:
-            if filecmp.cmp(folder.mirror(group[0]) / path, mine, shallow=False):
+            if filecmp.cmp(mirrors[group[0]] / path, mine, shallow=False):
                 group.append(host)
                 break
         else:
             groups.append([host])
-    if len(groups) == 1 and path not in taken:
-        return [(path, groups[0])]
-    return [(_marked(path, group[0], used), group) for group in groups]
+    return [tuple(group) for group in groups]
 
 
 def _marked(path: str, host: str, used: set[str]) -> str:
@@ -368,12 +411,17 @@ def _marked(path: str, host: str, used: set[str]) -> str:
     return name
 
 
-def _link(folder: View, files: list[tuple[Output, Path]]) -> None:
-    wanted = {output.path: source for output, source in files}
-    for path in _before(folder) - set(wanted):
+def _link(
+    folder: View,
+    mirrors: Mapping[str, Path],
+    files: list[tuple[Output, str]],
+    before: set[str],
+) -> None:
+    """Link files, ``(output, path of its host)``, into the view, and remove those of ``before``."""
+    for path in before.difference(output.path for output, _ in files):
         _remove(folder.outputs, path)
-    for path, source in wanted.items():
-        target = folder.outputs / path
+    for output, path in files:
+        source, target = mirrors[output.hosts[0]] / path, folder.outputs / output.path
         if target.exists() and os.path.samefile(source, target):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -381,7 +429,7 @@ def _link(folder: View, files: list[tuple[Output, Path]]) -> None:
         os.link(source, target)
     folder.write(
         "outputs.json",
-        [{"path": o.path, "size": o.size, "hosts": list(o.hosts)} for o, _ in files],
+        [{"path": o.path, "size": o.size, "hosts": o.hosts} for o, _ in files],
     )
 
 
@@ -397,7 +445,14 @@ def _remove(root: Path, path: str) -> None:
             return
 
 
+@frozen
+class _Before:
+    """What is needed of an entry that an earlier view has left."""
+
+    path: str = ""
+
+
 def _before(folder: View) -> set[str]:
     """Return the paths in the view when it was last made."""
-    known = folder.read_as(tuple[dict[str, object], ...], "outputs.json") or ()
-    return {str(entry.get("path", "")) for entry in known} - {""}
+    known = folder.read_as(tuple[_Before, ...], "outputs.json") or ()
+    return {entry.path for entry in known} - {""}

@@ -33,6 +33,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     for name in ("calm-owl-1", "calm-fox-2", "brave-hen-3"):
         (tmp_path / "home" / "runs" / name).mkdir(parents=True)
         (tmp_path / "home" / "runs" / name / "events.jsonl").touch()
+    (tmp_path / "home" / "runs" / "calm-owl-1" / "receipt.json").touch()
     work = tmp_path / "work"
     (work / "data").mkdir(parents=True)
     for name in ("train.py", "job.yaml", "notes.txt", "data/first.bin"):
@@ -90,8 +91,15 @@ FILES = ["<-o default>"]
     ("line", "choices"),
     [
         ("launcher att", ["attach"]),
-        ("launcher attach ca", ["calm-fox-2", "calm-owl-1"]),
+        ("launcher attach ca", ["calm-fox-2"]),
+        ("launcher show ca", ["calm-fox-2", "calm-owl-1"]),
         ("launcher logs --tail 5 br", ["brave-hen-3"]),
+        ("launcher stop ca", ["calm-fox-2"]),
+        ("launcher rm ca", ["calm-fox-2", "calm-owl-1"]),
+        ("launcher import s", ["skypilot"]),
+        ("launcher inventory export --to h", ["hostfile"]),
+        ("launcher bootstrap --with h", ["horovod"]),
+        ("launcher run --workdir da", ["<-o dirnames>"]),
         ("launcher run --hosts g", ["green", "gpu1", "gpu2"]),
         ("launcher run --hosts gpu1,b", ["gpu1,big"]),
         ("launcher run -i other.yaml --hosts ", ["elsewhere"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,18 @@ def typed(tmp_path: Path) -> Launcher:
         ("run --gpus A100 t.py", "'A100' is no number of GPUs, such as A100:1", ""),
         ("run nb.ipynb", "nb.ipynb is a notebook", "jupyter nbconvert --to script nb.ipynb"),
         ("run sub", "sub is a folder", "name a script in it: launcher run sub/SCRIPT"),
-        ("run ../outside.py", "../outside.py is outside the workdir", "cd .., or --workdir .."),
+        (
+            "run ../outside.py",
+            "../outside.py is outside the workdir",
+            "launcher run --workdir .. outside.py",
+        ),
+        ("import sky x.yaml", 'unknown format "sky"', 'did you mean "skypilot"?'),
         ("help rnu", 'there is no command "rnu"', 'did you mean "run"?'),
     ],
 )
 def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> None:
     (typed.work / "sub").mkdir()
+    (typed.work / "x.yaml").write_text("run: x")
     (typed.work.parent / "outside.py").write_text("pass")
     done = typed.call(*words.split())
     assert done.returncode == 2
@@ -62,6 +69,10 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
         ("run: t.py\ntime_limit: 1h\n", "time: 6h ends a run"),
         ("run: t.py\nlease: 1h\n", "(--orphan-timeout) one that nobody follows"),
         ("run: t.py\nresources: {cpus: 2}\n", "resources: of a role, as roles: {worker:"),
+        (
+            "run: t.py\nresources: {accelerators: A100:8}\nfile_mounts: {}\n",
+            "launcher import skypilot",
+        ),
         ("run: t.py\nconda: train\n", "python: conda:NAME"),
         ("hosts:\n  gpu1: {}\n", "this is an inventory: launcher run -i job.yaml SCRIPT"),
     ],
@@ -100,3 +111,28 @@ def test_options_behind_the_script(typed: Launcher, words: str, note: str) -> No
     done = typed.call("run", "-i", str(typed.inventory), "--dry-run", *words.split())
     assert done.returncode == 0
     assert note in done.stderr if note else not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "code", "hint"),
+    [
+        ("run --json --dry-run x.py", "there is no x.py in", "bad-input", "paths are relative"),
+        ("show --json x", "there are no runs here", "unknown-run", "launcher ls shows all runs"),
+        ("ls --json --zzz", "launcher ls has no option --zzz", "bad-input", "launcher ls --help"),
+        ("run --gpu 1 --json x.py", "launcher run has no option --gpu", "bad-input", "--gpus N?"),
+    ],
+)
+def test_programs_get_errors_as_json(
+    typed: Launcher, words: str, error: str, code: str, hint: str
+) -> None:
+    done = typed.call(*words.split())
+    told = json.loads(done.stdout)
+    assert (told["code"], told["exit_code"], done.returncode) == (code, 2, 2)
+    assert error in told["error"]
+    assert hint in told["hint"]
+    assert f"error: {told['error']}" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["run --dry-run x.py --json", "exec x -- show --json"])
+def test_json_behind_a_script_is_not_ours(typed: Launcher, words: str) -> None:
+    assert typed.call(*words.split()).stdout == ""

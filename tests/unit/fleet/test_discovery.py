@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.fleet import discovery
 from launcher.fleet.discovery import Candidate
 from launcher.spec import inventory as inventories
 from launcher.spec.errors import InputError
+from launcher.spec.gpus import MIG
+from launcher.spec.model import Facts, Gpu
 
 
 def test_what_files_name() -> None:
@@ -40,3 +44,20 @@ def test_a_comment_cannot_become_a_setting() -> None:
     """What a host says of itself is text of a stranger."""
     text = discovery.inventory_text([Candidate("a")], {"a": "x\n  evil: {}\x1b[2J"}, "today")
     assert [host.name for host in inventories.load(text, "it").hosts] == ["a"]
+
+
+def _facts(*gpus: Gpu) -> Facts:
+    return Facts("a", "a", "/", "python3", "3.11.2", 8, gpus=gpus, rsync="3.2.7")
+
+
+def test_gpus_that_were_found_are_a_setting() -> None:
+    """Or else a dry run, a --gpus and an exported script would know of none."""
+    many = _facts(*(Gpu(index, "NVIDIA RTX A6000") for index in range(4)))
+    mig = _facts(Gpu(MIG, "NVIDIA A100 MIG 1g"))
+    bound = replace(many, visible={"CUDA_VISIBLE_DEVICES": "0"})
+    found = {"a": many, "b": _facts(), "c": mig, "d": many, "e": "no answer", "f": bound}
+    chosen = [*map(Candidate, "abcef"), Candidate("d", gpus=2)]
+    text = discovery.inventory_text(chosen, found, "today")
+    assert "a: # 4 x NVIDIA RTX A6000, 8 cores" in text
+    gpus = {host.name: host.gpus for host in inventories.load(text, "it").hosts}
+    assert gpus == {"a": 4, "b": None, "c": None, "e": None, "f": None, "d": 2}

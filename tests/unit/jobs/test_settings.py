@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launcher.cli.commands.run import command as run
 from launcher.jobs import job_file, settings
 from launcher.jobs.run_options import OPTIONS
 from launcher.spec.errors import DocumentError
@@ -111,3 +112,14 @@ def test_defaults_are_those_that_hold() -> None:
     assert {key: read(key) for key in settings.DEFAULTS} == {
         key: values[key] for key in settings.DEFAULTS
     }
+
+
+#: Flags of `launcher run` that are no keys: what to run, what is said on one occasion, older names, and
+#: those that stand inside resources:.
+_NO_KEYS = {"command_words", "yes", "dry_run", "as_json", "lease", "no_wait"}
+_RESOURCES = {"gpus", "gpu_ids", "nproc_per_node"}
+
+
+def test_every_flag_of_a_run_is_a_key() -> None:
+    flags = {flag.name for flag in run.params}
+    assert flags - _NO_KEYS - _RESOURCES <= {*job_file.KEYS, *OPTIONS}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from launcher.records import packages
 from launcher.records.code import Code
 from launcher.records.comparison import Side, compare
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request
+from launcher.spec.typed_json import from_json
 
 HOSTS = tuple(Host(name) for name in ("gpu1", "gpu2"))
 JOB = Job(("train.py", "--lr", "0.1", "--amp", "--epochs", "3"), workdir="/w", envs={"A": "1"})
@@ -65,3 +67,32 @@ def test_where_and_how_it_went_differs() -> None:
         ("status", "succeeded", "failed (exit-3)"),
         ("seconds", "10.0", "2.0"),
     ]
+
+
+def test_python_packages_and_metrics_differ() -> None:
+    mine = {"torch": "2.3.0", "numpy": "1.26", "old": "1"}
+    one = replace(ONE, python="/a (3.10.1)", packages=mine, metrics={"loss": "0.5", "acc": "0.8"})
+    other = replace(
+        ONE,
+        python="/a (3.11.2)",
+        packages={"torch": "2.4.0", "numpy": "1.26", "new": "2"},
+        metrics={"loss": "0.4", "acc": "0.8"},
+    )
+    assert [(d.what, d.before, d.after) for d in compare(one, other)] == [
+        ("python", "/a (3.10.1)", "/a (3.11.2)"),
+        ("package new", "", "2"),
+        ("package old", "1", ""),
+        ("package torch", "2.3.0", "2.4.0"),
+        ("loss", "0.5", "0.4"),
+    ]
+    assert compare(one, replace(one, packages={})) == (), "nobody asked"
+    many = replace(ONE, packages={f"p{n}": "1" for n in range(30)})
+    found = compare(many, replace(many, packages={"x": "1"}))
+    assert (len(found), found[-1].after) == (21, "11 more differ")
+
+
+def test_packages_of_hosts_are_folded() -> None:
+    record = packages.folded({"a": ["torch==2"], "b": ["torch==2"], "c": ["torch==1", "x==1"]})
+    known = from_json(packages.Packages, record)
+    assert [one.hosts for one in known.installed] == [("a", "b"), ("c",)]
+    assert known.versions == {"torch": "2, 1", "x": "1"}

@@ -42,3 +42,24 @@ def test_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
 def test_none(tmp_path: Path) -> None:
     assert metric.last_value(tmp_path, PATTERN) is None
     assert metric.last_value(lay(tmp_path, a0_r0_out=b"loss: none\n"), PATTERN) is None
+
+
+def test_what_programs_usually_print(tmp_path: Path) -> None:
+    text = (
+        b"epoch 1 loss: 0.9 acc 0.1\n"
+        b"{'loss': 0.5, 'eval_accuracy': 0.91, 'epoch': 2}\n"
+        b"val/loss=1.25e-1  top1_acc 71.2  acc@5: 93  accelerate 3  access: 4  loss.backward 7\n"
+        b"loss of 3 hosts; f1: 1,234.5; score: n/a\r\n"
+    )
+    assert metric.last_values(lay(tmp_path, a0_r0_out=text, a0_r1_out=b"loss 9\n")) == {
+        "acc": 0.1,
+        "acc@5": 93.0,
+        "eval_accuracy": 0.91,
+        "f1": 1234.5,
+        "loss": 0.5,
+        "top1_acc": 71.2,
+        "val/loss": 0.125,
+    }
+    silent = lay(tmp_path / "x", a0_r0_out=b"done\n", a0_r0_err=b"loss 1\n", a0_r1_out=b"acc 2\n")
+    assert metric.last_values(silent) == {"loss": 1.0}
+    assert metric.last_values(tmp_path / "nothing") == {}

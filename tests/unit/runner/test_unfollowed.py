@@ -15,7 +15,7 @@ from launcher.runner import unfollowed
 from launcher.runner.unfollowed import Answered, Refreshed
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request
 
-HOSTS = (Host("gpu1"), Host("gpu2"))
+HOSTS = (Host("gpu1", address="127.0.0.1", port=1), Host("gpu2", address="127.0.0.1", port=1))
 INVENTORY = Inventory(HOSTS)
 STARTED = (ev.StageStarted(1.0, "run"), ev.AllStarted(2.0, 0))
 
@@ -121,3 +121,16 @@ def test_a_run_is_known_once_all_its_hosts_have_answered(
 
 def test_nobody_is_asked_when_all_runs_are_followed() -> None:
     assert unfollowed.refresh(2.0) == Refreshed()
+
+
+def test_nothing_of_the_folder_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ls` is typed anywhere, also in a clone with a module that is named like one of Python's."""
+    _run(tmp_path, *STARTED)
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("asyncio", "json", "subprocess", "yaml"):
+        (clone / f"{name}.py").write_text("open('SURPRISE', 'w')\nraise SystemExit\n")
+    monkeypatch.chdir(clone)
+    found = unfollowed.refresh(60.0)
+    assert set(found.unknown["calm-owl-1"]) == {"gpu1", "gpu2"}, "the hosts were asked"
+    assert not (clone / "SURPRISE").exists()

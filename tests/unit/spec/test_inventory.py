@@ -193,7 +193,7 @@ def test_a_host_that_is_off_is_left_out_of_every_choice() -> None:
     with pytest.raises(InputError) as named:
         inventories.select(inventory, "gpu[1-3]")
     assert str(named.value) == "--hosts: gpu3 is off: power supply, back 3 Dec"
-    assert named.value.hint == "remove their off: from lab.yaml once they are back"
+    assert named.value.hint == "to use gpu3 again, remove off: in lab.yaml"
     with pytest.raises(InputError, match="all of these hosts are off"):
         inventories.select(inventory, "dead")
     again = inventories.load(inventory_text(inventory), "")

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.spec.errors import InputError
 from launcher.spec.inventory import load
-from launcher.spec.inventory_editor import with_interface
+from launcher.spec.inventory_editor import with_hosts, with_interface
 
 EDITS = [
     ("hosts:\n  a:\n  b: {}\n", "hosts:\n  a: { interface: x }\n  b: {}\n"),
@@ -52,3 +52,37 @@ def test_what_cannot_be_edited_is_refused_with_the_line_to_add(
     with pytest.raises(InputError) as caught:
         with_interface(text, "i.yaml", wanted)
     assert "gpu1: {interface: x}" in caught.value.hint
+
+
+NEW = {"d": "d: # 4 cores\n  user: alice\n", "e": "e: # not probed\n"}
+ADDED = "  d: # 4 cores\n    user: alice\n  e: # not probed\n"
+GROWN = [
+    ("hosts:\n  a:\n  b: {}\n", "hosts:\n  a:\n  b: {}\n" + ADDED),
+    ("hosts:\n  a: # last", "hosts:\n  a: # last\n" + ADDED),
+    (
+        "hosts:\n  a:\n    env: # c\n      A: b # d\n\n# end\ngroups: {all: a}\n",
+        "hosts:\n  a:\n    env: # c\n      A: b # d\n" + ADDED + "\n# end\ngroups: {all: a}\n",
+    ),
+    (
+        "hosts:\n    a: {gpus: 8,\n        port: 1}\ndefaults: {user: x}\n",
+        "hosts:\n    a: {gpus: 8,\n        port: 1}\n"
+        + ADDED.replace("  d:", "    d:")
+        .replace("    user", "      user")
+        .replace("  e:", "    e:")
+        + "defaults: {user: x}\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), GROWN)
+def test_hosts_are_added_below_the_others(before: str, after: str) -> None:
+    assert with_hosts(before, "i.yaml", NEW) == after
+
+
+@pytest.mark.parametrize(
+    "text", ["hosts: [a, b]\n", "hosts:\n- a\n", "hosts: {a: {gpus: 8}}\n", "a slots=8\n"]
+)
+def test_what_cannot_be_added_safely_is_told(text: str) -> None:
+    with pytest.raises(InputError, match="cannot be edited safely") as raised:
+        with_hosts(text, "i.yaml", NEW)
+    assert "d: # 4 cores user: alice" in raised.value.hint

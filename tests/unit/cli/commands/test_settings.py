@@ -111,6 +111,7 @@ def test_settings_name_the_inventory(offline: Launcher) -> None:
         "secrets: [HOME]",
         "raw: true",
         "python: x",
+        "envs: {LD_PRELOAD: x}",
     ],
 )
 def test_a_project_that_came_with_a_clone_has_no_surprises(offline: Launcher, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections import deque
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from launcher.cli.render import log_lines
 from launcher.cli.render.bars import folded, merged
 from launcher.cli.render.progress import quiet_line
+from launcher.cli.render.run_view import Screen
 
 FAST = "epoch 1:  50%|█████     | 50/100 [00:03<00:03, 13.4it/s, loss=1.2]"
 SLOW = "epoch 1:   8%|▊         | 8/100 [00:04<00:46, 2.0it/s, loss=1.31]"
@@ -75,3 +78,17 @@ def test_a_bar_does_no_harm() -> None:
 )
 def test_a_quiet_run_says_that_it_runs(silent: float | None, text: str) -> None:
     assert quiet_line(4320.0, silent) == text
+
+
+def test_the_time_of_a_bar_stands_before_it(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """`logs --timestamps` and `--grep` are about what a terminal shows of it."""
+
+    async def shown() -> None:
+        screen = Screen(grep=re.compile(b"100%"), timestamps=True)
+        async with screen:
+            screen.on_log("gpu1", "attempt-0/rank-0.err", b"\r 1%\r 100%\n100% is in\r 50%\n", 1.0)
+
+    asyncio.run(shown())
+    out = capfdbinary.readouterr().out
+    assert re.search(r"gpu1 \[0\] ┆ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  100%\n", out.decode())
+    assert b"50%" not in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from launcher.cli.render.gpus import gpus_json, gpus_text
+from launcher.spec.errors import HostError
 from launcher.spec.model import Facts, Gpu, GpuUser
 
 NOW = 10_000.0
@@ -45,7 +46,9 @@ def test_the_first_command_of_the_morning() -> None:
 
 def test_programs_get_each_gpu() -> None:
     known = {"gpu4": facts("gpu4", "A", "B", leased={1: {"user": "ann"}})}
-    host, off = gpus_json(known, {"gpu9": "moved"})
+    silent = HostError("gpu5", "no answer")
+    host, lost, off = gpus_json({**known, "gpu5": silent}, {"gpu9": "moved"})
+    assert lost["error"] == "gpu5: no answer"
     assert (host["off"], off) == (None, {"host": "gpu9", "gpus": [], "off": "moved"})
     first, second = host["gpus"]
     assert (first["state"], first["uuid"]) == ("free", "GPU-gpu4-0")

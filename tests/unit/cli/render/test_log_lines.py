@@ -161,6 +161,36 @@ def test_harmless(line: bytes, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
+        (b"a \x1b[32mgreen", "a \x1b[32mgreen\x1b[0m"),
+        (b"\x1b[mplain", "\x1b[0mplain\x1b[0m"),
+        (b"\x1b[8mhidden\x1b[30mblack\x1b[7;40mback", "hiddenblackback"),
+        (
+            b"\x1b[38;5;0mby number\x1b[48;2;1;31;3;32mand\x1b[38:2::255:0:0m",
+            "by number\x1b[32mand\x1b[0m",
+        ),
+        (b"\x1b[2K\x1b[31mred", "␛[2K\x1b[31mred\x1b[0m"),
+        (b"\x1b\x1b[m[31m", "␛\x1b[0m[31m\x1b[0m"),
+        (b"\x1b]0;title\x07", "␛]0;title␇"),
+        (b"\xc2\x1b[m\x9b2J", "\ufffd\x1b[0m\ufffd2J\x1b[0m"),
+    ],
+)
+def test_a_terminal_gets_colours_that_hide_nothing(line: bytes, shown: str) -> None:
+    assert log_lines.harmless(line, colours=True).decode() == shown
+
+
+@FEW
+@given(BYTES)
+def test_colours_are_all_that_a_terminal_gets(data: bytes) -> None:
+    shown = log_lines.readable(data + b"\n", colours=True).decode("utf-8")
+    assert not CONTROL.search(re.sub("\x1b\\[[0-9;]+m", "", shown))
+    for line in shown.split("\n"):
+        assert "\x1b" not in line or line.endswith("\x1b[0m")
+
+
+@pytest.mark.parametrize(
     ("lines", "plain"),
     [
         (b"a\tb\n", True),

@@ -144,3 +144,12 @@ def test_what_slurm_cannot_do_is_refused(values: dict[str, Any], error: str) -> 
         sbatch(job_of(**{"run": ("a.py",), **values}))
     assert str(caught.value).startswith(error)
     assert caught.value.hint
+
+
+def test_modules_and_models_are_slurms_own() -> None:
+    job = job_of(
+        run=("a.py",), resources={"gpus": "A100:4"}, modules=("cuda/12.4",), prepare="ulimit -c 0"
+    )
+    lines = sbatch(job)[0].splitlines()
+    assert "#SBATCH --gpus-per-node=a100:2" in lines
+    assert lines[lines.index("module load cuda/12.4") + 1 :][:2] == ["ulimit -c 0", "set -eu"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from launcher.api import formats
 from launcher.interop import tasks
+from launcher.interop.inventories import export
 from launcher.spec.errors import DocumentError, InputError
 from launcher.spec.model import Resources
 from support.task_files import SKYPILOT, TASKS, job_of, loaded, planned
@@ -174,3 +176,9 @@ def test_an_unknown_format_is_told() -> None:
 def test_values_of_several_lines_stay_as_they_are(value: str) -> None:
     text = yaml.safe_dump({"run": "a", "envs": {"V": value}})
     assert loaded(text, "skypilot")[0]["envs"]["V"] == value
+
+
+def test_completion_knows_all_formats() -> None:
+    """They stand there once more, so that Tab imports no reader."""
+    assert set(formats.TASKS) == set(tasks.FORMATS)
+    assert set(formats.EXPORTS) == set(export.FORMATS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -246,3 +247,22 @@ def test_many_files_take_time_in_proportion(
     asyncio.run(outputs.pull(None, "lab1", listed, tmp_path))  # type: ignore[arg-type]
     assert time.monotonic() - began < 20
     assert len(copied) == 100_000
+
+
+def test_many_files_take_little_memory(folder: RunFolder, lay: Lay) -> None:
+    """3 KiB a file was 1.5 GB for half a million: most of it to lay them together."""
+    count = 4000
+    mirror = folder.mirror("gpu1")
+    for number in range(count):
+        place = mirror / f"shard-{number // 500}"
+        place.mkdir(exist_ok=True)
+        (place / f"sample-{number:08d}").touch()
+    outputs.lay_together(folder, ("gpu1",))  # the second time there is a list of the first
+    tracemalloc.start()
+    try:
+        laid = outputs.lay_together(folder, ("gpu1",))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(laid) == count
+    assert peak < 1200 * count

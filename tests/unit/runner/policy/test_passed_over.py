@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.cli.render.event_lines import line_of
+from launcher.cli.render.event_lines import line_of, lines_of_gpus
 from launcher.jobs.layout import make_layout
+from launcher.records.events import GpusPassedOver
+from launcher.records.reasons import PassedOver
 from launcher.runner.policy.passed_over import passed_over
 from launcher.spec.model import Facts, Gpu, GpuUser, Host, Job, Resources
 
@@ -47,3 +49,16 @@ def test_who_takes_what_is_free_hears_what_is_missing(
     wanted: Resources, facts: Facts, told: list[str]
 ) -> None:
     assert _told(Job(("train.py",), resources=wanted), facts) == told
+
+
+def test_many_hosts_share_lines() -> None:
+    def event(host: str, gpus: tuple[int, ...] = (0,)) -> GpusPassedOver:
+        return GpusPassedOver(1.0, host, gpus, PassedOver.HELD, "ada (x-1)", 3, 4)
+
+    alike = [event(f"node{number:02}") for number in range(1, 65)]
+    (line,) = lines_of_gpus(alike)
+    assert line.text == "3 of 4 GPUs on node[01-64]: GPU 0 is used by ada (x-1)"
+    mixed = lines_of_gpus([event(f"node{number:02}", (number,)) for number in range(1, 65)])
+    assert len(mixed) == 9
+    assert mixed[-1].text == "GPUs of node[09-64] are used as well: launcher gpus"
+    assert lines_of_gpus([]) == []

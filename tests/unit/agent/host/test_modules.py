@@ -1,0 +1,36 @@
+"""What the host's Python has, without importing any of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.agent.host import modules
+from launcher.spec.errors import BadAnswer
+from launcher.transport import answers
+
+
+def test_modules_and_packages_of_a_python(tmp_path: Path) -> None:
+    for name in (
+        "one_two-1.0.post1.dist-info",
+        "old-2.5-py3.8.egg-info",
+        "nothing.dist-info",
+        "x-1",
+    ):
+        (tmp_path / "there" / name).mkdir(parents=True)
+    (tmp_path / "mine.py").touch()
+    env = {"PYTHONPATH": str(tmp_path / "there")}
+    found = modules.Search(["json", "mine", "not_there"], env, str(tmp_path)).result()
+    assert found["missing"] == ["not_there"]
+    assert {"one_two==1.0.post1", "old==2.5"} <= set(found["packages"])
+    answers.read(answers.Missing, "gpu1", "found", found)
+    assert not [one for one in found["packages"] if one.startswith(("nothing", "x="))]
+
+
+@pytest.mark.parametrize("packages", [["a==1"] * 5000, ["torch==1\x1b[0m"], ["../x==1"], [3]])
+def test_a_host_names_no_other_packages(packages: list[object]) -> None:
+    with pytest.raises(BadAnswer, match="its answer to found"):
+        answers.read(answers.Missing, "gpu1", "found", {"missing": [], "packages": packages})
+    older = answers.read(answers.Missing, "gpu1", "found", {"missing": []})
+    assert older.packages == ()
