@@ -458,38 +458,41 @@ class Plan:
 
 @frozen
 class Request:
-    """A job on hosts of an inventory, and how to treat it. All times are in seconds.
-
-    Outputs are pulled every ``pull_every`` during the run. A host unreachable for ``lost_after`` is
-    lost; a host that no launcher contacts for ``orphan_timeout`` stops the run (None: never). A run
-    whose ranks do nothing for ``stall_timeout`` (None: 10 minutes) is reported, and with
-    ``stop_stalled`` also stopped. A run that fails or loses a host is restarted at most
-    ``max_restarts`` times: with a spare from ``hosts``, or else on the hosts that are left, if these
-    are at least ``min_nodes`` (None: never). With ``check``, hosts on which the run would fail are
-    refused before the start. Where its GPUs are in use, the run waits for its turn for at most ``wait``
-    (None: as long as it takes), behind runs of a higher ``priority`` (-1 to 1). It is ended
-    ``time_limit`` after its start (None: never). ``code_of`` is a run whose snapshot of the code is used
-    again, and ``resume_from`` one whose outputs the hosts get before the start. ``columns`` are those of
-    the terminal that shows the run (None: there is none). ``ask_passphrase`` is called with a key file
-    and returns its passphrase.
-    """
+    """A job on hosts of an inventory, and how to treat it. All times are in seconds."""
 
     job: Job
     inventory: Inventory
+    #: Those that the job may use, in order: the first ones run it, the others are spares.
     hosts: tuple[Host, ...]
+    #: How often outputs are pulled during the run.
     pull_every: float = 30.0
+    #: A host that was unreachable for so long is lost.
     lost_after: float = 300.0
+    #: A host that no launcher contacted for so long stops the run; None: never.
     orphan_timeout: float | None = None
+    #: A run whose ranks did nothing for so long is reported (None: after 10 minutes), and stopped if
+    #: ``stop_stalled``.
     stall_timeout: float | None = None
     stop_stalled: bool = False
+    #: How often a run that failed or lost a host is started again: with a spare, or else on the hosts
+    #: that are left, if these are at least ``min_nodes`` (None: never).
     max_restarts: int = 0
     min_nodes: int | None = None
+    #: Whether hosts on which the run would fail are refused before the start.
     check: bool = True
+    #: How long the run waits for its turn where its GPUs are in use; None: as long as it takes.
     wait: float | None = 0.0
+    #: Runs of a higher one, from -1 to 1, get their turn first.
     priority: int = 0
+    #: The run is ended so long after its start; None: never.
     time_limit: float | None = None
+    #: What was typed, for ``show``.
     command_line: tuple[str, ...] = ()
+    #: The run whose snapshot of the code is used again.
     code_of: str | None = None
+    #: The run whose outputs the hosts get before the start.
     resume_from: str | None = None
+    #: Columns of the terminal that shows the run; None: there is none.
     columns: int | None = None
+    #: Called with a key file, returns its passphrase; None: nobody can be asked.
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -143,7 +143,7 @@ async def pull(
                     "--times",
                     "--sparse",
                     "--partial-dir=.partial",
-                    f"--temp-dir={_incoming(mirror)}",
+                    f"--temp-dir={_incoming(mirror).absolute()}",
                     f"x:{what.folder}/{kind}/",
                     f"{mirror}/",
                 ],
