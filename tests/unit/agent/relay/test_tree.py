@@ -192,3 +192,21 @@ def test_what_the_run_made_of_its_output_folder_is_not_listed(tmp_path: Path, ki
     left_out: dict[str, str] = {}
     assert tree.listing(str(root), None, left_out=left_out) == []
     assert left_out == {"the folder outputs": "the run made something else of it"}
+
+
+def test_a_path_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:
+    root = tmp_path / "outputs"
+    root.mkdir()
+    (root / "z").write_text("z")
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("L" * 240, dir_fd=here)
+        below = os.open("L" * 240, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    unreadable: dict[str, str] = {}
+    found = tree.listing(str(root), None, unreadable=unreadable)
+    assert [path for path, _, _ in found] == ["z"]
+    assert list(unreadable.values()) == ["File name too long"]
+    tree.remove(str(root))
