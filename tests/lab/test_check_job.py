@@ -104,7 +104,7 @@ def test_a_job_that_does_not_fit_and_a_python_without_torch(
     (launcher.work / "job.yaml").write_text("run: train.py\nresources: {gpus: 4}\n")
     found = check(launcher, "--job", "job.yaml", "--hosts", "lab1")
     assert found.code == 1
-    assert "--gpus 4: the hosts have no GPUs" in found.of("lab1")["JOB-NO-FIT"]["evidence"]
+    assert "gpus: 4: the hosts have no GPUs" in found.of("lab1")["JOB-NO-FIT"]["evidence"]
     (launcher.work / "job.yaml").write_text("run: train.py\n")
     found = check(launcher, "--job", "job.yaml", "--hosts", "lab1,lab3")
     assert [(pair["host"], pair["there"]) for pair in found.told["pairs"]] == [

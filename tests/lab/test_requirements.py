@@ -29,7 +29,7 @@ def test_a_host_without_the_framework(launcher: Launcher, clean: labs.Lab, frame
     assert ran.code == 125
     assert f"error: lab2: framework {framework} needs {module}, which {PLAIN} (Python 3." in ran.err
     how = {"horovod": "launcher bootstrap --with horovod"}
-    assert f"hint: {how.get(module, f'{PLAIN} -m pip install {module} there')}" in ran.err
+    assert how.get(module, f"{PLAIN} -m pip install {module} adds it there") in ran.err
     told = [json.loads(line) for line in (ran.folder / "events.jsonl").read_text().splitlines()]
     assert not [event for event in told if event["event"] in ("ProcessStarted", "HostsMet")]
     assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def six(lab: labs.Lab, names: dict[str, str]) -> None:
     """Give the hosts IPv6 addresses beside the others."""
-    tail = int(names["here"].split(".")[2])
+    prefix = "fd81:{:x}:{:x}:".format(*map(int, names["here"].split(".")[1:3]))
     bridge = next(name for name in os.listdir("/sys/class/net") if name == lab._bridge)
     add = ["ip", "-6", "address", "add"]
-    subprocess.run([*add, f"fd81:{tail:x}::1/64", "dev", bridge, "nodad"], check=True)
+    subprocess.run([*add, f"{prefix}:1/64", "dev", bridge, "nodad"], check=True)
     for index, (name, host) in enumerate(lab.hosts.items(), 0x11):
-        names[f"{name}v6"] = address = f"fd81:{tail:x}::{index:x}"
+        names[f"{name}v6"] = address = str(ip_address(f"{prefix}:{index:x}"))
         host.run(*add, f"{address}/64", "dev", host.spec.interface, "nodad")
 
 

@@ -164,7 +164,12 @@ class Lab:
         families = {LAUNCHER: "4" + "6" * ("6" in "".join(families.values())), **families}
         prefix_6 = f"fd1a:{prefix.replace('.', ':')}:"
         numbered = list(enumerate(families.items(), start=1))
-        with_6 = {name: f"{prefix_6}:{n:x}" for n, (name, has) in numbered if "6" in has}
+        with_6 = {
+            # as ssh writes it into known_hosts, also where a part of the prefix is 0
+            name: str(ipaddress.ip_address(f"{prefix_6}:{n:x}"))
+            for n, (name, has) in numbered
+            if "6" in has
+        }
         addresses = with_6 | {name: f"{prefix}.{n}" for n, (name, has) in numbered if "4" in has}
         is_large = len(self._specs) > _LARGE
         site = Site(self.root, self._bridge, addresses, self._share, with_6, is_large)
