@@ -401,18 +401,28 @@ def _bad_host_key(settings: SshSettings, client: _Client) -> errors.ConnectError
 
 
 def _denied(settings: SshSettings, offered: OfferedKeys) -> errors.ConnectError:
+    """Return the error of a login that was refused: which keys were offered, and which could not be."""
+    locked = [] if offered.unlocked else ssh_keys.locked(settings)
     files = [file for file in settings.keys if os.access(file, os.R_OK)]
+    exposed = [file for file in files if not ssh_keys.is_private(file)]
     missing = [file for file in settings.named_keys if not os.path.exists(file)]
-    tried = [os.path.basename(file) for file in files]
+    tried = [os.path.basename(file) for file in files if file not in (*locked, *exposed)]
     tried += [f"{offered.from_agent} of the agent"] if offered.from_agent else []
     told = [f"tried {', '.join(tried)}"] if tried else []
-    told += [f"{', '.join(missing)} does not exist"] if missing else []
+    told += [f"{file} has a passphrase" for file in locked]
+    told += [f"{file} may be read by others, so ssh ignores it" for file in exposed]
+    told += [f"{file} does not exist" for file in missing]
     note = f" ({'; '.join(told)})" if told else ""
     name = settings.name
+    hint = f"run ssh-copy-id {name}"
+    if locked:
+        hint = f"run ssh-add {shlex.quote(locked[0])}"
+    elif exposed:
+        hint = f"run chmod 600 {shlex.quote(exposed[0])}"
     return errors.AuthenticationFailed(
         name,
         f"login as {settings.user}@{settings.host} refused{note}",
-        f"run ssh-copy-id {name}, or ssh-add if the key has a passphrase; does `ssh {name}` work?",
+        f"{hint}; does `ssh {name}` work?",
     )
 
 

@@ -26,14 +26,16 @@ class OfferedKeys:
     def __init__(self) -> None:
         self.pairs: list[asyncssh.SSHKeyPair] = []
         self.from_agent = 0
+        self.unlocked = False  # whether keys that have a passphrase are among them
         self._agent: asyncssh.SSHAgentClient | None = None
 
     @classmethod
     async def gather(
-        cls, settings: SshSettings, unlocked: Iterable[asyncssh.SSHKey]
+        cls, settings: SshSettings, unlocked: Sequence[asyncssh.SSHKey]
     ) -> OfferedKeys:
         """Return all that can be offered now; ``unlocked`` are keys whose passphrase was given."""
         offered = cls()
+        offered.unlocked = bool(unlocked)
         if not settings.offers_keys:
             return offered
         held = await offered._of_agent(settings.agent)
@@ -47,7 +49,7 @@ class OfferedKeys:
             if data is None or data not in in_agent
         ]
         certificates = _certificates(settings.certificates)
-        loaded = [pair for path in files if _is_private(path) for pair in _load(path, certificates)]
+        loaded = [pair for path in files if is_private(path) for pair in _load(path, certificates)]
         loaded += asyncssh.load_keypairs(list(unlocked)) if unlocked else []
         certified = [pair for pair in (*held, *loaded) if pair.has_cert]
         rest = [pair for pair in (*named, *others, *loaded) if not pair.has_cert]
@@ -96,8 +98,8 @@ def _public(path: str) -> bytes | None:
         return None
 
 
-def _is_private(path: str) -> bool:
-    """Whether only its owner may read a key: ssh(1) ignores others ("UNPROTECTED PRIVATE KEY FILE")."""
+def is_private(path: str) -> bool:
+    """Return whether only its owner may read a key: ssh(1) ignores others, as unprotected."""
     try:
         status = os.stat(path)
     except OSError:

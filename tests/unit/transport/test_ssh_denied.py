@@ -1,0 +1,56 @@
+"""What a refused login says of the keys that could not be offered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from launcher.transport import ssh
+from launcher.transport.ssh_keys import OfferedKeys
+from launcher.transport.ssh_settings import resolve
+
+
+def denied(*keys: Path, unlocked: bool = False) -> tuple[str, str]:
+    """The message and the hint of a login with these keys that was refused."""
+    own = [("User", "me"), *(("IdentityFile", f'"{key}"') for key in keys)]
+    offered = OfferedKeys()
+    offered.unlocked = unlocked
+    error = ssh._denied(resolve("gpu1", own, "none"), offered)
+    return error.message, error.hint
+
+
+def written(path: Path, passphrase: str | None = None, mode: int = 0o600) -> Path:
+    """A new key at this path."""
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(path, passphrase=passphrase)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "mode", "about", "hint"),
+    [
+        (None, 0o600, "(tried key)", "run ssh-copy-id gpu1;"),
+        ("secret", 0o600, "({key} has a passphrase)", "run ssh-add '{key}';"),
+        (None, 0o644, "({key} may be read by others, so ssh ignores it)", "run chmod 600 '{key}';"),
+    ],
+)
+def test_a_key_is_named_with_what_is_the_matter(
+    passphrase: str | None, mode: int, about: str, hint: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my keys"
+    folder.mkdir()
+    key = written(folder / "key", passphrase, mode)
+    message, said = denied(key)
+    assert message == f"login as me@gpu1 refused {about.format(key=key)}"
+    assert said == f"{hint.format(key=key)} does `ssh gpu1` work?"
+
+
+def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert f"({tmp_path / 'gone'} does not exist)" in denied(tmp_path / "gone")[0]
+
+
+def test_a_key_whose_passphrase_was_given_was_tried(tmp_path: Path) -> None:
+    key = written(tmp_path / "key", "secret")
+    assert denied(key, unlocked=True)[0] == "login as me@gpu1 refused (tried key)"
