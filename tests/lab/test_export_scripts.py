@@ -17,7 +17,7 @@ def exported(launcher: Launcher, clean: labs.Lab, job: str) -> list[str]:
     master = clean.hosts["lab1"].address
     place = ["-i", str(launcher.inventory), "--hosts", "lab[1-2]", "--master-addr", master]
     done = launcher.call("export", "script", "job.yaml", *place, "-o", "to go")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return ["sh", str(launcher.work / "to go" / "run.sh")]
 
 
@@ -44,7 +44,7 @@ def test_a_script_trains_over_plain_ssh(clean: labs.Lab, launcher: Launcher) -> 
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, env=env
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     said = sorted(line for line in done.stdout.splitlines() if "learned" in line)
     rest = f"""learned True ["a 'b", '$HOME'] {[token]}"""
     assert said == [f"rank-{n}: of 2 on lab{n + 1} {rest}" for n in (0, 1)]
