@@ -27,7 +27,7 @@ from . import wishes
 from .concurrency import cancel
 from .files.also import ask_for
 from .listeners import OnEvent, OnLog, ignore_event
-from .policy.opening import how_many
+from .policy.host_count import how_many
 
 if TYPE_CHECKING:
     from .run import Brought, Run

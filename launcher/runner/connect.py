@@ -23,7 +23,7 @@ from .host_set import HostSet
 from .opening_hosts import Opening
 from .place import Place
 from .policy import turn
-from .policy.opening import how_many
+from .policy.host_count import how_many
 from .policy.passed_over import passed_over
 
 

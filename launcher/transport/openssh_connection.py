@@ -258,7 +258,8 @@ class _Piped(Bridge):
             complaint = b""
             while piece := await process.stderr.read(MOST_STDERR):
                 complaint = (complaint + piece)[:MOST_STDERR]
-            if await process.wait() == 255:
+            # ssh also ends with 255, and without a word, where its command was killed or we hung up.
+            if await process.wait() == 255 and complaint and not self._hung_up:
                 raise self._connection.refused(complaint.decode(errors="replace").strip())
             return complaint
         finally:

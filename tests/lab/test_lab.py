@@ -293,6 +293,7 @@ def test_fake_nvidia_smi(lab: Lab, plain: LabHost) -> None:
     assert not lab.hosts["gate"].exists("/usr/local/bin/nvidia-smi")
 
 
+@pytest.mark.usefixtures("by_asyncssh")  # the other one is a word more
 def test_inventory(lab: Lab) -> None:
     assert inventory(lab, "/a b/python").splitlines() == [
         f'ssh_config: "{lab.ssh_config}"',

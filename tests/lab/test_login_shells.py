@@ -47,10 +47,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     with labs.Lab([spec], tmp_path_factory.mktemp("shells")) as standing:
         (host,) = standing.hosts.values()
         host.add_user("bob", "not needed")
-        key = standing.identity_file.with_suffix(".pub").read_bytes()
-        host.write("/home/bob/.ssh/authorized_keys", key, 0o600)
-        host.run("chown", "-R", "bob:", "/home/bob/.ssh")
-        host.run("chmod", "700", "/home/bob/.ssh")
+        host.let_in("bob", standing.identity_file.with_suffix(".pub").read_bytes())
         if busybox := shutil.which("busybox"):
             host.run("ln", "-sf", busybox, "/bin/ash")
         host.run("sh", "-c", "ls /bin/ash /usr/bin/*sh /bin/*sh >>/etc/shells", check=False)

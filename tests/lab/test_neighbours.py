@@ -48,10 +48,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
         key = standing.identity_file.with_suffix(".pub").read_bytes()
         for user in ("bob", "mallory"):
             host.add_user(user, "not needed")
-        for home, user in (("/root", "root"), ("/home/bob", "bob")):
-            host.write(f"{home}/.ssh/authorized_keys", key, 0o600)
-            host.run("chmod", "700", f"{home}/.ssh")
-            host.run("chown", "-R", f"{user}:", f"{home}/.ssh")
+        for user in ("root", "bob"):
+            host.let_in(user, key)
         yield standing
 
 

@@ -59,10 +59,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
             host.write("/srv/group", b"for the group")
             host.run("chgrp", "render-too", "/srv/group")
             host.run("chmod", "640", "/srv/group")
-            for home, user in (("/root", "root"), ("/home/bob", "bob")):
-                host.write(f"{home}/.ssh/authorized_keys", key, 0o600)
-                host.run("chmod", "700", f"{home}/.ssh")
-                host.run("chown", "-R", f"{user}:", f"{home}/.ssh")
+            for user in ("root", "bob"):
+                host.let_in(user, key)
         yield standing
 
 

@@ -321,10 +321,7 @@ def test_two_users_wait_for_each_other(own: labs.Lab, launcher: Launcher, tmp_pa
     (host,) = own.hosts.values()
     for user in ("u2", "mallory"):
         host.add_user(user, "not needed")
-    key = own.identity_file.with_suffix(".pub").read_bytes()
-    host.write("/home/u2/.ssh/authorized_keys", key, 0o600)
-    host.run("chmod", "700", "/home/u2/.ssh")
-    host.run("chown", "-R", "u2:", "/home/u2/.ssh")
+    host.let_in("u2", own.identity_file.with_suffix(".pub").read_bytes())
     host.write("/srv/mallory.py", MALLORY.encode())
     host.spawn("runuser", "-u", "mallory", "--", "/usr/bin/python3", "/srv/mallory.py")
     labs.wait_until(lambda: host.exists("/tmp/mallory"), "mallory", 30)

@@ -15,6 +15,7 @@ from support import releases
 from support.command import Launcher, of_runs
 
 PREVIOUS = "0.1"
+pytestmark = pytest.mark.usefixtures("by_asyncssh")  # the previous release has no other transport
 
 SCRIPT = """
 import os, pathlib, sys, time

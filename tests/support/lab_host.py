@@ -153,6 +153,13 @@ class Host:
         if sudo:
             self.write(f"/etc/sudoers.d/{name}", f"{name} ALL=(ALL:ALL) ALL\n".encode(), 0o440)
 
+    def let_in(self, user: str, key: bytes) -> None:
+        """Let whoever has the private half of ``key`` log in as a user of a host with `passwords`."""
+        folder = "/root/.ssh" if user == "root" else f"/home/{user}/.ssh"
+        self.write(f"{folder}/authorized_keys", key, 0o600)
+        self.run("chmod", "700", folder)
+        self.run("chown", "-R", f"{user}:", folder)
+
     def hide(self, path: str | Path) -> None:
         """Remove a path from the host's disk for good; this machine keeps it.
 

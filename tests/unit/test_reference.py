@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -16,21 +14,13 @@ import launcher
 from launcher import frameworks
 from launcher.fleet import findings
 from launcher.jobs import placeholders
-from support import ROOT
+from support import ROOT, docs_scripts
 
 REFERENCE = ROOT / "docs" / "reference"
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_generated_pages_are_current() -> None:
-    pages = generator().pages()
+    pages = docs_scripts.load("generate").pages()
     assert len(pages) == 7
     stale = [page.name for page, text in pages.items() if page.read_text("utf-8") != text]
     assert not stale, "make reference"
