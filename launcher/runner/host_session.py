@@ -254,7 +254,7 @@ class HostSession:
     async def catch_up(self) -> None:
         """Wait until all log bytes that the host has now are here, or it cannot be reached."""
         try:
-            listed = await self.agent.outputs(self._context.name, [])
+            listed, _ = await self.agent.outputs(self._context.name, [])
         except errors.HostError:
             return
         while not self.agent.closed.done() and not self._logs.is_waiting:
