@@ -20,6 +20,7 @@ from typing import Any
 from ...records import events as ev
 from ...records.run_reader import code_of
 from ...spec.errors import HostError, InputError, SyncError
+from ...spec.model import Job
 from ...transport import rsync
 from ...transport.answers import Snapshot
 from ..context import RunContext
@@ -45,7 +46,7 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
             context.add(_synced(session, code, started, copied))
             return
         copied += await _copy(context, session, code, answer)
-        code = code_snapshot.read(code.folder, context.job.output_paths)
+        code = code_snapshot.of_job(context.job)
     raise SyncError(
         session.name,
         f"{code.folder} keeps changing while it is copied",
@@ -91,7 +92,7 @@ async def give_same_code(
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
         if not answer.have:
-            here = await _here(origin, context.job.output_paths)
+            here = await _here(origin, context.job)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
@@ -123,9 +124,9 @@ def _synced(session: HostSession, code: Source, started: float, copied: int) -> 
     )
 
 
-async def _here(origin: Path, leave_out: tuple[str, ...]) -> Source:
+async def _here(origin: Path, job: Job) -> Source:
     with suppress(InputError, OSError):  # the folder may be gone
-        return await asyncio.to_thread(code_snapshot.read, origin, leave_out)
+        return await asyncio.to_thread(code_snapshot.of_job, job)
     return replace(_EMPTY, folder=origin)
 
 
