@@ -246,6 +246,9 @@ class Run:
         source, revision, large = code.source, code.revision, code.large
         if source.unreadable:
             context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, source.unreadable))))
+        if code.missed:
+            paths, outside = code.missed.paths, code.missed.outside
+            context.add(ev.WordsNotCopied(time.time(), paths, outside))
         if large:
             context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
         await asyncio.to_thread(self._note_code, source, revision)

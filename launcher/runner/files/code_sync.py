@@ -21,6 +21,7 @@ from ...records import events as ev
 from ...records.run_reader import code_of
 from ...spec.errors import HostError, InputError, SyncError
 from ...spec.frozen import frozen
+from ...spec.model import Job
 from ...transport import rsync
 from ...transport.answers import Snapshot
 from ..concurrency import in_thread, together
@@ -47,7 +48,7 @@ async def give_code(context: RunContext, sessions: Sequence[HostSession], code: 
         given = await together((_give(context, one, code, last) for one, last in steps), COPIES)
         if all(one.has for one in given):
             return code
-        code = await in_thread(code_snapshot.read, code.folder, context.job.output_paths)
+        code = await in_thread(code_snapshot.of_job, context.job)
     raise SyncError(
         next(one.name for one, last in zip(sessions, given, strict=True) if not last.has),
         f"{code.folder} keeps changing while it is copied",
@@ -114,7 +115,7 @@ async def give_same_code(
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
         if not answer.have:
-            here = await _here(origin, context.job.output_paths)
+            here = await _here(origin, context.job)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
@@ -146,9 +147,9 @@ def _synced(session: HostSession, code: Source, started: float, copied: int) -> 
     )
 
 
-async def _here(origin: Path, leave_out: tuple[str, ...]) -> Source:
+async def _here(origin: Path, job: Job) -> Source:
     with suppress(InputError, OSError):  # the folder may be gone
-        return await asyncio.to_thread(code_snapshot.read, origin, leave_out)
+        return await asyncio.to_thread(code_snapshot.of_job, job)
     return replace(_EMPTY, folder=origin)
 
 
