@@ -20,9 +20,9 @@ class CodeHere:
     large: LargeCode | None
 
 
-def read(job: Job) -> CodeHere:
-    """Read the code in the job's workdir. Blocks. Raises InputError."""
+def read(job: Job, added: Path) -> CodeHere:
+    """Read the code in the job's workdir, with the files in ``added``. Blocks. Raises InputError."""
     folder = Path(job.workdir)
-    source = code_snapshot.read(folder, job.output_paths)
+    source = code_snapshot.read(folder, job.output_paths, added)
     code_snapshot.require(source, job.script)
     return CodeHere(source, code_snapshot.revision(folder), code_size.of_source(source, job))
