@@ -232,7 +232,9 @@ class Run:
 
     async def _read_code(self) -> None:
         if not self.context.request.code_of:
-            self._code = await asyncio.to_thread(code_here.read, self.context.job)
+            self._code = await asyncio.to_thread(
+                code_here.read, self.context.job, self.folder.added
+            )
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
