@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from io import FileIO
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ from starlette.types import ASGIApp
 from ..spec.errors import LauncherError
 from . import confined, stream
 from .answers import Runs
+from .compared import MOST, compared
+from .curves import Curves
 from .guard import Guard, Session
 
 #: Most bytes of a request's body, seconds to send it, and streams at once.
@@ -40,16 +43,19 @@ class Console:
 
     def __init__(self, session: Session) -> None:
         self._session, self._runs, self._streams = session, Runs(), 0
+        self._curves = Curves()
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
         routes = [
             Route("/", self._page),
-            Route("/static/{name}", self._static),
+            Route("/static/{name:path}", self._static),
             Route("/session", self._open, methods=["POST"]),
             Route("/api/runs", self._list),
             Route("/api/runs/{run}", self._run),
             Route("/api/runs/{run}/logs/{log:path}", self._log),
+            Route("/api/runs/{run}/scalars", self._scalars),
+            Route("/api/compare", self._compare),
             Route("/api/runs/{run}/outputs", self._outputs),
             Route("/api/runs/{run}/outputs/{path:path}", self._output),
             Route("/api/events", self._events),
@@ -89,6 +95,17 @@ class Console:
         )
         facts = {"launcher-offset": str(start), "launcher-size": str(size)}
         return Response(data, headers={**_HOSTILE, **facts})
+
+    async def _scalars(self, request: Request) -> Response:
+        tags, points = request.query_params.getlist("tag"), _number(request, "points", 1000)
+        run, root = request.path_params["run"], self._runs.root
+        return JSONResponse(await asyncio.to_thread(self._curves.of, root, run, tags, points))
+
+    async def _compare(self, request: Request) -> Response:
+        names = list(dict.fromkeys(request.query_params.getlist("run")))
+        if not 1 <= len(names) <= MOST:
+            raise HTTPException(400, f"name 1 to {MOST} runs: ?run=A&run=B")
+        return JSONResponse(await asyncio.to_thread(compared, self._runs, names))
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]
@@ -172,10 +189,18 @@ async def _body(request: Request) -> bytes:
 
 def _own_file(name: str) -> Response:
     kind = _TYPES.get(name.rpartition(".")[2])
-    file = files(__package__) / "static" / name
-    if kind is None or "/" in name or not file.is_file():
+    folder = files(__package__) / "static"
+    if kind is None or name not in _names(folder):
         raise HTTPException(404, "there is no such page")
-    return Response(file.read_bytes(), media_type=kind)
+    return Response(folder.joinpath(name).read_bytes(), media_type=kind)
+
+
+def _names(folder: Traversable, above: str = "") -> Iterator[str]:
+    for file in folder.iterdir():
+        if file.is_dir():
+            yield from _names(file, f"{above}{file.name}/")
+        else:
+            yield above + file.name
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -1,4 +1,5 @@
 // Which page is shown, and the stream that says what is new.
+import { comparePage } from './compare.js';
 import { empty, make } from './dom.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
@@ -32,8 +33,11 @@ async function go() {
   page?.close();
   main.replaceChildren();
   const run = location.hash.match(/^#\/runs\/([^/]+)(?:\/(\w*))?$/);
+  const several = location.hash.match(/^#\/compare\/(.+)$/);
   const [, , made] = PAGES.find(([hash]) => hash === location.hash) || PAGES[0];
-  page = run ? runPage(main, decodeURIComponent(run[1]), run[2] || '', listen) : made(main);
+  if (run) page = runPage(main, decodeURIComponent(run[1]), run[2] || '', listen);
+  else if (several) page = comparePage(main, several[1].split(',').map(decodeURIComponent));
+  else page = made(main);
   for (const one of nav.querySelectorAll('a')) one.ariaCurrent = one.className !== 'brand' && (one.hash === location.hash || one.hash + 'runs/' === location.hash.slice(0, 7)) ? 'page' : null;
   listen();
   const mine = page;

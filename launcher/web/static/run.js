@@ -1,8 +1,9 @@
 // One run: how it stands, its output, its files.
 import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
+import { scalarsView } from './scalars.js';
 
-const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['files', 'Files', filesView]];
+const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView]];
 
 function facts(run) {
   const job = run.job || { run: [], nodes: [], framework: '' };

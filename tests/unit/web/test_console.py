@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
-from launcher.web import app, stream
+from launcher.web import app, curves, stream
 from launcher.web.answers import Runs
 from launcher.web.guard import Session
+from support import console_runs
 
 PORT = 8770
 ORIGIN = f"http://127.0.0.1:{PORT}"
@@ -127,8 +130,12 @@ def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
 
 
 def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) -> None:
+    other = console_runs.begin("other")
+    other.close()
     at = f"/api/runs/{run.name}"
-    for path in ("/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", "/"):
+    every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
+    every.append(f"/api/compare?run={run.name}&run={other.name}")
+    for path in every:
         answer = owner.get(path)
         assert answer.status_code == 200, path
         assert VALUE not in answer.text, path
@@ -193,6 +200,51 @@ def test_a_damaged_run_stands_in_the_list(run: RunFolder, owner: TestClient) -> 
     (run.path / "receipt.json").write_text("[")
     answer = owner.get(f"/api/runs/{run.name}")
     assert answer.status_code == 409 and "receipt.json" in answer.json()["error"]
+
+
+def test_scalars_come_with_the_points_of_those_asked_for(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"/api/runs/{run.name}/scalars"
+    assert owner.get(at).json() == {"whole": True, "scalars": []}
+    console_runs.printed(run, 0, console_runs.steps(0, 50))
+    (named,) = owner.get(at).json()["scalars"]
+    assert (named["tag"], named["source"], named["count"]) == ("loss", "rank 0", 50)
+    assert "values" not in named
+    (curve,) = owner.get(at, params={"tag": "loss", "points": 10}).json()["scalars"]
+    assert curve["steps"][0] == 0 and curve["steps"][-1] == 49 and len(curve["steps"]) <= 11
+    assert len(curve["values"]) == len(curve["times"]) == len(curve["steps"])
+    assert owner.get("/api/runs/nothing/scalars").status_code == 404
+    monkeypatch.setattr(curves, "KEPT", 0)
+    assert len(owner.get(at).json()["scalars"]) == 1
+
+
+def test_what_differs_between_runs(run: RunFolder, owner: TestClient) -> None:
+    names = []
+    for rate in ("0.1", "0.2"):
+        folder = console_runs.begin("lr", 1000.0, "--lr", rate)
+        folder.close()
+        names.append(folder.name)
+    value = owner.get("/api/compare", params={"run": names}).json()
+    assert [one["arguments"] for one in value["runs"]] == [["--lr", "0.1"], ["--lr", "0.2"]]
+    (against,) = value["differences"]
+    assert against["run"] == names[1]
+    assert {"what": "arguments", "before": "--lr 0.1", "after": "--lr 0.2"} in against[
+        "differences"
+    ]
+    for names, status in (([], 400), (["a"] * 13, 404), ([f"{n}" for n in range(13)], 400)):
+        assert owner.get("/api/compare", params={"run": names}).status_code == status
+    assert owner.get("/api/compare", params={"run": "../runs"}).status_code == 404
+
+
+def test_what_others_wrote_is_as_they_published_it() -> None:
+    folder = Path(app.__file__).parent / "static" / "vendor"
+    packages = tomllib.loads((folder / "vendor.toml").read_text())
+    known = {name: value for one in packages.values() for name, value in one["sha256"].items()}
+    for path in folder.iterdir():
+        if path.name != "vendor.toml":
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == known.pop(path.name)
+    assert not known
 
 
 @pytest.mark.anyio
