@@ -1,6 +1,7 @@
 // Which page is shown, and the stream that says what is new.
+import { console_ } from './actions.js';
 import { comparePage } from './compare.js';
-import { empty, make } from './dom.js';
+import { empty, get, make } from './dom.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
 
@@ -55,6 +56,7 @@ async function start() {
   if (!location.hash) history.replaceState(null, '', '#/');
   addEventListener('hashchange', go);
   document.addEventListener('visibilitychange', () => { listen(); if (!document.hidden && page) guarded(page, () => page.load()); });
+  await get('/api/console').then(told => Object.assign(console_, told), () => {});
   await go();
 }
 

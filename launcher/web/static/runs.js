@@ -1,4 +1,5 @@
 // The list of all runs. Only rows in sight are elements, so that thousands of runs stay fluid.
+import { console_, remove, stop } from './actions.js';
 import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
 
 const ROW = 52;
@@ -12,7 +13,11 @@ export function runsPage(main) {
   const rows = make('div', { className: 'rows', role: 'table', tabIndex: 0, ariaLabel: 'Runs' }, head, space);
   const known = new Map(), chosen = new Set();
   const compare = make('a', { className: 'button', textContent: 'Compare', hidden: true });
-  const actions = make('span', { className: 'actions' }, compare);
+  const stopping = make('button', { textContent: 'Stop', hidden: true }), removing = make('button', { textContent: 'Delete', hidden: true });
+  const actions = make('span', { className: 'actions' }, compare, stopping, removing);
+  const choose = ended => [...chosen].filter(name => Boolean(known.get(name)?.ended) === ended);
+  stopping.addEventListener('click', () => stop(choose(false)));
+  removing.addEventListener('click', () => remove(choose(true)));
   let shown = [], pending = false;
   document.title = 'launcher';
 
@@ -24,6 +29,8 @@ export function runsPage(main) {
   }
   function act() {
     compare.hidden = chosen.size < 2;
+    stopping.hidden = console_.read_only || !choose(false).length;
+    removing.hidden = console_.read_only || !choose(true).length;
     compare.href = '#/compare/' + [...chosen].map(encodeURIComponent).join(',');
   }
   function row(run, index) {

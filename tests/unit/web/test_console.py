@@ -24,6 +24,7 @@ from support import console_runs
 PORT = 8770
 ORIGIN = f"http://127.0.0.1:{PORT}"
 VALUE = "hunter2-the-value-of-a-secret"
+JSON = {"content-type": "application/json"}
 LOG = "attempt-0/rank-0.out"
 PRINTED = b"step 1\n\x1b[31mred\x1b[0m <script>alert(1)</script>\n\xff\xfe"
 
@@ -85,8 +86,8 @@ def test_the_code_opens_the_console_once(stranger: TestClient, session: Session)
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[1]", b'{"code": 7}', b"[" * 1000, '"é"'.encode()])
 def test_an_odd_body_opens_nothing(stranger: TestClient, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    assert stranger.post("/session", content=body, headers=headers).status_code == 401
+    assert stranger.post("/session", content=body, headers=JSON).status_code in (400, 401)
+    assert stranger.get("/api/runs").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -110,12 +111,71 @@ def test_other_pages_and_names_are_refused(
     assert owner.get("/api/runs", headers={"cookie": cookie, **headers}).status_code == status
 
 
-def test_nothing_is_written(run: RunFolder, owner: TestClient) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
-        assert owner.request(method, f"/api/runs/{run.name}").status_code == 405
-    form = {"content-type": "text/plain"}
-    assert owner.post("/session", content=b"{}", headers=form).status_code == 415
+def test_what_writes_is_asked_for_by_this_page_alone(run: RunFolder, owner: TestClient) -> None:
+    at = f"/api/runs/{run.name}/stop"
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert owner.request(method, at).status_code == 405
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert owner.post(at, content=b"{}", headers={"content-type": kind}).status_code == 415
+    for headers in ({"origin": "http://127.0.0.1:1"}, {"sec-fetch-site": "same-site"}):
+        assert owner.post(at, json={}, headers=headers).status_code == 403
+    assert owner.get(at).status_code == 405
     assert owner.post("/session", json={"code": "x" * 5000}).status_code == 413
+    assert owner.post(at, content=b"x" * 70_000, headers=JSON).status_code == 413
+    for body in (b"[", b"[]", b'{"grace": true}', b'{"grace": -1}', b'{"grace": "x"}'):
+        assert owner.post(at, content=body, headers=JSON).status_code == 400, body
+    owner.cookies.clear()
+    assert owner.post(at, json={}).status_code == 401
+    assert not (run.path / "stop.json").exists()
+
+
+def test_read_only(run: RunFolder) -> None:
+    session = Session(PORT, read_only=True)
+    reader = TestClient(app.Console(session).app(), base_url=ORIGIN)
+    assert reader.post("/session", json={"code": session.code}).status_code == 204
+    assert reader.get("/api/console").json()["read_only"] is True
+    for what in ("stop", "delete", "rerun"):
+        answer = reader.post(f"/api/runs/{run.name}/{what}", json={})
+        assert answer.status_code == 403 and "--read-only" in answer.json()["error"]
+    assert run.path.exists()
+
+
+def test_stopping_asks_the_follower_and_says_what_cannot_be_stopped(
+    run: RunFolder, owner: TestClient
+) -> None:
+    running = console_runs.begin("long")
+    with owner:  # the same loop for both requests
+        for asked in (1, 2):
+            answer = owner.post(f"/api/runs/{running.name}/stop", json={"grace": 3})
+            assert answer.status_code == 202, answer.text
+            wish = json.loads((running.path / "stop.json").read_text())
+            assert (wish["asked"], wish["grace"]) == (asked, 3.0)
+        console_runs.succeed(running)
+        answer = owner.post(f"/api/runs/{running.name}/stop", json={})
+    assert answer.status_code == 400 and answer.json()["hint"] == "there is nothing to stop"
+    assert owner.post("/api/runs/lon/stop", json={}).status_code == 404  # no beginnings of names
+
+
+def test_a_run_that_is_followed_or_damaged(run: RunFolder, owner: TestClient) -> None:
+    running = console_runs.begin("long")
+    answer = owner.post(f"/api/runs/{running.name}/delete", json={})
+    assert answer.status_code == 400 and "launcher stop" in answer.json()["hint"]
+    running.close()
+    (running.path / "run.json").write_text("[")
+    answer = owner.post(f"/api/runs/{running.name}/delete", json={})
+    assert answer.json() == {"deleted": True, "not_brought": []}
+    assert not running.path.exists()
+
+
+def test_running_again_needs_the_secrets(run: RunFolder, owner: TestClient) -> None:
+    answer = owner.post(f"/api/runs/{run.name}/rerun", json={"arguments": ["--lr", "1"]})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "secret KEY is not set in your environment",
+        "hint": "export KEY=... first",
+    }
+    for body in ({"arguments": "x"}, {"arguments": [1]}, {"hosts": 1}, {"from_checkpoint": 1}):
+        assert owner.post(f"/api/runs/{run.name}/rerun", json=body).status_code == 400
 
 
 def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
