@@ -4,6 +4,7 @@ are the same."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -410,3 +411,39 @@ def test_what_may_not_be_read_is_left_out_and_named(
     assert found.unreadable == (b"pgdata", b"prod.pem")
     assert "cannot be read" in refusal(plain, "prod.pem")
     assert "cannot be read" in refusal(plain, "pgdata/base")
+
+
+@pytest.mark.parametrize("is_repo", [True, False])
+def test_launcherignore_brings_back_what_gitignore_leaves_out(plain: Path, is_repo: bool) -> None:
+    """As in one file: the later line wins, and what is in an ignored folder needs its folder's line."""
+    if is_repo:
+        git(plain, "init", "-q")
+    fill(plain, "a.py", "a.bin", "b.bin", "data/x.bin", "data/y.txt", "deep/in/c.bin", "env/d.bin")
+    (plain / ".gitignore").write_text("*.bin\n/data/\n/env/\n")
+    (plain / ".launcherignore").write_text("!*.bin\nb.bin\n!/data/\ny.txt\n")
+    assert names(plain) == {
+        ".gitignore",
+        ".launcherignore",
+        "a.bin",
+        "a.py",
+        "data/x.bin",
+        "deep/in/c.bin",
+    }
+
+
+def test_include_copies_what_is_left_out(repo: Path) -> None:
+    fill(repo, "a.py", "data/x.bin", "data/.hidden", "out/last.ckpt", "out/old.ckpt", "z.bin")
+    (repo / ".gitignore").write_text("*.bin\n/data/\n")
+    include = ("data", "out/last.*", "./z.bin")
+    found = code_snapshot.read(repo, ("/out/",), include).paths
+    assert found == (
+        b".gitignore",
+        b"a.py",
+        b"data/.hidden",
+        b"data/x.bin",
+        b"out/last.ckpt",
+        b"z.bin",
+    )
+    for wrong in ("nothing", "*.nothing", "../x", "/etc/passwd", "~/x"):
+        with pytest.raises(InputError, match=f"--include {re.escape(wrong)}: "):
+            code_snapshot.read(repo, (), (wrong,))
