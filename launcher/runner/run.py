@@ -28,7 +28,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_here, code_snapshot, code_sync, secret_files
+from .files import code_copy, code_here, code_snapshot, code_sync, secret_files
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
@@ -231,10 +231,11 @@ class Run:
         await connect.connect(self.context, self.hosts, self._place)
 
     async def _read_code(self) -> None:
-        if not self.context.request.code_of:
-            self._code = await asyncio.to_thread(
-                code_here.read, self.context.job, self.folder.added
-            )
+        job, copy = self.context.job, self.context.request.code_copy
+        if copy:
+            self._code = await asyncio.to_thread(code_copy.read, job, copy)
+        elif not self.context.request.code_of:
+            self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
