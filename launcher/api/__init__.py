@@ -21,9 +21,11 @@
         run.rm()
 
 ========================  ====================================================================
-``Client``, for runs      ``run`` ``rerun`` ``attach`` ``list`` ``names`` ``show`` ``select``
-                          ``diff`` ``annotate`` ``refresh`` ``rm``; async only: ``follow_all``
-``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``exec`` ``push``
+``Client``, for runs      ``run`` ``rerun`` ``reserve`` ``attach`` ``list`` ``names`` ``show``
+                          ``select`` ``diff`` ``annotate`` ``refresh`` ``rm``; async only:
+                          ``follow_all``
+``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``cluster`` ``exec``
+                          ``push``; async only: ``watch_cluster``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``logs()`` ``reader()``
 ``RunHandle``, to act     ``wait`` ``wait_until_started`` ``detach`` ``stop`` ``request_stop``
@@ -52,7 +54,7 @@ do next; ``code`` is for programs, and ``exit_code`` is the command's. ``InputEr
 anything is done. A failure within a run raises nothing: it is in the receipt.
 
 Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
-``run_job``, ``sweeps`` and ``scaling`` run many trials. ``hosts``, ``discovery``, ``check``,
+``run_job``, ``reservations`` hold GPUs, ``sweeps`` and ``scaling`` run many trials. ``hosts``, ``discovery``, ``check``,
 ``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``formats`` about
 files of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which
 parses, calls these, and prints.
