@@ -53,9 +53,12 @@ and any client can attach to them.
 do next; ``code`` is for programs, and ``exit_code`` is the command's. ``InputError`` is raised before
 anything is done. A failure within a run raises nothing: it is in the receipt.
 
+**Functions.** ``launcher.processes`` and ``launcher.Executor`` call a function on every rank of a run,
+and return what it returned there.
+
 Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
-``run_job``, ``reservations`` hold GPUs, ``sweeps`` and ``scaling`` run many trials. ``hosts``, ``discovery``, ``check``,
-``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``formats`` about
-files of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which
-parses, calls these, and prints.
+``run_job``, ``functions`` calls functions over ranks, ``reservations`` hold GPUs, ``sweeps`` and
+``scaling`` run many trials. ``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about
+machines, ``housekeeping`` about their disks, ``formats`` about files of other tools. ``settings``,
+``following`` and ``user_service`` serve the command line, which parses, calls these, and prints.
 """

@@ -6,10 +6,10 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
@@ -256,6 +256,7 @@ class AsyncClient(_Catalog):
         job: Job,
         *,
         detach: bool = False,
+        add_files: Mapping[str, bytes] | None = None,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
         **options: Unpack[RunOptions],
@@ -266,7 +267,8 @@ class AsyncClient(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
-        run they get what is read by ``AsyncRunHandle.wait``. Options are those of
+        run they get what is read by ``AsyncRunHandle.wait``. ``add_files`` are added to the code
+        that hosts get, by their paths in it, and not to the workdir here. Options are those of
         ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
@@ -275,6 +277,7 @@ class AsyncClient(_Catalog):
         from ..runner import notify
         from ..runner.requests import make_request
 
+        _check_names(add_files or {})
         to = options.pop("notify", ())
         notify.check(to)
         notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
@@ -285,7 +288,9 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log, to, notes)
+        folder = self._folder(request, to, notes)
+        folder.add_files(add_files or {})
+        return await self._start(request, folder, detach, on_event, on_log)
 
     async def reserve(
         self,
@@ -360,7 +365,9 @@ class AsyncClient(_Catalog):
             resume_from=resume_from,
             command_line=self._command_line,
         )
-        return await self._start(request, detach, on_event, on_log, notes=notes)
+        folder = self._folder(request, (), notes)
+        folder.take_added(old.folder)
+        return await self._start(request, folder, detach, on_event, on_log)
 
     async def attach(
         self,
@@ -580,24 +587,28 @@ class AsyncClient(_Catalog):
         finally:
             _drop_if_empty(following)
 
-    async def _start(
-        self,
-        request: Request,
-        detach: bool,
-        on_event: OnEvent | None,
-        on_log: OnLog | None,
-        notified: Sequence[str] = (),
-        notes: Notes | None = None,
-    ) -> AsyncRunHandle:
-        from ..runner import follower, notify
-        from ..runner.attach import Started
-        from .handles import AsyncRunHandle
+    def _folder(self, request: Request, notified: Sequence[str], notes: Notes) -> RunFolder:
+        from ..runner import notify
 
         folder = RunFolder.create(request.job.name)
         if notified:
             notify.ask(folder.path, notified)
-        if notes and notes != Notes():
+        if notes != Notes():
             catalog.note(folder.path, notes)
+        return folder
+
+    async def _start(
+        self,
+        request: Request,
+        folder: RunFolder,
+        detach: bool,
+        on_event: OnEvent | None,
+        on_log: OnLog | None,
+    ) -> AsyncRunHandle:
+        from ..runner import follower
+        from ..runner.attach import Started
+        from .handles import AsyncRunHandle
+
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
@@ -672,6 +683,7 @@ class Client(_Catalog):
         job: Job,
         *,
         detach: bool = False,
+        add_files: Mapping[str, bytes] | None = None,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
         **options: Unpack[RunOptions],
@@ -682,13 +694,21 @@ class Client(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
-        detached run they get what is read by ``RunHandle.wait``. Options are those of
+        detached run they get what is read by ``RunHandle.wait``. ``add_files`` are added to the code
+        that hosts get, by their paths in it, and not to the workdir here. Options are those of
         ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
         """
-        started = self._client.run(job, detach=detach, on_event=on_event, on_log=on_log, **options)
+        started = self._client.run(
+            job,
+            detach=detach,
+            add_files=add_files,
+            on_event=on_event,
+            on_log=on_log,
+            **options,
+        )
         return self._handle(self._loop.call(started))
 
     def reserve(
@@ -846,6 +866,13 @@ async def _require_outputs(old: AsyncRunHandle) -> None:
     else:
         left = receipt.not_brought
     await asyncio.to_thread(check_can_continue, old.folder, left)
+
+
+def _check_names(files: Mapping[str, bytes]) -> None:
+    """Raise InputError unless each name is a path within the code of a run."""
+    for name in files:
+        if PurePosixPath(name).is_absolute() or set(name.split("/")) & {"", ".", ".."}:
+            raise InputError(f"add_files: {name!r} is no path below the workdir")
 
 
 def _ignore(*_: object) -> None:
