@@ -36,7 +36,7 @@ _SINCE_0_1 = frozenset(
 
 
 #: Fields of requests that are new, and left out where they say nothing.
-_SINCE_0_2 = frozenset(("ignore_foreign",))
+_SINCE_0_2 = frozenset(("ignore_foreign", "not_before"))
 
 
 def _for_earlier(value: Any) -> Any:

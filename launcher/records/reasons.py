@@ -51,6 +51,7 @@ class WaitReason(StrEnum):
     TOO_LARGE = "too-large"  # it asks for more than its hosts have
     BUSY = "busy"  # its GPUs are in use
     BEHIND = "behind"  # they are free, and kept for a run whose turn is earlier
+    NOT_YET = "not-yet"  # it is to begin later, and takes no place in the queue before
 
 
 class EndReason(StrEnum):

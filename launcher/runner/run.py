@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
 from ..records import postmortem, receipt
-from ..records.reasons import StopReason
+from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import RunFolder
 from ..spec import errors
@@ -43,6 +43,8 @@ from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
 
+#: Seconds between two looks at the clock of a run that begins later.
+CLOCK = 30.0
 #: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
 #: without the silent ones.
 REJOIN = 10.0
@@ -190,6 +192,8 @@ class Run:
         return None
 
     async def _stages(self) -> None:
+        if self.context.request.not_before is not None:
+            await self.switch.unless_asked(self._until(self.context.request.not_before))
         for name, step in (
             ("connect", self._connect),
             ("sync", self._sync),
@@ -201,6 +205,15 @@ class Run:
             self.context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
+
+    async def _until(self, moment: float) -> None:
+        """Wait here, in no queue and with no connection, until a moment."""
+        began = time.time()
+        self._describe()
+        self.context.add(ev.RunWaits(began, 0, 0, WaitReason.NOT_YET, latest=moment))
+        for pause in _pauses(moment):
+            await asyncio.sleep(pause)
+        self.context.add(ev.TurnCame(time.time(), time.time() - began))
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
@@ -409,3 +422,9 @@ class Run:
 
     def _describe(self) -> None:
         self.folder.write("run.json", self.context.describe(self.layout))
+
+
+def _pauses(moment: float) -> Iterator[float]:
+    """Yield the seconds to sleep until a moment: not at once, since the machine may sleep meanwhile."""
+    while (left := moment - time.time()) > 0:
+        yield min(left, CLOCK)

@@ -493,6 +493,8 @@ class Request:
     priority: int = 0
     #: The run is ended so long after its start; None: never.
     time_limit: float | None = None
+    #: The run takes no place in the queue before this moment, in seconds since the epoch.
+    not_before: float | None = None
     #: Whether the run may share GPUs with programs outside launcher, where no others are free.
     ignore_foreign: bool = False
     #: What was typed, for ``show``.
