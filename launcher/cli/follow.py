@@ -168,9 +168,9 @@ def _tell_detached(run: AsyncRunHandle) -> None:
         click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
         return
     if run.state().waits:
-        click.echo(
-            f"detached; {name} waits for its turn, and needs this machine until then", err=True
-        )
+        host = run.state().waits_on
+        alone = f"on {host}, which starts it" if host else "and needs this machine until then"
+        click.echo(f"detached; {name} waits for its turn{'' if host else ','} {alone}", err=True)
         click.echo(f"  look: launcher attach {name}", err=True)
         click.echo(f"  stop: launcher stop {name}", err=True)
         return

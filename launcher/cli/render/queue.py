@@ -24,7 +24,11 @@ def queue_text(queue: Queue, now: float) -> str:
         parts.append(table(("run", "user", "gpus", "since", "ends by"), rows))
     if queue.waiting:
         rows = [_waiting(one, now) for one in queue.waiting]
-        parts.append(table(("", "waiting", "user", "gpus", "hosts", "for", "time", "why"), rows))
+        parts.append(
+            table(
+                ("", "waiting", "user", "gpus", "hosts", "for", "time", "started by", "why"), rows
+            )
+        )
     waits = len(queue.waiting)
     who = {0: "nobody waits", 1: "1 run waits"}.get(waits, f"{waits} runs wait")
     parts.append(f"{counted(queue.gpus, 'GPU')}, {queue.free} free; {who}")
@@ -59,6 +63,7 @@ def _waiting(one: Waiting, now: float) -> tuple[str, ...]:
         where,
         age(max(0.0, now - one.since)),
         age(one.time_limit) if one.time_limit else "-",
+        "its host" if one.by_itself else "its launcher",
         _why(one, now),
     )
 
