@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from ..records.receipt import Receipt
     from ..runner.attach import Following
+    from ..runner.cluster import Cluster as Cluster
+    from ..runner.cluster import ClusterWatch
+    from ..runner.cluster import HostNow as HostNow
     from ..runner.follow_all import News
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
@@ -482,6 +485,39 @@ class AsyncClient(_Catalog):
         failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
         return queue.queue_of(known, time.time()), failed
 
+    async def cluster(self, seconds: float = 15.0) -> Cluster:
+        """Return what the GPUs of the inventory's hosts do now, who holds them, and who waits.
+
+        A host that has not answered after so many ``seconds`` says so in its place. Raises InputError.
+        """
+        async with self._watching(2.0) as watch:
+            await watch.settled(seconds)
+            return watch.now()
+
+    async def watch_cluster(
+        self, every: float = 2.0, seconds: float = 1.0
+    ) -> AsyncGenerator[Cluster, None]:
+        """Yield the same again and again, after ``every`` so many seconds. All hosts stay connected.
+
+        The first one comes when all hosts have answered, or after so many ``seconds``. Close the
+        iterator (``contextlib.aclosing``) to let the hosts go. Raises InputError.
+        """
+        async with self._watching(every) as watch:
+            await watch.settled(seconds)
+            while True:
+                yield watch.now()
+                await asyncio.sleep(every)
+
+    @asynccontextmanager
+    async def _watching(self, every: float) -> AsyncIterator[ClusterWatch]:
+        from ..runner.cluster import ClusterWatch
+
+        async with (
+            self.hosts_up(self.inventory),
+            ClusterWatch(self.inventory, every, self._ask_passphrase) as watch,
+        ):
+            yield watch
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -751,6 +787,13 @@ class Client(_Catalog):
         """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
         that, and the errors of hosts that could not be asked. Raises InputError."""
         return self._loop.call(self._client.queue())
+
+    def cluster(self, seconds: float = 15.0) -> Cluster:
+        """Return what the GPUs of the inventory's hosts do now, who holds them, and who waits.
+
+        A host that has not answered after so many ``seconds`` says so in its place. Raises InputError.
+        """
+        return self._loop.call(self._client.cluster(seconds))
 
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
         from .handles import RunHandle

@@ -89,7 +89,10 @@ FREE, HELD, FOREIGN = "free", "held", "foreign"
 
 @frozen
 class GpuState:
-    """A GPU of a host and who uses it now; memory and what is ``used`` of it in MiB."""
+    """A GPU of a host and who uses it now; memory and what is ``used`` of it in MiB.
+
+    ``percent`` of its time in which it computes, and ``celsius``, are known where somebody watches.
+    """
 
     index: int
     name: str
@@ -103,6 +106,8 @@ class GpuState:
     pid: int | None = None
     used: int = 0
     since: float | None = None
+    percent: int | None = None
+    celsius: int | None = None
 
 
 def states(facts: Facts) -> tuple[GpuState, ...]:

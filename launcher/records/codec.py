@@ -24,6 +24,7 @@ _SINCE_0_1 = frozenset(
         "gpu_ids",
         "gpu_model",
         "gpu_names",
+        "include",
         "keep_on_host",
         "launcher_options",
         "modules",

@@ -103,6 +103,15 @@ class CodeUnreadable(Event):
 
 
 @frozen
+class WordsNotCopied(Event):
+    """Words of the command are files here that hosts will not have: they are ignored, or outputs, or
+    ``outside`` the workdir."""
+
+    paths: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+
+
+@frozen
 class CodeIsLarge(Event):
     """Much is copied to every host: ``largest`` are entries of the workdir, with their bytes."""
 

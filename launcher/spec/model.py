@@ -185,6 +185,7 @@ class Job:
     python: str | None = None  # instead of the hosts' own
     modules: tuple[str, ...] = ()  # loaded before that
     prepare: str | None = None
+    include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()

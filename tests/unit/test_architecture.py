@@ -40,6 +40,7 @@ EFFECTS = {
     "records.run_folder",
     "records.metric",
     "records.run_reader",
+    "records.scalars",
     "records.sweep_folder",
     "records.catalog",
 }

@@ -51,6 +51,7 @@ GROUPS = {
         "modules",
         "prepare",
         "setup",
+        "include",
         "check",
         "yes",
     ),
@@ -133,6 +134,12 @@ EXAMPLES = (
 )
 @click.option(
     "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
+)
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="PATH",
+    help="Also copy this path, although .gitignore or --output leaves it out (repeatable).",
 )
 @click.option(
     "--output",

@@ -5,6 +5,7 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
@@ -18,6 +19,8 @@ from .tables import counted, due, duration, size
 
 #: Lines about GPUs of many hosts.
 LINES = 8
+#: Paths that are named in a line.
+FEW = 3
 
 
 @frozen
@@ -219,6 +222,18 @@ def _code_unreadable(event: ev.CodeUnreadable) -> Line:
 
 
 @line_of.register
+def _words_not_copied(event: ev.WordsNotCopied) -> Line:
+    parts = []
+    if event.paths:
+        ways = " ".join(f"--include {shlex.quote(path)}" for path in event.paths[:FEW])
+        parts.append(f"{_first(event.paths)} is here, but ignored and not copied: {ways}")
+    if event.outside:
+        where = "is outside the workdir and not copied: launcher push, or needs: in a job file"
+        parts.append(f"{_first(event.outside)} {where}")
+    return Line("; ".join(parts), "yellow")
+
+
+@line_of.register
 def _secrets_copied(event: ev.SecretsCopied) -> Line:
     parts = []
     if event.paths:
@@ -270,5 +285,5 @@ def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> st
 
 
 def _first(paths: tuple[str, ...]) -> str:
-    more = f" and {len(paths) - 3} more" if paths[3:] else ""
-    return ", ".join(paths[:3]) + more
+    more = f" and {len(paths) - FEW} more" if paths[FEW:] else ""
+    return ", ".join(paths[:FEW]) + more

@@ -24,6 +24,7 @@ from ...records.run_folder import home
 from ...spec.errors import InputError, suggestion
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
+from ...spec.model import Job
 
 if TYPE_CHECKING:
     import pathspec
@@ -71,11 +72,29 @@ class Source:
         return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def read(folder: Path, leave_out: tuple[str, ...] = (), added_from: Path | None = None) -> Source:
-    """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match, and with
-    all files of ``added_from``, if there is such a folder.
+def of_job(job: Job, added_from: Path | None = None) -> Source:
+    """Return the source of a job, with all files of a folder ``added_from``, if there is one.
 
-    Raises InputError for a folder that is missing, or would copy everything.
+    Raises InputError.
+    """
+    found = read(Path(job.workdir), job.output_paths, job.include)
+    return with_added(found, added_from) if added_from and added_from.is_dir() else found
+
+
+def with_added(source: Source, added_from: Path) -> Source:
+    """Return a source with all files of a folder, which take the place of others."""
+    added = _all_files(added_from)
+    others = [path for path in source.paths if path not in added]
+    found = _measured(source.folder, others, added=added, added_from=added_from)
+    return replace(found, unreadable=tuple(sorted({*source.unreadable, *found.unreadable})))
+
+
+def read(folder: Path, leave_out: tuple[str, ...] = (), include: tuple[str, ...] = ()) -> Source:
+    """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match, but with
+    what ``include`` names: paths and globs, also of files that are ignored.
+
+    Raises InputError for a folder that is missing, or would copy everything, and for an ``include`` that
+    names nothing in it.
     """
     folder = folder.resolve()
     _check(folder)
@@ -85,12 +104,36 @@ def read(folder: Path, leave_out: tuple[str, ...] = (), added_from: Path | None 
     more = _rules(leave_out) if leave_out else None
     closed: list[bytes] = []
     paths = _without_environments(sorted(set(_files(folder, closed))))
-    kept = [p for p in paths if not (more and more.match_file(os.fsdecode(p)))]
-    added = _all_files(added_from) if added_from and added_from.is_dir() else ()
-    kept = [path for path in kept if path not in added]
-    found = _measured(folder, kept, added=added, added_from=added_from if added else None)
+    kept = {p for p in paths if not (more and more.match_file(os.fsdecode(p)))}
+    kept.update(path for pattern in include for path in _included(folder, pattern))
+    found = _measured(folder, sorted(kept))
     hidden = [p for p in closed if not (more and more.match_file(os.fsdecode(p) + "/"))]
     return replace(found, unreadable=tuple(sorted({*found.unreadable, *hidden})))
+
+
+def _included(folder: Path, pattern: str) -> Iterator[bytes]:
+    """Yield the files that a path or a glob of ``include`` names; a folder means all that is in it."""
+    wanted, root = os.path.normpath(pattern), os.fsencode(folder)
+    if os.path.isabs(wanted) or wanted.split("/")[0] in ("..", "~"):
+        raise InputError(
+            f"--include {pattern}: it is outside the workdir {folder}, which is what is copied",
+            "launcher push copies other folders to hosts; --workdir names another workdir",
+        )
+    names = [wanted] if os.path.lexists(folder / wanted) else _matching(folder, wanted)
+    if not names:
+        raise InputError(f"--include {pattern}: nothing in {folder} is called that")
+    for name in map(os.fsencode, names):
+        whole = os.path.join(root, name)
+        if os.path.isdir(whole) and not os.path.islink(whole):
+            yield from _walk(root, b"" if name == b"." else name, _NO_RULES, [], nested=False)
+        else:
+            yield name
+
+
+def _matching(folder: Path, pattern: str) -> list[str]:
+    import glob  # few jobs include anything
+
+    return glob.glob(pattern, root_dir=folder, recursive=True, include_hidden=True)
 
 
 def _without_environments(paths: list[bytes]) -> list[bytes]:
@@ -213,7 +256,7 @@ def require(source: Source, script: str | None) -> None:
     elif os.path.exists(whole):
         raise InputError(
             f"{script}{leads} is not copied: .gitignore, .launcherignore or `outputs` leaves it out",
-            f"git check-ignore -v {os.fsdecode(target)}",
+            f"--include {os.fsdecode(target)} copies it; git check-ignore -v says who leaves it out",
         )
     elif is_link:
         raise InputError(f"{script}{leads} does not exist", f"ls -l {script}")
@@ -265,6 +308,7 @@ def _files(folder: Path, closed: list[bytes]) -> Iterator[bytes]:
     if tracked is None:
         yield from _walk(os.fsencode(folder), b"", [], closed)
         return
+    yield from _brought_back(folder, tracked, closed)
     ignored = set(_lines(_launcher_ignored(folder)))
     for path in _lines(tracked):
         if path in ignored or _NEVER.intersection(path.split(b"/")):
@@ -279,6 +323,36 @@ def _files(folder: Path, closed: list[bytes]) -> Iterator[bytes]:
             closed += (inner + b"/" + name if name else inner for name in below)
         else:
             yield path
+
+
+def _brought_back(folder: Path, tracked: bytes, closed: list[bytes]) -> Iterator[bytes]:
+    """Yield files that git ignores and a .launcherignore brings back, as with ``!*.bin``.
+
+    As with git, a file in an ignored folder needs a line for its folder, too (``!data/``).
+    """
+    root, name = os.fsencode(folder), os.fsencode(IGNORE_FILE)
+    places = {b""} | {os.path.dirname(p) for p in _lines(tracked) if os.path.basename(p) == name}
+    rules = [(place, own) for place in sorted(places) if (own := _brings_back(root, place))]
+    if not rules:
+        return
+    ignored = _git(
+        folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"
+    )
+    for path in _lines(ignored or b""):
+        inner, is_folder = path.rstrip(b"/"), path.endswith(b"/")
+        above = [rule for rule in rules if not rule[0] or path.startswith(rule[0] + b"/")]
+        if _NEVER.intersection(inner.split(b"/")) or _verdict(inner, is_folder, above) is not False:
+            continue
+        if is_folder:
+            yield from _walk(root, inner, above, closed, nested=False)
+        else:
+            yield inner
+
+
+def _brings_back(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
+    """Return the rules of a folder's .launcherignore if any line brings something back."""
+    lines = _lines_of(os.path.join(root, folder, os.fsencode(IGNORE_FILE)))
+    return _rules(lines) if any(line.startswith("!") for line in lines) else None
 
 
 def _launcher_ignored(folder: Path) -> bytes:
@@ -314,11 +388,14 @@ def _git(folder: Path, *words: str) -> bytes | None:
 
 
 _Rules = list[tuple[bytes, "pathspec.GitIgnoreSpec"]]
+_NO_RULES: _Rules = []
 
 
-def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Iterator[bytes]:
-    """Yield the files below a folder outside a repository that no .gitignore file leaves out."""
-    own = _rules_of(root, folder)
+def _walk(
+    root: bytes, folder: bytes, rules: _Rules, closed: list[bytes], nested: bool = True
+) -> Iterator[bytes]:
+    """Yield the files below a folder that no rule leaves out; ``nested`` files of rules count, too."""
+    own = _rules_of(root, folder) if nested else None
     rules = [*rules, (folder, own)] if own else rules
     try:
         with os.scandir(os.path.join(root, folder)) as entries:
@@ -332,7 +409,7 @@ def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Ite
         if entry.name in _NEVER or _ignored(path, is_folder, rules):
             continue
         if is_folder:
-            yield from _walk(root, path, rules, closed)
+            yield from _walk(root, path, rules, closed, nested)
         else:
             yield path
 
@@ -340,12 +417,16 @@ def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Ite
 def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
     lines: list[str] = []
     for name in (b".gitignore", os.fsencode(IGNORE_FILE)):
-        try:
-            with open_plain(Path(os.fsdecode(os.path.join(root, folder, name)))) as file:
-                lines += file.read().decode("utf-8", "surrogateescape").splitlines()
-        except OSError:
-            continue
+        lines += _lines_of(os.path.join(root, folder, name))
     return _rules(lines) if lines else None
+
+
+def _lines_of(path: bytes) -> list[str]:
+    try:
+        with open_plain(Path(os.fsdecode(path))) as file:
+            return file.read().decode("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return []
 
 
 def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
@@ -355,13 +436,17 @@ def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
 
 
 def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
-    """Return the verdict of the deepest .gitignore file that matches the path."""
+    return bool(_verdict(path, is_folder, rules))
+
+
+def _verdict(path: bytes, is_folder: bool, rules: _Rules) -> bool | None:
+    """Return whether the deepest file of rules that matches a path leaves it out; None: none does."""
     for folder, spec in reversed(rules):
         name = os.fsdecode(os.path.relpath(path, folder) if folder else path)
         verdict = spec.check_file(name + "/" if is_folder else name).include
         if verdict is not None:
             return bool(verdict)
-    return False
+    return None
 
 
 @frozen
