@@ -23,7 +23,8 @@
 ========================  ====================================================================
 ``Client``, for runs      ``run`` ``rerun`` ``attach`` ``list`` ``names`` ``show`` ``select``
                           ``diff`` ``annotate`` ``refresh`` ``rm``; async only: ``follow_all``
-``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``exec`` ``push``
+``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``cluster`` ``queue`` ``exec``
+                          ``push``; async only: ``watch_cluster``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``logs()`` ``reader()``
 ``RunHandle``, to act     ``wait`` ``wait_until_started`` ``detach`` ``stop`` ``request_stop``
