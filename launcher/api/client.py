@@ -92,6 +92,8 @@ class RunOptions(TypedDict, total=False):
     """Whose turn comes first: 1 before 0 before -1. Default: 0."""
     time_limit: float | None
     """Hosts end the run after this long. Others can plan with it. Default: never."""
+    ignore_foreign: bool
+    """Share GPUs with programs outside launcher, where no others are free. Default: False."""
 
 
 class RerunOptions(TypedDict, total=False):

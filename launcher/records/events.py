@@ -142,8 +142,8 @@ class RunWaits(Event):
     """The run waits for GPUs, as number ``place`` of ``waiting`` runs.
 
     ``runs`` are those that it waits for, and ``users`` whose they are: an empty name is somebody outside
-    launcher. ``hosts`` are those out of reach. It begins by ``latest``, if no run comes before it; None:
-    nobody knows.
+    launcher, and ``outside`` says who and what. ``hosts`` are those out of reach. It begins by
+    ``latest``, if no run comes before it; None: nobody knows.
     """
 
     place: int
@@ -153,6 +153,7 @@ class RunWaits(Event):
     users: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     latest: float | None = None
+    outside: str = ""
 
 
 @frozen

@@ -125,6 +125,7 @@ def _described(reader: RunReader) -> dict[str, Any]:
     job = reader.request.job
     return {
         "run": list(job.run),
+        "shell": job.shell,
         "framework": job.framework,
         "secrets": list(reader.secret_names),
         "env": sorted(job.envs),

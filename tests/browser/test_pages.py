@@ -63,6 +63,8 @@ PAGES = {
     "runs": ("#/", "3 runs"),
     "failed": ("#/runs/{night}", "OutOfMemoryError"),
     "running": ("#/runs/{wider}/logs", "step 119"),
+    "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
+    "compare": ("#/compare/{wider},{baseline}", "Best values"),
 }
 
 
@@ -94,4 +96,32 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_text("1 of 3 runs").wait_for()
     page.page.get_by_role("link", name=named(home, "night")).press("Enter")
     page.page.get_by_role("heading", name="failed first").wait_for()
+    assert page.wrong() == []
+
+
+def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/scalars")
+    plot = page.page.get_by_role("img", name="val/accuracy: board")
+    plot.wait_for()
+    with (home / "runs" / named(home, "wider") / "logs/attempt-0/rank-0.out").open("ab") as log:
+        log.write(b"step 130 loss=0.01234\n")
+    page.page.get_by_role("img", name="loss: rank 0 0.01234, rank 1").wait_for()
+    page.page.get_by_role("checkbox", name="log scale").check()
+    page.page.get_by_role("combobox", name="Over").select_option("over time")
+    page.page.get_by_role("slider", name="Smoothing").fill("0.9")
+    page.page.get_by_role("searchbox", name="Filter scalars").fill("acc")
+    page.page.get_by_role("img", name="loss:").wait_for(state="detached")
+    assert plot.is_visible()
+    assert page.wrong() == []
+
+
+def test_chosen_runs_are_compared(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base)
+    for name in ("wider", "baseline"):
+        page.page.get_by_role("checkbox", name=f"Choose {named(home, name)}").check()
+    page.page.get_by_role("link", name="Compare").click()
+    best = page.page.get_by_role("table", name="Best values")
+    best.get_by_role("row", name="val/accuracy").wait_for()
+    row = page.page.get_by_role("table", name="Parameters").get_by_role("row", name="--lr")
+    assert row.inner_text().split() == ["--lr", "0.003", "0.001"]
     assert page.wrong() == []

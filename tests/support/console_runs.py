@@ -6,6 +6,8 @@ import json
 import math
 from random import Random
 
+from tensorboard.summary import Writer
+
 from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.receipt import FirstFailure
@@ -66,6 +68,18 @@ def steps(first: int, last: int, bend: float = 60.0) -> bytes:
         for step in range(first, last)
     )
     return "".join(lines).encode()
+
+
+def board(folder: RunFolder, last: int, bend: float = 60.0) -> None:
+    """Write scalars for TensorBoard to the outputs of a run."""
+    writer = Writer(str(folder.outputs / "board"))
+    noise = Random(int(bend))
+    for step in range(0, last, 2):
+        accuracy = 0.93 - math.exp(-step / bend) * 0.8 + noise.uniform(-0.02, 0.02)
+        writer.add_scalar("val/accuracy", accuracy, step, wall_time=STARTED + step)
+        rate = 1e-3 * (1 + math.cos(step * math.pi / 300)) / 2
+        writer.add_scalar("lr", rate, step, wall_time=STARTED + step)
+    writer.close()
 
 
 def exited(folder: RunFolder, codes: tuple[int, ...], started: float, seconds: float) -> None:
@@ -130,12 +144,14 @@ def several() -> RunFolder:
     fail(failed)
     done = begin("baseline", STARTED + 3600, "--batch", "64", "--lr", "0.001")
     for rank in range(4):
-        printed(done, rank, steps(0, 300))
+        printed(done, rank, steps(0, 300, 60.0 - 3 * rank))
+    board(done, 300)
     (done.outputs / "checkpoints").mkdir(parents=True)
     (done.outputs / "checkpoints" / "model.pt").write_bytes(bytes(2_400_000))
     (done.outputs / "metrics.json").write_text(json.dumps({"accuracy": 0.93}))
     succeed(done, STARTED + 3600)
     running = begin("wider-lr", STARTED + 7200, "--batch", "64", "--lr", "0.003")
     for rank in range(4):
-        printed(running, rank, steps(0, 120, 40.0))
+        printed(running, rank, steps(0, 120, 40.0 - 3 * rank))
+    board(running, 120, 40.0)
     return running

@@ -73,25 +73,19 @@ class Source:
 
 
 def of_job(job: Job, added_from: Path | None = None) -> Source:
-    """Return the source of a job, with all files of a folder ``added_from``, if there is one.
-
-    Raises InputError.
-    """
-    found = read(Path(job.workdir), job.output_paths, job.include)
-    return with_added(found, added_from) if added_from and added_from.is_dir() else found
+    """Return the source of a job, as `read` does. Raises InputError."""
+    return read(Path(job.workdir), job.output_paths, job.include, added_from)
 
 
-def with_added(source: Source, added_from: Path) -> Source:
-    """Return a source with all files of a folder, which take the place of others."""
-    added = _all_files(added_from)
-    others = [path for path in source.paths if path not in added]
-    found = _measured(source.folder, others, added=added, added_from=added_from)
-    return replace(found, unreadable=tuple(sorted({*source.unreadable, *found.unreadable})))
-
-
-def read(folder: Path, leave_out: tuple[str, ...] = (), include: tuple[str, ...] = ()) -> Source:
+def read(
+    folder: Path,
+    leave_out: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    added_from: Path | None = None,
+) -> Source:
     """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match, but with
-    what ``include`` names: paths and globs, also of files that are ignored.
+    what ``include`` names: paths and globs, also of files that are ignored. All files of ``added_from``,
+    if there is such a folder, belong to it, too.
 
     Raises InputError for a folder that is missing, or would copy everything, and for an ``include`` that
     names nothing in it.
@@ -106,7 +100,9 @@ def read(folder: Path, leave_out: tuple[str, ...] = (), include: tuple[str, ...]
     paths = _without_environments(sorted(set(_files(folder, closed))))
     kept = {p for p in paths if not (more and more.match_file(os.fsdecode(p)))}
     kept.update(path for pattern in include for path in _included(folder, pattern))
-    found = _measured(folder, sorted(kept))
+    added = _all_files(added_from) if added_from and added_from.is_dir() else ()
+    kept = kept.difference(added)
+    found = _measured(folder, sorted(kept), added=added, added_from=added_from if added else None)
     hidden = [p for p in closed if not (more and more.match_file(os.fsdecode(p) + "/"))]
     return replace(found, unreadable=tuple(sorted({*found.unreadable, *hidden})))
 

@@ -1,5 +1,7 @@
 // Which page is shown, and the stream that says what is new.
-import { empty, make } from './dom.js';
+import { console_ } from './actions.js';
+import { comparePage } from './compare.js';
+import { empty, get, make } from './dom.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
 
@@ -32,8 +34,11 @@ async function go() {
   page?.close();
   main.replaceChildren();
   const run = location.hash.match(/^#\/runs\/([^/]+)(?:\/(\w*))?$/);
+  const several = location.hash.match(/^#\/compare\/(.+)$/);
   const [, , made] = PAGES.find(([hash]) => hash === location.hash) || PAGES[0];
-  page = run ? runPage(main, decodeURIComponent(run[1]), run[2] || '', listen) : made(main);
+  if (run) page = runPage(main, decodeURIComponent(run[1]), run[2] || '', listen);
+  else if (several) page = comparePage(main, several[1].split(',').map(decodeURIComponent));
+  else page = made(main);
   for (const one of nav.querySelectorAll('a')) one.ariaCurrent = one.className !== 'brand' && (one.hash === location.hash || one.hash + 'runs/' === location.hash.slice(0, 7)) ? 'page' : null;
   listen();
   const mine = page;
@@ -51,6 +56,7 @@ async function start() {
   if (!location.hash) history.replaceState(null, '', '#/');
   addEventListener('hashchange', go);
   document.addEventListener('visibilitychange', () => { listen(); if (!document.hidden && page) guarded(page, () => page.load()); });
+  await get('/api/console').then(told => Object.assign(console_, told), () => {});
   await go();
 }
 

@@ -1,8 +1,10 @@
 // One run: how it stands, its output, its files.
+import { console_, kill, remove, rerun, stop } from './actions.js';
 import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
+import { scalarsView } from './scalars.js';
 
-const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['files', 'Files', filesView]];
+const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView]];
 
 function facts(run) {
   const job = run.job || { run: [], nodes: [], framework: '' };
@@ -80,6 +82,8 @@ export function runPage(main, name, tab, listen) {
   const [, , view] = TABS.find(([word]) => word === tab) || TABS[0];
   const shown = view(name, listen);
   const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
+  const actions = make('div', { className: 'actions' });
+  let stopped = false;
   const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
     const link = make('a', { href: runLink(name, word), textContent: label });
     if (word === tab) link.ariaCurrent = 'page';
@@ -87,10 +91,19 @@ export function runPage(main, name, tab, listen) {
   }));
   document.title = name + ' · launcher';
 
+  function act(run) {
+    if (console_.read_only) return;
+    const button = (textContent, work) => { const one = make('button', { textContent }); one.addEventListener('click', work); return one; };
+    const all = run.ended ? [] : [stopped ? button('Kill', () => kill(name)) : button('Stop', async () => { if (await stop([name])) { stopped = true; act(run); } })];
+    if (run.job) all.push(button('Run again', () => rerun(run)));
+    if (run.ended) all.push(button('Delete', () => remove([name])));
+    actions.replaceChildren(...all);
+  }
   async function load() {
     const run = await get(at(name)), why = reasonOf(run);
+    act(run);
     stands.replaceChildren(status(run.status), ...(why ? [make('span', { className: 'dim', textContent: why })] : []), ...(run.command ? [make('code', { textContent: run.command })] : []));
-    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, title, stands), tabs, shown.element);
+    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, make('div', {}, title, stands), actions), tabs, shown.element);
     await shown.changed(run);
   }
   async function changed({ runs, gone }) {

@@ -1,4 +1,5 @@
 // The list of all runs. Only rows in sight are elements, so that thousands of runs stay fluid.
+import { console_, remove, stop } from './actions.js';
 import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
 
 const ROW = 52;
@@ -10,15 +11,32 @@ export function runsPage(main) {
   const space = make('div', { className: 'space', role: 'rowgroup' });
   const head = make('div', { className: 'row head', role: 'row' }, ...NAMES.map(name => make('span', { role: 'columnheader', textContent: name })));
   const rows = make('div', { className: 'rows', role: 'table', tabIndex: 0, ariaLabel: 'Runs' }, head, space);
-  const known = new Map();
+  const known = new Map(), chosen = new Set();
+  const compare = make('a', { className: 'button', textContent: 'Compare', hidden: true });
+  const stopping = make('button', { textContent: 'Stop', hidden: true }), removing = make('button', { textContent: 'Delete', hidden: true });
+  const actions = make('span', { className: 'actions' }, compare, stopping, removing);
+  const choose = ended => [...chosen].filter(name => Boolean(known.get(name)?.ended) === ended);
+  stopping.addEventListener('click', () => stop(choose(false)));
+  removing.addEventListener('click', () => remove(choose(true)));
   let shown = [], pending = false;
   document.title = 'launcher';
 
   const cell = (className, ...children) => make('span', { role: 'cell', className }, ...children);
+  function choice(name) {
+    const box = make('input', { type: 'checkbox', checked: chosen.has(name), ariaLabel: 'Choose ' + name });
+    box.addEventListener('change', () => { if (box.checked) chosen.add(name); else chosen.delete(name); act(); });
+    return box;
+  }
+  function act() {
+    compare.hidden = chosen.size < 2;
+    stopping.hidden = console_.read_only || !choose(false).length;
+    removing.hidden = console_.read_only || !choose(true).length;
+    compare.href = '#/compare/' + [...chosen].map(encodeURIComponent).join(',');
+  }
   function row(run, index) {
     const why = reasonOf(run), took = run.ended ? run.seconds : Date.now() / 1000 - run.started;
     const element = make('div', { className: 'row', role: 'row', ariaRowIndex: index + 2 },
-      cell('', make('a', { href: runLink(run.run), textContent: run.run }), make('span', { className: 'dim', textContent: run.note || run.command, title: run.command })),
+      cell('', choice(run.run), make('a', { href: runLink(run.run), textContent: run.run }), make('span', { className: 'dim', textContent: run.note || run.command, title: run.command })),
       cell('', status(run.status), make('span', { className: 'dim', textContent: why, title: why })),
       cell('', run.hosts.join(' ')),
       cell('', String(run.ranks || '')),
@@ -31,11 +49,12 @@ export function runsPage(main) {
   function draw() {
     const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 10);
     const last = Math.min(shown.length, first + Math.ceil(rows.clientHeight / ROW) + 20);
-    const focused = document.activeElement?.hash;
+    const focused = document.activeElement?.hash, boxed = space.contains(document.activeElement) && document.activeElement.ariaLabel;
     space.style.height = shown.length * ROW + 'px';
     rows.ariaRowCount = shown.length + 1;
     space.replaceChildren(...shown.slice(first, last).map((run, index) => row(run, first + index)));
     if (focused) [...space.querySelectorAll('a')].find(a => a.hash === focused)?.focus({ preventScroll: true });
+    if (boxed) [...space.querySelectorAll('input')].find(box => box.ariaLabel === boxed)?.focus({ preventScroll: true });
   }
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
@@ -48,7 +67,7 @@ export function runsPage(main) {
     draw();
   }
   function show() {
-    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, count), rows);
+    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, count, actions), rows);
     if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal: ', make('code', { textContent: 'launcher run train.py' })));
     filter();
   }
@@ -59,7 +78,8 @@ export function runsPage(main) {
   }
   function changed({ runs, gone }) {
     for (const run of runs) known.set(run.run, run);
-    for (const name of gone) known.delete(name);
+    for (const name of gone) { known.delete(name); chosen.delete(name); }
+    act();
     show();
   }
   rows.addEventListener('scroll', () => {

@@ -15,7 +15,6 @@ import pytest
 from launcher.agent.relay import tree
 from launcher.runner.files import code_snapshot
 from launcher.spec.errors import InputError
-from launcher.spec.model import Job
 
 GIT = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -414,25 +413,6 @@ def test_what_may_not_be_read_is_left_out_and_named(
     assert "cannot be read" in refusal(plain, "pgdata/base")
 
 
-def test_added_files_are_code_that_no_rule_leaves_out(plain: Path, tmp_path: Path) -> None:
-    """They take the place of others, and a host's copy of it all is the same version."""
-    fill(plain, "train.py", "_added/config.json")
-    (plain / ".gitignore").write_text("_added/\n*.pickle\n")
-    job, added = Job(run=("train.py",), workdir=str(plain)), tmp_path / "added"
-    fill(added, "_added/call.pickle", "_added/config.json", "train.py")
-    found = code_snapshot.of_job(job, added)
-    assert found.paths == (b".gitignore",)
-    assert found.added == (b"_added/call.pickle", b"_added/config.json", b"train.py")
-    assert found.version != code_snapshot.read(plain).version
-    copy = tmp_path / "copy"
-    shutil.copytree(added, copy)
-    shutil.copy2(plain / ".gitignore", copy)
-    assert code_snapshot.read_copy(copy, plain).version == found.version
-    assert code_snapshot.coarse_version(found, 1) == found.version
-    without = code_snapshot.of_job(job, tmp_path / "missing")
-    assert (without.version, without.added_from) == (code_snapshot.read(plain).version, None)
-
-
 @pytest.mark.parametrize("is_repo", [True, False])
 def test_launcherignore_brings_back_what_gitignore_leaves_out(plain: Path, is_repo: bool) -> None:
     """As in one file: the later line wins, and what is in an ignored folder needs its folder's line."""
@@ -467,3 +447,22 @@ def test_include_copies_what_is_left_out(repo: Path) -> None:
     for wrong in ("nothing", "*.nothing", "../x", "/etc/passwd", "~/x"):
         with pytest.raises(InputError, match=f"--include {re.escape(wrong)}: "):
             code_snapshot.read(repo, (), (wrong,))
+
+
+def test_added_files_are_code_that_no_rule_leaves_out(plain: Path, tmp_path: Path) -> None:
+    """They take the place of others, and a host's copy of it all is the same version."""
+    fill(plain, "train.py", "_added/config.json")
+    (plain / ".gitignore").write_text("_added/\n*.pickle\n")
+    added = tmp_path / "added"
+    fill(added, "_added/call.pickle", "_added/config.json", "train.py")
+    found = code_snapshot.read(plain, added_from=added)
+    assert found.paths == (b".gitignore",)
+    assert found.added == (b"_added/call.pickle", b"_added/config.json", b"train.py")
+    assert found.version != code_snapshot.read(plain).version
+    copy = tmp_path / "copy"
+    shutil.copytree(added, copy)
+    shutil.copy2(plain / ".gitignore", copy)
+    assert code_snapshot.read_copy(copy, plain).version == found.version
+    assert code_snapshot.coarse_version(found, 1) == found.version
+    without = code_snapshot.read(plain, added_from=tmp_path / "missing")
+    assert (without.version, without.added_from) == (code_snapshot.read(plain).version, None)
