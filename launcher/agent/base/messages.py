@@ -109,7 +109,8 @@ class WaitRequest(TypedDict):
 
     ``gpus`` are those that the run may use, and ``names`` what programs call each of them. ``start``
     has a token in the place of every GPU, of its name and of every port; these come from the range
-    ``ports``. The run waits for ``seconds`` at most (None: for ever).
+    ``ports``. The run waits for ``seconds`` at most (None: for ever). With ``ignore_foreign`` it takes
+    GPUs that are used outside launcher, too.
     """
 
     ticket: Message
@@ -119,6 +120,7 @@ class WaitRequest(TypedDict):
     tokens: Dict[str, List[str]]
     ports: List[int]
     seconds: NotRequired[float | None]
+    ignore_foreign: NotRequired[int]
 
 
 class ErrorReport(TypedDict):
@@ -171,6 +173,15 @@ class GpuFacts(TypedDict):
     vendor: str
 
 
+class GpuLoad(TypedDict):
+    """What a GPU does now: percent of its time, degrees, MiB in use; None is what its tool does not
+    say."""
+
+    percent: int | None
+    celsius: int | None
+    memory: int | None
+
+
 class GpuUse(TypedDict):
     """A process on a GPU, of any user; memory in MiB, ``since`` in seconds since the epoch."""
 
@@ -206,6 +217,16 @@ class HostFacts(TypedDict):
     strays: NotRequired[int]
     own_hosts: NotRequired[str]
     no_paths: NotRequired[List[str]]
+
+
+class HostNow(TypedDict):
+    """The answer to "now"; ``gpus`` are by index."""
+
+    gpus: Dict[str, GpuLoad]
+    gpu_users: List[GpuUse]
+    tickets: List[TicketFacts]
+    leased: Dict[str, Holder]
+    time: float
 
 
 class Reached(TypedDict):

@@ -35,7 +35,9 @@ def launch(framework: str, gpus: int = 2) -> Launch:
         resources=Resources(gpus=gpus),
         secrets={"TOKEN": Secret("hidden")},
     )
-    request = SimpleNamespace(job=job, columns=None, time_limit=60.0, check=False)
+    request = SimpleNamespace(
+        job=job, columns=None, time_limit=60.0, check=False, ignore_foreign=True
+    )
     context: Any = SimpleNamespace(job=job, request=request, events=[])
     session: Any = SimpleNamespace(name="gpu1", host=HOST, facts=FACTS)
     return Launch(context, [session], make_layout(job, [HOST], {"gpu1": FACTS}, "mine"), 0)
