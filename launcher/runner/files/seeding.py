@@ -145,8 +145,4 @@ async def _push(
 
 
 def _states(mirror: Path) -> dict[str, State]:
-    found = {}
-    for path in outputs.files_of(mirror):
-        status = (mirror / path).stat()
-        found[path] = (status.st_size, status.st_mtime_ns)
-    return found
+    return {path: outputs.state_of(mirror / path) for path in outputs.files_of(mirror)}
