@@ -53,7 +53,7 @@ anything is done. A failure within a run raises nothing: it is in the receipt.
 
 Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
 ``run_job``, ``sweeps`` and ``scaling`` run many trials. ``hosts``, ``discovery``, ``check``,
-``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``formats`` about
-files of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which
-parses, calls these, and prints.
+``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``data`` about data
+sets on them, ``formats`` about files of other tools. ``settings``, ``following`` and ``user_service``
+serve the command line, which parses, calls these, and prints.
 """

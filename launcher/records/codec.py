@@ -21,6 +21,7 @@ _SPECIAL = ("job", "inventory", "hosts", "ask_passphrase")
 _SINCE_0_1 = frozenset(
     (
         "bring",
+        "data",
         "gpu_ids",
         "gpu_model",
         "gpu_names",

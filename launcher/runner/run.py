@@ -27,6 +27,7 @@ from . import connect, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
+from .data.run_data import RunData
 from .event_log import EventLog
 from .files import code_here, code_snapshot, code_sync, secret_files
 from .files.code_here import CodeHere
@@ -85,6 +86,7 @@ class Run:
             self.context, self.hosts, self._place, self._collector, self._replacement
         )
         self._code: CodeHere | None = None  # once it was read
+        self._data = RunData(self.context)
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -192,15 +194,17 @@ class Run:
         return None
 
     async def _stages(self) -> None:
+        context = self.context
         for name, step in (
             ("connect", self._connect),
             ("sync", self._sync),
+            ("data", self._give_data),
             ("wait", self._wait),
             ("setup", self._setup),
         ):
-            if name == "wait" and self.layout.nodes:
+            if (name == "wait" and self.layout.nodes) or (name == "data" and not context.job.data):
                 continue
-            self.context.enter(name)
+            context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
 
@@ -218,6 +222,7 @@ class Run:
         await together(
             (
                 self._read_code(),
+                self._data.read(),
                 asyncio.to_thread(rsync.require_here),
                 self._open(),
             )
@@ -261,6 +266,10 @@ class Run:
             (code_sync.give_code(context, one, source) for one in sessions), limit=COPIES
         )
 
+    async def _give_data(self) -> None:
+        """Give every host the run's data sets, before it waits for GPUs."""
+        await self._data.give(self.hosts.active)
+
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""
         for name in ("code.json", "code.diff"):
@@ -291,6 +300,7 @@ class Run:
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
+        await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await launch.supervise()
         if self.context.request.resume_from:
             await self._hand_over(self.context.request.resume_from)

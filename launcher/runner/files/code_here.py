@@ -23,6 +23,6 @@ class CodeHere:
 def read(job: Job) -> CodeHere:
     """Read the code in the job's workdir. Blocks. Raises InputError."""
     folder = Path(job.workdir)
-    source = code_snapshot.read(folder, job.output_paths)
+    source = code_snapshot.read(folder, job.apart)
     code_snapshot.require(source, job.script)
     return CodeHere(source, code_snapshot.revision(folder), code_size.of_source(source, job))

@@ -45,7 +45,7 @@ async def give_code(context: RunContext, session: HostSession, code: Source) -> 
             context.add(_synced(session, code, started, copied))
             return
         copied += await _copy(context, session, code, answer)
-        code = code_snapshot.read(code.folder, context.job.output_paths)
+        code = code_snapshot.read(code.folder, context.job.apart)
     raise SyncError(
         session.name,
         f"{code.folder} keeps changing while it is copied",
@@ -91,7 +91,7 @@ async def give_same_code(
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
         if not answer.have:
-            here = await _here(origin, context.job.output_paths)
+            here = await _here(origin, context.job.apart)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
