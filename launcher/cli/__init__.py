@@ -61,6 +61,7 @@ _ABOUT = {
     "sweep": "run a job with many values, and compare the results",
     "scale": "try a job on 1, 2, 4... hosts, and recommend how many to use",
     "gpus": "show the GPUs of all hosts: which are free, who uses the others, since when",
+    "top": "show what all GPUs do, who holds them and who waits, as it changes",
     "queue": "show who holds GPUs and who waits for them; move a waiting run",
     "ls": "list runs: status, when, how long, commit, command",
     "console": "show the runs of this machine in a browser",

@@ -168,6 +168,11 @@ KEYS: Mapping[str, Key] = {
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
+    "include": Key(
+        texts,
+        TEXTS,
+        "Paths of the workdir to copy although .gitignore, .launcherignore or outputs leaves them out",
+    ),
     "outputs": Key(
         texts,
         TEXTS,

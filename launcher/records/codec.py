@@ -25,6 +25,7 @@ _SINCE_0_1 = frozenset(
         "gpu_ids",
         "gpu_model",
         "gpu_names",
+        "include",
         "keep_on_host",
         "launcher_options",
         "modules",
@@ -33,6 +34,10 @@ _SINCE_0_1 = frozenset(
         "vendor",
     )
 )
+
+
+#: Fields of requests that are new, and left out where they say nothing.
+_SINCE_0_2 = frozenset(("ignore_foreign",))
 
 
 def _for_earlier(value: Any) -> Any:
@@ -74,7 +79,11 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         **formats.stamp(),
         "run": layout.run_id,
         "started": started,
-        **{name: to_json(value) for name, value in values.items() if name not in _SPECIAL},
+        **{
+            name: to_json(value)
+            for name, value in values.items()
+            if name not in _SPECIAL and (value or name not in _SINCE_0_2)
+        },
         "job": describe_job(request.job),
         "inventory": {
             **to_json(replace(request.inventory, hosts=())),

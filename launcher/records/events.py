@@ -116,6 +116,15 @@ class CodeUnreadable(Event):
 
 
 @frozen
+class WordsNotCopied(Event):
+    """Words of the command are files here that hosts will not have: they are ignored, or outputs, or
+    ``outside`` the workdir."""
+
+    paths: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+
+
+@frozen
 class CodeIsLarge(Event):
     """Much is copied to every host: ``largest`` are entries of the workdir, with their bytes."""
 
@@ -146,8 +155,8 @@ class RunWaits(Event):
     """The run waits for GPUs, as number ``place`` of ``waiting`` runs.
 
     ``runs`` are those that it waits for, and ``users`` whose they are: an empty name is somebody outside
-    launcher. ``hosts`` are those out of reach. It begins by ``latest``, if no run comes before it; None:
-    nobody knows.
+    launcher, and ``outside`` says who and what. ``hosts`` are those out of reach. It begins by
+    ``latest``, if no run comes before it; None: nobody knows.
     """
 
     place: int
@@ -157,6 +166,7 @@ class RunWaits(Event):
     users: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     latest: float | None = None
+    outside: str = ""
 
 
 @frozen

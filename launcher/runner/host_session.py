@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..fleet import cleanup
+from ..jobs.gpus import with_foreign_held
 from ..records import events as ev
 from ..records.reasons import EndReason
 from ..records.state import log_hosts
@@ -82,8 +83,10 @@ class HostSession:
 
     @property
     def facts(self) -> Facts:
-        """What probing the host measured, once it was reached."""
-        return self._line.facts
+        """What probing the host measured, once it was reached. GPUs in use outside launcher count as
+        held, unless the run ignores that."""
+        found = self._line.facts
+        return found if self._context.request.ignore_foreign else with_foreign_held(found)
 
     @property
     def connection(self) -> Connection:

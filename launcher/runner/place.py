@@ -25,8 +25,8 @@ from .policy.turn import Begin, Wait
 
 #: Seconds that a host may take until it says that nothing has changed.
 NEWS = 10.0
-#: Seconds between two looks at who works on the GPUs outside launcher.
-MEASURE = 60.0
+#: Seconds between two looks at who works on the GPUs outside launcher, and where the run waits for that.
+MEASURE, MEASURE_OUTSIDE = 60.0, 5.0
 #: Seconds between two times that the ticket of a running run is renewed.
 RENEW = 10.0
 #: Seconds until a host that has dropped its connection is dialled.
@@ -123,10 +123,11 @@ class Place:
             left = MEASURE if wait is None else self._since + wait - time.monotonic()
             if left <= 0:
                 raise _still_in_use(answer)
+            again = MEASURE_OUTSIDE if isinstance(answer, Wait) and "" in answer.runs else MEASURE
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, MEASURE)):
+                async with asyncio.timeout(min(left, again)):
                     await self._changed.wait()
-            if time.monotonic() > measured + MEASURE:
+            if time.monotonic() > measured + again:
                 measured = time.monotonic()
                 await asyncio.gather(*map(_measure, self.sessions))
 
@@ -277,6 +278,7 @@ class Place:
             users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
             hosts=answer.hosts,
             latest=None if answer.seconds is None else now + answer.seconds,
+            outside=turn.outside(stands) if "" in answer.runs else "",
         )
         if self._told is None or not _alike(event, self._told):
             self._told = event
@@ -297,8 +299,9 @@ def _still_in_use(answer: Wait | Begin | None) -> GpusInUse:
 
 def _alike(one: ev.RunWaits, other: ev.RunWaits) -> bool:
     """Return whether two events tell a person the same."""
-    same = (one.place, one.waiting, one.why, one.runs, one.hosts)
-    if same != (other.place, other.waiting, other.why, other.runs, other.hosts):
+    same = (one.place, one.waiting, one.why, one.runs, one.hosts, one.outside)
+    others = (other.place, other.waiting, other.why, other.runs, other.hosts, other.outside)
+    if same != others:
         return False
     if one.latest is None or other.latest is None:
         return one.latest is other.latest

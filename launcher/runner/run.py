@@ -31,6 +31,7 @@ from .data.run_data import RunData
 from .event_log import EventLog
 from .files import code_here, code_snapshot, code_sync, secret_files
 from .files.code_here import CodeHere
+from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -42,9 +43,6 @@ from .policy import outcome, turn
 from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
-
-#: Copies of the code at once: each is an rsync here.
-COPIES = 8
 
 #: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
 #: without the silent ones.
@@ -239,7 +237,9 @@ class Run:
 
     async def _read_code(self) -> None:
         if not self.context.request.code_of:
-            self._code = await asyncio.to_thread(code_here.read, self.context.job)
+            self._code = await asyncio.to_thread(
+                code_here.read, self.context.job, self.folder.added
+            )
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
@@ -253,18 +253,26 @@ class Run:
         source, revision, large = code.source, code.revision, code.large
         if source.unreadable:
             context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, source.unreadable))))
+        if code.missed:
+            paths, outside = code.missed.paths, code.missed.outside
+            context.add(ev.WordsNotCopied(time.time(), paths, outside))
         if large:
             context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
-        self.folder.write("code.json", code_snapshot.describe_code(source, revision))
-        if revision.diff:
-            self.folder.write_bytes("code.diff", revision.diff)
+        await asyncio.to_thread(self._note_code, source, revision)
         secrets = tuple(context.job.secrets.values())
         named = await asyncio.to_thread(secret_files.to_name, source, revision, secrets)
         if named is not None:
             context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
-        await together(
-            (code_sync.give_code(context, one, source) for one in sessions), limit=COPIES
-        )
+        given = await code_sync.give_code(context, sessions, source)
+        if given.version != source.version:  # edited meanwhile
+            await asyncio.to_thread(self._note_code, given, code_snapshot.revision(given.folder))
+
+    def _note_code(self, source: Source, revision: Revision) -> None:
+        self.folder.write("code.json", code_snapshot.describe_code(source, revision))
+        if revision.diff:
+            self.folder.write_bytes("code.diff", revision.diff)
+        else:
+            (self.folder.path / "code.diff").unlink(missing_ok=True)
 
     async def _give_data(self) -> None:
         """Give every host the run's data sets, before it waits for GPUs."""
@@ -312,7 +320,7 @@ class Run:
         nodes = {node.host.name: node for node in self.layout.nodes}
         given = await together(
             (spare_setup.give_outputs(one, nodes[one.name]) for one in self.hosts.active),
-            limit=COPIES,
+            limit=code_sync.COPIES,
         )
         self.context.add(ev.OutputsGiven(time.time(), earlier, max(given), len(given)))
 

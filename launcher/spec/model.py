@@ -188,6 +188,7 @@ class Job:
     python: str | None = None  # instead of the hosts' own
     modules: tuple[str, ...] = ()  # loaded before that
     prepare: str | None = None
+    include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     outputs: tuple[str, ...] = ()
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
@@ -315,8 +316,14 @@ class Facts:
         return self.own_hosts == OWN_HOSTS_WORK
 
 
+#: What the holder of a GPU without a lease is: what is known of the programs that use it.
+OUTSIDE = "outside"
+
+
 def holder_text(holder: Mapping[str, Any]) -> str:
     """Return who holds a GPU: the user as the kernel of the host knows it, and the run claimed."""
+    if OUTSIDE in holder:
+        return f"{holder[OUTSIDE]} outside launcher"
     user, run = holder.get("user", "an unknown user"), holder.get("run")
     return f"{user} ({run})" if run else f"{user} (not by a run of launcher)"
 
@@ -502,6 +509,8 @@ class Request:
     priority: int = 0
     #: The run is ended so long after its start; None: never.
     time_limit: float | None = None
+    #: Whether the run may share GPUs with programs outside launcher, where no others are free.
+    ignore_foreign: bool = False
     #: What was typed, for ``show``.
     command_line: tuple[str, ...] = ()
     #: The run whose snapshot of the code is used again.

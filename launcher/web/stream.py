@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator
 
 from . import confined
-from .answers import Runs
+from .answers import Runs, Stamp
 
 #: Most bytes of a log in one event.
 PIECE = 1 << 16
@@ -31,7 +31,7 @@ def log_bytes(runs: Runs, run: str, log: str, offset: int, most: int) -> tuple[i
 async def events(runs: Runs, run: str, log: str, offset: int) -> AsyncIterator[bytes]:
     """Yield events until the page is gone. The id of an event is the log's next offset."""
     yield b"retry: 1000\n\n"
-    before, look = await asyncio.to_thread(runs.stamp), 0
+    before, look = await asyncio.to_thread(runs.stamps), 0
     while True:
         more = True
         while log and more:
@@ -47,9 +47,18 @@ async def events(runs: Runs, run: str, log: str, offset: int) -> AsyncIterator[b
                 value = {"offset": start, "data": base64.b64encode(data).decode()}
                 yield f"id: {offset}\nevent: log\ndata: {json.dumps(value)}\n\n".encode()
         if look % LOOKS == 0:
-            now = await asyncio.to_thread(runs.stamp)
+            now = await asyncio.to_thread(runs.stamps)
             # The comment finds out whether anybody still listens.
-            yield b"event: runs\ndata: {}\n\n" if now != before else b":\n\n"
+            yield await asyncio.to_thread(_changes, runs, before, now) or b":\n\n"
             before = now
         look += 1
         await asyncio.sleep(EVERY)
+
+
+def _changes(runs: Runs, before: dict[str, Stamp], now: dict[str, Stamp]) -> bytes:
+    """Return the event with the runs that differ; nothing if none does."""
+    changed = [runs.line(name) for name, stamp in now.items() if before.get(name) != stamp]
+    gone = [name for name in before if name not in now]
+    if not changed and not gone:
+        return b""
+    return f"event: runs\ndata: {json.dumps({'runs': changed, 'gone': gone})}\n\n".encode()

@@ -47,3 +47,23 @@ def test_hosts_that_have_the_data_are_preferred(launcher: Launcher, clean: labs.
     none = launcher.run(job)
     assert none.code == 125
     assert "is missing on lab[1-3]" in none.err
+
+
+def test_ignored_files_that_the_command_names_are_told_and_included(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """A model's vocabulary that git ignores is not on the hosts; the line that says so works."""
+    (launcher.work / ".gitignore").write_text("*.pkl\n")
+    (launcher.work / "data it's").mkdir()
+    (launcher.work / "data it's" / "meta.pkl").write_text("65 characters")
+    script = launcher.script("import sys; print(open(sys.argv[1]).read())\n")
+    words = ["--hosts", "lab1", "--framework", "torch"]
+    named = "data it's/meta.pkl"
+    lacks = launcher.run(*words, script, named)
+    assert lacks.code == 1
+    include = "--include 'data it'\"'\"'s/meta.pkl'"
+    assert f"{named} is here, but ignored and not copied: {include}" in lacks.err
+    has = launcher.run(*words, "--include", named, script, named)
+    assert has.code == 0, has.err
+    assert "65 characters" in has.out
+    assert "not copied" not in has.err

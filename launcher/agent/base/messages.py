@@ -152,6 +152,15 @@ class GpuFacts(TypedDict):
     vendor: str
 
 
+class GpuLoad(TypedDict):
+    """What a GPU does now: percent of its time, degrees, MiB in use; None is what its tool does not
+    say."""
+
+    percent: int | None
+    celsius: int | None
+    memory: int | None
+
+
 class GpuUse(TypedDict):
     """A process on a GPU, of any user; memory in MiB, ``since`` in seconds since the epoch."""
 
@@ -187,6 +196,16 @@ class HostFacts(TypedDict):
     strays: NotRequired[int]
     own_hosts: NotRequired[str]
     no_paths: NotRequired[List[str]]
+
+
+class HostNow(TypedDict):
+    """The answer to "now"; ``gpus`` are by index."""
+
+    gpus: Dict[str, GpuLoad]
+    gpu_users: List[GpuUse]
+    tickets: List[TicketFacts]
+    leased: Dict[str, Holder]
+    time: float
 
 
 class Reached(TypedDict):

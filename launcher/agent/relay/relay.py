@@ -26,8 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..base.messages import HostFacts, Message, Reached, StartRequest, SupervisorSpec
+    from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from .data_requests import DataRequests
+    from .now import Now
     from .turn import Turn
 
 #: Seconds for a supervisor to answer.
@@ -57,6 +58,7 @@ class Relay(SelfTests):
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
         self.data: DataRequests | None = None  # where data sets are asked for
+        self.now: Now | None = None  # of somebody who watches the GPUs
         self.done = False
 
     def serve(self) -> None:
@@ -376,6 +378,14 @@ class Relay(SelfTests):
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""
         return run_folders.runs(self.root)
+
+    def do_now(self, request: Message) -> HostNow:
+        """Return what the GPUs do now, and who holds and wants them."""
+        if self.now is None:
+            from .now import Now  # for few connections
+
+            self.now = Now()
+        return self.now.look()
 
     def do_usage(self, request: Message) -> Message:
         """Return what launcher's files take here."""

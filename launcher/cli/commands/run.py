@@ -52,10 +52,11 @@ GROUPS = {
         "modules",
         "prepare",
         "setup",
+        "include",
         "check",
         "yes",
     ),
-    "When": ("wait", "no_wait", "time", "priority"),
+    "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
     "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
     "When something breaks": (
@@ -140,6 +141,12 @@ EXAMPLES = (
 )
 @click.option(
     "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
+)
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="PATH",
+    help="Also copy this path, although .gitignore or --output leaves it out (repeatable).",
 )
 @click.option(
     "--output",

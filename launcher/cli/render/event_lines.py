@@ -5,6 +5,7 @@ Events that are missing here print nothing, or need the screen's own state: see 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
@@ -18,6 +19,8 @@ from .tables import counted, due, duration, size
 
 #: Lines about GPUs of many hosts.
 LINES = 8
+#: Paths that are named in a line.
+FEW = 3
 
 
 @frozen
@@ -76,7 +79,7 @@ def _run_waits(event: ev.RunWaits) -> Line:
 
 def waits_text(event: ev.RunWaits) -> str:
     """Return the place of a run, what it waits for, and by when it begins."""
-    why = wait_reason(event.why, event.runs, event.users, event.hosts)
+    why = wait_reason(event.why, event.runs, event.users, event.hosts, event.outside)
     return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
 
 
@@ -86,19 +89,25 @@ def _turn_came(event: ev.TurnCame) -> Line:
 
 
 def wait_reason(
-    why: WaitReason, runs: Sequence[str], users: Mapping[str, str], hosts: Sequence[str]
+    why: WaitReason,
+    runs: Sequence[str],
+    users: Mapping[str, str],
+    hosts: Sequence[str],
+    outside: str = "",
 ) -> str:
     """Return what a run waits for; see :class:`launcher.records.events.RunWaits`."""
     if why is WaitReason.HOSTS_MISSING:
         return f"{nodeset.fold(hosts)} cannot be reached"
     if why is WaitReason.TOO_LARGE:
         return "more than its hosts have now"
-    named = _first(tuple(_whose(run, users) for run in runs))
+    named = _first(tuple(_whose(run, users, outside) for run in runs))
     return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
 
 
-def _whose(run: str, users: Mapping[str, str]) -> str:
+def _whose(run: str, users: Mapping[str, str], outside: str) -> str:
     """Return ``ann (calm-otter-1234)``; runs of other programs have no name."""
+    if outside and not run:
+        return f"programs outside launcher: {outside}"
     user = users.get(run, "")
     return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
 
@@ -219,6 +228,18 @@ def _code_unreadable(event: ev.CodeUnreadable) -> Line:
 
 
 @line_of.register
+def _words_not_copied(event: ev.WordsNotCopied) -> Line:
+    parts = []
+    if event.paths:
+        ways = " ".join(f"--include {shlex.quote(path)}" for path in event.paths[:FEW])
+        parts.append(f"{_first(event.paths)} is here, but ignored and not copied: {ways}")
+    if event.outside:
+        where = "is outside the workdir and not copied: launcher push, or needs: in a job file"
+        parts.append(f"{_first(event.outside)} {where}")
+    return Line("; ".join(parts), "yellow")
+
+
+@line_of.register
 def _secrets_copied(event: ev.SecretsCopied) -> Line:
     parts = []
     if event.paths:
@@ -270,5 +291,5 @@ def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> st
 
 
 def _first(paths: tuple[str, ...]) -> str:
-    more = f" and {len(paths) - 3} more" if paths[3:] else ""
-    return ", ".join(paths[:3]) + more
+    more = f" and {len(paths) - FEW} more" if paths[FEW:] else ""
+    return ", ".join(paths[:FEW]) + more

@@ -6,23 +6,30 @@ from pathlib import Path
 
 from ...spec.frozen import frozen
 from ...spec.model import Job
-from . import code_size, code_snapshot
+from . import code_size, code_snapshot, local_paths
 from .code_size import LargeCode
 from .code_snapshot import Revision, Source
+from .local_paths import Missed
 
 
 @frozen
 class CodeHere:
-    """The files to copy, their revision, and how large they are if that is worth a word."""
+    """The files to copy, their revision, how large they are if that is worth a word, and which words of
+    the command are not among them."""
 
     source: Source
     revision: Revision
     large: LargeCode | None
+    missed: Missed
 
 
-def read(job: Job) -> CodeHere:
-    """Read the code in the job's workdir. Blocks. Raises InputError."""
-    folder = Path(job.workdir)
-    source = code_snapshot.read(folder, job.apart)
+def read(job: Job, added: Path) -> CodeHere:
+    """Read the code in the job's workdir, with the files in ``added``. Blocks. Raises InputError."""
+    source = code_snapshot.of_job(job, added)
     code_snapshot.require(source, job.script)
-    return CodeHere(source, code_snapshot.revision(folder), code_size.of_source(source, job))
+    return CodeHere(
+        source,
+        code_snapshot.revision(Path(job.workdir)),
+        code_size.of_source(source, job),
+        local_paths.missed(job, source.paths),
+    )

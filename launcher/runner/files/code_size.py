@@ -36,7 +36,7 @@ class LargeCode:
 
 def of_job(job: Job) -> LargeCode | None:
     """Return the code of a job if it is large, and its user has not agreed to copy as much before."""
-    source = code_snapshot.read(Path(job.workdir), job.apart)
+    source = code_snapshot.of_job(job)
     return of_source(source, job)
 
 

@@ -2,7 +2,8 @@
 
 In a git repository, git decides what is ignored; elsewhere ``.gitignore`` files are read with
 pathspec. ``.launcherignore`` has the same notation and also applies to files that git tracks.
-Environments of Python, which work nowhere else, and caches of its tools are never code.
+Environments of Python, which work nowhere else, and caches of its tools are never code. The program
+that starts a run can add files to its code; no rule leaves them out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ...records.run_folder import home
 from ...spec.errors import InputError, suggestion
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
+from ...spec.model import Job
 
 if TYPE_CHECKING:
     import pathspec
@@ -50,7 +52,8 @@ _Paths = tuple[bytes, ...]
 
 @frozen
 class Source:
-    """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted."""
+    """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted. Those of
+    ``added`` are in a folder of their own, ``added_from``, and take the place of others."""
 
     folder: Path
     paths: tuple[bytes, ...]
@@ -59,6 +62,8 @@ class Source:
     bytes: int
     origin: Path | None = None  # where it was read first, when ``folder`` holds a copy
     unreadable: _Paths = ()  # files and folders that are left out: we may not read them
+    added: _Paths = ()
+    added_from: Path | None = None
 
     @property
     def identity(self) -> str:
@@ -67,10 +72,23 @@ class Source:
         return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
-    """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match.
+def of_job(job: Job, added_from: Path | None = None) -> Source:
+    """Return the source of a job, as `read` does. Raises InputError."""
+    return read(Path(job.workdir), job.apart, job.include, added_from)
 
-    Raises InputError for a folder that is missing, or would copy everything.
+
+def read(
+    folder: Path,
+    leave_out: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    added_from: Path | None = None,
+) -> Source:
+    """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match, but with
+    what ``include`` names: paths and globs, also of files that are ignored. All files of ``added_from``,
+    if there is such a folder, belong to it, too.
+
+    Raises InputError for a folder that is missing, or would copy everything, and for an ``include`` that
+    names nothing in it.
     """
     folder = folder.resolve()
     _check(folder)
@@ -80,10 +98,38 @@ def read(folder: Path, leave_out: tuple[str, ...] = ()) -> Source:
     more = _rules(leave_out) if leave_out else None
     closed: list[bytes] = []
     paths = _without_environments(sorted(set(_files(folder, closed))))
-    kept = [p for p in paths if not (more and more.match_file(os.fsdecode(p)))]
-    found = _measured(folder, kept)
+    kept = {p for p in paths if not (more and more.match_file(os.fsdecode(p)))}
+    kept.update(path for pattern in include for path in _included(folder, pattern))
+    added = _all_files(added_from) if added_from and added_from.is_dir() else ()
+    kept = kept.difference(added)
+    found = _measured(folder, sorted(kept), added=added, added_from=added_from if added else None)
     hidden = [p for p in closed if not (more and more.match_file(os.fsdecode(p) + "/"))]
     return replace(found, unreadable=tuple(sorted({*found.unreadable, *hidden})))
+
+
+def _included(folder: Path, pattern: str) -> Iterator[bytes]:
+    """Yield the files that a path or a glob of ``include`` names; a folder means all that is in it."""
+    wanted, root = os.path.normpath(pattern), os.fsencode(folder)
+    if os.path.isabs(wanted) or wanted.split("/")[0] in ("..", "~"):
+        raise InputError(
+            f"--include {pattern}: it is outside the workdir {folder}, which is what is copied",
+            "launcher push copies other folders to hosts; --workdir names another workdir",
+        )
+    names = [wanted] if os.path.lexists(folder / wanted) else _matching(folder, wanted)
+    if not names:
+        raise InputError(f"--include {pattern}: nothing in {folder} is called that")
+    for name in map(os.fsencode, names):
+        whole = os.path.join(root, name)
+        if os.path.isdir(whole) and not os.path.islink(whole):
+            yield from _walk(root, b"" if name == b"." else name, _NO_RULES, [], nested=False)
+        else:
+            yield name
+
+
+def _matching(folder: Path, pattern: str) -> list[str]:
+    import glob  # few jobs include anything
+
+    return glob.glob(pattern, root_dir=folder, recursive=True, include_hidden=True)
 
 
 def _without_environments(paths: list[bytes]) -> list[bytes]:
@@ -99,26 +145,37 @@ def _without_environments(paths: list[bytes]) -> list[bytes]:
 
 def read_copy(folder: Path, origin: Path) -> Source:
     """Return the source in a folder that holds a copy of ``origin``: all its files."""
+    return replace(_measured(folder, _all_files(folder)), origin=origin.resolve())
+
+
+def _all_files(folder: Path) -> _Paths:
     root = os.fsencode(folder)
-    paths = [
+    paths = (
         os.path.relpath(os.path.join(base, name), root)
         for base, folders, files in os.walk(root)
         for name in (*files, *(f for f in folders if os.path.islink(os.path.join(base, f))))
-    ]
-    return replace(_measured(folder, sorted(paths)), origin=origin.resolve())
+    )
+    return tuple(sorted(paths))
 
 
 def coarse_version(source: Source, grain: int) -> str:
     """Return the version of what a host has of a source, where times are multiples of ``grain``
     nanoseconds."""
-    return _measured(source.folder, source.paths, grain).version
+    return _measured(source.folder, source.paths, grain, source.added, source.added_from).version
 
 
-def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
+def _measured(
+    folder: Path,
+    paths: Iterable[bytes],
+    grain: int = 1,
+    added: _Paths = (),
+    added_from: Path | None = None,
+) -> Source:
     found = Fingerprint()
     kept, unreadable = [], []
-    for path in paths:
-        whole = os.path.join(os.fsencode(folder), path)
+    for path in sorted((*paths, *added)) if added else paths:
+        is_added = path in added
+        whole = os.path.join(os.fsencode(added_from if is_added and added_from else folder), path)
         try:
             status = os.lstat(whole)
         except (FileNotFoundError, NotADirectoryError):
@@ -136,7 +193,8 @@ def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
             found.file(path, status.st_size, status.st_mtime_ns // grain * grain, executable)
         else:
             continue
-        kept.append(path)
+        if not is_added:
+            kept.append(path)
     return Source(
         folder,
         tuple(kept),
@@ -144,6 +202,8 @@ def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
         found.files,
         found.bytes,
         unreadable=tuple(unreadable),
+        added=added,
+        added_from=added_from,
     )
 
 
@@ -192,7 +252,7 @@ def require(source: Source, script: str | None) -> None:
     elif os.path.exists(whole):
         raise InputError(
             f"{script}{leads} is not copied: .gitignore, .launcherignore or `outputs` leaves it out",
-            f"git check-ignore -v {os.fsdecode(target)}",
+            f"--include {os.fsdecode(target)} copies it; git check-ignore -v says who leaves it out",
         )
     elif is_link:
         raise InputError(f"{script}{leads} does not exist", f"ls -l {script}")
@@ -244,6 +304,7 @@ def _files(folder: Path, closed: list[bytes]) -> Iterator[bytes]:
     if tracked is None:
         yield from _walk(os.fsencode(folder), b"", [], closed)
         return
+    yield from _brought_back(folder, tracked, closed)
     ignored = set(_lines(_launcher_ignored(folder)))
     for path in _lines(tracked):
         if path in ignored or _NEVER.intersection(path.split(b"/")):
@@ -258,6 +319,36 @@ def _files(folder: Path, closed: list[bytes]) -> Iterator[bytes]:
             closed += (inner + b"/" + name if name else inner for name in below)
         else:
             yield path
+
+
+def _brought_back(folder: Path, tracked: bytes, closed: list[bytes]) -> Iterator[bytes]:
+    """Yield files that git ignores and a .launcherignore brings back, as with ``!*.bin``.
+
+    As with git, a file in an ignored folder needs a line for its folder, too (``!data/``).
+    """
+    root, name = os.fsencode(folder), os.fsencode(IGNORE_FILE)
+    places = {b""} | {os.path.dirname(p) for p in _lines(tracked) if os.path.basename(p) == name}
+    rules = [(place, own) for place in sorted(places) if (own := _brings_back(root, place))]
+    if not rules:
+        return
+    ignored = _git(
+        folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"
+    )
+    for path in _lines(ignored or b""):
+        inner, is_folder = path.rstrip(b"/"), path.endswith(b"/")
+        above = [rule for rule in rules if not rule[0] or path.startswith(rule[0] + b"/")]
+        if _NEVER.intersection(inner.split(b"/")) or _verdict(inner, is_folder, above) is not False:
+            continue
+        if is_folder:
+            yield from _walk(root, inner, above, closed, nested=False)
+        else:
+            yield inner
+
+
+def _brings_back(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
+    """Return the rules of a folder's .launcherignore if any line brings something back."""
+    lines = _lines_of(os.path.join(root, folder, os.fsencode(IGNORE_FILE)))
+    return _rules(lines) if any(line.startswith("!") for line in lines) else None
 
 
 def _launcher_ignored(folder: Path) -> bytes:
@@ -293,11 +384,14 @@ def _git(folder: Path, *words: str) -> bytes | None:
 
 
 _Rules = list[tuple[bytes, "pathspec.GitIgnoreSpec"]]
+_NO_RULES: _Rules = []
 
 
-def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Iterator[bytes]:
-    """Yield the files below a folder outside a repository that no .gitignore file leaves out."""
-    own = _rules_of(root, folder)
+def _walk(
+    root: bytes, folder: bytes, rules: _Rules, closed: list[bytes], nested: bool = True
+) -> Iterator[bytes]:
+    """Yield the files below a folder that no rule leaves out; ``nested`` files of rules count, too."""
+    own = _rules_of(root, folder) if nested else None
     rules = [*rules, (folder, own)] if own else rules
     try:
         with os.scandir(os.path.join(root, folder)) as entries:
@@ -311,7 +405,7 @@ def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Ite
         if entry.name in _NEVER or _ignored(path, is_folder, rules):
             continue
         if is_folder:
-            yield from _walk(root, path, rules, closed)
+            yield from _walk(root, path, rules, closed, nested)
         else:
             yield path
 
@@ -319,12 +413,16 @@ def _walk(root: bytes, folder: bytes, rules: _Rules, closed: list[bytes]) -> Ite
 def _rules_of(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
     lines: list[str] = []
     for name in (b".gitignore", os.fsencode(IGNORE_FILE)):
-        try:
-            with open_plain(Path(os.fsdecode(os.path.join(root, folder, name)))) as file:
-                lines += file.read().decode("utf-8", "surrogateescape").splitlines()
-        except OSError:
-            continue
+        lines += _lines_of(os.path.join(root, folder, name))
     return _rules(lines) if lines else None
+
+
+def _lines_of(path: bytes) -> list[str]:
+    try:
+        with open_plain(Path(os.fsdecode(path))) as file:
+            return file.read().decode("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return []
 
 
 def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
@@ -334,13 +432,17 @@ def _rules(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
 
 
 def _ignored(path: bytes, is_folder: bool, rules: _Rules) -> bool:
-    """Return the verdict of the deepest .gitignore file that matches the path."""
+    return bool(_verdict(path, is_folder, rules))
+
+
+def _verdict(path: bytes, is_folder: bool, rules: _Rules) -> bool | None:
+    """Return whether the deepest file of rules that matches a path leaves it out; None: none does."""
     for folder, spec in reversed(rules):
         name = os.fsdecode(os.path.relpath(path, folder) if folder else path)
         verdict = spec.check_file(name + "/" if is_folder else name).include
         if verdict is not None:
             return bool(verdict)
-    return False
+    return None
 
 
 @frozen

@@ -1,8 +1,12 @@
-"""Paths of this machine among a job's arguments: hosts have none of them."""
+"""Paths of this machine among a job's arguments that hosts do not have."""
 
 from __future__ import annotations
 
+import bisect
 import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +15,8 @@ from ...spec.model import Job
 
 #: Folders that every machine has of its own.
 _EVERYWHERE = ("/bin", "/dev", "/etc", "/lib", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr")
+#: Options that name a folder to write to, which hosts need not have.
+_WRITTEN = re.compile("out|log|save|result|dest|ckpt.?dir|checkpoint.?dir|work.?dir", re.IGNORECASE)
 
 
 @frozen
@@ -53,3 +59,72 @@ def with_relative_script(job: Job) -> Job:
     is_script = first.startswith("/") and first.endswith(".py") and Path(first).is_file()
     inside = _inside(job, first) if is_script else None
     return job if inside is None else replace(job, run=(inside, *job.run[1:]))
+
+
+@frozen
+class Missed:
+    """Words of a command that are files here, and that hosts will not have: those of the workdir that
+    are ignored, and those outside of it. False for none."""
+
+    paths: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.outside)
+
+
+def missed(job: Job, copied: Sequence[bytes]) -> Missed:
+    """Return the relative paths among the words of a job that exist here and are not ``copied``.
+
+    ``copied`` is sorted. Folders to write to do not count: outputs, and those of options called so.
+    """
+    paths: dict[str, None] = {}
+    outside: dict[str, None] = {}
+    for word in _relative_paths(job):
+        path = os.path.normpath(word)
+        if path == ".." or path.startswith("../"):
+            outside[word] = None
+        elif path not in (".", *map(os.path.normpath, job.outputs)) and not _is_copied(
+            os.fsencode(path), copied
+        ):
+            paths[path] = None
+    return Missed(tuple(paths), tuple(outside))
+
+
+def _relative_paths(job: Job) -> Iterator[str]:
+    """Yield the words, and the values of options, that are relative paths here."""
+    for run, shell in ((job.run, job.shell), *((role.run, role.shell) for role in job.roles)):
+        words = [word for line in run for word in _words(line)] if shell else list(run)
+        for before, word in zip(("", *words), words, strict=False):
+            option, equals, value = word.partition("=")
+            value = value if equals else word
+            option = option if equals else before
+            if value.startswith(("/", "-", "~")) or not _is_there(job.workdir, value):
+                continue
+            if not (option.startswith("-") and _WRITTEN.search(option)):
+                yield value
+
+
+def _is_there(folder: str, value: str) -> bool:
+    """Return whether there is such a file, or a folder with anything in it."""
+    path = os.path.join(folder, value)
+    try:
+        return bool(value) and (os.path.isfile(path) or bool(os.listdir(path)))
+    except (OSError, ValueError):  # ValueError: a NUL
+        return False
+
+
+def _words(script: str) -> list[str]:
+    try:
+        return shlex.split(script, comments=True)
+    except ValueError:
+        return script.split()
+
+
+def _is_copied(path: bytes, copied: Sequence[bytes]) -> bool:
+    """Return whether a file, or any file of a folder, is copied."""
+    at = bisect.bisect_left(copied, path)
+    if at < len(copied) and copied[at] == path:
+        return True
+    at = bisect.bisect_left(copied, path + b"/")
+    return at < len(copied) and copied[at].startswith(path + b"/")

@@ -17,9 +17,12 @@ from ...jobs.gpus import foreign, usable
 from ...jobs.layout import make_layout
 from ...records.reasons import WaitReason
 from ...spec.frozen import frozen
-from ...spec.gpus import are_one, is_mig
-from ...spec.model import Facts, Host, Job, Layout, Node
+from ...spec.gpus import are_one, is_mig, name_of
+from ...spec.model import OUTSIDE, Facts, Host, Job, Layout, Node
 from ...transport.answers import Holder, Turns, WaitingThere
+
+#: Of more programs outside launcher, the number.
+FEW = 3
 
 
 @frozen
@@ -39,10 +42,20 @@ class Stand:
         return tuple(index for index in there if not is_mig(index)) or tuple(there)
 
     @property
+    def held(self) -> dict[int, Holder]:
+        """Who holds GPUs now; without a run, they are used outside launcher."""
+        outside = {
+            gpu: Holder(holder.get("user") or None)
+            for gpu, holder in self.facts.leased.items()
+            if OUTSIDE in holder
+        }
+        return {**outside, **self.said.leased}
+
+    @property
     def uses(self) -> tuple[turns.Use, ...]:
         """What uses these GPUs now."""
         held: dict[str, tuple[set[int], Holder]] = {}
-        for index, holder in self.said.leased.items():
+        for index, holder in self.held.items():
             mine = {gpu for gpu in self.gpus if are_one(gpu, index)}
             held.setdefault(holder.run or "", (set(), holder))[0].update(mine)
         return tuple(turns.Use(run, gpus, one.left) for run, (gpus, one) in held.items() if gpus)
@@ -107,11 +120,26 @@ def users(stands: Sequence[Stand]) -> dict[str, str]:
     """Return whose each run is that holds GPUs or waits, as far as the hosts know."""
     found: dict[str, str] = {}
     for stand in stands:
-        for holder in stand.said.leased.values():
+        for holder in stand.held.values():
             if holder.user:
                 found[holder.run or ""] = str(holder.user)
         found.update((ticket.run, ticket.user) for ticket in stand.said.tickets)
     return found
+
+
+def outside(stands: Sequence[Stand]) -> str:
+    """Return what uses GPUs of these hosts outside launcher, and on which."""
+    found: dict[str, list[str]] = {}
+    for stand in stands:
+        for gpu in stand.gpus:
+            if what := stand.facts.leased.get(gpu, {}).get(OUTSIDE):
+                found.setdefault(f"{stand.host.name} {what}", []).append(name_of(gpu))
+    texts = []
+    for what, gpus in found.items():
+        host, _, by = what.partition(" ")
+        texts.append(f"{host} GPU {','.join(gpus)} by {by}")
+    more = [f"and {len(texts) - FEW} more"] if len(texts) > FEW else []
+    return ", ".join([*texts[:FEW], *more])
 
 
 def _key(ticket: WaitingThere) -> tuple[int, int, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,15 @@ from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
-from launcher.web import app, stream
+from launcher.web import app, curves, stream
 from launcher.web.answers import Runs
 from launcher.web.guard import Session
+from support import console_runs
 
 PORT = 8770
 ORIGIN = f"http://127.0.0.1:{PORT}"
 VALUE = "hunter2-the-value-of-a-secret"
+JSON = {"content-type": "application/json"}
 LOG = "attempt-0/rank-0.out"
 PRINTED = b"step 1\n\x1b[31mred\x1b[0m <script>alert(1)</script>\n\xff\xfe"
 
@@ -82,8 +86,8 @@ def test_the_code_opens_the_console_once(stranger: TestClient, session: Session)
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[1]", b'{"code": 7}', b"[" * 1000, '"é"'.encode()])
 def test_an_odd_body_opens_nothing(stranger: TestClient, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    assert stranger.post("/session", content=body, headers=headers).status_code == 401
+    assert stranger.post("/session", content=body, headers=JSON).status_code in (400, 401)
+    assert stranger.get("/api/runs").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -107,12 +111,71 @@ def test_other_pages_and_names_are_refused(
     assert owner.get("/api/runs", headers={"cookie": cookie, **headers}).status_code == status
 
 
-def test_nothing_is_written(run: RunFolder, owner: TestClient) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
-        assert owner.request(method, f"/api/runs/{run.name}").status_code == 405
-    form = {"content-type": "text/plain"}
-    assert owner.post("/session", content=b"{}", headers=form).status_code == 415
+def test_what_writes_is_asked_for_by_this_page_alone(run: RunFolder, owner: TestClient) -> None:
+    at = f"/api/runs/{run.name}/stop"
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert owner.request(method, at).status_code == 405
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert owner.post(at, content=b"{}", headers={"content-type": kind}).status_code == 415
+    for headers in ({"origin": "http://127.0.0.1:1"}, {"sec-fetch-site": "same-site"}):
+        assert owner.post(at, json={}, headers=headers).status_code == 403
+    assert owner.get(at).status_code == 405
     assert owner.post("/session", json={"code": "x" * 5000}).status_code == 413
+    assert owner.post(at, content=b"x" * 70_000, headers=JSON).status_code == 413
+    for body in (b"[", b"[]", b'{"grace": true}', b'{"grace": -1}', b'{"grace": "x"}'):
+        assert owner.post(at, content=body, headers=JSON).status_code == 400, body
+    owner.cookies.clear()
+    assert owner.post(at, json={}).status_code == 401
+    assert not (run.path / "stop.json").exists()
+
+
+def test_read_only(run: RunFolder) -> None:
+    session = Session(PORT, read_only=True)
+    reader = TestClient(app.Console(session).app(), base_url=ORIGIN)
+    assert reader.post("/session", json={"code": session.code}).status_code == 204
+    assert reader.get("/api/console").json()["read_only"] is True
+    for what in ("stop", "delete", "rerun"):
+        answer = reader.post(f"/api/runs/{run.name}/{what}", json={})
+        assert answer.status_code == 403 and "--read-only" in answer.json()["error"]
+    assert run.path.exists()
+
+
+def test_stopping_asks_the_follower_and_says_what_cannot_be_stopped(
+    run: RunFolder, owner: TestClient
+) -> None:
+    running = console_runs.begin("long")
+    with owner:  # the same loop for both requests
+        for asked in (1, 2):
+            answer = owner.post(f"/api/runs/{running.name}/stop", json={"grace": 3})
+            assert answer.status_code == 202, answer.text
+            wish = json.loads((running.path / "stop.json").read_text())
+            assert (wish["asked"], wish["grace"]) == (asked, 3.0)
+        console_runs.succeed(running)
+        answer = owner.post(f"/api/runs/{running.name}/stop", json={})
+    assert answer.status_code == 400 and answer.json()["hint"] == "there is nothing to stop"
+    assert owner.post("/api/runs/lon/stop", json={}).status_code == 404  # no beginnings of names
+
+
+def test_a_run_that_is_followed_or_damaged(run: RunFolder, owner: TestClient) -> None:
+    running = console_runs.begin("long")
+    answer = owner.post(f"/api/runs/{running.name}/delete", json={})
+    assert answer.status_code == 400 and "launcher stop" in answer.json()["hint"]
+    running.close()
+    (running.path / "run.json").write_text("[")
+    answer = owner.post(f"/api/runs/{running.name}/delete", json={})
+    assert answer.json() == {"deleted": True, "not_brought": []}
+    assert not running.path.exists()
+
+
+def test_running_again_needs_the_secrets(run: RunFolder, owner: TestClient) -> None:
+    answer = owner.post(f"/api/runs/{run.name}/rerun", json={"arguments": ["--lr", "1"]})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "secret KEY is not set in your environment",
+        "hint": "export KEY=... first",
+    }
+    for body in ({"arguments": "x"}, {"arguments": [1]}, {"hosts": 1}, {"from_checkpoint": 1}):
+        assert owner.post(f"/api/runs/{run.name}/rerun", json=body).status_code == 400
 
 
 def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
@@ -127,8 +190,12 @@ def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
 
 
 def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) -> None:
+    other = console_runs.begin("other")
+    other.close()
     at = f"/api/runs/{run.name}"
-    for path in ("/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", "/"):
+    every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
+    every.append(f"/api/compare?run={run.name}&run={other.name}")
+    for path in every:
         answer = owner.get(path)
         assert answer.status_code == 200, path
         assert VALUE not in answer.text, path
@@ -193,6 +260,51 @@ def test_a_damaged_run_stands_in_the_list(run: RunFolder, owner: TestClient) -> 
     (run.path / "receipt.json").write_text("[")
     answer = owner.get(f"/api/runs/{run.name}")
     assert answer.status_code == 409 and "receipt.json" in answer.json()["error"]
+
+
+def test_scalars_come_with_the_points_of_those_asked_for(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"/api/runs/{run.name}/scalars"
+    assert owner.get(at).json() == {"whole": True, "scalars": []}
+    console_runs.printed(run, 0, console_runs.steps(0, 50))
+    (named,) = owner.get(at).json()["scalars"]
+    assert (named["tag"], named["source"], named["count"]) == ("loss", "rank 0", 50)
+    assert "values" not in named
+    (curve,) = owner.get(at, params={"tag": "loss", "points": 10}).json()["scalars"]
+    assert curve["steps"][0] == 0 and curve["steps"][-1] == 49 and len(curve["steps"]) <= 11
+    assert len(curve["values"]) == len(curve["times"]) == len(curve["steps"])
+    assert owner.get("/api/runs/nothing/scalars").status_code == 404
+    monkeypatch.setattr(curves, "KEPT", 0)
+    assert len(owner.get(at).json()["scalars"]) == 1
+
+
+def test_what_differs_between_runs(run: RunFolder, owner: TestClient) -> None:
+    names = []
+    for rate in ("0.1", "0.2"):
+        folder = console_runs.begin("lr", 1000.0, "--lr", rate)
+        folder.close()
+        names.append(folder.name)
+    value = owner.get("/api/compare", params={"run": names}).json()
+    assert [one["arguments"] for one in value["runs"]] == [["--lr", "0.1"], ["--lr", "0.2"]]
+    (against,) = value["differences"]
+    assert against["run"] == names[1]
+    assert {"what": "arguments", "before": "--lr 0.1", "after": "--lr 0.2"} in against[
+        "differences"
+    ]
+    for names, status in (([], 400), (["a"] * 13, 404), ([f"{n}" for n in range(13)], 400)):
+        assert owner.get("/api/compare", params={"run": names}).status_code == status
+    assert owner.get("/api/compare", params={"run": "../runs"}).status_code == 404
+
+
+def test_what_others_wrote_is_as_they_published_it() -> None:
+    folder = Path(app.__file__).parent / "static" / "vendor"
+    packages = tomllib.loads((folder / "vendor.toml").read_text())
+    known = {name: value for one in packages.values() for name, value in one["sha256"].items()}
+    for path in folder.iterdir():
+        if path.name != "vendor.toml":
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == known.pop(path.name)
+    assert not known
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ are the same."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -410,3 +411,58 @@ def test_what_may_not_be_read_is_left_out_and_named(
     assert found.unreadable == (b"pgdata", b"prod.pem")
     assert "cannot be read" in refusal(plain, "prod.pem")
     assert "cannot be read" in refusal(plain, "pgdata/base")
+
+
+@pytest.mark.parametrize("is_repo", [True, False])
+def test_launcherignore_brings_back_what_gitignore_leaves_out(plain: Path, is_repo: bool) -> None:
+    """As in one file: the later line wins, and what is in an ignored folder needs its folder's line."""
+    if is_repo:
+        git(plain, "init", "-q")
+    fill(plain, "a.py", "a.bin", "b.bin", "data/x.bin", "data/y.txt", "deep/in/c.bin", "env/d.bin")
+    (plain / ".gitignore").write_text("*.bin\n/data/\n/env/\n")
+    (plain / ".launcherignore").write_text("!*.bin\nb.bin\n!/data/\ny.txt\n")
+    assert names(plain) == {
+        ".gitignore",
+        ".launcherignore",
+        "a.bin",
+        "a.py",
+        "data/x.bin",
+        "deep/in/c.bin",
+    }
+
+
+def test_include_copies_what_is_left_out(repo: Path) -> None:
+    fill(repo, "a.py", "data/x.bin", "data/.hidden", "out/last.ckpt", "out/old.ckpt", "z.bin")
+    (repo / ".gitignore").write_text("*.bin\n/data/\n")
+    include = ("data", "out/last.*", "./z.bin")
+    found = code_snapshot.read(repo, ("/out/",), include).paths
+    assert found == (
+        b".gitignore",
+        b"a.py",
+        b"data/.hidden",
+        b"data/x.bin",
+        b"out/last.ckpt",
+        b"z.bin",
+    )
+    for wrong in ("nothing", "*.nothing", "../x", "/etc/passwd", "~/x"):
+        with pytest.raises(InputError, match=f"--include {re.escape(wrong)}: "):
+            code_snapshot.read(repo, (), (wrong,))
+
+
+def test_added_files_are_code_that_no_rule_leaves_out(plain: Path, tmp_path: Path) -> None:
+    """They take the place of others, and a host's copy of it all is the same version."""
+    fill(plain, "train.py", "_added/config.json")
+    (plain / ".gitignore").write_text("_added/\n*.pickle\n")
+    added = tmp_path / "added"
+    fill(added, "_added/call.pickle", "_added/config.json", "train.py")
+    found = code_snapshot.read(plain, added_from=added)
+    assert found.paths == (b".gitignore",)
+    assert found.added == (b"_added/call.pickle", b"_added/config.json", b"train.py")
+    assert found.version != code_snapshot.read(plain).version
+    copy = tmp_path / "copy"
+    shutil.copytree(added, copy)
+    shutil.copy2(plain / ".gitignore", copy)
+    assert code_snapshot.read_copy(copy, plain).version == found.version
+    assert code_snapshot.coarse_version(found, 1) == found.version
+    without = code_snapshot.read(plain, added_from=tmp_path / "missing")
+    assert (without.version, without.added_from) == (code_snapshot.read(plain).version, None)

@@ -45,3 +45,25 @@ def test_a_script_by_its_whole_path(places: tuple[Path, Path]) -> None:
     assert local_paths.with_relative_script(job).run == ("train.py", "--lr", "1")
     elsewhere = Job(run=(f"{work}/train.py",), workdir=str(work / "conf"))
     assert local_paths.with_relative_script(elsewhere) == elsewhere
+
+
+def test_words_that_are_files_here_and_are_not_copied(places: tuple[Path, Path]) -> None:
+    """Also those of a shell command, but for folders that are written to and what hosts get."""
+    work, _ = places
+    (work / "data").mkdir()
+    (work / "data" / "train.bin").touch()
+    (work / "last.ckpt").touch()
+    (work / "out").mkdir()
+    (work / "out" / "a.txt").touch()
+    words = ("train.py", "--data", "data/", "--resume=last.ckpt", "--out-dir", "out", "conf", ".")
+    copied = (b"conf/a.yaml", b"train.py")
+    job = Job(run=(*words, "../data", "nowhere"), workdir=str(work))
+    (work.parent / "data" / "x").touch()
+    found = local_paths.missed(job, copied)
+    assert found == local_paths.Missed(("data", "last.ckpt"), ("../data",))
+    script = Job(
+        run=("cd . && python train.py --data='data'  # out",), shell=True, workdir=str(work)
+    )
+    assert local_paths.missed(script, copied).paths == ("data",)
+    output = Job(run=("train.py", "out"), outputs=("out/",), workdir=str(work))
+    assert not local_paths.missed(output, copied), "the run writes it"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from launcher.agent.supervisor import turns
+from launcher.jobs.gpus import with_foreign_held
 from launcher.records.reasons import WaitReason
 from launcher.runner.policy import turn
 from launcher.runner.policy.turn import Begin, Stand, Wait
@@ -89,6 +91,23 @@ def test_gpus_that_others_work_on_are_taken_last() -> None:
     assert found == Begin("mine", {"a": [1, 2, 3]})
     found = decide(stand("a", ticket("mine", 5, 4, hosts=1), gpu_users=uses))
     assert found == Begin("mine", {"a": [1, 2, 3, 0]})
+
+
+def test_a_run_waits_for_programs_outside_launcher_and_says_which() -> None:
+    uses = (GpuUser(gpu=0, pid=7, user="bob", command="train"),)
+    one = stand("a", ticket("mine", 5, 4, hosts=1), gpu_users=uses)
+    one = replace(one, facts=with_foreign_held(one.facts))
+    found = decide(one)
+    assert isinstance(found, Wait)
+    assert (found.why, found.runs) == ("busy", ("",))
+    assert turn.users([one])[""] == "bob"
+    assert turn.outside([one]) == "a GPU 0 by bob (pid 7 train)"
+    fits = stand("a", ticket("mine", 5, 3, hosts=1), gpu_users=uses)
+    assert decide(replace(fits, facts=with_foreign_held(fits.facts))) == Begin(
+        "mine", {"a": [1, 2, 3]}
+    )
+    many = [replace(one, host=Host(f"h{n}")) for n in range(9)]
+    assert turn.outside(many).endswith(", and 6 more")
 
 
 def test_the_layout_has_what_the_turn_gives() -> None:
