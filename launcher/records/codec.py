@@ -21,6 +21,7 @@ _SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
 _SINCE_0_1 = frozenset(
     (
         "bring",
+        "data",
         "gpu_ids",
         "gpu_model",
         "gpu_names",
@@ -81,7 +82,8 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         **{
             name: to_json(value)
             for name, value in values.items()
-            if name not in _SPECIAL and (value or name not in _SINCE_0_2)
+            if name not in _SPECIAL
+            and (name not in _SINCE_0_2 or not (value is None or value is False))
         },
         "job": describe_job(request.job),
         "inventory": {

@@ -532,6 +532,16 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
             f"GPU {_gpu_name(refused.gpu)} is in use by {holder_text(known)}{since}",
             "wait for that run, or choose other hosts with --hosts",
         )
+    if code == "no-room":
+        return errors.DiskFull(
+            host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
+        )
+    if code in ("in-the-way", "no-path"):
+        return errors.SyncError(
+            host,
+            message,
+            "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path",
+        )
     if code == "os":
         return os_error(host, message) or errors.HostError(host, message)
     return errors.StartError(host, message)

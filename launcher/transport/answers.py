@@ -206,6 +206,105 @@ class Snapshot:
 
 
 @frozen
+class DataBegun:
+    """Whether a host has a version of a data set, or another run is bringing it (``busy``); else where a
+    copy goes, and the files of an earlier version."""
+
+    have: bool
+    busy: bool = False
+    folder: str = "/"
+    base: str = ""
+
+    def __post_init__(self) -> None:
+        _require_folder(self.folder, "folder")
+        if self.base:
+            _require_folder(self.base, "base")
+
+
+#: Most damaged files, data sets and runs that a host names.
+MOST_NAMED = 64
+
+
+@frozen
+class DataExamined:
+    """What differs from the manifest of a data set on a host: some paths with the reason, and how many.
+    ``here``: whether the host has it at all."""
+
+    bad: tuple[tuple[str, str], ...]
+    count: int
+    here: bool = True
+
+    def __post_init__(self) -> None:
+        _require(len(self.bad) <= MOST_NAMED, "bad", "names too many files")
+        _require(self.count >= len(self.bad), "count", "is too small")
+
+
+@frozen
+class DataMissing:
+    """The versions that a host does not have."""
+
+    missing: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.missing) <= MOST, "missing", "more than was asked for")
+
+
+@frozen
+class DataThere:
+    """A version of a data set on a host; not ``whole``: a copy that was interrupted."""
+
+    version: str
+    name: str
+    bytes: int
+    files: int
+    used: float
+    whole: bool = True
+    pinned: bool = False
+    runs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_version(self.version)
+        _require(len(self.name) <= 64, "name", "is too long")
+        _require(min(self.bytes, self.files) >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+        _require(len(self.runs) <= MOST_NAMED, "runs", "more than a host names")
+
+
+def _require_version(value: str) -> None:
+    _require(re.match(r"[0-9a-f]{32}\Z", value) is not None, "version", "not a version of data")
+
+
+@frozen
+class DataSets:
+    """The data sets of a host."""
+
+    sets: tuple[DataThere, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.sets) <= MOST_TICKETS * 8, "sets", "more than a host has")
+
+
+@frozen
+class DataKept:
+    """Whether a host has a version."""
+
+    here: bool
+
+
+@frozen
+class DataFreed:
+    """The bytes that were deleted, and the versions that are in use or pinned."""
+
+    freed: int
+    kept: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.freed >= 0, "freed", "is negative")
+        for one in self.kept:
+            _require_version(one)
+
+
+@frozen
 class Listening:
     """The ports on which a host listens for the others of a run."""
 
