@@ -343,7 +343,7 @@ class AsyncRunHandle(RecordedRun):
             wants = on_event or ignore_event
             place = Path(dest)
             got = await fetch(request, self.layout, self.folder, place, choice, wants)
-        size = sum(output.size for output in got.outputs)
+        size = got.outputs.total
         return Pulled(place / "outputs", len(got.outputs), size, got.failed, got.not_brought)
 
     async def not_brought(self) -> tuple[NotBrought, ...]:

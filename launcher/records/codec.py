@@ -21,7 +21,6 @@ _SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
 _SINCE_0_1 = frozenset(
     (
         "bring",
-        "data",
         "gpu_ids",
         "gpu_model",
         "gpu_names",
@@ -83,7 +82,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
             name: to_json(value)
             for name, value in values.items()
             if name not in _SPECIAL
-            and (name not in _SINCE_0_2 or not (value is None or value is False))
+            and not (name in _SINCE_0_2 and (value is None or value is False))
         },
         "job": describe_job(request.job),
         "inventory": {

@@ -419,7 +419,7 @@ class Run:
             tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
-            outputs=tuple(vars(output) for output in self._collector.outputs),
+            outputs=self._collector.outputs.rows,
             outputs_failed=self._collector.failed,
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
