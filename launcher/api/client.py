@@ -81,6 +81,9 @@ class RunOptions(TypedDict, total=False):
     """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
     note: str
     """A text about the run. Default: none."""
+    code_copy: str | None
+    """A folder here with a copy of the job's workdir, as a sweep makes it, to execute in its place.
+    Default: none."""
     columns: int
     """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool

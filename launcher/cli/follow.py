@@ -171,9 +171,9 @@ def tell_detached(run: AsyncRunHandle) -> None:
         return
     if waits := run.state().waits:
         waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
-        click.echo(
-            f"detached; {name} waits for {waits_for}, and needs this machine until then", err=True
-        )
+        host = run.state().waits_on
+        where = f" on {host}, which starts it" if host else ", and needs this machine until then"
+        click.echo(f"detached; {name} waits for {waits_for}{where}", err=True)
         click.echo(f"  look: launcher attach {name}", err=True)
         click.echo(f"  stop: launcher stop {name}", err=True)
         return

@@ -28,7 +28,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_here, code_snapshot, code_sync, secret_files
+from .files import code_copy, code_here, code_snapshot, code_sync, secret_files
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
@@ -150,7 +150,8 @@ class Run:
         """Wait until the hosts carry on without a launcher. A run that has not started yet is stopped:
         nobody else could start it."""
         state = self.context.state
-        if state.attempt == 0 and not state.all_started and not self.switch.asked.is_set():
+        begun = state.attempt > 0 or state.all_started or state.waits_on
+        if not begun and not self.switch.asked.is_set():
             self.stop()
         await self.context.event_log.until(lambda: self.context.state.is_on_its_own)
 
@@ -170,6 +171,8 @@ class Run:
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
+        if self.context.state.waits_on and not self.context.state.has_begun:
+            await self._place.forget(self.hosts.active)
         try:
             final = self._conclude(error)
             await self._notifier.finish()
@@ -202,7 +205,8 @@ class Run:
         ):
             if name == "wait" and self.layout.nodes:
                 continue
-            self.context.enter(name)
+            if name != "wait" or not self._place.only_host:
+                self.context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
 
@@ -244,10 +248,11 @@ class Run:
         await connect.connect(self.context, self.hosts, self._place)
 
     async def _read_code(self) -> None:
-        if not self.context.request.code_of:
-            self._code = await asyncio.to_thread(
-                code_here.read, self.context.job, self.folder.added
-            )
+        job, copy = self.context.job, self.context.request.code_copy
+        if copy:
+            self._code = await asyncio.to_thread(code_copy.read, job, copy)
+        elif not self.context.request.code_of:
+            self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
@@ -291,7 +296,15 @@ class Run:
                 )
 
     async def _wait(self) -> None:
-        """Wait for the run's turn; every host that it may use has the code by now."""
+        """Wait for the run's turn; every host that it may use has the code by now.
+
+        A run that may use one host alone waits there, once its setup has run: see Attempts.
+        """
+        if self._place.only_host:
+            self._place.starts_by_itself = True
+            await connect.settle(self.context, self.hosts, self._place.any_layout())
+            self._describe()
+            return
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         left = [session for session in self.hosts.active if session.name not in chosen]

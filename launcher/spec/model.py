@@ -501,6 +501,8 @@ class Request:
     command_line: tuple[str, ...] = ()
     #: The run whose snapshot of the code is used again.
     code_of: str | None = None
+    #: A folder here with a copy of the code, which is used in place of the job's workdir.
+    code_copy: str | None = None
     #: The run whose outputs the hosts get before the start.
     resume_from: str | None = None
     #: Columns of the terminal that shows the run; None: there is none.

@@ -86,6 +86,17 @@ def waits_text(event: ev.RunWaits) -> str:
 
 
 @line_of.register
+def _waits_on_host(event: ev.WaitsOnHost) -> Line:
+    return Line(f"waits on {event.host}, which starts it when its turn has come", "yellow")
+
+
+@line_of.register
+def _begun_there(event: ev.BegunThere) -> Line:
+    gpus = fold(event.gpus)
+    return Line(f"its turn after {duration(event.seconds)}: {event.host} GPU {gpus}", "green")
+
+
+@line_of.register
 def _turn_came(event: ev.TurnCame) -> Line:
     return Line(f"its turn after {duration(event.seconds)}", "green")
 
