@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from ..api.client import home, write_at_home
+from ..api.client import AsyncClient, home, write_at_home
 from ..spec.errors import InputError
 from .app import Console
 from .guard import Session
@@ -22,9 +22,15 @@ _HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 1
 
 
 def serve(
-    port: int, browser: bool, tell: Callable[[str], None], *, read_only: bool = False
+    port: int,
+    browser: bool,
+    tell: Callable[[str], None],
+    *,
+    read_only: bool = False,
+    client: AsyncClient | None = None,
 ) -> None:
-    """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one.
+    """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one, and the hosts are
+    those of the client.
 
     Raises InputError if the port cannot be had.
     """
@@ -33,7 +39,7 @@ def serve(
         address = f"http://127.0.0.1:{session.port}/#{session.code}"
         server = uvicorn.Server(
             uvicorn.Config(
-                Console(session).app(),
+                Console(session, client).app(),
                 log_level="error",
                 access_log=False,
                 server_header=False,
