@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from ..jobs.gpus import GpuState, states
+from ..jobs.gpus import GpuState, states, with_foreign_held
 from ..spec.errors import ConnectionLost, HostError
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, Inventory
@@ -49,6 +49,10 @@ class Cluster:
     queue: Queue
 
 
+#: When a host answered, how things stand there, and its answer.
+_Said = tuple[float, Stand, answers.Now]
+
+
 class ClusterWatch:
     """Stays connected to all hosts and asks each of them again and again. Use it with ``async with``.
 
@@ -60,7 +64,7 @@ class ClusterWatch:
     ) -> None:
         self._inventory, self._every = inventory, every
         self._dialler = Dialler(inventory, ask)
-        self._said: dict[str, tuple[float, Stand, answers.Now] | HostError] = {}
+        self._said: dict[str, _Said | HostError] = {}
         self._changed = asyncio.Event()
         self._watching: tuple[asyncio.Task[None], ...] = ()
 
@@ -127,8 +131,7 @@ class ClusterWatch:
                 facts = await agent.probe()
                 while True:
                     said = await agent.answer(answers.Now, "now")
-                    facts = _as_now(facts, said)
-                    stand = Stand(host, facts, said.turns)
+                    stand = Stand(host, with_foreign_held(_as_now(facts, said)), said.turns)
                     self._hear(host, (time.monotonic(), stand, said))
                     await asyncio.sleep(self._every)
             finally:
@@ -136,7 +139,7 @@ class ClusterWatch:
         finally:
             connection.close()
 
-    def _hear(self, host: Host, said: tuple[float, Stand, answers.Now] | HostError) -> None:
+    def _hear(self, host: Host, said: _Said | HostError) -> None:
         self._said[host.name] = said
         self._changed.set()
 

@@ -30,7 +30,6 @@ def test_top_shows_who_does_what(own: labs.Lab, launcher: Launcher) -> None:
     pid = first.spawn("setpriv", "--reuid", "bob", "--clear-groups", "sleep", "1000")
     apps = f"{pid}, {first.spec.gpu_uuids[3]}, 40960\n"
     first.write(gpu_tools.APPS, apps.encode())
-    first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n")
     options = ("--hosts", "gpu[1-2]", "--framework", "env", "--wait", "forever")
     hold = f"python3 {launcher.script(HOLD)}"
     running = launcher.start("--name", "holds", "--time", "1h", "--gpus", "2", *options, hold)
@@ -38,6 +37,7 @@ def test_top_shows_who_does_what(own: labs.Lab, launcher: Launcher) -> None:
     try:
         assert running.stdout
         assert running.stdout.readline()
+        first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n2, 0, 30, 9000\n")
         waiting = launcher.start("--name", "waits", "--gpus", "8", *options, "true")
         looked: dict[str, Any] = {}
 
@@ -50,7 +50,7 @@ def test_top_shows_who_does_what(own: labs.Lab, launcher: Launcher) -> None:
         labs.wait_until(waits, "the waiting run", 60)
         hosts = {one["host"]: one for one in looked["hosts"]}
         gpus = hosts["gpu1"]["gpus"]
-        assert [one["state"] for one in gpus] == ["held", "held", "free", "foreign"]
+        assert [one["state"] for one in gpus] == ["held", "held", "left", "foreign"]
         assert (gpus[0]["percent"], gpus[0]["celsius"], gpus[0]["used"]) == (97, 71, 60000)
         assert (gpus[0]["user"], gpus[0]["run"].startswith("holds-")) == ("root", True)
         assert (gpus[3]["user"], gpus[3]["pid"], gpus[3]["used"]) == ("bob", pid, 40960)
@@ -59,7 +59,8 @@ def test_top_shows_who_does_what(own: labs.Lab, launcher: Launcher) -> None:
         shown = launcher.call("top", "-i", str(launcher.inventory), "--once")
         print(shown.stdout)
         assert shown.returncode == 0
-        assert "3 hosts, 8 GPUs: 2 held (mean use 88%), 5 free, 1 used outside" in shown.stdout
+        assert "3 hosts, 8 GPUs: 2 held (mean use 88%), 4 free, 1 used outside" in shown.stdout
+        assert "memory held by no process" in shown.stdout
         assert "\x1b" not in shown.stdout
         with labs_terminal(launcher) as screen:
             screen.expect("80-97%")

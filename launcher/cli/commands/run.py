@@ -55,7 +55,7 @@ GROUPS = {
         "check",
         "yes",
     ),
-    "When": ("wait", "no_wait", "time", "priority"),
+    "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
     "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
     "When something breaks": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ...api.hosts import FOREIGN, FREE, HELD, GpuState
+from ...api.hosts import FOREIGN, FREE, HELD, LEFT, GpuState
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HEAD = ("hosts", "gpus", "use", "memory GB", "°C", "who")
 #: In which order GPUs are shown.
-_ORDER = (HELD, FOREIGN, FREE)
+_ORDER = (HELD, FOREIGN, LEFT, FREE)
 
 
 @frozen
@@ -54,6 +54,8 @@ def _summary(cluster: Cluster) -> str:
     parts = [f"{counts[HELD]} held{mean}", f"{counts[FREE]} free"]
     if counts[FOREIGN]:
         parts.append(f"{counts[FOREIGN]} used outside launcher")
+    if counts[LEFT]:
+        parts.append(f"{counts[LEFT]} with memory of no process")
     moment = local(cluster.time)
     clock = f"{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d}"
     sizes = f"{counted(len(cluster.hosts), 'host')}, {counted(len(gpus), 'GPU')}"
@@ -118,6 +120,8 @@ def _who(group: Sequence[_Row], cluster: Cluster) -> str:
     state, user, run, command = group[0].what
     if state == FREE:
         return "free"
+    if state == LEFT:
+        return "memory held by no process"
     gpus = _gpus(group)
     since = min((gpu.since for gpu in gpus if gpu.since), default=None)
     notes = [] if since is None else [age(max(0.0, cluster.time - since))]

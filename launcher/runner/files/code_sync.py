@@ -48,7 +48,7 @@ async def give_code(context: RunContext, sessions: Sequence[HostSession], code: 
         given = await together((_give(context, one, code, last) for one, last in steps), COPIES)
         if all(one.has for one in given):
             return code
-        code = await in_thread(code_snapshot.of_job, context.job)
+        code = await in_thread(code_snapshot.again, code, context.job, context.folder.added)
     raise SyncError(
         next(one.name for one, last in zip(sessions, given, strict=True) if not last.has),
         f"{code.folder} keeps changing while it is copied",
@@ -115,7 +115,7 @@ async def give_same_code(
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
         if not answer.have:
-            here = await _here(origin, context.job)
+            here = await _here(origin, context.job, context.folder.added)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
@@ -147,9 +147,9 @@ def _synced(session: HostSession, code: Source, started: float, copied: int) -> 
     )
 
 
-async def _here(origin: Path, job: Job) -> Source:
+async def _here(origin: Path, job: Job, added: Path) -> Source:
     with suppress(InputError, OSError):  # the folder may be gone
-        return await asyncio.to_thread(code_snapshot.of_job, job)
+        return await asyncio.to_thread(code_snapshot.of_job, job, added)
     return replace(_EMPTY, folder=origin)
 
 
@@ -179,24 +179,24 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
     def progress(percent: int) -> None:
         context.add(ev.SyncProgressed(time.time(), session.name, percent, code.bytes))
 
+    options = [
+        "--links",
+        "--times",
+        "--perms",
+        # The sealed version is shared by all later runs: nobody should write into it.
+        "--chmod=Du=rwx,Fa-w,Fu+r",
+        # Absolute: Debian's 3.2.7-1+deb12u6 loses files that resemble a relative one's.
+        *([f"--link-dest={folder}/{base}"] if base else []),
+    ]
+    parts = [(code.folder, code.paths)]
+    if code.added_from:
+        parts.append((code.added_from, code.added))
+    sent = 0
     try:
-        result = await rsync.copy(
-            session.connection,
-            session.name,
-            [
-                "--links",
-                "--times",
-                "--perms",
-                # The sealed version is shared by all later runs: nobody should write into it.
-                "--chmod=Du=rwx,Fa-w,Fu+r",
-                # Absolute: Debian's 3.2.7-1+deb12u6 loses files that resemble a relative one's.
-                *([f"--link-dest={folder}/{base}"] if base else []),
-                f"{os.fspath(code.folder)}/",
-                f"x:{folder}/{incoming}/",
-            ],
-            b"\0".join(code.paths),
-            progress,
-        )
+        for place, paths in parts:
+            ends = [f"{os.fspath(place)}/", f"x:{folder}/{incoming}/"]
+            names, argv = b"\0".join(paths), [*options, *ends]
+            sent += (await rsync.copy(session.connection, session.name, argv, names, progress)).sent
         wanted: dict[str, Any] = {}
         if answer.grain > 1:  # the host's file system rounds times
             coarse = await asyncio.to_thread(code_snapshot.coarse_version, code, answer.grain)
@@ -206,4 +206,4 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
         if not session.agent.closed.done():
             await session.agent.ask("discard", source=code.identity, incoming=incoming)
         raise
-    return result.sent
+    return sent
