@@ -58,7 +58,13 @@ class Console:
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
-        routes = [
+        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
+        pages = Starlette(routes=self.routes(), exception_handlers=handlers)
+        return Guard(pages, self._session)
+
+    def routes(self) -> list[Route]:
+        """Return all addresses that are answered."""
+        return [
             Route("/", self._page),
             Route("/static/{name:path}", self._static),
             Route("/session", self._open, methods=["POST"]),
@@ -81,8 +87,6 @@ class Console:
             Route("/api/runs/{run}/rerun", self._rerun, methods=["POST"]),
             Route("/api/events", self._events),
         ]
-        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
-        return Guard(Starlette(routes=routes, exception_handlers=handlers), self._session)
 
     async def _page(self, request: Request) -> Response:
         return _own_file("console.html")

@@ -35,7 +35,9 @@ def command(inventory: str | None, port: int, no_browser: bool, read_only: bool)
     except ModuleNotFoundError as error:
         raise InputError(f"the console needs {error.name}", "pip install '.[console]'") from None
     client = new_client(_hosts(inventory))
-    serve(port, not no_browser, _tell, read_only=read_only, client=client)
+    serve(
+        port, not no_browser, _tell, read_only=read_only, client=client, tell_refused=_tell_refused
+    )
 
 
 def _hosts(given: str | None) -> Inventory | None:
@@ -55,3 +57,7 @@ def _hosts(given: str | None) -> Inventory | None:
 def _tell(address: str) -> None:
     click.echo(address)
     click.echo("The address opens the console once, for you alone. Ctrl-C ends it.", err=True)
+
+
+def _tell_refused(user: str) -> None:
+    click.echo(f"refused a connection of {user}: the console is for its own user", err=True)
