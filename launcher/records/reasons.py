@@ -102,6 +102,7 @@ class EndReason(StrEnum):
     SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     START_FAILED = "start-failed"
+    STORE_ERROR = "store-error"
     SYNC_FAILED = "sync-failed"
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"

@@ -124,7 +124,7 @@ EXAMPLES = (
     "--data",
     multiple=True,
     metavar="NAME=FROM[:TO]",
-    help="Data set that every host has before the start: a folder here (repeatable).",
+    help="Data set that every host has before the start: a folder, or s3://... (repeatable).",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
 @click.option(
