@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
+from datetime import datetime
 from typing import Any
 
 from ..spec import gpu_models
@@ -191,8 +191,8 @@ def users_text(uses: Iterable[GpuUser], clock_offset: float = 0.0) -> str:
         if memory:
             notes.append(f"{memory / 1024:.0f} GB" if memory >= 1024 else f"{memory} MB")
         if since := min((use.since for use in several if use.since), default=None):
-            at = time.localtime(since - clock_offset)
-            notes.append(time.strftime("since %d %b %H:%M", at))
+            at = datetime.fromtimestamp(since - clock_offset)
+            notes.append(f"{at:since %d %b %H:%M}")
         parts.append(f"{user} ({', '.join(notes)})")
     return ", ".join(parts)
 

@@ -164,6 +164,25 @@ class TurnCame(Event):
 
 
 @frozen
+class WaitsOnHost(Event):
+    """A host has all that the run needs, and starts it when its turn has come: it needs no launcher."""
+
+    host: str
+
+
+@frozen
+class BegunThere(Event):
+    """A host starts the run by itself, after a wait of so many ``seconds``, on these ``gpus`` and with
+    these ``ports``, the first of which is the master's."""
+
+    host: str
+    attempt: int
+    seconds: float
+    gpus: tuple[int, ...]
+    ports: tuple[int, ...]
+
+
+@frozen
 class AllStarted(Event):
     """Every host has started its processes; from here on the run needs no launcher."""
 
@@ -557,6 +576,7 @@ def damage(events: Iterable[Event]) -> str:
 
 #: What a supervisor writes about its own host. All other events are this machine's to record.
 JOURNALED = (
+    BegunThere,
     ProcessStarted,
     ProcessExited,
     StopRequested,

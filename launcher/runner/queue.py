@@ -40,7 +40,8 @@ class Waiting:
 
     It is number ``place``; None if it holds nobody back, since it can begin nowhere now. ``why`` is None
     for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
-    is on how many hosts it waits that were not asked.
+    is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
+    needs its launcher.
     """
 
     run: str
@@ -56,6 +57,7 @@ class Waiting:
     users: Mapping[str, str] = field(default_factory=dict)
     latest: float | None = None
     elsewhere: int = 0
+    by_itself: bool = False
 
 
 @frozen
@@ -146,6 +148,7 @@ def _entry(
         ticket.seconds,
         WaitReason.HOSTS_MISSING if answer is None else None,
         elsewhere=max(0, ticket.hosts - len(there)),
+        by_itself=any(one.by_itself for one in there.values()),
     )
     if not isinstance(answer, Wait):
         return entry

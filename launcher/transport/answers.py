@@ -97,6 +97,7 @@ class WaitingThere:
     waited: float = 0.0
     seconds: float | None = None
     aside: bool = False
+    by_itself: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")

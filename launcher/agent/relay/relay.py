@@ -273,6 +273,14 @@ class Relay(SelfTests):
         """Unlock them again."""
         return self._ask(request)
 
+    def do_wait(self, request: Message) -> Message:
+        """Have the supervisor wait for GPUs, and start the run by itself."""
+        return self._ask(request)
+
+    def do_move(self, request: Message) -> Message:
+        """Have it wait with another ticket."""
+        return self._ask(request)
+
     def do_alive(self, request: Message) -> Message:
         """Return whether a supervisor owns the run, and when one stopped it on its own."""
         self._use(request["run"])

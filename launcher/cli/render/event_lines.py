@@ -79,8 +79,21 @@ def _run_waits(event: ev.RunWaits) -> Line:
 
 def waits_text(event: ev.RunWaits) -> str:
     """Return the place of a run, what it waits for, and by when it begins."""
+    if event.why is WaitReason.NOT_YET and event.latest is not None:
+        return f"begins at {due(event.latest, event.time)} at the earliest"
     why = wait_reason(event.why, event.runs, event.users, event.hosts, event.outside)
     return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
+
+
+@line_of.register
+def _waits_on_host(event: ev.WaitsOnHost) -> Line:
+    return Line(f"waits on {event.host}, which starts it when its turn has come", "yellow")
+
+
+@line_of.register
+def _begun_there(event: ev.BegunThere) -> Line:
+    gpus = fold(event.gpus)
+    return Line(f"its turn after {duration(event.seconds)}: {event.host} GPU {gpus}", "green")
 
 
 @line_of.register

@@ -13,6 +13,7 @@ from .tables import age, counted, due, table
 if TYPE_CHECKING:
     from ...api.client import Holding, Queue, Waiting
 
+_HEAD = ("", "waiting", "user", "gpus", "hosts", "for", "time")
 _PRIORITIES = {-1: "low", 0: "", 1: "high"}
 
 
@@ -33,7 +34,7 @@ def queue_text(queue: Queue, now: float) -> str:
 def waiting_table(waiting: Sequence[Waiting], now: float) -> str:
     """Return a row for each run that waits."""
     rows = [_waiting(one, now) for one in waiting]
-    return table(("", "waiting", "user", "gpus", "hosts", "for", "time", "why"), rows)
+    return table((*_HEAD, "started by", "why"), rows)
 
 
 def _holding(one: Holding, now: float) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ def _waiting(one: Waiting, now: float) -> tuple[str, ...]:
         where,
         age(max(0.0, now - one.since)),
         age(one.time_limit) if one.time_limit else "-",
+        "its host" if one.by_itself else "its launcher",
         _why(one, now),
     )
 

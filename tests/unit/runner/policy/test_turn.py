@@ -34,7 +34,7 @@ def decide(*stands: Stand, run: str = "mine") -> Begin | Wait | None:
 
 
 def test_codes_are_those_of_the_deciding_function() -> None:
-    names = WaitReason.__members__
+    names = {n: r for n, r in WaitReason.__members__.items() if r is not WaitReason.NOT_YET}
     assert {name: getattr(turns, name) for name in names} == {n: r.value for n, r in names.items()}
 
 
@@ -120,11 +120,19 @@ def test_the_layout_has_what_the_turn_gives() -> None:
     assert {node.host.name: node.gpus for node in made.nodes} == {
         "b": (0, 1, 2, 3), "c": (0, 1, 2, 3),
     }  # fmt: skip
-    again = turn.with_gpus(made, stands, Begin("mine", {"b": [2, 3], "c": [1]}))
+    known = {one.host.name: one.facts for one in stands}
+    again = turn.with_gpus(made, known, {"b": [2, 3], "c": [1]})
     assert [(node.gpus, node.gpu_names) for node in again.nodes] == [
         ((2, 3), ("2", "3")),
         ((1,), ("1",)),
     ]
+
+
+def test_the_host_of_a_run_gives_it_as_many_gpus_as_it_asked_for() -> None:
+    two = Job(run=("x",), framework="env", resources=Resources(gpus=2))
+    held = {0: Holder("ann", "calm-otter")}
+    (node,) = turn.provisional(two, stand("a", leased=held), (2,), "mine").nodes
+    assert len(node.gpus) == 2, "which ones, it decides when their turn has come"
 
 
 @pytest.mark.parametrize(
