@@ -17,6 +17,7 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
+from ..jobs.shares import folders as shared_folders
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
@@ -51,6 +52,7 @@ __all__ = [
     "run_options",
     "schema",
     "seconds",
+    "shared_folders",
     "spare_names",
     "wait_time",
 ]

@@ -30,6 +30,8 @@ _SINCE_0_1 = frozenset(
         "modules",
         "prepare",
         "python",
+        "share",
+        "share_port",
         "vendor",
     )
 )

@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import PassedOver, StopReason, WaitReason
+from .reasons import PassedOver, ShareTrouble, StopReason, WaitReason
 
 
 @frozen
@@ -109,6 +109,19 @@ class WordsNotCopied(Event):
 
     paths: tuple[str, ...]
     outside: tuple[str, ...] = ()
+
+
+@frozen
+class ShareTroubled(Event):
+    """On a host, a path of a shared folder is not as another host wrote it; for a conflict, ``other`` is
+    the host whose version all hosts have now."""
+
+    host: str
+    code: ShareTrouble
+    path: str
+    other: str
+    detail: str = ""
+    attempt: int = 0
 
 
 @frozen
@@ -567,6 +580,7 @@ JOURNALED = (
     StallBegan,
     StallEnded,
     StacksTaken,
+    ShareTroubled,
 )
 #: Latest moment that a record may name: the end of the year 9999.
 LATEST = 253_402_300_799.0

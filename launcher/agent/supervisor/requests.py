@@ -27,6 +27,7 @@ _PROCESS_MORE = {
     "primaries": int,
 }
 _HOST = {"host": str, "address": str, "names": [str]}
+_SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 #: By request: the fields that it must have, and those that it may have.
@@ -41,6 +42,7 @@ REQUESTS = {
             "gpu_vendor": str,
             "news": (_NEWS, {}),
             "peer": dict,
+            "share": (_SHARE, {}),
             "own_hosts": [(_HOST, {})],
             "elastic": str,
             "secrets": TEXTS,
@@ -55,6 +57,7 @@ REQUESTS = {
     "contact": ({}, {}),
     "stacks": ({"stamp": str}, {}),
     "rank-started": ({"key": str, "rank": int, "pid": int}, {}),
+    "share-trouble": ({"code": str, "path": str, "other": str, "detail": str}, {}),
     "rank-exited": ({"key": str, "rank": int, "code": int}, {"at": NUMBER, "error": dict}),
 }
 

@@ -57,7 +57,16 @@ GROUPS = {
     ),
     "When": ("wait", "no_wait", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
-    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "Results": (
+        "outputs",
+        "share",
+        "bring",
+        "keep_on_host",
+        "pull_every",
+        "ranks",
+        "raw",
+        "as_json",
+    ),
     "When something breaks": (
         "max_restarts",
         "min_nodes",
@@ -147,6 +156,12 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--share",
+    multiple=True,
+    metavar="DIR",
+    help="What one host writes in this folder appears on all hosts of the run (repeatable).",
 )
 @click.option(
     "--bring",
@@ -390,6 +405,13 @@ def seconds(flag: str, text: str) -> float:
         raise InputError(f"{flag}: {error}") from None
 
 
+def _share(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return jobs.shared_folders(texts)
+    except ValueError as error:
+        raise InputError(f"--{error}", "such as --share checkpoints") from None
+
+
 def _wait(text: str) -> float:
     try:
         return jobs.wait_time(text)
@@ -409,6 +431,7 @@ def _some_seconds(flag: str, text: str) -> float:
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "envs": lambda texts: dict(_variable(text) for text in texts),
     "gpu_ids": _gpu_ids,
+    "share": _share,
     "secrets": dict.fromkeys,
     "pull_every": partial(seconds, "--pull-every"),
     "lost_after": partial(seconds, "--lost-after"),

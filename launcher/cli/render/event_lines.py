@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver, WaitReason
+from ...records.reasons import EndReason, PassedOver, ShareTrouble, WaitReason
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
@@ -231,6 +231,22 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
         where = "is outside the workdir and not copied: launcher push, or needs: in a job file"
         parts.append(f"{_first(event.outside)} {where}")
     return Line("; ".join(parts), "yellow")
+
+
+@line_of.register
+def _share_troubled(event: ev.ShareTroubled) -> Line:
+    if event.code is ShareTrouble.CONFLICT:
+        text = f"{event.path}: several hosts wrote it at once; all have that of {event.other} now"
+    elif event.code is ShareTrouble.NO_ROOM:
+        text = (
+            f"{event.host}: no room for {event.path}, which {event.other} shares; trying again while "
+            "the run lasts"
+        )
+    else:
+        text = (
+            f"{event.host}: cannot write {event.path}, which {event.other} shares: {event.detail}"
+        )
+    return Line(text, "yellow")
 
 
 @line_of.register

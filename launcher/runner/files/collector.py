@@ -134,7 +134,10 @@ class Collector:
         """Return what a host has written itself, and remember that."""
         also = asked_for(self._context.folder.path)
         choice = Choice.of(self._context.job, also)
-        listed = await outputs.listed(session.agent, self._context.name, choice, compare)
+        lost = bool(
+            self._context.job.share and self._context.state.lost
+        )  # then others have its files
+        listed = await outputs.listed(session.agent, self._context.name, choice, compare, lost)
         self._links[session.name] = listed.links
         what = self._listed[session.name] = self.handover.own(session.name, listed)
         return what

@@ -61,14 +61,17 @@ class Listed:
         return {**self.code, **self.outputs}
 
 
-async def listed(agent: Agent, run: str, choice: Choice, compare: bool = False) -> Listed:
+async def listed(
+    agent: Agent, run: str, choice: Choice, compare: bool = False, received: bool = False
+) -> Listed:
     """Return what the run has written on a host, as chosen. Raises HostError.
 
-    With ``compare``, also what it wrote outside of the outputs.
+    With ``compare``, also what it wrote outside of the outputs; with ``received``, what other hosts have
+    written in shared folders.
     """
     written = {"also": list(choice.also), "auto": AUTO_BYTES if choice.auto else 0}
     compare = compare or choice.compares
-    answer = await agent.outputs(run, choice.paths, written if compare else None)
+    answer = await agent.outputs(run, choice.paths, written if compare else None, received)
     found = [_inside(answer.files.outputs), _inside(answer.files.code)]
     chosen = [{path: files[path] for path in files if choice.has(path)} for files in found]
     kept = [files[path][0] for files in found for path in files if not choice.has(path)]
