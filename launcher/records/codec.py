@@ -31,7 +31,6 @@ _SINCE_0_1 = frozenset(
         "prepare",
         "python",
         "share",
-        "share_port",
         "vendor",
     )
 )

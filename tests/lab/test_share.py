@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support import lab as labs
 from support.command import Launcher
+from support.hosts import SPECS
 
 # Every host runs it. Each step ends when all hosts have seen its end.
 STEPS = r"""
@@ -90,3 +93,104 @@ def test_hosts_share_a_folder(launcher: Launcher, clean: labs.Lab) -> None:
     mirror = ran.folder / ".hosts" / "lab1" / "outputs" / "checkpoints"
     assert not (mirror / "deep").exists(), "what others wrote does not travel twice"
     assert "not brought back" not in ran.err
+
+
+WRITER = r"""
+import os, pathlib, time
+folder, me = pathlib.Path("checkpoints"), os.environ["NODE_RANK"]
+
+def until(holds, what):
+    deadline = time.monotonic() + 90
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("own", [(SPECS[0], labs.HostSpec("lab2", home_size="8M"))], indirect=True)
+def test_a_full_disk_and_a_cable_that_is_pulled(own: labs.Lab, launcher: Launcher) -> None:
+    """Both are told or waited for, and what was written meanwhile arrives when they are over."""
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    script = launcher.script(
+        WRITER
+        + """
+if me == "0":
+    until((folder / "full").exists, "a full disk")
+    (folder / "big").write_bytes(b"x" * 2_000_000)
+    until((folder / "fits").exists, "room")
+    print("unplug", flush=True)
+    until(pathlib.Path("/tmp/unplugged").exists, "the test")
+    for number in range(50):
+        (folder / f"file-{number}").write_text("x" * 1000)
+    pathlib.Path("/tmp/written").touch()
+if me == "1":
+    ballast = pathlib.Path.home() / "ballast"
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError:
+            file.truncate(max(0, file.tell() - 200_000))
+    (folder / "full").touch()
+    time.sleep(4)
+    assert not (folder / "big").exists()
+    ballast.unlink()
+    until((folder / "big").exists, "a file that fits now")
+    assert (folder / "big").stat().st_size == 2_000_000
+    (folder / "fits").touch()
+    until((folder / "file-49").exists, "the last file")
+    assert all((folder / f"file-{n}").stat().st_size == 1000 for n in range(50))
+"""
+    )
+    flags = ["--nodes", "2", "--framework", "env", "--share", "checkpoints"]
+    process = launcher.start(*flags, f"python {script}")
+    assert process.stdout
+    assert process.stderr
+    try:
+        for line in process.stdout:
+            if b"unplug" in line:
+                break
+        else:
+            raise AssertionError(process.stderr.read().decode())
+        own.hosts["lab2"].unplug()
+        own.hosts["lab1"].write("/tmp/unplugged", b"")
+        labs.wait_until(lambda: own.hosts["lab1"].exists("/tmp/written"), "files", 40)
+        own.hosts["lab2"].plug()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+        assert b"lab2: no room for checkpoints/big, which lab1 shares" in said, said.decode()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_a_lost_host_has_shared_comes_from_the_others(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    script = launcher.script(
+        WRITER
+        + """
+if me == "0":
+    (folder / "epoch=1.ckpt").write_text("weights")
+until((folder / "epoch=1.ckpt").exists, "it")
+print("seen", flush=True)
+time.sleep(600)
+"""
+    )
+    flags = ["--nodes", "2", "--framework", "env", "--share", "checkpoints", "--pull-every", "1h"]
+    process = launcher.start(*flags, "--lost-after", "1s", "--grace", "1s", f"python {script}")
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            if line.startswith(b"lab2") and b"seen" in line:
+                break
+        own.hosts["lab1"].power_cut()
+        _, said = process.communicate(timeout=120)
+        (folder,) = (launcher.home / "runs").iterdir()
+        found = folder / "outputs" / "checkpoints" / "epoch=1.ckpt"
+        assert found.read_text() == "weights", said.decode()
+    finally:
+        process.kill()
+        process.communicate()

@@ -77,36 +77,39 @@ class SharedTree:
         place = os.path.join(self._base, folder)
         if os.path.islink(place):
             return
+        below = []
         try:
             with os.scandir(place) as entries:
-                found = [folder + "/" + entry.name for entry in entries]
+                for entry in entries:
+                    path = folder + "/" + entry.name
+                    state = self._state(path, entry.stat(follow_symlinks=False))
+                    if state is not None:
+                        seen[path] = state
+                        if state[0] == FOLDER:
+                            below.append(path)
         except FileNotFoundError:
-            return
+            if os.path.isdir(place):  # a file was removed meanwhile: what follows was not seen
+                closed.append(folder)
         except OSError:
             closed.append(folder)
-            return
-        for path in found:
-            state = self._state(path)
-            if state is None or not _is_text(path):
-                continue
-            seen[path] = state
-            if state[0] == FOLDER:
-                self._list(path, seen, closed)
+        for path in below:
+            self._list(path, seen, closed)
 
-    def _state(self, path: str) -> State | None:
-        """Return what there is at a path; None for nothing, and for what cannot be shared."""
-        whole = os.path.join(self._base, path)
+    def _here(self, path: str) -> State | None:
         try:
-            status = os.lstat(whole)
-            if stat.S_ISREG(status.st_mode):
-                return [FILE, status.st_size, status.st_mtime_ns, stat.S_IMODE(status.st_mode)]
-            if stat.S_ISDIR(status.st_mode):
-                return [FOLDER]
-            if stat.S_ISLNK(status.st_mode):
-                target = os.readlink(whole)
-                return [LINK, target] if self._stays(path, target) else None
+            return self._state(path, os.lstat(os.path.join(self._base, path)))
         except OSError:
-            pass
+            return None
+
+    def _state(self, path: str, status: os.stat_result) -> State | None:
+        """Return what there is at a path; None for what cannot be shared."""
+        if stat.S_ISREG(status.st_mode):
+            return [FILE, status.st_size, status.st_mtime_ns, stat.S_IMODE(status.st_mode)]
+        if stat.S_ISDIR(status.st_mode):
+            return [FOLDER]
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(os.path.join(self._base, path))
+            return [LINK, target] if self._stays(path, target) else None
         return None
 
     def _is_whole(self, path: str, state: State) -> bool:
@@ -138,7 +141,7 @@ class SharedTree:
 
     def is_as_told(self, path: str) -> bool:
         """Return whether a path is as the other hosts know it: no process here has changed it."""
-        return self._state(path) == self.known.get(path)
+        return self._here(path) == self.known.get(path)
 
     # -- what other hosts send
 
@@ -180,7 +183,7 @@ class SharedTree:
             os.chmod(name, state[3] & 0o777 | 0o600)
             os.utime(name, ns=(state[2], state[2]))
             os.replace(name, whole)
-        now = self._state(path)
+        now = self._here(path)
         if now is not None:
             self.known[path] = now
             if state[0] == FILE:

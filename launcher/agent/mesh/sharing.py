@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..base.messages import Message, ShareSpec
     from .shared_tree import State
 
-#: Seconds between two looks at the folders, and how much of the time a look may take.
+#: Seconds between two looks at the folders, and how much of a processor looks may take.
 PAUSE, SHARE_OF_TIME = 0.4, 0.05
 #: Seconds until a change is sent again that a host could not take.
 AGAIN = 5.0
@@ -59,6 +59,7 @@ class Member:
     def __init__(self, spec: ShareSpec, run_dir: str) -> None:
         self.spec, self.host, self.run_dir = spec, spec["host"], run_dir
         self.tree = SharedTree(run_dir, spec["folders"], "shared-incoming-%d" % os.getpid())
+        self.tree.changes()  # what is here already is compared when hosts meet
         self.lines: Dict[str, Line] = {}  # by host
         self._ended: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self._told: set[tuple[str, str]] = set()
@@ -71,11 +72,11 @@ class Member:
     async def watch(self) -> None:
         """Look for changes again and again, until the processes of this host have ended."""
         while True:
-            ending, began = self._ended.done(), time.monotonic()
+            ending, began = self._ended.done(), time.process_time()
             self.look()
             if ending:
                 return
-            pause = max(PAUSE, (time.monotonic() - began) / SHARE_OF_TIME)
+            pause = max(PAUSE, (time.process_time() - began) / SHARE_OF_TIME)
             await asyncio.wait([self._ended], timeout=pause)
 
     def look(self) -> None:
@@ -184,8 +185,7 @@ class Line:
 
     async def _send_file(self, writer: asyncio.StreamWriter, path: str, state: State) -> None:
         """Send a file. What is rewritten meanwhile does not count, and is told at the next look."""
-        writer.write(frames.frame(frames.ASK, {"path": path, "state": state}))
-        left = state[1]
+        out, left = frames.frame(frames.ASK, {"path": path, "state": state}), state[1]
         try:
             file = self._tree.opened(path)
         except OSError:
@@ -196,14 +196,16 @@ class Line:
                 if not data:
                     break
                 left -= len(data)
-                writer.write(frames.frame(frames.INPUT, data))
-                await writer.drain()
+                out += frames.frame(frames.INPUT, data)
+                if left:
+                    writer.write(out)
+                    await writer.drain()
+                    out = b""
         finally:
             if file >= 0:
                 os.close(file)
         is_same = self._tree.known.get(path) == state and self._tree.is_as_told(path)
-        whole = not left and file >= 0 and is_same
-        writer.write(frames.frame(frames.ASK, {"whole": whole}))
+        writer.write(out + frames.frame(frames.ASK, {"whole": not left and file >= 0 and is_same}))
 
     # -- in
 
@@ -303,14 +305,12 @@ class Hub(Member):
 
     def __init__(self, spec: ShareSpec, run_dir: str) -> None:
         super().__init__(spec, run_dir)
-        self._waited: asyncio.Event | None = None
+        self.lines = {host: Line(self, host) for host in spec["hosts"] if host != self.host}
+        self._met: set[str] = set()
+        self._left = asyncio.Event()  # set when a host has hung up
 
     async def serve(self, listener: socket.socket) -> None:
         """Share until all hosts have ended their part."""
-        others = [host for host in self.spec["hosts"] if host != self.host]
-        self.lines = {host: Line(self, host) for host in others}
-        self._met: set[str] = set()
-        self._waited = asyncio.Event()
         server = await asyncio.start_server(
             self._dialled,
             sock=listener,
@@ -322,8 +322,8 @@ class Hub(Member):
         if connected:
             await asyncio.wait([asyncio.ensure_future(one) for one in connected], timeout=FLUSH)
         while any(line.is_connected for line in self.lines.values()):
-            self._waited.clear()
-            await self._waited.wait()
+            self._left.clear()
+            await self._left.wait()
         server.close()
 
     async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -337,8 +337,7 @@ class Hub(Member):
                 await line.serve(reader, writer)
         finally:
             hang_up(writer)
-            if self._waited:
-                self._waited.set()
+            self._left.set()
 
     async def _meet(
         self, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -388,10 +387,13 @@ class Hub(Member):
 class Spoke(Member):
     """Any other host."""
 
+    def __init__(self, spec: ShareSpec, run_dir: str) -> None:
+        super().__init__(spec, run_dir)
+        self.lines = {spec["hub"]: Line(self, spec["hub"])}
+
     async def serve(self) -> None:
         """Share until the processes of this host have ended and the hub has all changes."""
-        line = Line(self, self.spec["hub"])
-        self.lines = {line.host: line}
+        (line,) = self.lines.values()
         reaching = asyncio.ensure_future(self._keep_reaching(line))
         await self.watch()
         if line.is_connected:
