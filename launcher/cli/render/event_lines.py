@@ -235,17 +235,13 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
 
 @line_of.register
 def _share_troubled(event: ev.ShareTroubled) -> Line:
+    path = event.path.removeprefix("code/")
     if event.code is ShareTrouble.CONFLICT:
-        text = f"{event.path}: several hosts wrote it at once; all have that of {event.other} now"
+        text = f"{path}: several hosts wrote it at once; all get that of {event.other}"
     elif event.code is ShareTrouble.NO_ROOM:
-        text = (
-            f"{event.host}: no room for {event.path}, which {event.other} shares; trying again while "
-            "the run lasts"
-        )
+        text = f"{event.host}: no room for {path}, which {event.other} shares; it is tried again"
     else:
-        text = (
-            f"{event.host}: cannot write {event.path}, which {event.other} shares: {event.detail}"
-        )
+        text = f"{event.host}: cannot write {path}, which {event.other} shares: {event.detail}"
     return Line(text, "yellow")
 
 
