@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 
-from . import bandwidth, check, faults, imports, job, logs, memory, share, start, sync
+from . import bandwidth, check, counts, faults, imports, job, logs, memory, share, start, sync
 
 #: What measures memory comes first: a child's peak is never less than the size of this process,
 #: which grows with the logs that it compares.
 ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
+    "counts": counts,
 }  # fmt: skip
 
 
@@ -22,7 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    parser.add_argument("--sizes", help="numbers of hosts for `start` and `check`, such as 2,8")
+    parser.add_argument(
+        "--sizes", help="numbers of hosts for `start`, `check` and `counts`, such as 2,8"
+    )
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
         parser.error(f"there is no benchmark {', '.join(strangers)}: only {', '.join(ALL)}")
@@ -31,7 +34,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
     for name in args.names or ALL:
         more = {}
-        if name in ("start", "check") and args.sizes:
+        if name in ("start", "check", "counts") and args.sizes:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
         began = time.monotonic()
         print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)

@@ -18,6 +18,8 @@ from .spec.version import __version__
 
 if TYPE_CHECKING:
     from .api.client import AsyncClient, Client, RerunOptions, RunOptions
+    from .api.functions import FunctionJob, Ranks, processes, results
+    from .api.functions.executor import Executor, RunFuture
     from .api.handles import AsyncRunHandle, Pulled, RunHandle
     from .api.jobs import dry_run, load_job, load_options, make_job
     from .api.runs import run_job
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from .records.run_reader import LogPiece, RunReader
     from .records.state import RunState
     from .runner.remote_commands import ExecResult
-    from .spec.errors import LauncherError
+    from .spec.errors import FunctionFailed, LauncherError
     from .spec.model import Host, Inventory, Job, Plan, Resources, Secret
 
 __all__ = [
@@ -35,6 +37,9 @@ __all__ = [
     "AsyncRunHandle",
     "Client",
     "ExecResult",
+    "Executor",
+    "FunctionFailed",
+    "FunctionJob",
     "Host",
     "Inventory",
     "Job",
@@ -42,9 +47,11 @@ __all__ = [
     "LogPiece",
     "Plan",
     "Pulled",
+    "Ranks",
     "Receipt",
     "RerunOptions",
     "Resources",
+    "RunFuture",
     "RunHandle",
     "RunOptions",
     "RunReader",
@@ -58,11 +65,15 @@ __all__ = [
     "load_job",
     "load_options",
     "make_job",
+    "processes",
+    "results",
     "run_job",
 ]
 
 _HOME = {
     "api.client": ("AsyncClient", "Client", "RerunOptions", "RunOptions"),
+    "api.functions": ("FunctionJob", "Ranks", "processes", "results"),
+    "api.functions.executor": ("Executor", "RunFuture"),
     "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
     "api.jobs": ("dry_run", "load_job", "load_options", "make_job"),
     "api.runs": ("run_job",),
@@ -72,7 +83,7 @@ _HOME = {
     "records.run_reader": ("LogPiece", "RunReader"),
     "records.state": ("RunState",),
     "runner.remote_commands": ("ExecResult",),
-    "spec.errors": ("LauncherError",),
+    "spec.errors": ("FunctionFailed", "LauncherError"),
     "spec.model": ("Host", "Inventory", "Job", "Plan", "Resources", "Secret"),
 }
 

@@ -6,10 +6,10 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from ..records.receipt import Receipt
     from ..runner.attach import Following
+    from ..runner.cluster import Cluster as Cluster
+    from ..runner.cluster import ClusterWatch
+    from ..runner.cluster import HostNow as HostNow
     from ..runner.follow_all import News
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
@@ -78,6 +81,9 @@ class RunOptions(TypedDict, total=False):
     """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
     note: str
     """A text about the run. Default: none."""
+    code_copy: str | None
+    """A folder here with a copy of the job's workdir, as a sweep makes it, to execute in its place.
+    Default: none."""
     columns: int
     """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
@@ -89,6 +95,10 @@ class RunOptions(TypedDict, total=False):
     """Whose turn comes first: 1 before 0 before -1. Default: 0."""
     time_limit: float | None
     """Hosts end the run after this long. Others can plan with it. Default: never."""
+    not_before: float | None
+    """Begin at this moment at the earliest, in seconds since the epoch. Default: at once."""
+    ignore_foreign: bool
+    """Share GPUs with programs outside launcher, where no others are free. Default: False."""
 
 
 class RerunOptions(TypedDict, total=False):
@@ -249,6 +259,7 @@ class AsyncClient(_Catalog):
         job: Job,
         *,
         detach: bool = False,
+        add_files: Mapping[str, bytes] | None = None,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
         **options: Unpack[RunOptions],
@@ -259,7 +270,8 @@ class AsyncClient(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
-        run they get what is read by ``AsyncRunHandle.wait``. Options are those of
+        run they get what is read by ``AsyncRunHandle.wait``. ``add_files`` are added to the code
+        that hosts get, by their paths in it, and not to the workdir here. Options are those of
         ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
@@ -268,6 +280,7 @@ class AsyncClient(_Catalog):
         from ..runner import notify
         from ..runner.requests import make_request
 
+        _check_names(add_files or {})
         to = options.pop("notify", ())
         notify.check(to)
         notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
@@ -278,7 +291,38 @@ class AsyncClient(_Catalog):
             ask_passphrase=self._ask_passphrase,
             **options,
         )
-        return await self._start(request, detach, on_event, on_log, to, notes)
+        folder = self._folder(request, to, notes)
+        folder.add_files(add_files or {})
+        return await self._start(request, folder, detach, on_event, on_log)
+
+    async def reserve(
+        self,
+        gpus: int | str,
+        seconds: float,
+        hosts: str | None = None,
+        *,
+        at: float | None = None,
+        name: str = "",
+        on_event: OnEvent | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncRunHandle:
+        """Hold so many GPUs, also of a model (``A100:4``), for so many seconds, on as few of the
+        ``hosts`` as have them: a run without ranks, which a separate process follows.
+
+        It takes its turn as any run, from the moment ``at`` on with high priority. ``stop`` ends it
+        early. Raises what ``run`` raises.
+        """
+        from . import reservations
+
+        job = reservations.job_of(gpus, seconds, hosts, name)
+        given: RunOptions = {
+            "time_limit": seconds + reservations.SLACK,
+            "stall_timeout": 2 * reservations.LONGEST,  # it does nothing, on purpose
+        }
+        if at is not None:
+            given |= {"priority": 1, "not_before": at}
+        given |= options
+        return await self.run(job, detach=True, on_event=on_event, **given)
 
     async def rerun(
         self,
@@ -324,7 +368,9 @@ class AsyncClient(_Catalog):
             resume_from=resume_from,
             command_line=self._command_line,
         )
-        return await self._start(request, detach, on_event, on_log, notes=notes)
+        folder = self._folder(request, (), notes)
+        folder.take_added(old.folder)
+        return await self._start(request, folder, detach, on_event, on_log)
 
     async def attach(
         self,
@@ -475,6 +521,39 @@ class AsyncClient(_Catalog):
         failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
         return queue.queue_of(known, time.time()), failed
 
+    async def cluster(self, seconds: float = 15.0) -> Cluster:
+        """Return what the GPUs of the inventory's hosts do now, who holds them, and who waits.
+
+        A host that has not answered after so many ``seconds`` says so in its place. Raises InputError.
+        """
+        async with self._watching(2.0) as watch:
+            await watch.settled(seconds)
+            return watch.now()
+
+    async def watch_cluster(
+        self, every: float = 2.0, seconds: float = 1.0
+    ) -> AsyncGenerator[Cluster, None]:
+        """Yield the same again and again, after ``every`` so many seconds. All hosts stay connected.
+
+        The first one comes when all hosts have answered, or after so many ``seconds``. Close the
+        iterator (``contextlib.aclosing``) to let the hosts go. Raises InputError.
+        """
+        async with self._watching(every) as watch:
+            await watch.settled(seconds)
+            while True:
+                yield watch.now()
+                await asyncio.sleep(every)
+
+    @asynccontextmanager
+    async def _watching(self, every: float) -> AsyncIterator[ClusterWatch]:
+        from ..runner.cluster import ClusterWatch
+
+        async with (
+            self.hosts_up(self.inventory),
+            ClusterWatch(self.inventory, every, self._ask_passphrase) as watch,
+        ):
+            yield watch
+
     # -- for handles
 
     def follow(self, following: Following) -> asyncio.Task[Receipt]:
@@ -511,24 +590,28 @@ class AsyncClient(_Catalog):
         finally:
             _drop_if_empty(following)
 
-    async def _start(
-        self,
-        request: Request,
-        detach: bool,
-        on_event: OnEvent | None,
-        on_log: OnLog | None,
-        notified: Sequence[str] = (),
-        notes: Notes | None = None,
-    ) -> AsyncRunHandle:
-        from ..runner import follower, notify
-        from ..runner.attach import Started
-        from .handles import AsyncRunHandle
+    def _folder(self, request: Request, notified: Sequence[str], notes: Notes) -> RunFolder:
+        from ..runner import notify
 
         folder = RunFolder.create(request.job.name)
         if notified:
             notify.ask(folder.path, notified)
-        if notes and notes != Notes():
+        if notes != Notes():
             catalog.note(folder.path, notes)
+        return folder
+
+    async def _start(
+        self,
+        request: Request,
+        folder: RunFolder,
+        detach: bool,
+        on_event: OnEvent | None,
+        on_log: OnLog | None,
+    ) -> AsyncRunHandle:
+        from ..runner import follower
+        from ..runner.attach import Started
+        from .handles import AsyncRunHandle
+
         if detach:
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
@@ -603,6 +686,7 @@ class Client(_Catalog):
         job: Job,
         *,
         detach: bool = False,
+        add_files: Mapping[str, bytes] | None = None,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
         **options: Unpack[RunOptions],
@@ -613,14 +697,44 @@ class Client(_Catalog):
         the run; with ``detach`` a separate process does, which outlives this program, and this
         returns once the run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
-        detached run they get what is read by ``RunHandle.wait``. Options are those of
+        detached run they get what is read by ``RunHandle.wait``. ``add_files`` are added to the code
+        that hosts get, by their paths in it, and not to the workdir here. Options are those of
         ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
         """
-        started = self._client.run(job, detach=detach, on_event=on_event, on_log=on_log, **options)
+        started = self._client.run(
+            job,
+            detach=detach,
+            add_files=add_files,
+            on_event=on_event,
+            on_log=on_log,
+            **options,
+        )
         return self._handle(self._loop.call(started))
+
+    def reserve(
+        self,
+        gpus: int | str,
+        seconds: float,
+        hosts: str | None = None,
+        *,
+        at: float | None = None,
+        name: str = "",
+        on_event: OnEvent | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunHandle:
+        """Hold so many GPUs, also of a model (``A100:4``), for so many seconds, on as few of the
+        ``hosts`` as have them: a run without ranks, which a separate process follows.
+
+        It takes its turn as any run, from the moment ``at`` on with high priority. ``stop`` ends it
+        early. Raises what ``run`` raises.
+        """
+        reserving = self._client.reserve(
+            gpus, seconds, hosts, at=at, name=name, on_event=on_event, **options
+        )
+        return self._handle(self._loop.call(reserving))
 
     def rerun(
         self,
@@ -732,6 +846,13 @@ class Client(_Catalog):
         that, and the errors of hosts that could not be asked. Raises InputError."""
         return self._loop.call(self._client.queue())
 
+    def cluster(self, seconds: float = 15.0) -> Cluster:
+        """Return what the GPUs of the inventory's hosts do now, who holds them, and who waits.
+
+        A host that has not answered after so many ``seconds`` says so in its place. Raises InputError.
+        """
+        return self._loop.call(self._client.cluster(seconds))
+
     def _handle(self, handle: AsyncRunHandle) -> RunHandle:
         from .handles import RunHandle
 
@@ -748,6 +869,13 @@ async def _require_outputs(old: AsyncRunHandle) -> None:
     else:
         left = receipt.not_brought
     await asyncio.to_thread(check_can_continue, old.folder, left)
+
+
+def _check_names(files: Mapping[str, bytes]) -> None:
+    """Raise InputError unless each name is a path within the code of a run."""
+    for name in files:
+        if PurePosixPath(name).is_absolute() or set(name.split("/")) & {"", ".", ".."}:
+            raise InputError(f"add_files: {name!r} is no path below the workdir")
 
 
 def _ignore(*_: object) -> None:

@@ -232,9 +232,11 @@ class AsyncRunHandle(RecordedRun):
 
     def move(self, priority: int | None = None, *, first: bool = False) -> None:
         """Let a run that waits for GPUs wait with another priority (-1, 0 or 1), or before all others of
-        the same one. Raises InputError if it does not wait."""
+        the same one. Raises InputError if it does not wait, or nobody follows it."""
         from ..runner import wishes
 
+        if self.state().waits_on and not self.followed:
+            raise InputError(f"nobody follows {self.name} here", "launcher ls follows it again")
         if self.state().waits is None or not self.followed:
             raise InputError(
                 f"{self.name} does not wait for its turn: it is {self.state().status}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
-from ..jobs.gpus import GpuState
+from ..jobs.gpus import FOREIGN, FREE, HELD, LEFT, GpuState
 from ..jobs.gpus import states as gpu_states
 from ..records.run_folder import home
 from ..spec.inventory import narrowed
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..fleet.settings import Effective
 
 __all__ = [
+    "FOREIGN",
+    "FREE",
+    "HELD",
+    "LEFT",
     "GpuState",
     "ProgramLine",
     "allow",

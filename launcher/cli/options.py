@@ -98,6 +98,12 @@ _WAITING = (
     click.option(
         "--no-wait", is_flag=True, default=None, help="Fail at once where GPUs are in use, with 75."
     ),
+    click.option(
+        "--ignore-foreign",
+        is_flag=True,
+        default=None,
+        help="Share GPUs with programs outside launcher, if no others are free.",
+    ),
     click.option("--time", metavar="T", help="End the run T after its start (default: never)."),
     click.option(
         "--priority",

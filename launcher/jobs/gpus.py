@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
+from datetime import datetime
+from typing import Any
 
 from ..spec import gpu_models
 from ..spec import gpus as naming
 from ..spec.errors import PlanError
 from ..spec.frozen import frozen
-from ..spec.model import Facts, Gpu, GpuUser, Host
+from ..spec.model import OUTSIDE, Facts, Gpu, GpuUser, Host
 
 
 @frozen
@@ -73,23 +75,53 @@ def _of_model(model: str | None, listed: Sequence[Gpu], is_known: bool) -> tuple
     )
 
 
+#: MiB in use on a GPU without a process that count as use; a driver alone takes less.
+IDLE_MEMORY = 1024
+#: The pid of memory that no process holds, as far as the host shows.
+NO_PROCESS = 0
+
+
 def foreign(facts: Facts | None) -> dict[int, tuple[GpuUser, ...]]:
-    """Return the processes on GPUs that no run of launcher holds, by GPU."""
+    """Return what uses GPUs that no run of launcher holds, by GPU: processes, or memory without one."""
     found: dict[int, tuple[GpuUser, ...]] = {}
-    for use in facts.gpu_users if facts else ():
-        held = any(naming.are_one(use.gpu, index) for index in facts.leased) if facts else False
-        if not held and use.run is None:
+    if facts is None:
+        return found
+    for use in facts.gpu_users:
+        if use.run is None and not _is_leased(use.gpu, facts):
             found[use.gpu] = (*found.get(use.gpu, ()), use)
+    with_process = {use.gpu for use in facts.gpu_users}
+    for gpu in facts.gpus:
+        alone = gpu.index not in with_process and not _is_leased(gpu.index, facts)
+        if alone and gpu.memory_used > IDLE_MEMORY:
+            found[gpu.index] = (GpuUser(gpu.index, NO_PROCESS, None, memory=gpu.memory_used),)
     return found
 
 
-#: States of a GPU: nobody uses it, somebody holds its lock, or works on it without one.
-FREE, HELD, FOREIGN = "free", "held", "foreign"
+def _is_leased(gpu: int, facts: Facts) -> bool:
+    leases = (index for index, holder in facts.leased.items() if OUTSIDE not in holder)
+    return any(naming.are_one(gpu, index) for index in leases)
+
+
+def with_foreign_held(facts: Facts) -> Facts:
+    """Return the facts of a host on which what uses a GPU without a lease holds it, as a run would."""
+    held = {
+        gpu: {"user": uses[0].user or "", OUTSIDE: users_text(uses, facts.clock_offset)}
+        for gpu, uses in foreign(facts).items()
+    }
+    return replace(facts, leased={**held, **facts.leased}) if held else facts
+
+
+#: States of a GPU: nobody uses it, somebody holds its lock or works on it without one, or memory is in
+#: use there and no process is to be seen.
+FREE, HELD, FOREIGN, LEFT = "free", "held", "foreign", "left"
 
 
 @frozen
 class GpuState:
-    """A GPU of a host and who uses it now; memory and what is ``used`` of it in MiB."""
+    """A GPU of a host and who uses it now; memory and what is ``used`` of it in MiB.
+
+    ``percent`` of its time in which it computes, and ``celsius``, are known where somebody watches.
+    """
 
     index: int
     name: str
@@ -103,6 +135,8 @@ class GpuState:
     pid: int | None = None
     used: int = 0
     since: float | None = None
+    percent: int | None = None
+    celsius: int | None = None
 
 
 def states(facts: Facts) -> tuple[GpuState, ...]:
@@ -111,7 +145,8 @@ def states(facts: Facts) -> tuple[GpuState, ...]:
     found = []
     for gpu in facts.gpus:
         own = {name: getattr(gpu, name) for name in ("index", "name", "uuid", "vendor", "memory")}
-        holders = [h for index, h in facts.leased.items() if naming.are_one(index, gpu.index)]
+        leases = {i: holder for i, holder in facts.leased.items() if OUTSIDE not in holder}
+        holders = [h for index, h in leases.items() if naming.are_one(index, gpu.index)]
         if holders:
             user, run = str(holders[0].get("user", "")), holders[0].get("run") or ""
             since = holders[0].get("since")
@@ -119,34 +154,46 @@ def states(facts: Facts) -> tuple[GpuState, ...]:
                 GpuState(**own, state=HELD, user=user, run=run, used=gpu.memory_used, since=since)
             )
         elif uses := strangers.get(gpu.index):
-            first = uses[0]
-            found.append(
-                GpuState(
-                    **own,
-                    state=FOREIGN,
-                    user=first.user or "somebody in a container",
-                    command=first.command,
-                    pid=first.pid,
-                    used=max(gpu.memory_used, sum(use.memory for use in uses)),
-                    since=first.since,
-                )
-            )
+            used = max(gpu.memory_used, sum(use.memory for use in uses))
+            found.append(_used_outside(own, uses[0], used))
         else:
             found.append(GpuState(**own, state=FREE, used=gpu.memory_used))
     return tuple(found)
 
 
-def users_text(uses: Iterable[GpuUser]) -> str:
-    """Return ``bob (pid 4242 python-train, 40 GB)``; several users with commas."""
+def _used_outside(own: Mapping[str, Any], first: GpuUser, used: int) -> GpuState:
+    if first.pid == NO_PROCESS:
+        return GpuState(**own, state=LEFT, used=used)
+    return GpuState(
+        **own,
+        state=FOREIGN,
+        user=first.user or "somebody in a container",
+        command=first.command,
+        pid=first.pid,
+        used=used,
+        since=first.since,
+    )
+
+
+def users_text(uses: Iterable[GpuUser], clock_offset: float = 0.0) -> str:
+    """Return ``bob (pid 4242 python-train, 40 GB, since 27 Nov 10:28)``; several users with commas.
+
+    ``clock_offset`` is that of the host, whose times these are.
+    """
     by_user: dict[str, list[GpuUser]] = {}
     for use in uses:
-        by_user.setdefault(use.user or "somebody in a container", []).append(use)
+        nobody = "no process" if use.pid == NO_PROCESS else "somebody in a container"
+        by_user.setdefault(use.user or nobody, []).append(use)
     parts = []
     for user, several in by_user.items():
         memory = sum(use.memory for use in several)
-        first = f"pid {several[0].pid} {several[0].command}".rstrip()
-        size = f", {memory / 1024:.0f} GB" if memory >= 1024 else f", {memory} MB" if memory else ""
-        parts.append(f"{user} ({first}{size})")
+        notes = [f"pid {several[0].pid} {several[0].command}".rstrip()] if several[0].pid else []
+        if memory:
+            notes.append(f"{memory / 1024:.0f} GB" if memory >= 1024 else f"{memory} MB")
+        if since := min((use.since for use in several if use.since), default=None):
+            at = datetime.fromtimestamp(since - clock_offset)
+            notes.append(f"{at:since %d %b %H:%M}")
+        parts.append(f"{user} ({', '.join(notes)})")
     return ", ".join(parts)
 
 

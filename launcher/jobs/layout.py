@@ -14,7 +14,7 @@ from ..spec import gpu_models, nodeset
 from ..spec.errors import GpusInUse, PlanError
 from ..spec.frozen import frozen
 from ..spec.gpus import are_one, fold, is_index, is_mig
-from ..spec.model import Facts, Host, Job, Layout, Node, holder_text
+from ..spec.model import OUTSIDE, Facts, Host, Job, Layout, Node, holder_text
 from . import placement
 from .gpus import Usable, foreign, unknown, usable
 
@@ -113,7 +113,13 @@ def make_layout(
     except PlanError as error:
         if not _would_fit_if_free(job, hosts, facts, run_id):
             raise
-        raise GpusInUse(error.message, error.hint) from None
+        raise GpusInUse(error.message, _hint(error.hint, facts)) from None
+
+
+def _hint(hint: str, facts: Mapping[str, Facts]) -> str:
+    outside = any(OUTSIDE in one for known in facts.values() for one in known.leased.values())
+    shares = "--ignore-foreign shares GPUs with programs outside launcher" if outside else ""
+    return "; ".join(filter(None, (hint, shares)))
 
 
 def _would_fit_if_free(

@@ -55,6 +55,9 @@ OPTIONS: Mapping[str, Key] = {
     ),
     "time": Key(checked(more_than_nothing), SCALAR, "End the run this long after its start"),
     "priority": Key(checked(_priority), {"enum": list(PRIORITIES)}, "Whose turn comes first"),
+    "ignore_foreign": Key(
+        truth, {"type": "boolean"}, "Share GPUs with programs outside launcher where it must"
+    ),
     "notify": Key(
         _notify, TEXTS, "Tell of the end, a stall or a lost host: a URL, desktop, or a command"
     ),

@@ -155,8 +155,8 @@ class RunWaits(Event):
     """The run waits for GPUs, as number ``place`` of ``waiting`` runs.
 
     ``runs`` are those that it waits for, and ``users`` whose they are: an empty name is somebody outside
-    launcher. ``hosts`` are those out of reach. It begins by ``latest``, if no run comes before it; None:
-    nobody knows.
+    launcher, and ``outside`` says who and what. ``hosts`` are those out of reach. It begins by
+    ``latest``, if no run comes before it; None: nobody knows.
     """
 
     place: int
@@ -166,6 +166,7 @@ class RunWaits(Event):
     users: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     latest: float | None = None
+    outside: str = ""
 
 
 @frozen
@@ -173,6 +174,25 @@ class TurnCame(Event):
     """The run may begin, after it has waited for so many ``seconds``."""
 
     seconds: float
+
+
+@frozen
+class WaitsOnHost(Event):
+    """A host has all that the run needs, and starts it when its turn has come: it needs no launcher."""
+
+    host: str
+
+
+@frozen
+class BegunThere(Event):
+    """A host starts the run by itself, after a wait of so many ``seconds``, on these ``gpus`` and with
+    these ``ports``, the first of which is the master's."""
+
+    host: str
+    attempt: int
+    seconds: float
+    gpus: tuple[int, ...]
+    ports: tuple[int, ...]
 
 
 @frozen
@@ -569,6 +589,7 @@ def damage(events: Iterable[Event]) -> str:
 
 #: What a supervisor writes about its own host. All other events are this machine's to record.
 JOURNALED = (
+    BegunThere,
     ProcessStarted,
     ProcessExited,
     StopRequested,

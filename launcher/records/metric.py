@@ -51,13 +51,17 @@ def last_values(run: Path) -> dict[str, float]:
             read += len(line) + 1
             if read > TAIL or len(found) >= NAMES:
                 break
-            for name, value in reversed(_NAMED.findall(line[:LONGEST])):
-                number = _number(value)
-                if number is not None:
-                    found.setdefault(name.decode(), number)
+            for name, number in reversed(named(line)):
+                found.setdefault(name, number)
         if found:
             break
     return dict(sorted(found.items())[:NAMES])
+
+
+def named(line: bytes) -> list[tuple[str, float]]:
+    """Return the metrics in a line, by the names that programs usually print."""
+    found = ((name.decode(), _number(text)) for name, text in _NAMED.findall(line[:LONGEST]))
+    return [(name, number) for name, number in found if number is not None]
 
 
 def _logs(run: Path) -> list[Path]:

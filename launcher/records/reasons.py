@@ -26,6 +26,7 @@ class StopReason(StrEnum):
     STALLED = "stalled"
     ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
     TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
+    WAIT_OVER = "wait-over"  # it waited for GPUs for as long as its user allowed
     LOGIN_SESSION_ENDED = "login-session-ended"
     SUPERVISOR_TERMINATED = "supervisor-terminated"
     LAUNCHER_FAILED = "launcher-failed"  # the error is in the receipt
@@ -59,6 +60,7 @@ class WaitReason(StrEnum):
     TOO_LARGE = "too-large"  # it asks for more than its hosts have
     BUSY = "busy"  # its GPUs are in use
     BEHIND = "behind"  # they are free, and kept for a run whose turn is earlier
+    NOT_YET = "not-yet"  # it is to begin later, and takes no place in the queue before
 
 
 class EndReason(StrEnum):

@@ -36,11 +36,12 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -58,6 +59,7 @@ from .adoption import FILE, Adoption
 T = TypeVar("T")
 
 FOLLOWER = "follower.json"
+ADDED = "added"
 #: Logs that a run has open at once.
 OPEN_LOGS = 32
 
@@ -313,6 +315,29 @@ class RunFolder:
     def log_names(self) -> list[str]:
         """Return the names of the logs here, such as ``attempt-0/rank-3.out``."""
         return log_names(self.path)
+
+    @property
+    def added(self) -> Path:
+        """The folder with what the program that started the run adds to its code, if it does."""
+        return self.path / ADDED
+
+    def add_files(self, files: Mapping[str, bytes]) -> None:
+        """Keep files that are added to the run's code, by their paths in it. Raises RecordError."""
+        try:
+            for name, data in files.items():
+                place = self.added / name
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write(place, data)
+        except OSError as error:
+            raise RecordError(self.added, error) from None
+
+    def take_added(self, other: Path) -> None:
+        """Keep the files that were added to the code of another run. Raises RecordError."""
+        try:
+            if (other / ADDED).is_dir():
+                shutil.copytree(other / ADDED, self.added, symlinks=True)
+        except OSError as error:
+            raise RecordError(self.added, error) from None
 
     @property
     def outputs(self) -> Path:

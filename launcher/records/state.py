@@ -93,6 +93,8 @@ class RunState:
     ended_for: str = ""  # the reason of a run that is over
     stage: str = ""
     waits: ev.RunWaits | None = None  # what for, while it does
+    waits_on: str = ""  # the host that starts it by itself, until a launcher has seen that
+    begun_there: ev.BegunThere | None = None  # once that host has
     attempt: int = 0
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
@@ -128,8 +130,14 @@ class RunState:
 
     @property
     def is_on_its_own(self) -> bool:
-        """Whether the hosts carry on without a launcher: all processes of the attempt have started."""
-        return self.all_started and self.stage in ("run", "collect")
+        """Whether the hosts carry on without a launcher: all processes of the attempt have started, or
+        the run waits on a host that starts it by itself."""
+        return bool(self.waits_on) or (self.all_started and self.stage in ("run", "collect"))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a process of the run itself, not only of its setup, was started in this attempt."""
+        return any(not is_setup(process.key) for process in self.processes.values())
 
     def counts_from(self, failure: ev.Failure) -> float:
         """Return when a failure counts: a moment later where a primary process may be exiting."""
@@ -240,6 +248,16 @@ def _turn_came(event: ev.TurnCame, state: RunState) -> RunState:
 
 
 @_apply.register
+def _waits_on_host(event: ev.WaitsOnHost, state: RunState) -> RunState:
+    return replace(state, waits_on=event.host)
+
+
+@_apply.register
+def _begun_there(event: ev.BegunThere, state: RunState) -> RunState:
+    return replace(_to(state, "preparing"), waits=None, begun_there=event)
+
+
+@_apply.register
 def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
     started = ProcessState(
         host=event.host,
@@ -258,7 +276,7 @@ def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
 
 @_apply.register
 def _all_started(event: ev.AllStarted, state: RunState) -> RunState:
-    return replace(state, all_started=True)
+    return replace(state, all_started=True, waits_on="")
 
 
 @_apply.register
@@ -293,7 +311,13 @@ def _stop_requested(event: ev.StopRequested, state: RunState) -> RunState:
 
 @_apply.register
 def _run_restarted(event: ev.RunRestarted, state: RunState) -> RunState:
-    return replace(_begin_attempt(state, event.attempt), all_started=False, lost={})
+    return replace(
+        _begin_attempt(state, event.attempt),
+        all_started=False,
+        waits_on="",
+        begun_there=None,
+        lost={},
+    )
 
 
 @_apply.register
@@ -352,7 +376,9 @@ def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired, state: RunState) -> 
 @_apply.register
 def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
     over = _to(state, event.status)
-    return state if over is state else replace(over, ended_for=event.reason, waits=None)
+    return (
+        state if over is state else replace(over, ended_for=event.reason, waits=None, waits_on="")
+    )
 
 
 # -- parts of those changes

@@ -10,6 +10,7 @@ from contextlib import suppress
 from ..records import codec
 from ..records import events as ev
 from ..records.reasons import EndReason, Reason, StopReason
+from ..records.run_reader import RunReader
 from ..spec import errors
 from . import shutdown, stall_watch
 from .concurrency import beside, race
@@ -18,11 +19,13 @@ from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
+from .left_to_host import begun, wait_request
 from .place import Place
 from .policy import elastic, turn
 from .policy.restart import another_try, may_look_again, may_replace_ports
 from .replacement import Replacement
 from .second_look import SecondLook
+from .stop import Stopped
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
@@ -69,8 +72,10 @@ class Attempts:
         """
         try:
             if not is_running:
-                self._context.enter("start")
+                self._context.enter("wait" if self._place.starts_by_itself else "start")
                 await self._context.switch.unless_asked(self._start())
+            elif self._context.state.waits_on:
+                await self._context.switch.unless_asked(self._until_begun())
             self._context.enter("run")
             await self._follow()
         except (errors.PortTaken, errors.GpuBusy, errors.Stalled) as error:
@@ -78,6 +83,8 @@ class Attempts:
         return None
 
     async def _start(self) -> None:
+        if self._place.starts_by_itself and await self._leave_to_host():
+            return
         await self._keep_place()
         while True:
             try:
@@ -94,6 +101,85 @@ class Attempts:
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
         self._context.add(ev.AllStarted(time.time(), self._number))
+
+    # -- a run that its host starts
+
+    async def _leave_to_host(self) -> bool:
+        """Let the only host of the run start it when its turn has come, and wait for that.
+
+        Return False if it is this run's turn here instead: its plan depends on its GPUs.
+        """
+        (session,) = self._hosts.active
+        request = await wait_request(self._launch(), self._place.ticket_of_host())
+        if request is None:
+            self._place.starts_by_itself = False
+            self._hosts.settle(await self._place.until_turn(self._hosts.layout))
+            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
+            self._context.enter("start")
+            return False
+        session.starts_by_itself = True
+        await session.insist(**request, seconds=self._place.wait_left())
+        self._context.add(ev.WaitsOnHost(time.time(), session.name))
+        await self._until_begun()
+        return True
+
+    async def _until_begun(self) -> None:
+        """Wait until the host has begun the run by itself, and take note of that.
+
+        Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
+        stopped there otherwise.
+        """
+        (session,) = self._hosts.active
+        watching = self._place.watch(session, turn.shares_of(self._hosts.layout))
+        async with beside(watching):
+            while (event := self._context.state.begun_there) is None:
+                if session.is_over:
+                    raise self._not_begun()
+                if session.has_died:
+                    await self._wait_again(session)
+                await self._context.event_log.until(
+                    lambda: (
+                        bool(self._context.state.begun_there) or session.is_over or session.has_died
+                    )
+                )
+        self._place.starts_by_itself = False
+        await session.until_reached()
+        plan = begun(self._launch(), event)
+        self._hosts.settle(plan.layout)
+        self._context.event_log.note("run.json", self._context.describe(plan.layout))
+        self._context.event_log.note("plan.json", codec.describe_plan(plan))
+        self._ports = plan.ports
+        self._context.enter("start")
+        meeting = plan.meeting
+        address, port = meeting.master_addr, int(meeting.master_port)
+        self._context.add(ev.HostsMet(event.time, address, port, meeting.interfaces))
+        self._context.add(ev.AllStarted(event.time, self._number))
+
+    async def _wait_again(self, session: HostSession) -> None:
+        """Let the host wait again, whose supervisor has died, as in a reboot."""
+        unknown = set(RunReader(self._context.folder.path).secret_names)
+        if unknown - set(self._context.job.secrets):
+            raise errors.LauncherError(
+                f"the supervisor of {session.name} died, and the run waits there no longer",
+                f"set {', '.join(sorted(unknown))} in the environment, and attach again",
+            )
+        try:
+            await self._launch().supervise()
+            request = await wait_request(self._launch(), self._place.ticket_of_host())
+            if request is not None:
+                await session.insist(**request, seconds=self._place.wait_left())
+        except errors.ConnectionLost:
+            session.reconnect()
+
+    def _not_begun(self) -> Exception:
+        stop = self._context.state.stop
+        if stop and stop.why is StopReason.WAIT_OVER:
+            return errors.GpusInUse(
+                "the time to wait is over", "--wait forever waits for as long as it takes"
+            )
+        return Stopped()
+
+    # -- its place in the queue
 
     async def _keep_place(self) -> None:
         """Have a ticket on the hosts of the layout, with the run's first number: whoever waits does so

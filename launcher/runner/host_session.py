@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from ..fleet import cleanup
+from ..jobs.gpus import with_foreign_held
 from ..records import events as ev
 from ..records.reasons import EndReason
 from ..records.state import log_hosts
@@ -60,6 +61,8 @@ class HostSession:
         self.host = host
         self.phase = Phase.IDLE
         self.lost: str | None = None  # why the host was given up
+        self.starts_by_itself = False  # the run waits there: the host is waited for, however long
+        self.has_died = False  # its supervisor, while the run waited there
         self._context = context
         self._line = HostConnection(host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
@@ -82,8 +85,10 @@ class HostSession:
 
     @property
     def facts(self) -> Facts:
-        """What probing the host measured, once it was reached."""
-        return self._line.facts
+        """What probing the host measured, once it was reached. GPUs in use outside launcher count as
+        held, unless the run ignores that."""
+        found = self._line.facts
+        return found if self._context.request.ignore_foreign else with_foreign_held(found)
 
     @property
     def connection(self) -> Connection:
@@ -170,7 +175,7 @@ class HostSession:
         """
         await cancel(self._following)
         self.phase = Phase.FOLLOWED
-        self._journal.has_end = False
+        self._journal.has_end = self.has_died = False
         self._log_sizes = None
         try:
             await self._ask_to_follow()
@@ -194,11 +199,19 @@ class HostSession:
             log_hosts(self._context.events),
         )
         self._journal.may_be_empty = True
+        state = self._context.state
+        self.starts_by_itself = state.waits_on == self.name and state.begun_there is None
         self._logs.resume(logs)
         self._following = asyncio.ensure_future(
             self._keep_following(request.lost_after, connected=False)
         )
         self._contact.start(request.orphan_timeout)
+
+    def reconnect(self) -> None:
+        """Follow a host again whose connection was lost while its supervisor was started."""
+        self.phase, self.has_died = Phase.FOLLOWED, False
+        lost_after = self._context.request.lost_after
+        self._following = asyncio.ensure_future(self._keep_following(lost_after, connected=False))
 
     def part(self, reason: str, logs: Iterable[str]) -> None:
         """Stand for a host that has left the run: it is not connected to, and its logs are here."""
@@ -300,9 +313,12 @@ class HostSession:
                 self._context.add(ev.ConnectionDropped(time.time(), self.name, why))
             connected = True
             dropped = time.monotonic()  # it stands still while a laptop sleeps
-            if not await self._line.redial(self._ask_to_follow, dropped + lost_after, first):
-                self.give_up(EndReason.HOST_UNREACHABLE)
-                return
+            deadline = dropped + lost_after
+            while not await self._line.redial(self._ask_to_follow, deadline, first):
+                if not self.starts_by_itself:
+                    self.give_up(EndReason.HOST_UNREACHABLE)
+                    return
+                deadline = time.monotonic() + max(lost_after, FIRST_TRY)
             first = 0.0
             seconds = time.monotonic() - dropped
             self._context.add(ev.ConnectionResumed(time.time(), self.name, seconds))
@@ -316,6 +332,8 @@ class HostSession:
             raise errors.BadAnswer(self.name, event.problem)
         if wrong := self._belongings.wrong_event(event):
             raise errors.BadAnswer(self.name, wrong)
+        if isinstance(event, ev.BegunThere):
+            self.starts_by_itself = False
         self._context.add(event)
 
     def _hear_log(self, name: str, offset: int, data: bytes) -> bool:
@@ -333,11 +351,15 @@ class HostSession:
 
     def _hear_silence(self, seconds: float) -> None:
         """Give up a host whose supervisor stands still, as one that does not answer."""
-        if seconds > self._context.request.lost_after:
+        if seconds > self._context.request.lost_after and not self.starts_by_itself:
             self.give_up(EndReason.SUPERVISOR_SILENT)
 
     def _hear_idle(self, sizes: Mapping[str, int]) -> None:
         self._log_sizes = sizes
+        if self.starts_by_itself and not self._journal.has_end:
+            self.has_died = True
+            self._context.event_log.wake()
+            return
         if not self._journal.is_complete:
             self.give_up(EndReason.SUPERVISOR_DIED)
         self._finish()

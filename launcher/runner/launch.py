@@ -17,7 +17,7 @@ from ..records import packages
 from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.frozen import frozen
-from ..spec.model import Job, Layout, Node, NodePlan, Plan, Task
+from ..spec.model import Job, Layout, Meeting, Node, NodePlan, Plan, Task
 from ..spec.process_key import ProcessKey
 from ..transport import certificates
 from ..transport.agent_bundle import agent_name
@@ -152,18 +152,13 @@ class Launch:
         FrameworkMissing unless the request turns checks off.
         """
         job, key = self.context.job, secrets.token_hex(16)
-        checked = self.sessions if self.context.request.check else ()
-        requirements = Requirements(checked, self.layout, job)
-        await requirements.start()
-        certified = self._certified()
+        requirements = await self._search()
+        certified = self.certified()
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
             meeting = planner.with_share_port(job, self.layout, meeting)
-            await requirements.check()
-            if requirements.packages:
-                self.context.event_log.note(packages.FILE, packages.folded(requirements.packages))
-            columns = self.context.request.columns
-            plan = planner.plan(job, self.layout, meeting, agent_name(), self.attempt, columns)
+            await self._note_packages(requirements)
+            plan = self.plan(self.layout, meeting)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
             peers = _with_shares(job, plan, peers)
             try:
@@ -179,7 +174,27 @@ class Launch:
             return plan
         raise AssertionError("the last try returns or raises")
 
-    def _certified(self) -> Peers:
+    async def require(self) -> None:
+        """Make sure that all hosts have what the framework needs. Raises FrameworkMissing, HostError."""
+        await self._note_packages(await self._search())
+
+    async def _search(self) -> Requirements:
+        checked = self.sessions if self.context.request.check else ()
+        requirements = Requirements(checked, self.layout, self.context.job)
+        await requirements.start()
+        return requirements
+
+    async def _note_packages(self, requirements: Requirements) -> None:
+        await requirements.check()
+        if requirements.packages:
+            self.context.event_log.note(packages.FILE, packages.folded(requirements.packages))
+
+    def plan(self, layout: Layout, meeting: Meeting) -> Plan:
+        """Return argv and environment of every process of this attempt."""
+        columns = self.context.request.columns
+        return planner.plan(self.context.job, layout, meeting, agent_name(), self.attempt, columns)
+
+    def certified(self) -> Peers:
         """Return certificates of all hosts, if the framework's own launcher connects them by TLS."""
         job = self.context.job
         if not frameworks.get(job.framework).joins_hosts:
@@ -188,6 +203,10 @@ class Launch:
         return {name: {"peer": peer} for name, peer in known.items()}
 
     async def _start(self, session: HostSession, plan: Plan, peers: Peers) -> None:
+        await session.insist(**self.start_request(session, plan, peers))
+
+    def start_request(self, session: HostSession, plan: Plan, peers: Peers) -> dict[str, Any]:
+        """Return what a host is sent to start its part of a plan. It contains secrets."""
         job, part = self.context.job, _part_of(session, plan)
         processes = [
             {
@@ -206,7 +225,7 @@ class Launch:
         request["ports"] = list(plan.meeting.ports.get(session.name, ()))
         if job.elastic is not None:
             request["elastic"] = "head" if is_first else "member"
-        request["gpus"] = self._gpus(session)
+        request["gpus"] = list(part.node.gpus) if self._gpus(session) else []
         if (seconds := self._time_left()) is not None:
             request["seconds"] = seconds
         request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
@@ -214,7 +233,7 @@ class Launch:
         if session.facts.has_own_hosts:
             names = {one.name: one.facts.hostname for one in self.sessions}
             request["own_hosts"] = host_entries(plan.layout, plan.meeting, names)
-        await session.insist(**request, **peers.get(session.name, {}))
+        return {**request, **peers.get(session.name, {})}
 
     def _time_left(self) -> float | None:
         """Return how long the run may last from now; None: for ever."""

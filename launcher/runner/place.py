@@ -1,7 +1,8 @@
 """A run's place in the queue: a ticket on each host that it may use, until its GPUs are locked.
 
 The tickets are held by the agents of this run's own connections, so that a run whose launcher is gone
-keeps nobody waiting. See docs/decisions/0055-tickets.md.
+keeps nobody waiting. That of a run which waits on one host is held by its supervisor, which starts it.
+See docs/decisions/0055-tickets.md and 0057-started-by-the-host.md.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from .policy.turn import Begin, Wait
 
 #: Seconds that a host may take until it says that nothing has changed.
 NEWS = 10.0
-#: Seconds between two looks at who works on the GPUs outside launcher.
-MEASURE = 60.0
+#: Seconds between two looks at who works on the GPUs outside launcher, and where the run waits for that.
+MEASURE, MEASURE_OUTSIDE = 60.0, 5.0
 #: Seconds between two times that the ticket of a running run is renewed.
 RENEW = 10.0
 #: Seconds until a host that has dropped its connection is dialled.
@@ -42,6 +43,7 @@ class Place:
 
     def __init__(self, context: RunContext) -> None:
         self.sessions: tuple[HostSession, ...] = ()
+        self.starts_by_itself = False  # its only host starts the run
         self._context = context
         self._shares: tuple[int, ...] = ()
         self._number: int | None = None
@@ -52,7 +54,8 @@ class Place:
         self._changed = asyncio.Event()
         self._holding: tuple[asyncio.Task[None], ...] = ()
         self._told: ev.RunWaits | None = None
-        self._ticket: dict[str, Any] = {}
+        self._ticket: dict[str, Any] | None = {}
+        self._wish: tuple[int | None, bool] | None = None  # to be moved, before it is in the queue
 
     async def enter(
         self, sessions: Sequence[HostSession], shares: Sequence[int], strict: bool = True
@@ -97,6 +100,17 @@ class Place:
         """Whether it is this run's turn."""
         return isinstance(self._decide(), Begin)
 
+    @property
+    def only_host(self) -> HostSession | None:
+        """The host that can start the run by itself: the only one that it waits on."""
+        return self.sessions[0] if len(self.sessions) == 1 else None
+
+    def any_layout(self) -> Layout:
+        """Return the layout of the run on its only host, with any GPUs. Raises PlanError."""
+        (stand,) = self._in_sight()
+        job = self._context.job
+        return turn.provisional(job, stand, self._shares, self._context.name)
+
     def layout_now(self) -> Layout | None:
         """Return the layout that the run may take now; None if it has to wait."""
         answer = self._decide()
@@ -123,15 +137,53 @@ class Place:
             left = MEASURE if wait is None else self._since + wait - time.monotonic()
             if left <= 0:
                 raise _still_in_use(answer)
+            again = MEASURE_OUTSIDE if isinstance(answer, Wait) and "" in answer.runs else MEASURE
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, MEASURE)):
+                async with asyncio.timeout(min(left, again)):
                     await self._changed.wait()
-            if time.monotonic() > measured + MEASURE:
+            if time.monotonic() > measured + again:
                 measured = time.monotonic()
                 await asyncio.gather(*map(_measure, self.sessions))
 
+    def ticket_of_host(self) -> dict[str, Any]:
+        """Return the ticket that the only host holds for the run, which it starts by itself."""
+        return {**self._made(), "by_itself": True}
+
+    def wait_left(self) -> float | None:
+        """Return for how many seconds the run may wait from now on; None: for ever."""
+        wait = self._context.request.wait
+        return None if wait is None else max(0.0, self._since + wait - time.monotonic())
+
+    async def watch(self, session: HostSession, shares: Sequence[int]) -> None:
+        """Tell what a run waits for whose only host holds the ticket, until this is cancelled."""
+        await self.close()
+        self.sessions, self._shares = (session,), tuple(shares)
+        if self._number is None:  # another launcher began to wait
+            self._since = time.monotonic() - (time.time() - self._context.started)
+        self._ticket = None
+        self._holding = (asyncio.ensure_future(self._keep(session)),)
+        while True:
+            self._changed.clear()
+            if self._is_stale:
+                self._is_stale = False
+                with suppress(HostError):
+                    ticket = self.ticket_of_host()
+                    await session.insist(op="move", run=self._context.name, ticket=ticket)
+            elif own := turn.waiting(self._in_sight()).get(self._name, {}).get(session.name):
+                self._number, self._priority = own.number, own.priority
+                if self._wish:
+                    (priority, first), self._wish = self._wish, None
+                    self.move(priority, first)
+            answer = self._decide()
+            if isinstance(answer, Wait):
+                await self._tell(answer)
+            await self._changed.wait()
+
     def move(self, priority: int | None, first: bool) -> None:
         """Wait with another priority, or before all others of the same one."""
+        if self._number is None:
+            self._wish = priority, first
+            return
         self._priority = self._priority if priority is None else priority
         if first:
             numbers = [
@@ -190,7 +242,7 @@ class Place:
 
     def _made(self) -> dict[str, Any]:
         return {
-            "number": self._number,
+            "number": int(self._context.started) if self._number is None else self._number,
             "priority": self._priority,
             "seconds": self._context.request.time_limit,
             "waited": round(time.monotonic() - self._since),
@@ -261,7 +313,8 @@ class Place:
     def _layout(self, answer: Begin, layout: Layout | None = None) -> Layout:
         stands = self._in_sight()
         if layout is not None:
-            return turn.with_gpus(layout, stands, answer)
+            facts = {one.host.name: one.facts for one in stands}
+            return turn.with_gpus(layout, facts, answer.gpus)
         return turn.layout(self._context.job, stands, answer, self._context.name)
 
     async def _tell(self, answer: Wait) -> None:
@@ -277,12 +330,13 @@ class Place:
             users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
             hosts=answer.hosts,
             latest=None if answer.seconds is None else now + answer.seconds,
+            outside=turn.outside(stands) if "" in answer.runs else "",
         )
         if self._told is None or not _alike(event, self._told):
             self._told = event
             self._context.add(event)
         aside = event.why in (WaitReason.HOSTS_MISSING, WaitReason.TOO_LARGE)
-        if aside is not self._aside:
+        if aside is not self._aside and self._ticket is not None:
             self._aside = aside
             await self._hold()
 
@@ -297,8 +351,9 @@ def _still_in_use(answer: Wait | Begin | None) -> GpusInUse:
 
 def _alike(one: ev.RunWaits, other: ev.RunWaits) -> bool:
     """Return whether two events tell a person the same."""
-    same = (one.place, one.waiting, one.why, one.runs, one.hosts)
-    if same != (other.place, other.waiting, other.why, other.runs, other.hosts):
+    same = (one.place, one.waiting, one.why, one.runs, one.hosts, one.outside)
+    others = (other.place, other.waiting, other.why, other.runs, other.hosts, other.outside)
+    if same != others:
         return False
     if one.latest is None or other.latest is None:
         return one.latest is other.latest

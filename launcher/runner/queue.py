@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 
 from ..fleet.fanout import Visited, visit_hosts
+from ..jobs.gpus import with_foreign_held
 from ..records.reasons import WaitReason
 from ..spec.errors import HostError
 from ..spec.frozen import frozen
@@ -39,7 +40,8 @@ class Waiting:
 
     It is number ``place``; None if it holds nobody back, since it can begin nowhere now. ``why`` is None
     for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
-    is on how many hosts it waits that were not asked.
+    is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
+    needs its launcher.
     """
 
     run: str
@@ -55,6 +57,7 @@ class Waiting:
     users: Mapping[str, str] = field(default_factory=dict)
     latest: float | None = None
     elsewhere: int = 0
+    by_itself: bool = False
 
 
 @frozen
@@ -77,7 +80,7 @@ async def ask(inventory: Inventory) -> dict[str, Stand | HostError]:
             said = await agent.answer(Turns, "turn", run=NOBODY, ticket=None, wait=0.0)
         finally:
             await agent.close()
-        return Stand(visited.node.host, facts, said)
+        return Stand(visited.node.host, with_foreign_held(facts), said)
 
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
     return await visit_hosts(inventory, "", nodes, one)
@@ -99,7 +102,7 @@ def queue_of(stands: Sequence[Stand], now: float) -> Queue:
 def _holding(stands: Sequence[Stand], now: float) -> tuple[Holding, ...]:
     found: dict[tuple[str, str], Holding] = {}
     for stand in stands:
-        for index, holder in sorted(stand.said.leased.items()):
+        for index, holder in sorted(stand.held.items()):
             who = (holder.run or "", str(holder.user or "?"))
             since = None if not holder.since else holder.since - stand.facts.clock_offset
             known = found.get(who) or Holding(*who, {}, since)
@@ -145,6 +148,7 @@ def _entry(
         ticket.seconds,
         WaitReason.HOSTS_MISSING if answer is None else None,
         elsewhere=max(0, ticket.hosts - len(there)),
+        by_itself=any(one.by_itself for one in there.values()),
     )
     if not isinstance(answer, Wait):
         return entry

@@ -61,15 +61,25 @@ async def meet(
     return replace(meeting, ports=held, news_port=answered[0].news)
 
 
+def alone(
+    job: Job, session: HostSession, port: int | str, more: Sequence[int | str] = ()
+) -> Meeting:
+    """Return the meeting point of a run on one host."""
+    name = session.name
+    (address, *_) = planner.master_candidates(job, session.host, session.facts, alone=True)
+    interface = {name: session.host.interface or planner.LOOPBACK}
+    ports = {name: tuple(more)} if more else {}
+    return Meeting(address, port, interface, {name: address}, ports)
+
+
 _Tries = Mapping[str, Mapping[str, Reached]]
 
 
 async def _meet(job: Job, sessions: Sequence[HostSession], port: int, token: str) -> Meeting:
     master, others = sessions[0], sessions[1:]
-    candidates = planner.master_candidates(job, master.host, master.facts, alone=not others)
     if not others:
-        interface = {master.name: master.host.interface or planner.LOOPBACK}
-        return Meeting(candidates[0], port, interface, {master.name: candidates[0]})
+        return alone(job, master, port)
+    candidates = planner.master_candidates(job, master.host, master.facts, alone=False)
     groups = _groups(job, sessions, candidates)
     reached: dict[str, dict[str, Reached]] = {session.name: {} for session in others}
     for group in groups:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
 from ..records import postmortem, receipt
-from ..records.reasons import StopReason
+from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import RunFolder
 from ..spec import errors
@@ -28,8 +28,9 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_here, code_snapshot, code_sync, secret_files
+from .files import code_copy, code_here, code_snapshot, code_sync, secret_files
 from .files.code_here import CodeHere
+from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -42,9 +43,8 @@ from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
 
-#: Copies of the code at once: each is an rsync here.
-COPIES = 8
-
+#: Seconds between two looks at the clock of a run that begins later.
+CLOCK = 30.0
 #: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
 #: without the silent ones.
 REJOIN = 10.0
@@ -150,7 +150,8 @@ class Run:
         """Wait until the hosts carry on without a launcher. A run that has not started yet is stopped:
         nobody else could start it."""
         state = self.context.state
-        if state.attempt == 0 and not state.all_started and not self.switch.asked.is_set():
+        begun = state.attempt > 0 or state.all_started or state.waits_on
+        if not begun and not self.switch.asked.is_set():
             self.stop()
         await self.context.event_log.until(lambda: self.context.state.is_on_its_own)
 
@@ -170,6 +171,8 @@ class Run:
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
+        if self.context.state.waits_on and not self.context.state.has_begun:
+            await self._place.forget(self.hosts.active)
         try:
             final = self._conclude(error)
             await self._notifier.finish()
@@ -192,6 +195,8 @@ class Run:
         return None
 
     async def _stages(self) -> None:
+        if self.context.request.not_before is not None:
+            await self.switch.unless_asked(self._until(self.context.request.not_before))
         for name, step in (
             ("connect", self._connect),
             ("sync", self._sync),
@@ -200,9 +205,19 @@ class Run:
         ):
             if name == "wait" and self.layout.nodes:
                 continue
-            self.context.enter(name)
+            if name != "wait" or not self._place.only_host:
+                self.context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
+
+    async def _until(self, moment: float) -> None:
+        """Wait here, in no queue and with no connection, until a moment."""
+        began = time.time()
+        self._describe()
+        self.context.add(ev.RunWaits(began, 0, 0, WaitReason.NOT_YET, latest=moment))
+        for pause in _pauses(moment):
+            await asyncio.sleep(pause)
+        self.context.add(ev.TurnCame(time.time(), time.time() - began))
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
@@ -233,8 +248,11 @@ class Run:
         await connect.connect(self.context, self.hosts, self._place)
 
     async def _read_code(self) -> None:
-        if not self.context.request.code_of:
-            self._code = await asyncio.to_thread(code_here.read, self.context.job)
+        job, copy = self.context.job, self.context.request.code_copy
+        if copy:
+            self._code = await asyncio.to_thread(code_copy.read, job, copy)
+        elif not self.context.request.code_of:
+            self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
@@ -253,16 +271,21 @@ class Run:
             context.add(ev.WordsNotCopied(time.time(), paths, outside))
         if large:
             context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
-        self.folder.write("code.json", code_snapshot.describe_code(source, revision))
-        if revision.diff:
-            self.folder.write_bytes("code.diff", revision.diff)
+        await asyncio.to_thread(self._note_code, source, revision)
         secrets = tuple(context.job.secrets.values())
         named = await asyncio.to_thread(secret_files.to_name, source, revision, secrets)
         if named is not None:
             context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
-        await together(
-            (code_sync.give_code(context, one, source) for one in sessions), limit=COPIES
-        )
+        given = await code_sync.give_code(context, sessions, source)
+        if given.version != source.version:  # edited meanwhile
+            await asyncio.to_thread(self._note_code, given, code_snapshot.revision(given.folder))
+
+    def _note_code(self, source: Source, revision: Revision) -> None:
+        self.folder.write("code.json", code_snapshot.describe_code(source, revision))
+        if revision.diff:
+            self.folder.write_bytes("code.diff", revision.diff)
+        else:
+            (self.folder.path / "code.diff").unlink(missing_ok=True)
 
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""
@@ -273,7 +296,15 @@ class Run:
                 )
 
     async def _wait(self) -> None:
-        """Wait for the run's turn; every host that it may use has the code by now."""
+        """Wait for the run's turn; every host that it may use has the code by now.
+
+        A run that may use one host alone waits there, once its setup has run: see Attempts.
+        """
+        if self._place.only_host:
+            self._place.starts_by_itself = True
+            await connect.settle(self.context, self.hosts, self._place.any_layout())
+            self._describe()
+            return
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         left = [session for session in self.hosts.active if session.name not in chosen]
@@ -305,7 +336,7 @@ class Run:
         nodes = {node.host.name: node for node in self.layout.nodes}
         given = await together(
             (spare_setup.give_outputs(one, nodes[one.name]) for one in self.hosts.active),
-            limit=COPIES,
+            limit=code_sync.COPIES,
         )
         self.context.add(ev.OutputsGiven(time.time(), earlier, max(given), len(given)))
 
@@ -403,3 +434,9 @@ class Run:
 
     def _describe(self) -> None:
         self.folder.write("run.json", self.context.describe(self.layout))
+
+
+def _pauses(moment: float) -> Iterator[float]:
+    """Yield the seconds to sleep until a moment: not at once, since the machine may sleep meanwhile."""
+    while (left := moment - time.time()) > 0:
+        yield min(left, CLOCK)

@@ -65,8 +65,8 @@ class Refreshed:
 def unfollowed() -> list[RunReader]:
     """Return the runs of this machine that go on without a follower, the oldest first.
 
-    Not those whose ranks never started, which a follower would end, and those of other machines, which
-    are followed there.
+    Not those whose ranks never started and that no host starts: a follower would end them. Not those of
+    other machines, which are followed there.
     """
     return [RunReader(path) for path in catalog.folders() if _is_left(path)]
 
@@ -81,7 +81,9 @@ def _is_left(path: Path) -> bool:
         state = reader.state()
     except (InputError, UnreadableRecord, OSError):
         return False
-    return state.status not in ENDED and (state.attempt > 0 or state.all_started)
+    return state.status not in ENDED and bool(
+        state.attempt > 0 or state.all_started or state.waits_on
+    )
 
 
 # -- asking hosts

@@ -33,6 +33,7 @@
     ├── LauncherDied            the launcher of a run died before everything was started
     ├── RunKept                 a run cannot be deleted from all its hosts    exit 1
     ├── Stalled                 no rank made progress, with --on-stall stop   exit 125
+    ├── FunctionFailed          a function did not return on every rank       exit 1
     ├── RecordError             this machine cannot hold the run's files      exit 125
     └── UnreadableRecord        a file of a run is damaged; names file, field exit 125
         └── NewerRecord         a later major version has written it
@@ -323,6 +324,24 @@ class Stalled(LauncherError):
             "see the stacks of all ranks in outputs/stalls; "
             "with --on-stall report the run continues",
         )
+
+
+class FunctionFailed(LauncherError):
+    """A function did not return on every rank of its run, whose name is ``run``.
+
+    ``rank`` and ``host`` are those that failed first, and ``traceback`` is the text of theirs; they are
+    None and empty where no rank is to blame.
+    """
+
+    exit_code = 1
+    code = "function-failed"
+
+    def __init__(self, run: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} (run {run})", hint)
+        self.run = run
+        self.rank: int | None = None
+        self.host: str | None = None
+        self.traceback = ""
 
 
 class RecordError(LauncherError):

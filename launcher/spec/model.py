@@ -304,8 +304,14 @@ class Facts:
         return self.own_hosts == OWN_HOSTS_WORK
 
 
+#: What the holder of a GPU without a lease is: what is known of the programs that use it.
+OUTSIDE = "outside"
+
+
 def holder_text(holder: Mapping[str, Any]) -> str:
     """Return who holds a GPU: the user as the kernel of the host knows it, and the run claimed."""
+    if OUTSIDE in holder:
+        return f"{holder[OUTSIDE]} outside launcher"
     user, run = holder.get("user", "an unknown user"), holder.get("run")
     return f"{user} ({run})" if run else f"{user} (not by a run of launcher)"
 
@@ -492,10 +498,16 @@ class Request:
     priority: int = 0
     #: The run is ended so long after its start; None: never.
     time_limit: float | None = None
+    #: The run takes no place in the queue before this moment, in seconds since the epoch.
+    not_before: float | None = None
+    #: Whether the run may share GPUs with programs outside launcher, where no others are free.
+    ignore_foreign: bool = False
     #: What was typed, for ``show``.
     command_line: tuple[str, ...] = ()
     #: The run whose snapshot of the code is used again.
     code_of: str | None = None
+    #: A folder here with a copy of the code, which is used in place of the job's workdir.
+    code_copy: str | None = None
     #: The run whose outputs the hosts get before the start.
     resume_from: str | None = None
     #: Columns of the terminal that shows the run; None: there is none.

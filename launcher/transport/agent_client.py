@@ -33,6 +33,7 @@ ANSWERS = 60.0
 #: The same for operations that take more or less: describing the host, changing many files.
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
+    "now": 30.0,
     **dict.fromkeys(("snapshot", "seal", "discard", "remove"), 600.0),
 }
 #: Seconds that messages from a host may delay its answer; only a list of outputs takes longer.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ..spec.addresses import is_address
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
-from ..spec.model import Facts
+from ..spec.model import Facts, GpuUser
 from ..spec.run_name import is_run_name
 from ..spec.typed_json import Mismatch, from_json
 
@@ -97,6 +97,7 @@ class WaitingThere:
     waited: float = 0.0
     seconds: float | None = None
     aside: bool = False
+    by_itself: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
@@ -127,6 +128,41 @@ class Turns:
     def __post_init__(self) -> None:
         _require(len(self.tickets) <= MOST_TICKETS, "tickets", "more than a host names")
         _require(len(self.leased) <= MOST, "leased", "more GPUs than a host has")
+
+
+@frozen
+class Load:
+    """What a GPU does: percent of its time, degrees, MiB in use; None where its tool does not say."""
+
+    percent: int | None = None
+    celsius: int | None = None
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= (self.percent or 0) <= 100, "percent", "not a part of its time")
+        _require(abs(self.celsius or 0) <= 1000, "celsius", "not a temperature")
+        _require(0 <= (self.memory or 0) <= LATEST, "memory", "not a size")
+
+
+@frozen
+class Now:
+    """What the GPUs of a host do, by index, who uses and holds them, and who waits."""
+
+    gpus: Mapping[int, Load]
+    gpu_users: tuple[GpuUser, ...]
+    tickets: tuple[WaitingThere, ...]
+    leased: Mapping[int, Holder]
+    time: float
+
+    def __post_init__(self) -> None:
+        _require(len(self.gpus) <= MOST, "gpus", "more than a host has")
+        _require_users(self.gpu_users)
+        _require_moment(self.time, "time")
+
+    @property
+    def turns(self) -> Turns:
+        """The part of it that decides whose turn it is."""
+        return Turns(self.tickets, self.leased)
 
 
 @frozen
@@ -522,6 +558,14 @@ def facts(host: str, op: str, answer: Mapping[str, Any], clock_offset: float) ->
     return found
 
 
+def _require_users(users: tuple[GpuUser, ...]) -> None:
+    _require(len(users) <= MOST, "gpu_users", "more than a host has")
+    for use in users:
+        _require(0 <= use.gpu < MOST and use.memory >= 0, "gpu_users", "not a process on a GPU")
+        _require(max(len(use.user or ""), len(use.command)) <= 256, "gpu_users", "is too long")
+        _require_moment(use.since or 0.0, "gpu_users")
+
+
 def _require_facts(found: Facts) -> None:
     _require(max(len(found.gpus), len(found.addresses)) <= MOST, "gpus", "more than a host has")
     for name, address in found.addresses:
@@ -538,11 +582,7 @@ def _require_facts(found: Facts) -> None:
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")
     for name, value in found.visible.items():
         _require(len(name) + len(value) <= LONGEST_PATH, "visible", "is too long")
-    _require(len(found.gpu_users) <= MOST, "gpu_users", "more than a host has")
-    for use in found.gpu_users:
-        _require(0 <= use.gpu < MOST and use.memory >= 0, "gpu_users", "not a process on a GPU")
-        _require(max(len(use.user or ""), len(use.command)) <= 256, "gpu_users", "is too long")
-        _require_moment(use.since or 0.0, "gpu_users")
+    _require_users(found.gpu_users)
     for gpu in found.gpus:
         _require(0 <= gpu.index < MOST and gpu.memory >= 0, "gpus", "not a GPU")
     for holder in found.leased.values():

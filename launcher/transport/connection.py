@@ -8,6 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+#: What to do about an SSH server that does not go on.
+FROZEN = "sshd or the whole machine is frozen or overloaded: look at its console"
 #: The type of a terminal, its columns and lines.
 Terminal = tuple[str, int, int]
 

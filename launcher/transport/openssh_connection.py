@@ -23,11 +23,15 @@ from functools import cache
 from ..spec import errors
 from .asyncssh_connection import too_many_sessions
 from .child_process import ChildProcess
-from .connection import Bridge, Connection, RemoteProcess, Terminal, Tunnel
+from .connection import FROZEN, Bridge, Connection, RemoteProcess, Terminal, Tunnel
 from .login_folder import LoginFolder
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
 PATIENCE, CHECKING = 20.0, 5.0
+#: Seconds of these to connect and to be greeted, where the user's ssh_config says nothing.
+GREETING = 8
+#: Seconds for an ssh to end.
+ENDING = 2.0
 #: The most bytes kept of a command's stderr.
 MOST_STDERR = 1 << 16
 
@@ -45,6 +49,8 @@ _PLAIN = (
 )
 #: The same, of keywords that ssh knows since 8.7: the agent talks through stdin, in the foreground.
 _NEWER = ("StdinNull=no", "ForkAfterAuthentication=no")
+#: How ssh names a peer behind a jump host or a ProxyCommand: nobody knows which of them was silent.
+_THROUGH_PROXY = "UNKNOWN port"
 #: What the master does besides: it says a word when it is in and listens.
 _MASTER = (
     "ControlMaster=yes",
@@ -74,7 +80,7 @@ class OpensshConnection(Connection):
         Raises ConnectError.
         """
         try:
-            folder = LoginFolder(config)
+            folder = LoginFolder(f"{config}Match all\nConnectTimeout {GREETING}\n")
             try:
                 return await cls._login(host, folder)
             except BaseException:
@@ -107,16 +113,12 @@ class OpensshConnection(Connection):
         """See :class:`Connection`."""
         if self.is_closed:
             raise errors.ConnectionLost(self.host, "the connection was lost")
-        process = await OpensshProcess.start(self._command(command, terminal), terminal)
-        self._running.add(process)
-        return process
+        return await self._start(self._command(command, terminal), terminal)
 
     async def tunnel(self, port: int) -> Tunnel:
         """See :class:`Connection`."""
         argv = [*self._argv, "-W", f"localhost:{port}", "--", self.host]
-        process = await OpensshProcess.start(argv, None)
-        self._running.add(process)
-        return process
+        return await self._start(argv, None)
 
     def bridge(self) -> Bridge:
         """See :class:`Connection`."""
@@ -129,6 +131,13 @@ class OpensshConnection(Connection):
         said = await process.stderr.read(MOST_STDERR)
         await process.wait()
         return b"session request failed" in said
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is closed, and every ssh of it has ended."""
+        if any(process.is_running for process in self._running):
+            return False
+        return self._master.returncode is not None if self._master else self._is_closed
 
     @property
     def is_closed(self) -> bool:
@@ -148,6 +157,18 @@ class OpensshConnection(Connection):
         """See :class:`Connection`."""
         self.close()
 
+    async def wait_closed(self) -> None:
+        """Wait until no ssh of it is left, nor a pipe; kill one that does not end."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDING):
+                    await self._end(number)
+                return
+
+    async def _end(self, number: signal.Signals) -> None:
+        master = [self._master.end(number)] if self._master else []
+        await asyncio.gather(*(process.end(number) for process in self._running), *master)
+
     async def piped(self, command: str, stdin: int, stdout: int) -> ChildProcess:
         """Start a command between two descriptors; its stderr is a pipe."""
         return await ChildProcess.start(self._command(command, None), stdin=stdin, stdout=stdout)
@@ -157,6 +178,11 @@ class OpensshConnection(Connection):
         if "session request failed" in complaint or "open refused" in complaint:
             return too_many_sessions(self.host, complaint)
         return errors.ConnectionLost(self.host, f"the connection was lost: {complaint}")
+
+    async def _start(self, argv: Sequence[str], terminal: Terminal | None) -> OpensshProcess:
+        process = await OpensshProcess.start(argv, terminal)
+        self._running = {one for one in self._running if one.is_running} | {process}
+        return process
 
     def _command(self, command: str, terminal: Terminal | None) -> list[str]:
         return [*self._argv, "-tt" if terminal else "-T", "--", self.host, command]
@@ -197,6 +223,11 @@ class OpensshProcess:
         return cls(process, _Stdin(writer), reader, process.stderr, screen)
 
     @property
+    def is_running(self) -> bool:
+        """Whether the ssh still runs."""
+        return self._process.returncode is None
+
+    @property
     def exit_status(self) -> int | None:
         """Its exit code; None while it runs, and where the connection ended first."""
         code = self._process.returncode
@@ -212,6 +243,11 @@ class OpensshProcess:
         """Hang up."""
         self.stdin.close()
         self._process.send_signal(signal.SIGTERM)
+
+    async def end(self, number: signal.Signals) -> None:
+        """Send a signal, and wait until it is over and its pipes are closed."""
+        await self._process.end(number)
+        await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until it is over."""
@@ -314,8 +350,8 @@ async def _until_in(host: str, master: ChildProcess) -> None:
             if not await master.stdout.readline():
                 raise _refused(host, (await master.stderr.read()).decode(errors="replace"))
     except TimeoutError:
-        raise errors.Unreachable(
-            host, f"`ssh {host}` did not log in within {PATIENCE:.0f} s", f"try `ssh {host}`"
+        raise errors.NoBanner(
+            host, f"`ssh {host}` did not log in within {PATIENCE:.0f} s", FROZEN
         ) from None
 
 
@@ -332,6 +368,13 @@ def _refused(host: str, text: str) -> errors.ConnectError:
         return errors.AuthenticationFailed(host, f"ssh: {last}", hint)
     if "Connection refused" in text:
         return errors.Refused(host, f"ssh: {last}", "is sshd running there, and is the port right?")
+    if "timed out during banner exchange" in text:
+        if _THROUGH_PROXY in text:
+            why = "no answer through its jump host or ProxyCommand"
+            return errors.Unreachable(host, why, f"does `ssh {host}` work from this machine?")
+        return errors.NoBanner(
+            host, "it accepts connections, but its SSH server does not answer (greeting)", FROZEN
+        )
     unreachable = ("timed out", "No route", "resolve hostname", "unreachable")
     if any(words in text for words in unreachable):
         return errors.Unreachable(host, f"ssh: {last}", hint)

@@ -24,7 +24,7 @@ from ..spec.model import Inventory
 from ..spec.ssh_config import ASYNCSSH, OPENSSH, ssh_config
 from . import known_hosts, ssh_keys
 from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
-from .connection import Connection
+from .connection import FROZEN, Connection
 from .known_hosts import KnownKeys
 from .openssh_connection import OpensshConnection
 from .proxy_command import ProxyCommand
@@ -138,6 +138,7 @@ class Dialler:
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._jumps: dict[tuple[str, ...], asyncio.Task[_Login]] = {}
         self._proxies: list[ProxyCommand] = []
+        self._by_openssh: list[OpensshConnection] = []
         self._keys: dict[str, asyncio.Task[asyncssh.SSHKey | None]] = {}
         self._asking = asyncio.Lock()
 
@@ -162,7 +163,7 @@ class Dialler:
                 if self._transports.get(name) == ASYNCSSH:
                     raise
                 with suppress(errors.ConnectError):
-                    connection = await OpensshConnection.open(name, self._config_for_openssh())
+                    connection = await self._log_in_by_openssh(name)
                     self._transports[name] = OPENSSH
                     warnings.warn(TransportNote(name), stacklevel=2)
                     return connection
@@ -189,7 +190,12 @@ class Dialler:
 
     async def _open_by_openssh(self, name: str) -> Connection:
         async with self._limit:
-            return await OpensshConnection.open(name, self._config_for_openssh())
+            return await self._log_in_by_openssh(name)
+
+    async def _log_in_by_openssh(self, name: str) -> Connection:
+        connection = await OpensshConnection.open(name, self._config_for_openssh())
+        self._by_openssh = [one for one in self._by_openssh if not one.is_over] + [connection]
+        return connection
 
     def _config_for_openssh(self) -> str:
         """Return the settings of all hosts, also of those that others jump through."""
@@ -199,7 +205,7 @@ class Dialler:
         return f"{self._own_blocks}Match all\n{includes}"
 
     async def close(self) -> None:
-        """Close the connections to jump hosts, and end all proxy commands."""
+        """Close the connections to jump hosts, and end all programs of this machine."""
         self.lookup.close()
         for task in self._jumps.values():
             task.cancel()
@@ -209,6 +215,7 @@ class Dialler:
         for proxy in self._proxies:
             proxy.end()
         await asyncio.gather(*(asyncio.to_thread(proxy.wait) for proxy in self._proxies))
+        await asyncio.gather(*(one.wait_closed() for one in self._by_openssh if one.is_closed))
 
     async def _route(self, name: str, passed: tuple[str, ...]) -> tuple[SshSettings, ...]:
         if name in passed:
@@ -378,7 +385,7 @@ def _timed_out(settings: SshSettings, client: _Client) -> errors.ConnectError:
         settings.name,
         f"{settings.where} accepts connections, but its SSH server does not answer "
         f"({client.stage})",
-        "sshd or the whole machine is frozen or overloaded: look at its console",
+        FROZEN,
     )
 
 

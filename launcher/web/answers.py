@@ -14,23 +14,28 @@ from ..records.state import ENDED
 from ..spec.errors import LauncherError
 from . import confined
 
-_Stamp = tuple[tuple[int, int], ...]
+#: When the records of a run were changed, and their sizes.
+Stamp = tuple[tuple[int, int], ...]
 
 
 class Runs:
     """The runs of this machine. A summary is folded again only when a file of its run has changed."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[_Stamp, catalog.Summary]] = {}
+        self._known: dict[str, tuple[Stamp, catalog.Summary]] = {}
 
     @property
     def root(self) -> Path:
         """The folder that holds those of all runs."""
         return home() / "runs"
 
-    def stamp(self) -> int:
-        """Return a number that changes when any run does."""
-        return hash(tuple((path.name, _stamp(path)) for path in self._folders()))
+    def stamps(self) -> dict[str, Stamp]:
+        """Return for every run what differs once it has changed."""
+        return {path.name: _stamp(path) for path in self._folders()}
+
+    def line(self, name: str) -> dict[str, Any]:
+        """Return a run of ``stamps`` as in ``lines``."""
+        return _line(self._summary(self.root / name))
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all runs, the latest first."""
@@ -108,6 +113,11 @@ def _line(summary: catalog.Summary) -> dict[str, Any]:
         "followed": summary.followed,
         "ended": summary.status in ENDED,
         "damaged": summary.damaged,
+        "command": summary.command,
+        "commit": summary.commit,
+        "seconds": summary.seconds,
+        "tags": list(summary.tags),
+        "note": summary.note,
     }
 
 
@@ -115,6 +125,7 @@ def _described(reader: RunReader) -> dict[str, Any]:
     job = reader.request.job
     return {
         "run": list(job.run),
+        "shell": job.shell,
         "framework": job.framework,
         "secrets": list(reader.secret_names),
         "env": sorted(job.envs),
@@ -125,7 +136,7 @@ def _described(reader: RunReader) -> dict[str, Any]:
     }
 
 
-def _stamp(path: Path) -> _Stamp:
+def _stamp(path: Path) -> Stamp:
     def one(name: str) -> tuple[int, int]:
         try:
             facts = os.stat(path / name, follow_symlinks=False)

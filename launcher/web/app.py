@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from io import FileIO
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ..spec.errors import LauncherError
-from . import confined, stream
+from ..api.client import AsyncClient
+from ..spec.errors import InputError, LauncherError, RunKept
+from ..spec.version import __version__
+from . import archive, bodies, confined, logs, stream
+from .actions import Actions
 from .answers import Runs
+from .compared import MOST, compared
+from .curves import Curves
 from .guard import Guard, Session
+from .source import source
 
-#: Most bytes of a request's body, seconds to send it, and streams at once.
-BODY, PATIENCE, STREAMS = 1024, 10.0, 32
+#: Most bytes of a body with a code, and streams at once.
+CODE, STREAMS = 1024, 32
 #: Most bytes of a log in one answer.
 PIECE = 1 << 20
 _CHUNK = 1 << 18
@@ -35,23 +42,40 @@ _HOSTILE = {
 }
 
 
+#: What is wrong with a path that leads to nothing that may be opened; None is our own refusal.
+_NOT_THERE = (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR)
+
+
 class Console:
     """Answers requests about the runs of this machine."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
+        self._actions = Actions(client or AsyncClient())
         self._session, self._runs, self._streams = session, Runs(), 0
+        self._curves = Curves()
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
         routes = [
             Route("/", self._page),
-            Route("/static/{name}", self._static),
+            Route("/static/{name:path}", self._static),
             Route("/session", self._open, methods=["POST"]),
+            Route("/api/console", self._about),
             Route("/api/runs", self._list),
             Route("/api/runs/{run}", self._run),
+            Route("/api/runs/{run}/logs", self._ends),
+            Route("/api/runs/{run}/search", self._search),
+            Route("/api/runs/{run}/moment", self._moment),
             Route("/api/runs/{run}/logs/{log:path}", self._log),
+            Route("/api/runs/{run}/source", self._source),
+            Route("/api/runs/{run}/outputs.tar", self._archive),
+            Route("/api/runs/{run}/scalars", self._scalars),
+            Route("/api/compare", self._compare),
             Route("/api/runs/{run}/outputs", self._outputs),
             Route("/api/runs/{run}/outputs/{path:path}", self._output),
+            Route("/api/runs/{run}/stop", self._stop, methods=["POST"]),
+            Route("/api/runs/{run}/delete", self._delete, methods=["POST"]),
+            Route("/api/runs/{run}/rerun", self._rerun, methods=["POST"]),
             Route("/api/events", self._events),
         ]
         handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
@@ -64,17 +88,16 @@ class Console:
         return _own_file(request.path_params["name"])
 
     async def _open(self, request: Request) -> Response:
-        try:
-            value = json.loads(await _body(request))
-        except (ValueError, RecursionError):
-            value = None
-        code = value.get("code") if isinstance(value, dict) else None
-        cookie = self._session.exchange(code) if isinstance(code, str) else None
+        code = bodies.typed(await bodies.values(request, CODE), "code", str, "")
+        cookie = self._session.exchange(code)
         if cookie is None:
             raise HTTPException(401, "this address was used before: start launcher console again")
         answer = Response(status_code=204)
         answer.set_cookie(self._session.cookie_name, cookie, httponly=True, samesite="strict")
         return answer
+
+    async def _about(self, request: Request) -> Response:
+        return JSONResponse({"version": __version__, "read_only": self._session.read_only})
 
     async def _list(self, request: Request) -> Response:
         return JSONResponse({"runs": await asyncio.to_thread(self._runs.lines)})
@@ -85,10 +108,53 @@ class Console:
     async def _log(self, request: Request) -> Response:
         run, log = request.path_params["run"], request.path_params["log"]
         start, data, size = await asyncio.to_thread(
-            stream.log_bytes, self._runs, run, log, _number(request, "offset", 0), PIECE
+            logs.log_bytes, self._runs, run, log, _number(request, "offset", 0), PIECE
         )
         facts = {"launcher-offset": str(start), "launcher-size": str(size)}
         return Response(data, headers={**_HOSTILE, **facts})
+
+    async def _ends(self, request: Request) -> Response:
+        names = _logs(request)
+        run = request.path_params["run"]
+        return JSONResponse(await asyncio.to_thread(logs.ends, self._runs, run, names))
+
+    async def _search(self, request: Request) -> Response:
+        asked, run = request.query_params, request.path_params["run"]
+        log, text = asked.get("log", ""), asked.get("text", "")
+        if not text:
+            raise HTTPException(400, "text must be what to look for")
+        offset = _number(request, "offset", 0)
+        return JSONResponse(await asyncio.to_thread(logs.find, self._runs, run, log, text, offset))
+
+    async def _moment(self, request: Request) -> Response:
+        log, moment = request.query_params.get("log", ""), _number(request, "time", 0)
+        run = request.path_params["run"]
+        offset = await asyncio.to_thread(logs.offset_at, self._runs, run, log, moment)
+        return JSONResponse({"offset": offset})
+
+    async def _source(self, request: Request) -> Response:
+        run = request.path_params["run"]
+        return JSONResponse(await asyncio.to_thread(source, self._runs, run))
+
+    async def _archive(self, request: Request) -> Response:
+        run = self._known(request)
+        parts = [part for part in request.query_params.get("path", "").split("/") if part]
+        sent = archive.tar(self._runs.root, (run, "outputs", *parts), "/".join([run, *parts]))
+        await asyncio.to_thread(next, sent)  # what is wrong with the folder is an answer of its own
+        file = quote("-".join([run, *parts[-1:], "outputs"][:2]), safe="") + ".tar"
+        place = f"attachment; filename*=UTF-8''{file}"
+        return StreamingResponse(sent, headers={**_HOSTILE, "content-disposition": place})
+
+    async def _scalars(self, request: Request) -> Response:
+        tags, points = request.query_params.getlist("tag"), _number(request, "points", 1000)
+        run, root = request.path_params["run"], self._runs.root
+        return JSONResponse(await asyncio.to_thread(self._curves.of, root, run, tags, points))
+
+    async def _compare(self, request: Request) -> Response:
+        names = list(dict.fromkeys(request.query_params.getlist("run")))
+        if not 1 <= len(names) <= MOST:
+            raise HTTPException(400, f"name 1 to {MOST} runs: ?run=A&run=B")
+        return JSONResponse(await asyncio.to_thread(compared, self._runs, names))
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]
@@ -116,13 +182,42 @@ class Console:
             return Response(headers=headers)
         return StreamingResponse(_whole(own, size), headers=headers)
 
+    async def _stop(self, request: Request) -> Response:
+        given = await bodies.values(request)
+        await self._actions.stop(self._known(request), bodies.number(given, "grace", 1e6))
+        return Response(status_code=202)
+
+    async def _delete(self, request: Request) -> Response:
+        given = await bodies.values(request)
+        force, lose = (bodies.typed(given, name, bool, False) for name in ("force", "lose"))
+        done = await self._actions.delete(self._known(request), force, lose)
+        return JSONResponse({"deleted": done.deleted, "not_brought": list(done.left)})
+
+    async def _rerun(self, request: Request) -> Response:
+        given = await bodies.values(request)
+        name = await self._actions.rerun(
+            self._known(request),
+            arguments=bodies.words(given, "arguments") if "arguments" in given else None,
+            hosts=bodies.typed(given, "hosts", str, "") or None,
+            from_checkpoint=bodies.typed(given, "from_checkpoint", bool, False),
+        )
+        return JSONResponse({"run": name}, 201)
+
+    def _known(self, request: Request) -> str:
+        """Return the name of a run that is here: the api also takes beginnings. Raises OSError."""
+        run: str = request.path_params["run"]
+        with confined.folder(self._runs.root, (run,)):
+            return run
+
     async def _events(self, request: Request) -> Response:
         if self._streams >= STREAMS:
             raise HTTPException(503, f"{STREAMS} pages are open already: close one")
-        asked = request.query_params
-        seen = request.headers.get("last-event-id", "")
-        offset = int(seen) if seen.isdecimal() and len(seen) < 19 else _number(request, "offset", 0)
-        news = stream.events(self._runs, asked.get("run", ""), asked.get("log", ""), offset)
+        names, offsets = _logs(request), request.query_params.getlist("offset")
+        if len(offsets) != len(names) or not all(one.isdecimal() for one in offsets):
+            raise HTTPException(400, "each log needs an offset: ?log=LOG&offset=0")
+        asked = [int(one[:18]) for one in offsets]
+        at = stream.resumed(request.headers.get("last-event-id", ""), asked)
+        news = stream.events(self._runs, request.query_params.get("run", ""), names, at)
         return StreamingResponse(self._counted(news), media_type="text/event-stream")
 
     async def _counted(self, news: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -146,6 +241,13 @@ async def _whole(file: FileIO, size: int) -> AsyncIterator[bytes]:
             yield data
 
 
+def _logs(request: Request) -> list[str]:
+    names = request.query_params.getlist("log")
+    if len(names) > stream.LOGS:
+        raise HTTPException(400, f"name at most {stream.LOGS} logs")
+    return names
+
+
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     try:
@@ -157,25 +259,20 @@ def _number(request: Request, name: str, default: int) -> int:
     return number
 
 
-async def _body(request: Request) -> bytes:
-    data = b""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > BODY:
-                    raise HTTPException(413, f"the body is larger than {BODY} bytes")
-    except (TimeoutError, ClientDisconnect):
-        raise HTTPException(408, "the body did not arrive in time") from None
-    return data
-
-
 def _own_file(name: str) -> Response:
     kind = _TYPES.get(name.rpartition(".")[2])
-    file = files(__package__) / "static" / name
-    if kind is None or "/" in name or not file.is_file():
+    folder = files(__package__) / "static"
+    if kind is None or name not in _names(folder):
         raise HTTPException(404, "there is no such page")
-    return Response(file.read_bytes(), media_type=kind)
+    return Response(folder.joinpath(name).read_bytes(), media_type=kind)
+
+
+def _names(folder: Traversable, above: str = "") -> Iterator[str]:
+    for file in folder.iterdir():
+        if file.is_dir():
+            yield from _names(file, f"{above}{file.name}/")
+        else:
+            yield above + file.name
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -184,8 +281,15 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 409)
+    assert isinstance(error, LauncherError)
+    told: dict[str, object] = {"error": str(error), "hint": error.hint}
+    if isinstance(error, RunKept):
+        told["hosts"] = [str(one) for one in error.errors]
+    return JSONResponse(told, 400 if isinstance(error, InputError) else 409)
 
 
 async def _missing(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "there is no such run or file"}, 404)
+    assert isinstance(error, OSError)
+    if error.errno in _NOT_THERE:
+        return JSONResponse({"error": "there is no such run or file"}, 404)
+    return JSONResponse({"error": f"{error.filename or 'this machine'}: {error.strerror}"}, 409)

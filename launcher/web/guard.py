@@ -29,8 +29,8 @@ _HEADERS = {
 class Session:
     """The secrets of one console: a code that opens it once, and the cookie given for the code."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, read_only: bool = False) -> None:
+        self.port, self.read_only = port, read_only
         self.cookie_name = f"launcher-console-{port}"  # browsers share cookies between ports
         self.code: str | None = secrets.token_urlsafe(32)
         self._cookie = secrets.token_urlsafe(32)
@@ -96,8 +96,10 @@ def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple
     if host not in own:
         return 421, f"the console answers on 127.0.0.1:{session.port} only"
     writes = method not in ("GET", "HEAD")
-    if writes and (method, path) != ("POST", "/session"):
-        return 405, "this console only reads"
+    if writes and method != "POST":
+        return 405, "the console knows GET and POST only"
+    if writes and path != "/session" and session.read_only:
+        return 403, "this console only reads: it was started with --read-only"
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         return 403, "the request comes from another page"

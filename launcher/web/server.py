@@ -21,13 +21,15 @@ from .guard import Session
 _HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 1
 
 
-def serve(port: int, browser: bool, tell: Callable[[str], None]) -> None:
+def serve(
+    port: int, browser: bool, tell: Callable[[str], None], *, read_only: bool = False
+) -> None:
     """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one.
 
     Raises InputError if the port cannot be had.
     """
     with _listening(port) as listener:
-        session = Session(listener.getsockname()[1])
+        session = Session(listener.getsockname()[1], read_only)
         address = f"http://127.0.0.1:{session.port}/#{session.code}"
         server = uvicorn.Server(
             uvicorn.Config(

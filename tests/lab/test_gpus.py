@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -160,11 +161,11 @@ def test_gpus_of_other_vendors_are_leased_and_watched(own: labs.Lab, launcher: L
 def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
     own: labs.Lab, launcher: Launcher
 ) -> None:
-    """They are taken last, and the run says whose they are."""
+    """They are not free: the run says whose they are, waits for them, or shares them if it is told to."""
     launcher.inventory.write_text(_inventory(own))
     host = own.hosts["gpu1"]
     host.add_user("bob", "secret")
-    pid = host.spawn("runuser", "-u", "bob", "--", "sleep", "1000")
+    pid = host.spawn("setpriv", "--reuid", "bob", "--clear-groups", "sleep", "1000")
     uuids = host.spec.gpu_uuids
     host.write("/run/fake-gpu-apps", f"{pid}, {uuids[0]}, 40960\n{pid}, {uuids[2]}, 0\n".encode())
     show = ("--framework", "env", "echo has $CUDA_VISIBLE_DEVICES")
@@ -172,9 +173,37 @@ def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
     assert "has 1\n" in one.out, one.err
     assert "GPU 0,2 are used outside launcher by " in one.err
     assert "left alone" in one.err
-    every = launcher.run("--gpus", "4", *show)
+    refused = launcher.run("--gpus", "4", *show)
+    assert refused.code == 75
+    assert f"by bob (pid {pid} sleep, 40 GB, since " in refused.err
+    assert "--ignore-foreign" in refused.err
+    every = launcher.run("--gpus", "4", "--ignore-foreign", *show)
     assert "has 0,1,2,3" in every.out, every.err
     assert "taken all the same" in every.err
+    waiting = launcher.start("--gpus", "4", "--wait", "forever", "--name", "waits", *show)
+    try:
+        found: list[Path] = []
+
+        def waits() -> bool:
+            found[:] = launcher.home.glob("runs/waits-*/events.jsonl")
+            return bool(found) and b'"RunWaits"' in found[0].read_bytes()
+
+        labs.wait_until(waits, "the run waits", 60)
+        (events,) = found
+        assert f"gpu1 GPU 0 by bob (pid {pid} sleep, ".encode() in events.read_bytes()
+        queue = launcher.call("queue", "-i", str(launcher.inventory))
+        assert "(not launcher)" in queue.stdout, queue.stderr
+        host.write(gpu_tools.APPS, f"{pid}, {uuids[0]}, 40960\n".encode())
+        host.write(gpu_tools.LOAD, b"1, 0, 30, 5000\n")
+        labs.wait_until(lambda: b"by no process (5 GB)" in events.read_bytes(), "a new look", 60)
+        host.write(gpu_tools.APPS, b"")
+        host.write(gpu_tools.LOAD, b"")
+        _, err = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0, err
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    host.write(gpu_tools.APPS, f"{pid}, {uuids[0]}, 40960\n{pid}, {uuids[2]}, 0\n".encode())
     shown = launcher.call("gpus", "-i", str(launcher.inventory))
     assert "4x Fake GPU 80 GB" in shown.stdout, shown.stderr
     assert "0,2 " in shown.stdout

@@ -11,12 +11,16 @@ from collections.abc import Mapping, Sequence
 #: What is in a host's /run: processes on GPUs as lines "pid, uuid or index, MiB"; for NVIDIA also the
 #: driver's version and the uncorrectable errors of every GPU.
 APPS, HEALTH = "/run/fake-gpu-apps", "/run/fake-gpu-health"
+#: Lines "index, percent, degrees, MiB that no process holds"; a GPU without one idles at 30 degrees.
+LOAD = "/run/fake-gpu-load"
 
 _NVIDIA_SMI = r"""#!/bin/sh
 # A FAKE nvidia-smi, made by tests/support/gpu_tools.py: there is no GPU behind it.
 gpus='{gpus}'
 apps=/run/fake-gpu-apps
 [ -r "$apps" ] || apps=/dev/null
+load=/run/fake-gpu-load
+[ -r "$load" ] || load=/dev/null
 query=${{1#--query-gpu=}}
 case "$*" in
 -L)
@@ -26,17 +30,22 @@ END
     ;;
 '--query-gpu=index,name,uuid,memory.total,memory.used,mig.mode.current --format=csv,noheader,nounits'|\
 '--query-gpu=index,name,uuid,memory.total,memory.used --format=csv,noheader,nounits')
-    echo "$gpus" | awk -F', ' -v apps="$apps" -v mig="${{query##*used}}" '
-        BEGIN {{ while ((getline line < apps) > 0) {{ split(line, a, ", *"); used[a[2]] += a[3] }} }}
-        {{ print $1 ", " $2 ", " $3 ", " $4 ", " used[$3] + 0 (mig ? ", " $5 : "") }}' ;;
+    echo "$gpus" | awk -F', ' -v apps="$apps" -v load="$load" -v mig="${{query##*used}}" '
+        BEGIN {{ while ((getline line < apps) > 0) {{ split(line, a, ", *"); used[a[2]] += a[3] }}
+                while ((getline line < load) > 0) {{ split(line, a, ", *"); held[a[1]] = a[4] }} }}
+        {{ print $1 ", " $2 ", " $3 ", " $4 ", " used[$3] + held[$1] (mig ? ", " $5 : "") }}' ;;
 '--query-gpu=uuid,driver_version,ecc.errors.uncorrected.volatile.total --format=csv,noheader,nounits')
     driver=580.95 ecc=0
     [ ! -r /run/fake-gpu-health ] || read -r driver ecc </run/fake-gpu-health
     echo "$gpus" | awk -F', ' -v driver="$driver" -v ecc="$ecc" '{{ print $3 ", " driver ", " ecc }}' ;;
 '--query-compute-apps=pid,gpu_uuid,used_memory --format=csv,noheader,nounits')
     awk -F', *' '{{ print $1 ", " $2 ", " $3 }}' "$apps" ;;
-'--query-gpu=index,utilization.gpu --format=csv,noheader,nounits')
-    echo "$gpus" | awk -F', ' '{{ print $1 ", 0" }}' ;;
+'--query-gpu=index,utilization.gpu,temperature.gpu,memory.used --format=csv,noheader,nounits')
+    echo "$gpus" | awk -F', ' -v apps="$apps" -v load="$load" '
+        BEGIN {{ while ((getline line < apps) > 0) {{ split(line, a, ", *"); used[a[2]] += a[3] }}
+                while ((getline line < load) > 0) {{ split(line, a, ", *")
+                    busy[a[1]] = a[2]; heat[a[1]] = a[3]; held[a[1]] = a[4] }} }}
+        {{ print $1 ", " busy[$1] + 0 ", " ($1 in heat ? heat[$1] : 30) ", " used[$3] + held[$1] }}' ;;
 *)
     echo "fake nvidia-smi: not supported: $*" >&2
     exit 2 ;;
@@ -95,9 +104,11 @@ if query == "static --asic --json":
 elif query == "metric --mem-usage --json":
     of_each(lambda gpu: {"mem_usage": {
         "total_vram": {"value": 196592, "unit": "MB"}, "used_vram": {"value": used(gpu), "unit": "MB"}}})
-elif query == "metric --usage --json":
+elif query == "metric --usage --temperature --mem-usage --json":
     of_each(lambda gpu: {"usage": {
-        "gfx_activity": {"value": 7, "unit": "%"}, "umc_activity": "N/A"}})
+        "gfx_activity": {"value": 7, "unit": "%"}, "umc_activity": "N/A"}, "temperature": {
+        "edge": "N/A", "hotspot": {"value": 41, "unit": "C"}}, "mem_usage": {
+        "used_vram": {"value": used(gpu), "unit": "MB"}}})
 elif query == "metric --ecc --json":
     of_each(lambda gpu: {"ecc": {"total_correctable_count": 0, "total_uncorrectable_count": gpu}})
 elif query == "process --json":
@@ -117,8 +128,10 @@ if query == "--showproductname --showmeminfo vram --showuniqueid --json":
         "Unique ID": GPUS[gpu], "VRAM Total Memory (B)": "17163091968",
         "VRAM Total Used Memory (B)": str(used(gpu) << 20), "Card Series": "Fake Radeon RX 6800",
         "Card Model": "0x73bf"} for gpu in range(len(GPUS))}))
-elif query == "--showuse --json":
-    print(json.dumps({"card%d" % gpu: {"GPU use (%)": "7"} for gpu in range(len(GPUS))}))
+elif query == "--showuse --showtemp --showmeminfo vram --json":
+    print(json.dumps({"card%d" % gpu: {
+        "GPU use (%)": "7", "Temperature (Sensor edge) (C)": "41.0",
+        "VRAM Total Used Memory (B)": str(used(gpu) << 20)} for gpu in range(len(GPUS))}))
 elif query == "--showpidgpus":
     print("======= ROCm System Management Interface =======")
     print("=============== GPUs Indexed by PID ============")
@@ -139,10 +152,11 @@ elif query == "discovery --dump 1,8":
     print("Device ID,Driver Version")
     for gpu in range(len(GPUS)):
         print('%d,"I915_23.10.32_PSB_231129.32"' % gpu)
-elif query == "dump -d -1 -m 0 -n 1":
-    print("Timestamp, DeviceId, GPU Utilization (%)")
+elif query == "dump -d -1 -m 0,3,18 -n 1":
+    print("Timestamp, DeviceId, GPU Utilization (%), GPU Core Temperature (Celsius Degree), "
+          "GPU Memory Used (MiB)")
     for gpu in range(len(GPUS)):
-        print("06:14:46.000,    %d, 7.00" % gpu)
+        print("06:14:46.000,    %d, 7.00, 41.00, %d.00" % (gpu, used(gpu)))
 elif query == "ps -j":
     rows = [(1, gpu, 1507, "xpu-smi") for gpu in range(len(GPUS))]
     rows += [(pid, gpu, mib << 10, "python") for pid, gpu, mib in apps()]

@@ -26,6 +26,8 @@ test)
     have sudo || missing="$missing sudo"
     have ruby || missing="$missing ruby"
     have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox"
+    have chromium || missing="$missing chromium"
+    ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || missing="$missing libatomic1" # node of playwright
     have dnf && have rpmbuild && have createrepo_c || missing="$missing dnf rpm createrepo-c"
     ;;
 frameworks)

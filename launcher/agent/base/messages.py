@@ -115,6 +115,25 @@ class StartRequest(TypedDict):
     seconds: NotRequired[float | None]  # the longest that it runs
 
 
+class WaitRequest(TypedDict):
+    """The request to wait for GPUs, ``op`` is "wait": all that a host needs to start the run by itself.
+
+    ``gpus`` are those that the run may use, and ``names`` what programs call each of them. ``start``
+    has a token in the place of every GPU, of its name and of every port; these come from the range
+    ``ports``. The run waits for ``seconds`` at most (None: for ever). With ``ignore_foreign`` it takes
+    GPUs that are used outside launcher, too.
+    """
+
+    ticket: Message
+    gpus: List[int]
+    names: Dict[str, str]
+    start: StartRequest
+    tokens: Dict[str, List[str]]
+    ports: List[int]
+    seconds: NotRequired[float | None]
+    ignore_foreign: NotRequired[int]
+
+
 class ErrorReport(TypedDict):
     """What a process wrote about its own failure."""
 
@@ -138,7 +157,8 @@ class TicketFacts(TypedDict):
 
     ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
     on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
-    ``aside``: it holds nobody back now.
+    ``aside``: it holds nobody back now. ``by_itself``: its hosts start it, whether its launcher lives
+    or not.
     """
 
     run: str
@@ -150,6 +170,7 @@ class TicketFacts(TypedDict):
     hosts: int
     shares: List[List[int]]
     aside: bool
+    by_itself: NotRequired[bool]
 
 
 class GpuFacts(TypedDict):
@@ -161,6 +182,15 @@ class GpuFacts(TypedDict):
     memory: int
     memory_used: int
     vendor: str
+
+
+class GpuLoad(TypedDict):
+    """What a GPU does now: percent of its time, degrees, MiB in use; None is what its tool does not
+    say."""
+
+    percent: int | None
+    celsius: int | None
+    memory: int | None
 
 
 class GpuUse(TypedDict):
@@ -198,6 +228,16 @@ class HostFacts(TypedDict):
     strays: NotRequired[int]
     own_hosts: NotRequired[str]
     no_paths: NotRequired[List[str]]
+
+
+class HostNow(TypedDict):
+    """The answer to "now"; ``gpus`` are by index."""
+
+    gpus: Dict[str, GpuLoad]
+    gpu_users: List[GpuUse]
+    tickets: List[TicketFacts]
+    leased: Dict[str, Holder]
+    time: float
 
 
 class Reached(TypedDict):

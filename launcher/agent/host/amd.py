@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from ..base import lean
 from ..processes import processes
-from .nvidia import number
+from .nvidia import number, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from ..base.messages import GpuFacts
+    from ..base.messages import GpuFacts, GpuLoad
 
 NAME, TOOL, OLDER_TOOL = "amd", "amd-smi", "rocm-smi"
+_LOAD_OF_ROCM = ["--showuse", "--showtemp", "--showmeminfo", "vram", "--json"]
 _OF_ROCM = ["--showproductname", "--showmeminfo", "vram", "--showuniqueid", "--json"]
 
 
@@ -67,8 +68,12 @@ def _part(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _value(value: Any) -> int:
-    """Return a number of amd-smi: ``{"value": 42, "unit": "%"}``, 42 or "N/A"."""
-    return number(str(value.get("value") if isinstance(value, dict) else value))
+    return number(_bare(value))
+
+
+def _bare(value: Any) -> str:
+    """Return a number of amd-smi as text: ``{"value": 42, "unit": "%"}``, 42 or "N/A"."""
+    return str(value.get("value") if isinstance(value, dict) else value)
 
 
 def _uuid(serial: Any) -> str:
@@ -137,13 +142,35 @@ def _apps_of_rocm(text: str) -> list[tuple[int, str, int]]:
     return found
 
 
-def busy(seconds: float) -> dict[int, int]:
-    """Return for each GPU the percent of its time in which it computes."""
-    if processes.is_program(TOOL):
-        answer = _gpus(processes.output_of([TOOL, "metric", "--usage", "--json"], seconds))
-        return {i: _value(_part(one, "usage").get("gfx_activity")) for i, one in answer.items()}
-    cards = _cards(["--showuse", "--json"], seconds)
-    return {index: number(str(card.get("GPU use (%)"))) for index, card in cards}
+def load(seconds: float) -> dict[int, GpuLoad]:
+    """Return what each GPU does now, as nvidia.py describes it."""
+    if not processes.is_program(TOOL):
+        return {index: _load_of(card) for index, card in _cards(_LOAD_OF_ROCM, seconds)}
+    metrics = [TOOL, "metric", "--usage", "--temperature", "--mem-usage", "--json"]
+    found: dict[int, GpuLoad] = {}
+    for index, one in _gpus(processes.output_of(metrics, seconds)).items():
+        heat = _part(one, "temperature")
+        found[index] = {
+            "percent": said(_bare(_part(one, "usage").get("gfx_activity"))),
+            "celsius": _first(_bare(heat.get(sensor)) for sensor in ("hotspot", "edge")),
+            "memory": said(_bare(_part(one, "mem_usage").get("used_vram"))),
+        }
+    return found
+
+
+def _load_of(card: dict[str, Any]) -> GpuLoad:
+    used = said(str(card.get("VRAM Total Used Memory (B)")))
+    sensors = ("junction", "edge")
+    return {
+        "percent": said(str(card.get("GPU use (%)"))),
+        "celsius": _first(str(card.get("Temperature (Sensor %s) (C)" % one)) for one in sensors),
+        "memory": None if used is None else used >> 20,
+    }
+
+
+def _first(texts: Iterable[str]) -> int | None:
+    """Return the first of these that is a number."""
+    return next((found for found in map(said, texts) if found is not None), None)
 
 
 def health(gpus: Iterable[GpuFacts]) -> dict[str, Any]:

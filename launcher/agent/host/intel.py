@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ..base import lean
 from ..processes import processes
-from .nvidia import number, table
+from .nvidia import number, said, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from ..base.messages import GpuFacts
+    from ..base.messages import GpuFacts, GpuLoad
 
 NAME, TOOL = "intel", "xpu-smi"
 #: The keys of the list of processes, of versions 1 and 2.
@@ -60,11 +60,15 @@ def apps(text: str) -> list[tuple[int, str, int]]:
     ]
 
 
-def busy(seconds: float) -> dict[int, int]:
-    """Return for each GPU the percent of its time in which it computes, over a second."""
-    answer = processes.output_of([TOOL, "dump", "-d", "-1", "-m", "0", "-n", "1"], seconds) or ""
-    rows = [row for row in table(answer) if len(row) == 3 and row[1].isdigit()]
-    return {int(device): number(percent) for _, device, percent in rows}
+def load(seconds: float) -> dict[int, GpuLoad]:
+    """Return what each GPU does over a second, as nvidia.py describes it."""
+    metrics = [TOOL, "dump", "-d", "-1", "-m", "0,3,18", "-n", "1"]
+    rows = table(processes.output_of(metrics, seconds) or "")
+    return {
+        int(row[1]): {"percent": said(row[2]), "celsius": said(row[3]), "memory": said(row[4])}
+        for row in rows
+        if len(row) == 5 and row[1].isdigit()
+    }
 
 
 def health(gpus: Iterable[GpuFacts]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from ..base.messages import GpuFacts
+    from ..base.messages import GpuFacts, GpuLoad
 
 NAME, TOOL = "nvidia", "nvidia-smi"
 #: Indices of MIG instances start here, ten for each GPU: instance 3 of GPU 1 is 1013. As in
@@ -77,10 +77,15 @@ def _instances(seconds: float) -> list[GpuFacts]:
 
 def number(text: str) -> int:
     """Return the whole part of a number; 0 for what is none, such as ``[N/A]``."""
+    return said(text) or 0
+
+
+def said(text: str) -> int | None:
+    """Return the whole part of a number; None for what is none, such as ``[N/A]``."""
     try:
         return int(float(text))
-    except ValueError:
-        return 0
+    except (ValueError, OverflowError):
+        return None
 
 
 def _rows(query: list[str], seconds: float = 10.0) -> list[list[str]] | None:
@@ -107,10 +112,15 @@ def apps(text: str) -> list[tuple[int, str, int]]:
     ]
 
 
-def busy(seconds: float) -> dict[int, int]:
-    """Return for each GPU the percent of its time in which it computes."""
-    rows = _rows(["--query-gpu=index,utilization.gpu"], seconds) or []
-    return {int(r[0]): int(r[1]) for r in rows if len(r) == 2 and r[0].isdigit() and r[1].isdigit()}
+def load(seconds: float) -> dict[int, GpuLoad]:
+    """Return what each GPU does now: ``percent`` of its time in which it computes, ``celsius``, and
+    ``memory`` in use in MiB. None is what the tool does not say."""
+    rows = _rows(["--query-gpu=index,utilization.gpu,temperature.gpu,memory.used"], seconds) or []
+    return {
+        int(row[0]): {"percent": said(row[1]), "celsius": said(row[2]), "memory": said(row[3])}
+        for row in rows
+        if len(row) == 4 and row[0].isdigit()
+    }
 
 
 def health(gpus: Iterable[GpuFacts]) -> dict[str, Any]:

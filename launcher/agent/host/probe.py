@@ -27,6 +27,7 @@ IFA_F_TEMPORARY, IFA_F_UNUSABLE = 0x01, 0x08 | 0x20 | 0x40
 def facts(root: str, with_gpus: bool) -> HostFacts:
     """Return everything that planning and the rendezvous need to know."""
     os.makedirs(root, mode=0o700, exist_ok=True)
+    held = gpu_locks.held()  # whose processes are seen below may have ended by the second look
     asked = gpu_users.ask() if with_gpus else None
     listed = gpus.listed() if with_gpus else []
     disk = os.statvfs(root)
@@ -46,7 +47,7 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
         "gpus": listed,
         "gpu_users": gpu_users.users(listed, asked),
         "visible": gpus.bounds() if with_gpus else {},
-        "leased": {str(index): holder for index, holder in gpu_locks.held().items()},
+        "leased": {str(index): one for index, one in {**held, **gpu_locks.held()}.items()},
         "time": time.time(),
     }
 

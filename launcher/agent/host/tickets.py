@@ -1,8 +1,8 @@
 """Tickets of waiting runs: names of sockets, as GPU locks are.
 
-A ticket says all that others must know to decide whose turn it is; its holder is the relay of its run,
-so that it is gone when nobody could start the run. What another user claims is read as a name with
-bounds, or not at all. See docs/decisions/0055-tickets.md.
+A ticket says all that others must know to decide whose turn it is. Its holder is who could start the
+run: its own supervisor where it waits on one host, or else a relay, which ends with its launcher. What
+another user claims is read as a name with bounds, or not at all. See docs/decisions/0055-tickets.md.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def enter(run: str, ticket: Message) -> Socket:
     parts = [letter, *map(_written, numbers), _shares_text(ticket["shares"])]
     if ticket.get("aside"):
         parts.append("a")
+    if ticket.get("by_itself"):
+        parts.append("s")
     for _ in range(TRIES):
         try:
             return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
@@ -121,6 +123,7 @@ def _read(name: str) -> TicketFacts | None:
         "hosts": hosts,
         "shares": shares,
         "aside": "a" in fields[6:],
+        "by_itself": "s" in fields[6:],
     }
 
 

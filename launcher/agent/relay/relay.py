@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from ..base.messages import HostFacts, Message, Reached, StartRequest, SupervisorSpec
+    from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
+    from .now import Now
     from .turn import Turn
 
 #: Seconds for a supervisor to answer.
@@ -63,6 +64,7 @@ class Relay(SelfTests):
         self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
+        self.now: Now | None = None  # of somebody who watches the GPUs
         self.done = False
 
     def serve(self) -> None:
@@ -271,6 +273,14 @@ class Relay(SelfTests):
         """Unlock them again."""
         return self._ask(request)
 
+    def do_wait(self, request: Message) -> Message:
+        """Have the supervisor wait for GPUs, and start the run by itself."""
+        return self._ask(request)
+
+    def do_move(self, request: Message) -> Message:
+        """Have it wait with another ticket."""
+        return self._ask(request)
+
     def do_alive(self, request: Message) -> Message:
         """Return whether a supervisor owns the run, and when one stopped it on its own."""
         self._use(request["run"])
@@ -378,6 +388,14 @@ class Relay(SelfTests):
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""
         return run_folders.runs(self.root)
+
+    def do_now(self, request: Message) -> HostNow:
+        """Return what the GPUs do now, and who holds and wants them."""
+        if self.now is None:
+            from .now import Now  # for few connections
+
+            self.now = Now()
+        return self.now.look()
 
     def do_usage(self, request: Message) -> Message:
         """Return what launcher's files take here."""

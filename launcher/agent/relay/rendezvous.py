@@ -9,12 +9,11 @@ import time
 
 from ..base.lean import Socket, socket
 from ..base.tcp import listen, resolve
-from ..host.probe import interface_of, port_is_free
+from ..host import free_ports
+from ..host.probe import interface_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..base.messages import Reached
 
 
@@ -30,17 +29,7 @@ class Listener:
         there are too few free ports.
         """
         self.token = token.encode()
-        self.held: list[Socket] = []
-        for port in _candidates(*ports):
-            if len(self.held) <= more + news and port_is_free(port):
-                try:
-                    self.held.append(listen(port))
-                except OSError:
-                    continue
-        if len(self.held) <= more:
-            self.close()
-            wanted = "no port is free" if not more else "fewer than %d ports are free" % (more + 1)
-            raise OSError(errno.EADDRINUSE, wanted + " from %d to %d" % tuple(ports))
+        self.held = free_ports.hold(ports, more + 1, more + 1 + news)
         if news and len(self.held) == more + 1:
             self.held.append(listen(0))
         self.socket = self.held[0]
@@ -61,14 +50,6 @@ class Listener:
     def close(self) -> None:
         for listener in self.held:
             listener.close()
-
-
-def _candidates(first: int, last: int) -> Iterator[int]:
-    """Yield up to 512 ports from a random one on, so that two runs rarely try the same."""
-    count = last - first + 1
-    start = int.from_bytes(os.urandom(4), "big") % count
-    for step in range(min(count, 512)):
-        yield first + (start + step) % count
 
 
 def connect(addresses: list[str], port: int, token: str, seconds: float) -> dict[str, Reached]:

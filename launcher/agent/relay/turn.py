@@ -1,14 +1,10 @@
-"""A relay's part in a queue: it holds the ticket of its run, and tells what changes.
-
-The kernel hangs up on it when a GPU lock or the ticket of another run is gone, so it needs no clock to
-see that.
-"""
+"""A relay's part in a queue: it holds the ticket of its run, and tells what changes."""
 
 from __future__ import annotations
 
 import time
 
-from ..host import gpu_locks, socket_names, tickets
+from ..host import lookout, tickets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds without a request after which a ticket is let go: nobody could start its run.
 FORSAKEN = 30.0
-#: Seconds until the next look where the kernel does not tell of each end, and for what only begins.
-LOOK = 2.0
 #: The longest that a request waits for a change.
 LONGEST = 15.0
-#: How often to look again where something ends while we look.
-TRIES = 3
 
 
 class Turn:
@@ -34,15 +26,14 @@ class Turn:
         self._ticket: Socket | None = None
         self._entered: Message | None = None
         self._run = ""
-        self._watched: dict[str, Socket] = {}
-        self._told: list[str] = []
+        self._lookout = lookout.Lookout()
         self._asks: tuple[int, float] | None = None  # which request waits, and until when
         self._heard, self._next_look = time.monotonic(), 0.0
 
     @property
     def readable(self) -> list[Socket]:
         """The sockets that the kernel makes readable when something has ended."""
-        return list(self._watched.values())
+        return self._lookout.readable
 
     def patience(self) -> float:
         """Return the seconds until :meth:`answers` has something to do, if nothing ends before."""
@@ -50,7 +41,7 @@ class Turn:
         moments = [self._heard + FORSAKEN] if self._ticket else []
         if self._asks:
             moments += [self._asks[1], self._next_look]
-        return max(0.0, min(moments, default=now + LOOK) - now)
+        return max(0.0, min(moments, default=now + lookout.LOOK) - now)
 
     def ask(self, request: Message) -> list[tuple[int, Message]]:
         """Hold the ticket of a request, or none. Return the answer to an earlier request that waits.
@@ -68,17 +59,15 @@ class Turn:
     def answers(self, ready: Iterable[object]) -> list[tuple[int, Message]]:
         """Return what is to be answered now: the number of a request, and how things stand."""
         now = time.monotonic()
-        ended = [name for name, one in self._watched.items() if one in ready]
-        for name in ended:
-            self._watched.pop(name).close()
+        ended = self._lookout.ended(ready)
         if self._asks is None:
             return []
         number, until = self._asks
         if now < until:
             if not ended and now < self._next_look:
                 return []
-            self._next_look = now + LOOK
-            if sorted(tickets.names()) == self._told and not ended:
+            self._next_look = now + lookout.LOOK
+            if not ended and not self._lookout.has_changed():
                 return []
         stand = self._stand()
         self._asks, self._heard = None, now
@@ -91,9 +80,9 @@ class Turn:
 
     def close(self) -> None:
         """Leave the queue."""
-        for one in [self._ticket, *self._watched.values()]:
-            if one:
-                one.close()
+        if self._ticket:
+            self._ticket.close()
+        self._lookout.close()
 
     def _hold(self, wanted: Message | None) -> None:
         if wanted == self._entered and (self._ticket or not wanted):
@@ -105,31 +94,6 @@ class Turn:
             before.close()
 
     def _stand(self) -> Message:
-        """Return how things stand, and watch for the next end."""
-        for _ in range(TRIES):
-            names = tickets.names()
-            stand = {"tickets": tickets.read(names, self._run), "leased": _leased()}
-            if self._watch(tickets.to_watch(names, self._run)):
-                break
-        self._told = sorted(names)
-        return stand
-
-    def _watch(self, names: list[str]) -> bool:
-        """Watch these sockets and no others; return False if one of them has ended meanwhile."""
-        for name in [name for name in self._watched if name not in names]:
-            self._watched.pop(name).close()
-        ended = False
-        for name in [name for name in names if name not in self._watched]:
-            try:
-                found = socket_names.connected(name)
-            except OSError:  # its queue is full: it is looked at every LOOK seconds
-                continue
-            if found is None:
-                ended = True
-            else:
-                self._watched[name] = found
-        return not ended
-
-
-def _leased() -> Message:
-    return {str(index): holder for index, holder in gpu_locks.held().items()}
+        self._lookout.look(self._run)
+        leased = {str(index): holder for index, holder in self._lookout.leased.items()}
+        return {"tickets": self._lookout.tickets, "leased": leased}

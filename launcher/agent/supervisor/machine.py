@@ -143,6 +143,7 @@ class Machine:
         self.phase = IDLE
         self.stage, self.attempt = "", attempt
         self.stopped = False  # no further stage starts
+        self.waits = False  # for GPUs: it needs no client until its turn has come
         self._grace = grace
         self._heartbeat = Heartbeat(orphan_timeout, now)
         self._begun: set[tuple[str, int]] = set()
@@ -178,7 +179,7 @@ class Machine:
         moments += [moment for moment in others if moment is not None]
         if self._due:
             moments.append(self._due.at)
-        if self.phase == IDLE and alone_since is not None:
+        if self.phase == IDLE and alone_since is not None and not self.waits:
             moments.append(alone_since + UNUSED)
         return min(moments)
 
@@ -205,6 +206,10 @@ class Machine:
         if self._running:
             self.phase = STOPPING
 
+    def wait(self) -> None:
+        """Note that the run waits for GPUs, and begins when these are free."""
+        self.waits = True
+
     # -- processes
 
     def begin(
@@ -218,6 +223,7 @@ class Machine:
         """Begin a stage, which may last ``until`` then; what an earlier one has left behind still runs
         beside it."""
         self._begun.add((stage, attempt))
+        self.waits = False
         self._leave_stage()
         self.phase, self.stage, self.attempt = RUNNING, stage, attempt
         self._elastic, self._outcomes, self._until = elastic, Outcomes(processes), until
@@ -291,10 +297,15 @@ class Machine:
             out += self._kill(now)
         if self.phase == IDLE and self.stopped:
             out += self._close()
-        elif self.phase == IDLE and alone_since is not None and now - alone_since > UNUSED:
+        elif self._is_unused(now, alone_since):
             self.phase = OVER
             out.append(Record("SupervisorGaveUp", seconds=UNUSED))
         return out
+
+    def _is_unused(self, now: float, alone_since: float | None) -> bool:
+        if self.phase != IDLE or self.waits or alone_since is None:
+            return False
+        return now - alone_since > UNUSED
 
     def found(self, left: list[int], cleaning: bool, now: float) -> list[Instruction]:
         """Decide about what is ``left`` of the run here.

@@ -28,30 +28,45 @@ _PROCESS_MORE = {
 }
 _HOST = {"host": str, "address": str, "names": [str]}
 _SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
+_TICKET = {"number": int, "hosts": int, "shares": [int]}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
+
+_START = (
+    {"stage": str, "attempt": int, "processes": [(_PROCESS, _PROCESS_MORE)], "path": [str]},
+    {
+        "port": int,
+        "ports": [int],
+        "gpus": [int],
+        "gpu_uuids": {str: int},
+        "gpu_vendor": str,
+        "news": (_NEWS, {}),
+        "peer": dict,
+        "share": (_SHARE, {}),
+        "own_hosts": [(_HOST, {})],
+        "elastic": str,
+        "secrets": TEXTS,
+        "own_path": str,
+        "seconds": NUMBER,
+    },
+)
 
 #: By request: the fields that it must have, and those that it may have.
 REQUESTS = {
-    "start": (
-        {"stage": str, "attempt": int, "processes": [(_PROCESS, _PROCESS_MORE)], "path": [str]},
-        {
-            "port": int,
-            "ports": [int],
-            "gpus": [int],
-            "gpu_uuids": {str: int},
-            "gpu_vendor": str,
-            "news": (_NEWS, {}),
-            "peer": dict,
-            "share": (_SHARE, {}),
-            "own_hosts": [(_HOST, {})],
-            "elastic": str,
-            "secrets": TEXTS,
-            "own_path": str,
-            "seconds": NUMBER,
-        },
-    ),
+    "start": _START,
     "claim": ({"gpus": [int]}, {}),
     "release": ({}, {}),
+    "wait": (
+        {
+            "ticket": (_TICKET, {}),
+            "gpus": [int],
+            "names": TEXTS,
+            "start": _START,
+            "tokens": {str: [str]},
+            "ports": [int],
+        },
+        {"seconds": NUMBER, "ignore_foreign": int},
+    ),
+    "move": ({"ticket": (_TICKET, {})}, {}),
     "stop": ({}, {"grace": NUMBER, "why": str}),
     "subscribe": ({}, {"version": NUMBER}),
     "contact": ({}, {}),

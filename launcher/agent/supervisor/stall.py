@@ -161,5 +161,5 @@ def _gpus_in_use(indices: Iterable[int], vendor: str) -> bool:
     A MIG instance counts as in use when its GPU does, where nvidia-smi tells that.
     """
     parents = {gpu_locks.parent_of(index) for index in indices}
-    busy = gpus.vendor(vendor).busy(GPU_SECONDS)
-    return any(percent > GPU_NOISE for index, percent in busy.items() if index in parents)
+    loads = gpus.vendor(vendor).load(GPU_SECONDS)
+    return any((loads[index]["percent"] or 0) > GPU_NOISE for index in parents if index in loads)

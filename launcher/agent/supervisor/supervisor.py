@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import Message, ProcessSpec, StartRequest, SupervisorSpec
     from ..processes.own_hosts import OwnHosts
+    from .waiting import Waiting
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
@@ -54,6 +55,7 @@ class Supervisor:
         self.gpu_locks: list[gpu_locks.Lock] = []
         self.registered = gpu_locks.register(self.run_id)  # until the run is over here
         self.limit: list[gpu_locks.Lock] = []  # until when the run ends by itself
+        self.waiting: Waiting | None = None  # for GPUs, to begin by itself
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
@@ -76,14 +78,17 @@ class Supervisor:
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
             readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
+            readable += self.waiting.readable if self.waiting else []
             writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
             found = select.select(readable, writable, [], self._patience())
+            if self.waiting:
+                self.waiting.heard(found[0], time.monotonic())
             for ready in found[0]:
                 if ready == self.signals:
                     os.read(self.signals, 512)
                 elif ready in callers:
                     self._hear(ready)
-                else:
+                elif ready in self.broadcast.readable:
                     self.broadcast.look(ready)
             for ready in found[1]:
                 if ready in self.clients.writable:
@@ -99,6 +104,7 @@ class Supervisor:
         now = time.monotonic()
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
+        moments += [self.waiting.next_look] if self.waiting else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
     def _keep_time(self) -> None:
@@ -113,6 +119,7 @@ class Supervisor:
             self.stall.look(now, self.machine.is_ending)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
+            self._look_at_queue(now)
         socket_names.drain([*self.registered, *self.gpu_locks, *self.limit])
         self.journal.flush()
 
@@ -158,12 +165,14 @@ class Supervisor:
     # -- requests
 
     def _do(self, client: Socket, operation: str, message: Any) -> Message | None:
-        if operation in ("start", "stop", "subscribe", "contact", "claim"):
+        if operation in ("start", "stop", "subscribe", "contact", "claim", "wait", "move"):
             self.machine.heard_launcher(time.monotonic())
         if operation == "start":
             return self._start(message)
         if operation in ("claim", "release"):
             return self._claim(message.get("gpus") or [])
+        if operation in ("wait", "move"):
+            return self._wait(message)
         if operation == "stop":
             self._stop(message)
             return {"ok": {}}
@@ -173,6 +182,11 @@ class Supervisor:
         if operation == "stacks":
             self._take_stacks(message["stamp"])
             return {"ok": {}}
+        self._report(operation, message)
+        return None
+
+    def _report(self, operation: str, message: Message) -> None:
+        """Record what a program of ours reports, which expects no answer."""
         if operation == "rank-started":
             key, rank, pid = message["key"], message["rank"], message["pid"]
             self._record("ProcessStarted", key=key, rank=rank, pid=pid)
@@ -181,7 +195,6 @@ class Supervisor:
         elif operation == "share-trouble":
             names = ("code", "path", "other", "detail")
             self._record("ShareTroubled", **{name: message[name] for name in names})
-        return None
 
     def _stop(self, request: Message) -> None:
         grace = self.grace if request.get("grace") is None else request["grace"]
@@ -209,6 +222,11 @@ class Supervisor:
         refusal = self._prepare(request)
         if refusal:
             return refusal
+        self._begin(request)
+        return {"ok": {}}
+
+    def _begin(self, request: StartRequest) -> None:
+        """Start the processes of a stage, for which everything is prepared."""
         stage, attempt, specs = request["stage"], request["attempt"], request["processes"]
         seconds = request.get("seconds")
         until = None if seconds is None else time.monotonic() + seconds
@@ -229,7 +247,6 @@ class Supervisor:
             self.own_hosts.name(request["own_hosts"], self.host)
         for process in specs:
             self._start_one(process)
-        return {"ok": {}}
 
     def _prepare(self, request: StartRequest) -> Message | None:
         """Take ports and GPUs for a stage; return an error when they are not free."""
@@ -272,6 +289,57 @@ class Supervisor:
         for lock in [*self.gpu_locks, *self.limit]:
             lock.close()
         self.gpu_locks, self.limit = [], []
+
+    # -- the queue
+
+    def _wait(self, request: Any) -> Message:
+        """Wait for GPUs, or with another ticket; do nothing for a run that has begun."""
+        if self.waiting:
+            self.waiting.move(request["ticket"], time.monotonic())
+        elif "start" in request and not self.machine.stopped:
+            stage, attempt = request["start"]["stage"], request["start"]["attempt"]
+            if not self.machine.was_begun(stage, attempt):
+                from .waiting import Waiting  # most runs do not wait
+
+                self.waiting = Waiting(self.run_id, request, time.monotonic())
+                self.machine.wait()
+        return {"ok": {}}
+
+    def _look_at_queue(self, now: float) -> None:
+        """Begin if it is this run's turn; leave the queue if it is to be stopped."""
+        waiting = self.waiting
+        if waiting is None:
+            return
+        if self.machine.stopped:
+            self._leave_queue()
+        elif waiting.is_over(now):
+            self._follow(self.machine.stop(self.grace, protocol.WAIT_OVER, False, now))
+        elif gpus := waiting.turn(now):
+            self._take_turn(waiting, gpus, now)
+
+    def _take_turn(self, waiting: Waiting, gpus: list[int], now: float) -> None:
+        """Begin on these GPUs, unless somebody was quicker with one of them or with a port.
+
+        Once the journal has it, no other supervisor begins.
+        """
+        try:
+            request = waiting.start(gpus)
+            refusal = self._prepare(request)
+        except OSError:
+            refusal = {"error": {}}
+        if refusal:
+            self._unlock()
+            waiting.later(now)
+            return
+        ports = [request["port"], *request["ports"]]
+        self._record("BegunThere", seconds=waiting.waited(now), gpus=gpus, ports=ports)
+        self._begin(request)
+        self._leave_queue()
+
+    def _leave_queue(self) -> None:
+        if self.waiting:
+            self.waiting.close()
+        self.waiting = None
 
     def _start_one(self, process: ProcessSpec) -> None:
         key, rank = process["key"], process.get("rank")
@@ -336,6 +404,7 @@ class Supervisor:
         self.children.kill(left)
 
     def _close(self) -> None:
+        self._leave_queue()
         self._unlock()
         self.gpus.close()
         self.stacks.close()

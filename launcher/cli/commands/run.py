@@ -55,7 +55,7 @@ GROUPS = {
         "check",
         "yes",
     ),
-    "When": ("wait", "no_wait", "time", "priority"),
+    "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
     "Results": (
         "outputs",

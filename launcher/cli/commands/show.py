@@ -112,7 +112,11 @@ def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) 
         )
     if state.waits and stale is None:
         lines.append(f"waits for GPUs: {waits_text(state.waits)}")
-    rows = _host_rows(run.layout.nodes, state)
+    if state.waits_on:
+        lines.append(
+            f"{state.waits_on} starts it when its turn has come, with or without a launcher"
+        )
+    rows = [] if state.waits_on else _host_rows(run.layout.nodes, state)
     if rows:
         lines.append(table(("host", "ranks", "gpus", "running", "connection"), rows, "  "))
     return "\n".join(lines)

@@ -79,8 +79,21 @@ def _run_waits(event: ev.RunWaits) -> Line:
 
 def waits_text(event: ev.RunWaits) -> str:
     """Return the place of a run, what it waits for, and by when it begins."""
-    why = wait_reason(event.why, event.runs, event.users, event.hosts)
+    if event.why is WaitReason.NOT_YET and event.latest is not None:
+        return f"begins at {due(event.latest, event.time)} at the earliest"
+    why = wait_reason(event.why, event.runs, event.users, event.hosts, event.outside)
     return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
+
+
+@line_of.register
+def _waits_on_host(event: ev.WaitsOnHost) -> Line:
+    return Line(f"waits on {event.host}, which starts it when its turn has come", "yellow")
+
+
+@line_of.register
+def _begun_there(event: ev.BegunThere) -> Line:
+    gpus = fold(event.gpus)
+    return Line(f"its turn after {duration(event.seconds)}: {event.host} GPU {gpus}", "green")
 
 
 @line_of.register
@@ -89,19 +102,25 @@ def _turn_came(event: ev.TurnCame) -> Line:
 
 
 def wait_reason(
-    why: WaitReason, runs: Sequence[str], users: Mapping[str, str], hosts: Sequence[str]
+    why: WaitReason,
+    runs: Sequence[str],
+    users: Mapping[str, str],
+    hosts: Sequence[str],
+    outside: str = "",
 ) -> str:
     """Return what a run waits for; see :class:`launcher.records.events.RunWaits`."""
     if why is WaitReason.HOSTS_MISSING:
         return f"{nodeset.fold(hosts)} cannot be reached"
     if why is WaitReason.TOO_LARGE:
         return "more than its hosts have now"
-    named = _first(tuple(_whose(run, users) for run in runs))
+    named = _first(tuple(_whose(run, users, outside) for run in runs))
     return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
 
 
-def _whose(run: str, users: Mapping[str, str]) -> str:
+def _whose(run: str, users: Mapping[str, str], outside: str) -> str:
     """Return ``ann (calm-otter-1234)``; runs of other programs have no name."""
+    if outside and not run:
+        return f"programs outside launcher: {outside}"
     user = users.get(run, "")
     return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ...api.hosts import GpuState, gpu_states
+from ...api.hosts import FREE, HELD, LEFT, GpuState, gpu_states
 from ...spec import nodeset
 from ...spec.errors import HostError
 from ...spec.gpus import fold
@@ -21,7 +21,7 @@ def gpus_text(known: Mapping[str, Facts], now: float, off: Mapping[str, str]) ->
     total = free = 0
     for host, facts in known.items():
         found = gpu_states(facts)
-        idle = sum(one.state == "free" for one in found)
+        idle = sum(one.state == FREE for one in found)
         total, free = total + len(found), free + idle
         used = ["; ".join(_used_by(found, now - facts.clock_offset))]
         row = (_models(found), str(idle) if found else "-", *used)
@@ -48,14 +48,17 @@ def _used_by(found: tuple[GpuState, ...], now: float) -> list[str]:
     """Return ``0-1 ann calm-otter-1234 (2 min)`` and ``2 bob python 40 GB (not launcher, 3 h)``."""
     users: dict[tuple[str, ...], list[GpuState]] = {}
     for one in found:
-        if one.state != "free":
+        if one.state != FREE:
             users.setdefault((one.state, one.user, one.run, one.command), []).append(one)
     parts = []
     for (state, user, run, command), several in users.items():
         since = min((one.since for one in several if one.since), default=None)
         time = age(max(0.0, now - since)) if since else ""
         held = fold(one.index for one in several)
-        if state == "held" and run:
+        if state == LEFT:
+            memory = sum(one.used for one in several) / 1024
+            parts.append(f"{held} {memory:.0f} GB held by no process")
+        elif state == HELD and run:
             note = f" ({time})" if time else ""
             parts.append(f"{held} {user} {run}{note}")
         else:

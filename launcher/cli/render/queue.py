@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...spec import nodeset
@@ -13,6 +13,7 @@ from .tables import age, counted, due, table
 if TYPE_CHECKING:
     from ...api.client import Holding, Queue, Waiting
 
+_HEAD = ("", "waiting", "user", "gpus", "hosts", "for", "time")
 _PRIORITIES = {-1: "low", 0: "", 1: "high"}
 
 
@@ -23,12 +24,17 @@ def queue_text(queue: Queue, now: float) -> str:
         rows = [_holding(one, now) for one in queue.holding]
         parts.append(table(("run", "user", "gpus", "since", "ends by"), rows))
     if queue.waiting:
-        rows = [_waiting(one, now) for one in queue.waiting]
-        parts.append(table(("", "waiting", "user", "gpus", "hosts", "for", "time", "why"), rows))
+        parts.append(waiting_table(queue.waiting, now))
     waits = len(queue.waiting)
     who = {0: "nobody waits", 1: "1 run waits"}.get(waits, f"{waits} runs wait")
     parts.append(f"{counted(queue.gpus, 'GPU')}, {queue.free} free; {who}")
     return "\n\n".join(parts)
+
+
+def waiting_table(waiting: Sequence[Waiting], now: float) -> str:
+    """Return a row for each run that waits."""
+    rows = [_waiting(one, now) for one in waiting]
+    return table((*_HEAD, "started by", "why"), rows)
 
 
 def _holding(one: Holding, now: float) -> tuple[str, ...]:
@@ -59,6 +65,7 @@ def _waiting(one: Waiting, now: float) -> tuple[str, ...]:
         where,
         age(max(0.0, now - one.since)),
         age(one.time_limit) if one.time_limit else "-",
+        "its host" if one.by_itself else "its launcher",
         _why(one, now),
     )
 

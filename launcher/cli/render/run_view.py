@@ -171,10 +171,11 @@ class Screen:
 
     @on_event.register
     def _stage_started(self, event: ev.StageStarted) -> None:
+        came = self._is_waiting and self._stage == "wait"
         self._stage, self._since = event.stage, time.monotonic()
         self._transfer = Transfer(self._since)
         moved = event.stage == "start" and self._has_moved
-        if event.stage == "sync" or self._is_waiting or moved:
+        if event.stage == "sync" or came or moved:
             self._has_moved = False
             self._say_layout()
 

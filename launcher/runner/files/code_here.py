@@ -23,9 +23,9 @@ class CodeHere:
     missed: Missed
 
 
-def read(job: Job) -> CodeHere:
-    """Read the code in the job's workdir. Blocks. Raises InputError."""
-    source = code_snapshot.of_job(job)
+def read(job: Job, added: Path) -> CodeHere:
+    """Read the code in the job's workdir, with the files in ``added``. Blocks. Raises InputError."""
+    source = code_snapshot.of_job(job, added)
     code_snapshot.require(source, job.script)
     return CodeHere(
         source,

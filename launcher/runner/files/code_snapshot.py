@@ -2,7 +2,8 @@
 
 In a git repository, git decides what is ignored; elsewhere ``.gitignore`` files are read with
 pathspec. ``.launcherignore`` has the same notation and also applies to files that git tracks.
-Environments of Python, which work nowhere else, and caches of its tools are never code.
+Environments of Python, which work nowhere else, and caches of its tools are never code. The program
+that starts a run can add files to its code; no rule leaves them out.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ _Paths = tuple[bytes, ...]
 
 @frozen
 class Source:
-    """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted."""
+    """The files of a folder at one moment. ``paths`` are relative, as bytes, and sorted. Those of
+    ``added`` are in a folder of their own, ``added_from``, and take the place of others."""
 
     folder: Path
     paths: tuple[bytes, ...]
@@ -60,6 +62,8 @@ class Source:
     bytes: int
     origin: Path | None = None  # where it was read first, when ``folder`` holds a copy
     unreadable: _Paths = ()  # files and folders that are left out: we may not read them
+    added: _Paths = ()
+    added_from: Path | None = None
 
     @property
     def identity(self) -> str:
@@ -68,14 +72,27 @@ class Source:
         return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def of_job(job: Job) -> Source:
-    """Return the source of a job. Raises InputError."""
-    return read(Path(job.workdir), job.output_paths, job.include)
+def of_job(job: Job, added_from: Path | None = None) -> Source:
+    """Return the source of a job, as `read` does. Raises InputError."""
+    return read(Path(job.workdir), job.output_paths, job.include, added_from)
 
 
-def read(folder: Path, leave_out: tuple[str, ...] = (), include: tuple[str, ...] = ()) -> Source:
+def again(source: Source, job: Job, added_from: Path | None = None) -> Source:
+    """Return what a source of this job is now. Raises InputError."""
+    if source.origin:
+        return read_copy(source.folder, source.origin)
+    return of_job(job, added_from)
+
+
+def read(
+    folder: Path,
+    leave_out: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
+    added_from: Path | None = None,
+) -> Source:
     """Return the source in ``folder``, without what .gitignore patterns in ``leave_out`` match, but with
-    what ``include`` names: paths and globs, also of files that are ignored.
+    what ``include`` names: paths and globs, also of files that are ignored. All files of ``added_from``,
+    if there is such a folder, belong to it, too.
 
     Raises InputError for a folder that is missing, or would copy everything, and for an ``include`` that
     names nothing in it.
@@ -90,7 +107,9 @@ def read(folder: Path, leave_out: tuple[str, ...] = (), include: tuple[str, ...]
     paths = _without_environments(sorted(set(_files(folder, closed))))
     kept = {p for p in paths if not (more and more.match_file(os.fsdecode(p)))}
     kept.update(path for pattern in include for path in _included(folder, pattern))
-    found = _measured(folder, sorted(kept))
+    added = _all_files(added_from) if added_from and added_from.is_dir() else ()
+    kept = kept.difference(added)
+    found = _measured(folder, sorted(kept), added=added, added_from=added_from if added else None)
     hidden = [p for p in closed if not (more and more.match_file(os.fsdecode(p) + "/"))]
     return replace(found, unreadable=tuple(sorted({*found.unreadable, *hidden})))
 
@@ -133,26 +152,37 @@ def _without_environments(paths: list[bytes]) -> list[bytes]:
 
 def read_copy(folder: Path, origin: Path) -> Source:
     """Return the source in a folder that holds a copy of ``origin``: all its files."""
+    return replace(_measured(folder, _all_files(folder)), origin=origin.resolve())
+
+
+def _all_files(folder: Path) -> _Paths:
     root = os.fsencode(folder)
-    paths = [
+    paths = (
         os.path.relpath(os.path.join(base, name), root)
         for base, folders, files in os.walk(root)
         for name in (*files, *(f for f in folders if os.path.islink(os.path.join(base, f))))
-    ]
-    return replace(_measured(folder, sorted(paths)), origin=origin.resolve())
+    )
+    return tuple(sorted(paths))
 
 
 def coarse_version(source: Source, grain: int) -> str:
     """Return the version of what a host has of a source, where times are multiples of ``grain``
     nanoseconds."""
-    return _measured(source.folder, source.paths, grain).version
+    return _measured(source.folder, source.paths, grain, source.added, source.added_from).version
 
 
-def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
+def _measured(
+    folder: Path,
+    paths: Iterable[bytes],
+    grain: int = 1,
+    added: _Paths = (),
+    added_from: Path | None = None,
+) -> Source:
     found = Fingerprint()
     kept, unreadable = [], []
-    for path in paths:
-        whole = os.path.join(os.fsencode(folder), path)
+    for path in sorted((*paths, *added)) if added else paths:
+        is_added = path in added
+        whole = os.path.join(os.fsencode(added_from if is_added and added_from else folder), path)
         try:
             status = os.lstat(whole)
         except (FileNotFoundError, NotADirectoryError):
@@ -170,7 +200,8 @@ def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
             found.file(path, status.st_size, status.st_mtime_ns // grain * grain, executable)
         else:
             continue
-        kept.append(path)
+        if not is_added:
+            kept.append(path)
     return Source(
         folder,
         tuple(kept),
@@ -178,6 +209,8 @@ def _measured(folder: Path, paths: Iterable[bytes], grain: int = 1) -> Source:
         found.files,
         found.bytes,
         unreadable=tuple(unreadable),
+        added=added,
+        added_from=added_from,
     )
 
 
@@ -455,7 +488,7 @@ def describe_code(source: Source, revision: Revision) -> dict[str, Any]:
     """Return the contents of ``code.json``."""
     return {
         **formats.stamp(),
-        "folder": str(source.folder),
+        "folder": str(source.origin or source.folder),
         "snapshot": source.version,
         "files": source.files,
         "bytes": source.bytes,

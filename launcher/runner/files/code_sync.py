@@ -20,9 +20,11 @@ from typing import Any
 from ...records import events as ev
 from ...records.run_reader import code_of
 from ...spec.errors import HostError, InputError, SyncError
+from ...spec.frozen import frozen
 from ...spec.model import Job
 from ...transport import rsync
 from ...transport.answers import Snapshot
+from ..concurrency import in_thread, together
 from ..context import RunContext
 from ..host_session import HostSession
 from . import code_snapshot
@@ -30,28 +32,49 @@ from .code_snapshot import Source
 
 #: How often a source may change while it is being copied.
 TRIES = 3
+#: How many hosts are copied to at once: each takes an rsync here.
+COPIES = 8
 
 
-async def give_code(context: RunContext, session: HostSession, code: Source) -> None:
-    """Make the run's snapshot on a host. Raises HostError.
+async def give_code(context: RunContext, sessions: Sequence[HostSession], code: Source) -> Source:
+    """Make the run's snapshot on all hosts; return the version that each of them has. Raises HostError.
 
-    The copy is compared with the listing made here, and made again if files were edited meanwhile.
+    A copy is compared with the listing made here. Where files were edited meanwhile, all hosts get the
+    newer version: the ranks of a run execute the same code.
     """
-    started, copied = time.time(), 0
+    given = [_Given() for _ in sessions]
     for _ in range(TRIES):
-        answer = await session.agent.answer(
-            Snapshot, "snapshot", run=context.name, source=code.identity, version=code.version
-        )
-        if answer.have:
-            context.add(_synced(session, code, started, copied))
-            return
-        copied += await _copy(context, session, code, answer)
-        code = code_snapshot.of_job(context.job)
+        steps = zip(sessions, given, strict=True)
+        given = await together((_give(context, one, code, last) for one, last in steps), COPIES)
+        if all(one.has for one in given):
+            return code
+        code = await in_thread(code_snapshot.again, code, context.job, context.folder.added)
     raise SyncError(
-        session.name,
+        next(one.name for one, last in zip(sessions, given, strict=True) if not last.has),
         f"{code.folder} keeps changing while it is copied",
         f"its newest file is {code_snapshot.newest(code)}: if it is a log, list it in .launcherignore",
     )
+
+
+@frozen
+class _Given:
+    """Whether a host has the version that was asked for, and the bytes sent to it so far."""
+
+    has: bool = False
+    sent: int = 0
+
+
+async def _give(context: RunContext, session: HostSession, code: Source, last: _Given) -> _Given:
+    """Make the run's snapshot of this version on a host, unless its copy turns out to be another one."""
+    started, sent = time.time(), last.sent
+    wanted: dict[str, Any] = {"run": context.name, "source": code.identity, "version": code.version}
+    answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
+    if not answer.have:
+        sent += await _copy(context, session, code, answer)
+        answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
+    if answer.have:
+        context.add(_synced(session, code, started, sent))
+    return _Given(answer.have, sent)
 
 
 async def give_code_of(context: RunContext, session: HostSession, other: str) -> None:
@@ -92,7 +115,7 @@ async def give_same_code(
         wanted: dict[str, Any] = {"run": context.name, "source": here.identity, "version": version}
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
         if not answer.have:
-            here = await _here(origin, context.job)
+            here = await _here(origin, context.job, context.folder.added)
             if here.version != version:
                 here = await _elsewhere(origin, version, others, Path(scratch)) or here
             if here.version != version:
@@ -124,9 +147,9 @@ def _synced(session: HostSession, code: Source, started: float, copied: int) -> 
     )
 
 
-async def _here(origin: Path, job: Job) -> Source:
+async def _here(origin: Path, job: Job, added: Path) -> Source:
     with suppress(InputError, OSError):  # the folder may be gone
-        return await asyncio.to_thread(code_snapshot.of_job, job)
+        return await asyncio.to_thread(code_snapshot.of_job, job, added)
     return replace(_EMPTY, folder=origin)
 
 
@@ -156,24 +179,24 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
     def progress(percent: int) -> None:
         context.add(ev.SyncProgressed(time.time(), session.name, percent, code.bytes))
 
+    options = [
+        "--links",
+        "--times",
+        "--perms",
+        # The sealed version is shared by all later runs: nobody should write into it.
+        "--chmod=Du=rwx,Fa-w,Fu+r",
+        # Absolute: Debian's 3.2.7-1+deb12u6 loses files that resemble a relative one's.
+        *([f"--link-dest={folder}/{base}"] if base else []),
+    ]
+    parts = [(code.folder, code.paths)]
+    if code.added_from:
+        parts.append((code.added_from, code.added))
+    sent = 0
     try:
-        result = await rsync.copy(
-            session.connection,
-            session.name,
-            [
-                "--links",
-                "--times",
-                "--perms",
-                # The sealed version is shared by all later runs: nobody should write into it.
-                "--chmod=Du=rwx,Fa-w,Fu+r",
-                # Absolute: Debian's 3.2.7-1+deb12u6 loses files that resemble a relative one's.
-                *([f"--link-dest={folder}/{base}"] if base else []),
-                f"{os.fspath(code.folder)}/",
-                f"x:{folder}/{incoming}/",
-            ],
-            b"\0".join(code.paths),
-            progress,
-        )
+        for place, paths in parts:
+            ends = [f"{os.fspath(place)}/", f"x:{folder}/{incoming}/"]
+            names, argv = b"\0".join(paths), [*options, *ends]
+            sent += (await rsync.copy(session.connection, session.name, argv, names, progress)).sent
         wanted: dict[str, Any] = {}
         if answer.grain > 1:  # the host's file system rounds times
             coarse = await asyncio.to_thread(code_snapshot.coarse_version, code, answer.grain)
@@ -183,4 +206,4 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
         if not session.agent.closed.done():
             await session.agent.ask("discard", source=code.identity, incoming=incoming)
         raise
-    return result.sent
+    return sent

@@ -154,8 +154,8 @@ def _without_failure(state: RunState) -> Outcome:
 
 def _recorded_stop(state: RunState) -> Stop | None:
     """Return the stop that the hosts recorded, unless the run had finished."""
-    finished = state.primary_ended is not None or all(p.well for p in state.processes.values())
-    return None if finished else state.stop
+    finished = state.has_begun and all(process.well for process in state.processes.values())
+    return None if finished or state.primary_ended is not None else state.stop
 
 
 def _first(expired: Mapping[str, Expiry]) -> float:

@@ -8,7 +8,7 @@ from ...jobs.gpus import foreign, usable, users_text
 from ...records.events import GpusPassedOver
 from ...records.reasons import PassedOver
 from ...spec.gpus import are_one, is_mig
-from ...spec.model import Facts, Job, Node, holder_text
+from ...spec.model import OUTSIDE, Facts, Job, Node, holder_text
 
 
 def passed_over(job: Job, node: Node, facts: Facts, now: float) -> list[GpusPassedOver]:
@@ -49,7 +49,7 @@ def _held(indices: Sequence[int], node: Node, facts: Facts, now: float) -> Itera
         index: holder_text(holder)
         for index in indices
         for held, holder in facts.leased.items()
-        if are_one(index, held) and index not in node.gpus
+        if are_one(index, held) and index not in node.gpus and OUTSIDE not in holder
     }
     if holders:
         by = ", ".join(sorted(set(holders.values())))

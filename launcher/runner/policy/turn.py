@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...agent.host.socket_names import short as short
+from ...agent.supervisor import stands as there
 from ...agent.supervisor import turns
 from ...agent.supervisor.turns import Begin as Begin
 from ...agent.supervisor.turns import Wait as Wait
@@ -17,9 +18,12 @@ from ...jobs.gpus import foreign, usable
 from ...jobs.layout import make_layout
 from ...records.reasons import WaitReason
 from ...spec.frozen import frozen
-from ...spec.gpus import are_one, is_mig
-from ...spec.model import Facts, Host, Job, Layout, Node
+from ...spec.gpus import are_one, is_mig, name_of
+from ...spec.model import OUTSIDE, Facts, Host, Job, Layout, Node
 from ...transport.answers import Holder, Turns, WaitingThere
+
+#: Of more programs outside launcher, the number.
+FEW = 3
 
 
 @frozen
@@ -34,18 +38,38 @@ class Stand:
 
     @property
     def gpus(self) -> tuple[int, ...]:
-        """The GPUs of the host that runs take: whole ones, or MIG instances if there are no others."""
-        there = usable(self.host, self.facts, (), self.model).indices
-        return tuple(index for index in there if not is_mig(index)) or tuple(there)
+        """The GPUs of the host that runs take."""
+        return gpus_of(self.host, self.facts, self.model)
+
+    @property
+    def held(self) -> dict[int, Holder]:
+        """Who holds GPUs now; without a run, they are used outside launcher."""
+        outside = {
+            gpu: Holder(holder.get("user") or None)
+            for gpu, holder in self.facts.leased.items()
+            if OUTSIDE in holder
+        }
+        return {**outside, **self.said.leased}
 
     @property
     def uses(self) -> tuple[turns.Use, ...]:
         """What uses these GPUs now."""
         held: dict[str, tuple[set[int], Holder]] = {}
-        for index, holder in self.said.leased.items():
+        for index, holder in self.held.items():
             mine = {gpu for gpu in self.gpus if are_one(gpu, index)}
             held.setdefault(holder.run or "", (set(), holder))[0].update(mine)
         return tuple(turns.Use(run, gpus, one.left) for run, (gpus, one) in held.items() if gpus)
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The runs that hold GPUs of the host, as their tickets name them."""
+        return frozenset(short(one.run) for one in self.said.leased.values() if one.run)
+
+
+def gpus_of(host: Host, facts: Facts, model: str | None = None) -> tuple[int, ...]:
+    """Return the GPUs of a host that runs take: whole ones, or MIG instances if there are no others."""
+    there = usable(host, facts, (), model).indices
+    return tuple(index for index in there if not is_mig(index)) or tuple(there)
 
 
 def can_wait(job: Job) -> bool:
@@ -70,10 +94,16 @@ def decide(stands: Sequence[Stand], run: str = "", hosts: Iterable[str] = ()) ->
 
     ``hosts`` are all those of ``run``, in sight or not.
     """
-    known = {
-        one.host.name: turns.Host(one.gpus, one.uses, last=foreign(one.facts)) for one in stands
-    }
-    return turns.decide(_tickets(stands, short(run), frozenset(hosts)), known)
+    seen = [
+        there.Stand(
+            one.host.name,
+            turns.Host(one.gpus, one.uses, last=foreign(one.facts)),
+            one.said.tickets,
+            one.running,
+        )
+        for one in stands
+    ]
+    return there.decide(seen, short(run), hosts)
 
 
 def of_run(answers: Iterable[Begin | Wait], run: str) -> Begin | Wait | None:
@@ -91,47 +121,35 @@ def reason(answer: Wait, without_gpus: Collection[str]) -> WaitReason:
 def waiting(stands: Sequence[Stand]) -> dict[str, dict[str, WaitingThere]]:
     """Return the tickets by run and host, where the run has no GPUs.
 
-    It may have two on a host for a while: the first counts. A run that may start again keeps its ticket
-    while it runs, so that nobody takes its GPUs in between.
+    See :func:`launcher.agent.supervisor.stands.waiting`.
     """
-    found: dict[str, dict[str, WaitingThere]] = {}
-    for stand in stands:
-        running = {short(holder.run) for holder in stand.said.leased.values() if holder.run}
-        for ticket in sorted(stand.said.tickets, key=_key):
-            if ticket.run not in running:
-                found.setdefault(ticket.run, {}).setdefault(stand.host.name, ticket)
-    return found
+    return there.waiting((one.host.name, one.said.tickets, one.running) for one in stands)
 
 
 def users(stands: Sequence[Stand]) -> dict[str, str]:
     """Return whose each run is that holds GPUs or waits, as far as the hosts know."""
     found: dict[str, str] = {}
     for stand in stands:
-        for holder in stand.said.leased.values():
+        for holder in stand.held.values():
             if holder.user:
                 found[holder.run or ""] = str(holder.user)
         found.update((ticket.run, ticket.user) for ticket in stand.said.tickets)
     return found
 
 
-def _key(ticket: WaitingThere) -> tuple[int, int, str]:
-    return (-ticket.priority, ticket.number, ticket.run)
-
-
-def _tickets(
-    stands: Sequence[Stand], own: str, candidates: frozenset[str]
-) -> Iterable[turns.Ticket]:
-    for run, there in waiting(stands).items():
-        first = min(there.values(), key=_key)
-        if first.aside and run != own:
-            continue  # it can begin nowhere, as its own hosts say: it holds nobody back
-        sizes = first.sizes
-        hosts = candidates if run == own else frozenset(there)
-        if run != own and len(there) < first.hosts:
-            sizes = sizes[: len(there)]  # what it may need of those that are in sight
-        yield turns.Ticket(
-            run, first.number, sizes, hosts, priority=first.priority, seconds=first.seconds
-        )
+def outside(stands: Sequence[Stand]) -> str:
+    """Return what uses GPUs of these hosts outside launcher, and on which."""
+    found: dict[str, list[str]] = {}
+    for stand in stands:
+        for gpu in stand.gpus:
+            if what := stand.facts.leased.get(gpu, {}).get(OUTSIDE):
+                found.setdefault(f"{stand.host.name} {what}", []).append(name_of(gpu))
+    texts = []
+    for what, gpus in found.items():
+        host, _, by = what.partition(" ")
+        texts.append(f"{host} GPU {','.join(gpus)} by {by}")
+    more = [f"and {len(texts) - FEW} more"] if len(texts) > FEW else []
+    return ", ".join([*texts[:FEW], *more])
 
 
 def layout(job: Job, stands: Sequence[Stand], begin: Begin, run: str) -> Layout:
@@ -146,16 +164,24 @@ def layout(job: Job, stands: Sequence[Stand], begin: Begin, run: str) -> Layout:
     return make_layout(job, [one.host for one in chosen], facts, run)
 
 
-def with_gpus(layout: Layout, stands: Sequence[Stand], begin: Begin) -> Layout:
+def provisional(job: Job, stand: Stand, shares: Sequence[int], run: str) -> Layout:
+    """Return the layout of a run on its only host, with any GPUs: which ones, the host decides when its
+    turn has come. Raises PlanError."""
+    any_gpus = {stand.host.name: list(stand.gpus[: sum(shares)])}
+    return layout(job, [stand], Begin(short(run), any_gpus), run)
+
+
+def with_gpus(
+    layout: Layout, facts: Mapping[str, Facts], gpus: Mapping[str, Sequence[int]]
+) -> Layout:
     """Return a layout with the same processes on the same hosts, and the GPUs that it may take now."""
-    known = {one.host.name: usable(one.host, one.facts) for one in stands}
 
     def of(node: Node) -> Node:
-        gpus = begin.gpus.get(node.host.name)
-        if not gpus:
+        name = node.host.name
+        if not gpus.get(name):
             return node
-        names = known[node.host.name].names
-        called = tuple(names.get(gpu, str(gpu)) for gpu in gpus)
-        return replace(node, gpus=tuple(gpus), gpu_names=called)
+        names = usable(node.host, facts[name]).names
+        called = tuple(names.get(gpu, str(gpu)) for gpu in gpus[name])
+        return replace(node, gpus=tuple(gpus[name]), gpu_names=called)
 
     return replace(layout, nodes=tuple(map(of, layout.nodes)))

@@ -133,18 +133,12 @@ class Trials:
 
     async def _rate(self, run: Run, reader: Reader) -> Rate:
         """Return the rate of a trial. Raises NoRate."""
-        terms, numbers, note = self._terms, reader.numbers, ""
+        terms, numbers = self._terms, reader.numbers
         if not numbers and terms.own is None:
-            try:
-                numbers = await asyncio.to_thread(scalars.steps, run.folder.outputs)
-            except scalars.NoReader as error:
-                note = f"; {error}"
+            numbers = await asyncio.to_thread(scalars.steps, run.folder.outputs)
         if not numbers and reader.unreadable:
             raise NoRate(f"the pattern found {reader.unreadable!r}, which is not a number")
-        try:
-            return rate(numbers, run.layout, terms.warmup, terms.per_rank, self._unit)
-        except NoRate as error:
-            raise NoRate(f"{error}{note}") from None
+        return rate(numbers, run.layout, terms.warmup, terms.per_rank, self._unit)
 
 
 def _trial(nodes: int, run: Run, receipt: Receipt) -> Trial:

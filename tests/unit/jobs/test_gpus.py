@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from launcher.jobs import gpus, job_file, planner
+from launcher.jobs.gpus import with_foreign_held
 from launcher.jobs.layout import make_layout
 from launcher.spec import inventory as inventories
 from launcher.spec.errors import GpusInUse, InputError, PlanError
 from launcher.spec.inventory_writer import inventory_text
-from launcher.spec.model import Facts, Gpu, GpuUser, Host, Layout, Meeting
+from launcher.spec.model import Facts, Gpu, GpuUser, Host, Layout, Meeting, holder_text
 
 A, B = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000"
 MIG = [
@@ -207,6 +209,42 @@ def test_gpus_that_somebody_uses_outside_launcher_are_taken_last() -> None:
     assert all_.nodes[0].gpus == (0, 1, 2, 3)
     named = laid_out("hosts: [gpu1]", known, resources={"gpu_ids": "0"})
     assert named.nodes[0].gpus == (0,)
+
+
+def test_gpus_that_somebody_uses_outside_launcher_are_held_unless_the_run_ignores_it() -> None:
+    """The error says who, with what, since when, and how to share them."""
+    bob = replace(BOB, since=time.mktime((2026, 11, 27, 10, 28, 30, 0, 0, -1)) + 5)
+    known = {"gpu1": with_foreign_held(replace(used_by_bob(0), gpu_users=(bob,), clock_offset=5.0))}
+    assert laid_out("hosts: [gpu1]", known).nodes[0].gpus == (1, 2, 3)
+    for wanted in ({"gpus": 4}, {"gpu_ids": "0"}):
+        with pytest.raises(GpusInUse) as caught:
+            laid_out("hosts: [gpu1]", known, resources=wanted)
+        assert (
+            "by bob (pid 4242 python-train, 40 GB, since 27 Nov 10:28) outside launcher"
+            in caught.value.message
+        )
+        assert "--ignore-foreign" in caught.value.hint
+    assert with_foreign_held(known["gpu1"]) == known["gpu1"]
+
+
+def test_memory_of_no_process_is_use_and_told_apart() -> None:
+    """A driver takes some memory by itself, and a run's own processes may be invisible in a container."""
+    listed = [
+        replace(PLAIN[i], memory_used=used) for i, used in enumerate((900, 12288, 3000, 3000))
+    ]
+    known = facts(
+        *listed, leased={2: {"user": "ada", "run": "x-1"}}, gpu_users=(replace(BOB, gpu=3),)
+    )
+    assert list(gpus.foreign(known)) == [3, 1]
+    held = with_foreign_held(known)
+    assert holder_text(held.leased[1]) == "no process (12 GB) outside launcher"
+    states = {one.index: (one.state, one.user, one.pid, one.used) for one in gpus.states(held)}
+    assert states == {
+        0: ("free", "", None, 900),
+        1: ("left", "", None, 12288),
+        2: ("held", "ada", None, 3000),
+        3: ("foreign", "bob", 4242, 40960),
+    }
 
 
 def test_a_host_whose_gpus_are_all_used_is_passed_over_while_there_are_others() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from launcher.records import events as ev
 from launcher.records import state as status
-from launcher.records.reasons import StopReason
+from launcher.records.reasons import StopReason, WaitReason
 from launcher.records.state import ENDED, TRANSITIONS, RunState, fold, step
 
 FEW = settings(max_examples=40)
@@ -162,6 +162,16 @@ def test_skewed_clocks_do_not_change_who_failed_first() -> None:
     failure = fold([slow, fast]).failure
     assert failure is not None
     assert failure.host == "fast"
+
+
+def test_a_run_that_its_host_starts_needs_no_launcher() -> None:
+    waits = [ev.WaitsOnHost(1.0, "gpu1"), ev.RunWaits(2.0, 1, 1, WaitReason.BUSY)]
+    state = fold(waits)
+    assert (state.status, state.waits_on, state.is_on_its_own) == ("waiting", "gpu1", True)
+    state = fold([ev.BegunThere(3.0, "gpu1", 0, 2.0, (0, 1), (20_000,))], state)
+    assert (state.status, state.waits, state.is_on_its_own) == ("preparing", None, True)
+    assert fold([ev.AllStarted(4.0, 0)], state).waits_on == ""
+    assert fold([ev.RunRestarted(4.0, 1, "gpu-busy")], state).begun_there is None
 
 
 def test_setup_is_known_by_its_key() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 import os
+import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,13 +18,15 @@ from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
-from launcher.web import app, stream
+from launcher.web import app, curves, logs, stream
 from launcher.web.answers import Runs
 from launcher.web.guard import Session
+from support import console_runs
 
 PORT = 8770
 ORIGIN = f"http://127.0.0.1:{PORT}"
 VALUE = "hunter2-the-value-of-a-secret"
+JSON = {"content-type": "application/json"}
 LOG = "attempt-0/rank-0.out"
 PRINTED = b"step 1\n\x1b[31mred\x1b[0m <script>alert(1)</script>\n\xff\xfe"
 
@@ -82,8 +88,8 @@ def test_the_code_opens_the_console_once(stranger: TestClient, session: Session)
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[1]", b'{"code": 7}', b"[" * 1000, '"é"'.encode()])
 def test_an_odd_body_opens_nothing(stranger: TestClient, body: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    assert stranger.post("/session", content=body, headers=headers).status_code == 401
+    assert stranger.post("/session", content=body, headers=JSON).status_code in (400, 401)
+    assert stranger.get("/api/runs").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -107,12 +113,71 @@ def test_other_pages_and_names_are_refused(
     assert owner.get("/api/runs", headers={"cookie": cookie, **headers}).status_code == status
 
 
-def test_nothing_is_written(run: RunFolder, owner: TestClient) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
-        assert owner.request(method, f"/api/runs/{run.name}").status_code == 405
-    form = {"content-type": "text/plain"}
-    assert owner.post("/session", content=b"{}", headers=form).status_code == 415
+def test_what_writes_is_asked_for_by_this_page_alone(run: RunFolder, owner: TestClient) -> None:
+    at = f"/api/runs/{run.name}/stop"
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert owner.request(method, at).status_code == 405
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert owner.post(at, content=b"{}", headers={"content-type": kind}).status_code == 415
+    for headers in ({"origin": "http://127.0.0.1:1"}, {"sec-fetch-site": "same-site"}):
+        assert owner.post(at, json={}, headers=headers).status_code == 403
+    assert owner.get(at).status_code == 405
     assert owner.post("/session", json={"code": "x" * 5000}).status_code == 413
+    assert owner.post(at, content=b"x" * 70_000, headers=JSON).status_code == 413
+    for body in (b"[", b"[]", b'{"grace": true}', b'{"grace": -1}', b'{"grace": "x"}'):
+        assert owner.post(at, content=body, headers=JSON).status_code == 400, body
+    owner.cookies.clear()
+    assert owner.post(at, json={}).status_code == 401
+    assert not (run.path / "stop.json").exists()
+
+
+def test_read_only(run: RunFolder) -> None:
+    session = Session(PORT, read_only=True)
+    reader = TestClient(app.Console(session).app(), base_url=ORIGIN)
+    assert reader.post("/session", json={"code": session.code}).status_code == 204
+    assert reader.get("/api/console").json()["read_only"] is True
+    for what in ("stop", "delete", "rerun"):
+        answer = reader.post(f"/api/runs/{run.name}/{what}", json={})
+        assert answer.status_code == 403 and "--read-only" in answer.json()["error"]
+    assert run.path.exists()
+
+
+def test_stopping_asks_the_follower_and_says_what_cannot_be_stopped(
+    run: RunFolder, owner: TestClient
+) -> None:
+    running = console_runs.begin("long")
+    with owner:  # the same loop for both requests
+        for asked in (1, 2):
+            answer = owner.post(f"/api/runs/{running.name}/stop", json={"grace": 3})
+            assert answer.status_code == 202, answer.text
+            wish = json.loads((running.path / "stop.json").read_text())
+            assert (wish["asked"], wish["grace"]) == (asked, 3.0)
+        console_runs.succeed(running)
+        answer = owner.post(f"/api/runs/{running.name}/stop", json={})
+    assert answer.status_code == 400 and answer.json()["hint"] == "there is nothing to stop"
+    assert owner.post("/api/runs/lon/stop", json={}).status_code == 404  # no beginnings of names
+
+
+def test_a_run_that_is_followed_or_damaged(run: RunFolder, owner: TestClient) -> None:
+    running = console_runs.begin("long")
+    answer = owner.post(f"/api/runs/{running.name}/delete", json={})
+    assert answer.status_code == 400 and "launcher stop" in answer.json()["hint"]
+    running.close()
+    (running.path / "run.json").write_text("[")
+    answer = owner.post(f"/api/runs/{running.name}/delete", json={})
+    assert answer.json() == {"deleted": True, "not_brought": []}
+    assert not running.path.exists()
+
+
+def test_running_again_needs_the_secrets(run: RunFolder, owner: TestClient) -> None:
+    answer = owner.post(f"/api/runs/{run.name}/rerun", json={"arguments": ["--lr", "1"]})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "secret KEY is not set in your environment",
+        "hint": "export KEY=... first",
+    }
+    for body in ({"arguments": "x"}, {"arguments": [1]}, {"hosts": 1}, {"from_checkpoint": 1}):
+        assert owner.post(f"/api/runs/{run.name}/rerun", json=body).status_code == 400
 
 
 def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
@@ -127,8 +192,14 @@ def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
 
 
 def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) -> None:
+    other = console_runs.begin("other")
+    other.close()
     at = f"/api/runs/{run.name}"
-    for path in ("/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", "/"):
+    every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
+    every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
+    every += [f"{at}/moment?log={LOG}&time=1", f"{at}/outputs.tar", "/api/console"]
+    every.append(f"/api/compare?run={run.name}&run={other.name}")
+    for path in every:
         answer = owner.get(path)
         assert answer.status_code == 200, path
         assert VALUE not in answer.text, path
@@ -195,6 +266,119 @@ def test_a_damaged_run_stands_in_the_list(run: RunFolder, owner: TestClient) -> 
     assert answer.status_code == 409 and "receipt.json" in answer.json()["error"]
 
 
+def test_scalars_come_with_the_points_of_those_asked_for(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"/api/runs/{run.name}/scalars"
+    assert owner.get(at).json() == {"whole": True, "scalars": []}
+    console_runs.printed(run, 0, console_runs.steps(0, 50))
+    (named,) = owner.get(at).json()["scalars"]
+    assert (named["tag"], named["source"], named["count"]) == ("loss", "rank 0", 50)
+    assert "values" not in named
+    (curve,) = owner.get(at, params={"tag": "loss", "points": 10}).json()["scalars"]
+    assert curve["steps"][0] == 0 and curve["steps"][-1] == 49 and len(curve["steps"]) <= 11
+    assert len(curve["values"]) == len(curve["times"]) == len(curve["steps"])
+    assert owner.get("/api/runs/nothing/scalars").status_code == 404
+    monkeypatch.setattr(curves, "KEPT", 0)
+    assert len(owner.get(at).json()["scalars"]) == 1
+
+
+def test_what_differs_between_runs(run: RunFolder, owner: TestClient) -> None:
+    names = []
+    for rate in ("0.1", "0.2"):
+        folder = console_runs.begin("lr", 1000.0, "--lr", rate)
+        folder.close()
+        names.append(folder.name)
+    value = owner.get("/api/compare", params={"run": names}).json()
+    assert [one["arguments"] for one in value["runs"]] == [["--lr", "0.1"], ["--lr", "0.2"]]
+    (against,) = value["differences"]
+    assert against["run"] == names[1]
+    assert {"what": "arguments", "before": "--lr 0.1", "after": "--lr 0.2"} in against[
+        "differences"
+    ]
+    for names, status in (([], 400), (["a"] * 13, 404), ([f"{n}" for n in range(13)], 400)):
+        assert owner.get("/api/compare", params={"run": names}).status_code == status
+    assert owner.get("/api/compare", params={"run": "../runs"}).status_code == 404
+
+
+def test_what_others_wrote_is_as_they_published_it() -> None:
+    folder = Path(app.__file__).parent / "static" / "vendor"
+    packages = tomllib.loads((folder / "vendor.toml").read_text())
+    known = {name: value for one in packages.values() for name, value in one["sha256"].items()}
+    for path in folder.iterdir():
+        if path.name != "vendor.toml":
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == known.pop(path.name)
+    assert not known
+
+
+def test_the_ends_of_logs_in_the_order_in_which_they_came(
+    run: RunFolder, owner: TestClient
+) -> None:
+    at, names = f"/api/runs/{run.name}", ["attempt-0/rank-1.out", "attempt-0/rank-2.out"]
+    console_runs.printed(run, 1, b"one\nthree\n")
+    console_runs.printed(run, 2, b"two\nfour\n")
+    lines = [(10.0, names[0], 4), (11.0, names[1], 4), (12.0, names[0], 10), (13.0, names[1], 9)]
+    (run.path / "times.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    value = owner.get(f"{at}/logs", params={"log": names}).json()
+    assert value["next"] == [10, 9]
+    pieces = [(one["when"], base64.b64decode(one["data"])) for one in value["pieces"]]
+    assert pieces == [(10.0, b"one\n"), (11.0, b"two\n"), (12.0, b"three\n"), (13.0, b"four\n")]
+    for moment, offset in ((9, 0), (10, 4), (99, 10)):
+        asked = {"log": names[0], "time": moment}
+        assert owner.get(f"{at}/moment", params=asked).json() == {"offset": offset}
+    assert owner.get(f"{at}/logs", params={"log": ["x"] * 65}).status_code == 400
+    assert owner.get(f"{at}/logs", params={"log": "../run.json"}).status_code == 404
+
+
+def test_a_whole_log_is_searched(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"/api/runs/{run.name}/search"
+    log = {"log": "attempt-0/rank-3.out"}
+    console_runs.printed(run, 3, b"".join(b"line %d\n" % n for n in range(1000)) + b"LINE last")
+    monkeypatch.setattr(logs, "PIECE", 100)
+    every, offset = [], 0
+    while offset is not None:
+        value = owner.get(at, params={**log, "text": "Line", "offset": offset}).json()
+        assert len(value["found"]) <= logs.FOUND
+        every += value["found"]
+        offset = value["next"]
+    assert [one["line"] for one in every] == [*(f"line {n}" for n in range(1000)), "LINE last"]
+    start = every[500]["offset"]
+    read = owner.get(f"/api/runs/{run.name}/logs/{log['log']}", params={"offset": start})
+    assert read.content.startswith(b"line 500\n")
+    monkeypatch.setattr(logs, "SEARCHED", 300)
+    assert owner.get(at, params={**log, "text": "nothing"}).json()["next"] in range(300, 400)
+    assert owner.get(at, params=log).status_code == 400
+
+
+def test_outputs_as_one_archive(run: RunFolder, owner: TestClient) -> None:
+    (run.outputs / "empty").write_bytes(b"")
+    (run.outputs / ("long" * 50)).write_bytes(b"x" * 1000)
+    answer = owner.get(f"/api/runs/{run.name}/outputs.tar")
+    assert answer.headers["content-disposition"].endswith(f"{run.name}-outputs.tar")
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        names = sorted(archive.getnames())
+        page = archive.extractfile(f"{run.name}/deep/page.html")
+        assert page and page.read() == b"<script>alert(1)</script>"
+    assert names == [f"{run.name}/{one}" for one in ("deep/page.html", "empty", "long" * 50)]
+    for path in ("folder", "..", "nothing"):
+        answer = owner.get(f"/api/runs/{run.name}/outputs.tar", params={"path": path})
+        assert answer.status_code == 404, path
+    part = owner.get(f"/api/runs/{run.name}/outputs.tar", params={"path": "deep"})
+    with tarfile.open(fileobj=io.BytesIO(part.content)) as archive:
+        assert archive.getnames() == [f"{run.name}/deep/page.html"]
+
+
+def test_what_a_run_was_started_with(run: RunFolder, owner: TestClient) -> None:
+    run.write("code.json", {"commit": "a" * 40, "branch": "main", "dirty": True})
+    run.write_bytes("code.diff", b"+ new\n")
+    value = owner.get(f"/api/runs/{run.name}/source").json()
+    assert (value["branch"], value["diff"], value["diff_is_whole"]) == ("main", "+ new\n", True)
+    assert value["job"]["envs"] == {"WANDB_API_KEY": "(not shown)"}
+    assert value["job"]["secrets"] == ["KEY"] and value["again"] == f"launcher rerun {run.name}"
+
+
 @pytest.mark.anyio
 async def test_the_stream_resumes_at_the_exact_byte(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
@@ -204,7 +388,7 @@ async def test_the_stream_resumes_at_the_exact_byte(
     log = run.path / "logs" / LOG
     whole, offset = b"", 3
     for _ in range(4):  # the page goes and comes back after each piece
-        news = stream.events(Runs(), run.name, LOG, offset)
+        news = stream.events(Runs(), run.name, [LOG], [offset])
         async for event in news:
             if b"event: log" in event:
                 fields = dict(line.split(b": ", 1) for line in event.strip().split(b"\n"))
@@ -215,7 +399,7 @@ async def test_the_stream_resumes_at_the_exact_byte(
                 break
         await news.aclose()
     assert whole == PRINTED[3 : 3 + 28]
-    news = stream.events(Runs(), run.name, LOG, offset)
+    news = stream.events(Runs(), run.name, [LOG], [offset])
     with log.open("ab") as file:
         file.write(b"more")
     seen = b""
@@ -232,7 +416,7 @@ async def test_a_page_is_told_of_a_changed_run(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "EVERY", 0.01)
-    news = stream.events(Runs(), "", "", 0)
+    news = stream.events(Runs(), "", [], [])
     assert b"retry" in await anext(news)
     assert b"event: runs" not in await anext(news)
     with (run.path / "events.jsonl").open("a") as file:
@@ -241,6 +425,27 @@ async def test_a_page_is_told_of_a_changed_run(
         if b"event: runs" in event:
             break
     await news.aclose()
+
+
+@pytest.mark.anyio
+async def test_one_stream_has_several_logs_and_resumes_each(run: RunFolder) -> None:
+    console_runs.printed(run, 1, b"one")
+    names = [LOG, "attempt-0/rank-1.out", "attempt-0/rank-9.out"]
+    news = stream.events(Runs(), run.name, names, stream.resumed("", [0, 1, 0]))
+    found: list[tuple[str, bytes]] = []
+    async for event in news:
+        if b"event: log" in event:
+            fields = dict(line.split(b": ", 1) for line in event.strip().split(b"\n"))
+            value = json.loads(fields[b"data"])
+            found.append((value["log"], base64.b64decode(value["data"])))
+            if len(found) == 2:
+                break
+    await news.aclose()
+    assert found == [(LOG, PRINTED), (names[1], b"ne")]
+    assert fields[b"id"].decode() == f"{len(PRINTED)},3,0"
+    assert stream.resumed(fields[b"id"].decode(), [0, 1, 0]) == [len(PRINTED), 3, 0]
+    for odd in ("1,2", "x,1,2", "1,2,3,4", "9" * 30 + ",1,1"):
+        assert stream.resumed(odd, [0, 1, 0]) == [0, 1, 0]
 
 
 def test_few_streams_at_once(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.agent.host import devices, gpu_users, gpus
+from launcher.agent.relay import now
 from support import gpu_tools
 
 
@@ -76,7 +77,10 @@ def test_other_vendors_are_listed_and_watched(tools: Path, tool: str) -> None:
     assert second["memory"] == memory
     (use,) = gpu_users.users(gpus.listed(), gpu_users.ask())
     assert (use["gpu"], use["pid"]) == (1, os.getpid())
-    assert gpus.vendor(vendor).busy(10.0) == {0: 7, 1: 7}
+    busy = {"percent": 7, "celsius": 41}
+    assert gpus.vendor(vendor).load(10.0) == {
+        0: {**busy, "memory": 0}, 1: {**busy, "memory": 700},
+    }  # fmt: skip
     health = devices.devices(gpus.listed(), [])
     assert health["failing"] is False
     if tool == "amd-smi":
@@ -97,3 +101,15 @@ def test_a_tool_that_says_nonsense_lists_no_gpu(tools: Path, tool: str, text: st
 @pytest.mark.parametrize("text", ["", "[", "{}", "[1]", '{"gpu_data": 3}', "PID x is\n1", "1,2"])
 def test_what_a_tool_says_of_processes_may_be_nonsense(name: str, text: str) -> None:
     assert gpus.vendor(name).apps(text) in ([], [(1, "2", 0)])
+
+
+def test_what_a_tool_does_not_say_is_not_known(tools: Path) -> None:
+    """A MIG instance is as hot as its GPU; the rest is [N/A] there, and on what has fallen off the bus."""
+    names = gpu_tools.uuids("gpu1", 3)
+    text = gpu_tools.nvidia_smi(names, {1: 1}).replace(gpu_tools.LOAD, str(tools / "load"))
+    install(tools, "nvidia-smi", text)
+    (tools / "load").write_text("0, 93, 71, 60000\n1, [N/A], 55, 0\n2, [N/A], [N/A], 0\n")
+    seen = now.Now().look()["gpus"]
+    assert seen["0"] == {"percent": 93, "celsius": 71, "memory": 60000}
+    assert seen["1010"] == {"percent": None, "celsius": 55, "memory": None}
+    assert seen["2"]["celsius"] is None

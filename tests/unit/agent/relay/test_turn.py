@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.host import gpu_locks, socket_names, tickets
+from launcher.agent.host import gpu_locks, lookout, socket_names, tickets
 from launcher.agent.relay import turn
 
 TICKET = {"number": 7, "hosts": 1, "shares": [1]}
@@ -53,7 +53,7 @@ def test_what_begins_is_seen_at_the_next_look(
 ) -> None:
     ask(held, 1)
     held.answers([])
-    monkeypatch.setattr(turn, "LOOK", 0.0)
+    monkeypatch.setattr(lookout, "LOOK", 0.0)
     ask(held, 2, wait=10)
     assert held.answers([]) == []
     with tickets.enter("other", TICKET):

@@ -41,6 +41,22 @@ def what(instructions: list[Any]) -> list[str]:
     return [i.event if isinstance(i, m.Record) else type(i).__name__ for i in instructions]
 
 
+# -- waiting for GPUs
+
+
+def test_a_run_that_waits_for_gpus_needs_no_client_until_it_begins() -> None:
+    machine = Machine(GRACE, None, 0.0)
+    machine.wait()
+    assert machine.tick(m.UNUSED + 1.0, alone_since=0.0) == []
+    assert machine.next_tick(0.0, alone_since=0.0) == float("inf")
+    machine.stop(GRACE, protocol.WAIT_OVER, False, 1.0)
+    assert what(machine.tick(1.0)) == ["Close"]
+    begun = Machine(GRACE, None, 0.0)
+    begun.wait()
+    begun.begin("run", 0, [spec("rank-0")], None)
+    assert not begun.waits
+
+
 # -- endings
 
 

@@ -101,7 +101,7 @@ def test_a_gpu_in_use_is_no_stall(
 ) -> None:
     """One of this run, not one of somebody else."""
     smi = tmp_path / "nvidia-smi"
-    smi.write_text(f"#!/bin/sh\necho '{use}'\n")
+    smi.write_text(f"#!/bin/sh\necho '{use}, 40, 1200'\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     watch, told = _watch(process.pid, tmp_path, monkeypatch)

@@ -24,7 +24,7 @@ def test_who_holds_and_who_waits() -> None:
                 WaitReason.BUSY, ("", "calm-otter-1234"), {"": "bob", "calm-otter-1234": "ann"},
                 NOW + 600,
             ),
-            Waiting("next-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, elsewhere=2),
+            Waiting("next-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, elsewhere=2, by_itself=True),
             Waiting("last-0000", "eve", None, 0, (1,), ("gpu1",), NOW, why=WaitReason.TOO_LARGE),
         ),
         gpus=260,
@@ -35,12 +35,12 @@ def test_who_holds_and_who_waits() -> None:
         "calm-otter-1234  ann   gpu[1-64] 0-3  2 h    14:10\n"
         "(not launcher)   bob   gpu70 1        -      -\n"
         "\n"
-        "     waiting       user  gpus   hosts            for    time  why\n"
-        "1    new-run-99aa  eve   2x4+2  gpu[1-3]         1 min  1 h   high priority, in use by bob "
-        "outside launcher, ann (calm-otter-1234); by 14:10\n"
-        "now  next-0000     eve   1      gpu1 and 2 more  0 s    -     prepares its start\n"
-        "-    last-0000     eve   1      gpu1             0 s    -     too few of its hosts can be "
-        "reached from where it was started\n"
+        "     waiting       user  gpus   hosts            for    time  started by    why\n"
+        "1    new-run-99aa  eve   2x4+2  gpu[1-3]         1 min  1 h   its launcher  high priority, in use "
+        "by bob outside launcher, ann (calm-otter-1234); by 14:10\n"
+        "now  next-0000     eve   1      gpu1 and 2 more  0 s    -     its host      prepares its start\n"
+        "-    last-0000     eve   1      gpu1             0 s    -     its launcher  too few of its hosts "
+        "can be reached from where it was started\n"
         "\n"
         "260 GPUs, 3 free; 3 runs wait"
     )

@@ -447,3 +447,22 @@ def test_include_copies_what_is_left_out(repo: Path) -> None:
     for wrong in ("nothing", "*.nothing", "../x", "/etc/passwd", "~/x"):
         with pytest.raises(InputError, match=f"--include {re.escape(wrong)}: "):
             code_snapshot.read(repo, (), (wrong,))
+
+
+def test_added_files_are_code_that_no_rule_leaves_out(plain: Path, tmp_path: Path) -> None:
+    """They take the place of others, and a host's copy of it all is the same version."""
+    fill(plain, "train.py", "_added/config.json")
+    (plain / ".gitignore").write_text("_added/\n*.pickle\n")
+    added = tmp_path / "added"
+    fill(added, "_added/call.pickle", "_added/config.json", "train.py")
+    found = code_snapshot.read(plain, added_from=added)
+    assert found.paths == (b".gitignore",)
+    assert found.added == (b"_added/call.pickle", b"_added/config.json", b"train.py")
+    assert found.version != code_snapshot.read(plain).version
+    copy = tmp_path / "copy"
+    shutil.copytree(added, copy)
+    shutil.copy2(plain / ".gitignore", copy)
+    assert code_snapshot.read_copy(copy, plain).version == found.version
+    assert code_snapshot.coarse_version(found, 1) == found.version
+    without = code_snapshot.read(plain, added_from=tmp_path / "missing")
+    assert (without.version, without.added_from) == (code_snapshot.read(plain).version, None)

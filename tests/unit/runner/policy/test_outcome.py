@@ -176,6 +176,13 @@ def test_why_what_still_runs_is_stopped(
     assert outcome.stop_reason(fold(events), LAYOUT, **known) is why
 
 
+def test_a_run_that_was_stopped_before_it_began_did_not_succeed() -> None:
+    """Its setup has exited well, and its host has ended it with nobody in touch."""
+    setup = ev.ProcessExited(1.0, "gpu1", 0, "setup-0", None, 0)
+    state = fold([setup, stop(StopReason.SUPERVISOR_TERMINATED, "gpu1")])
+    assert outcome.decide(state, LAYOUT).status == "stopped"
+
+
 # -- codes
 
 
@@ -184,6 +191,6 @@ def _all(kind: type[errors.LauncherError]) -> set[str]:
 
 
 def test_every_error_is_a_reason() -> None:
-    """But for the one that ends no run: removing it was refused."""
+    """But for those that end no run: removing it was refused, and a function in it failed."""
     unknown = {code for code in _all(errors.LauncherError) if Reason.parse(code).code != code}
-    assert unknown == {errors.RunKept.code}
+    assert unknown == {errors.RunKept.code, errors.FunctionFailed.code}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from launcher.cli.render.event_lines import line_of, lines_of_gpus
+from launcher.jobs.gpus import with_foreign_held
 from launcher.jobs.layout import make_layout
 from launcher.records.events import GpusPassedOver
 from launcher.records.reasons import PassedOver
@@ -19,7 +20,8 @@ FOREIGN = replace(FOUR, gpu_users=(GpuUser(0, 4242, "bob", "train"),))
 BOB = "bob (pid 4242 train)"
 
 
-def _told(job: Job, facts: Facts) -> list[str]:
+def _told(job: Job, facts: Facts, ignored: bool = True) -> list[str]:
+    facts = facts if ignored else with_foreign_held(facts)
     layout = make_layout(job, [Host("gpu1")], {"gpu1": facts})
     lines = [line_of(event) for event in passed_over(job, layout.nodes[0], facts, 0.0)]
     return [line.text for line in lines if line]
@@ -49,6 +51,19 @@ def test_who_takes_what_is_free_hears_what_is_missing(
     wanted: Resources, facts: Facts, told: list[str]
 ) -> None:
     assert _told(Job(("train.py",), resources=wanted), facts) == told
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (Resources(), f"3 of 4 GPUs on gpu1: GPU 0 is used outside launcher by {BOB}"),
+        (Resources(gpus=3), f"gpu1: GPU 0 is used outside launcher by {BOB}: left alone"),
+    ],
+)
+def test_gpus_used_outside_launcher_are_told_where_they_are_not_free(
+    wanted: Resources, told: str
+) -> None:
+    assert _told(Job(("train.py",), resources=wanted), FOREIGN, ignored=False) == [told]
 
 
 def test_many_hosts_share_lines() -> None:

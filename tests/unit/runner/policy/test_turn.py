@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from launcher.agent.supervisor import turns
+from launcher.jobs.gpus import with_foreign_held
 from launcher.records.reasons import WaitReason
 from launcher.runner.policy import turn
 from launcher.runner.policy.turn import Begin, Stand, Wait
@@ -32,7 +34,7 @@ def decide(*stands: Stand, run: str = "mine") -> Begin | Wait | None:
 
 
 def test_codes_are_those_of_the_deciding_function() -> None:
-    names = WaitReason.__members__
+    names = {n: r for n, r in WaitReason.__members__.items() if r is not WaitReason.NOT_YET}
     assert {name: getattr(turns, name) for name in names} == {n: r.value for n, r in names.items()}
 
 
@@ -91,6 +93,23 @@ def test_gpus_that_others_work_on_are_taken_last() -> None:
     assert found == Begin("mine", {"a": [1, 2, 3, 0]})
 
 
+def test_a_run_waits_for_programs_outside_launcher_and_says_which() -> None:
+    uses = (GpuUser(gpu=0, pid=7, user="bob", command="train"),)
+    one = stand("a", ticket("mine", 5, 4, hosts=1), gpu_users=uses)
+    one = replace(one, facts=with_foreign_held(one.facts))
+    found = decide(one)
+    assert isinstance(found, Wait)
+    assert (found.why, found.runs) == ("busy", ("",))
+    assert turn.users([one])[""] == "bob"
+    assert turn.outside([one]) == "a GPU 0 by bob (pid 7 train)"
+    fits = stand("a", ticket("mine", 5, 3, hosts=1), gpu_users=uses)
+    assert decide(replace(fits, facts=with_foreign_held(fits.facts))) == Begin(
+        "mine", {"a": [1, 2, 3]}
+    )
+    many = [replace(one, host=Host(f"h{n}")) for n in range(9)]
+    assert turn.outside(many).endswith(", and 6 more")
+
+
 def test_the_layout_has_what_the_turn_gives() -> None:
     stands = [stand("a"), stand("b"), stand("c")]
     assert turn.shares(EIGHT, [s.host for s in stands], {s.host.name: s.facts for s in stands}) == (
@@ -101,11 +120,19 @@ def test_the_layout_has_what_the_turn_gives() -> None:
     assert {node.host.name: node.gpus for node in made.nodes} == {
         "b": (0, 1, 2, 3), "c": (0, 1, 2, 3),
     }  # fmt: skip
-    again = turn.with_gpus(made, stands, Begin("mine", {"b": [2, 3], "c": [1]}))
+    known = {one.host.name: one.facts for one in stands}
+    again = turn.with_gpus(made, known, {"b": [2, 3], "c": [1]})
     assert [(node.gpus, node.gpu_names) for node in again.nodes] == [
         ((2, 3), ("2", "3")),
         ((1,), ("1",)),
     ]
+
+
+def test_the_host_of_a_run_gives_it_as_many_gpus_as_it_asked_for() -> None:
+    two = Job(run=("x",), framework="env", resources=Resources(gpus=2))
+    held = {0: Holder("ann", "calm-otter")}
+    (node,) = turn.provisional(two, stand("a", leased=held), (2,), "mine").nodes
+    assert len(node.gpus) == 2, "which ones, it decides when their turn has come"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""Functions over ranks: called on every rank of a run, with what they return brought back.
+
+    with launcher.processes(client, nodes=2, nproc_per_node=2) as ranks:
+        results = ranks(train, config)
+
+Each call is an ordinary run. The workdir is the code that travels; the function and its arguments are
+added to it, and what a rank returns is a file among the outputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+
+from ...records.receipt import Receipt
+from ...spec.errors import FunctionFailed, InputError, suggestion
+from ...spec.model import Job
+from ..client import Client, RunOptions
+from ..jobs import make_job
+from . import call
+from .call import Returns
+
+if TYPE_CHECKING:
+    from ...runner.listeners import OnEvent, OnLog
+    from ..handles import RecordedRun, RunHandle
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Ranks:
+    """Calls functions on every rank of a run, a run for each call. ``processes`` makes it."""
+
+    def __init__(
+        self,
+        client: Client,
+        job: Job,
+        returns: Returns,
+        options: RunOptions,
+        on_event: OnEvent | None,
+        on_log: OnLog | None,
+    ) -> None:
+        self._client, self._job, self._returns, self._options = client, job, returns, options
+        self._on_event, self._on_log = on_event, on_log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Do nothing: every call has ended, or its run goes on."""
+
+    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> list[T]:
+        """Call a function on every rank, wait, and return what each rank returned, in their order.
+
+        Ctrl-C lets go of the run, which goes on: ``launcher.results`` waits for it again. Raises
+        FunctionFailed, InputError.
+        """
+        run = self.start(function, *args, **kwargs)
+        try:
+            return results(run)
+        except KeyboardInterrupt as interrupt:
+            if run.detach() is None:
+                interrupt.add_note(
+                    f"{run.name} goes on: launcher.results(client.attach({run.name!r}))"
+                )
+            raise
+
+    def start(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle:
+        """Start a run that calls a function on every rank, and return its handle for ``results``.
+
+        Raises InputError.
+        """
+        workdir = Path(self._job.workdir)
+        files = call.files_of(function, args, kwargs, workdir, self._returns)
+        return self._client.run(
+            replace(self._job, name=self._job.name or _name_of(function)),
+            add_files=files,
+            on_event=self._on_event,
+            on_log=self._on_log,
+            **self._options,
+        )
+
+
+class FunctionJob(TypedDict, total=False):
+    """Where a function runs, and in what: ``nodes``, ``nproc_per_node`` and ``gpus`` as the options of
+    ``launcher run``, the others as the keys of a job file."""
+
+    nodes: int
+    """So many hosts. Default: all of the inventory."""
+    nproc_per_node: int
+    """So many ranks on each. Default: one for each GPU, or one."""
+    gpus: int | str
+    """So many GPUs in all, or of a model: ``A100:4``."""
+    workdir: str
+    """The code that travels. Default: the current folder."""
+    name: str
+    """Start of the run's name. Default: that of the function."""
+    hosts: str
+    python: str
+    envs: Mapping[str, str]
+    secrets: Mapping[str, Any]
+    setup: str
+    outputs: Sequence[str]
+    resources: Mapping[str, Any]
+    max_restarts: int
+    min_nodes: int
+    grace: float
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return how a run of a function is called: by its name, as far as a folder may be."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "function"
+
+
+def processes(
+    client: Client,
+    *,
+    returns: Returns = "pickle",
+    options: RunOptions | None = None,
+    on_event: OnEvent | None = None,
+    on_log: OnLog | None = None,
+    **job: Unpack[FunctionJob],
+) -> Ranks:
+    """Return what calls functions on every rank of runs of a client.
+
+    ``job`` says on how many ranks: its keys are those of ``FunctionJob``. With ``returns="json"``
+    functions return JSON values, and nothing that a host sends is unpickled. Callbacks and options are
+    those of ``Client.run``. Raises InputError.
+    """
+    return Ranks(client, job_of(job), returns, options or {}, on_event, on_log)
+
+
+def job_of(wanted: FunctionJob) -> Job:
+    """Return the job of a function: each rank is a process with torch's variables. Raises InputError."""
+    values: dict[str, Any] = dict(wanted)
+    for name in set(values) - FunctionJob.__annotations__.keys():
+        hint = suggestion(name, tuple(FunctionJob.__annotations__)) or "see launcher.FunctionJob"
+        raise InputError(f"{name}: the job of a function has no such key", hint)
+    sizes = {key: values.pop(key) for key in ("nproc_per_node", "gpus") if key in values}
+    if sizes:
+        values["resources"] = {**values.get("resources", {}), **sizes}
+    if "nodes" in values:
+        values["num_nodes"] = values.pop("nodes")
+    return make_job(**values, run=("-m", call.PACKAGE), framework="torch")
+
+
+def results(run: RunHandle) -> list[Any]:
+    """Wait for the run of a function, and return what each rank returned, in their order.
+
+    It may be a run of another program of this machine, from ``Client.attach``. Raises FunctionFailed,
+    and InputError for a run that this machine has not started with a function.
+    """
+    returns = call.returns_of(run.folder / "added")
+    if returns is None:
+        raise InputError(
+            f"{run.name} calls no function, or another machine started it",
+            "launcher.processes starts one",
+        )
+    receipt = run.wait()
+    attempt = run.state().attempt
+    if receipt.status != "succeeded":
+        raise _failed(run, receipt, attempt)
+    return [_value(run, receipt, attempt, rank, returns) for rank in range(receipt.world_size)]
+
+
+def _value(run: RecordedRun, receipt: Receipt, attempt: int, rank: int, returns: str) -> Any:
+    try:
+        return call.value_of(run.folder / "outputs", attempt, rank, returns)
+    except FileNotFoundError:
+        hint = (
+            "" if receipt.outputs_complete else f"launcher pull {run.name} brings what is missing"
+        )
+        why = (
+            f"rank {rank} ended without returning"
+            if not hint
+            else f"what rank {rank} returned is not here"
+        )
+        raise FunctionFailed(run.name, why, hint) from None
+    except Exception as error:  # whatever loading a value raises
+        raise FunctionFailed(
+            run.name,
+            f"what rank {rank} returned cannot be loaded here: {type(error).__name__}: {error}",
+            "return plain values, and tensors of the CPU",
+        ) from error
+
+
+def _failed(run: RecordedRun, receipt: Receipt, attempt: int) -> FunctionFailed:
+    """Return the error of the rank that failed first, with its traceback as a note."""
+    first = receipt.failure
+    if first is None:
+        why = receipt.error or f"the run ended as {receipt.status} ({receipt.reason})"
+        return FunctionFailed(run.name, why, receipt.hint)
+    said = (
+        call.error_of(run.folder / "outputs", attempt, first.rank)
+        if first.rank is not None
+        else None
+    )
+    what = f"{said.type}: {said.message}" if said else first.cause or first.meaning
+    failed = FunctionFailed(run.name, f"{first.key} on {first.host}: {what}", first.hint)
+    failed.rank, failed.host = first.rank, first.host
+    if said:
+        failed.traceback = said.traceback
+        failed.add_note(said.traceback.rstrip())
+    return failed

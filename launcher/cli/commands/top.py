@@ -1,0 +1,111 @@
+"""``launcher top``: what the GPUs of all hosts do, who holds them, and who waits, as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import keys, options
+from ..inventory_lookup import loaded
+from ..render.top import top_text
+from ..run_argument import new_client
+from ..terminal import control
+
+if TYPE_CHECKING:
+    from ...api.client import Cluster
+    from ...spec.model import Inventory
+
+#: Seconds between two looks.
+PAUSE = 2.0
+#: Columns and lines where there is no terminal: nothing is left out.
+UNBOUNDED = 100_000
+
+
+@click.command("top")
+@options.inventory
+@options.hosts
+@click.option("--once", is_flag=True, help="Look once and end, as without a terminal.")
+@options.as_json
+@click.pass_context
+def command(
+    ctx: click.Context, inventory: str | None, hosts: str | None, once: bool, as_json: bool
+) -> None:
+    """Show what the GPUs of all hosts do, who holds them, and who waits, as it changes. q ends.
+
+    Programs outside launcher are shown, too. A host that does not answer is a line. The exit code is 1
+    when no host could be asked.
+    """
+    from ...api import hosts as api_hosts
+
+    there = loaded(inventory)
+    if hosts:
+        there = api_hosts.narrowed(there, hosts)
+    if not (once or as_json) and _can_move():
+        asyncio.run(_live(there))
+        return
+    found = asyncio.run(new_client(there).cluster())
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        click.echo(top_text(found, UNBOUNDED, UNBOUNDED))
+    asked = [one for one in found.hosts if not one.off]
+    ctx.exit(1 if asked and all(one.problem for one in asked) else 0)
+
+
+def _can_move() -> bool:
+    streams = (sys.stdout, sys.stderr)
+    return all(one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
+
+
+async def _live(inventory: Inventory) -> None:
+    """Draw until the user presses q or Ctrl-C."""
+    drawing = asyncio.ensure_future(_draw_all(inventory))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, drawing.cancel)
+
+    def on_key(key: str) -> None:
+        if key in "qQ":
+            drawing.cancel()
+
+    with _screen(), keys.pressed(on_key) if keys.can_ask() else nullcontext():
+        await asyncio.wait({drawing})
+    if not drawing.cancelled():
+        drawing.result()  # it has failed
+
+
+async def _draw_all(inventory: Inventory) -> None:
+    async with aclosing(new_client(inventory).watch_cluster(PAUSE)) as looks:
+        async for cluster in looks:
+            _draw(cluster)
+
+
+@contextmanager
+def _screen() -> Iterator[None]:
+    """Draw on a screen of our own; what was on the terminal is there again afterwards."""
+    control("\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J")
+    click.echo("connecting", err=True)
+    try:
+        yield
+    finally:
+        control("\x1b[?25h\x1b[?1049l")
+        sys.stderr.flush()
+
+
+def _draw(cluster: Cluster) -> None:
+    size = shutil.get_terminal_size()
+    lines = top_text(cluster, size.columns, size.lines - 1).split("\n")
+    control("\x1b[H")
+    for line in lines[: size.lines - 1]:
+        click.echo(line, err=True, nl=False)
+        control("\x1b[K\r\n")
+    control("\x1b[J")
+    sys.stderr.flush()

@@ -1,0 +1,253 @@
+"""The scalars of a run: what its scripts wrote for TensorBoard, and the numbers in its logs.
+
+A reader keeps its place in every file, so that the next look reads only what came meanwhile. Hosts have
+written the files: none is followed out of the folder, and what is kept is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ..spec.files import open_plain
+from ..spec.frozen import frozen
+from ..spec.typed_json import from_json
+from . import metric, tfevents
+from .tfevents import NoEvents
+
+#: Points of one series that are kept: of longer ones every second, fourth, ... point.
+MOST = 4000
+#: Series of one run, event files and folders that are looked at, and bytes that one look reads.
+SERIES, FILES, BUDGET = 400, 20_000, 8 << 20
+#: Logs of one run that are read, those of the lowest ranks first.
+LOGS = 32
+_PIECE = 1 << 20
+
+_STEP = tuple(
+    re.compile(rb"(?i)(?<![a-z])" + word + rb"['\"]?[\s:=#\[(]{1,3}(\d{1,15})")
+    for word in (rb"(?:global[_ ]?)?step", rb"it(?:er(?:ation)?)?", rb"batch", rb"epoch")
+)
+_BAR = re.compile(rb"(?<![\d/])(\d{1,15})/\d{1,15} \[")
+
+
+class Series:
+    """One curve: steps, times and values, thinned evenly where there are too many."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float, float]] = []
+        self.last: tuple[int, float, float] | None = None
+        self.count, self._every = 0, 1
+        self.least, self.most = float("inf"), float("-inf")
+
+    def add(self, step: int, time: float, value: float) -> None:
+        """Add the next point."""
+        self.last = step, time, value
+        self.least, self.most = min(self.least, value), max(self.most, value)
+        if self.count % self._every == 0:
+            self.points.append(self.last)
+            if len(self.points) >= MOST:
+                del self.points[1::2]
+                self._every *= 2
+        self.count += 1
+
+    def at_most(self, count: int) -> list[tuple[int, float, float]]:
+        """Return about so many of the points, the last one among them."""
+        every = max(1, -(-len(self.points) // count))
+        found = self.points[::every]
+        return found if self.last is None or found[-1] == self.last else [*found, self.last]
+
+
+@frozen
+class Key:
+    """What a series is of: a name, and the rank or the folder of outputs that it comes from."""
+
+    tag: str
+    source: str
+
+
+class Scalars:
+    """Reads the scalars in the folder of a run, again and again."""
+
+    def __init__(self, run: Path) -> None:
+        self.series: dict[Key, Series] = {}
+        self._run = run
+        self._at: dict[str, int] = {}
+        self._steps: dict[str, tuple[int, int, int]] = {}
+        self._arrivals = _Arrivals(run / "times.jsonl")
+
+    def look(self) -> bool:
+        """Read what came since the last look; return False if there is more than one look reads."""
+        left = self._events(BUDGET)
+        self._arrivals.look()
+        for path, source in _logs(self._run):
+            if left <= 0:
+                return False
+            left = self._log(path, source, left)
+        return left > 0
+
+    def _add(self, key: Key, step: int, time: float, value: float) -> None:
+        series = self.series.get(key)
+        if series is None:
+            if len(self.series) >= SERIES:
+                return
+            series = self.series[key] = Series()
+        series.add(step, time, value)
+
+    def _events(self, left: int) -> int:
+        for name, folder, file in event_files(self._run / "outputs"):
+            at = self._at.get(name, 0)
+            with suppress(OSError), _opened(name, file) as found:
+                size = os.fstat(found.fileno()).st_size
+                while 0 <= at < size and left > 0:
+                    found.seek(at)
+                    data = found.read(min(left, _PIECE + tfevents.LARGEST))
+                    left -= len(data)
+                    try:
+                        points, skip = tfevents.points(data)
+                    except NoEvents:
+                        at = -1
+                        break
+                    for one in points:
+                        self._add(Key(one.tag, folder), one.step, one.time, one.value)
+                    at += skip
+                    if not skip:
+                        break
+            self._at[name] = at
+        return left
+
+    def _log(self, path: Path, source: str, left: int) -> int:
+        name = path.relative_to(self._run / "logs").as_posix()
+        at = self._at.get(name, 0)
+        with suppress(OSError), open_plain(path) as file:
+            file.seek(at)
+            data = file.read(left)
+            end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+            if not end and len(data) >= _PIECE:  # no line that anybody wrote
+                end = len(data)
+            left -= len(data)
+            self._lines(name, source, at, data[:end])
+            self._at[name] = at + end
+        return left
+
+    def _lines(self, name: str, source: str, at: int, data: bytes) -> None:
+        base, last, count = self._steps.get(name, (0, -1, 0))
+        for line in re.split(rb"[\r\n]", data):
+            found = metric.named(line)
+            if found:
+                step = step_of(line[: metric.LONGEST])
+                if step is None:
+                    step = count
+                elif step + base < last:  # it counts from 0 again in each epoch
+                    base = last + 1 - step
+                last, count = step + base, count + 1
+                time = self._arrivals.of(name, at)
+                for tag, value in found:
+                    self._add(Key(tag, source), last, time, value)
+            at += len(line) + 1
+        self._steps[name] = base, last, count
+
+
+def step_of(line: bytes) -> int | None:
+    """Return the step that a line is about, by what programs usually call it; None if it names none."""
+    for pattern in (*_STEP[:3], _BAR, _STEP[3]):
+        if match := pattern.search(line):
+            return int(match[1])
+    return None
+
+
+def written(outputs: Path) -> dict[tuple[str, str], list[tuple[float, int]]]:
+    """Return time and step of each point of all of TensorBoard's scalars below a folder, by the folder
+    of the file and the tag."""
+    found: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    for name, folder, file in event_files(outputs):
+        with suppress(OSError, NoEvents), _opened(name, file) as data:
+            at = 0
+            while True:
+                data.seek(at)
+                points, skip = tfevents.points(data.read(_PIECE + tfevents.LARGEST))
+                for one in points:
+                    found[folder, one.tag].append((one.time, one.step))
+                if not skip:
+                    break
+                at += skip
+    return found
+
+
+def event_files(outputs: Path) -> Iterator[tuple[str, str, int]]:
+    """Yield TensorBoard's files below a folder: the name of each, its folder below that, and the
+    descriptor of its folder, which holds until the next one."""
+    if not outputs.is_dir():
+        return
+    looked = 0
+    for place, folders, names, here in os.fwalk(outputs, follow_symlinks=False):
+        looked += 1 + len(names)
+        folder = os.path.relpath(place, outputs)
+        for name in sorted(names):
+            if ".tfevents." in name:
+                yield os.path.join(folder, name), "" if folder == "." else folder, here
+        folders.sort()
+        if looked > FILES:
+            return
+
+
+def _opened(name: str, folder: int) -> BinaryIO:
+    """Open a regular file of a folder, and no link. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(os.path.basename(name), flags, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError("no regular file")
+    return os.fdopen(fd, "rb")
+
+
+_LOG = re.compile(r"attempt-(\d+)/rank-(\d+)\.(?:out|err)\Z")
+
+
+def _logs(run: Path) -> list[tuple[Path, str]]:
+    """Return the logs to read, each with the name of its series."""
+    folder = run / "logs"
+    placed = []
+    for path in folder.glob("attempt-*/rank-*"):
+        if place := _LOG.match(path.relative_to(folder).as_posix()):
+            placed.append(((int(place[2]), int(place[1]), path.name), path))
+    placed.sort()
+    return [(path, f"rank {key[0]}") for key, path in placed[:LOGS]]
+
+
+class _Arrivals:
+    """When the bytes of each log came, as the run's folder has noted it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._at = file, 0
+        self._noted: dict[str, tuple[list[int], list[float]]] = {}
+
+    def look(self) -> None:
+        """Read what was noted since the last look."""
+        try:
+            with open_plain(self._file) as file:
+                file.seek(self._at)
+                data = file.read()
+        except OSError:
+            return
+        end = data.rfind(b"\n") + 1
+        self._at += end
+        for line in data[:end].splitlines():
+            with suppress(ValueError, RecursionError):
+                when, name, size = from_json(tuple[float, str, int], json.loads(line))
+                sizes, times = self._noted.setdefault(name, ([], []))
+                sizes.append(size)
+                times.append(when)
+
+    def of(self, name: str, offset: int) -> float:
+        """Return when the byte at an offset had come, to the second; 0 if nobody noted it."""
+        sizes, times = self._noted.get(name, ([], []))
+        index = bisect_left(sizes, offset + 1)
+        return times[min(index, len(times) - 1)] if times else 0.0

@@ -1,0 +1,57 @@
+// Elements, requests and words that all pages share. What comes from hosts becomes text, never markup.
+export function make(tag, properties = {}, ...children) {
+  const { role, ...rest } = properties;
+  const element = Object.assign(document.createElement(tag), rest);
+  if (role) element.setAttribute('role', role);
+  element.append(...children.filter(child => child !== null && child !== undefined && child !== ''));
+  return element;
+}
+
+export async function ask(path, options) {
+  const answer = await fetch(path, options);
+  if (!answer.ok) {
+    const told = await answer.json().catch(() => ({}));
+    throw Object.assign(new Error(told.error || answer.statusText), { status: answer.status, told });
+  }
+  return answer;
+}
+
+export const get = async path => (await ask(path)).json();
+export const at = run => '/api/runs/' + encodeURIComponent(run);
+export const pathOf = name => name.split('/').map(encodeURIComponent).join('/');
+export const runLink = (name, tab = '') => '#/runs/' + encodeURIComponent(name) + (tab && '/' + tab);
+
+export function bytes(count) {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let unit = 0;
+  for (; count >= 1000 && unit < units.length - 1; unit++) count /= 1000;
+  return (unit && count < 10 ? count.toFixed(1) : Math.round(count)) + ' ' + units[unit];
+}
+
+export function when(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: 'short', timeStyle: 'short' });
+}
+
+export function lasted(seconds) {
+  if (seconds === null || seconds === undefined) return '';
+  if (seconds < 60) return seconds.toFixed(seconds < 10 ? 1 : 0) + ' s';
+  const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60), days = Math.floor(hours / 24);
+  if (!hours) return minutes + ' min ' + Math.floor(seconds % 60) + ' s';
+  return days ? days + ' d ' + hours % 24 + ' h' : hours + ' h ' + minutes % 60 + ' min';
+}
+
+const QUIET = ['all-ranks-exited-0', ''];
+export function reasonOf(run) {
+  if (!run.ended && !run.followed) return 'no launcher attached';
+  return QUIET.includes(run.reason) ? '' : run.reason;
+}
+
+export const status = word => make('span', { className: 'status ' + word, textContent: word });
+
+export const empty = (...children) => make('p', { className: 'empty' }, ...children);
+
+export function table(label, names, rows) {
+  const line = (tag, cells) => make('tr', {}, ...cells.map(cell => make(tag, {}, cell)));
+  const whole = make('table', { ariaLabel: label }, make('thead', {}, line('th', names)), make('tbody', {}, ...rows.map(cells => line('td', cells))));
+  return make('div', { className: 'scroll', tabIndex: 0, role: 'region', ariaLabel: label }, whole);
+}

@@ -1,0 +1,116 @@
+// One run: how it stands, its output, its files.
+import { console_, kill, remove, rerun, stop } from './actions.js';
+import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
+import { logView } from './log.js';
+import { scalarsView } from './scalars.js';
+import { codeView, jobView } from './source.js';
+
+const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
+
+function facts(run) {
+  const job = run.job || { run: [], nodes: [], framework: '' };
+  const known = [
+    ['started', when(run.started)],
+    ['took', run.ended ? lasted(run.seconds) : lasted(Date.now() / 1000 - run.started) + ' so far'],
+    ['hosts', run.hosts.join(' ')],
+    ['ranks', run.ranks && run.ranks + (run.gpus ? ', ' + run.gpus + ' GPUs' : '')],
+    ['framework', job.framework],
+    ['commit', run.commit],
+    ['tags', run.tags.join(' ')],
+    ['note', run.note],
+  ].filter(([, value]) => value);
+  return make('dl', {}, ...known.map(([name, value]) => make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value }))));
+}
+
+function postmortem(run) {
+  const { error, hint, failure } = run.receipt || {};
+  const told = [];
+  for (const text of [error, hint, run.damaged]) if (text) told.push(make('p', { textContent: text }));
+  if (failure) {
+    told.push(make('h2', { textContent: `${failure.key} on ${failure.host} failed first: ${failure.meaning || 'exit ' + failure.exit_code}` }));
+    for (const text of [failure.cause && 'Likely: ' + failure.cause, failure.hint && 'Hint: ' + failure.hint, failure.error]) if (text) told.push(make('p', { textContent: text }));
+    if (failure.last_lines.length) told.push(make('pre', { className: 'last', tabIndex: 0, ariaLabel: 'Its last lines', textContent: failure.last_lines.join('\n') }));
+  }
+  return told.length ? make('section', { className: 'card ' + run.status, ariaLabel: 'What went wrong' }, ...told) : null;
+}
+
+function stages(run) {
+  const spent = Object.entries(run.receipt?.stages || {});
+  if (!spent.length) return null;
+  return make('p', { className: 'dim', textContent: spent.map(([name, seconds]) => name + ' ' + lasted(seconds)).join('  →  ') });
+}
+
+function overview(name) {
+  const place = make('div', { className: 'stack' });
+  function changed(run) {
+    const lines = run.processes.slice(0, 2000).map(one => [String(one.key), one.host, one.code === null ? 'running' : one.code < 0 ? 'signal ' + -one.code : 'exit ' + one.code]);
+    place.replaceChildren(...[postmortem(run), facts(run), stages(run)].filter(Boolean));
+    if (lines.length) place.append(make('h2', { textContent: 'Processes' }), table('Processes', ['process', 'host', 'state'], lines));
+  }
+  return { element: place, changed };
+}
+
+async function folderOf(name, folder) {
+  const { entries, more } = await get(at(name) + '/outputs?path=' + encodeURIComponent(folder));
+  const list = make('ul', { className: 'files' });
+  for (const entry of entries) {
+    const whole = folder ? folder + '/' + entry.name : entry.name;
+    if (entry.kind === 'folder') {
+      const inside = make('details', {}, make('summary', { textContent: entry.name + '/' }));
+      inside.addEventListener('toggle', async () => {
+        if (inside.open && inside.childElementCount === 1) inside.append(await folderOf(name, whole).catch(error => make('p', { textContent: error.message })));
+      });
+      list.append(make('li', {}, inside));
+    } else if (entry.kind === 'file') {
+      const file = make('a', { href: at(name) + '/outputs/' + pathOf(whole), download: entry.name, textContent: entry.name });
+      list.append(make('li', {}, file, make('span', { className: 'dim', textContent: bytes(entry.size) })));
+    } else list.append(make('li', { className: 'dim', textContent: entry.name + ' (' + entry.kind + ', not opened)' }));
+  }
+  if (more) list.append(make('li', { className: 'dim', textContent: 'and more: see the folder of the run' }));
+  return entries.length ? list : empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');
+}
+
+function filesView(name) {
+  const place = make('div', { className: 'stack' });
+  async function changed(run) {
+    if (place.childElementCount && !run.ended) return;
+    const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
+    place.replaceChildren(make('div', { className: 'actions' }, all), await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
+  }
+  return { element: place, changed };
+}
+
+export function runPage(main, name, tab, listen) {
+  const [, , view] = TABS.find(([word]) => word === tab) || TABS[0];
+  const shown = view(name, listen);
+  const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
+  const actions = make('div', { className: 'actions' });
+  let stopped = false;
+  const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
+    const link = make('a', { href: runLink(name, word), textContent: label });
+    if (word === tab) link.ariaCurrent = 'page';
+    return link;
+  }));
+  document.title = name + ' · launcher';
+
+  function act(run) {
+    if (console_.read_only) return;
+    const button = (textContent, work) => { const one = make('button', { textContent }); one.addEventListener('click', work); return one; };
+    const all = run.ended ? [] : [stopped ? button('Kill', () => kill(name)) : button('Stop', async () => { if (await stop([name])) { stopped = true; act(run); } })];
+    if (run.job) all.push(button('Run again', () => rerun(run)));
+    if (run.ended) all.push(button('Delete', () => remove([name])));
+    actions.replaceChildren(...all);
+  }
+  async function load() {
+    const run = await get(at(name)), why = reasonOf(run);
+    act(run);
+    stands.replaceChildren(status(run.status), ...(why ? [make('span', { className: 'dim', textContent: why })] : []), ...(run.command ? [make('code', { textContent: run.command })] : []));
+    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, make('div', {}, title, stands), actions), tabs, shown.element);
+    await shown.changed(run);
+  }
+  async function changed({ runs, gone }) {
+    if (gone.includes(name)) main.replaceChildren(empty(name + ' was deleted. ', make('a', { href: '#/', textContent: 'All runs' })));
+    else if (runs.some(run => run.run === name)) await load();
+  }
+  return { load, changed, add: piece => shown.add?.(piece), close() { shown.close?.(); }, query: () => [['run', name], ...shown.query?.() || []] };
+}

@@ -1,0 +1,93 @@
+// The list of all runs. Only rows in sight are elements, so that thousands of runs stay fluid.
+import { console_, remove, stop } from './actions.js';
+import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
+
+const ROW = 52;
+const NAMES = ['run', 'status', 'hosts', 'ranks', 'took', 'started'];
+
+export function runsPage(main) {
+  const search = make('input', { type: 'search', placeholder: 'Name, command, status, host, tag', ariaLabel: 'Filter runs' });
+  const count = make('span', { role: 'status', className: 'dim' });
+  const space = make('div', { className: 'space', role: 'rowgroup' });
+  const head = make('div', { className: 'row head', role: 'row' }, ...NAMES.map(name => make('span', { role: 'columnheader', textContent: name })));
+  const rows = make('div', { className: 'rows', role: 'table', tabIndex: 0, ariaLabel: 'Runs' }, head, space);
+  const known = new Map(), chosen = new Set();
+  const compare = make('a', { className: 'button', textContent: 'Compare', hidden: true });
+  const stopping = make('button', { textContent: 'Stop', hidden: true }), removing = make('button', { textContent: 'Delete', hidden: true });
+  const actions = make('span', { className: 'actions' }, compare, stopping, removing);
+  const choose = ended => [...chosen].filter(name => Boolean(known.get(name)?.ended) === ended);
+  stopping.addEventListener('click', () => stop(choose(false)));
+  removing.addEventListener('click', () => remove(choose(true)));
+  let shown = [], pending = false;
+  document.title = 'launcher';
+
+  const cell = (className, ...children) => make('span', { role: 'cell', className }, ...children);
+  function choice(name) {
+    const box = make('input', { type: 'checkbox', checked: chosen.has(name), ariaLabel: 'Choose ' + name });
+    box.addEventListener('change', () => { if (box.checked) chosen.add(name); else chosen.delete(name); act(); });
+    return box;
+  }
+  function act() {
+    compare.hidden = chosen.size < 2;
+    stopping.hidden = console_.read_only || !choose(false).length;
+    removing.hidden = console_.read_only || !choose(true).length;
+    compare.href = '#/compare/' + [...chosen].map(encodeURIComponent).join(',');
+  }
+  function row(run, index) {
+    const why = reasonOf(run), took = run.ended ? run.seconds : Date.now() / 1000 - run.started;
+    const element = make('div', { className: 'row', role: 'row', ariaRowIndex: index + 2 },
+      cell('', choice(run.run), make('a', { href: runLink(run.run), textContent: run.run }), make('span', { className: 'dim', textContent: run.note || run.command, title: run.command })),
+      cell('', status(run.status), make('span', { className: 'dim', textContent: why, title: why })),
+      cell('', run.hosts.join(' ')),
+      cell('', String(run.ranks || '')),
+      cell('dim', lasted(took)),
+      cell('dim', when(run.started)),
+    );
+    element.style.top = index * ROW + 'px';
+    return element;
+  }
+  function draw() {
+    const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 10);
+    const last = Math.min(shown.length, first + Math.ceil(rows.clientHeight / ROW) + 20);
+    const focused = document.activeElement?.hash, boxed = space.contains(document.activeElement) && document.activeElement.ariaLabel;
+    space.style.height = shown.length * ROW + 'px';
+    rows.ariaRowCount = shown.length + 1;
+    space.replaceChildren(...shown.slice(first, last).map((run, index) => row(run, first + index)));
+    if (focused) [...space.querySelectorAll('a')].find(a => a.hash === focused)?.focus({ preventScroll: true });
+    if (boxed) [...space.querySelectorAll('input')].find(box => box.ariaLabel === boxed)?.focus({ preventScroll: true });
+  }
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/);
+    shown = [...known.values()].filter(run => {
+      const text = [run.run, run.command, run.status, run.reason, run.note, ...run.hosts, ...run.tags].join(' ').toLowerCase();
+      return words.every(word => text.includes(word));
+    }).sort((one, other) => other.started - one.started || (one.run < other.run ? -1 : 1));
+    const all = known.size === 1 ? '1 run' : known.size + ' runs';
+    count.textContent = shown.length === known.size ? all : shown.length + ' of ' + all;
+    draw();
+  }
+  function show() {
+    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, count, actions), rows);
+    if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal: ', make('code', { textContent: 'launcher run train.py' })));
+    filter();
+  }
+  async function load() {
+    known.clear();
+    for (const run of (await get('/api/runs')).runs) known.set(run.run, run);
+    show();
+  }
+  function changed({ runs, gone }) {
+    for (const run of runs) known.set(run.run, run);
+    for (const name of gone) { known.delete(name); chosen.delete(name); }
+    act();
+    show();
+  }
+  rows.addEventListener('scroll', () => {
+    if (!pending) requestAnimationFrame(() => { pending = false; draw(); });
+    pending = true;
+  });
+  addEventListener('resize', draw);
+  search.addEventListener('input', filter);
+  const ticking = setInterval(() => { if (!document.hidden && main.contains(rows)) draw(); }, 5000);
+  return { load, changed, close() { removeEventListener('resize', draw); clearInterval(ticking); }, query: () => ({}) };
+}

@@ -1,0 +1,175 @@
+"""The console's pages in a real browser: readable on a phone and a desk, in the light and in the dark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import browser, console_runs
+
+#: Where pictures of all pages go; make screenshots gives some of them to the documentation.
+SHOTS = os.environ.get("LAUNCHER_SCREENSHOTS")
+WIDTHS = {"phone": 360, "desk": 1280}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser.browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAUNCHER_HOME", str(path))
+        running = console_runs.several()
+    yield path
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
+    """A console, and the cookies of a browser that has opened it."""
+    with browser.console(home) as address:
+        base = address.partition("#")[0]
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("table", name="Runs").wait_for(timeout=browser.PATIENCE)
+        yield base, context.storage_state()
+        context.close()
+
+
+@pytest.fixture
+def page(chromium: Any, session: tuple[str, Any]) -> Iterator[browser.Watched]:
+    base, cookies = session
+    context = chromium.new_context(viewport={"width": 1280, "height": 800}, storage_state=cookies)
+    yield browser.Watched(context.new_page(), base)
+    context.close()
+
+
+def named(home: Path, name: str) -> str:
+    return next(path.name for path in (home / "runs").iterdir() if path.name.startswith(name))
+
+
+#: By name: the address of a page, and text that it has when it is all there.
+PAGES = {
+    "runs": ("#/", "3 runs"),
+    "failed": ("#/runs/{night}", "OutOfMemoryError"),
+    "output": ("#/runs/{wider}/logs", "step 119"),
+    "files": ("#/runs/{baseline}/files", "metrics.json"),
+    "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
+    "job": ("#/runs/{baseline}/job", "launcher rerun"),
+    "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
+    "compare": ("#/compare/{wider},{baseline}", "Best values"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) -> None:
+    where, text = PAGES[name]
+    names = {word: named(home, word) for word in ("night", "wider", "baseline")}
+    page.page.goto(page.base + where.format(**names))
+    page.page.get_by_text(text).first.wait_for()
+    for scheme, (device, width) in product(("light", "dark"), WIDTHS.items()):
+        page.page.emulate_media(color_scheme=scheme)
+        page.page.set_viewport_size({"width": width, "height": 800})
+        page.page.wait_for_timeout(100)  # the next frame has been drawn
+        if SHOTS:
+            page.page.screenshot(path=f"{SHOTS}/console-{name}-{device}-{scheme}.png")
+        assert page.wrong() == [], (name, device, scheme)
+
+
+def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) -> None:
+    logs = home / "runs" / named(home, "wider") / "logs/attempt-0"
+    page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/logs")
+    page.page.get_by_text("step 119").first.wait_for()
+    with (logs / "rank-0.out").open("ab") as log:
+        log.write(b"<b>bold</b> \x1b]0;title\x07\x1b[31mred\x1b[0m\n\n10%\r99%")
+    page.page.get_by_text("<b>bold</b> red").wait_for()
+    assert page.page.locator(".log .f1").inner_text() == "red"
+    page.page.get_by_text("99%", exact=True).wait_for()
+    for rank in (1, 2, 3):
+        with (logs / f"rank-{rank}.out").open("ab") as log:
+            log.write(b"the same line\n")
+    page.page.get_by_text("[1-3]the same line").wait_for()
+    page.page.get_by_role("checkbox", name="fold equal lines").uncheck()
+    page.page.get_by_text("[3]the same line").wait_for()
+    assert page.page.get_by_text("the same line").count() == 3
+    page.page.get_by_role("searchbox", name="Find").fill("STEP 37 ")
+    page.page.keyboard.press("Enter")
+    page.page.get_by_role("list", name="Found lines").get_by_role("button").nth(2).click()
+    page.page.get_by_text(" kB to ").wait_for()
+    assert "step 37 " in page.page.get_by_role("log").inner_text().splitlines()[0]
+    page.page.get_by_role("button", name="Live").click()
+    page.page.get_by_text("the same line").wait_for()
+    page.page.get_by_role("link", name="Runs").click()
+    page.page.get_by_role("searchbox", name="Filter runs").fill("lr failed")
+    page.page.get_by_text("0 of 3 runs").wait_for()
+    page.page.get_by_role("searchbox", name="Filter runs").fill("night gpu2")
+    page.page.get_by_text("1 of 3 runs").wait_for()
+    page.page.get_by_role("link", name=named(home, "night")).press("Enter")
+    page.page.get_by_role("heading", name="failed first").wait_for()
+    assert page.wrong() == []
+
+
+#: Text for a terminal: what is left of it, and the classes of its parts.
+ANSI = [
+    ("\x1b[1;31mred\x1b[0m plain", "red plain", ["bold f1"]),
+    ("\x1b[38;5;208morange\x1b[39m", "orange", [""]),
+    ("\x1b[38;2;1;2;3mdark\x1b[m", "dark", [""]),
+    ("\x1b[7mback\x1b[27m", "back", ["inverse"]),
+    ("\x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07", "link", []),
+    ("\x1b]0;title\x1b\\\x1b[2J\x1b[10;5Hgone\x9b31m", "gone", []),
+    ("a\x00b\x08c\x7fd\x85e", "abcde", []),
+    ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>", []),
+    ("\x1b[38;5mcut \x1b[999mon", "cut on", []),
+]
+
+
+def test_colours_are_kept_and_nothing_else(page: browser.Watched) -> None:
+    page.page.goto(page.base)
+    script = """async lines => {
+      const { coloured } = await import('/static/ansi.js');
+      return lines.map(line => {
+        const place = document.createElement('p');
+        place.append(...coloured(line, {}).parts);
+        return [place.textContent, [...place.children].map(one => one.className)];
+      });
+    }"""
+    found = page.page.evaluate(script, [line for line, _, _ in ANSI])
+    assert found == [[text, classes] for _, text, classes in ANSI]
+
+
+def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/scalars")
+    plot = page.page.get_by_role("img", name="val/accuracy: board")
+    plot.wait_for()
+    with (home / "runs" / named(home, "wider") / "logs/attempt-0/rank-0.out").open("ab") as log:
+        log.write(b"step 130 loss=0.01234\n")
+    page.page.get_by_role("img", name="loss: rank 0 0.01234, rank 1").wait_for()
+    page.page.get_by_role("checkbox", name="log scale").check()
+    page.page.get_by_role("combobox", name="Over").select_option("over time")
+    page.page.get_by_role("slider", name="Smoothing").fill("0.9")
+    page.page.get_by_role("searchbox", name="Filter scalars").fill("acc")
+    page.page.get_by_role("img", name="loss:").wait_for(state="detached")
+    assert plot.is_visible()
+    assert page.wrong() == []
+
+
+def test_chosen_runs_are_compared(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base)
+    for name in ("wider", "baseline"):
+        page.page.get_by_role("checkbox", name=f"Choose {named(home, name)}").check()
+    page.page.get_by_role("link", name="Compare").click()
+    best = page.page.get_by_role("table", name="Best values")
+    best.get_by_role("row", name="val/accuracy").wait_for()
+    row = page.page.get_by_role("table", name="Parameters").get_by_role("row", name="--lr")
+    assert row.inner_text().split() == ["--lr", "0.003", "0.001"]
+    assert page.wrong() == []

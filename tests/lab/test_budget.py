@@ -1,0 +1,66 @@
+"""A start costs what it did: work is counted, which is the same on every machine and at any load.
+
+A number here may rise with a reason that its commit gives; `python -m benchmarks counts` has them all.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support import ROOT
+from support import lab as labs
+from support.command import Launcher
+
+#: What a start asks of each host, once the code is there.
+OF_A_HOST = {"probe": 1, "snapshot": 1, "supervise": 1, "follow": 1, "contact": 1, "start": 1,
+             "outputs": 2, "sweep": 1}  # fmt: skip
+
+
+def received(host: labs.LabHost) -> int:
+    """Return how many bytes have come to a host, over all its interfaces."""
+    lines = host.run("cat", "/proc/net/dev").stdout.decode().splitlines()[2:]
+    found = dict(line.strip().split(":", 1) for line in lines)
+    return sum(int(counts.split()[0]) for name, counts in found.items() if name != "lo")
+
+
+def counted(launcher: Launcher, hosts: int, counts: Path) -> dict[str, Any]:
+    """Start a program that does nothing on all hosts."""
+    words = launcher.argv("--nodes", str(hosts), "--framework", "env", "--", "true")
+    done = subprocess.run(
+        [sys.executable, "-m", "support.counted", *words[3:]],
+        cwd=launcher.work,
+        env={
+            **launcher.environment(),
+            "COUNTS": str(counts),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    found: dict[str, Any] = json.loads(counts.read_text())
+    return found
+
+
+def test_a_start_takes_the_work_it_took(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    hosts = len(clean.hosts)
+    (launcher.work / "train.py").write_text("print(1)\n")
+    first = counted(launcher, hosts, tmp_path / "first.json")
+    # An rsync for each host and one that tells its version; the code is read once.
+    assert first["programs"] == {"ssh": hosts + 1, "rsync": hosts + 1, "git": 2}
+    before = sum(map(received, clean.hosts.values()))
+    again = counted(launcher, hosts, tmp_path / "again.json")
+    assert again["programs"] == {"ssh": hosts + 1, "rsync": 1, "git": 2}
+    assert again["connections"] == hosts
+    meeting = {"listen": 1, "connect": hosts - 1, "unlisten": 1}
+    assert again["requests"] == {op: hosts * count for op, count in OF_A_HOST.items()} | meeting
+    assert again["modules"] < 620
+    assert sum(map(received, clean.hosts.values())) - before < 60_000 * hosts

@@ -1,0 +1,72 @@
+"""A person's way through the console, on real hosts: see a failure, run it again, stop, compare, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support import browser
+from support import lab as labs
+from support.command import Launcher, of_runs
+
+SCRIPT = """
+import sys, time
+for step in range(20):
+    print(f"step {step} loss={1 / (step + 1)}", flush=True)
+if "--bad" in sys.argv:
+    raise RuntimeError("the batch is too large")
+while "--long" in sys.argv:
+    time.sleep(0.1)
+"""
+
+
+def test_fail_see_why_run_again_stop_compare_delete(launcher: Launcher, clean: labs.Lab) -> None:
+    name = launcher.script(SCRIPT)
+    ran = launcher.run("--nodes", "2", "--framework", "torch", "--name", "first", name, "--bad")
+    assert ran.code == 1, ran.err
+    with browser.browser() as chromium, browser.console(launcher.home) as address:
+        page = chromium.new_page()
+        watched = browser.Watched(page, address.partition("#")[0])
+        page.goto(address)
+        page.get_by_role("link", name="first-").click()
+        page.get_by_text("RuntimeError: the batch is too large").first.wait_for()
+
+        again(page, "--long")
+        page.get_by_role("status").get_by_text("running").wait_for()
+        page.get_by_role("link", name="Output").click()
+        page.get_by_text("step 19").wait_for()
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+        page.get_by_role("status").get_by_text("stopped").wait_for()
+        assert not [one for host in clean.hosts.values() for one in of_runs(host)]
+
+        again(page, "")
+        page.get_by_role("status").get_by_text("succeeded").wait_for()
+        page.get_by_role("link", name="Runs").click()
+        choose_all(page)
+        page.get_by_role("link", name="Compare").click()
+        best = page.get_by_role("table", name="Best values").get_by_role("row", name="loss")
+        best.wait_for()
+        assert best.inner_text().split() == ["loss", "0.05", "0.05", "0.05"]
+
+        page.get_by_role("link", name="Runs").click()
+        choose_all(page)
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        page.get_by_text("No runs yet").wait_for()
+        assert watched.wrong() == []
+    assert not list((launcher.home / "runs").iterdir())
+
+
+def choose_all(page: Any) -> None:
+    page.get_by_text("3 runs").wait_for()
+    for box in page.get_by_role("checkbox").all():
+        box.check()
+
+
+def again(page: Any, arguments: str) -> None:
+    """Run the run of this page again with other arguments, and wait for the new run's page."""
+    old = page.url
+    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("textbox", name="Arguments").fill(arguments)
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_url(lambda url: url != old)

@@ -1,0 +1,137 @@
+"""A run that waits on one host is started by that host, whatever becomes of its launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
+
+ONE = (labs.HostSpec("gpu1", gpus=4),)
+TELL = "import os\nprint('has', os.environ['CUDA_VISIBLE_DEVICES'])\n"
+
+
+@pytest.fixture
+def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
+    """One host, all of whose GPUs the run "first" holds."""
+    made = Queue(own, launcher)
+    launcher.script(TELL, "tell.py")
+    try:
+        made.start("first", "--gpus", "4")
+        made.until("first", "AllStarted")
+        yield made
+    finally:
+        made.close()
+
+
+def detached(queue: Queue, name: str, *words: str, command: str = "python3 tell.py") -> Path:
+    """Start a run that waits, and kill its follower; return its folder."""
+    done = queue.launcher.call(
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", name, "--gpus", "2",
+        *FRAMEWORK, *words, command,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "waits for its turn on gpu1, which starts it" in done.stderr
+    (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
+    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    return folder
+
+
+def journal(queue: Queue, run: str) -> list[dict[str, object]]:
+    """Return what the host has recorded of a run."""
+    text = queue.lab.hosts["gpu1"].read(f"/root/.launcher/host/runs/{run}/journal.jsonl")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def moment(queue: Queue, run: str, event: str) -> float:
+    """Wait until the host has recorded an event, and return when it was."""
+    found: list[float] = []
+
+    def has() -> bool:
+        times = [one["time"] for one in journal(queue, run) if one["event"] == event]
+        found[:] = [time for time in times if isinstance(time, float)]
+        return bool(found)
+
+    labs.wait_until(has, f"{event} of {run}", 60)
+    return found[-1]
+
+
+@pytest.mark.parametrize("own", [ONE], indirect=True)
+def test_it_begins_with_nobody_in_touch(queue: Queue) -> None:
+    """The cable is pulled when its turn comes; attach shows every byte, and what it was given."""
+    host = queue.lab.hosts["gpu1"]
+    command = "python3 tell.py && seq 20000 && touch $LAUNCHER_OUTPUT_DIR/made"
+    folder = detached(queue, "second", "--wait", "forever", command=command)
+    shown = queue.call().stdout
+    assert re.search(r"1  second-\w+ +root +2 +gpu1 +\S+ \S+ +- +its host +in use by", shown), shown
+    (first,) = queue.launcher.home.glob("runs/first-*")
+    host.unplug()
+    queue.let_go("first")
+    begun = moment(queue, folder.name, "BegunThere")
+    assert begun - moment(queue, first.name, "HostEnded") < 10
+    moment(queue, folder.name, "HostEnded")
+    host.plug()
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    lines = [line.partition("│ ")[2] for line in attached.stdout.splitlines() if "│" in line]
+    assert lines == ["has 0,1", *map(str, range(1, 20001))]
+    assert (folder / "outputs" / "made").exists() or list(folder.glob("outputs/**/made"))
+    assert json.loads((folder / "plan.json").read_text())["nodes"][0]["gpus"] == [0, 1]
+
+
+@pytest.mark.parametrize("own", [ONE], indirect=True)
+def test_it_waits_again_when_its_supervisor_has_died(queue: Queue) -> None:
+    """It is neither lost nor started twice, by a kill or a power cut, before and after its turn."""
+    host = queue.lab.hosts["gpu1"]
+    folder = detached(queue, "second", "--wait", "forever")
+    third = queue.start("third", "--gpus", "3")
+    queue.until("third", "RunWaits")
+    host.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    labs.wait_until(lambda: queue.order() == ["third"], "second has no ticket", 60)
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    labs.wait_until(lambda: queue.order() == ["second", "third"], "second is back", 60)
+    host.power_cut()
+    host.boot()
+    queue.let_go("third")  # either may be the first that is back
+    out, err = attached.communicate(timeout=90)
+    assert (attached.returncode, b"has 0,1" in out) == (0, True), err
+    assert third.wait(60) in (0, 125), "it waits, or was started and cut off"
+    assert [one["event"] for one in journal(queue, folder.name)].count("BegunThere") == 1
+
+
+@pytest.mark.parametrize("own", [ONE], indirect=True)
+def test_it_leaves_the_queue_when_it_is_stopped_or_has_waited_long_enough(queue: Queue) -> None:
+    host = queue.lab.hosts["gpu1"]
+    stopped = detached(queue, "stopped", "--wait", "forever")
+    queue.launcher.call("ls")  # follows it again
+    labs.wait_until(
+        lambda: (
+            queue.launcher.call("queue", "move", "stopped", "--priority", "low").returncode == 0
+        ),
+        "somebody follows it",
+        60,
+    )
+    given_up = detached(queue, "given-up", "--wait", "4s")
+    assert moment(queue, given_up.name, "HostEnded")
+    ended = queue.launcher.call("attach", "given-up")
+    assert (ended.returncode, "the time to wait is over" in ended.stderr) == (75, True)
+    (waiting,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert (waiting["run"], waiting["priority"], waiting["by_itself"]) == (stopped.name, -1, True)
+    done = queue.launcher.call("stop", "stopped")
+    assert done.returncode == 0, done.stderr
+    assert queue.order() == []
+    for run in (stopped, given_up):
+        assert not host.exists(f"/root/.launcher/host/runs/{run.name}"), "nothing is left"
+    failed = queue.launcher.run(
+        "--wait", "forever", "--gpus", "1", *FRAMEWORK, "--setup", "exit 3", "true"
+    )
+    assert failed.code == 3, "it learns that before it waits"

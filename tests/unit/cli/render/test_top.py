@@ -1,0 +1,76 @@
+"""How the screen of `launcher top` is drawn."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from launcher.cli.render.top import top_text
+from launcher.jobs.gpus import GpuState
+from launcher.runner.cluster import Cluster, HostNow
+from launcher.runner.queue import Holding, Queue, Waiting
+
+NOW = time.mktime((2026, 11, 27, 14, 0, 0, 0, 0, -1))
+
+
+def gpu(index: int, state: str = "free", **more: object) -> GpuState:
+    known = GpuState(index, "NVIDIA H100", f"GPU-{index}", "nvidia", 81920, state)
+    return replace(known, **{"percent": 0, "celsius": 30, **more})  # type: ignore[arg-type]
+
+
+def test_equal_hosts_share_a_line_and_others_say_what_is_different() -> None:
+    held = {"state": "held", "user": "ann", "run": "sweep-a", "since": NOW - 7200, "used": 71000}
+    hosts = [
+        HostNow(f"gpu{n}", tuple(gpu(i, **held, percent=90 + n % 8, celsius=70) for i in range(8)))
+        for n in range(1, 61)
+    ]
+    stranger = gpu(
+        1, "foreign", user="bob", command="python x.py " * 9, used=2048, since=NOW - 60, pid=7
+    )
+    hosts += [
+        HostNow("gpu61", (gpu(0, percent=None, celsius=None), stranger)),
+        HostNow("gpu62", problem="no answer for 20 s"),
+        HostNow("gpu63", problem="no answer for 20 s"),
+        HostNow("gpu64", problem="new fans", off=True),
+    ]
+    queue = Queue((Holding("sweep-a", "ann", {}, NOW - 7200, NOW + 600),), (), 482, 1)
+    shown = top_text(Cluster(NOW, tuple(hosts), queue), 100, 24)
+    assert shown == (
+        "14:00:00  64 hosts, 482 GPUs: 480 held (mean use 93%), 1 free, 1 used outside launcher\n"
+        "\n"
+        "hosts      gpus  use     memory GB  °C  who\n"
+        "gpu[1-60]  0-7   90-97%  69/80      70  ann sweep-a (2 h, until 14:10)\n"
+        "gpu61      1     0%      2/80       30  bob (not launcher, 1 min) python x.py python x.py python x.…\n"
+        "gpu61      0     -       0/80       -   free\n"
+        "gpu[62-63]: no answer for 20 s\n"
+        "gpu64: off: new fans"
+    )
+
+
+def test_what_does_not_fit_is_folded_by_user_and_then_counted() -> None:
+    """64 hosts with 8 runs each are 512 lines."""
+    users = ("ann", "bob", "eve")
+
+    def cluster(distinct: bool) -> Cluster:
+        hosts = [
+            HostNow(
+                f"gpu{n}",
+                tuple(
+                    gpu(i, "held", user=f"u{n}" if distinct else users[i % 3], run=f"r-{n}-{i}")
+                    for i in range(8)
+                ),
+            )
+            for n in range(1, 65)
+        ]
+        waiting = tuple(Waiting(f"w-{n}", "eve", n, 0, (8,), ("gpu1",), NOW) for n in range(1, 101))
+        return Cluster(NOW, tuple(hosts), Queue((), waiting, 512, 0))
+
+    folded = top_text(cluster(False), 200, 24).split("\n")
+    assert len(folded) <= 24
+    assert folded[3].split() == ["gpu[1-64]", "0,3,6", "0%", "0/80", "30", "ann", "192", "runs"]
+    assert folded[-1] == "and 94 more: launcher queue"
+    cut = top_text(cluster(True), 200, 24).split("\n")
+    assert len(cut) <= 24
+    assert any(line.endswith("more: launcher top --once") for line in cut)
+    everything = top_text(cluster(True), 100_000, 100_000).split("\n")
+    assert len(everything) == 3 + 512 + 1 + 101
