@@ -81,6 +81,8 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     found: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     if "on_stall" in values:
         found["stop_stalled"] = values["on_stall"] == "stop"
+    if "from" in values:
+        found["continue_from"] = values["from"]
     if "wait" in values:
         found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
     if "time" in values:

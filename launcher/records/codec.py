@@ -37,7 +37,7 @@ _SINCE_0_1 = frozenset(
 
 
 #: Fields of requests that are new, and left out where they say nothing.
-_SINCE_0_2 = frozenset(("ignore_foreign", "not_before"))
+_SINCE_0_2 = frozenset(("ignore_foreign", "not_before", "resume_paths"))
 
 
 def _for_earlier(value: Any) -> Any:

@@ -229,7 +229,8 @@ class HostsSilent(Event):
 
 @frozen
 class OutputsGiven(Event):
-    """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues."""
+    """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
+    a ``run``, of outputs in the workdir that the command names."""
 
     run: str
     files: int

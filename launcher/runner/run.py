@@ -28,7 +28,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .event_log import EventLog
-from .files import code_copy, code_here, code_snapshot, code_sync, secret_files
+from .files import code_copy, code_here, code_snapshot, code_sync, local_paths, secret_files
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
@@ -326,8 +326,9 @@ class Run:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await launch.supervise()
-        if self.context.request.resume_from:
-            await self._hand_over(self.context.request.resume_from)
+        earlier, job = self.context.request.resume_from, self.context.job
+        if earlier or local_paths.into_outputs(job):
+            await self._hand_over(earlier or "")
         await launch.setup()
 
     async def _hand_over(self, earlier: str) -> None:

@@ -510,6 +510,8 @@ class Request:
     code_copy: str | None = None
     #: The run whose outputs the hosts get before the start.
     resume_from: str | None = None
+    #: Patterns of these outputs: without any, all of them.
+    resume_paths: tuple[str, ...] = ()
     #: Columns of the terminal that shows the run; None: there is none.
     columns: int | None = None
     #: Called with a key file, returns its passphrase; None: nobody can be asked.

@@ -52,6 +52,7 @@ GROUPS = {
         "prepare",
         "setup",
         "include",
+        "from",
         "check",
         "yes",
     ),
@@ -156,6 +157,13 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--from",
+    "from",
+    metavar="RUN[:PATH]",
+    shell_complete=completion.runs,
+    help="Give the hosts the outputs of this run first, at the same paths.",
 )
 @click.option(
     "--share",

@@ -157,6 +157,10 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 @line_of.register
 def _outputs_given(event: ev.OutputsGiven) -> Line:
     files, hosts = counted(event.files, "file"), counted(event.hosts, "host")
+    if not event.run:
+        return Line(
+            f"copied {files} of outputs here, which the command names, to {hosts}", dim=True
+        )
     return Line(f"continuing from {event.run}: {files} of its outputs are on {hosts}", dim=True)
 
 

@@ -49,7 +49,8 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         same = f", as {request.code_of} had it" if request.code_of else ""
         yield "code", f"{_code(code)}{same}"
     if request.resume_from:
-        yield "from", f"the outputs of {request.resume_from}"
+        some = f", of these {', '.join(request.resume_paths)}" if request.resume_paths else ""
+        yield "from", f"the outputs of {request.resume_from}{some}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
         where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"

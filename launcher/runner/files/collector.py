@@ -38,7 +38,7 @@ class Collector:
         self.outputs: tuple[Output, ...] = ()
         self.failed: dict[str, str] = {}
         self.not_brought: tuple[NotBrought, ...] = ()
-        self.handover = Handover(context.folder, context.request.resume_from)
+        self.handover = Handover(context.folder, context.request)
         self.hurry = asyncio.Event()
         self._context, self._hosts = context, hosts
         self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
