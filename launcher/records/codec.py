@@ -30,13 +30,14 @@ _SINCE_0_1 = frozenset(
         "modules",
         "prepare",
         "python",
+        "share",
         "vendor",
     )
 )
 
 
 #: Fields of requests that are new, and left out where they say nothing.
-_SINCE_0_2 = frozenset(("ignore_foreign", "not_before"))
+_SINCE_0_2 = frozenset(("ignore_foreign", "not_before", "resume_paths"))
 
 
 def _for_earlier(value: Any) -> Any:

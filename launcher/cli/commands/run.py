@@ -53,12 +53,22 @@ GROUPS = {
         "prepare",
         "setup",
         "include",
+        "from",
         "check",
         "yes",
     ),
     "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
-    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "Results": (
+        "outputs",
+        "share",
+        "bring",
+        "keep_on_host",
+        "pull_every",
+        "ranks",
+        "raw",
+        "as_json",
+    ),
     "When something breaks": (
         "max_restarts",
         "min_nodes",
@@ -154,6 +164,19 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--from",
+    "from",
+    metavar="RUN[:PATH]",
+    shell_complete=completion.runs,
+    help="Give the hosts the outputs of this run first, at the same paths.",
+)
+@click.option(
+    "--share",
+    multiple=True,
+    metavar="DIR",
+    help="What one host writes in this folder appears on all hosts of the run (repeatable).",
 )
 @click.option(
     "--bring",
@@ -397,6 +420,13 @@ def seconds(flag: str, text: str) -> float:
         raise InputError(f"{flag}: {error}") from None
 
 
+def _share(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return jobs.shared_folders(texts)
+    except ValueError as error:
+        raise InputError(f"--{error}", "such as --share checkpoints") from None
+
+
 def _wait(text: str) -> float:
     try:
         return jobs.wait_time(text)
@@ -417,6 +447,7 @@ _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "data": jobs.data_of_flags,
     "envs": lambda texts: dict(_variable(text) for text in texts),
     "gpu_ids": _gpu_ids,
+    "share": _share,
     "secrets": dict.fromkeys,
     "pull_every": partial(seconds, "--pull-every"),
     "lost_after": partial(seconds, "--lost-after"),
