@@ -10,10 +10,10 @@ HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-ho
 HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LOCK))
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
 export PYTHONDONTWRITEBYTECODE :=
-SHOTS  := runs-desk-light failed-desk-dark scalars-desk-light compare-desk-dark
+SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light compare-desk-dark cluster-desk-dark
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference screenshots man bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,8 +57,11 @@ docs: $(DOCS) reference ## Builds the documentation strictly, into site/
 	! grep -rnE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)"' site # nothing comes from elsewhere
 
 screenshots: setup system ## Takes the pictures of docs/guides/console.md again
-	LAUNCHER_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q tests/browser
+	LAUNCHER_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q tests/browser tests/lab/test_console_cluster.py
 	for one in $(SHOTS); do cp build/screenshots/console-$$one.png docs/assets/; done
+
+dist: setup ## Builds sdist and wheel into dist/, and runs the wheel in an empty environment
+	PYTHONPATH=tests $(BIN)/python -m support.distribution
 
 man: setup ## Writes man pages of all commands into man/: man -M man launcher-run
 	$(BIN)/python docs/man.py man

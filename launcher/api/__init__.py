@@ -21,9 +21,10 @@
         run.rm()
 
 ========================  ====================================================================
-``Client``, for runs      ``run`` ``rerun`` ``attach`` ``list`` ``names`` ``show`` ``select``
-                          ``diff`` ``annotate`` ``refresh`` ``rm``; async only: ``follow_all``
-``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``cluster`` ``queue`` ``exec``
+``Client``, for runs      ``run`` ``rerun`` ``reserve`` ``attach`` ``list`` ``names`` ``show``
+                          ``select`` ``diff`` ``annotate`` ``refresh`` ``rm``; async only:
+                          ``follow_all``
+``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``cluster`` ``exec``
                           ``push``; async only: ``watch_cluster``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``logs()`` ``reader()``
@@ -56,8 +57,9 @@ anything is done. A failure within a run raises nothing: it is in the receipt.
 and return what it returned there.
 
 Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
-``run_job``, ``functions`` calls functions over ranks, ``sweeps`` and ``scaling`` run many trials.
-``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about machines, ``housekeeping``
-about their disks, ``formats`` about files of other tools. ``settings``, ``following`` and
-``user_service`` serve the command line, which parses, calls these, and prints.
+``run_job``, ``functions`` calls functions over ranks, ``reservations`` hold GPUs, ``sweeps`` and
+``scaling`` run many trials. ``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about
+machines, ``housekeeping`` about their disks, ``data`` about data sets on them, ``formats`` about files
+of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which parses,
+calls these, and prints.
 """

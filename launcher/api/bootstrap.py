@@ -9,6 +9,7 @@ from ..fleet.bootstrap.plan import STEPS, VENV, requirement_lines
 from ..fleet.bootstrap.plan import chosen as chosen_steps
 from ..fleet.discovery import plain
 from ..spec.errors import InputError
+from ..spec.version import DISTRIBUTION
 
 if TYPE_CHECKING:
     from typing import Any
@@ -32,6 +33,6 @@ def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[HostOutcome
     except ImportError as error:
         raise InputError(
             f"bootstrap needs Fabric, which is not installed here ({error})",
-            f"{sys.executable} -m pip install 'launcher[bootstrap]', or 'fabric>=3.2,<4'",
+            f"{sys.executable} -m pip install '{DISTRIBUTION}[bootstrap]', or 'fabric>=3.2,<4'",
         ) from None
     return bootstrap(BootstrapRequest(**wanted), asker, tell)

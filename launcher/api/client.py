@@ -81,6 +81,9 @@ class RunOptions(TypedDict, total=False):
     """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
     note: str
     """A text about the run. Default: none."""
+    code_copy: str | None
+    """A folder here with a copy of the job's workdir, as a sweep makes it, to execute in its place.
+    Default: none."""
     columns: int
     """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool
@@ -92,6 +95,8 @@ class RunOptions(TypedDict, total=False):
     """Whose turn comes first: 1 before 0 before -1. Default: 0."""
     time_limit: float | None
     """Hosts end the run after this long. Others can plan with it. Default: never."""
+    not_before: float | None
+    """Begin at this moment at the earliest, in seconds since the epoch. Default: at once."""
     ignore_foreign: bool
     """Share GPUs with programs outside launcher, where no others are free. Default: False."""
 
@@ -289,6 +294,35 @@ class AsyncClient(_Catalog):
         folder = self._folder(request, to, notes)
         folder.add_files(add_files or {})
         return await self._start(request, folder, detach, on_event, on_log)
+
+    async def reserve(
+        self,
+        gpus: int | str,
+        seconds: float,
+        hosts: str | None = None,
+        *,
+        at: float | None = None,
+        name: str = "",
+        on_event: OnEvent | None = None,
+        **options: Unpack[RunOptions],
+    ) -> AsyncRunHandle:
+        """Hold so many GPUs, also of a model (``A100:4``), for so many seconds, on as few of the
+        ``hosts`` as have them: a run without ranks, which a separate process follows.
+
+        It takes its turn as any run, from the moment ``at`` on with high priority. ``stop`` ends it
+        early. Raises what ``run`` raises.
+        """
+        from . import reservations
+
+        job = reservations.job_of(gpus, seconds, hosts, name)
+        given: RunOptions = {
+            "time_limit": seconds + reservations.SLACK,
+            "stall_timeout": 2 * reservations.LONGEST,  # it does nothing, on purpose
+        }
+        if at is not None:
+            given |= {"priority": 1, "not_before": at}
+        given |= options
+        return await self.run(job, detach=True, on_event=on_event, **given)
 
     async def rerun(
         self,
@@ -679,6 +713,28 @@ class Client(_Catalog):
             **options,
         )
         return self._handle(self._loop.call(started))
+
+    def reserve(
+        self,
+        gpus: int | str,
+        seconds: float,
+        hosts: str | None = None,
+        *,
+        at: float | None = None,
+        name: str = "",
+        on_event: OnEvent | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunHandle:
+        """Hold so many GPUs, also of a model (``A100:4``), for so many seconds, on as few of the
+        ``hosts`` as have them: a run without ranks, which a separate process follows.
+
+        It takes its turn as any run, from the moment ``at`` on with high priority. ``stop`` ends it
+        early. Raises what ``run`` raises.
+        """
+        reserving = self._client.reserve(
+            gpus, seconds, hosts, at=at, name=name, on_event=on_event, **options
+        )
+        return self._handle(self._loop.call(reserving))
 
     def rerun(
         self,

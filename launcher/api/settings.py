@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 USER, PROJECT, JOB = "user", "project", "job"
-#: Of a project, in its folder.
-IN_A_PROJECT = ".launcher.yaml"
+#: Of a project, in its folder: a file of its own, or a table ``[tool.launcher]``.
+IN_A_PROJECT, PYPROJECT = ".launcher.yaml", "pyproject.toml"
 #: Where allowed lines are noted: a file of launcher's folder, with one digest a line.
 ALLOWED = "allowed-settings"
 
@@ -78,18 +78,33 @@ def user_file() -> Path:
 def found(folder: Path | None = None) -> tuple[SettingsFile, ...]:
     """Return the settings that hold in a folder, the weaker first: the user's, then the project's.
 
-    The project's are in ``.launcher.yaml``, in this folder or the first one above that has it. A file of
-    another user's is not read. Raises InputError, DocumentError.
+    The project's are in ``.launcher.yaml``, or below ``[tool.launcher]`` in ``pyproject.toml``, in this
+    folder or the first one above that has either. A file of another user's does not count. Raises
+    InputError, DocumentError.
     """
     here = folder or Path.cwd()
     files = []
     if user_file().exists():
         files.append(_read(user_file(), USER))
     for place in (here, *here.parents):
-        if (place / IN_A_PROJECT).exists():
-            files.append(_of_project(place / IN_A_PROJECT))
+        of_project = _in_folder(place)
+        if of_project is not None:
+            files.append(of_project)
             break
     return tuple(files)
+
+
+def _in_folder(place: Path) -> SettingsFile | None:
+    own, shared = place / IN_A_PROJECT, place / PYPROJECT
+    table = settings.load_pyproject(*_text(shared)) if shared.is_file() else None
+    if not own.exists():
+        return None if table is None else _of_project(shared, table)
+    if table is not None:
+        raise InputError(
+            f"{_shown(own)} and [tool.launcher] in {_shown(shared)} are both settings of this project",
+            "move them into one of the two",
+        )
+    return _of_project(own)
 
 
 def of_job(path: str | os.PathLike[str]) -> SettingsFile:
@@ -98,10 +113,10 @@ def of_job(path: str | os.PathLike[str]) -> SettingsFile:
     return SettingsFile(str(path), JOB, settings.in_a_job(content, str(path)))
 
 
-def _of_project(file: Path) -> SettingsFile:
+def _of_project(file: Path, table: Mapping[str, Setting] | None = None) -> SettingsFile:
     if file.stat().st_uid not in (os.getuid(), 0):
         return SettingsFile(str(file), PROJECT, {}, others=True)
-    read = _read(file, PROJECT)
+    read = _read(file, PROJECT) if table is None else SettingsFile(_shown(file), PROJECT, table)
     workdir = read.settings.get("workdir")
     if workdir and not Path(read.values()["workdir"]).resolve().is_relative_to(
         file.parent.resolve()
@@ -116,9 +131,17 @@ def _of_project(file: Path) -> SettingsFile:
 
 
 def _read(file: Path, whose: str) -> SettingsFile:
+    content, shown = _text(file)
+    return SettingsFile(shown, whose, settings.load(content, shown))
+
+
+def _text(file: Path) -> tuple[str, str]:
+    return read_text(file, "settings"), _shown(file)
+
+
+def _shown(file: Path) -> str:
     near = os.path.relpath(file)
-    shown = near if not near.startswith("..") else str(file)
-    return SettingsFile(shown, whose, settings.load(read_text(file, "settings"), shown))
+    return near if not near.startswith("..") else str(file)
 
 
 # -- what a file of somebody else's could do
@@ -155,7 +178,8 @@ def require_allowed(lines: Sequence[Line]) -> None:
     first = next((line for line in lines if not are_allowed([line])), None)
     if first is not None:
         text = first.text.splitlines()[0].strip()
-        of_job = "" if Path(first.file).name == IN_A_PROJECT else f" {first.file}"
+        of_project = Path(first.file).name in (IN_A_PROJECT, PYPROJECT)
+        of_job = "" if of_project else f" {first.file}"
         raise InputError(
             f"{first.file}:{first.number} wants a say in what runs, and you have not allowed it: {text}",
             f"read it; then allow it once: launcher config allow{of_job}",

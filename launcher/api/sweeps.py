@@ -28,6 +28,8 @@ from ..records.sweep_folder import (
     names,
     new_record,
 )
+from ..runner.concurrency import in_thread
+from ..runner.files import code_copy
 from ..runner.policy import sweep as policy
 from ..runner.policy.sweep import Slot
 from ..runner.policy.turn import can_wait
@@ -148,7 +150,8 @@ class Trials:
         self._live: dict[asyncio.Task[TrialRecord | None], tuple[Trial, Slot]] = {}
         self._handles: dict[str, AsyncRunHandle] = {}
         self._bad: frozenset[str] = frozenset()
-        self._is_stopping = False
+        self._is_stopping = self._is_let_go = False
+        self._code: str | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -166,13 +169,15 @@ class Trials:
 
         A sweep that is resumed follows them. Raises LauncherError.
         """
-        self._is_stopping = True
+        self._is_stopping = self._is_let_go = True
         await asyncio.gather(*(handle.detach() for handle in list(self._handles.values())))
 
     async def all(self) -> None:
         """Return when every trial has ended, or no other one may start. Raises LauncherError."""
         waiting = deque(trial for trial in self._plan.trials if not self._is_done(trial))
         free = deque(self._plan.slots)
+        if len(waiting) > 1:
+            self._code = await in_thread(self._keep_code, waiting[0])
         try:
             while self._live or self._may_start(waiting, free):
                 while self._may_start(waiting, free):
@@ -193,6 +198,14 @@ class Trials:
             for task in self._live:
                 task.cancel()
             await asyncio.gather(*self._live, return_exceptions=True)
+            if not self._is_let_go:  # else a run in the background may have yet to copy it
+                await in_thread(self._folder.forget_code)
+
+    def _keep_code(self, trial: Trial) -> str:
+        """Copy the code as it is now: all trials execute the same, whatever is edited meanwhile."""
+        place = self._folder.new_code()
+        code_copy.keep(self._plan.job(trial, Slot()), place)
+        return str(place)
 
     def _is_done(self, trial: Trial) -> bool:
         known = self._known.get(trial.id)
@@ -237,7 +250,7 @@ class Trials:
         record = TrialRecord(trial.id, trial.params)
         left = self._left_running(trial)
         job = self._plan.job(trial, slot)
-        handle = left or await self._client.run(job, wait=wait)
+        handle = left or await self._client.run(job, wait=wait, code_copy=self._code)
         started = time.time()
         record = replace(record, status=RUNNING, run=handle.name, started=started)
         self._handles[handle.name] = handle

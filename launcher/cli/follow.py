@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..records.reasons import WaitReason
 from ..records.state import ENDED
 from ..spec.frozen import frozen
 from . import keys
@@ -70,7 +71,7 @@ async def shown(screen: Screen, run: AsyncRunHandle, asks_after: float | None = 
     if end.receipt:
         screen.receipt(end.receipt)
     elif run.receipt is None:
-        _tell_detached(run)
+        tell_detached(run)
     return end
 
 
@@ -162,15 +163,17 @@ def on_hangup(act: Callable[[], None]) -> None:
         loop.add_signal_handler(signal.SIGHUP, act)
 
 
-def _tell_detached(run: AsyncRunHandle) -> None:
+def tell_detached(run: AsyncRunHandle) -> None:
+    """Say that a run continues without this command, and how to look at it and stop it."""
     name = run.name
     if run.state().status == "stopping":
         click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
         return
-    if run.state().waits:
+    if waits := run.state().waits:
+        waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
         host = run.state().waits_on
-        alone = f"on {host}, which starts it" if host else "and needs this machine until then"
-        click.echo(f"detached; {name} waits for its turn{'' if host else ','} {alone}", err=True)
+        where = f" on {host}, which starts it" if host else ", and needs this machine until then"
+        click.echo(f"detached; {name} waits for {waits_for}{where}", err=True)
         click.echo(f"  look: launcher attach {name}", err=True)
         click.echo(f"  stop: launcher stop {name}", err=True)
         return
@@ -182,22 +185,29 @@ def _tell_detached(run: AsyncRunHandle) -> None:
 
 
 async def begin(
-    client: AsyncClient, start: Start, screen: Screen, detach: bool, as_json: bool
+    client: AsyncClient,
+    start: Start,
+    screen: Screen,
+    detach: bool,
+    as_json: bool,
+    tell: Callable[[AsyncRunHandle], None] = tell_detached,
 ) -> int:
     """Start a run, show it until it ends, and return the exit code.
 
     With ``detach``, return once all processes run, or the run waits for its turn. With ``as_json``,
-    print the receipt on stdout, or the run's name if it continues detached.
+    print the receipt on stdout, or the run's name if it continues detached: ``tell`` says so.
     """
     async with client:
         run = await start(client)
-        end = await (_until_started(screen, run) if detach else shown(screen, run, YOUNG))
+        end = await (_until_started(screen, run, tell) if detach else shown(screen, run, YOUNG))
     if as_json:
         click.echo(end.to_json(run.name))
     return end.code
 
 
-async def _until_started(screen: Screen, run: AsyncRunHandle) -> End:
+async def _until_started(
+    screen: Screen, run: AsyncRunHandle, tell: Callable[[AsyncRunHandle], None]
+) -> End:
     """Show a run that a background process follows until all its processes run."""
 
     def interrupted() -> None:
@@ -217,7 +227,7 @@ async def _until_started(screen: Screen, run: AsyncRunHandle) -> End:
     if end.receipt:
         screen.receipt(end.receipt)
     else:
-        _tell_detached(run)
+        tell(run)
     return end
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +12,15 @@ import yaml
 from .. import frameworks
 from ..spec.errors import DocumentError, InputError
 from ..spec.frozen import frozen
+from ..spec.toml_document import table
 from ..spec.yaml_document import Key, YamlNode, parse, read
 from ..spec.yaml_document import schema as mapping_schema
 from . import foreign_terms
 from .job_file import KEYS as JOB_KEYS
 from .run_options import OPTIONS
 
+#: A pyproject.toml without this has no table of ours, whatever else is wrong with it.
+_MAY_HAVE_TABLE = re.compile(r"^\s*\[\s*tool\s*(\.\s*[\"']?launcher\b|\])|^\s*tool\b", re.MULTILINE)
 #: Keys of a job file that say what a run is: settings have none of them.
 _OF_ONE_JOB = ("run", "roles")
 KEYS: Mapping[str, Key] = {
@@ -38,9 +43,9 @@ DEFAULTS = {
     "raw": "false",
 }
 #: Keys by which a file that somebody else wrote could surprise its user: they decide what runs here or
-#: on hosts (``LD_PRELOAD`` under ``envs``, too), send values of the user's environment, or let hosts
-#: control the terminal.
-DELICATE = ("envs", "notify", "prepare", "python", "raw", "secrets", "setup")
+#: on hosts (``LD_PRELOAD`` under ``envs``, too), send the user's files or values of the environment, or
+#: let hosts control the terminal.
+DELICATE = ("data", "envs", "notify", "prepare", "python", "raw", "secrets", "setup")
 #: Those of a job file, which its user has named: only they have an effect on this machine.
 DELICATE_IN_A_JOB = ("notify", "raw")
 
@@ -60,6 +65,23 @@ def load(content: str, source: str) -> dict[str, Setting]:
     if not any(_says_something(line) for line in content.splitlines()):
         return {}
     root = parse(content, source)
+    values, nodes = _read(root)
+    return {name: _setting(content, values[name], *nodes[name]) for name in values}
+
+
+def load_pyproject(content: str, source: str) -> dict[str, Setting] | None:
+    """Return the settings below ``[tool.launcher]``, by key; None without it. Raises DocumentError."""
+    if not _MAY_HAVE_TABLE.search(content):
+        return None
+    root = table(content, source, ("tool", "launcher"))
+    if root is None:
+        return None
+    values, nodes = _read(root)
+    return {name: _setting_in_toml(values[name], *nodes[name]) for name in values}
+
+
+def _read(root: YamlNode) -> tuple[dict[str, Any], dict[str, tuple[YamlNode, YamlNode]]]:
+    """Return values by key, and the nodes of key and value."""
     try:
         values = read(root, KEYS, "settings")
     except DocumentError as error:
@@ -67,7 +89,7 @@ def load(content: str, source: str) -> dict[str, Setting]:
     nodes = {name: (key, value) for name, key, value in root.items()}
     if "framework" in values:
         _check_framework(values["framework"], nodes["framework"][1])
-    return {name: _setting(content, values[name], *nodes[name]) for name in values}
+    return values, nodes
 
 
 def in_a_job(content: str, source: str) -> dict[str, Setting]:
@@ -119,6 +141,13 @@ def _check_framework(name: str, node: YamlNode) -> None:
 
 def _setting(content: str, value: Any, key: YamlNode, node: YamlNode) -> Setting:
     return Setting(value, _written(node.yaml), key.line, _text(content, key, node))
+
+
+def _setting_in_toml(value: Any, key: YamlNode, node: YamlNode) -> Setting:
+    """Return a setting whose text is its whole value, however many lines it takes in the file."""
+    written = _written(node.yaml)
+    text = f"{key.yaml.value} = {json.dumps(written, ensure_ascii=False)}"
+    return Setting(value, written, key.line, text)
 
 
 def _written(node: yaml.Node) -> Any:

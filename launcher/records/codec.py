@@ -14,7 +14,7 @@ from ..spec.typed_json import Mismatch, from_json, to_json
 from . import compat, formats
 
 #: Fields of a request that ``run.json`` holds in another form, or not at all.
-_SPECIAL = ("job", "inventory", "hosts", "ask_passphrase")
+_SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
 
 
 #: Fields of jobs, their resources and nodes that 0.1 does not know, and so refuses.
@@ -36,7 +36,7 @@ _SINCE_0_1 = frozenset(
 
 
 #: Fields of requests that are new, and left out where they say nothing.
-_SINCE_0_2 = frozenset(("ignore_foreign",))
+_SINCE_0_2 = frozenset(("ignore_foreign", "not_before"))
 
 
 def _for_earlier(value: Any) -> Any:
@@ -81,7 +81,8 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         **{
             name: to_json(value)
             for name, value in values.items()
-            if name not in _SPECIAL and (value or name not in _SINCE_0_2)
+            if name not in _SPECIAL
+            and not (name in _SINCE_0_2 and (value is None or value is False))
         },
         "job": describe_job(request.job),
         "inventory": {

@@ -23,6 +23,7 @@ class StopReason(StrEnum):
     GROUP_FINISHED = "group-finished"  # torchrun on the head node exited with 0
     TOO_FEW_HOSTS = "too-few-hosts"
     RESTARTING = "restarting"  # the detail is the reason of the restart
+    SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
     TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
@@ -52,6 +53,7 @@ class WaitReason(StrEnum):
     TOO_LARGE = "too-large"  # it asks for more than its hosts have
     BUSY = "busy"  # its GPUs are in use
     BEHIND = "behind"  # they are free, and kept for a run whose turn is earlier
+    NOT_YET = "not-yet"  # it is to begin later, and takes no place in the queue before
 
 
 class EndReason(StrEnum):
@@ -97,6 +99,7 @@ class EndReason(StrEnum):
     PYTHON_TOO_OLD = "python-too-old"
     SETUP_FAILED = "setup-failed"
     SSHD_FROZEN = "sshd-frozen"
+    SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     START_FAILED = "start-failed"
     SYNC_FAILED = "sync-failed"

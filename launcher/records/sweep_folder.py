@@ -17,6 +17,8 @@ import json
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +35,7 @@ FORMAT = 1
 #: Statuses of a trial. Those of a run that ended are the run's.
 WAITING, RUNNING, SUCCEEDED, STOPPED = "waiting", "running", "succeeded", "stopped"
 
+_CODE = "code-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}\Z")
 
 
@@ -173,6 +176,18 @@ class SweepFolder:
     def summary(self) -> SweepSummary:
         """Return the sweep as it stands. Raises UnreadableRecord."""
         return SweepSummary(self.name, self.record(), tuple(self.trials().values()), self.is_held)
+
+    def new_code(self) -> Path:
+        """Make a folder for a copy of the code. Raises RecordError."""
+        try:
+            return Path(tempfile.mkdtemp(prefix=_CODE, dir=self.path))
+        except OSError as error:
+            raise RecordError(str(error.filename), error) from None
+
+    def forget_code(self) -> None:
+        """Remove all copies of the code."""
+        for place in self.path.glob(f"{_CODE}*"):
+            shutil.rmtree(place, ignore_errors=True)
 
     # -- the process that starts its trials
 

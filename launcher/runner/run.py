@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
 from ..records import postmortem, receipt
-from ..records.reasons import StopReason
+from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import RunFolder
 from ..spec import errors
@@ -27,8 +27,9 @@ from . import connect, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
+from .data.run_data import RunData
 from .event_log import EventLog
-from .files import code_here, code_snapshot, code_sync, secret_files
+from .files import code_copy, code_here, code_snapshot, code_sync, secret_files
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
@@ -43,6 +44,8 @@ from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
 
+#: Seconds between two looks at the clock of a run that begins later.
+CLOCK = 30.0
 #: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
 #: without the silent ones.
 REJOIN = 10.0
@@ -83,6 +86,7 @@ class Run:
             self.context, self.hosts, self._place, self._collector, self._replacement
         )
         self._code: CodeHere | None = None  # once it was read
+        self._data = RunData(self.context)
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -193,18 +197,33 @@ class Run:
         return None
 
     async def _stages(self) -> None:
-        for name, step in (
-            ("connect", self._connect),
-            ("sync", self._sync),
-            ("wait", self._wait),
-            ("setup", self._setup),
-        ):
-            if name == "wait" and self.layout.nodes:
-                continue
+        context = self.context
+        if context.request.not_before is not None:
+            await self.switch.unless_asked(self._until(context.request.not_before))
+        for name, step in self._steps():
             if name != "wait" or not self._place.only_host:
-                self.context.enter(name)
+                context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
+
+    def _steps(self) -> Iterator[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        """Yield what comes before the ranks start; what is to be done shows on the way."""
+        yield "connect", self._connect
+        yield "sync", self._sync
+        if self.context.job.data:
+            yield "data", self._give_data
+        if not self.layout.nodes:
+            yield "wait", self._wait
+        yield "setup", self._setup
+
+    async def _until(self, moment: float) -> None:
+        """Wait here, in no queue and with no connection, until a moment."""
+        began = time.time()
+        self._describe()
+        self.context.add(ev.RunWaits(began, 0, 0, WaitReason.NOT_YET, latest=moment))
+        for pause in _pauses(moment):
+            await asyncio.sleep(pause)
+        self.context.add(ev.TurnCame(time.time(), time.time() - began))
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
@@ -220,6 +239,7 @@ class Run:
         await together(
             (
                 self._read_code(),
+                self._data.read(),
                 asyncio.to_thread(rsync.require_here),
                 self._open(),
             )
@@ -235,10 +255,11 @@ class Run:
         await connect.connect(self.context, self.hosts, self._place)
 
     async def _read_code(self) -> None:
-        if not self.context.request.code_of:
-            self._code = await asyncio.to_thread(
-                code_here.read, self.context.job, self.folder.added
-            )
+        job, copy = self.context.job, self.context.request.code_copy
+        if copy:
+            self._code = await asyncio.to_thread(code_copy.read, job, copy)
+        elif not self.context.request.code_of:
+            self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code."""
@@ -272,6 +293,10 @@ class Run:
             self.folder.write_bytes("code.diff", revision.diff)
         else:
             (self.folder.path / "code.diff").unlink(missing_ok=True)
+
+    async def _give_data(self) -> None:
+        """Give every host the run's data sets, before it waits for GPUs."""
+        await self._data.give(self.hosts.active)
 
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""
@@ -312,6 +337,7 @@ class Run:
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
+        await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await launch.supervise()
         if self.context.request.resume_from:
             await self._hand_over(self.context.request.resume_from)
@@ -394,7 +420,7 @@ class Run:
             tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
-            outputs=tuple(vars(output) for output in self._collector.outputs),
+            outputs=self._collector.outputs.rows,
             outputs_failed=self._collector.failed,
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
@@ -421,3 +447,9 @@ class Run:
 
     def _describe(self) -> None:
         self.folder.write("run.json", self.context.describe(self.layout))
+
+
+def _pauses(moment: float) -> Iterator[float]:
+    """Yield the seconds to sleep until a moment: not at once, since the machine may sleep meanwhile."""
+    while (left := moment - time.time()) > 0:
+        yield min(left, CLOCK)

@@ -26,6 +26,7 @@
     │   ├── UnsafeFolder        other users could change a folder of ours there
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, PortTaken
+    │   │   └── SourceChanged   files of a data set changed while they were copied
     │   ├── GpuBusy             a GPU was taken before the start              exit 75
     │   └── SetupFailed         the job's setup failed
     ├── CheckFailed             a run on these hosts would fail               exit 125
@@ -240,6 +241,12 @@ class SyncError(HostError):
     """Files could not be copied."""
 
     code = "sync-failed"
+
+
+class SourceChanged(SyncError):
+    """Files of a data set arrived with other sums than their source had when it was listed."""
+
+    code = "source-changed"
 
 
 class StartError(HostError):

@@ -35,13 +35,13 @@ class Actions:
 
     async def stop(self, name: str, grace: float | None) -> None:
         """Ask to stop a run, and return at once; asked again, kill it. Raises LauncherError."""
-        handle, task = self._stopping.get(name, (None, None))
-        if handle is not None and task is not None and not task.done():
-            handle.request_stop(grace)
-            return
         handle = self._client.attach_here(name)
         if handle.receipt is not None:
             raise InputError(f"{name} has ended", "there is nothing to stop")
+        stopping, task = self._stopping.get(name, (None, None))
+        if stopping is not None and task is not None and not task.done():
+            stopping.request_stop(grace)
+            return
         task = asyncio.create_task(handle.stop(grace))
         self._stopping = {run: one for run, one in self._stopping.items() if not one[1].done()}
         self._stopping[name] = handle, task

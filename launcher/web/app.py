@@ -21,12 +21,14 @@ from starlette.types import ASGIApp
 from ..api.client import AsyncClient
 from ..spec.errors import InputError, LauncherError, RunKept
 from ..spec.version import __version__
-from . import bodies, confined, stream
+from . import archive, bodies, confined, logs, stream
 from .actions import Actions
 from .answers import Runs
+from .cluster import ClusterPages
 from .compared import MOST, compared
 from .curves import Curves
 from .guard import Guard, Session
+from .source import source
 
 #: Most bytes of a body with a code, and streams at once.
 CODE, STREAMS = 1024, 32
@@ -49,22 +51,35 @@ class Console:
     """Answers requests about the runs of this machine."""
 
     def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
-        self._actions = Actions(client or AsyncClient())
+        client = client or AsyncClient()
+        self._actions, self._cluster = Actions(client), ClusterPages(client)
         self._session, self._runs, self._streams = session, Runs(), 0
         self._curves = Curves()
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
-        routes = [
+        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
+        pages = Starlette(routes=self.routes(), exception_handlers=handlers)
+        return Guard(pages, self._session)
+
+    def routes(self) -> list[Route]:
+        """Return all addresses that are answered."""
+        return [
             Route("/", self._page),
             Route("/static/{name:path}", self._static),
             Route("/session", self._open, methods=["POST"]),
             Route("/api/console", self._about),
             Route("/api/runs", self._list),
             Route("/api/runs/{run}", self._run),
+            Route("/api/runs/{run}/logs", self._ends),
+            Route("/api/runs/{run}/search", self._search),
+            Route("/api/runs/{run}/moment", self._moment),
             Route("/api/runs/{run}/logs/{log:path}", self._log),
+            Route("/api/runs/{run}/source", self._source),
+            Route("/api/runs/{run}/outputs.tar", self._archive),
             Route("/api/runs/{run}/scalars", self._scalars),
             Route("/api/compare", self._compare),
+            Route("/api/cluster", self._hosts),
             Route("/api/runs/{run}/outputs", self._outputs),
             Route("/api/runs/{run}/outputs/{path:path}", self._output),
             Route("/api/runs/{run}/stop", self._stop, methods=["POST"]),
@@ -72,8 +87,6 @@ class Console:
             Route("/api/runs/{run}/rerun", self._rerun, methods=["POST"]),
             Route("/api/events", self._events),
         ]
-        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
-        return Guard(Starlette(routes=routes, exception_handlers=handlers), self._session)
 
     async def _page(self, request: Request) -> Response:
         return _own_file("console.html")
@@ -102,10 +115,42 @@ class Console:
     async def _log(self, request: Request) -> Response:
         run, log = request.path_params["run"], request.path_params["log"]
         start, data, size = await asyncio.to_thread(
-            stream.log_bytes, self._runs, run, log, _number(request, "offset", 0), PIECE
+            logs.log_bytes, self._runs, run, log, _number(request, "offset", 0), PIECE
         )
         facts = {"launcher-offset": str(start), "launcher-size": str(size)}
         return Response(data, headers={**_HOSTILE, **facts})
+
+    async def _ends(self, request: Request) -> Response:
+        names = _logs(request)
+        run = request.path_params["run"]
+        return JSONResponse(await asyncio.to_thread(logs.ends, self._runs, run, names))
+
+    async def _search(self, request: Request) -> Response:
+        asked, run = request.query_params, request.path_params["run"]
+        log, text = asked.get("log", ""), asked.get("text", "")
+        if not text:
+            raise HTTPException(400, "text must be what to look for")
+        offset = _number(request, "offset", 0)
+        return JSONResponse(await asyncio.to_thread(logs.find, self._runs, run, log, text, offset))
+
+    async def _moment(self, request: Request) -> Response:
+        log, moment = request.query_params.get("log", ""), _number(request, "time", 0)
+        run = request.path_params["run"]
+        offset = await asyncio.to_thread(logs.offset_at, self._runs, run, log, moment)
+        return JSONResponse({"offset": offset})
+
+    async def _source(self, request: Request) -> Response:
+        run = request.path_params["run"]
+        return JSONResponse(await asyncio.to_thread(source, self._runs, run))
+
+    async def _archive(self, request: Request) -> Response:
+        run = self._known(request)
+        parts = [part for part in request.query_params.get("path", "").split("/") if part]
+        sent = archive.tar(self._runs.root, (run, "outputs", *parts), "/".join([run, *parts]))
+        await asyncio.to_thread(next, sent)  # what is wrong with the folder is an answer of its own
+        file = quote("-".join([run, *parts[-1:], "outputs"][:2]), safe="") + ".tar"
+        place = f"attachment; filename*=UTF-8''{file}"
+        return StreamingResponse(sent, headers={**_HOSTILE, "content-disposition": place})
 
     async def _scalars(self, request: Request) -> Response:
         tags, points = request.query_params.getlist("tag"), _number(request, "points", 1000)
@@ -117,6 +162,9 @@ class Console:
         if not 1 <= len(names) <= MOST:
             raise HTTPException(400, f"name 1 to {MOST} runs: ?run=A&run=B")
         return JSONResponse(await asyncio.to_thread(compared, self._runs, names))
+
+    async def _hosts(self, request: Request) -> Response:
+        return JSONResponse(await self._cluster.now())
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]
@@ -174,10 +222,12 @@ class Console:
     async def _events(self, request: Request) -> Response:
         if self._streams >= STREAMS:
             raise HTTPException(503, f"{STREAMS} pages are open already: close one")
-        asked = request.query_params
-        seen = request.headers.get("last-event-id", "")
-        offset = int(seen) if seen.isdecimal() and len(seen) < 19 else _number(request, "offset", 0)
-        news = stream.events(self._runs, asked.get("run", ""), asked.get("log", ""), offset)
+        names, offsets = _logs(request), request.query_params.getlist("offset")
+        if len(offsets) != len(names) or not all(one.isdecimal() for one in offsets):
+            raise HTTPException(400, "each log needs an offset: ?log=LOG&offset=0")
+        asked = [int(one[:18]) for one in offsets]
+        at = stream.resumed(request.headers.get("last-event-id", ""), asked)
+        news = stream.events(self._runs, request.query_params.get("run", ""), names, at)
         return StreamingResponse(self._counted(news), media_type="text/event-stream")
 
     async def _counted(self, news: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -199,6 +249,13 @@ async def _whole(file: FileIO, size: int) -> AsyncIterator[bytes]:
                 raise OSError("the file became shorter while it was sent")
             sent += len(data)
             yield data
+
+
+def _logs(request: Request) -> list[str]:
+    names = request.query_params.getlist("log")
+    if len(names) > stream.LOGS:
+        raise HTTPException(400, f"name at most {stream.LOGS} logs")
+    return names
 
 
 def _number(request: Request, name: str, default: int) -> int:

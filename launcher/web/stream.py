@@ -1,51 +1,42 @@
-"""One stream of events for a page: that runs changed, that the shown run changed, new bytes of a log."""
+"""One stream of events for a page: which runs changed, and new bytes of the logs that it shows."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from . import confined
 from .answers import Runs, Stamp
+from .logs import event, log_bytes
 
-#: Most bytes of a log in one event.
-PIECE = 1 << 16
-#: Seconds between looks at the log, and how many of them go by between looks at all runs.
+#: Most bytes of a log in one event, and logs of a stream.
+PIECE, LOGS = 1 << 16, 64
+#: Seconds between looks at the logs, and how many of them go by between looks at all runs.
 EVERY, LOOKS = 0.5, 4
 
 
-def log_bytes(runs: Runs, run: str, log: str, offset: int, most: int) -> tuple[int, bytes, int]:
-    """Return an offset, the bytes of a log from there on, and its size. Raises OSError.
-
-    A negative offset counts from the end.
-    """
-    with confined.opened(runs.root, (run, "logs", *log.split("/"))) as file:
-        size = os.fstat(file).st_size
-        start = min(size, offset if offset >= 0 else max(0, size + offset))
-        return start, os.pread(file, min(most, size - start), start), size
-
-
-async def events(runs: Runs, run: str, log: str, offset: int) -> AsyncIterator[bytes]:
-    """Yield events until the page is gone. The id of an event is the log's next offset."""
+async def events(
+    runs: Runs, run: str, logs: Sequence[str], offsets: Sequence[int]
+) -> AsyncIterator[bytes]:
+    """Yield events until the page is gone. The id of an event are the next offsets of the logs."""
     yield b"retry: 1000\n\n"
+    at = list(offsets)
     before, look = await asyncio.to_thread(runs.stamps), 0
     while True:
         more = True
-        while log and more:
-            try:
-                start, data, size = await asyncio.to_thread(
-                    log_bytes, runs, run, log, offset, PIECE
-                )
-            except OSError:  # the process has not printed yet, or the run was deleted
-                break
-            more = start + len(data) < size
-            if data:
-                offset = start + len(data)
-                value = {"offset": start, "data": base64.b64encode(data).decode()}
-                yield f"id: {offset}\nevent: log\ndata: {json.dumps(value)}\n\n".encode()
+        while more:
+            more = False
+            for index, log in enumerate(logs):
+                try:
+                    start, data, size = await asyncio.to_thread(
+                        log_bytes, runs, run, log, at[index], PIECE
+                    )
+                except OSError:  # the process has not printed yet, or the run was deleted
+                    continue
+                if data:
+                    at[index] = start + len(data)
+                    more = more or at[index] < size
+                    yield event(at, log, start, data)
         if look % LOOKS == 0:
             now = await asyncio.to_thread(runs.stamps)
             # The comment finds out whether anybody still listens.
@@ -53,6 +44,14 @@ async def events(runs: Runs, run: str, log: str, offset: int) -> AsyncIterator[b
             before = now
         look += 1
         await asyncio.sleep(EVERY)
+
+
+def resumed(seen: str, offsets: Sequence[int]) -> list[int]:
+    """Return where to go on: after the event that a page saw last, or else where it asks to."""
+    words = seen.split(",")
+    if len(words) == len(offsets) and all(word.isdecimal() and len(word) < 19 for word in words):
+        return [int(word) for word in words]
+    return list(offsets)
 
 
 def _changes(runs: Runs, before: dict[str, Stamp], now: dict[str, Stamp]) -> bytes:

@@ -62,7 +62,10 @@ def named(home: Path, name: str) -> str:
 PAGES = {
     "runs": ("#/", "3 runs"),
     "failed": ("#/runs/{night}", "OutOfMemoryError"),
-    "running": ("#/runs/{wider}/logs", "step 119"),
+    "output": ("#/runs/{wider}/logs", "step 119"),
+    "files": ("#/runs/{baseline}/files", "metrics.json"),
+    "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
+    "job": ("#/runs/{baseline}/job", "launcher rerun"),
     "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
     "compare": ("#/compare/{wider},{baseline}", "Best values"),
 }
@@ -84,11 +87,28 @@ def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) ->
 
 
 def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) -> None:
+    logs = home / "runs" / named(home, "wider") / "logs/attempt-0"
     page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/logs")
-    page.page.get_by_text("step 119").wait_for()
-    with (home / "runs" / named(home, "wider") / "logs/attempt-0/rank-0.out").open("ab") as log:
-        log.write(b"<b>bold</b> \x1b]0;title\x07\x1b[31mred\x1b[0m\n")
+    page.page.get_by_text("step 119").first.wait_for()
+    with (logs / "rank-0.out").open("ab") as log:
+        log.write(b"<b>bold</b> \x1b]0;title\x07\x1b[31mred\x1b[0m\n\n10%\r99%")
     page.page.get_by_text("<b>bold</b> red").wait_for()
+    assert page.page.locator(".log .f1").inner_text() == "red"
+    page.page.get_by_text("99%", exact=True).wait_for()
+    for rank in (1, 2, 3):
+        with (logs / f"rank-{rank}.out").open("ab") as log:
+            log.write(b"the same line\n")
+    page.page.get_by_text("[1-3]the same line").wait_for()
+    page.page.get_by_role("checkbox", name="fold equal lines").uncheck()
+    page.page.get_by_text("[3]the same line").wait_for()
+    assert page.page.get_by_text("the same line").count() == 3
+    page.page.get_by_role("searchbox", name="Find").fill("STEP 37 ")
+    page.page.keyboard.press("Enter")
+    page.page.get_by_role("list", name="Found lines").get_by_role("button").nth(2).click()
+    page.page.get_by_text(" kB to ").wait_for()
+    assert "step 37 " in page.page.get_by_role("log").inner_text().splitlines()[0]
+    page.page.get_by_role("button", name="Live").click()
+    page.page.get_by_text("the same line").wait_for()
     page.page.get_by_role("link", name="Runs").click()
     page.page.get_by_role("searchbox", name="Filter runs").fill("lr failed")
     page.page.get_by_text("0 of 3 runs").wait_for()
@@ -97,6 +117,34 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_role("link", name=named(home, "night")).press("Enter")
     page.page.get_by_role("heading", name="failed first").wait_for()
     assert page.wrong() == []
+
+
+#: Text for a terminal: what is left of it, and the classes of its parts.
+ANSI = [
+    ("\x1b[1;31mred\x1b[0m plain", "red plain", ["bold f1"]),
+    ("\x1b[38;5;208morange\x1b[39m", "orange", [""]),
+    ("\x1b[38;2;1;2;3mdark\x1b[m", "dark", [""]),
+    ("\x1b[7mback\x1b[27m", "back", ["inverse"]),
+    ("\x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07", "link", []),
+    ("\x1b]0;title\x1b\\\x1b[2J\x1b[10;5Hgone\x9b31m", "gone", []),
+    ("a\x00b\x08c\x7fd\x85e", "abcde", []),
+    ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>", []),
+    ("\x1b[38;5mcut \x1b[999mon", "cut on", []),
+]
+
+
+def test_colours_are_kept_and_nothing_else(page: browser.Watched) -> None:
+    page.page.goto(page.base)
+    script = """async lines => {
+      const { coloured } = await import('/static/ansi.js');
+      return lines.map(line => {
+        const place = document.createElement('p');
+        place.append(...coloured(line, {}).parts);
+        return [place.textContent, [...place.children].map(one => one.className)];
+      });
+    }"""
+    found = page.page.evaluate(script, [line for line, _, _ in ANSI])
+    assert found == [[text, classes] for _, text, classes in ANSI]
 
 
 def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:

@@ -169,3 +169,24 @@ def test_what_is_wrong_starts_nothing(launcher: Launcher, sweeps: Sweeps) -> Non
         assert problem in err.decode()
     assert not (launcher.home / "runs").exists()
     assert not (Path(launcher.home) / "sweeps").exists()
+
+
+def test_all_trials_execute_the_code_as_it_was(
+    sweeps: Sweeps, clean: labs.Lab, launcher: Launcher
+) -> None:
+    """Somebody works on the script while its trials run: the later ones took what he had saved."""
+    wait = "/tmp/edited"
+    words = ("-N", "1", "--framework", "torch", "train.py", "--lr", "[0.1, 0.2, 0.3]")
+    process = sweeps.start("--concurrency", "1", *words, "--wait", wait)
+    labs.wait_until(lambda: _running(clean) == 1, "the first trial trains")
+    launcher.script("raise SystemExit(9)")
+    for host in clean.hosts.values():
+        host.write(wait, b"")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    noted = [json.loads(file.read_text()) for file in launcher.home.glob("runs/*/code.json")]
+    assert {code["folder"] for code in noted} == {str(launcher.work)}
+    assert (len(noted), len({code["snapshot"] for code in noted})) == (3, 1)
+    assert not list(launcher.home.glob("sweeps/*/code-*"))
+    for host in clean.hosts.values():
+        host.run("rm", wait)

@@ -25,6 +25,15 @@ TRACEBACK = (
     "    loss.backward()",
     "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
 )
+DIFF = b"""diff --git a/train.py b/train.py
+--- a/train.py
++++ b/train.py
+@@ -28,3 +28,3 @@
+     for step in range(steps):
+-        loss = model(batch)
++        loss = model(batch, mixed=True)
+         loss.backward()
+"""
 
 
 def begin(name: str, started: float = STARTED, *arguments: str) -> RunFolder:
@@ -149,6 +158,11 @@ def several() -> RunFolder:
     (done.outputs / "checkpoints").mkdir(parents=True)
     (done.outputs / "checkpoints" / "model.pt").write_bytes(bytes(2_400_000))
     (done.outputs / "metrics.json").write_text(json.dumps({"accuracy": 0.93}))
+    done.write(
+        "code.json",
+        {"folder": "/home/ann/vit", "commit": "4f1c" * 10, "branch": "main", "dirty": True},
+    )
+    done.write_bytes("code.diff", DIFF)
     succeed(done, STARTED + 3600)
     running = begin("wider-lr", STARTED + 7200, "--batch", "64", "--lr", "0.003")
     for rank in range(4):

@@ -15,6 +15,7 @@ from ...records.run_folder import read_as
 from ...spec.errors import InputError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
+from ...spec.version import DISTRIBUTION
 
 Returns = Literal["pickle", "json"]
 
@@ -89,7 +90,7 @@ def _cloudpickle() -> Any:
     except ImportError as error:
         raise InputError(
             f"functions travel by cloudpickle, which is not installed here ({error})",
-            f"{sys.executable} -m pip install 'launcher[functions]', or cloudpickle",
+            f"{sys.executable} -m pip install '{DISTRIBUTION}[functions]', or cloudpickle",
         ) from None
     return cloudpickle
 

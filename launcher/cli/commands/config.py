@@ -24,9 +24,9 @@ from ..settings import allow, found_settings, show
 def command(ctx: click.Context, as_json: bool) -> None:
     """Show the settings that hold in this folder, each with the file and line it is from.
 
-    Your own are in ~/.config/launcher/config.yaml, those of a project in .launcher.yaml, in this folder
-    or one above it. Keys are those of a job file. A flag wins over the job file, that over the project,
-    and that over yours.
+    Your own are in ~/.config/launcher/config.yaml, those of a project in .launcher.yaml or below
+    [tool.launcher] in pyproject.toml, in this folder or one above it. Keys are those of a job file. A
+    flag wins over the job file, that over the project, and that over yours.
     """
     if ctx.invoked_subcommand:
         return

@@ -79,6 +79,8 @@ def _run_waits(event: ev.RunWaits) -> Line:
 
 def waits_text(event: ev.RunWaits) -> str:
     """Return the place of a run, what it waits for, and by when it begins."""
+    if event.why is WaitReason.NOT_YET and event.latest is not None:
+        return f"begins at {due(event.latest, event.time)} at the earliest"
     why = wait_reason(event.why, event.runs, event.users, event.hosts, event.outside)
     return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
 

@@ -42,11 +42,12 @@ def of_job(job: Job) -> LargeCode | None:
 
 def of_source(source: Source, job: Job) -> LargeCode | None:
     """Do the same with code that was read already."""
-    if source.bytes <= LARGE or source.bytes <= _agreed().get(str(source.folder), 0) + LARGE:
+    folder = str(source.origin or source.folder)
+    if source.bytes <= LARGE or source.bytes <= _agreed().get(folder, 0) + LARGE:
         return None
     sizes = _by_entry(source)
     return LargeCode(
-        str(source.folder),
+        folder,
         source.bytes,
         source.files,
         tuple(sorted(sizes.items(), key=lambda item: -item[1])[:NAMED]),

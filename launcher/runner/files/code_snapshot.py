@@ -74,7 +74,14 @@ class Source:
 
 def of_job(job: Job, added_from: Path | None = None) -> Source:
     """Return the source of a job, as `read` does. Raises InputError."""
-    return read(Path(job.workdir), job.output_paths, job.include, added_from)
+    return read(Path(job.workdir), job.apart, job.include, added_from)
+
+
+def again(source: Source, job: Job, added_from: Path | None = None) -> Source:
+    """Return what a source of this job is now. Raises InputError."""
+    if source.origin:
+        return read_copy(source.folder, source.origin)
+    return of_job(job, added_from)
 
 
 def read(
@@ -481,7 +488,7 @@ def describe_code(source: Source, revision: Revision) -> dict[str, Any]:
     """Return the contents of ``code.json``."""
     return {
         **formats.stamp(),
-        "folder": str(source.folder),
+        "folder": str(source.origin or source.folder),
         "snapshot": source.version,
         "files": source.files,
         "bytes": source.bytes,

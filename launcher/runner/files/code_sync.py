@@ -48,7 +48,7 @@ async def give_code(context: RunContext, sessions: Sequence[HostSession], code: 
         given = await together((_give(context, one, code, last) for one, last in steps), COPIES)
         if all(one.has for one in given):
             return code
-        code = await in_thread(code_snapshot.of_job, context.job, context.folder.added)
+        code = await in_thread(code_snapshot.again, code, context.job, context.folder.added)
     raise SyncError(
         next(one.name for one, last in zip(sessions, given, strict=True) if not last.has),
         f"{code.folder} keeps changing while it is copied",

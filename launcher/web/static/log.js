@@ -1,46 +1,223 @@
-// The output of a process, live.
-import { bytes, make } from './dom.js';
+// The output of processes: of all ranks together or of one, live, searched, from any moment on.
+import { coloured, plain } from './ansi.js';
+import { tell } from './actions.js';
+import { at, ask, bytes, get, make, pathOf } from './dom.js';
 
-const KEPT = 400000, TAIL = 65536;
+const KEPT = 4000, LOOKBACK = 40, RANGE = 262144, TAIL = 65536, MERGED = 64;
+const ALL = '';
+
+const decoded = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+const rankOf = log => log.replace(/^attempt-\d+\//, '').replace(/\.(out|err)$/, '').replace(/^rank-/, '');
+
+// 0,1,2,5 -> 0-2,5
+export function folded(ranks) {
+  const numbers = [...ranks].map(Number).sort((one, other) => one - other);
+  if (numbers.some(Number.isNaN)) return [...ranks].join(',');
+  const spans = [];
+  for (const rank of numbers) {
+    const last = spans[spans.length - 1];
+    if (last && rank <= last[1] + 1) last[1] = rank;
+    else spans.push([rank, rank]);
+  }
+  return spans.map(([from, to]) => from === to ? from : from + '-' + to).join(',');
+}
+
+// The lines on the screen. The last one of each log may still grow.
+function pane(element, options) {
+  let logs = new Map(), recent = [];
+
+  function clear() {
+    logs = new Map();
+    recent = [];
+    element.replaceChildren();
+  }
+  function line(log) {
+    const mark = make('span', { className: 'rank' }), text = make('span', {}), count = make('span', { className: 'times' });
+    const place = make('div', {}, ...(options.merged() ? [mark] : []), text, count);
+    element.append(place);
+    return { place, mark, text, count, ranks: new Set([rankOf(log)]), many: 1, said: '' };
+  }
+  function label(one) {
+    one.mark.textContent = '[' + folded(one.ranks) + ']';
+    one.count.textContent = one.many > 1 ? '×' + one.many : '';
+  }
+  function finish(log, one) {
+    if (options.fold()) {
+      const rank = rankOf(log);
+      const same = recent.find(other => other.said === one.said && one.said && (other.ranks.has(rank) ? other === recent[recent.length - 1] : true));
+      if (same) {
+        if (same.ranks.has(rank)) same.many++;
+        same.ranks.add(rank);
+        label(same);
+        one.place.remove();
+        return;
+      }
+    }
+    recent.push(one);
+    if (recent.length > LOOKBACK) recent.shift();
+  }
+  function write(log, raw) {
+    let state = logs.get(log);
+    if (!state) logs.set(log, state = { decoder: new TextDecoder(), rest: '', how: {}, open: null });
+    const whole = (state.rest + state.decoder.decode(raw, { stream: true })).split('\n');
+    state.rest = whole.pop().slice(-RANGE);
+    for (const each of whole.length > KEPT ? whole.slice(-KEPT) : whole) {
+      const one = state.open || line(log);
+      state.how = put(one, each, state.how);
+      state.open = null;
+      label(one);
+      finish(log, one);
+    }
+    if (state.rest) {
+      state.open ||= line(log);
+      put(state.open, state.rest, state.how);
+      label(state.open);
+    }
+    while (element.childElementCount > KEPT) element.firstChild.remove();
+  }
+  function put(one, text, how) {
+    const shown = text.replace(/\r+$/, '').replace(/^.*\r/s, '');
+    const { parts, how: after } = coloured(shown, how);
+    one.text.replaceChildren(...parts);
+    one.said = plain(shown);
+    return after;
+  }
+  return { clear, write };
+}
 
 export function logView(name, listen) {
   const choice = make('select', { ariaLabel: 'Output of' });
-  const log = make('pre', { className: 'log', tabIndex: 0, ariaLabel: 'Output of the chosen process' });
-  const note = make('span', { className: 'dim' });
-  let decoder, text = '', offset = 0, listed = '';
+  const log = make('div', { className: 'log', tabIndex: 0, role: 'log', ariaLabel: 'Output', ariaLive: 'off' });
+  const text = make('input', { type: 'search', placeholder: 'Find in the whole output', ariaLabel: 'Find' });
+  const found = make('ol', { className: 'found', ariaLabel: 'Found lines', hidden: true });
+  const moment = make('input', { type: 'datetime-local', step: 1, ariaLabel: 'Jump to time' });
+  const fold = make('input', { type: 'checkbox', checked: true }), note = make('span', { className: 'dim', role: 'status' });
+  const button = (label, work) => { const one = make('button', { textContent: label }); one.addEventListener('click', () => work().catch(error => tell(error.message))); return one; };
+  const earlier = button('Earlier', () => range((window_ ? window_.start : (offsets[0] || 0) - TAIL) - RANGE)), later = button('Later', () => range(window_.end)), live = button('Live', async () => begin());
+  const shown = pane(log, { merged: () => choice.value === ALL, fold: () => fold.checked });
+  let known = [], names = [], offsets = [], listed = '', window_ = null, pending = [], drawing = false, started = 0, turn = 0;
 
-  function begin() {
-    decoder = new TextDecoder();
-    text = '';
-    const known = [...choice.options].find(option => option.value === choice.value);
-    offset = Math.max(0, Number(known?.dataset.size || 0) - TAIL);
-    note.textContent = offset ? 'the last ' + bytes(TAIL) + '; all of it: launcher logs ' + name : '';
-    log.textContent = '';
+  const merged = () => choice.value === ALL;
+  const save = make('a', { textContent: 'Save', hidden: true });
+  // Of the latest attempt of each rank, and stdout and stderr.
+  function chosen() {
+    if (!merged()) return [choice.value];
+    const latest = known.map(one => one.name).filter(one => /\/rank-\d+\.(out|err)$/.test(one));
+    const attempt = Math.max(...latest.map(one => parseInt(one.slice(8), 10)), 0);
+    return latest.filter(one => one.startsWith('attempt-' + attempt + '/')).slice(0, MERGED);
+  }
+  async function begin() {
+    const mine = ++turn;
+    window_ = null;
+    pending = [];
+    names = [];
+    listen();
+    const wanted = chosen();
+    const { pieces, next } = await get(at(name) + '/logs?' + new URLSearchParams(wanted.map(one => ['log', one])));
+    if (mine !== turn) return;
+    shown.clear();
+    // The first line of each log may be cut: it is left out.
+    const cut = new Set(pieces.filter(piece => piece.offset > 0 && !pieces.some(other => other.log === piece.log && other.offset < piece.offset)));
+    for (const piece of pieces) shown.write(piece.log, from(decoded(piece.data), cut.has(piece)));
+    names = wanted;
+    offsets = next;
+    bottom();
+    tools();
     listen();
   }
+  const from = (raw, cut) => cut ? raw.slice(raw.indexOf(10) + 1) : raw;
+  const bottom = () => { log.scrollTop = log.scrollHeight; };
+  // A part of one log that does not move.
+  async function range(offset) {
+    const mine = ++turn, start = Math.max(0, offset);
+    const answer = await ask(at(name) + '/logs/' + pathOf(choice.value) + '?offset=' + start);
+    const size = Number(answer.headers.get('launcher-size'));
+    const raw = new Uint8Array(await answer.arrayBuffer()).slice(0, RANGE);
+    if (mine !== turn) return;
+    names = [];
+    listen();
+    window_ = { start, end: start + raw.length, size };
+    shown.clear();
+    shown.write(choice.value, from(raw, start > 0));
+    log.scrollTop = 0;
+    tools();
+  }
+  function tools() {
+    earlier.hidden = merged() || !(window_ ? window_.start > 0 : true);
+    later.hidden = !window_ || window_.end >= window_.size;
+    live.hidden = !window_;
+    moment.hidden = merged();
+    save.hidden = merged();
+    if (!merged()) { save.href = at(name) + '/logs/' + pathOf(choice.value); }
+    note.textContent = window_ ? `${bytes(window_.start)} to ${bytes(window_.end)} of ${bytes(window_.size)}` : '';
+    if (!window_ && !merged()) window_at_end();
+  }
+  function window_at_end() {
+    const size = known.find(one => one.name === choice.value)?.size || 0;
+    earlier.hidden = size <= TAIL;
+  }
+  async function search() {
+    found.replaceChildren();
+    found.hidden = !text.value;
+    if (!text.value) return;
+    const mine = text.value;
+    for (const one of chosen()) {
+      let next = 0;
+      while (next !== null && found.childElementCount < 500 && text.value === mine) {
+        const told = await get(at(name) + '/search?' + new URLSearchParams({ log: one, text: mine, offset: next }));
+        for (const hit of told.found) {
+          const go = make('button', { className: 'hit', textContent: plain(hit.line) || '(empty)' });
+          go.addEventListener('click', async () => { choice.value = one; await range(hit.offset ? hit.offset - 1 : 0).catch(error => tell(error.message)); });
+          found.append(make('li', {}, make('span', { className: 'rank', textContent: '[' + rankOf(one) + ']' }), go));
+        }
+        next = told.next;
+      }
+    }
+    if (!found.childElementCount) found.append(make('li', { className: 'dim', textContent: 'nothing found' }));
+  }
   function add(piece) {
-    if (piece.offset !== offset) decoder = new TextDecoder();
-    const raw = Uint8Array.from(atob(piece.data), letter => letter.charCodeAt(0));
-    offset = piece.offset + raw.length;
+    const index = names.indexOf(piece.log);
+    if (index < 0) return;
+    const raw = decoded(piece.data);
+    offsets[index] = piece.offset + raw.length;
+    pending.push([piece.log, raw]);
+    if (!drawing) { drawing = true; setTimeout(draw, 100); }
+  }
+  function draw() {
+    drawing = false;
     const below = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    // Colours and other commands to a terminal are left out.
-    text = (text + decoder.decode(raw, { stream: true })).slice(-KEPT);
-    log.textContent = text.replace(/\x1b\[[0-9;:?]*[ -\/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]/g, '').replace(/[^\n]*\r(?!\n)/g, '').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '');
-    if (below) log.scrollTop = log.scrollHeight;
+    for (const [one, raw] of pending) shown.write(one, raw);
+    pending = [];
+    if (below) bottom();
   }
-  function changed(run) {
-    const names = run.logs.map(one => one.name).join('\n');
-    if (names === listed) return;
+  async function changed(run) {
+    known = run.logs;
+    started = run.started;
+    if (!moment.value) moment.value = new Date((started - new Date().getTimezoneOffset() * 60) * 1000).toISOString().slice(0, 19);
+    const told = known.map(one => one.name).join('\n');
+    if (told === listed) return;
+    listed = told;
     const before = choice.value;
-    choice.replaceChildren(...run.logs.map(one => {
-      const option = make('option', { value: one.name, textContent: one.name });
-      option.dataset.size = one.size;
-      return option;
-    }));
-    if (names.split('\n').includes(before)) choice.value = before;
-    listed = names;
-    if (choice.value !== before) begin();
+    choice.replaceChildren(make('option', { value: ALL, textContent: 'all ranks' }), ...known.map(one => make('option', { value: one.name, textContent: one.name })));
+    if (known.some(one => one.name === before)) choice.value = before;
+    else if (known.length === 1) choice.value = known[0].name;
+    if (!window_ && known.length) await begin();
+    if (!known.length) note.textContent = 'nothing was printed yet';
   }
-  choice.addEventListener('change', begin);
-  return { element: make('div', { className: 'fill' }, make('div', { className: 'tools' }, choice, note), log), changed, add, query: () => ({ log: choice.value, offset }) };
+  choice.addEventListener('change', () => begin().catch(error => tell(error.message)));
+  fold.addEventListener('change', () => begin().catch(error => tell(error.message)));
+  text.addEventListener('change', () => search().catch(error => tell(error.message)));
+  moment.addEventListener('change', async () => {
+    const seconds = Math.floor(new Date(moment.value).getTime() / 1000);
+    if (!seconds || merged()) return;
+    const { offset } = await get(at(name) + '/moment?' + new URLSearchParams({ log: choice.value, time: seconds }));
+    await range(offset).catch(error => tell(error.message));
+  });
+  const element = make('div', { className: 'fill' },
+    make('div', { className: 'tools' }, choice, text, moment, make('label', {}, fold, ' fold equal lines'), earlier, later, live, save, note), found, log);
+  tools();
+  return {
+    element, changed, add, close() { turn++; },
+    query: () => names.flatMap((one, index) => [['log', one], ['offset', offsets[index]]]),
+  };
 }

@@ -3,8 +3,9 @@ import { console_, kill, remove, rerun, stop } from './actions.js';
 import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
 import { scalarsView } from './scalars.js';
+import { codeView, jobView } from './source.js';
 
-const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView]];
+const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
 
 function facts(run) {
   const job = run.job || { run: [], nodes: [], framework: '' };
@@ -73,7 +74,8 @@ function filesView(name) {
   const place = make('div', { className: 'stack' });
   async function changed(run) {
     if (place.childElementCount && !run.ended) return;
-    place.replaceChildren(await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
+    const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
+    place.replaceChildren(make('div', { className: 'actions' }, all), await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
   }
   return { element: place, changed };
 }
@@ -110,5 +112,5 @@ export function runPage(main, name, tab, listen) {
     if (gone.includes(name)) main.replaceChildren(empty(name + ' was deleted. ', make('a', { href: '#/', textContent: 'All runs' })));
     else if (runs.some(run => run.run === name)) await load();
   }
-  return { load, changed, add: piece => shown.add?.(piece), close() { shown.close?.(); }, query: () => ({ run: name, ...shown.query?.() }) };
+  return { load, changed, add: piece => shown.add?.(piece), close() { shown.close?.(); }, query: () => [['run', name], ...shown.query?.() || []] };
 }

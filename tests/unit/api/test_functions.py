@@ -111,7 +111,7 @@ def test_without_cloudpickle_the_command_that_installs_it(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(InputError, match="not installed here") as refused:
         files()
-    assert "pip install 'launcher[functions]'" in refused.value.hint
+    assert "pip install 'launcher-ssh[functions]'" in refused.value.hint
 
 
 def test_folders_of_imports_are_those_below_the_workdir(tmp_path: Path) -> None:

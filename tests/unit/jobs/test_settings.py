@@ -62,6 +62,20 @@ def test_what_is_wrong_names_file_line_and_a_way_out(text: str, message: str, hi
     assert (raised.value.source, raised.value.line) == ("config.yaml", text.count("\n"))
 
 
+def test_a_table_of_pyproject_is_read_by_the_same_keys() -> None:
+    content = (
+        '[project]\nname = "x"\n\n[tool.launcher]\ngrace = "5s"\nnotify = ["desktop",\n "mail"]\n'
+    )
+    found = settings.load_pyproject(content, "pyproject.toml")
+    assert found is not None
+    assert (found["grace"].value, found["grace"].line) == (5.0, 5)
+    assert found["notify"].text == 'notify = ["desktop", "mail"]', "what is allowed is all of it"
+    assert settings.load_pyproject("[project]\nbroken", "x") is None, "not ours to complain about"
+    with pytest.raises(DocumentError, match='unknown key "grce"') as raised:
+        settings.load_pyproject('[tool.launcher]\ngrce = "5s"\n', "pyproject.toml")
+    assert (raised.value.source, raised.value.line) == ("pyproject.toml", 2)
+
+
 def test_a_job_file_holds_every_option_of_a_run() -> None:
     text = (
         "run: t.py\npull_every: 1m\nlost_after: 2m\norphan_timeout: 3m\nstall_timeout: 4m\n"

@@ -87,6 +87,7 @@ def runs(draw: Any) -> tuple[Request, Layout]:
             inventory=st.just(inventory),
             hosts=st.lists(st.sampled_from(hosts), max_size=2).map(tuple),
             ask_passphrase=st.none(),
+            code_copy=st.none(),
         )
     )
     nodes = st.lists(of(Node, host=st.sampled_from(hosts)), max_size=2).map(tuple)

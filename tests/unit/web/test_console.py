@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
+import re
+import tarfile
 import tomllib
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
-from launcher.web import app, curves, stream
+from launcher.web import app, curves, logs, stream
 from launcher.web.answers import Runs
 from launcher.web.guard import Session
 from support import console_runs
@@ -189,12 +193,25 @@ def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
     assert "<script>" not in page and "style=" not in page and "http" not in page
 
 
+def _pattern(path: str) -> str:
+    return path.replace(LOG, "{log:path}").replace("deep/page.html", "{path:path}")
+
+
 def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) -> None:
     other = console_runs.begin("other")
     other.close()
     at = f"/api/runs/{run.name}"
     every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
+    every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
+    every += [f"{at}/moment?log={LOG}&time=1", f"{at}/outputs.tar", "/api/console"]
+    every.append(f"{at}/outputs/deep/page.html")
     every.append(f"/api/compare?run={run.name}&run={other.name}")
+    tested = {re.sub(r"\?.*", "", path).replace(run.name, "{run}") for path in every}
+    assert {_pattern(path) for path in tested} >= {
+        route.path
+        for route in app.Console(Session(PORT)).routes()
+        if isinstance(route, Route) and "GET" in (route.methods or ()) and "/api/" in route.path
+    } - {"/api/events", "/api/cluster"}  # one never ends, one is of hosts and not of runs
     for path in every:
         answer = owner.get(path)
         assert answer.status_code == 200, path
@@ -307,6 +324,74 @@ def test_what_others_wrote_is_as_they_published_it() -> None:
     assert not known
 
 
+def test_the_ends_of_logs_in_the_order_in_which_they_came(
+    run: RunFolder, owner: TestClient
+) -> None:
+    at, names = f"/api/runs/{run.name}", ["attempt-0/rank-1.out", "attempt-0/rank-2.out"]
+    console_runs.printed(run, 1, b"one\nthree\n")
+    console_runs.printed(run, 2, b"two\nfour\n")
+    lines = [(10.0, names[0], 4), (11.0, names[1], 4), (12.0, names[0], 10), (13.0, names[1], 9)]
+    (run.path / "times.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    value = owner.get(f"{at}/logs", params={"log": names}).json()
+    assert value["next"] == [10, 9]
+    pieces = [(one["when"], base64.b64decode(one["data"])) for one in value["pieces"]]
+    assert pieces == [(10.0, b"one\n"), (11.0, b"two\n"), (12.0, b"three\n"), (13.0, b"four\n")]
+    for moment, offset in ((9, 0), (10, 4), (99, 10)):
+        asked = {"log": names[0], "time": moment}
+        assert owner.get(f"{at}/moment", params=asked).json() == {"offset": offset}
+    assert owner.get(f"{at}/logs", params={"log": ["x"] * 65}).status_code == 400
+    assert owner.get(f"{at}/logs", params={"log": "../run.json"}).status_code == 404
+
+
+def test_a_whole_log_is_searched(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"/api/runs/{run.name}/search"
+    log = {"log": "attempt-0/rank-3.out"}
+    console_runs.printed(run, 3, b"".join(b"line %d\n" % n for n in range(1000)) + b"LINE last")
+    monkeypatch.setattr(logs, "PIECE", 100)
+    every, offset = [], 0
+    while offset is not None:
+        value = owner.get(at, params={**log, "text": "Line", "offset": offset}).json()
+        assert len(value["found"]) <= logs.FOUND
+        every += value["found"]
+        offset = value["next"]
+    assert [one["line"] for one in every] == [*(f"line {n}" for n in range(1000)), "LINE last"]
+    start = every[500]["offset"]
+    read = owner.get(f"/api/runs/{run.name}/logs/{log['log']}", params={"offset": start})
+    assert read.content.startswith(b"line 500\n")
+    monkeypatch.setattr(logs, "SEARCHED", 300)
+    assert owner.get(at, params={**log, "text": "nothing"}).json()["next"] in range(300, 400)
+    assert owner.get(at, params=log).status_code == 400
+
+
+def test_outputs_as_one_archive(run: RunFolder, owner: TestClient) -> None:
+    (run.outputs / "empty").write_bytes(b"")
+    (run.outputs / ("long" * 50)).write_bytes(b"x" * 1000)
+    answer = owner.get(f"/api/runs/{run.name}/outputs.tar")
+    assert answer.headers["content-disposition"].endswith(f"{run.name}-outputs.tar")
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        names = sorted(archive.getnames())
+        page = archive.extractfile(f"{run.name}/deep/page.html")
+        assert page and page.read() == b"<script>alert(1)</script>"
+    assert names == [f"{run.name}/{one}" for one in ("deep/page.html", "empty", "long" * 50)]
+    for path in ("folder", "..", "nothing"):
+        answer = owner.get(f"/api/runs/{run.name}/outputs.tar", params={"path": path})
+        assert answer.status_code == 404, path
+    part = owner.get(f"/api/runs/{run.name}/outputs.tar", params={"path": "deep"})
+    with tarfile.open(fileobj=io.BytesIO(part.content)) as archive:
+        assert archive.getnames() == [f"{run.name}/deep/page.html"]
+
+
+def test_what_a_run_was_started_with(run: RunFolder, owner: TestClient) -> None:
+    run.write("code.json", {"commit": "a" * 40, "branch": "main", "dirty": True})
+    run.write_bytes("code.diff", b"+ new\n")
+    value = owner.get(f"/api/runs/{run.name}/source").json()
+    assert (value["branch"], value["diff"], value["diff_is_whole"]) == ("main", "+ new\n", True)
+    assert value["job"]["envs"] == {"WANDB_API_KEY": "(not shown)"}
+    assert value["job"]["secrets"] == ["KEY"] and value["again"] == f"launcher rerun {run.name}"
+
+
 @pytest.mark.anyio
 async def test_the_stream_resumes_at_the_exact_byte(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
@@ -316,7 +401,7 @@ async def test_the_stream_resumes_at_the_exact_byte(
     log = run.path / "logs" / LOG
     whole, offset = b"", 3
     for _ in range(4):  # the page goes and comes back after each piece
-        news = stream.events(Runs(), run.name, LOG, offset)
+        news = stream.events(Runs(), run.name, [LOG], [offset])
         async for event in news:
             if b"event: log" in event:
                 fields = dict(line.split(b": ", 1) for line in event.strip().split(b"\n"))
@@ -327,7 +412,7 @@ async def test_the_stream_resumes_at_the_exact_byte(
                 break
         await news.aclose()
     assert whole == PRINTED[3 : 3 + 28]
-    news = stream.events(Runs(), run.name, LOG, offset)
+    news = stream.events(Runs(), run.name, [LOG], [offset])
     with log.open("ab") as file:
         file.write(b"more")
     seen = b""
@@ -344,7 +429,7 @@ async def test_a_page_is_told_of_a_changed_run(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "EVERY", 0.01)
-    news = stream.events(Runs(), "", "", 0)
+    news = stream.events(Runs(), "", [], [])
     assert b"retry" in await anext(news)
     assert b"event: runs" not in await anext(news)
     with (run.path / "events.jsonl").open("a") as file:
@@ -353,6 +438,27 @@ async def test_a_page_is_told_of_a_changed_run(
         if b"event: runs" in event:
             break
     await news.aclose()
+
+
+@pytest.mark.anyio
+async def test_one_stream_has_several_logs_and_resumes_each(run: RunFolder) -> None:
+    console_runs.printed(run, 1, b"one")
+    names = [LOG, "attempt-0/rank-1.out", "attempt-0/rank-9.out"]
+    news = stream.events(Runs(), run.name, names, stream.resumed("", [0, 1, 0]))
+    found: list[tuple[str, bytes]] = []
+    async for event in news:
+        if b"event: log" in event:
+            fields = dict(line.split(b": ", 1) for line in event.strip().split(b"\n"))
+            value = json.loads(fields[b"data"])
+            found.append((value["log"], base64.b64decode(value["data"])))
+            if len(found) == 2:
+                break
+    await news.aclose()
+    assert found == [(LOG, PRINTED), (names[1], b"ne")]
+    assert fields[b"id"].decode() == f"{len(PRINTED)},3,0"
+    assert stream.resumed(fields[b"id"].decode(), [0, 1, 0]) == [len(PRINTED), 3, 0]
+    for odd in ("1,2", "x,1,2", "1,2,3,4", "9" * 30 + ",1,1"):
+        assert stream.resumed(odd, [0, 1, 0]) == [0, 1, 0]
 
 
 def test_few_streams_at_once(

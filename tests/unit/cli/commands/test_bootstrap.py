@@ -23,4 +23,4 @@ def test_without_fabric_it_says_how_to_get_it(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     assert ran.returncode == 2
-    assert "pip install 'launcher[bootstrap]'" in ran.stderr
+    assert "pip install 'launcher-ssh[bootstrap]'" in ran.stderr

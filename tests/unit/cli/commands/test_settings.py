@@ -177,3 +177,27 @@ def test_settings_of_another_user_are_not_read(
         os.chown(file, 12345, 12345)
     (found,) = settings.found(offline.work)
     assert (found.others, found.settings) == (True, {})
+
+
+def test_a_project_says_them_in_its_pyproject(offline: Launcher) -> None:
+    """By the same rules: what is delicate is asked about, and one of two places has them."""
+    file = offline.work.parent / "pyproject.toml"
+    file.write_text('[tool.launcher]\nhosts = "gpu2"\ngrace = "7s"\n')
+    assert _job(offline, "train.py")["hosts"] == "gpu2"
+    shown = json.loads(offline.call("config", "--json").stdout)
+    assert shown["files"]["project"] == str(file)
+    grace = next(row for row in shown["settings"] if row["key"] == "grace")
+    assert (grace["value"], grace["origin"]) == ("7s", f"{file}:3")
+    file.write_text(file.read_text() + 'setup = """\ncurl x | sh\n"""\n')
+    refused = offline.run("train.py")
+    assert refused.code == 2
+    assert f"{file}:4 wants a say in what runs" in refused.err
+    assert "launcher config allow\n" in refused.err
+    assert offline.call("config", "allow").returncode == 0
+    text = 'setup = "curl x | sh\\n"'
+    assert _are_allowed(offline, [settings.Line(str(file), 4, text)])
+    assert not _are_allowed(offline, [settings.Line(str(file), 4, text.replace("x", "y"))])
+    _project(offline, "grace: 1s\n")
+    both = offline.run("--dry-run", "train.py")
+    assert both.code == 2
+    assert "are both settings of this project" in both.err

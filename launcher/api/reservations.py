@@ -1,0 +1,48 @@
+"""Reservations: runs without ranks, which hold GPUs for work by hand until their time is over."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from ..jobs import job_file
+from ..jobs.durations import moment
+from ..records.run_folder import home
+from ..spec.errors import InputError
+from ..spec.gpu_models import read_count
+from ..spec.model import Job, Resources
+
+__all__ = ["NAME", "job_of", "moment"]
+
+#: How the names of reservations begin, so that everybody who sees one knows what it is.
+NAME = "reserved"
+#: The longest that one lasts, in seconds: whoever forgets it blocks idle GPUs.
+LONGEST = 14 * 86400.0
+#: Seconds after its end in which hosts end it themselves, should its process not have ended.
+SLACK = 10.0
+
+
+def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job:
+    """Return a job that does nothing for so long with so many GPUs. Raises InputError."""
+    if not 0 < seconds <= LONGEST:
+        raise InputError(
+            f"a reservation cannot last {seconds:.0f} s",
+            f"it is to end, and within {LONGEST / 86400:.0f} days: somebody may forget it",
+        )
+    try:
+        model, count = read_count(str(gpus))
+    except ValueError as error:
+        raise InputError(f"gpus: {error}") from None
+    if not count:
+        raise InputError("a reservation holds one GPU at least", "--gpus 4, or --gpus A100:4")
+    nothing = home() / NAME  # a run copies a folder of code: this one is empty
+    nothing.mkdir(parents=True, exist_ok=True)
+    values = {
+        "run": (f"exec sleep {math.ceil(seconds)}",),
+        "framework": "env",
+        "name": "-".join(filter(None, (NAME, name))),
+        "workdir": str(nothing),
+        "resources": Resources(gpus=count, gpu_model=model),
+        **({"hosts": hosts} if hosts else {}),
+    }
+    return job_file.make({"argument": values}, os.environ)

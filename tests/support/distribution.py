@@ -1,0 +1,111 @@
+"""Build sdist and wheel, and use the wheel as a stranger does: ``python -m support.distribution``.
+
+The wheel is built from the sdist, installed with what it needs into an empty environment, and runs a job
+on embedded hosts from a folder in which nothing of the repository is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from launcher.spec.version import DISTRIBUTION, __version__
+from support import ROOT
+
+DIST = ROOT / "dist"
+#: What a wheel has to have, and what it may not.
+NEEDED = (
+    r"launcher/py\.typed",
+    r"launcher/agent/main\.py",
+    r"launcher/runner/allreduce/measure\.py",
+    r"launcher/web/static/.*\.js",
+    r".*\.dist-info/licenses/LICENSE",
+    r".*\.data/data/share/man/man1/launcher-run\.1",
+    r".*\.data/data/share/bash-completion/completions/launcher",
+    r".*\.data/data/share/zsh/site-functions/_launcher",
+    r".*\.data/data/share/fish/vendor_completions\.d/launcher\.fish",
+)
+UNWANTED = (r"tests/.*", r".*\.pyc", r".*\.yaml", r"(launcher-ssh.*/)?examples/.*")
+
+
+def main() -> None:
+    """Build, look, install and run. Raises what fails."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    share = ROOT / "build" / "share"
+    shutil.rmtree(share, ignore_errors=True)
+    _run(sys.executable, ROOT / "docs" / "share.py", share)
+    with tempfile.TemporaryDirectory(prefix="launcher-dist-") as name:
+        scratch = Path(name)
+        builder = _environment(scratch / "builder")
+        _pip(builder, "install", "hatchling>=1.25")
+        _run(builder, "-m", "hatchling", "build", "-t", "sdist", "-d", DIST, cwd=ROOT)
+        (sdist,) = DIST.glob("*.tar.gz")
+        with tarfile.open(sdist) as archive:
+            archive.extractall(scratch / "source", filter="data")
+        (source,) = (scratch / "source").iterdir()
+        _run(builder, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST, cwd=source)
+        (wheel,) = DIST.glob("*.whl")
+        with zipfile.ZipFile(wheel) as files:
+            _look(files.namelist())
+        _use(_environment(scratch / "user"), wheel, scratch)
+    notes = [sys.executable, ROOT / "docs" / "release_notes.py"]
+    (DIST / "notes.md").write_text(_run(*notes), "utf-8")
+    sys.stdout.write(f"{sdist.name} and {wheel.name} in {DIST}: installed, and a job ran\n")
+
+
+def _look(names: Iterable[str]) -> None:
+    names = list(names)
+    for pattern in NEEDED:
+        assert any(re.fullmatch(pattern, name) for name in names), f"the wheel lacks {pattern}"
+    for pattern in UNWANTED:
+        found = [name for name in names if re.fullmatch(pattern, name)]
+        assert not found, f"the wheel has {found[0]}"
+
+
+def _use(python: Path, wheel: Path, scratch: Path) -> None:
+    """Install the wheel, and run a job as the guide for first runs does."""
+    _pip(python, "install", f"{wheel}[all]")
+    command, work = python.parent / "launcher", scratch / "work"
+    work.mkdir()
+    (work / "inventory.yaml").write_text("sandbox: true\nhosts: ['local[1-2]']\n")
+    (work / "hello.py").write_text("import os\nprint('rank', os.environ['RANK'])\n")
+    env = {"PATH": os.environ["PATH"], "HOME": str(scratch), "LAUNCHER_HOME": str(scratch / "home")}
+    assert _run(command, "--version", cwd=work, env=env).split()[-1] == __version__
+    argv = ["run", "--framework", "torch", "--nodes", "2", "--nproc-per-node", "1", "hello.py"]
+    said = _run(command, *argv, cwd=work, env=env)
+    assert "rank 0" in said, said
+    assert "rank 1" in said, said
+    page = python.parent.parent / "share" / "man" / "man1" / "launcher-run.1"
+    assert page.exists(), f"no {page}"
+    shown = _run(python, "-m", "pip", "show", DISTRIBUTION, cwd=work, env=env)
+    assert f"Version: {__version__}" in shown, shown
+
+
+def _environment(folder: Path) -> Path:
+    venv.create(folder, with_pip=True)
+    return folder / "bin" / "python"
+
+
+def _pip(python: Path, *words: str) -> None:
+    _run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *words)
+
+
+def _run(*argv: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    words = [str(word) for word in argv]
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What is published: the distribution's metadata and the notes of a release. `make dist` builds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from typing import Any
+
+import pytest
+
+from launcher.spec.version import DISTRIBUTION
+from support import ROOT, docs_scripts
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_hints_name_the_distribution(project: dict[str, Any]) -> None:
+    """`launcher` on the package index is a program of somebody else's."""
+    assert project["name"] == DISTRIBUTION != "launcher"
+    assert project["scripts"] == {"launcher": "launcher.cli:main"}
+
+
+def test_all_is_every_extra_for_users(project: dict[str, Any]) -> None:
+    extras = set(project["optional-dependencies"])
+    ours = sorted(extras - {"all", "docs", "horovod", "test", "torch"})
+    assert project["optional-dependencies"]["all"] == [f"{DISTRIBUTION}[{','.join(ours)}]"]
+    page = (ROOT / "docs" / "start" / "install.md").read_text()
+    assert [extra for extra in extras if f"`{extra}`" not in page] == []
+
+
+def test_notes_are_the_part_of_the_changelog_without_its_line_breaks() -> None:
+    script = docs_scripts.load("release_notes")
+    changelog = (
+        "# Changelog\n\nIntro.\n\n## [Unreleased]\n\n## [1.1.0] - 2026-01-02\n\n### Added\n\n"
+        "- One thing\n  over lines.\n- Another.\n\nA word\nmore.\n\n## [1.0.0]\n\n- Old\n"
+    )
+    assert script.notes(changelog, "1.1.0") == (
+        "### Added\n\n- One thing over lines.\n- Another.\n\nA word more.\n"
+    )
+    with pytest.raises(KeyError):
+        script.notes(changelog, "2.0.0")
+
+
+def test_an_import_of_the_package_imports_no_other_module_of_ours() -> None:
+    """Programs that may never start a run pay nothing; a name is imported when it is used."""
+    program = (
+        "import sys, launcher\n"
+        "print(*sorted(n for n in sys.modules if n.split('.')[0] in"
+        " ('launcher', 'asyncio', 'asyncssh', 'click', 'cloudpickle', 'yaml')))"
+    )
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["launcher", "launcher.spec", "launcher.spec.version"]
