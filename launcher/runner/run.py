@@ -319,8 +319,9 @@ class Run:
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         left = [session for session in self.hosts.active if session.name not in chosen]
+        with_gpus = {node.host.name for node in layout.nodes if node.gpus}
         await self._place.enter(
-            [one for one in self.hosts.active if one.name in chosen], turn.shares_of(layout)
+            [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
         )
         await self._place.forget(left)
         await connect.settle(self.context, self.hosts, layout)
