@@ -3,11 +3,12 @@ import { console_ } from './actions.js';
 import { clusterPage } from './cluster.js';
 import { comparePage } from './compare.js';
 import { empty, get, make } from './dom.js';
+import { newPage } from './new.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
 
 const main = document.getElementById('main'), link = document.getElementById('link'), nav = document.getElementById('nav');
-const PAGES = [['#/', 'Runs', runsPage], ['#/cluster', 'Cluster', clusterPage]];
+const PAGES = [['#/', 'Runs', runsPage], ['#/cluster', 'Cluster', clusterPage], ['#/new', 'New', newPage]];
 let page = null; // what is shown: { load(), changed(news), query(), close() }
 let stream = null;
 
@@ -48,7 +49,6 @@ async function go() {
 }
 
 async function start() {
-  nav.append(...PAGES.map(([href, textContent]) => make('a', { href, textContent })));
   const code = location.hash.slice(1);
   if (code && !code.startsWith('/')) {
     history.replaceState(null, '', '/');
@@ -58,6 +58,8 @@ async function start() {
   addEventListener('hashchange', go);
   document.addEventListener('visibilitychange', () => { listen(); if (!document.hidden && page) guarded(page, () => page.load()); });
   await get('/api/console').then(told => Object.assign(console_, told), () => {});
+  const pages = PAGES.filter(([, , made]) => made !== newPage || !console_.read_only);
+  nav.append(...pages.map(([href, textContent]) => make('a', { href, textContent })));
   await go();
 }
 

@@ -203,6 +203,7 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     at = f"/api/runs/{run.name}"
     every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
     every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
+    every += ["/api/fields", "/api/scripts"]
     every += [f"{at}/moment?log={LOG}&time=1", f"{at}/outputs.tar", "/api/console"]
     every.append(f"{at}/outputs/deep/page.html")
     every.append(f"/api/compare?run={run.name}&run={other.name}")
