@@ -35,7 +35,7 @@ flakes: setup system horovod ## Runs the suite N times on a busy machine (10): N
 test-openssh: setup system ## The core of runs once more, with OpenSSH's client in asyncssh's place
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --transport openssh $(addprefix tests/lab/test_,$(addsuffix .py,run stop commands_on_runs detach host_session openssh)) $(ARGS)
 
-test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
+test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and others for real, each in its own environment
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)
 	PYTHONPATH=tests $(BIN)/python -m support.environments
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)

@@ -81,7 +81,8 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         **{
             name: to_json(value)
             for name, value in values.items()
-            if name not in _SPECIAL and (value or name not in _SINCE_0_2)
+            if name not in _SPECIAL
+            and not (name in _SINCE_0_2 and (value is None or value is False))
         },
         "job": describe_job(request.job),
         "inventory": {

@@ -77,7 +77,7 @@ async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, A
         "start": start,
         "tokens": tokens.as_tokens(),
         "ports": list(job.master_port),
-        "ignore_foreign": launch.context.request.ignore_foreign,
+        "ignore_foreign": int(launch.context.request.ignore_foreign),
     }
 
 

@@ -109,8 +109,8 @@ class WaitRequest(TypedDict):
 
     ``gpus`` are those that the run may use, and ``names`` what programs call each of them. ``start``
     has a token in the place of every GPU, of its name and of every port; these come from the range
-    ``ports``. The run waits for ``seconds`` at most (None: for ever). GPUs that somebody uses outside
-    launcher are held, unless ``ignore_foreign``: then they are taken last.
+    ``ports``. The run waits for ``seconds`` at most (None: for ever). With ``ignore_foreign`` it takes
+    GPUs that are used outside launcher, too.
     """
 
     ticket: Message
@@ -120,7 +120,7 @@ class WaitRequest(TypedDict):
     tokens: Dict[str, List[str]]
     ports: List[int]
     seconds: NotRequired[float | None]
-    ignore_foreign: NotRequired[bool]
+    ignore_foreign: NotRequired[int]
 
 
 class ErrorReport(TypedDict):

@@ -62,7 +62,7 @@ REQUESTS = {
             "tokens": {str: [str]},
             "ports": [int],
         },
-        {"seconds": NUMBER},
+        {"seconds": NUMBER, "ignore_foreign": int},
     ),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "stop": ({}, {"grace": NUMBER, "why": str}),

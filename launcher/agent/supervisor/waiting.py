@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 #: What this host is called where no other is in sight.
 HERE = "here"
-#: Who has a GPU outside launcher.
-_STRANGER: Holder = {}
 #: Seconds until a run tries again that somebody was quicker than.
 PAUSE = 0.5
+#: Seconds for which it is known who works outside launcher: asking takes a while.
+KNOWN = 10.0
+#: MiB in use on a GPU without a process that count as use. Also in launcher.jobs.gpus.
+IDLE_MEMORY = 1024
 
 
 class Waiting:
@@ -36,6 +38,7 @@ class Waiting:
         self._ticket = tickets.enter(run, request["ticket"])
         self._lookout = lookout.Lookout()
         self._next = now
+        self._strangers: tuple[float, list[int]] = (float("-inf"), [])  # as of when, and their GPUs
 
     @property
     def readable(self) -> list[Socket]:
@@ -73,12 +76,11 @@ class Waiting:
             return []
         self._next = now + lookout.LOOK
         self._lookout.look(self._run)
-        if not self._begins():
+        if not self._begins([]):
             return []
-        strangers = _strangers(self._lookout.leased)  # takes a while
-        if self.request.get("ignore_foreign"):
-            return self._begins(last=strangers)
-        return self._begins(outside=strangers)
+        if now > self._strangers[0] + KNOWN:
+            self._strangers = (now, strangers(self._lookout.leased))
+        return self._begins(self._strangers[1])
 
     def later(self, now: float) -> None:
         """Note that somebody was quicker."""
@@ -102,9 +104,10 @@ class Waiting:
         self._ticket.close()
         self._lookout.close()
 
-    def _begins(self, last: Iterable[int] = (), outside: Iterable[int] = ()) -> list[int]:
-        leased = {**dict.fromkeys(outside, _STRANGER), **self._lookout.leased}
-        stand = stand_of(self.request["gpus"], leased, self._lookout.tickets, last)
+    def _begins(self, outside: Sequence[int]) -> list[int]:
+        shared = bool(self.request.get("ignore_foreign"))
+        leased, there = self._lookout.leased, self._lookout.tickets
+        stand = stand_of(self.request["gpus"], leased, there, outside, shared)
         for answer in stands.decide([stand], self._short, [HERE]):
             if answer.name == self._short and isinstance(answer, turns.Begin):
                 return answer.gpus[HERE]
@@ -115,17 +118,22 @@ def stand_of(
     mine: Sequence[int],
     leased: Mapping[int, Holder],
     there: Iterable[TicketFacts],
-    last: Iterable[int] = (),
+    outside: Sequence[int] = (),
+    shared: bool = False,
 ) -> stands.Stand:
-    """Return how things stand on this host for a run that may use the GPUs ``mine``."""
+    """Return how things stand on this host for a run that may use the GPUs ``mine``.
+
+    Those on which somebody works ``outside`` launcher are in use; with ``shared`` they are given last.
+    """
     held: dict[str, tuple[set[int], float | None]] = {}
     for index, holder in leased.items():
         used = {gpu for gpu in mine if _are_one(gpu, index)}
         held.setdefault(holder.get("run") or "", (set(), holder.get("left")))[0].update(used)
     uses = [turns.Use(run, used, left) for run, (used, left) in held.items() if used]
+    uses += [] if shared else [turns.Use("", {gpu}) for gpu in outside]
     running = [socket_names.short(one["run"]) for one in leased.values() if one.get("run")]
     entered = [stands.Entered(one) for one in there]
-    return stands.Stand(HERE, turns.Host(mine, uses, last), entered, running)
+    return stands.Stand(HERE, turns.Host(mine, uses, outside), entered, running)
 
 
 def _are_one(one: int, other: int) -> bool:
@@ -136,12 +144,16 @@ def _are_one(one: int, other: int) -> bool:
     return parents[0] == parents[1]
 
 
-def _strangers(leased: Mapping[int, Holder]) -> list[int]:
-    """Return the GPUs on which somebody works outside launcher."""
+def strangers(leased: Mapping[int, Holder]) -> list[int]:
+    """Return the GPUs that are used outside launcher, by processes or by memory that none holds."""
     asked = gpu_users.ask()
-    found = gpu_users.users(gpus.listed(), asked)
-    return [
-        use["gpu"]
-        for use in found
-        if use["run"] is None and not any(_are_one(use["gpu"], index) for index in leased)
-    ]
+    listed = gpus.listed()
+    uses = gpu_users.users(listed, asked)
+    with_process = {use["gpu"] for use in uses}
+    found = {use["gpu"] for use in uses if use["run"] is None}
+    found |= {
+        gpu["index"]
+        for gpu in listed
+        if gpu["index"] not in with_process and gpu["memory_used"] > IDLE_MEMORY
+    }
+    return sorted(gpu for gpu in found if not any(_are_one(gpu, index) for index in leased))

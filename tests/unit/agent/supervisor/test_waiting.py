@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.host import gpu_locks, gpu_users, lookout, tickets
+from launcher.agent.host import gpu_locks, gpu_users, gpus, lookout, tickets
 from launcher.agent.supervisor import waiting
 from launcher.agent.supervisor.waiting import Waiting, stand_of
 
@@ -33,7 +33,7 @@ Begin = Callable[..., Waiting]
 def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
     """Begin to wait, among sockets that no other test has and without strangers on GPUs."""
     monkeypatch.setenv("LAUNCHER_LOCK_SCOPE", str(tmp_path))
-    monkeypatch.setattr(waiting, "_strangers", lambda leased: [])
+    monkeypatch.setattr(waiting, "strangers", lambda leased: [])
     made: list[Waiting] = []
 
     def wait(ticket: Any = TICKET, **more: Any) -> Waiting:
@@ -79,21 +79,27 @@ def test_it_waits_behind_an_earlier_run_and_not_behind_a_later_one(begin: Begin)
         )
 
 
-def test_where_somebody_works_outside_launcher_is_not_free(
+def test_gpus_that_are_used_outside_launcher_are_not_free(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "_strangers", lambda leased: [0])
-    assert begin().turn(0.0) == [1, 2]
-    monkeypatch.setattr(waiting, "_strangers", lambda leased: [0, 1, 2])
-    assert begin().turn(0.0) == []
-    assert begin(ignore_foreign=True).turn(0.0) == [3, 0], "it is taken last"
+    there = [0, 1, 2]
+    monkeypatch.setattr(waiting, "strangers", lambda leased: there)
+    assert begin(ignore_foreign=True).turn(0.0) == [3, 0], "they are given last"
+    one = begin()
+    assert one.turn(0.0) == []
+    there = [0]
+    assert one.turn(waiting.KNOWN) == [], "they are not listed all the time"
+    assert one.turn(waiting.KNOWN + lookout.LOOK) == [1, 2]
 
 
 def test_who_works_outside_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [{"gpu": 0, "run": None}, {"gpu": 1, "run": "mine"}, {"gpu": 2, "run": None}]
+    """Processes of nobody's run, and memory without a process, where no run holds the GPU."""
+    uses = [{"gpu": 0, "run": None}, {"gpu": 1, "run": "mine"}, {"gpu": 2, "run": None}]
+    listed = [{"index": index, "memory_used": 2000 * (index > 2)} for index in range(5)]
     monkeypatch.setattr(gpu_users, "ask", lambda: None)
-    monkeypatch.setattr(gpu_users, "users", lambda listed, asked: found)
-    assert waiting._strangers({2: {}}) == [0]
+    monkeypatch.setattr(gpu_users, "users", lambda listed, asked: uses)
+    monkeypatch.setattr(gpus, "listed", lambda: listed)
+    assert waiting.strangers({2: {}, 4: {}}) == [0, 3]
 
 
 def test_it_starts_on_the_gpus_that_it_got(begin: Begin) -> None:
