@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from ..api.client import AsyncClient
 from ..spec.errors import InputError, LauncherError, RunKept
 from ..spec.version import __version__
-from . import archive, bodies, confined, drafts, logs, stream
+from . import archive, bodies, confined, drafts, logs, stream, sweeps
 from .actions import Actions
 from .answers import Runs
 from .cluster import ClusterPages
@@ -53,6 +53,7 @@ class Console:
     def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
         self._client = client or AsyncClient()
         self._actions, self._cluster = Actions(self._client), ClusterPages(self._client)
+        self._stops = sweeps.SweepStops(self._client)
         self._session, self._runs, self._streams = session, Runs(), 0
         self._curves = Curves()
 
@@ -80,6 +81,9 @@ class Console:
             Route("/api/runs/{run}/scalars", self._scalars),
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
+            Route("/api/sweeps", self._sweeps),
+            Route("/api/sweeps/{sweep}", self._sweep),
+            Route("/api/sweeps/{sweep}/stop", self._stop_sweep, methods=["POST"]),
             Route("/api/fields", self._fields),
             Route("/api/scripts", self._scripts),
             Route("/api/plan", self._plan, methods=["POST"]),
@@ -169,6 +173,18 @@ class Console:
 
     async def _hosts(self, request: Request) -> Response:
         return JSONResponse(await self._cluster.now())
+
+    async def _sweeps(self, request: Request) -> Response:
+        return JSONResponse({"sweeps": await asyncio.to_thread(sweeps.listed)})
+
+    async def _sweep(self, request: Request) -> Response:
+        name = request.path_params["sweep"]
+        return JSONResponse(await asyncio.to_thread(sweeps.one, name))
+
+    async def _stop_sweep(self, request: Request) -> Response:
+        await bodies.values(request)
+        await self._stops.stop(request.path_params["sweep"])
+        return Response(status_code=202)
 
     async def _fields(self, request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(drafts.fields))

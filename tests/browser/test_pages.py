@@ -73,6 +73,8 @@ PAGES = {
     "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
     "job": ("#/runs/{baseline}/job", "launcher rerun"),
     "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
+    "sweeps": ("#/sweeps", "5 done, 1 running of 8"),
+    "sweep": ("#/sweeps/{sweep}", "Best so far"),
     "new": ("#/new", "Script and arguments"),
     "compare": ("#/compare/{wider},{baseline}", "Best values"),
 }
@@ -82,6 +84,7 @@ PAGES = {
 def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) -> None:
     where, text = PAGES[name]
     names = {word: named(home, word) for word in ("night", "wider", "baseline")}
+    names["sweep"] = next((home / "sweeps").iterdir()).name
     page.page.goto(page.base + where.format(**names))
     page.page.get_by_text(text).first.wait_for()
     for scheme, (device, width) in product(("light", "dark"), WIDTHS.items()):

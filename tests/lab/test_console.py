@@ -19,7 +19,9 @@ while "--long" in sys.argv:
 """
 
 
-def test_plan_start_see_why_run_again_stop_compare_delete(launcher: Launcher, clean: labs.Lab) -> None:
+def test_plan_start_see_why_run_again_stop_compare_delete(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
     launcher.script(SCRIPT)
     place = ("-i", str(launcher.inventory))
     with (
