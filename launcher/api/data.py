@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..runner.data import listing, registry
-from ..runner.data.delivery import Delivered
 from ..runner.data.errands import (
     DataExamined,
     DataFreed,
@@ -17,6 +16,7 @@ from ..runner.data.errands import (
     DataThere,
     Place,
 )
+from ..runner.data.host import Delivered
 from ..runner.data.registry import KnownSet
 from ..runner.listeners import OnEvent, ignore_event
 from ..spec import data
@@ -57,7 +57,7 @@ def add(name: str, source: str, to: str = "") -> KnownSet:
 
 
 def _read(one: DataSet) -> KnownSet:
-    found = listing.read(Path(one.source))
+    found = listing.read_source(one.source)
     kept = KnownSet(one.name, one.source, found.version, time.time(), one.to)
     registry.save(kept)
     return kept
@@ -87,6 +87,6 @@ async def push(
 
     found = registry.find(name)
     now = await in_thread(_read, DataSet(found.name, found.source, found.to))
-    listed = await in_thread(listing.read, Path(now.source))
+    listed = await in_thread(listing.read_source, now.source)
     delivered = Delivered(DataSet(now.name, now.source, now.to), listed)
     return now, await place.push(delivered, on_event)

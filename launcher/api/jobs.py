@@ -18,6 +18,7 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
+from ..jobs.shares import folders as shared_folders
 from ..runner.data import registry
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
@@ -52,9 +53,12 @@ __all__ = [
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "read_job",
+    "read_options",
     "run_options",
     "schema",
     "seconds",
+    "shared_folders",
     "spare_names",
     "wait_time",
 ]
@@ -62,9 +66,15 @@ __all__ = [
 
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the values of a job file, ``workdir`` resolved from its folder. Raises DocumentError."""
-    values = job_file.load(read_text(path, "job file"), str(path))
-    values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
-    values["data"] = _in_folder(values.get("data", ()), Path(path).parent.resolve())
+    return read_job(read_text(path, "job file"), str(path), Path(path).parent)
+
+
+def read_job(content: str, source: str, folder: Path) -> dict[str, Any]:
+    """Return the values in the text of a job file, ``workdir`` resolved from a folder; ``source`` names
+    the text in errors. Raises DocumentError."""
+    values = job_file.load(content, source)
+    values["workdir"] = str((folder / Path(values.get("workdir", ".")).expanduser()).resolve())
+    values["data"] = _in_folder(values.get("data", ()), folder.resolve())
     return values
 
 
@@ -74,8 +84,12 @@ def load_options(path: str | os.PathLike[str]) -> RunOptions:
     A file of somebody else's may have commands under ``notify``, which run on this machine. Raises
     DocumentError.
     """
-    content = read_text(path, "job file")
-    return run_options({name: one.value for name, one in in_a_job(content, str(path)).items()})
+    return read_options(read_text(path, "job file"), str(path))
+
+
+def read_options(content: str, source: str) -> RunOptions:
+    """Return the options of a run in the text of a job file. Raises DocumentError."""
+    return run_options({name: one.value for name, one in in_a_job(content, source).items()})
 
 
 def run_options(values: Mapping[str, Any]) -> RunOptions:
@@ -84,6 +98,8 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     found: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     if "on_stall" in values:
         found["stop_stalled"] = values["on_stall"] == "stop"
+    if "from" in values:
+        found["continue_from"] = values["from"]
     if "wait" in values:
         found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
     if "time" in values:

@@ -17,7 +17,7 @@ _SET: Mapping[str, Key] = {
     "from": Key(
         checked(data.source),
         TEXT,
-        "The folder here that it comes from (default: as added by name)",
+        "Where it comes from: a folder here, or s3://bucket/path (default: as added by name)",
     ),
     "to": Key(
         checked(data.to), TEXT, "Where a run finds it: a path of its code, or an absolute one"

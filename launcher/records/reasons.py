@@ -46,6 +46,14 @@ class PassedOver(StrEnum):
     SHARED = "shared"  # as foreign, and taken all the same: no others were free
 
 
+class ShareTrouble(StrEnum):
+    """What went wrong with a shared folder of a run. ``agent/mesh/sharing.py`` names the same codes."""
+
+    CONFLICT = "conflict"  # two hosts wrote the same path at once
+    NO_ROOM = "no-room"  # a host's disk is full
+    CANNOT_WRITE = "cannot-write"  # a host could not make a change; the detail says why
+
+
 class WaitReason(StrEnum):
     """Why a run waits for its turn. ``agent/supervisor/turns.py`` names the same codes."""
 
@@ -102,6 +110,7 @@ class EndReason(StrEnum):
     SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     START_FAILED = "start-failed"
+    STORE_ERROR = "store-error"
     SYNC_FAILED = "sync-failed"
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"

@@ -29,7 +29,7 @@ from .concurrency import beside, race, together
 from .context import RunContext
 from .data.run_data import RunData
 from .event_log import EventLog
-from .files import code_copy, code_here, code_snapshot, code_sync, secret_files
+from .files import code_copy, code_here, code_snapshot, code_sync, local_paths, secret_files
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import Collector
@@ -342,8 +342,9 @@ class Run:
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await launch.supervise()
-        if self.context.request.resume_from:
-            await self._hand_over(self.context.request.resume_from)
+        earlier, job = self.context.request.resume_from, self.context.job
+        if earlier or local_paths.into_outputs(job):
+            await self._hand_over(earlier or "")
         await launch.setup()
 
     async def _hand_over(self, earlier: str) -> None:

@@ -13,6 +13,8 @@ from .frozen import frozen
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}\Z")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
+#: Of object stores that launcher signs for.
+STORES = ("s3",)
 #: What each set's path is called in a process's environment, with the name behind it.
 VARIABLE = "LAUNCHER_DATA_"
 #: Characters of a version that are enough for a person.
@@ -71,6 +73,14 @@ def on_a_host(source: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def in_store(source: str) -> tuple[str, str]:
+    """Return bucket and prefix of a source such as ``s3://bucket/path``; the prefix ends with a slash
+    unless it is empty."""
+    bucket, _, prefix = source.partition("://")[2].partition("/")
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
 def name(value: str) -> str:
     """Return the name of a data set. Raises ValueError."""
     if not _NAME.match(value):
@@ -84,15 +94,19 @@ def name(value: str) -> str:
 def source(value: str) -> str:
     """Return the source of a data set. Raises ValueError."""
     if not value or "\0" in value or "\n" in value:
-        raise ValueError("a data set comes from a folder of this machine")
+        raise ValueError("a data set comes from a folder here, or from s3://bucket/path")
     if there := on_a_host(value):
         raise ValueError(
             f"{value}: a folder of another host is no source; ./{there[0]}:{there[1]} is one of this "
             "machine, with a path for runs behind it. needs: takes paths that hosts have already"
         )
     kind = scheme(value)
+    if kind and kind not in STORES:
+        raise ValueError(f"{kind}:// is no source of data: a folder here, or s3://bucket/path")
     if kind:
-        raise ValueError(f"{kind}:// is no source of data: a folder of this machine is")
+        bucket, _ = in_store(value)
+        if not bucket or "?" in value or "@" in bucket:
+            raise ValueError(f"{value} is not s3://BUCKET/PATH")
     return value
 
 

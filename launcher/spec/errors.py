@@ -31,6 +31,7 @@
     │   └── SetupFailed         the job's setup failed
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
+    ├── StoreError              an object store refuses, or does not answer   exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
     ├── RunKept                 a run cannot be deleted from all its hosts    exit 1
     ├── Stalled                 no rank made progress, with --on-stall stop   exit 125
@@ -292,6 +293,12 @@ class MeetingError(LauncherError):
     """Hosts that cannot reach the master; the message names both ends of every pair."""
 
     code = "no-meeting-point"
+
+
+class StoreError(LauncherError):
+    """An object store refuses a request, or does not answer. No message has a credential or a URL."""
+
+    code = "store-error"
 
 
 class LauncherDied(LauncherError):

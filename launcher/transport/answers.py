@@ -244,6 +244,34 @@ class DataExamined:
 
 
 @frozen
+class DataObjects:
+    """Objects of a store that a copy on a host lacks, with their bytes."""
+
+    objects: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.objects) <= MOST, "objects", "more than was asked for")
+        for path, size in self.objects:
+            _require(is_inside(path) and size >= 0, "objects", f"leads elsewhere: {path[:80]!r}")
+
+
+@frozen
+class DataFetched:
+    """The bytes that a host has read from a store, and the objects that it has not, each with a code
+    and what the store said."""
+
+    bytes: int
+    failed: tuple[tuple[str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require(len(self.failed) <= MOST, "failed", "more than was asked for")
+        for _, code, text in self.failed:
+            _require(code in ("expired", "changed", "later", "refused"), "failed", "not a code")
+            _require(len(text) <= 1000, "failed", "is too long")
+
+
+@frozen
 class DataMissing:
     """The versions that a host does not have."""
 

@@ -14,7 +14,7 @@ import pytest
 from launcher.api import data
 from launcher.api.hosts import load_inventory
 from launcher.runner.data import listing
-from launcher.runner.data.delivery import Delivered
+from launcher.runner.data.host import Delivered
 from launcher.spec.data import DataSet
 from launcher.spec.errors import SourceChanged
 from support import lab as labs

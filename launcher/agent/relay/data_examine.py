@@ -103,8 +103,11 @@ class _Known:
 
 
 def _entries(place: str) -> Iterator[Entry]:
+    """Yield what is in a set: of one from a store, with the sums of what has arrived."""
+    contents = os.path.join(place, "contents")
+    path = contents if os.path.exists(contents) else os.path.join(place, "manifest")
     try:
-        with open(os.path.join(place, "manifest"), "rb") as file:
+        with open(path, "rb") as file:
             yield from manifest.entries(file)
     except FileNotFoundError:
         return

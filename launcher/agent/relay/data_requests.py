@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 from ..base import run_lock
 from ..base.protocol import BAD_REQUEST, Refused
 from .data_store import DataStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from ..base.manifest import Entry
     from ..base.messages import Message
 
 
@@ -18,6 +21,8 @@ class DataRequests:
 
     def __init__(self, root: str, going_on: Callable[[], object]) -> None:
         self._store = DataStore(root, going_on)
+        self._missing: Iterator[Entry] = iter(())  # of the copy that is being made
+        self._named: dict[str, Entry] = {}  # those of it that the launcher was told
 
     def answer(self, request: Message) -> Message:
         """Do one of the things below. Raises Refused, OSError."""
@@ -35,6 +40,29 @@ class DataRequests:
     def do_seal(self, request: Message) -> Message:
         """Check what was brought, and let runs use it."""
         return self._store.seal(request["version"])
+
+    def do_missing(self, request: Message) -> Message:
+        """Name the next objects that a copy lacks, from its start with ``first``."""
+        if request["first"]:
+            self._missing, self._named = self._store.missing(request["version"]), {}
+        found = []
+        for entry in self._missing:
+            name = os.fsdecode(entry.path)
+            self._named[name] = entry
+            found.append([name, entry.size])
+            if len(found) >= request["most"]:
+                break
+        return {"objects": found}
+
+    def do_fetch(self, request: Message) -> Message:
+        """Read objects that were named by URLs, for some seconds."""
+        wanted = [(self._named[name], url) for name, url in request["objects"]]
+        answer = self._store.fetch(request["version"], wanted, request["seconds"])
+        failed = {name for name, _, _ in answer["failed"]}
+        for name, _ in request["objects"]:
+            if name not in failed:
+                del self._named[name]
+        return answer
 
     def do_use(self, request: Message) -> Message:
         """Give a run its data sets."""

@@ -4,10 +4,12 @@
 
     data/<version>/files/      what is in the set, without permission to write
     data/<version>/manifest    see base/manifest.py; its sha256 is the version
+    data/<version>/contents    the same with sums of its own, if the manifest has tags of a store
     data/<version>/about.json  name, bytes and files
     data/<version>/links       absolute paths that lead to it, each with a NUL behind it
     data/<version>/pinned      only where it stays however old it is
-    data/incoming-<version>/   a copy that is not complete yet
+    data/incoming-<version>/   a copy that is not complete yet; of a store also parts/ of objects, and
+                               sums of those that have arrived
     data/locks/<version>       held while the version is brought or removed, shared while it is used
 
 A run that is alive has links in its ``data/`` folder, and keeps what they lead to.
@@ -20,7 +22,8 @@ import os
 import re
 
 from ..base import lean, manifest, protocol, run_lock
-from . import tree
+from ..base.manifest import Entry
+from . import data_fetch, tree
 from .data_examine import NAMED, digest, examine
 from .data_links import link, link_absolute, link_in_code, remove_links
 
@@ -101,16 +104,30 @@ class DataStore:
         incoming = self._incoming(version)
         if digest(os.path.join(incoming, "manifest"), self._going_on)[: manifest.LENGTH] != version:
             return {"bad": [["manifest", "differs"]], "count": 1}
+        data_fetch.write_contents(incoming)
         base = self._base(str(_about(incoming).get("name")))
         bad, count = examine(incoming, base, True, self._going_on)
         if count:
             return {"bad": bad, "count": count}
         for folder, _, _ in os.walk(os.path.join(incoming, "files"), topdown=False):
             os.chmod(folder, 0o555)
+        tree.remove(os.path.join(incoming, "parts"))
+        _remove_file(os.path.join(incoming, "sums"))
         os.sync()  # a power cut must not leave files that are empty in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
         return {"bad": [], "count": 0}
+
+    def missing(self, version: str) -> Iterator[Entry]:
+        """Yield the objects that an incoming copy lacks. Raises Refused."""
+        incoming = self._incoming(version)
+        return data_fetch.missing(incoming, self._base(str(_about(incoming).get("name"))))
+
+    def fetch(self, version: str, wanted: list[tuple[Entry, str]], seconds: float) -> Message:
+        """Read objects by their URLs, for so long. Raises Refused."""
+        reading = data_fetch.Fetch(self._incoming(version), seconds)
+        reading.run(wanted, self._going_on)
+        return {"failed": reading.failed, "bytes": reading.bytes}
 
     def _incoming(self, version: str) -> str:
         """Return the folder of a copy that this process is making. Raises Refused."""
@@ -202,6 +219,7 @@ class DataStore:
             os.rename(place, incoming)
             for folder, _, _ in os.walk(os.path.join(incoming, "files")):
                 os.chmod(folder, 0o700)
+            data_fetch.note_contents(incoming)
             examine(incoming, "", True, self._going_on)
             self._unlock(version)
         return {"here": True, "bad": bad, "count": count}
@@ -327,6 +345,11 @@ def _about(place: str) -> Message:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _remove_file(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 
-from ...spec.data import DataSet
 from ...spec.errors import SourceChanged, SyncError
-from ...spec.frozen import frozen
 from ...transport import rsync
-from ...transport.agent_client import Agent
 from ...transport.answers import DataBegun, DataExamined
-from ...transport.connection import Connection
-from .listing import Listed
+from .host import Delivered, Host, OnPercent
+from .store_fetch import fetch
 
 #: Seconds between two looks at a copy that another run is making.
 BUSY = 0.5
@@ -25,25 +21,6 @@ BUSY = 0.5
 TRIES = 3
 #: Seconds for a host to check what has arrived, and bytes that the slowest disk reads in one.
 PATIENCE, BYTES_A_SECOND = 600.0, 20e6
-
-OnPercent = Callable[[int], None]
-
-
-@frozen
-class Delivered:
-    """A data set as a job names it, and its version."""
-
-    data: DataSet
-    listed: Listed
-
-
-@frozen
-class Host:
-    """A host to bring data to, by a connection that is open."""
-
-    name: str
-    agent: Agent
-    connection: Connection
 
 
 async def bring(host: Host, one: Delivered, progress: OnPercent) -> int:
@@ -95,8 +72,17 @@ async def _begin(host: Host, one: Delivered) -> DataBegun:
 async def _copy(
     host: Host, one: Delivered, begun: DataBegun, base: str, progress: OnPercent
 ) -> int:
+    """Bring the manifest, and what the host lacks of the files; return the bytes that travelled."""
     listed = one.listed
-    files = await _rsync(
+    manifest = await _rsync(
+        host,
+        ["--compress", f"{os.fspath(listed.manifest.parent)}/", f"x:{begun.folder}/"],
+        listed.manifest.name.encode(),
+        lambda percent: None,
+    )
+    if listed.store is not None:
+        return manifest + await fetch(host, one, listed.store, progress)
+    return manifest + await _rsync(
         host,
         [
             "--recursive",
@@ -112,13 +98,6 @@ async def _copy(
         b"./",
         progress,
     )
-    manifest = await _rsync(
-        host,
-        ["--compress", f"{os.fspath(listed.manifest.parent)}/", f"x:{begun.folder}/"],
-        listed.manifest.name.encode(),
-        lambda percent: None,
-    )
-    return files + manifest
 
 
 async def _rsync(host: Host, options: list[str], names: bytes, progress: OnPercent) -> int:

@@ -24,7 +24,8 @@ from ...transport.answers import (
 )
 from ...transport.ssh import AskPassphrase
 from ..listeners import OnEvent
-from .delivery import BYTES_A_SECOND, PATIENCE, Delivered, Host, bring
+from .delivery import BYTES_A_SECOND, PATIENCE, bring
+from .host import Delivered, Host
 
 __all__ = ["DataExamined", "DataFreed", "DataKept", "DataSets", "DataThere", "Place"]
 

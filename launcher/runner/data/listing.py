@@ -20,11 +20,12 @@ from typing import IO, BinaryIO
 
 from ...agent.base import manifest
 from ...agent.base.manifest import Entry
+from ...spec import data
 from ...spec.data import Version
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
-from ...spec.typed_json import to_json
-from . import registry
+from . import registry, store_listing
+from .store_listing import Prefix
 
 #: Nanoseconds since its last change within which a file may change again unnoticed.
 FRESH = 2_000_000_000
@@ -37,18 +38,30 @@ OnRead = Callable[[int], None]
 
 @frozen
 class Listed:
-    """A version of a folder, and its manifest. ``read`` of its bytes were read now."""
+    """A version of a source, and its manifest. ``read`` of its bytes were read now."""
 
     version: Version
     folder: Path
     manifest: Path
     read: int = 0
+    store: Prefix | None = None  # where its objects are, if it is from a store
+
+
+def read_source(source: str) -> Listed:
+    """Return the version that a source has now, a folder or a prefix of a store. Blocks.
+
+    Raises InputError, StoreError, OSError.
+    """
+    if not data.scheme(source):
+        return read(Path(source))
+    version, store, listed = store_listing.read(source)
+    return Listed(version, Path(), listed, store=store)
 
 
 def read(folder: Path, on_read: OnRead = lambda count: None) -> Listed:
     """Return the version that a folder has now. Blocks. Raises InputError, OSError."""
     root = _checked(folder)
-    sums = registry.make_folder("sums") / hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+    sums = registry.note_of(os.fspath(root)).with_suffix("")
     manifests = registry.make_folder("manifests")
     try:
         seen = _seen(sums, manifests)
@@ -118,13 +131,9 @@ def _read_again(root: Path, sums: Path, manifests: Path, on_read: OnRead) -> Lis
             os.unlink(made.name)
             os.unlink(noted.name)
             raise
-    before = _seen(sums, manifests)
     os.replace(made.name, manifests / found.version)
     os.replace(noted.name, sums)
-    seen = {"fingerprint": reading.fingerprint, **to_json(found), "folder": os.fspath(root)}
-    sums.with_suffix(".json").write_text(json.dumps(seen))
-    if before and before[1].version != found.version:
-        _forget(before[1].version, sums.parent, manifests)
+    registry.settle(os.fspath(root), found, reading.fingerprint)
     return Listed(found, root, manifests / found.version, reading.read)
 
 
@@ -261,14 +270,6 @@ def _opened(path: Path) -> Iterator[BinaryIO | None]:
         return
     with file:
         yield file
-
-
-def _forget(version: str, sums: Path, manifests: Path) -> None:
-    """Delete the manifest of a version that no folder has any more."""
-    for seen in sums.glob("*.json"):
-        if version in seen.read_text():
-            return
-    (manifests / version).unlink(missing_ok=True)
 
 
 def _changes(name: str) -> InputError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
-from ...records.run_folder import home, make_home, read_as, write_record
+from ...records.run_folder import home, make_home, read_as, write_json, write_record
 from ...spec.data import DataSet, Version
 from ...spec.errors import InputError, RecordError, suggestion
 from ...spec.frozen import frozen
@@ -67,6 +68,24 @@ def save(one: KnownSet) -> None:
 def forget(name: str) -> None:
     """Forget a data set; its source and what hosts have of it stay. Raises InputError."""
     os.unlink(folder() / "sets" / f"{find(name).name}.json")
+
+
+def note_of(source: str) -> Path:
+    """Return the file that says which version a source had when it was last listed."""
+    return make_folder("sums") / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}.json"
+
+
+def settle(source: str, version: Version, fingerprint: str = "") -> None:
+    """Note the version that a source has, and delete the manifest of the one that it had, unless another
+    source has that. Raises OSError."""
+    note = note_of(source)
+    before = read_as(Version, note)
+    write_json(note, {"fingerprint": fingerprint, "source": source, **to_json(version)})
+    if before is None or before.version == version.version:
+        return
+    others = (read_as(Version, other) for other in note.parent.glob("*.json"))
+    if all(other is None or other.version != before.version for other in others):
+        (folder() / "manifests" / before.version).unlink(missing_ok=True)
 
 
 def with_sources(sets: tuple[DataSet, ...]) -> tuple[DataSet, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from ...records import events as ev
 from ...records.data import FILE, UsedSet
@@ -16,7 +15,8 @@ from ..concurrency import in_thread, together
 from ..context import RunContext
 from ..host_session import HostSession
 from . import listing
-from .delivery import Delivered, Host, bring
+from .delivery import bring
+from .host import Delivered, Host
 
 #: Copies at once: each is an rsync here.
 COPIES = 8
@@ -44,7 +44,7 @@ class RunData:
 
     def _listed(self) -> tuple[Delivered, ...]:
         return tuple(
-            Delivered(one, listing.read(Path(one.source))) for one in self._context.job.data
+            Delivered(one, listing.read_source(one.source)) for one in self._context.job.data
         )
 
     def _recorded(self) -> list[UsedSet]:

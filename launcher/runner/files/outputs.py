@@ -69,14 +69,17 @@ class Listed:
         yield from (one for one in self.code if one[0] not in named)
 
 
-async def listed(agent: Agent, run: str, choice: Choice, compare: bool = False) -> Listed:
+async def listed(
+    agent: Agent, run: str, choice: Choice, compare: bool = False, received: bool = False
+) -> Listed:
     """Return what the run has written on a host, as chosen. Raises HostError.
 
-    With ``compare``, also what it wrote outside of the outputs.
+    With ``compare``, also what it wrote outside of the outputs; with ``received``, what other hosts have
+    written in shared folders.
     """
     written = {"also": list(choice.also), "auto": AUTO_BYTES if choice.auto else 0}
     compare = compare or choice.compares
-    answer, files = await agent.outputs(run, choice.paths, written if compare else None)
+    answer, files = await agent.outputs(run, choice.paths, written if compare else None, received)
     found = (files.outputs, files.code)
     outputs, code = found
     if not choice.has_all:
