@@ -498,12 +498,14 @@ class Standing:
 
 @frozen
 class RunThere:
-    """A run of this user on a host, with the record that its launcher left there."""
+    """A run of this user on a host, with the record that its launcher left there. ``waits``: the host is
+    to start it."""
 
     run: str
     alive: bool
     started: bool
     record: Mapping[str, Any] | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
