@@ -190,6 +190,7 @@ class Job:
     prepare: str | None = None
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     outputs: tuple[str, ...] = ()
+    output_to: str = ""  # a store that gets all outputs
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()

@@ -58,7 +58,16 @@ GROUPS = {
     ),
     "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
-    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "Results": (
+        "outputs",
+        "output_to",
+        "bring",
+        "keep_on_host",
+        "pull_every",
+        "ranks",
+        "raw",
+        "as_json",
+    ),
     "When something breaks": (
         "max_restarts",
         "min_nodes",
@@ -154,6 +163,11 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--output-to",
+    metavar="S3URL",
+    help="Also store all outputs at the end: s3://bucket/path, where {{run}} is the run's name.",
 )
 @click.option(
     "--bring",

@@ -325,7 +325,7 @@ def _links_of(
     for name, targets in sorted(wanted.items()):
         is_one = len(targets) == 1 and name not in used
         for target, host in targets.items():
-            made[name if is_one else _marked(name, host, used)] = target
+            made[name if is_one else marked(name, host, used)] = target
     return made
 
 
@@ -377,7 +377,7 @@ def _names(
     groups = _equal(mirrors, path, owners) if len(owners) > 1 else [owners]
     if len(groups) == 1 and path not in taken:
         return [(path, owners)]
-    return [(_marked(path, group[0], used), group) for group in groups]
+    return [(marked(path, group[0], used), group) for group in groups]
 
 
 def _equal(
@@ -398,7 +398,8 @@ def _equal(
     return [tuple(group) for group in groups]
 
 
-def _marked(path: str, host: str, used: set[str]) -> str:
+def marked(path: str, host: str, used: set[str]) -> str:
+    """Return a path with the name of a host in it, which is none of those ``used``, and add it."""
     pure = PurePosixPath(path)
     stem = pure.name[: -len(pure.suffix)] if pure.suffix else pure.name
     while len(os.fsencode(f"{stem}@{host}{pure.suffix}")) > LONGEST_NAME and stem:
