@@ -348,7 +348,7 @@ class AsyncRunHandle(RecordedRun):
             place = Path(dest)
             got = await fetch(request, self.layout, self.folder, place, choice, wants)
             stored = await self._store_rest()
-        size, where = sum(output.size for output in got.outputs), place / "outputs"
+        size, where = got.outputs.total, place / "outputs"
         return Pulled(where, len(got.outputs), size, got.failed, got.not_brought, stored)
 
     async def _store_rest(self) -> StoredOutputs | None:

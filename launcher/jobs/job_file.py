@@ -39,7 +39,16 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, data, foreign_terms, outputs, placeholders, roles, start_commands
+from . import (
+    command,
+    data,
+    foreign_terms,
+    outputs,
+    placeholders,
+    roles,
+    shares,
+    start_commands,
+)
 from .durations import seconds
 from .run_options import OPTIONS
 
@@ -130,6 +139,13 @@ def _modules(node: YamlNode) -> tuple[str, ...]:
     return names
 
 
+def _share(node: YamlNode) -> tuple[str, ...]:
+    try:
+        return shares.folders(texts(node))
+    except ValueError as error:
+        raise node.error(str(error), "such as checkpoints/, or '{{outputs}}/checkpoints'") from None
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -173,6 +189,11 @@ KEYS: Mapping[str, Key] = {
         texts,
         TEXTS,
         "Paths of the workdir to copy although .gitignore, .launcherignore or outputs leaves them out",
+    ),
+    "share": Key(
+        _share,
+        TEXTS,
+        "Folders of the workdir: what one host writes there appears on all hosts of the run",
     ),
     "outputs": Key(
         outputs.read_outputs,

@@ -21,7 +21,6 @@ _SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
 _SINCE_0_1 = frozenset(
     (
         "bring",
-        "data",
         "gpu_ids",
         "gpu_model",
         "gpu_names",
@@ -32,13 +31,14 @@ _SINCE_0_1 = frozenset(
         "output_to",
         "prepare",
         "python",
+        "share",
         "vendor",
     )
 )
 
 
 #: Fields of requests that are new, and left out where they say nothing.
-_SINCE_0_2 = frozenset(("ignore_foreign", "not_before"))
+_SINCE_0_2 = frozenset(("ignore_foreign", "not_before", "resume_paths"))
 
 
 def _for_earlier(value: Any) -> Any:
@@ -75,16 +75,16 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
 
     ``started`` is in seconds since the epoch. Nodes are empty until the layout is decided.
     """
-    values = {one.name: getattr(request, one.name) for one in fields(request)}
+    values = {
+        one.name: value
+        for one in fields(request)
+        if (value := getattr(request, one.name)) != one.default or one.name not in _SINCE_0_2
+    }
     return {
         **formats.stamp(),
         "run": layout.run_id,
         "started": started,
-        **{
-            name: to_json(value)
-            for name, value in values.items()
-            if name not in _SPECIAL and (value or name not in _SINCE_0_2)
-        },
+        **{name: to_json(value) for name, value in values.items() if name not in _SPECIAL},
         "job": describe_job(request.job),
         "inventory": {
             **to_json(replace(request.inventory, hosts=())),

@@ -43,7 +43,7 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -53,6 +53,7 @@ from typing import Any, TypeVar
 from ..spec.errors import LauncherError, RecordError, UnreadableRecord
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
+from ..spec.packed import Rows
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats, run_names
@@ -203,8 +204,24 @@ def log_names(path: Path) -> list[str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
-    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value)
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False, default=_Rows).iterencode(value)
     _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
+
+
+class _Rows(list[object]):
+    """Rows as a list, which JSON takes one after the other."""
+
+    def __init__(self, rows: object) -> None:
+        if not isinstance(rows, Rows):
+            raise TypeError(f"{type(rows).__name__} cannot be part of a record")
+        super().__init__()
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._rows)
 
 
 def write_record(path: Path, value: Any) -> None:

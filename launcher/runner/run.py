@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -34,6 +34,7 @@ from .files import (
     code_here,
     code_snapshot,
     code_sync,
+    local_paths,
     outputs,
     secret_files,
     storing,
@@ -208,21 +209,23 @@ class Run:
 
     async def _stages(self) -> None:
         context = self.context
-        if self.context.request.not_before is not None:
-            await self.switch.unless_asked(self._until(self.context.request.not_before))
-        for name, step in (
-            ("connect", self._connect),
-            ("sync", self._sync),
-            ("data", self._give_data),
-            ("wait", self._wait),
-            ("setup", self._setup),
-        ):
-            if (name == "wait" and self.layout.nodes) or (name == "data" and not context.job.data):
-                continue
+        if context.request.not_before is not None:
+            await self.switch.unless_asked(self._until(context.request.not_before))
+        for name, step in self._steps():
             if name != "wait" or not self._place.only_host:
-                self.context.enter(name)
+                context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
+
+    def _steps(self) -> Iterator[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        """Yield what comes before the ranks start; what is to be done shows on the way."""
+        yield "connect", self._connect
+        yield "sync", self._sync
+        if self.context.job.data:
+            yield "data", self._give_data
+        if not self.layout.nodes:
+            yield "wait", self._wait
+        yield "setup", self._setup
 
     async def _until(self, moment: float) -> None:
         """Wait here, in no queue and with no connection, until a moment."""
@@ -351,8 +354,9 @@ class Run:
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await launch.supervise()
-        if self.context.request.resume_from:
-            await self._hand_over(self.context.request.resume_from)
+        earlier, job = self.context.request.resume_from, self.context.job
+        if earlier or local_paths.into_outputs(job):
+            await self._hand_over(earlier or "")
         await launch.setup()
 
     async def _hand_over(self, earlier: str) -> None:
@@ -463,7 +467,7 @@ class Run:
             tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
-            outputs=tuple(vars(output) for output in self._collector.outputs),
+            outputs=self._collector.outputs.rows,
             outputs_failed=self._collector.failed,
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,

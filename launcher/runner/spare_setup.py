@@ -90,7 +90,8 @@ class SpareSetup:
         run, paths = self._context.name, self._context.job.output_paths
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
-        has = (await outputs.listed(session.agent, run, Choice(paths))).files
+        there = await outputs.listed(session.agent, run, Choice(paths))
+        has = {path: (size, time) for path, size, time in there.files}
         folder = planner.run_dir(node.root, run)
         return await self._handover.give(session, others, folder, paths, has)
 

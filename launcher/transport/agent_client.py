@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, TypeVar
 
 import asyncssh
@@ -86,7 +86,7 @@ class _Parts:
     """A list of files that comes in parts."""
 
     def __init__(self) -> None:
-        self._parts: list[answers.Files] = []
+        self.all = answers.Outputs()
         self._count = self._characters = 0
 
     def take(self, part: object) -> None:
@@ -97,15 +97,7 @@ class _Parts:
             self._characters += sum(len(text) for text in one if isinstance(text, str))
         if self._count > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:
             raise Mismatch("more files than a host lists")
-        self._parts.append(files)
-
-    def joined(self) -> answers.Files:
-        """Return all parts as one."""
-        return answers.Files(
-            outputs=tuple(one for part in self._parts for one in part.outputs),
-            code=tuple(one for part in self._parts for one in part.code),
-            links=tuple(one for part in self._parts for one in part.links),
-        )
+        self.all.take(files)
 
 
 class Agent:
@@ -332,22 +324,27 @@ class Agent:
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
     async def outputs(
-        self, run: str, paths: Sequence[str], written: Mapping[str, Any] | None = None
-    ) -> answers.Listed:
+        self,
+        run: str,
+        paths: Sequence[str],
+        written: Mapping[str, Any] | None = None,
+        received: bool = False,
+    ) -> tuple[answers.Listed, answers.Outputs]:
         """Return what a run has written on the host, however many files that are.
 
         With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
-        list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none.
+        list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none. With
+        ``received``, what other hosts have shared with it, too.
         """
         parts = _Parts()
         more: dict[str, Any] = {} if written is None else {"written": dict(written)}
+        more |= {"received": True} if received else {}
         last = await self.ask("outputs", parts=parts, run=run, paths=list(paths), **more)
         try:
             parts.take(last)
         except Mismatch as error:
             raise errors.BadAnswer(self.host.name, f"its answer to outputs: {error}") from None
-        listed = answers.read(answers.Listed, self.host.name, "outputs", last)
-        return replace(listed, files=parts.joined())
+        return answers.read(answers.Listed, self.host.name, "outputs", last), parts.all
 
 
 def _agree(host: Host, first: bytes) -> None:

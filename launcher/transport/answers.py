@@ -6,6 +6,7 @@ A host is not trusted beyond itself. Everything that it sends passes here, or th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from ..spec.addresses import is_address
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
 from ..spec.model import Facts, GpuUser
+from ..spec.packed import LARGEST, PackedFiles
 from ..spec.run_name import is_run_name
 from ..spec.typed_json import Mismatch, from_json
 
@@ -399,9 +401,11 @@ class Files:
     links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
 
     def __post_init__(self) -> None:
-        for path, size, _ in (*self.outputs, *self.code):
+        for path, size, time in (*self.outputs, *self.code):
             _require(is_inside(path), "path", f"leads elsewhere: {path[:80]!r}")
-            _require(size >= 0, "size", "is negative")
+            _require(_can_be(path), "path", f"cannot be a file here: {path[:80]!r}")
+            _require(0 <= size <= LARGEST, "size", "is negative or endless")
+            _require(-LARGEST <= time <= LARGEST, "time", "is endless")
 
 
 #: Most paths outside of the outputs that a host names.
@@ -433,13 +437,34 @@ class Listed:
     unreadable: tuple[tuple[str, str], ...] = ()  # what the host could not read, and why
     left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
     unlisted: int = 0  # files that are more than a host lists
-    files: Files = Files((), ())
     written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")
         _require(self.unlisted >= 0, "unlisted", "is negative")
         _require(len(self.written) <= MOST_WRITTEN, "written", "names too many paths")
+
+
+class Outputs:
+    """All outputs of a run on a host, put together from parts."""
+
+    def __init__(self) -> None:
+        self.outputs, self.code = PackedFiles(), PackedFiles()
+        self.links: list[tuple[str, str]] = []
+
+    def take(self, part: Files) -> None:
+        """Add a part."""
+        self.outputs.extend(part.outputs)
+        self.code.extend(part.code)
+        self.links += part.links
+
+
+def _can_be(path: str) -> bool:
+    """Return whether a file of this machine can have that path."""
+    try:
+        return len(os.fsencode(path)) > 0
+    except UnicodeEncodeError:
+        return False
 
 
 def is_inside(path: str) -> bool:

@@ -59,6 +59,16 @@ class PeerSpec(TypedDict):
     key: str
 
 
+class ShareSpec(PeerSpec):
+    """What a host needs to share ``folders``, below the run's folder, with the others: all connect to
+    the hub."""
+
+    hub: str
+    address: str
+    port: int
+    folders: List[str]
+
+
 class HostEntry(TypedDict):
     """A host of the run in an /etc/hosts: its name in the inventory, and all names to give it."""
 
@@ -100,6 +110,7 @@ class StartRequest(TypedDict):
     elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
+    share: NotRequired[ShareSpec]
     own_hosts: NotRequired[List[HostEntry]]
     seconds: NotRequired[float | None]  # the longest that it runs
 

@@ -158,12 +158,13 @@ class Storing:
         mine = {one.path: one.name for one in self._files.values() if one.host == host}
         used = {*self._files, MANIFEST}
         found = []
-        for path, (size, mtime) in sorted(listed.files.items()):
+        outputs_of_host = set(listed.outputs.paths)
+        for path, size, mtime in sorted(listed.files):
             name = mine.get(path) or path
             if name in used and path not in mine:
                 name = marked(path, host, used)
             used.add(name)
-            kind = "outputs" if path in listed.outputs else "code"
+            kind = "outputs" if path in outputs_of_host else "code"
             found.append(Part(kind, path, size, mtime, name))
         return found
 

@@ -16,6 +16,7 @@ from launcher.runner.files.outputs import Listed
 from launcher.runner.files.stored_again import Notes, restore
 from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
+from launcher.spec.packed import PackedFiles
 from launcher.transport.answers import DataPut, DataSum
 from launcher.transport.object_store import Bucket
 
@@ -78,7 +79,7 @@ class Agent:
 
 
 def listed(files: Mapping[str, int]) -> Listed:
-    return Listed({path: (size, 1) for path, size in files.items()}, {}, "/x")
+    return Listed(PackedFiles((path, size, 1) for path, size in files.items()), PackedFiles(), "/x")
 
 
 @pytest.fixture
