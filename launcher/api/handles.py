@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from ..records import events as ev
 from ..records.adoption import commands
 from ..records.code import Code
+from ..records.data import UsedSet
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import follower
-from ..records.run_reader import LogPiece, RunReader, code_of
+from ..records.run_reader import LogPiece, RunReader, code_of, sets_of
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
 from ..runner.listeners import OnEvent, ignore_event
@@ -83,6 +84,11 @@ class RecordedRun:
     def job(self) -> Job:
         """The job that it runs."""
         return self._following.request.job
+
+    @property
+    def data(self) -> tuple[UsedSet, ...]:
+        """The data sets that the run used, with their versions."""
+        return sets_of(self.folder)
 
     @property
     def code(self) -> Code:
@@ -337,7 +343,7 @@ class AsyncRunHandle(RecordedRun):
             wants = on_event or ignore_event
             place = Path(dest)
             got = await fetch(request, self.layout, self.folder, place, choice, wants)
-        size = sum(output.size for output in got.outputs)
+        size = got.outputs.total
         return Pulled(place / "outputs", len(got.outputs), size, got.failed, got.not_brought)
 
     async def not_brought(self) -> tuple[NotBrought, ...]:

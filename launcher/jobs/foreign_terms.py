@@ -50,7 +50,8 @@ COMMANDS = {
         "until it ends",
     ),
     **dict.fromkeys(
-        ("dataset", "data"), "list paths that every host must have under needs: in a job file"
+        ("dataset", "datasets", "volume"),
+        "launcher data add NAME FOLDER; then --data NAME, or data: in a job file",
     ),
     **dict.fromkeys(
         ("credential", "credentials", "secret"),

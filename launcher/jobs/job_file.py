@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec.data import DataSet
 from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpu_models import count_text, read_count
@@ -37,7 +38,7 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, placeholders, roles, shares, start_commands
+from . import command, data, foreign_terms, placeholders, roles, shares, start_commands
 from .durations import seconds
 from .run_options import OPTIONS
 
@@ -198,6 +199,11 @@ KEYS: Mapping[str, Key] = {
         TEXTS,
         "Paths that every host must have, such as a dataset; hosts without are not used",
     ),
+    "data": Key(
+        data.read_sets,
+        data.SCHEMA,
+        "Data sets that every host has before the start, by name: {from: SOURCE, to: PATH}",
+    ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
     "master_addr": Key(
@@ -317,6 +323,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     ``environment``. Raises InputError.
     """
     values: dict[str, Any] = {}
+    sets: tuple[DataSet, ...] = ()
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
     for layer, given in layers.items():
         for name, value in given.items():
@@ -325,7 +332,10 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             value = _converted(layer, name, value)
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
+            if name == "data":
+                sets = data.merged(sets, value)
             sources[name] = layer
+    values["data"] = sets
     taken = _taken_over(values)
     sources |= dict.fromkeys(taken, "command")
     values |= taken
@@ -425,6 +435,8 @@ def _converted(layer: str, name: str, value: Any) -> Any:
             return _resources_of(value)
         if name == "roles" and isinstance(value, Mapping):
             return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
+        if name == "data" and isinstance(value, Mapping | str):
+            return data.read_sets(parse(yaml.safe_dump(value), "data"))
         if name in _FROM_TEXT and isinstance(value, str | int):
             return _FROM_TEXT[name](str(value))
     except (TypeError, ValueError) as error:

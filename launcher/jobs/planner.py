@@ -109,6 +109,7 @@ def environment(
         "LAUNCHER_NODE_RANK": str(node.node_rank),
         "LAUNCHER_ATTEMPT": str(attempt),
         "LAUNCHER_OUTPUT_DIR": posixpath.join(folder, "outputs"),
+        **{one.variable: one.path(folder) for one in job.data},
     }
     if node.gpus:
         computed |= node.visible(node.gpus)

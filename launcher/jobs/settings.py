@@ -43,9 +43,9 @@ DEFAULTS = {
     "raw": "false",
 }
 #: Keys by which a file that somebody else wrote could surprise its user: they decide what runs here or
-#: on hosts (``LD_PRELOAD`` under ``envs``, too), send values of the user's environment, or let hosts
-#: control the terminal.
-DELICATE = ("envs", "notify", "prepare", "python", "raw", "secrets", "setup")
+#: on hosts (``LD_PRELOAD`` under ``envs``, too), send the user's files or values of the environment, or
+#: let hosts control the terminal.
+DELICATE = ("data", "envs", "notify", "prepare", "python", "raw", "secrets", "setup")
 #: Those of a job file, which its user has named: only they have an effect on this machine.
 DELICATE_IN_A_JOB = ("notify", "raw")
 

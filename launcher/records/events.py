@@ -96,6 +96,19 @@ class CodeSynced(Event):
 
 
 @frozen
+class DataGiven(Event):
+    """A host has a version of a data set that the run uses; ``copied`` of its bytes travelled."""
+
+    host: str
+    name: str
+    version: str
+    files: int
+    bytes: int
+    copied: int
+    seconds: float
+
+
+@frozen
 class CodeUnreadable(Event):
     """Files or folders of the workdir are not copied, because this user may not read them."""
 

@@ -23,6 +23,7 @@ class StopReason(StrEnum):
     GROUP_FINISHED = "group-finished"  # torchrun on the head node exited with 0
     TOO_FEW_HOSTS = "too-few-hosts"
     RESTARTING = "restarting"  # the detail is the reason of the restart
+    SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
     TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
@@ -106,8 +107,10 @@ class EndReason(StrEnum):
     PYTHON_TOO_OLD = "python-too-old"
     SETUP_FAILED = "setup-failed"
     SSHD_FROZEN = "sshd-frozen"
+    SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     START_FAILED = "start-failed"
+    STORE_ERROR = "store-error"
     SYNC_FAILED = "sync-failed"
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"

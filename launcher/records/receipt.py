@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -142,7 +142,7 @@ class Receipt:
     tracebacks: tuple[LastLine, ...] = ()
     error: str = ""
     hint: str = ""
-    outputs: tuple[Mapping[str, Any], ...] = ()
+    outputs: Sequence[Mapping[str, Any]] = ()
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     outputs_complete: bool = True
     not_brought: tuple[NotBrought, ...] = ()
@@ -153,15 +153,18 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, without empty fields that earlier versions do not know."""
-        value = asdict(self)
-        return {k: v for k, v in value.items() if v or k not in _NEW}
+        return {**self._as_json(), "outputs": [dict(one) for one in self.outputs]}
 
     def to_record(self) -> dict[str, Any]:
         """Return what ``receipt.json`` holds: 0.1 refuses a field that it does not know."""
-        value = self.to_json()
+        value = self._as_json()
         if self.outputs_complete:
             del value["outputs_complete"]
         return value
+
+    def _as_json(self) -> dict[str, Any]:
+        value = {**asdict(replace(self, outputs=())), "outputs": self.outputs}
+        return {k: v for k, v in value.items() if v or k not in _NEW}
 
     @property
     def logs_complete(self) -> bool:

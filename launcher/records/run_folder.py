@@ -8,6 +8,7 @@ Files appear whole or not at all: each is written under a temporary name and ren
         run.json        version, job (no secret values), inventory, hosts, nodes, command line
         plan.json       ranks, GPUs, address, port, argv and env of every process
         code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
+        data.json       its data sets: name, source, version
         events.jsonl    everything that happened, one event a line
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
@@ -41,7 +42,7 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -51,6 +52,7 @@ from typing import Any, TypeVar
 from ..spec.errors import LauncherError, RecordError, UnreadableRecord
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
+from ..spec.packed import Rows
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats, run_names
@@ -201,8 +203,24 @@ def log_names(path: Path) -> list[str]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
-    pieces = json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value)
+    pieces = json.JSONEncoder(indent=2, ensure_ascii=False, default=_Rows).iterencode(value)
     _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
+
+
+class _Rows(list[object]):
+    """Rows as a list, which JSON takes one after the other."""
+
+    def __init__(self, rows: object) -> None:
+        if not isinstance(rows, Rows):
+            raise TypeError(f"{type(rows).__name__} cannot be part of a record")
+        super().__init__()
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._rows)
 
 
 def write_record(path: Path, value: Any) -> None:

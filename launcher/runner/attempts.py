@@ -130,7 +130,7 @@ class Attempts:
         stopped there otherwise.
         """
         (session,) = self._hosts.active
-        watching = self._place.watch(session, turn.shares_of(self._hosts.layout))
+        watching = self._place.watch(session, self._hosts.layout)
         async with beside(watching):
             while (event := self._context.state.begun_there) is None:
                 if session.is_over:
@@ -278,6 +278,8 @@ class Attempts:
             self._number = context.state.attempt + 1
             context.add(ev.RunRestarted(time.time(), self._number, str(why)))
             await context.switch.unless_asked(self._second_look.take(self._number))
+            await self._keep_place()
+            await self._place.require_turn()
         else:
             number = await context.switch.unless_asked(self._replacement.fill())
             if number is None:

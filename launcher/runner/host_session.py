@@ -267,7 +267,7 @@ class HostSession:
     async def catch_up(self) -> None:
         """Wait until all log bytes that the host has now are here, or it cannot be reached."""
         try:
-            listed = await self.agent.outputs(self._context.name, [])
+            listed, _ = await self.agent.outputs(self._context.name, [])
         except errors.HostError:
             return
         while not self.agent.closed.done() and not self._logs.is_waiting:
@@ -316,6 +316,8 @@ class HostSession:
             deadline = dropped + lost_after
             while not await self._line.redial(self._ask_to_follow, deadline, first):
                 if not self.starts_by_itself:
+                    if self._line.refusal:
+                        self._complain(self._line.refusal)
                     self.give_up(EndReason.HOST_UNREACHABLE)
                     return
                 deadline = time.monotonic() + max(lost_after, FIRST_TRY)
@@ -345,9 +347,12 @@ class HostSession:
         """Give up a host that sends what no agent sends: nobody else may suffer from it."""
         if self.is_over or self.phase is Phase.IDLE:
             return  # whoever asks it next is told
+        self._complain(error)
+        self.give_up(EndReason.BAD_ANSWER)
+
+    def _complain(self, error: errors.HostError) -> None:
         now = time.time()
         self._context.add(ev.HostFailed(now, self.name, error.code, error.message, error.hint))
-        self.give_up(EndReason.BAD_ANSWER)
 
     def _hear_silence(self, seconds: float) -> None:
         """Give up a host whose supervisor stands still, as one that does not answer."""

@@ -49,7 +49,7 @@ class Choice:
     def layout(self, layout: Layout) -> Layout:
         """Return a layout of one node with these GPUs."""
         (node,) = layout.nodes
-        return replace(layout, nodes=(replace(node, gpus=self.gpus, gpu_names=self.names),))
+        return replace(layout, nodes=(turn.on_gpus(node, self.gpus, self.names),))
 
 
 async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, Any] | None:

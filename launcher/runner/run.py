@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from . import connect, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
+from .data.run_data import RunData
 from .event_log import EventLog
 from .files import code_copy, code_here, code_snapshot, code_sync, local_paths, secret_files
 from .files.code_here import CodeHere
@@ -85,6 +86,7 @@ class Run:
             self.context, self.hosts, self._place, self._collector, self._replacement
         )
         self._code: CodeHere | None = None  # once it was read
+        self._data = RunData(self.context)
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -195,20 +197,24 @@ class Run:
         return None
 
     async def _stages(self) -> None:
-        if self.context.request.not_before is not None:
-            await self.switch.unless_asked(self._until(self.context.request.not_before))
-        for name, step in (
-            ("connect", self._connect),
-            ("sync", self._sync),
-            ("wait", self._wait),
-            ("setup", self._setup),
-        ):
-            if name == "wait" and self.layout.nodes:
-                continue
+        context = self.context
+        if context.request.not_before is not None:
+            await self.switch.unless_asked(self._until(context.request.not_before))
+        for name, step in self._steps():
             if name != "wait" or not self._place.only_host:
-                self.context.enter(name)
+                context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
+
+    def _steps(self) -> Iterator[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        """Yield what comes before the ranks start; what is to be done shows on the way."""
+        yield "connect", self._connect
+        yield "sync", self._sync
+        if self.context.job.data:
+            yield "data", self._give_data
+        if not self.layout.nodes:
+            yield "wait", self._wait
+        yield "setup", self._setup
 
     async def _until(self, moment: float) -> None:
         """Wait here, in no queue and with no connection, until a moment."""
@@ -233,6 +239,7 @@ class Run:
         await together(
             (
                 self._read_code(),
+                self._data.read(),
                 asyncio.to_thread(rsync.require_here),
                 self._open(),
             )
@@ -287,6 +294,10 @@ class Run:
         else:
             (self.folder.path / "code.diff").unlink(missing_ok=True)
 
+    async def _give_data(self) -> None:
+        """Give every host the run's data sets, before it waits for GPUs."""
+        await self._data.give(self.hosts.active)
+
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""
         for name in ("code.json", "code.diff"):
@@ -308,8 +319,9 @@ class Run:
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         left = [session for session in self.hosts.active if session.name not in chosen]
+        with_gpus = {node.host.name for node in layout.nodes if node.gpus}
         await self._place.enter(
-            [one for one in self.hosts.active if one.name in chosen], turn.shares_of(layout)
+            [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
         )
         await self._place.forget(left)
         await connect.settle(self.context, self.hosts, layout)
@@ -325,6 +337,7 @@ class Run:
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
+        await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await launch.supervise()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):
@@ -408,7 +421,7 @@ class Run:
             tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
-            outputs=tuple(vars(output) for output in self._collector.outputs),
+            outputs=self._collector.outputs.rows,
             outputs_failed=self._collector.failed,
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,

@@ -12,6 +12,7 @@ from ..spec.errors import HostError
 from ..spec.model import Layout, Node
 from . import connect
 from .context import RunContext
+from .data import run_data
 from .files import code_sync, outputs
 from .files.choice import Choice
 from .files.seeding import Handover
@@ -49,6 +50,7 @@ class SpareSetup:
             preflight.require([session.host], facts)
         launch = Launch(self._context, [session], layout, attempt)
         await self.give_code(session, layout)
+        await run_data.give_spare(self._context, session)
         await launch.supervise()
         await self.give_outputs(session, fitting)
         await launch.setup()
@@ -88,7 +90,8 @@ class SpareSetup:
         run, paths = self._context.name, self._context.job.output_paths
         everybody = (*self._hosts.active, *self._hosts.aside)
         others = [other.name for other in everybody if other is not session]
-        has = (await outputs.listed(session.agent, run, Choice(paths))).files
+        there = await outputs.listed(session.agent, run, Choice(paths))
+        has = {path: (size, time) for path, size, time in there.files}
         folder = planner.run_dir(node.root, run)
         return await self._handover.give(session, others, folder, paths, has)
 

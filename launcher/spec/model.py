@@ -5,11 +5,14 @@ Sizes are in bytes and times in seconds, unless a name says otherwise.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any
 
 from . import gpus as gpu_names
+from .data import DataSet
 from .frozen import frozen
 from .process_key import ProcessKey, ProcessKind
 
@@ -193,6 +196,7 @@ class Job:
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    data: tuple[DataSet, ...] = ()
     framework: str = "torchrun"
     roles: tuple[Role, ...] = ()
     master_addr: str | None = None
@@ -209,6 +213,13 @@ class Job:
         """The paths of the workdir that are outputs: never part of the code."""
         shared = (path for path in self.share if not path.startswith(OUTPUTS))
         return tuple(dict.fromkeys([*(path for path in self.outputs if path != AUTO), *shared]))
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Patterns of what is in the workdir and never part of the code: outputs and data sets."""
+        inside = [posixpath.relpath(one.source, self.workdir) for one in self.data if one.is_here]
+        sets = [f"/{_escaped(path)}/" for path in inside if not path.startswith("..")]
+        return (*self.output_paths, *sets)
 
     @property
     def brings_written(self) -> bool:
@@ -235,6 +246,11 @@ class Job:
             if role.name == name:
                 return role
         raise KeyError(name)
+
+
+def _escaped(path: str) -> str:
+    """Return the pattern of .gitignore that matches this path alone."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def _file(word: str) -> str | None:

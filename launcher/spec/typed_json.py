@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -121,6 +121,8 @@ def _reader(kind: Any) -> Reader:
         return _one_of(inner)
     if origin is tuple:
         return _items(inner)
+    if origin is Sequence:
+        return _items((*inner, Ellipsis))
     if origin is not None and issubclass(origin, Mapping):
         return _mapping(*inner)
     if isinstance(kind, type) and issubclass(kind, Enum):

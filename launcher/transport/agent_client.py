@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, TypeVar
 
 import asyncssh
@@ -86,7 +86,7 @@ class _Parts:
     """A list of files that comes in parts."""
 
     def __init__(self) -> None:
-        self._parts: list[answers.Files] = []
+        self.all = answers.Outputs()
         self._count = self._characters = 0
 
     def take(self, part: object) -> None:
@@ -97,15 +97,7 @@ class _Parts:
             self._characters += sum(len(text) for text in one if isinstance(text, str))
         if self._count > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:
             raise Mismatch("more files than a host lists")
-        self._parts.append(files)
-
-    def joined(self) -> answers.Files:
-        """Return all parts as one."""
-        return answers.Files(
-            outputs=tuple(one for part in self._parts for one in part.outputs),
-            code=tuple(one for part in self._parts for one in part.code),
-            links=tuple(one for part in self._parts for one in part.links),
-        )
+        self.all.take(files)
 
 
 class Agent:
@@ -337,7 +329,7 @@ class Agent:
         paths: Sequence[str],
         written: Mapping[str, Any] | None = None,
         received: bool = False,
-    ) -> answers.Listed:
+    ) -> tuple[answers.Listed, answers.Outputs]:
         """Return what a run has written on the host, however many files that are.
 
         With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
@@ -352,8 +344,7 @@ class Agent:
             parts.take(last)
         except Mismatch as error:
             raise errors.BadAnswer(self.host.name, f"its answer to outputs: {error}") from None
-        listed = answers.read(answers.Listed, self.host.name, "outputs", last)
-        return replace(listed, files=parts.joined())
+        return answers.read(answers.Listed, self.host.name, "outputs", last), parts.all
 
 
 def _agree(host: Host, first: bytes) -> None:
@@ -537,6 +528,16 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
             host,
             f"GPU {_gpu_name(refused.gpu)} is in use by {holder_text(known)}{since}",
             "wait for that run, or choose other hosts with --hosts",
+        )
+    if code == "no-room":
+        return errors.DiskFull(
+            host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
+        )
+    if code in ("in-the-way", "no-path"):
+        return errors.SyncError(
+            host,
+            message,
+            "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path",
         )
     if code == "os":
         return os_error(host, message) or errors.HostError(host, message)

@@ -6,6 +6,7 @@ A host is not trusted beyond itself. Everything that it sends passes here, or th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from ..spec.addresses import is_address
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
 from ..spec.model import Facts, GpuUser
+from ..spec.packed import LARGEST, PackedFiles
 from ..spec.run_name import is_run_name
 from ..spec.typed_json import Mismatch, from_json
 
@@ -98,6 +100,7 @@ class WaitingThere:
     seconds: float | None = None
     aside: bool = False
     by_itself: bool = False
+    only: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
@@ -108,6 +111,7 @@ class WaitingThere:
         _require(abs(self.number) <= 1 << 40, "number", "not a number of a ticket")
         _require(0 < self.hosts <= MOST, "hosts", "not a number of hosts")
         _require(len(self.user) <= 256, "user", "is too long")
+        _require(all(0 <= one <= MOST for one in self.only), "only", "not GPUs of a host")
         for moment in (self.waited, self.seconds or 0.0):
             _require_moment(moment, "waited")
 
@@ -206,6 +210,133 @@ class Snapshot:
 
 
 @frozen
+class DataBegun:
+    """Whether a host has a version of a data set, or another run is bringing it (``busy``); else where a
+    copy goes, and the files of an earlier version."""
+
+    have: bool
+    busy: bool = False
+    folder: str = "/"
+    base: str = ""
+
+    def __post_init__(self) -> None:
+        _require_folder(self.folder, "folder")
+        if self.base:
+            _require_folder(self.base, "base")
+
+
+#: Most damaged files, data sets and runs that a host names.
+MOST_NAMED = 64
+
+
+@frozen
+class DataExamined:
+    """What differs from the manifest of a data set on a host: some paths with the reason, and how many.
+    ``here``: whether the host has it at all."""
+
+    bad: tuple[tuple[str, str], ...]
+    count: int
+    here: bool = True
+
+    def __post_init__(self) -> None:
+        _require(len(self.bad) <= MOST_NAMED, "bad", "names too many files")
+        _require(self.count >= len(self.bad), "count", "is too small")
+
+
+@frozen
+class DataObjects:
+    """Objects of a store that a copy on a host lacks, with their bytes."""
+
+    objects: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.objects) <= MOST, "objects", "more than was asked for")
+        for path, size in self.objects:
+            _require(is_inside(path) and size >= 0, "objects", f"leads elsewhere: {path[:80]!r}")
+
+
+@frozen
+class DataFetched:
+    """The bytes that a host has read from a store, and the objects that it has not, each with a code
+    and what the store said."""
+
+    bytes: int
+    failed: tuple[tuple[str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require(len(self.failed) <= MOST, "failed", "more than was asked for")
+        for _, code, text in self.failed:
+            _require(code in ("expired", "changed", "later", "refused"), "failed", "not a code")
+            _require(len(text) <= 1000, "failed", "is too long")
+
+
+@frozen
+class DataMissing:
+    """The versions that a host does not have."""
+
+    missing: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.missing) <= MOST, "missing", "more than was asked for")
+
+
+@frozen
+class DataThere:
+    """A version of a data set on a host; not ``whole``: a copy that was interrupted."""
+
+    version: str
+    name: str
+    bytes: int
+    files: int
+    used: float
+    whole: bool = True
+    pinned: bool = False
+    runs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_version(self.version)
+        _require(len(self.name) <= 64, "name", "is too long")
+        _require(min(self.bytes, self.files) >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+        _require(len(self.runs) <= MOST_NAMED, "runs", "more than a host names")
+
+
+def _require_version(value: str) -> None:
+    _require(re.match(r"[0-9a-f]{32}\Z", value) is not None, "version", "not a version of data")
+
+
+@frozen
+class DataSets:
+    """The data sets of a host."""
+
+    sets: tuple[DataThere, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.sets) <= MOST_TICKETS * 8, "sets", "more than a host has")
+
+
+@frozen
+class DataKept:
+    """Whether a host has a version."""
+
+    here: bool
+
+
+@frozen
+class DataFreed:
+    """The bytes that were deleted, and the versions that are in use or pinned."""
+
+    freed: int
+    kept: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.freed >= 0, "freed", "is negative")
+        for one in self.kept:
+            _require_version(one)
+
+
+@frozen
 class Listening:
     """The ports on which a host listens for the others of a run."""
 
@@ -246,9 +377,11 @@ class Files:
     links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
 
     def __post_init__(self) -> None:
-        for path, size, _ in (*self.outputs, *self.code):
+        for path, size, time in (*self.outputs, *self.code):
             _require(is_inside(path), "path", f"leads elsewhere: {path[:80]!r}")
-            _require(size >= 0, "size", "is negative")
+            _require(_can_be(path), "path", f"cannot be a file here: {path[:80]!r}")
+            _require(0 <= size <= LARGEST, "size", "is negative or endless")
+            _require(-LARGEST <= time <= LARGEST, "time", "is endless")
 
 
 #: Most paths outside of the outputs that a host names.
@@ -280,13 +413,34 @@ class Listed:
     unreadable: tuple[tuple[str, str], ...] = ()  # what the host could not read, and why
     left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
     unlisted: int = 0  # files that are more than a host lists
-    files: Files = Files((), ())
     written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")
         _require(self.unlisted >= 0, "unlisted", "is negative")
         _require(len(self.written) <= MOST_WRITTEN, "written", "names too many paths")
+
+
+class Outputs:
+    """All outputs of a run on a host, put together from parts."""
+
+    def __init__(self) -> None:
+        self.outputs, self.code = PackedFiles(), PackedFiles()
+        self.links: list[tuple[str, str]] = []
+
+    def take(self, part: Files) -> None:
+        """Add a part."""
+        self.outputs.extend(part.outputs)
+        self.code.extend(part.code)
+        self.links += part.links
+
+
+def _can_be(path: str) -> bool:
+    """Return whether a file of this machine can have that path."""
+    try:
+        return len(os.fsencode(path)) > 0
+    except UnicodeEncodeError:
+        return False
 
 
 def is_inside(path: str) -> bool:

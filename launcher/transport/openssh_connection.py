@@ -25,6 +25,7 @@ from .asyncssh_connection import too_many_sessions
 from .child_process import ChildProcess
 from .connection import FROZEN, Bridge, Connection, RemoteProcess, Terminal, Tunnel
 from .login_folder import LoginFolder
+from .openssh_words import explained
 
 #: Seconds for a login without a question, and for a master to say whether it is there.
 PATIENCE, CHECKING = 20.0, 5.0
@@ -49,8 +50,6 @@ _PLAIN = (
 )
 #: The same, of keywords that ssh knows since 8.7: the agent talks through stdin, in the foreground.
 _NEWER = ("StdinNull=no", "ForkAfterAuthentication=no")
-#: How ssh names a peer behind a jump host or a ProxyCommand: nobody knows which of them was silent.
-_THROUGH_PROXY = "UNKNOWN port"
 #: What the master does besides: it says a word when it is in and listens.
 _MASTER = (
     "ControlMaster=yes",
@@ -348,37 +347,11 @@ async def _until_in(host: str, master: ChildProcess) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             if not await master.stdout.readline():
-                raise _refused(host, (await master.stderr.read()).decode(errors="replace"))
+                raise explained(host, (await master.stderr.read()).decode(errors="replace"))
     except TimeoutError:
         raise errors.NoBanner(
             host, f"`ssh {host}` did not log in within {PATIENCE:.0f} s", FROZEN
         ) from None
-
-
-def _refused(host: str, text: str) -> errors.ConnectError:
-    """Return the error for what ssh(1) printed when it gave up."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else "ssh gave no reason"
-    hint = f"does `ssh {host}` work without a question?"
-    if "Host key verification failed" in text:
-        changed = "IDENTIFICATION HAS CHANGED" in text
-        kind = errors.HostKeyMismatch if changed else errors.UnknownHostKey
-        return kind(host, f"ssh: {last}", f"compare the fingerprint; then `ssh {host}` once")
-    if "Permission denied" in text or "Too many authentication" in text:
-        return errors.AuthenticationFailed(host, f"ssh: {last}", hint)
-    if "Connection refused" in text:
-        return errors.Refused(host, f"ssh: {last}", "is sshd running there, and is the port right?")
-    if "timed out during banner exchange" in text:
-        if _THROUGH_PROXY in text:
-            why = "no answer through its jump host or ProxyCommand"
-            return errors.Unreachable(host, why, f"does `ssh {host}` work from this machine?")
-        return errors.NoBanner(
-            host, "it accepts connections, but its SSH server does not answer (greeting)", FROZEN
-        )
-    unreachable = ("timed out", "No route", "resolve hostname", "unreachable")
-    if any(words in text for words in unreachable):
-        return errors.Unreachable(host, f"ssh: {last}", hint)
-    return errors.ConnectError(host, f"ssh: {last}", hint)
 
 
 def _resize(screen: int, columns: int, lines: int) -> None:

@@ -134,7 +134,7 @@ async def copy(
                 os.close(fd)
         try:
             far = connection.bridge()
-            listed = b"\0".join(map(_no_comment, names.split(b"\0")))
+            listed = _COMMENT.sub(rb"\1./", names)
             ended = await _drive(process, far, _serve(far, ours), listed, progress)
         finally:
             await process.end(signal.SIGKILL)  # its bridge as well
@@ -147,9 +147,8 @@ async def copy(
     return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
 
 
-def _no_comment(name: bytes) -> bytes:
-    """Return a name that rsync does not take for a comment, which it drops from its list."""
-    return b"./" + name if name.startswith((b"#", b";")) else name
+#: The beginning of a name that rsync takes for a comment, and would drop from its list.
+_COMMENT = re.compile(rb"(\A|\0)(?=[#;])")
 
 
 def _pipe() -> tuple[int, int]:
@@ -167,6 +166,8 @@ def _close(fd: int) -> None:
         pass
 
 
+#: Bytes of names that rsync is given at once.
+_PIECE = 1 << 16
 #: Bytes of complaints that are kept, and how many no honest host sends.
 KEPT, FLOOD = 1 << 20, 64 << 20
 #: What stands for the complaints of a host that sends more.
@@ -226,8 +227,9 @@ async def _complaints(process: ChildProcess) -> bytes:
 
 async def _feed(stdin: asyncio.StreamWriter, names: bytes) -> None:
     try:
-        stdin.write(names)
-        await stdin.drain()
+        for start in range(0, len(names), _PIECE):
+            stdin.write(names[start : start + _PIECE])
+            await stdin.drain()
         stdin.close()
     except OSError:
         pass  # rsync's exit code says what was wrong

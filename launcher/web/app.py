@@ -24,6 +24,7 @@ from ..spec.version import __version__
 from . import archive, bodies, confined, logs, stream
 from .actions import Actions
 from .answers import Runs
+from .cluster import ClusterPages
 from .compared import MOST, compared
 from .curves import Curves
 from .guard import Guard, Session
@@ -50,13 +51,20 @@ class Console:
     """Answers requests about the runs of this machine."""
 
     def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
-        self._actions = Actions(client or AsyncClient())
+        client = client or AsyncClient()
+        self._actions, self._cluster = Actions(client), ClusterPages(client)
         self._session, self._runs, self._streams = session, Runs(), 0
         self._curves = Curves()
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
-        routes = [
+        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
+        pages = Starlette(routes=self.routes(), exception_handlers=handlers)
+        return Guard(pages, self._session)
+
+    def routes(self) -> list[Route]:
+        """Return all addresses that are answered."""
+        return [
             Route("/", self._page),
             Route("/static/{name:path}", self._static),
             Route("/session", self._open, methods=["POST"]),
@@ -71,6 +79,7 @@ class Console:
             Route("/api/runs/{run}/outputs.tar", self._archive),
             Route("/api/runs/{run}/scalars", self._scalars),
             Route("/api/compare", self._compare),
+            Route("/api/cluster", self._hosts),
             Route("/api/runs/{run}/outputs", self._outputs),
             Route("/api/runs/{run}/outputs/{path:path}", self._output),
             Route("/api/runs/{run}/stop", self._stop, methods=["POST"]),
@@ -78,8 +87,6 @@ class Console:
             Route("/api/runs/{run}/rerun", self._rerun, methods=["POST"]),
             Route("/api/events", self._events),
         ]
-        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
-        return Guard(Starlette(routes=routes, exception_handlers=handlers), self._session)
 
     async def _page(self, request: Request) -> Response:
         return _own_file("console.html")
@@ -155,6 +162,9 @@ class Console:
         if not 1 <= len(names) <= MOST:
             raise HTTPException(400, f"name 1 to {MOST} runs: ?run=A&run=B")
         return JSONResponse(await asyncio.to_thread(compared, self._runs, names))
+
+    async def _hosts(self, request: Request) -> Response:
+        return JSONResponse(await self._cluster.now())
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]

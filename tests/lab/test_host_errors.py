@@ -43,7 +43,7 @@ def test_each_trouble_has_its_own_error(own: labs.Lab, launcher: Launcher, case:
     assert ran.code == 125, ran.err
     assert ran.receipt["reason"] == code, ran.err
     assert "hint:" in ran.err
-    named = "lab1" if case == "unknown key" else "lab2"
+    named = "lab" if case == "unknown key" else "lab2"  # that of both is unknown
     assert named in ran.receipt["error"]
     if case == "firewall":
         assert "lab1" in ran.receipt["error"]

@@ -12,6 +12,7 @@ import time
 
 from ..base import lean, programs, protocol, received, run_lock
 from ..base.lean import Socket, socket
+from ..base.protocol import Refused
 from ..host import run_folders
 from ..host.machine import own_root
 from ..host.probe import facts
@@ -24,9 +25,9 @@ from .self_tests import SelfTests
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
+    from .data_requests import DataRequests
     from .now import Now
     from .turn import Turn
 
@@ -40,14 +41,6 @@ SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
 UNREADABLE = 20
 #: Seconds without a message after which the relay reports that it is still working.
 WORKING = 5.0
-
-
-class Refused(Exception):
-    """A request that cannot be done: ``code`` for programs, the text for people."""
-
-    def __init__(self, code: str, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.code, self.more = code, more
 
 
 class Relay(SelfTests):
@@ -64,6 +57,7 @@ class Relay(SelfTests):
         self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
+        self.data: DataRequests | None = None  # where data sets are asked for
         self.now: Now | None = None  # of somebody who watches the GPUs
         self.done = False
 
@@ -205,6 +199,14 @@ class Relay(SelfTests):
         """Remove an incomplete copy."""
         tree.remove(os.path.join(self.root, "code", request["source"], request["incoming"]))
         return {}
+
+    def do_data(self, request: Message) -> Message:
+        """Do something with the data sets of this host."""
+        if self.data is None:
+            from .data_requests import DataRequests  # few runs have any
+
+            self.data = DataRequests(self.root, self._go_on)
+        return self.data.answer(request)
 
     def do_listen(self, request: Message) -> Message:
         """Open the rendezvous on this host."""

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 KEPT = 3
 #: Beside a run's copy of the code: what it held at first, ``size time path`` with a NUL behind each.
 SNAPSHOT = "code.list"
-#: Bytes of a list of files in one message, about.
-PART = 4 << 20
+#: Bytes of a list of files in one message, about: a launcher needs ten times that to read it.
+PART = 1 << 18
 #: Bytes of a character in JSON at most, such as of one that is not UTF-8.
 LONGEST_ESCAPE = 12
 

@@ -45,6 +45,7 @@ GROUPS = {
     "What": (
         "framework",
         "workdir",
+        "data",
         "envs",
         "secrets",
         "python",
@@ -128,6 +129,12 @@ EXAMPLES = (
     multiple=True,
     metavar="K",
     help="Pass K from this shell; its value is never logged or stored.",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME=FROM[:TO]",
+    help="Data set that every host has before the start: a folder, or s3://... (repeatable).",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
 @click.option(
@@ -454,6 +461,7 @@ def _some_seconds(flag: str, text: str) -> float:
 
 #: Flags whose texts are values of another type.
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
+    "data": jobs.data_of_flags,
     "envs": lambda texts: dict(_variable(text) for text in texts),
     "gpu_ids": _gpu_ids,
     "share": _share,

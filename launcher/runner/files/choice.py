@@ -33,6 +33,11 @@ class Choice:
         """Whether hosts have to look for what was written outside of the outputs."""
         return bool(self.also or self.auto)
 
+    @property
+    def has_all(self) -> bool:
+        """Whether all files are brought."""
+        return not (self.bring or self.keep)
+
     def has(self, path: str) -> bool:
         """Return whether a file is brought."""
         if named(path, self.also):

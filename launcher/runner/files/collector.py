@@ -16,7 +16,7 @@ from ..host_set import HostSet
 from . import outputs
 from .also import asked_for
 from .choice import Choice
-from .outputs import Listed, Output
+from .outputs import Listed, Outputs
 from .seeding import Handover
 
 #: Copies at once: each is an rsync here.
@@ -35,7 +35,7 @@ class Collector:
     """Pulls outputs, one pull at a time, and knows what is here."""
 
     def __init__(self, context: RunContext, hosts: HostSet) -> None:
-        self.outputs: tuple[Output, ...] = ()
+        self.outputs = Outputs()
         self.failed: dict[str, str] = {}
         self.not_brought: tuple[NotBrought, ...] = ()
         self.handover = Handover(context.folder, context.request)
@@ -70,7 +70,7 @@ class Collector:
             hosts = [*self._hosts.active, *(self._hosts.aside if final else ())]
             self._pending = {session.name for session in hosts}
             moved = await asyncio.gather(*(self._one(session, final) for session in hosts))
-            if any(moved) or final or asked or not self.outputs:
+            if any(moved) or final or asked or not len(self.outputs):
                 await self._lay_together()
 
     async def _lay_together(self) -> None:
@@ -81,12 +81,10 @@ class Collector:
         except (LauncherError, OSError) as error:
             self._fail("this machine", str(error))
         self._context.add(
-            ev.OutputsPulled(
-                time.time(), len(self.outputs), sum(o.size for o in self.outputs), dict(self.failed)
-            )
+            ev.OutputsPulled(time.time(), len(self.outputs), self.outputs.total, dict(self.failed))
         )
 
-    def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> tuple[Output, ...]:
+    def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> Outputs:
         older = {host: self.handover.superseded(host, hosts) for host in former}
         return outputs.lay_together(self._context.folder, hosts + former, older, self._links)
 

@@ -24,7 +24,7 @@ from ..concurrency import in_thread
 from ..listeners import OnEvent, ignore_event
 from . import outputs
 from .choice import Choice
-from .outputs import Output
+from .outputs import Outputs
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Destination:
 class Fetched:
     """What is in the folder now, what could not be fetched by host, and what else the hosts have."""
 
-    outputs: tuple[Output, ...]
+    outputs: Outputs
     failed: dict[str, str]
     not_brought: tuple[NotBrought, ...]
 

@@ -7,21 +7,27 @@ its name: ``metrics@gpu1.json``.
 
 from __future__ import annotations
 
+import heapq
+import json
 import os
 import posixpath
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import groupby, repeat
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from ...spec.errors import LauncherError, RecordError, SyncError
+from ...spec.files import open_plain
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES
+from ...spec.packed import PackedFiles, PackedNames, Rows
 from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
@@ -43,10 +49,10 @@ Links = Sequence[tuple[str, str]]
 
 @frozen
 class Listed:
-    """The outputs on a host, ``{path: (size, time)}``, and the folder there that has them."""
+    """The outputs on a host, and the folder there that has them."""
 
-    outputs: Mapping[str, tuple[int, int]]
-    code: Mapping[str, tuple[int, int]]
+    outputs: PackedFiles
+    code: PackedFiles
     folder: str
     unreadable: tuple[tuple[str, str], ...] = ()  # what the host itself cannot read, and why
     links: tuple[tuple[str, str], ...] = ()  # to other outputs: path, and path of the target
@@ -56,9 +62,11 @@ class Listed:
     kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
 
     @property
-    def files(self) -> dict[str, tuple[int, int]]:
+    def files(self) -> Iterator[tuple[str, int, int]]:
         """All files; those of the output folder win over those that the job names."""
-        return {**self.code, **self.outputs}
+        yield from self.outputs
+        named = set(self.outputs.paths) if len(self.code) else ()
+        yield from (one for one in self.code if one[0] not in named)
 
 
 async def listed(
@@ -71,26 +79,23 @@ async def listed(
     """
     written = {"also": list(choice.also), "auto": AUTO_BYTES if choice.auto else 0}
     compare = compare or choice.compares
-    answer = await agent.outputs(run, choice.paths, written if compare else None, received)
-    found = [_inside(answer.files.outputs), _inside(answer.files.code)]
-    chosen = [{path: files[path] for path in files if choice.has(path)} for files in found]
-    kept = [files[path][0] for files in found for path in files if not choice.has(path)]
+    answer, files = await agent.outputs(run, choice.paths, written if compare else None, received)
+    found = (files.outputs, files.code)
+    outputs, code = found
+    if not choice.has_all:
+        outputs, code = (each.only(lambda path, *_: choice.has(path)) for each in found)
+    kept = sum(map(len, found)) - len(outputs) - len(code)
     return Listed(
-        outputs=chosen[0],
-        code=chosen[1],
+        outputs=outputs,
+        code=code,
         written=answer.written,
-        kept=(len(kept), sum(kept)),
+        kept=(kept, sum(each.total for each in found) - outputs.total - code.total),
         folder=answer.folder,
         unreadable=answer.unreadable,
-        links=tuple(link for link in answer.files.links if all(map(_is_plain, link))),
+        links=tuple(link for link in files.links if all(map(_is_plain, link))),
         left_out=answer.left_out,
         unlisted=answer.unlisted,
     )
-
-
-def _inside(files: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
-    """Return the files that a host lists, without paths that would leave the folder here."""
-    return {path: (size, time) for path, size, time in files if answers.is_inside(path)}
 
 
 def _is_plain(path: str) -> bool:
@@ -132,11 +137,12 @@ async def pull(
         missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
     left_out = [f"{_short(name)} was left there: {why}" for name, why in what.left_out]
     for kind, files in (("code", what.code), ("outputs", what.outputs)):
-        wanted = {path: files[path][0] for path in files if state_of(mirror / path) != files[path]}
-        fitting = _fitting(wanted, _room(mirror))
-        if too_much := wanted.keys() - set(fitting):
-            missing.append(_no_room(too_much, wanted, mirror))
-        if not fitting:
+        wanted = files.only(partial(_differs, str(mirror)))
+        room = _room(mirror)
+        fitting = wanted if wanted.total <= room else wanted.smallest(room)
+        if len(fitting) < len(wanted):
+            missing.append(_no_room(wanted, fitting, mirror))
+        if not len(fitting):
             continue
         try:
             copied = await rsync.copy(
@@ -150,8 +156,8 @@ async def pull(
                     f"x:{what.folder}/{kind}/",
                     f"{mirror}/",
                 ],
-                b"\0".join(map(os.fsencode, fitting)),
-                partial(progress, sum(wanted[path] for path in fitting)),
+                fitting.names,
+                partial(progress, fitting.total),
             )
             received += copied.received
         except RecordError:
@@ -181,20 +187,16 @@ def _short(path: str) -> str:
 
 def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
     """Return how many of the listed files are not in the mirror, and their bytes."""
-    sizes = [state[0] for path, state in what.files.items() if state_of(mirror / path) != state]
-    return len(sizes), sum(sizes)
+    count = total = 0
+    for path, size, time in what.files:
+        if _differs(str(mirror), path, size, time):
+            count, total = count + 1, total + size
+    return count, total
 
 
-def _fitting(sizes: Mapping[str, int], room: int) -> list[str]:
-    """Return the files for which there is room, as many as possible."""
-    if sum(sizes.values()) <= room:
-        return list(sizes)
-    found = []
-    for path in sorted(sizes, key=lambda path: sizes[path]):
-        room -= sizes[path]
-        if room >= 0:
-            found.append(path)
-    return found
+def _differs(mirror: str, path: str, size: int, time: int) -> bool:
+    """Return whether a file is not in the mirror, or another one."""
+    return state_of(f"{mirror}/{path}") != (size, time)
 
 
 def _room(mirror: Path) -> int:
@@ -207,10 +209,11 @@ def _room(mirror: Path) -> int:
     return max(0, disk.f_bavail * disk.f_frsize - kept)
 
 
-def _no_room(paths: Collection[str], sizes: Mapping[str, int], mirror: Path) -> str:
-    largest = max(sorted(paths), key=lambda path: sizes[path])
-    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    size = f"{sum(sizes[path] for path in paths) / 1e9:.1f} GB"
+def _no_room(wanted: PackedFiles, fitting: PackedFiles, mirror: Path) -> str:
+    largest = max(wanted, key=lambda one: one[1])[0]  # what does not fit is larger than what does
+    count = len(wanted) - len(fitting)
+    others = f" and {count - 1} more" if count > 1 else ""
+    size = f"{(wanted.total - fitting.total) / 1e9:.1f} GB"
     return f"no room here for {largest}{others} ({size}; {_room(mirror) / 1e9:.1f} GB are free)"
 
 
@@ -221,10 +224,10 @@ def _forget_partial(mirror: Path) -> None:
             shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
 
 
-def state_of(path: Path) -> tuple[int, int]:
+def state_of(path: str | Path) -> tuple[int, int]:
     """Return size and modification time of a file; (-1, -1) where there is none."""
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except OSError:
         return (-1, -1)
     return (status.st_size, status.st_mtime_ns)
@@ -251,12 +254,45 @@ class Output:
     hosts: tuple[str, ...]
 
 
+class Outputs:
+    """The files of a view, packed."""
+
+    def __init__(self) -> None:
+        self.names = PackedNames()
+        self._sizes, self._groups = array("q"), array("I")
+        self._hosts: dict[tuple[str, ...], int] = {}  # few groups differ
+
+    def add(self, output: Output) -> None:
+        """Add a file, while the view is made."""
+        self.names.add(output.path)
+        self._sizes.append(output.size)
+        self._groups.append(self._hosts.setdefault(output.hosts, len(self._hosts)))
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __iter__(self) -> Iterator[Output]:
+        hosts = list(self._hosts)
+        for name, size, group in zip(self.names, self._sizes, self._groups, strict=True):
+            yield Output(name, size, hosts[group])
+
+    @property
+    def total(self) -> int:
+        """The sizes of all together."""
+        return sum(self._sizes)
+
+    @property
+    def rows(self) -> Rows[Mapping[str, Any]]:
+        """The same as JSON values."""
+        return Rows(len(self), lambda: map(vars, self))
+
+
 def lay_together(
     folder: View,
     hosts: tuple[str, ...],
     without: Mapping[str, Collection[str]] = MappingProxyType({}),
     links: Mapping[str, Links] = MappingProxyType({}),
-) -> tuple[Output, ...]:
+) -> Outputs:
     """Make ``outputs/`` a view of all mirrors. Files that a user put there stay as they are.
 
     ``without`` are files, by host, that are left out because another host has newer ones; ``links``,
@@ -265,53 +301,87 @@ def lay_together(
     """
     before = _before(folder)
     mirrors = {host: folder.mirror(host) for host in hosts}
-    by_path = _owners(mirrors, without)
     linked = [name for host in hosts for name, _ in links.get(host, ())]
-    folders = {
-        parent.as_posix() for path in (*by_path, *linked) for parent in PurePosixPath(path).parents
-    }
-    taken = folders | {
-        path for path in files_of(folder.outputs) if path not in before
-    }  # the user's
-    used = set(by_path) | taken
-    found, names = [], {}
-    for path in sorted(by_path):
-        for name, group in _names(mirrors, path, by_path[path], used, taken):
+    used = _Used(
+        mirrors.values(),
+        _folders(mirrors.values(), linked)
+        | {path for path in _walk(folder.outputs) if path not in before},  # the user's
+    )
+    found, names = Outputs(), {}
+    elsewhere: dict[str, str] = {}  # paths in the mirrors of files with another name in the view
+    for path, owners in _owners(mirrors, without):
+        for name, group in _names(mirrors, path, owners, used):
             if linked:
                 names.update({(host, path): name for host in group})
-            size = os.stat(mirrors[group[0]] / path).st_size
-            found.append((Output(name, size, group), path))
+            if name != path:
+                elsewhere[name] = path
+            found.add(Output(name, os.stat(f"{mirrors[group[0]]}/{path}").st_size, group))
     try:
         made = _links_of({host: links.get(host, ()) for host in hosts}, names, used)
-        del by_path, used, taken, folders, names  # there may be a million files
         _remove_links(folder, without=made)
-        _link(folder, mirrors, found, before)
+        for path in before:
+            if path not in found.names:
+                _remove(folder.outputs, path)
+        _link(folder, mirrors, found, elsewhere)
         _make_links(folder, made)
     except OSError as error:
         raise LauncherError(
             f"cannot write outputs to {folder.outputs}: {error.strerror}",
             f"everything that was fetched is in {folder.path}/.hosts",
         ) from None
-    return tuple(output for output, _ in found)
+    return found
+
+
+class _Used:
+    """Names that no other file of a view can have."""
+
+    def __init__(self, mirrors: Iterable[Path], taken: set[str]) -> None:
+        self.taken = taken  # by folders, and by files of the user
+        self._mirrors, self._made = tuple(map(str, mirrors)), set[str]()
+
+    def __contains__(self, name: str) -> bool:
+        if name in self.taken or name in self._made:
+            return True
+        return any(_is_file(f"{mirror}/{name}") for mirror in self._mirrors)
+
+    def add(self, name: str) -> None:
+        """Add a name that was made."""
+        self._made.add(name)
 
 
 def _owners(
     mirrors: Mapping[str, Path], without: Mapping[str, Collection[str]]
-) -> dict[str, tuple[str, ...]]:
-    """Return by path the hosts that have a file, but for those of ``without``."""
-    found: dict[str, tuple[str, ...]] = {}
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each path with the hosts that have a file there, but for those of ``without``."""
+    hosts = tuple(mirrors)
+    walks = [
+        zip(_walked(os.fsencode(mirror)), repeat(index))
+        for index, mirror in enumerate(mirrors.values())
+    ]
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are one: few differ
-    for host, mirror in mirrors.items():
-        left_out = without.get(host, ())
-        for path in files_of(mirror):
-            if path not in left_out:
-                owners = (*found.get(path, ()), host)
-                found[path] = shared.setdefault(owners, owners)
+    for raw, group in groupby(heapq.merge(*walks), key=lambda one: one[0]):
+        path = os.fsdecode(raw)
+        owners = tuple(
+            hosts[index] for _, index in group if path not in without.get(hosts[index], ())
+        )
+        if owners:
+            yield path, shared.setdefault(owners, owners)
+
+
+def _folders(mirrors: Iterable[Path], linked: Iterable[str]) -> set[str]:
+    """Return the folders of a view."""
+    found = {parent.as_posix() for path in linked for parent in PurePosixPath(path).parents}
+    for mirror in mirrors:
+        last = ""
+        for path in _walk(mirror):
+            if (folder := os.path.dirname(path)) != last:
+                last = folder
+                found.update(parent.as_posix() for parent in PurePosixPath(path).parents)
     return found
 
 
 def _links_of(
-    links: Mapping[str, Links], names: Mapping[tuple[str, str], str], used: set[str]
+    links: Mapping[str, Links], names: Mapping[tuple[str, str], str], used: _Used
 ) -> dict[str, str]:
     """Return the links of the view, from path to path; ``names`` are those of files in it, by host and
     path there. A link that leads to none of them is left out."""
@@ -353,13 +423,42 @@ def _make_links(folder: View, links: Mapping[str, str]) -> None:
 
 def files_of(mirror: Path) -> list[str]:
     """Return the paths of all complete files of a mirror."""
+    return list(_walk(mirror))
+
+
+def _walk(mirror: Path) -> Iterator[str]:
+    """Yield the same, of which there may be a million."""
+    return map(os.fsdecode, _walked(os.fsencode(mirror)))
+
+
+def _walked(root: bytes) -> Iterator[bytes]:
+    """Yield the paths of all complete files below a folder, sorted. A folder that cannot be read counts
+    as empty."""
+    folders = [(b"", iter(_entries(root)))]
+    while folders:
+        prefix, names = folders[-1]
+        name = next(names, None)
+        if name is None:
+            folders.pop()
+        elif name.endswith(b"/"):
+            folders.append((prefix + name, iter(_entries(root + b"/" + prefix + name))))
+        else:
+            yield prefix + name
+
+
+def _entries(folder: bytes) -> list[bytes]:
+    """Return the files and folders in a folder in the order of what is below them: a slash counts."""
     found = []
-    for base, folders, files in os.walk(mirror):
-        folders[:] = [name for name in folders if name != ".partial"]
-        inside = os.path.relpath(base, mirror)
-        prefix = "" if inside == "." else f"{inside}/"
-        found += [prefix + name for name in files if _is_file(f"{base}/{name}")]
-    return found
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    found.append(entry.name)
+                elif entry.is_dir(follow_symlinks=False) and entry.name != b".partial":
+                    found.append(entry.name + b"/")
+    except OSError:
+        pass
+    return sorted(found)
 
 
 def _is_file(path: str) -> bool:
@@ -373,12 +472,11 @@ def _names(
     mirrors: Mapping[str, Path],
     path: str,
     owners: tuple[str, ...],
-    used: set[str],
-    taken: set[str],
+    used: _Used,
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Return ``(name here, hosts)`` for each different content of one path."""
     groups = _equal(mirrors, path, owners) if len(owners) > 1 else [owners]
-    if len(groups) == 1 and path not in taken:
+    if len(groups) == 1 and path not in used.taken:
         return [(path, owners)]
     return [(_marked(path, group[0], used), group) for group in groups]
 
@@ -401,7 +499,7 @@ def _equal(
     return [tuple(group) for group in groups]
 
 
-def _marked(path: str, host: str, used: set[str]) -> str:
+def _marked(path: str, host: str, used: _Used) -> str:
     pure = PurePosixPath(path)
     stem = pure.name[: -len(pure.suffix)] if pure.suffix else pure.name
     while len(os.fsencode(f"{stem}@{host}{pure.suffix}")) > LONGEST_NAME and stem:
@@ -415,25 +513,20 @@ def _marked(path: str, host: str, used: set[str]) -> str:
 
 
 def _link(
-    folder: View,
-    mirrors: Mapping[str, Path],
-    files: list[tuple[Output, str]],
-    before: set[str],
+    folder: View, mirrors: Mapping[str, Path], found: Outputs, elsewhere: Mapping[str, str]
 ) -> None:
-    """Link files, ``(output, path of its host)``, into the view, and remove those of ``before``."""
-    for path in before.difference(output.path for output, _ in files):
-        _remove(folder.outputs, path)
-    for output, path in files:
-        source, target = mirrors[output.hosts[0]] / path, folder.outputs / output.path
-        if target.exists() and os.path.samefile(source, target):
+    """Link all files into the view."""
+    places = {host: str(mirror) for host, mirror in mirrors.items()}
+    for output in found:
+        source = f"{places[output.hosts[0]]}/{elsewhere.get(output.path, output.path)}"
+        target = f"{folder.outputs}/{output.path}"
+        if os.path.exists(target) and os.path.samefile(source, target):
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(target)
         os.link(source, target)
-    folder.write(
-        "outputs.json",
-        [{"path": o.path, "size": o.size, "hosts": o.hosts} for o, _ in files],
-    )
+    folder.write("outputs.json", found.rows)
 
 
 def _remove(root: Path, path: str) -> None:
@@ -448,14 +541,15 @@ def _remove(root: Path, path: str) -> None:
             return
 
 
-@frozen
-class _Before:
-    """What is needed of an entry that an earlier view has left."""
-
-    path: str = ""
+#: How a line of ``outputs.json`` begins that has a path.
+_PATH = b'    "path": '
 
 
-def _before(folder: View) -> set[str]:
-    """Return the paths in the view when it was last made."""
-    known = folder.read_as(tuple[_Before, ...], "outputs.json") or ()
-    return {entry.path for entry in known} - {""}
+def _before(folder: View) -> PackedNames:
+    """Return the paths in the view when it was last made: read by line, as the file is written."""
+    found = PackedNames()
+    with suppress(OSError, ValueError), open_plain(folder.path / "outputs.json") as file:
+        for line in file:
+            if line.startswith(_PATH):
+                found.add(str(json.loads(line[len(_PATH) :].rstrip().rstrip(b","))))
+    return found

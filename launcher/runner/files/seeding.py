@@ -167,7 +167,13 @@ class Handover:
 
 def own(what: Listed, given: Files) -> Listed:
     """Return a host's list without the files that it was given and left alone."""
-    return replace(what, outputs=spares.own(what.outputs, given), code=spares.own(what.code, given))
+    if not given:
+        return what
+
+    def is_own(path: str, size: int, time: int) -> bool:
+        return given.get(path) != (size, time)
+
+    return replace(what, outputs=what.outputs.only(is_own), code=what.code.only(is_own))
 
 
 async def _push(

@@ -100,11 +100,6 @@ def named(path: str, patterns: Iterable[str]) -> bool:
     return False
 
 
-def own(files: Files, given: Files) -> dict[str, State]:
-    """Return the files that a host has written itself: not those that it was given and left alone."""
-    return {path: state for path, state in files.items() if given.get(path) != state}
-
-
 def superseded(
     former: Iterable[str], current: Mapping[str, Collection[str]], given: Mapping[str, Files]
 ) -> set[str]:

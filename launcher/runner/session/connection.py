@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeGuard
 
 from ...spec import errors
 from ...spec.model import Facts, Host
@@ -23,6 +24,7 @@ class HostConnection:
     def __init__(self, host: Host, dialler: Dialler, listen: Callable[[Agent], None]) -> None:
         self.host = host
         self.agent = Agent.absent(host)
+        self.refusal: errors.HostError | None = None  # why the last attempt failed, if it got there
         self._dialler, self._listen = dialler, listen
         self._ssh: Connection | None = None
         self._facts: Facts | None = None
@@ -74,7 +76,8 @@ class HostConnection:
                         await self.probe()
                     await greet()
                 return True
-            except (TimeoutError, errors.HostError):
+            except (TimeoutError, errors.HostError) as error:
+                self.refusal = error if _is_refusal(error) else None
                 await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(LONGEST_PAUSE, pause * 2)
             first = 0.0
@@ -85,3 +88,16 @@ class HostConnection:
         await self.agent.close()
         if self._ssh:
             self._ssh.close()
+
+
+#: Errors of a host that is not reached: that it is unreachable says it all.
+_AWAY = (
+    errors.Unreachable,
+    errors.Refused,
+    errors.NoBanner,
+    errors.ConnectionLost,
+)
+
+
+def _is_refusal(error: Exception) -> TypeGuard[errors.HostError]:
+    return isinstance(error, errors.HostError) and not isinstance(error, _AWAY)

@@ -1,12 +1,13 @@
 // Which page is shown, and the stream that says what is new.
 import { console_ } from './actions.js';
+import { clusterPage } from './cluster.js';
 import { comparePage } from './compare.js';
 import { empty, get, make } from './dom.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
 
 const main = document.getElementById('main'), link = document.getElementById('link'), nav = document.getElementById('nav');
-const PAGES = [['#/', 'Runs', runsPage]];
+const PAGES = [['#/', 'Runs', runsPage], ['#/cluster', 'Cluster', clusterPage]];
 let page = null; // what is shown: { load(), changed(news), query(), close() }
 let stream = null;
 
@@ -15,7 +16,7 @@ async function guarded(mine, work) {
     await work();
   } catch (error) {
     if (page !== mine) return;
-    main.replaceChildren(empty(error.status === 401 ? 'This page was closed. Run launcher console again and open its address.' : error.message));
+    main.replaceChildren(empty(error.status === 401 ? 'This page was closed. Run launcher console again and open its address.' : error.message, ...(error.told?.hint ? [make('br'), error.told.hint] : [])));
   }
 }
 

@@ -83,5 +83,5 @@ def test_no_token_is_a_part_of_another(gpus: int, ports: int) -> None:
 
 def test_tokens_stand_for_the_gpus_of_a_layout() -> None:
     made = launch("env")
-    layout: Layout = Choice((5,), ("x",), (1,)).layout(made.layout)
-    assert (layout.nodes[0].gpus, layout.nodes[0].gpu_names) == ((5,), ("x",))
+    layout: Layout = Choice((5, 6), ("x", "y"), (1,)).layout(made.layout)
+    assert (layout.nodes[0].gpus, layout.nodes[0].gpu_names) == ((5, 6), ("x", "y"))

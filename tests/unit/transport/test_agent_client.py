@@ -199,9 +199,9 @@ def _part(names: str, **more: object) -> bytes:
 
 def test_outputs_in_parts_are_one_list() -> None:
     answers = [_part("ab"), _part("c"), _part("d", folder="/x", logs={}, unlisted=3)]
-    found, faults = asyncio.run(_asked([b"\n".join(answers) + b"\n"], "outputs"))
-    assert [path for path, _, _ in found.files.outputs] == ["a", "b", "c", "d"]
-    assert [path for path, _, _ in found.files.code] == ["c-ab", "c-c", "c-d"]
+    (found, files), faults = asyncio.run(_asked([b"\n".join(answers) + b"\n"], "outputs"))
+    assert list(files.outputs.paths) == ["a", "b", "c", "d"]
+    assert list(files.code.paths) == ["c-ab", "c-c", "c-d"]
     assert (found.folder, found.unlisted, faults) == ("/x", 3, [])
 
 

@@ -7,11 +7,13 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import tomllib
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from launcher.records import codec
@@ -191,6 +193,10 @@ def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
     assert "<script>" not in page and "style=" not in page and "http" not in page
 
 
+def _pattern(path: str) -> str:
+    return path.replace(LOG, "{log:path}").replace("deep/page.html", "{path:path}")
+
+
 def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) -> None:
     other = console_runs.begin("other")
     other.close()
@@ -198,7 +204,14 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
     every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
     every += [f"{at}/moment?log={LOG}&time=1", f"{at}/outputs.tar", "/api/console"]
+    every.append(f"{at}/outputs/deep/page.html")
     every.append(f"/api/compare?run={run.name}&run={other.name}")
+    tested = {re.sub(r"\?.*", "", path).replace(run.name, "{run}") for path in every}
+    assert {_pattern(path) for path in tested} >= {
+        route.path
+        for route in app.Console(Session(PORT)).routes()
+        if isinstance(route, Route) and "GET" in (route.methods or ()) and "/api/" in route.path
+    } - {"/api/events", "/api/cluster"}  # one never ends, one is of hosts and not of runs
     for path in every:
         answer = owner.get(path)
         assert answer.status_code == 200, path

@@ -13,9 +13,12 @@ from launcher.api import jobs
 from launcher.records import events as ev
 from launcher.records.state import Departure, fold
 from launcher.runner import requests
+from launcher.runner.files import seeding
+from launcher.runner.files.outputs import Listed
 from launcher.runner.policy import spares
 from launcher.spec.errors import InputError, PlanError
 from launcher.spec.model import Facts, Gpu, GpuUser, Host, Inventory, Job, Layout, Node, Resources
+from launcher.spec.packed import PackedFiles
 
 HOSTS = tuple(Host(f"gpu{number}") for number in range(1, 6))
 JOB = Job(run=("train.py",))
@@ -119,10 +122,9 @@ def test_the_newest_file_of_each_path_is_given() -> None:
 
 def test_what_was_given_is_an_output_of_its_host_only_after_it_was_written_to() -> None:
     given_files = {"x": (1, 5), "y": (1, 5)}
-    assert spares.own({"x": (1, 5), "y": (1, 6), "z": (1, 1)}, given_files) == {
-        "y": (1, 6),
-        "z": (1, 1),
-    }
+    files = PackedFiles([("x", 1, 5), ("y", 1, 6), ("z", 1, 1)])
+    own = seeding.own(Listed(files, PackedFiles(), "/x"), given_files)
+    assert list(own.outputs) == [("y", 1, 6), ("z", 1, 1)]
     older = spares.superseded(["x", "y", "z"], {"b": ["y", "z"]}, {"b": given_files, "c": {}})
     assert older == {"y"}, "z was never given: two hosts have written it, and both count"
 
