@@ -18,6 +18,7 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
+from ..jobs.shares import folders as shared_folders
 from ..runner.data import registry
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
@@ -57,6 +58,7 @@ __all__ = [
     "run_options",
     "schema",
     "seconds",
+    "shared_folders",
     "spare_names",
     "wait_time",
 ]
@@ -96,6 +98,8 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     found: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     if "on_stall" in values:
         found["stop_stalled"] = values["on_stall"] == "stop"
+    if "from" in values:
+        found["continue_from"] = values["from"]
     if "wait" in values:
         found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
     if "time" in values:

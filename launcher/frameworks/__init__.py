@@ -48,6 +48,7 @@ BUILTIN = {
     "accelerate": "accelerate:Accelerate",
     "deepspeed": "deepspeed:DeepSpeed",
     "slurm": "slurm:Slurm",
+    "sbatch": "sbatch:Sbatch",
 }
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec import data as data_values
 from ..spec.data import DataSet
 from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
@@ -38,7 +39,16 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, data, foreign_terms, placeholders, roles, start_commands
+from . import (
+    command,
+    data,
+    foreign_terms,
+    outputs,
+    placeholders,
+    roles,
+    shares,
+    start_commands,
+)
 from .durations import seconds
 from .run_options import OPTIONS
 
@@ -129,6 +139,13 @@ def _modules(node: YamlNode) -> tuple[str, ...]:
     return names
 
 
+def _share(node: YamlNode) -> tuple[str, ...]:
+    try:
+        return shares.folders(texts(node))
+    except ValueError as error:
+        raise node.error(str(error), "such as checkpoints/, or '{{outputs}}/checkpoints'") from None
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -173,10 +190,20 @@ KEYS: Mapping[str, Key] = {
         TEXTS,
         "Paths of the workdir to copy although .gitignore, .launcherignore or outputs leaves them out",
     ),
-    "outputs": Key(
-        texts,
+    "share": Key(
+        _share,
         TEXTS,
+        "Folders of the workdir: what one host writes there appears on all hosts of the run",
+    ),
+    "outputs": Key(
+        outputs.read_outputs,
+        outputs.SCHEMA,
         "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR; `auto`: small files anywhere",
+    ),
+    "output_to": Key(
+        checked(data_values.target),
+        TEXT,
+        "Store that gets all outputs at the end, s3://bucket/path; {{run}} in it is the run's name",
     ),
     "bring": Key(texts, TEXTS, "Patterns of the outputs to bring back (default: all)"),
     "keep_on_host": Key(
@@ -311,6 +338,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     ``environment``. Raises InputError.
     """
     values: dict[str, Any] = {}
+    layers = {layer: outputs.spread(given) for layer, given in layers.items()}
     sets: tuple[DataSet, ...] = ()
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
     for layer, given in layers.items():
@@ -451,6 +479,7 @@ _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
+    "output_to": data_values.target,
 }
 
 

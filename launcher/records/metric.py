@@ -22,9 +22,9 @@ def last_value(run: Path, pattern: str) -> float | None:
     one with a number counts.
     """
     compiled = re.compile(pattern.encode())
-    for log in _logs(run):
+    for log in logs(run):
         for line in _lines_from_the_end(log):
-            found = [_number(match[1]) for match in compiled.finditer(line[:LONGEST])]
+            found = [number_in(match[1]) for match in compiled.finditer(line[:LONGEST])]
             numbers = [number for number in found if number is not None]
             if numbers:
                 return numbers[-1]
@@ -49,7 +49,7 @@ TAIL, NAMES = 1 << 18, 12
 def last_values(run: Path) -> dict[str, float]:
     """Return the last value of each metric that rank 0 printed in the last attempt, by its name."""
     found: dict[str, float] = {}
-    for log in _logs(run):
+    for log in logs(run):
         read = 0
         for line in _lines_from_the_end(log):
             read += len(line) + 1
@@ -82,11 +82,12 @@ def lines_with_names(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def named(line: bytes) -> list[tuple[str, float]]:
     """Return the metrics in a line, by the names that programs usually print."""
-    found = ((name.decode(), _number(text)) for name, text in _NAMED.findall(line[:LONGEST]))
+    found = ((name.decode(), number_in(text)) for name, text in _NAMED.findall(line[:LONGEST]))
     return [(name, number) for name, number in found if number is not None]
 
 
-def _logs(run: Path) -> list[Path]:
+def logs(run: Path) -> list[Path]:
+    """Return the logs of the last attempt of a run, in the order in which they count."""
     folder = run / "logs"
     placed = []
     for path in folder.glob("attempt-*/*"):
@@ -96,12 +97,13 @@ def _logs(run: Path) -> list[Path]:
     return [path for key, path in sorted(placed, reverse=True) if key[0] == latest]
 
 
-def _number(text: bytes | None) -> float | None:
+def number_in(text: bytes | None) -> float | None:
+    """Return the number in a text, with commas for thousands; None for what is none."""
     try:
-        number = float((text or b"").replace(b",", b""))
+        found = float((text or b"").replace(b",", b""))
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def _lines_from_the_end(path: Path) -> Iterator[bytes]:

@@ -46,6 +46,14 @@ class PassedOver(StrEnum):
     SHARED = "shared"  # as foreign, and taken all the same: no others were free
 
 
+class ShareTrouble(StrEnum):
+    """What went wrong with a shared folder of a run. ``agent/mesh/sharing.py`` names the same codes."""
+
+    CONFLICT = "conflict"  # two hosts wrote the same path at once
+    NO_ROOM = "no-room"  # a host's disk is full
+    CANNOT_WRITE = "cannot-write"  # a host could not make a change; the detail says why
+
+
 class WaitReason(StrEnum):
     """Why a run waits for its turn. ``agent/supervisor/turns.py`` names the same codes."""
 

@@ -93,6 +93,13 @@ class Scalars:
             left = self._log(path, source, left)
         return left > 0
 
+    def look_at_events(self) -> None:
+        """Read what TensorBoard's files have got since the last look, and no logs."""
+        while True:
+            before = sum(self._at.values())
+            if self._events(BUDGET) > 0 or sum(self._at.values()) == before:
+                return
+
     def _add(self, key: Key, step: int, time: float, value: float) -> None:
         series = self.series.get(key)
         if series is None:

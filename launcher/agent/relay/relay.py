@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from ..base import lean, programs, protocol, run_lock
+from ..base import lean, programs, protocol, received, run_lock
 from ..base.lean import Socket, socket
 from ..base.protocol import Refused
 from ..host import run_folders
@@ -24,7 +24,7 @@ from .self_tests import SelfTests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from .data_requests import DataRequests
@@ -330,7 +330,7 @@ class Relay(SelfTests):
         Where these are too many for a message, parts of the lists are sent before the answer. With
         ``written``, the copy of the code is compared with what it was: files that the run wrote there
         are listed if they match ``also``, or are among the smallest with ``auto`` bytes together; the
-        others are summarised.
+        others are summarised. What other hosts have shared is listed with ``received`` alone.
         """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
@@ -343,8 +343,12 @@ class Relay(SelfTests):
             if request["paths"]
             else []
         )
+        if not request.get("received"):
+            named = _own(named, received.files(self.run_dir, "code"))
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        if not request.get("received"):
+            listed = _own(listed, received.files(self.run_dir, "outputs"))
         rest: list[tuple[str, int, int]] = []
         if "written" in request:
             more, rest = self._written(request["paths"], **request["written"])
@@ -491,6 +495,11 @@ class Relay(SelfTests):
         run_folders.end_strays_of(follow.run_dir)
         follow.ended = True
         follow.eager()
+
+
+def _own(listed: list[tree.Listed], others: Mapping[str, tuple[int, int]]) -> list[tree.Listed]:
+    """Return the files of a list that are not as ``others`` have written them."""
+    return [one for one in listed if others.get(one[0]) != one[1:]] if others else listed
 
 
 def _agree(data: bytes) -> None:

@@ -55,7 +55,8 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         files = f"{counted(one.files, 'file')}, {size(one.bytes)}"
         yield "data", f"{one.name} {one.version[:SHORT]}: {files}, from {one.source}"
     if request.resume_from:
-        yield "from", f"the outputs of {request.resume_from}"
+        some = f", of these {', '.join(request.resume_paths)}" if request.resume_paths else ""
+        yield "from", f"the outputs of {request.resume_from}{some}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
         where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"
