@@ -10,7 +10,7 @@ HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-ho
 HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LOCK))
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
 export PYTHONDONTWRITEBYTECODE :=
-SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light compare-desk-dark
+SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
@@ -35,7 +35,7 @@ flakes: setup system horovod ## Runs the suite N times on a busy machine (10): N
 test-openssh: setup system ## The core of runs once more, with OpenSSH's client in asyncssh's place
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --transport openssh $(addprefix tests/lab/test_,$(addsuffix .py,run stop commands_on_runs detach host_session openssh)) $(ARGS)
 
-test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX and others for real, each in its own environment
+test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and others for real, each in its own environment
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)
 	PYTHONPATH=tests $(BIN)/python -m support.environments
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
@@ -57,7 +57,7 @@ docs: $(DOCS) reference ## Builds the documentation strictly, into site/
 	! grep -rnE '(src|href)="(https?:)?//[^"]*\.(js|css|woff2?)"' site # nothing comes from elsewhere
 
 screenshots: setup system ## Takes the pictures of docs/guides/console.md again
-	LAUNCHER_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q tests/browser
+	LAUNCHER_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q tests/browser tests/lab/test_console_cluster.py
 	for one in $(SHOTS); do cp build/screenshots/console-$$one.png docs/assets/; done
 
 dist: setup ## Builds sdist and wheel into dist/, and runs the wheel in an empty environment

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .records.run_reader import LogPiece, RunReader
     from .records.state import RunState
     from .runner.remote_commands import ExecResult
-    from .spec.errors import FunctionFailed, LauncherError
+    from .spec.errors import FunctionFailed, InputError, LauncherError
     from .spec.model import Host, Inventory, Job, Plan, Resources, Secret
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "FunctionFailed",
     "FunctionJob",
     "Host",
+    "InputError",
     "Inventory",
     "Job",
     "LauncherError",
@@ -83,7 +84,7 @@ _HOME = {
     "records.run_reader": ("LogPiece", "RunReader"),
     "records.state": ("RunState",),
     "runner.remote_commands": ("ExecResult",),
-    "spec.errors": ("FunctionFailed", "LauncherError"),
+    "spec.errors": ("FunctionFailed", "InputError", "LauncherError"),
     "spec.model": ("Host", "Inventory", "Job", "Plan", "Resources", "Secret"),
 }
 

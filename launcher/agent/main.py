@@ -21,10 +21,18 @@ def main() -> None:
         from .mesh.await_port import main as run
     elif part == "ssh":
         from .mesh.ssh import main as run
+    elif part == "cluster":
+        from .mesh.cluster import main as run
+    elif part == "share":
+        from .mesh.sharing import main as run
+    elif part == "slurm":
+        from .mesh.slurm import main as run
     elif part in ("head", "peer"):
         from .mesh.peers import main as run
 
         rest = sys.argv[1:]
     else:
-        sys.exit("usage: start.py relay | rank | await-port | ssh | head | peer ...")
+        sys.exit(
+            "usage: start.py relay | rank | await-port | ssh | cluster | share | slurm | head | peer ..."
+        )
     run(rest)

@@ -59,6 +59,7 @@ and return what it returned there.
 Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
 ``run_job``, ``functions`` calls functions over ranks, ``reservations`` hold GPUs, ``sweeps`` and
 ``scaling`` run many trials. ``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about
-machines, ``housekeeping`` about their disks, ``formats`` about files of other tools. ``settings``,
-``following`` and ``user_service`` serve the command line, which parses, calls these, and prints.
+machines, ``housekeeping`` about their disks, ``data`` about data sets on them, ``formats`` about files
+of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which parses,
+calls these, and prints.
 """

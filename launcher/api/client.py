@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
@@ -93,6 +93,9 @@ class RunOptions(TypedDict, total=False):
     fail at once."""
     priority: int
     """Whose turn comes first: 1 before 0 before -1. Default: 0."""
+    continue_from: str
+    """Give the hosts the outputs of an earlier run first, at the same paths: ``RUN``, or ``RUN:PATH``
+    for some of them. Default: none."""
     time_limit: float | None
     """Hosts end the run after this long. Others can plan with it. Default: never."""
     not_before: float | None
@@ -284,11 +287,13 @@ class AsyncClient(_Catalog):
         to = options.pop("notify", ())
         notify.check(to)
         notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
+        earlier = await self._earlier(options.pop("continue_from", ""))
         request = make_request(
             job,
             self.inventory,
             command_line=self._command_line,
             ask_passphrase=self._ask_passphrase,
+            **earlier,
             **options,
         )
         folder = self._folder(request, to, notes)
@@ -323,6 +328,15 @@ class AsyncClient(_Catalog):
             given |= {"priority": 1, "not_before": at}
         given |= options
         return await self.run(job, detach=True, on_event=on_event, **given)
+
+    async def _earlier(self, text: str) -> dict[str, Any]:
+        """Return the options of a request that continues from ``RUN`` or ``RUN:PATH``."""
+        if not text:
+            return {}
+        name, _, path = text.partition(":")
+        old, paths = self.attach_here(name), (path,) if path else ()
+        await _require_outputs(old, paths)
+        return {"resume_from": old.name, "resume_paths": paths}
 
     async def rerun(
         self,
@@ -859,7 +873,7 @@ class Client(_Catalog):
         return RunHandle(handle, self._loop)
 
 
-async def _require_outputs(old: AsyncRunHandle) -> None:
+async def _require_outputs(old: AsyncRunHandle, paths: Sequence[str] = ()) -> None:
     """Make sure that all outputs of a run are here, to continue from it. Raises InputError."""
     from ..runner.files.seeding import check_can_continue
 
@@ -868,7 +882,7 @@ async def _require_outputs(old: AsyncRunHandle) -> None:
         left = (await old.pull()).not_brought
     else:
         left = receipt.not_brought
-    await asyncio.to_thread(check_can_continue, old.folder, left)
+    await asyncio.to_thread(check_can_continue, old.folder, left, paths)
 
 
 def _check_names(files: Mapping[str, bytes]) -> None:

@@ -11,12 +11,15 @@ from typing import Any, cast
 
 from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
+from ..jobs.data import of_flags as data_of_flags
 from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
+from ..jobs.shares import folders as shared_folders
+from ..runner.data import registry
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
@@ -24,6 +27,7 @@ from ..runner.policy import spares
 from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
+from ..spec.data import DataSet, check
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
 from ..spec.model import Inventory, Job, Meeting, Plan
@@ -35,6 +39,7 @@ __all__ = [
     "LocalPath",
     "agree_to_copy",
     "can_wait",
+    "data_of_flags",
     "describe_job",
     "describe_plan",
     "dry_run",
@@ -48,9 +53,12 @@ __all__ = [
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "read_job",
+    "read_options",
     "run_options",
     "schema",
     "seconds",
+    "shared_folders",
     "spare_names",
     "wait_time",
 ]
@@ -58,8 +66,15 @@ __all__ = [
 
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the values of a job file, ``workdir`` resolved from its folder. Raises DocumentError."""
-    values = job_file.load(read_text(path, "job file"), str(path))
-    values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
+    return read_job(read_text(path, "job file"), str(path), Path(path).parent)
+
+
+def read_job(content: str, source: str, folder: Path) -> dict[str, Any]:
+    """Return the values in the text of a job file, ``workdir`` resolved from a folder; ``source`` names
+    the text in errors. Raises DocumentError."""
+    values = job_file.load(content, source)
+    values["workdir"] = str((folder / Path(values.get("workdir", ".")).expanduser()).resolve())
+    values["data"] = _in_folder(values.get("data", ()), folder.resolve())
     return values
 
 
@@ -69,8 +84,12 @@ def load_options(path: str | os.PathLike[str]) -> RunOptions:
     A file of somebody else's may have commands under ``notify``, which run on this machine. Raises
     DocumentError.
     """
-    content = read_text(path, "job file")
-    return run_options({name: one.value for name, one in in_a_job(content, str(path)).items()})
+    return read_options(read_text(path, "job file"), str(path))
+
+
+def read_options(content: str, source: str) -> RunOptions:
+    """Return the options of a run in the text of a job file. Raises DocumentError."""
+    return run_options({name: one.value for name, one in in_a_job(content, source).items()})
 
 
 def run_options(values: Mapping[str, Any]) -> RunOptions:
@@ -79,6 +98,8 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
     found: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     if "on_stall" in values:
         found["stop_stalled"] = values["on_stall"] == "stop"
+    if "from" in values:
+        found["continue_from"] = values["from"]
     if "wait" in values:
         found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
     if "time" in values:
@@ -99,7 +120,8 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     Raises InputError.
     """
     job = job_file.make(layers, os.environ)
-    job = replace(job, workdir=str(Path(job.workdir).expanduser().resolve()))
+    workdir = str(Path(job.workdir).expanduser().resolve())
+    job = replace(job, workdir=workdir, data=_resolved(job.data))
     job = local_paths.with_relative_script(job)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
@@ -107,6 +129,23 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
     return job
+
+
+def _resolved(sets: tuple[DataSet, ...]) -> tuple[DataSet, ...]:
+    """Return the data sets of a job with their sources. Raises InputError."""
+    found = registry.with_sources(_in_folder(sets, Path.cwd()))
+    check(found)
+    return found
+
+
+def _in_folder(sets: tuple[DataSet, ...], folder: Path) -> tuple[DataSet, ...]:
+    """Return the sets with whole paths for folders of this machine, which are relative to a folder."""
+    return tuple(
+        replace(one, source=os.path.normpath(folder / Path(one.source).expanduser()))
+        if one.is_here
+        else one
+        for one in sets
+    )
 
 
 def _check_script(folder: Path, word: str, *arguments: str) -> None:

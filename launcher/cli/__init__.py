@@ -76,6 +76,7 @@ _ABOUT = {
     "exec": "run a command on hosts, of a run or not; equal output is shown once",
     "shell": "open a terminal in a run's folder on one of its hosts",
     "push": "copy a folder of data to hosts; only changes travel",
+    "data": "data sets by name: add, push, show, verify, pin, rm, prune",
     "forward": "forward a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "wait": "wait until runs have ended; the exit code is theirs",

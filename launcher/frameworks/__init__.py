@@ -48,6 +48,9 @@ BUILTIN = {
     "accelerate": "accelerate:Accelerate",
     "deepspeed": "deepspeed:DeepSpeed",
     "slurm": "slurm:Slurm",
+    "dask": "dask:Dask",
+    "ray": "ray:Ray",
+    "sbatch": "sbatch:Sbatch",
 }
 
 

@@ -175,6 +175,10 @@ def _used_outside(own: Mapping[str, Any], first: GpuUser, used: int) -> GpuState
     )
 
 
+#: A moment before the year 10000, in which calendars end: what hosts say may be later.
+_LAST = 253_000_000_000.0
+
+
 def users_text(uses: Iterable[GpuUser], clock_offset: float = 0.0) -> str:
     """Return ``bob (pid 4242 python-train, 40 GB, since 27 Nov 10:28)``; several users with commas.
 
@@ -191,8 +195,8 @@ def users_text(uses: Iterable[GpuUser], clock_offset: float = 0.0) -> str:
         if memory:
             notes.append(f"{memory / 1024:.0f} GB" if memory >= 1024 else f"{memory} MB")
         if since := min((use.since for use in several if use.since), default=None):
-            at = datetime.fromtimestamp(since - clock_offset)
-            notes.append(f"{at:since %d %b %H:%M}")
+            at = datetime.fromtimestamp(min(max(since - clock_offset, 0.0), _LAST))
+            notes.append(f"since {at:%d %b %H:%M}")
         parts.append(f"{user} ({', '.join(notes)})")
     return ", ".join(parts)
 

@@ -94,6 +94,7 @@ def _values(process: Process, place: Place) -> dict[str, str]:
         "master_addr": place.meeting.master_addr,
         "master_port": str(place.meeting.master_port),
         "outputs": place.env["LAUNCHER_OUTPUT_DIR"],
+        **{f"data.{one.name}": place.env[one.variable] for one in place.job.data},
     }
     if process.task:
         values |= {"role": process.task.role, "index": str(process.task.index)}

@@ -15,6 +15,8 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec import data as data_values
+from ..spec.data import DataSet
 from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpu_models import count_text, read_count
@@ -37,7 +39,16 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, foreign_terms, placeholders, roles, start_commands
+from . import (
+    command,
+    data,
+    foreign_terms,
+    outputs,
+    placeholders,
+    roles,
+    shares,
+    start_commands,
+)
 from .durations import seconds
 from .run_options import OPTIONS
 
@@ -128,6 +139,13 @@ def _modules(node: YamlNode) -> tuple[str, ...]:
     return names
 
 
+def _share(node: YamlNode) -> tuple[str, ...]:
+    try:
+        return shares.folders(texts(node))
+    except ValueError as error:
+        raise node.error(str(error), "such as checkpoints/, or '{{outputs}}/checkpoints'") from None
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -172,10 +190,20 @@ KEYS: Mapping[str, Key] = {
         TEXTS,
         "Paths of the workdir to copy although .gitignore, .launcherignore or outputs leaves them out",
     ),
-    "outputs": Key(
-        texts,
+    "share": Key(
+        _share,
         TEXTS,
+        "Folders of the workdir: what one host writes there appears on all hosts of the run",
+    ),
+    "outputs": Key(
+        outputs.read_outputs,
+        outputs.SCHEMA,
         "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR; `auto`: small files anywhere",
+    ),
+    "output_to": Key(
+        checked(data_values.target),
+        TEXT,
+        "Store that gets all outputs at the end, s3://bucket/path; {{run}} in it is the run's name",
     ),
     "bring": Key(texts, TEXTS, "Patterns of the outputs to bring back (default: all)"),
     "keep_on_host": Key(
@@ -185,6 +213,11 @@ KEYS: Mapping[str, Key] = {
         _needs,
         TEXTS,
         "Paths that every host must have, such as a dataset; hosts without are not used",
+    ),
+    "data": Key(
+        data.read_sets,
+        data.SCHEMA,
+        "Data sets that every host has before the start, by name: {from: SOURCE, to: PATH}",
     ),
     "framework": Key(text, TEXT, f"How processes are started: {', '.join(frameworks.BUILTIN)}"),
     "roles": Key(roles.read_roles, roles.SCHEMA, "Kinds of processes, by name"),
@@ -305,6 +338,8 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     ``environment``. Raises InputError.
     """
     values: dict[str, Any] = {}
+    layers = {layer: outputs.spread(given) for layer, given in layers.items()}
+    sets: tuple[DataSet, ...] = ()
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
     for layer, given in layers.items():
         for name, value in given.items():
@@ -313,7 +348,10 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             value = _converted(layer, name, value)
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
+            if name == "data":
+                sets = data.merged(sets, value)
             sources[name] = layer
+    values["data"] = sets
     taken = _taken_over(values)
     sources |= dict.fromkeys(taken, "command")
     values |= taken
@@ -413,6 +451,8 @@ def _converted(layer: str, name: str, value: Any) -> Any:
             return _resources_of(value)
         if name == "roles" and isinstance(value, Mapping):
             return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
+        if name == "data" and isinstance(value, Mapping | str):
+            return data.read_sets(parse(yaml.safe_dump(value), "data"))
         if name in _FROM_TEXT and isinstance(value, str | int):
             return _FROM_TEXT[name](str(value))
     except (TypeError, ValueError) as error:
@@ -439,6 +479,7 @@ _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
+    "output_to": data_values.target,
 }
 
 

@@ -23,6 +23,7 @@ MEANINGS: Mapping[str, str] = {
     "num_nodes": "number of hosts",
     "master_addr": "address of the first host",
     "master_port": "port on the first host",
+    "data": "folder of a data set: `{{data.NAME}}`",
     "outputs": "folder whose files are brought back",
     "role": "role of the process",
     "index": "number of the process in its role",
@@ -34,7 +35,7 @@ OF_A_RANK = frozenset({"rank", "local_rank"})
 #: Those that are addresses.
 ADDRESSES = frozenset({"master_addr", "host"})
 
-PLACEHOLDER = re.compile(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
+PLACEHOLDER = re.compile(r"\\?\{\{\s*(data\.[\w-]+|[A-Za-z_]\w*)\s*(?::\s*([^{}\s]*)\s*)?\}\}")
 
 
 def problem(text: str) -> tuple[str, str] | None:
@@ -43,6 +44,10 @@ def problem(text: str) -> tuple[str, str] | None:
         name, argument = match[1], match[2]
         if match[0].startswith("\\"):
             continue
+        if name.startswith("data."):
+            continue
+        if name == "data":
+            return f"{match[0]} is malformed", "write {{data.NAME}}"
         if name not in MEANINGS:
             known = suggestion(name, tuple(MEANINGS)) or f"known: {', '.join(MEANINGS)}"
             hint = f"{known}; write \\{match[0]} to pass it on unchanged"
@@ -96,6 +101,8 @@ def render(
 
 
 def _no_value(placeholder: str) -> tuple[str, str]:
+    if "data." in placeholder:
+        return f"{placeholder}: the job has no data set of that name", "add it: --data NAME=SOURCE"
     return (
         f"{placeholder} has no value here",
         "{{role}} and {{index}} need roles: in the job file",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .. import frameworks
 from ..spec import nodeset
@@ -70,7 +71,23 @@ def ports_needed(job: Job, where: Layout) -> dict[str, int]:
     """Return how many ports the processes of each host need for themselves."""
     framework = frameworks.get(job.framework)
     counts = {node.host.name: framework.ports(node) for node in where.nodes}
+    if shares_folders(job, where):
+        counts[where.nodes[0].host.name] += 1
     return {name: count for name, count in counts.items() if count}
+
+
+def shares_folders(job: Job, where: Layout) -> bool:
+    """Return whether the hosts share folders of the job."""
+    return bool(job.share) and where.num_nodes > 1
+
+
+def with_share_port(job: Job, where: Layout, meeting: Meeting) -> Meeting:
+    """Return a meeting with the last port of the first host for shared folders, if there are any."""
+    if not shares_folders(job, where):
+        return meeting
+    first = where.nodes[0].host.name
+    *ports, own = meeting.ports[first]
+    return replace(meeting, ports={**meeting.ports, first: tuple(ports)}, share_port=int(own))
 
 
 def environment(
@@ -92,6 +109,7 @@ def environment(
         "LAUNCHER_NODE_RANK": str(node.node_rank),
         "LAUNCHER_ATTEMPT": str(attempt),
         "LAUNCHER_OUTPUT_DIR": posixpath.join(folder, "outputs"),
+        **{one.variable: one.path(folder) for one in job.data},
     }
     if node.gpus:
         computed |= node.visible(node.gpus)

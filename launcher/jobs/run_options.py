@@ -58,6 +58,11 @@ OPTIONS: Mapping[str, Key] = {
     "ignore_foreign": Key(
         truth, {"type": "boolean"}, "Share GPUs with programs outside launcher where it must"
     ),
+    "from": Key(
+        text,
+        TEXT,
+        "RUN or RUN:PATH: hosts get its outputs at the same paths before the start",
+    ),
     "notify": Key(
         _notify, TEXTS, "Tell of the end, a stall or a lost host: a URL, desktop, or a command"
     ),

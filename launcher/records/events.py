@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import PassedOver, StopReason, WaitReason
+from .reasons import PassedOver, ShareTrouble, StopReason, WaitReason
 
 
 @frozen
@@ -96,6 +96,19 @@ class CodeSynced(Event):
 
 
 @frozen
+class DataGiven(Event):
+    """A host has a version of a data set that the run uses; ``copied`` of its bytes travelled."""
+
+    host: str
+    name: str
+    version: str
+    files: int
+    bytes: int
+    copied: int
+    seconds: float
+
+
+@frozen
 class CodeUnreadable(Event):
     """Files or folders of the workdir are not copied, because this user may not read them."""
 
@@ -109,6 +122,19 @@ class WordsNotCopied(Event):
 
     paths: tuple[str, ...]
     outside: tuple[str, ...] = ()
+
+
+@frozen
+class ShareTroubled(Event):
+    """On a host, a path of a shared folder is not as another host wrote it; for a conflict, ``other`` is
+    the host whose version all hosts have now."""
+
+    host: str
+    code: ShareTrouble
+    path: str
+    other: str
+    detail: str = ""
+    attempt: int = 0
 
 
 @frozen
@@ -216,7 +242,8 @@ class HostsSilent(Event):
 
 @frozen
 class OutputsGiven(Event):
-    """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues."""
+    """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
+    a ``run``, of outputs in the workdir that the command names."""
 
     run: str
     files: int
@@ -576,6 +603,7 @@ def damage(events: Iterable[Event]) -> str:
 
 #: What a supervisor writes about its own host. All other events are this machine's to record.
 JOURNALED = (
+    WaitsOnHost,
     BegunThere,
     ProcessStarted,
     ProcessExited,
@@ -588,6 +616,7 @@ JOURNALED = (
     StallBegan,
     StallEnded,
     StacksTaken,
+    ShareTroubled,
 )
 #: Latest moment that a record may name: the end of the year 9999.
 LATEST = 253_402_300_799.0

@@ -23,6 +23,7 @@ class StopReason(StrEnum):
     GROUP_FINISHED = "group-finished"  # torchrun on the head node exited with 0
     TOO_FEW_HOSTS = "too-few-hosts"
     RESTARTING = "restarting"  # the detail is the reason of the restart
+    SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
     TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
@@ -43,6 +44,14 @@ class PassedOver(StrEnum):
     HELD = "held"  # other runs hold them
     FOREIGN = "foreign"  # somebody works on them outside launcher
     SHARED = "shared"  # as foreign, and taken all the same: no others were free
+
+
+class ShareTrouble(StrEnum):
+    """What went wrong with a shared folder of a run. ``agent/mesh/sharing.py`` names the same codes."""
+
+    CONFLICT = "conflict"  # two hosts wrote the same path at once
+    NO_ROOM = "no-room"  # a host's disk is full
+    CANNOT_WRITE = "cannot-write"  # a host could not make a change; the detail says why
 
 
 class WaitReason(StrEnum):
@@ -98,8 +107,10 @@ class EndReason(StrEnum):
     PYTHON_TOO_OLD = "python-too-old"
     SETUP_FAILED = "setup-failed"
     SSHD_FROZEN = "sshd-frozen"
+    SOURCE_CHANGED = "source-changed"
     STALLED = "stalled"
     START_FAILED = "start-failed"
+    STORE_ERROR = "store-error"
     SYNC_FAILED = "sync-failed"
     UNKNOWN_HOST_KEY = "unknown-host-key"
     UNKNOWN_RUN = "unknown-run"

@@ -8,12 +8,14 @@ Files appear whole or not at all: each is written under a temporary name and ren
         run.json        version, job (no secret values), inventory, hosts, nodes, command line
         plan.json       ranks, GPUs, address, port, argv and env of every process
         code.json       commit, branch, version of the snapshot;  code.diff: what was not committed
+        data.json       its data sets: name, source, version
         events.jsonl    everything that happened, one event a line
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
+        stored.json     which outputs are in the store of the job
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them

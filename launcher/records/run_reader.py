@@ -16,10 +16,11 @@ from ..spec.files import open_plain
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
-from . import adoption, codec, receipt
+from . import adoption, codec, data, receipt
 from . import events as ev
 from .adoption import Adoption
 from .code import Code
+from .data import UsedSet
 from .receipt import Receipt
 from .run_folder import (
     adoption_of,
@@ -59,6 +60,11 @@ class LogPiece:
 def code_of(path: Path) -> Code:
     """Return what is recorded of the code of the run in a folder; nothing before it is known."""
     return read_as(Code, path / "code.json") or Code()
+
+
+def sets_of(path: Path) -> tuple[UsedSet, ...]:
+    """Return the data sets of the run in a folder."""
+    return read_as(tuple[UsedSet, ...], path / data.FILE) or ()
 
 
 class RunReader:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import frameworks
-from ..jobs import planner
+from ..jobs import planner, shares
 from ..jobs.host_entries import host_entries
 from ..records import events as ev
 from ..records import packages
@@ -156,9 +156,11 @@ class Launch:
         certified = self.certified()
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))
+            meeting = planner.with_share_port(job, self.layout, meeting)
             await self._note_packages(requirements)
             plan = self.plan(self.layout, meeting)
             peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
+            peers = _with_shares(job, plan, peers)
             try:
                 await self._start(self.sessions[0], plan, peers)
             except PortTaken as taken:
@@ -295,6 +297,21 @@ def _broadcast(plan: Plan, key: str) -> Peers:
         "hosts": plan.layout.num_nodes,
     }
     return {node.host.name: {"news": line} for node in plan.layout.nodes}
+
+
+def _with_shares(job: Job, plan: Plan, peers: Peers) -> Peers:
+    """Return the same with what each host needs to share folders with the others; the first listens."""
+    port = plan.meeting.share_port
+    if port is None:
+        return peers
+    hub = plan.layout.nodes[0].host
+    line = {"hub": hub.name, "address": plan.meeting.address_of(hub), "port": port}
+    known = certificates.introduce([node.host.name for node in plan.layout.nodes], job)
+    folders = shares.on_host(job)
+    return {
+        host: {**peers.get(host, {}), "share": {**spec, **line, "folders": folders}}
+        for host, spec in known.items()
+    }
 
 
 def _of_role(job: Job, task: Task) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..spec.errors import HostError
 from ..spec.model import Layout, Node
 from . import connect
 from .context import RunContext
+from .data import run_data
 from .files import code_sync, outputs
 from .files.choice import Choice
 from .files.seeding import Handover
@@ -49,6 +50,7 @@ class SpareSetup:
             preflight.require([session.host], facts)
         launch = Launch(self._context, [session], layout, attempt)
         await self.give_code(session, layout)
+        await run_data.give_spare(self._context, session)
         await launch.supervise()
         await self.give_outputs(session, fitting)
         await launch.setup()

@@ -26,10 +26,12 @@
     │   ├── UnsafeFolder        other users could change a folder of ours there
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, PortTaken
+    │   │   └── SourceChanged   files of a data set changed while they were copied
     │   ├── GpuBusy             a GPU was taken before the start              exit 75
     │   └── SetupFailed         the job's setup failed
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
+    ├── StoreError              an object store refuses, or does not answer   exit 125
     ├── LauncherDied            the launcher of a run died before everything was started
     ├── RunKept                 a run cannot be deleted from all its hosts    exit 1
     ├── Stalled                 no rank made progress, with --on-stall stop   exit 125
@@ -242,6 +244,12 @@ class SyncError(HostError):
     code = "sync-failed"
 
 
+class SourceChanged(SyncError):
+    """Files of a data set arrived with other sums than their source had when it was listed."""
+
+    code = "source-changed"
+
+
 class StartError(HostError):
     """The agent refused to start processes."""
 
@@ -285,6 +293,12 @@ class MeetingError(LauncherError):
     """Hosts that cannot reach the master; the message names both ends of every pair."""
 
     code = "no-meeting-point"
+
+
+class StoreError(LauncherError):
+    """An object store refuses a request, or does not answer. No message has a credential or a URL."""
+
+    code = "store-error"
 
 
 class LauncherDied(LauncherError):

@@ -5,11 +5,14 @@ Sizes are in bytes and times in seconds, unless a name says otherwise.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any
 
 from . import gpus as gpu_names
+from .data import DataSet
 from .frozen import frozen
 from .process_key import ProcessKey, ProcessKind
 
@@ -156,6 +159,8 @@ class Role:
         return replace(self, resources=resources, run=run, shell=shell, envs=envs)
 
 
+#: How the folder of LAUNCHER_OUTPUT_DIR is called in a job.
+OUTPUTS = "{{outputs}}"
 #: Among the ``outputs`` of a job: small files, wherever they are written.
 AUTO = "auto"
 #: How many bytes of each host that brings.
@@ -186,10 +191,13 @@ class Job:
     modules: tuple[str, ...] = ()  # loaded before that
     prepare: str | None = None
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
+    share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()
+    output_to: str = ""  # a store that gets all outputs
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    data: tuple[DataSet, ...] = ()
     framework: str = "torchrun"
     roles: tuple[Role, ...] = ()
     master_addr: str | None = None
@@ -204,7 +212,15 @@ class Job:
     @property
     def output_paths(self) -> tuple[str, ...]:
         """The paths of the workdir that are outputs: never part of the code."""
-        return tuple(path for path in self.outputs if path != AUTO)
+        shared = (path for path in self.share if not path.startswith(OUTPUTS))
+        return tuple(dict.fromkeys([*(path for path in self.outputs if path != AUTO), *shared]))
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Patterns of what is in the workdir and never part of the code: outputs and data sets."""
+        inside = [posixpath.relpath(one.source, self.workdir) for one in self.data if one.is_here]
+        sets = [f"/{_escaped(path)}/" for path in inside if not path.startswith("..")]
+        return (*self.output_paths, *sets)
 
     @property
     def brings_written(self) -> bool:
@@ -231,6 +247,11 @@ class Job:
             if role.name == name:
                 return role
         raise KeyError(name)
+
+
+def _escaped(path: str) -> str:
+    """Return the pattern of .gitignore that matches this path alone."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def _file(word: str) -> str | None:
@@ -420,6 +441,7 @@ class Meeting:
     #: By host, free ports for frameworks whose processes listen.
     ports: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     news_port: int | None = None  # where the master's supervisor listens to the other supervisors
+    share_port: int | None = None  # where it listens for shared folders, if the job has any
 
     def address_of(self, host: Host) -> str:
         """Return the address of a host for the others; before a rendezvous, the inventory's."""
@@ -505,6 +527,8 @@ class Request:
     code_copy: str | None = None
     #: The run whose outputs the hosts get before the start.
     resume_from: str | None = None
+    #: Patterns of these outputs: without any, all of them.
+    resume_paths: tuple[str, ...] = ()
     #: Columns of the terminal that shows the run; None: there is none.
     columns: int | None = None
     #: Called with a key file, returns its passphrase; None: nobody can be asked.

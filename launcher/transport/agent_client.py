@@ -324,15 +324,21 @@ class Agent:
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
     async def outputs(
-        self, run: str, paths: Sequence[str], written: Mapping[str, Any] | None = None
+        self,
+        run: str,
+        paths: Sequence[str],
+        written: Mapping[str, Any] | None = None,
+        received: bool = False,
     ) -> tuple[answers.Listed, answers.Outputs]:
         """Return what a run has written on the host, however many files that are.
 
         With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
-        list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none.
+        list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none. With
+        ``received``, what other hosts have shared with it, too.
         """
         parts = _Parts()
         more: dict[str, Any] = {} if written is None else {"written": dict(written)}
+        more |= {"received": True} if received else {}
         last = await self.ask("outputs", parts=parts, run=run, paths=list(paths), **more)
         try:
             parts.take(last)
@@ -522,6 +528,16 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
             host,
             f"GPU {_gpu_name(refused.gpu)} is in use by {holder_text(known)}{since}",
             "wait for that run, or choose other hosts with --hosts",
+        )
+    if code == "no-room":
+        return errors.DiskFull(
+            host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
+        )
+    if code in ("in-the-way", "no-path"):
+        return errors.SyncError(
+            host,
+            message,
+            "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path",
         )
     if code == "os":
         return os_error(host, message) or errors.HostError(host, message)

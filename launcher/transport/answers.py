@@ -100,6 +100,7 @@ class WaitingThere:
     seconds: float | None = None
     aside: bool = False
     by_itself: bool = False
+    only: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
@@ -110,6 +111,7 @@ class WaitingThere:
         _require(abs(self.number) <= 1 << 40, "number", "not a number of a ticket")
         _require(0 < self.hosts <= MOST, "hosts", "not a number of hosts")
         _require(len(self.user) <= 256, "user", "is too long")
+        _require(all(0 <= one <= MOST for one in self.only), "only", "not GPUs of a host")
         for moment in (self.waited, self.seconds or 0.0):
             _require_moment(moment, "waited")
 
@@ -205,6 +207,159 @@ class Snapshot:
         _require(0 < self.grain <= 10**10, "grain", "not a unit of time")
         plain = self.base is None or re.match(r"\w[\w.-]{0,99}\Z", self.base, re.A)
         _require(bool(plain), "base", "not the name of a version")
+
+
+@frozen
+class DataBegun:
+    """Whether a host has a version of a data set, or another run is bringing it (``busy``); else where a
+    copy goes, and the files of an earlier version."""
+
+    have: bool
+    busy: bool = False
+    folder: str = "/"
+    base: str = ""
+
+    def __post_init__(self) -> None:
+        _require_folder(self.folder, "folder")
+        if self.base:
+            _require_folder(self.base, "base")
+
+
+#: Most damaged files, data sets and runs that a host names.
+MOST_NAMED = 64
+
+
+@frozen
+class DataExamined:
+    """What differs from the manifest of a data set on a host: some paths with the reason, and how many.
+    ``here``: whether the host has it at all."""
+
+    bad: tuple[tuple[str, str], ...]
+    count: int
+    here: bool = True
+
+    def __post_init__(self) -> None:
+        _require(len(self.bad) <= MOST_NAMED, "bad", "names too many files")
+        _require(self.count >= len(self.bad), "count", "is too small")
+
+
+@frozen
+class DataObjects:
+    """Objects of a store that a copy on a host lacks, with their bytes."""
+
+    objects: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.objects) <= MOST, "objects", "more than was asked for")
+        for path, size in self.objects:
+            _require(is_inside(path) and size >= 0, "objects", f"leads elsewhere: {path[:80]!r}")
+
+
+@frozen
+class DataFetched:
+    """The bytes that a host has read from a store, and the objects that it has not, each with a code
+    and what the store said."""
+
+    bytes: int
+    failed: tuple[tuple[str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require(len(self.failed) <= MOST, "failed", "more than was asked for")
+        for _, code, text in self.failed:
+            _require(code in ("expired", "changed", "later", "refused"), "failed", "not a code")
+            _require(len(text) <= 1000, "failed", "is too long")
+
+
+@frozen
+class DataPut:
+    """What became of parts of files that a host has written to a store: tag, sha256, a code and a text
+    of what went wrong."""
+
+    results: tuple[tuple[str, str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.results) <= MOST, "results", "more than was asked for")
+        for tag, found, code, text in self.results:
+            _require(len(tag) <= 256 and not set(tag) & set('"<>&'), "results", "not a tag")
+            _require(re.match(r"([0-9a-f]{64})?\Z", found) is not None, "results", "not a sum")
+            _require(code in ("", "changed", "refused"), "results", "not a code")
+            _require(len(text) <= 1000, "results", "is too long")
+
+
+@frozen
+class DataSum:
+    """The sha256 of a file on a host; "" if it is gone."""
+
+    sum: str
+
+    def __post_init__(self) -> None:
+        _require(re.match(r"([0-9a-f]{64})?\Z", self.sum) is not None, "sum", "not a sum")
+
+
+@frozen
+class DataMissing:
+    """The versions that a host does not have."""
+
+    missing: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.missing) <= MOST, "missing", "more than was asked for")
+
+
+@frozen
+class DataThere:
+    """A version of a data set on a host; not ``whole``: a copy that was interrupted."""
+
+    version: str
+    name: str
+    bytes: int
+    files: int
+    used: float
+    whole: bool = True
+    pinned: bool = False
+    runs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_version(self.version)
+        _require(len(self.name) <= 64, "name", "is too long")
+        _require(min(self.bytes, self.files) >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+        _require(len(self.runs) <= MOST_NAMED, "runs", "more than a host names")
+
+
+def _require_version(value: str) -> None:
+    _require(re.match(r"[0-9a-f]{32}\Z", value) is not None, "version", "not a version of data")
+
+
+@frozen
+class DataSets:
+    """The data sets of a host."""
+
+    sets: tuple[DataThere, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.sets) <= MOST_TICKETS * 8, "sets", "more than a host has")
+
+
+@frozen
+class DataKept:
+    """Whether a host has a version."""
+
+    here: bool
+
+
+@frozen
+class DataFreed:
+    """The bytes that were deleted, and the versions that are in use or pinned."""
+
+    freed: int
+    kept: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.freed >= 0, "freed", "is negative")
+        for one in self.kept:
+            _require_version(one)
 
 
 @frozen
@@ -369,12 +524,14 @@ class Standing:
 
 @frozen
 class RunThere:
-    """A run of this user on a host, with the record that its launcher left there."""
+    """A run of this user on a host, with the record that its launcher left there. ``waits``: the host is
+    to start it."""
 
     run: str
     alive: bool
     started: bool
     record: Mapping[str, Any] | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")

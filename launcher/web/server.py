@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import sys
 import threading
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import uvicorn
 
-from ..api.client import home, write_at_home
+from ..api.client import AsyncClient, home, write_at_home
 from ..spec.errors import InputError
 from .app import Console
+from .doorkeeper import doorkeeper
 from .guard import Session
 
 #: Bytes of a request's head, and connections at once; seconds that open streams get at the end.
@@ -22,9 +24,16 @@ _HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 1
 
 
 def serve(
-    port: int, browser: bool, tell: Callable[[str], None], *, read_only: bool = False
+    port: int,
+    browser: bool,
+    tell: Callable[[str], None],
+    *,
+    read_only: bool = False,
+    client: AsyncClient | None = None,
+    tell_refused: Callable[[str], None] = lambda user: None,
 ) -> None:
-    """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one.
+    """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one, and the hosts are
+    those of the client. ``tell_refused`` gets the name of each other user who tries to connect, once.
 
     Raises InputError if the port cannot be had.
     """
@@ -33,13 +42,13 @@ def serve(
         address = f"http://127.0.0.1:{session.port}/#{session.code}"
         server = uvicorn.Server(
             uvicorn.Config(
-                Console(session).app(),
+                Console(session, client).app(),
                 log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 lifespan="off",
-                http="h11",
+                http=doorkeeper(_Refusals(tell_refused)),
                 ws="none",
                 h11_max_incomplete_event_size=_HEAD,
                 limit_concurrency=_CONNECTIONS,
@@ -55,6 +64,22 @@ def serve(
         finally:
             if page is not None:
                 page.unlink(missing_ok=True)
+
+
+class _Refusals:
+    """Passes on the name of each user who was refused, once."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._known = tell, set[int]()
+
+    def __call__(self, user: int) -> None:
+        if user in self._known:
+            return
+        self._known.add(user)
+        try:
+            self._tell(pwd.getpwuid(user).pw_name)
+        except KeyError:
+            self._tell(f"user {user}")
 
 
 def _listening(port: int) -> socket.socket:

@@ -330,3 +330,48 @@ def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs
     assert b"open sesame" not in seen
     for file in launcher.home.rglob("*"):
         assert not file.is_file() or b"open sesame" not in file.read_bytes()
+
+
+def test_a_run_from_the_outputs_of_another_one(launcher: Launcher, clean: labs.Lab) -> None:
+    """On all hosts, at the same paths, also with other code; or some of them; or those that are here."""
+    writes = launcher.script(
+        "import os, pathlib\n"
+        "out, here = pathlib.Path(os.environ['LAUNCHER_OUTPUT_DIR']), pathlib.Path('ckpt/deep')\n"
+        "here.mkdir(parents=True)\n"
+        "(out / 'a.txt').write_text('a')\n(here / 'b.txt').write_text('b')\n",
+        "one.py",
+    )
+    first = ("--hosts", "lab1", "--framework", "env", "--name", "first", "--output", "ckpt")
+    assert launcher.run(*first, f"python3 {writes}").code == 0
+    reads = launcher.script(
+        "import os, pathlib, sys\n"
+        "out = pathlib.Path(os.environ['LAUNCHER_OUTPUT_DIR'])\n"
+        "paths = [out / 'a.txt', *map(pathlib.Path, sys.argv[1:])]\n"
+        "print(*(p.read_text() if p.exists() else '-' for p in paths), os.environ['LAUNCHER_HOST'])\n",
+        "two.py",
+    )
+    nodes = ("--nodes", "2", "--framework", "env")
+    both = launcher.run(*nodes, "--from", "first", f"python3 {reads} ckpt/deep/b.txt")
+    assert both.code == 0, both.err
+    assert {"a b lab1", "a b lab2"} <= {
+        line.split("│")[1].strip() for line in both.out.splitlines()
+    }
+    assert "2 files of its outputs are on 2 hosts" in both.err
+    assert "not copied" not in both.err
+    some = launcher.run(*nodes, "--from", "first:ckpt", f"python3 {reads} ckpt/deep/b.txt")
+    assert "- b lab1" in some.out, some.err
+    none = launcher.run(*nodes, "--from", "first:ckpt/deep/c.txt", f"python3 {reads}")
+    assert none.code == 2
+    assert "has no output ckpt/deep/c.txt" in none.err
+    assert 'did you mean "ckpt/deep/b.txt"?' in none.err
+    unknown = launcher.run(*nodes, "--from", "nosuch", f"python3 {reads}")
+    assert unknown.code == 2
+
+    (launcher.work / "out" / "epoch").mkdir(parents=True)
+    (launcher.work / "out" / "epoch" / "last.ckpt").write_text("mine")
+    (launcher.work / "out" / "other").write_text("large")
+    words = f"python3 {reads} out/epoch/last.ckpt out/other-2"
+    here = launcher.run(*nodes, "--output", "out", words)
+    assert "- mine - lab2" in here.out, here.err
+    assert "copied 1 file of outputs here, which the command names, to 2 hosts" in here.err
+    assert "outputs  " not in here.err, "they are no outputs of this run"

@@ -23,6 +23,15 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "lightning==2.6.6", "tensorboard==2.21.0", "accelerate==1.15.0"),
     ),
+    # Tools with plug-ins of ours, and what launcher itself needs.
+    "plugins": (
+        (
+            *("-c", "requirements/dev.txt"),
+            *("asyncssh[bcrypt]", "click", "ClusterShell", "cryptography", "pathspec", "PyYAML"),
+            *("cloudpickle", "submitit==1.5.4", "hydra-core==1.3.8", "torchx==0.7.0"),
+        ),
+    ),
+    "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "ray==2.60.0"),),
     # It looks at torch while it is built.
     "deepspeed": (
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
@@ -61,7 +70,8 @@ def make(name: str) -> Path:
             env = {**os.environ, **BUILD.get(name, {})}
             env["PATH"] = f"{place / 'bin'}{os.pathsep}{env['PATH']}"  # ninja is there
             pip = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, "--disable-pip-version-check", *packages], check=True, env=env)
+            words = [*pip, "--disable-pip-version-check", *packages]
+            subprocess.run(words, check=True, env=env, cwd=Path(__file__).parent.parent.parent)
         (place / "complete").touch()
     return place
 

@@ -117,6 +117,7 @@ class Lab:
         self.known_hosts = self.root / "known_hosts"
         self.identity_file = self.root / "id_ed25519"
         self.hosts: dict[str, LabHost] = {}
+        self.address = ""
         self._specs = tuple(specs)
         self._share = tuple(path.absolute() for path in share)
         # An interface name has at most 15 characters: lab, the pid, our number, the host's.
@@ -174,6 +175,7 @@ class Lab:
         is_large = len(self._specs) > _LARGE
         site = Site(self.root, self._bridge, addresses, self._share, with_6, is_large)
         self.hosts = {s.name: LabHost(s, site, i) for i, s in enumerate(self._specs)}
+        self.address = site.addresses[LAUNCHER]  # of this machine, as the hosts reach it
         self._make_bridge(site)
         self._make_keys()
         authorized = self.identity_file.with_suffix(".pub").read_text()

@@ -41,6 +41,7 @@ EFFECTS = {
     "records.metric",
     "records.run_reader",
     "records.scalars",
+    "records.trial_values",
     "records.sweep_folder",
     "records.catalog",
 }
@@ -94,6 +95,7 @@ SURFACE = [
     "RunState",
     "Summary",
     "Host",
+    "InputError",
     "Inventory",
     "Job",
     "LauncherError",
@@ -113,7 +115,8 @@ SURFACE = [
 PATHS = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
-    if path.parent.name != "allreduce"  # scripts for hosts, which need what hosts have
+    # Scripts for hosts, which need what hosts have, and what goes into a namespace of Hydra's.
+    if path.parent.name not in ("allreduce", "hydra_plugins")
 }
 TREES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
 

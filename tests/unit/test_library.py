@@ -49,7 +49,7 @@ def asyncssh_is():
 EVERYTHING = """
 import importlib, pkgutil, launcher
 for module in pkgutil.walk_packages(launcher.__path__, "launcher."):
-    if not module.name.startswith(("launcher.agent", "launcher.runner.allreduce", "launcher.__main__")):
+    if not module.name.startswith(("launcher.agent", "launcher.runner.allreduce", "launcher.integrations.", "launcher.__main__")):
         importlib.import_module(module.name)
 """
 RUN = """

@@ -59,6 +59,16 @@ class PeerSpec(TypedDict):
     key: str
 
 
+class ShareSpec(PeerSpec):
+    """What a host needs to share ``folders``, below the run's folder, with the others: all connect to
+    the hub."""
+
+    hub: str
+    address: str
+    port: int
+    folders: List[str]
+
+
 class HostEntry(TypedDict):
     """A host of the run in an /etc/hosts: its name in the inventory, and all names to give it."""
 
@@ -100,6 +110,7 @@ class StartRequest(TypedDict):
     elastic: NotRequired[Literal["head", "member"]]
     news: NotRequired[BroadcastSpec]
     peer: NotRequired[PeerSpec]
+    share: NotRequired[ShareSpec]
     own_hosts: NotRequired[List[HostEntry]]
     seconds: NotRequired[float | None]  # the longest that it runs
 
@@ -146,8 +157,8 @@ class TicketFacts(TypedDict):
 
     ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
     on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
-    ``aside``: it holds nobody back now. ``by_itself``: its hosts start it, whether its launcher lives
-    or not.
+    ``only`` are the GPUs of this host that it wants, where no others would do. ``aside``: it holds
+    nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not.
     """
 
     run: str
@@ -158,6 +169,7 @@ class TicketFacts(TypedDict):
     seconds: float | None
     hosts: int
     shares: List[List[int]]
+    only: NotRequired[List[int]]
     aside: bool
     by_itself: NotRequired[bool]
 

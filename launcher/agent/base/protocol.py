@@ -95,6 +95,14 @@ def other_version(theirs: object, who: str) -> str:
     )
 
 
+class Refused(Exception):
+    """A request that cannot be done: ``code`` for programs, the text for people."""
+
+    def __init__(self, code: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.code, self.more = code, more
+
+
 class Decoder:
     """Turn a stream of bytes into ``(message, payload)`` pairs.
 

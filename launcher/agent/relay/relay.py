@@ -10,8 +10,9 @@ import os
 import select
 import time
 
-from ..base import lean, programs, protocol, run_lock
+from ..base import lean, programs, protocol, received, run_lock
 from ..base.lean import Socket, socket
+from ..base.protocol import Refused
 from ..host import run_folders
 from ..host.machine import own_root
 from ..host.probe import facts
@@ -23,10 +24,10 @@ from .self_tests import SelfTests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Iterable, Mapping
 
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
+    from .data_requests import DataRequests
     from .now import Now
     from .turn import Turn
 
@@ -40,14 +41,6 @@ SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
 UNREADABLE = 20
 #: Seconds without a message after which the relay reports that it is still working.
 WORKING = 5.0
-
-
-class Refused(Exception):
-    """A request that cannot be done: ``code`` for programs, the text for people."""
-
-    def __init__(self, code: str, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.code, self.more = code, more
 
 
 class Relay(SelfTests):
@@ -64,6 +57,7 @@ class Relay(SelfTests):
         self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
+        self.data: DataRequests | None = None  # where data sets are asked for
         self.now: Now | None = None  # of somebody who watches the GPUs
         self.done = False
 
@@ -206,6 +200,14 @@ class Relay(SelfTests):
         tree.remove(os.path.join(self.root, "code", request["source"], request["incoming"]))
         return {}
 
+    def do_data(self, request: Message) -> Message:
+        """Do something with the data sets of this host."""
+        if self.data is None:
+            from .data_requests import DataRequests  # few runs have any
+
+            self.data = DataRequests(self.root, self._go_on)
+        return self.data.answer(request)
+
     def do_listen(self, request: Message) -> Message:
         """Open the rendezvous on this host."""
         if self.listener:
@@ -328,7 +330,7 @@ class Relay(SelfTests):
         Where these are too many for a message, parts of the lists are sent before the answer. With
         ``written``, the copy of the code is compared with what it was: files that the run wrote there
         are listed if they match ``also``, or are among the smallest with ``auto`` bytes together; the
-        others are summarised.
+        others are summarised. What other hosts have shared is listed with ``received`` alone.
         """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
@@ -341,8 +343,12 @@ class Relay(SelfTests):
             if request["paths"]
             else []
         )
+        if not request.get("received"):
+            named = _own(named, received.files(self.run_dir, "code"))
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
         listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        if not request.get("received"):
+            listed = _own(listed, received.files(self.run_dir, "outputs"))
         rest: list[tuple[str, int, int]] = []
         if "written" in request:
             more, rest = self._written(request["paths"], **request["written"])
@@ -489,6 +495,11 @@ class Relay(SelfTests):
         run_folders.end_strays_of(follow.run_dir)
         follow.ended = True
         follow.eager()
+
+
+def _own(listed: list[tree.Listed], others: Mapping[str, tuple[int, int]]) -> list[tree.Listed]:
+    """Return the files of a list that are not as ``others`` have written them."""
+    return [one for one in listed if others.get(one[0]) != one[1:]] if others else listed
 
 
 def _agree(data: bytes) -> None:

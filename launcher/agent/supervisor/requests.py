@@ -27,6 +27,7 @@ _PROCESS_MORE = {
     "primaries": int,
 }
 _HOST = {"host": str, "address": str, "names": [str]}
+_SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
 _TICKET = {"number": int, "hosts": int, "shares": [int]}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
@@ -40,6 +41,7 @@ _START = (
         "gpu_vendor": str,
         "news": (_NEWS, {}),
         "peer": dict,
+        "share": (_SHARE, {}),
         "own_hosts": [(_HOST, {})],
         "elastic": str,
         "secrets": TEXTS,
@@ -70,6 +72,7 @@ REQUESTS = {
     "contact": ({}, {}),
     "stacks": ({"stamp": str}, {}),
     "rank-started": ({"key": str, "rank": int, "pid": int}, {}),
+    "share-trouble": ({"code": str, "path": str, "other": str, "detail": str}, {}),
     "rank-exited": ({"key": str, "rank": int, "code": int}, {"at": NUMBER, "error": dict}),
 }
 

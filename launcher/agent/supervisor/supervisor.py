@@ -22,6 +22,7 @@ from .broadcast import Broadcast
 from .children import Children
 from .clients import Clients
 from .machine import Machine
+from .sharer import Sharer
 from .stacks import StackTaker
 from .stall import StallWatch
 
@@ -58,7 +59,8 @@ class Supervisor:
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
-        self.children = Children(self.run_id, self.host, (self.stacks, self.gpus))
+        self.sharer = Sharer()
+        self.children = Children(self.run_id, self.host, (self.stacks, self.gpus, self.sharer))
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients = Clients()
@@ -180,12 +182,19 @@ class Supervisor:
         if operation == "stacks":
             self._take_stacks(message["stamp"])
             return {"ok": {}}
+        self._report(operation, message)
+        return None
+
+    def _report(self, operation: str, message: Message) -> None:
+        """Record what a program of ours reports, which expects no answer."""
         if operation == "rank-started":
             key, rank, pid = message["key"], message["rank"], message["pid"]
             self._record("ProcessStarted", key=key, rank=rank, pid=pid)
         elif operation == "rank-exited":
             self._rank_exited(message)
-        return None
+        elif operation == "share-trouble":
+            names = ("code", "path", "other", "detail")
+            self._record("ShareTroubled", **{name: message[name] for name in names})
 
     def _stop(self, request: Message) -> None:
         grace = self.grace if request.get("grace") is None else request["grace"]
@@ -232,6 +241,8 @@ class Supervisor:
             self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
+        if request.get("share"):
+            self.sharer.start(request["share"])
         if self.own_hosts and request.get("own_hosts"):
             self.own_hosts.name(request["own_hosts"], self.host)
         for process in specs:
@@ -252,6 +263,11 @@ class Supervisor:
             self.broadcast = Broadcast(self._heard, self.host, news)
         except OSError:
             return _port_taken(news["port"] if news else 0)
+        share = request.get("share")
+        try:
+            self.sharer.listen(self.host, share)
+        except OSError:
+            return _port_taken(share["port"] if share else 0)
         return self._lock(request.get("gpus") or [])
 
     def _claim(self, wanted: list[int]) -> Message:
@@ -287,6 +303,7 @@ class Supervisor:
 
                 self.waiting = Waiting(self.run_id, request, time.monotonic())
                 self.machine.wait()
+                self._record("WaitsOnHost")
         return {"ok": {}}
 
     def _look_at_queue(self, now: float) -> None:
@@ -392,6 +409,7 @@ class Supervisor:
         self._unlock()
         self.gpus.close()
         self.stacks.close()
+        self.sharer.close()
         forget("peer.json")  # if the peer never started to read it
         self._record("HostEnded", **self.children.owned.close(self.children.left()))
 

@@ -36,16 +36,10 @@ class Ranks:
     """Calls functions on every rank of a run, a run for each call. ``processes`` makes it."""
 
     def __init__(
-        self,
-        client: Client,
-        job: Job,
-        returns: Returns,
-        options: RunOptions,
-        on_event: OnEvent | None,
-        on_log: OnLog | None,
+        self, client: Client, job: Job, returns: Returns, options: Mapping[str, Any]
     ) -> None:
+        """``options`` are arguments of ``Client.run``."""
         self._client, self._job, self._returns, self._options = client, job, returns, options
-        self._on_event, self._on_log = on_event, on_log
 
     def __enter__(self) -> Self:
         return self
@@ -84,8 +78,6 @@ class Ranks:
         return self._client.run(
             replace(self._job, name=self._job.name or _name_of(function)),
             add_files=files,
-            on_event=self._on_event,
-            on_log=self._on_log,
             **self._options,
         )
 
@@ -126,6 +118,7 @@ def processes(
     client: Client,
     *,
     returns: Returns = "pickle",
+    detach: bool = False,
     options: RunOptions | None = None,
     on_event: OnEvent | None = None,
     on_log: OnLog | None = None,
@@ -134,10 +127,11 @@ def processes(
     """Return what calls functions on every rank of runs of a client.
 
     ``job`` says on how many ranks: its keys are those of ``FunctionJob``. With ``returns="json"``
-    functions return JSON values, and nothing that a host sends is unpickled. Callbacks and options are
-    those of ``Client.run``. Raises InputError.
+    functions return JSON values, and nothing that a host sends is unpickled. ``detach``, callbacks and
+    options are those of ``Client.run``. Raises InputError.
     """
-    return Ranks(client, job_of(job), returns, options or {}, on_event, on_log)
+    how = {"detach": detach, "on_event": on_event, "on_log": on_log, **(options or {})}
+    return Ranks(client, job_of(job), returns, how)
 
 
 def job_of(wanted: FunctionJob) -> Job:

@@ -65,9 +65,9 @@ class Executor(futures.Executor):
         if max_workers < 1:
             raise InputError(f"max_workers: {max_workers} runs at once are none")
         made = job_of(job)
-        wanted: RunOptions = {"wait": None} if can_wait(made) else {}
-        wanted.update(options or {})
-        self._ranks = Ranks(client, made, returns, wanted, on_event, on_log)
+        waits = {"wait": None} if can_wait(made) else {}
+        how = {"on_event": on_event, "on_log": on_log, **waits, **(options or {})}
+        self._ranks = Ranks(client, made, returns, how)
         self._most = max_workers
         self._guard = threading.Lock()
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

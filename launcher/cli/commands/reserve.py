@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ...api.handles import AsyncRunHandle
 
 EXAMPLES = (
-    "launcher reserve gpu[1-2] --gpus 4 --for 4h           now, or as soon as it is its turn",
-    "launcher reserve --gpus A100:2 --for 90m --at 14:00   first in line from 14:00 on",
+    "launcher reserve gpu1 --gpus 4 --for 4h            now, or when its turn comes",
+    "launcher reserve --gpus 4 --for 2h --at 14:00      first in line from then",
 )
 
 

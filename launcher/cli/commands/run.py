@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from ...api import jobs
-from ...api.settings import OPTIONS, of_job
+from ...api import formats, jobs
+from ...api.settings import OPTIONS, SettingsFile, of_job
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
@@ -45,6 +45,7 @@ GROUPS = {
     "What": (
         "framework",
         "workdir",
+        "data",
         "envs",
         "secrets",
         "python",
@@ -52,12 +53,23 @@ GROUPS = {
         "prepare",
         "setup",
         "include",
+        "from",
         "check",
         "yes",
     ),
     "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
-    "Results": ("outputs", "bring", "keep_on_host", "pull_every", "ranks", "raw", "as_json"),
+    "Results": (
+        "outputs",
+        "output_to",
+        "share",
+        "bring",
+        "keep_on_host",
+        "pull_every",
+        "ranks",
+        "raw",
+        "as_json",
+    ),
     "When something breaks": (
         "max_restarts",
         "min_nodes",
@@ -119,6 +131,12 @@ EXAMPLES = (
     metavar="K",
     help="Pass K from this shell; its value is never logged or stored.",
 )
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME=FROM[:TO]",
+    help="Data set that every host has before the start: a folder, or s3://... (repeatable).",
+)
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
 @click.option(
     "--module",
@@ -147,6 +165,24 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--output-to",
+    metavar="S3URL",
+    help="Also store all outputs at the end: s3://bucket/path, where {{run}} is the run's name.",
+)
+@click.option(
+    "--from",
+    "from",
+    metavar="RUN[:PATH]",
+    shell_complete=completion.runs,
+    help="Give the hosts the outputs of this run first, at the same paths.",
+)
+@click.option(
+    "--share",
+    multiple=True,
+    metavar="DIR",
+    help="What one host writes in this folder appears on all hosts of the run (repeatable).",
 )
 @click.option(
     "--bring",
@@ -300,16 +336,13 @@ def asked_for(
     files = found_settings()
     layers: dict[str, dict[str, Any]] = {file.whose: file.values() for file in files}
     if words[0].endswith((".yaml", ".yml")):
-        if len(words) > 1:
-            raise InputError(
-                f"{words[0]} says what to run; {words[1]!r} cannot be added",
-                "put options before the job file, or change run: in the file",
-            )
-        own = of_job(words[0])
-        files = (*files, own)
-        layers["file"] = {**(jobs.load_job(words[0]) if read is None else read), **own.values()}
+        files = (*files, _only_file(words))
+        values = jobs.load_job(words[0]) if read is None else read
+        layers["file"] = {**values, **files[-1].values()}
     elif read is not None:
         layers["file"] = dict(read)
+    elif (batch := _batch_script(words, flags)) is not None:
+        layers["file"] = batch
     else:
         flags["run"] = words
     for name, value in _values(flags).items():
@@ -324,6 +357,26 @@ def asked_for(
     if not ctx.params.get("dry_run"):
         agree(files)
     return Asked(layers, options)
+
+
+def _only_file(words: tuple[str, ...]) -> SettingsFile:
+    """Return the settings in a job file, behind which nothing may stand. Raises InputError."""
+    if len(words) > 1:
+        raise InputError(
+            f"{words[0]} says what to run; {words[1]!r} cannot be added",
+            "put options before the job file, or change run: in the file",
+        )
+    return of_job(words[0])
+
+
+def _batch_script(words: tuple[str, ...], flags: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a script with ``#SBATCH`` lines asks for, unless a framework is named."""
+    script = formats.batch_script(words) if flags.get("framework") is None else None
+    if script is None:
+        return None
+    for one in script.notes:
+        tell(f"{words[0]}: {one}")
+    return {**script.values, **script.options}
 
 
 def _origin(ctx: click.Context, name: str) -> str:
@@ -390,6 +443,13 @@ def seconds(flag: str, text: str) -> float:
         raise InputError(f"{flag}: {error}") from None
 
 
+def _share(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return jobs.shared_folders(texts)
+    except ValueError as error:
+        raise InputError(f"--{error}", "such as --share checkpoints") from None
+
+
 def _wait(text: str) -> float:
     try:
         return jobs.wait_time(text)
@@ -407,8 +467,10 @@ def _some_seconds(flag: str, text: str) -> float:
 
 #: Flags whose texts are values of another type.
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
+    "data": jobs.data_of_flags,
     "envs": lambda texts: dict(_variable(text) for text in texts),
     "gpu_ids": _gpu_ids,
+    "share": _share,
     "secrets": dict.fromkeys,
     "pull_every": partial(seconds, "--pull-every"),
     "lost_after": partial(seconds, "--lost-after"),

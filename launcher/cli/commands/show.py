@@ -62,6 +62,7 @@ def command(word: str, whole: bool, as_json: bool) -> None:
             "job": describe_job(facts.request.job) | {"secrets": facts.secrets},
             "options": options_of(facts.request),
             "code": to_json(facts.code) | {"code_of": facts.request.code_of},
+            "data": to_json(facts.data),
             "resume_from": facts.request.resume_from,
             "hosts": [node.host.name for node in facts.layout.nodes],
             "tags": facts.tags,
@@ -94,7 +95,15 @@ def _facts(run: AsyncRunHandle, events: list[ev.Event]) -> Facts:
     secrets = run.reader().secret_names
     noted = Client().show(run.name)
     return Facts(
-        run.request, run.code, run.layout, secrets, run.started, ended, noted.tags, noted.note
+        run.request,
+        run.code,
+        run.layout,
+        secrets,
+        run.started,
+        ended,
+        noted.tags,
+        noted.note,
+        run.data,
     )
 
 

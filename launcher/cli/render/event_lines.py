@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver, WaitReason
+from ...records.reasons import EndReason, PassedOver, ShareTrouble, WaitReason
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
@@ -157,6 +157,10 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 @line_of.register
 def _outputs_given(event: ev.OutputsGiven) -> Line:
     files, hosts = counted(event.files, "file"), counted(event.hosts, "host")
+    if not event.run:
+        return Line(
+            f"copied {files} of outputs here, which the command names, to {hosts}", dim=True
+        )
     return Line(f"continuing from {event.run}: {files} of its outputs are on {hosts}", dim=True)
 
 
@@ -250,6 +254,18 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
         where = "is outside the workdir and not copied: launcher push, or needs: in a job file"
         parts.append(f"{_first(event.outside)} {where}")
     return Line("; ".join(parts), "yellow")
+
+
+@line_of.register
+def _share_troubled(event: ev.ShareTroubled) -> Line:
+    path = event.path.removeprefix("code/")
+    if event.code is ShareTrouble.CONFLICT:
+        text = f"{path}: several hosts wrote it at once; all get that of {event.other}"
+    elif event.code is ShareTrouble.NO_ROOM:
+        text = f"{event.host}: no room for {path}, which {event.other} shares; it is tried again"
+    else:
+        text = f"{event.host}: cannot write {path}, which {event.other} shares: {event.detail}"
+    return Line(text, "yellow")
 
 
 @line_of.register

@@ -10,7 +10,9 @@ import click
 
 from ...records.code import Code, one_line
 from ...records.comparison import options_of
+from ...records.data import UsedSet
 from ...spec import nodeset
+from ...spec.data import SHORT
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from .tables import counted, cut, local, moment, size, took
@@ -28,6 +30,7 @@ class Facts:
     ended: float | None
     tags: tuple[str, ...] = ()
     note: str = ""
+    data: tuple[UsedSet, ...] = ()
 
 
 def facts_lines(facts: Facts, now: float, width: int) -> list[str]:
@@ -48,8 +51,12 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
     if code.files or request.code_of:
         same = f", as {request.code_of} had it" if request.code_of else ""
         yield "code", f"{_code(code)}{same}"
+    for one in facts.data:
+        files = f"{counted(one.files, 'file')}, {size(one.bytes)}"
+        yield "data", f"{one.name} {one.version[:SHORT]}: {files}, from {one.source}"
     if request.resume_from:
-        yield "from", f"the outputs of {request.resume_from}"
+        some = f", of these {', '.join(request.resume_paths)}" if request.resume_paths else ""
+        yield "from", f"the outputs of {request.resume_from}{some}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
         where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"

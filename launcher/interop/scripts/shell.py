@@ -58,6 +58,7 @@ _OURS = {
     "max_restarts": "nothing is restarted after a failure (max_restarts)",
     "min_nodes": "a lost host ends the run (min_nodes)",
     "outputs": "outputs stay on the hosts",
+    "share": "folders are not shared between hosts (share)",
     "needs": "the paths of needs: are not checked",
 }
 

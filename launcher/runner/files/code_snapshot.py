@@ -74,7 +74,7 @@ class Source:
 
 def of_job(job: Job, added_from: Path | None = None) -> Source:
     """Return the source of a job, as `read` does. Raises InputError."""
-    return read(Path(job.workdir), job.output_paths, job.include, added_from)
+    return read(Path(job.workdir), job.apart, job.include, added_from)
 
 
 def again(source: Source, job: Job, added_from: Path | None = None) -> Source:

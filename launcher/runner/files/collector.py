@@ -38,7 +38,7 @@ class Collector:
         self.outputs = Outputs()
         self.failed: dict[str, str] = {}
         self.not_brought: tuple[NotBrought, ...] = ()
-        self.handover = Handover(context.folder, context.request.resume_from)
+        self.handover = Handover(context.folder, context.request)
         self.hurry = asyncio.Event()
         self._context, self._hosts = context, hosts
         self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
@@ -132,7 +132,10 @@ class Collector:
         """Return what a host has written itself, and remember that."""
         also = asked_for(self._context.folder.path)
         choice = Choice.of(self._context.job, also)
-        listed = await outputs.listed(session.agent, self._context.name, choice, compare)
+        lost = bool(
+            self._context.job.share and self._context.state.lost
+        )  # then others have its files
+        listed = await outputs.listed(session.agent, self._context.name, choice, compare, lost)
         self._links[session.name] = listed.links
         what = self._listed[session.name] = self.handover.own(session.name, listed)
         return what

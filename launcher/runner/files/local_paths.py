@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...spec.frozen import frozen
 from ...spec.model import Job
+from ..policy.spares import named
 
 #: Folders that every machine has of its own.
 _EVERYWHERE = ("/bin", "/dev", "/etc", "/lib", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr")
@@ -73,6 +74,14 @@ class Missed:
         return bool(self.paths or self.outside)
 
 
+def into_outputs(job: Job) -> tuple[str, ...]:
+    """Return the relative paths among the words of a job that exist here and lead into an output, which
+    is no part of the code: a checkpoint to continue from."""
+    paths = dict.fromkeys(os.path.normpath(word) for word in _relative_paths(job))
+    roots = [os.path.normpath(path) for path in job.output_paths]
+    return tuple(path for path in paths if path not in roots and named(path, roots))
+
+
 def missed(job: Job, copied: Sequence[bytes]) -> Missed:
     """Return the relative paths among the words of a job that exist here and are not ``copied``.
 
@@ -82,11 +91,11 @@ def missed(job: Job, copied: Sequence[bytes]) -> Missed:
     outside: dict[str, None] = {}
     for word in _relative_paths(job):
         path = os.path.normpath(word)
+        if path == ".":
+            continue
         if path == ".." or path.startswith("../"):
             outside[word] = None
-        elif path not in (".", *map(os.path.normpath, job.outputs)) and not _is_copied(
-            os.fsencode(path), copied
-        ):
+        elif not named(path, job.output_paths) and not _is_copied(os.fsencode(path), copied):
             paths[path] = None
     return Missed(tuple(paths), tuple(outside))
 

@@ -72,14 +72,17 @@ class Listed:
         yield from (one for one in self.code if one[0] not in named)
 
 
-async def listed(agent: Agent, run: str, choice: Choice, compare: bool = False) -> Listed:
+async def listed(
+    agent: Agent, run: str, choice: Choice, compare: bool = False, received: bool = False
+) -> Listed:
     """Return what the run has written on a host, as chosen. Raises HostError.
 
-    With ``compare``, also what it wrote outside of the outputs.
+    With ``compare``, also what it wrote outside of the outputs; with ``received``, what other hosts have
+    written in shared folders.
     """
     written = {"also": list(choice.also), "auto": AUTO_BYTES if choice.auto else 0}
     compare = compare or choice.compares
-    answer, files = await agent.outputs(run, choice.paths, written if compare else None)
+    answer, files = await agent.outputs(run, choice.paths, written if compare else None, received)
     found = (files.outputs, files.code)
     outputs, code = found
     if not choice.has_all:
@@ -349,6 +352,13 @@ def lay_together(
     return found
 
 
+class Names(Protocol):
+    """Names that are in use."""
+
+    def __contains__(self, name: str) -> bool: ...
+    def add(self, name: str) -> None: ...
+
+
 class _Used:
     """Names that no other file of a view can have."""
 
@@ -415,7 +425,7 @@ def _links_of(
     for name, targets in sorted(wanted.items()):
         is_one = len(targets) == 1 and name not in used
         for target, host in targets.items():
-            made[name if is_one else _marked(name, host, used)] = target
+            made[name if is_one else marked(name, host, used)] = target
     return made
 
 
@@ -495,7 +505,7 @@ def _names(
     groups = _equal(mirrors, path, owners) if len(owners) > 1 else [owners]
     if len(groups) == 1 and path not in used.taken:
         return [(path, owners)]
-    return [(_marked(path, group[0], used), group) for group in groups]
+    return [(marked(path, group[0], used), group) for group in groups]
 
 
 def _equal(
@@ -516,7 +526,8 @@ def _equal(
     return [tuple(group) for group in groups]
 
 
-def _marked(path: str, host: str, used: _Used) -> str:
+def marked(path: str, host: str, used: Names) -> str:
+    """Return a path with the name of a host in it, which is none of those ``used``, and add it."""
     pure = PurePosixPath(path)
     stem = pure.name[: -len(pure.suffix)] if pure.suffix else pure.name
     while len(os.fsencode(f"{stem}@{host}{pure.suffix}")) > LONGEST_NAME and stem:

@@ -12,24 +12,36 @@ from pathlib import Path
 
 from ...records.receipt import Because, NotBrought
 from ...records.run_folder import RunFolder, read_as
-from ...spec.errors import InputError
+from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
+from ...spec.model import AUTO, Request
 from ...transport import rsync
 from ..host_session import HostSession
 from ..policy import spares
 from ..policy.spares import Files, State
-from . import outputs
+from . import local_paths, outputs
 from .also import asked_for
 from .outputs import Listed
 
 NOTE = "given.json"
+#: What the workdir is called among hosts: no host has such a name.
+_HERE = "/here"
+
+
+@frozen
+class _Job:
+    """Fields of a job that name outputs in its workdir."""
+
+    outputs: tuple[str, ...] = ()
+    share: tuple[str, ...] = ()
 
 
 @frozen
 class _Described:
-    """The field of ``run.json`` that this module reads."""
+    """The fields of ``run.json`` that this module reads."""
 
     resume_from: str | None = None
+    job: _Job = _Job()
 
 
 #: Runs that continued each other, at most.
@@ -46,21 +58,35 @@ def earlier_mirrors(path: Path, resume_from: str | None) -> dict[str, Path]:
         path = path.with_name(resume_from)
         for mirror in sorted(path.glob(".hosts/*/outputs")):
             found[f"{path.name}/{mirror.parent.name}"] = mirror
-        resume_from = (read_as(_Described, path / "run.json") or _Described()).resume_from
+        resume_from = _described(path).resume_from
     return found
 
 
-def check_can_continue(path: Path, left: Sequence[NotBrought]) -> None:
-    """Raise InputError if the outputs of a run are not here; ``left`` is what its hosts alone have."""
+def _described(path: Path) -> _Described:
+    return read_as(_Described, path / "run.json") or _Described()
+
+
+def check_can_continue(path: Path, left: Sequence[NotBrought], paths: Sequence[str] = ()) -> None:
+    """Raise InputError if the outputs of a run are not here, or none of them matches ``paths``, if there
+    are any; ``left`` is what its hosts alone have."""
     name = path.name
+    left = [one for one in left if not paths or not one.path or spares.named(one.path, paths)]
     if lacking := [one for one in left if one.because is not Because.OUTSIDE]:
         first = lacking[0]
         raise InputError(
             f"{first.path or 'some of the outputs'} of {name} is on {first.host} and not here",
             f"launcher pull {name} DEST --only '*' brings everything: name a file there to the script",
         )
-    if any(map(outputs.files_of, earlier_mirrors(path, name).values())):
+    found = [
+        one for place in earlier_mirrors(path, name).values() for one in outputs.files_of(place)
+    ]
+    if any(spares.named(one, paths or ".") for one in found):
         return
+    if found:
+        raise InputError(
+            f"{name} has no output {paths[0]}",
+            suggestion(paths[0], found) or f"launcher show {name}",
+        )
     outside = ",".join(one.path.rstrip("/") for one in left[:3])
     raise InputError(
         f"{name} has no outputs to continue from",
@@ -73,8 +99,9 @@ def check_can_continue(path: Path, left: Sequence[NotBrought]) -> None:
 class Handover:
     """Which files each host of one run was given."""
 
-    def __init__(self, folder: RunFolder, resume_from: str | None = None) -> None:
-        self._folder, self._resume_from = folder, resume_from
+    def __init__(self, folder: RunFolder, request: Request) -> None:
+        self._folder, self._job = folder, request.job
+        self._resume_from, self._resume_paths = request.resume_from, request.resume_paths
         known = folder.read_as(dict[str, dict[str, State]], NOTE) or {}
         self.given = known
 
@@ -96,17 +123,24 @@ class Handover:
         paths: Sequence[str],
         has: Files,
     ) -> int:
-        """Give a host the newest file of each path, from all ``hosts`` and the run that this one
-        continues, that it does not have; return how many.
+        """Give a host the newest file of each path, from all ``hosts``, the run that this one
+        continues, and outputs here that the command names, that it does not have; return how many.
 
         ``folder`` is the run's folder there. Files that match ``paths``, the job's ``outputs``, also
         go to the code's folder. Raises HostError.
         """
         places = {host: self._folder.mirror(host) for host in hosts}
-        if self._resume_from is not None:
-            places |= earlier_mirrors(self._folder.path, self._resume_from)
-            paths = (*paths, *asked_for(self._folder.path.with_name(self._resume_from)))
         mirrors = {host: _states(place) for host, place in places.items()}
+        if self._resume_from is not None:
+            earlier = self._folder.path.with_name(self._resume_from)
+            paths = (*paths, *_described(earlier).job.outputs, *_described(earlier).job.share)
+            paths = (*(path for path in paths if path != AUTO), *asked_for(earlier))
+            more = earlier_mirrors(self._folder.path, self._resume_from)
+            places |= more
+            mirrors |= {host: self._wanted(_states(place)) for host, place in more.items()}
+        if named := local_paths.into_outputs(self._job):
+            places[_HERE] = Path(self._job.workdir)
+            mirrors[_HERE] = _states_below(places[_HERE], named)
         chosen = {path: host for path, host in spares.newest(mirrors).items() if path not in has}
         for host in dict.fromkeys(chosen.values()):
             mine = [path for path in chosen if chosen[path] == host]
@@ -119,6 +153,12 @@ class Handover:
                     session, mirror, in_code, f"{folder}/code/", f"--copy-dest={folder}/outputs"
                 )
         return len(chosen)
+
+    def _wanted(self, files: dict[str, State]) -> dict[str, State]:
+        """Return the outputs of the earlier run that are asked for."""
+        if not self._resume_paths:
+            return files
+        return {p: files[p] for p in files if spares.named(p, self._resume_paths)}
 
     def _note(self, host: str, files: dict[str, State]) -> None:
         self.given.setdefault(host, {}).update(files)
@@ -146,3 +186,10 @@ async def _push(
 
 def _states(mirror: Path) -> dict[str, State]:
     return {path: outputs.state_of(mirror / path) for path in outputs.files_of(mirror)}
+
+
+def _states_below(folder: Path, paths: Sequence[str]) -> dict[str, State]:
+    """Return the files of a folder that these paths name, which may be folders."""
+    found = [path for path in paths if (folder / path).is_file()]
+    found += [f"{path}/{name}" for path in paths for name in outputs.files_of(folder / path)]
+    return {path: outputs.state_of(folder / path) for path in found}

@@ -15,7 +15,7 @@ THEIRS = {
     "run --framework pytorch train.py": 'did you mean "torch"?',
     "run --framework torch python -m torch.distributed.launch train.py": "leave out --framework",
     "run --framework torch torchrun --nproc_per_node=2 train.py": "launcher takes this command over",
-    "dataset create": "list paths that every host must have under needs: in a job file",
+    "dataset create": "launcher data add NAME FOLDER",
 }
 
 

@@ -7,11 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+
+from launcher.web import server
 
 COMMAND = (sys.executable, "-m", "launcher", "console", "--no-browser", "--port")
 
@@ -45,9 +49,94 @@ def test_it_serves_its_owner_and_ends_while_a_page_is_open(console: subprocess.P
             console.wait(timeout=60)
 
 
+#: What another user of the machine can do: connect many times, ask, and keep the connections.
+STRANGER = """
+import socket, sys
+kept = []
+for _ in range(300):
+    kept.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+got = b""
+for one in kept:
+    try:
+        one.sendall(b"GET / HTTP/1.1\\r\\nhost: 127.0.0.1:%d\\r\\n\\r\\n" % int(sys.argv[1]))
+        got += one.recv(100)
+    except OSError:
+        pass
+print(got, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+def test_another_user_gets_nothing_and_keeps_nobody_out(console: subprocess.Popen[str]) -> None:
+    assert console.stdout and console.stderr
+    base, code = console.stdout.readline().strip().split("/#")
+    python = os.path.realpath("/usr/bin/python3")
+    stranger = subprocess.Popen(
+        [python, "-c", STRANGER, base.rpartition(":")[2]],
+        user=65534, group=65534, extra_groups=[], cwd="/", env={},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert stranger.stdout
+        assert stranger.stdout.readline() == "b''\n"
+        with httpx.Client(base_url=base, timeout=60) as client:
+            assert client.post("/session", json={"code": code}).status_code == 204
+            assert client.get("/api/runs").json() == {"runs": []}
+    finally:
+        stranger.communicate("", timeout=60)
+    console.terminate()
+    told = console.stderr.read()
+    assert told.count("refused a connection of nobody") == 1
+
+
+def test_a_slow_client_harms_nobody(console: subprocess.Popen[str], tmp_path: Path) -> None:
+    """One never ends its request, one never reads its answer: others get theirs."""
+    assert console.stdout
+    base, code = console.stdout.readline().strip().split("/#")
+    port = int(base.rpartition(":")[2])
+    outputs = tmp_path / "runs" / "calm-owl-0001" / "outputs"
+    outputs.mkdir(parents=True)
+    (outputs.parent / "events.jsonl").write_text("\n")
+    with (outputs / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    with httpx.Client(base_url=base, timeout=60) as client, ExitStack() as stack:
+        assert client.post("/session", json={"code": code}).status_code == 204
+        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        asking = f"GET /api/runs/calm-owl-0001/outputs/large HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+        for end in ("", f"cookie: {cookie}\r\n\r\n"):
+            for _ in range(20):
+                one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                one.sendall((asking + end).encode())
+        assert client.get("/api/runs").status_code == 200
+        assert client.get("/api/runs/calm-owl-0001/outputs").json()["entries"][0]["size"] == 1 << 30
+        status = Path(f"/proc/{console.pid}/status").read_text()
+        memory = int(status.partition("VmRSS:")[2].split()[0])
+        assert memory < 300_000, "it holds what nobody reads"
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run([*COMMAND, port], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert f"port {port}" in done.stderr and "--port 0" in done.stderr
+
+
+def test_a_browser_is_opened_on_a_file_of_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    came = threading.Event()
+
+    def opens(address: str) -> bool:
+        opened.append(address)
+        came.set()
+        return True
+
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(server.webbrowser, "open", opens)
+    page = server._show("http://127.0.0.1:1/#the-code", 1)
+    assert came.wait(60)
+    assert page.stat().st_mode & 0o077 == 0 and page.parent.stat().st_mode & 0o077 == 0
+    assert "the-code" in page.read_text() and "the-code" not in opened[0]

@@ -67,3 +67,14 @@ def test_words_that_are_files_here_and_are_not_copied(places: tuple[Path, Path])
     assert local_paths.missed(script, copied).paths == ("data",)
     output = Job(run=("train.py", "out"), outputs=("out/",), workdir=str(work))
     assert not local_paths.missed(output, copied), "the run writes it"
+
+
+def test_words_that_lead_into_an_output(places: tuple[Path, Path]) -> None:
+    """They are given to all hosts; the output itself is for the run to write."""
+    work, _ = places
+    (work / "out" / "epoch_2").mkdir(parents=True)
+    (work / "out" / "epoch_2" / "a.pt").touch()
+    words = ("train.py", "--resume", "out/epoch_2/", "out", "conf", "out/none")
+    job = Job(run=words, outputs=("./out/",), workdir=str(work))
+    assert local_paths.into_outputs(job) == ("out/epoch_2",)
+    assert not local_paths.missed(job, (b"conf/a.yaml", b"train.py"))

@@ -1,0 +1,341 @@
+"""Reads objects of a store by URLs that the launcher has signed, in several threads.
+
+A URL is a secret: it stays in memory, and no message, log or exception text of ours contains one. What
+was cut off is continued where it stopped, if it is still the same object.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import os
+import random
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from ..base import manifest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Tuple
+
+#: Objects that are read at once.
+THREADS = 8
+#: Seconds for a store to send something.
+SILENCE = 30.0
+#: How often an object is asked for again that the store cannot send now, or cuts off.
+TRIES = 6
+#: Longest pause between two tries, in seconds, also if the store asks for more.
+LONGEST_PAUSE = 20.0
+#: Answers after which it is worth to ask again.
+AGAIN = (408, 425, 429, 500, 502, 503, 504)
+#: What goes wrong with a disk, and not with a connection.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EACCES)
+_MD5 = re.compile(r"[0-9a-f]{32}\Z")
+
+#: Why an object was not read, for programs.
+EXPIRED, CHANGED, LATER, REFUSED = "expired", "changed", "later", "refused"
+
+
+class Failure(Exception):
+    """An object cannot be read: a code, and what the store said."""
+
+    def __init__(self, code: str, text: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Fetch:
+    """Objects that are read into ``folder``, until all are here or ``seconds`` are over."""
+
+    def __init__(self, folder: str, seconds: float) -> None:
+        self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
+        self._sums = os.path.join(folder, "sums")
+        self._deadline = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._left: list[tuple[manifest.Entry, str]] = []
+        self.bytes = 0
+        self._keyed: set[bytes] = set()  # encrypted so that their tag is no sum
+        self.failed: list[list[str]] = []
+        self._opener = urllib.request.build_opener(Here)
+
+    def run(self, wanted: list[tuple[manifest.Entry, str]], going_on: Callable[[], Any]) -> None:
+        """Read objects; ``failed`` gets paths with a code and a text, LATER for those that are left."""
+        os.makedirs(self._parts, mode=0o700, exist_ok=True)
+        self._left = list(reversed(wanted))
+        threads = [threading.Thread(target=self._work) for _ in wanted[:THREADS]]
+        for thread in threads:
+            thread.daemon = True
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(1.0)
+                going_on()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._left:
+                    return
+                entry, url = self._left.pop()
+            try:
+                self._one(entry, url)
+            except Failure as failure:
+                code, text = failure.code, str(failure)
+            except OSError as error:
+                code, text = REFUSED, str(error.strerror or type(error).__name__)
+            except Exception as error:  # its text might have the URL
+                code, text = REFUSED, type(error).__name__
+            else:
+                continue
+            with self._lock:
+                self.failed.append([os.fsdecode(entry.path), code, text])
+
+    def _one(self, entry: manifest.Entry, url: str) -> None:
+        """Read one object, and put it in its place when it is whole. Raises Failure, OSError."""
+        name = hashlib.sha256(entry.path).hexdigest()[:32]
+        part = os.path.join(self._parts, name)
+        pause = 0.5
+        for attempt in range(TRIES):
+            self._require_time()
+            try:
+                self._continue(entry, url, part)
+                break
+            except _Again as again:
+                if attempt == TRIES - 1:
+                    raise Failure(REFUSED, "%s, %d times" % (again, TRIES))
+                pause = min(max(pause * 2, again.seconds), LONGEST_PAUSE)
+            self._sleep(pause * random.uniform(0.5, 1.0))
+        self._place(entry, part)
+
+    def _continue(self, entry: manifest.Entry, url: str, part: str) -> None:
+        """Append what is missing of an object. Raises Failure, _Again, OSError."""
+        have = _size(part)
+        if have > entry.size:
+            os.unlink(part)
+            have = 0
+        if have == entry.size and os.path.exists(part):
+            return
+        tag = entry.sum[len(manifest.ETAG) :].decode()
+        request = urllib.request.Request(url)
+        if tag:
+            request.add_header("If-Match", '"%s"' % tag)
+        if have:
+            request.add_header("Range", "bytes=%d-" % have)
+        try:
+            with self._opener.open(request, timeout=SILENCE) as answer:
+                have = self._agree(entry, tag, answer, have)
+                self._receive(answer, part, have, entry.size)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refusal(error)
+        except http.client.HTTPException as error:
+            raise _Again(type(error).__name__)
+        except OSError as error:
+            if error.errno in _OF_DISKS:
+                raise
+            inner = getattr(error, "reason", error)
+            raise _Again(str(getattr(inner, "strerror", None) or type(inner).__name__))
+        if _size(part) != entry.size:
+            raise _Again("it was cut off at %d of %d bytes" % (_size(part), entry.size))
+
+    def _agree(self, entry: manifest.Entry, tag: str, answer: Any, have: int) -> int:
+        """Return from where on the answer is; it must be of the object that was listed."""
+        theirs = (answer.headers.get("ETag") or "").strip('"')
+        if tag and theirs and theirs != tag:
+            raise Failure(CHANGED, "it has changed in the store")
+        if (answer.headers.get("x-amz-server-side-encryption") or "AES256") != "AES256":
+            self._keyed.add(entry.path)
+        begins = have if answer.status == 206 else 0
+        length = answer.headers.get("Content-Length")
+        if length is not None and begins + int(length) != entry.size:
+            text = "it has %d bytes in the store instead of %d"
+            raise Failure(CHANGED, text % (begins + int(length), entry.size))
+        return begins
+
+    def _receive(self, answer: Any, part: str, begins: int, size: int) -> None:
+        with open(part, "r+b" if os.path.exists(part) else "wb") as file:
+            file.truncate(begins)
+            file.seek(begins)
+            while True:
+                piece = answer.read(min(manifest.PIECE, size - begins + 1))
+                if not piece:
+                    return
+                begins += len(piece)
+                if begins > size:
+                    raise Failure(CHANGED, "it has more bytes in the store than were listed")
+                file.write(piece)
+                with self._lock:
+                    self.bytes += len(piece)
+                if time.monotonic() > self._deadline:
+                    file.flush()
+                    self._require_time()
+
+    def _place(self, entry: manifest.Entry, part: str) -> None:
+        """Note the sum of an object that has arrived, and move it to its path."""
+        tag = entry.sum[len(manifest.ETAG) :].decode()
+        is_sum = _MD5.match(tag) and entry.path not in self._keyed
+        sha256, md5 = hashlib.sha256(), md5_or_none() if is_sum else None
+        with open(part, "ab"):
+            pass  # an empty object
+        with open(part, "rb", 0) as file:
+            while True:
+                piece = file.read(manifest.PIECE)
+                if not piece:
+                    break
+                sha256.update(piece)
+                if md5:
+                    md5.update(piece)
+        if md5 and entry.size and md5.hexdigest() != tag:
+            os.unlink(part)
+            raise Failure(REFUSED, "it arrived with another sum than the store names")
+        place = os.path.join(os.fsencode(self._folder), entry.path)
+        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        os.rename(os.fsencode(part), place)
+        line = b"%s%s %s\0" % (manifest.SHA256, sha256.hexdigest().encode(), entry.path)
+        with self._lock, open(self._sums, "ab", 0) as file:
+            file.write(line)
+
+    def _require_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise Failure(LATER)
+
+    def _sleep(self, seconds: float) -> None:
+        time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
+
+
+class _Again(Exception):
+    """The store cannot send an object now. ``seconds`` is how long it asks to wait."""
+
+    def __init__(self, text: str, seconds: float = 0.0) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+
+
+class Here(urllib.request.HTTPRedirectHandler):
+    """Follow no redirection: it could lead a signature elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _refusal(error: urllib.error.HTTPError) -> Exception:
+    if error.code in AGAIN:
+        after = error.headers.get("Retry-After") or ""
+        seconds = float(after) if after.isascii() and after.isdigit() else 0.0
+        return _Again("the store answers %d" % error.code, seconds)
+    if error.code == 403:
+        return Failure(EXPIRED, "the store answers 403")
+    if error.code in (404, 412):
+        gone = "it is gone from the store" if error.code == 404 else "it has changed in the store"
+        return Failure(CHANGED, gone)
+    return Failure(REFUSED, "the store answers %d" % error.code)
+
+
+def md5_or_none() -> Any:
+    """Return a new MD5, or None on a machine where it is forbidden."""
+    try:
+        return hashlib.md5()
+    except ValueError:
+        return None
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
+# -- what the sums are of objects that have arrived
+
+
+def noted(place: str) -> dict[bytes, bytes]:
+    """Return the sums that were noted when objects arrived, by path."""
+    try:
+        with open(os.path.join(place, "sums"), "rb") as file:
+            lines = file.read().split(b"\0")[:-1]
+    except FileNotFoundError:
+        return {}
+    return {path: known for known, _, path in (line.partition(b" ") for line in lines)}
+
+
+def missing(place: str, base: str) -> Iterator[manifest.Entry]:
+    """Yield the objects that a copy does not have yet. What an earlier version, whose files are in
+    ``base``, has with the same tag is taken from there."""
+    known, files = noted(place), os.fsencode(os.path.join(place, "files"))
+    earlier = _Earlier(base) if base else None
+    with open(os.path.join(place, "sums"), "ab", 0) as sums:
+        for entry in _entries(place, "manifest"):
+            whole = os.path.join(files, entry.path)
+            if entry.target is not None:
+                continue
+            is_here = entry.path in known and os.path.lexists(whole)
+            if is_here and _size(os.fsdecode(whole)) == entry.size:
+                continue
+            taken = earlier.take(entry, whole) if earlier else b""
+            if taken:
+                sums.write(b"%s %s\0" % (taken, entry.path))
+            else:
+                yield entry
+
+
+class _Earlier:
+    """The objects of another version, to be asked in the order of paths."""
+
+    def __init__(self, files: str) -> None:
+        self._files, place = os.fsencode(files), os.path.dirname(files)
+        names = ("manifest", "contents")  # of the same paths in the same order
+        self._pairs: Iterator[Tuple[manifest.Entry, ...]]
+        self._pairs = zip(*(_entries(place, name) for name in names))  # noqa: B905 - Python 3.8
+        self._next = next(self._pairs, None)
+
+    def take(self, entry: manifest.Entry, whole: bytes) -> bytes:
+        """Link the file of an object that has not changed; return its sum, or nothing."""
+        while self._next is not None and self._next[0].path < entry.path:
+            self._next = next(self._pairs, None)
+        if self._next is None or self._next[0] != entry:
+            return b""
+        try:
+            os.makedirs(os.path.dirname(whole), mode=0o700, exist_ok=True)
+            if os.path.lexists(whole):
+                os.unlink(whole)
+            os.link(os.path.join(self._files, entry.path), whole)
+        except OSError:
+            return b""
+        found: bytes = self._next[1].sum
+        return found
+
+
+def _entries(place: str, name: str) -> Iterator[manifest.Entry]:
+    try:
+        with open(os.path.join(place, name), "rb") as file:
+            yield from manifest.entries(file)
+    except FileNotFoundError:
+        return
+
+
+def write_contents(place: str) -> None:
+    """Write what the manifest says with the sums that were noted, if its own are tags of a store."""
+    known, first = noted(place), next(_entries(place, "manifest"), None)
+    if first is None or not first.sum.startswith(manifest.ETAG):
+        return
+    with open(os.path.join(place, "contents"), "wb") as file:
+        file.write(manifest.HEADER)
+        for entry in _entries(place, "manifest"):
+            file.write(manifest.encode(entry._replace(sum=known.get(entry.path, entry.sum))))
+
+
+def note_contents(place: str) -> None:
+    """Do the opposite, when a version becomes a copy that is not complete."""
+    if not os.path.exists(os.path.join(place, "contents")):
+        return
+    with open(os.path.join(place, "sums"), "wb") as file:
+        for entry in _entries(place, "contents"):
+            file.write(b"%s %s\0" % (entry.sum, entry.path))
+    os.unlink(os.path.join(place, "contents"))

@@ -1,0 +1,111 @@
+"""What a launcher may ask of the data sets on this host; a relay loads this when it is first asked."""
+
+from __future__ import annotations
+
+import os
+
+from ..base import run_lock
+from ..base.protocol import BAD_REQUEST, Refused
+from .data_store import DataStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..base.manifest import Entry
+    from ..base.messages import Message
+
+
+class DataRequests:
+    """Answers "data" requests: what to do is in ``do``."""
+
+    def __init__(self, root: str, going_on: Callable[[], object]) -> None:
+        self._store = DataStore(root, going_on)
+        self._root, self._going_on = root, going_on
+        self._missing: Iterator[Entry] = iter(())  # of the copy that is being made
+        self._named: dict[str, Entry] = {}  # those of it that the launcher was told
+
+    def answer(self, request: Message) -> Message:
+        """Do one of the things below. Raises Refused, OSError."""
+        do = getattr(self, "do_%s" % request["do"], None)
+        if do is None:
+            raise Refused(BAD_REQUEST, "no such thing to do with data: %.80r" % (request["do"],))
+        answer: Message = do(request)
+        return answer
+
+    def do_begin(self, request: Message) -> Message:
+        """Use a version that is here, or begin to bring it."""
+        about = (request["name"], request["bytes"], request["files"])
+        return self._store.begin(request["version"], *about)
+
+    def do_seal(self, request: Message) -> Message:
+        """Check what was brought, and let runs use it."""
+        return self._store.seal(request["version"])
+
+    def do_missing(self, request: Message) -> Message:
+        """Name the next objects that a copy lacks, from its start with ``first``."""
+        if request["first"]:
+            self._missing, self._named = self._store.missing(request["version"]), {}
+        found = []
+        for entry in self._missing:
+            name = os.fsdecode(entry.path)
+            self._named[name] = entry
+            found.append([name, entry.size])
+            if len(found) >= request["most"]:
+                break
+        return {"objects": found}
+
+    def do_fetch(self, request: Message) -> Message:
+        """Read objects that were named by URLs, for some seconds."""
+        wanted = [(self._named[name], url) for name, url in request["objects"]]
+        answer = self._store.fetch(request["version"], wanted, request["seconds"])
+        failed = {name for name, _, _ in answer["failed"]}
+        for name, _ in request["objects"]:
+            if name not in failed:
+                del self._named[name]
+        return answer
+
+    def do_put(self, request: Message) -> Message:
+        """Write parts of a run's files to a store."""
+        from .data_put import Put
+
+        putting = Put(self._run_dir(request), request["pieces"])
+        putting.run(self._going_on)
+        return {"results": putting.results}
+
+    def do_sum(self, request: Message) -> Message:
+        """Return the sha256 of a file of a run."""
+        from .data_examine import digest
+        from .data_put import path_of
+
+        return {"sum": digest(path_of(self._run_dir(request), request), self._going_on)}
+
+    def _run_dir(self, request: Message) -> str:
+        if not run_lock.is_run_name(request["run"]):
+            raise Refused("bad-run", "not the name of a run: %.80r" % (request["run"],))
+        return os.path.join(self._root, "runs", request["run"])
+
+    def do_use(self, request: Message) -> Message:
+        """Give a run its data sets."""
+        self._run_dir(request)
+        return {"missing": self._store.use(request["run"], request["sets"])}
+
+    def do_list(self, request: Message) -> Message:
+        """Return what is here."""
+        return {"sets": self._store.listed()}
+
+    def do_verify(self, request: Message) -> Message:
+        """Read a version again."""
+        return self._store.verify(request["version"])
+
+    def do_pin(self, request: Message) -> Message:
+        """Let a version stay, or no longer."""
+        return self._store.pin(request["version"], request["on"])
+
+    def do_remove(self, request: Message) -> Message:
+        """Delete versions that nothing uses."""
+        return self._store.remove(request["versions"])
+
+    def do_prune(self, request: Message) -> Message:
+        """Delete what was not used for longest."""
+        return self._store.prune(request["keep"])

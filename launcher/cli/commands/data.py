@@ -1,0 +1,285 @@
+"""``launcher data``: data sets by name, here and on hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import click
+
+from ...api import data
+from ...api.data import DataFreed, HostError, Place
+from ...api.hosts import select_hosts
+from ...records import events as ev
+from ...spec import nodeset
+from ...spec.errors import InputError
+from .. import complain_of_hosts, options
+from ..inventory_lookup import find_inventory, loaded
+from ..render.data import known_text, set_text, there_text
+from ..render.run_view import Screen
+from ..render.tables import counted, size
+
+T = TypeVar("T")
+_name = click.argument("name", metavar="NAME")
+
+
+@click.group("data")
+def command() -> None:
+    """Manage data sets: folders that runs find on every host, each version once, by content.
+
+    A run names those that it uses: --data NAME, or data: in a job file.
+    """
+
+
+@command.command("add")
+@_name
+@click.argument("source", metavar="FROM")
+@click.option("--to", default="", metavar="PATH", help="Where runs find it: data/x, or /data/x.")
+@options.as_json
+def add_command(name: str, source: str, to: str, as_json: bool) -> None:
+    """Read the folder FROM, and keep it under NAME. Nothing is copied yet.
+
+    Its files are read once, and those that have changed when it is used.
+    """
+    added = data.add(name, source, to)
+    click.echo(json.dumps(asdict(added), indent=2) if as_json else set_text(added, time.time()))
+
+
+@command.command("ls")
+@options.as_json
+def ls_command(as_json: bool) -> None:
+    """List the data sets of this machine."""
+    sets = data.known()
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in sets], indent=2))
+    else:
+        click.echo(known_text(sets, time.time()))
+
+
+@command.command("show")
+@_name
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def show_command(
+    ctx: click.Context, name: str, inventory: str | None, hosts: str | None, as_json: bool
+) -> None:
+    """Show a data set, and which hosts have which version of it.
+
+    Without an inventory only this machine is looked at. The exit code is 1 if a host did not answer.
+    """
+    one = data.find(name)
+    is_known = find_inventory(inventory) is not None or hosts
+    there = asyncio.run(_place(inventory, hosts).sets()) if is_known else {}
+    if as_json:
+        value = {
+            **asdict(one),
+            "hosts": _as_json(
+                there, lambda sets: [asdict(its) for its in sets.sets if its.name == name]
+            ),
+        }
+        click.echo(json.dumps(value, indent=2))
+    else:
+        click.echo(set_text(one, time.time()))
+        if there:
+            click.echo(there_text(one, there, time.time()))
+    _finish(ctx, there)
+
+
+@command.command("push")
+@_name
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def push_command(
+    ctx: click.Context, name: str, inventory: str | None, hosts: str | None, as_json: bool
+) -> None:
+    """Bring what a data set holds now to hosts, ahead of a run.
+
+    What has arrived when it is interrupted stays there; another push continues. The exit code is 1 if a
+    host did not get it.
+    """
+    one, done = asyncio.run(_push(_place(inventory, hosts), name))
+    sent = {host: count for host, count in done.items() if not isinstance(count, HostError)}
+    if as_json:
+        value = {"version": one.version.version, "sent": sent, "failed": _failed(done)}
+        click.echo(json.dumps(value, indent=2))
+    elif sent:
+        there = f"{counted(len(sent), 'host')} ({nodeset.fold(sent)})"
+        total = size(sum(sent.values()))
+        click.echo(f"{name}, version {one.version.short}, is on {there}; {total} sent", err=True)
+    _finish(ctx, done)
+
+
+async def _push(place: Place, name: str) -> Any:
+    screen = Screen()
+    async with screen:
+        screen.on_event(ev.StageStarted(time.time(), "data"))
+        return await data.push(place, name, screen.on_event)
+
+
+@command.command("verify")
+@_name
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def verify_command(
+    ctx: click.Context, name: str, inventory: str | None, hosts: str | None, as_json: bool
+) -> None:
+    """Have hosts read a data set again, and compare every file with its sum.
+
+    A host where files differ keeps the others as an incomplete copy, which the next push or run
+    completes; while a run uses it, all of it stays. The exit code is 1 if files differ on a host, or it
+    did not answer.
+    """
+    one = data.find(name)
+    done = asyncio.run(_place(inventory, hosts).verify(one.version.version, one.version.bytes))
+    found = {host: its for host, its in done.items() if not isinstance(its, HostError)}
+    if as_json:
+        value = {
+            "hosts": {host: asdict(its) for host, its in found.items()},
+            "failed": _failed(done),
+        }
+        click.echo(json.dumps(value, indent=2))
+    else:
+        for word, hosts_of in _verdicts(found).items():
+            click.echo(f"{nodeset.fold(hosts_of)}: {word}")
+    _finish(ctx, done, any(its.count for its in found.values()))
+
+
+def _verdicts(found: Mapping[str, data.DataExamined]) -> dict[str, list[str]]:
+    verdicts: dict[str, list[str]] = {}
+    for host, its in found.items():
+        word = "whole" if its.here else "does not have this version"
+        if its.count:
+            path, why = its.bad[0] if its.bad else ("?", "differs")
+            files = "1 file differs" if its.count == 1 else f"{its.count} files differ"
+            word = f"{files}: {path} {why}; launcher data push brings what differs again"
+        verdicts.setdefault(word, []).append(host)
+    return verdicts
+
+
+@command.command("pin")
+@_name
+@options.inventory
+@options.hosts
+@click.option("--off", is_flag=True, help="Let it be deleted again.")
+@options.as_json
+@click.pass_context
+def pin_command(
+    ctx: click.Context,
+    name: str,
+    inventory: str | None,
+    hosts: str | None,
+    off: bool,
+    as_json: bool,
+) -> None:
+    """Let the present version of a data set stay on hosts: no prune and no full disk removes it."""
+    one = data.find(name)
+    done = asyncio.run(_place(inventory, hosts).pin(one.version.version, not off))
+    has = [host for host, its in done.items() if not isinstance(its, HostError) and its.here]
+    lacks = [host for host, its in done.items() if not isinstance(its, HostError) and not its.here]
+    if as_json:
+        value = {"pinned": not off, "hosts": has, "missing": lacks, "failed": _failed(done)}
+        click.echo(json.dumps(value, indent=2))
+    else:
+        state = "no longer pinned" if off else "pinned"
+        if has:
+            click.echo(f"{name}, version {one.version.short}, is {state} on {nodeset.fold(has)}")
+        if lacks:
+            click.echo(
+                f"{nodeset.fold(lacks)} does not have it: launcher data push {name}", err=True
+            )
+    _finish(ctx, done, bool(lacks))
+
+
+@command.command("rm")
+@_name
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def rm_command(
+    ctx: click.Context, name: str, inventory: str | None, hosts: str | None, as_json: bool
+) -> None:
+    """Forget a data set; with --hosts, delete what these hosts have of it, too.
+
+    Its source stays, and so does what a run is using. The exit code is 1 if a host did not answer.
+    """
+    data.find(name)
+    done = asyncio.run(_place(inventory, hosts).remove([name])) if hosts else {}
+    if not _failed(done):
+        data.forget(name)
+    _tell_freed(done, as_json)
+    _finish(ctx, done)
+
+
+@command.command("prune")
+@options.inventory
+@options.hosts
+@click.option("--keep", required=True, metavar="SIZE", help="Leave as much on each host: 500GB.")
+@options.as_json
+@click.pass_context
+def prune_command(
+    ctx: click.Context, inventory: str | None, hosts: str | None, keep: str, as_json: bool
+) -> None:
+    """Delete data sets from hosts that were not used for longest, until SIZE is left.
+
+    What a run is using stays, and what is pinned. The exit code is 1 if a host did not answer.
+    """
+    try:
+        count = data.byte_count(keep)
+    except ValueError as error:
+        raise InputError(f"--keep: {error}") from None
+    done = asyncio.run(_place(inventory, hosts).prune(count))
+    _tell_freed(done, as_json)
+    _finish(ctx, done)
+
+
+def _tell_freed(done: Mapping[str, DataFreed | HostError], as_json: bool) -> None:
+    found = {host: its for host, its in done.items() if not isinstance(its, HostError)}
+    if as_json:
+        value = {
+            "hosts": {host: asdict(its) for host, its in found.items()},
+            "failed": _failed(done),
+        }
+        click.echo(json.dumps(value, indent=2))
+        return
+    if found:
+        freed = size(sum(its.freed for its in found.values()))
+        click.echo(f"freed {freed} on {counted(len(found), 'host')} ({nodeset.fold(found)})")
+    kept = [host for host, its in found.items() if its.kept]
+    if kept:
+        click.echo(f"{nodeset.fold(kept)}: what is in use or pinned stays", err=True)
+
+
+# -- hosts
+
+
+def _place(inventory: str | None, hosts: str | None) -> Place:
+    found = loaded(inventory)
+    return Place(found, select_hosts(found, hosts))
+
+
+def _failed(done: Mapping[str, Any]) -> dict[str, str]:
+    return {host: its.message for host, its in done.items() if isinstance(its, HostError)}
+
+
+def _as_json(done: Mapping[str, Any], describe: Any) -> dict[str, Any]:
+    return {
+        host: {"error": its.message} if isinstance(its, HostError) else describe(its)
+        for host, its in done.items()
+    }
+
+
+def _finish(ctx: click.Context, done: Mapping[str, Any], is_bad: bool = False) -> None:
+    errors = [its for its in done.values() if isinstance(its, HostError)]
+    complain_of_hosts(errors)
+    ctx.exit(1 if errors or is_bad else 0)

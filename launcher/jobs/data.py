@@ -1,0 +1,86 @@
+"""Reads ``data:`` of a job file, and ``--data``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from ..spec import data
+from ..spec.data import DataSet
+from ..spec.errors import InputError
+from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, text, texts
+from ..spec.yaml_document import schema as mapping_schema
+
+_SET: Mapping[str, Key] = {
+    "from": Key(
+        checked(data.source),
+        TEXT,
+        "Where it comes from: a folder here, or s3://bucket/path (default: as added by name)",
+    ),
+    "to": Key(
+        checked(data.to), TEXT, "Where a run finds it: a path of its code, or an absolute one"
+    ),
+}
+SCHEMA: Mapping[str, Any] = {
+    "oneOf": [
+        *TEXTS["oneOf"],
+        {
+            "type": "object",
+            "additionalProperties": {"oneOf": [TEXT, mapping_schema(_SET), {"type": "null"}]},
+        },
+    ]
+}
+
+
+def read_sets(node: YamlNode) -> tuple[DataSet, ...]:
+    """Return the data sets of a job: names of known ones, or a mapping of names to sources."""
+    if not isinstance(node.yaml, yaml.MappingNode):
+        return tuple(DataSet(_named(node, one)) for one in texts(node))
+    found = tuple(_read(_named(key, name), value) for name, key, value in node.items())
+    try:
+        data.check(found)
+    except InputError as error:
+        raise node.error(error.message, error.hint) from None
+    return found
+
+
+def _named(node: YamlNode, name: str) -> str:
+    try:
+        return data.name(name)
+    except ValueError as error:
+        raise node.error(str(error)) from None
+
+
+def _read(name: str, node: YamlNode) -> DataSet:
+    if node.is_empty():
+        return DataSet(name)
+    if isinstance(node.yaml, yaml.ScalarNode):
+        try:
+            return DataSet(name, data.source(text(node)))
+        except ValueError as error:
+            raise node.error(f"{name}: {error}") from None
+    values = read(node, _SET, f"data.{name}")
+    return DataSet(name, values.get("from", ""), values.get("to", ""))
+
+
+def of_flags(words: Iterable[str]) -> tuple[DataSet, ...]:
+    """Return the data sets of ``--data``. Raises InputError."""
+    found = []
+    for word in words:
+        try:
+            found.append(data.from_words(word))
+        except ValueError as error:
+            raise InputError(f"--data {word}: {error}", "NAME=SOURCE, or NAME=SOURCE:TO") from None
+    return tuple(found)
+
+
+def merged(lower: Iterable[DataSet], higher: Iterable[DataSet]) -> tuple[DataSet, ...]:
+    """Return the sets of two layers; of one in both, the higher one says what it says."""
+    found = {one.name: one for one in lower}
+    for one in higher:
+        below = found.get(one.name, one)
+        found[one.name] = DataSet(one.name, one.source or below.source, one.to or below.to)
+    data.check(found.values())
+    return tuple(found.values())

@@ -1,0 +1,1 @@
+"""Data sets on this machine, and on hosts."""

@@ -1,0 +1,30 @@
+"""What a delivery is about: a host that is connected, and a version of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...spec.data import DataSet
+from ...spec.frozen import frozen
+from ...transport.agent_client import Agent
+from ...transport.connection import Connection
+from .listing import Listed
+
+OnPercent = Callable[[int], None]
+
+
+@frozen
+class Delivered:
+    """A data set as a job names it, and its version."""
+
+    data: DataSet
+    listed: Listed
+
+
+@frozen
+class Host:
+    """A host to bring data to, by a connection that is open."""
+
+    name: str
+    agent: Agent
+    connection: Connection

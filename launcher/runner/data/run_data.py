@@ -1,0 +1,148 @@
+"""The data sets of one run: all hosts get the same versions, before anything is started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ...records import events as ev
+from ...records.data import FILE, UsedSet
+from ...records.run_reader import sets_of
+from ...spec.errors import SourceChanged, SyncError
+from ...spec.typed_json import to_json
+from ...transport.answers import DataMissing
+from ..concurrency import in_thread, together
+from ..context import RunContext
+from ..host_session import HostSession
+from . import listing
+from .delivery import bring
+from .host import Delivered, Host
+
+#: Copies at once: each is an rsync here.
+COPIES = 8
+#: How often a source may change while it is copied.
+TRIES = 3
+
+
+class RunData:
+    """Lists the data sets of a job once, and gives them to hosts."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._sets: tuple[Delivered, ...] = ()
+
+    async def read(self) -> None:
+        """List all sources, and record their versions. Raises InputError."""
+        if self._context.job.data:
+            await self.list_again()
+            self._context.folder.write(FILE, to_json(self._recorded()))
+
+    async def list_again(self) -> tuple[Delivered, ...]:
+        """List all sources. Raises InputError."""
+        self._sets = await in_thread(self._listed)
+        return self._sets
+
+    def _listed(self) -> tuple[Delivered, ...]:
+        return tuple(
+            Delivered(one, listing.read_source(one.source)) for one in self._context.job.data
+        )
+
+    def _recorded(self) -> list[UsedSet]:
+        return [
+            UsedSet(
+                one.data.name,
+                one.data.source,
+                one.listed.version.version,
+                one.listed.version.files,
+                one.listed.version.bytes,
+                one.data.to,
+            )
+            for one in self._sets
+        ]
+
+    async def give(self, sessions: Sequence[HostSession]) -> None:
+        """Make sure that all hosts have the same versions, and that the run finds them there.
+
+        A source that changes meanwhile is listed again. Raises HostError.
+        """
+        for attempt in range(TRIES):
+            try:
+                await together((self.give_one(one) for one in sessions), limit=COPIES)
+                return
+            except SourceChanged:
+                before = self._sets
+                await self.read()
+                if attempt == TRIES - 1 or [one.listed.version for one in before] == [
+                    one.listed.version for one in self._sets
+                ]:
+                    raise
+
+    async def give_one(self, session: HostSession) -> None:
+        """Do the same on one host. Raises HostError."""
+        missing = await self._use(session) if self._sets else ()
+        while missing:
+            for one in self._sets:
+                if one.listed.version.version in missing:
+                    await self._bring(session, one)
+            missing = await self._use(session)
+        for one in self._sets:
+            if not self._is_given(session.name, one):
+                self._note(session, one, 0, time.time())
+
+    async def _use(self, session: HostSession) -> tuple[str, ...]:
+        """Let the run use its data sets on a host; return the versions that it lacks."""
+        sets = [
+            {"name": one.data.name, "to": one.data.to, "version": one.listed.version.version}
+            for one in self._sets
+        ]
+        answer = await session.agent.answer(
+            DataMissing, "data", do="use", run=self._context.name, sets=sets
+        )
+        return answer.missing
+
+    async def _bring(self, session: HostSession, one: Delivered) -> None:
+        started = time.time()
+
+        def progress(percent: int) -> None:
+            size = one.listed.version.bytes
+            self._context.add(ev.SyncProgressed(time.time(), session.name, percent, size))
+
+        host = Host(session.name, session.agent, session.connection)
+        self._note(session, one, await bring(host, one, progress), started)
+
+    def _note(self, session: HostSession, one: Delivered, copied: int, started: float) -> None:
+        version = one.listed.version
+        given = ev.DataGiven(
+            time=time.time(),
+            host=session.name,
+            name=one.data.name,
+            version=version.version,
+            files=version.files,
+            bytes=version.bytes,
+            copied=copied,
+            seconds=time.time() - started,
+        )
+        self._context.add(given)
+
+    def _is_given(self, host: str, one: Delivered) -> bool:
+        """Return whether it is recorded that a host has a version."""
+        given = (event for event in self._context.events if isinstance(event, ev.DataGiven))
+        key = (host, one.data.name, one.listed.version.version)
+        return any((event.host, event.name, event.version) == key for event in given)
+
+
+async def give_spare(context: RunContext, session: HostSession) -> None:
+    """Give a host that joins later what the others have. Raises HostError, InputError."""
+    if not context.job.data:
+        return
+    wanted = {one.name: one.version for one in sets_of(context.folder.path)}
+    data = RunData(context)
+    for one in await data.list_again():
+        if one.listed.version.version != wanted.get(one.data.name):
+            raise SyncError(
+                session.name,
+                f"{one.data.source} has changed since the other hosts got data set "
+                f"{one.data.name}, whose version they have",
+                "put the source back as it was, and rerun; or go on with the hosts that are left",
+            )
+    await data.give_one(session)

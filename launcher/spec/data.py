@@ -1,0 +1,187 @@
+"""Data sets: what they are called, where they come from, and where a run finds them. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+
+from .errors import InputError
+from .frozen import frozen
+
+#: The name of a set: part of a folder's name, and of a variable's.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}\Z")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
+#: Of object stores that launcher signs for.
+STORES = ("s3",)
+#: What each set's path is called in a process's environment, with the name behind it.
+VARIABLE = "LAUNCHER_DATA_"
+#: Characters of a version that are enough for a person.
+SHORT = 12
+
+
+@frozen
+class DataSet:
+    """A data set of a job. Without a ``source`` it is one that was added by its name; ``to`` is a path
+    in the run's view: relative to its code, or absolute."""
+
+    name: str
+    source: str = ""
+    to: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it comes from a folder of this machine."""
+        return bool(self.source) and not scheme(self.source) and on_a_host(self.source) is None
+
+    @property
+    def variable(self) -> str:
+        """The variable that holds its path."""
+        return VARIABLE + self.name.upper().replace("-", "_")
+
+    def path(self, run_dir: str) -> str:
+        """Return where a run finds it on a host, whose folder of the run this is."""
+        if not self.to:
+            return posixpath.join(run_dir, "data", self.name)
+        return posixpath.join(run_dir, "code", self.to)  # an absolute one stays as it is
+
+
+@frozen
+class Version:
+    """One state of a data set: the start of its manifest's sha256, and what is in it."""
+
+    version: str
+    files: int
+    bytes: int
+
+    @property
+    def short(self) -> str:
+        """What a person calls it."""
+        return self.version[:SHORT]
+
+
+def scheme(source: str) -> str:
+    """Return the scheme of a source's URL; "" for a path."""
+    found = _SCHEME.match(source)
+    return found[1] if found else ""
+
+
+def on_a_host(source: str) -> tuple[str, str] | None:
+    """Return host and path of a source such as ``gpu3:/scratch/x``; None for others."""
+    found = None if scheme(source) else _ON_A_HOST.match(source)
+    return (found[1], found[2]) if found else None
+
+
+def in_store(source: str) -> tuple[str, str]:
+    """Return bucket and prefix of a source such as ``s3://bucket/path``; the prefix ends with a slash
+    unless it is empty."""
+    bucket, _, prefix = source.partition("://")[2].partition("/")
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+#: What stands for the name of the run in a path of a store.
+_RUN = re.compile(r"\{\{\s*run\s*\}\}")
+
+
+def of_run(to: str, run: str) -> str:
+    """Return where outputs of a run go: without ``{{run}}``, its name comes last."""
+    return _RUN.sub(run, to) if _RUN.search(to) else f"{to.rstrip('/')}/{run}"
+
+
+def target(value: str) -> str:
+    """Return the store that outputs go to. Raises ValueError."""
+    if scheme(value) not in STORES:
+        raise ValueError(f"{value!r} is no store: s3://BUCKET/PATH, also with {{{{run}}}} in it")
+    rest = source(_RUN.sub("", value))
+    if "{{" in rest:
+        raise ValueError(f"{value!r}: only {{{{run}}}} is filled in there")
+    return value
+
+
+def name(value: str) -> str:
+    """Return the name of a data set. Raises ValueError."""
+    if not _NAME.match(value):
+        raise ValueError(
+            f"{value!r} cannot be the name of a data set: letters, digits, '_' and '-', at most 41, "
+            "and a letter first"
+        )
+    return value
+
+
+def source(value: str) -> str:
+    """Return the source of a data set. Raises ValueError."""
+    if not value or "\0" in value or "\n" in value:
+        raise ValueError("a data set comes from a folder here, or from s3://bucket/path")
+    if there := on_a_host(value):
+        raise ValueError(
+            f"{value}: a folder of another host is no source; ./{there[0]}:{there[1]} is one of this "
+            "machine, with a path for runs behind it. needs: takes paths that hosts have already"
+        )
+    kind = scheme(value)
+    if kind and kind not in STORES:
+        raise ValueError(f"{kind}:// is no source of data: a folder here, or s3://bucket/path")
+    if kind:
+        bucket, _ = in_store(value)
+        if not bucket or "?" in value or "@" in bucket:
+            raise ValueError(f"{value} is not s3://BUCKET/PATH")
+    return value
+
+
+def to(value: str) -> str:
+    """Return the path at which a run finds a data set. Raises ValueError."""
+    if not value or value.startswith("~") or any(mark in value for mark in "\0\n\r"):
+        raise ValueError(f"to: {value!r} is no path: data/corpus in the code, or /data/corpus")
+    cleaned = posixpath.normpath(value)
+    if cleaned.startswith("../") or cleaned in (".", "..", "/", "//"):
+        raise ValueError(f"to: {value!r} leads out of the code: data/corpus, or /data/corpus")
+    return cleaned
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def byte_count(text: str) -> int:
+    """Return the bytes that ``500GB``, ``1.5 TB`` or ``20GiB`` means. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not found or (found[3] and not found[2]):
+        raise ValueError(f"not a size: {text!r} (500GB, 1.5TB)")
+    power = "kmgt".find(found[2]) + 1
+    return int(float(found[1]) * (1024**power if found[3] else _UNITS[found[2]]))
+
+
+def from_words(text: str) -> DataSet:
+    """Return the set of ``NAME``, ``NAME=SOURCE`` or ``NAME=SOURCE:TO``. Raises ValueError.
+
+    A colon belongs to the source in a URL's scheme, and in ``HOST:/path``.
+    """
+    called, equals, rest = text.partition("=")
+    if not equals:
+        return DataSet(name(called))
+    whole = _SCHEME.match(rest) or re.match(r"[A-Za-z0-9][A-Za-z0-9_.-]*:(?=[/~])", rest)
+    at = whole.end() if whole else 0
+    where, colon, place = rest[at:].partition(":")
+    found = source(rest[:at] + where)
+    return DataSet(name(called), found, to(place) if colon else "")
+
+
+def check(sets: Iterable[DataSet]) -> None:
+    """Raise InputError where sets contradict each other: two of one variable, or at one path."""
+    seen: dict[str, DataSet] = {}
+    places: dict[str, DataSet] = {}
+    for one in sets:
+        if one.variable in seen:
+            raise InputError(
+                f"data: {seen[one.variable].name} and {one.name} would both be {one.variable}",
+                "give one of them another name",
+            )
+        seen[one.variable] = one
+        for place, other in places.items():
+            if one.to and (one.to + "/").startswith(place + "/") | place.startswith(one.to + "/"):
+                raise InputError(
+                    f"data: {one.name} at {one.to} and {other.name} at {place} overlap",
+                    "give one of them another to:",
+                )
+        if one.to:
+            places[one.to] = one

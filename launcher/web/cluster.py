@@ -1,0 +1,57 @@
+"""Watches the hosts while pages show them: connected once for all, and let go soon after the last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..api.client import AsyncClient
+
+if TYPE_CHECKING:
+    from ..api.client import Cluster
+
+#: Seconds between two looks, after which nobody looks any more, and for hosts to answer at first.
+EVERY, IDLE, PATIENCE = 2.0, 30.0, 3.0
+
+
+class ClusterPages:
+    """What all pages that show the hosts share."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._latest: Cluster | None = None
+        self._came = asyncio.Event()
+        self._asked = 0.0
+        self._watching: asyncio.Task[None] | None = None
+
+    async def now(self) -> dict[str, Any]:
+        """Return what the GPUs of all hosts do, who holds them, and who waits. Raises LauncherError."""
+        self._asked = time.monotonic()
+        if self._watching is None or self._watching.done():
+            self._latest, self._came = None, asyncio.Event()
+            self._watching = asyncio.create_task(self._watch())
+        if self._latest is None:
+            came = asyncio.ensure_future(self._came.wait())
+            await asyncio.wait({came, self._watching}, return_when=asyncio.FIRST_COMPLETED)
+            came.cancel()
+        if self._latest is None:
+            self._watching.result()  # raises what went wrong
+        assert self._latest
+        return asdict(self._latest)
+
+    async def close(self) -> None:
+        """Let the hosts go."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
+
+    async def _watch(self) -> None:
+        async with aclosing(self._client.watch_cluster(EVERY, PATIENCE)) as looks:
+            async for cluster in looks:
+                self._latest = cluster
+                self._came.set()
+                if time.monotonic() - self._asked > IDLE:
+                    return

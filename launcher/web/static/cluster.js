@@ -1,0 +1,76 @@
+// All hosts and their GPUs as they are now, and who waits for them.
+import { empty, get, lasted, make, runLink, table, when } from './dom.js';
+
+const EVERY = 2000;
+
+const named = (user, run) => user && run ? user + ' (' + run + ')' : run || (user || 'somebody') + ' outside launcher';
+
+export function reason(one) {
+  if (one.place === 0) return 'prepares its start';
+  if (one.place === null || !one.why) return 'too few of its hosts can be reached from where it was started';
+  if (one.why === 'hosts-missing') return one.hosts.join(' ') + ' cannot be reached';
+  if (one.why === 'too-large') return 'more than its hosts have now';
+  const first = one.runs.slice(0, 3).map(run => named(one.users[run], run)).join(', ') + (one.runs.length > 3 ? ' and ' + (one.runs.length - 3) + ' more' : '');
+  return (one.why === 'behind' ? 'behind ' : 'in use by ') + first + (one.latest ? '; by ' + when(one.latest) : '');
+}
+
+function bar(share, label) {
+  const inner = make('i');
+  inner.style.width = Math.min(100, Math.max(0, share)) + '%';
+  return make('div', { className: 'bar', role: 'img', ariaLabel: label }, inner);
+}
+
+function gpuTile(gpu, mine) {
+  const memory = Math.round(gpu.used / 1024) + '/' + Math.round(gpu.memory / 1024) + ' GB';
+  const told = [gpu.percent === null ? '' : gpu.percent + ' %', memory, gpu.celsius === null ? '' : gpu.celsius + ' °C'].filter(Boolean).join(' · ');
+  const who = gpu.state === 'free' ? 'free' : gpu.user || '?';
+  const what = gpu.state === 'foreign' ? gpu.command || 'not launcher' : gpu.run;
+  return make('li', { className: 'gpu ' + gpu.state, title: gpu.name },
+    make('div', {}, make('b', { textContent: gpu.index }), make('span', { textContent: who + (gpu.state === 'foreign' ? ', not launcher' : '') })),
+    make('div', { className: 'what' }, gpu.state === 'held' && mine.has(gpu.run) ? make('a', { href: runLink(gpu.run), textContent: gpu.run }) : what || '\u00a0'),
+    bar(gpu.percent ?? (gpu.memory ? 100 * gpu.used / gpu.memory : 0), 'GPU ' + gpu.index + ': ' + told),
+    make('div', { className: 'dim', textContent: told }));
+}
+
+function hostRow(host, mine) {
+  const names = [...new Set(host.gpus.map(gpu => gpu.name))].join(', ');
+  const problem = host.problem ? (host.off ? 'off: ' : '') + host.problem : host.gpus.length ? '' : 'no GPUs';
+  return make('section', { className: 'host', ariaLabel: host.host }, make('h2', {}, host.host, make('span', { className: host.problem && !host.off ? 'warn' : 'dim', textContent: problem || names })),
+    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : []));
+}
+
+const shares = sizes => [...new Set(sizes)].sort((one, other) => other - one).map(size => { const count = sizes.filter(one => one === size).length; return count > 1 ? count + 'x' + size : size; }).join('+');
+
+export function clusterPage(main) {
+  const summary = make('p', { className: 'dim', role: 'status' }), hosts = make('div', { className: 'stack' }), waiting = make('div', { className: 'stack' });
+  let closed = false, timer = null, mine = new Set();
+  document.title = 'cluster · launcher';
+
+  async function look() {
+    clearTimeout(timer);
+    const now = await get('/api/cluster');
+    if (closed) return;
+    const gpus = now.hosts.flatMap(host => host.gpus), count = state => gpus.filter(gpu => gpu.state === state).length;
+    const silent = now.hosts.filter(host => host.problem && !host.off).length;
+    summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
+    hosts.replaceChildren(...now.hosts.map(host => hostRow(host, mine)));
+    const rows = now.queue.waiting.map(one => [one.place === null ? '-' : one.place || 'now', one.run, one.user, shares(one.shares), one.hosts.join(' '), lasted(now.time - one.since), reason(one)].map(String));
+    waiting.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows)] : []));
+    if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts);
+    again();
+  }
+  function again() {
+    clearTimeout(timer);
+    if (!closed) timer = setTimeout(() => (document.hidden ? again() : look().catch(() => again())), EVERY);
+  }
+  async function load() {
+    if (!main.contains(hosts)) main.replaceChildren(empty('Asking the hosts …'));
+    mine = new Set((await get('/api/runs')).runs.map(run => run.run));
+    await look();
+  }
+  function changed({ runs, gone }) {
+    for (const run of runs) mine.add(run.run);
+    for (const name of gone) mine.delete(name);
+  }
+  return { load, changed, close() { closed = true; clearTimeout(timer); }, query: () => ({}) };
+}

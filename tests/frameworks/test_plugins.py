@@ -1,0 +1,132 @@
+"""Plug-ins of ours in the real tools: a small program of each, on embedded hosts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support import ROOT, entry_points, environments
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+SUBMITIT = r"""
+import os, pickle, sys, warnings
+import submitit
+
+def work(x, fails=False):
+    print("rank", os.environ["RANK"])
+    if fails:
+        raise ValueError("bad data")
+    here = submitit.JobEnvironment()
+    return x * 2, here.global_rank, here.num_tasks
+
+executor = submitit.AutoExecutor(folder="logs/%j", cluster="launcher")
+executor.update_parameters(name="my job", timeout_min=5, nodes=2, tasks_per_node=1, launcher_envs={"A": "b"})
+job = pickle.loads(pickle.dumps(executor.submit(work, 4)))
+assert job.job_id.startswith("my-job-"), job.job_id
+assert job.results() == [(8, 0, 2), (8, 1, 2)], job.results()
+assert (job.state, job.done(), job.task(1).stdout()) == ("SUCCEEDED", True, "rank 1\n")
+executor.update_parameters(nodes=1)
+assert [one.result() for one in executor.map_array(work, [1, 2])] == [(2, 0, 1), (4, 0, 1)]
+failed = executor.submit(work, 1, fails=True).exception()
+assert isinstance(failed, submitit.core.utils.FailedJobError), failed
+assert "ValueError: bad data" in str(failed)
+executor.update_parameters(gpus_per_node=2, tasks_per_node=3)
+try:
+    executor.submit(work, 1)
+except Exception as error:
+    assert "launcher starts a task for each GPU" in str(error)
+else:
+    raise AssertionError
+"""
+HYDRA = """
+import os
+import hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    with open("made.txt", "w") as file:
+        file.write(f"{cfg.lr} {cfg.size}")
+    if cfg.lr > 0.4:
+        raise ValueError(f"diverged at {cfg.lr}")
+    return cfg.lr * 2
+
+if __name__ == "__main__":
+    main()
+"""
+TORCHX = r"""
+from torchx import specs
+from torchx.runner import get_runner
+
+def app(code):
+    text = 'echo rank ${replica_id} of ${app_id} costs $$1; echo "it\'s"; exit ' + str(code)
+    resource = specs.Resource(cpu=1, gpu=0, memMB=1)
+    role = specs.Role(name="trainer", image="", entrypoint="sh", args=["-c", text], num_replicas=2,
+                      resource=resource)
+    return specs.AppDef(name="my app", roles=[role])
+
+with get_runner() as runner:
+    handle = runner.run(app(0), scheduler="launcher", cfg={"inventory": "inventory.yaml"})
+    name = handle.rpartition("/")[2]
+    assert name.startswith("my-app-"), handle
+    assert runner.wait(handle, wait_interval=1).state == specs.AppState.SUCCEEDED
+    lines = list(runner.log_lines(handle, "trainer", k=1))
+    assert lines[0].startswith(f"rank 1 of {name} costs"), lines
+    assert lines[1] == "it's\n", lines
+    assert list(runner.log_lines(handle, "trainer", k=0, regex="it")) == ["it's\n"]
+    assert name in [one.app_id for one in runner.list("launcher")]
+    handle = runner.run(app(3), scheduler="launcher", cfg={"inventory": "inventory.yaml"})
+    assert runner.wait(handle, wait_interval=1).state == specs.AppState.FAILED
+    handle = runner.run(app("$(sleep 600)"), scheduler="launcher", cfg={"inventory": "inventory.yaml"})
+    runner.cancel(handle)
+    assert runner.wait(handle, wait_interval=1).state == specs.AppState.CANCELLED
+    assert runner.describe("launcher://x/nothing") is None
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Run a program where all tools are, and launcher is as if installed."""
+    if reason := environments.missing("plugins"):
+        pytest.skip(reason)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "inventory.yaml").write_text("sandbox: true\nhosts: ['local[1-2]']\n")
+    installed = entry_points.write(tmp_path / "installed")
+    namespaces = ROOT / "launcher" / "integrations" / "namespaces"
+    path = os.pathsep.join(map(str, (installed, ROOT, namespaces)))
+    env = {**os.environ, "LAUNCHER_HOME": str(tmp_path / "home"), "PYTHONPATH": path}
+
+    def run(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        (work / "program.py").write_text(text)
+        argv = [environments.folder("plugins") / "bin" / "python", "program.py", *arguments]
+        return subprocess.run(
+            argv, cwd=work, env=env, capture_output=True, text=True, check=False, timeout=110
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("text", [SUBMITIT, TORCHX], ids=["submitit", "torchx"])
+def test_a_program_of_its_users(program: Program, text: str) -> None:
+    ran = program(text)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_hydra_runs_its_jobs_on_hosts(program: Program, tmp_path: Path) -> None:
+    conf = tmp_path / "work" / "conf"
+    conf.mkdir()
+    (conf / "config.yaml").write_text("lr: 1\nsize: 3\n")
+    words = ["-m", "hydra/launcher=launcher", "hydra.launcher.max_workers=2", "size=5"]
+    ran = program(HYDRA, *words, "lr=0.1,0.2")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    made = sorted(path.read_text() for path in tmp_path.glob("home/runs/*/outputs/*/made.txt"))
+    assert made == ["0.1 5", "0.2 5"]
+    failed = program(HYDRA, *words, "lr=0.5,0.3")
+    assert failed.returncode == 1
+    assert "rank-0 on local1: ValueError: diverged at 0.5" in failed.stderr
+    assert len(list(tmp_path.glob("home/runs/*/outputs/*/made.txt"))) == 4, "the other one ran"

@@ -1,0 +1,67 @@
+"""The console's page of all hosts: GPUs, who holds them, strangers, who waits. nvidia-smi is a fake."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support import browser, gpu_tools
+from support import lab as labs
+from support.command import Launcher
+
+HOSTS = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("gpu2", gpus=4), labs.HostSpec("gpu3"))
+HOLD = (
+    "import pathlib, time\n"
+    "print('has', flush=True)\n"
+    "while not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.02)\n"
+)
+
+
+@pytest.mark.parametrize("own", [HOSTS], indirect=True)
+def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    own.hosts["gpu3"].power_cut()
+    first = own.hosts["gpu1"]
+    first.add_user("bob", "secret")
+    pid = first.spawn("setpriv", "--reuid", "bob", "--clear-groups", "sleep", "1000")
+    first.write(gpu_tools.APPS, f"{pid}, {first.spec.gpu_uuids[3]}, 40960\n".encode())
+    first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n")
+    options = ("--hosts", "gpu[1-2]", "--framework", "env", "--wait", "forever")
+    hold = f"python3 {launcher.script(HOLD)}"
+    running = launcher.start("--name", "holds", "--gpus", "2", *options, hold)
+    waiting = None
+    try:
+        assert running.stdout
+        assert running.stdout.readline()
+        waiting = launcher.start("--name", "waits", "--gpus", "8", *options, "true")
+        place = ("-i", str(launcher.inventory))
+        with browser.browser() as chromium, browser.console(launcher.home, *place) as address:
+            page = chromium.new_page(viewport={"width": 1280, "height": 800})
+            watched = browser.Watched(page, address.partition("#")[0])
+            page.goto(address)
+            page.get_by_role("link", name="Cluster").click()
+            page.get_by_text("3 hosts, 8 GPUs · 2 held · 5 free · 1 used outside").wait_for()
+            row = page.get_by_role("table", name="Waiting").get_by_role("row", name="waits-")
+            row.get_by_text("in use by root (holds-").wait_for()
+            host = page.get_by_role("region", name="gpu1")
+            assert host.get_by_text("97 %").inner_text() == "97 % · 59/80 GB · 71 °C"
+            host.get_by_text("bob, not launcher").wait_for()
+            page.get_by_role("region", name="gpu3").locator(".warn").wait_for()
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                if shots := os.environ.get("LAUNCHER_SCREENSHOTS"):
+                    page.screenshot(path=Path(shots) / f"console-cluster-desk-{scheme}.png")
+                assert watched.wrong() == []
+            page.set_viewport_size({"width": 360, "height": 800})
+            assert watched.wrong() == []
+            host.get_by_role("link", name="holds-").first.click()
+            page.get_by_role("heading", name="holds-").wait_for()
+    finally:
+        for host in own.hosts.values():
+            if host.name != "gpu3":
+                host.write("/tmp/go", b"")
+        for process in (running, waiting):
+            if process is not None:
+                process.communicate(timeout=60)

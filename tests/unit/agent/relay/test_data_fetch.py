@@ -1,0 +1,222 @@
+"""Reading objects from a store that is slow, cut off, too busy, or has something else by now."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from launcher.agent.base import manifest
+from launcher.agent.base.manifest import Entry
+from launcher.agent.relay import data_fetch
+from launcher.agent.relay.data_fetch import Fetch
+
+CONTENT = bytes(range(256)) * 4000
+SECRET = "X-Amz-Signature=0123456789abcdef"
+
+
+class Store:
+    """A server that answers as a test says: ``answer(handler, number of the request)``."""
+
+    def __init__(self, answer: Callable[[BaseHTTPRequestHandler, int], None]) -> None:
+        self.ranges: list[str | None] = []
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                store.ranges.append(self.headers.get("Range"))
+                answer(self, len(store.ranges))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/bucket/key?{SECRET}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Store]]:
+    """Start stores that stop with the test."""
+    stores: list[Store] = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler, int], None]) -> Store:
+        stores.append(Store(answer))
+        return stores[-1]
+
+    yield start
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fetch, "_sleep", lambda self, seconds: None)
+
+
+def send(
+    handler: BaseHTTPRequestHandler,
+    status: int = 200,
+    body: bytes = CONTENT,
+    length: int | None = None,
+    **headers: str,
+) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def entry(tag: str = "tag-1", path: bytes = b"deep/a file") -> Entry:
+    return Entry(path, len(CONTENT), False, manifest.ETAG + tag.encode())
+
+
+def fetch(folder: Path, url: str, one: Entry, seconds: float = 60.0) -> list[list[str]]:
+    (folder / "files").mkdir(exist_ok=True)
+    reading = Fetch(str(folder), seconds)
+    reading.run([(one, url)], lambda: None)
+    assert SECRET not in repr(reading.failed)
+    return reading.failed
+
+
+def whole(folder: Path) -> bool:
+    """Return whether the object has arrived, and its sum is noted."""
+    known = {b"deep/a file": b"sha256:" + hashlib.sha256(CONTENT).hexdigest().encode()}
+    file = folder / "files/deep/a file"
+    return file.exists() and file.read_bytes() == CONTENT and data_fetch.noted(str(folder)) == known
+
+
+def test_what_is_cut_off_is_continued(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            send(handler, body=CONTENT[:300_000], length=len(CONTENT), ETag='"tag-1"')
+            handler.close_connection = True
+            handler.wfile.flush()
+            handler.connection.shutdown(2)
+        else:
+            begins = int(str(handler.headers["Range"]).removeprefix("bytes=").removesuffix("-"))
+            assert handler.headers["If-Match"] == '"tag-1"'
+            send(handler, 206, CONTENT[begins:], ETag='"tag-1"')
+
+    store = serve(answer)
+    assert fetch(tmp_path, store.url, entry()) == []
+    assert whole(tmp_path)
+    assert store.ranges[0] is None
+    assert all(store.ranges[1:]), store.ranges
+
+
+def test_a_store_without_ranges_starts_again(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    store = serve(lambda handler, number: send(handler))
+    (tmp_path / "parts").mkdir()
+    part = tmp_path / "parts" / hashlib.sha256(b"deep/a file").hexdigest()[:32]
+    part.write_bytes(b"x" * 1000)
+    assert fetch(tmp_path, store.url, entry()) == []
+    assert whole(tmp_path)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_store_is_asked_again(
+    tmp_path: Path, serve: Callable[..., Store], status: int
+) -> None:
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number < 3:
+            send(handler, status, b"<Error/>", Retry_After="1")
+        else:
+            send(handler)
+
+    store = serve(answer)
+    assert fetch(tmp_path, store.url, entry()) == []
+    assert whole(tmp_path)
+    assert len(store.ranges) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        (lambda h, n: send(h, 503, b""), "refused", "the store answers 503, 6 times"),
+        (lambda h, n: send(h, 403, b""), "expired", "403"),
+        (lambda h, n: send(h, 404, b""), "changed", "gone"),
+        (lambda h, n: send(h, 412, b""), "changed", "has changed"),
+        (lambda h, n: send(h, 301, b"", Location="/x"), "refused", "301"),
+        (lambda h, n: send(h, ETag='"tag-2"'), "changed", "has changed"),
+        (lambda h, n: send(h, body=CONTENT + b"x"), "changed", "1024001 bytes"),
+        (lambda h, n: send(h, body=CONTENT[:-1]), "changed", "1023999 bytes"),
+    ],
+)
+def test_nothing_wrong_looks_whole(
+    tmp_path: Path,
+    serve: Callable[..., Store],
+    answer: Callable[[BaseHTTPRequestHandler, int], None],
+    code: str,
+    words: str,
+) -> None:
+    store = serve(answer)
+    ((path, theirs, text),) = fetch(tmp_path, store.url, entry())
+    assert (path, theirs) == ("deep/a file", code)
+    assert words in text
+    assert not (tmp_path / "files/deep").exists()
+    assert data_fetch.noted(str(tmp_path)) == {}
+
+
+def test_other_bytes_of_the_same_length(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    """Where the tag is an MD5, and not that of an encrypted object, it is compared."""
+    tag = hashlib.md5(CONTENT).hexdigest()
+    store = serve(lambda handler, number: send(handler, body=bytes(len(CONTENT))))
+    ((_, code, text),) = fetch(tmp_path, store.url, entry(tag))
+    assert (code, text) == ("refused", "it arrived with another sum than the store names")
+    keyed = {"x_amz_server_side_encryption": "aws:kms"}
+    other = serve(lambda handler, number: send(handler, **keyed))
+    assert fetch(tmp_path, other.url, entry("0" * 32)) == []
+
+
+def test_time_is_over(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    """The next request continues."""
+    store = serve(lambda handler, number: send(handler))
+    ((_, code, _),) = fetch(tmp_path, store.url, entry(), seconds=0)
+    assert code == "later"
+    assert fetch(tmp_path, store.url, entry()) == []
+    assert whole(tmp_path)
+
+
+def test_nobody_is_there(tmp_path: Path) -> None:
+    ((_, code, text),) = fetch(tmp_path, f"http://127.0.0.1:9/x?{SECRET}", entry())
+    assert code == "refused"
+    assert "Connection refused, 6 times" in text
+
+
+def test_objects_that_have_not_changed_are_shared(tmp_path: Path) -> None:
+    """A version that is here has most of the next one."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for place in (old, new):
+        (place / "files").mkdir(parents=True)
+    tags = {"old": {b"a": "1", b"b": "1", b"c": "1"}, "new": {b"a": "1", b"b": "2", b"d": "1"}}
+    for place in (old, new):
+        entries = [
+            Entry(path, 1, False, b"etag:" + tag.encode()) for path, tag in tags[place.name].items()
+        ]
+        data = manifest.HEADER + b"".join(map(manifest.encode, entries))
+        (place / "manifest").write_bytes(data)
+    for name in "abc":
+        (old / "files" / name).write_bytes(name.encode())
+        with (old / "sums").open("ab") as file:
+            file.write(b"sha256:%s %s\0" % (name.encode(), name.encode()))
+    data_fetch.write_contents(str(old))
+    left = [one.path for one in data_fetch.missing(str(new), str(old / "files"))]
+    assert left == [b"b", b"d"]
+    assert (new / "files/a").samefile(old / "files/a")
+    assert data_fetch.noted(str(new)) == {b"a": b"sha256:a"}

@@ -1,0 +1,64 @@
+"""Pages share one watch of the hosts, which is let go when no page looks any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+
+from launcher.api.client import AsyncClient
+from launcher.runner.cluster import Cluster, HostNow
+from launcher.runner.queue import Queue
+from launcher.spec.errors import InputError
+from launcher.web import cluster
+from launcher.web.cluster import ClusterPages
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Hosts:
+    """Stands for a client: hosts that answer."""
+
+    def __init__(self) -> None:
+        self.watches = self.closed = 0
+        self.left = asyncio.Event()
+
+    async def watch_cluster(self, every: float, seconds: float) -> AsyncGenerator[Cluster, None]:
+        self.watches += 1
+        try:
+            while True:
+                yield Cluster(0.0, (HostNow("gpu1"),), Queue((), (), 0, 0))
+                await asyncio.sleep(0)
+        finally:
+            self.closed += 1
+            self.left.set()
+
+
+async def test_all_pages_share_one_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = Hosts()
+    pages = ClusterPages(cast(AsyncClient, hosts))
+    found: list[dict[str, Any]] = await asyncio.gather(*(pages.now() for _ in range(5)))
+    assert [one["hosts"][0]["host"] for one in found] == ["gpu1"] * 5
+    assert (hosts.watches, hosts.closed) == (1, 0)
+    monkeypatch.setattr(cluster, "IDLE", -1.0)
+    await hosts.left.wait()
+    monkeypatch.undo()
+    await pages.now()
+    assert hosts.watches == 2
+    await pages.close()
+    assert hosts.closed == 2
+
+
+async def test_without_an_inventory_it_says_so_each_time() -> None:
+    pages = ClusterPages(AsyncClient())
+    for _ in range(2):
+        with pytest.raises(InputError, match="no inventory"):
+            await pages.now()
+    await pages.close()
