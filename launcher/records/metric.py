@@ -38,6 +38,10 @@ _NAMED = re.compile(
     rb"(?:[_/@-][a-z0-9]+|\d+)*)"
     rb"['\"]?(?:\s*[:=]\s*|\s+)(-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)(?![\w.])"
 )
+#: What each of those names contains: most lines of most logs have none of it.
+_PARTS = b"loss acc perplexity ppl f1 auc bleu rouge miou reward score".split()
+#: Bytes that are looked through at once for them.
+BLOCK = 1 << 15
 #: Bytes of a log's end in which such names are looked for, and how many are returned.
 TAIL, NAMES = 1 << 18, 12
 
@@ -56,6 +60,24 @@ def last_values(run: Path) -> dict[str, float]:
         if found:
             break
     return dict(sorted(found.items())[:NAMES])
+
+
+def lines_with_names(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and text of the lines in which such a name may be; a carriage return ends one, too.
+
+    Most of a log has no such line: it is looked through in blocks first.
+    """
+    at = 0
+    while at < len(data):
+        end = data.find(b"\n", at + BLOCK) + 1 or len(data)
+        block = data[at:end]
+        low = block.lower()
+        if any(part in low for part in _PARTS):
+            place = at
+            for line in block.replace(b"\r", b"\n").split(b"\n"):
+                yield place, line
+                place += len(line) + 1
+        at = end
 
 
 def named(line: bytes) -> list[tuple[str, float]]:
