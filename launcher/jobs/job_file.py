@@ -136,6 +136,24 @@ def _share(node: YamlNode) -> tuple[str, ...]:
         raise node.error(str(error), "such as checkpoints/, or '{{outputs}}/checkpoints'") from None
 
 
+def _outputs(node: YamlNode) -> tuple[str, ...]:
+    paths = texts(node)
+    if wrong := [path for path in paths if not can_be_output(path)]:
+        raise node.error(_NO_OUTPUT.format(wrong[0]), _WRITE_BELOW)
+    return paths
+
+
+def can_be_output(path: str) -> bool:
+    """Return whether ``outputs`` may name a path: it is below the workdir."""
+    return not path.startswith(("/", "~")) and ".." not in path.split("/")
+
+
+_NO_OUTPUT = "output {!r}: outputs are below the workdir"
+_WRITE_BELOW = (
+    "have the program write below it, or to $LAUNCHER_OUTPUT_DIR: '{{outputs}}' in an argument"
+)
+
+
 def _needs(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
@@ -186,7 +204,7 @@ KEYS: Mapping[str, Key] = {
         "Folders of the workdir: what one host writes there appears on all hosts of the run",
     ),
     "outputs": Key(
-        texts,
+        _outputs,
         TEXTS,
         "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR; `auto`: small files anywhere",
     ),
@@ -350,6 +368,8 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
     _check_gpus(values.get("resources", Resources()))
+    if wrong := [path for path in values.get("outputs", ()) if not can_be_output(path)]:
+        raise InputError(f"--{_NO_OUTPUT.format(wrong[0])}", _WRITE_BELOW)
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():

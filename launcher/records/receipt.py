@@ -38,7 +38,7 @@ _RECORD_FRAME = re.compile(
 )
 
 #: Fields that are left out where they are empty.
-_NEW = ("reason_host", "reason_detail", "not_brought", "tracebacks")
+_NEW = ("reason_host", "reason_detail", "not_brought", "tracebacks", "unmatched")
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
@@ -123,7 +123,8 @@ class Receipt:
     ``reason_detail`` what the code leaves out. ``started`` is in seconds since the epoch.
 
     ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
-    False if anything of them is missing here. ``not_brought`` is all that the hosts still have.
+    False if anything of them is missing here. ``not_brought`` is all that the hosts still have,
+    ``unmatched`` what the job calls outputs and no host has written.
     ``tracebacks`` are the last lines of processes that exited with 0 all the same."""
 
     run: str
@@ -146,6 +147,7 @@ class Receipt:
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     outputs_complete: bool = True
     not_brought: tuple[NotBrought, ...] = ()
+    unmatched: tuple[str, ...] = ()
     folder: str = ""
     reason_host: str | None = None
     reason_detail: str = ""
