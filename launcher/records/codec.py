@@ -28,6 +28,7 @@ _SINCE_0_1 = frozenset(
         "keep_on_host",
         "launcher_options",
         "modules",
+        "output_to",
         "prepare",
         "python",
         "share",

@@ -61,6 +61,7 @@ GROUPS = {
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
     "Results": (
         "outputs",
+        "output_to",
         "share",
         "bring",
         "keep_on_host",
@@ -164,6 +165,11 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--output-to",
+    metavar="S3URL",
+    help="Also store all outputs at the end: s3://bucket/path, where {{run}} is the run's name.",
 )
 @click.option(
     "--from",
