@@ -23,7 +23,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..transport import rsync
 from ..transport.ssh_lookup import SshLookup
-from . import connect, shutdown
+from . import connect, left_to_host, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
@@ -212,7 +212,7 @@ class Run:
         if context.request.not_before is not None:
             await self.switch.unless_asked(self._until(context.request.not_before))
         for name, step in self._steps():
-            if name != "wait" or not self._place.only_host:
+            if name != "wait":
                 context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
@@ -327,16 +327,20 @@ class Run:
 
         A run that may use one host alone waits there, once its setup has run: see Attempts.
         """
-        if self._place.only_host:
-            self._place.starts_by_itself = True
-            await connect.settle(self.context, self.hosts, self._place.any_layout())
-            self._describe()
-            return
+        if host := self._place.only_host:
+            any_layout = self._place.any_layout()
+            if left_to_host.is_possible(Launch(self.context, [host], any_layout, 0)):
+                self._place.starts_by_itself = True
+                await connect.settle(self.context, self.hosts, any_layout)
+                self._describe()
+                return
+        self.context.enter("wait")
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         left = [session for session in self.hosts.active if session.name not in chosen]
+        with_gpus = {node.host.name for node in layout.nodes if node.gpus}
         await self._place.enter(
-            [one for one in self.hosts.active if one.name in chosen], turn.shares_of(layout)
+            [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
         )
         await self._place.forget(left)
         await connect.settle(self.context, self.hosts, layout)

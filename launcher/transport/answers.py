@@ -100,6 +100,7 @@ class WaitingThere:
     seconds: float | None = None
     aside: bool = False
     by_itself: bool = False
+    only: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
@@ -110,6 +111,7 @@ class WaitingThere:
         _require(abs(self.number) <= 1 << 40, "number", "not a number of a ticket")
         _require(0 < self.hosts <= MOST, "hosts", "not a number of hosts")
         _require(len(self.user) <= 256, "user", "is too long")
+        _require(all(0 <= one <= MOST for one in self.only), "only", "not GPUs of a host")
         for moment in (self.waited, self.seconds or 0.0):
             _require_moment(moment, "waited")
 
@@ -522,12 +524,14 @@ class Standing:
 
 @frozen
 class RunThere:
-    """A run of this user on a host, with the record that its launcher left there."""
+    """A run of this user on a host, with the record that its launcher left there. ``waits``: the host is
+    to start it."""
 
     run: str
     alive: bool
     started: bool
     record: Mapping[str, Any] | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")

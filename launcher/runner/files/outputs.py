@@ -194,6 +194,11 @@ def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
     return count, total
 
 
+def absent(what: Listed, mirror: Path) -> int:
+    """Return how many of the listed files have no version in the mirror at all."""
+    return sum(state_of(f"{mirror}/{path}") == NOWHERE for path, _, _ in what.files)
+
+
 def _differs(mirror: str, path: str, size: int, time: int) -> bool:
     """Return whether a file is not in the mirror, or another one."""
     return state_of(f"{mirror}/{path}") != (size, time)
@@ -224,12 +229,16 @@ def _forget_partial(mirror: Path) -> None:
             shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
 
 
+#: The state of a file that does not exist.
+NOWHERE = (-1, -1)
+
+
 def state_of(path: str | Path) -> tuple[int, int]:
     """Return size and modification time of a file; (-1, -1) where there is none."""
     try:
         status = os.lstat(path)
     except OSError:
-        return (-1, -1)
+        return NOWHERE
     return (status.st_size, status.st_mtime_ns)
 
 
