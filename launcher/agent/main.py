@@ -33,10 +33,6 @@ def main() -> None:
         rest = sys.argv[1:]
     else:
         sys.exit(
-<<<<<<< HEAD
-            "usage: start.py relay | rank | await-port | ssh | cluster | share | head | peer ..."
-=======
-            "usage: start.py relay | rank | await-port | ssh | share | slurm | head | peer ..."
->>>>>>> movetry
+            "usage: start.py relay | rank | await-port | ssh | cluster | share | slurm | head | peer ..."
         )
     run(rest)
